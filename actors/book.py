@@ -1,0 +1,291 @@
+"""The book: what we believe about one instrument, as a fold of its events.
+
+The laws of this module:
+
+* :meth:`Book.apply` is the only way in. It never looks at a clock, and never fails on an event that was journaled.
+* Applying the same events in the same order gives the same book, to the digit.
+* A fill changes legs once, by its id, whatever it is called for and however often it is reported.
+* A correction leaves a watermark on its leg: a fill not later than that is contained in the correction.
+
+The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:`find_order_by_ticket`; the three
+``force_…_position`` corrections are events made in :mod:`actors.corrections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from actors import codec
+from actors.breaks import Break, DiscrepancyType
+from actors.events import Event, EventType, from_iso, stream_of
+from actors.lots import ZERO, Leg
+from actors.orders import BookOrder, Inferred
+from brokers.model import Completeness, OrderStatus
+
+ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
+FILL_IDS_KEPT = 20_000
+
+
+class Book:
+    """One instrument of one account.
+
+    ``version`` is that of the last event applied. ``baseline`` is the broker time at which the book was first compared
+    with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
+    snapshot showed positions: they contain every fill up to then. ``orphans`` are the filled quantities of orders, by
+    broker_order_id, whose fills came before the order itself.
+    ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
+    no part of the state, and any event clears them.
+    """
+
+    def __init__(self, account: str, instrument: str) -> None:
+        self.account = account
+        self.instrument = instrument
+        self.stream = stream_of(account, instrument)
+        self.version = 0
+        self.legs: dict[str, Leg] = {}
+        self.orders: dict[str, BookOrder] = {}
+        self.applied: dict[str, None] = {}
+        self.breaks: dict[tuple[DiscrepancyType, str], Break] = {}
+        self.watermarks: dict[str, datetime] = {}
+        self.activity: dict[str, datetime] = {}
+        self.last_local_at: datetime | None = None
+        self.baseline: datetime | None = None
+        self.floor: datetime | None = None
+        self.orphans: dict[str, Decimal] = {}
+        self.cursor: int | None = None
+        self.reconciled_at: datetime | None = None
+        self.clean: str | None = None
+        self.clean_under: object = None
+        self._open: dict[str, None] = {}
+        self._by_broker_id: dict[str, str] = {}
+        self._by_client_id: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Book({self.stream}, version {self.version})"
+
+    # Asking
+
+    def leg(self, name: str) -> Leg | None:
+        """The leg of that name, if anything is held in it."""
+        return self.legs.get(name)
+
+    def positions_by_ticket(self) -> dict[str, Leg]:
+        """The legs by name: by ticket where the account is hedging (MT5)."""
+        return dict(self.legs)
+
+    def find_order_by_ticket(self, ticket: str | int) -> BookOrder | None:
+        """The order with this broker_order_id (an MT5 order ticket)."""
+        key = self._by_broker_id.get(str(ticket))
+        return self.orders.get(key) if key is not None else None
+
+    def find_order(self, broker_order_id: str | None, client_order_id: str | None) -> BookOrder | None:
+        """The order with this broker_order_id; else one with this client_order_id whose broker_order_id is not known
+        on one of the two sides (client ids need not be unique at a broker)."""
+        if broker_order_id is not None:
+            key = self._by_broker_id.get(broker_order_id)
+            if key is not None:
+                return self.orders[key]
+        if client_order_id is not None:
+            key = self._by_client_id.get(client_order_id)
+            if key is not None:
+                order = self.orders[key]
+                if order.broker_order_id is None or broker_order_id is None:
+                    return order
+        return None
+
+    def open_orders(self) -> Iterator[BookOrder]:
+        """The orders that more is expected of."""
+        return (self.orders[key] for key in self._open)
+
+    def covered(self, leg: str | None, time: datetime) -> bool:
+        """Whether the positions the book was last set to, or first compared with, contain a fill of that time
+        already. ``None`` asks it of any leg."""
+        if self.floor is not None and time <= self.floor:
+            return True
+        named = self.watermarks.values() if leg is None else filter(None, [self.watermarks.get(leg)])
+        return any(time <= watermark for watermark in named)
+
+    # Changing
+
+    def apply(self, event: Event) -> None:
+        """Fold one event in. It must be the next of this book's stream."""
+        self.version += 1
+        self.clean = None
+        fold = _FOLDS.get(event.type)  # the others, such as CHECKPOINT, say nothing new about the book
+        if fold is not None:
+            fold(self, event)
+
+    def remember_clean(self, revision: str, policy: object) -> None:
+        """Remember that a slice of this revision was found in step under this policy."""
+        self.clean, self.clean_under = revision, policy
+
+    def fork(self) -> Book:
+        """A book of the same state to try events on; the original is not touched."""
+        other = Book.__new__(Book)
+        other.__dict__.update(self.__dict__)
+        other.legs = {name: leg.copy() for name, leg in self.legs.items()}
+        for name in (
+            "orders",
+            "applied",
+            "breaks",
+            "watermarks",
+            "activity",
+            "orphans",
+            "_open",
+            "_by_broker_id",
+            "_by_client_id",
+        ):
+            setattr(other, name, dict(getattr(self, name)))
+        return other
+
+    def put(self, order: BookOrder) -> None:
+        """Have this order, by all its ids. For the fold and for :mod:`actors.checkpoint` alone."""
+        self.orders[order.key] = order
+        if order.status.terminal:
+            self._open.pop(order.key, None)
+        else:
+            self._open[order.key] = None
+        if order.broker_order_id is not None:
+            self._by_broker_id[order.broker_order_id] = order.key
+            self.orphans.pop(order.broker_order_id, None)
+        if order.client_order_id is not None:
+            known = self.orders.get(self._by_client_id.get(order.client_order_id, ""))
+            if known is None or known.key == order.key or known.status.terminal:
+                self._by_client_id[order.client_order_id] = order.key
+
+    def _forget_old(self, now: datetime) -> None:
+        """Bound the memory: orders ended long ago, and the oldest fill ids."""
+        limit = now - ENDED_ORDERS_KEPT_FOR
+        for order in [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit]:
+            del self.orders[order.key]
+            for index, name in (
+                (self._by_broker_id, order.broker_order_id),
+                (self._by_client_id, order.client_order_id),
+            ):
+                if name is not None and index.get(name) == order.key:
+                    del index[name]
+        while len(self.applied) > FILL_IDS_KEPT:
+            del self.applied[next(iter(self.applied))]
+
+    def _on_order(self, event: Event) -> None:
+        order = codec.order_from(event.payload["order"])
+        if order.status.terminal and order.ended_at is None:
+            order = replace(order, ended_at=event.time)
+        if event.type is EventType.ORDER_RECORDED:
+            order = replace(order, local_at=event.time)
+            self._touch(event.time)
+        self.put(order)
+
+    def _on_fill(self, event: Event) -> None:
+        fill = codec.booked_fill_from(event.payload)
+        self.applied[fill.fill_id] = None
+        if not fill.counted:
+            return
+        order = self.orders.get(fill.order_key) if fill.order_key is not None else None
+        if order is not None:
+            self.put(_filled(order, fill, event.time))
+        elif fill.broker_order_id is not None:
+            self.orphans[fill.broker_order_id] = self.orphans.get(fill.broker_order_id, ZERO) + fill.quantity
+        for inferred_id, quantity in fill.replaces:
+            for leg in self.legs.values():
+                leg.reprice(inferred_id, quantity, fill.price, fill.fill_id)
+        for name, quantity in fill.legs:
+            leg = self.legs.setdefault(name, Leg(name, fill.time))
+            leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis)
+            if not leg.quantity:
+                del self.legs[name]
+            if event.type is EventType.FILL_RECORDED:
+                self.activity[name] = event.time
+        if event.type is EventType.FILL_RECORDED:
+            self._touch(event.time)
+            if order is not None:
+                self.put(replace(self.orders[order.key], local_at=event.time))
+
+    def _on_position(self, event: Event) -> None:
+        name, quantity, price, watermark = codec.position_from(event.payload)
+        self._hold(name, quantity, price, event.time)
+        self.watermarks[name] = max(watermark, self.watermarks.get(name, watermark))
+        if event.type is EventType.POSITION_RECORDED:
+            self.activity[name] = event.time
+            self._touch(event.time)
+
+    def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
+        if not quantity:
+            self.legs.pop(name, None)
+            return
+        leg = self.legs.setdefault(name, Leg(name, at))
+        leg.hold(quantity, price, at)
+
+    def _on_discrepancy(self, event: Event) -> None:
+        found = codec.break_of(event)
+        if event.payload["resolved"]:
+            self.breaks.pop((found.type, found.key), None)
+        else:
+            self.breaks[(found.type, found.key)] = found
+
+    def _on_resolved(self, event: Event) -> None:
+        self.breaks.pop((DiscrepancyType(str(event.payload["type"])), str(event.payload["key"])), None)
+
+    def _on_reconciled(self, event: Event) -> None:
+        as_of = from_iso(str(event.payload["as_of"]))
+        if self.baseline is None:
+            self.baseline = as_of
+        if self.floor is None and event.payload["positions"] == Completeness.COMPLETE:
+            self.floor = as_of
+        cursor = event.payload["fills_cursor"]
+        if isinstance(cursor, int):
+            self.cursor = cursor
+        self.reconciled_at = event.time
+        self._forget_old(event.time)
+
+    def _touch(self, at: datetime) -> None:
+        self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
+
+
+def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime) -> BookOrder:
+    """The order after a fill. Units that were adopted or inferred give way to the real ones; the rest is new."""
+    replaced = dict(fill.replaces)
+    inferred = []
+    notional = order.notional
+    for guess in order.inferred:
+        gone = replaced.get(guess.fill_id, ZERO)
+        notional += (fill.price - guess.price) * gone
+        if guess.quantity > gone:
+            inferred.append(replace(guess, quantity=guess.quantity - gone))
+    fresh = fill.quantity - fill.adopted - sum(replaced.values(), ZERO)
+    filled = order.filled_quantity + fresh
+    if fill.inferred:
+        inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
+    status = order.status
+    if filled >= order.quantity:
+        status = OrderStatus.FILLED
+    elif filled and status in {OrderStatus.PENDING_SUBMIT, OrderStatus.OPEN}:
+        status = OrderStatus.PARTIALLY_FILLED
+    return replace(
+        order,
+        filled_quantity=filled,
+        notional=notional + fresh * fill.price,
+        adopted=order.adopted - fill.adopted,
+        inferred=tuple(inferred),
+        status=status,
+        ended_at=(order.ended_at or at) if status.terminal else None,
+    )
+
+
+_FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
+    EventType.ORDER_RECORDED: Book._on_order,
+    EventType.ORDER_UPDATED: Book._on_order,
+    EventType.ORDER_CANCELLED: Book._on_order,
+    EventType.ORDER_EXPIRED: Book._on_order,
+    EventType.ORDER_REJECTED: Book._on_order,
+    EventType.FILL_RECORDED: Book._on_fill,
+    EventType.ORDER_FILLED: Book._on_fill,
+    EventType.POSITION_RECORDED: Book._on_position,
+    EventType.POSITION_SYNCED: Book._on_position,
+    EventType.RECONCILIATION_DISCREPANCY: Book._on_discrepancy,
+    EventType.DISCREPANCY_RESOLVED: Book._on_resolved,
+    EventType.RECONCILED: Book._on_reconciled,
+}

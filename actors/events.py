@@ -1,0 +1,124 @@
+"""The vocabulary of the journal.
+
+An event is something that happened to one stream (an instrument, an account, or the supervisor), in a form that
+JSON can hold: ``payload`` contains only strings, integers, booleans, ``None``, lists and objects. Decimals are
+written as strings and times as ISO 8601 UTC, so that a number is read back exactly as it was written.
+
+Event ids are derived from content and place, never from a clock or a random source: the same input gives the same
+events, and a batch that is offered twice is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
+Payload = Mapping[str, Json]
+
+
+class Severity(StrEnum):
+    """How much a person should mind."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    CRITICAL = "CRITICAL"
+
+
+class EventType(StrEnum):
+    """Everything the journal can hold."""
+
+    ORDER_RECORDED = "ORDER_RECORDED"
+    FILL_RECORDED = "FILL_RECORDED"
+    POSITION_RECORDED = "POSITION_RECORDED"
+    ORDER_UPDATED = "ORDER_UPDATED"
+    ORDER_FILLED = "ORDER_FILLED"
+    ORDER_CANCELLED = "ORDER_CANCELLED"
+    ORDER_EXPIRED = "ORDER_EXPIRED"
+    ORDER_REJECTED = "ORDER_REJECTED"
+    POSITION_SYNCED = "POSITION_SYNCED"
+    RECONCILIATION_DISCREPANCY = "RECONCILIATION_DISCREPANCY"
+    DISCREPANCY_RESOLVED = "DISCREPANCY_RESOLVED"
+    RECONCILED = "RECONCILED"
+    CONNECTION_LOST = "CONNECTION_LOST"
+    CONNECTION_RESTORED = "CONNECTION_RESTORED"
+    ACTOR_STARTED = "ACTOR_STARTED"
+    ACTOR_RESTARTED = "ACTOR_RESTARTED"
+    ACTOR_QUARANTINED = "ACTOR_QUARANTINED"
+    CONFIGURATION_CHANGED = "CONFIGURATION_CHANGED"
+    TRADING_HALTED = "TRADING_HALTED"
+    TRADING_RESUMED = "TRADING_RESUMED"
+    OPERATOR_ACTION = "OPERATOR_ACTION"
+    CHECKPOINT = "CHECKPOINT"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, before it has a place in the journal."""
+
+    event_id: str
+    type: EventType
+    severity: Severity
+    time: datetime
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event with its place: ``seq`` is gapless over the whole journal, ``version`` within its stream (from 1).
+
+    ``hash`` is the lower-case hexadecimal SHA-256 over ``prev_hash`` and the canonical form of the rest.
+    """
+
+    seq: int
+    stream: str
+    version: int
+    event: Event
+    prev_hash: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTail:
+    """What a writer needs to go on with a stream: the records from the last checkpoint (that one included, where
+    there is one) to the end, oldest first, and the version to continue from (0 for a new stream)."""
+
+    version: int
+    records: tuple[Record, ...]
+
+
+def stream_of(account: str, instrument: str) -> str:
+    """The name of an instrument's stream, which is also the name of its actor."""
+    return f"{account}/{instrument}"
+
+
+SUPERVISOR_STREAM = "supervisor"
+
+
+def event_id(stream: str, *parts: str) -> str:
+    """An id that only the content decides."""
+    return hashlib.sha256("\x1f".join((stream, *parts)).encode()).hexdigest()[:32]
+
+
+def to_text(value: Decimal | None) -> str | None:
+    """A Decimal as plain digits (never an exponent), without trailing zeros; ``None`` stays ``None``."""
+    if value is None:
+        return None
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in {"", "-0", "-"} else text
+
+
+def to_iso(value: datetime) -> str:
+    """An aware time as ISO 8601 UTC with microseconds, ending in ``Z``."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_iso(text: str) -> datetime:
+    """The aware UTC time that :func:`to_iso` wrote."""
+    return datetime.fromisoformat(text).astimezone(UTC)

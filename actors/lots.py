@@ -1,0 +1,131 @@
+"""FIFO lots under a leg: the arithmetic of opening, closing and correcting a position.
+
+The laws of this module: the quantities of a leg's lots add up to the leg's quantity, exactly and always; lots are
+closed first in, first out; a lot has the sign of its leg. The average price of a leg is what the broker would report
+for it, which is the average of its lots only where the account's cost basis is FIFO.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from brokers.model import CostBasis
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What one fill (or one correction, where ``fill_id`` is ``None``) left open. ``quantity`` is signed."""
+
+    quantity: Decimal
+    price: Decimal
+    fill_id: str | None
+    opened_at: datetime
+
+
+class Leg:
+    """One leg of a position: a signed quantity, its average price and the lots it is made of."""
+
+    __slots__ = ("average_price", "lots", "name", "opened_at", "quantity")
+
+    def __init__(
+        self,
+        name: str,
+        opened_at: datetime,
+        quantity: Decimal = ZERO,
+        average_price: Decimal = ZERO,
+        lots: Iterable[Lot] = (),
+    ) -> None:
+        self.name = name
+        self.opened_at = opened_at
+        self.quantity = quantity
+        self.average_price = average_price
+        self.lots: deque[Lot] = deque(lots)
+
+    def __repr__(self) -> str:
+        return f"Leg({self.name!r}, {self.quantity} @ {self.average_price}, {len(self.lots)} lots)"
+
+    def copy(self) -> Leg:
+        """An independent leg of the same state."""
+        return Leg(self.name, self.opened_at, self.quantity, self.average_price, self.lots)
+
+    def trade(self, quantity: Decimal, price: Decimal, fill_id: str | None, at: datetime, basis: CostBasis) -> None:
+        """Add a signed quantity traded at a price. Against the leg's sign it closes lots first in, first out; what
+        exceeds them opens a new lot on the other side."""
+        if self.quantity and (quantity > 0) != (self.quantity > 0):
+            quantity = self._close(quantity, basis)
+        if quantity:
+            total = self.quantity + quantity
+            self.average_price = (self.average_price * self.quantity + price * quantity) / total
+            self.lots.append(Lot(quantity, price, fill_id, at))
+            self.quantity = total
+
+    def hold(self, quantity: Decimal, average_price: Decimal, at: datetime) -> None:
+        """Be exactly this from now on (a correction).
+
+        What is too much is taken from the oldest lots; what is missing becomes a lot whose price makes the average
+        come out; with the quantity as it was, every lot's price moves by the same amount. A change of sign, or a
+        price no lot could have had, leaves one lot at the average.
+        """
+        one_lot = deque([Lot(quantity, average_price, None, at)])
+        if not self.quantity or (quantity > 0) != (self.quantity > 0):
+            self.lots = one_lot
+        elif abs(quantity) < abs(self.quantity):
+            self._close(quantity - self.quantity, CostBasis.WEIGHTED)
+        elif quantity == self.quantity:
+            shift = average_price - self._lots_cost() / quantity
+            moved = deque(replace(lot, price=lot.price + shift) for lot in self.lots)
+            self.lots = moved if all(lot.price > 0 for lot in moved) else one_lot
+        else:
+            missing = quantity - self.quantity
+            price = (average_price * quantity - self._lots_cost()) / missing
+            if price > 0:
+                self.lots.append(Lot(missing, price, None, at))
+            else:
+                self.lots = one_lot
+        self.quantity = quantity
+        self.average_price = average_price
+
+    def reprice(self, inferred_id: str, quantity: Decimal, price: Decimal, fill_id: str) -> None:
+        """Let ``quantity`` (unsigned) of what an inferred fill opened have been opened by the real fill, at its
+        price. Units closed in the meantime have nothing left to change."""
+        kept: deque[Lot] = deque()
+        for lot in self.lots:
+            if lot.fill_id != inferred_id or not quantity:
+                kept.append(lot)
+                continue
+            part = min(abs(lot.quantity), quantity)
+            signed = part if lot.quantity > 0 else -part
+            quantity -= part
+            self.average_price += (price - lot.price) * signed / self.quantity
+            kept.append(Lot(signed, price, fill_id, lot.opened_at))
+            if part < abs(lot.quantity):
+                kept.append(replace(lot, quantity=lot.quantity - signed))
+        self.lots = kept
+
+    def _close(self, quantity: Decimal, basis: CostBasis) -> Decimal:
+        """Take an opposite quantity out of the oldest lots; gives what exceeded them."""
+        while quantity and self.lots:
+            oldest = self.lots[0]
+            if abs(quantity) >= abs(oldest.quantity):
+                self.lots.popleft()
+                taken = oldest.quantity
+            else:
+                taken = -quantity
+                self.lots[0] = replace(oldest, quantity=oldest.quantity - taken)
+            if basis is CostBasis.FIFO and self.quantity != taken:
+                cost = self.average_price * self.quantity - oldest.price * taken
+                self.average_price = cost / (self.quantity - taken)
+            self.quantity -= taken
+            quantity += taken
+        if not self.quantity:
+            self.average_price = ZERO
+        return quantity
+
+    def _lots_cost(self) -> Decimal:
+        return sum((lot.quantity * lot.price for lot in self.lots), ZERO)

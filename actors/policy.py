@@ -1,0 +1,44 @@
+"""How one instrument is to be reconciled: the part of the configuration that the pure modules read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from brokers.model import Conventions
+
+
+class Correct(StrEnum):
+    """What to do about a difference."""
+
+    AUTO = "auto"  # correct the book
+    ALERT = "alert"  # report it and leave the book alone
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules for one instrument.
+
+    ``confirmations`` COMPLETE sections, at least ``confirm_gap`` apart and each requested ``settle`` after the last
+    local activity, are needed before something is taken out of a book. ``quantity_tolerance`` is absolute,
+    ``price_tolerance`` a fraction of the price. A position correction of more than ``max_correction`` (units of the
+    leg) is left to a person. ``max_age`` is how long a book may go unverified before that is a discrepancy of its
+    own, ``unverified`` when it becomes a critical one. ``positions`` is False in paper mode: orders alone are
+    reconciled. ``conventions`` hold until a slice says otherwise.
+    """
+
+    correct: Correct = Correct.AUTO
+    confirmations: int = 2
+    confirm_gap: timedelta = timedelta(milliseconds=500)
+    settle: timedelta = timedelta(seconds=5)
+    quantity_tolerance: Decimal = Decimal(0)
+    price_tolerance: Decimal = Decimal("0.00001")
+    max_correction: Decimal | None = None
+    stale_order: timedelta | None = None
+    cancel_stale_orders: bool = False
+    max_age: timedelta = timedelta(seconds=900)
+    unverified: timedelta = timedelta(seconds=900)
+    positions: bool = True
+    conventions: Conventions = field(default=Conventions())

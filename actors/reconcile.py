@@ -1,0 +1,188 @@
+"""``reconcile(book, slice, policy, now) → Decision``: one pass over one instrument, without clock, IO or Ray.
+
+The order is fixed: unreadable rows and age, then fills, then orders, then positions (RECOVERY → GHOST → DRIFT), then
+what is no longer there is closed, and the pass gets its status.
+
+The laws of this module: the absence of a row counts in a COMPLETE section only; nothing is concluded from a slice older
+than the last local activity on its subject; the same book, slice, policy and time give the same decision, and a second
+pass over what the first one wrote emits nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from actors.book import Book
+from actors.breaks import Break, DiscrepancyType, Phase
+from actors.events import Json, Severity, to_iso
+from actors.policy import Policy
+from actors.reconcile_fills import reconcile_fills
+from actors.reconcile_orders import order_discrepancy_key, reconcile_orders
+from actors.reconcile_positions import reconcile_positions
+from actors.working import Decision, Difference, Status, Working
+from brokers.model import AnyRow, Complete, Completeness, Failed, Partial, Section, Slice, problems_of, rows_of
+
+RECONCILED_AT_MOST_EVERY = timedelta(minutes=5)
+"""Evidence of clean cycles is written at most this often."""
+
+_POSITION_BREAKS = frozenset(
+    {
+        DiscrepancyType.MISSING_LOCALLY,
+        DiscrepancyType.NAKED_POSITION,
+        DiscrepancyType.POSITION_MISMATCH,
+        DiscrepancyType.PRICE_MISMATCH,
+    }
+)
+_ORDER_BREAKS = frozenset(
+    {
+        DiscrepancyType.ORDER_STATUS_MISMATCH,
+        DiscrepancyType.ORDER_MISSING,
+        DiscrepancyType.EXTERNAL_ORDER,
+        DiscrepancyType.STALE_ORDER,
+        DiscrepancyType.ORDER_REJECTED,
+    }
+)
+
+
+def reconcile(
+    book: Book, slice_: Slice, policy: Policy, now: datetime, verified_at: datetime | None = None
+) -> Decision:
+    """Compare a book with what its broker says, and decide what follows.
+
+    ``verified_at`` is when this book was last found in step (``None``: never); with it, a book that cannot be verified
+    for too long becomes a discrepancy of its own. The book is not changed: apply the decision's events once they are
+    journaled.
+    """
+    evidence_due = book.reconciled_at is None or now - book.reconciled_at >= RECONCILED_AT_MOST_EVERY
+    if not evidence_due and book.clean == slice_.revision and book.clean_under is policy:
+        return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
+    work = Working(book, slice_, policy, now)
+    _unreadable_rows(work)
+    if _is_fresh(work, verified_at):
+        reconcile_fills(work)
+        reconcile_orders(work)
+        reconcile_positions(work)
+        if work.lookups:
+            return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
+    if book.breaks:
+        _close_what_is_gone(work)
+    return _conclude(work, evidence_due)
+
+
+def _unreadable_rows(work: Working) -> None:
+    """MALFORMED_DATA for each row of ours that could not be read. Rows that name no instrument are the account's."""
+    slice_ = work.slice
+    sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
+    for section in sections:
+        for place, problem in enumerate(problems_of(section)):
+            if problem.instrument == slice_.instrument:
+                work.found(
+                    Difference(
+                        type=DiscrepancyType.MALFORMED_DATA,
+                        key=f"{problem.section.value}:{problem.key or place}",
+                        phase=Phase.SECTIONS,
+                        severity=Severity.WARNING,
+                        book_value=None,
+                        broker_value=problem.text,
+                        correction=None,
+                    )
+                )
+
+
+def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
+    """Whether the slice may be acted on. STALE_DATA when it is too old, or when nothing could be verified for long."""
+    slice_, policy = work.slice, work.policy
+    too_old = work.now - slice_.requested_at > policy.max_age
+    unknown = isinstance(slice_.positions, Failed) or isinstance(slice_.orders, Failed)
+    since = slice_.requested_at if too_old and not unknown else verified_at
+    if (too_old or unknown) and since is not None and work.now - since > policy.max_age:
+        work.found(
+            Difference(
+                type=DiscrepancyType.STALE_DATA,
+                key="verified",
+                phase=Phase.SECTIONS,
+                severity=Severity.CRITICAL if work.now - since > policy.unverified else Severity.WARNING,
+                book_value=to_iso(since),
+                broker_value=None,
+                correction=None,
+            )
+        )
+    return not too_old
+
+
+def _close_what_is_gone(work: Working) -> None:
+    """Open breaks whose difference this slice would have shown, and did not."""
+    for place, found in list(work.book.breaks.items()):
+        if place not in work.touched and _would_have_been_seen(work, found):
+            work.gone(found)
+
+
+def _would_have_been_seen(work: Working, found: Break) -> bool:
+    slice_ = work.slice
+    if work.now - slice_.requested_at > work.policy.max_age:
+        return False
+    if found.type in _POSITION_BREAKS:
+        shown = any(row.leg == found.key for row in rows_of(slice_.positions))
+        return found.key not in work.deferred and (shown or isinstance(slice_.positions, Complete))
+    if found.type in _ORDER_BREAKS:
+        return _order_was_looked_at(work, found.key)
+    if found.type is DiscrepancyType.MISSED_FILL:
+        return isinstance(slice_.fills, Complete) and _order_was_looked_at(work, found.key)
+    if found.type is DiscrepancyType.STALE_DATA:
+        return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
+    sections = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
+    return isinstance(sections.get(found.key.split(":")[0]), Complete)
+
+
+def _order_was_looked_at(work: Working, key: str) -> bool:
+    """Whether both sides of an order were seen in this pass."""
+    deferred = {
+        order_discrepancy_key(order.broker_order_id, order.client_order_id)
+        for order in work.book.orders.values()
+        if order.key in work.deferred
+    }
+    shown = any(row.broker_order_id == key for row in rows_of(work.slice.orders))
+    return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
+
+
+def _conclude(work: Working, evidence_due: bool) -> Decision:
+    slice_ = work.slice
+    needed: list[Section[AnyRow]] = [slice_.orders, slice_.fills]
+    if work.policy.positions:
+        needed.append(slice_.positions)
+    known = not any(isinstance(section, Failed | Partial) for section in needed)
+    in_step = known and not work.book.breaks and not work.deferred and not work.unverified
+    clean = not work.touched and not work.events
+    dealt_with = isinstance(slice_.fills, Complete) and (work.fills_dealt_with or in_step) and not work.book.breaks
+    cursor = slice_.fills_cursor if dealt_with else None
+    if in_step and evidence_due:
+        _evidence(work)
+    if in_step and clean and not (work.policy.stale_order is not None and rows_of(slice_.orders)):
+        work.book.remember_clean(slice_.revision, work.policy)
+    for found in work.book.breaks.values():
+        if found.id not in work.discrepancies:
+            work.still_open(found)
+    return Decision(
+        status=Status.SUCCESS if in_step else Status.PARTIAL,
+        events=tuple(work.events),
+        discrepancies=tuple(work.discrepancies.values()),
+        cancels=tuple(work.cancels),
+        recheck_at=work.recheck_at,
+        unverified=tuple(work.unverified),
+        cursor=cursor,
+    )
+
+
+def _evidence(work: Working) -> None:
+    """RECONCILED: at that broker time both sides were the same."""
+    slice_ = work.slice
+    payload: dict[str, Json] = {
+        "as_of": to_iso(slice_.as_of),
+        "requested_at": to_iso(slice_.requested_at),
+        "positions": slice_.positions.completeness.value if work.policy.positions else Completeness.UNSUPPORTED.value,
+        "orders": slice_.orders.completeness.value,
+        "fills": slice_.fills.completeness.value,
+        "fills_cursor": slice_.fills_cursor if isinstance(slice_.fills, Complete) else None,
+        "legs": len(work.book.legs),
+    }
+    work.evidence(payload)

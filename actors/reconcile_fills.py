@@ -1,0 +1,273 @@
+"""Step 2 of a cycle: the fills that the book has not seen, in broker time order. What they explain is not drift.
+
+A fill is applied once, by its id. What it does to the legs is decided here, written into its event, and only repeated
+by the fold. Three things keep it from counting twice: a watermark (a correction contains it already), an inferred fill
+it stands in for, and the quantity its order had when we first saw the order.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from actors import codec
+from actors.book import Book
+from actors.breaks import Cause, Correction, DiscrepancyType, Phase
+from actors.events import EventType, Severity, event_id, to_text
+from actors.lots import ZERO
+from actors.orders import BookOrder
+from actors.working import Difference, Working
+from brokers.model import (
+    LONG,
+    NET,
+    SHORT,
+    Complete,
+    Conventions,
+    Fill,
+    LegScheme,
+    Order,
+    Side,
+    rows_of,
+)
+
+
+def reconcile_fills(work: Working) -> None:
+    """Apply every fill of the slice, and of the answers to our questions, that the book has not seen."""
+    applied = work.book.applied
+    new = [fill for fill in rows_of(work.slice.fills) if fill.fill_id not in applied]
+    for answer in work.slice.answers:
+        new.extend(fill for fill in answer.fills if fill.fill_id not in applied)
+    if not new:
+        return
+    unique = {fill.fill_id: fill for fill in new}
+    by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
+    linked = _orders_by_broker_id(work)
+    for fill in sorted(unique.values(), key=_broker_order):
+        order = _order_of(work.book, fill, linked)
+        if order is None and (work.new_book or _is_history(work.book, fill.time)):
+            work.fills_dealt_with = work.fills_dealt_with and not work.new_book
+            continue
+        by_order.setdefault(order.key if order else f"fill:{fill.fill_id}", []).append((fill, order))
+    for fills in by_order.values():
+        _apply_fills_of_one_order(work, fills)
+
+
+def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
+    return fill.time, len(fill.fill_id), fill.fill_id
+
+
+def _is_history(book: Book, time: datetime) -> bool:
+    return book.baseline is not None and time <= book.baseline
+
+
+def _orders_by_broker_id(work: Working) -> dict[str, Order]:
+    rows = [*rows_of(work.slice.orders), *(a.order for a in work.slice.answers if a.order is not None)]
+    return {row.broker_order_id: row for row in rows}
+
+
+def _order_of(book: Book, fill: Fill, linked: dict[str, Order]) -> BookOrder | None:
+    """The book's order that a fill belongs to: by the ids it carries, else by those its order row carries."""
+    order = book.find_order(fill.broker_order_id, fill.client_order_id)
+    row = linked.get(fill.broker_order_id) if fill.broker_order_id is not None else None
+    if order is None and row is not None:
+        order = book.find_order(row.broker_order_id, row.client_order_id)
+    return order if order is not None and order.side is fill.side else None
+
+
+def _apply_fills_of_one_order(work: Working, fills: list[tuple[Fill, BookOrder | None]]) -> None:
+    first, order = fills[0]
+    missed = sum((fill.quantity for fill, _ in fills), ZERO)
+    had = order.filled_quantity if order is not None else None
+    external = order is None
+    found = Difference(
+        type=DiscrepancyType.MISSED_FILL,
+        key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
+        phase=Phase.FILLS,
+        severity=Severity.WARNING if external and not work.new_book else Severity.INFO,
+        cause=Cause.EXTERNAL_TRADE if external else Cause.MISSED_FILL,
+        book_value=to_text(had),
+        broker_value=to_text((had or ZERO) + missed),
+        difference=to_text(missed),
+        correction=Correction.APPLY_FILL,
+        strategy=order.strategy if order is not None else None,
+    )
+    if not work.found(found):
+        return
+    cap = _known_filled(work, first, order)
+    for fill, _ in fills:
+        current = work.book.orders.get(order.key) if order is not None else None
+        booked = book_fill(work.book, fill, current, work.slice.conventions, cap, found.cause)
+        work.traded_legs.update(name for name, _ in booked.legs)
+        work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
+
+
+def _key_of(order: BookOrder) -> str:
+    return order.broker_order_id or order.client_order_id or order.key
+
+
+def _known_filled(work: Working, fill: Fill, order: BookOrder | None) -> Decimal | None:
+    """How much the broker itself says is filled of the order; ``None`` where it does not say."""
+    if order is None:
+        return None
+    row = _orders_by_broker_id(work).get(fill.broker_order_id or "")
+    return max(order.quantity, row.filled_quantity) if row is not None else order.quantity
+
+
+def book_fill(
+    book: Book,
+    fill: Fill,
+    order: BookOrder | None,
+    conventions: Conventions,
+    cap: Decimal | None = None,
+    cause: Cause | None = None,
+    strategy: str | None = None,
+) -> codec.BookedFill:
+    """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
+
+    ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
+    """
+    replaces: list[tuple[str, Decimal]] = []
+    left = fill.quantity
+    for guess in order.inferred if order is not None else ():
+        part = min(left, guess.quantity)
+        if part:
+            replaces.append((guess.fill_id, part))
+            left -= part
+    adopted = min(left, order.adopted) if order is not None else ZERO
+    fresh = left - adopted
+    counted = order is None or cap is None or order.filled_quantity + fresh <= cap or bool(replaces)
+    return codec.BookedFill(
+        fill_id=fill.fill_id,
+        order_key=order.key if order is not None else None,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        time=fill.time,
+        legs=allocate(book, fill, left, order, conventions) if counted else (),
+        cost_basis=conventions.cost_basis,
+        replaces=tuple(replaces),
+        adopted=adopted,
+        counted=counted,
+        broker_order_id=fill.broker_order_id,
+        cause=cause,
+        strategy=strategy if strategy is not None or order is None else order.strategy,
+    )
+
+
+def allocate(
+    book: Book, fill: Fill, quantity: Decimal, order: BookOrder | None, conventions: Conventions
+) -> tuple[tuple[str, Decimal], ...]:
+    """The signed quantities by which ``quantity`` units of a fill change each leg.
+
+    A fill joins the leg its ``leg`` names, else the one its order or position id names, else it closes legs of the
+    other side in FIFO order and opens the account's usual leg with the rest. Nothing, where the book was corrected to a
+    position that contains it.
+    """
+    if not quantity:
+        return ()
+    named = fill.leg or (order.leg if order is not None else None)
+    if named is None and fill.position_id is not None and fill.position_id in book.legs:
+        named = fill.position_id
+    if named is None and conventions.legs is LegScheme.NET:
+        named = NET
+    signed = quantity * fill.side.sign
+    if named is not None:
+        return () if book.covered(named, fill.time) else _into(book, named, signed, conventions)
+    if book.covered(None, fill.time):
+        return ()
+    return _first_in_first_out(book, fill, signed, conventions)
+
+
+def _into(book: Book, leg: str, signed: Decimal, conventions: Conventions) -> tuple[tuple[str, Decimal], ...]:
+    """A leg that has only one side is closed at most; what exceeds it was never in our book."""
+    held = book.legs.get(leg)
+    one_sided = conventions.legs is not LegScheme.NET
+    if one_sided and leg in (LONG, SHORT):
+        closing = (leg == LONG) == (signed < 0)
+        if closing:
+            most = abs(held.quantity) if held is not None else ZERO
+            signed = min(abs(signed), most) * (1 if signed > 0 else -1)
+    elif one_sided and held is not None and (held.quantity > 0) != (signed > 0):
+        signed = min(abs(signed), abs(held.quantity)) * (1 if signed > 0 else -1)
+    return ((leg, signed),) if signed else ()
+
+
+def _first_in_first_out(
+    book: Book, fill: Fill, signed: Decimal, conventions: Conventions
+) -> tuple[tuple[str, Decimal], ...]:
+    parts: list[tuple[str, Decimal]] = []
+    for leg in sorted(book.legs.values(), key=lambda leg: (leg.opened_at, leg.name)):
+        if signed and (leg.quantity > 0) != (signed > 0):
+            part = min(abs(signed), abs(leg.quantity)) * (1 if signed > 0 else -1)
+            parts.append((leg.name, part))
+            signed -= part
+    if signed:
+        parts.append((_usual_leg(fill, conventions), signed))
+    return tuple(parts)
+
+
+def _usual_leg(fill: Fill, conventions: Conventions) -> str:
+    if conventions.legs is LegScheme.SIDED:
+        return LONG if fill.side is Side.BUY else SHORT
+    return fill.position_id or fill.broker_order_id or fill.fill_id
+
+
+def infer_fill(work: Working, order: BookOrder, row: Order) -> codec.BookedFill | None:
+    """The fill that must have happened for an order to be filled as far as the broker says, at the incremental price;
+    ``None`` where no price is known at all.
+
+    It changes legs only where that brings them nearer to what the broker holds: a correction may contain it already.
+    """
+    quantity = row.filled_quantity - order.filled_quantity
+    price = _incremental_price(work, order, row, quantity)
+    if price is None:
+        return None
+    fill_id = "inferred:" + event_id(work.book.stream, order.key, str(to_text(row.filled_quantity)))
+    fill = Fill(
+        instrument=work.book.instrument,
+        fill_id=fill_id,
+        broker_order_id=row.broker_order_id,
+        side=order.side,
+        quantity=quantity,
+        price=price,
+        time=work.slice.as_of,
+        leg=row.leg,
+    )
+    legs = allocate(work.book, fill, quantity, order, work.slice.conventions)
+    return codec.BookedFill(
+        fill_id=fill_id,
+        order_key=order.key,
+        side=order.side,
+        quantity=quantity,
+        price=price,
+        time=work.slice.as_of,
+        legs=legs if _brings_nearer(work, legs) else (),
+        cost_basis=work.slice.conventions.cost_basis,
+        inferred=True,
+        broker_order_id=row.broker_order_id,
+        cause=Cause.MISSED_FILL,
+        strategy=order.strategy,
+    )
+
+
+def _incremental_price(work: Working, order: BookOrder, row: Order, quantity: Decimal) -> Decimal | None:
+    if row.average_fill_price is not None:
+        price = (row.average_fill_price * row.filled_quantity - order.notional) / quantity
+        if price > 0:
+            return price
+    held = [position.average_price for position in rows_of(work.slice.positions)]
+    return row.limit_price or order.limit_price or (held[0] if held else None)
+
+
+def _brings_nearer(work: Working, legs: tuple[tuple[str, Decimal], ...]) -> bool:
+    section = work.slice.positions
+    if not work.policy.positions or not isinstance(section, Complete):
+        return True
+    broker = {position.leg: position.quantity for position in rows_of(section)}
+    before = after = ZERO
+    for name, change in legs:
+        held = work.book.legs.get(name)
+        ours = held.quantity if held is not None else ZERO
+        before += abs(ours - broker.get(name, ZERO))
+        after += abs(ours + change - broker.get(name, ZERO))
+    return after < before

@@ -1,0 +1,319 @@
+"""What a broker said at one moment, in terms no broker owns.
+
+The laws of this module:
+
+* Each section of a snapshot is one of four *types*: :class:`Complete`, :class:`Partial`, :class:`Failed` or
+  :class:`Unsupported`. The absence of a row means "none" in a :class:`Complete` section and nothing elsewhere.
+* Quantities and prices are ``Decimal``; times are aware UTC; a leg's quantity is signed, short is negative;
+  the quantity of an order or a fill is unsigned beside its :class:`Side`.
+* Everything here is frozen, compares by value, and imports no clock, no socket and no other module of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+NET = "net"
+LONG = "long"
+SHORT = "short"
+
+Cursor = int
+"""A place in a broker's sequence of fills, growing with time: OANDA's transaction id, MT5's epoch second.
+An adapter gives one out with each snapshot and takes it back to say what came after it."""
+
+
+class Side(StrEnum):
+    """The direction of an order or a fill."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        """+1 for a buy, -1 for a sell."""
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> Side:
+        """The other direction."""
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands. A broker's own words are mapped onto these in its ``decode`` module."""
+
+    PENDING_SUBMIT = "PENDING_SUBMIT"
+    OPEN = "OPEN"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    PENDING_CANCEL = "PENDING_CANCEL"
+    HELD = "HELD"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more is expected of the order."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+
+
+class Completeness(StrEnum):
+    """The name of a section's type, for people and JSON."""
+
+    COMPLETE = "COMPLETE"
+    PARTIAL = "PARTIAL"
+    FAILED = "FAILED"
+    UNSUPPORTED = "UNSUPPORTED"
+
+
+class LegScheme(StrEnum):
+    """How an account names the legs of a position."""
+
+    NET = "net"  # one leg, "net"
+    SIDED = "sided"  # "long" and "short" may stand side by side
+    TICKET = "ticket"  # a leg for each position ticket
+
+
+class CostBasis(StrEnum):
+    """What closing a part of a leg does to the average price that the broker reports for it."""
+
+    WEIGHTED = "weighted"  # it stays
+    FIFO = "fifo"  # it becomes the average of the lots that are left
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """An account's way of keeping positions; it decides which leg a fill joins and at what average price."""
+
+    legs: LegScheme = LegScheme.NET
+    cost_basis: CostBasis = CostBasis.WEIGHTED
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero."""
+
+    instrument: str
+    leg: str
+    quantity: Decimal
+    average_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order as the broker shows it.
+
+    ``broker_order_id`` is IB's permId, OANDA's order id, Kite's order_id, MT5's order ticket;
+    ``client_order_id`` IB's orderRef, OANDA's clientExtensions.id, Kite's tag, MT5's comment.
+    ``filled_quantity`` is cumulative and ``average_fill_price`` its average, ``None`` where not told.
+    ``leg`` names the leg the order works on where the broker says so. ``reason`` is the broker's word for why it
+    ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place.
+    """
+
+    instrument: str
+    broker_order_id: str
+    client_order_id: str | None
+    side: Side
+    quantity: Decimal
+    filled_quantity: Decimal
+    status: OrderStatus
+    order_type: str = "UNKNOWN"
+    limit_price: Decimal | None = None
+    average_fill_price: Decimal | None = None
+    submitted_at: datetime | None = None
+    leg: str | None = None
+    reason: str | None = None
+    replaced_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution. ``fill_id`` is unique in the account: IB's execId, OANDA's transaction id, Kite's trade_id,
+    MT5's deal ticket. ``leg`` is set where the broker says which leg it changed; ``position_id`` is MT5's."""
+
+    instrument: str
+    fill_id: str
+    broker_order_id: str | None
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    time: datetime
+    leg: str | None = None
+    position_id: str | None = None
+    client_order_id: str | None = None
+
+
+class SectionName(StrEnum):
+    """The three sections of a snapshot."""
+
+    POSITIONS = "positions"
+    ORDERS = "orders"
+    FILLS = "fills"
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """A row that could not be read. ``instrument`` and ``key`` are what of it could; ``text`` says what was wrong
+    and quotes the row, scrubbed of credentials and cut to a readable length."""
+
+    section: SectionName
+    instrument: str | None
+    key: str | None
+    text: str
+
+
+AnyRow = Position | Order | Fill
+Row = TypeVar("Row", bound=AnyRow, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Complete(Generic[Row]):
+    """Every row there is. Only here does the absence of a row mean that there is none."""
+
+    rows: tuple[Row, ...] = ()
+    completeness = Completeness.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class Partial(Generic[Row]):
+    """Some rows; what is not here may well exist. ``problems`` are the rows that could not be read."""
+
+    rows: tuple[Row, ...] = ()
+    problems: tuple[RowProblem, ...] = ()
+    completeness = Completeness.PARTIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The broker was asked and did not answer readably. Nothing is known."""
+
+    reason: str
+    completeness = Completeness.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """This broker or gateway has no such thing. Nothing is known, and nothing is amiss."""
+
+    completeness = Completeness.UNSUPPORTED
+
+
+Section = Complete[Row] | Partial[Row] | Failed | Unsupported
+
+
+def rows_of(section: Section[Row]) -> tuple[Row, ...]:
+    """The rows a section does hold; their number proves nothing unless it is :class:`Complete`."""
+    return section.rows if isinstance(section, Complete | Partial) else ()
+
+
+def problems_of(section: Section[Row]) -> tuple[RowProblem, ...]:
+    """The unreadable rows of a section."""
+    return section.problems if isinstance(section, Partial) else ()
+
+
+def section(rows: Iterable[Row], problems: Iterable[RowProblem] = ()) -> Complete[Row] | Partial[Row]:
+    """A section from what a decoder read: :class:`Partial` as soon as one row could not be read."""
+    unreadable = tuple(problems)
+    return Partial(tuple(rows), unreadable) if unreadable else Complete(tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class OrderQuery:
+    """Asks for one order by the ids known of it; at least one is set."""
+
+    instrument: str
+    broker_order_id: str | None
+    client_order_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderAnswer:
+    """A broker's answer to an :class:`OrderQuery`.
+
+    ``order`` is the row it has; ``None`` is the broker's own word that it knows no such order. ``failure`` is set
+    when the question could not be answered, and then ``order`` proves nothing. ``fills`` are those of this order
+    which came with the answer.
+    """
+
+    query: OrderQuery
+    order: Order | None = None
+    fills: tuple[Fill, ...] = ()
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one account's broker said in answer to one request (or one group of them).
+
+    ``requested_at`` is our time just before the first request left: the snapshot contains everything the broker
+    knew by then. ``as_of`` is the broker's time of it (ours where the broker tells none): fills not after it are
+    contained in ``positions``. ``fills`` holds every fill after the cursor that was asked for, and
+    ``fills_cursor`` is what to ask with next time; ``None`` where fills are not supported.
+    """
+
+    requested_at: datetime
+    as_of: datetime
+    positions: Section[Position]
+    orders: Section[Order]
+    fills: Section[Fill]
+    fills_cursor: Cursor | None = None
+    conventions: Conventions = field(default=Conventions())
+
+    def instruments(self) -> frozenset[str]:
+        """Every instrument that a readable row speaks of."""
+        return frozenset(
+            [row.instrument for row in rows_of(self.positions)]
+            + [row.instrument for row in rows_of(self.orders)]
+            + [row.instrument for row in rows_of(self.fills)]
+        )
+
+    def problems(self) -> tuple[RowProblem, ...]:
+        """Every unreadable row."""
+        return (*problems_of(self.positions), *problems_of(self.orders), *problems_of(self.fills))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One instrument's rows of a snapshot, with the fills it has not been given yet.
+
+    An unreadable row that names another instrument leaves this slice's section COMPLETE; one that names none makes
+    it PARTIAL, as it might be ours. ``revision`` is equal for two slices of one account only when all they say but
+    the times is equal, so that an unchanged slice need not be read again. ``answers`` are those to the questions
+    that an earlier decision on this slice asked.
+    """
+
+    account: str
+    instrument: str
+    requested_at: datetime
+    as_of: datetime
+    positions: Section[Position]
+    orders: Section[Order]
+    fills: Section[Fill]
+    fills_cursor: Cursor | None
+    conventions: Conventions
+    revision: str
+    answers: tuple[OrderAnswer, ...] = ()
+
+    def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
+        """The same slice, and the answers to what was asked about it."""
+        return replace(self, answers=(*self.answers, *answers))
+
+
+def for_instrument(whole: Section[Row], instrument: str) -> Section[Row]:
+    """The part of a section that speaks of one instrument, no less complete than what is known of it."""
+    if not isinstance(whole, Complete | Partial):
+        return whole
+    rows = tuple(row for row in whole.rows if row.instrument == instrument)
+    if isinstance(whole, Complete):
+        return Complete(rows)
+    ours = tuple(p for p in whole.problems if p.instrument is None or p.instrument == instrument)
+    return Partial(rows, ours) if ours or not whole.problems else Complete(rows)
