@@ -27,6 +27,7 @@ from brokers.model import Completeness, OrderStatus
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
+ORPHANS_KEPT = 5_000
 
 
 class Book:
@@ -34,8 +35,9 @@ class Book:
 
     ``version`` is that of the last event applied. ``baseline`` is the broker time at which the book was first compared
     with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
-    snapshot showed positions: they contain every fill up to then. ``orphans`` are the filled quantities of orders, by
-    broker_order_id, whose fills came before the order itself.
+    snapshot showed positions: they contain every fill up to then. ``known_at`` is the broker time of the newest word
+    it gave us on a leg, a fill or a corrected position: a snapshot from before that is older than what we know.
+    ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
     """
@@ -54,14 +56,15 @@ class Book:
         self.last_local_at: datetime | None = None
         self.baseline: datetime | None = None
         self.floor: datetime | None = None
-        self.orphans: dict[str, Decimal] = {}
+        self.known_at: dict[str, datetime] = {}
+        self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
         self.clean_under: object = None
         self._open: dict[str, None] = {}
         self._by_broker_id: dict[str, str] = {}
-        self._by_client_id: dict[str, str] = {}
+        self._by_client_id: dict[str, tuple[str, ...]] = {}
 
     def __repr__(self) -> str:
         return f"Book({self.stream}, version {self.version})"
@@ -83,18 +86,23 @@ class Book:
 
     def find_order(self, broker_order_id: str | None, client_order_id: str | None) -> BookOrder | None:
         """The order with this broker_order_id; else one with this client_order_id whose broker_order_id is not known
-        on one of the two sides (client ids need not be unique at a broker)."""
+        on one of the two sides (client ids need not be unique at a broker): the first that is not ended, or else the
+        last."""
         if broker_order_id is not None:
             key = self._by_broker_id.get(broker_order_id)
             if key is not None:
                 return self.orders[key]
-        if client_order_id is not None:
-            key = self._by_client_id.get(client_order_id)
-            if key is not None:
-                order = self.orders[key]
-                if order.broker_order_id is None or broker_order_id is None:
-                    return order
-        return None
+        if client_order_id is None:
+            return None
+        candidates = self.orders_by_client_id(client_order_id)
+        if broker_order_id is not None:
+            candidates = [order for order in candidates if order.broker_order_id is None]
+        working = [order for order in candidates if not order.status.terminal]
+        return working[0] if working else (candidates[-1] if candidates else None)
+
+    def orders_by_client_id(self, client_order_id: str) -> list[BookOrder]:
+        """Every order with this client_order_id, in the order they became known."""
+        return [self.orders[key] for key in self._by_client_id.get(client_order_id, ())]
 
     def open_orders(self) -> Iterator[BookOrder]:
         """The orders that more is expected of."""
@@ -133,6 +141,7 @@ class Book:
             "breaks",
             "watermarks",
             "activity",
+            "known_at",
             "orphans",
             "_open",
             "_by_broker_id",
@@ -152,43 +161,59 @@ class Book:
             self._by_broker_id[order.broker_order_id] = order.key
             self.orphans.pop(order.broker_order_id, None)
         if order.client_order_id is not None:
-            known = self.orders.get(self._by_client_id.get(order.client_order_id, ""))
-            if known is None or known.key == order.key or known.status.terminal:
-                self._by_client_id[order.client_order_id] = order.key
+            known = self._by_client_id.get(order.client_order_id, ())
+            if order.key not in known:
+                self._by_client_id[order.client_order_id] = (*known, order.key)
 
     def _forget_old(self, now: datetime) -> None:
-        """Bound the memory: orders ended long ago, and the oldest fill ids."""
+        """Bound the memory: orders ended long ago, the oldest fill ids, the times of legs closed long ago."""
         limit = now - ENDED_ORDERS_KEPT_FOR
         for order in [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit]:
             del self.orders[order.key]
-            for index, name in (
-                (self._by_broker_id, order.broker_order_id),
-                (self._by_client_id, order.client_order_id),
-            ):
-                if name is not None and index.get(name) == order.key:
-                    del index[name]
+            if order.broker_order_id is not None and self._by_broker_id.get(order.broker_order_id) == order.key:
+                del self._by_broker_id[order.broker_order_id]
+            if order.client_order_id is not None:
+                left = tuple(key for key in self._by_client_id.pop(order.client_order_id, ()) if key != order.key)
+                if left:
+                    self._by_client_id[order.client_order_id] = left
         while len(self.applied) > FILL_IDS_KEPT:
             del self.applied[next(iter(self.applied))]
+        while len(self.orphans) > ORPHANS_KEPT:
+            del self.orphans[next(iter(self.orphans))]
+        for times in (self.watermarks, self.activity, self.known_at):
+            for leg in [leg for leg, at in times.items() if at < limit and leg not in self.legs]:
+                del times[leg]
 
     def _on_order(self, event: Event) -> None:
         order = codec.order_from(event.payload["order"])
         if order.status.terminal and order.ended_at is None:
             order = replace(order, ended_at=event.time)
         if event.type is EventType.ORDER_RECORDED:
-            order = replace(order, local_at=event.time)
+            order = replace(self._with_orphans(order), local_at=event.time)
             self._touch(event.time)
         self.put(order)
 
+    def _with_orphans(self, order: BookOrder) -> BookOrder:
+        """The order with the fills that came before it."""
+        quantity, notional = self.orphans.get(order.broker_order_id or "", (ZERO, ZERO))
+        if not quantity:
+            return order
+        return replace(order, filled_quantity=order.filled_quantity + quantity, notional=order.notional + notional)
+
     def _on_fill(self, event: Event) -> None:
         fill = codec.booked_fill_from(event.payload)
+        if fill.fill_id in self.applied:
+            return
         self.applied[fill.fill_id] = None
         if not fill.counted:
             return
         order = self.orders.get(fill.order_key) if fill.order_key is not None else None
         if order is not None:
-            self.put(_filled(order, fill, event.time))
+            told = None if event.type is EventType.FILL_RECORDED else min(fill.time, event.time)
+            self.put(_filled(order, fill, event.time, told))
         elif fill.broker_order_id is not None:
-            self.orphans[fill.broker_order_id] = self.orphans.get(fill.broker_order_id, ZERO) + fill.quantity
+            quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))
+            self.orphans[fill.broker_order_id] = (quantity + fill.quantity, notional + fill.quantity * fill.price)
         for inferred_id, quantity in fill.replaces:
             for leg in self.legs.values():
                 leg.reprice(inferred_id, quantity, fill.price, fill.fill_id)
@@ -199,6 +224,8 @@ class Book:
                 del self.legs[name]
             if event.type is EventType.FILL_RECORDED:
                 self.activity[name] = event.time
+            else:
+                self._know(name, min(fill.time, event.time))
         if event.type is EventType.FILL_RECORDED:
             self._touch(event.time)
             if order is not None:
@@ -211,6 +238,13 @@ class Book:
         if event.type is EventType.POSITION_RECORDED:
             self.activity[name] = event.time
             self._touch(event.time)
+            return
+        self._know(name, watermark)
+        if self.baseline is None:
+            self.baseline = watermark
+
+    def _know(self, leg: str, at: datetime) -> None:
+        self.known_at[leg] = max(at, self.known_at.get(leg, at))
 
     def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
         if not quantity:
@@ -245,8 +279,9 @@ class Book:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
 
-def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime) -> BookOrder:
-    """The order after a fill. Units that were adopted or inferred give way to the real ones; the rest is new."""
+def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime, told: datetime | None) -> BookOrder:
+    """The order after a fill, of which the broker told us as of ``told`` (``None``: our side did). Units that were
+    adopted or inferred give way to the real ones; the rest is new."""
     replaced = dict(fill.replaces)
     inferred = []
     notional = order.notional
@@ -272,6 +307,7 @@ def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime) -> BookOrder
         inferred=tuple(inferred),
         status=status,
         ended_at=(order.ended_at or at) if status.terminal else None,
+        as_of=order.as_of if told is None else max(told, order.as_of or told),
     )
 
 

@@ -27,7 +27,10 @@ def checkpoint(book: Book) -> dict[str, Json]:
         "last_local_at": None if book.last_local_at is None else to_iso(book.last_local_at),
         "baseline": None if book.baseline is None else to_iso(book.baseline),
         "floor": None if book.floor is None else to_iso(book.floor),
-        "orphans": {order: to_text(quantity) for order, quantity in book.orphans.items()},
+        "known_at": {leg: to_iso(at) for leg, at in book.known_at.items()},
+        "orphans": {
+            order: [to_text(quantity), to_text(notional)] for order, (quantity, notional) in book.orphans.items()
+        },
         "cursor": book.cursor,
         "reconciled_at": None if book.reconciled_at is None else to_iso(book.reconciled_at),
     }
@@ -48,7 +51,8 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.last_local_at = None if data["last_local_at"] is None else from_iso(data["last_local_at"])
     book.baseline = None if data["baseline"] is None else from_iso(data["baseline"])
     book.floor = None if data["floor"] is None else from_iso(data["floor"])
-    book.orphans = {order: Decimal(quantity) for order, quantity in data["orphans"].items()}
+    book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
+    book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
     book.cursor = data["cursor"]
     book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
 

@@ -46,7 +46,7 @@ def order_to(order: BookOrder) -> Document:
         "quantity": to_text(order.quantity),
         "status": order.status.value,
         "filled_quantity": to_text(order.filled_quantity),
-        "notional": str(order.notional),
+        "notional": to_text(order.notional),
         "order_type": order.order_type,
         "limit_price": to_text(order.limit_price),
         "submitted_at": _iso(order.submitted_at),
@@ -57,6 +57,8 @@ def order_to(order: BookOrder) -> Document:
         "inferred": [[i.fill_id, to_text(i.quantity), to_text(i.price)] for i in order.inferred],
         "local_at": _iso(order.local_at),
         "ended_at": _iso(order.ended_at),
+        "as_of": _iso(order.as_of),
+        "adopted_at": _iso(order.adopted_at),
     }
 
 
@@ -81,6 +83,8 @@ def order_from(data: Any) -> BookOrder:
         inferred=tuple(Inferred(i[0], Decimal(i[1]), Decimal(i[2])) for i in data["inferred"]),
         local_at=_time(data["local_at"]),
         ended_at=_time(data["ended_at"]),
+        as_of=_time(data.get("as_of")),
+        adopted_at=_time(data.get("adopted_at")),
     )
 
 
@@ -159,14 +163,16 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
 # Positions
 
 
-def position_to(leg: str, quantity: Decimal, price: Decimal, watermark: datetime, correction: Correction) -> Document:
+def position_to(
+    leg: str, quantity: Decimal, price: Decimal, watermark: datetime, correction: Correction | None
+) -> Document:
     """A leg as it is from now on, and the broker time up to which fills are contained in it."""
     return {
         "leg": leg,
         "quantity": to_text(quantity),
         "average_price": to_text(price),
         "watermark": to_iso(watermark),
-        "correction": correction.value,
+        "correction": None if correction is None else correction.value,
     }
 
 
@@ -231,8 +237,8 @@ def leg_to(leg: Leg) -> Document:
         "leg": leg.name,
         "opened_at": to_iso(leg.opened_at),
         "quantity": to_text(leg.quantity),
-        "average_price": str(leg.average_price),
-        "lots": [[to_text(lot.quantity), str(lot.price), lot.fill_id, to_iso(lot.opened_at)] for lot in leg.lots],
+        "average_price": to_text(leg.average_price),
+        "lots": [[to_text(lot.quantity), to_text(lot.price), lot.fill_id, to_iso(lot.opened_at)] for lot in leg.lots],
     }
 
 

@@ -116,7 +116,7 @@ def to_text(value: Decimal | None) -> str | None:
 
 def to_iso(value: datetime) -> str:
     """An aware time as ISO 8601 UTC with microseconds, ending in ``Z``."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_iso(text: str) -> datetime:

@@ -70,7 +70,8 @@ class Leg:
 
         What is too much is taken from the oldest lots; what is missing becomes a lot whose price makes the average
         come out; with the quantity as it was, every lot's price moves by the same amount. A change of sign, or a
-        price no lot could have had, leaves one lot at the average.
+        price no lot could have had, leaves one lot at the average. (A price of zero or less is one where the market
+        has traded there.)
         """
         one_lot = deque([Lot(quantity, average_price, None, at)])
         if not self.quantity or (quantity > 0) != (self.quantity > 0):
@@ -80,11 +81,11 @@ class Leg:
         elif quantity == self.quantity:
             shift = average_price - self._lots_cost() / quantity
             moved = deque(replace(lot, price=lot.price + shift) for lot in self.lots)
-            self.lots = moved if all(lot.price > 0 for lot in moved) else one_lot
+            self.lots = moved if all(self._possible(lot.price, average_price) for lot in moved) else one_lot
         else:
             missing = quantity - self.quantity
             price = (average_price * quantity - self._lots_cost()) / missing
-            if price > 0:
+            if self._possible(price, average_price):
                 self.lots.append(Lot(missing, price, None, at))
             else:
                 self.lots = one_lot
@@ -126,6 +127,9 @@ class Leg:
         if not self.quantity:
             self.average_price = ZERO
         return quantity
+
+    def _possible(self, price: Decimal, average_price: Decimal) -> bool:
+        return price > 0 or average_price <= 0 or any(lot.price <= 0 for lot in self.lots)
 
     def _lots_cost(self) -> Decimal:
         return sum((lot.quantity * lot.price for lot in self.lots), ZERO)

@@ -49,12 +49,16 @@ def reconcile(
 ) -> Decision:
     """Compare a book with what its broker says, and decide what follows.
 
-    ``verified_at`` is when this book was last found in step (``None``: never); with it, a book that cannot be verified
-    for too long becomes a discrepancy of its own. The book is not changed: apply the decision's events once they are
+    ``verified_at`` is when this book was last found in step (``None``: not since its RECONCILED, if it has one); a book
+    that cannot be verified for too long becomes a discrepancy of its own. A slice of another account or instrument is a
+    ``ValueError``. The book is not changed: apply the decision's events once they are
     journaled.
     """
+    if slice_.instrument != book.instrument or slice_.account != book.account:
+        raise ValueError(f"the book of {book.stream} was to be reconciled with {slice_.account}/{slice_.instrument}")
     evidence_due = book.reconciled_at is None or now - book.reconciled_at >= RECONCILED_AT_MOST_EVERY
-    if not evidence_due and book.clean == slice_.revision and book.clean_under is policy:
+    unchanged = book.clean == slice_.revision and book.clean_under is policy
+    if unchanged and not evidence_due and now - slice_.requested_at <= policy.max_age:
         return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
     work = Working(book, slice_, policy, now)
     _unreadable_rows(work)
@@ -94,7 +98,7 @@ def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
     slice_, policy = work.slice, work.policy
     too_old = work.now - slice_.requested_at > policy.max_age
     unknown = isinstance(slice_.positions, Failed) or isinstance(slice_.orders, Failed)
-    since = slice_.requested_at if too_old and not unknown else verified_at
+    since = slice_.requested_at if too_old and not unknown else verified_at or work.book.reconciled_at
     if (too_old or unknown) and since is not None and work.now - since > policy.max_age:
         work.found(
             Difference(
@@ -153,7 +157,8 @@ def _conclude(work: Working, evidence_due: bool) -> Decision:
     known = not any(isinstance(section, Failed | Partial) for section in needed)
     in_step = known and not work.book.breaks and not work.deferred and not work.unverified
     clean = not work.touched and not work.events
-    dealt_with = isinstance(slice_.fills, Complete) and (work.fills_dealt_with or in_step) and not work.book.breaks
+    missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
+    dealt_with = isinstance(slice_.fills, Complete) and (work.fills_dealt_with or in_step) and not missed
     cursor = slice_.fills_cursor if dealt_with else None
     if in_step and evidence_due:
         _evidence(work)

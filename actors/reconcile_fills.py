@@ -14,6 +14,7 @@ from actors import codec
 from actors.book import Book
 from actors.breaks import Cause, Correction, DiscrepancyType, Phase
 from actors.events import EventType, Severity, event_id, to_text
+from actors.links import order_of_fill
 from actors.lots import ZERO
 from actors.orders import BookOrder
 from actors.working import Difference, Working
@@ -43,8 +44,8 @@ def reconcile_fills(work: Working) -> None:
     by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
     linked = _orders_by_broker_id(work)
     for fill in sorted(unique.values(), key=_broker_order):
-        order = _order_of(work.book, fill, linked)
-        if order is None and (work.new_book or _is_history(work.book, fill.time)):
+        order = order_of_fill(work, fill, linked)
+        if _is_history(work, fill, order):
             work.fills_dealt_with = work.fills_dealt_with and not work.new_book
             continue
         by_order.setdefault(order.key if order else f"fill:{fill.fill_id}", []).append((fill, order))
@@ -56,22 +57,19 @@ def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
     return fill.time, len(fill.fill_id), fill.fill_id
 
 
-def _is_history(book: Book, time: datetime) -> bool:
-    return book.baseline is not None and time <= book.baseline
+def _is_history(work: Working, fill: Fill, order: BookOrder | None) -> bool:
+    """Whether a fill is from before we knew of it or its order: contained in the positions and in the order's row."""
+    before = work.new_book or (work.book.baseline is not None and fill.time <= work.book.baseline)
+    return before and (order is None or (order.adopted > 0 and _was_adopted(order, fill)))
+
+
+def _was_adopted(order: BookOrder, fill: Fill) -> bool:
+    return order.adopted_at is None or fill.time <= order.adopted_at
 
 
 def _orders_by_broker_id(work: Working) -> dict[str, Order]:
     rows = [*rows_of(work.slice.orders), *(a.order for a in work.slice.answers if a.order is not None)]
     return {row.broker_order_id: row for row in rows}
-
-
-def _order_of(book: Book, fill: Fill, linked: dict[str, Order]) -> BookOrder | None:
-    """The book's order that a fill belongs to: by the ids it carries, else by those its order row carries."""
-    order = book.find_order(fill.broker_order_id, fill.client_order_id)
-    row = linked.get(fill.broker_order_id) if fill.broker_order_id is not None else None
-    if order is None and row is not None:
-        order = book.find_order(row.broker_order_id, row.client_order_id)
-    return order if order is not None and order.side is fill.side else None
 
 
 def _apply_fills_of_one_order(work: Working, fills: list[tuple[Fill, BookOrder | None]]) -> None:
@@ -94,6 +92,8 @@ def _apply_fills_of_one_order(work: Working, fills: list[tuple[Fill, BookOrder |
     if not work.found(found):
         return
     cap = _known_filled(work, first, order)
+    if order is not None:
+        work.traded_orders.add(order.key)
     for fill, _ in fills:
         current = work.book.orders.get(order.key) if order is not None else None
         booked = book_fill(work.book, fill, current, work.slice.conventions, cap, found.cause)
@@ -133,7 +133,7 @@ def book_fill(
         if part:
             replaces.append((guess.fill_id, part))
             left -= part
-    adopted = min(left, order.adopted) if order is not None else ZERO
+    adopted = min(left, order.adopted) if order is not None and _was_adopted(order, fill) else ZERO
     fresh = left - adopted
     counted = order is None or cap is None or order.filled_quantity + fresh <= cap or bool(replaces)
     return codec.BookedFill(
@@ -166,8 +166,9 @@ def allocate(
     if not quantity:
         return ()
     named = fill.leg or (order.leg if order is not None else None)
-    if named is None and fill.position_id is not None and fill.position_id in book.legs:
-        named = fill.position_id
+    if named is None and fill.position_id is not None:
+        if conventions.legs is LegScheme.TICKET or fill.position_id in book.legs:
+            named = fill.position_id
     if named is None and conventions.legs is LegScheme.NET:
         named = NET
     signed = quantity * fill.side.sign
@@ -251,12 +252,13 @@ def infer_fill(work: Working, order: BookOrder, row: Order) -> codec.BookedFill 
 
 
 def _incremental_price(work: Working, order: BookOrder, row: Order, quantity: Decimal) -> Decimal | None:
-    if row.average_fill_price is not None:
-        price = (row.average_fill_price * row.filled_quantity - order.notional) / quantity
-        if price > 0:
-            return price
+    average = row.average_fill_price
+    if average is not None:
+        price = (average * row.filled_quantity - order.notional) / quantity
+        if price > 0 or average <= 0 or order.notional < 0:
+            return price  # zero or less only where the order is known to have traded there
     held = [position.average_price for position in rows_of(work.slice.positions)]
-    return row.limit_price or order.limit_price or (held[0] if held else None)
+    return row.limit_price or order.limit_price or average or (held[0] if held else None)
 
 
 def _brings_nearer(work: Working, legs: tuple[tuple[str, Decimal], ...]) -> bool:

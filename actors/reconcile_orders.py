@@ -6,15 +6,19 @@ broker does not show is asked for by id, and only the broker's own word, repeate
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 
 from actors import codec
 from actors.breaks import Cause, Correction, DiscrepancyType, Phase
 from actors.events import EventType, Severity, to_text
+from actors.links import is_about, order_of_row
+from actors.lots import ZERO
 from actors.orders import BookOrder, OrderAction, order_key, same_terms, transition
 from actors.reconcile_fills import infer_fill
 from actors.working import Difference, Working
-from brokers.model import Complete, Order, OrderQuery, OrderStatus, Side, Unsupported, rows_of
+from brokers.model import Complete, Failed, Order, OrderQuery, OrderStatus, Partial, Side, Unsupported, rows_of
 
 _ENDINGS = {
     OrderAction.CANCEL: EventType.ORDER_CANCELLED,
@@ -26,8 +30,8 @@ _ENDINGS = {
 def reconcile_orders(work: Working) -> None:
     """Bring every order of the book and of the slice in step."""
     seen: set[str] = set()
-    for row in rows_of(work.slice.orders):
-        order = _book_order(work, row)
+    for row in _one_row_each(rows_of(work.slice.orders)):
+        order = order_of_row(work, row)
         if order is None:
             seen.add(_adopt(work, row))
             continue
@@ -44,9 +48,18 @@ def order_discrepancy_key(broker_order_id: str | None, client_order_id: str | No
     return broker_order_id or client_order_id or "unknown"
 
 
-def _book_order(work: Working, row: Order) -> BookOrder | None:
-    order = work.book.find_order(row.broker_order_id, row.client_order_id)
-    return order if order is not None and order.side is row.side else None
+def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:
+    """Of an order that is shown more than once, the row that is furthest on."""
+    furthest: dict[str, Order] = {}
+    for row in rows:
+        other = furthest.setdefault(row.broker_order_id, row)
+        if other is not row and _progress(row) > _progress(other):
+            furthest[row.broker_order_id] = row
+    return furthest.values()
+
+
+def _progress(row: Order) -> tuple[object, bool]:
+    return row.filled_quantity, row.status.terminal
 
 
 def _in_step(order: BookOrder, row: Order) -> bool:
@@ -76,24 +89,28 @@ def _theirs(row: Order) -> str:
 
 
 def _adopt(work: Working, row: Order) -> str:
-    """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on."""
+    """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
+    took the place of an order of ours is ours."""
+    replaced = _replaced_by(work, row)
+    expected = work.new_book or replaced is not None
     adopt = work.found(
         Difference(
-            type=DiscrepancyType.EXTERNAL_ORDER,
+            type=DiscrepancyType.EXTERNAL_ORDER if replaced is None else DiscrepancyType.ORDER_STATUS_MISMATCH,
             key=row.broker_order_id,
             phase=Phase.ORDERS,
-            severity=Severity.INFO if work.new_book else Severity.WARNING,
-            cause=None if work.new_book else Cause.EXTERNAL_TRADE,
-            book_value=None,
+            severity=Severity.INFO if expected else Severity.WARNING,
+            cause=None if expected else Cause.EXTERNAL_TRADE,
+            book_value=None if replaced is None else _ours(replaced),
             broker_value=_theirs(row),
             correction=Correction.ADOPT_ORDER,
+            strategy=None if replaced is None else replaced.strategy,
         )
     )
     key = order_key(row.broker_order_id, row.client_order_id)
     if not adopt:
         return key
-    known = work.book.orphans.get(row.broker_order_id, row.filled_quantity * 0)
-    price = row.average_fill_price or row.limit_price or row.filled_quantity * 0
+    known, _ = work.book.orphans.get(row.broker_order_id, (ZERO, ZERO))
+    price = row.average_fill_price if row.average_fill_price is not None else row.limit_price or ZERO
     order = BookOrder(
         key=key,
         broker_order_id=row.broker_order_id,
@@ -101,27 +118,41 @@ def _adopt(work: Working, row: Order) -> str:
         side=row.side,
         quantity=row.quantity,
         status=row.status,
-        filled_quantity=row.filled_quantity,
-        notional=price * row.filled_quantity,
+        filled_quantity=max(row.filled_quantity, known),
+        notional=price * max(row.filled_quantity, known),
         order_type=row.order_type,
         limit_price=row.limit_price,
         submitted_at=row.submitted_at,
         leg=row.leg,
+        strategy=None if replaced is None else replaced.strategy,
         reason=row.reason,
-        adopted=max(row.filled_quantity - known, row.filled_quantity * 0),
+        adopted=max(row.filled_quantity - known, ZERO),
+        as_of=work.slice.as_of,
+        adopted_at=work.slice.as_of,
     )
     work.emit(EventType.ORDER_UPDATED, {"order": codec.order_to(order)}, key)
     return key
 
 
+def _replaced_by(work: Working, row: Order) -> BookOrder | None:
+    """The order of ours that this one took the place of."""
+    answered = (answer.order for answer in work.slice.answers if answer.order is not None)
+    for other in (*rows_of(work.slice.orders), *answered):
+        if other.replaced_by == row.broker_order_id:
+            return order_of_row(work, other)
+    return None
+
+
 def _compare(work: Working, order: BookOrder, row: Order) -> None:
     """One order that both sides know, in the order: what is filled, then its terms and status, then its age."""
-    if row.filled_quantity < order.filled_quantity or (order.status.terminal and not row.status.terminal):
-        settled_at = work.settled_at(order.local_at)
-        if settled_at is not None:
-            # We were told more than the broker shows yet: this slice is older than what we know.
-            work.defer(order.key, settled_at)
+    again_at = _too_early(work, order, row)
+    if again_at is not None:
+        work.defer(order.key, again_at)
+        return
+    if order.broker_order_id is None and row.broker_order_id in work.book.orphans:
+        if not _claim_fills(work, order, row):
             return
+        order = work.book.orders[order.key]
     if row.filled_quantity > order.filled_quantity:
         if not _catch_up(work, order, row):
             return
@@ -130,10 +161,66 @@ def _compare(work: Working, order: BookOrder, row: Order) -> None:
     _check_age(work, work.book.orders[order.key], row)
 
 
+def _too_early(work: Working, order: BookOrder, row: Order) -> datetime | None:
+    """When to look again, where this slice is from before the newest thing we know of the order, whoever said it."""
+    soon = work.now + work.policy.confirm_gap
+    if order.as_of is not None and work.slice.as_of < order.as_of:
+        return soon
+    behind = row.filled_quantity < order.filled_quantity or (order.status.terminal and not row.status.terminal)
+    if behind and order.key in work.traded_orders:
+        return soon
+    cancel_unseen = order.status is OrderStatus.PENDING_CANCEL and not row.status.terminal
+    if behind or cancel_unseen or _amended(order, row):
+        return work.settled_at(order.local_at)
+    return None
+
+
+def _amended(order: BookOrder, row: Order) -> bool:
+    return order.quantity != row.quantity or (order.limit_price is not None and not same_terms(order, row))
+
+
+def _claim_fills(work: Working, order: BookOrder, row: Order) -> bool:
+    """Fills that were booked under the broker's id before we knew it to be this order's: count them in it."""
+    correct = _mismatch(work, order, row, Severity.INFO, DiscrepancyType.ORDER_STATUS_MISMATCH)
+    if correct:
+        quantity, notional = work.book.orphans[row.broker_order_id]
+        after = replace(
+            codec.with_ids(order, row.broker_order_id, row.client_order_id),
+            filled_quantity=order.filled_quantity + quantity,
+            notional=order.notional + notional,
+        )
+        work.emit(EventType.ORDER_UPDATED, {"order": codec.order_to(after)}, order.key + ":fills")
+    return correct
+
+
+def _mismatch(
+    work: Working,
+    order: BookOrder,
+    row: Order,
+    severity: Severity,
+    kind: DiscrepancyType,
+    correction: Correction | None = Correction.UPDATE_ORDER,
+) -> bool:
+    return work.found(
+        Difference(
+            type=kind,
+            key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
+            phase=Phase.ORDERS,
+            severity=severity,
+            book_value=_ours(order),
+            broker_value=_theirs(row),
+            correction=correction,
+            strategy=order.strategy,
+        )
+    )
+
+
 def _catch_up(work: Working, order: BookOrder, row: Order) -> bool:
     """Fills the broker counts and has not reported: ask for the order, then infer one. False when it stays open."""
     section = work.slice.fills
-    if not isinstance(section, Complete | Unsupported):
+    unknown = work.policy.positions and isinstance(work.slice.positions, Failed | Partial)
+    if unknown or not isinstance(section, Complete | Unsupported):
+        # Without the fills, what is missing may be among them; without the positions, they may contain it already.
         work.deferred.add(order.key)
         return False
     query = OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id)
@@ -176,19 +263,13 @@ def _take_over(work: Working, order: BookOrder, row: Order) -> None:
         return
     rejected = action is OrderAction.REJECT
     surprising = order.status.terminal and action is not OrderAction.KEEP
-    correct = work.found(
-        Difference(
-            type=DiscrepancyType.ORDER_REJECTED if rejected else DiscrepancyType.ORDER_STATUS_MISMATCH,
-            key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
-            phase=Phase.ORDERS,
-            severity=Severity.WARNING if rejected or surprising else Severity.INFO,
-            book_value=_ours(order),
-            broker_value=_theirs(row),
-            correction=Correction.UPDATE_ORDER,
-            strategy=order.strategy,
-        )
-    )
-    if not correct:
+    severity = Severity.WARNING if rejected or surprising else Severity.INFO
+    if action is OrderAction.REVIVE and row.filled_quantity < order.filled_quantity:
+        # It works again, and less of it is filled than we were told: which of the two is right takes a person.
+        _mismatch(work, order, row, severity, DiscrepancyType.ORDER_STATUS_MISMATCH, correction=None)
+        return
+    kind = DiscrepancyType.ORDER_REJECTED if rejected else DiscrepancyType.ORDER_STATUS_MISMATCH
+    if not _mismatch(work, order, row, severity, kind):
         return
     status = order.status if action is OrderAction.KEEP else row.status
     after = replace(
@@ -200,10 +281,10 @@ def _take_over(work: Working, order: BookOrder, row: Order) -> None:
         status=status,
         reason=row.reason or order.reason,
         ended_at=order.ended_at if status.terminal else None,
+        as_of=max(work.slice.as_of, order.as_of or work.slice.as_of),
     )
-    kind = _ENDINGS.get(action, EventType.ORDER_UPDATED)
-    severity = Severity.WARNING if rejected or surprising else Severity.INFO
-    work.emit(kind, {"order": codec.order_to(after)}, order.key, severity)
+    event = _ENDINGS.get(action, EventType.ORDER_UPDATED)
+    work.emit(event, {"order": codec.order_to(after)}, order.key, severity)
 
 
 def _check_age(work: Working, order: BookOrder, row: Order) -> None:
@@ -234,14 +315,19 @@ def _check_age(work: Working, order: BookOrder, row: Order) -> None:
 
 def _absent(work: Working, order: BookOrder) -> None:
     """An order the broker should show and does not."""
+    if order.as_of is not None and work.slice.as_of < order.as_of:
+        work.defer(order.key)
+        return
     query = OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id)
     answer = work.answer(query)
     if answer is None:
         work.lookups.append(query)
     elif answer.failure is not None:
         _unanswered(work, order, answer.failure)
-    elif answer.order is not None:
+    elif answer.order is not None and is_about(work.book, order, answer.order):
         _compare(work, order, answer.order)
+    elif answer.order is not None and order.broker_order_id is not None:
+        _unanswered(work, order, f"the answer was about order {answer.order.broker_order_id}")
     else:
         _missing(work, order)
 

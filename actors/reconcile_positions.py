@@ -21,20 +21,46 @@ def reconcile_positions(work: Working) -> None:
     """Compare every leg of the slice and of the book."""
     if not work.policy.positions:
         return
-    rows = {row.leg: row for row in rows_of(work.slice.positions)}
+    shown = rows_of(work.slice.positions)
+    rows = {row.leg: row for row in shown if row.quantity}
+    clashing = _shown_twice(work, shown) if len(rows) != len(shown) else set()
+    for name in clashing:
+        rows.pop(name, None)
     legs = work.book.legs
     if rows.keys() != legs.keys():
+        small = work.policy.quantity_tolerance
         for row in rows.values():
-            if row.leg not in work.book.legs and _may_speak_of(work, row.leg):
+            if row.leg not in work.book.legs and abs(row.quantity) > small and _may_speak_of(work, row.leg):
                 _recover(work, row)
         if isinstance(work.slice.positions, Complete):
-            for leg in [leg for name, leg in work.book.legs.items() if name not in rows]:
-                if _may_speak_of(work, leg.name):
+            for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
+                if abs(leg.quantity) > small and _may_speak_of(work, leg.name):
                     _ghost(work, leg)
     for row in rows.values():
         leg_held = work.book.legs.get(row.leg)
         if leg_held is not None:
             _drift(work, leg_held, row)
+
+
+def _shown_twice(work: Working, shown: tuple[Position, ...]) -> set[str]:
+    """Legs that the slice contradicts itself about. Which row is right is not ours to guess: MALFORMED_DATA."""
+    first: dict[str, Position] = {}
+    clashing = {row.leg for row in shown if first.setdefault(row.leg, row) != row}
+    for name in sorted(clashing):
+        work.deferred.add(name)
+        rows = [f"{to_text(row.quantity)} @ {to_text(row.average_price)}" for row in shown if row.leg == name]
+        work.found(
+            Difference(
+                type=DiscrepancyType.MALFORMED_DATA,
+                key=f"positions:{name}",
+                phase=Phase.SECTIONS,
+                severity=Severity.WARNING,
+                book_value=None,
+                broker_value=f"leg {name} was shown more than once: {', '.join(rows)}",
+                correction=None,
+            )
+        )
+    return clashing
 
 
 def _may_speak_of(work: Working, leg: str) -> bool:
@@ -43,7 +69,8 @@ def _may_speak_of(work: Working, leg: str) -> bool:
     if settled_at is not None:
         work.defer(leg, settled_at)
         return False
-    if leg in work.traded_legs:
+    known_at = work.book.known_at.get(leg)
+    if leg in work.traded_legs or (known_at is not None and work.slice.as_of < known_at):
         work.defer(leg)
         return False
     return True

@@ -92,14 +92,20 @@ class Working:
         self.unverified: list[str] = []
         self.recheck_at: datetime | None = None
         self.traded_legs: set[str] = set()
+        self.traded_orders: set[str] = set()
+        self.links: dict[str, str] | None = None
         self.fills_dealt_with = True
         self._original = book
         self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
 
     def answer(self, query: OrderQuery) -> OrderAnswer | None:
-        """The broker's answer to this question, if it was asked."""
+        """The broker's answer to this question, if it was asked (of an order that had not told its broker_order_id yet,
+        perhaps)."""
         if self._answers is None:
-            self._answers = {(a.query.broker_order_id, a.query.client_order_id): a for a in self.slice.answers}
+            self._answers = {
+                (a.order.broker_order_id, a.query.client_order_id): a for a in self.slice.answers if a.order is not None
+            }
+            self._answers |= {(a.query.broker_order_id, a.query.client_order_id): a for a in self.slice.answers}
         return self._answers.get((query.broker_order_id, query.client_order_id))
 
     def emit(
@@ -171,7 +177,8 @@ class Working:
         """The times that count as proof, this slice's with them where it counts."""
         taken_at = self.slice.requested_at
         since = None if it.activity is None else it.activity + self.policy.settle
-        seen = () if old is None else tuple(at for at in old.seen_at if since is None or at >= since)
+        same = old is not None and old.book_value == it.book_value  # else it is of another state of the subject
+        seen = tuple(at for at in old.seen_at if since is None or at >= since) if old is not None and same else ()
         if len(seen) >= self.policy.confirmations:
             return seen
         if since is not None and taken_at < since:

@@ -306,14 +306,3 @@ class Slice:
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""
         return replace(self, answers=(*self.answers, *answers))
-
-
-def for_instrument(whole: Section[Row], instrument: str) -> Section[Row]:
-    """The part of a section that speaks of one instrument, no less complete than what is known of it."""
-    if not isinstance(whole, Complete | Partial):
-        return whole
-    rows = tuple(row for row in whole.rows if row.instrument == instrument)
-    if isinstance(whole, Complete):
-        return Complete(rows)
-    ours = tuple(p for p in whole.problems if p.instrument is None or p.instrument == instrument)
-    return Partial(rows, ours) if ours or not whole.problems else Complete(rows)

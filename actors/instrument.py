@@ -1,0 +1,497 @@
+"""The instrument actor: owns the book of one instrument of one account, as a plain class.
+
+It sleeps until its interval, an event of the broker's, a report of the strategy's or a request, and then runs one
+cycle: slice → decide → journal → apply → report. It imports no SDK, no database driver and no Ray.
+
+The laws of this module:
+
+* The book changes only by events that the audit actor has made durable first.
+* Whatever goes wrong in a cycle, it ends in a typed report, and the loop goes on.
+* A report that arrives while a cycle runs is never undone by that cycle's older slice: both take turns at the book,
+  and the decision is made on the book as it then is.
+* Instruments of one account tick together, so that they share one fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from loguru import logger
+
+from actors import stream
+from actors.book import Book
+from actors.breaks import Discrepancy
+from actors.checkpoint import checkpoint_event, replay
+from actors.events import Event, Severity, stream_of
+from actors.messages import (
+    CycleReport,
+    InstrumentHealth,
+    NoSlice,
+    SliceRequest,
+    Statistics,
+    Unchanged,
+)
+from actors.policy import Correct, Policy
+from actors.recent import Recent
+from actors.reconcile import reconcile
+from actors.reports import Report, events_of
+from actors.runtime import CallError, Runtime
+from actors.stream import Fenced, JournalAway
+from actors.views import NOTHING_KNOWN, book_view, broker_view
+from actors.working import Decision, Status
+from brokers.model import Failed, OrderAnswer, OrderQuery, Slice
+
+CHECKPOINT_EVERY = 250
+"""Events of a stream between two checkpoints: what a restart has to read at most."""
+
+STARTING_TOGETHER = timedelta(seconds=5)
+"""Actors that start within this time of each other share the fetch of their first cycle."""
+
+SHORTEST_WAIT_S = 0.05
+PASSES_BEYOND_PROOF = 4
+PATIENCE_S = 10.0
+"""How much longer than settle and confirmations a verdict may take before it is given as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentSettings:
+    """Which instrument, how often it is checked (seconds; 0 is as often as asked), how long one cycle may take, and by
+    which rules."""
+
+    account: str
+    instrument: str
+    interval_s: float
+    cycle_timeout_s: float
+    policy: Policy
+
+
+class Instrument:
+    """Keeps one book in step with its broker."""
+
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._name = stream_of(settings.account, settings.instrument)
+        self._runtime = runtime
+        self._book: Book | None = None
+        self._policy = settings.policy
+        self._turn = asyncio.Lock()
+        self._cycling = asyncio.Lock()
+        self._awake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._paused = False
+        self._cursor: int | None = None
+        self._conventions = settings.policy.conventions
+        self._checkpointed = 0
+        self._last: Slice | None = None
+        self._verified_at: datetime | None = None
+        self._began_at: datetime | None = None
+        self._finished_s: float | None = None
+        self._report: CycleReport | None = None
+        self._statistics = Statistics()
+        self._counted: set[str] = set()
+        self._recent = Recent()
+
+    def __repr__(self) -> str:
+        return self._name
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to check by ourselves: at once, and then at every tick of the interval."""
+        if self._loop is None or self._loop.done():
+            self._loop = self._runtime.spawn(self._name, self._run())
+
+    async def stop(self) -> None:
+        """Finish the cycle under way and run no other. Nothing is lost: what was acknowledged is on disk."""
+        self._paused = True
+        async with self._cycling:
+            if self._loop is not None:
+                self._loop.cancel()
+
+    async def pause(self) -> None:
+        """Run no cycle by ourselves until :meth:`resume`; one that is asked for still runs."""
+        self._paused = True
+
+    async def resume(self) -> None:
+        """Go on, with a cycle at once."""
+        self._paused = False
+        self._awake.set()
+
+    async def wake(self) -> None:
+        """Something happened at the broker: check now."""
+        self._awake.set()
+
+    # Asking
+
+    async def check(self) -> CycleReport:
+        """One throttled cycle: before its time is due it does nothing and gives the last report again. With an
+        interval of 0 it is always due."""
+        if self._report is not None and not self._is_due():
+            return self._report
+        return await self._cycle(self._runtime.now(), None)
+
+    async def reconcile_now(self, *, dry_run: bool = False, trade: str | None = None) -> CycleReport:
+        """A verdict now, past the schedule, in as many passes as its proof needs. With ``dry_run`` nothing is
+        changed. ``trade`` names the trade after which this is asked ("buy", "sell", "close")."""
+        return await self._verdict(dry_run=dry_run, trade=trade)
+
+    async def detect_drift(self) -> CycleReport:
+        """Every difference there is, nothing changed."""
+        return await self._verdict(dry_run=True, trade=None)
+
+    async def health(self) -> InstrumentHealth:
+        """What a probe asks. Never waits for a cycle."""
+        age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
+        version = self._book.version if self._book is not None else 0
+        return InstrumentHealth(self._report, self._statistics, age_s, self._paused, version, os.getpid())
+
+    async def recent(self, newest: int | None = None) -> list[dict[str, object]]:
+        """The newest journal entries of this instrument that are at hand, oldest first."""
+        return self._recent.entries(newest)
+
+    # Reporting
+
+    async def record(self, reports: Sequence[Report]) -> int:
+        """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
+        news. Raises :class:`JournalAway`, and then nothing of it is in the book."""
+        try:
+            news = await self._record(reports)
+        except Fenced:
+            news = await self._record(reports)
+        self._awake.set()
+        return news
+
+    async def _record(self, reports: Sequence[Report]) -> int:
+        async with self._turn:
+            book = await self._loaded()
+            events = events_of(book, reports, self._conventions, self._runtime.now())
+            await self._write(book, events)
+            return len(events)
+
+    # The loop
+
+    async def _run(self) -> None:
+        not_before = max(self._tick(-1), self._runtime.now() - STARTING_TOGETHER)
+        while True:
+            if not self._paused:
+                await self._cycle(not_before, None)
+            not_before = await self._next_time()
+
+    async def _next_time(self) -> datetime:
+        """Wait for the next reason to look; gives the time no earlier than which the broker is to be asked."""
+        report = self._report
+        due = self._tick(1)
+        if report is not None and report.recheck_at is not None:
+            due = min(due, report.recheck_at)
+        wait_s = max(SHORTEST_WAIT_S, (due - self._runtime.now()).total_seconds())
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._awake.wait()
+        except TimeoutError:
+            return due
+        self._awake.clear()
+        return self._runtime.now()
+
+    def _tick(self, which: int) -> datetime:
+        """The next tick of this account's grid (1), or the one before (-1)."""
+        now_s = self._runtime.now().timestamp()
+        interval_s = self._settings.interval_s
+        if interval_s <= 0:
+            return self._runtime.now()
+        offset_s = zlib.crc32(self._settings.account.encode()) % 1000 / 1000 * interval_s
+        ticks = math.floor((now_s - offset_s) / interval_s)
+        return datetime.fromtimestamp((ticks + (which > 0)) * interval_s + offset_s, UTC)
+
+    def _is_due(self) -> bool:
+        report = self._report
+        age_s = (self._runtime.now() - report.finished_at).total_seconds() if report is not None else math.inf
+        return age_s >= self._settings.interval_s
+
+    # One verdict
+
+    async def _verdict(self, *, dry_run: bool, trade: str | None) -> CycleReport:
+        """Passes until nothing more is to be waited for, or patience ends."""
+        policy = self._policy
+        most = policy.confirmations + PASSES_BEYOND_PROOF
+        patience_s = policy.settle.total_seconds() + policy.confirmations * policy.confirm_gap.total_seconds()
+        began = self._runtime.now()
+        give_up_at = began + timedelta(seconds=patience_s + PATIENCE_S)
+        seen: dict[str, Discrepancy] = {}
+        passes = 0
+        not_before = began
+        shadow: Book | None = None
+        while True:
+            report, shadow = await self._pass(not_before, trade, dry_run=dry_run, shadow=shadow)
+            passes += 1
+            seen.update({found.found.id: found for found in report.discrepancies})
+            again = report.recheck_at
+            if again is None or passes >= most or again > give_up_at or report.status is Status.DEGRADED:
+                break
+            await self._runtime.sleep(max(0.0, (again - self._runtime.now()).total_seconds()))
+            not_before = again
+        duration_ms = (self._runtime.now() - began).total_seconds() * 1000
+        return replace(report, passes=passes, duration_ms=duration_ms, discrepancies=tuple(seen.values()))
+
+    # One cycle
+
+    async def _cycle(self, not_before: datetime, trade: str | None) -> CycleReport:
+        report, _ = await self._pass(not_before, trade, dry_run=False, shadow=None)
+        return report
+
+    async def _pass(
+        self, not_before: datetime, trade: str | None, *, dry_run: bool, shadow: Book | None
+    ) -> tuple[CycleReport, Book | None]:
+        """One pass, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
+        began_s = self._runtime.monotonic_s()
+        if self._began_at is None:
+            self._began_at = self._runtime.now()
+        async with self._cycling:
+            try:
+                async with asyncio.timeout(self._settings.cycle_timeout_s):
+                    try:
+                        report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
+                    except Fenced:
+                        report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
+            except TimeoutError:
+                limit_s = self._settings.cycle_timeout_s
+                report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
+            except JournalAway as away:
+                report = self._unverified(Status.DEGRADED, str(away))
+            except CallError as error:
+                report = self._unverified(Status.DEGRADED, str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
+                logger.exception("{}: the cycle failed", self._name)
+                report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
+        finished_s = self._runtime.monotonic_s()
+        report = replace(report, duration_ms=(finished_s - began_s) * 1000, trade=trade)
+        if not dry_run:
+            self._finished_s = finished_s
+            self._report = report
+            self._count(report)
+        return report, shadow
+
+    async def _look(
+        self, not_before: datetime, trade: str | None, *, dry_run: bool, shadow: Book | None
+    ) -> tuple[CycleReport, Book | None]:
+        async with self._turn:
+            book = shadow or await self._loaded()
+        if dry_run and shadow is None:
+            shadow = book = book.fork()
+        answer = await self._ask_slice(book, not_before)
+        if isinstance(answer, NoSlice):
+            await self._note_failure(answer, dry_run=dry_run)
+            return self._unverified(Status.DEGRADED, answer.reason), shadow
+        slice_ = self._remember(answer)
+        for _ in range(3):
+            async with self._turn:
+                book = shadow or await self._loaded()
+                decision = self._decide(book, slice_, dry_run=dry_run)
+                if not decision.lookups:
+                    if dry_run:
+                        _apply(book, decision.events)
+                    else:
+                        await self._write(book, self._with_trade(decision.events, trade))
+                    break
+            slice_ = slice_.with_answers(await self._ask_orders(decision.lookups))
+        if not dry_run:
+            await self._after(decision, slice_)
+        return self._verified(book, slice_, decision), shadow
+
+    async def _ask_slice(self, book: Book, not_before: datetime) -> Slice | Unchanged | NoSlice:
+        if book.last_local_at is not None:
+            not_before = max(not_before, book.last_local_at)
+        known = self._last.revision if self._last is not None else None
+        cursor = self._cursor if self._cursor is not None else book.cursor
+        request = SliceRequest(self._settings.instrument, not_before, cursor, known)
+        answer = await self._runtime.call(
+            self._settings.account, "slice", request, timeout_s=self._settings.cycle_timeout_s
+        )
+        assert isinstance(answer, Slice | Unchanged | NoSlice)  # noqa: S101 - the account actor gives one of these
+        return answer
+
+    async def _ask_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        try:
+            answers = await self._runtime.call(
+                self._settings.account, "find_orders", queries, timeout_s=self._settings.cycle_timeout_s
+            )
+        except CallError as error:
+            return tuple(OrderAnswer(query, failure=str(error)) for query in queries)
+        return tuple(answers)
+
+    def _remember(self, answer: Slice | Unchanged) -> Slice:
+        """The slice in full: rows that have not changed are those we were sent before."""
+        if isinstance(answer, Unchanged):
+            assert self._last is not None  # noqa: S101 - only then is a revision offered
+            answer = replace(
+                self._last,
+                requested_at=answer.requested_at,
+                as_of=answer.as_of,
+                fills_cursor=answer.fills_cursor,
+            )
+        self._last = answer
+        if not isinstance(answer.positions, Failed):
+            self._conventions = answer.conventions
+        return answer
+
+    def _decide(self, book: Book, slice_: Slice, *, dry_run: bool) -> Decision:
+        policy = replace(self._policy, correct=Correct.ALERT) if dry_run else self._policy
+        return reconcile(book, slice_, policy, self._runtime.now(), self._verified_at or self._began_at)
+
+    async def _note_failure(self, answer: NoSlice, *, dry_run: bool) -> None:
+        """A book that has gone unverified for too long is a discrepancy of its own, journaled as such."""
+        if dry_run:
+            return
+        now = self._runtime.now()
+        failed = Failed(answer.reason)
+        async with self._turn:
+            book = await self._loaded()
+            slice_ = Slice(
+                account=self._settings.account,
+                instrument=self._settings.instrument,
+                requested_at=now,
+                as_of=now,
+                positions=failed,
+                orders=failed,
+                fills=failed,
+                fills_cursor=None,
+                conventions=self._conventions,
+                revision="",
+            )
+            await self._write(book, self._decide(book, slice_, dry_run=False).events)
+
+    def _with_trade(self, events: tuple[Event, ...], trade: str | None) -> tuple[Event, ...]:
+        if trade is None:
+            return events
+        return tuple(replace(event, payload={**event.payload, "trade": trade}) for event in events)
+
+    async def _after(self, decision: Decision, slice_: Slice) -> None:
+        """What a decision asks for besides its events."""
+        if decision.cursor is not None:
+            self._cursor = decision.cursor
+        if decision.status is Status.SUCCESS:
+            self._verified_at = slice_.requested_at
+        for query in decision.cancels:
+            await self._cancel(query)
+
+    async def _cancel(self, query: OrderQuery) -> None:
+        try:
+            refused = await self._runtime.call(
+                self._settings.account, "cancel_order", query, timeout_s=self._settings.cycle_timeout_s
+            )
+        except CallError as error:
+            refused = str(error)
+        outcome = "asked for" if refused is None else f"refused: {refused}"
+        logger.warning("{}: cancellation of stale order {}: {}", self._name, query.broker_order_id, outcome)
+
+    # The book
+
+    async def _loaded(self) -> Book:
+        """The book, replayed from the journal where it is not in memory."""
+        if self._book is None:
+            tail = await stream.load(self._runtime, self._name)
+            self._book = replay(self._settings.account, self._settings.instrument, tail.records)
+            self._checkpointed = tail.records[0].version if tail.records else 0
+            self._cursor = None
+        return self._book
+
+    async def _write(self, book: Book, events: tuple[Event, ...]) -> None:
+        """Journal, then apply.
+
+        A stream that somebody else continued is loaded again before anything else. So is one to which our own events
+        were written although no answer came: its version tells.
+        """
+        if not events:
+            return
+        try:
+            await stream.append(self._runtime, self._name, book.version, events)
+        except Fenced as fenced:
+            logger.warning("{}: {}; loading it again", self._name, fenced)
+            self._book = None
+            raise
+        _apply(book, events)
+        for event in events:
+            self._recent.add(event)
+        if book.version - self._checkpointed >= CHECKPOINT_EVERY:
+            await self._checkpoint(book)
+
+    async def _checkpoint(self, book: Book) -> None:
+        event = checkpoint_event(book, self._runtime.now())
+        try:
+            await stream.append(self._runtime, self._name, book.version, (event,))
+        except Fenced:
+            self._book = None
+        except JournalAway as away:
+            logger.warning("{}: no checkpoint: {}", self._name, away)
+        else:
+            book.apply(event)
+            self._checkpointed = book.version
+
+    # Reports
+
+    def _verified(self, book: Book, slice_: Slice, decision: Decision) -> CycleReport:
+        needed = (slice_.positions if self._policy.positions else None, slice_.orders, slice_.fills)
+        return CycleReport(
+            account=self._settings.account,
+            instrument=self._settings.instrument,
+            status=decision.status,
+            error="; ".join(decision.unverified) or None,
+            finished_at=self._runtime.now(),
+            duration_ms=0.0,
+            passes=1,
+            book=book_view(book),
+            broker=broker_view(slice_),
+            discrepancies=decision.discrepancies,
+            unverified=bool(decision.unverified) or any(isinstance(section, Failed) for section in needed),
+            verified_at=self._verified_at,
+            recheck_at=decision.recheck_at,
+        )
+
+    def _unverified(self, status: Status, error: str) -> CycleReport:
+        book = self._book
+        open_breaks = tuple(Discrepancy(found, False, None) for found in book.breaks.values()) if book else ()
+        return CycleReport(
+            account=self._settings.account,
+            instrument=self._settings.instrument,
+            status=status,
+            error=error,
+            finished_at=self._runtime.now(),
+            duration_ms=0.0,
+            passes=1,
+            book=book_view(book) if book is not None else {"legs": [], "open_orders": []},
+            broker=dict(NOTHING_KNOWN),
+            discrepancies=open_breaks,
+            unverified=True,
+            verified_at=self._verified_at,
+        )
+
+    def _count(self, report: CycleReport) -> None:
+        """A discrepancy counts once, however many cycles it stays open."""
+        old = self._statistics
+        new = [found for found in report.discrepancies if found.found.id not in self._counted]
+        self._counted = {found.found.id for found in report.discrepancies if not found.resolved}
+        by_type = dict(old.by_type)
+        for found in new:
+            by_type[found.found.type] = by_type.get(found.found.type, 0) + 1
+        cycles = old.cycles + 1
+        self._statistics = Statistics(
+            cycles=cycles,
+            successes=old.successes + (report.status is Status.SUCCESS),
+            failures=old.failures + (report.status is Status.FAILED),
+            discrepancies=old.discrepancies + len(new),
+            critical=old.critical + sum(found.found.severity is Severity.CRITICAL for found in new),
+            corrections=old.corrections + sum(found.correction is not None for found in report.discrepancies),
+            by_type=by_type,
+            mean_cycle_ms=old.mean_cycle_ms + (report.duration_ms - old.mean_cycle_ms) / cycles,
+            longest_cycle_ms=max(old.longest_cycle_ms, report.duration_ms),
+        )
+
+
+def _apply(book: Book, events: Sequence[Event]) -> None:
+    for event in events:
+        book.apply(event)

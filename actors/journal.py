@@ -1,0 +1,401 @@
+"""Storage under the audit actor: the durable, ordered, hash-chained record of everything that happened.
+
+* An append is answered after its commit, and a commit is on disk when it returns.
+* An append names the version of the stream it continues. A stale one is refused whole; the other appends of the same
+  commit go on. One that is already in, event id for event id, is answered as it was the first time.
+* ``seq`` over the journal and ``version`` within a stream are gapless and start at 1; every record carries the hash of
+  the one before it.
+* After a failed commit nothing is repeated blindly: the connection and everything remembered are given up, and the
+  next call opens the file again, settles its log, and checks its last records before it believes them.
+
+Synchronous; one connection, used by one thread at a time whichever threads call. SQLite, and through SQLAlchemy Core
+any database that has transactions; the lock that keeps a second writing process out exists for SQLite files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from actors.chain import GENESIS
+from actors.events import EventType, Record, Severity, StreamTail, from_iso, to_iso
+from actors.journal_check import check_tail, read_head, record_of, verify
+from actors.journal_lock import JournalLock
+from actors.journal_plan import Heads, Plan
+from actors.journal_schema import (
+    IS_CHECKPOINT,
+    OnConnect,
+    corrupt,
+    create_file,
+    engine_for,
+    ensure_schema,
+    file_of,
+    head,
+    identity_of,
+    in_our_words,
+    insert_records,
+    make_directory,
+    parse_url,
+    records,
+    shown,
+)
+from actors.journal_types import (
+    Append,
+    Appended,
+    AppendRefused,
+    JournalCorrupt,
+    JournalError,
+    JournalMissing,
+    JournalUnavailable,
+    Stale,
+    Verification,
+)
+
+Outcome = Appended | Stale | AppendRefused
+"""What became of one append; an :class:`AppendRefused` is given back in its place, not raised."""
+
+Order = Literal["oldest", "newest"]
+
+_PAGE: Final = 1000
+_TAKE_TURN: Final = update(head).where(head.c.id == 1).values(seq=head.c.seq)
+_MOVE_HEAD: Final = update(head).where(head.c.id == 1).values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
+
+
+class Journal:
+    """An open journal; :meth:`open` makes one. Its methods may be called from any thread, one at a time is served.
+
+    Every method raises :class:`JournalUnavailable` when the database cannot be used now (the next call tries again by
+    itself), and :class:`JournalCorrupt` when what it holds is not what was written.
+    """
+
+    def __init__(
+        self, url: str, *, exclusive: bool, read_only: bool, busy_timeout_s: float, on_connect: OnConnect | None
+    ) -> None:
+        self._url = parse_url(url)
+        self._name = shown(self._url)
+        self._file = file_of(self._url)
+        self._read_only = read_only
+        self._busy_timeout_s = busy_timeout_s
+        self._on_connect = on_connect
+        self._mutex = threading.RLock()
+        self._lock = JournalLock(self._file) if exclusive and self._file is not None else None
+        self._connection: Connection | None = None
+        self._heads = Heads(0, GENESIS)
+        self._acknowledged = (0, GENESIS)
+        self._identity: tuple[int, int] | None = None
+        self._doubtful = False
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        exclusive: bool = False,
+        read_only: bool = False,
+        busy_timeout_s: float = 5.0,
+        on_connect: OnConnect | None = None,
+    ) -> Journal:
+        """The journal at ``url`` (``sqlite:///path``), created with its directory where there is none.
+
+        ``exclusive`` makes this process its one writer, until :meth:`close` or its end, or raises
+        :class:`JournalInUse`. ``read_only`` opens it beside a living writer, or after a dead one, changes nothing and
+        creates nothing: :class:`JournalMissing` where there is no journal. Raises :class:`JournalTooNew` for one that
+        a newer program wrote.
+        """
+        if exclusive and read_only:
+            raise ValueError("who only reads a journal needs no lock on it")
+        journal = cls(
+            url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
+        )
+        try:
+            if journal._file is not None and not read_only:
+                make_directory(journal._file)
+            if journal._lock is not None:
+                journal._lock.acquire()
+            with journal._using(f"open the journal {journal._name}"):
+                pass
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def close(self) -> None:
+        """Give up the connection and the lock. May be called twice."""
+        with self._mutex:
+            self._closed = True
+            self._drop()
+            if self._lock is not None:
+                self._lock.release()
+
+    def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        """Make these durable in one commit, and say of each in its order what became of it.
+
+        Raises :class:`JournalUnavailable` when the commit did not succeed: then it is not known whether the events
+        are in, and none may be acted upon; offering the same appends again finds out.
+        """
+        events = sum(len(append.events) for append in batch)
+        attempted = f"append {events} events to the journal {self._name}"
+        if self._read_only:
+            raise JournalUnavailable(attempted, "it was opened for reading only", "Send them to the audit actor")
+        if not batch:
+            return []
+        with self._using(attempted) as connection:
+            self._check_place(attempted)
+            return self._commit(connection, batch, attempted)
+
+    def probe(self) -> None:
+        """Prove that the journal can be written now, by a commit that changes nothing."""
+        with self._using(f"write to the journal {self._name}") as connection, connection.begin():
+            connection.execute(_TAKE_TURN)
+
+    def load(self, stream: str) -> StreamTail:
+        """The records of a stream from its last checkpoint (that one included) or its beginning to its end.
+
+        Each is checked against its hash; raises :class:`JournalCorrupt` where one is altered or missing.
+        """
+        attempted = f"load the stream {stream} from the journal {self._name}"
+        of_stream = records.c.stream == stream
+        with self._using(attempted) as connection, connection.begin():
+            first = connection.execute(select(func.max(records.c.version)).where(of_stream, IS_CHECKPOINT)).scalar()
+            found = connection.execute(
+                select(records).where(of_stream, records.c.version >= (first or 1)).order_by(records.c.version)
+            ).all()
+            tail = tuple(record_of(row, attempted, check_hash=True) for row in found)
+        for version, record in enumerate(tail, first or 1):
+            if record.version != version:
+                raise corrupt(attempted, f"version {version} of {stream} is missing")
+        return StreamTail(tail[-1].version if tail else 0, tail)
+
+    def records(
+        self,
+        *,
+        stream: str | None = None,
+        account: str | None = None,
+        instrument: str | None = None,
+        types: Collection[EventType] | None = None,
+        severity: Severity | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after_seq: int = 0,
+        order: Order = "oldest",
+        limit: int | None = None,
+    ) -> Iterator[Record]:
+        """The records that meet every filter given, in the order of ``seq``, read in pages as they are asked for.
+
+        ``account`` matches its own stream and those of its instruments; ``instrument`` is the part of a stream after
+        the first ``/``; both mean the streams there are at the call. ``since`` is inclusive and ``until`` exclusive,
+        both aware.
+        """
+        conditions: list[ColumnElement[bool]] = []
+        if types is not None:
+            conditions.append(records.c.type.in_([kind.value for kind in types]))
+        if severity is not None:
+            conditions.append(records.c.severity == severity.value)
+        if since is not None:
+            conditions.append(records.c.time >= _aware_iso(since))
+        if until is not None:
+            conditions.append(records.c.time < _aware_iso(until))
+        if stream is None and account is None and instrument is None:
+            return self._pages(conditions, after_seq, order, limit, single=False)
+        names = [stream] if stream is not None else self.streams()
+        names = [name for name in names if _belongs(name, account, instrument)]
+        if len(names) == 1:
+            conditions.append(records.c.stream == names[0])
+            return self._pages(conditions, after_seq, order, limit, single=True)
+        if names:
+            # As an expression, so that the rows are read in the order of seq and never sorted page by page.
+            conditions.append(records.c.stream.concat("").in_(names))
+        return self._pages(conditions, after_seq, order, limit, single=False) if names else iter(())
+
+    def streams(self) -> list[str]:
+        """The names of all streams, sorted; costs one look into an index for each."""
+        found: list[str] = []
+        with self._using(f"read the streams of the journal {self._name}") as connection, connection.begin():
+            name = connection.execute(select(func.min(records.c.stream))).scalar()
+            while name is not None:
+                found.append(name)
+                name = connection.execute(select(func.min(records.c.stream)).where(records.c.stream > name)).scalar()
+        return found
+
+    def head(self) -> tuple[int, str, datetime] | None:
+        """``seq``, ``hash`` and time of the last record; ``None`` for an empty journal."""
+        last = select(records.c.seq, records.c.hash, records.c.time).order_by(records.c.seq.desc()).limit(1)
+        with self._using(f"read the head of the journal {self._name}") as connection, connection.begin():
+            row = connection.execute(last).one_or_none()
+        return None if row is None else (row.seq, row.hash, from_iso(row.time))
+
+    def verify(self) -> Verification:
+        """Read everything again: hashes, links, gaps in ``seq``, gaps in the versions of each stream, event ids that
+        stand twice in one stream, records cut off the end, and the soundness of the file itself.
+
+        Has a connection of its own, so that appends go on meanwhile. A journal that is wrong is a result, not an
+        error; one that cannot be read now raises.
+        """
+        attempted = f"verify the journal {self._name}"
+        self._check_open(attempted)
+        try:
+            with contextlib.closing(self._connect(attempted, read_only=True)) as connection:
+                return verify(connection)
+        except DBAPIError as error:
+            found = in_our_words(error, attempted)
+            if isinstance(found, JournalCorrupt):
+                return Verification(False, 0, None, found.found)
+            raise found from None
+
+    def _commit(self, connection: Connection, batch: Sequence[Append], attempted: str) -> list[Outcome]:
+        with connection.begin() as transaction:
+            # Writing first takes the turn of the one writer, so that what is read next stays true until the commit.
+            connection.execute(_TAKE_TURN)
+            seq, last_hash = read_head(connection, attempted)
+            if seq < self._acknowledged[0]:
+                raise corrupt(attempted, f"it ends at record {seq}, and {self._acknowledged[0]} was durable")
+            if (seq, last_hash) != (self._heads.seq, self._heads.hash):
+                self._heads = Heads(seq, last_hash)
+            plan = Plan(connection, self._heads)
+            outcomes = [plan.decide(append) for append in batch]
+            if not plan.rows:
+                transaction.rollback()
+                return outcomes
+            insert_records(connection, plan.rows)
+            connection.execute(_MOVE_HEAD, {"new_seq": plan.seq, "new_hash": plan.hash})
+            self._doubtful = True
+            transaction.commit()
+            self._doubtful = False
+        self._heads = plan.heads()
+        self._acknowledged = (plan.seq, plan.hash)
+        return outcomes
+
+    def _pages(
+        self,
+        conditions: Sequence[ColumnElement[bool]],
+        after_seq: int,
+        order: Order,
+        limit: int | None,
+        *,
+        single: bool,
+    ) -> Iterator[Record]:
+        # Within one stream the version grows with seq, and the index of the two serves it without sorting.
+        key = records.c.version if single else records.c.seq
+        attempted = f"read records of the journal {self._name}"
+        newest = order == "newest"
+        if after_seq:
+            conditions = [*conditions, records.c.seq > after_seq]
+        chosen = select(records).where(*conditions).order_by(key.desc() if newest else key)
+        further, left = chosen, limit
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(_PAGE, left)
+            with self._using(attempted) as connection, connection.begin():
+                page = connection.execute(further.limit(size)).all()
+            for row in page:
+                yield record_of(row, attempted)
+            if len(page) < size:
+                return
+            end = page[-1]._mapping[key]
+            further = chosen.where(key < end if newest else key > end)
+            left = None if left is None else left - size
+
+    @contextlib.contextmanager
+    def _using(self, attempted: str) -> Iterator[Connection]:
+        """The connection, and after any failure none: the next call opens a new one."""
+        with self._mutex:
+            self._check_open(attempted)
+            try:
+                yield self._connection or self._reconnect(attempted)
+            except IntegrityError as error:
+                self._drop()
+                # The versions were read under the writer's turn, so an index and its table must disagree.
+                raise corrupt(attempted, str(error.orig)) from None
+            except DBAPIError as error:
+                self._drop()
+                raise in_our_words(error, attempted) from None
+            except BaseException:
+                self._drop()
+                raise
+
+    def _reconnect(self, attempted: str) -> Connection:
+        if self._file is not None and not self._read_only and self._identity is None:
+            create_file(self._file)
+        self._connection = self._connect(attempted, read_only=self._read_only)
+        self._doubtful = False
+        self._identity = identity_of(self._file)
+        if not self._read_only:
+            self._heads = Heads(*check_tail(self._connection, attempted))
+            self._check_acknowledged(self._connection, attempted)
+            self._acknowledged = (self._heads.seq, self._heads.hash)
+        return self._connection
+
+    def _connect(self, attempted: str, *, read_only: bool) -> Connection:
+        if self._file is not None and read_only and not self._file.exists():
+            raise JournalMissing(attempted, "there is no such file", "Check journal.url, or start the supervisor")
+        engine = engine_for(
+            self._url,
+            read_only=read_only,
+            busy_timeout_s=self._busy_timeout_s,
+            doubtful=self._doubtful,
+            on_connect=self._on_connect,
+        )
+        connection = engine.connect()
+        try:
+            ensure_schema(connection, self._url, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_open(self, attempted: str) -> None:
+        if self._closed:
+            raise JournalUnavailable(attempted, "it is closed", "Open it again")
+
+    def _check_acknowledged(self, connection: Connection, attempted: str) -> None:
+        """What was answered as durable is still there, now that the file was opened again."""
+        seq, last_hash = self._acknowledged
+        with connection.begin():
+            found = connection.execute(select(records.c.hash).where(records.c.seq == seq)).scalar()
+        if seq and found != last_hash:
+            raise corrupt(attempted, f"record {seq}, which was durable, is not there any more")
+
+    def _check_place(self, attempted: str) -> None:
+        # Commits to a file that was moved or removed succeed, and are lost with it.
+        if identity_of(self._file) != self._identity:
+            raise JournalUnavailable(
+                attempted, "its file was moved, removed or replaced while in use", "Put it back where it was"
+            )
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        self._heads = Heads(0, GENESIS)
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):
+                connection.close()
+
+
+def _belongs(stream: str, account: str | None, instrument: str | None) -> bool:
+    own, _, rest = stream.partition("/")
+    return (account is None or account == own) and (instrument is None or instrument == rest)
+
+
+def _aware_iso(time: datetime) -> str:
+    if time.tzinfo is None:
+        raise ValueError(f"a time without a zone names no moment: {time}")
+    return to_iso(time)
+
+
+__all__ = [
+    "Append",
+    "AppendRefused",
+    "Appended",
+    "Journal",
+    "JournalError",
+    "JournalUnavailable",
+    "Order",
+    "Outcome",
+    "Stale",
+    "Verification",
+]

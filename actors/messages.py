@@ -1,0 +1,153 @@
+"""What actors say to each other beside records and slices. Frozen, picklable, and free of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from actors.breaks import Discrepancy
+from actors.events import Json
+from actors.working import Status
+from brokers.model import Cursor
+
+
+class Connection(StrEnum):
+    """How an account stands with its broker."""
+
+    CONNECTING = "CONNECTING"
+    CONNECTED = "CONNECTED"
+    UNREACHABLE = "UNREACHABLE"  # nobody answers; tried again by itself
+    REFUSED = "REFUSED"  # the broker said no; a person has to act
+    MALFORMED = "MALFORMED"  # what answers is not readable
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRequest:
+    """Asks an account for one instrument's rows, from a snapshot requested at or after ``not_before``.
+
+    ``fills_since`` is the place in the broker's fills up to which the book has dealt with everything. With
+    ``known_revision`` the rows are left out when nothing has changed since.
+    """
+
+    instrument: str
+    not_before: datetime
+    fills_since: Cursor | None = None
+    known_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The slice asked for says what the one of this revision said, at a later time."""
+
+    revision: str
+    requested_at: datetime
+    as_of: datetime
+    fills_cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoSlice:
+    """The broker could not be asked, or did not answer readably. ``retry_at`` is when it will be asked again."""
+
+    connection: Connection
+    reason: str
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReport:
+    """How one cycle, or one verdict of several passes, ended.
+
+    ``book`` and ``broker`` are the objects of the JSON contract. ``unverified`` is true when a broker or the journal
+    left something unanswered, so that no verdict could be reached whatever else was found. ``trade`` is the kind of
+    trade after which the check was asked for, if any.
+    """
+
+    account: str
+    instrument: str
+    status: Status
+    error: str | None
+    finished_at: datetime
+    duration_ms: float
+    passes: int
+    book: Mapping[str, Json]
+    broker: Mapping[str, Json]
+    discrepancies: tuple[Discrepancy, ...] = ()
+    unverified: bool = False
+    verified_at: datetime | None = None
+    recheck_at: datetime | None = None
+    trade: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """The object of the JSON contract for one instrument."""
+        return {
+            "instrument": self.instrument,
+            "status": self.status.value,
+            "error": self.error,
+            "passes": self.passes,
+            "book": dict(self.book),
+            "broker": dict(self.broker),
+            "discrepancies": [found.to_json() for found in self.discrepancies],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What an instrument actor has done since it started."""
+
+    cycles: int = 0
+    successes: int = 0
+    failures: int = 0
+    discrepancies: int = 0
+    critical: int = 0
+    corrections: int = 0
+    by_type: Mapping[str, int] = field(default_factory=dict)
+    mean_cycle_ms: float = 0.0
+    longest_cycle_ms: float = 0.0
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of cycles that ended SUCCESS; ``None`` before the first."""
+        return self.successes / self.cycles if self.cycles else None
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentHealth:
+    """What a probe learns of an instrument actor. ``cycle_age_s`` is the time since its last cycle finished."""
+
+    report: CycleReport | None
+    statistics: Statistics
+    cycle_age_s: float | None
+    paused: bool
+    version: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountHealth:
+    """What a probe learns of an account actor. ``unowned`` are instruments the account has and nobody is started
+    for; ``discrepancies`` those that belong to no instrument."""
+
+    account: str
+    broker: str
+    connection: Connection
+    error: str | None
+    broker_calls: int
+    fetches: int
+    retry_at: datetime | None
+    unowned: tuple[str, ...]
+    discrepancies: tuple[Discrepancy, ...]
+    pid: int
+
+    def to_json(self) -> dict[str, Json]:
+        """The account's part of the JSON contract, without its instruments."""
+        return {
+            "account": self.account,
+            "broker": self.broker,
+            "connection": self.connection.value,
+            "error": self.error,
+            "broker_calls": self.broker_calls,
+            "discrepancies": [found.to_json() for found in self.discrepancies],
+        }

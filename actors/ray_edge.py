@@ -1,0 +1,279 @@
+"""The only module that imports Ray: clusters, actors as processes, and calls between them.
+
+The laws of this module:
+
+* Every Ray exception becomes one of ours, by what it means: :class:`ActorUnavailable`, :class:`CallTimeout`, or the
+  exception that the called method itself raised.
+* Account, instrument and audit actors are detached, named as people name them, ``max_restarts=0`` and ``num_cpus=0``:
+  the supervisor alone restarts them. The supervisor is restarted by Ray, always.
+* A handle is never kept over a death: it is resolved again by name.
+* Ray's processes listen on this machine's loopback unless the configuration names another cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+from loguru import logger
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from actors.runtime import ActorUnavailable, CallTimeout
+
+LOOPBACK = "127.0.0.1"
+_MANY = 1_000
+
+
+class RayRuntime:
+    """The world as an actor of a cluster sees it. Made in one process, used in another: it holds only names."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._handles: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __reduce__(self) -> tuple[type[RayRuntime], tuple[str]]:
+        return RayRuntime, (self._namespace,)
+
+    def now(self) -> datetime:
+        """The system's clock."""
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        """The system's monotonic clock."""
+        return time.monotonic()
+
+    def uniform(self) -> float:
+        """The system's chance."""
+        return random.random()  # noqa: S311 - spreads retries and probes; nothing secret rests on it
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)
+
+    def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it until it ends or this process does. An error that ends it is logged, never lost."""
+        task = asyncio.get_running_loop().create_task(_logged(owner, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """Call an actor by name. Raises what the method raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+        try:
+            reference = getattr(self._handle(actor), method).remote(*args)
+            async with asyncio.timeout(timeout_s):
+                return await reference
+        except TimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+        except (RayActorError, ValueError) as error:
+            self._handles.pop(actor, None)
+            raise ActorUnavailable(actor, method, _short(error)) from None
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except RayError as error:
+            self._handles.pop(actor, None)
+            raise ActorUnavailable(actor, method, _short(error)) from None
+
+    def _handle(self, actor: str) -> Any:
+        """The actor's handle. ``ValueError`` when there is none of that name."""
+        handle = self._handles.get(actor)
+        if handle is None:
+            handle = self._handles[actor] = ray.get_actor(actor, namespace=self._namespace)
+        return handle
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An actor to be created: its class and arguments, and the method that begins its work (``None``: its
+    constructor does)."""
+
+    name: str
+    actor: type
+    args: tuple[object, ...]
+    begin: str | None = "start"
+    immortal: bool = False
+
+
+class RayCluster:
+    """Creates, finds and ends actors of one namespace. Blocking Ray calls run in threads."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._made: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
+        return RayCluster, (self._namespace,)
+
+    async def create(self, deployment: Deployment, timeout_s: float) -> None:
+        """Make sure that nothing lives under the name, create the actor, and wait for its first answer. Raises what
+        its constructor or its first method raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+        name = deployment.name
+        try:
+            handle = await asyncio.to_thread(self._create, deployment)
+            self._made[name] = handle
+            async with asyncio.timeout(timeout_s):
+                if deployment.begin is not None:
+                    await getattr(handle, deployment.begin).remote()
+                else:
+                    await handle.__ray_ready__.remote()
+        except TimeoutError:
+            raise CallTimeout(name, "start", f"not up within {timeout_s:g} s") from None
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(name, "start", _short(error)) from None
+
+    async def kill(self, name: str) -> None:
+        """End the actor of that name at once, if there is one, and wait until its name is free."""
+        await asyncio.to_thread(self._kill, name)
+
+    async def living(self) -> tuple[str, ...]:
+        """The names of every living actor of the namespace."""
+        listed = await asyncio.to_thread(ray.util.list_named_actors, True)
+        return tuple(row["name"] for row in listed if row["namespace"] == self._namespace)
+
+    def _create(self, deployment: Deployment) -> Any:
+        self._kill(deployment.name)
+        remote: Any = ray.remote(deployment.actor)
+        return remote.options(
+            name=deployment.name,
+            namespace=self._namespace,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1 if deployment.immortal else 0,
+            max_task_retries=0,
+            max_concurrency=_MANY,
+        ).remote(*deployment.args)
+
+    def _kill(self, name: str) -> None:
+        handle = self._made.pop(name, None)
+        try:
+            handle = handle or ray.get_actor(name, namespace=self._namespace)
+        except ValueError:
+            return
+        ray.kill(handle, no_restart=True)
+        deadline_s = time.monotonic() + 10
+        while time.monotonic() < deadline_s:
+            try:
+                living = ray.get_actor(name, namespace=self._namespace)
+            except ValueError:
+                return
+            ray.kill(living, no_restart=True)
+            time.sleep(0.02)  # the name is freed when the cluster has noticed the death; there is no event for it
+
+
+class Client:
+    """Calls actors of a cluster from a program that is none: the command line, a notebook."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """As :meth:`RayRuntime.call`, and blocking."""
+        try:
+            handle = ray.get_actor(actor, namespace=self._namespace)
+            return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
+        except GetTimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(actor, method, _short(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a cluster is reached, and what a second process needs to be let in."""
+
+    gcs: str
+    auth_mode: str | None
+
+
+def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus: int | None = None) -> Address:
+    """A cluster of our own on this machine's loopback (``local``), or the one at an address (``auto``, host:port).
+
+    One of our own ends with this process. Joining one whose address does not answer raises ``ConnectionError``.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    if address == "local":
+        # Without this Ray's own servers listen on every interface of the machine.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        ray.init(
+            address="local",
+            namespace=namespace,
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            num_cpus=cpus,
+            _node_ip_address=LOOPBACK,
+        )
+        protect_token()
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+    return Address(ray.get_runtime_context().gcs_address, os.environ.get("RAY_AUTH_MODE"))
+
+
+def join(address: Address, namespace: str) -> Client:
+    """Reach a running cluster from another process. Raises ``ConnectionError`` when it does not answer."""
+    if address.auth_mode is not None:
+        os.environ["RAY_AUTH_MODE"] = address.auth_mode
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(address=address.gcs, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    return Client(namespace)
+
+
+def leave() -> None:
+    """Disconnect; a cluster of our own ends."""
+    ray.shutdown()
+
+
+def dashboard_url() -> str | None:
+    """Where the Ray dashboard of this cluster is, if it has one."""
+    node: Any = ray._private.worker.global_worker.node
+    return f"http://{node.webui_url}" if node is not None and node.webui_url else None
+
+
+def protect_token() -> None:
+    """Ray writes its token readable by everybody on the machine; whoever has it can run code in the cluster."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
+    if os.path.exists(path):
+        os.chmod(path, 0o600)
+
+
+def log_inside(level: str = "INFO") -> None:
+    """Send an actor's log to its standard error, which Ray keeps in the session's directory."""
+    logger.remove()
+    logger.add(sys.stderr, level=level, backtrace=False, diagnose=False)
+
+
+async def _logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:  # noqa: BLE001 - nobody awaits a loop; its age tells the supervisor, and this says why
+        logger.exception("{}: a loop of this actor ended", owner)
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """What the method raised, in its own type."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else RuntimeError(_short(error))
+
+
+def _short(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

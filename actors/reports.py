@@ -1,0 +1,154 @@
+"""What our side reports of itself: orders sent, fills received, positions believed. Reports → events, pure.
+
+The laws of this module: a report that says nothing new gives no event (an order by its ids, a fill by its id); what is
+reported twice counts once; an order's filled quantity is never lowered by a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from actors import codec
+from actors.book import Book
+from actors.events import Event, EventType, Json, Severity, event_id
+from actors.orders import BookOrder, order_key
+from actors.reconcile_fills import book_fill
+from brokers.model import Conventions, Fill, OrderStatus, Side
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """An order we sent, or what became of it. At least one of the two ids is set."""
+
+    instrument: str
+    client_order_id: str | None
+    broker_order_id: str | None
+    side: Side
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    status: OrderStatus
+    submitted_at: datetime | None = None
+    leg: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """An execution we were told of."""
+
+    instrument: str
+    fill_id: str
+    broker_order_id: str | None
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    time: datetime
+    client_order_id: str | None = None
+    leg: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PositionReport:
+    """What we believe to hold in a leg from now on; a quantity of 0 is nothing."""
+
+    instrument: str
+    leg: str
+    quantity: Decimal
+    average_price: Decimal
+    strategy: str | None = None
+
+
+Report = OrderReport | FillReport | PositionReport
+
+
+def events_of(book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime) -> tuple[Event, ...]:
+    """The events that these reports are, in their order; the book is not changed."""
+    working = book.fork()
+    events: list[Event] = []
+    for report in reports:
+        event = _event_of(working, report, conventions, now)
+        if event is not None:
+            working.apply(event)
+            events.append(event)
+    return tuple(events)
+
+
+def _event_of(book: Book, report: Report, conventions: Conventions, now: datetime) -> Event | None:
+    if isinstance(report, OrderReport):
+        return _order_event(book, report, now)
+    if isinstance(report, FillReport):
+        return _fill_event(book, report, conventions, now)
+    payload = codec.position_to(report.leg, report.quantity, report.average_price, now, None)
+    payload["strategy"] = report.strategy
+    return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)
+
+
+def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None:
+    known = book.find_order(report.broker_order_id, report.client_order_id)
+    if known is None or (known.status.terminal and known.submitted_at != report.submitted_at):
+        order = _new_order(book, report)
+    else:
+        order = replace(
+            codec.with_ids(known, report.broker_order_id, report.client_order_id),
+            quantity=report.quantity,
+            limit_price=report.limit_price if report.limit_price is not None else known.limit_price,
+            order_type=report.order_type,
+            status=known.status if known.status.terminal else report.status,
+            submitted_at=report.submitted_at or known.submitted_at,
+            leg=report.leg or known.leg,
+            strategy=report.strategy or known.strategy,
+        )
+        if order == known:
+            return None
+    return _event(book, EventType.ORDER_RECORDED, {"order": codec.order_to(order)}, order.key, now)
+
+
+def _new_order(book: Book, report: OrderReport) -> BookOrder:
+    """An order not seen before; one that uses the id of an ended order again gets a key of its own."""
+    key = order_key(report.broker_order_id, report.client_order_id)
+    while key in book.orders:
+        key += "'"
+    return BookOrder(
+        key=key,
+        broker_order_id=report.broker_order_id,
+        client_order_id=report.client_order_id,
+        side=report.side,
+        quantity=report.quantity,
+        status=report.status,
+        order_type=report.order_type,
+        limit_price=report.limit_price,
+        submitted_at=report.submitted_at,
+        leg=report.leg,
+        strategy=report.strategy,
+    )
+
+
+def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: datetime) -> Event | None:
+    if report.fill_id in book.applied:
+        return None
+    order = book.find_order(report.broker_order_id, report.client_order_id)
+    fill = Fill(
+        instrument=report.instrument,
+        fill_id=report.fill_id,
+        broker_order_id=report.broker_order_id,
+        side=report.side,
+        quantity=report.quantity,
+        price=report.price,
+        time=report.time,
+        leg=report.leg,
+        client_order_id=report.client_order_id,
+    )
+    if order is not None and order.side is not report.side:
+        order = None
+    cap = max(order.quantity, order.filled_quantity) if order is not None else None
+    booked = book_fill(book, fill, order, conventions, cap, strategy=report.strategy)
+    return _event(book, EventType.FILL_RECORDED, codec.booked_fill_to(booked), report.fill_id, now)
+
+
+def _event(book: Book, kind: EventType, payload: dict[str, Json], identity: str, now: datetime) -> Event:
+    return Event(event_id(book.stream, str(book.version + 1), kind, identity), kind, Severity.INFO, now, payload)

@@ -1,0 +1,372 @@
+"""The adapter of an MT5 gateway: four reads over one REQ socket, as one consistent snapshot.
+
+The laws of this module:
+
+* A section the gateway does not know is UNSUPPORTED, one it declined or garbled is FAILED, and neither is empty.
+* Positions, orders and deals are asked for in this order, and again while something is filled in between. So every
+  fill that the positions contain is in the deals, and none is in the deals that the positions do not contain.
+* Whose account it is is proven at the start, after every lost connection or reply, and every few minutes: a terminal
+  may be logged in elsewhere at any time.
+* At rest a snapshot costs one request for each action the gateway knows, for however many instruments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import floor
+from typing import TypeVar
+
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.model import (
+    Complete,
+    Conventions,
+    CostBasis,
+    Cursor,
+    Failed,
+    Fill,
+    LegScheme,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    Partial,
+    Position,
+    RowProblem,
+    Section,
+    SectionName,
+    Snapshot,
+    Unsupported,
+    problems_of,
+    rows_of,
+)
+from brokers.mt5 import decode
+from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled, Gateway, Outcome, UnknownAction
+from brokers.mt5.sequence import Movement
+from brokers.mt5.sequence import Sequence as FillSequence
+from brokers.port import Clock
+
+_PATIENCE = ATTEMPTS + 2
+"""A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""
+_REREADS = 2
+_IDENTITY_AGE = timedelta(minutes=5)
+_REFUSALS = re.compile(
+    r"unauthori[sz]ed|forbidden|permission|invalid (account|login|password|credential)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    requested_at: datetime
+    now_s: int
+    positions: Section[Position]
+    orders: Section[Order]
+    fills: Section[Fill]
+    moved: frozenset[str]
+    error: BrokerError | None
+
+    def tells_anything(self) -> bool:
+        return any(isinstance(s, Complete | Partial) for s in (self.positions, self.orders, self.fills))
+
+
+Row = TypeVar("Row", Position, Order, Fill)
+_Read = Callable[[decode.Content, LegScheme], Section[Row]]
+
+
+class Mt5Broker:
+    """One MT5 account behind a gateway; meets :class:`brokers.port.Broker`.
+
+    ``timeout_s`` bounds each attempt of a request; the attempts of a whole call share five times as long, and three
+    times as long are added where it must be proven again whose account it is. ``login`` is the
+    account expected, ``None`` for any. ``backoff_s`` is the first wait before a repetition; it doubles, with jitter.
+
+    A gateway without GET_ACCOUNT cannot tell which account it serves: then a configured ``login`` cannot be checked,
+    and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for each ticket.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        endpoint: str,
+        login: int | None,
+        timeout_s: float,
+        clock: Clock,
+        *,
+        backoff_s: float = 0.1,
+    ) -> None:
+        self._account = account
+        self._endpoint = endpoint
+        self._login = login
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._gateway = Gateway(account, endpoint, timeout_s, clock, backoff_s)
+        self._legs = LegScheme.TICKET
+        self._first_login: int | None = None
+        self._unsupported: set[str] = set()
+        self._identified_at: datetime | None = None
+        self._identified_generation = -1
+        self._offset_s: float | None = None
+        self._sequence = FillSequence()
+        self._movement = Movement()
+
+    @property
+    def calls(self) -> int:
+        """How many requests have left for the gateway, repeated ones included."""
+        return self._gateway.calls
+
+    async def connect(self) -> None:
+        """Open a new socket and prove, as far as the gateway can tell, that it serves the login configured.
+
+        Raises ``Unreachable`` when nobody answered or the gateway is not ready, ``Refused`` for another login or an
+        endpoint that is none, ``Malformed`` when the answer cannot be read.
+        """
+        self._gateway.forget()
+        self._identified_at = None
+        await self._identify(self._deadline())
+
+    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+        """Positions, orders and the deals after ``fills_since``, an epoch second of the gateway.
+
+        ``as_of`` is the gateway's clock just before the positions were asked for, less the second to which deals are
+        dated, and never later than it really was; ours where the gateway tells no time. Raises ``Unreachable`` when
+        the positions were not answered in time, and what the gateway said of them when no section is known at all.
+        """
+        deadline = self._deadline()
+        if self._identity_is_due():
+            await self._identify(deadline)
+        legs = self._legs
+        reading = await self._read(fills_since, deadline)
+        for _ in range(_REREADS):
+            if not reading.moved:
+                break
+            reading = await self._read(fills_since, deadline)
+        if self._identity_is_due() and "GET_ACCOUNT" not in self._unsupported:
+            # A reply was lost on the way: what came after it may be another account's.
+            await self._identify(Deadline(ATTEMPTS * self._timeout_s))
+        if self._legs is not legs:
+            raise self._malformed("read the account", "its margin mode changed while it was read")
+        if reading.error and not reading.tells_anything():
+            raise reading.error
+        return self._snapshot(reading, fills_since)
+
+    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        """Orders by their ticket, else by their comment among the instrument's orders; with the deals of those that
+        were filled. "No such order" is the gateway's word for today's orders only."""
+        deadline = self._deadline()
+        return tuple([await self._find(query, deadline) for query in queries])
+
+    async def cancel_order(self, query: OrderQuery) -> None:
+        """Always ``Refused``: the gateway's protocol has no action that changes anything."""
+        raise Refused(
+            f"cancel order {query.broker_order_id or query.client_order_id} of {query.instrument}",
+            self._account,
+            "the protocol of the MT5 gateway has no action that cancels an order",
+            "Cancel it in the terminal, and set cancel_stale_orders to false for this account",
+        )
+
+    async def close(self) -> None:
+        """Give the socket back, without waiting for anything that is still on its way."""
+        self._gateway.close()
+
+    # -- whose account it is, and what time it is there ------------------------------------------------------------
+
+    def _deadline(self) -> Deadline:
+        return Deadline(_PATIENCE * self._timeout_s)
+
+    def _identity_is_due(self) -> bool:
+        if self._identified_at is None or self._identified_generation != self._gateway.generation:
+            return True
+        told = not {"GET_ACCOUNT", "PING"} <= self._unsupported
+        return told and abs(self._clock() - self._identified_at) > _IDENTITY_AGE
+
+    async def _identify(self, deadline: Deadline) -> None:
+        if self._identified_at is None or self._identified_generation != self._gateway.generation:
+            self._unsupported.clear()
+        self._identified_at = None
+        facts = await self._facts("GET_ACCOUNT", deadline)
+        if facts is None:
+            if self._first_login is not None:
+                raise self._malformed(f"prove login {self._first_login}", "the gateway no longer knows GET_ACCOUNT")
+            self._legs = LegScheme.TICKET
+            await self._facts("PING", deadline)  # for its time
+        else:
+            self._check_login(facts.login)
+            self._legs = facts.legs or LegScheme.TICKET
+        self._identified_at = self._clock()
+        self._identified_generation = self._gateway.generation
+
+    async def _facts(self, action: str, deadline: Deadline) -> decode.AccountFacts | None:
+        """What GET_ACCOUNT or PING tell, ``None`` where the gateway has no such action."""
+        self._offset_s = None
+        outcome = await self._ask(action, deadline)
+        if isinstance(outcome, UnknownAction):
+            return None
+        if not isinstance(outcome, Answered):
+            if action == "PING":
+                return None  # only its time is wanted, and that can be done without
+            words = outcome.words if isinstance(outcome, Declined) else outcome.found
+            raise self._error(action, outcome, words)
+        try:
+            facts = decode.account(outcome.content)
+        except decode.Unreadable as error:
+            raise self._malformed(f"read {action}", str(error)) from None
+        if facts.time_s is not None:
+            # Its second may have begun long before the reply came: this is the least that its clock is ahead of ours.
+            self._offset_s = facts.time_s - outcome.received_at.timestamp()
+        return facts
+
+    def _check_login(self, found: int | None) -> None:
+        if found is None and self._login is not None:
+            raise self._malformed(f"prove login {self._login}", "the reply to GET_ACCOUNT tells no login")
+        # With any login allowed, the first one met stays the only one: another one's rows must not join its books.
+        expected = self._login if self._login is not None else self._first_login
+        if expected is not None and found != expected:
+            raise Refused(
+                f"connect to login {expected} at {self._endpoint}",
+                self._account,
+                f"the gateway serves login {found}, expected {expected}",
+                "Log the terminal in to the account expected, or correct login or endpoint in the configuration",
+            )
+        self._first_login = found
+
+    def _now_s(self, ours: datetime) -> int:
+        return floor(ours.timestamp() + (self._offset_s or 0.0))
+
+    def _as_of(self, requested_at: datetime) -> datetime:
+        if self._offset_s is None:
+            return requested_at
+        whole = requested_at + timedelta(seconds=self._offset_s)
+        # A deal is dated to its second: one made later in this second must still count as later.
+        return whole.replace(microsecond=0) - timedelta(microseconds=1)
+
+    # -- the sections ----------------------------------------------------------------------------------------------
+
+    async def _read(self, fills_since: Cursor | None, deadline: Deadline) -> _Reading:
+        requested_at = self._clock()
+        now_s = self._now_s(requested_at)
+        since = self._sequence.since(fills_since, now_s, clockless=self._offset_s is None)
+        outcome = await self._ask("GET_POSITIONS", deadline, symbol="*")
+        positions = self._decoded("GET_POSITIONS", outcome, decode.positions)
+        if isinstance(positions, Unsupported):
+            positions = Failed("the gateway does not know GET_POSITIONS, without which nothing can be verified")
+        orders = await self._section("GET_ORDERS", decode.orders, deadline, symbol="*")
+        fills = await self._section("GET_DEALS", decode.fills, deadline, symbol="*", since=since)
+        error = None
+        if isinstance(positions, Failed):
+            error = self._error("GET_POSITIONS", outcome, positions.reason)
+        moved = self._movement.since_last(fills, orders)
+        return _Reading(requested_at, now_s, positions, orders, fills, moved, error)
+
+    def _snapshot(self, reading: _Reading, fills_since: Cursor | None) -> Snapshot:
+        fills = decode.name_clients(reading.fills, rows_of(reading.orders))
+        cursor: Cursor | None = None
+        if not isinstance(fills, Unsupported):
+            clockless = self._offset_s is None
+            fills, cursor = self._sequence.hand_out(fills, fills_since, reading.now_s, clockless=clockless)
+        return Snapshot(
+            requested_at=reading.requested_at,
+            as_of=self._as_of(reading.requested_at),
+            positions=_in_doubt(reading.positions, reading.moved),
+            orders=reading.orders,
+            fills=fills,
+            fills_cursor=cursor,
+            conventions=Conventions(self._legs, CostBasis.WEIGHTED),
+        )
+
+    async def _section(
+        self, action: str, read: _Read[Row], deadline: Deadline, **parameters: str | int
+    ) -> Section[Row]:
+        """A section beside the positions: whatever becomes of it, the positions stand."""
+        try:
+            outcome = await self._ask(action, deadline, **parameters)
+        except Unreachable as error:
+            return Failed(f"{action}: {error.found}")
+        return self._decoded(action, outcome, read)
+
+    def _decoded(self, action: str, outcome: Outcome, read: _Read[Row]) -> Section[Row]:
+        if isinstance(outcome, UnknownAction):
+            return Unsupported()
+        if isinstance(outcome, Declined):
+            return Failed(f"{action}: the gateway said: {outcome.words}")
+        if isinstance(outcome, Garbled):
+            return Failed(f"{action}: the reply cannot be read: {outcome.found}")
+        section = read(outcome.content, self._legs)
+        return Failed(f"{action}: {section.reason}") if isinstance(section, Failed) else section
+
+    # -- single orders ---------------------------------------------------------------------------------------------
+
+    async def _find(self, query: OrderQuery, deadline: Deadline) -> OrderAnswer:
+        ticket, name = query.broker_order_id, query.client_order_id
+        if ticket is not None and not (ticket.isascii() and ticket.isdigit()):
+            return OrderAnswer(query, failure=f"{ticket!r} is no MT5 order ticket")
+        symbol: dict[str, str | int] = {"symbol": query.instrument}
+        with_ticket = symbol if ticket is None else {**symbol, "ticket": int(ticket)}
+        try:
+            orders = await self._section("GET_ORDERS", decode.orders, deadline, **with_ticket)
+        except BrokerError as error:
+            return OrderAnswer(query, failure=error.found)
+        if isinstance(orders, Unsupported):
+            return OrderAnswer(query, failure="the gateway does not support GET_ORDERS")
+        if isinstance(orders, Failed):
+            return OrderAnswer(query, failure=orders.reason)
+        found = [
+            o for o in orders.rows if (o.client_order_id == name if ticket is None else o.broker_order_id == ticket)
+        ]
+        if len(found) > 1:
+            return OrderAnswer(query, failure=f"{len(found)} orders of {query.instrument} carry the comment {name!r}")
+        if not found and problems_of(orders):
+            return OrderAnswer(query, failure=f"a row that could be it cannot be read: {problems_of(orders)[0].text}")
+        if not found:
+            return OrderAnswer(query)
+        if found[0].instrument != query.instrument:
+            return OrderAnswer(query, failure=f"ticket {ticket} belongs to an order of {found[0].instrument}")
+        return await self._with_fills(query, found[0], deadline)
+
+    async def _with_fills(self, query: OrderQuery, order: Order, deadline: Deadline) -> OrderAnswer:
+        if not order.filled_quantity:
+            return OrderAnswer(query, order)
+        placed_s = 0 if order.submitted_at is None else floor(order.submitted_at.timestamp())
+        deals = await self._section("GET_DEALS", decode.fills, deadline, symbol=query.instrument, since=placed_s)
+        if isinstance(deals, Unsupported):
+            return OrderAnswer(query, order)
+        if isinstance(deals, Failed):
+            return OrderAnswer(query, failure=f"the order is there, but not its deals: {deals.reason}")
+        named = rows_of(decode.name_clients(deals, [order]))
+        fills = tuple(fill for fill in named if fill.broker_order_id == order.broker_order_id)
+        if problems_of(deals) and sum(fill.quantity for fill in fills) != order.filled_quantity:
+            return OrderAnswer(query, failure=f"a deal of it cannot be read: {problems_of(deals)[0].text}")
+        return OrderAnswer(query, order, fills)
+
+    # -- requests and errors ---------------------------------------------------------------------------------------
+
+    async def _ask(self, action: str, deadline: Deadline, **parameters: str | int) -> Outcome:
+        if action in self._unsupported:
+            return UnknownAction()
+        outcome = await self._gateway.ask(action, deadline, **parameters)
+        if isinstance(outcome, UnknownAction) and action != "GET_POSITIONS":
+            self._unsupported.add(action)
+        return outcome
+
+    def _error(self, action: str, outcome: Outcome, found: str) -> BrokerError:
+        """The error for an outcome without which nothing is known."""
+        attempted = f"read {action} from the MT5 gateway at {self._endpoint}"
+        if isinstance(outcome, UnknownAction) or (isinstance(outcome, Declined) and _REFUSALS.search(outcome.words)):
+            remedy = "Check that the terminal is logged in and that this is a gateway of our protocol"
+            return Refused(attempted, self._account, found, remedy)
+        if isinstance(outcome, Declined):
+            return Unreachable(attempted, self._account, found, "Check the terminal's connection to its broker")
+        return self._malformed(attempted, found)
+
+    def _malformed(self, attempted: str, found: str) -> Malformed:
+        remedy = f"Check what answers at {self._endpoint}; the account counts as unverified until it can be read"
+        return Malformed(attempted, self._account, found, remedy)
+
+
+def _in_doubt(positions: Section[Position], moved: frozenset[str]) -> Section[Position]:
+    """The positions, less their word on instruments that were traded while they were read time and again."""
+    if not moved or not isinstance(positions, Complete | Partial):
+        return positions
+    text = "its fills kept coming while the positions were read, so the two may not belong together"
+    doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in sorted(moved)]
+    return Partial(positions.rows, (*problems_of(positions), *doubts))

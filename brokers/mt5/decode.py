@@ -1,0 +1,435 @@
+"""An MT5 gateway's JSON, as the model's rows. Pure.
+
+The laws of this module:
+
+* A number becomes a ``Decimal`` from its text and never passes through a float.
+* A row that cannot be read becomes a :class:`RowProblem`; the other rows go on and the section is PARTIAL.
+* A list that is missing, null or no list is FAILED. Nothing but an empty list is empty.
+* A ticket given twice may hide another row (gateways are known to repeat the first one), so it makes every
+  instrument's view of that section PARTIAL, not only its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import NoReturn, TypeVar
+
+from brokers.model import (
+    NET,
+    Complete,
+    Failed,
+    Fill,
+    LegScheme,
+    Order,
+    OrderStatus,
+    Partial,
+    Position,
+    RowProblem,
+    Section,
+    SectionName,
+    Side,
+    section,
+)
+
+Content = dict[str, object]
+
+ORDER_STATES = {
+    "STARTED": OrderStatus.PENDING_SUBMIT,
+    "REQUEST_ADD": OrderStatus.PENDING_SUBMIT,
+    "PLACED": OrderStatus.OPEN,
+    "REQUEST_MODIFY": OrderStatus.OPEN,
+    "PARTIAL": OrderStatus.PARTIALLY_FILLED,
+    "FILLED": OrderStatus.FILLED,
+    "CANCELED": OrderStatus.CANCELLED,
+    "REJECTED": OrderStatus.REJECTED,
+    "EXPIRED": OrderStatus.EXPIRED,
+    "REQUEST_CANCEL": OrderStatus.PENDING_CANCEL,
+}
+"""MQL5 documentation, ENUM_ORDER_STATE, without the prefix ``ORDER_STATE_``."""
+
+ORDER_TYPES = {
+    "buy": (Side.BUY, "MARKET"),
+    "sell": (Side.SELL, "MARKET"),
+    "buy_limit": (Side.BUY, "LIMIT"),
+    "sell_limit": (Side.SELL, "LIMIT"),
+    "buy_stop": (Side.BUY, "STOP"),
+    "sell_stop": (Side.SELL, "STOP"),
+    "buy_stop_limit": (Side.BUY, "STOP_LIMIT"),
+    "sell_stop_limit": (Side.SELL, "STOP_LIMIT"),
+}
+"""MQL5 documentation, ENUM_ORDER_TYPE. ``close_by`` has no side and is not readable as an order."""
+
+_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
+_ENTRIES = frozenset({"in", "out", "inout", "out_by"})
+_MONEY_DEALS = frozenset(
+    {
+        "balance",
+        "credit",
+        "charge",
+        "correction",
+        "bonus",
+        "commission",
+        "commission_daily",
+        "commission_monthly",
+        "commission_agent_daily",
+        "commission_agent_monthly",
+        "interest",
+        "dividend",
+        "dividend_franked",
+        "tax",
+    }
+)
+"""MQL5 documentation, ENUM_DEAL_TYPE: these move money and no position."""
+
+_MARGIN_MODES = {"netting": LegScheme.NET, "exchange": LegScheme.NET, "hedging": LegScheme.TICKET}
+_VOLUME_STEP = Decimal("0.00000001")
+_LARGEST_TICKET = 2**64 - 1
+_QUOTE_LENGTH = 160
+
+
+class Unreadable(ValueError):
+    """An answer as a whole, or one row of it, that cannot be read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """What a gateway tells of its account: each is ``None`` where it is not told. ``time_s`` is epoch seconds."""
+
+    login: int | None
+    legs: LegScheme | None
+    time_s: int | None
+
+
+# -- the answer as a whole ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _NotANumber:
+    """NaN or an infinity, which JSON does not know and some gateways write all the same."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse(body: bytes) -> Content:
+    """One reply, with every fractional number a ``Decimal``. Raises :class:`Unreadable` for anything but an object."""
+    try:
+        content: object = json.loads(
+            body, parse_float=Decimal, parse_constant=_NotANumber, object_pairs_hook=_object_without_repeats
+        )
+    except Unreadable:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"it is not JSON ({type(error).__name__}): {quote(body)}") from None
+    if not isinstance(content, dict):
+        raise Unreadable(f"it is not a JSON object: {quote(body)}")
+    return content
+
+
+def _object_without_repeats(pairs: list[tuple[str, object]]) -> Content:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise Unreadable("it has an object with the same key twice")
+    return content
+
+
+def quote(value: object) -> str:
+    """What a gateway said, on one line and cut to a readable length."""
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", errors="replace")
+    elif isinstance(value, str | Decimal | _NotANumber):
+        text = str(value)
+    else:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _QUOTE_LENGTH else line[: _QUOTE_LENGTH - 1] + "…"
+
+
+def account(content: Content) -> AccountFacts:
+    """The reply to GET_ACCOUNT or PING. Raises :class:`Unreadable` for what is told but cannot be understood."""
+    mode = content.get("margin_mode")
+    legs = None
+    if mode not in (None, ""):
+        words = str(mode).lower().removeprefix("account_margin_mode_").removeprefix("retail_")
+        if words not in _MARGIN_MODES:
+            raise Unreadable(f"margin_mode {quote(mode)} is neither netting nor hedging")
+        legs = _MARGIN_MODES[words]
+    login = content.get("login")
+    return AccountFacts(
+        login=None if login is None else _ticket(content, "login"),
+        legs=legs,
+        time_s=None if content.get("time") is None else int(_moment(content, "time").timestamp()),
+    )
+
+
+# -- the three sections ------------------------------------------------------------------------------------------
+
+
+def positions(content: Content, legs: LegScheme) -> Section[Position]:
+    """The reply to GET_POSITIONS. ``volume`` is unsigned lots, the sign comes from ``type``."""
+
+    def read(row: Content) -> Position:
+        ticket = _ticket(row, "ticket")
+        side = _one_of(row, "type", _SIDES)
+        return Position(
+            instrument=_symbol(row),
+            leg=NET if legs is LegScheme.NET else str(ticket),
+            quantity=side.sign * _volume(row, "volume"),
+            average_price=_price(row, "price_open"),
+        )
+
+    return _section(content, "positions", SectionName.POSITIONS, read, _one_leg_each)
+
+
+def orders(content: Content, legs: LegScheme) -> Section[Order]:
+    """The reply to GET_ORDERS: ``volume_current`` is what remains, so what was filled is the difference."""
+    return _section(content, "orders", SectionName.ORDERS, lambda row: _order(row, legs))
+
+
+def fills(content: Content, legs: LegScheme) -> Section[Fill]:
+    """The reply to GET_DEALS in the order of broker time. Deals that move only money (balance, interest) are left
+    out; a cancelled deal is a row that cannot be read, as what it undoes is not told."""
+    whole = _section(content, "deals", SectionName.FILLS, lambda row: _fill(row, legs))
+    if not isinstance(whole, Complete | Partial):
+        return whole
+    return replace(whole, rows=tuple(sorted(whole.rows, key=lambda fill: (fill.time, int(fill.fill_id)))))
+
+
+def name_clients(whole: Section[Fill], known: Iterable[Order]) -> Section[Fill]:
+    """The same fills, each with the client_order_id of its order. MT5 tells it with the order only, and a book that
+    has not seen its order's ticket yet can join the fill by no other name."""
+    if not isinstance(whole, Complete | Partial):
+        return whole
+    names = {order.broker_order_id: order.client_order_id for order in known}
+    return replace(
+        whole, rows=tuple(replace(fill, client_order_id=names.get(fill.broker_order_id or "")) for fill in whole.rows)
+    )
+
+
+def _order(row: Content, legs: LegScheme) -> Order:
+    side, order_type = _one_of(row, "type", ORDER_TYPES)
+    quantity = _volume(row, "volume_initial")
+    remaining = _volume(row, "volume_current", zero=True)
+    if remaining > quantity:
+        raise Unreadable(f"volume_current {remaining} is more than volume_initial {quantity}")
+    filled = quantity - remaining
+    position_id = _reference(row, "position_id")
+    return Order(
+        instrument=_symbol(row),
+        broker_order_id=str(_ticket(row, "ticket")),
+        client_order_id=_text(row, "comment"),
+        side=side,
+        quantity=quantity,
+        filled_quantity=filled,
+        status=_status(row, quantity, filled),
+        order_type=order_type,
+        limit_price=None if order_type == "MARKET" else _price(row, "price_open"),
+        submitted_at=None if row.get("time_setup") in (None, 0) else _moment(row, "time_setup"),
+        leg=NET if legs is LegScheme.NET else position_id,
+    )
+
+
+def _status(row: Content, quantity: Decimal, filled: Decimal) -> OrderStatus:
+    status = _one_of(row, "state", ORDER_STATES, "ORDER_STATE_")
+    if status is OrderStatus.FILLED and filled != quantity:
+        raise Unreadable(f"state FILLED with only {filled} of {quantity} filled")
+    if status is OrderStatus.OPEN and filled:
+        return OrderStatus.PARTIALLY_FILLED
+    if status is OrderStatus.PARTIALLY_FILLED and row.get("time_done") not in (None, 0):
+        return OrderStatus.CANCELLED  # it is over, so what was not filled is gone
+    return status
+
+
+def _fill(row: Content, legs: LegScheme) -> Fill | None:
+    kind = row.get("type")
+    if isinstance(kind, str) and kind.lower().removeprefix("deal_type_") in _MONEY_DEALS:
+        return None
+    entry = row.get("entry")
+    if not isinstance(entry, str) or entry.lower().removeprefix("deal_entry_") not in _ENTRIES:
+        raise Unreadable(f"entry {quote(entry)} is none of in, out and inout")
+    position_id = _reference(row, "position_id")
+    return Fill(
+        instrument=_symbol(row),
+        fill_id=str(_ticket(row, "ticket")),
+        broker_order_id=_reference(row, "order"),
+        side=_one_of(row, "type", _SIDES, "deal_type_"),
+        quantity=_volume(row, "volume"),
+        price=_price(row, "price"),
+        time=_moment(row, "time"),
+        leg=NET if legs is LegScheme.NET else position_id,
+        position_id=position_id,
+    )
+
+
+# -- rows into sections ------------------------------------------------------------------------------------------
+
+Row = TypeVar("Row", Position, Order, Fill)
+Read = tuple[Content, Row]
+
+
+def _section(
+    content: Content,
+    key: str,
+    name: SectionName,
+    read: Callable[[Content], Row | None],
+    check: Callable[[list[Read[Row]]], tuple[list[Read[Row]], list[RowProblem]]] | None = None,
+) -> Section[Row]:
+    items = content.get(key)
+    if not isinstance(items, list):
+        found = "is missing" if key not in content else f"is {quote(items)}"
+        return Failed(f'"{key}" {found} in the reply, where a list was expected')
+    readable: list[Read[Row]] = []
+    problems: list[RowProblem] = []
+    for item in items:
+        try:
+            if not isinstance(item, dict):
+                raise Unreadable("it is no object")
+            row = read(item)
+        except Unreadable as error:
+            problems.append(_problem(name, item, str(error)))
+        else:
+            if row is not None:
+                readable.append((item, row))
+    readable, repeated = _one_row_a_ticket(name, readable)
+    if check:
+        readable, clashing = check(readable)
+        repeated += clashing
+    return section((row for _, row in readable), problems + repeated)
+
+
+def _one_row_a_ticket(name: SectionName, found: list[Read[Row]]) -> tuple[list[Read[Row]], list[RowProblem]]:
+    """Of equal copies the first stays; of rows that contradict each other none does."""
+    by_ticket: dict[int, list[Read[Row]]] = {}
+    for item, row in found:
+        by_ticket.setdefault(_ticket(item, "ticket"), []).append((item, row))
+    kept: list[Read[Row]] = []
+    problems: list[RowProblem] = []
+    for ticket, rows in by_ticket.items():
+        copies = all(row == rows[0][1] for _, row in rows)
+        kept += rows[:1] if copies else []
+        told = "given before: the gateway may have copied it over another row" if copies else "given with other values"
+        problems += [
+            replace(_problem(name, item, f"ticket {ticket} was {told}"), instrument=None)
+            for item, _ in (rows[1:] if copies else rows if len(rows) > 1 else [])
+        ]
+    return kept, problems
+
+
+def _one_leg_each(found: list[Read[Position]]) -> tuple[list[Read[Position]], list[RowProblem]]:
+    """On a netting account a symbol has one position (MQL5 documentation): two rows of it cannot both be right."""
+    legs = Counter((row.instrument, row.leg) for _, row in found)
+    clashing = [(item, row) for item, row in found if legs[row.instrument, row.leg] > 1]
+    text = "it is one of several positions of its symbol on a netting account"
+    return [pair for pair in found if pair not in clashing], [
+        _problem(SectionName.POSITIONS, item, text) for item, _ in clashing
+    ]
+
+
+def _problem(name: SectionName, item: object, text: str) -> RowProblem:
+    fields: Content = item if isinstance(item, dict) else {}
+    ticket = fields.get("ticket")
+    try:
+        instrument: str | None = _symbol(fields)
+    except Unreadable:
+        instrument = None
+    key = str(ticket) if isinstance(ticket, int | str) and not isinstance(ticket, bool) and ticket != "" else None
+    return RowProblem(name, instrument, key and quote(key), f"{text}: {quote(item)}")
+
+
+# -- one value of a row ------------------------------------------------------------------------------------------
+
+
+def _reject(row: Content, key: str, expected: str) -> NoReturn:
+    found = "is missing" if key not in row else f"is {quote(row[key])}"
+    raise Unreadable(f"{key} {found}, expected {expected}")
+
+
+def _symbol(row: Content) -> str:
+    value = row.get("symbol")
+    if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable():
+        _reject(row, "symbol", "a symbol")
+    return value
+
+
+def _text(row: Content, key: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        _reject(row, key, "a text")
+    return value or None
+
+
+def _ticket(row: Content, key: str) -> int:
+    value = row.get(key)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LARGEST_TICKET:
+        _reject(row, key, "a positive whole number of at most 64 bits")
+    return value
+
+
+def _reference(row: Content, key: str) -> str | None:
+    """Another row's ticket as text; ``None`` where there is none, which a gateway writes as 0."""
+    value = row.get(key)
+    if value is None or value in ("", "0") or (value == 0 and not isinstance(value, bool)):
+        return None
+    return str(_ticket(row, key))
+
+
+def _decimal(row: Content, key: str, expected: str) -> Decimal:
+    value = row.get(key)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value):
+        value = Decimal(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = Decimal(value)
+    if not isinstance(value, Decimal) or not value.is_finite() or abs(value.adjusted()) > 18:
+        _reject(row, key, expected)
+    return value
+
+
+def _volume(row: Content, key: str, *, zero: bool = False) -> Decimal:
+    """Lots. MetaTrader keeps a volume to eight decimals; what stands beyond them is a gateway's printed double."""
+    expected = "unsigned lots" if zero else "lots above zero"
+    value = _decimal(row, key, expected)
+    if -int(value.as_tuple().exponent) > 8:
+        value = value.quantize(_VOLUME_STEP, rounding=ROUND_HALF_EVEN).normalize()
+    if value < 0 or (value == 0 and not zero):
+        _reject(row, key, expected)
+    return value
+
+
+def _price(row: Content, key: str) -> Decimal:
+    value = _decimal(row, key, "a price above zero")
+    if value <= 0:
+        _reject(row, key, "a price above zero")
+    return value
+
+
+def _moment(row: Content, key: str) -> datetime:
+    value = row.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = Decimal(value)
+    # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
+    if not isinstance(value, Decimal) or not 0 < value < 253_402_300_800:
+        _reject(row, key, "epoch seconds")
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(value * 1_000_000))
+
+
+Meaning = TypeVar("Meaning")
+
+
+def _one_of(row: Content, key: str, meanings: dict[str, Meaning], prefix: str = "") -> Meaning:
+    """The meaning of a word, with or without MetaTrader's prefix and in either case."""
+    value = row.get(key)
+    if isinstance(value, str):
+        for word, meaning in meanings.items():
+            if value.lower().removeprefix(prefix.lower()) == word.lower():
+                return meaning
+    _reject(row, key, "one of " + ", ".join(meanings))

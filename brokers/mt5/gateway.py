@@ -1,0 +1,206 @@
+"""One REQ socket to an MT5 gateway, used as the Lazy Pirate pattern of the ZeroMQ guide asks.
+
+The laws of this module:
+
+* Every wait is bounded: each attempt by the time-out, each call by its :class:`Deadline` over all of its attempts.
+* One request is in flight at a time. After a time-out the socket is thrown away and a new one sends the request
+  anew under a new ``request_id``, so that a late reply has nowhere to arrive.
+* A connection that was lost is noticed before the next request: :attr:`Gateway.generation` grows with every new
+  socket, so that its user can prove again whose account is at the other end.
+* A reply that carries another ``request_id`` is the reply to another request, whoever mixed them up; it is dropped.
+* Only reads are sent here, so a repetition changes nothing at the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+import stamina
+import zmq
+import zmq.asyncio
+
+from brokers.errors import Refused, Unreachable
+from brokers.mt5.decode import Content, Unreadable, parse, quote
+from brokers.port import Clock
+
+ATTEMPTS = 3
+_LARGEST_REPLY_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The gateway's SUCCESS. ``received_at`` is our time."""
+
+    content: Content
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownAction:
+    """The gateway has no such action, by its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The gateway's ERROR, in its own words."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """Something came that is no answer to the request. It proves nothing."""
+
+    found: str
+
+
+Outcome = Answered | UnknownAction | Declined | Garbled
+
+
+class Deadline:
+    """How much of a call's whole time is left."""
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end_s = self._loop.time() + seconds
+
+    def left_s(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self._end_s - self._loop.time())
+
+
+class _TryAgain(Exception):
+    """An attempt that brought no answer."""
+
+
+class _NotOurs(_TryAgain):
+    """An attempt that brought the answer to another request."""
+
+
+class Gateway:
+    """The connection to one gateway. ``calls`` counts the requests that left, repeated ones included;
+    ``generation`` the sockets that were thrown away."""
+
+    def __init__(self, account: str, endpoint: str, timeout_s: float, clock: Clock, backoff_s: float) -> None:
+        self.calls = 0
+        self.generation = 0
+        self._account = account
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._backoff_s = backoff_s
+        self._ids = f"{secrets.token_hex(4)}-"
+        self._lock = asyncio.Lock()
+        self._context: zmq.asyncio.Context | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._losses: zmq.asyncio.Socket | None = None
+
+    async def ask(self, action: str, deadline: Deadline, **parameters: str | int) -> Outcome:
+        """Send one request, again after a time-out, and give what came. Raises ``Unreachable`` when nothing did."""
+        async with self._lock:
+            try:
+                async for attempt in stamina.retry_context(
+                    on=_TryAgain,
+                    attempts=ATTEMPTS,
+                    timeout=deadline.left_s(),
+                    wait_initial=self._backoff_s,
+                    wait_max=self._timeout_s,
+                    wait_jitter=self._backoff_s,
+                ):
+                    with attempt:
+                        return await self._exchange(action, deadline, parameters)
+            except _NotOurs as error:
+                return Garbled(str(error))
+            except _TryAgain as error:
+                raise Unreachable(
+                    f"read {action} from the MT5 gateway at {self._endpoint}",
+                    self._account,
+                    str(error),
+                    "Check that the terminal and its gateway are running there and reachable from here",
+                ) from None
+        raise AssertionError("stamina gives an attempt or raises")
+
+    def forget(self) -> None:
+        """Throw the socket away, and with it whatever is still on its way to it."""
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(linger=0)
+            self._socket = None
+            self._losses = None
+            self.generation += 1
+
+    def close(self) -> None:
+        """Leave no socket and no thread. The next request would open them again."""
+        self.forget()
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+
+    async def _exchange(self, action: str, deadline: Deadline, parameters: dict[str, str | int]) -> Outcome:
+        wait_s = min(self._timeout_s, deadline.left_s())
+        if wait_s <= 0:
+            raise _TryAgain("no time was left to ask")
+        if self._losses is not None and await self._losses.poll(0):
+            self.forget()
+        socket = self._socket or self._open()
+        self.calls += 1
+        request_id = f"{self._ids}{self.calls}"
+        request = json.dumps({"action": action, **parameters, "request_id": request_id}).encode()
+        try:
+            async with asyncio.timeout(wait_s):
+                await socket.send(request)
+                parts = await socket.recv_multipart()
+            return self._outcome(parts, request_id)
+        except TimeoutError:
+            self.forget()
+            raise _TryAgain(f"no reply within {wait_s:.3g} s") from None
+        except zmq.ZMQError as error:
+            self.forget()
+            raise _TryAgain(f"the socket failed: {error}") from None
+        except BaseException:
+            # Also when our task is cancelled: the reply to come must not meet the next request.
+            self.forget()
+            raise
+
+    def _outcome(self, parts: list[bytes], request_id: str) -> Outcome:
+        try:
+            content = parse(b"".join(parts))
+        except Unreadable as error:
+            return Garbled(str(error))
+        echo = content.get("request_id")
+        if echo is not None and str(echo) != request_id:
+            raise _NotOurs("the reply carries the request_id of another request: the gateway mixes replies up")
+        status = content.get("status")
+        if status == "SUCCESS":
+            return Answered(content, self._clock())
+        if status == "ERROR":
+            words = quote(content.get("error") or "an ERROR without a reason")
+            return UnknownAction() if "unknown action" in words.lower() else Declined(words)
+        return Garbled(f"its status is {quote(status)}, neither SUCCESS nor ERROR")
+
+    def _open(self) -> zmq.asyncio.Socket:
+        if self._context is None:
+            self._context = zmq.asyncio.Context()
+        socket = self._context.socket(zmq.REQ)
+        socket.linger = 0
+        # The two belong together: REQ_RELAXED alone hands out the reply to the previous request.
+        socket.setsockopt(zmq.REQ_RELAXED, 1)
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)
+        socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_REPLY_BYTES)
+        try:
+            socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise Refused(
+                f"connect to the MT5 gateway at {quote(self._endpoint)}",
+                self._account,
+                str(error),
+                "Set endpoint to an address such as tcp://127.0.0.1:5555",
+            ) from None
+        self._losses = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket = socket
+        return socket

@@ -1,0 +1,447 @@
+"""The OANDA adapter: one v20 account through the oandapyV20 SDK.
+
+The laws of this module:
+
+* A snapshot costs one request: AccountChanges since the last transaction read, merged into what is known. It is read
+  whole (AccountDetails) at first, after any doubt, and every ``full_every_s`` as a guard.
+* What is known changes only by a reading that was decoded to the end; a failure leaves it as it was.
+* An answer older than one already read, or one that lost rows with no transaction to explain it, is not believed: its
+  sections are failed, and the next one starts from it.
+* ``as_of`` is never later than what the snapshot contains; see :func:`_as_of`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import quote as url_quote
+
+from oandapyV20.endpoints import accounts, orders, trades, transactions
+
+from brokers.errors import BrokerError, Malformed, Refused
+from brokers.model import (
+    Complete,
+    Conventions,
+    CostBasis,
+    Cursor,
+    Failed,
+    Fill,
+    LegScheme,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    OrderStatus,
+    Partial,
+    Section,
+    Snapshot,
+    section,
+)
+from brokers.oanda.account import BadAnswer, Doubt, Merged, Reading, last_transaction, merge, read_details
+from brokers.oanda.decode import (
+    BadRow,
+    Fills,
+    Json,
+    OrderFacts,
+    Trade,
+    fill_row,
+    fills_of,
+    mapping,
+    order_facts,
+    order_row,
+    rejected_row,
+    text,
+    trade,
+    transaction_id,
+)
+from brokers.oanda.wire import AGAIN, PATH, Answer, Wire
+from brokers.port import Clock
+
+REUSE_S = 1.0
+"""How old the reading that proved the connection may be to serve as the snapshot that follows."""
+
+PAGES = 20
+"""How many pages of 1,000 transactions one snapshot reads. What is left comes with the next ones."""
+
+# 416 is OANDA's word for an id out of range; 400 and 404 for one that it no longer understands.
+_NOT_FROM_THERE = frozenset({400, 404, 416})
+
+_CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO)
+
+
+class _Gone(Exception):
+    """The broker has no such thing, by its own word."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The last reading, and when it was asked for."""
+
+    reading: Reading
+    requested_at: datetime
+    full_at: datetime
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A fresh reading: ``transactions`` are those after ``since`` where the answer had them, and ``stale`` says why
+    it cannot be believed."""
+
+    kept: _Kept
+    transactions: tuple[Json, ...] = ()
+    since: int | None = None
+    stale: str | None = None
+
+
+class OandaBroker:
+    """One OANDA v20 account; meets :class:`brokers.port.Broker`.
+
+    ``account`` is our name of it, ``account_id`` OANDA's. ``rest_url`` is the host part without ``/v3``.
+    ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to three times with
+    exponential backoff and jitter from ``backoff_s``, and no attempt starts later than twice the time-out, so a call
+    ends within about three of them. ``full_every_s`` is the age at which the account is read whole again.
+
+    A position has the legs ``long`` and ``short``. OANDA's average price of a leg is the volume-weighted average of
+    the open prices of its *open* trades, and an opposite order closes the oldest trades first, so a partial close
+    moves it to the average of the lots that are left: ``CostBasis.FIFO``, with hedging or without. (Where a person
+    closes one chosen trade out of turn, the broker's average is that of the other lots: a price drift, and true.)
+    """
+
+    def __init__(
+        self,
+        account: str,
+        account_id: str,
+        token: str,
+        rest_url: str,
+        timeout_s: float,
+        clock: Clock,
+        *,
+        backoff_s: float = 0.25,
+        full_every_s: float = 900.0,
+    ) -> None:
+        self._account = account
+        self._account_id = account_id
+        self._clock = clock
+        self._full_every = timedelta(seconds=full_every_s)
+        self._wire = Wire(account, token, rest_url, timeout_s, backoff_s)
+        self._reading_lock = asyncio.Lock()
+        self._kept: _Kept | None = None
+        self._unused = False
+
+    def __repr__(self) -> str:
+        return f"OandaBroker({self._account!r}, {self._account_id!r})"
+
+    @property
+    def calls(self) -> int:
+        """How many requests have left for the broker, repeated ones included."""
+        return self._wire.calls
+
+    async def connect(self) -> None:
+        """Read the account whole and prove that it is ours; the snapshot that follows at once uses that reading.
+
+        Starts afresh: what was known before proves nothing about what is read now. Raises like the port says.
+        """
+        async with self._reading_lock:
+            taken = await self._read_whole(None)
+            self._kept, self._unused = taken.kept, True
+
+    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+        """The account now: one request, or as many more as older fills or a whole reading need.
+
+        ``fills_cursor`` is always what to ask with next: after fills that could not be fetched it stays where it
+        was; where the broker no longer has them it moves on, so that the gap is reported once and not for ever.
+        """
+        async with self._reading_lock:
+            taken = await self._take(fills_since)
+            fills, cursor = await self._fills(taken, fills_since)
+            self._kept, self._unused = taken.kept, False
+        reading = taken.kept.reading
+        failed = Failed(taken.stale) if taken.stale is not None else None
+        return Snapshot(
+            requested_at=taken.kept.requested_at,
+            as_of=taken.kept.as_of,
+            positions=failed or reading.position_section(),
+            orders=failed or reading.order_section(),
+            fills=failed or fills,
+            fills_cursor=cursor,
+            conventions=_CONVENTIONS,
+        )
+
+    async def close(self) -> None:
+        """Cut what is under way and give the connections back. Never raises; may be called twice."""
+        self._wire.close()
+
+    # -- the account ---------------------------------------------------------------------------------------------
+
+    async def _take(self, fills_since: Cursor | None) -> _Taken:
+        kept, now = self._kept, self._clock()
+        if kept is None:
+            return await self._read_whole(fills_since)
+        age = now - kept.requested_at
+        if self._unused and timedelta(0) <= age <= timedelta(seconds=REUSE_S):
+            return self._believed(_Taken(kept), fills_since)
+        if kept.reading.whole and timedelta(0) <= now - kept.full_at < self._full_every:
+            carried = await self._carry_on(kept)
+            if carried is not None:
+                return self._believed(carried, fills_since)
+        return await self._read_whole(fills_since, kept)
+
+    async def _carry_on(self, kept: _Kept) -> _Taken | None:
+        """The kept reading and what changed since; ``None`` in any doubt."""
+        requested_at, since = self._clock(), kept.reading.last
+        try:
+            answer = await self._wire.read(
+                "read the account's changes",
+                partial(accounts.AccountChanges, self._account_id, params={"sinceTransactionID": since}),
+                _NOT_FROM_THERE,
+            )
+            if answer.status != 200:
+                return None
+            merged: Merged = merge(kept.reading, answer.payload, self._account_id)
+        except (Doubt, Malformed):
+            return None
+        as_of = _as_of(merged.reading, answer, requested_at, floor=kept.as_of)
+        fresh = _Kept(merged.reading, requested_at, kept.full_at, as_of)
+        return _Taken(fresh, merged.transactions, since)
+
+    async def _read_whole(self, fills_since: Cursor | None, kept: _Kept | None = None) -> _Taken:
+        attempted = "read the account details"
+        requested_at = self._clock()
+        answer = await self._wire.read(attempted, partial(accounts.AccountDetails, self._account_id))
+        self._check_account(attempted, answer.payload)
+        try:
+            reading = read_details(answer.payload, kept.reading.ended if kept is not None else {})
+        except BadAnswer as why:
+            raise Malformed(attempted, self._account, str(why), AGAIN) from None
+        stale = _not_after(reading, kept.reading) if kept is not None else None
+        floor = kept.as_of if kept is not None and stale is None else None
+        taken = _Taken(_Kept(reading, requested_at, requested_at, _as_of(reading, answer, requested_at, floor)))
+        return self._believed(taken, fills_since) if stale is None else replace(taken, stale=stale)
+
+    def _believed(self, taken: _Taken, fills_since: Cursor | None) -> _Taken:
+        """The same, unless the caller has already seen more than it contains."""
+        last = taken.kept.reading.last
+        if fills_since is not None and fills_since > last:
+            return replace(taken, stale=_older(last, fills_since))
+        return taken
+
+    def _check_account(self, attempted: str, payload: Json) -> None:
+        account = payload.get("account")
+        said = account.get("id") if isinstance(account, dict) else None
+        if isinstance(said, str) and said and said != self._account_id:
+            found = f"the broker answered for account {said}, and {self._account_id} is configured"
+            raise Refused(attempted, self._account, found, "Check `account_id` and `token`")
+        if not isinstance(said, str) or not said:
+            raise Malformed(attempted, self._account, "an answer that does not say whose account it is", PATH)
+
+    # -- fills ---------------------------------------------------------------------------------------------------
+
+    async def _fills(self, taken: _Taken, since: Cursor | None) -> tuple[Section[Fill], Cursor]:
+        """The fills after ``since`` that the reading contains (and none that came after it), and the next cursor."""
+        last = taken.kept.reading.last
+        if since is None or since >= last or taken.stale is not None:
+            return Complete(), last
+        if taken.since is not None and taken.since <= since:
+            return _filled(fills_of(taken.transactions, since=since, last=last))
+        found: list[Any] = []
+        reached = since
+        for _ in range(PAGES):
+            try:
+                page = await self._page(reached)
+            except _Gone:
+                gap = f"the fills from there to {last} are not known"
+                return Failed(f"the broker no longer lists the transactions after {since}: {gap}"), last
+            except BrokerError as error:
+                return Failed(str(error)), since
+            try:
+                top = max((transaction_id(mapping(row, "a transaction"), "id") for row in page), default=reached)
+            except BadRow as why:
+                return Failed(f"the transactions after {reached} cannot be read: {why}"), since
+            if top <= reached:
+                reason = f"the broker lists no transaction after {reached}, and its last one is {last}"
+                return Failed(reason), since
+            found += page
+            reached = top
+            if reached >= last:
+                return _filled(fills_of(found, since=since, last=last))
+        read = fills_of(found, since=since, last=reached)
+        return Partial(read.rows, read.problems), read.cursor
+
+    async def _page(self, since: int) -> list[Any]:
+        attempted = f"read the transactions after {since}"
+        answer = await self._wire.read(
+            attempted,
+            partial(transactions.TransactionsSinceID, self._account_id, params={"id": since}),
+            _NOT_FROM_THERE,
+        )
+        if answer.status != 200:
+            raise _Gone
+        rows = answer.payload.get("transactions")
+        if not isinstance(rows, list):
+            raise Malformed(attempted, self._account, "an answer without transactions", AGAIN)
+        for row in rows:
+            owner = row.get("accountID", self._account_id) if isinstance(row, dict) else self._account_id
+            if owner != self._account_id:
+                raise Malformed(attempted, self._account, "transactions of another account", "Check `account_id`")
+        return rows
+
+    # -- single orders -------------------------------------------------------------------------------------------
+
+    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        """One answer for each query. After one that nobody answered the rest is not asked, so that a broker that is
+        away costs one time-out and not one for each order."""
+        answers: list[OrderAnswer] = []
+        away: str | None = None
+        for query in queries:
+            if away is not None:
+                answers.append(OrderAnswer(query, failure=f"not asked, as the query before failed: {away}"))
+                continue
+            try:
+                answers.append(await self._find(query))
+            except Malformed as error:
+                answers.append(OrderAnswer(query, failure=str(error)))
+            except BrokerError as error:
+                away = str(error)
+                answers.append(OrderAnswer(query, failure=away))
+            except (BadRow, BadAnswer, _Gone) as why:
+                found = self._wire.scrub(
+                    f"{self._account}: the answer about order {_name(query)} cannot be used: {why}"
+                )
+                answers.append(OrderAnswer(query, failure=found))
+        return tuple(answers)
+
+    async def _find(self, query: OrderQuery) -> OrderAnswer:
+        attempted = f"read order {_name(query)}"
+        try:
+            payload = await self._get(attempted, partial(orders.OrderDetails, self._account_id, _specifier(query)))
+        except _Gone:
+            return OrderAnswer(query, order=await self._rejected(query))
+        facts = order_facts(payload.get("order"))
+        if query.broker_order_id is not None and facts.order_id != query.broker_order_id:
+            raise BadRow(f"it is of order {facts.order_id}")
+        if query.broker_order_id is None and facts.client_order_id != query.client_order_id:
+            raise BadRow(f"it is of client order {facts.client_order_id}")
+        if facts.state == "FILLED" and facts.filling_id is None:
+            raise BadRow("it is FILLED without a filling transaction")
+        fill = fill_row(await self._transaction(facts.filling_id)) if facts.filling_id is not None else None
+        cancel = await self._transaction(facts.cancelling_id) if facts.cancelling_id is not None else None
+        order = order_row(facts, await self._trade(facts, fill), fill, cancel)
+        return OrderAnswer(query, order, (fill,) if fill is not None else ())
+
+    async def _rejected(self, query: OrderQuery) -> Order | None:
+        """An order that was refused at creation: it exists only as the transaction that refused it.
+
+        Found by the id of that transaction, or by client id while the changes that showed it are kept.
+        """
+        for order in self._kept.reading.ended.values() if self._kept is not None else ():
+            if order.status is OrderStatus.REJECTED and _is_meant(query, order):
+                return order
+        if query.broker_order_id is None:
+            return None
+        try:
+            transaction = await self._transaction(query.broker_order_id)
+        except _Gone:
+            return None
+        kind = text(transaction, "type")
+        return rejected_row(transaction) if kind.endswith("_ORDER_REJECT") else None
+
+    async def _trade(self, facts: OrderFacts, fill: Fill | None) -> Trade | None:
+        """The trade that an order depends on, where nothing else says what the order works on."""
+        if facts.trade_id is None or facts.units is not None or fill is not None:
+            return None
+        known = self._kept.reading.trades.get(facts.trade_id) if self._kept is not None else None
+        if known is not None:
+            return known
+        attempted = f"read trade {facts.trade_id}"
+        payload = await self._get(attempted, partial(trades.TradeDetails, self._account_id, url_quote(facts.trade_id)))
+        return trade(payload.get("trade"))
+
+    async def _transaction(self, transaction: str) -> Json:
+        attempted = f"read transaction {transaction}"
+        specifier = url_quote(transaction, safe="")
+        payload = await self._get(attempted, partial(transactions.TransactionDetails, self._account_id, specifier))
+        fields = mapping(payload.get("transaction"), "the transaction")
+        if str(transaction_id(fields, "id")) != transaction:
+            raise BadRow(f"asked for transaction {transaction}, got {fields['id']}")
+        if fields.get("accountID", self._account_id) != self._account_id:
+            raise BadRow("the transaction is of another account")
+        return fields
+
+    async def _get(self, attempted: str, endpoint: Any) -> Json:
+        """One object; raises :class:`_Gone` at 404, which alone is the broker's word that it has no such thing."""
+        answer = await self._wire.read(attempted, endpoint, {400, 404})
+        if answer.status == 400:
+            raise BadRow("the broker does not take the id")
+        if answer.status == 404:
+            raise _Gone(f"the broker has none: {attempted}")
+        return answer.payload
+
+    async def cancel_order(self, query: OrderQuery) -> None:
+        """Ask for the cancellation of a pending order, once. ``Refused`` when there is none such pending."""
+        attempted = f"cancel order {_name(query)}"
+        endpoint = partial(orders.OrderCancel, self._account_id, _specifier(query))
+        answer = await self._wire.write(attempted, endpoint, {404})
+        if answer.status == 404:
+            raise Refused(attempted, self._account, "the broker has no such pending order", "It has ended: look it up")
+        try:
+            last_transaction(answer.payload)
+        except BadAnswer as why:
+            raise Malformed(attempted, self._account, str(why), "It may have been cancelled: look it up") from None
+
+
+def _specifier(query: OrderQuery) -> str:
+    """OANDA v20 documentation: an OrderSpecifier is the order id, or the client order id after an ``@``."""
+    if query.broker_order_id is not None:
+        return url_quote(query.broker_order_id, safe="")
+    return "@" + url_quote(query.client_order_id or "", safe="")
+
+
+def _is_meant(query: OrderQuery, order: Order) -> bool:
+    if query.broker_order_id is not None:
+        return order.broker_order_id == query.broker_order_id
+    return order.client_order_id == query.client_order_id
+
+
+def _name(query: OrderQuery) -> str:
+    return query.broker_order_id or f"@{query.client_order_id}"
+
+
+def _older(last: int, known: int) -> str:
+    return (
+        f"the broker's last transaction is {last}, and {known} was already read: this answer is older than what is "
+        f"known, or the account was set back"
+    )
+
+
+def _not_after(reading: Reading, known: Reading) -> str | None:
+    """Why a whole reading cannot be the account of a later moment than the one known."""
+    if reading.last < known.last:
+        return _older(reading.last, known.last)
+    if reading.last == known.last and known.whole and reading.lost_from(known):
+        return f"positions or orders changed with no transaction after {known.last}: one of two answers was wrong"
+    return None
+
+
+def _filled(read: Fills) -> tuple[Section[Fill], Cursor]:
+    return section(read.rows, read.problems), read.cursor
+
+
+def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: datetime | None) -> datetime:
+    """The broker's time of a reading: fills not after it are contained in the positions.
+
+    Too late, and a fill that is not contained would be taken for contained; too early, and one that is contained
+    would be applied again. Two times are surely not too late: that of the newest transaction, trade or order the
+    reading contains, and the Date header (whole seconds, cut) less the time the answer took, as the broker looked
+    into the account after we asked. The later of the two is taken, so in a quiet account it is near the present, and
+    with transactions at hand it is exact. Only a full reading can be too early, by a second and a round trip, for a
+    fill that closed a trade just before it; its cursor keeps such a fill from being handed out again. Our own clock
+    is used where the broker tells no time at all. ``floor`` is the time of the reading this one was carried on from.
+    """
+    known = [at for at in (reading.newest, floor) if at is not None]
+    if answer.date is not None:
+        known.append(answer.date - timedelta(seconds=answer.elapsed_s))
+    return max(known, default=requested_at)

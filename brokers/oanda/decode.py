@@ -1,0 +1,383 @@
+"""OANDA v20 objects into ours. Pure: a parsed JSON object goes in, a row or :class:`BadRow` comes out.
+
+The laws of this module:
+
+* A number is read from its text or from an exact JSON number, never by way of float; NaN and infinities are refused.
+* A row that cannot be read whole is not read at all: no field of it is guessed.
+* A missing leg is not a flat leg.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
+
+Json = Mapping[str, Any]
+
+QUOTE_LENGTH = 240
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_UNIX = re.compile(r"\d{1,12}(\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+# A trailing stop's price moves with the market: showing it would be an amendment at every tick.
+_PRICELESS = frozenset({"MARKET", "TRAILING_STOP_LOSS"})
+
+
+class BadRow(ValueError):
+    """A row that cannot be read, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One open lot: ``units`` is what is left of it, signed; ``initial_units`` what it began with."""
+
+    trade_id: str
+    instrument: str
+    units: Decimal
+    initial_units: Decimal
+
+    @property
+    def leg(self) -> str:
+        """The leg it is part of."""
+        return LONG if (self.units or self.initial_units) > 0 else SHORT
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFacts:
+    """What an order object says by itself.
+
+    Take-profits, stop-losses and the like name a trade (``trade_id``) instead of ``instrument`` and ``units``, and
+    how an order ended stands in transactions: :func:`order_row` puts the three together.
+    """
+
+    order_id: str
+    state: str
+    order_type: str
+    instrument: str | None
+    units: Decimal | None
+    trade_id: str | None
+    client_order_id: str | None
+    price: Decimal | None
+    position_fill: str | None
+    created_at: datetime | None
+    filling_id: str | None
+    cancelling_id: str | None
+    replaced_by: str | None
+
+
+def quote(row: object) -> str:
+    """The row as text for a person, cut to a readable length."""
+    text = json.dumps(row, default=str, ensure_ascii=False)
+    return text if len(text) <= QUOTE_LENGTH else f"{text[:QUOTE_LENGTH]}…"
+
+
+def problem(section: SectionName, row: object, why: BadRow) -> RowProblem:
+    """A row that could not be read, with whatever names it."""
+    fields = row if isinstance(row, dict) else {}
+    instrument, key = fields.get("instrument"), fields.get("id")
+    return RowProblem(
+        section,
+        instrument if isinstance(instrument, str) and instrument else None,
+        key if isinstance(key, str) and key else None,
+        f"{why}: {quote(row)}",
+    )
+
+
+def mapping(value: object, what: str) -> Json:
+    """A JSON object, or :class:`BadRow`."""
+    if not isinstance(value, dict):
+        raise BadRow(f"{what} is not an object")
+    return value
+
+
+def text(row: Json, key: str) -> str:
+    """A text that is there and not empty."""
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRow(f"no {key}")
+    return value
+
+
+def _text_or_none(row: Json, key: str) -> str | None:
+    return None if row.get(key) is None else text(row, key)
+
+
+def number(row: Json, key: str) -> Decimal:
+    """A finite number, from a string (OANDA v20 documentation: a DecimalNumber is encoded as a string) or an exact
+    JSON number."""
+    value = row.get(key)
+    if value is None:
+        raise BadRow(f"no {key}")
+    if isinstance(value, bool | float) or not isinstance(value, str | int | Decimal):
+        raise BadRow(f"{key} is not a number")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise BadRow(f"{key} is not a number")
+    try:
+        result = Decimal(value.strip() if isinstance(value, str) else value)
+    except InvalidOperation:
+        raise BadRow(f"{key} is not a number") from None
+    if not result.is_finite():
+        raise BadRow(f"{key} is not finite")
+    return result
+
+
+def transaction_id(row: Json, key: str) -> int:
+    """A transaction id: a positive integer in a string."""
+    value = row.get(key)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise BadRow(f"no {key}" if value is None else f"{key} is not a transaction id")
+
+
+def moment(value: object) -> datetime:
+    """An aware UTC time from RFC 3339 with up to nanoseconds, or from UNIX seconds; cut to microseconds."""
+    said = value if isinstance(value, str) else ""
+    try:
+        if match := _RFC3339.fullmatch(said):
+            day, clock, fraction, zone = match.groups()
+            offset = "+00:00" if zone in "Zz" else zone
+            return datetime.fromisoformat(f"{day}T{clock}.{(fraction or '0')[:6]:0<6}{offset}").astimezone(UTC)
+        if _UNIX.fullmatch(said):
+            return _EPOCH + timedelta(microseconds=int(Decimal(said) * 1_000_000))
+    except (ValueError, OverflowError):
+        pass
+    raise BadRow("time is neither RFC 3339 nor UNIX seconds")
+
+
+def position_rows(row: object) -> tuple[str, tuple[Position, ...]]:
+    """An instrument and its legs that are not flat.
+
+    OANDA v20 documentation: ``long`` has units of 0 or more, ``short`` of 0 or less, and the average price is there
+    unless the side is flat.
+    """
+    fields = mapping(row, "the position")
+    instrument = text(fields, "instrument")
+    legs = []
+    for leg, sign in ((LONG, 1), (SHORT, -1)):
+        side = mapping(fields.get(leg), f"{leg} of the position")
+        units = number(side, "units")
+        if units * sign < 0:
+            raise BadRow(f"{leg} units have the wrong sign")
+        if units:
+            legs.append(Position(instrument, leg, units, number(side, "averagePrice")))
+    return instrument, tuple(legs)
+
+
+def trade(row: object) -> Trade:
+    """A trade (or trade summary)."""
+    fields = mapping(row, "the trade")
+    units = number(fields, "currentUnits")
+    initial = number(fields, "initialUnits") if fields.get("initialUnits") is not None else units
+    return Trade(text(fields, "id"), text(fields, "instrument"), units, initial)
+
+
+def order_facts(row: object) -> OrderFacts:
+    """What an order object of any type says by itself; a state we do not know is not guessed."""
+    fields = mapping(row, "the order")
+    state = text(fields, "state")
+    if state not in _STATES:
+        raise BadRow(f"unknown order state {state[:40]!r}")
+    order_type = text(fields, "type")
+    trade_id = _text_or_none(fields, "tradeID")
+    dependent = trade_id is not None and fields.get("units") is None
+    units = None if dependent else number(fields, "units")
+    if units is not None and not units:
+        raise BadRow("units are 0")
+    has_price = order_type not in _PRICELESS and fields.get("price") is not None
+    extensions = mapping(fields.get("clientExtensions") or {}, "clientExtensions")
+    return OrderFacts(
+        order_id=text(fields, "id"),
+        state=state,
+        order_type=order_type,
+        instrument=None if dependent else text(fields, "instrument"),
+        units=units,
+        trade_id=trade_id,
+        client_order_id=_text_or_none(extensions, "id"),
+        price=number(fields, "price") if has_price else None,
+        position_fill=_text_or_none(fields, "positionFill"),
+        created_at=moment(fields["createTime"]) if fields.get("createTime") is not None else None,
+        filling_id=_text_or_none(fields, "fillingTransactionID"),
+        cancelling_id=_text_or_none(fields, "cancellingTransactionID"),
+        replaced_by=_text_or_none(fields, "replacedByOrderID"),
+    )
+
+
+_STATES = {
+    "PENDING": OrderStatus.OPEN,
+    "TRIGGERED": OrderStatus.PENDING_SUBMIT,
+    "FILLED": OrderStatus.FILLED,
+    "CANCELLED": OrderStatus.CANCELLED,
+}
+
+
+def cancelled_status(reason: str | None) -> OrderStatus:
+    """What a cancelling transaction's reason makes of an order (OANDA v20 documentation: OrderCancelReason)."""
+    if reason is None:
+        return OrderStatus.CANCELLED
+    if reason == "TIME_IN_FORCE_EXPIRED":
+        return OrderStatus.EXPIRED
+    refused = reason.startswith("INSUFFICIENT_") or reason.endswith(("_VIOLATION", "_HALTED")) or "_ON_FILL_" in reason
+    return OrderStatus.REJECTED if refused else OrderStatus.CANCELLED
+
+
+def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, cancel: Json | None = None) -> Order:
+    """An order from what it says itself, the trade it depends on, and the transactions that ended it.
+
+    A dependent order works on the whole of its trade. A filling transaction with fewer units than the order has
+    leaves nothing working: such an order is CANCELLED with what was filled. ``limit_price`` is the price the order
+    works at, a stop's trigger included. Raises :class:`BadRow` when the trade is needed and not known.
+    """
+    instrument, units, leg = _what_it_works_on(facts, of, fill)
+    quantity = abs(units)
+    filled = fill.quantity if fill is not None else Decimal(0)
+    status = _STATES[facts.state]
+    reason = None
+    if status is OrderStatus.FILLED:
+        filled = quantity if fill is None else filled
+        status = OrderStatus.CANCELLED if filled < quantity else OrderStatus.FILLED
+    elif status is OrderStatus.CANCELLED and cancel is not None:
+        reason = _text_or_none(cancel, "reason")
+        status = cancelled_status(reason)
+    return Order(
+        instrument=instrument,
+        broker_order_id=facts.order_id,
+        client_order_id=facts.client_order_id,
+        side=Side.BUY if units > 0 else Side.SELL,
+        quantity=quantity,
+        filled_quantity=filled,
+        status=status,
+        order_type=facts.order_type,
+        limit_price=facts.price,
+        average_fill_price=fill.price if fill is not None else None,
+        submitted_at=facts.created_at,
+        leg=leg,
+        reason=reason,
+        replaced_by=facts.replaced_by or (_text_or_none(cancel, "replacedByOrderID") if cancel is not None else None),
+    )
+
+
+def _what_it_works_on(facts: OrderFacts, of: Trade | None, fill: Fill | None) -> tuple[str, Decimal, str | None]:
+    """Instrument, signed units and leg of an order."""
+    if facts.units is not None and facts.instrument is not None:
+        own, other = (LONG, SHORT) if facts.units > 0 else (SHORT, LONG)
+        leg = {"OPEN_ONLY": own, "REDUCE_ONLY": other}.get(facts.position_fill or "")
+        return facts.instrument, facts.units, leg
+    if fill is not None:
+        return fill.instrument, fill.quantity * fill.side.sign, fill.leg
+    if of is None:
+        raise BadRow(f"depends on trade {facts.trade_id}, which is not known")
+    return of.instrument, -(of.units or of.initial_units), of.leg
+
+
+def rejected_row(transaction: Json) -> Order:
+    """The order that a ``*_ORDER_REJECT`` transaction refused to create, under the transaction's id."""
+    units = number(transaction, "units")
+    extensions = mapping(transaction.get("clientExtensions") or {}, "clientExtensions")
+    return Order(
+        instrument=text(transaction, "instrument"),
+        broker_order_id=str(transaction_id(transaction, "id")),
+        client_order_id=_text_or_none(extensions, "id"),
+        side=Side.BUY if units > 0 else Side.SELL,
+        quantity=abs(units),
+        filled_quantity=Decimal(0),
+        status=OrderStatus.REJECTED,
+        order_type=text(transaction, "type").removesuffix("_ORDER_REJECT"),
+        limit_price=number(transaction, "price") if transaction.get("price") is not None else None,
+        submitted_at=moment(transaction.get("time")),
+        reason=_text_or_none(transaction, "rejectReason"),
+    )
+
+
+def fill_row(transaction: Json) -> Fill:
+    """The execution that an ORDER_FILL transaction reports.
+
+    The price is the average, weighted by units, of what the trades it opened, reduced and closed were filled at.
+    OANDA v20 documentation: those are the official prices, ``price`` of the transaction is deprecated. Where they
+    do not account for all the units: ``fullVWAP``, else ``price``. ``leg`` is set where only one leg was touched.
+    """
+    units = number(transaction, "units")
+    if not units:
+        raise BadRow("units are 0")
+    side = Side.BUY if units > 0 else Side.SELL
+    opened, closed = _parts(transaction)
+    own, other = (LONG, SHORT) if side is Side.BUY else (SHORT, LONG)
+    return Fill(
+        instrument=text(transaction, "instrument"),
+        fill_id=str(transaction_id(transaction, "id")),
+        broker_order_id=_text_or_none(transaction, "orderID"),
+        side=side,
+        quantity=abs(units),
+        price=_price(transaction, abs(units), (*opened, *closed)),
+        time=moment(transaction.get("time")),
+        leg=None if bool(opened) == bool(closed) else own if opened else other,
+        client_order_id=_text_or_none(transaction, "clientOrderID"),
+    )
+
+
+def _parts(transaction: Json) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
+    """What a fill opened, and what it reduced or closed."""
+    opened = transaction.get("tradeOpened")
+    reduced = transaction.get("tradeReduced")
+    closed = transaction.get("tradesClosed")
+    if closed is not None and not isinstance(closed, list):
+        raise BadRow("tradesClosed is not a list")
+    return (
+        (mapping(opened, "tradeOpened"),) if opened is not None else (),
+        tuple(
+            mapping(part, "a closed trade") for part in (*([reduced] if reduced is not None else []), *(closed or ()))
+        ),
+    )
+
+
+def _price(transaction: Json, quantity: Decimal, parts: Iterable[Json]) -> Decimal:
+    priced = [(abs(number(p, "units")), number(p, "price")) for p in parts if p.get("price") is not None]
+    if priced and sum(units for units, _ in priced) == quantity:
+        prices = {price for _, price in priced}
+        if len(prices) == 1:
+            return prices.pop()
+        return sum((units * price for units, price in priced), Decimal(0)) / quantity
+    return number(transaction, "fullVWAP" if transaction.get("fullVWAP") is not None else "price")
+
+
+@dataclass(frozen=True, slots=True)
+class Fills:
+    """The fills in a run of transactions. ``cursor`` is the last transaction before the first unreadable one."""
+
+    rows: tuple[Fill, ...]
+    problems: tuple[RowProblem, ...]
+    cursor: int
+
+
+def fills_of(transactions: Iterable[object], *, since: int, last: int) -> Fills:
+    """The fills after ``since`` up to and including ``last``, in the broker's order.
+
+    A transaction that cannot be read might be a fill: it is a problem, and the cursor stays before it, so that it
+    is asked for again.
+    """
+    rows: dict[str, Fill] = {}
+    problems: list[RowProblem] = []
+    cursor, seen = last, since
+    for row in transactions:
+        try:
+            fields = mapping(row, "the transaction")
+            number_ = transaction_id(fields, "id")
+            if not since < number_ <= last:
+                continue
+            if text(fields, "type") == "ORDER_FILL":
+                fill = fill_row(fields)
+                rows[fill.fill_id] = fill
+            seen = max(seen, number_)
+        except BadRow as why:
+            problems.append(problem(SectionName.FILLS, row, why))
+            cursor = min(cursor, seen)
+    return Fills(tuple(rows[key] for key in sorted(rows, key=int)), tuple(problems), cursor)

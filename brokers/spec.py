@@ -1,0 +1,156 @@
+"""What an account actor is given to open its adapter with: plain values, and the names of its secrets.
+
+A :class:`SecretRef` says where a secret is found and never what it is. It may be an argument of an actor, stand in a
+repr or in JSON, and is resolved inside the actor that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from brokers.errors import Refused
+
+Setting = str | int | bool | None | tuple[str, ...]
+
+_OPEN, _CLOSE = "${", "}"
+
+
+class SecretSource(StrEnum):
+    """Where a secret is found."""
+
+    ENVIRONMENT = "environment"  # in one environment variable
+    FILE = "file"  # in the configuration file, as it stands there or around ${NAME}
+    DEMONSTRATION = "demonstration"  # nowhere: an embedded simulator takes this well-known value
+
+
+DEMONSTRATION_VALUE = "demonstration"
+"""What stands for every secret of a simulated account. It opens nothing but our own simulators."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where one secret of one account is found.
+
+    ``key`` is its key in the configuration, ``place`` the name of the environment variable or the absolute path of
+    the configuration file. An empty ``account`` means the section ``journal``.
+    """
+
+    source: SecretSource
+    account: str
+    key: str
+    place: str = ""
+
+    def __repr__(self) -> str:
+        return f"SecretRef({self})"
+
+    def __str__(self) -> str:
+        return f"{self._owner}.{self.key} from {self._described()}"
+
+    @property
+    def _owner(self) -> str:
+        return self.account or "journal"
+
+    def _described(self) -> str:
+        if self.source is SecretSource.ENVIRONMENT:
+            return f"environment variable {self.place}"
+        if self.source is SecretSource.FILE:
+            return self.place
+        return "the demonstration"
+
+    def resolve(self, environ: Mapping[str, str] | None = None) -> str:
+        """The secret itself. Call it where the value is used, and keep the result out of everything that is shown.
+
+        ``environ`` is the process's environment unless given. Raises ``Refused``, which names what is missing and
+        never quotes a value.
+        """
+        variables = os.environ if environ is None else environ
+        if self.source is SecretSource.DEMONSTRATION:
+            return DEMONSTRATION_VALUE
+        if self.source is SecretSource.ENVIRONMENT:
+            value = self._variable(self.place, variables)
+        else:
+            value = self._filled_in(self._from_file(), variables)
+        value = value.strip()
+        if not value:
+            raise self._refused("it is empty")
+        # A header with a line break in it makes an HTTP client quote the whole header in its error.
+        if not value.isprintable():
+            raise self._refused("it contains control characters")
+        return value
+
+    def _variable(self, name: str, environ: Mapping[str, str]) -> str:
+        if name not in environ:
+            raise self._refused(f"environment variable {name} is not set")
+        return environ[name]
+
+    def _filled_in(self, text: str, environ: Mapping[str, str]) -> str:
+        done = ""
+        while _OPEN in text:
+            before, _, rest = text.partition(_OPEN)
+            name, _, text = rest.partition(_CLOSE)
+            done += before + self._variable(name, environ)
+        return done + text
+
+    def _from_file(self) -> str:
+        from ruamel.yaml import YAML  # here alone: an actor whose secrets are in its environment needs no YAML
+        from ruamel.yaml.error import YAMLError
+
+        try:
+            with open(self.place, encoding="utf-8-sig") as file:
+                root = YAML(typ="safe", pure=True).compose(file)
+        # The cause is cut off: a parser's or decoder's error quotes the text it stumbled over.
+        except OSError as error:
+            raise self._refused(f"{self.place}: {error.strerror or 'it cannot be read'}") from None
+        except (YAMLError, UnicodeDecodeError):
+            raise self._refused(f"{self.place} is no longer readable YAML") from None
+        value = _child(self._section(root), self.key)
+        if value is None or not isinstance(value.value, str):
+            raise self._refused(f"{self.place} no longer holds it")
+        return value.value
+
+    def _section(self, root: Any) -> Any:
+        if not self.account:
+            return _child(root, "journal")
+        accounts = _child(root, "accounts")
+        entries = accounts.value if accounts is not None and isinstance(accounts.value, list) else ()
+        for entry in entries:
+            name = _child(entry, "name")
+            if name is not None and name.value == self.account:
+                return entry
+        return None
+
+    def _refused(self, found: str) -> Refused:
+        remedy = f"Set {self.key} of {self._owner} in the configuration, or the environment variable it names, where"
+        return Refused(f"read its {self.key}", self._owner, found, f"{remedy} the account's actor runs.")
+
+
+def _child(node: Any, key: str) -> Any:
+    held = getattr(node, "value", None)  # a scalar's is text, a sequence's are nodes, a mapping's pairs of nodes
+    if not isinstance(held, list):
+        return None
+    pairs = (pair for pair in held if isinstance(pair, tuple))
+    return next((value for name, value in pairs if name.value == key), None)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSpec:
+    """One account at one broker, as its adapter needs to know it.
+
+    ``broker`` is ``oanda``, ``kite``, ``ib``, ``mt5`` or ``paper``. ``timeout_s`` bounds one call. ``settings`` holds
+    the broker's own keys of the configuration under the names they have there. With ``simulated`` the endpoint is
+    the embedded simulator's, and ``settings`` holds no real one. ``instruments`` are the configured symbols, empty
+    when the account reconciles all it has. ``state_dir`` is an absolute directory for what must outlive a process.
+    """
+
+    account: str
+    broker: str
+    timeout_s: float
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    secrets: Mapping[str, SecretRef] = field(default_factory=dict)
+    simulated: bool = False
+    instruments: tuple[str, ...] = ()
+    state_dir: str = ""

@@ -1,0 +1,117 @@
+"""The whole system in this process, without Ray, for one verdict: ``reconcile`` and ``record``.
+
+The same actor classes on the local runtime. Accounts are independent: one that is down costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from loguru import logger
+
+from actors.account import Account
+from actors.audit import Audit
+from actors.events import Json, stream_of
+from actors.instrument import Instrument
+from actors.journal_types import JournalError, JournalInUse
+from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
+from actors.reports import Report
+from actors.runtime import LocalRuntime
+from actors.stream import AUDIT
+from actors.views import NOTHING_KNOWN
+from actors.working import Status
+from supervisor import blueprint
+from supervisor.config import Configuration
+
+Verdicts = list[tuple[AccountHealth, list[CycleReport]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which accounts and instruments; ``None`` is all of them."""
+
+    account: str | None = None
+    instrument: str | None = None
+
+
+@asynccontextmanager
+async def house(configuration: Configuration) -> AsyncIterator[LocalRuntime]:
+    """A runtime with the audit actor in it. The journal is opened for writing, or says from every call why not;
+    :class:`JournalInUse` is raised at once."""
+    chance = random.Random()  # noqa: S311 - spreads retries; nothing secret rests on it
+    runtime = LocalRuntime(lambda: datetime.now(UTC), time.monotonic, chance.random)
+    audit = Audit(configuration.journal_url)
+    try:
+        try:
+            await audit.open()
+        except JournalInUse:
+            raise
+        except JournalError as error:
+            logger.error("{}", error)  # every verdict will say so
+        runtime.register(AUDIT, audit)
+        yield runtime
+    finally:
+        await audit.close()
+
+
+async def reconcile(configuration: Configuration, selection: Selection, *, dry_run: bool) -> Verdicts:
+    """A verdict on every selected instrument."""
+    names = [a.name for a in configuration.enabled_accounts if selection.account in (None, a.name)]
+    async with house(configuration) as runtime:
+        each = (_account(configuration, name, selection, runtime, dry_run=dry_run) for name in names)
+        return list(await asyncio.gather(*each))
+
+
+async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
+    """Put reports into the books of one account, all instruments or none; gives how many were news."""
+    async with house(configuration) as runtime:
+        actors = [Instrument(*blueprint.instrument_actor(configuration, account, name, runtime)) for name in reports]
+        return sum([await actor.record(reports[name]) for actor, name in zip(actors, reports, strict=True)])
+
+
+async def _account(
+    configuration: Configuration, name: str, selection: Selection, runtime: LocalRuntime, *, dry_run: bool
+) -> tuple[AccountHealth, list[CycleReport]]:
+    account = Account(*blueprint.account_actor(configuration, name, runtime, one_verdict=True))
+    runtime.register(name, account)
+    try:
+        symbols = await _symbols(configuration, name, selection, account)
+        reports = []
+        for symbol in symbols:
+            actor = Instrument(*blueprint.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
+            runtime.register(stream_of(name, symbol), actor)
+            reports.append(actor.reconcile_now(dry_run=dry_run))
+        done = list(await asyncio.gather(*reports))
+        return await account.health(), done
+    finally:
+        await account.close()
+
+
+async def _symbols(configuration: Configuration, name: str, selection: Selection, account: Account) -> tuple[str, ...]:
+    configured = configuration.account(name).symbols
+    if configuration.account(name).instruments is None:
+        found = await account.instruments(datetime.now(UTC))
+        configured = () if isinstance(found, NoSlice) else found
+    if selection.instrument is None:
+        return configured
+    return (selection.instrument,)
+
+
+def never_started(account: str, broker: str, instruments: Sequence[str], error: str) -> Verdicts:
+    """The verdict on an account whose actors do not answer."""
+    health = AccountHealth(account, broker, Connection.UNREACHABLE, error, 0, 0, None, (), (), 0)
+    now = datetime.now(UTC)
+    empty: dict[str, Json] = {"legs": [], "open_orders": []}
+    reports = [
+        CycleReport(
+            account, name, Status.DEGRADED, error, now, 0.0, 0, dict(empty), dict(NOTHING_KNOWN), unverified=True
+        )
+        for name in instruments
+    ]
+    return [(health, reports)]

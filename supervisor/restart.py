@@ -1,0 +1,71 @@
+"""When a dead actor comes back, and when it does not.
+
+Erlang/OTP's sliding window of restarts on a monotonic clock, with a growing delay between them. Past the limit the one
+actor is quarantined; nobody else is touched. Time and randomness are arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """At most ``intensity`` restarts within ``period_s``. The first is at once; those after it wait
+    ``backoff_min_s``, then twice as long each time, up to ``backoff_max_s``, each longer by up to ``jitter`` of
+    itself so that actors which died together do not come back together.
+
+    An actor whose delays alone fill ``period_s`` never reaches the limit and is restarted at ``backoff_max_s`` for
+    ever: choose ``period_s`` above the sum of ``intensity`` delays.
+    """
+
+    intensity: int = 5
+    period_s: float = 60.0
+    backoff_min_s: float = 0.5
+    backoff_max_s: float = 30.0
+    jitter: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RestartHistory:
+    """When an actor was restarted within the window, oldest first, on a monotonic clock. A fresh one clears a
+    quarantine: that is what an operator's restart does."""
+
+    restarts_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start it again after ``delay_s``."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Leave it down until an operator restarts it."""
+
+    reason: str
+
+
+def after_death(
+    policy: RestartPolicy, history: RestartHistory, now_monotonic_s: float, uniform: float
+) -> tuple[RestartHistory, Restart | Quarantine]:
+    """What to do about a death at ``now_monotonic_s``. ``uniform`` is a random number from 0 to 1.
+
+    The restart counts from the moment it is due, so that a long delay does not use up the window it waits in.
+    """
+    recent = tuple(at for at in history.restarts_s if at > now_monotonic_s - policy.period_s)
+    if len(recent) >= policy.intensity:
+        reason = f"{len(recent)} restarts within {policy.period_s:g} s, and it died again"
+        return RestartHistory(recent), Quarantine(reason)
+    delay_s = _delay_s(policy, len(recent), uniform)
+    return RestartHistory((*recent, now_monotonic_s + delay_s)), Restart(delay_s)
+
+
+def _delay_s(policy: RestartPolicy, recent: int, uniform: float) -> float:
+    if recent == 0:
+        return 0.0
+    # 2.0 ** 1024 overflows; long before that the largest delay has been reached.
+    grown = policy.backoff_min_s * 2.0 ** min(recent - 1, 64)
+    return min(policy.backoff_max_s, grown) * (1 + policy.jitter * uniform)

@@ -1,0 +1,135 @@
+"""How living and dead actors are shown: states in words, and the ``health`` of ``status --json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from actors.events import Json, to_iso
+from actors.messages import CycleReport, InstrumentHealth
+from actors.views import NOTHING_KNOWN
+from actors.working import Status
+from supervisor.children import (
+    Absent,
+    Backoff,
+    Child,
+    ChildKey,
+    Ending,
+    InQuarantine,
+    Kind,
+    Starting,
+    State,
+    Up,
+)
+
+_WORDS: dict[type, str] = {
+    Absent: "WAITING",
+    Starting: "STARTING",
+    Up: "UP",
+    Ending: "STOPPING",
+    Backoff: "RESTARTING",
+    InQuarantine: "QUARANTINED",
+}
+
+
+def state_name(state: State) -> str:
+    """One word for a state."""
+    return _WORDS[type(state)]
+
+
+def state_words(child: Child | None) -> str:
+    """Where an actor is, and why."""
+    if child is None:
+        return "its actor has not been started yet"
+    match child.state:
+        case Backoff(reason=reason):
+            return f"its actor died and is being restarted: {reason}"
+        case InQuarantine(reason=reason):
+            return f"its actor is in quarantine: {reason}"
+        case Ending(death=str(death)):
+            return f"its actor is being killed: {death}"
+        case _:
+            return f"its actor is {state_name(child.state).lower()}"
+
+
+def absent(
+    account: str,
+    instrument: str,
+    child: Child | None,
+    last: CycleReport | None,
+    now: datetime,
+    error: str | None = None,
+) -> CycleReport:
+    """The report of an instrument whose actor does not speak: what it last said, and that this is unverified."""
+    why = error if error is not None else state_words(child)
+    if last is not None:
+        return replace(last, status=Status.DEGRADED, error=why, broker=dict(NOTHING_KNOWN), unverified=True)
+    return CycleReport(
+        account=account,
+        instrument=instrument,
+        status=Status.DEGRADED,
+        error=why,
+        finished_at=now,
+        duration_ms=0.0,
+        passes=0,
+        book={"legs": [], "open_orders": []},
+        broker=dict(NOTHING_KNOWN),
+        unverified=True,
+    )
+
+
+def add_health(
+    result: dict[str, Any],
+    children: Mapping[ChildKey, Child],
+    healths: Mapping[str, InstrumentHealth],
+    now: datetime,
+) -> None:
+    """Give each instrument of the document its ``health``."""
+    for account in result["accounts"]:
+        for row in account["instruments"]:
+            name = f"{account['account']}/{row['instrument']}"
+            child = children.get(ChildKey(Kind.INSTRUMENT, name))
+            row["health"] = _health(child, healths.get(name), now)
+
+
+def actor_rows(children: Mapping[ChildKey, Child]) -> list[Json]:
+    """Every actor with its state, in the order of starting."""
+    return [
+        {
+            "name": key.name,
+            "kind": key.kind.name.lower(),
+            "state": state_name(child.state),
+            "reason": getattr(child.state, "reason", None) or getattr(child.state, "death", None),
+            "restarts": child.restarts,
+        }
+        for key, child in sorted(children.items())
+    ]
+
+
+def _health(child: Child | None, health: InstrumentHealth | None, now: datetime) -> dict[str, Any]:
+    report = health.report if health is not None else None
+    statistics = health.statistics if health is not None else None
+    rate = statistics.success_rate if statistics is not None else None
+    verified_at = report.verified_at if report is not None else None
+    return {
+        "state": state_name(child.state) if child is not None else "WAITING",
+        "paused": health.paused if health is not None else False,
+        "restarts": child.restarts if child is not None else 0,
+        "pid": health.pid if health is not None else None,
+        "version": health.version if health is not None else 0,
+        "verified_at": to_iso(verified_at) if verified_at is not None else None,
+        "verified_age_s": round((now - verified_at).total_seconds(), 3) if verified_at is not None else None,
+        "last_cycle_at": to_iso(report.finished_at) if report is not None else None,
+        "last_cycle_ms": round(report.duration_ms, 3) if report is not None else None,
+        "cycles": statistics.cycles if statistics is not None else 0,
+        "success_rate": round(statistics.success_rate, 6)
+        if statistics and statistics.success_rate is not None
+        else None,
+        "discrepancies": statistics.discrepancies if statistics is not None else 0,
+        "critical": statistics.critical if statistics is not None else 0,
+        "corrections": statistics.corrections if statistics is not None else 0,
+        "by_type": dict(statistics.by_type) if statistics is not None else {},
+        "mean_cycle_ms": round(statistics.mean_cycle_ms, 3) if statistics is not None else None,
+    }

@@ -1,0 +1,390 @@
+"""The supervisor actor: the shell around :mod:`supervisor.tree`.
+
+It owns the clock, the probes and the commands; what is to be done is decided in the tree. It may be killed at any
+time: it comes back with the configuration it was given and finds its children again by their names.
+
+The laws of this module: one queue of events, one loop that hands them to the tree; every command runs in a task of its
+own and ends in an event; what the supervisor shows is what its children last reported, never a call to all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from loguru import logger
+
+from actors.audit import Audit
+from actors.events import EventType, Json, Severity, stream_of
+from actors.journal_types import JournalError
+from actors.messages import AccountHealth, Connection, CycleReport, InstrumentHealth
+from actors.outbox import Outbox
+from actors.ray_edge import Deployment, RayCluster
+from actors.reports import Report
+from actors.runtime import CallError, CallTimeout, Runtime
+from actors.stream import AUDIT as AUDIT_NAME
+from supervisor import blueprint, status
+from supervisor.children import (
+    Child,
+    ChildKey,
+    ChildSpec,
+    Command,
+    DesiredChanged,
+    Died,
+    Discovered,
+    Ended,
+    Event,
+    Kill,
+    Kind,
+    OperatorRestart,
+    Probe,
+    ProbeAnswered,
+    ProbeFailed,
+    Quarantined,
+    RestartScheduled,
+    Start,
+    Started,
+    StartFailed,
+    Stop,
+    Tick,
+    TreePolicy,
+    Up,
+)
+from supervisor.config import SUPPORTED_BROKERS, Configuration
+from supervisor.document import document
+from supervisor.restart import RestartPolicy
+from supervisor.tree import Tree
+
+SUPERVISOR = "supervisor"
+PROBE_TIMEOUT_S = 3.0
+STOP_CALL_TIMEOUT_S = 8.0
+LONGEST_SLEEP_S = 5.0
+WAVE_SIZE = 8
+START_TIMEOUT_S = 120.0
+VERDICT_MARGIN_S = 30.0
+
+
+class Supervisor:
+    """Keeps the desired actors alive, and answers for all of them."""
+
+    def __init__(self, configuration: Configuration, runtime: Runtime, cluster: RayCluster) -> None:
+        self._configuration = configuration
+        self._runtime = runtime
+        self._cluster = cluster
+        given = configuration.supervision
+        restarts = RestartPolicy(given.intensity, given.period_s, *given.backoff_s)
+        policy = TreePolicy(restart=restarts, wave_size=WAVE_SIZE, start_timeout_s=START_TIMEOUT_S)
+        self._tree = Tree(policy, runtime.uniform)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
+        self._accounts: dict[str, AccountHealth] = {}
+        self._instruments: dict[str, InstrumentHealth] = {}
+        self._journal: dict[str, Json] = {}
+        self._discovered: set[tuple[str, str]] = set()
+        self._outbox = Outbox(SUPERVISOR, runtime)
+        self._started_at = runtime.now()
+        self._stopped = asyncio.Event()
+        self._stopping = False
+        self._loop = runtime.spawn(SUPERVISOR, self._run())
+
+    def __repr__(self) -> str:
+        return SUPERVISOR
+
+    # What people and programs ask
+
+    async def status(self) -> dict[str, Any]:
+        """The JSON document of ``status --json``, from the children's last reports."""
+        rows = [(self._account_health(name), self._reports_of(name)) for name in self._names()]
+        age_ms = (self._runtime.now() - self._started_at).total_seconds() * 1000
+        result = document(self._started_at, age_ms, rows)
+        status.add_health(result, self._tree.children, self._instruments, self._runtime.now())
+        result["supervisor"] = {
+            "pid": os.getpid(),
+            "state": "STOPPING" if self._stopping else "RUNNING",
+            "journal": self._journal,
+            "actors": status.actor_rows(self._tree.children),
+        }
+        return result
+
+    async def verdict(
+        self, account: str | None, instrument: str | None, dry_run: bool
+    ) -> list[tuple[AccountHealth, list[CycleReport]]]:
+        """A verdict on every selected instrument, past the schedule, each by its own actor."""
+        chosen = [name for name in self._names() if account in (None, name)]
+        work = [self._verdicts_of(name, instrument, dry_run=dry_run) for name in chosen]
+        return list(await asyncio.gather(*work))
+
+    async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
+        """Put our side's reports into the books of one account; gives how many were news."""
+        news = 0
+        for symbol, of_symbol in reports.items():
+            name = stream_of(account, symbol)
+            news += await self._runtime.call(name, "record", tuple(of_symbol), timeout_s=VERDICT_MARGIN_S)
+        return news
+
+    async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives their names."""
+        return await self._tell("pause", account, instrument)
+
+    async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let them go on; gives their names."""
+        return await self._tell("resume", account, instrument)
+
+    async def restart(self, name: str) -> bool:
+        """Restart one actor, whatever its history; this ends a quarantine. False when there is none of that name."""
+        key = next((key for key in self._tree.children if key.name == name), None)
+        if key is None:
+            return False
+        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "restart", "actor": name}, name)
+        self._events.put_nowait(OperatorRestart(key))
+        return True
+
+    async def stop(self) -> None:
+        """End every child, in order, and answer when nothing of ours lives but this actor."""
+        if not self._stopping:
+            self._stopping = True
+            await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "stop"}, "stop")
+            self._events.put_nowait(DesiredChanged(()))
+        await self._stopped.wait()
+
+    async def pid(self) -> int:
+        """The process this actor lives in."""
+        return os.getpid()
+
+    # The loop
+
+    async def _run(self) -> None:
+        await self._find_the_living()
+        self._desire()
+        wake_at_s: float | None = None
+        while not self._stopped.is_set():
+            event = await self._next_event(wake_at_s)
+            now_s = self._runtime.monotonic_s()
+            for command in self._tree.handle(event, now_s):
+                self._execute(command)
+            wake_at_s = self._tree.wake_at_s(now_s)
+            if self._stopping and self._tree.stopped:
+                self._stopped.set()
+
+    async def _next_event(self, wake_at_s: float | None) -> Event:
+        now_s = self._runtime.monotonic_s()
+        wait_s = LONGEST_SLEEP_S if wake_at_s is None else min(LONGEST_SLEEP_S, max(0.0, wake_at_s - now_s))
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._events.get()
+        except TimeoutError:
+            return Tick()
+
+    async def _find_the_living(self) -> None:
+        names = [name for name in await self._cluster.living() if name != SUPERVISOR]
+        if names:
+            logger.info("found living: {}", ", ".join(sorted(names)))
+        self._events.put_nowait(Discovered(tuple(_key_of(name) for name in names)))
+
+    def _desire(self) -> None:
+        self._events.put_nowait(DesiredChanged(blueprint.children(self._configuration, sorted(self._discovered))))
+
+    # Commands
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case Start(spec, attempt):
+                self._begin(spec.key, self._start(spec, attempt))
+            case Stop(key, attempt):
+                self._begin(key, self._stop_child(key, attempt))
+            case Kill(key, attempt, reason):
+                logger.warning("{}: killed: {}", key.name, reason)
+                self._begin(key, self._kill_child(key, attempt))
+            case Probe(key, attempt):
+                self._runtime.spawn(SUPERVISOR, self._probe(key, attempt))
+            case RestartScheduled(key, reason, delay_s, restarts):
+                logger.warning("{}: died ({}), restart {} in {:.1f} s", key.name, reason, restarts, delay_s)
+                body: dict[str, Json] = {"actor": key.name, "reason": reason, "restarts": restarts}
+                self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
+            case Quarantined(key, reason):
+                logger.critical("{}: quarantined: {}. `restart {}` ends it", key.name, reason, key.name)
+                body = {"actor": key.name, "reason": reason}
+                self._note(EventType.ACTOR_QUARANTINED, body, key.name, Severity.CRITICAL)
+
+    def _begin(self, key: ChildKey, work: Coroutine[Any, Any, None]) -> None:
+        """Run a command on a child; a newer one ends an older one that is still under way."""
+        under_way = self._tasks.get(key)
+        if under_way is not None:
+            under_way.cancel()
+        self._tasks[key] = self._runtime.spawn(SUPERVISOR, work)
+
+    def _note(self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity) -> None:
+        self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, identity, severity))
+
+    async def _start(self, spec: ChildSpec, attempt: int) -> None:
+        key = spec.key
+        refused = self._cannot_run(key)
+        if refused is not None:
+            self._events.put_nowait(StartFailed(key, attempt, refused, permanent=True))
+            return
+        try:
+            await self._cluster.create(self._deployment(key), START_TIMEOUT_S)
+            if key.kind is Kind.AUDIT:
+                await self._open_journal()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a constructor raises, the tree decides what follows
+            await self._cluster.kill(key.name)
+            self._events.put_nowait(StartFailed(key, attempt, str(error)))
+            return
+        self._events.put_nowait(Started(key, attempt))
+        self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
+
+    async def _open_journal(self) -> None:
+        """A journal that cannot be opened leaves its actor alive, which says so and tries again."""
+        try:
+            await self._runtime.call(AUDIT_NAME, "open", timeout_s=START_TIMEOUT_S)
+        except JournalError as error:
+            logger.critical("{}", error)
+
+    async def _stop_child(self, key: ChildKey, attempt: int) -> None:
+        method = "stop" if key.kind is Kind.INSTRUMENT else "close"
+        try:
+            await self._runtime.call(key.name, method, timeout_s=STOP_CALL_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+        await self._kill_child(key, attempt)
+
+    async def _kill_child(self, key: ChildKey, attempt: int) -> None:
+        await self._cluster.kill(key.name)
+        self._accounts.pop(key.name, None)
+        self._events.put_nowait(Ended(key, attempt))
+
+    async def _probe(self, key: ChildKey, attempt: int) -> None:
+        try:
+            health = await self._runtime.call(key.name, "health", timeout_s=PROBE_TIMEOUT_S)
+        except CallTimeout:
+            self._events.put_nowait(ProbeFailed(key, attempt))
+            return
+        except CallError as error:
+            self._events.put_nowait(Died(key, attempt, error.found))
+            return
+        if isinstance(health, InstrumentHealth):
+            self._instruments[key.name] = health
+            due = not health.paused
+            self._events.put_nowait(ProbeAnswered(key, attempt, health.cycle_age_s, cycle_due=due))
+            return
+        if isinstance(health, AccountHealth):
+            self._accounts[key.name] = health
+            self._adopt(health)
+        else:
+            self._journal = health
+        self._events.put_nowait(ProbeAnswered(key, attempt, None, cycle_due=False))
+
+    def _adopt(self, health: AccountHealth) -> None:
+        """With ``instruments: all``, an actor for everything the account has and nobody owns."""
+        if self._stopping or self._configuration.account(health.account).instruments is not None:
+            return
+        new = {(health.account, symbol) for symbol in health.unowned} - self._discovered
+        if new:
+            self._discovered |= new
+            self._desire()
+
+    # Children
+
+    def _cannot_run(self, key: ChildKey) -> str | None:
+        if key.kind is not Kind.ACCOUNT:
+            return None
+        broker = self._configuration.account(key.name).broker
+        return None if broker in SUPPORTED_BROKERS else f"there is no adapter for broker {broker} in this version"
+
+    def _deployment(self, key: ChildKey) -> Deployment:
+        if key.kind is Kind.AUDIT:
+            return Deployment(key.name, Audit, (self._configuration.journal_url,), begin=None)
+        if key.kind is Kind.ACCOUNT:
+            given = blueprint.account_actor(self._configuration, key.name, self._runtime)
+            return Deployment(key.name, blueprint.actor_of(key), given)
+        account, _, symbol = key.name.partition("/")
+        made = blueprint.instrument_actor(self._configuration, account, symbol, self._runtime)
+        return Deployment(key.name, blueprint.actor_of(key), made)
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(account.name for account in self._configuration.enabled_accounts)
+
+    def _symbols(self, account: str) -> list[str]:
+        found = sorted(symbol for name, symbol in self._discovered if name == account)
+        return [*self._configuration.account(account).symbols, *found]
+
+    def _account_health(self, name: str) -> AccountHealth:
+        """What the account last said of itself, or why it says nothing."""
+        child = self._tree.children.get(ChildKey(Kind.ACCOUNT, name))
+        said = self._accounts.get(name)
+        if said is not None and child is not None and isinstance(child.state, Up):
+            return said
+        error = status.state_words(child)
+        broker = self._configuration.account(name).broker
+        return AccountHealth(name, broker, Connection.CONNECTING, error, 0, 0, None, (), (), 0)
+
+    def _reports_of(self, account: str) -> list[CycleReport]:
+        """The last report of each instrument, or a degraded one that says where its actor is."""
+        rows = []
+        for symbol in self._symbols(account):
+            name = stream_of(account, symbol)
+            child = self._tree.children.get(ChildKey(Kind.INSTRUMENT, name))
+            health = self._instruments.get(name)
+            last = health.report if health is not None else None
+            if last is None or not _is_up(child):
+                last = status.absent(account, symbol, child, last, self._runtime.now())
+            rows.append(last)
+        return rows
+
+    async def _verdicts_of(
+        self, account: str, instrument: str | None, *, dry_run: bool
+    ) -> tuple[AccountHealth, list[CycleReport]]:
+        symbols = [symbol for symbol in self._symbols(account) if instrument in (None, symbol)]
+        reports = await asyncio.gather(*(self._verdict_of(account, symbol, dry_run=dry_run) for symbol in symbols))
+        try:
+            health = await self._runtime.call(account, "health", timeout_s=PROBE_TIMEOUT_S)
+        except CallError:
+            health = self._account_health(account)
+        return health, list(reports)
+
+    async def _verdict_of(self, account: str, symbol: str, *, dry_run: bool) -> CycleReport:
+        name = stream_of(account, symbol)
+        given = self._configuration.instrument_settings(account, symbol)
+        bound_s = given.settle_s + given.confirmations * given.confirm_gap_s
+        timeout_s = bound_s + 2 * self._configuration.timeout_s(account) + VERDICT_MARGIN_S
+        method = "detect_drift" if dry_run else "reconcile_now"
+        try:
+            report: CycleReport = await self._runtime.call(name, method, timeout_s=timeout_s)
+        except CallError as error:
+            child = self._tree.children.get(ChildKey(Kind.INSTRUMENT, name))
+            return status.absent(account, symbol, child, None, self._runtime.now(), str(error))
+        return report
+
+    async def _tell(self, method: str, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        chosen = [
+            stream_of(name, symbol)
+            for name in self._names()
+            if account in (None, name)
+            for symbol in self._symbols(name)
+            if instrument in (None, symbol)
+        ]
+        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": method, "instruments": list(chosen)}, method)
+        told = [await self._told(name, method) for name in chosen]
+        return tuple(name for name, done in zip(chosen, told, strict=True) if done)
+
+    async def _told(self, name: str, method: str) -> bool:
+        try:
+            await self._runtime.call(name, method, timeout_s=STOP_CALL_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+            return False
+        return True
+
+
+def _key_of(name: str) -> ChildKey:
+    if name == AUDIT_NAME:
+        return ChildKey(Kind.AUDIT, name)
+    return ChildKey(Kind.INSTRUMENT if "/" in name else Kind.ACCOUNT, name)
+
+
+def _is_up(child: Child | None) -> bool:
+    return child is not None and isinstance(child.state, Up)

@@ -1,0 +1,202 @@
+"""A broker in a few lines, for the property tests: it trades, loses, repeats, delays and contradicts itself, and it
+knows the truth that a book must arrive at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import TypeVar
+
+from actors.lots import ZERO, Leg
+from brokers.model import (
+    LONG,
+    NET,
+    SHORT,
+    AnyRow,
+    Complete,
+    Conventions,
+    CostBasis,
+    Failed,
+    Fill,
+    LegScheme,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    OrderStatus,
+    Partial,
+    Position,
+    RowProblem,
+    Section,
+    SectionName,
+    Side,
+    Slice,
+    Unsupported,
+)
+from builders import ACCOUNT, INSTRUMENT, T0
+
+RowT = TypeVar("RowT", bound=AnyRow)
+
+
+@dataclass
+class ModelBroker:
+    """One instrument at a broker. ``shows_ended`` is whether ended orders stay in the list of orders; ``reports_fills``
+    whether it has fills at all."""
+
+    scheme: LegScheme
+    basis: CostBasis
+    shows_ended: bool
+    reports_fills: bool
+    now_ms: int = 0
+    legs: dict[str, Leg] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    fills: list[tuple[int, Fill]] = field(default_factory=list)  # and from when on it is reported
+    _ids: int = 0
+
+    @property
+    def conventions(self) -> Conventions:
+        return Conventions(self.scheme, self.basis)
+
+    def next_id(self, prefix: str) -> str:
+        self._ids += 1
+        return f"{prefix}{self._ids}"
+
+    # What happens there
+
+    def place(self, client_id: str | None, side: Side, quantity: int, price: int, leg: str | None) -> str:
+        broker_id = self.next_id("B")
+        if self.scheme is LegScheme.SIDED:
+            leg = leg or (LONG if side is Side.BUY else SHORT)
+        elif self.scheme is LegScheme.TICKET:
+            leg = leg or f"T{broker_id}"
+        else:
+            leg = None
+        self.orders[broker_id] = Order(
+            INSTRUMENT,
+            broker_id,
+            client_id,
+            side,
+            Decimal(quantity),
+            ZERO,
+            OrderStatus.OPEN,
+            limit_price=Decimal(price),
+            submitted_at=self.time,
+            leg=leg,
+        )
+        return broker_id
+
+    @property
+    def time(self) -> datetime:
+        return T0 + timedelta(milliseconds=self.now_ms)
+
+    def execute(self, broker_id: str, quantity: int, price: int, delay_ms: int) -> Fill | None:
+        order = self.orders[broker_id]
+        amount = min(Decimal(quantity), order.quantity - order.filled_quantity)
+        leg = order.leg if order.leg is not None else NET
+        amount = self._possible(leg, order.side, amount)
+        if not amount or order.status.terminal:
+            return None
+        filled = order.filled_quantity + amount
+        average = ((order.average_fill_price or ZERO) * order.filled_quantity + price * amount) / filled
+        status = OrderStatus.FILLED if filled == order.quantity else OrderStatus.PARTIALLY_FILLED
+        self.orders[broker_id] = replace(order, filled_quantity=filled, average_fill_price=average, status=status)
+        return self._trade(leg, order.side, amount, price, broker_id, delay_ms)
+
+    def external(self, leg: str, side: Side, quantity: int, price: int, delay_ms: int) -> Fill | None:
+        amount = self._possible(leg, side, Decimal(quantity))
+        return self._trade(leg, side, amount, price, self.next_id("X"), delay_ms) if amount else None
+
+    def _possible(self, leg: str, side: Side, amount: Decimal) -> Decimal:
+        """A leg that has one side is closed at most, never turned."""
+        held = self.legs.get(leg)
+        if self.scheme is LegScheme.NET:
+            return amount
+        if held is None:
+            if self.scheme is LegScheme.SIDED and (leg == LONG) != (side is Side.BUY):
+                return ZERO
+            return amount
+        return amount if (held.quantity > 0) == (side is Side.BUY) else min(amount, abs(held.quantity))
+
+    def _trade(self, leg: str, side: Side, amount: Decimal, price: int, order_id: str, delay_ms: int) -> Fill:
+        trade = Fill(
+            INSTRUMENT, self.next_id("F"), order_id, side, amount, Decimal(price), self.time,
+            leg=None if self.scheme is LegScheme.NET else leg,
+        )  # fmt: skip
+        held = self.legs.setdefault(leg, Leg(leg, self.time))
+        held.trade(amount * side.sign, Decimal(price), trade.fill_id, self.time, self.basis)
+        if not held.quantity:
+            del self.legs[leg]
+        self.fills.append((self.now_ms + delay_ms, trade))
+        return trade
+
+    def silently(self, leg: str, quantity: int, price: int) -> None:
+        """The position is another one, and no fill tells of it."""
+        if not quantity:
+            self.legs.pop(leg, None)
+            return
+        if self.scheme is LegScheme.SIDED:
+            quantity = abs(quantity) if leg == LONG else -abs(quantity)
+        self.legs[leg] = Leg(leg, self.time)
+        self.legs[leg].hold(Decimal(quantity), Decimal(price), self.time)
+
+    def end(self, broker_id: str, status: OrderStatus) -> None:
+        if not self.orders[broker_id].status.terminal:
+            self.orders[broker_id] = replace(self.orders[broker_id], status=status)
+
+    def amend(self, broker_id: str, quantity: int, price: int) -> None:
+        order = self.orders[broker_id]
+        if not order.status.terminal and quantity > order.filled_quantity:
+            self.orders[broker_id] = replace(order, quantity=Decimal(quantity), limit_price=Decimal(price))
+
+    # What it says
+
+    def say(self, kinds: tuple[str, str, str], after_cursor: int | None, random: Random) -> Slice:
+        positions = [Position(INSTRUMENT, name, leg.quantity, leg.average_price) for name, leg in self.legs.items()]
+        orders = [row for row in self.orders.values() if self.shows_ended or not row.status.terminal]
+        after = -1 if after_cursor is None else after_cursor
+        fills = [fill for shown, fill in self.fills if after < shown <= self.now_ms]
+        fills += [fill for shown, fill in self.fills if shown <= after and random.random() < 0.2]
+        random.shuffle(fills)
+        random.shuffle(orders)
+        random.shuffle(positions)
+        fill_section: Section[Fill] = Unsupported()
+        if self.reports_fills:
+            fill_section = _section(kinds[2], fills + fills[:1], SectionName.FILLS, random)
+        return Slice(
+            ACCOUNT,
+            INSTRUMENT,
+            self.time,
+            self.time,
+            _section(kinds[0], positions, SectionName.POSITIONS, random),
+            _section(kinds[1], orders, SectionName.ORDERS, random),
+            fill_section,
+            self.now_ms if self.reports_fills else None,
+            self.conventions,
+            f"r{self.now_ms}.{self.next_id('')}",
+        )
+
+    def answer(self, query: OrderQuery, random: Random, *, fails: bool) -> OrderAnswer:
+        if fails:
+            return OrderAnswer(query, failure="timed out")
+        row = self.orders.get(query.broker_order_id or "")
+        if row is None and query.broker_order_id is None:
+            row = next((r for r in self.orders.values() if r.client_order_id == query.client_order_id), None)
+        if row is None:
+            return OrderAnswer(query)
+        fills = [
+            fill
+            for shown, fill in self.fills
+            if fill.broker_order_id == row.broker_order_id and shown <= self.now_ms and self.reports_fills
+        ]
+        random.shuffle(fills)
+        return OrderAnswer(query, row, tuple(fills))
+
+
+def _section(kind: str, rows: list[RowT], name: SectionName, random: Random) -> Section[RowT]:
+    if kind == "F":
+        return Failed("timed out")
+    if kind == "P":
+        kept = tuple(row for row in rows if random.random() < 0.5)
+        return Partial(kept, (RowProblem(name, INSTRUMENT, None, "unreadable"),))
+    return Complete(tuple(rows))

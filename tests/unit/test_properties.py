@@ -1,0 +1,298 @@
+"""Whatever a broker does and however badly it says so, a book arrives at the truth, once, and only on proof."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+
+import orjson
+from builders import ACCOUNT, INSTRUMENT, check_lots, records
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_broker import ModelBroker
+
+from actors.book import Book
+from actors.checkpoint import checkpoint, checkpoint_event, replay
+from actors.events import Event, EventType
+from actors.policy import Correct, Policy
+from actors.reconcile import reconcile
+from actors.reports import FillReport, OrderReport, PositionReport, Report, events_of
+from actors.working import Decision
+from brokers.model import NET, CostBasis, LegScheme, OrderStatus, Partial, Side, Slice
+
+SETTLE_MS, GAP_MS = 5000, 500
+ENDS = {EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
+STEPS = (
+    "place lose_confirmation adopt_elsewhere fill fill fill_and_report trade_outside change_silently end amend "
+    "believe look look look look_badly look_badly look_late restart restart_from_checkpoint wait wait wait_long"
+).split()
+
+
+@dataclass
+class World:
+    """A model broker, a book with its journal, and what goes wrong between them."""
+
+    broker: ModelBroker
+    policy: Policy
+    random: Random
+    book: Book = field(default_factory=lambda: Book(ACCOUNT, INSTRUMENT))
+    events: list[Event] = field(default_factory=list)
+    cursor: int | None = None
+    late: list[Slice] = field(default_factory=list)
+    clients: int = 0
+
+    # What happens
+
+    def step(self, name: str, a: int, b: int) -> None:
+        self.broker.now_ms += 1
+        getattr(self, name)(a, b)
+
+    def _leg(self, a: int) -> str:
+        if self.broker.scheme is LegScheme.NET:
+            return NET
+        if self.broker.scheme is LegScheme.SIDED:
+            return ("long", "short")[a % 2]
+        held = sorted(self.broker.legs)
+        return held[a % len(held)] if held and a % 3 else f"T{a % 4}"
+
+    def _side(self, b: int) -> Side:
+        return Side.BUY if b % 2 else Side.SELL
+
+    def _order_id(self, a: int) -> str | None:
+        ids = [key for key, row in self.broker.orders.items() if not row.status.terminal]
+        return ids[a % len(ids)] if ids else None
+
+    def _send(self, a: int, b: int) -> OrderReport:
+        self.clients += 1
+        client_id = f"c{self.clients}"
+        return OrderReport(
+            INSTRUMENT, client_id, None, self._side(b), Decimal(a % 9 + 1), "LIMIT", Decimal(b % 7 + 10),
+            OrderStatus.PENDING_SUBMIT, self.broker.time, None,
+        )  # fmt: skip
+
+    def place(self, a: int, b: int) -> None:
+        report = self._send(a, b)
+        self.report(report)
+        self.broker.place(report.client_order_id, report.side, a % 9 + 1, b % 7 + 10, None)
+
+    def lose_confirmation(self, a: int, b: int) -> None:
+        """The order never reached the broker."""
+        self.report(self._send(a, b))
+
+    def adopt_elsewhere(self, a: int, b: int) -> None:
+        self.broker.place(None, self._side(b), a % 9 + 1, b % 7 + 10, None)
+
+    def fill(self, a: int, b: int) -> None:
+        if key := self._order_id(a):
+            self.broker.execute(key, b % 5 + 1, b % 7 + 10, (0, 0, 300, 20_000)[a % 4])
+
+    def fill_and_report(self, a: int, b: int) -> None:
+        key = self._order_id(a)
+        done = self.broker.execute(key, b % 5 + 1, b % 7 + 10, 300 * (a % 3)) if key else None
+        if key and done is not None:
+            row = self.broker.orders[key]
+            for _ in range(1 + a % 2):
+                self.report(
+                    FillReport(
+                        INSTRUMENT, done.fill_id, key, done.side, done.quantity, done.price, done.time,
+                        row.client_order_id, done.leg,
+                    )
+                )  # fmt: skip
+
+    def trade_outside(self, a: int, b: int) -> None:
+        self.broker.external(self._leg(a), self._side(b), a % 6 + 1, b % 7 + 10, (0, 300, 20_000)[b % 3])
+
+    def change_silently(self, a: int, b: int) -> None:
+        quantity = a % 9 if b % 2 else -(a % 9)
+        self.broker.silently(self._leg(a + b), quantity, b % 7 + 10)
+
+    def end(self, a: int, b: int) -> None:
+        if key := self._order_id(a):
+            status = (OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED)[b % 3]
+            self.broker.end(key, status)
+
+    def amend(self, a: int, b: int) -> None:
+        if key := self._order_id(a):
+            self.broker.amend(key, a % 9 + 3, b % 7 + 10)
+
+    def believe(self, a: int, b: int) -> None:
+        """Our side reports a position of its own accord, right or wrong."""
+        quantity = Decimal(a % 7 - 3)
+        if self.broker.scheme is LegScheme.SIDED:
+            quantity = abs(quantity) if self._leg(a) == "long" else -abs(quantity)
+        self.report(PositionReport(INSTRUMENT, self._leg(a), quantity, Decimal(b % 7 + 10)))
+
+    def wait(self, a: int, b: int) -> None:
+        self.broker.now_ms += 100 * (a % 13)
+
+    def wait_long(self, a: int, b: int) -> None:
+        self.broker.now_ms += SETTLE_MS + a * 100
+
+    def restart(self, a: int, b: int) -> None:
+        before = checkpoint(self.book)
+        self.book = replay(ACCOUNT, INSTRUMENT, records(self.events))
+        assert checkpoint(self.book) == before
+        self.cursor = self.book.cursor
+
+    def restart_from_checkpoint(self, a: int, b: int) -> None:
+        before = checkpoint(self.book)
+        place = (a * 37 + b) % (len(self.events) + 1)
+        early = replay(ACCOUNT, INSTRUMENT, records(self.events[:place]))
+        event = checkpoint_event(early, self.broker.time)
+        document = replace(event, payload=orjson.loads(orjson.dumps(dict(event.payload))))
+        rest = [document, *self.events[place:]]
+        self.book = replay(ACCOUNT, INSTRUMENT, records(rest, after=place))
+        assert checkpoint(self.book) == before
+        self.book.version = len(self.events)
+        self.cursor = self.book.cursor
+
+    # What is done about it
+
+    def look(self, a: int = 0, b: int = 0) -> Decision:
+        return self.reconcile(self.broker.say(("C", "C", "C"), self.cursor, self.random))
+
+    def look_badly(self, a: int, b: int) -> None:
+        kinds = ("CPF"[a % 3], "CPF"[b % 3], "CPF"[a // 3 % 3])
+        self.reconcile(self.broker.say(kinds, self.cursor, self.random), answers_fail=b % 4 == 0)
+
+    def look_late(self, a: int, b: int) -> None:
+        """An answer from a while ago arrives only now, and the next one takes its place on the way."""
+        if self.late:
+            self.reconcile(self.late.pop(0), late=True)
+        self.late.append(self.broker.say(("C", "C", "C"), self.cursor, self.random))
+
+    def report(self, report: Report) -> None:
+        self.write(events_of(self.book, [report], self.broker.conventions, self.broker.time))
+
+    def reconcile(self, slice_: Slice, *, answers_fail: bool = False, late: bool = False) -> Decision:
+        now = self.broker.time
+        decision = reconcile(self.book, slice_, self.policy, now)
+        for _ in range(3):
+            if not decision.lookups:
+                break
+            answers = [self.broker.answer(query, self.random, fails=answers_fail) for query in decision.lookups]
+            slice_ = slice_.with_answers(answers)
+            decision = reconcile(self.book, slice_, self.policy, now)
+        assert not decision.lookups
+        twin = reconcile(replay(ACCOUNT, INSTRUMENT, records(self.events)), slice_, self.policy, now)
+        assert twin.events == decision.events
+        self._check_pass(slice_, decision)
+        before = checkpoint(self.book)
+        self.write(decision.events)
+        if self.policy.correct is Correct.ALERT:
+            after = checkpoint(self.book)
+            for name in ("legs", "orders", "applied", "watermarks", "activity"):
+                assert before[name] == after[name], name
+        again = reconcile(self.book, slice_, self.policy, now)
+        assert again.events == ()
+        assert again.lookups == ()
+        if decision.cursor is not None and not late:
+            self.cursor = decision.cursor
+        return decision
+
+    def _check_pass(self, slice_: Slice, decision: Decision) -> None:
+        for event in decision.events:
+            if slice_.positions.completeness == "FAILED":
+                assert event.type is not EventType.POSITION_SYNCED
+            if event.type is EventType.POSITION_SYNCED and isinstance(slice_.positions, Partial):
+                assert event.payload["quantity"] != "0"
+            if event.type in ENDS and slice_.orders.completeness == "FAILED":
+                raise AssertionError("a failed section ended an order")
+
+    def write(self, events: tuple[Event, ...]) -> None:
+        filled = {key: order.filled_quantity for key, order in self.book.orders.items()}
+        for event in events:
+            orjson.dumps(dict(event.payload))
+            self.events.append(event)
+            self.book.apply(event)
+            check_lots(self.book)
+        for key, order in self.book.orders.items():
+            assert order.filled_quantity >= filled.get(key, 0)
+        assert len({event.event_id for event in self.events}) == len(self.events)
+
+    # What must come of it
+
+    def settle(self) -> Decision:
+        """Everything late arrives; then two complete snapshots, settled and far enough apart."""
+        self.broker.now_ms += 60_000
+        for slice_ in self.late:
+            self.reconcile(slice_, late=True)
+        self.look()
+        self.broker.now_ms += SETTLE_MS + GAP_MS
+        self.look()
+        self.broker.now_ms += GAP_MS
+        return self.look()
+
+    def check_truth(self) -> None:
+        assert {n: leg.quantity for n, leg in self.book.legs.items()} == {
+            n: leg.quantity for n, leg in self.broker.legs.items()
+        }
+        for name, leg in self.broker.legs.items():
+            ours = self.book.legs[name].average_price
+            assert abs(ours - leg.average_price) <= self.policy.price_tolerance * abs(leg.average_price)
+        theirs = {
+            (key, row.status, row.filled_quantity, row.quantity)
+            for key, row in self.broker.orders.items()
+            if not row.status.terminal
+        }
+        assert {
+            (o.broker_order_id, o.status, o.filled_quantity, o.quantity) for o in self.book.open_orders()
+        } == theirs
+
+
+worlds = st.builds(
+    lambda scheme, basis, shows_ended, reports_fills, seed: World(
+        ModelBroker(scheme, basis, shows_ended, reports_fills),
+        Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS)),
+        Random(seed),  # noqa: S311 - a test's own
+    ),
+    st.sampled_from(LegScheme),
+    st.sampled_from(CostBasis),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 99),
+)
+steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 30), st.integers(0, 30))
+programs = st.lists(steps, max_size=12) | st.lists(steps, min_size=12, max_size=40)
+CAMPAIGN = int(os.environ.get("PROPERTY_CAMPAIGN", "1"))
+"""How many times more examples than the default run tries."""
+
+
+def runs(examples: int) -> settings:
+    return settings(
+        max_examples=examples * CAMPAIGN,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@runs(150)
+@given(worlds, programs)
+def test_a_book_arrives_at_the_brokers_truth(world: World, program: list[tuple[str, int, int]]) -> None:
+    for step in program:
+        world.step(*step)
+    last = world.settle()
+    world.check_truth()
+    assert last.status == "SUCCESS"
+    assert not world.book.breaks
+    world.broker.now_ms += GAP_MS
+    assert all(event.type is EventType.RECONCILED for event in world.look().events)
+    world.restart(0, 0)
+    world.restart_from_checkpoint(len(program), 5)
+
+
+@runs(60)
+@given(worlds, programs)
+def test_under_alert_nothing_but_breaks_changes(world: World, program: list[tuple[str, int, int]]) -> None:
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in program:
+        world.step(*step)
+    for event in world.look().events:
+        assert event.type in {
+            EventType.RECONCILIATION_DISCREPANCY,
+            EventType.DISCREPANCY_RESOLVED,
+            EventType.RECONCILED,
+        }
