@@ -35,8 +35,8 @@ class Book:
 
     ``version`` is that of the last event applied. ``baseline`` is the broker time at which the book was first compared
     with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
-    snapshot showed positions: they contain every fill up to then. ``known_at`` is the broker time of the newest word
-    it gave us on a leg, a fill or a corrected position: a snapshot from before that is older than what we know.
+    snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last told
+    us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
@@ -191,6 +191,8 @@ class Book:
         if event.type is EventType.ORDER_RECORDED:
             order = replace(self._with_orphans(order), local_at=event.time)
             self._touch(event.time)
+        else:
+            order = replace(order, told_at=event.time)
         self.put(order)
 
     def _with_orphans(self, order: BookOrder) -> BookOrder:
@@ -209,8 +211,7 @@ class Book:
             return
         order = self.orders.get(fill.order_key) if fill.order_key is not None else None
         if order is not None:
-            told = None if event.type is EventType.FILL_RECORDED else min(fill.time, event.time)
-            self.put(_filled(order, fill, event.time, told))
+            self.put(_filled(order, fill, event.time))
         elif fill.broker_order_id is not None:
             quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))
             self.orphans[fill.broker_order_id] = (quantity + fill.quantity, notional + fill.quantity * fill.price)
@@ -225,11 +226,13 @@ class Book:
             if event.type is EventType.FILL_RECORDED:
                 self.activity[name] = event.time
             else:
-                self._know(name, min(fill.time, event.time))
+                self.known_at[name] = event.time
         if event.type is EventType.FILL_RECORDED:
             self._touch(event.time)
             if order is not None:
                 self.put(replace(self.orders[order.key], local_at=event.time))
+        elif order is not None:
+            self.put(replace(self.orders[order.key], filled_at=event.time))
 
     def _on_position(self, event: Event) -> None:
         name, quantity, price, watermark = codec.position_from(event.payload)
@@ -239,12 +242,9 @@ class Book:
             self.activity[name] = event.time
             self._touch(event.time)
             return
-        self._know(name, watermark)
+        self.known_at[name] = event.time
         if self.baseline is None:
             self.baseline = watermark
-
-    def _know(self, leg: str, at: datetime) -> None:
-        self.known_at[leg] = max(at, self.known_at.get(leg, at))
 
     def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
         if not quantity:
@@ -279,9 +279,8 @@ class Book:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
 
-def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime, told: datetime | None) -> BookOrder:
-    """The order after a fill, of which the broker told us as of ``told`` (``None``: our side did). Units that were
-    adopted or inferred give way to the real ones; the rest is new."""
+def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime) -> BookOrder:
+    """The order after a fill. Units that were adopted or inferred give way to the real ones; the rest is new."""
     replaced = dict(fill.replaces)
     inferred = []
     notional = order.notional
@@ -307,7 +306,6 @@ def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime, told: dateti
         inferred=tuple(inferred),
         status=status,
         ended_at=(order.ended_at or at) if status.terminal else None,
-        as_of=order.as_of if told is None else max(told, order.as_of or told),
     )
 
 

@@ -57,7 +57,8 @@ def order_to(order: BookOrder) -> Document:
         "inferred": [[i.fill_id, to_text(i.quantity), to_text(i.price)] for i in order.inferred],
         "local_at": _iso(order.local_at),
         "ended_at": _iso(order.ended_at),
-        "as_of": _iso(order.as_of),
+        "told_at": _iso(order.told_at),
+        "filled_at": _iso(order.filled_at),
         "adopted_at": _iso(order.adopted_at),
     }
 
@@ -83,7 +84,8 @@ def order_from(data: Any) -> BookOrder:
         inferred=tuple(Inferred(i[0], Decimal(i[1]), Decimal(i[2])) for i in data["inferred"]),
         local_at=_time(data["local_at"]),
         ended_at=_time(data["ended_at"]),
-        as_of=_time(data.get("as_of")),
+        told_at=_time(data.get("told_at")),
+        filled_at=_time(data.get("filled_at")),
         adopted_at=_time(data.get("adopted_at")),
     )
 

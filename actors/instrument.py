@@ -374,6 +374,9 @@ class Instrument:
         """What a decision asks for besides its events."""
         if decision.cursor is not None:
             self._cursor = decision.cursor
+        elif isinstance(slice_.fills, Failed) and slice_.fills_cursor is not None:
+            # Those fills are lost at the broker. This cycle has said so; asking for them again would find nothing.
+            self._cursor = slice_.fills_cursor
         if decision.status is Status.SUCCESS:
             self._verified_at = slice_.requested_at
         for query in decision.cancels:

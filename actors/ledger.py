@@ -63,6 +63,7 @@ class Ledger:
         self._fills: dict[str, list[_KeptFill]] = defaultdict(list)
         self._fill_ids: dict[str, str] = {}
         self._covered_from: Cursor | None = None
+        self._gap = False
         self.fills_cursor: Cursor | None = None
 
     @property
@@ -84,11 +85,14 @@ class Ledger:
     def take(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
         """A new snapshot, whose fills were asked for from ``asked_since``."""
         self._snapshot = snapshot
+        self._gap = False
         if isinstance(snapshot.fills, Complete):
             start = asked_since if asked_since is not None else snapshot.fills_cursor
             if self._covered_from is None or (start is not None and start < self._covered_from):
                 self._covered_from = start
             self.fills_cursor = snapshot.fills_cursor
+        elif snapshot.fills_cursor is not None:
+            self._go_on_from(snapshot.fills_cursor, asked_since)
         for fill in rows_of(snapshot.fills):
             if fill.fill_id not in self._fill_ids:
                 self._fill_ids[fill.fill_id] = fill.instrument
@@ -98,6 +102,14 @@ class Ledger:
         fills_say = _fills_say(snapshot.fills)
         for instrument in self._said.keys() | positions.keys() | orders.keys() | self._fills.keys():
             self._compare(instrument, positions, orders, fills_say)
+
+    def _go_on_from(self, cursor: Cursor, asked_since: Cursor | None) -> None:
+        """A fills section that is not COMPLETE says where to ask next. Where that is further on than was asked, what
+        lies between is lost at the broker: it is not covered, and whoever needed it is told once."""
+        self._gap = cursor != asked_since and isinstance(self._snapshot and self._snapshot.fills, Failed)
+        if self._gap:
+            self._covered_from = cursor
+        self.fills_cursor = cursor
 
     def slice(self, request: SliceRequest) -> Slice | Unchanged:
         """The newest rows of one instrument. There must be a snapshot."""
@@ -110,7 +122,7 @@ class Ledger:
             self._compare(instrument, empty, none, _fills_say(snapshot.fills))
         said = self._said[instrument]
         revision = f"{self._incarnation}:{instrument}:{self._revisions[instrument]}"
-        cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) else None
+        cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) or self._gap else None
         if revision == request.known_revision:
             return Unchanged(revision, snapshot.requested_at, snapshot.as_of, cursor)
         return Slice(

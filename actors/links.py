@@ -59,9 +59,11 @@ def _links(work: Working) -> dict[str, str]:
     for row in (*rows_of(work.slice.orders), *answered):
         if row.client_order_id is None or work.book.find_order(row.broker_order_id, None) is not None:
             continue
-        for order in work.book.orders_by_client_id(row.client_order_id):
-            if order.broker_order_id is None and order.side is row.side and _sent_before(work, order, row.submitted_at):
-                pairs.append((_unlikeness(order, row), row.broker_order_id, order.key))
+        pairs.extend(
+            (_unlikeness(order, row), row.broker_order_id, order.key)
+            for order in work.book.orders_by_client_id(row.client_order_id)
+            if order.broker_order_id is None and order.side is row.side and _sent_before(work, order, row.submitted_at)
+        )
     taken: set[str] = set()
     for _, broker_order_id, key in sorted(pairs):
         if broker_order_id not in work.links and key not in taken:

@@ -78,9 +78,9 @@ class BookOrder:
 
     ``filled_quantity`` only grows. Of it, ``adopted`` was filled before we knew the order and ``inferred`` was
     concluded; both give way, unit by unit, to the real fills as they come. ``notional`` is price times quantity over
-    all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order. ``as_of`` is the
-    broker's time of the newest thing it said of the order, and ``adopted_at`` that of the row it was adopted from: a
-    fill after it is not among the adopted ones.
+    all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order. ``told_at`` and
+    ``filled_at`` are our time when the broker last told us of a change of it, and of a fill. ``adopted_at`` is the
+    broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
     """
 
     key: str
@@ -101,7 +101,8 @@ class BookOrder:
     inferred: tuple[Inferred, ...] = field(default=())
     local_at: datetime | None = None
     ended_at: datetime | None = None
-    as_of: datetime | None = None
+    told_at: datetime | None = None
+    filled_at: datetime | None = None
     adopted_at: datetime | None = None
 
     @property

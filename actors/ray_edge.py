@@ -16,7 +16,6 @@ import asyncio
 import logging
 import os
 import random
-import sys
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -27,10 +26,20 @@ import ray
 from loguru import logger
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from actors.cluster_address import Address
 from actors.runtime import ActorUnavailable, CallTimeout
 
 LOOPBACK = "127.0.0.1"
+NAME_FREE_WITHIN_S = 10.0
 _MANY = 1_000
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "LOGURU_LEVEL": "INFO",
+    # With it a traceback in an actor's log shows the values of variables, secrets among them.
+    "LOGURU_DIAGNOSE": "NO",
+}
+"""What the actors' processes inherit, where it is not set already."""
 
 
 class RayRuntime:
@@ -144,32 +153,39 @@ class RayCluster:
 
     def _create(self, deployment: Deployment) -> Any:
         self._kill(deployment.name)
-        remote: Any = ray.remote(deployment.actor)
-        return remote.options(
-            name=deployment.name,
-            namespace=self._namespace,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1 if deployment.immortal else 0,
-            max_task_retries=0,
-            max_concurrency=_MANY,
-        ).remote(*deployment.args)
+        return create(deployment, self._namespace)
 
     def _kill(self, name: str) -> None:
         handle = self._made.pop(name, None)
+        if handle is not None:
+            ray.kill(handle, no_restart=True)
+        kill(name, self._namespace)
+
+
+def create(deployment: Deployment, namespace: str) -> Any:
+    """Create a detached actor of that name and give its handle; it may not be up yet."""
+    remote: Any = ray.remote(deployment.actor)
+    return remote.options(
+        name=deployment.name,
+        namespace=namespace,
+        lifetime="detached",
+        num_cpus=0,
+        max_restarts=-1 if deployment.immortal else 0,
+        max_task_retries=0,
+        max_concurrency=_MANY,
+    ).remote(*deployment.args)
+
+
+def kill(name: str, namespace: str) -> None:
+    """End whatever lives under a name, and wait until the name is free."""
+    deadline_s = time.monotonic() + NAME_FREE_WITHIN_S
+    while time.monotonic() < deadline_s:
         try:
-            handle = handle or ray.get_actor(name, namespace=self._namespace)
+            living = ray.get_actor(name, namespace=namespace)
         except ValueError:
             return
-        ray.kill(handle, no_restart=True)
-        deadline_s = time.monotonic() + 10
-        while time.monotonic() < deadline_s:
-            try:
-                living = ray.get_actor(name, namespace=self._namespace)
-            except ValueError:
-                return
-            ray.kill(living, no_restart=True)
-            time.sleep(0.02)  # the name is freed when the cluster has noticed the death; there is no event for it
+        ray.kill(living, no_restart=True)
+        time.sleep(0.02)  # the name is freed when the cluster has noticed the death; there is no event for it
 
 
 class Client:
@@ -191,21 +207,13 @@ class Client:
             raise ActorUnavailable(actor, method, _short(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a cluster is reached, and what a second process needs to be let in."""
-
-    gcs: str
-    auth_mode: str | None
-
-
 def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus: int | None = None) -> Address:
     """A cluster of our own on this machine's loopback (``local``), or the one at an address (``auto``, host:port).
 
     One of our own ends with this process. Joining one whose address does not answer raises ``ConnectionError``.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if address == "local":
         # Without this Ray's own servers listen on every interface of the machine.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -251,12 +259,6 @@ def protect_token() -> None:
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     if os.path.exists(path):
         os.chmod(path, 0o600)
-
-
-def log_inside(level: str = "INFO") -> None:
-    """Send an actor's log to its standard error, which Ray keeps in the session's directory."""
-    logger.remove()
-    logger.add(sys.stderr, level=level, backtrace=False, diagnose=False)
 
 
 async def _logged(owner: str, work: Coroutine[Any, Any, None]) -> None:

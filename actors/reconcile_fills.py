@@ -92,12 +92,9 @@ def _apply_fills_of_one_order(work: Working, fills: list[tuple[Fill, BookOrder |
     if not work.found(found):
         return
     cap = _known_filled(work, first, order)
-    if order is not None:
-        work.traded_orders.add(order.key)
     for fill, _ in fills:
         current = work.book.orders.get(order.key) if order is not None else None
         booked = book_fill(work.book, fill, current, work.slice.conventions, cap, found.cause)
-        work.traded_legs.update(name for name, _ in booked.legs)
         work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
 
 
@@ -166,9 +163,8 @@ def allocate(
     if not quantity:
         return ()
     named = fill.leg or (order.leg if order is not None else None)
-    if named is None and fill.position_id is not None:
-        if conventions.legs is LegScheme.TICKET or fill.position_id in book.legs:
-            named = fill.position_id
+    if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
+        named = fill.position_id
     if named is None and conventions.legs is LegScheme.NET:
         named = NET
     signed = quantity * fill.side.sign

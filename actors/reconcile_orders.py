@@ -127,7 +127,6 @@ def _adopt(work: Working, row: Order) -> str:
         strategy=None if replaced is None else replaced.strategy,
         reason=row.reason,
         adopted=max(row.filled_quantity - known, ZERO),
-        as_of=work.slice.as_of,
         adopted_at=work.slice.as_of,
     )
     work.emit(EventType.ORDER_UPDATED, {"order": codec.order_to(order)}, key)
@@ -164,15 +163,20 @@ def _compare(work: Working, order: BookOrder, row: Order) -> None:
 def _too_early(work: Working, order: BookOrder, row: Order) -> datetime | None:
     """When to look again, where this slice is from before the newest thing we know of the order, whoever said it."""
     soon = work.now + work.policy.confirm_gap
-    if order.as_of is not None and work.slice.as_of < order.as_of:
+    if _older(work, order.told_at) and not _in_step(order, row):
         return soon
     behind = row.filled_quantity < order.filled_quantity or (order.status.terminal and not row.status.terminal)
-    if behind and order.key in work.traded_orders:
+    if behind and _older(work, order.filled_at):
         return soon
     cancel_unseen = order.status is OrderStatus.PENDING_CANCEL and not row.status.terminal
     if behind or cancel_unseen or _amended(order, row):
         return work.settled_at(order.local_at)
     return None
+
+
+def _older(work: Working, told_at: datetime | None) -> bool:
+    """Whether the slice was requested before the broker told us something else."""
+    return told_at is not None and work.slice.requested_at <= told_at
 
 
 def _amended(order: BookOrder, row: Order) -> bool:
@@ -281,7 +285,6 @@ def _take_over(work: Working, order: BookOrder, row: Order) -> None:
         status=status,
         reason=row.reason or order.reason,
         ended_at=order.ended_at if status.terminal else None,
-        as_of=max(work.slice.as_of, order.as_of or work.slice.as_of),
     )
     event = _ENDINGS.get(action, EventType.ORDER_UPDATED)
     work.emit(event, {"order": codec.order_to(after)}, order.key, severity)
@@ -315,7 +318,7 @@ def _check_age(work: Working, order: BookOrder, row: Order) -> None:
 
 def _absent(work: Working, order: BookOrder) -> None:
     """An order the broker should show and does not."""
-    if order.as_of is not None and work.slice.as_of < order.as_of:
+    if _older(work, order.told_at):
         work.defer(order.key)
         return
     query = OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id)

@@ -70,7 +70,7 @@ def _may_speak_of(work: Working, leg: str) -> bool:
         work.defer(leg, settled_at)
         return False
     known_at = work.book.known_at.get(leg)
-    if leg in work.traded_legs or (known_at is not None and work.slice.as_of < known_at):
+    if known_at is not None and work.slice.requested_at <= known_at:
         work.defer(leg)
         return False
     return True

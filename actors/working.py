@@ -91,8 +91,6 @@ class Working:
         self.cancels: list[OrderQuery] = []
         self.unverified: list[str] = []
         self.recheck_at: datetime | None = None
-        self.traded_legs: set[str] = set()
-        self.traded_orders: set[str] = set()
         self.links: dict[str, str] | None = None
         self.fills_dealt_with = True
         self._original = book

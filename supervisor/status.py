@@ -124,9 +124,7 @@ def _health(child: Child | None, health: InstrumentHealth | None, now: datetime)
         "last_cycle_at": to_iso(report.finished_at) if report is not None else None,
         "last_cycle_ms": round(report.duration_ms, 3) if report is not None else None,
         "cycles": statistics.cycles if statistics is not None else 0,
-        "success_rate": round(statistics.success_rate, 6)
-        if statistics and statistics.success_rate is not None
-        else None,
+        "success_rate": round(rate, 6) if rate is not None else None,
         "discrepancies": statistics.discrepancies if statistics is not None else 0,
         "critical": statistics.critical if statistics is not None else 0,
         "corrections": statistics.corrections if statistics is not None else 0,

@@ -43,6 +43,7 @@ class World:
     cursor: int | None = None
     late: list[Slice] = field(default_factory=list)
     clients: int = 0
+    tags: int = 99  # client ids are used again after so many
 
     # What happens
 
@@ -67,7 +68,7 @@ class World:
 
     def _send(self, a: int, b: int) -> OrderReport:
         self.clients += 1
-        client_id = f"c{self.clients}"
+        client_id = f"c{self.clients % self.tags}"
         return OrderReport(
             INSTRUMENT, client_id, None, self._side(b), Decimal(a % 9 + 1), "LIMIT", Decimal(b % 7 + 10),
             OrderStatus.PENDING_SUBMIT, self.broker.time, None,
@@ -244,15 +245,17 @@ class World:
 
 
 worlds = st.builds(
-    lambda scheme, basis, shows_ended, reports_fills, seed: World(
+    lambda scheme, basis, shows_ended, reports_fills, tags, seed: World(
         ModelBroker(scheme, basis, shows_ended, reports_fills),
         Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS)),
         Random(seed),  # noqa: S311 - a test's own
+        tags=tags,
     ),
     st.sampled_from(LegScheme),
     st.sampled_from(CostBasis),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([99, 2, 1]),
     st.integers(0, 99),
 )
 steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 30), st.integers(0, 30))

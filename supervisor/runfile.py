@@ -1,0 +1,69 @@
+"""The run file: how other programs find the supervisor that holds a journal.
+
+It lies beside the journal, readable by its owner alone, and says where the cluster is and which process started it. It
+is advice: that a supervisor really runs is known when it answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from actors.cluster_address import Address
+from supervisor.config import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """What a run file says. ``detached`` is a supervisor whose cluster outlives the command that started it."""
+
+    address: str
+    auth_mode: str | None
+    namespace: str
+    pid: int
+    detached: bool
+
+    @property
+    def cluster(self) -> Address:
+        """Where the cluster is."""
+        return Address(self.address, self.auth_mode)
+
+
+def path_of(configuration: Configuration) -> Path:
+    """Where the run file of a configuration's journal lies."""
+    return configuration.state_dir / f"{_journal_file(configuration)}.run.json"
+
+
+def write(configuration: Configuration, run: RunFile) -> Path:
+    """Put the run file in its place, whole or not at all."""
+    path = path_of(configuration)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(run), file)
+    draft.replace(path)
+    return path
+
+
+def read(configuration: Configuration) -> RunFile | None:
+    """The run file, if there is a readable one."""
+    try:
+        said = json.loads(path_of(configuration).read_text(encoding="utf-8"))
+        return RunFile(
+            str(said["address"]), said["auth_mode"], str(said["namespace"]), int(said["pid"]), bool(said["detached"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remove(configuration: Configuration) -> None:
+    """Take the run file away; nothing happens when there is none."""
+    path_of(configuration).unlink(missing_ok=True)
+
+
+def _journal_file(configuration: Configuration) -> str:
+    url = configuration.journal.url
+    return Path(url).name if isinstance(url, str) else "journal"

@@ -1,0 +1,201 @@
+"""A running supervisor, from outside: starting one on Ray, finding one, and talking to it.
+
+Ray is imported when it is needed, so that the commands that need none start fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from actors.messages import AccountHealth, CycleReport
+from actors.reports import Report
+from actors.runtime import CallError
+from supervisor import runfile
+from supervisor.config import Configuration
+from supervisor.runfile import RunFile
+
+if TYPE_CHECKING:
+    from actors.ray_edge import Client
+
+SUPERVISOR = "supervisor"
+ANSWER_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 90.0
+VERDICT_TIMEOUT_S = 600.0
+
+
+class NotRunning(Exception):
+    """No supervisor was found. ``looked_for`` is where, ``remedy`` how to start one."""
+
+    def __init__(self, looked_for: str, remedy: str) -> None:
+        super().__init__(looked_for, remedy)
+        self.looked_for = looked_for
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"no supervisor is running: {self.looked_for}. {self.remedy}"
+
+
+class AlreadyRunning(Exception):
+    """A supervisor holds this journal or this namespace already."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"a supervisor is running already: {self.found}. Stop it first, or use another journal and namespace."
+
+
+class Running:
+    """A supervisor that answers. Every method raises :class:`~actors.runtime.CallError` when it no longer does."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def status(self) -> dict[str, Any]:
+        """The document of ``status --json``."""
+        return self._ask("status")  # type: ignore[no-any-return]  # Supervisor.status gives it
+
+    def verdict(
+        self, account: str | None, instrument: str | None, *, dry_run: bool
+    ) -> list[tuple[AccountHealth, list[CycleReport]]]:
+        """A verdict on every selected instrument, now."""
+        return self._ask("verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
+        """Put our side's reports into the books of one account; gives how many were news."""
+        return self._ask("record", account, reports, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves."""
+        return self._ask("pause", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let them go on."""
+        return self._ask("resume", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def restart(self, name: str) -> bool:
+        """Restart one actor by its name; False when there is none."""
+        return self._ask("restart", name)  # type: ignore[no-any-return]  # as above
+
+    def stop(self) -> None:
+        """End every actor in order; the supervisor itself is left to whoever started it, or see :func:`end`."""
+        self._ask("stop", timeout_s=STOP_TIMEOUT_S)
+
+    def pid(self) -> int:
+        """The process the supervisor lives in."""
+        return self._ask("pid")  # type: ignore[no-any-return]  # as above
+
+    def _ask(self, method: str, *args: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
+        return self._client.call(SUPERVISOR, method, *args, timeout_s=timeout_s)
+
+
+def find(configuration: Configuration) -> Running:
+    """The supervisor that holds this configuration's journal. Raises :class:`NotRunning`."""
+    run = runfile.read(configuration)
+    if run is None:
+        raise NotRunning(
+            f"there is no run file {runfile.path_of(configuration)}",
+            "Start one with: python -m supervisor start CONFIG",
+        )
+    return reach(run, str(runfile.path_of(configuration)))
+
+
+def reach(run: RunFile, named_by: str) -> Running:
+    """The supervisor a run file names. Raises :class:`NotRunning` when it does not answer."""
+    gone = NotRunning(
+        f"{named_by} names process {run.pid} at {run.address}, which does not answer",
+        "If it was killed, start it again: python -m supervisor start CONFIG",
+    )
+    if not run.detached and not _lives(run.pid):
+        # A cluster of its own ended with that process; trying to reach it would take Ray half a minute.
+        raise gone
+    from actors import ray_edge
+
+    try:
+        running = Running(ray_edge.join(run.cluster, run.namespace))
+        running.pid()
+    except (ConnectionError, CallError, RuntimeError) as error:
+        raise gone from error
+    return running
+
+
+@contextlib.contextmanager
+def started(
+    configuration: Configuration, *, detach: bool, on_step: Callable[[str], None], dashboard: bool = True
+) -> Iterator[Running]:
+    """Start a supervisor, and end it in order when the block is left (with ``detach``: leave it running).
+    ``dashboard`` is for a cluster of our own.
+
+    Whatever happens in the block, an interrupt among it, no process of ours is left. Raises :class:`AlreadyRunning`,
+    ``ConnectionError`` when the cluster named in the configuration does not answer.
+    """
+    _refuse_a_second(configuration)
+    from actors import ray_edge
+
+    namespace = configuration.ray.namespace
+    try:
+        on_step("starting Ray" if configuration.ray.address == "local" else f"joining {configuration.ray.address}")
+        address = ray_edge.start_or_join(configuration.ray.address, namespace, dashboard=dashboard)
+        running = Running(ray_edge.Client(namespace))
+        on_step("starting the supervisor")
+        _create(configuration, running, namespace)
+        runfile.write(configuration, RunFile(address.gcs, address.auth_mode, namespace, os.getpid(), detach))
+        try:
+            yield running
+        finally:
+            if not detach:
+                end(configuration, running, on_step)
+    finally:
+        ray_edge.leave()
+
+
+def end(configuration: Configuration, running: Running, on_step: Callable[[str], None]) -> None:
+    """Stop every actor in order, then the supervisor itself."""
+    from actors import ray_edge
+
+    on_step("stopping, in order")
+    with contextlib.suppress(CallError):
+        running.stop()
+    ray_edge.kill(SUPERVISOR, configuration.ray.namespace)
+    runfile.remove(configuration)
+
+
+def _create(configuration: Configuration, running: Running, namespace: str) -> None:
+    from actors import ray_edge
+    from supervisor.supervisor import Supervisor
+
+    with contextlib.suppress(CallError):
+        pid = running.pid()
+        raise AlreadyRunning(f"process {pid} in namespace {namespace}")
+    runtime, cluster = ray_edge.RayRuntime(namespace), ray_edge.RayCluster(namespace)
+    made = ray_edge.Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
+    ray_edge.create(made, namespace)
+    running.pid()
+
+
+def _refuse_a_second(configuration: Configuration) -> None:
+    """Before anything is started: is there a writer of this journal?"""
+    from actors.journal import Journal
+    from actors.journal_types import JournalError, JournalInUse
+
+    try:
+        Journal.open(configuration.journal_url, exclusive=True).close()
+    except JournalInUse as error:
+        raise AlreadyRunning(str(error)) from None
+    except JournalError:
+        # It cannot be written now. The system starts all the same, says so, and goes on when it can be.
+        return
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
