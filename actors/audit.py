@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -207,6 +208,7 @@ class Audit:
         if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
         return {
+            "pid": os.getpid(),
             "writable": self._journal is not None and self._error is None,
             "error": None if self._error is None else str(self._error),
             "last_seq": self._last_seq,

@@ -211,6 +211,8 @@ class Book:
             return
         order = self.orders.get(fill.order_key) if fill.order_key is not None else None
         if order is not None:
+            if order.broker_order_id is None:
+                order = self._with_orphans(codec.with_ids(order, fill.broker_order_id, None))
             self.put(_filled(order, fill, event.time))
         elif fill.broker_order_id is not None:
             quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))

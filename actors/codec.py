@@ -255,6 +255,6 @@ def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str
     """The order with the ids that have become known of it; an id once known is kept."""
     return replace(
         order,
-        broker_order_id=broker_order_id or order.broker_order_id,
+        broker_order_id=order.broker_order_id or broker_order_id,
         client_order_id=order.client_order_id or client_order_id,
     )

@@ -54,7 +54,7 @@ def _links(work: Working) -> dict[str, str]:
     if work.links is not None:
         return work.links
     work.links = {}
-    pairs: list[tuple[tuple[bool, bool, float], str, str]] = []
+    pairs: list[tuple[tuple[bool, bool, bool, float], str, str]] = []
     answered = [answer.order for answer in work.slice.answers if answer.order is not None]
     for row in (*rows_of(work.slice.orders), *answered):
         if row.client_order_id is None or work.book.find_order(row.broker_order_id, None) is not None:
@@ -81,7 +81,7 @@ def _sent_before(work: Working, order: BookOrder, time: datetime | None) -> bool
     return time >= sent_at + min(offset, timedelta(0)) - CLOCK_SKEW
 
 
-def _unlikeness(order: BookOrder, row: Order) -> tuple[bool, bool, float]:
+def _unlikeness(order: BookOrder, row: Order) -> tuple[bool, bool, bool, float]:
     sent_at = order.submitted_at or order.local_at
     apart = abs((row.submitted_at - sent_at).total_seconds()) if row.submitted_at and sent_at else 0.0
-    return order.quantity != row.quantity, order.limit_price != row.limit_price, apart
+    return order.status.terminal, order.quantity != row.quantity, order.limit_price != row.limit_price, apart

@@ -26,20 +26,11 @@ import ray
 from loguru import logger
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from actors.cluster_address import Address
+from actors.cluster_address import LOOPBACK, Address
 from actors.runtime import ActorUnavailable, CallTimeout
 
-LOOPBACK = "127.0.0.1"
 NAME_FREE_WITHIN_S = 10.0
 _MANY = 1_000
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "LOGURU_LEVEL": "INFO",
-    # With it a traceback in an actor's log shows the values of variables, secrets among them.
-    "LOGURU_DIAGNOSE": "NO",
-}
-"""What the actors' processes inherit, where it is not set already."""
 
 
 class RayRuntime:
@@ -210,13 +201,10 @@ class Client:
 def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus: int | None = None) -> Address:
     """A cluster of our own on this machine's loopback (``local``), or the one at an address (``auto``, host:port).
 
-    One of our own ends with this process. Joining one whose address does not answer raises ``ConnectionError``.
+    :func:`actors.cluster_address.prepare` must have been called before this module was imported. A cluster of our own
+    ends with this process. Joining one whose address does not answer raises ``ConnectionError``.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     if address == "local":
-        # Without this Ray's own servers listen on every interface of the machine.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         ray.init(
             address="local",
             namespace=namespace,
@@ -228,16 +216,12 @@ def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus:
         )
         protect_token()
     else:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
     return Address(ray.get_runtime_context().gcs_address, os.environ.get("RAY_AUTH_MODE"))
 
 
 def join(address: Address, namespace: str) -> Client:
     """Reach a running cluster from another process. Raises ``ConnectionError`` when it does not answer."""
-    if address.auth_mode is not None:
-        os.environ["RAY_AUTH_MODE"] = address.auth_mode
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         ray.init(address=address.gcs, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     return Client(namespace)

@@ -48,7 +48,8 @@ def reconcile_fills(work: Working) -> None:
         if _is_history(work, fill, order):
             work.fills_dealt_with = work.fills_dealt_with and not work.new_book
             continue
-        by_order.setdefault(order.key if order else f"fill:{fill.fill_id}", []).append((fill, order))
+        whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
+        by_order.setdefault(whose, []).append((fill, order))
     for fills in by_order.values():
         _apply_fills_of_one_order(work, fills)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from actors import codec
+from actors.book import ENDED_ORDERS_KEPT_FOR
 from actors.breaks import Cause, Correction, DiscrepancyType, Phase
 from actors.events import EventType, Severity, to_text
 from actors.links import is_about, order_of_row
@@ -33,7 +34,8 @@ def reconcile_orders(work: Working) -> None:
     for row in _one_row_each(rows_of(work.slice.orders)):
         order = order_of_row(work, row)
         if order is None:
-            seen.add(_adopt(work, row))
+            if not _long_over(work, row):
+                seen.add(_adopt(work, row))
             continue
         seen.add(order.key)
         if not _in_step(order, row) or work.policy.stale_order is not None:
@@ -46,6 +48,13 @@ def reconcile_orders(work: Working) -> None:
 def order_discrepancy_key(broker_order_id: str | None, client_order_id: str | None) -> str:
     """What an order's discrepancies are keyed by: the broker's id, else ours."""
     return broker_order_id or client_order_id or "unknown"
+
+
+def _long_over(work: Working, row: Order) -> bool:
+    """An ended order from so long ago that the book would only forget it again."""
+    if row.submitted_at is None or not row.status.terminal:
+        return False
+    return work.now - row.submitted_at > ENDED_ORDERS_KEPT_FOR
 
 
 def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:
@@ -293,7 +302,7 @@ def _take_over(work: Working, order: BookOrder, row: Order) -> None:
 def _check_age(work: Working, order: BookOrder, row: Order) -> None:
     """STALE_ORDER: cancelled at the broker, once, and only where the configuration asks for it."""
     limit = work.policy.stale_order
-    submitted_at = order.submitted_at
+    submitted_at = order.submitted_at or row.submitted_at
     if limit is None or submitted_at is None or row.status.terminal or work.now - submitted_at <= limit:
         return
     key = order_discrepancy_key(row.broker_order_id, order.client_order_id)

@@ -118,6 +118,8 @@ class Working:
 
     def found(self, it: Difference) -> bool:
         """Report a difference. True when the caller is to make its correction now (to try it, under ``alert``)."""
+        if not self.auto and (it.type, it.key) in self.touched:
+            return it.correction is not None  # one break a subject: the first report of this pass stands
         old = self.book.breaks.get((it.type, it.key))
         sightings = self._sightings(it, old) if it.needs_proof and self.auto else ()
         proven = not it.needs_proof or len(sightings) >= self.policy.confirmations

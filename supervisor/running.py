@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from actors import cluster_address
+from actors.cluster_address import Address
 from actors.messages import AccountHealth, CycleReport
 from actors.reports import Report
 from actors.runtime import CallError
@@ -113,6 +115,7 @@ def reach(run: RunFile, named_by: str) -> Running:
     if not run.detached and not _lives(run.pid):
         # A cluster of its own ended with that process; trying to reach it would take Ray half a minute.
         raise gone
+    cluster_address.prepare(run.cluster)
     from actors import ray_edge
 
     try:
@@ -134,16 +137,18 @@ def started(
     ``ConnectionError`` when the cluster named in the configuration does not answer.
     """
     _refuse_a_second(configuration)
+    address = configuration.ray.address
+    cluster_address.prepare(None if address == "local" else Address(address, os.environ.get("RAY_AUTH_MODE", "token")))
     from actors import ray_edge
 
     namespace = configuration.ray.namespace
     try:
-        on_step("starting Ray" if configuration.ray.address == "local" else f"joining {configuration.ray.address}")
-        address = ray_edge.start_or_join(configuration.ray.address, namespace, dashboard=dashboard)
+        on_step("starting Ray" if address == "local" else f"joining the Ray cluster at {address}")
+        joined = ray_edge.start_or_join(address, namespace, dashboard=dashboard)
         running = Running(ray_edge.Client(namespace))
         on_step("starting the supervisor")
         _create(configuration, running, namespace)
-        runfile.write(configuration, RunFile(address.gcs, address.auth_mode, namespace, os.getpid(), detach))
+        runfile.write(configuration, RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach))
         try:
             yield running
         finally:

@@ -94,8 +94,8 @@ def add_health(
             row["health"] = _health(child, healths.get(name), now)
 
 
-def actor_rows(children: Mapping[ChildKey, Child]) -> list[Json]:
-    """Every actor with its state, in the order of starting."""
+def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> list[Json]:
+    """Every actor with its state and its process, in the order of starting."""
     return [
         {
             "name": key.name,
@@ -103,6 +103,7 @@ def actor_rows(children: Mapping[ChildKey, Child]) -> list[Json]:
             "state": state_name(child.state),
             "reason": getattr(child.state, "reason", None) or getattr(child.state, "death", None),
             "restarts": child.restarts,
+            "pid": pids.get(key.name),
         }
         for key, child in sorted(children.items())
     ]

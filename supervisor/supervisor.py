@@ -104,7 +104,7 @@ class Supervisor:
             "pid": os.getpid(),
             "state": "STOPPING" if self._stopping else "RUNNING",
             "journal": self._journal,
-            "actors": status.actor_rows(self._tree.children),
+            "actors": status.actor_rows(self._tree.children, self._pids()),
         }
         return result
 
@@ -304,6 +304,12 @@ class Supervisor:
         account, _, symbol = key.name.partition("/")
         made = blueprint.instrument_actor(self._configuration, account, symbol, self._runtime)
         return Deployment(key.name, blueprint.actor_of(key), made)
+
+    def _pids(self) -> dict[str, int]:
+        """The processes of the children, as far as they have told."""
+        pids = {name: health.pid for name, health in (self._accounts | self._instruments).items()}
+        audit = self._journal.get("pid")
+        return pids | ({AUDIT_NAME: audit} if isinstance(audit, int) else {})
 
     def _names(self) -> tuple[str, ...]:
         return tuple(account.name for account in self._configuration.enabled_accounts)

@@ -34,7 +34,7 @@ from brokers.model import (
     Slice,
     Unsupported,
 )
-from builders import ACCOUNT, INSTRUMENT, T0
+from tests.unit.builders import ACCOUNT, INSTRUMENT, T0
 
 RowT = TypeVar("RowT", bound=AnyRow)
 

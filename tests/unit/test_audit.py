@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from journal_cases import an_event, events, ids, ids_of_names, url_of
+from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of
 
 from actors.audit import Audit
 from actors.events import EventType, StreamTail

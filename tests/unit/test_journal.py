@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journal_cases import START, an_event, change, events, ids, ids_of_names, url_of, write_five
+from tests.unit.journal_cases import START, an_event, change, events, ids, ids_of_names, url_of, write_five
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from journal_cases import an_event, events, ids, ids_of_names, url_of, verified, write_five
+from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of, verified, write_five
 
 from actors.journal import Journal
 from actors.journal_types import (

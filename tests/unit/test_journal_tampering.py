@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journal_cases import change, events, url_of, verified, write_five
+from tests.unit.journal_cases import change, events, url_of, verified, write_five
 
 from actors.events import event_id
 from actors.journal import Journal

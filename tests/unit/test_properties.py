@@ -9,10 +9,10 @@ from decimal import Decimal
 from random import Random
 
 import orjson
-from builders import ACCOUNT, INSTRUMENT, check_lots, records
+from tests.unit.builders import ACCOUNT, INSTRUMENT, check_lots, records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_broker import ModelBroker
+from tests.unit.model_broker import ModelBroker
 
 from actors.book import Book
 from actors.checkpoint import checkpoint, checkpoint_event, replay

@@ -1,0 +1,62 @@
+"""Killing any actor's process by hand is repaired, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from typing import Any
+
+from actors.journal import Journal
+from supervisor.config import Configuration
+from supervisor.running import Running
+from tests.cluster.conftest import actors, all_verified, instruments, until
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def _version(status: dict[str, Any], name: str) -> int:
+    return int(instruments(status)[name]["health"]["version"])
+
+
+def _came_back(name: str, restarts: int, status: dict[str, Any]) -> bool:
+    return actors(status)[name]["restarts"] > restarts and all_verified(status) and status["status"] == "SUCCESS"
+
+
+def _verify(configuration: Configuration) -> int:
+    journal = Journal.open(configuration.journal_url, read_only=True)
+    try:
+        checked = journal.verify()
+        assert checked.ok, checked
+        return checked.records
+    finally:
+        journal.close()
+
+
+def test_a_killed_actor_of_each_kind_is_restarted_and_its_book_is_the_one_it_had(
+    supervisor: Running, configuration: Configuration
+) -> None:
+    """FEATURES 7, PEERS 15: kill -9 of an instrument, account, audit and supervisor actor, one after the other."""
+    status = until(supervisor, all_verified, "everything comes up")
+    written = _verify(configuration)
+
+    for name in ("fx/GBP_JPY", "fx", "audit"):
+        restarts = actors(status)[name]["restarts"]
+        version = _version(status, "fx/GBP_JPY")
+        _kill(actors(status)[name]["pid"])
+        status = until(
+            supervisor,
+            partial(_came_back, name, restarts),
+            f"{name} is restarted",
+        )
+        assert _version(status, "fx/GBP_JPY") >= version, "a restarted book goes on where it was"
+
+    children = {name: row["health"]["pid"] for name, row in instruments(status).items()}
+    first = supervisor.pid()
+    _kill(first)
+    status = until(supervisor, all_verified, "the supervisor finds its children again")
+    assert supervisor.pid() != first
+    assert {name: row["health"]["pid"] for name, row in instruments(status).items()} == children
+    assert _verify(configuration) >= written

@@ -1,0 +1,242 @@
+"""Fills: applied once, in the broker's order, and never on top of a position that contains them."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+from tests.unit.builders import FAILED, Desk, dec, fill, kinds, order, order_report, pos, slice_at, types
+
+from actors.breaks import Cause
+from actors.events import EventType
+from actors.policy import Correct, Policy
+from brokers.model import Fill, OrderAnswer, OrderQuery, OrderStatus, RowProblem, SectionName, Side, Unsupported, section
+
+S = OrderStatus
+QUERY = OrderQuery("EURUSD", "B1", "c1")
+UNREADABLE = RowProblem(SectionName.POSITIONS, "EURUSD", None, "what is this")
+
+
+def desk_with_order(status: OrderStatus = S.OPEN) -> Desk:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=status), at_s=1)
+    return desk
+
+
+def test_an_inferred_fill_has_the_incremental_price() -> None:
+    desk = desk_with_order()
+    row = order("B1", 100, 40, S.PARTIALLY_FILLED, average="1.10")
+    desk.look(slice_at(60, [pos(40, "1.10")], [row], [fill("f1", 40, "1.10", at_s=50, order_id="B1")]))
+    more = order("B1", 100, 100, S.FILLED, average="1.16")
+    desk.look(slice_at(70, [pos(100, "1.16")], [more]))
+    ours = desk.book.find_order_by_ticket("B1")
+    assert ours is not None
+    assert [(i.quantity, i.price) for i in ours.inferred] == [(60, dec("1.2"))]
+    assert ours.average_fill_price == dec("1.16")
+    assert desk.held() == {"net": (100, dec("1.16"))}
+
+
+REAL = [
+    fill("r1", 10, "1.1", at_s=50, order_id="B1"),
+    fill("r2", 30, "1.2", at_s=51, order_id="B1"),
+    fill("r3", 60, "1.3", at_s=52, order_id="B1"),
+]
+
+
+@pytest.mark.parametrize("arrival", list(itertools.permutations(REAL)), ids=lambda p: "".join(f.fill_id for f in p))
+@pytest.mark.parametrize("at_once", [True, False], ids=["together", "one by one"])
+def test_an_inferred_fill_gives_way_to_the_real_ones_in_any_order(
+    arrival: tuple[Fill, ...],
+    at_once: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """PEERS 3"""
+    desk = desk_with_order()
+    done, held = order("B1", 100, 100, S.FILLED, average="1.25"), [pos(100, "1.25")]
+    desk.look(slice_at(60, held, [done]))
+    assert desk.book.orders["broker:B1"].inferred
+    moments = [arrival] if at_once else [(one,) for one in arrival]
+    for moment, fills in enumerate(moments, 61):
+        desk.look(slice_at(moment, held, [done], fills))
+    ours = desk.book.orders["broker:B1"]
+    assert (ours.filled_quantity, ours.inferred) == (100, ())
+    assert ours.average_fill_price == dec("1.25")
+    assert desk.held() == {"net": (100, dec("1.25"))}
+    assert {lot.fill_id for lot in desk.book.legs["net"].lots} == {"r1", "r2", "r3"}
+
+
+def test_a_real_fill_larger_than_the_inferred_one_adds_only_the_rest() -> None:
+    desk = desk_with_order()
+    row = order("B1", 100, 40, S.PARTIALLY_FILLED, average="1.1")
+    desk.look(slice_at(60, [pos(40)], [row]))
+    more = order("B1", 100, 100, S.FILLED, average="1.1")
+    desk.look(slice_at(70, [pos(100)], [more], [fill("f1", 100, "1.1", at_s=59, order_id="B1")]))
+    assert desk.quantities() == {"net": 100}
+    assert desk.book.orders["broker:B1"].filled_quantity == 100
+
+
+@pytest.mark.parametrize(
+    "positions", [FAILED, section([], [UNREADABLE])], ids=["positions failed", "positions partial"]
+)
+def test_nothing_is_inferred_while_the_positions_are_unknown(positions: object) -> None:
+    """A correction may contain what the order lacks: then inferring it would count it twice."""
+    desk = desk_with_order()
+    desk.look(slice_at(60, [pos(100)], [order("B1")]))
+    assert desk.quantities() == {"net": 100}
+    done = order("B1", 100, 100, S.FILLED, average="1.1")
+    desk.look(slice_at(70, positions, [done]))  # type: ignore[arg-type] # a section
+    assert desk.quantities() == {"net": 100}
+    assert desk.book.orders["broker:B1"].filled_quantity == 0
+    last = desk.look(slice_at(80, [pos(100)], [done]))
+    assert desk.quantities() == {"net": 100}
+    assert desk.book.orders["broker:B1"].filled_quantity == 100
+    assert last.status == "SUCCESS"
+
+
+def test_nothing_is_inferred_while_the_fills_are_unknown() -> None:
+    desk = desk_with_order()
+    decision = desk.look(slice_at(60, [pos(0)], [order("B1", 100, 40, S.PARTIALLY_FILLED)], FAILED))
+    assert decision.status == "PARTIAL"
+    assert desk.book.orders["broker:B1"].filled_quantity == 0
+
+
+def test_nothing_is_inferred_when_the_order_could_not_be_asked_for() -> None:
+    desk = desk_with_order()
+    row = order("B1", 100, 40, S.PARTIALLY_FILLED)
+    decision = desk.look(slice_at(60, [], [row]), answers={"B1": OrderAnswer(QUERY, failure="timed out")})
+    assert decision.unverified == ("order B1 could not be looked up: timed out",)
+    assert desk.book.orders["broker:B1"].filled_quantity == 0
+
+
+def test_a_broker_without_fills_has_them_inferred() -> None:
+    desk = desk_with_order()
+    row = order("B1", 100, 40, S.PARTIALLY_FILLED, average="1.1")
+    decision = desk.look(slice_at(60, [pos(40)], [row], Unsupported()))
+    assert decision.status == "SUCCESS"
+    assert types(decision) == ["MISSED_FILL"]
+    assert desk.quantities() == {"net": 40}
+
+
+@pytest.mark.parametrize(
+    ("limit", "average", "price"),
+    [
+        pytest.param("-37.63", "-37.63", "-37.63", id="oil in April 2020"),
+        pytest.param(None, "-37.63", "-37.63", id="at market"),
+        pytest.param(None, "0", "0", id="given away"),
+        pytest.param("1.1", None, "1.1", id="only the limit is known"),
+    ],
+)
+def test_an_inferred_price_may_be_zero_or_less_where_the_order_traded_there(
+    limit: str | None, average: str | None, price: str
+) -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", price=limit), at_s=1)
+    row = order("B1", 100, 100, S.FILLED, price=limit, average=average)
+    decision = desk.look(slice_at(60, [pos(100, price)], [row]))
+    assert decision.status == "SUCCESS"
+    assert desk.held() == {"net": (100, dec(price))}
+
+
+def test_an_implausible_incremental_price_is_not_believed() -> None:
+    """A broker that rounds its average: (1.00 x 101 - 1.04 x 100) / 1 would be below zero."""
+    desk = desk_with_order()
+    desk.report(order_report("c2", "B2", quantity=101), at_s=2)
+    desk.look(slice_at(60, [pos(100, "1.04")], [order("B1"), order("B2", 101, 100, S.PARTIALLY_FILLED, average="1.04")],
+                       [fill("f1", 100, "1.04", at_s=50, order_id="B2")]))  # fmt: skip
+    desk.look(slice_at(70, [pos(101, "1.04")], [order("B1"), order("B2", 101, 101, S.FILLED, average="1.00")]))
+    assert [i.price for i in desk.book.orders["broker:B2"].inferred] == [dec("1.1")]
+
+
+def test_a_fill_of_an_order_nobody_reported_is_an_external_trade_applied_once() -> None:
+    """PEERS 4, PEERS 14"""
+    desk = Desk()
+    desk.look(slice_at(0))
+    trade = fill("x1", 7, at_s=5, order_id="X9")
+    decision = desk.look(slice_at(10, [pos(7)], fills=[trade]))
+    assert decision.discrepancies[0].found.cause is Cause.EXTERNAL_TRADE
+    assert kinds(decision.events).count(EventType.ORDER_FILLED) == 1
+    desk.restart()
+    desk.look(slice_at(20, [pos(7)], fills=[trade, trade]))
+    assert desk.quantities() == {"net": 7}
+
+
+def test_two_trades_of_one_unknown_order_are_one_difference() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    both = [fill("x1", 7, at_s=5, order_id="X9"), fill("x2", 3, at_s=6, order_id="X9")]
+    decision = desk.look(slice_at(10, [pos(10)], fills=both))
+    assert [(d.found.key, d.found.broker_value) for d in decision.discrepancies] == [("X9", "10")]
+    assert desk.quantities() == {"net": 10}
+
+
+def test_a_fill_that_a_correction_contains_is_recorded_and_not_applied() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(10)]))
+    desk.look(slice_at(10, [pos(17)]))
+    decision = desk.look(slice_at(20, [pos(17)], fills=[fill("x1", 7, at_s=9, order_id="X9")]))
+    assert desk.quantities() == {"net": 17}
+    assert "x1" in desk.book.applied
+    assert decision.status == "SUCCESS"
+
+
+def test_a_fill_after_the_correction_is_applied() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(10)]))
+    desk.look(slice_at(10, [pos(17)]))
+    desk.look(slice_at(20, [pos(20)], fills=[fill("x1", 3, at_s=11, order_id="X9")]))
+    assert desk.quantities() == {"net": 20}
+    assert desk.book.watermarks["net"] == slice_at(10).as_of
+
+
+def test_what_a_new_book_finds_in_the_past_is_history() -> None:
+    """FEATURES 1"""
+    desk = Desk()
+    old = [fill("x1", 7, at_s=-5, order_id="X9"), fill("x2", 3, at_s=-4, order_id="X8")]
+    decision = desk.look(slice_at(0, [pos(50)], fills=old))
+    assert types(decision) == ["MISSING_LOCALLY"]
+    assert desk.quantities() == {"net": 50}
+    desk.look(slice_at(1, [pos(50)], fills=old))
+    assert desk.quantities() == {"net": 50}
+
+
+def test_a_book_with_one_unreadable_section_does_not_stay_new_for_ever() -> None:
+    """Its positions were compared: what is traded from then on is news."""
+    desk = Desk()
+    broken = section([], [RowProblem(SectionName.ORDERS, "EURUSD", "B1", "what is this")])
+    desk.look(slice_at(0, [pos(50)], broken))
+    decision = desk.look(slice_at(10, [pos(57)], broken, [fill("x1", 7, at_s=5, order_id="X9")]))
+    assert desk.quantities() == {"net": 57}
+    assert decision.discrepancies[-1].found.cause is Cause.EXTERNAL_TRADE
+
+
+def test_fills_are_applied_in_the_brokers_order_of_time() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    trades = [
+        fill("10", 5, "1.3", at_s=7, order_id="X3"),
+        fill("9", 5, "1.2", at_s=7, order_id="X2", side=Side.SELL),
+        fill("1", 5, "1.1", at_s=6, order_id="X1"),
+    ]
+    desk.look(slice_at(10, [pos(5, "1.3")], fills=trades))
+    assert desk.held() == {"net": (5, dec("1.3"))}
+    assert list(desk.book.applied) == ["1", "9", "10"]
+
+
+def test_the_place_in_the_brokers_fills_moves_on_past_an_open_break_of_another_kind() -> None:
+    """Else every fill since would be asked for again for as long as the break is open."""
+    desk = Desk(Policy(stale_order=timedelta(seconds=1)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", submitted_at=slice_at(0).as_of, status=S.OPEN), at_s=1)
+    decision = desk.look(slice_at(60, orders=[order("B1")]))
+    assert types(decision) == ["STALE_ORDER!"]
+    assert decision.cursor == 60_000
+
+
+def test_the_place_in_the_brokers_fills_does_not_move_past_a_fill_that_is_not_applied() -> None:
+    desk = Desk(Policy(Correct.ALERT))
+    desk.look(slice_at(0))
+    decision = desk.look(slice_at(10, [pos(7)], fills=[fill("x1", 7, at_s=5, order_id="X9")]))
+    assert types(decision) == ["MISSED_FILL!"]
+    assert decision.cursor is None
