@@ -18,10 +18,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from actors.events import Event, EventType, Json, Record, Severity, StreamTail
-from actors.journal import Journal, Order, Outcome
 from actors.journal_types import (
     Append,
     Appended,
@@ -31,6 +30,9 @@ from actors.journal_types import (
     Stale,
     Verification,
 )
+
+if TYPE_CHECKING:
+    from actors.journal import Journal, Order, Outcome
 
 T = TypeVar("T")
 
@@ -75,6 +77,13 @@ class _Waiting:
     answer: asyncio.Future[Outcome]
 
 
+def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
+    # Imported here: whoever holds a handle of this actor imports this module, and must not carry the database driver.
+    from actors.journal import Journal
+
+    return Journal.open(url, exclusive=exclusive, read_only=read_only)
+
+
 class Audit:
     """The journal, shared by every actor.
 
@@ -89,12 +98,12 @@ class Audit:
         run_blocking: RunBlocking | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         max_batch_events: int = 5000,
-        open_journal: OpenJournal = Journal.open,
+        open_journal: OpenJournal | None = None,
     ) -> None:
         self._url = journal_url
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
-        self._open_journal = open_journal
+        self._open_journal = open_journal or _open_journal
         self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify")]
         self._write, self._read, self._check = (run_blocking or thread for thread in self._threads)
         self._journal: Journal | None = None

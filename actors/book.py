@@ -209,11 +209,12 @@ class Book:
         self.applied[fill.fill_id] = None
         if not fill.counted:
             return
+        ours = event.type is EventType.FILL_RECORDED
         order = self.orders.get(fill.order_key) if fill.order_key is not None else None
         if order is not None:
             if order.broker_order_id is None:
                 order = self._with_orphans(codec.with_ids(order, fill.broker_order_id, None))
-            self.put(_filled(order, fill, event.time))
+            self.put(_filled(order, fill, event.time, ours=ours))
         elif fill.broker_order_id is not None:
             quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))
             self.orphans[fill.broker_order_id] = (quantity + fill.quantity, notional + fill.quantity * fill.price)
@@ -225,16 +226,9 @@ class Book:
             leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis)
             if not leg.quantity:
                 del self.legs[name]
-            if event.type is EventType.FILL_RECORDED:
-                self.activity[name] = event.time
-            else:
-                self.known_at[name] = event.time
-        if event.type is EventType.FILL_RECORDED:
+            (self.activity if ours else self.known_at)[name] = event.time
+        if ours:
             self._touch(event.time)
-            if order is not None:
-                self.put(replace(self.orders[order.key], local_at=event.time))
-        elif order is not None:
-            self.put(replace(self.orders[order.key], filled_at=event.time))
 
     def _on_position(self, event: Event) -> None:
         name, quantity, price, watermark = codec.position_from(event.payload)
@@ -281,8 +275,9 @@ class Book:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
 
-def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime) -> BookOrder:
-    """The order after a fill. Units that were adopted or inferred give way to the real ones; the rest is new."""
+def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
+    """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
+    real ones; the rest is new."""
     replaced = dict(fill.replaces)
     inferred = []
     notional = order.notional
@@ -308,6 +303,8 @@ def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime) -> BookOrder
         inferred=tuple(inferred),
         status=status,
         ended_at=(order.ended_at or at) if status.terminal else None,
+        local_at=at if ours else order.local_at,
+        filled_at=order.filled_at if ours else at,
     )
 
 

@@ -1,7 +1,8 @@
 """What an account actor keeps of its broker's snapshots: the newest one by instrument, and the fills since it began.
 
 The laws of this module: a slice's revision changes exactly when what it says changes; a fills section is COMPLETE for
-a caller only when every fill after the caller's cursor is in it; a fill that came twice is kept once.
+a caller only when every fill after the caller's cursor is in it; a fill that came twice is kept once; a fill that was
+read reaches its instrument, whatever else in its section could not be read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
     AnyRow,
     Complete,
+    Conventions,
     Cursor,
     Failed,
     Fill,
@@ -40,12 +42,25 @@ class _Said:
     orders: Section[Order]
     fills: str
     fills_seen: int
+    conventions: Conventions
+
+
+@dataclass(slots=True)
+class _KeptFill:
+    """``until`` is the first cursor whose holder has been given this fill; ``None`` while no COMPLETE section has
+    had it, and then it is given to everybody."""
+
+    fill: Fill
+    until: Cursor | None
 
 
 @dataclass(frozen=True, slots=True)
-class _KeptFill:
-    fill: Fill
-    until: Cursor | None
+class _Gap:
+    """Fills before ``end`` that the broker said it no longer has. Each holder of an older cursor is told so once, and
+    then goes on from there."""
+
+    end: Cursor
+    reason: str
 
 
 class Ledger:
@@ -61,9 +76,9 @@ class Ledger:
         self._said: dict[str, _Said] = {}
         self._revisions: dict[str, int] = defaultdict(int)
         self._fills: dict[str, list[_KeptFill]] = defaultdict(list)
-        self._fill_ids: dict[str, str] = {}
+        self._by_id: dict[str, _KeptFill] = {}
         self._covered_from: Cursor | None = None
-        self._gap = False
+        self._gap: _Gap | None = None
         self.fills_cursor: Cursor | None = None
 
     @property
@@ -77,39 +92,20 @@ class Ledger:
         return now | {instrument for instrument, kept in self._fills.items() if kept}
 
     def covers(self, fills_since: Cursor | None) -> bool:
-        """Whether every fill after that cursor is, or will be, among the fills kept here."""
-        if fills_since is None:
+        """Whether every fill after that cursor which the broker still has is, or will be, among the fills kept here."""
+        if fills_since is None or self._before_gap(fills_since) is not None:
             return True
         return self._covered_from is not None and self._covered_from <= fills_since
 
     def take(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
         """A new snapshot, whose fills were asked for from ``asked_since``."""
         self._snapshot = snapshot
-        self._gap = False
-        if isinstance(snapshot.fills, Complete):
-            start = asked_since if asked_since is not None else snapshot.fills_cursor
-            if self._covered_from is None or (start is not None and start < self._covered_from):
-                self._covered_from = start
-            self.fills_cursor = snapshot.fills_cursor
-        elif snapshot.fills_cursor is not None:
-            self._go_on_from(snapshot.fills_cursor, asked_since)
-        for fill in rows_of(snapshot.fills):
-            if fill.fill_id not in self._fill_ids:
-                self._fill_ids[fill.fill_id] = fill.instrument
-                self._fills[fill.instrument].append(_KeptFill(fill, snapshot.fills_cursor))
+        self._take_fills(snapshot, asked_since)
         self._forget_oldest()
         positions, orders = _grouped(snapshot.positions), _grouped(snapshot.orders)
         fills_say = _fills_say(snapshot.fills)
         for instrument in self._said.keys() | positions.keys() | orders.keys() | self._fills.keys():
             self._compare(instrument, positions, orders, fills_say)
-
-    def _go_on_from(self, cursor: Cursor, asked_since: Cursor | None) -> None:
-        """A fills section that is not COMPLETE says where to ask next. Where that is further on than was asked, what
-        lies between is lost at the broker: it is not covered, and whoever needed it is told once."""
-        self._gap = cursor != asked_since and isinstance(self._snapshot and self._snapshot.fills, Failed)
-        if self._gap:
-            self._covered_from = cursor
-        self.fills_cursor = cursor
 
     def slice(self, request: SliceRequest) -> Slice | Unchanged:
         """The newest rows of one instrument. There must be a snapshot."""
@@ -121,8 +117,11 @@ class Ledger:
             none: dict[str, list[Order]] = {}
             self._compare(instrument, empty, none, _fills_say(snapshot.fills))
         said = self._said[instrument]
-        revision = f"{self._incarnation}:{instrument}:{self._revisions[instrument]}"
-        cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) or self._gap else None
+        gap = self._before_gap(request.fills_since)
+        known_to = ":gap" if gap is not None else "" if self.covers(request.fills_since) else ":part"
+        revision = f"{self._incarnation}:{instrument}:{self._revisions[instrument]}{known_to}"
+        cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) else None
+        cursor = gap.end if gap is not None else cursor
         if revision == request.known_revision:
             return Unchanged(revision, snapshot.requested_at, snapshot.as_of, cursor)
         return Slice(
@@ -149,12 +148,40 @@ class Ledger:
         if isinstance(section, Failed | Unsupported):
             return section
         since = request.fills_since
+        gap = self._before_gap(since)
+        if gap is not None:
+            return Failed(gap.reason)
         if not self.covers(since):
             return Failed(f"fills since {since} are not at hand")
         kept = self._fills.get(request.instrument, ())
         rows = tuple(k.fill for k in kept if since is None or k.until is None or k.until > since)
-        problems = _problems_for(section, request.instrument)
-        return Partial(rows, problems) if problems else Complete(rows)
+        return _of_one_instrument(section, request.instrument, rows)
+
+    def _take_fills(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
+        section, cursor = snapshot.fills, snapshot.fills_cursor
+        if isinstance(section, Failed):
+            # Where the adapter goes on behind what was asked, nobody can have what lies between any more.
+            if asked_since is not None and cursor is not None and cursor > asked_since:
+                self._gap = _Gap(cursor, section.reason)
+                self.fills_cursor = cursor
+            return
+        if isinstance(section, Complete | Partial):
+            start = asked_since if asked_since is not None else cursor
+            if start is not None and (self._covered_from is None or start < self._covered_from):
+                self._covered_from = start
+            self.fills_cursor = cursor if cursor is not None else self.fills_cursor
+        until = cursor if isinstance(section, Complete) else None
+        for fill in rows_of(section):
+            kept = self._by_id.get(fill.fill_id)
+            if kept is None:
+                kept = self._by_id[fill.fill_id] = _KeptFill(fill, until)
+                self._fills[fill.instrument].append(kept)
+            elif kept.until is None:
+                kept.until = until
+
+    def _before_gap(self, cursor: Cursor | None) -> _Gap | None:
+        """The gap that a holder of this cursor has not been told of."""
+        return self._gap if cursor is not None and self._gap is not None and cursor < self._gap.end else None
 
     def _compare(
         self,
@@ -169,6 +196,7 @@ class Ledger:
             _section_for(self._snapshot.orders, instrument, orders),
             fills_say + repr(_problems_for(self._snapshot.fills, instrument)),
             len(self._fills.get(instrument, ())),
+            self._snapshot.conventions,
         )
         if self._said.get(instrument) != said:
             self._revisions[instrument] += 1
@@ -176,12 +204,12 @@ class Ledger:
 
     def _forget_oldest(self) -> None:
         """Bound the memory. What is forgotten is no longer covered, and is asked for again if anybody needs it."""
-        while len(self._fill_ids) > FILLS_KEPT:
-            oldest = next(iter(self._fill_ids))
-            instrument = self._fill_ids.pop(oldest)
-            forgotten = self._fills[instrument].pop(0)
-            if forgotten.until is not None:
-                self._covered_from = max(self._covered_from or forgotten.until, forgotten.until)
+        while len(self._by_id) > FILLS_KEPT:
+            forgotten = self._by_id.pop(next(iter(self._by_id)))
+            self._fills[forgotten.fill.instrument].pop(0)  # both are in the order in which they came
+            gone = forgotten.until if forgotten.until is not None else self.fills_cursor
+            if gone is not None:
+                self._covered_from = max(self._covered_from or gone, gone)
 
 
 def _grouped(section: Section[Row]) -> dict[str, list[Row]]:
@@ -199,7 +227,13 @@ def _section_for(section: Section[Row], instrument: str, groups: dict[str, list[
     """One instrument's part of a section: an unreadable row of another instrument makes it no less complete."""
     if isinstance(section, Failed | Unsupported):
         return section
-    rows = tuple(groups.get(instrument, ()))
+    return _of_one_instrument(section, instrument, tuple(groups.get(instrument, ())))
+
+
+def _of_one_instrument(
+    section: Complete[AnyRow] | Partial[AnyRow], instrument: str, rows: tuple[Row, ...]
+) -> Complete[Row] | Partial[Row]:
+    """Its rows, PARTIAL where an unreadable one may be its own or rows are lacking for another reason."""
     problems = _problems_for(section, instrument)
     partly_known = bool(problems) or (isinstance(section, Partial) and not section.problems)
     return Partial(rows, problems) if partly_known else Complete(rows)

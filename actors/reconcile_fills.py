@@ -7,6 +7,7 @@ it stands in for, and the quantity its order had when we first saw the order.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -41,6 +42,7 @@ def reconcile_fills(work: Working) -> None:
     if not new:
         return
     unique = {fill.fill_id: fill for fill in new}
+    in_time: list[tuple[Fill, str]] = []
     by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
     linked = _orders_by_broker_id(work)
     for fill in sorted(unique.values(), key=_broker_order):
@@ -50,8 +52,10 @@ def reconcile_fills(work: Working) -> None:
             continue
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
-    for fills in by_order.values():
-        _apply_fills_of_one_order(work, fills)
+        in_time.append((fill, whose))
+    allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
+    for fill, whose in in_time:
+        allowed[whose].apply(work, fill)
 
 
 def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
@@ -60,8 +64,8 @@ def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
 
 def _is_history(work: Working, fill: Fill, order: BookOrder | None) -> bool:
     """Whether a fill is from before we knew of it or its order: contained in the positions and in the order's row."""
-    before = work.new_book or (work.book.baseline is not None and fill.time <= work.book.baseline)
-    return before and (order is None or (order.adopted > 0 and _was_adopted(order, fill)))
+    baseline = work.book.baseline if work.book.baseline is not None else work.slice.as_of
+    return fill.time <= baseline and (order is None or (order.adopted > 0 and _was_adopted(order, fill)))
 
 
 def _was_adopted(order: BookOrder, fill: Fill) -> bool:
@@ -73,42 +77,54 @@ def _orders_by_broker_id(work: Working) -> dict[str, Order]:
     return {row.broker_order_id: row for row in rows}
 
 
-def _apply_fills_of_one_order(work: Working, fills: list[tuple[Fill, BookOrder | None]]) -> None:
-    first, order = fills[0]
-    missed = sum((fill.quantity for fill, _ in fills), ZERO)
-    had = order.filled_quantity if order is not None else None
-    external = order is None
-    found = Difference(
-        type=DiscrepancyType.MISSED_FILL,
-        key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
-        phase=Phase.FILLS,
-        severity=Severity.WARNING if external and not work.new_book else Severity.INFO,
-        cause=Cause.EXTERNAL_TRADE if external else Cause.MISSED_FILL,
-        book_value=to_text(had),
-        broker_value=to_text((had or ZERO) + missed),
-        difference=to_text(missed),
-        correction=Correction.APPLY_FILL,
-        strategy=order.strategy if order is not None else None,
-    )
-    if not work.found(found):
-        return
-    cap = _known_filled(work, first, order)
-    for fill, _ in fills:
-        current = work.book.orders.get(order.key) if order is not None else None
-        booked = book_fill(work.book, fill, current, work.slice.conventions, cap, found.cause)
-        work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """What was decided of the fills of one order. ``cap`` is how much of it the broker itself says is filled, at most;
+    ``None`` where it does not say."""
+
+    order_key: str | None
+    cause: Cause
+    cap: Decimal | None
+    apply_them: bool
+
+    @classmethod
+    def of(cls, work: Working, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]) -> _Allowed:
+        """Report them as one difference."""
+        first, order = fills[0]
+        missed = sum((fill.quantity for fill, _ in fills), ZERO)
+        had = order.filled_quantity if order is not None else None
+        external = order is None
+        cause = Cause.EXTERNAL_TRADE if external else Cause.MISSED_FILL
+        apply_them = work.found(
+            Difference(
+                type=DiscrepancyType.MISSED_FILL,
+                key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
+                phase=Phase.FILLS,
+                severity=Severity.WARNING if external and not work.new_book else Severity.INFO,
+                cause=cause,
+                book_value=to_text(had),
+                broker_value=to_text((had or ZERO) + missed),
+                difference=to_text(missed),
+                correction=Correction.APPLY_FILL,
+                strategy=order.strategy if order is not None else None,
+            )
+        )
+        if order is None:
+            return cls(None, cause, None, apply_them)
+        row = linked.get(first.broker_order_id or "")
+        cap = max(order.quantity, row.filled_quantity) if row is not None else order.quantity
+        return cls(order.key, cause, cap, apply_them)
+
+    def apply(self, work: Working, fill: Fill) -> None:
+        """Apply one of them."""
+        if self.apply_them:
+            order = work.book.orders.get(self.order_key) if self.order_key is not None else None
+            booked = book_fill(work.book, fill, order, work.slice.conventions, self.cap, self.cause)
+            work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
 
 
 def _key_of(order: BookOrder) -> str:
     return order.broker_order_id or order.client_order_id or order.key
-
-
-def _known_filled(work: Working, fill: Fill, order: BookOrder | None) -> Decimal | None:
-    """How much the broker itself says is filled of the order; ``None`` where it does not say."""
-    if order is None:
-        return None
-    row = _orders_by_broker_id(work).get(fill.broker_order_id or "")
-    return max(order.quantity, row.filled_quantity) if row is not None else order.quantity
 
 
 def book_fill(
@@ -124,15 +140,14 @@ def book_fill(
 
     ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
     """
+    adopted = min(fill.quantity, order.adopted) if order is not None and _was_adopted(order, fill) else ZERO
     replaces: list[tuple[str, Decimal]] = []
-    left = fill.quantity
+    fresh = fill.quantity - adopted
     for guess in order.inferred if order is not None else ():
-        part = min(left, guess.quantity)
+        part = min(fresh, guess.quantity)
         if part:
             replaces.append((guess.fill_id, part))
-            left -= part
-    adopted = min(left, order.adopted) if order is not None and _was_adopted(order, fill) else ZERO
-    fresh = left - adopted
+            fresh -= part
     counted = order is None or cap is None or order.filled_quantity + fresh <= cap or bool(replaces)
     return codec.BookedFill(
         fill_id=fill.fill_id,
@@ -141,7 +156,7 @@ def book_fill(
         quantity=fill.quantity,
         price=fill.price,
         time=fill.time,
-        legs=allocate(book, fill, left, order, conventions) if counted else (),
+        legs=allocate(book, fill, adopted + fresh, order, conventions) if counted else (),
         cost_basis=conventions.cost_basis,
         replaces=tuple(replaces),
         adopted=adopted,

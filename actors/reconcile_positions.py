@@ -69,7 +69,7 @@ def _may_speak_of(work: Working, leg: str) -> bool:
     if settled_at is not None:
         work.defer(leg, settled_at)
         return False
-    known_at = work.book.known_at.get(leg)
+    known_at = work.told_of_leg_at(leg)
     if known_at is not None and work.slice.requested_at <= known_at:
         work.defer(leg)
         return False

@@ -5,7 +5,7 @@ An actor is a plain class that is given a :class:`Runtime`. The classes of one p
 handle of another: it calls it by name, and every call is bounded in time.
 
 The laws of this module: a call that fails says whether the other may have done the work (:class:`CallTimeout`,
-:class:`ActorUnavailable`: it may) ; nothing here raises an exception that does not round-trip through pickle.
+:class:`ActorUnavailable`: it may); nothing here raises an exception that does not round-trip through pickle.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-T = TypeVar("T")
+from loguru import logger
 
 
 class CallError(Exception):
@@ -151,8 +151,8 @@ class LocalRuntime:
             raise
 
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it until it ends or its owner is killed."""
-        task = asyncio.ensure_future(work)
+        """Run it until it ends or its owner is killed. An error that ends it is logged, never lost."""
+        task = asyncio.ensure_future(_logged(owner, work))
         self._own(owner, task)
         return task
 
@@ -161,6 +161,15 @@ class LocalRuntime:
         owned.add(task)
         task.add_done_callback(owned.discard)
         task.add_done_callback(_seen)
+
+
+async def _logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:  # noqa: BLE001 - nobody awaits a loop; its age tells the supervisor, and this says why
+        logger.exception("{}: a loop of this actor ended", owner)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -167,6 +167,11 @@ class Working:
         at = max(at, self.now)
         self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
 
+    def told_of_leg_at(self, leg: str) -> datetime | None:
+        """When the broker last told us of a change of a leg. What is only tried, under ``alert``, told us nothing: else
+        it would keep the leg from being looked at for ever."""
+        return (self.book if self.auto else self._original).known_at.get(leg)
+
     def settled_at(self, activity: datetime | None) -> datetime | None:
         """When a slice must have been requested to count after that activity; ``None`` if this one does."""
         if activity is None or self.slice.requested_at >= activity + self.policy.settle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -24,6 +25,7 @@ from brokers.model import (
     LegScheme,
     Order,
     OrderAnswer,
+    OrderQuery,
     OrderStatus,
     Position,
     Section,
@@ -101,9 +103,7 @@ def fill(
     client_id: str | None = None,
 ) -> Fill:
     """A row of fills."""
-    return Fill(
-        INSTRUMENT, fill_id, order_id, side, dec(quantity), dec(price), at(at_s), leg, position_id, client_id
-    )
+    return Fill(INSTRUMENT, fill_id, order_id, side, dec(quantity), dec(price), at(at_s), leg, position_id, client_id)
 
 
 def slice_at(
@@ -124,9 +124,9 @@ def slice_at(
         instrument,
         at(seconds),
         at(seconds),
-        Complete(tuple(positions)) if isinstance(positions, list | tuple) else positions,
-        Complete(tuple(orders)) if isinstance(orders, list | tuple) else orders,
-        Complete(tuple(fills)) if isinstance(fills, list | tuple) else fills,
+        Complete(tuple(positions)) if isinstance(positions, Sequence) else positions,
+        Complete(tuple(orders)) if isinstance(orders, Sequence) else orders,
+        Complete(tuple(fills)) if isinstance(fills, Sequence) else fills,
         int(seconds * 1000),
         conventions,
         revision if revision is not None else f"r{seconds}",
@@ -142,7 +142,9 @@ class Desk:
         self.book = Book(account, INSTRUMENT)
         self.events: list[Event] = []
 
-    def look(self, slice_: Slice, now: datetime | None = None, answers: dict[str, OrderAnswer] | None = None) -> Decision:
+    def look(
+        self, slice_: Slice, now: datetime | None = None, answers: dict[str, OrderAnswer] | None = None
+    ) -> Decision:
         """One cycle at the moment of the slice (or at ``now``). Questions are answered from ``answers``, by broker id
         or client id; what is not there is unknown to the broker."""
         now = now if now is not None else slice_.requested_at
@@ -190,10 +192,8 @@ class Desk:
         return {name: leg.quantity for name, leg in self.book.legs.items()}
 
 
-def _answer(query: object, found: OrderAnswer | None) -> OrderAnswer:
-    from dataclasses import replace
-
-    return OrderAnswer(query) if found is None else replace(found, query=query)  # type: ignore[arg-type] # an OrderQuery
+def _answer(query: OrderQuery, found: OrderAnswer | None) -> OrderAnswer:
+    return OrderAnswer(query) if found is None else replace(found, query=query)
 
 
 def records(events: Iterable[Event], stream: str = "acc/EURUSD", after: int = 0) -> list[Record]:

@@ -6,12 +6,25 @@ import importlib
 from datetime import timedelta
 
 import pytest
-from tests.unit.builders import SIDED, TICKET, Desk, at, dec, fill, fill_report, order, order_report, pos, position_report, slice_at
 
 from actors.book import ENDED_ORDERS_KEPT_FOR, Book
 from actors.checkpoint import checkpoint
 from actors.events import Event, EventType
 from brokers.model import OrderStatus, Side
+from tests.unit.builders import (
+    SIDED,
+    TICKET,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    order,
+    order_report,
+    pos,
+    position_report,
+    slice_at,
+)
 
 
 def test_the_unit_suite_cannot_import_ray() -> None:
@@ -73,8 +86,8 @@ def test_a_fill_joins_the_leg_it_belongs_to(
     desk = Desk()
     for place, (leg, quantity) in enumerate(start.items()):
         desk.report(position_report(quantity, leg=leg), at_s=place)
-    side, quantity, leg = trade
-    report = fill_report("f1", quantity, at_s=100, side=Side(side), leg=leg)
+    side, traded, joins = trade
+    report = fill_report("f1", traded, at_s=100, side=Side(side), leg=joins)
     desk.report(report, at_s=100, conventions=conventions)  # type: ignore[arg-type] # Conventions
     assert desk.quantities() == after
     assert {name: leg.quantity for name, leg in desk.book.positions_by_ticket().items()} == after

@@ -6,6 +6,10 @@ from dataclasses import replace
 
 import orjson
 import pytest
+
+from actors.book import Book
+from actors.checkpoint import checkpoint, checkpoint_event, replay, restore
+from brokers.model import OrderStatus, Side
 from tests.unit.builders import (
     FAILED,
     Desk,
@@ -19,10 +23,6 @@ from tests.unit.builders import (
     records,
     slice_at,
 )
-
-from actors.book import Book
-from actors.checkpoint import checkpoint, checkpoint_event, replay, restore
-from brokers.model import OrderStatus, Side
 
 
 def a_day() -> Desk:
@@ -42,7 +42,7 @@ def a_day() -> Desk:
 
 
 @pytest.mark.parametrize("through_json", [False, True], ids=["as made", "through JSON"])
-def test_a_checkpoint_at_any_place_gives_the_same_book(through_json: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_checkpoint_at_any_place_gives_the_same_book(through_json: bool) -> None:
     """PEERS 15, FEATURES 7, FEATURES 20"""
     desk = a_day()
     whole = checkpoint(desk.book)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
 
 import orjson
-from tests.unit.builders import ACCOUNT, INSTRUMENT, check_lots, records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.model_broker import ModelBroker
 
 from actors.book import Book
 from actors.checkpoint import checkpoint, checkpoint_event, replay
@@ -21,14 +19,17 @@ from actors.policy import Correct, Policy
 from actors.reconcile import reconcile
 from actors.reports import FillReport, OrderReport, PositionReport, Report, events_of
 from actors.working import Decision
-from brokers.model import NET, CostBasis, LegScheme, OrderStatus, Partial, Side, Slice
+from brokers.model import NET, Complete, CostBasis, LegScheme, OrderStatus, Partial, Side, Slice, rows_of
+from tests.unit.builders import ACCOUNT, INSTRUMENT, check_lots, records
+from tests.unit.model_broker import ModelBroker
 
 SETTLE_MS, GAP_MS = 5000, 500
 ENDS = {EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
 STEPS = (
-    "place lose_confirmation adopt_elsewhere fill fill fill_and_report trade_outside change_silently end amend "
-    "believe look look look look_badly look_badly look_late restart restart_from_checkpoint wait wait wait_long"
-).split()
+    "place", "lose_confirmation", "adopt_elsewhere", "fill", "fill", "fill_and_report", "trade_outside",
+    "change_silently", "end", "amend", "believe", "look", "look", "look", "look_badly", "look_badly", "look_late",
+    "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait", "wait", "wait_long",
+)  # fmt: skip
 
 
 @dataclass
@@ -45,7 +46,13 @@ class World:
     clients: int = 0
     tags: int = 99  # client ids are used again after so many
 
+    absent: dict[str, list[datetime]] = field(default_factory=dict)
+    cheapest: int = 10
+
     # What happens
+
+    def price(self, b: int) -> int:
+        return b % 7 + self.cheapest
 
     def step(self, name: str, a: int, b: int) -> None:
         self.broker.now_ms += 1
@@ -70,29 +77,29 @@ class World:
         self.clients += 1
         client_id = f"c{self.clients % self.tags}"
         return OrderReport(
-            INSTRUMENT, client_id, None, self._side(b), Decimal(a % 9 + 1), "LIMIT", Decimal(b % 7 + 10),
+            INSTRUMENT, client_id, None, self._side(b), Decimal(a % 9 + 1), "LIMIT", Decimal(self.price(b)),
             OrderStatus.PENDING_SUBMIT, self.broker.time, None,
         )  # fmt: skip
 
     def place(self, a: int, b: int) -> None:
         report = self._send(a, b)
         self.report(report)
-        self.broker.place(report.client_order_id, report.side, a % 9 + 1, b % 7 + 10, None)
+        self.broker.place(report.client_order_id, report.side, a % 9 + 1, self.price(b), None)
 
     def lose_confirmation(self, a: int, b: int) -> None:
         """The order never reached the broker."""
         self.report(self._send(a, b))
 
     def adopt_elsewhere(self, a: int, b: int) -> None:
-        self.broker.place(None, self._side(b), a % 9 + 1, b % 7 + 10, None)
+        self.broker.place(None, self._side(b), a % 9 + 1, self.price(b), None)
 
     def fill(self, a: int, b: int) -> None:
         if key := self._order_id(a):
-            self.broker.execute(key, b % 5 + 1, b % 7 + 10, (0, 0, 300, 20_000)[a % 4])
+            self.broker.execute(key, b % 5 + 1, self.price(b), (0, 0, 300, 20_000)[a % 4])
 
     def fill_and_report(self, a: int, b: int) -> None:
         key = self._order_id(a)
-        done = self.broker.execute(key, b % 5 + 1, b % 7 + 10, 300 * (a % 3)) if key else None
+        done = self.broker.execute(key, b % 5 + 1, self.price(b), 300 * (a % 3)) if key else None
         if key and done is not None:
             row = self.broker.orders[key]
             for _ in range(1 + a % 2):
@@ -104,11 +111,11 @@ class World:
                 )  # fmt: skip
 
     def trade_outside(self, a: int, b: int) -> None:
-        self.broker.external(self._leg(a), self._side(b), a % 6 + 1, b % 7 + 10, (0, 300, 20_000)[b % 3])
+        self.broker.external(self._leg(a), self._side(b), a % 6 + 1, self.price(b), (0, 300, 20_000)[b % 3])
 
     def change_silently(self, a: int, b: int) -> None:
         quantity = a % 9 if b % 2 else -(a % 9)
-        self.broker.silently(self._leg(a + b), quantity, b % 7 + 10)
+        self.broker.silently(self._leg(a + b), quantity, self.price(b))
 
     def end(self, a: int, b: int) -> None:
         if key := self._order_id(a):
@@ -117,14 +124,14 @@ class World:
 
     def amend(self, a: int, b: int) -> None:
         if key := self._order_id(a):
-            self.broker.amend(key, a % 9 + 3, b % 7 + 10)
+            self.broker.amend(key, a % 9 + 3, self.price(b))
 
     def believe(self, a: int, b: int) -> None:
         """Our side reports a position of its own accord, right or wrong."""
         quantity = Decimal(a % 7 - 3)
         if self.broker.scheme is LegScheme.SIDED:
             quantity = abs(quantity) if self._leg(a) == "long" else -abs(quantity)
-        self.report(PositionReport(INSTRUMENT, self._leg(a), quantity, Decimal(b % 7 + 10)))
+        self.report(PositionReport(INSTRUMENT, self._leg(a), quantity, Decimal(self.price(b))))
 
     def wait(self, a: int, b: int) -> None:
         self.broker.now_ms += 100 * (a % 13)
@@ -165,6 +172,20 @@ class World:
             self.reconcile(self.late.pop(0), late=True)
         self.late.append(self.broker.say(("C", "C", "C"), self.cursor, self.random))
 
+    def look_torn(self, a: int, b: int) -> None:
+        """Positions and orders were read, then things happened, then the fills were read."""
+        if self.late:
+            old = self.late.pop(0)
+            new = self.broker.say(("C", "C", "C"), self.cursor, self.random)
+            self.reconcile(replace(old, fills=new.fills, fills_cursor=new.fills_cursor), late=True)
+
+    def look_lagging(self, a: int, b: int) -> None:
+        """The broker's list of orders, or of positions, is not as new as it says."""
+        if self.late:
+            old = self.late.pop(0)
+            new = self.broker.say(("C", "C", "C"), self.cursor, self.random)
+            self.reconcile(replace(new, orders=old.orders) if a % 2 else replace(new, positions=old.positions))
+
     def report(self, report: Report) -> None:
         self.write(events_of(self.book, [report], self.broker.conventions, self.broker.time))
 
@@ -202,6 +223,22 @@ class World:
                 assert event.payload["quantity"] != "0"
             if event.type in ENDS and slice_.orders.completeness == "FAILED":
                 raise AssertionError("a failed section ended an order")
+        self._check_proof(slice_, decision)
+
+    def _check_proof(self, slice_: Slice, decision: Decision) -> None:
+        """No leg is closed but by looks at complete positions without it, far enough apart and settled."""
+        shown = {row.leg for row in rows_of(slice_.positions)}
+        for leg in self.book.legs:
+            if isinstance(slice_.positions, Complete) and leg not in shown:
+                self.absent.setdefault(leg, []).append(slice_.requested_at)
+        for leg in shown:
+            self.absent.pop(leg, None)
+        for event in decision.events:
+            if event.type is EventType.POSITION_SYNCED and event.payload["quantity"] == "0":
+                leg = str(event.payload["leg"])
+                active = self.book.activity.get(leg)
+                looks = [at for at in self.absent.pop(leg) if active is None or at - active >= self.policy.settle]
+                assert max(looks) - min(looks) >= self.policy.confirm_gap
 
     def write(self, events: tuple[Event, ...]) -> None:
         filled = {key: order.filled_quantity for key, order in self.book.orders.items()}
@@ -239,23 +276,23 @@ class World:
             for key, row in self.broker.orders.items()
             if not row.status.terminal
         }
-        assert {
-            (o.broker_order_id, o.status, o.filled_quantity, o.quantity) for o in self.book.open_orders()
-        } == theirs
+        assert {(o.broker_order_id, o.status, o.filled_quantity, o.quantity) for o in self.book.open_orders()} == theirs
 
 
 worlds = st.builds(
-    lambda scheme, basis, shows_ended, reports_fills, tags, seed: World(
+    lambda scheme, basis, shows_ended, reports_fills, tags, cheapest, seed: World(
         ModelBroker(scheme, basis, shows_ended, reports_fills),
         Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS)),
         Random(seed),  # noqa: S311 - a test's own
         tags=tags,
+        cheapest=cheapest,
     ),
     st.sampled_from(LegScheme),
     st.sampled_from(CostBasis),
     st.booleans(),
     st.booleans(),
     st.sampled_from([99, 2, 1]),
+    st.sampled_from([10, -3]),  # oil has been sold below zero
     st.integers(0, 99),
 )
 steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 30), st.integers(0, 30))

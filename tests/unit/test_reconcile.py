@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from builders import FAILED, T0, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
 from actors.book import Book
 from actors.checkpoint import checkpoint
@@ -14,6 +13,7 @@ from actors.events import EventType, Severity
 from actors.policy import Correct, Policy
 from actors.reconcile import reconcile
 from brokers.model import OrderStatus, RowProblem, SectionName, Slice, Unsupported, section
+from tests.unit.builders import FAILED, T0, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
 
 def problem(name: SectionName, key: str | None = "7") -> RowProblem:

@@ -1,15 +1,18 @@
 """Orders against their broker: every row of the table, and what must not be concluded."""
 
+# mypy: disable-error-code="comparison-overlap"
+# A Decimal is meant to equal an int here.
+
 from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
-from tests.unit.builders import FAILED, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
 from actors.events import EventType, Severity
 from actors.policy import Correct, Policy
 from brokers.model import OrderAnswer, OrderQuery, OrderStatus, RowProblem, SectionName, Side, Unsupported, section
+from tests.unit.builders import FAILED, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
 S, E = OrderStatus, EventType
 QUERY = OrderQuery("EURUSD", "B1", "c1")
@@ -60,7 +63,7 @@ def test_the_broker_is_right_about_an_order(
     status: OrderStatus,
     events: list[EventType],
     filled: int,
-    with_fill: bool,  # noqa: FBT001 - a parameter
+    with_fill: bool,
 ) -> None:
     """FEATURES 5, FEATURES 18"""
     desk = desk_with(book)
@@ -181,6 +184,20 @@ def test_what_was_filled_before_an_order_was_adopted_does_not_swallow_later_fill
     assert adopted is not None
     assert (adopted.status, adopted.filled_quantity, adopted.inferred) == (S.FILLED, 100, ())
     assert desk.quantities() == {"net": 100}
+
+
+def test_late_fills_from_before_and_after_an_adoption_count_where_they_belong() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(10, [pos(10)], [order("B9", 30, 10, S.PARTIALLY_FILLED, average="1.1")]))
+    row = order("B9", 30, 20, S.PARTIALLY_FILLED, average="1.1")
+    desk.look(slice_at(20, [pos(20)], [row]))
+    for moment, late in ((30, fill("f1", 10, at_s=9, order_id="B9")), (31, fill("f2", 10, at_s=15, order_id="B9"))):
+        desk.look(slice_at(moment, [pos(20)], [row], [late]))
+    adopted = desk.book.find_order_by_ticket("B9")
+    assert adopted is not None
+    assert (adopted.filled_quantity, adopted.adopted, adopted.inferred) == (20, 0, ())
+    assert desk.quantities() == {"net": 20}
 
 
 def test_what_was_filled_before_an_order_was_adopted_is_history_when_it_is_reported() -> None:

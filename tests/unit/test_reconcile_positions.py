@@ -6,7 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import (
+
+from actors.events import EventType, Severity
+from actors.policy import Policy
+from brokers.model import RowProblem, SectionName, Side, Unsupported, section
+from tests.unit.builders import (
     FAILED,
     TICKET,
     Desk,
@@ -19,10 +23,6 @@ from builders import (
     slice_at,
     types,
 )
-
-from actors.events import EventType, Severity
-from actors.policy import Policy
-from brokers.model import RowProblem, SectionName, Side, Unsupported, section
 
 UNREADABLE = RowProblem(SectionName.POSITIONS, "EURUSD", None, "what is this")
 
@@ -242,7 +242,8 @@ def test_a_correction_above_the_limit_is_left_to_a_person() -> None:
     assert opened.opened_at == at(10)
     assert desk.look(slice_at(40, [pos(60)])).status == "SUCCESS"
     assert desk.quantities() == {"net": 60}
-    huge = verified(pos(100), policy=Policy(max_correction=dec(50)))
+    huge = verified(pos(100))
+    huge.policy = Policy(max_correction=dec(50))
     for moment in (10, 20, 30):
         huge.look(slice_at(moment))
     assert huge.quantities() == {"net": 100}

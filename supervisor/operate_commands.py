@@ -1,0 +1,149 @@
+"""``status``, ``pause``, ``resume``, ``restart`` and ``stop``: what is said to a running supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.runtime import CallError
+from brokers.model import Completeness
+from supervisor import runfile
+from supervisor.config import Configuration
+from supervisor.console import Failure, check_names, console, print_json, say
+from supervisor.document import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
+from supervisor.running import STOP_TIMEOUT_S, Running, end, find
+
+REFRESH_S = 1.0
+_UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
+
+
+def status(configuration: Configuration, *, as_json: bool, watch: bool) -> int:
+    """Print what the supervisor last heard of everything; the exit status is that of ``reconcile``."""
+    if as_json and watch:
+        raise Failure("--json prints one document, and --watch never ends: use one of them")
+    supervisor = find(configuration)
+    if watch:
+        return _watch(supervisor)
+    document = supervisor.status()
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+    return exit_status(document)
+
+
+def exit_status(document: Mapping[str, Any]) -> int:
+    """As ``reconcile``'s, from the document: 3 something is unverified, 1 a break is open, 0 all in step."""
+    rows = [row for account in document["accounts"] for row in account["instruments"]]
+    silent = any(account["error"] is not None for account in document["accounts"])
+    unknown = any(Completeness.FAILED.value in row["broker"].values() for row in rows)
+    if silent or unknown or document["status"] in _UNVERIFIED:
+        return EXIT_UNVERIFIED
+    return EXIT_OK if document["status"] == "SUCCESS" else EXIT_BREAK_OPEN
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    from supervisor.screen import actors_up, table, totals
+
+    out = console()
+    out.print(table(document, width=out.width))
+    out.print()
+    amiss = [one for one in document["supervisor"]["actors"] if one["state"] != "UP"]
+    for actor in amiss:
+        out.print(f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True)
+    for account in document["accounts"]:
+        if account["error"]:
+            out.print(f"{account['account']} {account['connection']}: {account['error']}", soft_wrap=True)
+    out.print(f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}")
+
+
+def _watch(supervisor: Running) -> int:
+    from rich.live import Live
+
+    from supervisor.screen import Screen, View
+
+    out = console()
+    if not out.is_terminal:
+        raise Failure("--watch needs a terminal")
+    screen = Screen(View("asking"))
+    with contextlib.suppress(KeyboardInterrupt), Live(screen, console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            screen.view = View("", supervisor.status(), watching=True)
+            live.refresh()
+            time.sleep(REFRESH_S)
+    return EXIT_OK
+
+
+def pause(configuration: Configuration, account: str | None, instrument: str | None, *, resume: bool) -> int:
+    """Let the selected instruments run no cycle by themselves, or let them go on."""
+    check_names(configuration, account, instrument)
+    supervisor = find(configuration)
+    told = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
+    print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")  # noqa: T201 - the result
+    meant = [
+        name
+        for name in _names(supervisor)
+        if account in (None, name.partition("/")[0]) and instrument in (None, name.partition("/")[2])
+    ]
+    silent = [name for name in meant if name not in told]
+    if silent or not meant:
+        raise Failure(f"did not answer: {', '.join(silent) or 'no instrument of that name runs'}", EXIT_UNVERIFIED)
+    return EXIT_OK
+
+
+def restart(configuration: Configuration, name: str) -> int:
+    """Restart one actor, whatever its history; ends a quarantine."""
+    supervisor = find(configuration)
+    if not supervisor.restart(name):
+        known = [actor["name"] for actor in supervisor.status()["supervisor"]["actors"]]
+        raise Failure(f"there is no actor {name!r}. There are: {', '.join(known)}")
+    print(f"restarting {name}")  # noqa: T201 - the result
+    return EXIT_OK
+
+
+def stop(configuration: Configuration) -> int:
+    """End every actor in order, then the supervisor, and give the exit status when all is gone."""
+    supervisor = find(configuration)
+    run = runfile.read(configuration)
+    if run is None or run.detached:
+        end(configuration, supervisor, lambda words: say(words))
+        return _stopped()
+    say("stopping, in order")
+    with contextlib.suppress(CallError):
+        # The process that started it ends it at the same moment, so that the answer may not come.
+        supervisor.stop()
+    until_s = time.monotonic() + STOP_TIMEOUT_S
+    while _lives(run.pid):
+        if time.monotonic() > until_s:
+            raise Failure(f"process {run.pid}, which started it, has not ended yet", EXIT_UNVERIFIED)
+        time.sleep(0.1)  # another process's end; there is no event for it
+    return _stopped()
+
+
+def _stopped() -> int:
+    print("stopped")  # noqa: T201 - the result
+    return EXIT_OK
+
+
+def _names(supervisor: Running) -> Sequence[str]:
+    return [
+        f"{account['account']}/{row['instrument']}"
+        for account in supervisor.status()["accounts"]
+        for row in account["instruments"]
+    ]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+

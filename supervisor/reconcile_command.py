@@ -1,0 +1,147 @@
+"""``reconcile`` and ``record``: one verdict, or our own reports into the books, in this process or, where a supervisor
+holds the journal, through it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from actors.journal_types import JournalInUse
+from actors.reports import Report
+from actors.runtime import CallError
+from supervisor import document, local
+from supervisor.config import Configuration
+from supervisor.console import Failure, check_names, console, print_json, say, selected
+from supervisor.document import EXIT_OK
+from supervisor.running import NotRunning, Running, find
+
+T = TypeVar("T")
+
+IN_USE_PATIENCE_S = 5.0
+"""How long another command that holds the journal is waited for."""
+_IN_USE_PAUSE_S = 0.2
+
+
+def reconcile(
+    configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Print a verdict on every selected instrument, and give the exit status that follows from it."""
+    check_names(configuration, account, instrument)
+    started_at, began_s = datetime.now(UTC), time.monotonic()
+    names: Sequence[str | None] = selected(configuration, account, instrument) if instrument else [account]
+    verdicts: local.Verdicts = []
+    for name in names:
+        verdicts += _verdicts(configuration, name, instrument, dry_run=dry_run)
+    made = document.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
+    if as_json:
+        print_json(made)
+    else:
+        _print(made, verdicts)
+    return document.exit_status(verdicts)
+
+
+def _verdicts(
+    configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool
+) -> local.Verdicts:
+    def here() -> local.Verdicts:
+        selection = local.Selection(account, instrument)
+        return asyncio.run(local.reconcile(configuration, selection, dry_run=dry_run))
+
+    def there(supervisor: Running) -> local.Verdicts:
+        return supervisor.verdict(account, instrument, dry_run=dry_run)
+
+    try:
+        return _here_or_there(configuration, here, there)
+    except (NotRunning, CallError, JournalInUse) as error:
+        return _nobody(configuration, account, instrument, str(error))
+
+
+def _here_or_there(configuration: Configuration, here: Callable[[], T], there: Callable[[Running], T]) -> T:
+    """Work in this process, or through the supervisor that holds the journal; whatever else holds it is waited for."""
+    until_s = time.monotonic() + IN_USE_PATIENCE_S
+    while True:
+        try:
+            return here()
+        except JournalInUse as error:
+            in_use = error
+        try:
+            supervisor = find(configuration)
+        except NotRunning as error:
+            if time.monotonic() > until_s:
+                raise in_use from error
+            time.sleep(_IN_USE_PAUSE_S)
+        else:
+            return there(supervisor)
+
+
+def _nobody(configuration: Configuration, account: str | None, instrument: str | None, error: str) -> local.Verdicts:
+    """The verdicts where the journal is held by somebody who does not answer: nothing is known."""
+    verdicts: local.Verdicts = []
+    for name in selected(configuration, account, instrument):
+        found = configuration.account(name)
+        symbols = (instrument,) if instrument is not None else found.symbols
+        verdicts += local.never_started(name, found.broker, symbols, error)
+    return verdicts
+
+
+def _print(made: Mapping[str, object], verdicts: local.Verdicts) -> None:
+    from supervisor.screen import discrepancy_table, verdict_table
+
+    out = console()
+    out.print(verdict_table(made))
+    found = discrepancy_table(made)
+    if found is not None:
+        out.print()
+        out.print(found)
+    out.print()
+    for health, reports in verdicts:
+        reasons = dict.fromkeys([health.error, *(report.error for report in reports)])
+        for reason in reasons:
+            if reason:
+                out.print(f"{health.account}: {reason}", soft_wrap=True)
+        out.print(document.summary(health.account, reports), soft_wrap=True)
+
+
+def record(configuration: Configuration, account: str, file: Path | None) -> int:
+    """Put the reports of a file (standard input for ``None``) into the books of one account; all or nothing."""
+    from brokers.model import Conventions
+    from brokers.registry import CONVENTIONS
+    from supervisor import recording
+
+    check_names(configuration, account, None)
+    found = configuration.account(account)
+    legs = CONVENTIONS.get(found.broker, Conventions()).legs
+    symbols = None if found.instruments is None else found.symbols
+    name, content = _content(file)
+    try:
+        read = recording.read(content, symbols, legs)
+    except recording.BadLines as bad:
+        lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
+        raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
+    news = _recorded(configuration, account, read.reports) if read.reports else 0
+    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} of them news")  # noqa: T201 - the result
+    return EXIT_OK
+
+
+def _recorded(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
+    return _here_or_there(
+        configuration,
+        lambda: asyncio.run(local.record(configuration, account, reports)),
+        lambda supervisor: supervisor.record(account, dict(reports)),
+    )
+
+
+def _content(file: Path | None) -> tuple[str, bytes]:
+    if file is None or str(file) == "-":
+        if sys.stdin.isatty():
+            say("reading JSON Lines from the terminal, until Ctrl-D")
+        return "standard input", sys.stdin.buffer.read()
+    try:
+        return str(file), file.read_bytes()
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}") from None

@@ -1,0 +1,178 @@
+"""``start``: everything up, shown while it runs, and ended in order by a signal or by ``stop``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from loguru import logger
+
+from actors.events import Severity
+from supervisor import logs, runfile
+from supervisor.config import Configuration
+from supervisor.console import Failure, console, say
+from supervisor.document import EXIT_OK, EXIT_UNVERIFIED
+from supervisor.happenings import Happening
+from supervisor.screen import Screen, View, actors_up, rows_of, totals
+from supervisor.session import Session, SupervisorGone
+from supervisor.signals import StopSignals
+
+_LOOK_S = 0.25
+_LOG_LINES_KEPT = 20
+_LOG_LEVELS = {Severity.INFO: "INFO", Severity.WARNING: "WARNING", Severity.CRITICAL: "CRITICAL"}
+
+
+def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbose: bool) -> int:
+    """Run until it is asked to stop, and give the exit status. To be called in the main thread.
+
+    Raises ``AlreadyRunning``, :class:`Failure` and whatever kept the supervisor from starting; nothing of ours runs
+    any more then.
+    """
+    if detach and configuration.ray.address == "local":
+        raise Failure(
+            "--detach needs a Ray cluster that outlives this command, and ray.address is local. "
+            "Start one with `ray start --head` and set ray.address to auto or to its host:port"
+        )
+    signals = StopSignals()
+    signals.install()
+    session = Session(configuration, detach=detach, dashboard=dashboard, stop=signals.asked)
+    on_screen = sys.stdout.isatty() and not detach
+    if not on_screen:
+        logs.set_up("INFO", verbose=verbose)
+    show = _OnScreen(verbose=verbose) if on_screen else _AsLines()
+    session.start()
+    try:
+        with show:
+            while not session.ended(_LOOK_S):
+                if session.begun.is_set():
+                    signals.heed_hangup()
+                asked = signals.asked.is_set() and not session.view.stopping
+                show.update(replace(session.view, step="stopping", stopping=True) if asked else session.view)
+    finally:
+        # Whatever went wrong with showing it, what was started is ended.
+        signals.asked.set()
+        while not session.ended(_LOOK_S):
+            pass
+        signals.ignore()
+    status = _outcome(session, configuration, detach=detach)
+    _farewell(session, configuration, signals.name, detach=detach)
+    return status
+
+
+class _Show(Protocol):
+    """A way to show views, while it is entered."""
+
+    def __enter__(self) -> object: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def update(self, view: View) -> None:
+        """Show this from now on."""
+
+
+class _OnScreen:
+    """A screen of its own, as a pager has; the log goes into its list of happenings."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        from rich.live import Live
+
+        self._verbose = verbose
+        self._said: deque[Happening] = deque(maxlen=_LOG_LINES_KEPT)
+        self._console = console()
+        self._screen = Screen(View("starting"))
+        self._live = Live(self._screen, console=self._console, screen=True, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> _OnScreen:
+        logs.to_lines(self._say, "WARNING")
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # A terminal that is gone cannot be restored, and needs not be.
+        with contextlib.suppress(OSError):
+            self._live.__exit__(None, None, None)
+        logs.set_up("WARNING", verbose=self._verbose)
+
+    def update(self, view: View) -> None:
+        """Draw it."""
+        both = sorted((*view.happenings, *self._said), key=lambda one: one.time)
+        self._screen.view = replace(view, happenings=tuple(both))
+        with contextlib.suppress(OSError):
+            self._live.refresh()
+
+    def _say(self, level: str, message: str) -> None:
+        severity = Severity.CRITICAL if level in {"ERROR", "CRITICAL"} else Severity.WARNING
+        self._said.append(Happening(f"{datetime.now(UTC):%H:%M:%S}", "start", message, severity))
+
+
+class _AsLines:
+    """Lines of a log: what changed since the last view."""
+
+    def __init__(self) -> None:
+        self._shown = View("")
+        self._states: dict[str, str] = {}
+        self._actors: dict[str, str] = {}
+        self._up = (0, 0)
+
+    def __enter__(self) -> _AsLines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def update(self, view: View) -> None:
+        """Log what is new."""
+        before, self._shown = self._shown, view
+        if view.step != before.step:
+            logger.info("{}", view.step)
+        if view.trouble and not before.trouble:
+            logger.error("{}", view.trouble)
+        if view.dashboard and not before.dashboard:
+            logger.info("dashboard {}", view.dashboard)
+        for one in view.happenings:
+            if one not in before.happenings:
+                logger.log(_LOG_LEVELS[one.severity], "{} {}", one.where, one.text)
+        if view.status is not None and view.status is not before.status:
+            self._changes(view.status)
+
+    def _changes(self, status: Mapping[str, Any]) -> None:
+        up = actors_up(status)
+        if up != self._up and up[1]:
+            self._up = up
+            logger.info("{} of {} actors up", *up)
+        for actor in status["supervisor"]["actors"]:
+            name, state = actor["name"], actor["state"]
+            if state in {"QUARANTINED", "RESTARTING"} and self._actors.get(name) != state:
+                logger.log("CRITICAL" if state == "QUARANTINED" else "WARNING", "{} {}: {}", name, state, actor["reason"])
+            self._actors[name] = state
+        for account, row in rows_of(status):
+            name = f"{account}/{row['instrument']}"
+            if row["health"]["last_cycle_at"] is None or self._states.get(name) == row["status"]:
+                continue
+            self._states[name] = row["status"]
+            level = "INFO" if row["status"] == "SUCCESS" else "WARNING"
+            logger.log(level, "{} {}{}", name, row["status"], f": {row['error']}" if row["error"] else "")
+
+
+def _outcome(session: Session, configuration: Configuration, *, detach: bool) -> int:
+    error = session.error
+    if isinstance(error, ConnectionError):
+        address = configuration.ray.address
+        raise Failure(f"the Ray cluster {address} does not answer ({error}). Start it, or use ray.address: local", 3)
+    if isinstance(error, SupervisorGone):
+        raise Failure(str(error), EXIT_UNVERIFIED)
+    if error is not None:
+        raise error
+    return EXIT_OK
+
+
+def _farewell(session: Session, configuration: Configuration, signal_name: str | None, *, detach: bool) -> None:
+    """The last words, in the terminal's own scroll-back."""
+    said = f" ({totals(session.view.status)})" if session.view.status is not None else ""
+    if detach and signal_name is None:
+        say(f"running, detached{said}. Its run file is {runfile.path_of(configuration)}")
+    else:
+        say(f"stopped in order{f' after {signal_name}' if signal_name else ''}{said}")

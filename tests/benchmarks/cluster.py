@@ -1,0 +1,121 @@
+"""How long a fleet takes to come up, and what an instrument actor weighs, beside empty Ray actors in the same run.
+
+    python -m tests.benchmarks.cluster [INSTRUMENTS]
+
+Prints, for 50 instruments of one simulated account unless told otherwise: the time until as many empty actors have
+answered their first call, the time until the supervisor and every instrument are up and verified, the ratio (target: at
+most 1.3), the private memory of both kinds of actor (target: at most 10 MB apart), and the fetches and broker requests
+of one interval.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from actors.cluster_address import prepare
+
+prepare(None)
+
+import psutil  # noqa: E402 - what prepare sets must be set before Ray is imported
+import ray  # noqa: E402 - as above
+
+from actors import ray_edge  # noqa: E402 - as above
+from supervisor.config import load  # noqa: E402 - as above
+from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
+from supervisor.supervisor import Supervisor  # noqa: E402 - as above
+
+NAMESPACE = "benchmark"
+INTERVAL_S = 5
+
+
+class Empty:
+    """An actor that does nothing."""
+
+    async def pid(self) -> int:
+        """Where it lives."""
+        return os.getpid()
+
+
+def _private_mb(pid: int) -> float:
+    memory = psutil.Process(pid).memory_full_info()
+    return float(memory.uss) / 1e6
+
+
+def _empty_fleet(count: int) -> tuple[float, float]:
+    began_s = time.perf_counter()
+    remote: Any = ray.remote(Empty)
+    fleet = [remote.options(num_cpus=0, max_concurrency=1000).remote() for _ in range(count)]
+    pids = ray.get([actor.pid.remote() for actor in fleet])
+    took_s = time.perf_counter() - began_s
+    memory = sorted(_private_mb(pid) for pid in pids)[count // 2]
+    for actor in fleet:
+        ray.kill(actor)
+    return took_s, memory
+
+
+def _configuration(directory: Path, count: int) -> Path:
+    names = ", ".join(f"PAIR_{number:03d}" for number in range(count))
+    path = directory / "accounts.yaml"
+    path.write_text(
+        f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
+        f"defaults: {{interval_s: {INTERVAL_S}}}\n"
+        f"accounts: [{{name: fx, broker: oanda, simulator: true, instruments: [{names}]}}]\n"
+    )
+    return path
+
+
+def _rows(status: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for account in status["accounts"] for row in account["instruments"]]
+
+
+def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
+    configuration = load(_configuration(directory, count))
+    running = Running(ray_edge.Client(NAMESPACE))
+    began_s = time.perf_counter()
+    runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
+    made = ray_edge.Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
+    ray_edge.create(made, NAMESPACE)
+    while True:
+        status = running.status()
+        rows = _rows(status)
+        if rows and all(row["health"]["verified_at"] for row in rows):
+            break
+        time.sleep(0.1)
+    took_s = time.perf_counter() - began_s
+    before = status["accounts"][0]["broker_calls"]
+    began_s = time.perf_counter()
+    time.sleep(4 * INTERVAL_S)
+    status = running.status()
+    intervals = (time.perf_counter() - began_s) / INTERVAL_S
+    calls = (status["accounts"][0]["broker_calls"] - before) / intervals
+    memory = sorted(_private_mb(row["health"]["pid"]) for row in _rows(status))[count // 2]
+    running.stop()
+    ray_edge.kill(SUPERVISOR, NAMESPACE)
+    return took_s, memory, f"{calls:.2f}"
+
+
+def main(count: int) -> None:
+    """Measure and print."""
+    ray_edge.start_or_join("local", NAMESPACE, dashboard=False)
+    try:
+        empty_s, empty_mb = _empty_fleet(count)
+        with tempfile.TemporaryDirectory() as directory:
+            ours_s, ours_mb, calls = _our_fleet(Path(directory), count)
+        again_s, _ = _empty_fleet(count)
+    finally:
+        ray_edge.leave()
+    floor_s = (empty_s + again_s) / 2
+    print(f"{count} empty actors answered after      {empty_s:6.2f} s, and again {again_s:6.2f} s")
+    print(f"{count} instruments up and verified after {ours_s:6.2f} s = {ours_s / floor_s:.2f} x (target 1.3)")
+    print(f"private memory of an empty actor      {empty_mb:6.1f} MB")
+    print(f"private memory of an instrument actor {ours_mb:6.1f} MB = +{ours_mb - empty_mb:.1f} (target +10)")
+    print(f"broker requests per interval          {calls}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
