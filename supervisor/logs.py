@@ -10,14 +10,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 if TYPE_CHECKING:
     from loguru import Record
-
-Sink = Callable[[str], None]
 
 _TERMINAL = "<dim>{time:HH:mm:ss!UTC}</dim> <level>{level: <8}</level> {message}"
 _FILE = "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {level: <8} {message}"
@@ -42,15 +40,18 @@ class _ToLoguru(logging.Handler):
         logger.opt(exception=record.exc_info, depth=6).log(level, "{}", message)
 
 
-def set_up(level: str, *, verbose: bool = False, sink: TextIO | Sink | None = None) -> None:
-    """Log from ``level`` on to standard error, or to ``sink``; ``verbose`` from DEBUG on, libraries included."""
-    # A function, so that a standard error replaced later (by a test, by a redirection) is the one written to.
-    target = sink if sink is not None else lambda text: sys.stderr.write(text)
-    terminal = sink is None and sys.stderr.isatty()
+def _to_standard_error(text: str) -> None:
+    sys.stderr.write(text)
+
+
+def set_up(level: str, *, verbose: bool = False) -> None:
+    """Log from ``level`` on to standard error; ``verbose`` from DEBUG on, libraries included."""
+    terminal = sys.stderr.isatty()
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     logger.remove()
     logger.add(
-        target,
+        # A function, so that a standard error replaced later (by a test, by a redirection) is the one written to.
+        _to_standard_error,
         level="DEBUG" if verbose else level,
         format=_TERMINAL if terminal else _FILE,
         colorize=colour,

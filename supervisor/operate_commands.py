@@ -53,11 +53,15 @@ def _print(document: Mapping[str, Any]) -> None:
     out.print()
     amiss = [one for one in document["supervisor"]["actors"] if one["state"] != "UP"]
     for actor in amiss:
-        out.print(f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True)
+        out.print(
+            f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True
+        )
     for account in document["accounts"]:
         if account["error"]:
             out.print(f"{account['account']} {account['connection']}: {account['error']}", soft_wrap=True)
-    out.print(f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}")
+    out.print(
+        f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}"
+    )
 
 
 def _watch(supervisor: Running) -> int:
@@ -82,7 +86,7 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
     check_names(configuration, account, instrument)
     supervisor = find(configuration)
     told = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
-    print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")  # noqa: T201 - the result
+    print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")
     meant = [
         name
         for name in _names(supervisor)
@@ -100,7 +104,7 @@ def restart(configuration: Configuration, name: str) -> int:
     if not supervisor.restart(name):
         known = [actor["name"] for actor in supervisor.status()["supervisor"]["actors"]]
         raise Failure(f"there is no actor {name!r}. There are: {', '.join(known)}")
-    print(f"restarting {name}")  # noqa: T201 - the result
+    print(f"restarting {name}")
     return EXIT_OK
 
 
@@ -124,7 +128,7 @@ def stop(configuration: Configuration) -> int:
 
 
 def _stopped() -> int:
-    print("stopped")  # noqa: T201 - the result
+    print("stopped")
     return EXIT_OK
 
 
@@ -144,6 +148,3 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-

@@ -124,7 +124,7 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
         raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
     news = _recorded(configuration, account, read.reports) if read.reports else 0
-    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} of them news")  # noqa: T201 - the result
+    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} of them news")
     return EXIT_OK
 
 

@@ -77,7 +77,12 @@ def _text(what: str, *, numbers: bool = False) -> BeforeValidator:
     def validate(value: object) -> str:
         if numbers and type(value) is int:
             value = str(value)  # a ticket
-        if isinstance(value, str) and value.strip() == value and value.isprintable() and 0 < len(value) <= _LONGEST_TEXT:
+        if (
+            isinstance(value, str)
+            and value.strip() == value
+            and value.isprintable()
+            and 0 < len(value) <= _LONGEST_TEXT
+        ):
             return value
         raise expected(what)
 

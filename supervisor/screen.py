@@ -281,6 +281,9 @@ def discrepancy_table(document: Mapping[str, Any]) -> Table | None:
             Text("nothing" if one["book_value"] is None else one["book_value"]),
             Text("nothing" if one["broker_value"] is None else one["broker_value"]),
             Text(one["cause"] or ""),
-            Text(one["correction"] or ("gone by itself" if one["resolved"] else "open"), "" if one["resolved"] else "bold"),
+            Text(
+                one["correction"] or ("gone by itself" if one["resolved"] else "open"),
+                "" if one["resolved"] else "bold",
+            ),
         )
     return made

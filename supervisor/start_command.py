@@ -59,7 +59,7 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
         while not session.ended(_LOOK_S):
             pass
         signals.ignore()
-    status = _outcome(session, configuration, detach=detach)
+    status = _outcome(session, configuration)
     _farewell(session, configuration, signals.name, detach=detach)
     return status
 
@@ -146,7 +146,9 @@ class _AsLines:
         for actor in status["supervisor"]["actors"]:
             name, state = actor["name"], actor["state"]
             if state in {"QUARANTINED", "RESTARTING"} and self._actors.get(name) != state:
-                logger.log("CRITICAL" if state == "QUARANTINED" else "WARNING", "{} {}: {}", name, state, actor["reason"])
+                logger.log(
+                    "CRITICAL" if state == "QUARANTINED" else "WARNING", "{} {}: {}", name, state, actor["reason"]
+                )
             self._actors[name] = state
         for account, row in rows_of(status):
             name = f"{account}/{row['instrument']}"
@@ -157,7 +159,7 @@ class _AsLines:
             logger.log(level, "{} {}{}", name, row["status"], f": {row['error']}" if row["error"] else "")
 
 
-def _outcome(session: Session, configuration: Configuration, *, detach: bool) -> int:
+def _outcome(session: Session, configuration: Configuration) -> int:
     error = session.error
     if isinstance(error, ConnectionError):
         address = configuration.ray.address

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from actors.ledger import Ledger
@@ -33,11 +31,11 @@ A, B = "EURUSD", "GBPUSD"
 
 def shot(
     seconds: float,
-    positions: Section[Position] | Sequence[Position] = (),
-    fills: Section[Fill] | Sequence[Fill] = (),
+    positions: Section[Position] | list[Position] | tuple[Position, ...] = (),
+    fills: Section[Fill] | list[Fill] | tuple[Fill, ...] = (),
     cursor: int | None = 0,
     *,
-    orders: Section[Order] | Sequence[Order] = (),
+    orders: Section[Order] | list[Order] | tuple[Order, ...] = (),
     conventions: Conventions = Conventions(),  # noqa: B008 - frozen
 ) -> Snapshot:
     return Snapshot(

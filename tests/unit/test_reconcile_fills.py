@@ -26,7 +26,7 @@ from brokers.model import (
     Unsupported,
     section,
 )
-from tests.unit.builders import FAILED, Desk, dec, fill, kinds, order, order_report, pos, slice_at, types
+from tests.unit.builders import FAILED, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
 S = OrderStatus
 QUERY = OrderQuery("EURUSD", "B1", "c1")
@@ -214,6 +214,17 @@ def test_what_a_new_book_finds_in_the_past_is_history() -> None:
     assert desk.quantities() == {"net": 50}
     desk.look(slice_at(1, [pos(50)], fills=old))
     assert desk.quantities() == {"net": 50}
+
+
+def test_what_is_traded_while_a_new_book_takes_its_first_look_is_no_history() -> None:
+    """Positions were read, then the trade happened, then the fills were read."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(50)], fills=[fill("x1", 7, at_s=0.2, order_id="X9")]), now=at(0.5))
+    desk.look(slice_at(1, [pos(57)]))
+    last = desk.look(slice_at(2, [pos(57)]))
+    assert last.status == "SUCCESS"
+    assert desk.quantities() == {"net": 57}
+    assert "x1" in desk.book.applied
 
 
 def test_a_book_with_one_unreadable_section_does_not_stay_new_for_ever() -> None:

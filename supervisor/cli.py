@@ -1,0 +1,247 @@
+"""The command line: ``python -m supervisor``.
+
+Exit status: 0 every instrument in step, or done · 1 a break is open · 2 usage or configuration · 3 a broker, the
+journal or the supervisor did not answer (3 before 1) · 70 an error of this program · 130 interrupted.
+
+Each command imports what it needs when it runs, so that ``reconcile`` never waits for Ray.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+# Every usage error of typer's; it has no public name there.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class _Commands(TyperGroup):
+    """Turns what stops a command into a message and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. It returns its exit status."""
+        try:
+            status = super().invoke(ctx)
+        except (typer.Exit, typer.Abort, _USAGE_ERROR):
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - no traceback reaches the user
+            from supervisor.console import explain
+
+            status = explain(error, verbose=_verbose(ctx))
+        raise typer.Exit(status if isinstance(status, int) else 0)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Keeps what trading systems believe they hold in step with what their brokers say they hold.\n\n"
+        "Exit status: 0 every instrument in step, or done; 1 a break is open; 2 usage or configuration; "
+        "3 a broker, the journal or the supervisor did not answer; 70 an error of this program; 130 interrupted."
+    ),
+)
+audit = typer.Typer(help="Read the journal.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(audit, name="audit")
+
+_DEFAULT = "config/accounts.yaml"
+Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help=f"The configuration; default {_DEFAULT}.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help=f"The configuration; default {_DEFAULT}.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account.")]
+InstrumentOption = Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Name = Annotated[str | None, typer.Argument(metavar="[ACCOUNT[/INSTRUMENT]]", help="What; everything if left out.")]
+
+
+def _verbose(ctx: Any) -> bool:
+    return bool(ctx.find_root().params.get("verbose"))
+
+
+@app.callback()
+def _before(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log everything, and show tracebacks.")] = False,
+) -> None:
+    from supervisor import logs
+
+    logs.set_up("WARNING", verbose=verbose)
+
+
+@app.command()
+def start(
+    ctx: typer.Context,
+    config: Config = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it running on a cluster that outlives this.")] = False,
+    no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Start Ray without its dashboard.")] = False,
+) -> int:
+    """Start everything and show it until SIGINT, SIGTERM or `stop`; then end it in order, with status 0."""
+    from supervisor.console import load
+    from supervisor.start_command import start as run
+
+    return run(load(config), detach=detach, dashboard=not no_dashboard, verbose=_verbose(ctx))
+
+
+@app.command()
+def reconcile(
+    config: Config = None,
+    account: AccountOption = None,
+    instrument: InstrumentOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; each difference is an open break.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """One verdict per instrument, in this process or by the supervisor that holds the journal."""
+    from supervisor.console import load
+    from supervisor.reconcile_command import reconcile as run
+
+    return run(load(config), account, instrument, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def record(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration.")],
+    account: Annotated[str, typer.Option("--account", help="The account they belong to.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="JSON Lines; standard input if left out.")
+    ] = None,
+) -> int:
+    """Put our own orders, fills and positions into the books of an account: all lines, or none."""
+    from supervisor.console import load
+    from supervisor.reconcile_command import record as run
+
+    return run(load(config), account, file)
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
+) -> int:
+    """What the running supervisor knows; exit status as `reconcile`, and 3 where no supervisor answers."""
+    from supervisor.console import load
+    from supervisor.operate_commands import status as run
+
+    return run(load(config), as_json=as_json, watch=watch)
+
+
+@app.command()
+def pause(
+    name: Name = None, account: AccountOption = None, instrument: InstrumentOption = None, config: ConfigOption = None
+) -> int:
+    """Let instruments run no cycle by themselves, until `resume`."""
+    return _pause(name, account, instrument, config, resume=False)
+
+
+@app.command()
+def resume(
+    name: Name = None, account: AccountOption = None, instrument: InstrumentOption = None, config: ConfigOption = None
+) -> int:
+    """Let paused instruments go on."""
+    return _pause(name, account, instrument, config, resume=True)
+
+
+def _pause(name: str | None, account: str | None, instrument: str | None, config: Path | None, *, resume: bool) -> int:
+    from supervisor.console import Failure, load
+    from supervisor.operate_commands import pause as run
+
+    if name is not None:
+        if account is not None or instrument is not None:
+            raise Failure("name it once: as ACCOUNT/INSTRUMENT, or by --account and --instrument")
+        account, _, rest = name.partition("/")
+        instrument = rest or None
+    return run(load(config), account, instrument, resume=resume)
+
+
+@app.command()
+def restart(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `status` shows it: fx, fx/GBP_JPY, audit.")],
+    config: ConfigOption = None,
+) -> int:
+    """Restart one actor, whatever its history; this ends a quarantine."""
+    from supervisor.console import load
+    from supervisor.operate_commands import restart as run
+
+    return run(load(config), name)
+
+
+@app.command()
+def stop(config: ConfigOption = None) -> int:
+    """Stop the running supervisor in order; returns when everything has ended."""
+    from supervisor.console import load
+    from supervisor.operate_commands import stop as run
+
+    return run(load(config))
+
+
+@app.command()
+def check(
+    config: Config = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Try each enabled account's broker.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Read a configuration and say what it means, or everything that is wrong with it (2)."""
+    from supervisor.check_command import check as run
+
+    return run(config, connect=connect, as_json=as_json)
+
+
+@app.command()
+def simulate(
+    broker: Annotated[str, typer.Argument(metavar="BROKER", help="oanda or mt5.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes any that is free.")],
+    instrument: Annotated[
+        list[str] | None, typer.Option("--instrument", help="What is traded; may be repeated.")
+    ] = None,
+    token: Annotated[str | None, typer.Option("--token", help="oanda: the token it accepts.")] = None,
+    account_id: Annotated[str | None, typer.Option("--account-id", help="oanda: its account.")] = None,
+    login: Annotated[int | None, typer.Option("--login", min=1, help="mt5: its login.")] = None,
+    still: Annotated[bool, typer.Option("--still", help="An account that is empty and does not trade.")] = False,
+) -> int:
+    """Run a broker simulator by itself, trading now and then, until SIGINT or SIGTERM."""
+    from supervisor.simulate_command import simulate as run
+
+    return run(
+        broker,
+        port=port,
+        instruments=instrument or [],
+        token=token,
+        account_id=account_id,
+        login=login,
+        still=still,
+    )
+
+
+@audit.command("tail")
+def audit_tail(
+    config: ConfigOption = None,
+    count: Annotated[int, typer.Option("-n", min=0, help="How many records.")] = 20,
+    as_json: Json = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
+) -> int:
+    """The last records of the journal, oldest first."""
+    from supervisor.audit_commands import tail
+    from supervisor.console import load
+
+    return tail(load(config), count, as_json=as_json, follow=follow)
+
+
+@audit.command("verify")
+def audit_verify(config: ConfigOption = None, as_json: Json = False) -> int:
+    """Read the whole journal again: 0 it is what was written, 1 it is not, 3 it cannot be read."""
+    from supervisor.audit_commands import verify
+    from supervisor.console import load
+
+    return verify(load(config), as_json=as_json)
+
+
+def main() -> NoReturn:
+    """Run the command line on this process's arguments."""
+    app(prog_name="python -m supervisor")
+    raise SystemExit(0)

@@ -1,0 +1,567 @@
+"""The account actor: one connection, one fetch for all, and what it says when there is no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from actors.account import LONGEST_PAUSE_S, REFUSED_PAUSE_S
+from actors.events import EventType
+from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
+from brokers.errors import BrokerError
+from brokers.model import (
+    Complete,
+    Failed,
+    OrderQuery,
+    Partial,
+    SectionName,
+    Slice,
+    Unsupported,
+    rows_of,
+)
+from tests.unit.fakes import EURUSD, FX, T0, House, a_house, malformed, passes, problem, refused, unreachable, until
+from tests.unit.virtual_time import virtual_time
+
+QUERY = OrderQuery(EURUSD, "1", None)
+
+
+def request(not_before: datetime = T0, since: int | None = None, instrument: str = EURUSD) -> SliceRequest:
+    return SliceRequest(instrument, not_before, since)
+
+
+async def sliced(house: House, not_before: datetime | None = None, since: int | None = None) -> Slice:
+    answer = await house.account.slice(request(not_before or house.clock(), since))
+    assert isinstance(answer, Slice), answer
+    return answer
+
+
+async def none(house: House, not_before: datetime | None = None, since: int | None = None) -> NoSlice:
+    answer = await house.account.slice(request(not_before or house.clock(), since))
+    assert isinstance(answer, NoSlice), answer
+    return answer
+
+
+async def said(house: House) -> list[EventType]:
+    await passes(0.01)
+    return await house.kinds(FX)
+
+
+# One fetch for all
+
+
+@pytest.mark.parametrize("instruments", [1, 50])
+@virtual_time
+async def test_broker_requests_do_not_grow_with_the_number_of_instruments(tmp_path: Path, instruments: int) -> None:
+    """Issue: broker requests per interval are the same for 1 and for 50 instruments of an account. FEATURES 29"""
+    names = [f"I{number:02}" for number in range(instruments)]
+    async with a_house(tmp_path, names, interval_s=10.0) as house:
+        for name in names:
+            house.broker.hold(5, instrument=name)
+        await house.start()
+        await passes(100.5)
+        for name in names:
+            report = (await house.instrument(name).health()).report
+            assert report is not None
+            assert report.status == "SUCCESS"
+        assert house.broker.connects == 1
+        assert house.broker.snapshots == 11, "one at the start and one at each of ten ticks"
+
+
+@virtual_time
+async def test_everybody_who_waits_gets_the_same_fetch(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.gate.clear()
+        asked = [asyncio.create_task(house.account.slice(request(instrument=f"I{n}"))) for n in range(50)]
+        await until(lambda: house.broker.snapshots == 1)
+        house.broker.gate.set()
+        assert all(isinstance(answer, Slice) for answer in await asyncio.gather(*asked))
+        assert house.broker.snapshots == 1
+
+
+@virtual_time
+async def test_a_slice_is_never_older_than_asked_for(tmp_path: Path) -> None:
+    """PEERS 11"""
+    async with a_house(tmp_path) as house:
+        first = await sliced(house)
+        await passes(1)
+        assert (await sliced(house, T0)).requested_at == first.requested_at
+        assert house.broker.snapshots == 1
+        assert (await sliced(house)).requested_at >= T0 + timedelta(seconds=1)
+        assert house.broker.snapshots == 2
+
+
+@virtual_time
+async def test_a_fetch_that_began_too_early_is_not_what_a_later_caller_gets(tmp_path: Path) -> None:
+    """PEERS 11: the answer is late, and from before my last change."""
+    async with a_house(tmp_path) as house:
+        house.broker.gate.clear()
+        early = asyncio.create_task(house.account.slice(request()))
+        await until(lambda: house.broker.snapshots == 1)
+        await passes(1)
+        house.broker.hold(7)
+        late = asyncio.create_task(house.account.slice(request(house.clock())))
+        await passes(0.1)
+        house.broker.gate.set()
+        old, new = await asyncio.gather(early, late)
+        assert isinstance(old, Slice)
+        assert isinstance(new, Slice)
+        assert rows_of(old.positions) == ()
+        assert [row.quantity for row in rows_of(new.positions)] == [7]
+
+
+@virtual_time
+async def test_a_time_a_little_ahead_of_our_clock_is_waited_for_and_costs_one_fetch(tmp_path: Path) -> None:
+    """A timer that fires early, or another machine's clock, must not make a tight loop of requests."""
+    async with a_house(tmp_path) as house:
+        ahead = house.clock() + timedelta(seconds=1)
+        assert (await sliced(house, ahead)).requested_at >= ahead
+        assert house.broker.snapshots == 1
+
+
+@virtual_time
+async def test_a_time_far_ahead_of_our_clock_is_told_as_such(tmp_path: Path) -> None:
+    """Our clock was set back: a snapshot from the future cannot be had, and an old one proves nothing."""
+    async with a_house(tmp_path) as house:
+        await sliced(house)
+        answer = await none(house, house.clock() + timedelta(hours=1))
+        assert "clock" in answer.reason
+        assert house.broker.snapshots <= 2
+
+
+@virtual_time
+async def test_an_unchanged_slice_is_not_sent_again(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        known = (await sliced(house)).revision
+        await passes(1)
+        again = await house.account.slice(SliceRequest(EURUSD, house.clock(), 0, known))
+        assert isinstance(again, Unchanged)
+        assert again.requested_at >= T0 + timedelta(seconds=1)
+
+
+@virtual_time
+async def test_two_incarnations_share_no_revision_whatever_chance_says(tmp_path: Path) -> None:
+    """An account actor that was killed counts its revisions anew: an equal name must not mean equal content."""
+    async with a_house(tmp_path, uniform=lambda: 0.5) as house:
+        house.broker.hold(5)
+        known = (await sliced(house)).revision
+        await house.replace_account()
+        house.broker.hold(6)
+        answer = await house.account.slice(SliceRequest(EURUSD, T0, None, known))
+        assert isinstance(answer, Slice)
+
+
+# Fills
+
+
+@virtual_time
+async def test_fills_are_asked_for_from_an_older_cursor_where_somebody_needs_them(tmp_path: Path) -> None:
+    """An instrument that was away, or a new account actor, goes on from where its book stands."""
+    async with a_house(tmp_path) as house:
+        for _ in range(5):
+            house.broker.trade(1)
+        assert rows_of((await sliced(house)).fills) == ()
+        got = await sliced(house, T0, since=2)
+        assert [fill.fill_id for fill in rows_of(got.fills)] == ["F3", "F4", "F5"]
+        assert house.broker.asked_since == [None, 2]
+        await sliced(house, house.clock() + timedelta(milliseconds=1), since=5)
+        assert house.broker.asked_since[-1] == 5
+
+
+@virtual_time
+async def test_an_older_cursor_joins_a_fetch_under_way_and_then_has_its_own(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.trade(1)
+        house.broker.gate.clear()
+        first = asyncio.create_task(house.account.slice(request()))
+        await until(lambda: house.broker.snapshots == 1)
+        second = asyncio.create_task(house.account.slice(request(since=0)))
+        await passes(0.1)
+        house.broker.gate.set()
+        await first
+        answer = await second
+        assert isinstance(answer, Slice)
+        assert [fill.fill_id for fill in rows_of(answer.fills)] == ["F1"]
+
+
+@pytest.mark.parametrize(
+    "fills",
+    [Failed("no"), Partial((), (problem(SectionName.FILLS, "GBPUSD"),)), Partial(())],
+    ids=["failed", "unreadable", "partial"],
+)
+@virtual_time
+async def test_fills_that_cannot_be_had_are_not_asked_for_twice_at_once(tmp_path: Path, fills: object) -> None:
+    """One fetch an account, whatever its fills say."""
+    async with a_house(tmp_path) as house:
+        house.broker.sections[SectionName.FILLS] = fills  # type: ignore[assignment]  # one of the sections
+        for number in range(1, 4):
+            await sliced(house, since=3)
+            await sliced(house, T0, since=4)
+            assert house.broker.snapshots == number
+            await passes(1)
+
+
+@virtual_time
+async def test_a_broker_without_fills_is_asked_once(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.sections[SectionName.FILLS] = Unsupported()
+        assert (await sliced(house, since=3)).fills == Unsupported()
+        assert house.broker.snapshots == 1
+
+
+# No answer
+
+
+@pytest.mark.parametrize(
+    ("error", "connection"),
+    [
+        (unreachable, Connection.UNREACHABLE),
+        (refused, Connection.REFUSED),
+        (malformed, Connection.MALFORMED),
+    ],
+)
+@virtual_time
+async def test_no_slice_says_why_in_words(
+    tmp_path: Path, error: Callable[[], BrokerError], connection: Connection
+) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.failing = error()
+        answer = await none(house)
+        assert answer.connection is connection
+        assert answer.reason == str(error())
+        assert answer.retry_at is not None
+        assert answer.retry_at > house.clock()
+        health = await house.account.health()
+        assert (health.connection, health.error) == (connection, str(error()))
+
+
+@virtual_time
+async def test_a_broker_that_refused_us_is_not_hammered(tmp_path: Path) -> None:
+    """Issue: a wrong token says so and is not retried in a tight loop."""
+    async with a_house(tmp_path, ["A", "B", "C"], interval_s=1.0) as house:
+        house.broker.failing = refused()
+        await house.start()
+        await passes(10 * REFUSED_PAUSE_S)
+        assert house.broker.calls <= 21
+        house.broker.failing = None
+        await passes(REFUSED_PAUSE_S + 1)
+        report = (await house.instrument("A").health()).report
+        assert report is not None
+        assert report.status == "SUCCESS"
+
+
+@virtual_time
+async def test_looking_up_orders_does_not_hammer_a_broker_that_refused_us_either(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.failing = refused()
+        await none(house)
+        connects = house.broker.connects
+        for _ in range(5):
+            answers = await house.account.find_orders([QUERY])
+            assert answers[0].failure is not None
+            assert "401" in answers[0].failure
+        assert house.broker.connects == connects
+
+
+@virtual_time
+async def test_an_unreachable_broker_is_asked_after_growing_pauses_and_recovers(tmp_path: Path) -> None:
+    """FEATURES 4"""
+    async with a_house(tmp_path) as house:
+        house.broker.failing = unreachable()
+        await house.start()
+        counts = []
+        for _ in range(4):
+            before = house.broker.connects
+            await passes(60)
+            counts.append(house.broker.connects - before)
+        assert counts[0] > counts[-1]
+        assert counts[-1] <= 60 / (LONGEST_PAUSE_S / 2) + 1
+        house.broker.failing = None
+        await passes(LONGEST_PAUSE_S + 1)
+        assert (await house.account.health()).connection is Connection.CONNECTED
+        report = (await house.instrument().health()).report
+        assert report is not None
+        assert report.status == "SUCCESS", "nobody waited for its interval of 300 s"
+
+
+@virtual_time
+async def test_after_a_reconnect_every_instrument_looks(tmp_path: Path) -> None:
+    """PEERS 13: fills during a lost connection are seen at once, however healthy everything looks. FEATURES 4"""
+    names = ["A", "B", "C"]
+    async with a_house(tmp_path, names, interval_s=300.0) as house:
+        await house.start()
+        await passes(1)
+        house.broker.failing = unreachable()
+        await house.instrument("A").wake()
+        await passes(0.1)
+        for name in names:
+            house.broker.trade(3, instrument=name)
+        house.broker.failing = None
+        await passes(LONGEST_PAUSE_S)
+        for name in names:
+            report = (await house.instrument(name).health()).report
+            assert report is not None
+            assert report.book["legs"], name
+
+
+@virtual_time
+async def test_a_lost_and_a_restored_connection_are_journaled_once(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await sliced(house)
+        assert await said(house) == []
+        house.broker.failing = unreachable()
+        for _ in range(5):
+            await none(house)
+            await passes(40)
+        assert await said(house) == [EventType.CONNECTION_LOST]
+        house.broker.failing = None
+        await sliced(house)
+        await sliced(house)
+        assert await said(house) == [EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED]
+        lost = (await house.events(FX))[0]
+        assert lost.payload["reason"] == str(unreachable())
+
+
+@virtual_time
+async def test_one_wait_is_bounded_by_patience_and_the_fetch_goes_on(tmp_path: Path) -> None:
+    """PEERS 7: every wait is bounded, and a slow answer is not thrown away."""
+    async with a_house(tmp_path, patience_s=10.0) as house:
+        loop = asyncio.get_running_loop()
+        house.broker.gate.clear()
+        first = asyncio.create_task(house.account.slice(request()))
+        await passes(9)
+        began = loop.time()
+        answer = await none(house)
+        assert loop.time() - began == pytest.approx(10, abs=0.1)
+        assert "has not answered for 19" in answer.reason
+        assert isinstance(await first, NoSlice)
+        house.broker.gate.set()
+        await passes(0.1)
+        assert isinstance(await house.account.slice(request()), Slice)
+        assert house.broker.snapshots == 1
+
+
+@virtual_time
+async def test_a_wait_is_bounded_though_it_takes_two_fetches(tmp_path: Path) -> None:
+    """PEERS 7: a fetch that began too early is waited for, and then another: both within one patience."""
+    async with a_house(tmp_path, patience_s=10.0) as house:
+        loop = asyncio.get_running_loop()
+        house.broker.gate.clear()
+        first = asyncio.create_task(house.account.slice(request()))
+        await passes(4)
+        began = loop.time()
+        second = asyncio.create_task(house.account.slice(request(house.clock())))
+        await passes(5)
+        house.broker.gate.set()
+        await first
+        house.broker.gate.clear()
+        assert isinstance(await second, NoSlice)
+        assert loop.time() - began == pytest.approx(10, abs=0.1)
+        house.broker.gate.set()
+
+
+@virtual_time
+async def test_instruments_that_could_not_wait_are_woken_when_the_answer_is_there(tmp_path: Path) -> None:
+    """A slow answer is no lost connection, and still nobody stays unverified until his next interval."""
+    async with a_house(tmp_path, patience_s=10.0, interval_s=300.0) as house:
+        house.broker.hold(5)
+        house.broker.gate.clear()
+        await house.start()
+        await passes(25)
+        report = (await house.instrument().health()).report
+        assert report is not None
+        assert report.status == "DEGRADED"
+        house.broker.gate.set()
+        await passes(1)
+        report = (await house.instrument().health()).report
+        assert report is not None
+        assert report.status == "SUCCESS"
+        assert house.broker.snapshots <= 2
+
+
+@virtual_time
+async def test_an_unexpected_error_while_fetching_ends_neither_the_actor_nor_the_connection(tmp_path: Path) -> None:
+    """FEATURES 21: an error in any part is logged, the others go on, the next cycle retries."""
+    async with a_house(tmp_path) as house:
+        house.broker.failing = ValueError("a bug of an adapter's")
+        answer = await none(house)
+        assert "ValueError" in answer.reason
+        house.broker.failing = None
+        await passes(1)
+        assert await sliced(house)
+
+
+@virtual_time
+async def test_an_answer_that_cannot_be_digested_is_no_answer(tmp_path: Path) -> None:
+    """FEATURES 21. Law 1: an error of ours after the answer came must not pass for an empty account."""
+    async with a_house(tmp_path) as house:
+        await sliced(house)
+        await passes(1)
+        house.broker.sections[SectionName.POSITIONS] = Complete((object(),))  # type: ignore[arg-type]  # it is meant
+        answer = await none(house)
+        assert "AttributeError" in answer.reason
+        house.broker.sections.clear()
+        await passes(1)
+        assert await sliced(house)
+
+
+@virtual_time
+async def test_a_failure_to_look_up_orders_is_in_its_answer(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.failing = unreachable()
+        answers = await house.account.find_orders([QUERY])
+        assert [answer.failure for answer in answers] == [str(unreachable())]
+        house.broker.failing = ValueError("a bug of an adapter's")
+        await passes(60)
+        answers = await house.account.find_orders([QUERY])
+        assert "ValueError" in (answers[0].failure or "")
+
+
+@virtual_time
+async def test_fetching_and_looking_up_take_turns(tmp_path: Path) -> None:
+    """The port: calls are made from one task at a time."""
+    async with a_house(tmp_path) as house:
+        house.broker.gate.clear()
+        fetching = asyncio.create_task(house.account.slice(request()))
+        await until(lambda: house.broker.snapshots == 1)
+        finding = asyncio.create_task(house.account.find_orders([QUERY]))
+        await passes(1)
+        assert house.broker.finds == 0
+        house.broker.gate.set()
+        await fetching
+        await finding
+        assert house.broker.finds == 1
+
+
+# What belongs to no instrument
+
+
+@virtual_time
+async def test_an_unmanaged_instrument_is_said_once_and_once_more_when_it_is_over(tmp_path: Path) -> None:
+    async with a_house(tmp_path, ignored=frozenset({"IGNORED"})) as house:
+        house.broker.hold(5, instrument="OTHER")
+        house.broker.hold(5, instrument="IGNORED")
+        for _ in range(3):
+            await sliced(house)
+            await passes(1)
+        assert await said(house) == [EventType.RECONCILIATION_DISCREPANCY]
+        health = await house.account.health()
+        assert [found.found.key for found in health.discrepancies] == ["OTHER"]
+        assert health.unowned == ("OTHER",)
+        house.broker.hold(0, instrument="OTHER")
+        await sliced(house)
+        assert await said(house) == [EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED]
+        assert (await house.account.health()).discrepancies == ()
+
+
+@pytest.mark.parametrize("section", [Failed("no"), Partial(())], ids=["failed", "partial"])
+@virtual_time
+async def test_an_unmanaged_instrument_is_not_over_because_nothing_is_known(tmp_path: Path, section: object) -> None:
+    """Law 1"""
+    async with a_house(tmp_path) as house:
+        house.broker.hold(5, instrument="OTHER")
+        await sliced(house)
+        house.broker.sections[SectionName.POSITIONS] = section  # type: ignore[assignment]  # one of the sections
+        await passes(1)
+        await sliced(house)
+        assert await said(house) == [EventType.RECONCILIATION_DISCREPANCY]
+
+
+@virtual_time
+async def test_an_unmanaged_instrument_that_was_closed_is_over_though_its_fills_are_remembered(
+    tmp_path: Path,
+) -> None:
+    async with a_house(tmp_path) as house:
+        await sliced(house)
+        house.broker.trade(5, instrument="OTHER")
+        await passes(1)
+        await sliced(house)
+        house.broker.hold(0, instrument="OTHER")
+        await passes(1)
+        await sliced(house)
+        assert (await house.account.health()).discrepancies == ()
+
+
+@virtual_time
+async def test_a_row_that_names_no_instrument_is_the_account_s(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.sections[SectionName.ORDERS] = Partial((), (problem(SectionName.ORDERS, None, "9"),))
+        await sliced(house)
+        found = (await house.account.health()).discrepancies
+        assert [(one.found.type, one.found.key) for one in found] == [("MALFORMED_DATA", "orders:9")]
+        house.broker.sections[SectionName.ORDERS] = Failed("no")
+        await passes(1)
+        await sliced(house)
+        assert len((await house.account.health()).discrepancies) == 1
+        house.broker.sections.clear()
+        await passes(1)
+        await sliced(house)
+        assert (await house.account.health()).discrepancies == ()
+
+
+@virtual_time
+async def test_what_is_said_while_the_journal_is_away_is_written_when_it_is_back(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await house.lose_audit()
+        house.broker.failing = unreachable()
+        await none(house)
+        house.broker.failing = None
+        await passes(40)
+        await sliced(house)
+        await house.open_audit()
+        await passes(60)
+        assert await house.kinds(FX) == [EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED]
+
+
+@virtual_time
+async def test_a_journal_that_hangs_does_not_keep_slices_back(tmp_path: Path) -> None:
+    """PEERS 7: detect_drift and the other accounts need no journal."""
+    async with a_house(tmp_path) as house:
+        stuck = asyncio.Event()
+
+        async def hang() -> None:
+            await stuck.wait()
+
+        house.post.before[("audit", "append")] = hang
+        house.broker.hold(5, instrument="OTHER")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await sliced(house)
+        assert loop.time() - began < 1
+        stuck.set()
+
+
+@virtual_time
+async def test_with_all_instruments_the_account_looks_by_itself(tmp_path: Path) -> None:
+    """With ``instruments: all`` nobody asks until somebody is there; what turns up later is found too."""
+    async with a_house(tmp_path, [], discover=True) as house:
+        house.broker.hold(5, instrument="A")
+        await house.account.start()
+        await passes(1)
+        assert (await house.account.health()).unowned == ("A",)
+        house.broker.hold(5, instrument="B")
+        await passes(120)
+        assert (await house.account.health()).unowned == ("A", "B")
+        assert (await house.account.health()).discrepancies == ()
+        assert await house.account.instruments(T0) == ("A", "B")
+
+
+@virtual_time
+async def test_a_closed_account_opens_no_connection_any_more(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await house.account.start()
+        house.broker.gate.clear()
+        waiting = asyncio.create_task(house.account.slice(request()))
+        await until(lambda: house.broker.snapshots == 1)
+        await house.account.close()
+        await house.account.close()
+        house.broker.gate.set()
+        assert isinstance(await waiting, NoSlice)
+        assert isinstance(await house.account.slice(request(house.clock())), NoSlice)
+        assert (await house.account.find_orders([QUERY]))[0].failure is not None
+        await passes(100)
+        assert house.broker.closed == 1
+        assert house.opened == 1
