@@ -79,7 +79,10 @@ def start(
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running on a cluster that outlives this.")] = False,
     no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Start Ray without its dashboard.")] = False,
 ) -> int:
-    """Start everything and show it until SIGINT, SIGTERM or `stop`; then end it in order, with status 0."""
+    """Start everything, and show it.
+
+    Until SIGINT, SIGTERM, SIGHUP or `stop`; then all is ended in order, with status 0.
+    """
     from supervisor.console import load
     from supervisor.start_command import start as run
 
@@ -96,7 +99,10 @@ def reconcile(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """One verdict per instrument, in this process or by the supervisor that holds the journal."""
+    """One verdict per instrument.
+
+    In this process, or by the running supervisor where one holds the journal.
+    """
     from supervisor.console import load
     from supervisor.reconcile_command import reconcile as run
 
@@ -111,7 +117,10 @@ def record(
         Path | None, typer.Argument(metavar="[FILE]", help="JSON Lines; standard input if left out.")
     ] = None,
 ) -> int:
-    """Put our own orders, fills and positions into the books of an account: all lines, or none."""
+    """Put our orders and fills into the books.
+
+    JSON Lines of orders, fills and positions of one account: all of them, or none.
+    """
     from supervisor.console import load
     from supervisor.reconcile_command import record as run
 
@@ -124,7 +133,10 @@ def status(
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
 ) -> int:
-    """What the running supervisor knows; exit status as `reconcile`, and 3 where no supervisor answers."""
+    """What the running supervisor knows.
+
+    Exit status as `reconcile`, from its last reports; 3 where no supervisor answers.
+    """
     from supervisor.console import load
     from supervisor.operate_commands import status as run
 
@@ -135,7 +147,7 @@ def status(
 def pause(
     name: Name = None, account: AccountOption = None, instrument: InstrumentOption = None, config: ConfigOption = None
 ) -> int:
-    """Let instruments run no cycle by themselves, until `resume`."""
+    """Let instruments rest until `resume`."""
     return _pause(name, account, instrument, config, resume=False)
 
 
@@ -164,7 +176,7 @@ def restart(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `status` shows it: fx, fx/GBP_JPY, audit.")],
     config: ConfigOption = None,
 ) -> int:
-    """Restart one actor, whatever its history; this ends a quarantine."""
+    """Restart one actor; ends a quarantine."""
     from supervisor.console import load
     from supervisor.operate_commands import restart as run
 
@@ -173,7 +185,10 @@ def restart(
 
 @app.command()
 def stop(config: ConfigOption = None) -> int:
-    """Stop the running supervisor in order; returns when everything has ended."""
+    """Stop the running supervisor in order.
+
+    Returns when everything has ended.
+    """
     from supervisor.console import load
     from supervisor.operate_commands import stop as run
 
@@ -186,7 +201,10 @@ def check(
     connect: Annotated[bool, typer.Option("--connect", help="Try each enabled account's broker.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Read a configuration and say what it means, or everything that is wrong with it (2)."""
+    """Read a configuration, try its brokers.
+
+    Says what it means, or everything that is wrong with it (exit status 2).
+    """
     from supervisor.check_command import check as run
 
     return run(config, connect=connect, as_json=as_json)
@@ -204,7 +222,10 @@ def simulate(
     login: Annotated[int | None, typer.Option("--login", min=1, help="mt5: its login.")] = None,
     still: Annotated[bool, typer.Option("--still", help="An account that is empty and does not trade.")] = False,
 ) -> int:
-    """Run a broker simulator by itself, trading now and then, until SIGINT or SIGTERM."""
+    """Run a broker simulator by itself.
+
+    It trades now and then, until SIGINT or SIGTERM.
+    """
     from supervisor.simulate_command import simulate as run
 
     return run(
@@ -225,7 +246,7 @@ def audit_tail(
     as_json: Json = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
 ) -> int:
-    """The last records of the journal, oldest first."""
+    """The last records, oldest first."""
     from supervisor.audit_commands import tail
     from supervisor.console import load
 
@@ -234,7 +255,10 @@ def audit_tail(
 
 @audit.command("verify")
 def audit_verify(config: ConfigOption = None, as_json: Json = False) -> int:
-    """Read the whole journal again: 0 it is what was written, 1 it is not, 3 it cannot be read."""
+    """Is the journal what was written?
+
+    Reads all of it again: 0 it is, 1 it is not, 3 it cannot be read.
+    """
     from supervisor.audit_commands import verify
     from supervisor.console import load
 

@@ -25,7 +25,8 @@ _STATE_COLOURS = {"QUARANTINED": "bold red", "RESTARTING": "red", "PAUSED": "blu
 _SEVERITIES = {Severity.INFO: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 _HAPPENINGS_SHOWN = 6
 _FEWEST_ROWS = 3
-_TABLE_FRAME = 3
+_TABLE_FRAME = 2
+"""The table's heading, and a line to spare: a screen that is full to its last line would scroll."""
 _LONGEST_BREAK = 44
 
 
@@ -93,18 +94,18 @@ class Screen:
 
 
 def render(view: View, height: int, width: int) -> RenderableType:
-    """The whole screen."""
+    """The whole screen: the table first, and below it as many happenings as there is room for (some, always)."""
     if view.status is None:
-        return Group(Text(f"{view.step} …", "bold", no_wrap=True, overflow="ellipsis"))
+        return Group(Text(f"{view.step} …", "bold", no_wrap=True, overflow="ellipsis"), ProgressBar(pulse=True, width=40))
     head: list[RenderableType] = [_title(view)]
     if not settled(view.status):
         head.append(_progress(view.status, width))
-    foot = [_line(happening) for happening in view.happenings[-_HAPPENINGS_SHOWN:]]
     caption = _caption(view)
     room = height - len(head) - _TABLE_FRAME - len(caption)
-    if room - len(foot) < _FEWEST_ROWS:
-        foot = foot[len(foot) - max(0, room - _FEWEST_ROWS) :]
-    return Group(*head, table(view.status, max(1, room - len(foot)), width), *caption, *foot)
+    for_rows = max(_FEWEST_ROWS, min(len(rows_of(view.status)), room - min(_HAPPENINGS_SHOWN, len(view.happenings))))
+    for_happenings = max(0, room - for_rows)
+    latest = view.happenings[-for_happenings:] if for_happenings else ()
+    return Group(*head, table(view.status, for_rows, width), *caption, *map(_line, latest))
 
 
 def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 200) -> Table:

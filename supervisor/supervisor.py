@@ -234,6 +234,7 @@ class Supervisor:
             await self._cluster.kill(key.name)
             self._events.put_nowait(StartFailed(key, attempt, str(error)))
             return
+        await self._ask_health(key, attempt)
         self._events.put_nowait(Started(key, attempt))
         self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
 
@@ -258,25 +259,25 @@ class Supervisor:
         self._events.put_nowait(Ended(key, attempt))
 
     async def _probe(self, key: ChildKey, attempt: int) -> None:
+        self._events.put_nowait(await self._ask_health(key, attempt))
+
+    async def _ask_health(self, key: ChildKey, attempt: int) -> ProbeAnswered | ProbeFailed | Died:
+        """What the actor says of itself, kept for whoever asks us."""
         try:
             health = await self._runtime.call(key.name, "health", timeout_s=PROBE_TIMEOUT_S)
         except CallTimeout:
-            self._events.put_nowait(ProbeFailed(key, attempt))
-            return
+            return ProbeFailed(key, attempt)
         except CallError as error:
-            self._events.put_nowait(Died(key, attempt, error.found))
-            return
+            return Died(key, attempt, error.found)
         if isinstance(health, InstrumentHealth):
             self._instruments[key.name] = health
-            due = not health.paused
-            self._events.put_nowait(ProbeAnswered(key, attempt, health.cycle_age_s, cycle_due=due))
-            return
+            return ProbeAnswered(key, attempt, health.cycle_age_s, cycle_due=not health.paused)
         if isinstance(health, AccountHealth):
             self._accounts[key.name] = health
             self._adopt(health)
         else:
             self._journal = health
-        self._events.put_nowait(ProbeAnswered(key, attempt, None, cycle_due=False))
+        return ProbeAnswered(key, attempt, None, cycle_due=False)
 
     def _adopt(self, health: AccountHealth) -> None:
         """With ``instruments: all``, an actor for everything the account has and nobody owns."""
