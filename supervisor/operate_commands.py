@@ -38,9 +38,10 @@ def status(configuration: Configuration, *, as_json: bool, watch: bool) -> int:
 def exit_status(document: Mapping[str, Any]) -> int:
     """As ``reconcile``'s, from the document: 3 something is unverified, 1 a break is open, 0 all in step."""
     rows = [row for account in document["accounts"] for row in account["instruments"]]
-    silent = any(account["error"] is not None for account in document["accounts"])
-    unknown = any(Completeness.FAILED.value in row["broker"].values() for row in rows)
-    if silent or unknown or document["status"] in _UNVERIFIED:
+    unanswered = any(account["error"] is not None for account in document["accounts"])
+    # An instrument's error says what was left unanswered; a break alone has none.
+    unknown = any(row["error"] is not None or Completeness.FAILED.value in row["broker"].values() for row in rows)
+    if unanswered or unknown or document["status"] in _UNVERIFIED:
         return EXIT_UNVERIFIED
     return EXIT_OK if document["status"] == "SUCCESS" else EXIT_BREAK_OPEN
 

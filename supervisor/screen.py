@@ -96,7 +96,9 @@ class Screen:
 def render(view: View, height: int, width: int) -> RenderableType:
     """The whole screen: the table first, and below it as many happenings as there is room for (some, always)."""
     if view.status is None:
-        return Group(Text(f"{view.step} …", "bold", no_wrap=True, overflow="ellipsis"), ProgressBar(pulse=True, width=40))
+        return Group(
+            Text(f"{view.step} …", "bold", no_wrap=True, overflow="ellipsis"), ProgressBar(pulse=True, width=40)
+        )
     head: list[RenderableType] = [_title(view)]
     if not settled(view.status):
         head.append(_progress(view.status, width))
@@ -124,8 +126,8 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     made.add_column("state", no_wrap=True)
     made.add_column("book", no_wrap=True, ratio=3, min_width=12, overflow="ellipsis")
     if wide:
-        made.add_column("broker", no_wrap=True, ratio=2, overflow="ellipsis")
-    made.add_column("open breaks", no_wrap=True, ratio=3, min_width=11, overflow="ellipsis")
+        made.add_column("broker", no_wrap=True, max_width=24, overflow="ellipsis")
+    made.add_column("open breaks", no_wrap=True, ratio=4, min_width=11, overflow="ellipsis")
     made.add_column("verified", justify="right", no_wrap=True)
     if wide:
         made.add_column("cycle", justify="right", no_wrap=True)

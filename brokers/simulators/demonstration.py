@@ -33,6 +33,21 @@ KINDS = (
     "external close",
     "order cancelled",
 )
+USUAL_PRICES = {
+    "EURUSD": "1.08460",
+    "GBPUSD": "1.26750",
+    "AUDUSD": "0.65820",
+    "NZDUSD": "0.60730",
+    "USDCHF": "0.88410",
+    "USDCAD": "1.36240",
+    "USDJPY": "151.320",
+    "EURJPY": "164.110",
+    "GBPJPY": "191.840",
+    "XAUUSD": "2381.40",
+    "XAGUSD": "28.310",
+}
+"""Where well-known instruments begin, so that a demonstration looks like the world; others get made-up prices."""
+
 _LARGEST_LEG_LOTS = 10
 _MOST_LEGS = 3
 _MOST_RESTING = 6
@@ -144,6 +159,10 @@ class Demonstration:
         """A few positions and resting orders, if the account holds nothing."""
         if self._simulator.positions():
             return
+        for instrument in self._instruments:
+            usual = USUAL_PRICES.get(instrument.replace("_", ""))
+            if usual is not None:
+                self._simulator.set_price(instrument, Decimal(usual))
         for place, instrument in enumerate(self._instruments):
             if place % 3 != 2:  # some instruments start flat
                 self._simulator.trade(instrument, self._side(), self._quantity(), self._name())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from actors.orders import OrderAction, transition
+from brokers.model import OrderAnswer, OrderQuery
 from brokers.model import OrderStatus as S
 from tests.unit.builders import FAILED, Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at
 
@@ -93,6 +94,20 @@ def test_a_client_id_used_again_after_its_order_ended_is_a_new_order() -> None:
     desk.look(slice_at(30, orders=[order("B2", 7, client_id="c1"), order("B1", status=S.CANCELLED, client_id="c1")]))
     assert [(o.broker_order_id, o.quantity) for o in desk.book.open_orders()] == [("B2", 7)]
     assert desk.book.orders["broker:B1"].status is S.CANCELLED
+
+
+def test_an_answer_by_tag_about_another_order_of_ours_says_nothing_of_the_one_asked_for() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("tag", "B1", submitted_at=at(1), status=S.OPEN), at_s=1)
+    desk.report(order_report("tag2", quantity=30, submitted_at=at(2)), at_s=2)
+    row = order("B1", 100, client_id="tag", submitted_at=at(1))
+    answer = OrderAnswer(OrderQuery("EURUSD", None, "tag2"), row)
+    first = desk.look(slice_at(10, orders=[row]), answers={"tag2": answer})
+    assert "ORDER_MISSING!" in [f"{d.found.type.value}!" for d in first.discrepancies if not d.resolved]
+    desk.look(slice_at(11, orders=[row]), answers={"tag2": answer})
+    assert desk.book.orders["client:tag2"].broker_order_id is None
+    assert [(o.broker_order_id, o.quantity) for o in desk.book.open_orders()] == [("B1", 100)]
 
 
 def test_a_fill_with_a_tag_from_before_the_order_was_sent_is_not_its_fill() -> None:

@@ -26,7 +26,20 @@ from brokers.model import (
     Unsupported,
     section,
 )
-from tests.unit.builders import FAILED, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
+from tests.unit.builders import (
+    FAILED,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    kinds,
+    order,
+    order_report,
+    pos,
+    slice_at,
+    types,
+)
 
 S = OrderStatus
 QUERY = OrderQuery("EURUSD", "B1", "c1")
@@ -194,6 +207,28 @@ def test_a_fill_that_a_correction_contains_is_recorded_and_not_applied() -> None
     assert desk.quantities() == {"net": 17}
     assert "x1" in desk.book.applied
     assert decision.status == "SUCCESS"
+
+
+def test_a_fill_from_before_the_first_look_that_was_in_step_is_contained_in_it() -> None:
+    """Of an order of ours, reported late, and undone by another trade before we ever looked."""
+    desk = Desk()
+    desk.report(order_report("c1", "B1", status=S.OPEN), fill_report("f1", 10, at_s=-10, order_id="B1"), at_s=-10)
+    half = order("B1", 100, 10, S.PARTIALLY_FILLED, average="1.1")
+    assert desk.look(slice_at(0, [pos(10)], [half])).status == "SUCCESS"
+    more = order("B1", 100, 15, S.PARTIALLY_FILLED, average="1.1")
+    late = desk.look(slice_at(10, [pos(10)], [more], [fill("f0", 5, at_s=-5, order_id="B1")]))
+    assert late.status == "SUCCESS"
+    assert desk.quantities() == {"net": 10}
+    assert desk.book.orders["broker:B1"].filled_quantity == 15
+
+
+def test_under_alert_fills_and_what_is_still_missing_are_one_break() -> None:
+    desk = Desk(Policy(Correct.ALERT))
+    desk.report(order_report("c1", "B1", status=S.OPEN), at_s=-60)
+    desk.look(slice_at(0, orders=[order("B1")]))
+    row = order("B1", 100, 60, S.PARTIALLY_FILLED, average="1.1")
+    decision = desk.look(slice_at(10, [pos(60)], [row], [fill("f1", 40, at_s=5, order_id="B1")]))
+    assert types(decision) == ["MISSED_FILL!"]
 
 
 def test_a_fill_after_the_correction_is_applied() -> None:

@@ -271,6 +271,8 @@ def test_an_order_whose_confirmation_was_lost_is_found_and_settled() -> None:
     answer = OrderAnswer(QUERY, done, (fill("f1", 100, at_s=2, order_id="B1"),))
     decision = desk.look(slice_at(3, [pos(100)]), answers={"c1": answer})
     assert (ours(desk).status, ours(desk).broker_order_id) == (S.FILLED, "B1")
+    assert ours(desk).inferred == ()
+    assert list(desk.book.applied) == ["f1"]
     assert desk.quantities() == {"net": 100}
     assert decision.status == "SUCCESS"
 

@@ -1,0 +1,184 @@
+"""The live table: what it says of books and brokers, and that it fits whatever the screen is."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from actors.events import Severity
+from supervisor.happenings import Happening
+from supervisor.screen import Screen, View, book_words, discrepancy_table, duration, settled, verdict_table
+
+UNKNOWN = {"positions": "FAILED", "orders": "FAILED", "fills": "FAILED"}
+COMPLETE = {"positions": "COMPLETE", "orders": "COMPLETE", "fills": "COMPLETE"}
+LONG = {"legs": [{"leg": "long", "quantity": "100", "average_price": "191.2"}], "open_orders": []}
+FLAT: dict[str, Any] = {"legs": [], "open_orders": []}
+DRIFT = {
+    "id": "1",
+    "type": "POSITION_MISMATCH",
+    "severity": "CRITICAL",
+    "phase": "DRIFT",
+    "cause": None,
+    "key": "long",
+    "book_value": "80",
+    "broker_value": "-100",
+    "resolved": False,
+    "correction": None,
+}
+
+
+def _row(symbol: str, status: str = "SUCCESS", **changes: Any) -> dict[str, Any]:
+    health = {
+        "state": "UP",
+        "paused": False,
+        "restarts": 0,
+        "verified_at": "2026-01-31T12:00:00Z",
+        "verified_age_s": 3.2,
+        "last_cycle_at": "2026-01-31T12:00:00Z",
+        "last_cycle_ms": 12.4,
+        "corrections": 2,
+    }
+    row: dict[str, Any] = {
+        "instrument": symbol,
+        "status": status,
+        "error": None,
+        "book": LONG,
+        "broker": COMPLETE,
+        "discrepancies": [],
+        "health": health | changes.pop("health", {}),
+    }
+    return row | changes
+
+
+def _status(*rows: dict[str, Any], actors: tuple[str, ...] = ("UP",)) -> dict[str, Any]:
+    return {
+        "status": "SUCCESS",
+        "accounts": [{"account": "fx", "discrepancies": [], "instruments": list(rows)}],
+        "supervisor": {
+            "state": "RUNNING",
+            "journal": {"last_seq": 42, "error": None},
+            "actors": [{"name": str(n), "state": state, "restarts": 0} for n, state in enumerate(actors)],
+        },
+    }
+
+
+def _drawn(view: View, width: int = 120, height: int = 24) -> list[str]:
+    out = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    lines = out.render_lines(Screen(view), out.options.update_dimensions(width, height), pad=False)
+    drawn = ["".join(segment.text for segment in line).rstrip() for line in lines]
+    while drawn and not drawn[-1]:
+        drawn.pop()
+    return drawn
+
+
+def test_a_verified_instrument_shows_its_book_broker_age_cycle_and_restarts() -> None:
+    drawn = _drawn(View("", _status(_row("GBP_JPY"))))
+
+    assert drawn[2].split() == "fx GBP_JPY SUCCESS long 100 @ 191.2 complete 3 s 12 ms 0".split()
+    assert "1 of 1 in step, corrections 2, journal at record 42" in "\n".join(drawn)
+
+
+def test_a_book_that_was_never_verified_is_not_shown_as_flat() -> None:
+    never = _row("GBP_JPY", "DEGRADED", book=FLAT, broker=UNKNOWN, health={"verified_at": None, "verified_age_s": None})
+
+    line = _drawn(View("", _status(never)))[2]
+
+    assert "flat" not in line
+    assert "unknown" in line
+    assert "never" in line
+    assert "FAILED" in line
+
+
+@pytest.mark.parametrize(
+    ("book", "known", "words"),
+    [
+        (FLAT, True, "flat"),
+        (FLAT, False, "unknown"),
+        (LONG, False, "long 100 @ 191.2"),
+        (LONG | {"open_orders": [{}, {}]}, True, "long 100 @ 191.2, 2 orders"),
+    ],
+)
+def test_a_book_in_words(book: dict[str, Any], known: bool, words: str) -> None:
+    assert book_words(book, known=known) == words
+
+
+def test_an_open_break_is_shown_with_its_type_and_leg() -> None:
+    drawn = _drawn(View("", _status(_row("GBP_JPY", "PARTIAL", discrepancies=[DRIFT]))))
+
+    assert "1: POSITION_MISMATCH long" in drawn[2]
+
+
+@pytest.mark.parametrize("height", [6, 10, 24, 50])
+@pytest.mark.parametrize("width", [40, 80, 130])
+@pytest.mark.parametrize("count", [1, 7, 60])
+def test_the_screen_is_never_higher_or_wider_than_the_terminal(height: int, width: int, count: int) -> None:
+    rows = [_row(f"INSTRUMENT_WITH_A_LONG_NAME_{n}", discrepancies=[DRIFT]) for n in range(count)]
+    said = tuple(Happening("12:00:00", "fx/GBP_JPY", "x" * 300, Severity.INFO) for _ in range(30))
+
+    drawn = _drawn(View("", _status(*rows, actors=("UP", "STARTING")), said), width, height)
+
+    assert len(drawn) <= max(height, 9)
+    assert all(len(line) <= width for line in drawn)
+
+
+def test_what_needs_attention_is_shown_first_where_not_all_fits() -> None:
+    rows = [_row(f"CALM_{n}") for n in range(30)]
+    rows[29] = _row("BROKEN", "PARTIAL", discrepancies=[DRIFT])
+    rows[20] = _row("DOWN", "DEGRADED", health={"state": "QUARANTINED"})
+
+    drawn = "\n".join(_drawn(View("", _status(*rows)), height=14))
+
+    assert "BROKEN" in drawn
+    assert "QUARANTINED" in drawn
+    assert "more" in drawn
+
+
+def test_text_from_outside_is_not_read_as_markup() -> None:
+    drawn = "\n".join(_drawn(View("", _status(_row("[red]X[/red]")), trouble="[bold]")))
+
+    assert "[red]X[/red]" in drawn
+    assert "[bold]" in drawn
+
+
+@pytest.mark.parametrize(
+    ("states", "done"),
+    [((), False), (("UP", "WAITING"), False), (("UP", "STARTING"), False), (("UP", "QUARANTINED", "UP"), True)],
+)
+def test_progress_is_shown_until_every_actor_is_up_or_dealt_with(states: tuple[str, ...], done: bool) -> None:
+    status = _status(_row("GBP_JPY"), actors=states)
+
+    assert settled(status) is done
+    assert ("actors up" in "\n".join(_drawn(View("", status)))) is not done
+
+
+def test_the_latest_happenings_stand_below_the_table() -> None:
+    said = tuple(Happening(f"12:00:{n:02}", "fx", f"happening {n}", Severity.WARNING) for n in range(40))
+
+    drawn = _drawn(View("", _status(_row("GBP_JPY")), said), height=14)
+
+    assert drawn[-1] == "12:00:39 fx happening 39"
+    assert len(drawn) <= 14
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (600, "10 min"), (10_000, "3 h"), (10**6, "12 d"), (-1, "0 s")]
+)
+def test_an_age_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_a_verdict_shows_both_sides_values_and_what_was_done() -> None:
+    document = {
+        "accounts": [{"account": "fx", "discrepancies": [], "instruments": [_row("GBP_JPY", discrepancies=[DRIFT])]}]
+    }
+    out = Console(file=io.StringIO(), width=200)
+    table = discrepancy_table(document)
+    assert table is not None
+    out.print(verdict_table(document), table)
+
+    assert isinstance(out.file, io.StringIO)
+    last = out.file.getvalue().splitlines()[-1]
+    assert last.split() == "fx GBP_JPY POSITION_MISMATCH CRITICAL long 80 -100 open".split()
