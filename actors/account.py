@@ -7,12 +7,14 @@ The laws of this module:
 * A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. A broker that does
   not answer is asked again after growing pauses; one that refused us is not hammered.
 * What belongs to no instrument is the account's own: instruments nobody manages, rows that name none. Each is said
-  once, and once more when it is over.
+  once, and once more when it is over; what could not be looked at is not over.
+* The journal keeps nobody waiting for a slice: what this actor has to say is written beside its work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,8 +29,8 @@ from actors.ledger import Ledger
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.outbox import Outbox
 from actors.runtime import CallError, Runtime
-from brokers.errors import BrokerError, Malformed, Refused
-from brokers.model import Cursor, OrderAnswer, OrderQuery, Slice, Unsupported
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.model import Complete, Cursor, Failed, OrderAnswer, OrderQuery, SectionName, Slice, Snapshot, Unsupported
 from brokers.port import Broker
 
 FIRST_PAUSE_S = 0.5
@@ -38,12 +40,19 @@ REFUSED_PAUSE_S = 60.0
 
 WAKE_TIMEOUT_S = 5.0
 
+CLOCKS_APART_S = 5.0
+"""How far ahead of our clock a caller's may be. A snapshot from further in the future cannot be had."""
+
+_INCARNATIONS = itertools.count(1)
+"""Beside chance, so that two incarnations in one process are told apart whatever chance says."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
     """Which account this is and whose it looks after. ``managed`` are the configured symbols; with ``discover`` it
     is for the supervisor to start an actor for every other one, and no discrepancy. ``patience_s`` is how long a caller
-    is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends)."""
+    is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
+    ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks."""
 
     account: str
     broker: str
@@ -51,6 +60,7 @@ class AccountSettings:
     ignored: frozenset[str] = frozenset()
     discover: bool = False
     patience_s: float | None = None
+    discover_every_s: float = 60.0
 
 
 class Account:
@@ -64,18 +74,20 @@ class Account:
         self._connected = False
         self._connection = Connection.CONNECTING
         self._error: str | None = None
-        self._ledger = Ledger(settings.account, f"{int(runtime.uniform() * 2**48):012x}")
+        self._ledger = Ledger(settings.account, f"{int(runtime.uniform() * 2**48):012x}.{next(_INCARNATIONS)}")
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_began: datetime | None = None
         self._asked_since: Cursor | None = None
+        self._last_since: Cursor | None = None
         self._talk = asyncio.Lock()
         self._failures = 0
         self._retry_at: datetime | None = None
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._outbox = Outbox(settings.account, runtime)
-        self._watch: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self._failing = asyncio.Event()
+        self._closed = False
 
     def __repr__(self) -> str:
         return self._settings.account
@@ -84,33 +96,49 @@ class Account:
 
     async def slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
         """One instrument's rows, from a snapshot requested at or after ``request.not_before``."""
-        if not self._serves(request):
+        try:
+            async with asyncio.timeout(self._settings.patience_s):
+                return await self._slice(request)
+        except TimeoutError:
+            self._failing.set()  # whoever could not wait is woken when the answer is there
+            return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+
+    async def _slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
+        # Twice, as a fetch that was under way need not have asked for fills from far enough back.
+        for not_before in (request.not_before, None):
+            if self._serves(request):
+                break
             self._want_fills_since(request.fills_since)
-            failure = await self._fetch(request.not_before)
+            failure = await self._fetch(not_before if not_before is not None else self._runtime.now())
             if failure is not None:
                 return failure
-            if not self._serves(request):
-                # The fetch that was under way did not ask for fills from far enough back.
-                failure = await self._fetch(self._runtime.now())
-                if failure is not None:
-                    return failure
+        if not self._serves(request):
+            found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set back"
+            return NoSlice(self._connection, f"{self._settings.account}: {found}")
         return self._ledger.slice(request)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """The broker's answers, one for each query in their order; a failure is in its answer."""
         try:
             async with self._talk:
-                return await (await self._open()).find_orders(queries)
+                return await (await self._reached()).find_orders(queries)
         except BrokerError as error:
-            return tuple(OrderAnswer(query, failure=str(error)) for query in queries)
+            failure = str(error)
+        except Exception as error:  # noqa: BLE001 - one bad answer must not end the cycle that asked
+            logger.exception("{}: an error of ours while looking up orders", self._settings.account)
+            failure = str(self._ours("look up orders", error))
+        return tuple(OrderAnswer(query, failure=failure) for query in queries)
 
     async def cancel_order(self, query: OrderQuery) -> str | None:
         """Ask the broker to cancel a stale order; ``None`` when it took the request, else why not."""
         try:
             async with self._talk:
-                await (await self._open()).cancel_order(query)
+                await (await self._reached()).cancel_order(query)
         except BrokerError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.exception("{}: an error of ours while cancelling an order", self._settings.account)
+            return str(self._ours("cancel an order", error))
         return None
 
     # What the supervisor asks
@@ -118,7 +146,12 @@ class Account:
     async def start(self) -> None:
         """Look after the connection by ourselves from now on: ask again when the time for it has come, and wake every
         instrument after a reconnect, however healthy everything looked meanwhile."""
-        self._watch = self._runtime.spawn(self._settings.account, self._watch_connection())
+        if self._loops or self._closed:
+            return
+        loops = [self._watch_connection()]
+        if self._settings.discover:
+            loops.append(self._discover())
+        self._loops = [self._runtime.spawn(self._settings.account, loop) for loop in loops]
 
     async def health(self) -> AccountHealth:
         """How it stands with the broker. Never waits for the broker."""
@@ -140,18 +173,27 @@ class Account:
         """Every instrument the account has anything in, from a snapshot requested at or after that time."""
         snapshot = self._ledger.snapshot
         if snapshot is None or snapshot.requested_at < not_before:
-            failure = await self._fetch(not_before)
+            try:
+                async with asyncio.timeout(self._settings.patience_s):
+                    failure = await self._fetch(not_before)
+            except TimeoutError:
+                failure = NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
             if failure is not None:
                 return failure
         return tuple(sorted(self._ledger.instruments() - self._settings.ignored))
 
     async def close(self) -> None:
-        """Give the connection back. Never raises."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-        if self._broker is not None:
-            await self._broker.close()
-            self._broker = None
+        """Give the connection back, and open none again. Never raises."""
+        self._closed = True
+        under_way = [*self._loops, *([self._fetching] if self._fetching is not None else [])]
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+        broker, self._broker, self._connected = self._broker, None, False
+        if broker is not None:
+            await broker.close()
+        await self._outbox.flush()
 
     # Fetching
 
@@ -159,7 +201,11 @@ class Account:
         snapshot = self._ledger.snapshot
         if snapshot is None or snapshot.requested_at < request.not_before:
             return False
-        return isinstance(snapshot.fills, Unsupported) or self._ledger.covers(request.fills_since)
+        if isinstance(snapshot.fills, Unsupported) or self._ledger.covers(request.fills_since):
+            return True
+        # They were asked for from there, and could not be had: the slice says so, and asking at once would not help.
+        asked, wanted = self._last_since, request.fills_since
+        return asked is not None and wanted is not None and asked <= wanted
 
     def _want_fills_since(self, cursor: Cursor | None) -> None:
         if cursor is not None and (self._asked_since is None or cursor < self._asked_since):
@@ -167,21 +213,26 @@ class Account:
 
     async def _fetch(self, not_before: datetime) -> NoSlice | None:
         """Wait for a snapshot that was requested late enough: the one under way, or one of our own."""
+        while (ahead_s := (not_before - self._runtime.now()).total_seconds()) > 0:
+            if ahead_s > CLOCKS_APART_S:
+                found = f"{self._settings.account}: asked for a snapshot {ahead_s:.0f} s ahead of the clock here"
+                return NoSlice(self._connection, f"{found}. Check the clocks")
+            await self._runtime.sleep(ahead_s)
         if self._retry_at is not None and self._runtime.now() < self._retry_at:
             return NoSlice(self._connection, self._error or "no answer yet", self._retry_at)
-        while True:
+        while not self._closed:
             if self._fetching is None or self._fetching.done():
                 self._fetch_began = self._runtime.now()
                 self._fetching = self._runtime.spawn(self._settings.account, self._fetch_once())
             late_enough = self._fetch_began is not None and self._fetch_began >= not_before
             # Waited for without owning it: a caller that gives up must not take the fetch away from the others.
-            await asyncio.wait([self._fetching], timeout=self._settings.patience_s)
-            if not self._fetching.done():
-                return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+            await asyncio.wait([self._fetching])
             if self._error is not None:
                 return NoSlice(self._connection, self._error, self._retry_at)
-            if late_enough:
+            snapshot = self._ledger.snapshot
+            if late_enough or (snapshot is not None and snapshot.requested_at >= not_before):
                 return None
+        return NoSlice(self._connection, f"{self._settings.account}: this account's actor is closed")
 
     def _no_answer_yet(self) -> str:
         began = self._fetch_began or self._runtime.now()
@@ -195,20 +246,22 @@ class Account:
                 broker = await self._open()
                 self._fetches += 1
                 snapshot = await broker.snapshot(since)
+            self._ledger.take(snapshot, since)
+            self._last_since = since
+            if self._ledger.covers(self._asked_since):
+                self._asked_since = None
+            self._look_at_the_whole(snapshot)
         except BrokerError as error:
-            await self._failed(error)
-            return
+            self._failed(error)
         except Exception as error:  # noqa: BLE001 - one bad answer must not end the actor that owns the connection
             logger.exception("{}: an error of ours while fetching", self._settings.account)
-            await self._failed(
-                Malformed("fetch a snapshot", self._settings.account, f"{type(error).__name__}", "Report this error.")
-            )
-            return
-        self._ledger.take(snapshot, since)
-        if self._ledger.covers(self._asked_since):
-            self._asked_since = None
-        await self._answered()
-        await self._look_at_the_whole()
+            self._failed(self._ours("fetch a snapshot", error))
+        else:
+            self._answered()
+
+    def _ours(self, attempted: str, error: Exception) -> Malformed:
+        found = f"an error of ours: {type(error).__name__}: {error}"
+        return Malformed(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
 
     def _fills_from(self) -> Cursor | None:
         """From where to ask for fills: where we stand, or as far back as somebody needs."""
@@ -220,6 +273,8 @@ class Account:
 
     async def _open(self) -> Broker:
         """The adapter, connected: proven to be the account that is configured."""
+        if self._closed:
+            raise Unreachable("reach the broker", self._settings.account, "this account's actor is closed", "Start it.")
         if self._broker is None:
             self._broker = self._open_broker()
         if not self._connected:
@@ -227,18 +282,30 @@ class Account:
             self._connected = True
         return self._broker
 
+    async def _reached(self) -> Broker:
+        """As :meth:`_open`, and never sooner after a failure than the next fetch would be."""
+        if not self._connected and self._retry_at is not None and self._runtime.now() < self._retry_at:
+            found = f"not asked before {self._retry_at.isoformat()}, as the last answer was: {self._error}"
+            raise Unreachable("reach the broker", self._settings.account, found, "It is asked again by itself.")
+        return await self._open()
+
     # How it stands
 
-    async def _answered(self) -> None:
+    def _answered(self) -> None:
         back = self._connection is not Connection.CONNECTED
         lost = self._error is not None
         self._connection, self._error, self._retry_at, self._failures = Connection.CONNECTED, None, None, 0
         if back and lost:
             logger.info("{}: connected again", self._settings.account)
-            await self._outbox.write(EventType.CONNECTION_RESTORED, {"account": self._settings.account}, "")
+            self._say(EventType.CONNECTION_RESTORED, {"account": self._settings.account}, "")
 
-    async def _failed(self, error: BrokerError) -> None:
-        first = self._error is None
+    def _say(
+        self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
+    ) -> None:
+        self._runtime.spawn(self._settings.account, self._outbox.write(kind, payload, identity, severity))
+
+    def _failed(self, error: BrokerError) -> None:
+        first, before = self._error is None, self._connection
         refused = isinstance(error, Refused)
         kind = Connection.MALFORMED if isinstance(error, Malformed) else Connection.UNREACHABLE
         self._connection = Connection.REFUSED if refused else kind
@@ -248,29 +315,43 @@ class Account:
         self._failures = min(self._failures + 1, 16)
         self._retry_at = self._runtime.now() + timedelta(seconds=pause_s * (0.5 + self._runtime.uniform() / 2))
         self._failing.set()
-        if first:
+        if first or self._connection is not before:
             logger.warning("{}", error)
+        if first:
             payload: dict[str, Json] = {
                 "account": self._settings.account,
                 "connection": self._connection.value,
                 "reason": self._error,
             }
-            await self._outbox.write(EventType.CONNECTION_LOST, payload, self._connection.value, Severity.WARNING)
+            self._say(EventType.CONNECTION_LOST, payload, self._connection.value, Severity.WARNING)
 
     async def _watch_connection(self) -> None:
         while True:
             await self._failing.wait()
             self._failing.clear()
+            if self._fetching is not None:
+                await asyncio.wait([self._fetching])
             while self._error is not None:
                 until = self._retry_at or self._runtime.now()
                 await self._runtime.sleep(max(0.0, (until - self._runtime.now()).total_seconds()))
                 await self._fetch(self._runtime.now())
             await self._wake_all()
 
+    async def _discover(self) -> None:
+        """Look at the account now and then though no instrument asks: there may be none yet."""
+        while True:
+            every = timedelta(seconds=self._settings.discover_every_s)
+            snapshot = self._ledger.snapshot
+            if snapshot is None or self._runtime.now() - snapshot.requested_at >= every:
+                await self._fetch(self._runtime.now())
+            await self._runtime.sleep(self._settings.discover_every_s)
+
     async def _wake_all(self) -> None:
         names = self._settings.managed | (self._ledger.instruments() if self._settings.discover else frozenset())
         awake = (self._wake(name) for name in sorted(names - self._settings.ignored))
-        await asyncio.gather(*awake)
+        for problem in await asyncio.gather(*awake, return_exceptions=True):
+            if isinstance(problem, Exception):
+                logger.error("{}: an instrument could not be woken: {}", self._settings.account, problem)
 
     async def _wake(self, instrument: str) -> None:
         try:
@@ -280,24 +361,24 @@ class Account:
             # It will see for itself when it is back: its first cycle is a full one.
             logger.debug("{}", error)
 
-    async def _look_at_the_whole(self) -> None:
+    def _look_at_the_whole(self, snapshot: Snapshot) -> None:
         """What belongs to no instrument: report what is new, and what is over."""
         found: dict[tuple[DiscrepancyType, str], str] = {}
-        for place, problem in enumerate(self._ledger.unowned_problems()):
-            key = f"{problem.section.value}:{problem.key or place}"
+        for number, problem in enumerate(self._ledger.unowned_problems()):
+            key = f"{problem.section.value}:{problem.key or number}"
             found[(DiscrepancyType.MALFORMED_DATA, key)] = problem.text
         if not self._settings.discover:
-            for name in self._ledger.instruments() - self._settings.managed - self._settings.ignored:
+            for name in snapshot.instruments() - self._settings.managed - self._settings.ignored:
                 found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = "in the account, and not in the configuration"
-        for place_, text in found.items():
-            if place_ not in self._breaks:
-                await self._open_break(place_, text)
-        for gone in [place_ for place_ in self._breaks if place_ not in found]:
-            old = self._breaks.pop(gone)
+        for place, text in found.items():
+            if place not in self._breaks:
+                self._open_break(place, text)
+        for place in [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]:
+            old = self._breaks.pop(place)
             payload = codec.break_to(old, resolved=True, correction=None)
-            await self._outbox.write(EventType.DISCREPANCY_RESOLVED, payload, old.id)
+            self._say(EventType.DISCREPANCY_RESOLVED, payload, old.id)
 
-    async def _open_break(self, place: tuple[DiscrepancyType, str], text: str) -> None:
+    def _open_break(self, place: tuple[DiscrepancyType, str], text: str) -> None:
         kind, key = place
         new = Break(
             id=event_id(self._settings.account, kind, key),
@@ -313,4 +394,16 @@ class Account:
         )
         self._breaks[place] = new
         payload = codec.break_to(new, resolved=False, correction=None)
-        await self._outbox.write(EventType.RECONCILIATION_DISCREPANCY, payload, new.id, Severity.WARNING)
+        self._say(EventType.RECONCILIATION_DISCREPANCY, payload, new.id, Severity.WARNING)
+
+
+def _would_show(snapshot: Snapshot, kind: DiscrepancyType, key: str) -> bool:
+    """Whether a snapshot would show a discrepancy if it were still there: unknown is not over."""
+    sections = {
+        SectionName.POSITIONS.value: snapshot.positions,
+        SectionName.ORDERS.value: snapshot.orders,
+        SectionName.FILLS.value: snapshot.fills,
+    }
+    if kind is DiscrepancyType.MALFORMED_DATA:
+        return not isinstance(sections[key.split(":")[0]], Failed)
+    return isinstance(snapshot.positions, Complete) and isinstance(snapshot.orders, Complete | Unsupported)

@@ -30,6 +30,7 @@ from actors.breaks import Discrepancy
 from actors.checkpoint import checkpoint_event, replay
 from actors.events import Event, Severity, stream_of
 from actors.messages import (
+    Connection,
     CycleReport,
     InstrumentHealth,
     NoSlice,
@@ -45,7 +46,7 @@ from actors.runtime import CallError, Runtime
 from actors.stream import Fenced, JournalAway
 from actors.views import NOTHING_KNOWN, book_view, broker_view
 from actors.working import Decision, Status
-from brokers.model import Failed, OrderAnswer, OrderQuery, Slice
+from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
 
 CHECKPOINT_EVERY = 250
 """Events of a stream between two checkpoints: what a restart has to read at most."""
@@ -57,6 +58,14 @@ SHORTEST_WAIT_S = 0.05
 PASSES_BEYOND_PROOF = 4
 PATIENCE_S = 10.0
 """How much longer than settle and confirmations a verdict may take before it is given as it stands."""
+
+STOP_WITHIN_S = 5.0
+"""How long :meth:`Instrument.stop` lets a cycle finish. Then the cycle is cut off, which loses nothing: what was
+acknowledged is on disk, and the supervisor waits not much longer before it kills."""
+
+ROUNDS_OF_QUESTIONS = 3
+SLICE_SHARE = 0.8
+"""Of a cycle's time, what the account may take for its answer: the rest is for saying that there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,8 @@ class Instrument:
         self._statistics = Statistics()
         self._counted: set[str] = set()
         self._recent = Recent()
+        self._recent_version = 0
+        self._verdicts: list[dict[str, Discrepancy]] = []
 
     def __repr__(self) -> str:
         return self._name
@@ -105,14 +116,21 @@ class Instrument:
     async def start(self) -> None:
         """Begin to check by ourselves: at once, and then at every tick of the interval."""
         if self._loop is None or self._loop.done():
+            self._paused = False
             self._loop = self._runtime.spawn(self._name, self._run())
 
     async def stop(self) -> None:
-        """Finish the cycle under way and run no other. Nothing is lost: what was acknowledged is on disk."""
+        """Finish the cycle under way, if it ends soon, and run no other. Nothing is lost: what was acknowledged is on
+        disk."""
         self._paused = True
-        async with self._cycling:
-            if self._loop is not None:
-                self._loop.cancel()
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
+                pass
+        except TimeoutError:
+            logger.warning("{}: stopped in the middle of a cycle, which did not end", self._name)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
 
     async def pause(self) -> None:
         """Run no cycle by ourselves until :meth:`resume`; one that is asked for still runs."""
@@ -159,7 +177,8 @@ class Instrument:
 
     async def record(self, reports: Sequence[Report]) -> int:
         """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
-        news. Raises :class:`JournalAway`, and then nothing of it is in the book."""
+        news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts
+        once. Raises ``ValueError`` for a report of another instrument, and then nothing of it is in the book."""
         try:
             news = await self._record(reports)
         except Fenced:
@@ -170,9 +189,15 @@ class Instrument:
     async def _record(self, reports: Sequence[Report]) -> int:
         async with self._turn:
             book = await self._loaded()
-            events = events_of(book, reports, self._conventions, self._runtime.now())
+            events = events_of(book, reports, self._conventions_of(book), self._runtime.now())
             await self._write(book, events)
             return len(events)
+
+    def _conventions_of(self, book: Book) -> Conventions:
+        """As the broker last said; before it has said anything, as its name and the legs of the book tell."""
+        if self._last is None and (NET in book.legs or NET in book.watermarks):
+            return replace(self._conventions, legs=LegScheme.NET)
+        return self._conventions
 
     # The loop
 
@@ -226,15 +251,20 @@ class Instrument:
         passes = 0
         not_before = began
         shadow: Book | None = None
-        while True:
-            report, shadow = await self._pass(not_before, trade, dry_run=dry_run, shadow=shadow)
-            passes += 1
-            seen.update({found.found.id: found for found in report.discrepancies})
-            again = report.recheck_at
-            if again is None or passes >= most or again > give_up_at or report.status is Status.DEGRADED:
-                break
-            await self._runtime.sleep(max(0.0, (again - self._runtime.now()).total_seconds()))
-            not_before = again
+        if not dry_run:
+            self._verdicts.append(seen)  # a cycle of the loop's between two passes belongs to this verdict too
+        try:
+            while True:
+                report, shadow = await self._pass(not_before, trade, dry_run=dry_run, shadow=shadow)
+                passes += 1
+                seen.update({found.found.id: found for found in report.discrepancies})
+                again = report.recheck_at
+                if again is None or passes >= most or again > give_up_at or report.status is Status.DEGRADED:
+                    break
+                await self._runtime.sleep(max(0.0, (again - self._runtime.now()).total_seconds()))
+                not_before = again
+        finally:
+            self._verdicts = [verdict for verdict in self._verdicts if verdict is not seen]
         duration_ms = (self._runtime.now() - began).total_seconds() * 1000
         return replace(report, passes=passes, duration_ms=duration_ms, discrepancies=tuple(seen.values()))
 
@@ -257,11 +287,12 @@ class Instrument:
                     try:
                         report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
                     except Fenced:
+                        # Loaded again by now. From here on it is the newest word that counts.
                         report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
             except TimeoutError:
                 limit_s = self._settings.cycle_timeout_s
                 report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
-            except JournalAway as away:
+            except (JournalAway, Fenced) as away:
                 report = self._unverified(Status.DEGRADED, str(away))
             except CallError as error:
                 report = self._unverified(Status.DEGRADED, str(error))
@@ -274,6 +305,8 @@ class Instrument:
             self._finished_s = finished_s
             self._report = report
             self._count(report)
+            for verdict in self._verdicts:
+                verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow
 
     async def _look(
@@ -283,12 +316,12 @@ class Instrument:
             book = shadow or await self._loaded()
         if dry_run and shadow is None:
             shadow = book = book.fork()
-        answer = await self._ask_slice(book, not_before)
-        if isinstance(answer, NoSlice):
-            await self._note_failure(answer, dry_run=dry_run)
-            return self._unverified(Status.DEGRADED, answer.reason), shadow
-        slice_ = self._remember(answer)
-        for _ in range(3):
+        slice_ = await self._ask_slice(book, not_before)
+        if isinstance(slice_, NoSlice):
+            await self._note_failure(slice_, dry_run=dry_run)
+            return self._unverified(Status.DEGRADED, slice_.reason), shadow
+        self._remember(slice_)
+        for _ in range(ROUNDS_OF_QUESTIONS):
             async with self._turn:
                 book = shadow or await self._loaded()
                 decision = self._decide(book, slice_, dry_run=dry_run)
@@ -299,20 +332,32 @@ class Instrument:
                         await self._write(book, self._with_trade(decision.events, trade))
                     break
             slice_ = slice_.with_answers(await self._ask_orders(decision.lookups))
+        else:
+            asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
+            return self._unverified(Status.PARTIAL, f"the broker's answers left orders {asked} open"), shadow
         if not dry_run:
             await self._after(decision, slice_)
         return self._verified(book, slice_, decision), shadow
 
-    async def _ask_slice(self, book: Book, not_before: datetime) -> Slice | Unchanged | NoSlice:
+    async def _ask_slice(self, book: Book, not_before: datetime) -> Slice | NoSlice:
+        """The slice in full: rows that have not changed are those we were sent before."""
         if book.last_local_at is not None:
             not_before = max(not_before, book.last_local_at)
-        known = self._last.revision if self._last is not None else None
+        last = self._last
         cursor = self._cursor if self._cursor is not None else book.cursor
+        known = last.revision if last is not None else None
         request = SliceRequest(self._settings.instrument, not_before, cursor, known)
-        answer = await self._runtime.call(
-            self._settings.account, "slice", request, timeout_s=self._settings.cycle_timeout_s
-        )
-        assert isinstance(answer, Slice | Unchanged | NoSlice)  # noqa: S101 - the account actor gives one of these
+        timeout_s = self._settings.cycle_timeout_s * SLICE_SHARE
+        try:
+            answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
+        except CallError as error:
+            return NoSlice(Connection.UNREACHABLE, str(error))
+        if isinstance(answer, Unchanged):
+            assert last is not None  # noqa: S101 - only then is a revision offered
+            answer = replace(
+                last, requested_at=answer.requested_at, as_of=answer.as_of, fills_cursor=answer.fills_cursor
+            )
+        assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
         return answer
 
     async def _ask_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
@@ -324,24 +369,15 @@ class Instrument:
             return tuple(OrderAnswer(query, failure=str(error)) for query in queries)
         return tuple(answers)
 
-    def _remember(self, answer: Slice | Unchanged) -> Slice:
-        """The slice in full: rows that have not changed are those we were sent before."""
-        if isinstance(answer, Unchanged):
-            assert self._last is not None  # noqa: S101 - only then is a revision offered
-            answer = replace(
-                self._last,
-                requested_at=answer.requested_at,
-                as_of=answer.as_of,
-                fills_cursor=answer.fills_cursor,
-            )
-        self._last = answer
-        if not isinstance(answer.positions, Failed):
-            self._conventions = answer.conventions
-        return answer
+    def _remember(self, slice_: Slice) -> None:
+        self._last = slice_
+        if not isinstance(slice_.positions, Failed):
+            self._conventions = slice_.conventions
 
     def _decide(self, book: Book, slice_: Slice, *, dry_run: bool) -> Decision:
         policy = replace(self._policy, correct=Correct.ALERT) if dry_run else self._policy
-        return reconcile(book, slice_, policy, self._runtime.now(), self._verified_at or self._began_at)
+        verified_at = self._verified_at or book.reconciled_at or self._began_at
+        return reconcile(book, slice_, policy, self._runtime.now(), verified_at)
 
     async def _note_failure(self, answer: NoSlice, *, dry_run: bool) -> None:
         """A book that has gone unverified for too long is a discrepancy of its own, journaled as such."""
@@ -400,7 +436,10 @@ class Instrument:
             tail = await stream.load(self._runtime, self._name)
             self._book = replay(self._settings.account, self._settings.instrument, tail.records)
             self._checkpointed = tail.records[0].version if tail.records else 0
-            self._cursor = None
+            self._cursor = self._last = None
+            for record in tail.records:
+                if record.version > self._recent_version:
+                    self._keep(record.version, record.event)
         return self._book
 
     async def _write(self, book: Book, events: tuple[Event, ...]) -> None:
@@ -417,11 +456,15 @@ class Instrument:
             logger.warning("{}: {}; loading it again", self._name, fenced)
             self._book = None
             raise
+        for version, event in enumerate(events, book.version + 1):
+            self._keep(version, event)
         _apply(book, events)
-        for event in events:
-            self._recent.add(event)
         if book.version - self._checkpointed >= CHECKPOINT_EVERY:
             await self._checkpoint(book)
+
+    def _keep(self, version: int, event: Event) -> None:
+        self._recent.add(event)
+        self._recent_version = version
 
     async def _checkpoint(self, book: Book) -> None:
         event = checkpoint_event(book, self._runtime.now())
@@ -477,7 +520,8 @@ class Instrument:
         """A discrepancy counts once, however many cycles it stays open."""
         old = self._statistics
         new = [found for found in report.discrepancies if found.found.id not in self._counted]
-        self._counted = {found.found.id for found in report.discrepancies if not found.resolved}
+        still_open = {found.found.id for found in report.discrepancies if not found.resolved}
+        self._counted = self._counted | still_open if report.unverified else still_open
         by_type = dict(old.by_type)
         for found in new:
             by_type[found.found.type] = by_type.get(found.found.type, 0) + 1

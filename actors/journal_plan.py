@@ -88,9 +88,9 @@ class Plan:
         return known
 
     def _seq_of(self, stream: str, version: int) -> int:
-        planned = self._planned(stream, version, version)
+        planned = self._planned_rows(stream, version, version)
         if planned:
-            return planned[0][1]
+            return planned[0][0]
         place = select(records.c.seq).where(records.c.stream == stream, records.c.version == version)
         return self._connection.execute(place).scalar() or 0
 
@@ -99,16 +99,26 @@ class Plan:
         first, last = append.expected_version + 1, append.expected_version + len(append.events)
         if not append.events or last > self._version(append.stream):
             return None
+        columns = records.c
         place = (
-            select(records.c.event_id, records.c.seq)
-            .where(records.c.stream == append.stream, records.c.version.between(first, last))
-            .order_by(records.c.version)
+            select(columns.event_id, columns.time, columns.type, columns.severity, columns.payload, columns.seq)
+            .where(columns.stream == append.stream, columns.version.between(first, last))
+            .order_by(columns.version)
         )
-        found = [(row.event_id, row.seq) for row in self._connection.execute(place)]
-        found += self._planned(append.stream, first, last)
-        if [event_id for event_id, _ in found] != [event.event_id for event in append.events]:
+        found = [(tuple(row[:5]), row.seq) for row in self._connection.execute(place)]
+        found += [((*row[3:7], row[7]), row[0]) for row in self._planned_rows(append.stream, first, last)]
+        # By all they say: two writers at one version give the same id to what they decided each for himself.
+        if [content for content, _ in found] != [_content(event) for event in append.events]:
             return None
         return Appended(last, found[-1][1])
 
-    def _planned(self, stream: str, first: int, last: int) -> list[tuple[str, int]]:
-        return [(row[3], row[0]) for row in self.rows if row[1] == stream and first <= row[2] <= last]
+    def _planned_rows(self, stream: str, first: int, last: int) -> list[RowValues]:
+        return [row for row in self.rows if row[1] == stream and first <= row[2] <= last]
+
+
+def _content(event: Event) -> tuple[str, str, str, str, str]:
+    try:
+        payload = payload_text(event.payload)
+    except (TypeError, ValueError):
+        payload = ""  # no record has it
+    return event.event_id, to_iso(event.time), event.type.value, event.severity.value, payload

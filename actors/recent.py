@@ -40,6 +40,7 @@ class Recent:
             self._size -= len(self._texts.popleft())
 
     def entries(self, newest: int | None = None) -> list[dict[str, object]]:
-        """The newest entries, oldest first."""
+        """The newest entries (all of them for ``None``), oldest first."""
         texts = list(self._texts)
-        return [json.loads(text) for text in (texts if newest is None else texts[-newest:])]
+        first = 0 if newest is None else max(0, len(texts) - newest)
+        return [json.loads(text) for text in texts[first:]]

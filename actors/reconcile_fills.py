@@ -63,9 +63,13 @@ def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
 
 
 def _is_history(work: Working, fill: Fill, order: BookOrder | None) -> bool:
-    """Whether a fill is from before we knew of it or its order: contained in the positions and in the order's row."""
-    baseline = work.book.baseline if work.book.baseline is not None else work.slice.as_of
-    return fill.time <= baseline and (order is None or (order.adopted > 0 and _was_adopted(order, fill)))
+    """Whether a fill is from before the book's first look, of an order that was not ours: the positions contain it, and
+    the order's row is all we go by."""
+    if order is not None and order.adopted_at is None:
+        return False
+    if work.book.baseline is not None:
+        return fill.time <= work.book.baseline
+    return fill.time <= (work.slice.as_of if order is None or order.adopted_at is None else order.adopted_at)
 
 
 def _was_adopted(order: BookOrder, fill: Fill) -> bool:

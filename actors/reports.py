@@ -14,6 +14,7 @@ from decimal import Decimal
 from actors import codec
 from actors.book import Book
 from actors.events import Event, EventType, Json, Severity, event_id
+from actors.links import CLOCK_SKEW
 from actors.orders import BookOrder, order_key
 from actors.reconcile_fills import book_fill
 from brokers.model import Conventions, Fill, OrderStatus, Side
@@ -67,7 +68,11 @@ Report = OrderReport | FillReport | PositionReport
 
 
 def events_of(book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime) -> tuple[Event, ...]:
-    """The events that these reports are, in their order; the book is not changed."""
+    """The events that these reports are, in their order; the book is not changed. Raises ``ValueError`` for a report
+    of another instrument than the book's."""
+    strangers = sorted({report.instrument for report in reports} - {book.instrument})
+    if strangers:
+        raise ValueError(f"the book of {book.stream} was told of {', '.join(strangers)}: report it to its own book")
     working = book.fork()
     events: list[Event] = []
     for report in reports:
@@ -90,7 +95,7 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
 
 def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None:
     known = book.find_order(report.broker_order_id, report.client_order_id)
-    if known is None or (known.status.terminal and known.submitted_at != report.submitted_at):
+    if known is None or _is_another(known, report):
         order = _new_order(book, report)
     else:
         order = replace(
@@ -106,6 +111,19 @@ def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None
         if order == known:
             return None
     return _event(book, EventType.ORDER_RECORDED, {"order": codec.order_to(order)}, order.key, now)
+
+
+def _is_another(known: BookOrder, report: OrderReport) -> bool:
+    """Whether a report that carries the client id of an ended order is of a new one (client ids may be used again),
+    and not the old report once more, or late."""
+    same_broker_id = report.broker_order_id is not None and report.broker_order_id == known.broker_order_id
+    if not known.status.terminal or same_broker_id or report.submitted_at is None:
+        return False
+    if known.local_at is not None or known.submitted_at is None:
+        return known.submitted_at != report.submitted_at
+    # Adopted from the broker, whose time of it is not ours: close by, and of the same terms, it is the same order.
+    apart = abs(known.submitted_at - report.submitted_at)
+    return apart > CLOCK_SKEW or (known.side, known.quantity) != (report.side, report.quantity)
 
 
 def _new_order(book: Book, report: OrderReport) -> BookOrder:

@@ -153,6 +153,7 @@ class LocalRuntime:
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it until it ends or its owner is killed. An error that ends it is logged, never lost."""
         task = asyncio.ensure_future(_logged(owner, work))
+        task.add_done_callback(lambda _: work.close())  # where it was ended before it began
         self._own(owner, task)
         return task
 

@@ -54,12 +54,14 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class TreePolicy:
-    """``probe_period_s`` is the mean time between probes of a child; ``start_timeout_s`` and ``stop_timeout_s`` are
-    the longest a command may stay unanswered before the child is killed (again)."""
+    """``probe_period_s`` is the mean time between probes of a child, ``first_probe_s`` that while its first cycle has
+    not finished, as that is what people wait for; ``start_timeout_s`` and ``stop_timeout_s`` are the longest a
+    command may stay unanswered before the child is killed (again)."""
 
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     wave_size: int = 8
     probe_period_s: float = 2.0
+    first_probe_s: float = 0.3
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 15.0
 

@@ -51,12 +51,12 @@ audit = typer.Typer(help="Read the journal.", no_args_is_help=True, rich_markup_
 app.add_typer(audit, name="audit")
 
 _DEFAULT = "config/accounts.yaml"
-Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help=f"The configuration; default {_DEFAULT}.")]
+Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help=f"The configuration; default {_DEFAULT}.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help=f"The configuration; default {_DEFAULT}.")]
 AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account.")]
 InstrumentOption = Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Name = Annotated[str | None, typer.Argument(metavar="[ACCOUNT[/INSTRUMENT]]", help="What; everything if left out.")]
+Name = Annotated[str | None, typer.Argument(metavar="ACCOUNT[/INSTRUMENT]", help="What; everything if left out.")]
 
 
 def _verbose(ctx: Any) -> bool:
@@ -113,9 +113,7 @@ def reconcile(
 def record(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration.")],
     account: Annotated[str, typer.Option("--account", help="The account they belong to.")],
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="JSON Lines; standard input if left out.")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="JSON Lines; standard input if left out.")] = None,
 ) -> int:
     """Put our orders and fills into the books.
 

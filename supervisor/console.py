@@ -5,6 +5,7 @@ Results go to standard output; errors are one clear message on standard error, n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -57,9 +58,10 @@ def print_json(document: Any) -> None:
 
 
 def say(message: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    """A line on standard error; nobody hears it where the terminal is gone."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 def load(path: Path | None) -> Configuration:

@@ -44,8 +44,9 @@ def _to_standard_error(text: str) -> None:
     sys.stderr.write(text)
 
 
-def set_up(level: str, *, verbose: bool = False) -> None:
-    """Log from ``level`` on to standard error; ``verbose`` from DEBUG on, libraries included."""
+def set_up(level: str, *, verbose: bool = False, bare: bool = False) -> None:
+    """Log from ``level`` on to standard error; ``verbose`` from DEBUG on, libraries included. ``bare`` lines have
+    neither time nor level, for somebody who adds them."""
     terminal = sys.stderr.isatty()
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     logger.remove()
@@ -53,7 +54,7 @@ def set_up(level: str, *, verbose: bool = False) -> None:
         # A function, so that a standard error replaced later (by a test, by a redirection) is the one written to.
         _to_standard_error,
         level="DEBUG" if verbose else level,
-        format=_TERMINAL if terminal else _FILE,
+        format="{message}" if bare else _TERMINAL if terminal else _FILE,
         colorize=colour,
         diagnose=False,
         backtrace=False,

@@ -104,7 +104,9 @@ def render(view: View, height: int, width: int) -> RenderableType:
         head.append(_progress(view.status, width))
     caption = _caption(view)
     room = height - len(head) - _TABLE_FRAME - len(caption)
-    for_rows = max(_FEWEST_ROWS, min(len(rows_of(view.status)), room - min(_HAPPENINGS_SHOWN, len(view.happenings))))
+    for_rows = max(
+        _FEWEST_ROWS, min(len(rows_of(view.status)), room - min(_HAPPENINGS_SHOWN, room // 3, len(view.happenings)))
+    )
     for_happenings = max(0, room - for_rows)
     latest = view.happenings[-for_happenings:] if for_happenings else ()
     return Group(*head, table(view.status, for_rows, width), *caption, *map(_line, latest))

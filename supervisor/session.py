@@ -1,157 +1,174 @@
-"""A supervisor on Ray from its start to its end, in a thread of its own, watched from another.
+"""A supervisor on Ray from its start to its end, in a process and a session of its own.
 
-The laws of this module: whoever watches only asks it to stop; it stops at the next point at which nothing is half
-done, and its thread ends after everything that was started has ended. Ray ties the life of a cluster to the thread
-that started it, and takes the signal handlers of the main thread for its own; both are why it is this way.
+Ray's processes stay in the process group of whoever starts them: a Ctrl-C, a closed terminal or a signal to the group
+would end them under the supervisor, in no order. In a session of their own they hear none of it. The laws of this
+module: the child is asked to stop by the end of a pipe, so that the death of its parent, however it dies, asks it too;
+it stops at the next point at which nothing is half done; and when it has ended, nothing of its session is left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections import deque
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
 
-from actors.runtime import CallError
-from supervisor import running
 from supervisor.config import Configuration
-from supervisor.happenings import Happening, happening
-from supervisor.running import Running
-from supervisor.screen import View, settled
+from supervisor.running import STOP_TIMEOUT_S
+from supervisor.screen import View
 
-if TYPE_CHECKING:
-    from actors.journal import Journal
-
-REFRESH_S = 0.7
-GONE_AFTER_S = 60.0
-_HAPPENINGS_KEPT = 50
-_RECORDS_AT_ONCE = 500
+STOP_WITHIN_S = STOP_TIMEOUT_S + 60.0
+"""A child that has not ended this long after it was asked is ended."""
+_GONE_WITHIN_S = 5.0
 
 
-class SupervisorGone(Exception):
-    """A supervisor that ran does not answer any more, and did not come back."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the child is to run."""
 
-    def __init__(self, found: str) -> None:
-        super().__init__(found)
-        self.found = found
+    configuration: Configuration
+    detach: bool
+    dashboard: bool
+    verbose: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The child's last word: what ended it, if not a request."""
+
+    error: BaseException | None
+
+
+class Died(Exception):
+    """The process that ran the supervisor ended without a word."""
+
+    def __init__(self, returncode: int) -> None:
+        super().__init__(returncode)
+        self.returncode = returncode
 
     def __str__(self) -> str:
-        return f"the supervisor has not answered for {GONE_AFTER_S:g} s: {self.found}"
-
-
-class _AskedToStop(Exception):
-    """The way out of a start that is no longer wanted."""
+        how = signal.Signals(-self.returncode).name if self.returncode < 0 else f"status {self.returncode}"
+        return f"the process that ran the supervisor ended by {how}. Nothing that was acknowledged is lost"
 
 
 class Session:
-    """One supervisor. :attr:`view` is always what may be shown; :attr:`error` is what ended it, if anything did."""
+    """One supervisor in its child process. :attr:`view` is always what may be shown; :attr:`error` is what ended it,
+    if anything but a request did. What the child writes on standard error is given to ``on_line``."""
 
-    def __init__(self, configuration: Configuration, *, detach: bool, dashboard: bool, stop: threading.Event) -> None:
-        self._configuration = configuration
-        self._detach = detach
-        self._dashboard = dashboard
-        self._stop = stop
-        self._up = False
-        self._thread = threading.Thread(target=self._run, name="session")
-        self.begun = threading.Event()
-        """Set when Ray is up, or all is over."""
+    def __init__(self, order: Order, on_line: Callable[[str], None]) -> None:
+        self._order = order
+        self._on_line = on_line
+        self._ended: Ended | None = None
+        self._asked_at_s: float | None = None
         self.view = View("starting")
-        self.error: BaseException | None = None
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        until, self._ask = os.pipe()
+        views, said = os.pipe()
+        self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the module are our own
+            [sys.executable, "-m", "supervisor.session_child", str(until), str(said)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(until, said),
+            start_new_session=True,
+        )
+        os.close(until)
+        os.close(said)
+        self._threads = (
+            threading.Thread(target=self._hear, args=(Connection(views, writable=False),), name="views", daemon=True),
+            threading.Thread(target=self._read, name="errors", daemon=True),
+        )
+        for thread in self._threads:
+            thread.start()
+        assert self._process.stdin is not None  # noqa: S101 - it was asked for above
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+            pickle.dump(self._order, stdin)
+
+    def stop(self) -> None:
+        """Ask it to stop in order. May be called twice."""
+        if self._asked_at_s is None:
+            self._asked_at_s = time.monotonic()
+            os.close(self._ask)
 
     def ended(self, within_s: float) -> bool:
-        """Whether it has ended, after waiting for that for some time."""
-        self._thread.join(within_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
+        """Whether it has ended and nothing of it is left, after waiting for that for some time."""
         try:
-            with running.started(
-                self._configuration, detach=self._detach, on_step=self._step, dashboard=self._dashboard
-            ) as supervisor:
-                self._up = True
-                self._watch(supervisor)
-        except _AskedToStop:
-            pass
-        except BaseException as error:  # noqa: BLE001 - the thread that waits for this one tells what it was
-            self.error = error
-        finally:
-            self.begun.set()
+            self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            if self._asked_at_s is None or time.monotonic() < self._asked_at_s + STOP_WITHIN_S:
+                return False
+            self._process.kill()
+            self._process.wait()
+        sweep(self._process.pid)
+        for thread in self._threads:
+            thread.join(_GONE_WITHIN_S)
+        self.stop()
+        return True
 
-    def _step(self, words: str) -> None:
-        """Told by :func:`running.started` before each of its steps: nothing is half done here."""
-        self.view = replace(self.view, step=words, stopping=self._up)
-        if words == "starting the supervisor":
-            self.begun.set()
-        if not self._up and self._stop.is_set():
-            raise _AskedToStop
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, if anything but a request did."""
+        if self._ended is not None:
+            return self._ended.error
+        return Died(self._process.returncode)
 
-    def _watch(self, supervisor: Running) -> None:
-        from actors.ray_edge import dashboard_url
-
-        self.view = replace(self.view, dashboard=dashboard_url())
-        heard_at_s = time.monotonic()
-        with contextlib.closing(_Events(self._configuration)) as events:
-            while not self._stop.is_set():
-                try:
-                    status = supervisor.status()
-                except CallError as error:
-                    self._silent(error, time.monotonic() - heard_at_s)
+    def _hear(self, views: Connection) -> None:
+        with views, contextlib.suppress(EOFError, OSError):
+            while True:
+                heard = views.recv()
+                if isinstance(heard, Ended):
+                    self._ended = heard
                 else:
-                    heard_at_s = time.monotonic()
-                    self.view = replace(self.view, status=status, trouble=None, happenings=events.latest())
-                    if self._over(status):
-                        return
-                self._stop.wait(REFRESH_S)
-
-    def _silent(self, error: CallError, for_s: float) -> None:
-        if for_s > GONE_AFTER_S:
-            raise SupervisorGone(error.found)
-        self.view = replace(self.view, trouble=f"the supervisor does not answer ({error.found}), waiting for it")
-
-    def _over(self, status: dict[str, Any]) -> bool:
-        """Another command stops it, or it has started and is to be left alone."""
-        return status["supervisor"]["state"] == "STOPPING" or (self._detach and settled(status))
-
-
-class _Events:
-    """The latest happenings in the journal, read beside its writer."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-        self._journal: Journal | None = None
-        self._seq: int | None = None
-        self._latest: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
-
-    def latest(self) -> tuple[Happening, ...]:
-        """Oldest first. A journal that cannot be read now gives what was known; its writer says what is wrong."""
-        from actors.journal_types import JournalError
-
-        with contextlib.suppress(JournalError):
-            self._read()
-        return tuple(self._latest)
+                    self.view = heard
 
     def _read(self) -> None:
-        from actors.journal import Journal
+        assert self._process.stderr is not None  # noqa: S101 - it was asked for above
+        with self._process.stderr as stderr:
+            for line in stderr:
+                self._on_line(line.decode(errors="replace").rstrip())
 
-        if self._journal is None:
-            self._journal = Journal.open(self._configuration.journal_url, read_only=True)
-        if self._seq is None:
-            # What happened before this start is not news.
-            head = self._journal.head()
-            self._seq = 0 if head is None else max(0, head[0] - _RECORDS_AT_ONCE)
-        for record in self._journal.records(after_seq=self._seq, limit=_RECORDS_AT_ONCE):
-            self._seq = record.seq
-            found = happening(record)
-            if found is not None:
-                self._latest.append(found)
 
-    def close(self) -> None:
-        """Let go of the journal."""
-        if self._journal is not None:
-            self._journal.close()
+def sweep(session: int) -> None:
+    """End what is left of a session whose leader is dead; Ray's workers notice such a death late, or not at all."""
+    until_s = time.monotonic() + _GONE_WITHIN_S
+    while left := _members(session):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > until_s:
+            return
+        time.sleep(0.05)  # orphans are reaped by init; there is no event for it
+
+
+def _members(session: int) -> list[int]:
+    found = []
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == session and pid != session and not _is_zombie(pid):
+                found.append(pid)
+    return found
+
+
+def _pids() -> list[int]:
+    proc = Path("/proc")
+    if proc.joinpath("self").exists():
+        return [int(one.name) for one in proc.iterdir() if one.name.isdigit()]
+    listed = subprocess.run(["/bin/ps", "-A", "-o", "pid="], capture_output=True, text=True, check=False)
+    return [int(word) for word in listed.stdout.split()]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False

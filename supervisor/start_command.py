@@ -19,7 +19,8 @@ from supervisor.console import Failure, console, say
 from supervisor.document import EXIT_OK, EXIT_UNVERIFIED
 from supervisor.happenings import Happening
 from supervisor.screen import Screen, View, actors_up, rows_of, totals
-from supervisor.session import Session, SupervisorGone
+from supervisor.session import Died, Order, Session
+from supervisor.session_child import SupervisorGone
 from supervisor.signals import StopSignals
 
 _LOOK_S = 0.25
@@ -40,28 +41,33 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
         )
     signals = StopSignals()
     signals.install()
-    session = Session(configuration, detach=detach, dashboard=dashboard, stop=signals.asked)
     on_screen = sys.stdout.isatty() and not detach
     if not on_screen:
         logs.set_up("INFO", verbose=verbose)
     show = _OnScreen(verbose=verbose) if on_screen else _AsLines()
+    session = Session(Order(configuration, detach, dashboard, verbose), lambda line: logger.warning("{}", line))
     session.start()
     try:
         with show:
             while not session.ended(_LOOK_S):
-                if session.begun.is_set():
-                    signals.heed_hangup()
-                asked = signals.asked.is_set() and not session.view.stopping
-                show.update(replace(session.view, step="stopping", stopping=True) if asked else session.view)
+                show.update(_seen(session, signals))
+            show.update(session.view)
     finally:
         # Whatever went wrong with showing it, what was started is ended.
-        signals.asked.set()
+        session.stop()
         while not session.ended(_LOOK_S):
             pass
         signals.ignore()
-    status = _outcome(session, configuration)
+    _raise(session, configuration, signals)
     _farewell(session, configuration, signals.name, detach=detach)
-    return status
+    return EXIT_OK
+
+
+def _seen(session: Session, signals: StopSignals) -> View:
+    if not signals.asked.is_set():
+        return session.view
+    session.stop()
+    return session.view if session.view.stopping else replace(session.view, step="stopping", stopping=True)
 
 
 class _Show(Protocol):
@@ -159,16 +165,21 @@ class _AsLines:
             logger.log(level, "{} {}{}", name, row["status"], f": {row['error']}" if row["error"] else "")
 
 
-def _outcome(session: Session, configuration: Configuration) -> int:
+def _raise(session: Session, configuration: Configuration, signals: StopSignals) -> None:
+    """Raise what ended the session, unless it was the signal."""
     error = session.error
     if isinstance(error, ConnectionError):
         address = configuration.ray.address
-        raise Failure(f"the Ray cluster {address} does not answer ({error}). Start it, or use ray.address: local", 3)
-    if isinstance(error, SupervisorGone):
+        raise Failure(
+            f"the Ray cluster {address} does not answer ({error}). Start it, or set ray.address: local", EXIT_UNVERIFIED
+        )
+    if signals.asked.is_set() and error is not None:
+        # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
+        logger.warning("not ended in order: {}", error)
+    elif isinstance(error, SupervisorGone | Died):
         raise Failure(str(error), EXIT_UNVERIFIED)
-    if error is not None:
+    elif error is not None:
         raise error
-    return EXIT_OK
 
 
 def _farewell(session: Session, configuration: Configuration, signal_name: str | None, *, detach: bool) -> None:
@@ -177,4 +188,5 @@ def _farewell(session: Session, configuration: Configuration, signal_name: str |
     if detach and signal_name is None:
         say(f"running, detached{said}. Its run file is {runfile.path_of(configuration)}")
     else:
-        say(f"stopped in order{f' after {signal_name}' if signal_name else ''}{said}")
+        how = "stopped in order" if session.error is None else "stopped"
+        say(f"{how}{f' after {signal_name}' if signal_name else ''}{said}")

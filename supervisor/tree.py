@@ -221,7 +221,10 @@ class Tree:
         return []
 
     def _probe_answered(self, answer: ProbeAnswered, child: Child, up: Up, now_s: float) -> list[Command]:
-        self._children[answer.key] = replace(child, state=replace(up, asked_s=None, silent_since_s=None))
+        up = replace(up, asked_s=None, silent_since_s=None)
+        if answer.cycle_due and answer.cycle_age_s is None:
+            up = replace(up, next_probe_s=next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
+        self._children[answer.key] = replace(child, state=up)
         idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
         return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]
 
@@ -254,7 +257,7 @@ class Tree:
         return Kill(key, child.attempt, death)
 
     def _up(self, now_s: float) -> Up:
-        return Up(now_s, next_probe_s(now_s, self._policy.probe_period_s, self._uniform()))
+        return Up(now_s, next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
 
     def _forget_the_gone(self) -> None:
         for key in [k for k, c in self._children.items() if c.spec is None and not isinstance(c.state, LIVING)]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from brokers.model import Side
 from brokers.simulators.base import Faults
-from brokers.simulators.oanda_http import Reply, Rest, Server
+from brokers.simulators.http import Reply, Serving
+from brokers.simulators.oanda_http import OandaFace, Rest
 from brokers.simulators.oanda_ledger import DEPENDENT, LONG, SHORT, Ledger, Order
 
 _ENDS = {"CANCELLED": "CLIENT_REQUEST", "EXPIRED": "TIME_IN_FORCE_EXPIRED", "REJECTED": "INSUFFICIENT_MARGIN"}
@@ -30,14 +31,13 @@ class OandaSimulator:
         self, account_id: str, token: str, *, instruments: Sequence[str] = (), hedging: bool = False, seed: int = 0
     ) -> None:
         self.faults = Faults()
-        self._token = token
         self._lock = threading.RLock()
         self._ledger = Ledger(account_id, hedging=hedging, seed=seed)
         self._rest = Rest(self._ledger)
         self._rest.instruments = tuple(instruments)
-        self._server: Server | None = None
-        self._thread: threading.Thread | None = None
-        self._requests: list[str] = []
+        self._face = OandaFace(token, self.faults, self._answer)
+        self._face.name_of = lambda method, path: self._rest.operation(method, path)[0]
+        self._serving = Serving(self._face, "oanda-simulator")
         for instrument in instruments:
             self._ledger.price(instrument)
 
@@ -49,26 +49,15 @@ class OandaSimulator:
     @property
     def requests(self) -> tuple[str, ...]:
         """Every request received so far, by method and path with its query."""
-        return tuple(self._requests)
+        return tuple(self._face.requests)
 
     def start(self, port: int = 0) -> str:
         """Serve, and give the ``rest_url``."""
-        if self._server is None:
-            server = Server(port, self._token, self.faults, self._answer)
-            server.requests = self._requests
-            server.name_of = lambda method, path: self._rest.operation(method, path)[0]
-            self._server = server
-            self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="oanda-simulator")
-            self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self._serving.start(port)}"
 
     def close(self) -> None:
         """Stop serving; no thread and no socket is left. May be called twice."""
-        server, thread = self._server, self._thread
-        self._server = self._thread = None
-        if server is not None and thread is not None:
-            server.stop()
-            thread.join()
+        self._serving.close()
 
     def _answer(self, method: str, path: str, params: dict[str, Any]) -> Reply:
         with self._lock:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
-import struct
-import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 from brokers.simulators.base import Fault, Faults
+from brokers.simulators.http import Body, Reply
 from brokers.simulators.oanda_ledger import LONG, SHORT, ZERO, Ledger, Order, Trade, plain
 
 PAGE = 1000
-Body = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A status and its JSON."""
-
-    status: int
-    body: Body
 
 
 def error(status: int, message: str) -> Reply:
@@ -312,117 +297,35 @@ _STATUS = {
 }
 
 
-class Server(ThreadingHTTPServer):
-    """A server that knows its sockets, so that closing it ends every thread, idle or held up."""
+class OandaFace:
+    """What the server says; see :class:`brokers.simulators.http.Face`."""
 
-    daemon_threads = False
-    block_on_close = True
-    request_queue_size = 64
+    refusals = _STATUS
 
-    def __init__(self, port: int, token: str, faults: Faults, answer: Callable[[str, str, Body], Reply]) -> None:
-        self.token = token
+    def __init__(self, token: str, faults: Faults, answer: Callable[[str, str, Body], Reply]) -> None:
         self.faults = faults
         self.answer = answer
         self.requests: list[str] = []
         self.name_of: Callable[[str, str], str] = lambda _method, path: path
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), Handler)
+        self._token = token
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Note the socket before its thread starts."""
-        with self._lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
+    def received(self, method: str, target: str) -> None:
+        """Note it."""
+        self.requests.append(f"{method} {target}")
 
-    def shutdown_request(self, request: Any) -> None:
-        """Let go of the socket."""
-        with self._lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
+    def unauthorized(self, authorization: str | None, path: str) -> Reply | None:
+        """By the token alone."""
+        return None if authorization == f"Bearer {self._token}" else _STATUS[Fault.UNAUTHORIZED]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+    def emptied(self, body: Body) -> Body:
+        """See :func:`emptied`."""
+        return {key: emptied(item) for key, item in body.items()}
 
-    def stop(self) -> None:
-        """Answer nobody any more: every socket is shut, every thread ends."""
-        self.shutdown()
-        with self._lock:
-            held = tuple(self._open)
-        for request in held:
-            with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-        self.server_close()
+    def spoiled(self, body: Body) -> Body:
+        """See :func:`spoiled`."""
+        answer: Body = spoiled(body)
+        return answer
 
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Server
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        """Quiet."""
-
-    def do_GET(self) -> None:
-        """A read."""
-        self._serve("GET")
-
-    def do_PUT(self) -> None:
-        """A change."""
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._serve("PUT")
-
-    def _serve(self, method: str) -> None:
-        parts = urlsplit(self.path)
-        self.server.requests.append(f"{method} {self.path}")
-        fault = self.server.faults.take(f"{self.server.name_of(method, parts.path)} {method} {self.path}")
-        if fault in _STATUS:
-            return self._send(_STATUS[fault])
-        if fault is Fault.TIMEOUT:
-            return self._wait_for_client_to_go()
-        if fault is Fault.RESET:
-            return self._reset()
-        if fault is Fault.HTML:
-            return self._send_bytes(200, b"<html><body>Scheduled maintenance</body></html>", "text/html")
-        if self.headers.get("Authorization") != f"Bearer {self.server.token}":
-            return self._send(_STATUS[Fault.UNAUTHORIZED])
-        params = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        reply = self.server.answer(method, parts.path, params)
-        if fault is Fault.HALF_BODY:
-            return self._send_half(reply)
-        if fault is Fault.LATE:
-            self._wait_for_client_to_go()
-        if fault is Fault.EMPTY:
-            reply = Reply(reply.status, emptied(reply.body))
-        if fault is Fault.MALFORMED_ROW:
-            reply = Reply(reply.status, spoiled(reply.body))
-        return self._send(reply)
-
-    def _send(self, reply: Reply) -> None:
-        self._send_bytes(reply.status, json.dumps(reply.body).encode(), "application/json")
-
-    def _send_bytes(self, status: int, body: bytes, kind: str, length: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(length or len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _send_half(self, reply: Reply) -> None:
-        body = json.dumps(reply.body).encode()
-        self.close_connection = True
-        self._send_bytes(reply.status, body[: len(body) // 2], "application/json", length=len(body))
-
-    def _wait_for_client_to_go(self) -> None:
-        """Say nothing until the other side closes, or the server does."""
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.recv(1, socket.MSG_PEEK)
-
-    def _reset(self) -> None:
-        """Cut the connection as a crashed host does: RST, no FIN."""
-        self.close_connection = True
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
+    def now(self) -> float:
+        """The system's clock."""
+        return time.time()

@@ -74,13 +74,16 @@ def problem(section: SectionName, instrument: str | None, key: str | None = None
 
 
 class Clock:
-    """T0 and the virtual seconds since; a test may set it wrong."""
+    """T0 and the virtual seconds since; a test may set it wrong. It never says the same twice."""
 
     def __init__(self) -> None:
         self.wrong_by = timedelta(0)
+        self._said = 0
 
     def __call__(self) -> datetime:
-        return T0 + timedelta(seconds=asyncio.get_running_loop().time()) + self.wrong_by
+        self._said += 1
+        since = timedelta(seconds=asyncio.get_running_loop().time(), microseconds=self._said)
+        return T0 + since + self.wrong_by
 
 
 class FakeBroker:

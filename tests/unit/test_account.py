@@ -391,7 +391,7 @@ async def test_an_unexpected_error_while_fetching_ends_neither_the_actor_nor_the
         assert "ValueError" in answer.reason
         house.broker.failing = None
         await passes(1)
-        assert await sliced(house)
+        await sliced(house)
 
 
 @virtual_time
@@ -400,12 +400,12 @@ async def test_an_answer_that_cannot_be_digested_is_no_answer(tmp_path: Path) ->
     async with a_house(tmp_path) as house:
         await sliced(house)
         await passes(1)
-        house.broker.sections[SectionName.POSITIONS] = Complete((object(),))  # type: ignore[arg-type]  # it is meant
+        house.broker.sections[SectionName.POSITIONS] = Complete((object(),))
         answer = await none(house)
         assert "AttributeError" in answer.reason
         house.broker.sections.clear()
         await passes(1)
-        assert await sliced(house)
+        await sliced(house)
 
 
 @virtual_time

@@ -262,6 +262,20 @@ def test_what_is_traded_while_a_new_book_takes_its_first_look_is_no_history() ->
     assert "x1" in desk.book.applied
 
 
+def test_history_stays_history_when_an_older_row_has_its_order_adopted() -> None:
+    """The fill is in the position we started from; the row is from before it."""
+    desk = Desk()
+    trade = fill("x1", 7, at_s=-1, order_id="B9")
+    desk.look(slice_at(0, [pos(7)], fills=[trade]))
+    desk.look(slice_at(-2, [], [order("B9", 7)], [trade]), now=at(1))
+    done = order("B9", 7, 7, S.FILLED, average="1.1")
+    asked = OrderAnswer(OrderQuery("EURUSD", "B9", None), done, (trade,))
+    last = desk.look(slice_at(10, [pos(7)], fills=[trade]), answers={"B9": asked})
+    assert last.status == "SUCCESS"
+    assert desk.quantities() == {"net": 7}
+    assert desk.book.orders["broker:B9"].filled_quantity == 7
+
+
 def test_a_book_with_one_unreadable_section_does_not_stay_new_for_ever() -> None:
     """Its positions were compared: what is traded from then on is news."""
     desk = Desk()

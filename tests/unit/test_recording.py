@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors.reports import FillReport, OrderReport, PositionReport
 from brokers.model import LegScheme, OrderStatus, Side
-from supervisor.recording import BadLines, Recording, read
+from supervisor.recording import BadLines, LineProblem, Recording, read
 
 SYMBOLS = ("GBP_JPY", "EUR_USD")
 ORDER = {
@@ -204,10 +204,14 @@ def test_a_position_without_a_leg_joins_the_one_it_can_only_mean(
 )
 def test_whatever_the_bytes_are_they_are_read_or_each_problem_names_a_line(lines: list[bytes]) -> None:
     content = b"\n".join(lines)
+    numbers = range(1, content.count(b"\n") + 2)
+
+    problems: tuple[LineProblem, ...] = ()
     try:
         found = read(content, SYMBOLS, LegScheme.SIDED)
     except BadLines as bad:
-        assert bad.problems
-        assert all(1 <= problem.line <= content.count(b"\n") + 1 for problem in bad.problems)
+        problems = bad.problems
     else:
         assert found.lines == sum(map(len, found.reports.values()))
+
+    assert all(problem.line in numbers for problem in problems)

@@ -77,7 +77,21 @@ def _drawn(view: View, width: int = 120, height: int = 24) -> list[str]:
 def test_a_verified_instrument_shows_its_book_broker_age_cycle_and_restarts() -> None:
     drawn = _drawn(View("", _status(_row("GBP_JPY"))))
 
-    assert drawn[2].split() == "fx GBP_JPY SUCCESS long 100 @ 191.2 complete 3 s 12 ms 0".split()
+    assert drawn[2].split() == [
+        "fx",
+        "GBP_JPY",
+        "SUCCESS",
+        "long",
+        "100",
+        "@",
+        "191.2",
+        "complete",
+        "3",
+        "s",
+        "12",
+        "ms",
+        "0",
+    ]
     assert "1 of 1 in step, corrections 2, journal at record 42" in "\n".join(drawn)
 
 
@@ -181,4 +195,4 @@ def test_a_verdict_shows_both_sides_values_and_what_was_done() -> None:
 
     assert isinstance(out.file, io.StringIO)
     last = out.file.getvalue().splitlines()[-1]
-    assert last.split() == "fx GBP_JPY POSITION_MISMATCH CRITICAL long 80 -100 open".split()
+    assert last.split() == ["fx", "GBP_JPY", "POSITION_MISMATCH", "CRITICAL", "long", "80", "-100", "open"]

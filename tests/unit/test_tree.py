@@ -453,6 +453,16 @@ def test_one_probe_is_out_for_a_child() -> None:
     assert not [c for c in world.tell(Tick(), after_s=2) if isinstance(c, Probe)]
 
 
+def test_a_child_is_probed_at_short_intervals_until_its_first_cycle_has_finished() -> None:
+    world = World().up()
+    gbp = Probe(GBP, world.attempt(GBP))
+    assert gbp in world.tell(Tick(), after_s=0.4)
+    world.answer(GBP, None, after_s=0.1)
+    assert gbp in world.tell(Tick(), after_s=0.4)
+    world.answer(GBP, 0.1, after_s=0.1)
+    assert gbp not in world.tell(Tick(), after_s=0.4)
+
+
 def test_a_start_that_is_never_answered_is_killed_and_tried_again() -> None:
     world = World()
     world.tell(Discovered(()))

@@ -1,0 +1,283 @@
+"""One call of a synchronous HTTP SDK at a time: bounded, counted, scrubbed, and retried where that is safe.
+
+What the SDKs built on requests have in common; each adapter's ``wire`` adds which client it calls and how its broker's
+answers are to be judged. The laws of this module:
+
+* Every wait is bounded. requests' read time-out bounds the silence between two bytes, so a server that trickles
+  could hold a call for ever: a bound over the whole call cuts its socket, and the thread ends by itself.
+* Only reads are repeated, and only after what may pass: no answer, an answer that asks for patience, an unreadable one.
+* Credentials are masked in the bytes of an answer before the SDK, its log or we decode them. They go to the configured
+  host alone: no redirect is followed, no .netrc replaces them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import stamina
+
+from brokers.cut import Call, CuttableAdapter
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.scrub import Scrubber
+
+ATTEMPTS = 3
+CONNECT_TIMEOUT_S = 5.0
+WAIT_MAX_S = 5.0
+_FOUND_LENGTH = 300
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came back for one call, noted before the SDK makes what it can of it. ``raised`` is what the SDK did."""
+
+    status: int | None = None
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+    raised: Exception | None = None
+
+    @property
+    def shown(self) -> str:
+        """Status and body for a person."""
+        body = (self.body or b"").decode("utf-8", "replace").strip()
+        return f"HTTP {self.status}: {body}" if body else f"HTTP {self.status}"
+
+    @property
+    def date(self) -> datetime | None:
+        """The broker's Date header: whole seconds, aware UTC."""
+        header = self.headers.get("date")
+        if header is None:
+            return None
+        try:
+            at = parsedate_to_datetime(header)
+        except (TypeError, ValueError):
+            return None
+        return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Retry-After in seconds; its other form, a date, is left to the backoff."""
+        header = self.headers.get("retry-after")
+        return float(header) if header is not None and header.isascii() and header.isdigit() else None
+
+
+class AttemptFailed(Exception):
+    """One attempt's error, on its way through the retries."""
+
+    def __init__(self, error: BrokerError, *, transient: bool, retry_after_s: float | None = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.transient = transient
+        self.retry_after_s = retry_after_s
+
+
+Answer = TypeVar("Answer")
+Judge = Callable[[Heard], Answer | AttemptFailed]
+"""Makes an answer, or a failure, of what was heard."""
+
+
+class SdkCalls:
+    """The calls of one account. Not bound to an event loop.
+
+    ``name`` names the threads, ``again`` is the remedy of errors that pass by themselves. ``admit`` is awaited before
+    each request leaves: a rate limiter's place.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        name: str,
+        again: str,
+        timeout_s: float,
+        backoff_s: float,
+        admit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._account = account
+        self._name = name
+        self._again_remedy = again
+        self._timeout_s = timeout_s
+        self._backoff_s = backoff_s
+        self._admit = admit
+        self._scrubber = Scrubber([])
+        self._heard = threading.local()
+        self._under_way: set[Call] = set()
+        self.calls = 0
+
+    @property
+    def http_timeout_s(self) -> tuple[float, float]:
+        """For requests: to connect, and between two bytes."""
+        return min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s
+
+    @property
+    def scrubber(self) -> Scrubber:
+        """What masks our credentials."""
+        return self._scrubber
+
+    def keep_secret(self, *secrets: str) -> None:
+        """Mask these from now on, and no others."""
+        self._scrubber = Scrubber(secrets)
+
+    def prepare(self, session: requests.Session, url: str) -> None:
+        """Make an SDK's session one whose calls can be cut and whose answers are heard and scrubbed."""
+        session.auth = _leave_header
+        session.trust_env = not _is_loopback(url)
+        session.hooks["response"].append(self._note)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, CuttableAdapter())
+
+    async def read(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
+        """Ask; again after what may pass, at most ``ATTEMPTS`` times and with no new attempt after twice the
+        time-out. Raises ``BrokerError``."""
+        try:
+            async for attempt in stamina.retry_context(
+                on=self._again,
+                attempts=ATTEMPTS,
+                timeout=2 * self._timeout_s,
+                wait_initial=self._backoff_s,
+                wait_max=WAIT_MAX_S,
+                wait_jitter=self._backoff_s,
+            ):
+                with attempt:
+                    return await self._once(attempted, call, judge)
+        except AttemptFailed as failed:
+            error = failed.error
+        # Outside the handler, so that no exception of requests (they carry the header) is chained to ours.
+        raise error
+
+    async def write(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
+        """Ask for a change, once."""
+        try:
+            return await self._once(attempted, call, judge)
+        except AttemptFailed as failed:
+            error = failed.error
+        raise error
+
+    def close(self) -> None:
+        """Cut what is under way."""
+        for call in tuple(self._under_way):
+            call.cut()
+
+    def failed(
+        self,
+        kind: type[BrokerError],
+        attempted: str,
+        found: str,
+        remedy: str,
+        retry_after_s: float | None = None,
+    ) -> AttemptFailed:
+        """A failure in scrubbed words. Only a refusal is not transient."""
+        clean = " ".join(self._scrubber.text(found).split())
+        clean = clean if len(clean) <= _FOUND_LENGTH else f"{clean[:_FOUND_LENGTH]}…"
+        error = kind(attempted, self._account, clean, remedy)
+        return AttemptFailed(error, transient=kind is not Refused, retry_after_s=retry_after_s)
+
+    def _again(self, exc: Exception) -> bool | float:
+        if not isinstance(exc, AttemptFailed) or not exc.transient:
+            return False
+        if exc.retry_after_s is None:
+            return True
+        # A longer wait than this is for the caller's schedule, not for a call that somebody waits for.
+        return exc.retry_after_s if exc.retry_after_s <= min(WAIT_MAX_S, self._timeout_s) else False
+
+    async def _once(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
+        """One attempt in a thread of its own: one that outlives its bound holds up neither the loop's executor nor
+        the end of the process."""
+        if self._admit is not None:
+            await self._admit()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Answer | AttemptFailed] = loop.create_future()
+        under_way = Call()
+
+        def deliver(result: Answer | AttemptFailed) -> None:
+            if not outcome.done():
+                outcome.set_result(result)
+
+        def work() -> None:
+            try:
+                with under_way:
+                    result = self._ask(attempted, call, judge)
+                loop.call_soon_threadsafe(deliver, result)
+            except RuntimeError:
+                pass  # the loop was closed while we waited: nobody is left to tell
+            finally:
+                self._under_way.discard(under_way)
+
+        self.calls += 1
+        self._under_way.add(under_way)
+        threading.Thread(target=work, name=f"{self._name}-{self._account}", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                result = await outcome
+        except TimeoutError:
+            result = self.failed(Unreachable, attempted, self._no_answer(), self._again_remedy)
+        finally:
+            if not outcome.done() or outcome.cancelled():
+                under_way.cut()
+        if isinstance(result, AttemptFailed):
+            raise result
+        return result
+
+    def _no_answer(self) -> str:
+        return f"no whole answer within {self._timeout_s:g} s"
+
+    def _ask(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer | AttemptFailed:
+        """The call itself, every exception turned into an outcome."""
+        heard = self._heard.value = Heard()
+        began = time.monotonic()
+        try:
+            call()
+        except requests.exceptions.Timeout:
+            return self.failed(Unreachable, attempted, self._no_answer(), self._again_remedy)
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+            return self.failed(Malformed, attempted, "an answer that ends in the middle", self._again_remedy)
+        except requests.exceptions.JSONDecodeError as exc:
+            heard.raised = exc
+        except requests.exceptions.RequestException as exc:
+            return self.failed(Unreachable, attempted, f"no connection: {_cause(exc)}", self._again_remedy)
+        except Exception as exc:  # noqa: BLE001 - an outcome of this thread has to reach its caller, whatever it is
+            if heard.status is None:
+                return self.failed(Unreachable, attempted, f"{type(exc).__name__}: {exc}", self._again_remedy)
+            heard.raised = exc  # told apart below, by what was heard
+        heard.elapsed_s = time.monotonic() - began
+        if heard.status is None or heard.body is None:
+            return self.failed(Unreachable, attempted, "no answer", self._again_remedy)
+        return judge(heard)
+
+    def _note(self, response: requests.Response, *_args: object, **_kwargs: object) -> None:
+        """Runs in the calling thread before the SDK sees the answer."""
+        heard: Heard = self._heard.value
+        body = self._scrubber.body(response.content)
+        response._content = body  # no public way to change a body
+        heard.status, heard.body = response.status_code, body
+        heard.headers = {key.lower(): value for key, value in response.headers.items()}
+
+
+def _cause(error: BaseException) -> str:
+    """What stopped a call, without the layers of pools and retries around it."""
+    inner: Any = error.args[0] if error.args else None
+    inner = getattr(inner, "reason", inner)
+    return str(inner if isinstance(inner, BaseException) else error)
+
+
+def _leave_header(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An authentication that adds nothing: with one set, requests does not look into .netrc for another."""
+    return request
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether the host is this machine, which no proxy reaches for us."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,348 @@
+"""Simulator, wire, SDK, adapter, account actor, instrument actor, journal: the whole way, in one process.
+
+What a broker does is scripted in its simulator; what is looked at is the verdict and the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from actors.account import Account, AccountSettings
+from actors.audit import Audit
+from actors.events import EventType
+from actors.instrument import Instrument, InstrumentSettings
+from actors.messages import Connection, CycleReport
+from actors.policy import Policy
+from actors.reports import FillReport, OrderReport
+from actors.runtime import LocalRuntime
+from actors.stream import AUDIT
+from brokers.model import OrderStatus, Side
+from brokers.mt5 import Mt5Broker
+from brokers.oanda import OandaBroker
+from brokers.port import Broker
+from brokers.registry import CONVENTIONS
+from brokers.simulators.base import Fault, Simulator
+from brokers.simulators.mt5 import Mt5Simulator
+from brokers.simulators.oanda import OandaSimulator
+from tests.unit.fakes import found, legs, quantities
+
+D = Decimal
+BUY, SELL = Side.BUY, Side.SELL
+TIMEOUT_S = 0.3
+OANDA_ID, TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
+
+
+class Clock:
+    """The system's clock, and ahead of it by what was slept."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+class Runtime(LocalRuntime):
+    """Sleeps by moving the clock: MT5's whole seconds go by at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        chance = Random(5).random  # noqa: S311 - the same each time
+        super().__init__(clock, lambda: clock().timestamp(), chance)
+        self.clock = clock
+
+    async def sleep(self, seconds: float) -> None:
+        self.clock.ahead += timedelta(seconds=seconds)
+        await super().sleep(0)
+
+
+@dataclass
+class World:
+    """One broker's simulator, its account actor, and one instrument."""
+
+    name: str
+    symbol: str
+    lot: Decimal
+    simulator: Simulator
+    broker: Broker
+    runtime: Runtime
+    audit: Audit
+    account: Account
+    instrument: Instrument
+
+    async def verdict(self) -> CycleReport:
+        self.runtime.clock.ahead += timedelta(seconds=2)  # whatever was scripted is over by more than a second
+        return await self.instrument.reconcile_now()
+
+    async def kinds(self) -> list[EventType]:
+        return [r.event.type for r in await self.audit.records(stream=f"{self.name}/{self.symbol}", limit=10_000)]
+
+    def held(self) -> dict[str, Decimal]:
+        return {
+            leg: quantity for (symbol, leg), quantity in self.simulator.positions().items() if symbol == self.symbol
+        }
+
+    def in_step(self, report: CycleReport) -> bool:
+        return {leg: D(quantity) for leg, quantity in quantities(report).items()} == self.held()
+
+    def make_instrument(self) -> Instrument:
+        policy = Policy(
+            confirm_gap=timedelta(seconds=1.1),
+            settle=timedelta(seconds=1),
+            conventions=CONVENTIONS["mt5" if isinstance(self.simulator, Mt5Simulator) else "oanda"],
+        )
+        made = Instrument(InstrumentSettings(self.name, self.symbol, 300.0, 10.0, policy), self.runtime)
+        self.runtime.register(f"{self.name}/{self.symbol}", made)
+        return made
+
+
+def oanda(clock: Clock, token: str = TOKEN) -> tuple[OandaSimulator, Broker]:
+    simulator = OandaSimulator(OANDA_ID, TOKEN, instruments=["EUR_USD"], hedging=True)
+    return simulator, OandaBroker("fx", OANDA_ID, token, simulator.start(), TIMEOUT_S, clock, backoff_s=0.001)
+
+
+def mt5(clock: Clock, margin_mode: str | None, base_only: bool = False) -> tuple[Mt5Simulator, Broker]:
+    simulator = Mt5Simulator(
+        margin_mode=margin_mode, base_only=base_only, instruments=["EURUSD"], clock=clock, echo_request_id=not base_only
+    )
+    return simulator, Mt5Broker("cfd", simulator.start(), None, TIMEOUT_S, clock, backoff_s=0.001)
+
+
+MAKERS: dict[str, Callable[[Clock], tuple[Simulator, Broker]]] = {
+    "oanda": oanda,
+    "mt5 hedging": lambda clock: mt5(clock, "hedging"),
+    "mt5 netting": lambda clock: mt5(clock, "netting"),
+    "mt5 base only": lambda clock: mt5(clock, None, base_only=True),
+}
+WITH_ORDERS = [name for name in MAKERS if name != "mt5 base only"]
+
+
+@asynccontextmanager
+async def a_world(
+    directory: Path, which: str, audit: Audit | None = None, runtime: Runtime | None = None, **more: Any
+) -> AsyncIterator[World]:
+    runtime = runtime if runtime is not None else Runtime(Clock())
+    simulator, broker = MAKERS[which](runtime.clock, **more)
+    own = audit is None
+    if audit is None:
+        audit = Audit(f"sqlite:///{directory}/journal.db")
+        await audit.open()
+        runtime.register(AUDIT, audit)
+    name = "fx" if which == "oanda" else "cfd"
+    symbol, lot = ("EUR_USD", D(100)) if which == "oanda" else ("EURUSD", D("0.1"))
+    settings = AccountSettings(name, which, frozenset({symbol}), patience_s=5.0)
+    account = Account(settings, lambda: broker, runtime)
+    runtime.register(name, account)
+    world = World(name, symbol, lot, simulator, broker, runtime, audit, account, None)  # type: ignore[arg-type]  # made next
+    world.instrument = world.make_instrument()
+    try:
+        yield world
+        if own:
+            assert (await audit.verify()).ok
+    finally:
+        await account.close()
+        await broker.close()
+        simulator.close()
+        if own:
+            await audit.close()
+
+
+@pytest.fixture(params=list(MAKERS))
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with a_world(tmp_path, request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=WITH_ORDERS)
+async def trading(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with a_world(tmp_path, request.param) as made:
+        yield made
+
+
+async def test_a_zombie_is_recovered_and_a_second_look_says_nothing(world: World) -> None:
+    """FEATURES 1, FEATURES 10, PEERS 5"""
+    world.simulator.trade(world.symbol, BUY, world.lot)
+    report = await world.verdict()
+    assert report.status == "SUCCESS"
+    assert [kind for kind in found(report) if kind != "EXTERNAL_ORDER"] == ["MISSING_LOCALLY"]
+    assert world.in_step(report)
+    before = await world.kinds()
+    assert (await world.verdict()).status == "SUCCESS"
+    assert await world.kinds() == before
+
+
+async def test_a_ghost_is_closed_only_after_two_looks(world: World) -> None:
+    """FEATURES 10, law 4"""
+    leg = world.simulator.set_position(world.symbol, "", world.lot, D("1.1"))
+    await world.verdict()
+    world.simulator.set_position(world.symbol, leg, D(0), D(0))
+    world.runtime.clock.ahead += timedelta(seconds=2)
+    first = await world.instrument._cycle(world.runtime.now(), None)
+    assert (list(quantities(first)), found(first)) == ([leg], ["NAKED_POSITION!"])
+    report = await world.verdict()
+    assert (report.status, quantities(report)) == ("SUCCESS", {})
+    assert found(report) == ["NAKED_POSITION"]
+
+
+async def test_drift_is_corrected(world: World) -> None:
+    """FEATURES 10, PEERS 9: the quantity, then the price alone"""
+    leg = world.simulator.set_position(world.symbol, "", world.lot, D("1.1"))
+    await world.verdict()
+    world.simulator.set_position(world.symbol, leg, 2 * world.lot, D("1.1"))
+    report = await world.verdict()
+    assert found(report) == ["POSITION_MISMATCH"]
+    assert world.in_step(report)
+    world.simulator.set_position(world.symbol, leg, 2 * world.lot, D("1.2"))
+    report = await world.verdict()
+    assert (report.status, found(report)) == ("SUCCESS", ["PRICE_MISMATCH"])
+    assert [price for _, price in legs(report).values()] == ["1.2"]
+
+
+async def test_fills_explain_what_changed(trading: World) -> None:
+    """FEATURES 5, PEERS 14: a trade by somebody else is no drift"""
+    await trading.verdict()
+    trading.simulator.trade(trading.symbol, BUY, trading.lot)
+    report = await trading.verdict()
+    assert trading.in_step(report)
+    assert report.status == "SUCCESS"
+    assert found(report) == ["MISSED_FILL", "EXTERNAL_ORDER"]
+    assert EventType.ORDER_FILLED in await trading.kinds()
+
+
+async def test_our_order_is_followed_to_its_end_though_nobody_told_us(trading: World) -> None:
+    """FEATURES 18, FEATURES 23: filled in part or whole while we were away"""
+    await trading.verdict()
+    now = trading.runtime.now()
+    sent = OrderReport(trading.symbol, "c1", None, BUY, trading.lot, "LIMIT", D("1.0"), OrderStatus.PENDING_SUBMIT, now)
+    number = trading.simulator.place_limit(trading.symbol, BUY, trading.lot, D("1.0"), "c1")
+    await trading.instrument.record([sent])
+    report = await trading.verdict()
+    rows: Any = report.book["open_orders"]
+    assert [(row["broker_order_id"], row["status"]) for row in rows] == [(number, "OPEN")]
+    trading.simulator.fill_order(number)
+    trading.instrument = trading.make_instrument()
+    report = await trading.verdict()
+    assert (report.status, report.book["open_orders"]) == ("SUCCESS", [])
+    assert trading.in_step(report)
+    assert (await trading.kinds()).count(EventType.ORDER_FILLED) == 1
+
+
+@pytest.mark.parametrize("how", ["CANCELLED", "EXPIRED", "REJECTED"])
+async def test_an_order_that_ended_while_we_were_away_is_ended(trading: World, how: str) -> None:
+    """FEATURES 18"""
+    number = trading.simulator.place_limit(trading.symbol, BUY, trading.lot, D("1.0"), "c1")
+    report = await trading.verdict()
+    assert len(report.book["open_orders"]) == 1  # type: ignore[arg-type]  # a list
+    trading.simulator.end_order(number, how)
+    report = await trading.verdict()
+    assert (report.status, report.book["open_orders"]) == ("SUCCESS", [])
+    assert EventType(f"ORDER_{how}") in await trading.kinds()
+
+
+async def test_a_fill_we_reported_ourselves_is_not_counted_again(trading: World) -> None:
+    """PEERS 4, PEERS 15"""
+    await trading.verdict()
+    number = trading.simulator.place_limit(trading.symbol, BUY, trading.lot, D("1.0"))
+    await trading.verdict()
+    fill_id = trading.simulator.fill_order(number)
+    (leg,) = trading.held()
+    now = trading.runtime.now()
+    told = FillReport(trading.symbol, fill_id, number, BUY, trading.lot, D("1.0"), now, leg=leg)
+    assert await trading.instrument.record([told]) == 1
+    report = await trading.verdict()
+    assert report.status == "SUCCESS"
+    assert trading.in_step(report)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in Fault if fault not in (Fault.MALFORMED_ROW, Fault.EMPTY)],
+    ids=lambda fault: fault.value,
+)
+@pytest.mark.parametrize("which", ["oanda", "mt5 hedging"])
+async def test_a_failed_answer_never_shrinks_the_book(tmp_path: Path, which: str, fault: Fault) -> None:
+    """PEERS 1, PEERS 7, FEATURES 12"""
+    async with a_world(tmp_path, which) as world:
+        world.simulator.trade(world.symbol, BUY, world.lot)
+        before = quantities(await world.verdict())
+        assert before
+        world.simulator.close_by_hand(world.symbol)
+        world.simulator.faults.add(fault, times=1_000)
+        for _ in range(2):
+            report = await world.verdict()
+            assert quantities(report) == before
+            assert report.status == "DEGRADED"
+            assert report.error
+            assert TOKEN not in report.error
+        world.simulator.faults.clear()
+        world.runtime.clock.ahead += timedelta(minutes=2)
+        report = await world.verdict()
+        assert (report.status, quantities(report)) == ("SUCCESS", {})
+
+
+@pytest.mark.parametrize("which", list(MAKERS))
+async def test_one_empty_answer_after_an_error_closes_nothing(tmp_path: Path, which: str) -> None:
+    """PEERS 1"""
+    async with a_world(tmp_path, which) as world:
+        world.simulator.trade(world.symbol, BUY, world.lot)
+        before = quantities(await world.verdict())
+        world.simulator.faults.add(Fault.EMPTY, times=1)
+        world.runtime.clock.ahead += timedelta(seconds=2)
+        report = await world.instrument._cycle(world.runtime.now(), None)
+        assert quantities(report) == before
+        report = await world.verdict()
+        assert (report.status, quantities(report)) == ("SUCCESS", before)
+
+
+async def test_one_broker_down_costs_the_other_nothing(tmp_path: Path) -> None:
+    """PEERS 8"""
+    async with a_world(tmp_path, "oanda") as fx, a_world(tmp_path, "mt5 hedging", fx.audit, fx.runtime) as cfd:
+        fx.simulator.trade(fx.symbol, BUY, fx.lot)
+        cfd.simulator.close()
+        down = await cfd.verdict()
+        up = await fx.verdict()
+        assert (down.status, up.status) == ("DEGRADED", "SUCCESS")
+        assert fx.in_step(up)
+
+
+async def test_a_wrong_token_says_so_and_is_not_tried_in_a_tight_loop(tmp_path: Path) -> None:
+    """Issue: bad input"""
+    async with a_world(tmp_path, "oanda", token="wrong-token-1234") as fx:
+        for _ in range(20):
+            report = await fx.instrument._cycle(fx.runtime.now(), None)
+            assert report.status == "DEGRADED"
+            assert "wrong-token-1234" not in (report.error or "")
+        health = await fx.account.health()
+        assert health.connection is Connection.REFUSED
+        assert "token" in (health.error or "")
+        assert health.broker_calls == 1
+
+
+async def test_a_sell_by_hand_opens_the_other_leg_of_a_hedged_account(tmp_path: Path) -> None:
+    """PEERS 6: two legs on one instrument"""
+    for which in ("oanda", "mt5 hedging"):
+        (tmp_path / which).mkdir()
+        async with a_world(tmp_path / which, which) as world:
+            world.simulator.trade(world.symbol, BUY, world.lot)
+            await world.verdict()
+            world.simulator.trade(world.symbol, SELL, 2 * world.lot)
+            report = await world.verdict()
+            assert world.in_step(report)
+            assert len(quantities(report)) == 2
+
+
+async def test_a_gateway_with_the_base_protocol_alone_succeeds_without_orders_and_fills(tmp_path: Path) -> None:
+    """FEATURES 16: what is UNSUPPORTED does not count against it"""
+    async with a_world(tmp_path, "mt5 base only") as world:
+        world.simulator.trade(world.symbol, BUY, world.lot)
+        report = await world.verdict()
+        assert report.status == "SUCCESS"
+        assert report.broker == {"positions": "COMPLETE", "orders": "UNSUPPORTED", "fills": "UNSUPPORTED"}

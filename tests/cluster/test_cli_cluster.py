@@ -1,0 +1,160 @@
+"""`start`, `status`, `record`, `stop` on a real Ray, as a person at a terminal uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from actors.journal import Journal
+from supervisor import runfile
+from supervisor.config import Configuration, load
+from tests.cluster.conftest import CONFIGURATION, PATIENCE_S, all_verified
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The small configuration, as a file."""
+    path = tmp_path / "accounts.yaml"
+    path.write_text(CONFIGURATION.format(directory=tmp_path))
+    return path
+
+
+@contextmanager
+def _started(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`start` in a process group of its own, as a shell starts it; whatever happens, nothing of it is left."""
+    arguments = [sys.executable, "-m", "supervisor", "start", str(path), "--no-dashboard"]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+
+
+def _family(process: subprocess.Popen[str]) -> set[int]:
+    """The sessions of a process and of those it started: Ray's processes stay in them."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return {process.pid, *(os.getsid(child.pid) for child in children if child.is_running())}
+
+
+def _living(sessions: set[int]) -> list[str]:
+    living = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
+                living.append(f"{process.pid} {process.name()}")
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return living
+
+
+def _run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "supervisor", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _verified(path: Path, process: subprocess.Popen[str], configuration: Configuration) -> dict[str, Any]:
+    """The first `status --json` in which every instrument is verified."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        assert process.poll() is None, process.communicate()
+        if runfile.read(configuration) is None:
+            time.sleep(0.1)  # it is written when Ray is up; there is no event for it
+            continue
+        done = _run("status", "--json", "-c", path)
+        if done.returncode in {0, 1, 3} and done.stdout and all_verified(json.loads(done.stdout)):
+            found: dict[str, Any] = json.loads(done.stdout)
+            return found
+    raise AssertionError("it did not come up")
+
+
+def _verifies(configuration: Configuration) -> bool:
+    journal = Journal.open(configuration.journal_url, read_only=True)
+    try:
+        return journal.verify().ok
+    finally:
+        journal.close()
+
+
+def test_commands_reach_the_running_supervisor_and_stop_ends_it_and_the_start_that_owns_it(path: Path) -> None:
+    """FEATURES 28: the journal has one writer, so `reconcile` and `record` go through it."""
+    configuration = load(path)
+    order = (
+        '{"kind":"order","instrument":"GBP_JPY","client_order_id":"c1","side":"BUY","quantity":"100",'
+        '"limit_price":"1","status":"PENDING_SUBMIT"}\n'
+    )
+    with _started(path) as process:
+        status = _verified(path, process, configuration)
+        family = _family(process)
+        second = _run("start", path, "--no-dashboard")
+        verdict = _run("reconcile", path, "--json", "--account", "fx")
+        recorded = _run("record", path, "--account", "fx", stdin=order)
+        stopped = _run("stop", "-c", path)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert {"health", *json.loads(verdict.stdout)["accounts"][0]["instruments"][0]} == set(
+        status["accounts"][0]["instruments"][0]
+    )
+    assert (second.returncode, second.stdout) == (2, "")
+    assert "a supervisor is running already" in second.stderr
+    assert verdict.returncode in {0, 1}
+    assert recorded.stdout == "1 line read, 1 of them news\n"
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+    assert process.returncode == 0, errors
+    assert "5 of 6 actors up" in errors or "6 of 6 actors up" in errors
+    assert _living(family) == []
+    assert runfile.read(configuration) is None
+    assert _verifies(configuration)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_at_any_moment_of_the_start_leaves_no_process_and_a_journal_that_verifies(
+    path: Path, number: signal.Signals
+) -> None:
+    moment_s = random.uniform(0.8, 12)  # noqa: S311 - any moment will do; the name of the failure tells which
+    with _started(path) as process:
+        time.sleep(moment_s)
+        family = _family(process)
+        # As a terminal sends it: to the whole group, and again by an impatient hand.
+        os.killpg(process.pid, number)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 0, (moment_s, errors)
+    assert _living(family) == [], moment_s
+    configuration = load(path)
+    assert runfile.read(configuration) is None
+    if Path(configuration.journal_url.removeprefix("sqlite:///")).exists():
+        assert _verifies(configuration)
+
+
+def test_when_start_itself_is_killed_its_supervisor_stops_in_order_by_itself(path: Path) -> None:
+    """FEATURES 28."""
+    configuration = load(path)
+    with _started(path) as process:
+        _verified(path, process, configuration)
+        family = _family(process)
+        process.kill()
+        process.wait()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (left := _living(family)) and time.monotonic() < deadline_s:
+            time.sleep(0.1)  # nobody is left to tell that the last one has ended
+
+    assert left == []
+    assert runfile.read(configuration) is None
+    assert _verifies(configuration)
