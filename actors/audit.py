@@ -184,6 +184,11 @@ class Audit:
             )
         )
 
+    async def streams(self) -> list[str]:
+        """The names of all streams, sorted."""
+        await self._opened()
+        return await self._read(lambda: self._reading().streams())
+
     async def wait_for(self, after_seq: int, timeout_s: float, limit: int = 1000) -> list[Record]:
         """The records after ``after_seq``, at most ``limit``, as soon as there are any; none after ``timeout_s``.
 

@@ -43,6 +43,7 @@ def account_actor(
         ignored=frozenset(account.ignore_instruments),
         discover=account.instruments is None,
         patience_s=None if one_verdict else configuration.timeout_s(name),
+        discover_every_s=max(1.0, configuration.instrument_settings(name, "").interval_s),
     )
     return settings, partial(open_broker, configuration.broker_spec(name), lively=not one_verdict), runtime
 
@@ -50,7 +51,8 @@ def account_actor(
 def instrument_actor(
     configuration: Configuration, account: str, symbol: str, runtime: Runtime, *, one_verdict: bool = False
 ) -> tuple[InstrumentSettings, Runtime]:
-    """The arguments of one instrument's actor. For ``one_verdict`` it waits as long as its account does."""
+    """The arguments of one instrument's actor. For ``one_verdict`` it waits as long as its account does, and sends
+    nothing to the broker that changes anything there."""
     given = configuration.instrument_settings(account, symbol)
     policy = Policy(
         correct=Correct(given.correct),
@@ -61,7 +63,7 @@ def instrument_actor(
         price_tolerance=given.price_tolerance,
         max_correction=given.max_correction,
         stale_order=None if given.stale_order_s is None else timedelta(seconds=given.stale_order_s),
-        cancel_stale_orders=given.cancel_stale_orders,
+        cancel_stale_orders=given.cancel_stale_orders and not one_verdict,
         max_age=timedelta(seconds=given.max_age_s),
         unverified=timedelta(seconds=given.unverified_s),
         positions=given.mode == "live",

@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
+from actors import stream
 from actors.account import Account
 from actors.audit import Audit
+from actors.checkpoint import replay
 from actors.events import Json, stream_of
 from actors.instrument import Instrument
 from actors.journal_types import JournalError, JournalInUse
 from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
 from actors.reports import Report
-from actors.runtime import LocalRuntime
+from actors.runtime import CallError, LocalRuntime
 from actors.stream import AUDIT
 from actors.views import NOTHING_KNOWN
 from actors.working import Status
@@ -69,7 +71,8 @@ async def reconcile(configuration: Configuration, selection: Selection, *, dry_r
 
 
 async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
-    """Put reports into the books of one account, all instruments or none; gives how many were news."""
+    """Put reports into the books of one account; gives how many were news. Raises :class:`stream.JournalAway` when the
+    journal does not take them; the same reports offered again then count once."""
     async with house(configuration) as runtime:
         actors = [Instrument(*blueprint.instrument_actor(configuration, account, name, runtime)) for name in reports]
         return sum([await actor.record(reports[name]) for actor, name in zip(actors, reports, strict=True)])
@@ -81,7 +84,7 @@ async def _account(
     account = Account(*blueprint.account_actor(configuration, name, runtime, one_verdict=True))
     runtime.register(name, account)
     try:
-        symbols = await _symbols(configuration, name, selection, account)
+        symbols = await _symbols(configuration, name, selection, account, runtime)
         reports = []
         for symbol in symbols:
             actor = Instrument(*blueprint.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
@@ -93,14 +96,32 @@ async def _account(
         await account.close()
 
 
-async def _symbols(configuration: Configuration, name: str, selection: Selection, account: Account) -> tuple[str, ...]:
-    configured = configuration.account(name).symbols
-    if configuration.account(name).instruments is None:
-        found = await account.instruments(datetime.now(UTC))
-        configured = () if isinstance(found, NoSlice) else found
-    if selection.instrument is None:
-        return configured
-    return (selection.instrument,)
+async def _symbols(
+    configuration: Configuration, name: str, selection: Selection, account: Account, runtime: LocalRuntime
+) -> tuple[str, ...]:
+    if selection.instrument is not None:
+        return (selection.instrument,)
+    given = configuration.account(name)
+    if given.instruments is not None:
+        return given.symbols
+    found = await account.instruments(datetime.now(UTC))
+    at_broker = set() if isinstance(found, NoSlice) else set(found)
+    return tuple(sorted((at_broker | await _in_our_books(name, runtime)) - set(given.ignore_instruments)))
+
+
+async def _in_our_books(account: str, runtime: LocalRuntime) -> set[str]:
+    """The instruments in which our books of an account hold anything: its broker need not speak of those any more."""
+    held = set()
+    try:
+        for name in await runtime.call(AUDIT, "streams", timeout_s=stream.JOURNAL_TIMEOUT_S):
+            of, _, symbol = name.partition("/")
+            if of == account and symbol:
+                book = replay(of, symbol, (await stream.load(runtime, name)).records)
+                if book.legs or book.breaks or any(book.open_orders()):
+                    held.add(symbol)
+    except (CallError, JournalError, stream.JournalAway) as error:
+        logger.warning("{}: which books there are cannot be told: {}", account, error)  # each verdict will say so
+    return held
 
 
 def never_started(account: str, broker: str, instruments: Sequence[str], error: str) -> Verdicts:

@@ -1,0 +1,97 @@
+"""Which name an IB contract goes by. Pure but for its memory.
+
+The laws of this module:
+
+* A name means one contract, for as long as this memory lives: once given it stays, whatever appears later.
+* A contract whose conId, localSymbol or symbol is configured goes by exactly that name.
+* Where several contracts have an equal claim to a name, none has it: unconfigured, each goes by its conId; configured,
+  its rows cannot be told apart and that name is unknown, never flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from brokers.ib.wire import BAG, Contract
+
+STOCK = "STK"
+_ON_A_STOCK = frozenset({"OPT", "FOP", "WAR", "IOPT", "BOND"})
+
+
+class Names:
+    """The names of one account's contracts.
+
+    ``configured`` are the instruments of the configuration. ``sec_types`` are those looked after, ``None`` for all:
+    where stocks are not among them, a symbol can mean another kind of contract, such as a future by its root.
+    """
+
+    def __init__(self, configured: Iterable[str] = (), sec_types: Iterable[str] | None = None) -> None:
+        self._configured = frozenset(configured)
+        self._stocks = sec_types is None or STOCK in frozenset(sec_types)
+        self._known: dict[int, Contract] = {}
+        self._given: dict[int, str] = {}
+        self._unclear: dict[int, str] = {}
+
+    def learn(self, contracts: Iterable[Contract]) -> None:
+        """Name all of these together, so that their order decides nothing."""
+        fresh = {c.con_id: c for c in contracts if c.sec_type != BAG and c.con_id not in self._given}
+        if not fresh.keys() - self._known.keys():
+            return
+        self._known |= fresh
+        self._unclear.clear()
+        claims: dict[str, list[Contract]] = {}
+        for contract in self._known.values():
+            if contract.con_id not in self._given:
+                claims.setdefault(self._wish(contract), []).append(contract)
+        taken = set(self._given.values())
+        for name, claimants in claims.items():
+            self._settle(name, claimants, taken=name in taken)
+
+    def name(self, contract: Contract) -> str:
+        """Its name; for an unclear one the name it may have."""
+        if contract.sec_type == BAG:
+            # Every combination has the same conId, and none of them is ever a position.
+            return contract.local_symbol or f"{contract.symbol} {BAG}"
+        return self._given.get(contract.con_id) or self._wish(contract)
+
+    def unclear(self, contract: Contract) -> str | None:
+        """Why it cannot be said that the contract is the one that its name means; ``None`` where it is clear."""
+        return self._unclear.get(contract.con_id)
+
+    def _settle(self, name: str, claimants: list[Contract], *, taken: bool) -> None:
+        for contract in claimants:
+            configured = name in self._configured
+            shown = ", ".join(f"{c.con_id} ({c.sec_type} {c.local_symbol or c.symbol})" for c in claimants)
+            if taken or (len(claimants) > 1 and not configured):
+                self._given[contract.con_id] = str(contract.con_id)
+            elif len(claimants) > 1:
+                self._unclear[contract.con_id] = f"several contracts are called {name}: {shown}; configure their conIds"
+            elif self._by_root(contract, name) and self._stocks:
+                self._unclear[contract.con_id] = (
+                    f"{name} is configured and may mean a stock or {shown}; configure its conId or localSymbol, or "
+                    f"leave {STOCK} out of sec_types"
+                )
+            else:
+                self._given[contract.con_id] = name
+
+    def _wish(self, contract: Contract) -> str:
+        for name in (str(contract.con_id), contract.local_symbol):
+            if name in self._configured:
+                return name
+        if contract.symbol and (contract.sec_type == STOCK or self._is_meant(contract)):
+            return contract.symbol
+        return contract.local_symbol or str(contract.con_id)
+
+    def _is_meant(self, contract: Contract) -> bool:
+        """Whether a configured symbol can mean this contract, which is no stock. The symbol of an option is the stock
+        it is on, which somebody who looks after stocks means by it."""
+        if contract.symbol not in self._configured:
+            return False
+        if not self._stocks:
+            return True
+        held_stock = any(c.sec_type == STOCK and c.symbol == contract.symbol for c in self._known.values())
+        return contract.sec_type not in _ON_A_STOCK and not held_stock
+
+    @staticmethod
+    def _by_root(contract: Contract, name: str) -> bool:
+        return contract.sec_type != STOCK and name == contract.symbol != contract.local_symbol

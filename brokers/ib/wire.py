@@ -1,0 +1,348 @@
+"""The rows of TWS's binary protocol, from their own text. Pure.
+
+ib_async turns an empty number into 0 and every number into a float, and drops a row it cannot read. An empty quantity
+read as 0 would look flat. So the rows that money hangs on are read here, from the fields as they came, and what cannot
+be read raises :class:`Unreadable`. The places of the fields are those of ib_async 2.1 at server version 178 (the
+newest it speaks; what is read here stands in the same places since 157).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from typing import NoReturn
+from zoneinfo import ZoneInfo
+
+from brokers.model import Side
+
+ORDER_STATUS = 3
+NOTICE = 4
+OPEN_ORDER = 5
+EXECUTION = 11
+TIME = 49
+POSITION = 61
+COMPLETED_ORDER = 101
+
+Fields = Sequence[str]
+
+UNSET_INTEGER = 2**31 - 1
+"""What TWS writes for an id that is not set, as the order id of an execution that was placed by hand."""
+
+BAG = "BAG"
+_UNSET_DOUBLE = Decimal("1.7976931348623157E308")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
+_MOST_DIGITS = 18
+_SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL, "SLONG": Side.BUY}
+_EXECUTED = {"BOT": Side.BUY, "SLD": Side.SELL}
+_TIME = re.compile(r"(\d{8})[ -]+(\d{2}:\d{2}:\d{2})(?:[ ]+(\S+))?")
+_QUOTE_LENGTH = 160
+
+
+class Unreadable(ValueError):
+    """A row that cannot be read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What names a contract. ``con_id`` is 0 only for a combination of legs (BAG); ``multiplier`` is 1 where the
+    contract has none."""
+
+    con_id: int
+    symbol: str
+    sec_type: str
+    multiplier: Decimal
+    local_symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One row of the positions. ``average_cost`` contains the multiplier."""
+
+    account: str
+    contract: Contract
+    quantity: Decimal
+    average_cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTerms:
+    """What was ordered. ``quantity`` is 0 for many completed orders; ``order_id`` is 0 for one placed by hand."""
+
+    account: str
+    contract: Contract
+    side: Side
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    order_ref: str | None
+    perm_id: int
+    client_id: int = 0
+    order_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    """What became of an order so far, in TWS's words."""
+
+    order_id: int
+    client_id: int
+    perm_id: int
+    status: str
+    filled: Decimal
+    average_price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution in one of its revisions. ``root`` is the execId without the digits after its last dot, by which
+    IB tells a correction from the execution it corrects."""
+
+    exec_id: str
+    root: str
+    revision: int
+    account: str
+    contract: Contract
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    time: datetime
+    zone: str | None
+    perm_id: int
+    client_id: int
+    order_id: int
+    order_ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An error or a piece of news: ``request_id`` is -1, a request's id, or an order's."""
+
+    request_id: int
+    code: int
+    text: str
+
+
+# -- whole rows --------------------------------------------------------------------------------------------------
+
+
+def holding(fields: Fields) -> Holding:
+    """A row of message 61."""
+    _check_length(fields, 16)
+    found = contract(fields[3:14])
+    return Holding(
+        account=_text(fields[2], "account"),
+        contract=found,
+        quantity=number(fields[14], "position"),
+        average_cost=number(fields[15], "avgCost"),
+    )
+
+
+def open_order(fields: Fields) -> OrderTerms:
+    """The beginning of a row of message 5."""
+    _check_length(fields, 27, exactly=False)
+    return _terms(
+        fields[2:26],
+        client_id=_whole(fields[24], "clientId"),
+        order_id=_order_id(fields[1]),
+        perm_id=_whole(fields[25], "permId"),
+    )
+
+
+def completed_order(fields: Fields) -> OrderTerms:
+    """The beginning of a row of message 101, which tells no order id and no client."""
+    _check_length(fields, 25, exactly=False)
+    return _terms(fields[1:24], client_id=0, order_id=0, perm_id=_whole(fields[23], "permId"))
+
+
+def _terms(shared: Fields, *, client_id: int, order_id: int, perm_id: int) -> OrderTerms:
+    kind = _text(shared[13], "orderType")
+    side = _SIDES.get(shared[11])
+    if side is None:
+        _reject("action", shared[11], "BUY or SELL")
+    return OrderTerms(
+        account=shared[18],
+        contract=contract(shared[:11]),
+        side=side,
+        quantity=_unsigned(shared[12], "totalQuantity"),
+        order_type=kind,
+        limit_price=_optional(shared[14], "lmtPrice"),
+        order_ref=shared[21] or None,
+        perm_id=perm_id,
+        client_id=client_id,
+        order_id=order_id,
+    )
+
+
+def order_state(fields: Fields) -> OrderState:
+    """A row of message 3. The average price is ``None`` while nothing is filled."""
+    _check_length(fields, 12)
+    filled = _unsigned(fields[3], "filled")
+    return OrderState(
+        order_id=_order_id(fields[1]),
+        client_id=_whole(fields[9], "clientId"),
+        perm_id=_whole(fields[6], "permId"),
+        status=_text(fields[2], "status"),
+        filled=filled,
+        average_price=_optional(fields[5], "avgFillPrice") if filled else None,
+    )
+
+
+def execution(fields: Fields, zone: tzinfo | None) -> Execution:
+    """A row of message 11. A time without a zone is one of ``zone``; without that it cannot be read, as a guess may
+    put a fill hours before or after the position that contains it."""
+    _check_length(fields, 31, exactly=False)
+    exec_id = _text(fields[14], "execId")
+    root, _, digits = exec_id.rpartition(".")
+    if not root or not re.fullmatch(r"[0-9]{1,9}", digits):
+        _reject("execId", exec_id, "an id that ends in a dot and the number of its revision")
+    side = _EXECUTED.get(fields[18])
+    if side is None:
+        _reject("side", fields[18], "BOT or SLD")
+    time, told_zone = moment(fields[15], zone)
+    return Execution(
+        exec_id=exec_id,
+        root=root,
+        revision=int(digits),
+        account=_text(fields[16], "acctNumber"),
+        contract=contract(fields[3:14]),
+        side=side,
+        quantity=_unsigned(fields[19], "shares"),
+        price=number(fields[20], "price"),
+        time=time,
+        zone=told_zone,
+        perm_id=_whole(fields[21], "permId"),
+        client_id=_whole(fields[22], "clientId"),
+        order_id=_order_id(fields[2]),
+        order_ref=fields[26] or None,
+    )
+
+
+def notice(fields: Fields) -> Notice:
+    """A row of message 4."""
+    _check_length(fields, 5, exactly=False)
+    return Notice(_whole(fields[2], "id", negative=True), _whole(fields[3], "errorCode"), " ".join(fields[4].split()))
+
+
+def server_time(fields: Fields) -> int:
+    """The epoch second of a row of message 49."""
+    _check_length(fields, 3)
+    seconds = _whole(fields[2], "time")
+    # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
+    if not 0 < seconds < 253_402_300_800:
+        _reject("time", fields[2], "epoch seconds")
+    return seconds
+
+
+CONTRACT_AT = {POSITION: 3, OPEN_ORDER: 2, EXECUTION: 3, COMPLETED_ORDER: 1}
+"""Where the eleven fields of the contract begin in a row."""
+
+
+def contract(fields: Fields) -> Contract:
+    """The eleven fields of a contract. A derivative without its multiplier cannot be priced, so it cannot be read."""
+    sec_type = _text(fields[2], "secType")
+    con_id = _whole(fields[0], "conId", empty=sec_type == BAG)
+    if con_id <= 0 and sec_type != BAG:
+        _reject("conId", fields[0], "a number above zero")
+    multiplier = Decimal(1)
+    if fields[6]:
+        multiplier = number(fields[6], "multiplier")
+        if multiplier <= 0:
+            _reject("multiplier", fields[6], "a number above zero")
+    elif sec_type in {"OPT", "FUT", "FOP", "WAR"}:
+        _reject("multiplier", fields[6], f"the multiplier of a {sec_type}")
+    return Contract(con_id, fields[1], sec_type, multiplier, fields[9])
+
+
+# -- one field ---------------------------------------------------------------------------------------------------
+
+
+def number(text: str, name: str) -> Decimal:
+    """A finite number that is there. NaN, infinities and IB's "unset" are none."""
+    value = _optional(text, name)
+    if value is None:
+        _reject(name, text, "a number")
+    return value
+
+
+def _optional(text: str, name: str) -> Decimal | None:
+    """A finite number, ``None`` where it is empty or IB's "unset"."""
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text):
+        _reject(name, text, "a number")
+    value = Decimal(text)
+    if abs(value) == _UNSET_DOUBLE:
+        return None
+    if value and abs(value.adjusted()) > _MOST_DIGITS:
+        _reject(name, text, "a number of a plausible size")
+    return value
+
+
+def _unsigned(text: str, name: str) -> Decimal:
+    value = number(text, name)
+    if value < 0:
+        _reject(name, text, "a number not below zero")
+    return value
+
+
+def _whole(text: str, name: str, *, negative: bool = False, empty: bool = False) -> int:
+    if empty and not text:
+        return 0
+    if not re.fullmatch(r"-?[0-9]{1,19}" if negative else r"[0-9]{1,19}", text):
+        _reject(name, text, "a whole number")
+    return int(text)
+
+
+def _order_id(text: str) -> int:
+    value = _whole(text, "orderId", negative=True)
+    return 0 if value == UNSET_INTEGER else max(0, value)
+
+
+def _text(text: str, name: str) -> str:
+    if not text or not text.isprintable():
+        _reject(name, text, "a text")
+    return text
+
+
+def moment(text: str, zone: tzinfo | None) -> tuple[datetime, str | None]:
+    """A time such as ``20260105 09:30:01 US/Eastern`` in UTC, and the zone it names.
+
+    IBKR API documentation: ``yyyymmdd-hh:mm:ss`` with a dash is UTC; with a space and no zone it is the time of TWS.
+    """
+    found = _TIME.fullmatch(text)
+    if found is None:
+        _reject("time", text, "a date and a time")
+    day, clock, name = found.groups()
+    try:
+        naive = datetime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007 - its zone is settled below
+    except ValueError:
+        _reject("time", text, "a date and a time")
+    if name is not None:
+        try:
+            return naive.replace(tzinfo=ZoneInfo(name)).astimezone(UTC), name
+        except (KeyError, ValueError, OSError):
+            _reject("time", text, "a time in a known zone")
+    if text[8] == "-":
+        return naive.replace(tzinfo=UTC), None
+    if zone is None:
+        expected = "a time with its zone (let TWS send it: Global Configuration, API, Settings, time zone)"
+        _reject("time", text, expected)
+    return naive.replace(tzinfo=zone).astimezone(UTC), None
+
+
+def _check_length(fields: Fields, expected: int, *, exactly: bool = True) -> None:
+    if len(fields) < expected or (exactly and len(fields) != expected):
+        raise Unreadable(f"it has {len(fields)} fields, expected {expected}{'' if exactly else ' or more'}")
+
+
+def _reject(name: str, found: str, expected: str) -> NoReturn:
+    raise Unreadable(f"{name} is {found[:40]!r}, expected {expected}" if found else f"{name} is empty")
+
+
+def quote(fields: Fields) -> str:
+    """A row for people, cut to a readable length."""
+    text = ",".join(fields)
+    return repr(text if len(text) <= _QUOTE_LENGTH else text[:_QUOTE_LENGTH] + "…")
