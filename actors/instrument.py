@@ -17,10 +17,9 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from loguru import logger
 
@@ -28,14 +27,13 @@ from actors import stream
 from actors.book import Book
 from actors.breaks import Discrepancy
 from actors.checkpoint import checkpoint_event, replay
-from actors.events import Event, Severity, stream_of
+from actors.events import Event, stream_of
 from actors.messages import (
     Connection,
     CycleReport,
     InstrumentHealth,
     NoSlice,
     SliceRequest,
-    Statistics,
     Unchanged,
 )
 from actors.policy import Correct, Policy
@@ -43,7 +41,9 @@ from actors.recent import Recent
 from actors.reconcile import reconcile
 from actors.reports import Report, events_of
 from actors.runtime import CallError, Runtime
+from actors.schedule import tick
 from actors.stream import Fenced, JournalAway
+from actors.tally import Tally
 from actors.views import NOTHING_KNOWN, book_view, broker_view
 from actors.working import Decision, Status
 from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
@@ -102,8 +102,7 @@ class Instrument:
         self._began_at: datetime | None = None
         self._finished_s: float | None = None
         self._report: CycleReport | None = None
-        self._statistics = Statistics()
-        self._counted: set[str] = set()
+        self._tally = Tally()
         self._recent = Recent()
         self._recent_version = 0
         self._verdicts: list[dict[str, Discrepancy]] = []
@@ -167,7 +166,7 @@ class Instrument:
         """What a probe asks. Never waits for a cycle."""
         age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
         version = self._book.version if self._book is not None else 0
-        return InstrumentHealth(self._report, self._statistics, age_s, self._paused, version, os.getpid())
+        return InstrumentHealth(self._report, self._tally.statistics, age_s, self._paused, version, os.getpid())
 
     async def recent(self, newest: int | None = None) -> list[dict[str, object]]:
         """The newest journal entries of this instrument that are at hand, oldest first."""
@@ -202,7 +201,7 @@ class Instrument:
     # The loop
 
     async def _run(self) -> None:
-        not_before = max(self._tick(-1), self._runtime.now() - STARTING_TOGETHER)
+        not_before = max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER)
         while True:
             if not self._paused:
                 await self._cycle(not_before, None)
@@ -211,7 +210,7 @@ class Instrument:
     async def _next_time(self) -> datetime:
         """Wait for the next reason to look; gives the time no earlier than which the broker is to be asked."""
         report = self._report
-        due = self._tick(1)
+        due = self._tick(after=True)
         if report is not None and report.recheck_at is not None:
             due = min(due, report.recheck_at)
         wait_s = max(SHORTEST_WAIT_S, (due - self._runtime.now()).total_seconds())
@@ -223,15 +222,8 @@ class Instrument:
         self._awake.clear()
         return self._runtime.now()
 
-    def _tick(self, which: int) -> datetime:
-        """The next tick of this account's grid (1), or the one before (-1)."""
-        now_s = self._runtime.now().timestamp()
-        interval_s = self._settings.interval_s
-        if interval_s <= 0:
-            return self._runtime.now()
-        offset_s = zlib.crc32(self._settings.account.encode()) % 1000 / 1000 * interval_s
-        ticks = math.floor((now_s - offset_s) / interval_s)
-        return datetime.fromtimestamp((ticks + (which > 0)) * interval_s + offset_s, UTC)
+    def _tick(self, *, after: bool) -> datetime:
+        return tick(self._settings.account, self._settings.interval_s, self._runtime.now(), after=after)
 
     def _is_due(self) -> bool:
         report = self._report
@@ -287,7 +279,6 @@ class Instrument:
                     try:
                         report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
                     except Fenced:
-                        # Loaded again by now. From here on it is the newest word that counts.
                         report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
             except TimeoutError:
                 limit_s = self._settings.cycle_timeout_s
@@ -304,7 +295,7 @@ class Instrument:
         if not dry_run:
             self._finished_s = finished_s
             self._report = report
-            self._count(report)
+            self._tally.count(report)
             for verdict in self._verdicts:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow
@@ -514,28 +505,6 @@ class Instrument:
             discrepancies=open_breaks,
             unverified=True,
             verified_at=self._verified_at,
-        )
-
-    def _count(self, report: CycleReport) -> None:
-        """A discrepancy counts once, however many cycles it stays open."""
-        old = self._statistics
-        new = [found for found in report.discrepancies if found.found.id not in self._counted]
-        still_open = {found.found.id for found in report.discrepancies if not found.resolved}
-        self._counted = self._counted | still_open if report.unverified else still_open
-        by_type = dict(old.by_type)
-        for found in new:
-            by_type[found.found.type] = by_type.get(found.found.type, 0) + 1
-        cycles = old.cycles + 1
-        self._statistics = Statistics(
-            cycles=cycles,
-            successes=old.successes + (report.status is Status.SUCCESS),
-            failures=old.failures + (report.status is Status.FAILED),
-            discrepancies=old.discrepancies + len(new),
-            critical=old.critical + sum(found.found.severity is Severity.CRITICAL for found in new),
-            corrections=old.corrections + sum(found.correction is not None for found in report.discrepancies),
-            by_type=by_type,
-            mean_cycle_ms=old.mean_cycle_ms + (report.duration_ms - old.mean_cycle_ms) / cycles,
-            longest_cycle_ms=max(old.longest_cycle_ms, report.duration_ms),
         )
 
 

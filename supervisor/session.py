@@ -27,6 +27,8 @@ from supervisor.screen import View
 
 STOP_WITHIN_S = STOP_TIMEOUT_S + 60.0
 """A child that has not ended this long after it was asked is ended."""
+JOIN_STOP_WITHIN_S = 3.0
+"""The same while it tries to reach a cluster of somebody else's."""
 _GONE_WITHIN_S = 5.0
 
 
@@ -105,7 +107,7 @@ class Session:
         try:
             self._process.wait(within_s)
         except subprocess.TimeoutExpired:
-            if self._asked_at_s is None or time.monotonic() < self._asked_at_s + STOP_WITHIN_S:
+            if self._asked_at_s is None or time.monotonic() < self._asked_at_s + self._stop_within_s:
                 return False
             self._process.kill()
             self._process.wait()
@@ -114,6 +116,11 @@ class Session:
             thread.join(_GONE_WITHIN_S)
         self.stop()
         return True
+
+    @property
+    def _stop_within_s(self) -> float:
+        # Ray tries for minutes to reach a cluster that is not there, and nothing of ours is in it yet.
+        return JOIN_STOP_WITHIN_S if self.view.step.startswith("joining") else STOP_WITHIN_S
 
     @property
     def error(self) -> BaseException | None:

@@ -94,8 +94,10 @@ class _Child:
                     self._silent(error, time.monotonic() - heard_at_s)
                 else:
                     heard_at_s = time.monotonic()
+                    if status["supervisor"]["state"] == "STOPPING":
+                        return  # by another command; what was seen before says more than actors that end
                     self._show(status=status, trouble=None, happenings=events.latest())
-                    if self._over(status):
+                    if self._order.detach and settled(status):
                         return
                 self._stop.wait(REFRESH_S)
 
@@ -103,10 +105,6 @@ class _Child:
         if for_s > GONE_AFTER_S:
             raise SupervisorGone(error.found)
         self._show(trouble=f"the supervisor does not answer ({error.found}), waiting for it")
-
-    def _over(self, status: dict[str, Any]) -> bool:
-        """Another command stops it, or it has started and is to be left alone."""
-        return status["supervisor"]["state"] == "STOPPING" or (self._order.detach and settled(status))
 
 
 class _Events:

@@ -16,11 +16,17 @@ class StopSignals:
         self.asked = threading.Event()
         self.name: str | None = None
         """The first signal that asked."""
+        self._before = {number: signal.getsignal(number) for number in _ASKING}
 
     def install(self) -> None:
         """From now on a signal only asks."""
         for number in _ASKING:
             signal.signal(number, self._note)
+
+    def restore(self) -> None:
+        """From now on they do what they did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def ignore(self) -> None:
         """From now on they do nothing: all is done, and the process is about to end."""

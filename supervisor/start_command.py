@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from supervisor.session_child import SupervisorGone
 from supervisor.signals import StopSignals
 
 _LOOK_S = 0.25
+REACH_TIMEOUT_S = 5.0
 _LOG_LINES_KEPT = 20
 _LOG_LEVELS = {Severity.INFO: "INFO", Severity.WARNING: "WARNING", Severity.CRITICAL: "CRITICAL"}
 
@@ -41,6 +43,11 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
         )
     signals = StopSignals()
     signals.install()
+    try:
+        _answers(configuration.ray.address)
+    except Failure:
+        signals.restore()
+        raise
     on_screen = sys.stdout.isatty() and not detach
     if not on_screen:
         logs.set_up("INFO", verbose=verbose)
@@ -61,6 +68,22 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
     _raise(session, configuration, signals)
     _farewell(session, configuration, signals.name, detach=detach)
     return EXIT_OK
+
+
+def _answers(address: str) -> None:
+    """Raise :class:`Failure` where nobody listens at the address of a cluster: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> Failure:
+    message = f"the Ray cluster {address} does not answer ({error}). Start it, or set ray.address: local"
+    return Failure(message, EXIT_UNVERIFIED)
 
 
 def _seen(session: Session, signals: StopSignals) -> View:
@@ -169,10 +192,7 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
     """Raise what ended the session, unless it was the signal."""
     error = session.error
     if isinstance(error, ConnectionError):
-        address = configuration.ray.address
-        raise Failure(
-            f"the Ray cluster {address} does not answer ({error}). Start it, or set ray.address: local", EXIT_UNVERIFIED
-        )
+        raise _no_cluster(configuration.ray.address, error)
     if signals.asked.is_set() and error is not None:
         # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
         logger.warning("not ended in order: {}", error)

@@ -246,6 +246,11 @@ def contract(fields: Fields) -> Contract:
     con_id = _whole(fields[0], "conId", empty=sec_type == BAG)
     if con_id <= 0 and sec_type != BAG:
         _reject("conId", fields[0], "a number above zero")
+    for name, text in (("symbol", fields[1]), ("localSymbol", fields[9])):
+        if not text.isprintable() or text != text.strip():
+            _reject(name, text, "a name")
+    if not fields[1] and not fields[9]:
+        _reject("symbol", "", "a name")
     multiplier = Decimal(1)
     if fields[6]:
         multiplier = number(fields[6], "multiplier")

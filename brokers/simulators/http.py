@@ -54,7 +54,7 @@ class Face(Protocol):
     def name_of(self, method: str, path: str) -> str:
         """The broker's or its SDK's name of a request, to be matched by faults beside method and target."""
 
-    def unauthorized(self, authorization: str | None, path: str) -> Reply | None:
+    def unauthorized(self, authorization: str | None) -> Reply | None:
         """The refusal of a request with this Authorization header, ``None`` to let it in."""
 
     def answer(self, method: str, path: str, params: Body) -> Reply | RawReply:
@@ -153,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._reset()
         if fault is Fault.HTML:
             return self._send(RawReply(200, b"<html><body>Scheduled maintenance</body></html>", "text/html"))
-        refused = face.unauthorized(self.headers.get("Authorization"), parts.path)
+        refused = face.unauthorized(self.headers.get("Authorization"))
         if refused is not None:
             return self._send(refused)
         given = parse_qs(parts.query) | parse_qs(content.decode("utf-8", "replace"))

@@ -313,7 +313,7 @@ class OandaFace:
         """Note it."""
         self.requests.append(f"{method} {target}")
 
-    def unauthorized(self, authorization: str | None, path: str) -> Reply | None:
+    def unauthorized(self, authorization: str | None) -> Reply | None:
         """By the token alone."""
         return None if authorization == f"Bearer {self._token}" else _STATUS[Fault.UNAUTHORIZED]
 

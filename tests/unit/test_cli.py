@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -528,6 +529,20 @@ def test_detaching_from_a_cluster_of_its_own_is_refused(house: House) -> None:
 
     assert result.exit_code == 2
     assert "ray.address is local" in result.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--detach",)], ids=["attached", "detached"])
+def test_a_cluster_that_does_not_answer_is_told_at_once(house: House, more: tuple[str, ...]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        house.path.write_text(f"ray: {{address: '{address}'}}\n{house.path.read_text()}")
+
+        result = run("start", house.path, *more)
+
+    assert result.exit_code == 3
+    assert f"the Ray cluster {address} does not answer" in result.stderr
+    assert not house.journal.exists()
 
 
 # -- audit -----------------------------------------------------------------------------------------------------------

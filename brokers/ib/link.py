@@ -1,0 +1,313 @@
+"""One connection to TWS or IB Gateway, through ib_async.
+
+The laws of this module:
+
+* Every wait is bounded. One request is under way at a time, as those of a kind share one future in ib_async and the
+  second would leave the first waiting for ever.
+* After a time-out the connection is spent: the late end of one list would end the next one early.
+* Nothing is read from what ib_async keeps. A list is the rows heard between its request and its end, so that neither a
+  disconnect (after which everything looks flat) nor a row from an earlier list is taken for the broker's word.
+* A connection on which TWS said that it lost its own (1100) answers nothing, however alive its socket is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ib_async import IB, RequestError
+
+from brokers.ib import wire
+from brokers.ib.listener import Heard, Listener
+from brokers.ib.wire import Notice, Unreadable
+
+_LARGEST_GREETING_BYTES = 4096
+_CLOSE_S = 1.0
+
+CONNECTIVITY_LOST = frozenset({1100, 2110})
+CONNECTIVITY_BACK = frozenset({1101, 1102})
+PORT_MOVED = 1300
+CLIENT_ID_IN_USE = 326
+_NEWS_OF_DATA_FARMS = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})
+"""TWS API documentation, message codes. Market data says nothing about an account."""
+
+
+class NoAnswer(Exception):
+    """A request that was not answered to its end; the text says what was seen instead."""
+
+
+class Declined(Exception):
+    """A request that TWS refused in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotOpened:
+    """Why no connection came about. ``busy``: the client id is in use; ``foreign``: what answers is no TWS;
+    ``old``: a TWS too old to be spoken to; none of them: nobody answered."""
+
+    found: str
+    busy: bool = False
+    foreign: bool = False
+    old: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request by its name, the call that sends it, and the kinds of rows that answer it."""
+
+    name: str
+    send: Callable[[IB], Awaitable[Any]]
+    kinds: frozenset[int]
+
+
+POSITIONS = Request("reqPositions", lambda ib: ib.reqPositionsAsync(), frozenset({wire.POSITION}))
+OPEN_ORDERS = Request(
+    "reqAllOpenOrders", lambda ib: ib.reqAllOpenOrdersAsync(), frozenset({wire.OPEN_ORDER, wire.ORDER_STATUS})
+)
+COMPLETED_ORDERS = Request(
+    "reqCompletedOrders", lambda ib: ib.reqCompletedOrdersAsync(apiOnly=False), frozenset({wire.COMPLETED_ORDER})
+)
+EXECUTIONS = Request("reqExecutions", lambda ib: ib.reqExecutionsAsync(), frozenset({wire.EXECUTION}))
+CURRENT_TIME = Request("reqCurrentTime", lambda ib: ib.reqCurrentTimeAsync(), frozenset({wire.TIME}))
+
+
+class Link:
+    """One connection from its opening to its end. ``live`` is called for each row that no request asked for, and with
+    ``None`` when the connection has ended or what was told over it is in doubt."""
+
+    def __init__(self, host: str, port: int, client_id: int, live: Callable[[Heard | None], None]) -> None:
+        self.port = port
+        self.client_id = client_id
+        self.lost: str | None = None
+        self.moved_to: int | None = None
+        self.spent = False
+        self.errors: dict[int, Notice] = {}
+        self._host = host
+        self._live = live
+        self._request: Request | None = None
+        self._rows: list[Heard] = []
+        self._said: deque[str] = deque(maxlen=3)
+        self._greeting = b""
+        self._closed = False
+        self._not_opened: NotOpened | None = None
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ib = self._make()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked something."""
+        return self._ib.isConnected() and not self._ended.done() and not self.spent and not self._closed
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts of the login, as TWS told them when the connection was made."""
+        return tuple(self._ib.client.getAccounts())
+
+    async def open(self, timeout_s: float) -> NotOpened | None:
+        """Log on; ``None`` when that worked. Asks for nothing: a default connect would read, and with client id 0
+        bind orders that were placed by hand."""
+        self._ib.wrapper.clientId = self.client_id
+        connecting = asyncio.ensure_future(
+            self._ib.client.connectAsync(self._host, self.port, self.client_id, timeout=0)
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait({connecting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            self._not_opened = self._not_opened or NotOpened(f"no answer within {timeout_s:g} s")
+        finally:
+            failure = await _outcome(connecting)
+        if self._not_opened is not None:
+            return self._not_opened
+        if failure is not None:
+            return NotOpened(_words(failure))
+        if not self.alive:
+            return NotOpened(f"it closed the connection before logging us on{self._also_said()}")
+        return None
+
+    async def ask(self, request: Request, timeout_s: float) -> list[Heard]:
+        """The rows that answer a request, once its end was heard. Raises :class:`NoAnswer` or :class:`Declined`."""
+        if not self.alive:
+            raise NoAnswer(f"{request.name}: the connection has ended")
+        self._request, self._rows = request, []
+        self._said.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await request.send(self._ib)
+        except TimeoutError:
+            self.spent = True
+            raise NoAnswer(f"{request.name}: no answer within {timeout_s:g} s{self._also_said()}") from None
+        except RequestError as error:
+            raise Declined(f"{request.name}: TWS said {error.code}: {error.message}") from None
+        except OSError as error:
+            self.spent = True
+            raise NoAnswer(f"{request.name}: the connection ended ({_words(error)}){self._also_said()}") from None
+        except BaseException:
+            self.spent = True  # given up in the middle, so its end is still to come
+            raise
+        finally:
+            rows, self._rows, self._request = self._rows, [], None
+        return rows
+
+    async def cancel(self, order_id: int, timeout_s: float) -> Notice | str:
+        """Send one cancellation and wait for TWS's word on it: a notice about that order, or the order's status.
+        Raises :class:`NoAnswer`."""
+        if not self.alive:
+            raise NoAnswer("cancelOrder: the connection has ended")
+        word: asyncio.Future[Notice | str] = asyncio.get_running_loop().create_future()
+        live = self._live
+
+        def listen(heard: Heard | None) -> None:
+            answer = None if heard is None else _word_on(heard, order_id, self.client_id)
+            if answer is not None and not word.done():
+                word.set_result(answer)
+            live(heard)
+
+        self._live = listen
+        try:
+            async with asyncio.timeout(timeout_s):
+                self._ib.client.cancelOrder(order_id)
+                return await word
+        except TimeoutError:
+            raise NoAnswer(f"cancelOrder: TWS did not say within {timeout_s:g} s what became of it") from None
+        except OSError as error:
+            raise NoAnswer(f"cancelOrder: the connection ended ({_words(error)})") from None
+        finally:
+            self._live = live
+
+    async def close(self) -> None:
+        """End it and wait until its socket is closed. May be called twice."""
+        self._closed = True
+        transport = self._ib.client.conn.transport
+        with contextlib.suppress(OSError, RuntimeError):
+            self._ib.client.disconnect()
+        if transport is not None:
+            transport.abort()  # what has not left by now shall not leave any more
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._gone
+        self._ib.wrapper.reset()
+
+    # -- what is heard ---------------------------------------------------------------------------------------------
+
+    def _make(self) -> IB:
+        ib = IB()
+        ib.RaiseRequestErrors = True
+        # On 1102 ib_async would ask for a summary of the account that nobody awaits.
+        ib.errorEvent -= ib._onError
+        ib.client.decoder = Listener(ib.wrapper, self._hear)
+        # Its log repeats what our errors say, and shows rows that are not for everybody.
+        quiet = logging.Logger("ib_async")
+        quiet.addHandler(logging.NullHandler())
+        ib._logger = ib.client._logger = ib.wrapper._logger = quiet
+        ib.client.conn.hasData += self._on_bytes
+        ib.client.conn.disconnected += self._on_disconnected
+        ib.client.apiError += self._on_api_error
+        return ib
+
+    def _on_bytes(self, data: bytes) -> None:
+        if self._ib.client.serverVersion() or len(self._greeting) >= _LARGEST_GREETING_BYTES:
+            return
+        self._greeting += data
+        if len(self._greeting) >= 4 and int.from_bytes(self._greeting[:4], "big") > _LARGEST_GREETING_BYTES:
+            self._fail(NotOpened(f"what answered is no TWS; it began with {self._greeting[:40]!r}", foreign=True))
+
+    def _on_disconnected(self, _: str) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if not self._ended.done():
+            self._ended.set_result(None)
+            if not self._closed:
+                self._live(None)
+
+    def _on_api_error(self, text: str) -> None:
+        if "version must be" in text:
+            self._fail(NotOpened(text, old=True))
+
+    def _fail(self, why: NotOpened) -> None:
+        self._not_opened = self._not_opened or why
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _hear(self, heard: Heard) -> None:
+        if not self._ib.client.serverVersion():
+            greeting = wire.quote(heard.fields)
+            self._fail(NotOpened(f"what answered is no TWS; it began with {greeting}", foreign=True))
+            return
+        if heard.kind == wire.NOTICE and heard.trouble is None:
+            self._note(heard)
+        if self._answers(heard):
+            self._rows.append(heard)
+        elif self._ib.isConnected() and not self._closed:
+            self._live(heard)
+
+    def _answers(self, heard: Heard) -> bool:
+        request = self._request
+        if request is None or heard.kind == wire.NOTICE:
+            return False
+        if heard.kind == wire.EXECUTION and len(heard.fields) > 1 and heard.fields[1] == "-1":
+            return False  # one that has just happened
+        # A row of no known kind may be one of those asked for.
+        return heard.kind in request.kinds or (heard.kind == 0 and heard.trouble is not None)
+
+    def _note(self, heard: Heard) -> None:
+        try:
+            told = wire.notice(heard.fields)
+        except Unreadable:
+            return
+        text = f"{told.code}: {told.text}"
+        if told.code in CONNECTIVITY_LOST:
+            self.lost = text
+        elif told.code in CONNECTIVITY_BACK:
+            self.lost = None
+        elif told.code == PORT_MOVED:
+            self.moved_to = _port_in(told.text)
+        elif told.code == CLIENT_ID_IN_USE:
+            self._fail(NotOpened(f"TWS said {text}", busy=True))
+        elif told.request_id > 0:
+            self.errors[told.request_id] = told
+        if told.code not in _NEWS_OF_DATA_FARMS:
+            self._said.append(text)
+
+    def _also_said(self) -> str:
+        return "; TWS said " + "; ".join(self._said) if self._said else ""
+
+
+async def _outcome(task: asyncio.Future[Any]) -> BaseException | None:
+    """How a task ended, ending it if it has not; ``None`` for well or because of us."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    return None if task.cancelled() else task.exception()
+
+
+def _word_on(heard: Heard, order_id: int, client_id: int) -> Notice | str | None:
+    """What a row says of one order of ours."""
+    try:
+        if heard.kind == wire.NOTICE:
+            told = wire.notice(heard.fields)
+            return told if told.request_id == order_id else None
+        if heard.kind == wire.ORDER_STATUS:
+            state = wire.order_state(heard.fields)
+            return state.status if (state.order_id, state.client_id) == (order_id, client_id) else None
+    except Unreadable:
+        return None
+    return None
+
+
+def _port_in(text: str) -> int | None:
+    """The new port of a notice 1300, which stands at its end."""
+    found = re.search(r"([0-9]{1,5})\D*$", text)
+    port = int(found.group(1)) if found else 0
+    return port if 0 < port < 65_536 else None
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,87 @@
+"""ib_async's decoder with an ear on it: every row as text, beside what ib_async made of it.
+
+ib_async logs a row that it cannot read and goes on, so that the end of a list which lacks it looks like any other end;
+it tells nobody of a fill or a status whose order it does not know; and it changes an order's status by itself, on any
+error. Here every row is handed on as it came, with why ib_async could not read it where it could not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ib_async.contract import Contract
+from ib_async.decoder import Decoder
+from ib_async.order import Order, OrderState
+from ib_async.wrapper import Wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a completed order ended, from places of its row that only a whole parser finds. ``filled`` is a float's text,
+    and whatever ib_async writes for "unset" where it is not told."""
+
+    status: str
+    completed_status: str
+    filled: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One row. ``kind`` is its message id, 0 where it has none; ``trouble`` is why ib_async could not read it."""
+
+    kind: int
+    fields: tuple[str, ...]
+    trouble: str | None = None
+    ending: Ending | None = None
+
+
+class _Ear:
+    """Stands between decoder and wrapper, and hears what the decoder made of a completed order: ib_async itself keeps
+    neither its ``completedStatus`` nor what of it was filled by that word."""
+
+    def __init__(self, wrapper: Wrapper) -> None:
+        self._wrapper = wrapper
+        self.ending: Ending | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapper, name)
+
+    def completedOrder(self, contract: Contract, order: Order, state: OrderState) -> None:  # noqa: N802 - TWS's name
+        self.ending = Ending(state.status, state.completedStatus, repr(order.filledQuantity))
+        self._wrapper.completedOrder(contract, order, state)
+
+
+class _Trouble(logging.Handler):
+    """Takes what the decoder logs as an exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.last = f"{type(error).__name__}: {error}" if error is not None else record.getMessage()
+
+
+class Listener(Decoder):
+    """In the place of a client's decoder; ``hear`` is called for each row, after ib_async had it."""
+
+    def __init__(self, wrapper: Wrapper, hear: Callable[[Heard], None]) -> None:
+        self._ear = _Ear(wrapper)
+        super().__init__(self._ear, 0)  # type: ignore[arg-type]  # it hands on all that a wrapper has
+        self._hear = hear
+        self._trouble = _Trouble()
+        # The decoder swallows its errors into this logger, and this connection's rows are not for everybody's log.
+        self.logger = logging.Logger("ib_async.decoder")
+        self.logger.addHandler(self._trouble)
+
+    def interpret(self, fields: list[str]) -> None:
+        """Hear one row, and let ib_async read it."""
+        row = tuple(fields)  # ib_async takes its list apart
+        self._trouble.last = self._ear.ending = None
+        super().interpret(fields)
+        kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
+        self._hear(Heard(kind, row, self._trouble.last, self._ear.ending))

@@ -1,0 +1,83 @@
+"""Which executions of an account were handed out already, and whether any can have been missed.
+
+TWS lists executions "since midnight", without a number that grows. So every list is read whole, and what was handed
+out before is left out by its id. A cursor is an epoch millisecond of TWS, moved on by at least one whenever a fill is
+handed out for the first time: a fill that was handed out with cursor ``c`` is known to everybody who asks with ``c`` or
+more, and to nobody who asks with less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
+
+from brokers.model import Complete, Cursor, Failed, Fill, Partial, Section, rows_of
+
+_DAY_MS = 86_400_000
+
+
+class FillSequence:
+    """The memory of one account, over all of its connections."""
+
+    def __init__(self) -> None:
+        self._handed: dict[str, Cursor] = {}
+        self._last = 0
+
+    def hand_out(
+        self, found: Section[Fill], cursor: Cursor | None, now_ms: int, *, gap: str | None = None
+    ) -> tuple[Section[Fill], Cursor]:
+        """The fills after ``cursor`` of those found, and the cursor to ask with next time.
+
+        Without a cursor none is wanted: what was found is held by the positions already. A section that is not COMPLETE
+        keeps the cursor where it was, so that the same fills are asked for until they can be read. A ``gap`` is told
+        once: the section is FAILED with its reason and the cursor goes on behind it, and what was found comes next.
+        """
+        if cursor is None:
+            empty = Partial((), found.problems) if isinstance(found, Partial) else found
+            return (Complete() if rows_of(found) and not isinstance(found, Partial) else empty), self._remember(
+                found, now_ms
+            )
+        if gap is not None and isinstance(found, Complete | Partial):
+            self._last = max(now_ms, cursor + 1, self._last)
+            return Failed(gap), self._last
+        rows = tuple(f for f in rows_of(found) if self._handed.get(f.fill_id, cursor + 1) > cursor)
+        if isinstance(found, Complete):
+            return Complete(rows), self._remember(found, max(now_ms, cursor))
+        return (Partial(rows, found.problems) if isinstance(found, Partial) else found), cursor
+
+    def _remember(self, found: Section[Fill], cursor: Cursor) -> Cursor:
+        present = {fill.fill_id for fill in rows_of(found)}
+        fresh = [fill_id for fill_id in present if fill_id not in self._handed]
+        self._last = max(cursor, self._last + 1 if fresh else self._last)
+        self._handed.update(dict.fromkeys(fresh, self._last))
+        if isinstance(found, Complete):
+            # What is no longer listed was of another day, and cannot come again.
+            self._handed = {fill_id: at for fill_id, at in self._handed.items() if fill_id in present}
+        return self._last
+
+
+class Listing:
+    """Notices what the lists themselves give away: that something traded between two of them, and that a day ended."""
+
+    def __init__(self) -> None:
+        self._seen: frozenset[tuple[str, str]] | None = None
+
+    def moved(self, listed: Iterable[tuple[str, str]]) -> frozenset[str]:
+        """The instruments with an execution, as (instrument, execId), that the list before did not have."""
+        now = frozenset(listed)
+        fresh = now - (self._seen or frozenset())
+        self._seen = now
+        return frozenset(instrument for instrument, _ in fresh)
+
+    def cut(self, listed: Iterable[tuple[str, str]]) -> bool:
+        """Whether executions of the list before are no longer in this one. To be asked before :meth:`moved`."""
+        return self._seen is not None and bool(self._seen - frozenset(listed))
+
+
+def began_before_today(cursor: Cursor, now_ms: int, zone: tzinfo | None) -> bool:
+    """Whether a day of TWS ended between the two, so that executions before it are no longer listed. The day is that of
+    ``zone``, of UTC where no zone is known."""
+    if now_ms - cursor >= _DAY_MS:
+        return True
+    days = [datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone or UTC).date() for ms in (cursor, now_ms)]
+    return days[0] < days[1]

@@ -1,0 +1,481 @@
+"""The Kite adapter: one Zerodha account through the kiteconnect SDK.
+
+The laws of this module:
+
+* At rest a snapshot costs three requests (four with holdings), for however many instruments.
+* Positions are asked for first and trades last, so every fill that the positions contain is among the trades. A row of
+  ``net`` says how much of it was traded today: where that is not the sum of its trades, something was filled in
+  between, and all is asked for again. What still does not agree is in doubt, and no position is corrected by it.
+* What an answer lost against an earlier one of the same day is not believed at once; see :mod:`brokers.kite.today`.
+* A token that was refused is not sent again for a while. A new one from its source is, at the next connect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from math import floor
+from typing import TypeVar
+from urllib.parse import quote as url_quote
+
+from brokers.errors import BrokerError, Malformed, Refused
+from brokers.kite import decode
+from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, PositionRow
+from brokers.kite.today import Lasting, Orderbook
+from brokers.kite.tradebook import Tradebook
+from brokers.kite.wire import AGAIN, HOST, LOG_IN, NO_SUCH_ORDER, REQUESTS_PER_S, Answer, Wire
+from brokers.model import (
+    Complete,
+    Conventions,
+    CostBasis,
+    Cursor,
+    Failed,
+    Fill,
+    LegScheme,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    Partial,
+    Position,
+    RowProblem,
+    Section,
+    SectionName,
+    Snapshot,
+    problems_of,
+    rows_of,
+    section,
+)
+from brokers.port import Clock
+
+REFUSED_FOR_S = 30.0
+"""How long a refused token is not sent again."""
+
+STANDING_S = 10.0
+"""How long positions and trades have to go on disagreeing in the same way, to be a peculiarity and no lag."""
+
+_REREADS = 2
+_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
+
+RowT = TypeVar("RowT")
+Clash = tuple[str, str, Decimal | None, Decimal | None, Decimal, Decimal]
+"""Instrument, leg, bought and sold by the position's word, bought and sold by the trades."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One round of requests. ``clashes`` are where positions and trades do not belong together."""
+
+    requested_at: datetime
+    as_of: datetime
+    now_s: int
+    positions: Section[Position]
+    orders: Section[Order]
+    fills: Section[Fill]
+    clashes: frozenset[Clash]
+
+
+class KiteBroker:
+    """One Zerodha account; meets :class:`brokers.port.Broker`.
+
+    ``access_token`` gives the day's token and is asked at every :meth:`connect`, so that a new one is picked up where
+    the old one was; it may raise ``Refused``. ``user_id`` is the account expected, ``None`` for any; then the first one
+    met stays the only one. ``rest_url`` is the host part, ``None`` for Zerodha's. ``timeout_s`` bounds one request from
+    its start to its last byte; a read is tried up to three times with exponential backoff and jitter from ``backoff_s``.
+    Never more than ``requests_per_s`` requests leave in a second (Kite Connect documentation: 10).
+
+    A position has a leg for each product (CNC, MIS, NRML, MTF, CO), and with ``include_holdings`` the leg ``holdings``
+    for what is delivered. A fill names its leg, and an order the one it works on. Overnight, CNC turns into holdings.
+
+    ``as_of`` is the second before the positions were looked at, by the Date header, as Kite tells no other time and
+    dates fills to the second. A fill of that second is contained all the same, and in the snapshot's fills or in those
+    before. ``fills_cursor`` is an epoch second; see :mod:`brokers.kite.tradebook`.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        api_key: str,
+        access_token: Callable[[], str],
+        user_id: str | None,
+        rest_url: str | None,
+        timeout_s: float,
+        clock: Clock,
+        *,
+        include_holdings: bool = False,
+        backoff_s: float = 0.2,
+        requests_per_s: float = REQUESTS_PER_S,
+    ) -> None:
+        self._account = account
+        self._access_token = access_token
+        self._user_id = user_id
+        self._clock = clock
+        self._include_holdings = include_holdings
+        self._wire = Wire(account, api_key, rest_url, timeout_s, backoff_s, requests_per_s)
+        self._proven = False
+        self._token = ""
+        self._refusal: tuple[str, Refused, datetime] | None = None
+        self._orders = Orderbook()
+        self._trades = Tradebook()
+        self._lasting_legs = Lasting("positions")
+        self._lasting_trades = Lasting("trades")
+        self._clashes: dict[Clash, datetime] = {}
+
+    @property
+    def calls(self) -> int:
+        """How many requests have left for the broker, repeated ones included."""
+        return self._wire.calls
+
+    # -- whose account it is ---------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Take the present token from its source and prove that it is the configured user's.
+
+        Raises ``Unreachable`` when nobody answered; ``Refused`` with the words "log in again" for a session that is
+        over, and for another user's; ``Malformed`` when the answer cannot be read.
+        """
+        attempted = "read the user's profile"
+        self._proven = False
+        if self._wire.misdirected:
+            found = f"`rest_url` {self._wire.url} is not a host alone, and the SDK would leave the rest out"
+            raise Refused(attempted, self._account, self._wire.scrub(found), HOST)
+        token = self._access_token()
+        if self._refusal is not None:
+            refused_token, refusal, at = self._refusal
+            if token == refused_token and abs(self._clock() - at) < timedelta(seconds=REFUSED_FOR_S):
+                raise refusal
+        self._token = token
+        self._wire.use(token)
+        answer = await self._read(attempted, lambda kite: kite.profile())
+        self._check_user(attempted, answer.data)
+        self._proven, self._refusal = True, None
+
+    def _check_user(self, attempted: str, profile: object) -> None:
+        found = profile.get("user_id") if isinstance(profile, dict) else None
+        if not isinstance(found, str) or not found:
+            raise Malformed(attempted, self._account, "a profile without a user_id", AGAIN)
+        if self._user_id is not None and found != self._user_id:
+            words = f"the access token is of user {found}, and {self._user_id} is expected"
+            refusal = Refused(attempted, self._account, words, "Check `user_id`, and log in again as that user")
+            self._refusal = (self._token, refusal, self._clock())
+            raise refusal
+        # With any user allowed, the first one met stays the only one: another one's rows must not join its books.
+        self._user_id = found
+
+    async def _read(self, attempted: str, call: Callable[..., object], *, may_be_absent: bool = False) -> Answer:
+        try:
+            return await self._wire.read(attempted, call, may_be_absent=may_be_absent)
+        except Refused as error:
+            self._note_refusal(error)
+            raise
+
+    def _note_refusal(self, error: Refused) -> None:
+        if _session_is_over(error):
+            self._proven = False
+            self._refusal = (self._token, error, self._clock())
+
+    # -- the snapshot ----------------------------------------------------------------------------------------------
+
+    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+        """Positions, orders and today's fills after ``fills_since``.
+
+        Raises ``Refused`` as soon as the session is over, whatever was learned before; else ``Unreachable``,
+        ``Refused`` or ``Malformed`` when none of the three lists could be had.
+        """
+        if not self._proven:
+            await self.connect()
+        reading = await self._settled()
+        fills, cursor = self._trades.hand_out(reading.fills, fills_since, reading.now_s)
+        return Snapshot(
+            requested_at=reading.requested_at,
+            as_of=reading.as_of,
+            positions=self._in_doubt(reading),
+            orders=reading.orders,
+            fills=fills,
+            fills_cursor=cursor,
+            conventions=_CONVENTIONS,
+        )
+
+    async def _settled(self) -> _Reading:
+        """A reading whose parts belong together, or the last of a few."""
+        reading = await self._round()
+        for _ in range(_REREADS):
+            if not reading.clashes - self._standing():
+                break
+            reading = await self._round()
+        now = self._clock()
+        self._clashes = {clash: self._clashes.get(clash, now) for clash in reading.clashes}
+        return reading
+
+    def _standing(self) -> frozenset[Clash]:
+        """Disagreements that have been there for long, as after a product was converted into another."""
+        now = self._clock()
+        return frozenset(c for c, since in self._clashes.items() if abs(now - since) >= timedelta(seconds=STANDING_S))
+
+    def _in_doubt(self, reading: _Reading) -> Section[Position]:
+        """The positions, less their word on instruments whose trades say otherwise."""
+        doubted = sorted({clash[0] for clash in reading.clashes - self._standing()})
+        if not doubted or not isinstance(reading.positions, Complete | Partial):
+            return reading.positions
+        text = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
+        doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in doubted]
+        return Partial(reading.positions.rows, (*problems_of(reading.positions), *doubts))
+
+    async def _round(self) -> _Reading:
+        requested_at = self._clock()
+        errors: list[BrokerError] = []
+        net = await self._list("read the positions", lambda kite: kite.positions(), decode.positions, errors)
+        held = (
+            await self._list("read the holdings", lambda kite: kite.holdings(), decode.holdings, errors)
+            if self._include_holdings
+            else None
+        )
+        listed = await self._list("read the orders", lambda kite: kite.orders(), decode.orders, errors)
+        traded = await self._list("read the trades", lambda kite: kite.trades(), decode.trades, errors)
+        if all(isinstance(found, BrokerError) for found in (net, listed, traded)):
+            raise errors[0]
+        orders = self._orders_of(listed, requested_at)
+        fills = self._fills_of(traded, orders, requested_at)
+        looked_at = _looked_at(net, requested_at)
+        return _Reading(
+            requested_at=requested_at,
+            as_of=looked_at.replace(microsecond=0) - timedelta(microseconds=1),
+            now_s=floor(looked_at.timestamp()),
+            positions=self._positions_of(net, held, requested_at),
+            orders=orders,
+            fills=fills,
+            clashes=_clashes(net, fills),
+        )
+
+    async def _list(
+        self,
+        attempted: str,
+        call: Callable[..., object],
+        read: Callable[[object], Listing[RowT]],
+        errors: list[BrokerError],
+    ) -> tuple[Listing[RowT], Answer] | BrokerError:
+        """One list of the broker's, or why there is none. Raises ``Refused`` where the session is over."""
+        try:
+            answer = await self._read(attempted, call)
+            return read(answer.data), answer
+        except BadAnswer as why:
+            error: BrokerError = Malformed(attempted, self._account, str(why), AGAIN)
+        except BrokerError as failed:
+            if isinstance(failed, Refused) and _session_is_over(failed):
+                raise
+            error = failed
+        errors.append(error)
+        return error
+
+    def _positions_of(
+        self,
+        net: tuple[Listing[PositionRow], Answer] | BrokerError,
+        held: tuple[Listing[PositionRow], Answer] | BrokerError | None,
+        asked_at: datetime,
+    ) -> Section[Position]:
+        if isinstance(net, BrokerError):
+            return Failed(str(net))
+        doubt = self._lasting_legs.doubt(net[0], _day(net[1], asked_at))
+        if doubt is not None:
+            return Failed(doubt)
+        rows = [row.position for row in net[0].rows.values() if row.position is not None]
+        problems = net[0].problems
+        if isinstance(held, BrokerError):
+            problems = (*problems, RowProblem(SectionName.POSITIONS, None, decode.HOLDINGS, str(held)))
+        elif held is not None:
+            rows += [row.position for row in held[0].rows.values() if row.position is not None]
+            problems = (*problems, *held[0].problems)
+        return section(rows, problems)
+
+    def _orders_of(self, listed: tuple[Listing[OrderRow], Answer] | BrokerError, asked_at: datetime) -> Section[Order]:
+        if isinstance(listed, BrokerError):
+            return Failed(str(listed))
+        return self._orders.take(listed[0], _day(listed[1], asked_at))
+
+    def _fills_of(
+        self, traded: tuple[Listing[Fill], Answer] | BrokerError, orders: Section[Order], asked_at: datetime
+    ) -> Section[Fill]:
+        if isinstance(traded, BrokerError):
+            return Failed(str(traded))
+        doubt = self._lasting_trades.doubt(traded[0], _day(traded[1], asked_at))
+        if doubt is not None:
+            return Failed(doubt)
+        tags = {order.broker_order_id: order.client_order_id for order in rows_of(orders)}
+        rows = [replace(f, client_order_id=tags.get(f.broker_order_id or "")) for f in traded[0].rows.values()]
+        return section(rows, traded[0].problems)
+
+    # -- single orders ---------------------------------------------------------------------------------------------
+
+    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        """One answer for each query, from today's list where the order is in it, else by its id.
+
+        "No such order" is the broker's word, for the id, or for the tag in a whole list of today's orders: an order of
+        an earlier day that was seen working is answered with its end. After a query that nobody answered the rest is
+        not asked, so that a broker that is away costs one time-out and not one for each order.
+        """
+        answers: list[OrderAnswer] = []
+        away: str | None = None
+        listed: Section[Order] | None = None
+        for query in queries:
+            if away is not None:
+                answers.append(OrderAnswer(query, failure=f"not asked, as the query before failed: {away}"))
+                continue
+            try:
+                listed = await self._todays_orders() if listed is None else listed
+                answers.append(await self._find(query, listed))
+            except Malformed as error:
+                answers.append(OrderAnswer(query, failure=str(error)))
+            except BrokerError as error:
+                away = str(error)
+                answers.append(OrderAnswer(query, failure=away))
+            except (BadRow, BadAnswer) as why:
+                words = f"{self._account}: the answer about order {_name(query)} cannot be used: {why}"
+                answers.append(OrderAnswer(query, failure=self._wire.scrub(words)))
+        return tuple(answers)
+
+    async def _todays_orders(self) -> Section[Order]:
+        if not self._proven:
+            await self.connect()
+        asked_at = self._clock()
+        answer = await self._read("read the orders", lambda kite: kite.orders())
+        self._today = _day(answer, asked_at)
+        return self._orders.take(decode.orders(answer.data), self._today)
+
+    async def _find(self, query: OrderQuery, listed: Section[Order]) -> OrderAnswer:
+        order = _listed(query, listed)
+        if order is None and query.broker_order_id is not None:
+            order = await self._by_id(query.broker_order_id)
+        elif order is None and not isinstance(listed, Complete):
+            doubt = listed.reason if isinstance(listed, Failed) else "some of today's orders cannot be read"
+            return OrderAnswer(query, failure=f"{self._account}: order {_name(query)}: {doubt}")
+        if order is None:
+            gone = self._orders.ended_overnight(query.broker_order_id, query.client_order_id, self._today)
+            return OrderAnswer(query, gone)
+        if order.instrument != query.instrument:
+            raise BadRow(f"it is an order in {order.instrument}")
+        return OrderAnswer(query, order, await self._fills_of_order(order) if order.filled_quantity else ())
+
+    async def _by_id(self, order_id: str) -> Order | None:
+        specifier = url_quote(order_id, safe="")
+        attempted = f"read order {order_id}"
+        answer = await self._read(attempted, lambda kite: kite.order_history(specifier), may_be_absent=True)
+        if answer.data is NO_SUCH_ORDER:
+            return None
+        return self._orders.later(decode.history(answer.data, order_id), self._today).order
+
+    async def _fills_of_order(self, order: Order) -> tuple[Fill, ...]:
+        specifier = url_quote(order.broker_order_id, safe="")
+        attempted = f"read the trades of order {order.broker_order_id}"
+        answer = await self._read(attempted, lambda kite: kite.order_trades(specifier))
+        listing = decode.trades(answer.data)
+        if listing.problems:
+            raise BadRow(f"a trade of it: {listing.problems[0].text}")
+        fills = tuple(replace(fill, client_order_id=order.client_order_id) for fill in listing.rows.values())
+        if any(fill.broker_order_id != order.broker_order_id for fill in fills):
+            raise BadRow("trades of another order")
+        if sum((fill.quantity for fill in fills), Decimal(0)) < order.filled_quantity:
+            raise BadRow(f"{order.filled_quantity} are filled, and its trades do not add up to that")
+        return fills
+
+    async def cancel_order(self, query: OrderQuery) -> None:
+        """Ask for the cancellation of an order, once, under the variety its row has. ``Refused`` when there is none."""
+        attempted = f"cancel order {_name(query)}"
+        if not self._proven:
+            await self.connect()
+        row = self._orders.known(query.broker_order_id, query.client_order_id)
+        if row is None:
+            try:
+                await self._todays_orders()
+            except BadAnswer as why:
+                raise Malformed(attempted, self._account, str(why), AGAIN) from None
+            row = self._orders.known(query.broker_order_id, query.client_order_id)
+        order_id = row.order.broker_order_id if row is not None else query.broker_order_id
+        if order_id is None:
+            raise Refused(attempted, self._account, "no one order of today has this tag", "Look it up")
+        variety = row.variety if row is not None else "regular"
+        parent = row.parent_order_id if row is not None and variety == "co" else None
+        specifier = url_quote(order_id, safe="")
+        try:
+            answer = await self._wire.write(
+                attempted, lambda kite: kite.cancel_order(variety, specifier, parent), may_be_absent=True
+            )
+        except Refused as error:
+            self._note_refusal(error)
+            raise
+        if answer.data is NO_SUCH_ORDER:
+            raise Refused(attempted, self._account, "the broker has no such order", "It has ended: look it up")
+        told = answer.data.get("order_id") if isinstance(answer.data, dict) else None
+        if str(told) != order_id:
+            found = f"an answer about order {told}"
+            raise Malformed(attempted, self._account, found, "It may have been cancelled: look it up")
+
+    async def close(self) -> None:
+        """Cut what is under way and give the connections back. Never raises; may be called twice."""
+        self._wire.close()
+
+
+def _session_is_over(error: Refused) -> bool:
+    return error.remedy == LOG_IN
+
+
+def _looked_at(net: tuple[Listing[PositionRow], Answer] | BrokerError, asked_at: datetime) -> datetime:
+    """The broker's time when it looked into the positions, or earlier: the Date header less the time the answer took.
+    Ours where it tells none."""
+    if isinstance(net, BrokerError) or net[1].date is None:
+        return asked_at
+    return net[1].date - timedelta(seconds=net[1].elapsed_s)
+
+
+def _day(answer: Answer, asked_at: datetime) -> date:
+    """The trading day, by the broker's clock."""
+    return (answer.date or asked_at).astimezone(IST).date()
+
+
+def _clashes(net: tuple[Listing[PositionRow], Answer] | BrokerError, fills: Section[Fill]) -> frozenset[Clash]:
+    """Where what a position says it traded today is not the sum of its trades. Nothing, where one of both is not
+    known: then no fill is taken for contained that is not."""
+    if isinstance(net, BrokerError) or not isinstance(fills, Complete):
+        return frozenset()
+    sums: dict[tuple[str, str], list[Decimal]] = {}
+    for fill in fills.rows:
+        both = sums.setdefault((fill.instrument, fill.leg or ""), [Decimal(0), Decimal(0)])
+        both[0 if fill.side.sign > 0 else 1] += fill.quantity
+    told = {(row.instrument, row.leg): (row.bought, row.sold) for row in net[0].rows.values()}
+    unread = {problem.instrument for problem in net[0].problems}
+    clashes = set()
+    for key in sums.keys() | told.keys():
+        bought, sold = sums.get(key, (Decimal(0), Decimal(0)))
+        said = told.get(key, (None, None))
+        if (
+            said != (bought, sold)
+            and key[0] not in unread
+            and None not in unread
+            and _says_anything(said, bought, sold)
+        ):
+            clashes.add((*key, *said, bought, sold))
+    return frozenset(clashes)
+
+
+def _says_anything(said: tuple[Decimal | None, Decimal | None], bought: Decimal, sold: Decimal) -> bool:
+    """A row without today's quantities clashes with nothing while nothing was traded."""
+    return said != (None, None) or bool(bought or sold)
+
+
+def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:
+    """The order asked for among today's. Raises :class:`BadRow` where a tag names several, as it does for the parts of
+    an iceberg order."""
+    if query.broker_order_id is not None:
+        return next((row for row in rows_of(listed) if row.broker_order_id == query.broker_order_id), None)
+    tagged = [
+        row
+        for row in rows_of(listed)
+        if row.client_order_id == query.client_order_id and row.instrument == query.instrument
+    ]
+    if len(tagged) > 1:
+        raise BadRow(f"{len(tagged)} orders of today have this tag")
+    return tagged[0] if tagged else None
+
+
+def _name(query: OrderQuery) -> str:
+    return query.broker_order_id or f"with tag {query.client_order_id}"

@@ -1,0 +1,392 @@
+"""Kite Connect objects into ours. Pure: parsed JSON goes in, rows and problems come out.
+
+The laws of this module:
+
+* A number is read from an exact JSON number or its text, never by way of float; NaN and infinities are refused.
+* A row that cannot be read whole is not read at all: no field of it is guessed, and a status nobody has heard of least.
+* Kite tells times as naive IST; here they are aware UTC. Quantities stay in the units of ``quantity``: ``multiplier``
+  turns them into money and into nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+from brokers.model import Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
+
+Json = Mapping[str, Any]
+
+HOLDINGS = "holdings"
+"""The leg of what is delivered, beside the products."""
+
+IST = timezone(timedelta(hours=5, minutes=30), "IST")
+QUOTE_LENGTH = 240
+_NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
+_NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
+
+
+class BadRow(ValueError):
+    """A row that cannot be read, and why."""
+
+
+class BadAnswer(ValueError):
+    """An answer that does not have the shape of its kind: nothing of it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    """One product of one instrument. ``position`` is ``None`` where it is flat. ``bought`` and ``sold`` are what of it
+    was traded today, ``None`` where the broker does not say."""
+
+    instrument: str
+    leg: str
+    position: Position | None
+    bought: Decimal | None
+    sold: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """An order, and what Kite wants to know of it when it is cancelled."""
+
+    order: Order
+    variety: str
+    parent_order_id: str | None
+
+
+RowT = TypeVar("RowT", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[RowT]):
+    """What a list of the broker's holds: its readable rows by key, in its order, and the rest."""
+
+    rows: Mapping[str, RowT] = field(default_factory=dict)
+    problems: tuple[RowProblem, ...] = ()
+
+
+# -- lists ---------------------------------------------------------------------------------------------------------
+
+
+def positions(data: object) -> Listing[PositionRow]:
+    """``positions().net``, flat rows included. Kite Connect documentation: ``net`` is the actual, current net position
+    portfolio, ``day`` only the day's activity. Raises :class:`BadAnswer`."""
+    net = data.get("net") if isinstance(data, dict) else None
+    return _listing(net, "positions without a list `net`", SectionName.POSITIONS, position_row, _leg_key)
+
+
+def holdings(data: object) -> Listing[PositionRow]:
+    """``holdings()``. Raises :class:`BadAnswer`."""
+    return _listing(data, "holdings that are no list", SectionName.POSITIONS, holding_row, _leg_key)
+
+
+def orders(data: object) -> Listing[OrderRow]:
+    """``orders()``: those of today, by order_id. Raises :class:`BadAnswer`."""
+    return _listing(
+        data, "orders that are no list", SectionName.ORDERS, order_row, lambda row: row.order.broker_order_id
+    )
+
+
+def trades(data: object) -> Listing[Fill]:
+    """``trades()``: those of today, by fill_id.
+
+    Kite Connect documentation: trade_id is the exchange's. Two exchanges, or the two sides of one match, may use the
+    same; then the later order's fill is called ``trade_id:order_id``, so that neither hides the other. Raises
+    :class:`BadAnswer`.
+    """
+    read = _listing(
+        data, "trades that are no list", SectionName.FILLS, fill_row, lambda row: f"{row.fill_id}:{row.broker_order_id}"
+    )
+    named: dict[str, Fill] = {}
+    for qualified, fill in sorted(read.rows.items(), key=lambda item: (item[1].time, item[0])):
+        fill_id = qualified if fill.fill_id in named else fill.fill_id
+        named[fill_id] = _renamed(fill, fill_id)
+    return Listing(named, read.problems)
+
+
+def history(data: object, order_id: str) -> OrderRow:
+    """The last state in an ``order_history()``: the one that is furthest on. Raises :class:`BadRow` for another
+    order's, or an unreadable one."""
+    if not isinstance(data, list) or not data:
+        raise BadRow("an order history without a state")
+    states = [order_row(state) for state in data]
+    if any(state.order.broker_order_id != order_id for state in states):
+        raise BadRow(f"asked for order {order_id}, got {states[-1].order.broker_order_id}")
+    return max(enumerate(states), key=lambda pair: (pair[1].order.filled_quantity, pair[0]))[1]
+
+
+def _listing(
+    found: object,
+    complaint: str,
+    section: SectionName,
+    read: Callable[[object], RowT],
+    key_of: Callable[[RowT], str],
+) -> Listing[RowT]:
+    """Every row by its key. Two rows of one key that say different things are both unreadable: one of them is wrong."""
+    if not isinstance(found, list):
+        raise BadAnswer(complaint)
+    rows: dict[str, RowT] = {}
+    problems: list[RowProblem] = []
+    twice: set[str] = set()
+    for item in found:
+        try:
+            row = read(item)
+            key = key_of(row)
+            if rows.setdefault(key, row) != row:
+                twice.add(key)
+                raise BadRow("told twice, and differently")
+        except BadRow as why:
+            problems.append(problem(section, item, why))
+    return Listing({key: row for key, row in rows.items() if key not in twice}, tuple(problems))
+
+
+def _leg_key(row: PositionRow) -> str:
+    return f"{row.instrument}/{row.leg}"
+
+
+def _renamed(fill: Fill, fill_id: str) -> Fill:
+    return Fill(
+        fill.instrument, fill_id, fill.broker_order_id, fill.side, fill.quantity, fill.price, fill.time, fill.leg
+    )
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def instrument_of(row: Json) -> str:
+    """The name of an instrument: EXCHANGE:TRADINGSYMBOL, as in Kite's own quotes."""
+    return f"{_word(row, 'exchange')}:{_word(row, 'tradingsymbol')}"
+
+
+def position_row(item: object) -> PositionRow:
+    """A row of ``net``; its leg is the product. Kite Connect documentation: ``quantity`` is signed."""
+    row = _mapping(item, "the position")
+    instrument, leg = instrument_of(row), _word(row, "product")
+    quantity = _number(row, "quantity")
+    held = Position(instrument, leg, quantity, _number(row, "average_price")) if quantity else None
+    return PositionRow(instrument, leg, held, _optional(row, "day_buy_quantity"), _optional(row, "day_sell_quantity"))
+
+
+def holding_row(item: object) -> PositionRow:
+    """Delivered stock. In Kite's own examples ``quantity`` leaves out what was bought yesterday and is not delivered
+    yet (``t1_quantity``), so both are added. ``used_quantity``, what of it was sold today, is not subtracted: the sale
+    is a negative CNC row of ``net`` already."""
+    row = _mapping(item, "the holding")
+    instrument = instrument_of(row)
+    quantity = _number(row, "quantity") + (_optional(row, "t1_quantity") or Decimal(0))
+    held = Position(instrument, HOLDINGS, quantity, _number(row, "average_price")) if quantity else None
+    return PositionRow(instrument, HOLDINGS, held, None, None)
+
+
+def order_row(item: object) -> OrderRow:
+    """An order. ``pending_quantity`` and ``cancelled_quantity`` are not added up: a cancelled order may show both for
+    the same units. ``limit_price`` is the price it works at, a stop-loss market order's trigger included."""
+    row = _mapping(item, "the order")
+    quantity, filled = _number(row, "quantity"), _number(row, "filled_quantity")
+    if quantity <= 0:
+        raise BadRow("quantity is not above 0")
+    if not 0 <= filled <= quantity:
+        raise BadRow(f"filled_quantity {filled} of {quantity}")
+    average = _optional(row, "average_price")
+    order = Order(
+        instrument=instrument_of(row),
+        broker_order_id=_id(row, "order_id"),
+        client_order_id=_text_or_none(row, "tag"),
+        side=_side(row),
+        quantity=quantity,
+        filled_quantity=filled,
+        status=_status(row, quantity, filled),
+        order_type=_text_or_none(row, "order_type") or "UNKNOWN",
+        limit_price=_working_price(row),
+        average_fill_price=average if average and filled else None,
+        submitted_at=_moment_or_none(row, "order_timestamp"),
+        leg=_word(row, "product"),
+        reason=_text_or_none(row, "status_message"),
+    )
+    return OrderRow(order, _text_or_none(row, "variety") or "regular", _text_or_none(row, "parent_order_id"))
+
+
+def fill_row(item: object) -> Fill:
+    """A trade; its leg is the product. ``order_timestamp`` of a trade is only HH:MM:SS and is not looked at."""
+    row = _mapping(item, "the trade")
+    quantity = _number(row, "quantity")
+    if quantity <= 0:
+        raise BadRow("quantity is not above 0")
+    told = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
+    return Fill(
+        instrument=instrument_of(row),
+        fill_id=_id(row, "trade_id"),
+        broker_order_id=_id(row, "order_id"),
+        side=_side(row),
+        quantity=quantity,
+        price=_number(row, "average_price"),
+        time=moment(row.get(told), told),
+        leg=_word(row, "product"),
+    )
+
+
+# -- the status of an order ----------------------------------------------------------------------------------------
+
+_S = OrderStatus
+_STATUSES: tuple[tuple[str, OrderStatus], ...] = (
+    ("PUT ORDER REQ", _S.PENDING_SUBMIT),
+    ("PUT ORDER REQUEST", _S.PENDING_SUBMIT),
+    ("AMO REQ", _S.PENDING_SUBMIT),
+    ("AMO REQUEST", _S.PENDING_SUBMIT),
+    ("VALIDATION PENDING", _S.PENDING_SUBMIT),
+    ("OPEN PENDING", _S.PENDING_SUBMIT),
+    ("OPEN", _S.OPEN),
+    ("TRIGGER PENDING", _S.OPEN),
+    ("MODIFIED", _S.OPEN),
+    ("MODIFY", _S.OPEN),
+    ("UPDATE", _S.OPEN),
+    ("CANCEL PENDING", _S.PENDING_CANCEL),
+    ("COMPLETE", _S.FILLED),
+    ("REJECTED", _S.REJECTED),
+    ("CANCELLED", _S.CANCELLED),
+    ("CANCEL", _S.CANCELLED),
+)
+"""By whole leading words, the first that fits: the documentation writes both "REQ" and "REQUEST RECEIVED"."""
+
+_CLOSES = {"CDS": time(17, 0), "BCD": time(17, 0), "MCX": time(23, 30), "NCO": time(23, 30)}
+_EQUITY_CLOSES = time(15, 30)
+"""When trading ends, IST. NSE and BSE: 15:30; currencies: 17:00; commodities: 23:30 at the earliest."""
+
+
+def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
+    word = " ".join(_word(row, "status").upper().split())
+    status = next((s for prefix, s in _STATUSES if word == prefix or word.startswith(prefix + " ")), None)
+    if status is None:
+        raise BadRow(f"unknown order status {word[:40]!r}")
+    if status is _S.FILLED and filled < quantity:
+        if _optional(row, "cancelled_quantity") != quantity - filled:
+            raise BadRow(f"COMPLETE with {filled} of {quantity} filled")
+        return _S.CANCELLED
+    if status is _S.CANCELLED:
+        return _S.EXPIRED if _ran_out(row) else status
+    if status in {_S.PENDING_SUBMIT, _S.OPEN} and filled:
+        return _S.FILLED if word.startswith("UPDATE") and filled == quantity else _S.PARTIALLY_FILLED
+    return status
+
+
+def _ran_out(row: Json) -> bool:
+    """Whether a cancelled order ended by its own validity: Kite has no status for that.
+
+    Kite Connect documentation: IOC is matched at once or cancelled, TTL lives for ``validity_ttl`` minutes, DAY until
+    the close. After the close nobody cancels an order that was placed before it.
+    """
+    validity = row.get("validity")
+    if validity == "IOC":
+        return True
+    placed = _moment_or_none(row, "order_timestamp")
+    ended = _moment_or_none(row, "exchange_update_timestamp") or _moment_or_none(row, "exchange_timestamp")
+    if placed is None or ended is None:
+        return False
+    if validity == "TTL":
+        minutes = _optional(row, "validity_ttl")
+        return minutes is not None and minutes > 0 and ended - placed >= timedelta(minutes=int(minutes))
+    close = datetime.combine(
+        placed.astimezone(IST), _CLOSES.get(_word(row, "exchange"), _EQUITY_CLOSES), tzinfo=IST
+    ).astimezone(UTC)
+    return validity == "DAY" and placed < close <= ended
+
+
+def _working_price(row: Json) -> Decimal | None:
+    kind = row.get("order_type")
+    if kind == "MARKET":
+        return None
+    price = _optional(row, "trigger_price" if kind == "SL-M" else "price")
+    return price or None
+
+
+# -- one value of a row --------------------------------------------------------------------------------------------
+
+
+def moment(value: object, key: str = "time") -> datetime:
+    """An aware UTC time from naive IST, to the second."""
+    if isinstance(value, str) and _NAIVE.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value).replace(tzinfo=IST).astimezone(UTC)
+        except ValueError:
+            pass
+    raise BadRow(f"{key} is no date and time")
+
+
+def quote(row: object) -> str:
+    """The row as text for a person, cut to a readable length."""
+    text = json.dumps(row, default=str, ensure_ascii=False)
+    return text if len(text) <= QUOTE_LENGTH else f"{text[:QUOTE_LENGTH]}…"
+
+
+def problem(section: SectionName, item: object, why: BadRow) -> RowProblem:
+    """A row that could not be read, with whatever names it."""
+    row = item if isinstance(item, dict) else {}
+    try:
+        instrument: str | None = instrument_of(row)
+    except BadRow:
+        instrument = None
+    name = {SectionName.POSITIONS: "product", SectionName.ORDERS: "order_id", SectionName.FILLS: "trade_id"}[section]
+    key = row.get(name)
+    return RowProblem(section, instrument, key if isinstance(key, str) and key else None, f"{why}: {quote(item)}")
+
+
+def _mapping(value: object, what: str) -> Json:
+    if not isinstance(value, dict):
+        raise BadRow(f"{what} is not an object")
+    return value
+
+
+def _word(row: Json, key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRow(f"no {key}")
+    return value.strip()
+
+
+def _text_or_none(row: Json, key: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise BadRow(f"{key} is not a text")
+    return value or None
+
+
+def _id(row: Json, key: str) -> str:
+    """An id, in a string or as a whole number."""
+    value = row.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return str(value)
+    return _word(row, key)
+
+
+def _side(row: Json) -> Side:
+    value = row.get("transaction_type")
+    if value not in (Side.BUY.value, Side.SELL.value):
+        raise BadRow("transaction_type is neither BUY nor SELL")
+    return Side(value)
+
+
+def _number(row: Json, key: str) -> Decimal:
+    value = row.get(key)
+    if value is None:
+        raise BadRow(f"no {key}")
+    exact = isinstance(value, int | Decimal) and not isinstance(value, bool)
+    if not exact and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise BadRow(f"{key} is not a number")
+    result = Decimal(value)
+    if not result.is_finite() or abs(result.adjusted()) > 20:
+        raise BadRow(f"{key} is out of range")
+    return result
+
+
+def _optional(row: Json, key: str) -> Decimal | None:
+    return None if row.get(key) is None else _number(row, key)
+
+
+def _moment_or_none(row: Json, key: str) -> datetime | None:
+    return None if row.get(key) in (None, "") else moment(row[key], key)

@@ -1,0 +1,133 @@
+"""What an account of Kite has shown today, against which its next answer is judged.
+
+The laws of this module:
+
+* Within a trading day no order, no trade and no row of ``net`` leaves its list (flat rows and ended orders stay), so a
+  list that lost one is not believed at once: an error inside the broker looks like that. It is after it was repeated
+  ``DISBELIEVED`` times, or when a new day begins by the broker's own clock.
+* What is filled of an order only grows, in whatever order the broker's updates arrive.
+* Kite forgets its orders overnight, and no order but one placed for the next day outlives its day: one that was still
+  working when last seen has EXPIRED.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+from brokers.kite.decode import IST, Listing, OrderRow, RowT
+from brokers.model import Failed, Order, OrderStatus, Section, section
+
+DISBELIEVED = 2
+REMEMBERED_DAYS = 7
+
+
+class Lasting:
+    """Notices rows that left a list that only grows."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._day: date | None = None
+        self._known: frozenset[str] = frozenset()
+        self._lost: frozenset[str] = frozenset()
+        self._times = 0
+
+    def doubt(self, listing: Listing[RowT], day: date) -> str | None:
+        """Why this listing is not believed, or ``None``. One with unreadable rows proves nothing either way."""
+        if listing.problems:
+            return None
+        found = frozenset(listing.rows)
+        lost = self._known - found if day == self._day else frozenset()
+        self._times = self._times + 1 if lost and lost == self._lost else 1
+        self._lost = lost
+        if lost and self._times <= DISBELIEVED:
+            names = ", ".join(sorted(lost)[:5])
+            return f"{len(lost)} {self._what} of today are gone from the list, and none ever leaves it: {names}"
+        self._day, self._known = day, found
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    row: OrderRow
+    day: date
+
+    def before(self, day: date) -> bool:
+        """Whether the order is one of an earlier day. The list is emptied some time in the morning: until then it
+        shows yesterday's, so the day on which it was placed counts as well."""
+        placed = self.row.order.submitted_at
+        return self.day < day or (placed is not None and placed.astimezone(IST).date() < day)
+
+
+class Orderbook:
+    """The orders as last seen."""
+
+    def __init__(self) -> None:
+        self._lasting = Lasting("orders")
+        self._seen: dict[str, _Seen] = {}
+
+    def take(self, listing: Listing[OrderRow], day: date) -> Section[Order]:
+        """The orders of a fresh listing, with nothing going backwards in them."""
+        doubt = self._lasting.doubt(listing, day)
+        if doubt is not None:
+            return Failed(doubt)
+        rows = [self.later(row, day).order for row in listing.rows.values()]
+        listed = listing.rows.keys()
+        self._seen = {
+            order_id: seen
+            for order_id, seen in self._seen.items()
+            if order_id in listed
+            or (listing.problems and seen.day == day)
+            or (seen.before(day) and (day - seen.day).days <= REMEMBERED_DAYS)
+        }
+        return section(rows, listing.problems)
+
+    def later(self, row: OrderRow, day: date) -> OrderRow:
+        """The later of a row and what is known of its order, which is what is known from now on."""
+        order_id = row.order.broker_order_id
+        known = self._seen.get(order_id)
+        if known is not None and known.row.order.filled_quantity > row.order.filled_quantity:
+            row = _kept_up(row, known.row.order)
+        self._seen[order_id] = _Seen(row, day)
+        return row
+
+    def known(self, broker_order_id: str | None, client_order_id: str | None) -> OrderRow | None:
+        """The row last seen of an order; by its tag only where one order alone has it."""
+        if broker_order_id is not None:
+            seen = self._seen.get(broker_order_id)
+            return seen.row if seen is not None else None
+        named = [seen.row for seen in self._seen.values() if seen.row.order.client_order_id == client_order_id]
+        return named[0] if len(named) == 1 else None
+
+    def ended_overnight(self, broker_order_id: str | None, client_order_id: str | None, day: date) -> Order | None:
+        """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known."""
+        for seen in reversed(self._seen.values()):
+            order = seen.row.order
+            named = (
+                order.broker_order_id == broker_order_id
+                if broker_order_id is not None
+                else order.client_order_id == client_order_id
+            )
+            if named and seen.before(day):
+                if order.status.terminal:
+                    return order
+                if seen.row.variety != "amo":
+                    return replace(order, status=OrderStatus.EXPIRED, reason=order.reason or "its day is over")
+        return None
+
+
+def _kept_up(row: OrderRow, known: Order) -> OrderRow:
+    """A row that was overtaken by a later one: what was filled stays filled."""
+    order = row.order
+    if known.status.terminal or not order.status.terminal:
+        status = known.status
+    else:
+        status = order.status
+    ahead = replace(
+        order,
+        filled_quantity=known.filled_quantity,
+        average_fill_price=known.average_fill_price,
+        quantity=max(order.quantity, known.filled_quantity),
+        status=status,
+    )
+    return replace(row, order=ahead)

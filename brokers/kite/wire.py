@@ -1,0 +1,169 @@
+"""One Kite account's calls through the kiteconnect SDK, by the laws of :mod:`brokers.sdk_call`.
+
+* What the SDK makes of an answer it cannot digest (``KeyError`` for a missing Content-Type, ``TypeError`` for an error
+  without error_type, ``UnboundLocalError`` for ``data: null``) means: no answer. Never: nothing there.
+* Kite Connect documentation: at most 10 requests a second. No second ever sees more of them from here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from aiolimiter import AsyncLimiter
+from kiteconnect import KiteConnect
+
+from brokers.errors import Malformed, Refused, Unreachable
+from brokers.sdk_call import AttemptFailed, Heard, SdkCalls
+
+REST_URL = "https://api.kite.trade"
+REQUESTS_PER_S = 10
+"""Kite Connect documentation: 10 requests a second for everything but quotes and history."""
+
+AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and Zerodha's status page"
+LOG_IN = (
+    "log in again: a Kite session ends at 6 AM IST, and with a logout. The new access token is taken from "
+    "`access_token` without a restart, and asked for again by itself"
+)
+PERMISSION = "Check that the app of `api_key` may make this call for this user"
+HOST = "Check `rest_url`: it is the host alone, as in https://api.kite.trade"
+_REFUSALS = frozenset(
+    {
+        "PermissionException",
+        "InputException",
+        "OrderException",
+        "UserException",
+        "MarginException",
+        "HoldingException",
+    }
+)
+_TRANSIENT = frozenset({"NetworkException", "DataException"})
+_NO_SUCH_ORDER = re.compile(
+    r"(could ?n.t|cannot|can.t|unable to|not) (be )?find.*order|order.*(not found|does ?n.t exist|does not exist)|no such order",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The ``data`` of a readable answer; ``NO_SUCH_ORDER`` where that is what was said, and asked for. ``date`` is the
+    broker's Date header (whole seconds); ``elapsed_s`` the time it took."""
+
+    data: Any
+    date: datetime | None
+    elapsed_s: float
+
+
+NO_SUCH_ORDER = object()
+
+
+class _Session(requests.Session):
+    """Goes nowhere but where it was sent: the SDK asks for redirects to be followed, with our credentials."""
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """As requests does, without redirects."""
+        return super().send(request, **{**kwargs, "allow_redirects": False})
+
+
+class Wire:
+    """The calls of one account. Not bound to an event loop, unless it has to wait for its turn.
+
+    ``requests_per_s`` of them are made in any second, a share of that at once: the burst and what trickles after it are
+    no more than the limit together.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        api_key: str,
+        rest_url: str | None,
+        timeout_s: float,
+        backoff_s: float,
+        requests_per_s: float = REQUESTS_PER_S,
+    ) -> None:
+        self.url = (rest_url or REST_URL).rstrip("/")
+        self._api_key = api_key
+        burst = max(1.0, requests_per_s * 0.4)
+        limiter = AsyncLimiter(burst, burst / max(requests_per_s - burst, requests_per_s * 0.5))
+        self._sdk = SdkCalls(account, "kite", AGAIN, timeout_s, backoff_s, limiter.acquire)
+        self._sdk.keep_secret(api_key)
+        self._kite = KiteConnect(api_key, root=self.url)
+        self._kite.timeout = self._sdk.http_timeout_s
+        self._kite.reqsession = _Session()
+        self._sdk.prepare(self._kite.reqsession, self.url)
+
+    @property
+    def calls(self) -> int:
+        """How many requests have left, repeated ones included."""
+        return self._sdk.calls
+
+    @property
+    def misdirected(self) -> bool:
+        """Whether ``rest_url`` has a path, which the SDK would leave out without a word."""
+        parts = urlsplit(self.url)
+        return parts.scheme not in {"http", "https"} or not parts.hostname or bool(parts.path or parts.query)
+
+    def use(self, access_token: str) -> None:
+        """Speak with this token from now on."""
+        self._sdk.keep_secret(self._api_key, access_token)
+        self._kite.set_access_token(access_token)
+
+    def scrub(self, text: str) -> str:
+        """The text without our credentials."""
+        return self._sdk.scrubber.text(text)
+
+    async def read(
+        self, attempted: str, call: Callable[[KiteConnect], object], *, may_be_absent: bool = False
+    ) -> Answer:
+        """Ask; again after what may pass. With ``may_be_absent`` the broker's word that it has no such order is an
+        answer. Raises ``BrokerError``."""
+        judge = partial(self._judge, attempted, may_be_absent)
+        return await self._sdk.read(attempted, lambda: call(self._kite), judge)
+
+    async def write(
+        self, attempted: str, call: Callable[[KiteConnect], object], *, may_be_absent: bool = False
+    ) -> Answer:
+        """Ask for a change, once."""
+        judge = partial(self._judge, attempted, may_be_absent)
+        return await self._sdk.write(attempted, lambda: call(self._kite), judge)
+
+    def close(self) -> None:
+        """Cut what is under way and give the connections back."""
+        self._sdk.close()
+        self._kite.reqsession.close()
+
+    def _judge(self, attempted: str, may_be_absent: bool, heard: Heard) -> Answer | AttemptFailed:
+        payload = _payload(heard)
+        kind = payload.get("error_type")
+        status, failed = heard.status or 0, self._sdk.failed
+        if status < 500 and may_be_absent and kind and _NO_SUCH_ORDER.search(str(payload.get("message"))):
+            return Answer(NO_SUCH_ORDER, heard.date, heard.elapsed_s)
+        if kind in _REFUSALS:
+            return failed(Refused, attempted, heard.shown, PERMISSION if kind == "PermissionException" else HOST)
+        if kind == "TokenException" or status in {401, 403}:
+            return failed(Refused, attempted, heard.shown, LOG_IN)
+        if kind in _TRANSIENT or status == 429 or status >= 500:
+            return failed(Unreachable, attempted, heard.shown, AGAIN, heard.retry_after_s)
+        if status >= 400 and (kind or not payload):
+            return failed(Refused, attempted, heard.shown, HOST)
+        data = payload.get("data")
+        if status != 200 or heard.raised is not None or payload.get("status") != "success" or data is None:
+            return failed(Malformed, attempted, f"not the answer of Kite Connect, but {heard.shown}", HOST)
+        return Answer(self._sdk.scrubber.json(data), heard.date, heard.elapsed_s)
+
+
+def _payload(heard: Heard) -> dict[str, Any]:
+    """The envelope, read again: the SDK's own reading takes numbers by way of float. Empty where it is none."""
+    try:
+        read = json.loads(heard.body or b"", parse_float=Decimal, parse_constant=str)
+    except (ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
