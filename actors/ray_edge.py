@@ -24,7 +24,7 @@ from typing import Any
 
 import ray
 from loguru import logger
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from actors.cluster_address import LOOPBACK, Address
 from actors.runtime import ActorUnavailable, CallTimeout
@@ -73,14 +73,12 @@ class RayRuntime:
             reference = getattr(self._handle(actor), method).remote(*args)
             async with asyncio.timeout(timeout_s):
                 return await reference
+        except RayTaskError as error:
+            # First: what a method raised is of its own type besides, and its ValueError is not ours.
+            raise _cause(error) from None
         except TimeoutError:
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
-        except (RayActorError, ValueError) as error:
-            self._handles.pop(actor, None)
-            raise ActorUnavailable(actor, method, _short(error)) from None
-        except RayTaskError as error:
-            raise _cause(error) from None
-        except RayError as error:
+        except (RayError, ValueError) as error:
             self._handles.pop(actor, None)
             raise ActorUnavailable(actor, method, _short(error)) from None
 
@@ -126,10 +124,10 @@ class RayCluster:
                     await getattr(handle, deployment.begin).remote()
                 else:
                     await handle.__ray_ready__.remote()
-        except TimeoutError:
-            raise CallTimeout(name, "start", f"not up within {timeout_s:g} s") from None
         except RayTaskError as error:
             raise _cause(error) from None
+        except TimeoutError:
+            raise CallTimeout(name, "start", f"not up within {timeout_s:g} s") from None
         except (RayError, ValueError) as error:
             raise ActorUnavailable(name, "start", _short(error)) from None
 
@@ -190,10 +188,10 @@ class Client:
         try:
             handle = ray.get_actor(actor, namespace=self._namespace)
             return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
-        except GetTimeoutError:
-            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
         except RayTaskError as error:
             raise _cause(error) from None
+        except GetTimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
         except (RayError, ValueError) as error:
             raise ActorUnavailable(actor, method, _short(error)) from None
 

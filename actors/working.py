@@ -188,7 +188,7 @@ class Working:
             return seen
         if since is not None and taken_at < since:
             self.look_again(since)
-        elif not seen or taken_at - seen[-1] >= self.policy.confirm_gap:
+        elif not seen or (taken_at > seen[-1] and taken_at - seen[-1] >= self.policy.confirm_gap):
             seen = (*seen, taken_at)
         if len(seen) < self.policy.confirmations:
             self.look_again(max(self.now, taken_at) + self.policy.confirm_gap)

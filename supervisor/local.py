@@ -15,20 +15,19 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
-from actors import stream
 from actors.account import Account
 from actors.audit import Audit
-from actors.checkpoint import replay
 from actors.events import Json, stream_of
 from actors.instrument import Instrument
 from actors.journal_types import JournalError, JournalInUse
 from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
 from actors.reports import Report
-from actors.runtime import CallError, LocalRuntime
+from actors.runtime import LocalRuntime
 from actors.stream import AUDIT
 from actors.views import NOTHING_KNOWN
 from actors.working import Status
 from supervisor import blueprint
+from supervisor.books import held_in_our_books
 from supervisor.config import Configuration
 
 Verdicts = list[tuple[AccountHealth, list[CycleReport]]]
@@ -106,22 +105,7 @@ async def _symbols(
         return given.symbols
     found = await account.instruments(datetime.now(UTC))
     at_broker = set() if isinstance(found, NoSlice) else set(found)
-    return tuple(sorted((at_broker | await _in_our_books(name, runtime)) - set(given.ignore_instruments)))
-
-
-async def _in_our_books(account: str, runtime: LocalRuntime) -> set[str]:
-    """The instruments in which our books of an account hold anything: its broker need not speak of those any more."""
-    held = set()
-    try:
-        for name in await runtime.call(AUDIT, "streams", timeout_s=stream.JOURNAL_TIMEOUT_S):
-            of, _, symbol = name.partition("/")
-            if of == account and symbol:
-                book = replay(of, symbol, (await stream.load(runtime, name)).records)
-                if book.legs or book.breaks or any(book.open_orders()):
-                    held.add(symbol)
-    except (CallError, JournalError, stream.JournalAway) as error:
-        logger.warning("{}: which books there are cannot be told: {}", account, error)  # each verdict will say so
-    return held
+    return tuple(sorted((at_broker | await held_in_our_books(name, runtime)) - set(given.ignore_instruments)))
 
 
 def never_started(account: str, broker: str, instruments: Sequence[str], error: str) -> Verdicts:

@@ -48,7 +48,7 @@ class AlreadyRunning(Exception):
         self.found = found
 
     def __str__(self) -> str:
-        return f"a supervisor is running already: {self.found}. Stop it first, or use another journal and namespace."
+        return f"a supervisor is running already: {self.found}"
 
 
 class Running:
@@ -103,16 +103,17 @@ def find(configuration: Configuration) -> Running:
             f"there is no run file {runfile.path_of(configuration)}",
             "Start one with: python -m supervisor start CONFIG",
         )
-    return reach(run, str(runfile.path_of(configuration)))
+    return reach(run, str(runfile.path_of(configuration)), local=configuration.ray.address == "local")
 
 
-def reach(run: RunFile, named_by: str) -> Running:
-    """The supervisor a run file names. Raises :class:`NotRunning` when it does not answer."""
+def reach(run: RunFile, named_by: str, *, local: bool) -> Running:
+    """The supervisor a run file names; ``local`` says that its cluster is its own. Raises :class:`NotRunning` when it
+    does not answer."""
     gone = NotRunning(
         f"{named_by} names process {run.pid} at {run.address}, which does not answer",
         "If it was killed, start it again: python -m supervisor start CONFIG",
     )
-    if not run.detached and not _lives(run.pid):
+    if local and not _lives(run.pid):
         # A cluster of its own ended with that process; trying to reach it would take Ray half a minute.
         raise gone
     cluster_address.prepare(run.cluster)
@@ -175,7 +176,7 @@ def _create(configuration: Configuration, running: Running, namespace: str) -> N
 
     with contextlib.suppress(CallError):
         pid = running.pid()
-        raise AlreadyRunning(f"process {pid} in namespace {namespace}")
+        raise AlreadyRunning(f"process {pid} in namespace {namespace}. Stop it first, or name another ray.namespace")
     runtime, cluster = ray_edge.RayRuntime(namespace), ray_edge.RayCluster(namespace)
     made = ray_edge.Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
     ray_edge.create(made, namespace)

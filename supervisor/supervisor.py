@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from loguru import logger
@@ -26,6 +26,7 @@ from actors.reports import Report
 from actors.runtime import CallError, CallTimeout, Runtime
 from actors.stream import AUDIT as AUDIT_NAME
 from supervisor import blueprint, status
+from supervisor.books import held_in_our_books
 from supervisor.children import (
     Child,
     ChildKey,
@@ -236,6 +237,8 @@ class Supervisor:
             return
         await self._ask_health(key, attempt)
         self._events.put_nowait(Started(key, attempt))
+        if key.kind is Kind.ACCOUNT and self._takes_all(key.name):
+            self._discover(key.name, await held_in_our_books(key.name, self._runtime))
         self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
 
     async def _open_journal(self) -> None:
@@ -274,19 +277,21 @@ class Supervisor:
             return ProbeAnswered(key, attempt, health.cycle_age_s, cycle_due=not health.paused)
         if isinstance(health, AccountHealth):
             self._accounts[key.name] = health
-            self._adopt(health)
+            self._discover(health.account, health.unowned)
         else:
             self._journal = health
         return ProbeAnswered(key, attempt, None, cycle_due=False)
 
-    def _adopt(self, health: AccountHealth) -> None:
-        """With ``instruments: all``, an actor for everything the account has and nobody owns."""
-        if self._stopping or self._configuration.account(health.account).instruments is not None:
-            return
-        new = {(health.account, symbol) for symbol in health.unowned} - self._discovered
-        if new:
+    def _discover(self, account: str, symbols: Iterable[str]) -> None:
+        """With ``instruments: all``, an actor for everything that the account has, or our books say it has."""
+        ignored = self._configuration.account(account).ignore_instruments
+        new = {(account, symbol) for symbol in symbols if symbol not in ignored} - self._discovered
+        if new and not self._stopping and self._takes_all(account):
             self._discovered |= new
             self._desire()
+
+    def _takes_all(self, account: str) -> bool:
+        return self._configuration.account(account).instruments is None
 
     # Children
 

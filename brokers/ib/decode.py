@@ -77,13 +77,17 @@ class Read(Generic[Fact]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows are wanted, and of which security types (``None`` for all)."""
+    """Whose rows are wanted, and of which security types (``None`` for all). ``others`` are the further accounts of the
+    login: a row that is of none of them has been misread."""
 
     account_id: str
     sec_types: frozenset[str] | None = None
+    others: frozenset[str] = frozenset()
 
     def has(self, account: str, contract: Contract) -> bool:
-        """Whether a row is wanted."""
+        """Whether a row is wanted; raises :class:`Unreadable` where it is of no account of the login."""
+        if account != self.account_id and account not in self.others:
+            raise Unreadable(f"its account is {account[:40]!r}, which is none of the login's")
         return account == self.account_id and self.has_type(contract)
 
     def has_type(self, contract: Contract) -> bool:
@@ -160,13 +164,13 @@ def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder
     return Read(tuple(found), tuple(troubles))
 
 
-def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, now: datetime) -> Read[Execution]:
-    """Executions in every revision heard. One from the future has been read in a wrong time zone."""
+def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: datetime) -> Read[Execution]:
+    """Executions in every revision heard. One after ``latest`` has been read in a wrong time zone."""
 
     def read(fields: wire.Fields) -> Execution:
         found = wire.execution(fields, zone)
-        if found.time > now:
-            raise Unreadable(f"time is {found.time:%Y-%m-%d %H:%M:%SZ}, and TWS's clock is at {now:%H:%M:%SZ}")
+        if found.time > latest:
+            raise Unreadable(f"time is {found.time:%Y-%m-%d %H:%M:%S} UTC, which TWS's own clock has not reached")
         return found
 
     found: dict[str, Execution] = {}
@@ -187,13 +191,11 @@ def _read(
     then: what cannot be read of another account is none of ours."""
     try:
         fact = parse(row.fields)
-        if not wanted(fact):
-            return None
         if row.trouble is not None:
             raise Unreadable(f"ib_async could not read it ({row.trouble})")
+        return fact if wanted(fact) else None
     except Unreadable as error:
         return _trouble(row, str(error), scope)
-    return fact
 
 
 _ACCOUNT_AT = {wire.POSITION: 2, wire.OPEN_ORDER: 20, wire.EXECUTION: 16, wire.COMPLETED_ORDER: 19}
@@ -207,8 +209,7 @@ def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | None:
     # In a row that is too short a field may stand in the place of another one.
     if len(row.fields) >= _LENGTH.get(row.kind, 12):
         account_at = _ACCOUNT_AT.get(row.kind)
-        account = row.fields[account_at] if account_at is not None else ""
-        if account and account != scope.account_id and account.isalnum():
+        if account_at is not None and row.fields[account_at] in scope.others:
             return None
         key = row.fields[_KEY_AT[row.kind]] if row.kind in _KEY_AT else None
         contract = _contract_of(row)
@@ -434,7 +435,7 @@ def fills(read: Read[Execution], names: Names) -> Section[Fill]:
             Fill(
                 instrument=name,
                 fill_id=first_id(one),
-                broker_order_id=order_key(one.perm_id, one.client_id, one.order_id),
+                broker_order_id=order_key(one.perm_id, one.client_id, one.order_id) if _has_order(one) else None,
                 side=one.side,
                 quantity=one.quantity,
                 price=one.price,
@@ -444,6 +445,10 @@ def fills(read: Read[Execution], names: Names) -> Section[Fill]:
             )
         )
     return section(rows, problems)
+
+
+def _has_order(one: Execution) -> bool:
+    return bool(one.perm_id or one.order_id)
 
 
 def first_id(one: Execution) -> str:

@@ -22,6 +22,7 @@ from urllib.parse import quote as url_quote
 
 from brokers.errors import BrokerError, Malformed, Refused
 from brokers.kite import decode
+from brokers.kite.agreement import Agreement, Clash, clashes, in_doubt
 from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, PositionRow
 from brokers.kite.today import Lasting, Orderbook
 from brokers.kite.tradebook import Tradebook
@@ -37,13 +38,11 @@ from brokers.model import (
     Order,
     OrderAnswer,
     OrderQuery,
-    Partial,
     Position,
     RowProblem,
     Section,
     SectionName,
     Snapshot,
-    problems_of,
     rows_of,
     section,
 )
@@ -52,15 +51,10 @@ from brokers.port import Clock
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
 
-STANDING_S = 10.0
-"""How long positions and trades have to go on disagreeing in the same way, to be a peculiarity and no lag."""
-
 _REREADS = 2
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 
 RowT = TypeVar("RowT")
-Clash = tuple[str, str, Decimal | None, Decimal | None, Decimal, Decimal]
-"""Instrument, leg, bought and sold by the position's word, bought and sold by the trades."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,8 @@ class KiteBroker:
     ``access_token`` gives the day's token and is asked at every :meth:`connect`, so that a new one is picked up where
     the old one was; it may raise ``Refused``. ``user_id`` is the account expected, ``None`` for any; then the first one
     met stays the only one. ``rest_url`` is the host part, ``None`` for Zerodha's. ``timeout_s`` bounds one request from
-    its start to its last byte; a read is tried up to three times with exponential backoff and jitter from ``backoff_s``.
+    its start to its last byte; a read is tried up to three times with exponential backoff and jitter from
+    ``backoff_s``.
     Never more than ``requests_per_s`` requests leave in a second (Kite Connect documentation: 10).
 
     A position has a leg for each product (CNC, MIS, NRML, MTF, CO), and with ``include_holdings`` the leg ``holdings``
@@ -120,7 +115,8 @@ class KiteBroker:
         self._trades = Tradebook()
         self._lasting_legs = Lasting("positions")
         self._lasting_trades = Lasting("trades")
-        self._clashes: dict[Clash, datetime] = {}
+        self._agreement = Agreement()
+        self._today = clock().astimezone(IST).date()
 
     @property
     def calls(self) -> int:
@@ -190,7 +186,7 @@ class KiteBroker:
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=reading.as_of,
-            positions=self._in_doubt(reading),
+            positions=reading.positions,
             orders=reading.orders,
             fills=fills,
             fills_cursor=cursor,
@@ -201,26 +197,13 @@ class KiteBroker:
         """A reading whose parts belong together, or the last of a few."""
         reading = await self._round()
         for _ in range(_REREADS):
-            if not reading.clashes - self._standing():
+            if not self._agreement.fresh(reading.clashes, self._clock()):
                 break
             reading = await self._round()
         now = self._clock()
-        self._clashes = {clash: self._clashes.get(clash, now) for clash in reading.clashes}
-        return reading
-
-    def _standing(self) -> frozenset[Clash]:
-        """Disagreements that have been there for long, as after a product was converted into another."""
-        now = self._clock()
-        return frozenset(c for c, since in self._clashes.items() if abs(now - since) >= timedelta(seconds=STANDING_S))
-
-    def _in_doubt(self, reading: _Reading) -> Section[Position]:
-        """The positions, less their word on instruments whose trades say otherwise."""
-        doubted = sorted({clash[0] for clash in reading.clashes - self._standing()})
-        if not doubted or not isinstance(reading.positions, Complete | Partial):
-            return reading.positions
-        text = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
-        doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in doubted]
-        return Partial(reading.positions.rows, (*problems_of(reading.positions), *doubts))
+        fresh = self._agreement.fresh(reading.clashes, now)
+        self._agreement.note(reading.clashes, now)
+        return replace(reading, positions=in_doubt(reading.positions, fresh))
 
     async def _round(self) -> _Reading:
         requested_at = self._clock()
@@ -245,7 +228,7 @@ class KiteBroker:
             positions=self._positions_of(net, held, requested_at),
             orders=orders,
             fills=fills,
-            clashes=_clashes(net, fills),
+            clashes=frozenset() if isinstance(net, BrokerError) else clashes(net[0], fills),
         )
 
     async def _list(
@@ -276,7 +259,7 @@ class KiteBroker:
     ) -> Section[Position]:
         if isinstance(net, BrokerError):
             return Failed(str(net))
-        doubt = self._lasting_legs.doubt(net[0], _day(net[1], asked_at))
+        doubt = self._lasting_legs.doubt(net[0], _day(net[1], asked_at), asked_at)
         if doubt is not None:
             return Failed(doubt)
         rows = [row.position for row in net[0].rows.values() if row.position is not None]
@@ -291,14 +274,14 @@ class KiteBroker:
     def _orders_of(self, listed: tuple[Listing[OrderRow], Answer] | BrokerError, asked_at: datetime) -> Section[Order]:
         if isinstance(listed, BrokerError):
             return Failed(str(listed))
-        return self._orders.take(listed[0], _day(listed[1], asked_at))
+        return self._orders.take(listed[0], _day(listed[1], asked_at), asked_at)
 
     def _fills_of(
         self, traded: tuple[Listing[Fill], Answer] | BrokerError, orders: Section[Order], asked_at: datetime
     ) -> Section[Fill]:
         if isinstance(traded, BrokerError):
             return Failed(str(traded))
-        doubt = self._lasting_trades.doubt(traded[0], _day(traded[1], asked_at))
+        doubt = self._lasting_trades.doubt(traded[0], _day(traded[1], asked_at), asked_at)
         if doubt is not None:
             return Failed(doubt)
         tags = {order.broker_order_id: order.client_order_id for order in rows_of(orders)}
@@ -340,7 +323,7 @@ class KiteBroker:
         asked_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
         self._today = _day(answer, asked_at)
-        return self._orders.take(decode.orders(answer.data), self._today)
+        return self._orders.take(decode.orders(answer.data), self._today, asked_at)
 
     async def _find(self, query: OrderQuery, listed: Section[Order]) -> OrderAnswer:
         order = _listed(query, listed)
@@ -430,36 +413,6 @@ def _looked_at(net: tuple[Listing[PositionRow], Answer] | BrokerError, asked_at:
 def _day(answer: Answer, asked_at: datetime) -> date:
     """The trading day, by the broker's clock."""
     return (answer.date or asked_at).astimezone(IST).date()
-
-
-def _clashes(net: tuple[Listing[PositionRow], Answer] | BrokerError, fills: Section[Fill]) -> frozenset[Clash]:
-    """Where what a position says it traded today is not the sum of its trades. Nothing, where one of both is not
-    known: then no fill is taken for contained that is not."""
-    if isinstance(net, BrokerError) or not isinstance(fills, Complete):
-        return frozenset()
-    sums: dict[tuple[str, str], list[Decimal]] = {}
-    for fill in fills.rows:
-        both = sums.setdefault((fill.instrument, fill.leg or ""), [Decimal(0), Decimal(0)])
-        both[0 if fill.side.sign > 0 else 1] += fill.quantity
-    told = {(row.instrument, row.leg): (row.bought, row.sold) for row in net[0].rows.values()}
-    unread = {problem.instrument for problem in net[0].problems}
-    clashes = set()
-    for key in sums.keys() | told.keys():
-        bought, sold = sums.get(key, (Decimal(0), Decimal(0)))
-        said = told.get(key, (None, None))
-        if (
-            said != (bought, sold)
-            and key[0] not in unread
-            and None not in unread
-            and _says_anything(said, bought, sold)
-        ):
-            clashes.add((*key, *said, bought, sold))
-    return frozenset(clashes)
-
-
-def _says_anything(said: tuple[Decimal | None, Decimal | None], bought: Decimal, sold: Decimal) -> bool:
-    """A row without today's quantities clashes with nothing while nothing was traded."""
-    return said != (None, None) or bool(bought or sold)
 
 
 def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:

@@ -3,8 +3,8 @@
 The laws of this module:
 
 * Within a trading day no order, no trade and no row of ``net`` leaves its list (flat rows and ended orders stay), so a
-  list that lost one is not believed at once: an error inside the broker looks like that. It is after it was repeated
-  ``DISBELIEVED`` times, or when a new day begins by the broker's own clock.
+  list that lost one is not believed at once: an error inside the broker looks like that. It is when it still says so
+  after ``DISBELIEVED_S``, or when a new day begins by the broker's own clock.
 * What is filled of an order only grows, in whatever order the broker's updates arrive.
 * Kite forgets its orders overnight, and no order but one placed for the next day outlives its day: one that was still
   working when last seen has EXPIRED.
@@ -13,12 +13,12 @@ The laws of this module:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
 from brokers.model import Failed, Order, OrderStatus, Section, section
 
-DISBELIEVED = 2
+DISBELIEVED_S = 10.0
 REMEMBERED_DAYS = 7
 
 
@@ -30,20 +30,21 @@ class Lasting:
         self._day: date | None = None
         self._known: frozenset[str] = frozenset()
         self._lost: frozenset[str] = frozenset()
-        self._times = 0
+        self._since: datetime | None = None
 
-    def doubt(self, listing: Listing[RowT], day: date) -> str | None:
+    def doubt(self, listing: Listing[RowT], day: date, now: datetime) -> str | None:
         """Why this listing is not believed, or ``None``. One with unreadable rows proves nothing either way."""
         if listing.problems:
             return None
         found = frozenset(listing.rows)
         lost = self._known - found if day == self._day else frozenset()
-        self._times = self._times + 1 if lost and lost == self._lost else 1
-        self._lost = lost
-        if lost and self._times <= DISBELIEVED:
-            names = ", ".join(sorted(lost)[:5])
-            return f"{len(lost)} {self._what} of today are gone from the list, and none ever leaves it: {names}"
-        self._day, self._known = day, found
+        if lost:
+            since = self._since if self._since is not None and lost == self._lost else now
+            self._lost, self._since = lost, since
+            if abs(now - since) < timedelta(seconds=DISBELIEVED_S):
+                names = ", ".join(sorted(lost)[:5])
+                return f"{len(lost)} {self._what} of today are gone from the list, and none ever leaves it: {names}"
+        self._day, self._known, self._lost, self._since = day, found, frozenset(), None
         return None
 
 
@@ -66,9 +67,9 @@ class Orderbook:
         self._lasting = Lasting("orders")
         self._seen: dict[str, _Seen] = {}
 
-    def take(self, listing: Listing[OrderRow], day: date) -> Section[Order]:
+    def take(self, listing: Listing[OrderRow], day: date, now: datetime) -> Section[Order]:
         """The orders of a fresh listing, with nothing going backwards in them."""
-        doubt = self._lasting.doubt(listing, day)
+        doubt = self._lasting.doubt(listing, day, now)
         if doubt is not None:
             return Failed(doubt)
         rows = [self.later(row, day).order for row in listing.rows.values()]
@@ -119,15 +120,12 @@ class Orderbook:
 def _kept_up(row: OrderRow, known: Order) -> OrderRow:
     """A row that was overtaken by a later one: what was filled stays filled."""
     order = row.order
-    if known.status.terminal or not order.status.terminal:
-        status = known.status
-    else:
-        status = order.status
+    overtaken = known.status.terminal or not order.status.terminal
     ahead = replace(
         order,
         filled_quantity=known.filled_quantity,
         average_fill_price=known.average_fill_price,
         quantity=max(order.quantity, known.filled_quantity),
-        status=status,
+        status=known.status if overtaken else order.status,
     )
     return replace(row, order=ahead)

@@ -47,7 +47,7 @@ _REFUSALS = frozenset(
 )
 _TRANSIENT = frozenset({"NetworkException", "DataException"})
 _NO_SUCH_ORDER = re.compile(
-    r"(could ?n.t|cannot|can.t|unable to|not) (be )?find.*order|order.*(not found|does ?n.t exist|does not exist)|no such order",
+    r"(could ?n.t|could not|cannot|unable to) find.*order|order.*(not found|does ?n.t exist|does not exist)|no such order",
     re.IGNORECASE,
 )
 

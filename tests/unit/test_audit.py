@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of
 
 from actors.audit import Audit
 from actors.events import EventType, StreamTail
@@ -23,6 +22,7 @@ from actors.journal_types import (
     Stale,
     Verification,
 )
+from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of
 
 T = TypeVar("T")
 

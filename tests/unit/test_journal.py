@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.journal_cases import START, an_event, change, events, ids, ids_of_names, url_of, write_five
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -38,6 +37,7 @@ from actors.journal_types import (
     Stale,
     Verification,
 )
+from tests.unit.journal_cases import START, an_event, change, events, ids, ids_of_names, url_of, write_five
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of, verified, write_five
 
 from actors.journal import Journal
 from actors.journal_types import (
@@ -24,6 +23,7 @@ from actors.journal_types import (
     JournalUnavailable,
     Verification,
 )
+from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of, verified, write_five
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ class TestADiskThatIsFull:
             assert journal.verify().ok
             print(acknowledged + 50)
         """
-        done = subprocess.run(  # noqa: S603 - our own script
+        done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(script), url_of(tmp_path)],
             env=child_environment(),
             capture_output=True,
@@ -157,7 +157,7 @@ def child_environment() -> dict[str, str]:
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     """A Python process of its own, whose output can be read line by line."""
-    return subprocess.Popen(  # noqa: S603 - our own script
+    return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         env=child_environment(),
         stdout=subprocess.PIPE,

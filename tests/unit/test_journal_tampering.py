@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.journal_cases import change, events, url_of, verified, write_five
 
 from actors.events import event_id
 from actors.journal import Journal
@@ -22,6 +21,7 @@ from actors.journal_types import (
     Append,
     JournalCorrupt,
 )
+from tests.unit.journal_cases import change, events, url_of, verified, write_five
 
 
 @pytest.fixture

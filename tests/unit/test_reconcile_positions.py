@@ -4,6 +4,7 @@ latest activity."""
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -109,6 +110,17 @@ def test_the_same_answer_twice_is_one_look() -> None:
     for now in (10, 20, 30):
         desk.look(once, now=at(now))
         assert desk.quantities() == {"net": 100}
+
+
+def test_one_slice_is_never_two_looks_however_short_the_gap_may_be() -> None:
+    """Law 4: two COMPLETE sections, not one section looked at twice."""
+    desk = verified(pos(100), policy=Policy(confirm_gap=timedelta(0)))
+    gone = slice_at(10)
+    desk.look(gone)
+    desk.look(gone)
+    assert set(desk.book.legs) == {"net"}
+    desk.look(slice_at(10.001))
+    assert desk.book.legs == {}
 
 
 def test_a_ghost_that_comes_back_needs_its_proof_from_the_start() -> None:

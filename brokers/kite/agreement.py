@@ -1,0 +1,68 @@
+"""Whether positions and trades of one reading belong together.
+
+A row of ``net`` says how much of it was bought and sold today, and the trades of the day say the same in pieces. Where
+the two differ, something was filled between the two requests, or one of the two lags behind. A difference that stands
+unchanged for ``STANDING_S`` is a peculiarity (a product converted into another), and no lag.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from brokers.kite.decode import Listing, PositionRow
+from brokers.model import Complete, Fill, Partial, Position, RowProblem, Section, SectionName, problems_of
+
+STANDING_S = 10.0
+
+Clash = tuple[str, str, Decimal | None, Decimal | None, Decimal, Decimal]
+"""Instrument, leg, bought and sold by the position's word, bought and sold by the trades."""
+
+_ZERO = Decimal(0)
+
+
+def clashes(net: Listing[PositionRow], fills: Section[Fill]) -> frozenset[Clash]:
+    """Where both are known and differ. An instrument with an unreadable row is not compared: its section says so."""
+    if not isinstance(fills, Complete):
+        return frozenset()
+    sums: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+    for fill in fills.rows:
+        bought, sold = sums.get((fill.instrument, fill.leg or ""), (_ZERO, _ZERO))
+        more = (bought + fill.quantity, sold) if fill.side.sign > 0 else (bought, sold + fill.quantity)
+        sums[(fill.instrument, fill.leg or "")] = more
+    told = {(row.instrument, row.leg): (row.bought, row.sold) for row in net.rows.values()}
+    unread = {problem.instrument for problem in net.problems}
+    found = set()
+    for key in sums.keys() | told.keys():
+        traded, said = sums.get(key, (_ZERO, _ZERO)), told.get(key, (None, None))
+        # A row that says nothing of today differs from nothing traded today in nothing.
+        same = said == traded or (said == (None, None) and traded == (_ZERO, _ZERO))
+        if not same and not unread & {None, key[0]}:
+            found.add((*key, *said, *traded))
+    return frozenset(found)
+
+
+class Agreement:
+    """How long each difference has been there."""
+
+    def __init__(self) -> None:
+        self._since: dict[Clash, datetime] = {}
+
+    def fresh(self, found: frozenset[Clash], now: datetime) -> frozenset[Clash]:
+        """Those that may be a lag."""
+        long = timedelta(seconds=STANDING_S)
+        return frozenset(clash for clash in found if abs(now - self._since.get(clash, now)) < long)
+
+    def note(self, found: frozenset[Clash], now: datetime) -> None:
+        """Those found in the last reading, and no others."""
+        self._since = {clash: self._since.get(clash, now) for clash in found}
+
+
+def in_doubt(positions: Section[Position], fresh: frozenset[Clash]) -> Section[Position]:
+    """The positions, less their word on instruments whose trades say otherwise."""
+    doubted = sorted({clash[0] for clash in fresh})
+    if not doubted or not isinstance(positions, Complete | Partial):
+        return positions
+    text = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
+    doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in doubted]
+    return Partial(positions.rows, (*problems_of(positions), *doubts))
