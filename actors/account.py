@@ -182,6 +182,10 @@ class Account:
                 return failure
         return tuple(sorted(self._ledger.instruments() - self._settings.ignored))
 
+    async def forget(self, instrument: str) -> None:
+        """Nobody looks after this instrument any more, until something new appears in it."""
+        self._ledger.forget(instrument)
+
     async def close(self) -> None:
         """Give the connection back, and open none again. Never raises."""
         self._closed = True

@@ -87,9 +87,18 @@ class Ledger:
         return self._snapshot
 
     def instruments(self) -> frozenset[str]:
-        """Every instrument with a position or an order in the newest snapshot, or a fill since we began."""
-        now = self._snapshot.instruments() if self._snapshot is not None else frozenset()
-        return now | {instrument for instrument, kept in self._fills.items() if kept}
+        """Every instrument with a position or a working order in the newest snapshot, or a fill since we began or
+        since it was forgotten."""
+        filled = {instrument for instrument, kept in self._fills.items() if kept}
+        if self._snapshot is None:
+            return frozenset(filled)
+        held = {position.instrument for position in rows_of(self._snapshot.positions)}
+        working = {order.instrument for order in rows_of(self._snapshot.orders) if not order.status.terminal}
+        return frozenset(held | working | filled)
+
+    def forget(self, instrument: str) -> None:
+        """Keep no fill of an instrument any more: whoever needed them has dealt with them. Their ids are remembered."""
+        self._fills.pop(instrument, None)
 
     def covers(self, fills_since: Cursor | None) -> bool:
         """Whether every fill after that cursor which the broker still has is, or will be, among the fills kept here."""

@@ -18,7 +18,6 @@ import os
 import random
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +26,7 @@ from loguru import logger
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from actors.cluster_address import LOOPBACK, Address
+from actors.deployment import Deployment
 from actors.runtime import ActorUnavailable, CallTimeout
 
 NAME_FREE_WITHIN_S = 10.0
@@ -63,6 +63,8 @@ class RayRuntime:
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it until it ends or this process does. An error that ends it is logged, never lost."""
         task = asyncio.get_running_loop().create_task(_logged(owner, work))
+        # A task that is cancelled before it began never gets to its coroutine.
+        task.add_done_callback(lambda _: work.close())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -88,18 +90,6 @@ class RayRuntime:
         if handle is None:
             handle = self._handles[actor] = ray.get_actor(actor, namespace=self._namespace)
         return handle
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """An actor to be created: its class and arguments, and the method that begins its work (``None``: its
-    constructor does)."""
-
-    name: str
-    actor: type
-    args: tuple[object, ...]
-    begin: str | None = "start"
-    immortal: bool = False
 
 
 class RayCluster:

@@ -19,6 +19,9 @@ from brokers.registry import CONVENTIONS, open_broker
 from supervisor.children import AUDIT, ChildKey, ChildSpec, Kind
 from supervisor.config import Configuration
 
+MakeBroker = Callable[..., Broker]
+""":func:`brokers.registry.open_broker`, or a stand-in of its signature that pickles where actors are processes."""
+
 CYCLE_MARGIN_S = 5.0
 """How much longer than one call to its broker a cycle may take: the journal, the decision, the way there and back."""
 
@@ -31,7 +34,12 @@ _HOUSE_TIMEOUT_S = 15.0
 
 
 def account_actor(
-    configuration: Configuration, name: str, runtime: Runtime, *, one_verdict: bool = False
+    configuration: Configuration,
+    name: str,
+    runtime: Runtime,
+    *,
+    one_verdict: bool = False,
+    make_broker: MakeBroker = open_broker,
 ) -> tuple[AccountSettings, Callable[[], Broker], Runtime]:
     """The arguments of one account's actor. For ``one_verdict`` it waits for its broker as long as the adapter tries,
     and a simulated broker stands still."""
@@ -45,7 +53,7 @@ def account_actor(
         patience_s=None if one_verdict else configuration.timeout_s(name),
         discover_every_s=max(1.0, configuration.instrument_settings(name, "").interval_s),
     )
-    return settings, partial(open_broker, configuration.broker_spec(name), lively=not one_verdict), runtime
+    return settings, partial(make_broker, configuration.broker_spec(name), lively=not one_verdict), runtime
 
 
 def instrument_actor(

@@ -172,13 +172,14 @@ def end(configuration: Configuration, running: Running, on_step: Callable[[str],
 
 def _create(configuration: Configuration, running: Running, namespace: str) -> None:
     from actors import ray_edge
+    from actors.deployment import Deployment
     from supervisor.supervisor import Supervisor
 
     with contextlib.suppress(CallError):
         pid = running.pid()
         raise AlreadyRunning(f"process {pid} in namespace {namespace}. Stop it first, or name another ray.namespace")
     runtime, cluster = ray_edge.RayRuntime(namespace), ray_edge.RayCluster(namespace)
-    made = ray_edge.Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
+    made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
     ray_edge.create(made, namespace)
     running.pid()
 

@@ -54,6 +54,13 @@ def state_words(child: Child | None) -> str:
             return f"its actor is {state_name(child.state).lower()}"
 
 
+def is_empty(report: CycleReport | None) -> bool:
+    """Whether an instrument was last found in step with nothing held, nothing working and nothing open."""
+    if report is None or report.status is not Status.SUCCESS:
+        return False
+    return not report.book["legs"] and not report.book["open_orders"]
+
+
 def absent(
     account: str,
     instrument: str,

@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from loguru import logger
 
 from actors.audit import Audit
+from actors.deployment import Cluster, Deployment
 from actors.events import EventType, Json, Severity, stream_of
 from actors.journal_types import JournalError
 from actors.messages import AccountHealth, Connection, CycleReport, InstrumentHealth
 from actors.outbox import Outbox
-from actors.ray_edge import Deployment, RayCluster
 from actors.reports import Report
 from actors.runtime import CallError, CallTimeout, Runtime
 from actors.stream import AUDIT as AUDIT_NAME
+from brokers.registry import open_broker
 from supervisor import blueprint, status
+from supervisor.blueprint import MakeBroker
 from supervisor.books import held_in_our_books
 from supervisor.children import (
     Child,
@@ -62,18 +64,29 @@ SUPERVISOR = "supervisor"
 PROBE_TIMEOUT_S = 3.0
 STOP_CALL_TIMEOUT_S = 8.0
 LONGEST_SLEEP_S = 5.0
+ASK_AGAIN_AFTER_S = 1.0
 WAVE_SIZE = 8
 START_TIMEOUT_S = 120.0
 VERDICT_MARGIN_S = 30.0
 
 
 class Supervisor:
-    """Keeps the desired actors alive, and answers for all of them."""
+    """Keeps the desired actors alive, and answers for all of them. ``make_broker`` opens an account's adapter, inside
+    the account's actor; ``make_audit`` makes the audit actor of a journal's URL."""
 
-    def __init__(self, configuration: Configuration, runtime: Runtime, cluster: RayCluster) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        runtime: Runtime,
+        cluster: Cluster,
+        make_broker: MakeBroker = open_broker,
+        make_audit: Callable[[str], Audit] = Audit,
+    ) -> None:
         self._configuration = configuration
         self._runtime = runtime
         self._cluster = cluster
+        self._make_broker = make_broker
+        self._make_audit = make_audit
         given = configuration.supervision
         restarts = RestartPolicy(given.intensity, given.period_s, *given.backoff_s)
         policy = TreePolicy(restart=restarts, wave_size=WAVE_SIZE, start_timeout_s=START_TIMEOUT_S)
@@ -84,6 +97,7 @@ class Supervisor:
         self._instruments: dict[str, InstrumentHealth] = {}
         self._journal: dict[str, Json] = {}
         self._discovered: set[tuple[str, str]] = set()
+        self._empty_since: dict[ChildKey, tuple[int, float]] = {}
         self._outbox = Outbox(SUPERVISOR, runtime)
         self._started_at = runtime.now()
         self._stopped = asyncio.Event()
@@ -146,7 +160,7 @@ class Supervisor:
         """End every child, in order, and answer when nothing of ours lives but this actor."""
         if not self._stopping:
             self._stopping = True
-            await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "stop"}, "stop")
+            self._note(EventType.OPERATOR_ACTION, {"action": "stop"}, "stop", Severity.INFO)
             self._events.put_nowait(DesiredChanged(()))
         await self._stopped.wait()
 
@@ -179,10 +193,19 @@ class Supervisor:
             return Tick()
 
     async def _find_the_living(self) -> None:
-        names = [name for name in await self._cluster.living() if name != SUPERVISOR]
+        names = [name for name in await self._living() if name != SUPERVISOR]
         if names:
             logger.info("found living: {}", ", ".join(sorted(names)))
         self._events.put_nowait(Discovered(tuple(_key_of(name) for name in names)))
+
+    async def _living(self) -> tuple[str, ...]:
+        """Who lives. Nothing may be started before that is known, so it is asked until it is answered."""
+        while True:
+            try:
+                return await self._cluster.living()
+            except Exception:  # noqa: BLE001 - whatever it is, without an answer there is nothing we may do
+                logger.exception("the cluster does not tell who lives; asking again")
+                await self._runtime.sleep(ASK_AGAIN_AFTER_S)
 
     def _desire(self) -> None:
         self._events.put_nowait(DesiredChanged(blueprint.children(self._configuration, sorted(self._discovered))))
@@ -274,6 +297,7 @@ class Supervisor:
             return Died(key, attempt, error.found)
         if isinstance(health, InstrumentHealth):
             self._instruments[key.name] = health
+            self._retire_when_quiet(key, health)
             return ProbeAnswered(key, attempt, health.cycle_age_s, cycle_due=not health.paused)
         if isinstance(health, AccountHealth):
             self._accounts[key.name] = health
@@ -290,6 +314,34 @@ class Supervisor:
             self._discovered |= new
             self._desire()
 
+    def _retire_when_quiet(self, key: ChildKey, health: InstrumentHealth) -> None:
+        """An instrument that was discovered needs no actor once it has been empty for long enough."""
+        account, _, symbol = key.name.partition("/")
+        if (account, symbol) not in self._discovered:
+            return
+        limit_s = self._configuration.account(account).retire_after_s
+        now_s = self._runtime.monotonic_s()
+        if limit_s is None or not status.is_empty(health.report):
+            self._empty_since.pop(key, None)
+            return
+        seen = health.statistics.discrepancies
+        discrepancies, since_s = self._empty_since.setdefault(key, (seen, now_s))
+        if discrepancies != seen:
+            self._empty_since[key] = (seen, now_s)
+        elif now_s - since_s >= limit_s and not self._stopping:
+            del self._empty_since[key]
+            self._discovered.discard((account, symbol))
+            self._runtime.spawn(SUPERVISOR, self._retire(account, symbol))
+
+    async def _retire(self, account: str, symbol: str) -> None:
+        # Before its actor goes: else the account would have it found again at once.
+        try:
+            await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+        logger.info("{}: retired, it has been empty long enough", stream_of(account, symbol))
+        self._desire()
+
     def _takes_all(self, account: str) -> bool:
         return self._configuration.account(account).instruments is None
 
@@ -303,9 +355,9 @@ class Supervisor:
 
     def _deployment(self, key: ChildKey) -> Deployment:
         if key.kind is Kind.AUDIT:
-            return Deployment(key.name, Audit, (self._configuration.journal_url,), begin=None)
+            return Deployment(key.name, self._make_audit, (self._configuration.journal_url,), begin=None)
         if key.kind is Kind.ACCOUNT:
-            given = blueprint.account_actor(self._configuration, key.name, self._runtime)
+            given = blueprint.account_actor(self._configuration, key.name, self._runtime, make_broker=self._make_broker)
             return Deployment(key.name, blueprint.actor_of(key), given)
         account, _, symbol = key.name.partition("/")
         made = blueprint.instrument_actor(self._configuration, account, symbol, self._runtime)
@@ -380,7 +432,7 @@ class Supervisor:
             if instrument in (None, symbol)
         ]
         await self._outbox.write(EventType.OPERATOR_ACTION, {"action": method, "instruments": list(chosen)}, method)
-        told = [await self._told(name, method) for name in chosen]
+        told = await asyncio.gather(*(self._told(name, method) for name in chosen))
         return tuple(name for name, done in zip(chosen, told, strict=True) if done)
 
     async def _told(self, name: str, method: str) -> bool:

@@ -1,9 +1,9 @@
-"""Rows of TWS as the model's sections. Pure.
+"""What TWS says, as the model's sections. Pure.
 
 The laws of this module:
 
-* A row that cannot be read becomes a :class:`RowProblem`; the other rows go on and the section is PARTIAL.
-* Rows of other accounts and of security types that are not looked after are left out, and so are positions of zero.
+* A row that cannot be read becomes a :class:`RowProblem`; the other rows go on and the section is PARTIAL. Positions of
+  zero are left out.
 * A number comes from its text and never through a float (see :mod:`brokers.ib.wire`). One figure is only had from
   ib_async, as a float: what of a completed order was filled. Up to fifteen digits its text is the wire's own.
 * Of an execution and its corrections the highest revision counts, under the id of the first one (see :func:`fills`).
@@ -11,16 +11,13 @@ The laws of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
 from decimal import Decimal
-from typing import Generic, TypeVar
 
-from brokers.ib import wire
 from brokers.ib.contracts import Names
-from brokers.ib.listener import Ending, Heard
-from brokers.ib.wire import BAG, Contract, Execution, Holding, Notice, OrderState, OrderTerms, Unreadable
+from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key
+from brokers.ib.wire import BAG, Contract, Execution, Holding, Notice, OrderTerms, Unreadable
 from brokers.model import (
     NET,
     Fill,
@@ -55,185 +52,10 @@ _NO_ERRORS = frozenset({105, 110, 161, 165, 202, 329, 399, 404, 434, 492, 10147,
 """TWS API documentation, message codes: warnings about an order, and answers to a cancellation. After each of them the
 order may well be alive."""
 
-Fact = TypeVar("Fact")
+AnyRead = Read[Holding] | Read[WorkingOrder] | Read[CompletedOrder] | Read[Execution]
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A row that could not be read; ``contract`` and ``key`` are what of it could."""
-
-    contract: Contract | None
-    key: str | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Read(Generic[Fact]):
-    """What the rows of one list say."""
-
-    facts: tuple[Fact, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose rows are wanted, and of which security types (``None`` for all). ``others`` are the further accounts of the
-    login: a row that is of none of them has been misread."""
-
-    account_id: str
-    sec_types: frozenset[str] | None = None
-    others: frozenset[str] = frozenset()
-
-    def has(self, account: str, contract: Contract) -> bool:
-        """Whether a row is wanted; raises :class:`Unreadable` where it is of no account of the login."""
-        if account != self.account_id and account not in self.others:
-            raise Unreadable(f"its account is {account[:40]!r}, which is none of the login's")
-        return account == self.account_id and self.has_type(contract)
-
-    def has_type(self, contract: Contract) -> bool:
-        """Whether its security type is."""
-        return self.sec_types is None or contract.sec_type in self.sec_types
-
-
-@dataclass(frozen=True, slots=True)
-class WorkingOrder:
-    """An order with what became of it; ``state`` is ``None`` where TWS told none."""
-
-    terms: OrderTerms
-    state: OrderState | None
-
-
-@dataclass(frozen=True, slots=True)
-class CompletedOrder:
-    """An order that is over."""
-
-    terms: OrderTerms
-    ending: Ending
-
-
-# -- rows into facts ---------------------------------------------------------------------------------------------
-
-
-def holdings(rows: Iterable[Heard], scope: Scope) -> Read[Holding]:
-    """Positions, one a contract: the last row heard, as an update may come in the middle of a list. A row that cannot
-    be read takes away what an earlier one said of its contract."""
-    held: dict[int, Holding] = {}
-    troubles: list[Trouble] = []
-    for row in rows:
-        found = _read(row, wire.holding, lambda h: scope.has(h.account, h.contract), scope)
-        if isinstance(found, Trouble):
-            troubles.append(found)
-            if found.contract is not None:
-                held.pop(found.contract.con_id, None)
-        elif found is not None:
-            held[found.contract.con_id] = found
-    return Read(tuple(held.values()), tuple(troubles))
-
-
-def working_orders(rows: Sequence[Heard], scope: Scope) -> Read[WorkingOrder]:
-    """The open orders of all clients, each with the newest status row that came with it."""
-    troubles: list[Trouble] = []
-    states: dict[str, OrderState] = {}
-    terms: dict[str, OrderTerms] = {}
-    for row in rows:
-        if row.kind == wire.ORDER_STATUS:
-            state = _read(row, wire.order_state, lambda _: True, scope)
-            if isinstance(state, Trouble):
-                troubles.append(state)
-            elif state is not None:
-                states[order_key(state.perm_id, state.client_id, state.order_id)] = state
-            continue
-        found = _read(row, wire.open_order, lambda o: scope.has(o.account, o.contract), scope)
-        if isinstance(found, Trouble):
-            troubles.append(found)
-        elif found is not None:
-            terms[order_key(found.perm_id, found.client_id, found.order_id)] = found
-    return Read(tuple(WorkingOrder(order, states.get(key)) for key, order in terms.items()), tuple(troubles))
-
-
-def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder]:
-    """Today's completed orders."""
-    found: list[CompletedOrder] = []
-    troubles: list[Trouble] = []
-    for row in rows:
-        terms = _read(row, wire.completed_order, lambda o: scope.has(o.account, o.contract), scope)
-        if isinstance(terms, Trouble):
-            troubles.append(terms)
-        elif terms is not None and row.ending is not None:
-            found.append(CompletedOrder(terms, row.ending))
-    return Read(tuple(found), tuple(troubles))
-
-
-def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: datetime) -> Read[Execution]:
-    """Executions in every revision heard. One after ``latest`` has been read in a wrong time zone."""
-
-    def read(fields: wire.Fields) -> Execution:
-        found = wire.execution(fields, zone)
-        if found.time > latest:
-            raise Unreadable(f"time is {found.time:%Y-%m-%d %H:%M:%S} UTC, which TWS's own clock has not reached")
-        return found
-
-    found: dict[str, Execution] = {}
-    troubles: list[Trouble] = []
-    for row in rows:
-        one = _read(row, read, lambda e: scope.has(e.account, e.contract), scope)
-        if isinstance(one, Trouble):
-            troubles.append(one)
-        elif one is not None:
-            found[one.exec_id] = one
-    return Read(tuple(found.values()), tuple(troubles))
-
-
-def _read(
-    row: Heard, parse: Callable[[wire.Fields], Fact], wanted: Callable[[Fact], bool], scope: Scope
-) -> Fact | Trouble | None:
-    """One row: what it says, ``None`` where it is not wanted, or why it cannot be read. Whose row it is counts even
-    then: what cannot be read of another account is none of ours."""
-    try:
-        fact = parse(row.fields)
-        if row.trouble is not None:
-            raise Unreadable(f"ib_async could not read it ({row.trouble})")
-        return fact if wanted(fact) else None
-    except Unreadable as error:
-        return _trouble(row, str(error), scope)
-
-
-_ACCOUNT_AT = {wire.POSITION: 2, wire.OPEN_ORDER: 20, wire.EXECUTION: 16, wire.COMPLETED_ORDER: 19}
-_KEY_AT = {wire.ORDER_STATUS: 6, wire.OPEN_ORDER: 25, wire.EXECUTION: 14, wire.COMPLETED_ORDER: 23}
-_LENGTH = {wire.POSITION: 16, wire.OPEN_ORDER: 60, wire.EXECUTION: 31, wire.COMPLETED_ORDER: 60}
-
-
-def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | None:
-    contract: Contract | None = None
-    key: str | None = None
-    # In a row that is too short a field may stand in the place of another one.
-    if len(row.fields) >= _LENGTH.get(row.kind, 12):
-        account_at = _ACCOUNT_AT.get(row.kind)
-        if account_at is not None and row.fields[account_at] in scope.others:
-            return None
-        key = row.fields[_KEY_AT[row.kind]] if row.kind in _KEY_AT else None
-        contract = _contract_of(row)
-        if contract is not None and not scope.has_type(contract):
-            return None
-    if row.kind == wire.POSITION and contract is not None:
-        key = str(contract.con_id)
-    return Trouble(contract, key or None, f"{text}: {wire.quote(row.fields)}")
-
-
-def _contract_of(row: Heard) -> Contract | None:
-    begin = wire.CONTRACT_AT.get(row.kind)
-    if begin is None:
-        return None
-    try:
-        return wire.contract(row.fields[begin : begin + 11])
-    except Unreadable:
-        return None
-
-
-# -- facts into sections -----------------------------------------------------------------------------------------
-
-
-def contracts(*reads: Read[Holding] | Read[WorkingOrder] | Read[CompletedOrder] | Read[Execution]) -> list[Contract]:
+def contracts(*reads: AnyRead) -> list[Contract]:
     """Every contract that some row speaks of, to be named together."""
     found: list[Contract] = []
     for read in reads:
@@ -258,11 +80,6 @@ def positions(read: Read[Holding], names: Names) -> Section[Position]:
     return section(rows, problems)
 
 
-def order_key(perm_id: int, client_id: int, order_id: int) -> str:
-    """The broker_order_id: the permId, which an order placed by hand has too, else client and order id."""
-    return str(perm_id) if perm_id else f"{client_id}/{order_id}"
-
-
 def orders(
     working: Read[WorkingOrder],
     completed: Read[CompletedOrder],
@@ -274,7 +91,8 @@ def orders(
     id."""
     problems = _problems(SectionName.ORDERS, working, names) + _problems(SectionName.ORDERS, completed, names)
     rows: dict[str, Order] = {}
-    for order in (*working.facts, *completed.facts):
+    both: tuple[WorkingOrder | CompletedOrder, ...] = (*working.facts, *completed.facts)
+    for order in both:
         terms = order.terms
         key = order_key(terms.perm_id, terms.client_id, terms.order_id)
         name = names.name(terms.contract)
@@ -371,7 +189,7 @@ def _filled_by_its_word(text: str) -> Decimal:
         return Decimal(0)
     if not value.is_finite() or value < 0 or (value and abs(value.adjusted()) > 18):
         return Decimal(0)
-    return value.normalize() if value == value.to_integral_value() else value
+    return value.to_integral_value() if value == value.to_integral_value() else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,9 +275,7 @@ def first_id(one: Execution) -> str:
     return f"{one.root}.{1:0{width}d}"
 
 
-def _problems(
-    name: SectionName, read: Read[Holding] | Read[WorkingOrder] | Read[CompletedOrder] | Read[Execution], names: Names
-) -> list[RowProblem]:
+def _problems(name: SectionName, read: AnyRead, names: Names) -> list[RowProblem]:
     return [
         RowProblem(name, None if t.contract is None else names.name(t.contract), t.key, t.text) for t in read.troubles
     ]

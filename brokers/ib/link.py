@@ -99,6 +99,8 @@ class Link:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ib = self._make()
+        self._client: Any = self._ib.client  # it and the wrapper have untyped methods
+        self._opened = False
 
     @property
     def alive(self) -> bool:
@@ -114,9 +116,7 @@ class Link:
         """Log on; ``None`` when that worked. Asks for nothing: a default connect would read, and with client id 0
         bind orders that were placed by hand."""
         self._ib.wrapper.clientId = self.client_id
-        connecting = asyncio.ensure_future(
-            self._ib.client.connectAsync(self._host, self.port, self.client_id, timeout=0)
-        )
+        connecting = asyncio.ensure_future(self._client.connectAsync(self._host, self.port, self.client_id, timeout=0))
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.wait({connecting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,6 +130,7 @@ class Link:
             return NotOpened(_words(failure))
         if not self.alive:
             return NotOpened(f"it closed the connection before logging us on{self._also_said()}")
+        self._opened = True
         return None
 
     async def ask(self, request: Request, timeout_s: float) -> list[Heard]:
@@ -173,7 +174,7 @@ class Link:
         self._live = listen
         try:
             async with asyncio.timeout(timeout_s):
-                self._ib.client.cancelOrder(order_id)
+                self._client.cancelOrder(order_id)
                 return await word
         except TimeoutError:
             raise NoAnswer(f"cancelOrder: TWS did not say within {timeout_s:g} s what became of it") from None
@@ -185,15 +186,16 @@ class Link:
     async def close(self) -> None:
         """End it and wait until its socket is closed. May be called twice."""
         self._closed = True
-        transport = self._ib.client.conn.transport
+        transport = self._client.conn.transport
+        wrapper: Any = self._ib.wrapper
         with contextlib.suppress(OSError, RuntimeError):
-            self._ib.client.disconnect()
+            self._client.disconnect()
         if transport is not None:
             transport.abort()  # what has not left by now shall not leave any more
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._gone
-        self._ib.wrapper.reset()
+        wrapper.reset()
 
     # -- what is heard ---------------------------------------------------------------------------------------------
 
@@ -224,7 +226,7 @@ class Link:
             self._gone.set_result(None)
         if not self._ended.done():
             self._ended.set_result(None)
-            if not self._closed:
+            if self._opened and not self._closed:
                 self._live(None)
 
     def _on_api_error(self, text: str) -> None:

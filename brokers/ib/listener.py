@@ -82,6 +82,6 @@ class Listener(Decoder):
         """Hear one row, and let ib_async read it."""
         row = tuple(fields)  # ib_async takes its list apart
         self._trouble.last = self._ear.ending = None
-        super().interpret(fields)
+        super().interpret(fields)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
         self._hear(Heard(kind, row, self._trouble.last, self._ear.ending))

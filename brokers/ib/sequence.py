@@ -33,10 +33,7 @@ class FillSequence:
         once: the section is FAILED with its reason and the cursor goes on behind it, and what was found comes next.
         """
         if cursor is None:
-            empty = Partial((), found.problems) if isinstance(found, Partial) else found
-            return (Complete() if rows_of(found) and not isinstance(found, Partial) else empty), self._remember(
-                found, now_ms
-            )
+            return _without_rows(found), self._remember(found, now_ms)
         if gap is not None and isinstance(found, Complete | Partial):
             self._last = max(now_ms, cursor + 1, self._last)
             return Failed(gap), self._last
@@ -60,18 +57,24 @@ class Listing:
     """Notices what the lists themselves give away: that something traded between two of them, and that a day ended."""
 
     def __init__(self) -> None:
-        self._seen: frozenset[tuple[str, str]] | None = None
+        self._seen: frozenset[tuple[str, str]] = frozenset()
+        self._roots: frozenset[str] = frozenset()
 
     def moved(self, listed: Iterable[tuple[str, str]]) -> frozenset[str]:
-        """The instruments with an execution, as (instrument, execId), that the list before did not have."""
+        """The instruments with an execution, as (instrument, execId), that was never listed before."""
         now = frozenset(listed)
-        fresh = now - (self._seen or frozenset())
-        self._seen = now
+        fresh, self._seen = now - self._seen, self._seen | now
         return frozenset(instrument for instrument, _ in fresh)
 
-    def cut(self, listed: Iterable[tuple[str, str]]) -> bool:
-        """Whether executions of the list before are no longer in this one. To be asked before :meth:`moved`."""
-        return self._seen is not None and bool(self._seen - frozenset(listed))
+    def cut(self, roots: Iterable[str]) -> bool:
+        """Whether executions of the list before are no longer in this one, which was read whole. With that the day
+        before is forgotten."""
+        now, before = frozenset(roots), self._roots
+        self._roots = now
+        ended = bool(before - now)
+        if ended:
+            self._seen = frozenset(one for one in self._seen if one[1].rpartition(".")[0] in now)
+        return ended
 
 
 def began_before_today(cursor: Cursor, now_ms: int, zone: tzinfo | None) -> bool:
@@ -81,3 +84,9 @@ def began_before_today(cursor: Cursor, now_ms: int, zone: tzinfo | None) -> bool
         return True
     days = [datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone or UTC).date() for ms in (cursor, now_ms)]
     return days[0] < days[1]
+
+
+def _without_rows(found: Section[Fill]) -> Section[Fill]:
+    if isinstance(found, Complete):
+        return Complete()
+    return Partial((), found.problems) if isinstance(found, Partial) else found

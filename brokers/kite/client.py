@@ -63,7 +63,7 @@ class _Reading:
 
     requested_at: datetime
     as_of: datetime
-    now_s: int
+    now_ms: int
     positions: Section[Position]
     orders: Section[Order]
     fills: Section[Fill]
@@ -85,7 +85,7 @@ class KiteBroker:
 
     ``as_of`` is the second before the positions were looked at, by the Date header, as Kite tells no other time and
     dates fills to the second. A fill of that second is contained all the same, and in the snapshot's fills or in those
-    before. ``fills_cursor`` is an epoch second; see :mod:`brokers.kite.tradebook`.
+    before. ``fills_cursor`` is an epoch millisecond; see :mod:`brokers.kite.tradebook`.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class KiteBroker:
         if not self._proven:
             await self.connect()
         reading = await self._settled()
-        fills, cursor = self._trades.hand_out(reading.fills, fills_since, reading.now_s)
+        fills, cursor = self._trades.hand_out(reading.fills, fills_since, reading.now_ms)
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=reading.as_of,
@@ -224,7 +224,7 @@ class KiteBroker:
         return _Reading(
             requested_at=requested_at,
             as_of=looked_at.replace(microsecond=0) - timedelta(microseconds=1),
-            now_s=floor(looked_at.timestamp()),
+            now_ms=floor(looked_at.timestamp()) * 1000,
             positions=self._positions_of(net, held, requested_at),
             orders=orders,
             fills=fills,

@@ -47,7 +47,8 @@ _REFUSALS = frozenset(
 )
 _TRANSIENT = frozenset({"NetworkException", "DataException"})
 _NO_SUCH_ORDER = re.compile(
-    r"(could ?n.t|could not|cannot|unable to) find.*order|order.*(not found|does ?n.t exist|does not exist)|no such order",
+    r"(could ?n.t|could not|cannot|unable to) find.*order|order.*(not found|does ?n.t exist|does not exist)"
+    r"|no such order",
     re.IGNORECASE,
 )
 

@@ -25,6 +25,7 @@ import psutil  # noqa: E402 - what prepare sets must be set before Ray is import
 import ray  # noqa: E402 - as above
 
 from actors import ray_edge  # noqa: E402 - as above
+from actors.deployment import Deployment  # noqa: E402 - as above
 from supervisor.config import load  # noqa: E402 - as above
 from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
 from supervisor.supervisor import Supervisor  # noqa: E402 - as above
@@ -78,7 +79,7 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
     running = Running(ray_edge.Client(NAMESPACE))
     began_s = time.perf_counter()
     runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
-    made = ray_edge.Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
+    made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
     ray_edge.create(made, NAMESPACE)
     while True:
         status = running.status()

@@ -13,6 +13,7 @@ import pytest
 
 from actors import ray_edge
 from actors.audit import Audit
+from actors.deployment import Deployment
 from supervisor import running
 from supervisor.config import Configuration
 from supervisor.running import AlreadyRunning, Running
@@ -62,7 +63,7 @@ def test_a_hung_actor_is_replaced_an_orphan_is_swept_and_a_second_supervisor_is_
     _kill(status, "fx/GBP_JPY", signal.SIGSTOP)
     until(supervisor, partial(_restarted, "fx/GBP_JPY", 1), "the hung actor is killed and restarted")
 
-    ray_edge.create(ray_edge.Deployment("fx/NOBODY", Audit, ("sqlite:////nowhere/journal.db",)), NAMESPACE)
+    ray_edge.create(Deployment("fx/NOBODY", Audit, ("sqlite:////nowhere/journal.db",)), NAMESPACE)
     assert "fx/NOBODY" in _living()
     os.kill(supervisor.pid(), signal.SIGKILL)
     status = until(supervisor, all_verified, "the supervisor comes back")

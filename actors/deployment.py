@@ -1,0 +1,68 @@
+"""Where actors come from and go to: the port through which the supervisor creates, finds and ends them.
+
+:class:`LocalCluster` puts them into one process beside a :class:`~actors.runtime.LocalRuntime`; the one in
+:mod:`actors.ray_edge` makes each a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from actors.runtime import CallTimeout, LocalRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An actor to be created: its class (in one process, anything that makes it), its arguments, and the method that
+    begins its work (``None``: its constructor does). An ``immortal`` one is brought back by the cluster itself."""
+
+    name: str
+    actor: Callable[..., Any]
+    args: tuple[object, ...]
+    begin: str | None = "start"
+    immortal: bool = False
+
+
+class Cluster(Protocol):
+    """Creates, finds and ends actors of one namespace."""
+
+    async def create(self, deployment: Deployment, timeout_s: float) -> None:
+        """Make sure that nothing lives under the name, create the actor, and wait for its first answer. Raises what
+        its constructor or its first method raised, or :class:`~actors.runtime.CallError`."""
+
+    async def kill(self, name: str) -> None:
+        """End the actor of that name at once, if there is one, and wait until its name is free."""
+
+    async def living(self) -> tuple[str, ...]:
+        """The names of every living actor of the namespace."""
+
+
+class LocalCluster:
+    """Every actor in this process, on this runtime."""
+
+    def __init__(self, runtime: LocalRuntime) -> None:
+        self._runtime = runtime
+
+    async def create(self, deployment: Deployment, timeout_s: float) -> None:
+        """Construct and register it, and call the method that begins its work."""
+        await self.kill(deployment.name)
+        actor: Any = deployment.actor(*deployment.args)
+        self._runtime.register(deployment.name, actor)
+        if deployment.begin is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._runtime.call(deployment.name, deployment.begin, timeout_s=timeout_s)
+        except TimeoutError:
+            raise CallTimeout(deployment.name, deployment.begin, f"not up within {timeout_s:g} s") from None
+
+    async def kill(self, name: str) -> None:
+        """Cancel whatever it does, and forget it."""
+        await self._runtime.kill(name)
+
+    async def living(self) -> tuple[str, ...]:
+        """Everybody registered."""
+        return self._runtime.names()

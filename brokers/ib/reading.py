@@ -1,0 +1,149 @@
+"""One reading of an account, from its lists to the sections of a snapshot. Pure but for the names it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from brokers.ib import decode
+from brokers.ib.contracts import Names
+from brokers.ib.rows import CompletedOrder, Read, WorkingOrder
+from brokers.ib.wire import Execution, Holding, Notice
+from brokers.model import (
+    Complete,
+    Failed,
+    Fill,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    Partial,
+    Position,
+    RowProblem,
+    Section,
+    SectionName,
+    problems_of,
+    rows_of,
+    section,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """The lists of one reading, each with the reason where it is lacking. ``server_s`` is TWS's epoch second just
+    before the first of them was asked for."""
+
+    requested_at: datetime
+    server_s: int
+    positions: Read[Holding] | str
+    working: Read[WorkingOrder] | str
+    completed: Read[CompletedOrder] | str
+    executions: Read[Execution] | str
+
+    def tell_anything(self) -> bool:
+        """Whether some section is known at least in part."""
+        return any(isinstance(read, Read) for read in (self.positions, self.working, self.executions))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The sections. ``listed`` are the executions as (instrument, execId), every revision of its own."""
+
+    lists: Lists
+    positions: Section[Position]
+    orders: Section[Order]
+    fills: Section[Fill]
+    listed: tuple[tuple[str, str], ...]
+
+
+def read(lists: Lists, names: Names, errors: Mapping[tuple[int, int], Notice]) -> Reading:
+    """All of it, its contracts named together."""
+    reads = [r for r in (lists.positions, lists.working, lists.completed, lists.executions) if isinstance(r, Read)]
+    names.learn(decode.contracts(*reads))
+    positions: Section[Position]
+    fills: Section[Fill]
+    if isinstance(lists.positions, str):
+        positions = Failed(lists.positions)
+    else:
+        positions = decode.positions(lists.positions, names)
+    executed: dict[str, decode.Executed] = {}
+    listed: tuple[tuple[str, str], ...] = ()
+    if isinstance(lists.executions, str):
+        fills = Failed(lists.executions)
+    else:
+        fills = decode.fills(lists.executions, names)
+        executed = decode.executed(lists.executions)
+        listed = tuple((names.name(one.contract), one.exec_id) for one in lists.executions.facts)
+    return Reading(lists, positions, _orders(lists, executed, names, errors), fills, listed)
+
+
+def _orders(
+    lists: Lists,
+    executed: Mapping[str, decode.Executed],
+    names: Names,
+    errors: Mapping[tuple[int, int], Notice],
+) -> Section[Order]:
+    """Without the completed orders those that work are still told, and that the others are lacking."""
+    if isinstance(lists.working, str):
+        return Failed(lists.working)
+    if isinstance(lists.completed, Read):
+        return decode.orders(lists.working, lists.completed, executed, names, errors)
+    half = decode.orders(lists.working, Read(), executed, names, errors)
+    lacking = RowProblem(SectionName.ORDERS, None, "completed orders", lists.completed)
+    return section(rows_of(half), (*problems_of(half), lacking))
+
+
+def in_doubt(reading: Reading, moved: frozenset[str]) -> Reading:
+    """The positions less their word on instruments that were traded while they were read time and again."""
+    if not moved or not isinstance(reading.positions, Complete | Partial):
+        return reading
+    text = "its fills kept coming while the positions were read, so the two may not belong together"
+    doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in sorted(moved)]
+    doubtful = Partial(reading.positions.rows, (*problems_of(reading.positions), *doubts))
+    return replace(reading, positions=doubtful)
+
+
+def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
+    """What a reading says of one order."""
+    orders = reading.orders
+    if not isinstance(orders, Complete | Partial):
+        return OrderAnswer(query, failure=orders.reason if isinstance(orders, Failed) else "TWS lists no orders")
+    found = [order for order in orders.rows if _is_meant(query, order)]
+    if len(found) > 1:
+        name = f"the orderRef {query.client_order_id!r}"
+        return OrderAnswer(query, failure=f"{len(found)} orders of {query.instrument} carry {name}")
+    if not found:
+        return _not_found(query, reading, problems_of(orders))
+    order = found[0]
+    if order.instrument != query.instrument:
+        return OrderAnswer(query, failure=f"order {order.broker_order_id} is one of {order.instrument}")
+    if not order.filled_quantity:
+        return OrderAnswer(query, order)
+    if isinstance(reading.fills, Failed):
+        return OrderAnswer(query, failure=f"the order is there, but not its fills: {reading.fills.reason}")
+    fills = tuple(fill for fill in rows_of(reading.fills) if fill.broker_order_id == order.broker_order_id)
+    unread = problems_of(reading.fills)
+    if unread and sum(fill.quantity for fill in fills) != order.filled_quantity:
+        return OrderAnswer(query, failure=f"a fill of it cannot be read: {unread[0].text}")
+    return OrderAnswer(query, order, fills)
+
+
+def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, ...]) -> OrderAnswer:
+    """That there is no such order: said only when nothing that could show it is lacking."""
+    if problems:
+        return OrderAnswer(query, failure=f"what could show it cannot be read: {problems[0].text}")
+    if isinstance(reading.fills, Failed):
+        return OrderAnswer(query, failure=f"it is in no list, and its fills are not known: {reading.fills.reason}")
+    if problems_of(reading.fills):
+        return OrderAnswer(query, failure=f"a fill that could be its own: {problems_of(reading.fills)[0].text}")
+    key, ref = query.broker_order_id, query.client_order_id
+    fills = [f for f in rows_of(reading.fills) if (f.broker_order_id == key if key else f.client_order_id == ref)]
+    if fills:
+        return OrderAnswer(query, failure=f"TWS lists {len(fills)} executions of it, and the order in no list")
+    return OrderAnswer(query)
+
+
+def _is_meant(query: OrderQuery, order: Order) -> bool:
+    if query.broker_order_id is not None:
+        return order.broker_order_id == query.broker_order_id
+    return order.client_order_id == query.client_order_id and order.instrument == query.instrument

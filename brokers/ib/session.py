@@ -1,0 +1,187 @@
+"""The one connection of an account, made anew when it has ended, is spent, or TWS has moved.
+
+The laws of this module: whose login it is is proven with every connection; a client id in use is a mistake at the first
+connection and passes at a later one; an error says what was found and what a person can do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import stamina
+
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.ib.link import Declined, Link, NoAnswer, NotOpened, Request
+from brokers.ib.listener import Heard
+from brokers.ib.wire import Notice
+
+PATIENCE = 3
+"""A call's whole time, in time-outs."""
+_ATTEMPTS = 3
+GATEWAY = "Check that TWS or IB Gateway runs there, is logged in and lets API clients in (Settings, API)"
+
+
+class _Busy(Exception):
+    """The client id is still in use."""
+
+    def __init__(self, why: NotOpened) -> None:
+        super().__init__(why.found)
+        self.why = why
+
+
+class Session:
+    """Gives out a connection that can be asked. ``live`` is called for what TWS tells by itself, with ``None`` after a
+    reconnect and when the connection has ended. ``generation`` grows with every connection; ``errors`` are TWS's words
+    on orders of this client, by order id."""
+
+    def __init__(
+        self,
+        account: str,
+        host: str,
+        port: int,
+        client_id: int,
+        account_id: str,
+        timeout_s: float,
+        backoff_s: float,
+        live: Callable[[Heard | None], None],
+    ) -> None:
+        self.calls = 0
+        self.generation = 0
+        self.errors: dict[int, Notice] = {}
+        self.others: frozenset[str] = frozenset()
+        self._account = account
+        self._host = host
+        self._port = port
+        self._client_id = client_id
+        self._account_id = account_id
+        self._timeout_s = timeout_s
+        self._backoff_s = backoff_s
+        self._live = live
+        self._link: Link | None = None
+        self._moved_to: int | None = None
+
+    def deadline(self) -> float:
+        """When a call that begins now has to end, as :func:`time.monotonic`."""
+        return time.monotonic() + PATIENCE * self._timeout_s
+
+    def in_touch(self) -> None:
+        """Raises ``Unreachable`` while TWS says that it has lost its own connection."""
+        if self._link is not None and self._link.alive and self._link.lost is not None:
+            raise Unreachable(
+                "read the account",
+                self._account,
+                f"the connectivity between TWS and IB is lost (TWS said {self._link.lost})",
+                "What TWS shows meanwhile may be old: the account counts as unverified until TWS says that it is back",
+            )
+
+    async def linked(self) -> Link:
+        """A connection that can be asked, a new one where there is none."""
+        self.in_touch()
+        link = self._link if self._link is not None and self._link.alive else await self.renew()
+        self.in_touch()
+        return link
+
+    async def renew(self) -> Link:
+        """A new connection in the place of the old one. Raises what :meth:`brokers.port.Broker.connect` says."""
+        await self.close()
+        try:
+            async for attempt in stamina.retry_context(
+                on=_Busy,
+                attempts=_ATTEMPTS if self.generation else 1,
+                timeout=PATIENCE * self._timeout_s,
+                wait_initial=self._backoff_s,
+                wait_max=self._timeout_s,
+                wait_jitter=self._backoff_s,
+            ):
+                with attempt:
+                    link = await self._open()
+        except _Busy as error:
+            raise self._not_opened(error.why) from None
+        self._link = link
+        self.others = frozenset(link.accounts) - {self._account_id}
+        self.generation += 1
+        if self.generation > 1:
+            self._live(None)
+        return link
+
+    async def ask(self, request: Request, ends_at: float) -> list[Heard]:
+        """The rows that answer a request. Raises ``NoAnswer``, ``Declined``, and what :meth:`linked` raises."""
+        link = await self.linked()
+        left_s = min(self._timeout_s, ends_at - time.monotonic())
+        if left_s <= 0:
+            raise NoAnswer(f"{request.name}: not asked, as the time for it was used up")
+        self.calls += 1
+        try:
+            return await link.ask(request, left_s)
+        finally:
+            self.errors.update(link.errors)
+
+    async def asked(self, request: Request, ends_at: float) -> list[Heard] | str:
+        """As :meth:`ask`, with the reason in words where it failed: one list must not take the others with it."""
+        try:
+            return await self.ask(request, ends_at)
+        except (NoAnswer, Declined) as error:
+            return str(error)
+        except BrokerError as error:
+            return f"{request.name}: {error.found}"
+
+    async def cancel(self, order_id: int) -> Notice | str:
+        """As :meth:`brokers.ib.link.Link.cancel`, on the connection there is."""
+        link = await self.linked()
+        self.calls += 1
+        return await link.cancel(order_id, self._timeout_s)
+
+    async def close(self) -> None:
+        """End the connection. May be called twice."""
+        old, self._link = self._link, None
+        if old is not None:
+            self._moved_to = old.moved_to or self._moved_to
+            await old.close()
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Link:
+        link = Link(self._host, self._moved_to or self._port, self._client_id, self._live)
+        self.calls += 1
+        opened = False
+        try:
+            why_not = await link.open(self._timeout_s)
+            if why_not is not None and why_not.busy:
+                raise _Busy(why_not)
+            if why_not is not None:
+                raise self._not_opened(why_not)
+            self._prove(link)
+            opened = True
+        finally:
+            if not opened:
+                self._moved_to = None  # the next attempt goes where the configuration says
+                await link.close()
+        return link
+
+    def _prove(self, link: Link) -> None:
+        if self._account_id not in link.accounts:
+            raise Refused(
+                f"connect to account {self._account_id}",
+                self._account,
+                f"the login at {self._address} has {', '.join(link.accounts)}, and {self._account_id} is configured",
+                "Log TWS in to the account configured, or correct account_id or port",
+            )
+
+    def _not_opened(self, why: NotOpened) -> BrokerError:
+        attempted = f"connect to TWS at {self._address} as client {self._client_id}"
+        if why.busy and not self.generation:
+            remedy = f"Another program is client {self._client_id} already: give this account a client_id of its own"
+            return Refused(attempted, self._account, why.found, remedy)
+        if why.busy:
+            remedy = "TWS may not have noticed yet that the last connection ended; it is tried again by itself"
+            return Unreachable(attempted, self._account, why.found, remedy)
+        if why.foreign:
+            return Malformed(attempted, self._account, why.found, "Check host and port: something else answers there")
+        if why.old:
+            return Refused(attempted, self._account, why.found, "Update TWS or IB Gateway")
+        return Unreachable(attempted, self._account, why.found, GATEWAY)
+
+    @property
+    def _address(self) -> str:
+        return f"{self._host}:{self._moved_to or self._port}"

@@ -1,0 +1,483 @@
+"""Interactive Brokers' TWS on loopback, speaking its binary protocol at server version 178 (or an older one).
+
+It has TWS's habits: a client hears live of its own orders' executions only, while positions reach everybody who asked
+for them once; executions and completed orders are today's; a filled order is listed without quantity and average
+price; and with its own connection lost it goes on showing what it knew.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from brokers.model import NET, Side
+from brokers.simulators import ib_wire
+from brokers.simulators.base import Fault, Faults
+from brokers.simulators.ib_books import IbBooks, SimExecution, SimOrder
+from brokers.simulators.ib_server import Client, TwsServer
+from brokers.simulators.ib_wire import ExecutionRow, OrderRow, Row, SimContract
+
+_COMMISSION = Decimal("1.00")
+_NUMBER_AT = {"61": 14, "5": 14, "3": 3, "11": 19, "101": 13}
+_ROW_OF = {"reqPositions": "61", "reqAllOpenOrders": "5", "reqOpenOrders": "5", "reqExecutions": "11"}
+
+
+class IbSimulator:
+    """Meets :class:`brokers.simulators.base.Simulator`; order ids are permIds, fill ids execIds, the leg is ``net``.
+
+    ``accounts`` are those of the login, only ``account_id`` without them; all the books are ``account_id``'s.
+    ``orders_by`` is the client that scripted orders are placed by, by hand without one. A client id in ``busy`` is in
+    use by somebody else. Times of executions are told in ``timezone``, with its name unless ``naive``.
+    """
+
+    def __init__(
+        self,
+        account_id: str = "DU1",
+        *,
+        instruments: Sequence[str] = (),
+        accounts: Sequence[str] = (),
+        orders_by: int | None = None,
+        busy: Collection[int] = (),
+        server_version: int = 178,
+        timezone: str = "UTC",
+        naive: bool = False,
+        seed: int = 0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.faults = Faults()
+        self.account_id = account_id
+        self.accounts = tuple(accounts) or (account_id,)
+        self.orders_by = orders_by
+        self.busy = set(busy)
+        self.server_version = server_version
+        self._timezone = timezone
+        self._naive = naive
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 - it chooses which row to spoil
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._requests: list[str] = []
+        self._prices: dict[str, Decimal] = {}
+        self._books = IbBooks()
+        self._shown: IbBooks | None = None
+        self._extra: list[tuple[str, Row]] = []
+        self._clients: list[Client] = []
+        self._server: TwsServer | None = None
+        for instrument in instruments:
+            self.price(instrument)
+
+    # -- the server ------------------------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Every request received so far, by the name it has in the SDK; ``connect`` is the first greeting."""
+        with self._lock:
+            return tuple(self._requests)
+
+    @property
+    def port(self) -> int:
+        """The port it serves on."""
+        if self._server is None:
+            raise RuntimeError("the simulator is not started")
+        return self._server.port
+
+    def start(self, port: int = 0) -> str:
+        """Serve on 127.0.0.1 and give ``host:port``. May be called again after :meth:`close`."""
+        if self._server is None:
+            self._server = TwsServer(self, port)
+        return f"127.0.0.1:{self._server.port}"
+
+    def close(self) -> None:
+        """Stop serving and leave no thread and no socket. May be called twice."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            self._clients.clear()
+
+    # -- the script of all simulators ------------------------------------------------------------------------------
+
+    def price(self, instrument: str) -> Decimal:
+        """The present price, made up from the name where none was set."""
+        with self._lock:
+            if instrument not in self._prices:
+                spread = zlib.crc32(f"{self._seed}:{instrument}".encode()) % 20_000
+                self._prices[instrument] = Decimal(spread) / 100 + 20
+            return self._prices[instrument]
+
+    def set_price(self, instrument: str, price: Decimal) -> None:
+        """Set it; market orders fill at it."""
+        with self._lock:
+            self._prices[instrument] = price
+
+    def positions(self) -> dict[tuple[str, str], Decimal]:
+        """(instrument, ``net``) → signed quantity."""
+        with self._lock:
+            return {(name, NET): held.quantity for name, held in self._books.holdings.items()}
+
+    def trade(self, instrument: str, side: Side, quantity: Decimal, client_order_id: str | None = None) -> str:
+        """A market order filled at once."""
+        with self._lock:
+            order = self._books.add_order(instrument, side, quantity, None, client_order_id, self.orders_by)
+            self._filled(order, self._books.fill(order, quantity, self.price(instrument), self._now_s()))
+            return str(order.perm_id)
+
+    def place_limit(
+        self, instrument: str, side: Side, quantity: Decimal, price: Decimal, client_order_id: str | None = None
+    ) -> str:
+        """An order that rests."""
+        with self._lock:
+            order = self._books.add_order(instrument, side, quantity, price, client_order_id, self.orders_by)
+            self._tell_of_order(order)
+            return str(order.perm_id)
+
+    def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
+        """Fill a resting order, wholly without ``quantity``, at its own price without ``price``."""
+        with self._lock:
+            order = self._books.resting(order_id)
+            rest = order.quantity - order.filled
+            at = price or order.limit or self.price(order.name)
+            one = self._books.fill(order, rest if quantity is None else quantity, at, self._now_s())
+            self._filled(order, one)
+            return one.exec_id
+
+    def end_order(self, order_id: str, how: str = "CANCELLED") -> None:
+        """End a resting order."""
+        with self._lock:
+            order = self._books.resting(order_id)
+            self._books.end(order, how, self._now_s())
+            self._tell_of_order(order)
+
+    def forget_order(self, order_id: str) -> None:
+        """Know nothing of it any more."""
+        with self._lock:
+            self._books.orders.pop(int(order_id), None)
+
+    def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
+        """Hold exactly this, unexplained."""
+        with self._lock:
+            self._books.hold(instrument, quantity, price)
+            self._tell_of_position(instrument)
+            return leg or NET
+
+    def close_by_hand(self, instrument: str) -> None:
+        """Somebody closes it in TWS."""
+        with self._lock:
+            held = self._books.holdings.get(instrument)
+            if held is not None:
+                side = Side.SELL if held.quantity > 0 else Side.BUY
+                order = self._books.add_order(instrument, side, abs(held.quantity), None, None, None)
+                price = self.price(instrument)
+                self._filled(order, self._books.fill(order, order.quantity, price, self._now_s()))
+
+    def dump(self) -> str:
+        """The whole state as JSON text."""
+        with self._lock:
+            prices = {name: str(price) for name, price in self._prices.items()}
+            return json.dumps({"prices": prices, "books": self._books.dump()})
+
+    def load(self, text: str) -> None:
+        """Take a state over from :meth:`dump`, or raise ``ValueError`` and leave the present one as it is."""
+        try:
+            state = json.loads(text)
+            prices = {name: Decimal(price) for name, price in state["prices"].items()}
+            books = IbBooks.load(state["books"])
+        except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+            raise ValueError(f"this is no state of an IB simulator: {error!r}") from error
+        with self._lock:
+            self._prices, self._books = prices, books
+
+    # -- the script of TWS -----------------------------------------------------------------------------------------
+
+    def describe(self, name: str, contract: SimContract) -> None:
+        """Say what contract a name of the script stands for."""
+        with self._lock:
+            self._books.contracts[name] = contract
+
+    def contract(self, name: str) -> SimContract:
+        """The contract that a name of the script stands for."""
+        with self._lock:
+            return self._books.contract(name)
+
+    def correct_fill(self, fill_id: str, quantity: Decimal, price: Decimal) -> str:
+        """IB corrects an execution; gives the id of the correction."""
+        with self._lock:
+            one = self._books.correct(fill_id, quantity, price)
+            self._filled(self._books.orders[one.perm_id], one)
+            return one.exec_id
+
+    def set_status(self, order_id: str, status: str) -> None:
+        """Give a resting order another of TWS's statuses, known or not."""
+        with self._lock:
+            order = self._books.resting(order_id)
+            order.status = status
+            self._tell_of_order(order)
+
+    def add_row(self, request: str, row: Row) -> None:
+        """Send a further row with every answer to a request, before its end."""
+        with self._lock:
+            self._extra.append((request, row))
+
+    def say(self, code: int, words: str, request_id: int = -1) -> None:
+        """An error or a piece of news to every client."""
+        self._broadcast(lambda client: [ib_wire.notice(request_id, code, words, client.version)])
+
+    def tell(self, row: Row) -> None:
+        """Any row to every client."""
+        self._broadcast(lambda _: [row])
+
+    def lose_connectivity(self) -> None:
+        """1100: from now on TWS shows what it knew by then."""
+        with self._lock:
+            self._shown = IbBooks.load(self._books.dump())
+        self.say(1100, "Connectivity between IBKR and Trader Workstation has been lost.")
+
+    def restore_connectivity(self, *, data_lost: bool = False) -> None:
+        """1101 or 1102: it shows the present again."""
+        with self._lock:
+            self._shown = None
+        kept = "lost. Please resubscribe" if data_lost else "maintained"
+        code = 1101 if data_lost else 1102
+        self.say(code, f"Connectivity between IBKR and Trader Workstation has been restored - data {kept}.")
+
+    def move_port(self) -> int:
+        """1300: serve on another port, drop every connection, and give the port."""
+        if self._server is None:
+            raise RuntimeError("the simulator is not started")
+        port = self._server.port = self._server.run(self._server.move())
+        words = "TWS socket port has been reset and this connection is being dropped. Please reconnect on the new port"
+        self.say(1300, f"{words} - {port}")
+        self.drop()
+        return port
+
+    def drop(self) -> None:
+        """Close every connection."""
+
+
+        def end() -> None:
+            with self._lock:
+                clients = list(self._clients)
+            for client in clients:
+                client.end()
+
+        if self._server is not None:
+            self._server.call(end)
+
+    def end_day(self) -> None:
+        """Midnight in TWS's time zone."""
+        with self._lock:
+            self._books.end_day()
+
+    # -- what connections ask --------------------------------------------------------------------------------------
+
+    def take(self, request: str) -> Fault | None:
+        """Note a request, and the fault to play for it."""
+        with self._lock:
+            self._requests.append(request)
+        return self.faults.take(request)
+
+    def gone(self, client: Client) -> None:
+        """A connection has ended."""
+        with self._lock:
+            self._clients = [known for known in self._clients if known is not client]
+
+    def log_on(self, client: Client) -> list[Row]:
+        """Accounts and the next order id; 326 and the end for a client id in use."""
+        with self._lock:
+            if client.client_id in self.busy or any(c.client_id == client.client_id for c in self._clients):
+                words = "Unable to connect as the client id is already in use. Retry with a unique client id."
+                client.send([ib_wire.notice(-1, 326, words, client.version)])
+                client.end()
+                return []
+            self._clients.append(client)
+            farm = ib_wire.notice(-1, 2104, "Market data farm connection is OK:usfarm", client.version)
+            rows = [["15", "1", ",".join(self.accounts)], ["9", "1", str(self._books.next_order_id)], farm]
+            if self._shown is not None:
+                rows.append(ib_wire.notice(-1, 1100, "Connectivity has been lost.", client.version))
+            return rows
+
+    def answer(self, client: Client, name: str, request: Row) -> list[Row]:
+        """The rows that answer a request, its end last."""
+        with self._lock:
+            books = self._shown or self._books
+            rows = self._answers(client, name, request, books)
+            extra = [row for wanted, row in self._extra if wanted == name]
+            return [*rows[:-1], *extra, *rows[-1:]]
+
+    def spoil(self, name: str, rows: list[Row]) -> None:
+        """Make one row unreadable, an additional one where there is none."""
+        kinds = {"61", "5", "11", "101"}
+        places = [place for place, row in enumerate(rows) if row[0] in kinds]
+        if not places:
+            rows.insert(0, [_ROW_OF.get(name, "101"), "3", self.account_id])
+            return
+        place = self._random.choice(places)
+        rows[place] = list(rows[place])
+        if self._random.random() < 0.5:
+            del rows[place][10]
+        else:
+            rows[place][_NUMBER_AT[rows[place][0]]] = "n/a"
+
+    def _answers(self, client: Client, name: str, request: Row, books: IbBooks) -> list[Row]:
+        account = self.account_id
+        if name == "reqPositions":
+            client.subscribed = True
+            return [*(self._position(held, books) for held in books.holdings), ["62", "1"]]
+        if name in {"reqAllOpenOrders", "reqOpenOrders"}:
+            return [*self._open_orders(client, books, everybody=name == "reqAllOpenOrders"), ["53", "1"]]
+        if name == "reqCompletedOrders":
+            ended = [o for o in books.orders.values() if o.ended_s and (o.order_id or request[1] in {"0", "False"})]
+            return [*(ib_wire.completed_order(self._row(o, books), client.version) for o in ended), ["102"]]
+        if name == "reqExecutions":
+            number = int(request[2])
+            told: list[Row] = []
+            for one in books.executions:
+                told.append(ib_wire.execution(self._executed(one, books), number, client.version))
+                told.append(ib_wire.commission(one.exec_id, _COMMISSION))
+            return [*told, ["55", "1", str(number)]]
+        if name == "reqAccountUpdates":
+            held = [
+                ib_wire.portfolio(
+                    account, books.contract(n), h.quantity, self.price(n), h.price * books.contract(n).factor
+                )
+                for n, h in books.holdings.items()
+            ]
+            return [
+                ["6", "2", "NetLiquidation", "100000", "USD", account],
+                *held,
+                ["8", "1", "09:30"],
+                ["54", "1", account],
+            ]
+        if name == "reqAccountUpdatesMulti":
+            return [["73", "1", request[2], account, "", "NetLiquidation", "100000", "USD"], ["74", "1", request[2]]]
+        if name == "reqAccountSummary":
+            return [["63", "1", request[2], account, "NetLiquidation", "100000", "USD"], ["64", "1", request[2]]]
+        if name == "reqCurrentTime":
+            return [["49", "1", str(self._now_s())]]
+        if name == "cancelOrder":
+            return self._cancel(client, int(request[2]))
+        if name == "reqIds":
+            return [["9", "1", str(books.next_order_id)]]
+        if name == "reqManagedAccts":
+            return [["15", "1", ",".join(self.accounts)]]
+        client.subscribed = client.subscribed and name != "cancelPositions"
+        return []
+
+    def _open_orders(self, client: Client, books: IbBooks, *, everybody: bool) -> list[Row]:
+        rows: list[Row] = []
+        for order in books.orders.values():
+            if not order.ended_s and (everybody or order.client_id == client.client_id):
+                told = self._row(order, books)
+                rows += [ib_wire.open_order(told, client.version), ib_wire.order_status(told)]
+        return rows
+
+    def _cancel(self, client: Client, order_id: int) -> list[Row]:
+        own = [o for o in self._books.orders.values() if (o.order_id, o.client_id) == (order_id, client.client_id)]
+        if not own:
+            words = f"OrderId {order_id} that needs to be cancelled is not found."
+            return [ib_wire.notice(order_id, 10147, words, client.version)]
+        order = own[0]
+        if order.ended_s:
+            words = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {order.status}."
+            return [ib_wire.notice(order_id, 10148, words, client.version)]
+        self._books.end(order, "CANCELLED", self._now_s())
+        status = ib_wire.order_status(self._row(order, self._books))
+        return [status, ib_wire.notice(order_id, 202, "Order Canceled - reason:", client.version)]
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def _now_s(self) -> int:
+        return int(self._clock().timestamp())
+
+    def _time(self, epoch_s: int) -> str:
+        if not epoch_s:
+            return ""
+        local = datetime.fromtimestamp(epoch_s, ZoneInfo(self._timezone))
+        return f"{local:%Y%m%d %H:%M:%S}" + ("" if self._naive else f" {self._timezone}")
+
+    def _position(self, name: str, books: IbBooks) -> Row:
+        contract, held = books.contract(name), books.holdings.get(name)
+        quantity = held.quantity if held is not None else Decimal(0)
+        cost = held.price * contract.factor if held is not None else Decimal(0)
+        return ib_wire.position(self.account_id, contract, quantity, cost)
+
+    def _row(self, order: SimOrder, books: IbBooks) -> OrderRow:
+        return OrderRow(
+            account=self.account_id,
+            contract=books.contract(order.name),
+            action=order.side,
+            quantity=order.quantity,
+            order_type=order.type,
+            limit=order.limit,
+            ref=order.ref,
+            perm_id=order.perm_id,
+            order_id=order.order_id,
+            client_id=order.client_id,
+            status=order.status,
+            filled=order.filled,
+            average=order.average,
+            completed_time=self._time(order.ended_s),
+            completed_status=order.completed_status,
+        )
+
+    def _executed(self, one: SimExecution, books: IbBooks) -> ExecutionRow:
+        order = books.orders.get(one.perm_id)
+        return ExecutionRow(
+            account=self.account_id,
+            contract=books.contract(one.name),
+            exec_id=one.exec_id,
+            time=self._time(one.time_s),
+            side="BOT" if one.side == "BUY" else "SLD",
+            shares=one.quantity,
+            price=one.price,
+            perm_id=one.perm_id,
+            client_id=order.client_id if order is not None else 0,
+            order_id=order.order_id if order is not None else 0,
+            cumulative=one.cumulative,
+            average=one.average,
+            ref=order.ref if order is not None else "",
+        )
+
+    # -- what clients are told live --------------------------------------------------------------------------------
+
+    def _filled(self, order: SimOrder, one: SimExecution) -> None:
+        row = self._executed(one, self._books)
+        commission = ib_wire.commission(one.exec_id, _COMMISSION)
+        self._broadcast(
+            lambda client: [ib_wire.execution(row, -1, client.version), commission] if _hears(client, order) else []
+        )
+        self._tell_of_order(order)
+        self._tell_of_position(order.name)
+
+    def _tell_of_order(self, order: SimOrder) -> None:
+        row = self._row(order, self._books)
+        status = ib_wire.order_status(row)
+        self._broadcast(
+            lambda client: [ib_wire.open_order(row, client.version), status] if _hears(client, order) else []
+        )
+
+    def _tell_of_position(self, name: str) -> None:
+        row = self._position(name, self._books)
+        self._broadcast(lambda client: [row] if client.subscribed else [])
+
+    def _broadcast(self, rows: Callable[[Client], list[Row]]) -> None:
+        def send() -> None:
+            with self._lock:
+                clients, silent = list(self._clients), self._shown is not None
+            for client in clients:
+                told = rows(client)
+                if told and (told[0][0] == "4" or not silent):
+                    client.send(told)
+
+        if self._server is not None:
+            self._server.call(send)
+
+
+def _hears(client: Client, order: SimOrder) -> bool:
+    """Whether a client is told of an order as it happens: its own, and those placed by hand for client 0."""
+    return client.client_id == order.client_id

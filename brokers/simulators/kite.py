@@ -1,0 +1,218 @@
+"""A simulated Zerodha account on loopback: Kite Connect's REST routes and its ticker, scriptable, able to misbehave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from decimal import Decimal
+
+from brokers.model import NET, Side
+from brokers.simulators.base import Faults
+from brokers.simulators.http import RawReply, Serving
+from brokers.simulators.kite_http import KiteFace, Rest, order_json
+from brokers.simulators.kite_ledger import RESTING, Holding, Ledger, Order, usual_product
+from brokers.simulators.kite_ticker import TickerServer
+
+
+class KiteSimulator:
+    """One user; meets :class:`brokers.simulators.base.Simulator`.
+
+    A position's leg is the product; who does not name one trades the usual one (MIS for shares, else NRML). ``seed``
+    makes up the prices. Faults match against the SDK's name of a request, its method and its target, as in
+    ``order_history GET /orders/251120000000001``. ``heartbeat_s`` is how often the ticker sends its byte.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        access_token: str,
+        user_id: str,
+        *,
+        instruments: Sequence[str] = (),
+        seed: int = 0,
+        heartbeat_s: float = 1.0,
+    ) -> None:
+        self.faults = Faults()
+        self._api_key = api_key
+        self._token = access_token
+        self._lock = threading.RLock()
+        self._ledger = Ledger(seed)
+        self._ledger.on_order = self._tell
+        self._rest = Rest(self._ledger, user_id)
+        self._face = KiteFace(self._rest, self.faults, lambda: f"token {self._api_key}:{self._token}", self._lock)
+        self._serving = Serving(self._face, "kite-simulator")
+        self.ticker = TickerServer(lambda key, token: (key, token) == (self._api_key, self._token), heartbeat_s)
+        for instrument in instruments:
+            self._ledger.price(instrument)
+
+    def __repr__(self) -> str:
+        return f"KiteSimulator({self._rest.user_id!r})"
+
+    # -- serving ---------------------------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Every request received so far, by method and target."""
+        return tuple(self._face.requests)
+
+    def start(self, port: int = 0) -> str:
+        """Serve the REST routes, and give the ``rest_url``."""
+        return f"http://127.0.0.1:{self._serving.start(port)}"
+
+    def start_ticker(self, port: int = 0) -> str:
+        """Serve the ticker as well, and give the ``stream_url``."""
+        return f"ws://127.0.0.1:{self.ticker.start(port)}"
+
+    def close(self) -> None:
+        """Stop serving; no thread and no socket is left. May be called twice."""
+        self._serving.close()
+        self.ticker.close()
+
+    def _tell(self, order: Order) -> None:
+        self.ticker.tell({"type": "order", "data": {"user_id": self._rest.user_id, **order_json(order)}})
+
+    # -- the session -----------------------------------------------------------------------------------------------
+
+    def answer_with(self, reply: RawReply, *, times: int = 1, match: str = "") -> None:
+        """Answer exactly this to the next ``times`` requests that match; see :mod:`brokers.simulators.kite_http` for
+        the answers that Kite is known to give."""
+        self._face.script(reply, times, match)
+
+    def renew_token(self, access_token: str) -> None:
+        """Accept this access token from now on, and no older one: 6 AM, or a login elsewhere."""
+        self._token = access_token
+
+    def log_in_as(self, user_id: str) -> None:
+        """The session is another user's."""
+        self._rest.user_id = user_id
+
+    def next_day(self) -> None:
+        """The night passes, by the broker's clock: orders and trades are gone, CNC is in the holdings."""
+        with self._lock:
+            self._ledger.next_day()
+
+    def set_clock(self, offset_s: float) -> None:
+        """How far the broker's clock is ahead of the system's."""
+        self._ledger.offset_s = offset_s
+
+    # -- the script ------------------------------------------------------------------------------------------------
+
+    def price(self, instrument: str) -> Decimal:
+        """The present price of an instrument."""
+        with self._lock:
+            return self._ledger.price(instrument)
+
+    def set_price(self, instrument: str, price: Decimal) -> None:
+        """Set it; market orders fill at it."""
+        with self._lock:
+            self._ledger.prices[instrument] = price
+
+    def positions(self) -> dict[tuple[str, str], Decimal]:
+        """What ``net`` holds. Holdings are apart."""
+        with self._lock:
+            return self._ledger.held()
+
+    def trade(
+        self,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        client_order_id: str | None = None,
+        *,
+        product: str | None = None,
+    ) -> str:
+        """A market order, filled at once at the present price."""
+        with self._lock:
+            order = self._ledger.place(instrument, side, quantity, None, client_order_id, product)
+            self._ledger.fill(order, quantity, self._ledger.price(instrument))
+            return order.id
+
+    def place_limit(
+        self,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        price: Decimal,
+        client_order_id: str | None = None,
+        *,
+        product: str | None = None,
+        variety: str = "regular",
+    ) -> str:
+        """An order that rests."""
+        with self._lock:
+            return self._ledger.place(instrument, side, quantity, price, client_order_id, product, variety).id
+
+    def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
+        """Fill a resting order; the rest of one filled in part goes on resting."""
+        with self._lock:
+            order = self._resting(order_id)
+            left = order.quantity - order.filled
+            at = price or order.price or self._ledger.price(order.instrument)
+            return self._ledger.fill(order, left if quantity is None else min(quantity, left), at).id
+
+    def end_order(self, order_id: str, how: str = "CANCELLED") -> None:
+        """End a resting order: ``CANCELLED``, ``REJECTED``, or ``EXPIRED``, for which Kite has no word: the
+        order shows as cancelled, and as one that was to be filled at once or not at all."""
+        if how not in {"CANCELLED", "EXPIRED", "REJECTED"}:
+            raise ValueError(f"an order ends as one of CANCELLED, EXPIRED, REJECTED, not as {how}")
+        with self._lock:
+            order = self._resting(order_id)
+            order.updated_at = self._ledger.stamp()
+            if how == "EXPIRED":
+                order.validity = "IOC"
+            message = "Insufficient funds" if how == "REJECTED" else None
+            self._ledger.changed(order, "REJECTED" if how == "REJECTED" else "CANCELLED", message)
+
+    def set_status(self, order_id: str, status: str) -> None:
+        """Show an order under this word."""
+        with self._lock:
+            self._ledger.changed(self._ledger.orders[order_id], status)
+
+    def set_order(self, order_id: str, **fields: object) -> None:
+        """Set fields of an order as they are, with nobody told."""
+        with self._lock:
+            for name, value in fields.items():
+                setattr(self._ledger.orders[order_id], name, value)
+
+    def forget_order(self, order_id: str) -> None:
+        """Know nothing of an order any more."""
+        with self._lock:
+            if self._ledger.orders.pop(order_id, None) is None:
+                raise ValueError(f"there is no order {order_id}")
+
+    def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
+        """Hold exactly this, with no order and no fill that explains it. ``leg`` is a product; for ``net`` or nothing
+        the usual one."""
+        product = usual_product(instrument) if leg in {"", NET} else leg
+        with self._lock:
+            self._ledger.hold(instrument, product, quantity, price)
+        return product
+
+    def set_holding(self, instrument: str, quantity: Decimal, price: Decimal, t1: Decimal = Decimal(0)) -> None:
+        """Have this delivered, and ``t1`` more bought yesterday."""
+        with self._lock:
+            self._ledger.holdings[instrument] = Holding(quantity, t1, Decimal(0), price)
+
+    def close_by_hand(self, instrument: str) -> None:
+        """Somebody closes every leg with a market order of his own."""
+        with self._lock:
+            for (held, product), quantity in self._ledger.held().items():
+                if held == instrument:
+                    side = Side.SELL if quantity > 0 else Side.BUY
+                    self.trade(instrument, side, abs(quantity), product=product)
+
+    def dump(self) -> str:
+        """The whole state as JSON text."""
+        with self._lock:
+            return self._ledger.dump()
+
+    def load(self, text: str) -> None:
+        """Take a state over."""
+        with self._lock:
+            self._ledger.load(text)
+
+    def _resting(self, order_id: str) -> Order:
+        order = self._ledger.orders.get(order_id)
+        if order is None or order.status not in RESTING:
+            raise ValueError(f"order {order_id} does not rest")
+        return order

@@ -1,0 +1,324 @@
+"""The supervisor with everybody it supervises, in one process and in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.audit import Audit
+from actors.deployment import LocalCluster
+from actors.events import EventType
+from actors.instrument import Instrument
+from actors.journal import Journal
+from actors.reports import PositionReport
+from actors.runtime import ActorUnavailable, LocalRuntime
+from brokers.model import Side
+from brokers.spec import BrokerSpec
+from supervisor.config import load
+from supervisor.supervisor import SUPERVISOR, Supervisor
+from tests.unit.builders import dec
+from tests.unit.fakes import Clock, FakeBroker, in_this_thread, refused, unreachable
+from tests.unit.virtual_time import virtual_time
+
+TWO_ACCOUNTS = """
+  - {name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, GBP_JPY]}
+  - {name: cfd, broker: mt5, simulator: true, instruments: [EURUSD]}
+"""
+EVERYBODY = {"audit", "fx", "cfd", "fx/EUR_USD", "fx/GBP_JPY", "cfd/EURUSD"}
+Status = dict[str, Any]
+
+
+class Hall:
+    """A supervisor on the local cluster, and a fake broker for each account."""
+
+    def __init__(self, directory: Path, accounts: str) -> None:
+        path = directory / "accounts.yaml"
+        path.write_text(
+            f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
+            "defaults: {interval_s: 1, settle_ms: 0, confirm_gap_ms: 100, timeout_ms: 1000}\n"
+            "supervision: {intensity: 3, period_s: 60, backoff_s: [0.1, 1]}\n"
+            f"accounts: {accounts}"
+        )
+        self.configuration = load(path)
+        self.clock = Clock()
+        self.brokers = {account.name: FakeBroker(self.clock) for account in self.configuration.accounts}
+        self.runtime = LocalRuntime(self.clock, asyncio.get_running_loop().time, lambda: 0.5)
+        self.cluster = LocalCluster(self.runtime)
+        self.supervisor = self.new_supervisor()
+
+    def new_supervisor(self) -> Supervisor:
+        def make_broker(spec: BrokerSpec, **_: object) -> FakeBroker:
+            return self.brokers[spec.account]
+
+        def make_audit(url: str) -> Audit:
+            return Audit(url, run_blocking=in_this_thread)
+
+        made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit)
+        self.runtime.register(SUPERVISOR, made)
+        self.supervisor = made
+        return made
+
+    async def until(self, holds: Callable[[Status], bool], what: str) -> Status:
+        for _ in range(1_000):
+            status = await self.supervisor.status()
+            if holds(status):
+                return status
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{what}: {status}")
+
+    async def up(self) -> Status:
+        return await self.until(lambda s: s["status"] == "SUCCESS", "everything is in step")
+
+    def actor(self, name: str) -> Any:
+        return self.runtime._actors[name]
+
+    def events(self, *kinds: EventType) -> list[tuple[str, Any]]:
+        journal = Journal.open(self.configuration.journal_url, read_only=True)
+        try:
+            assert journal.verify().ok
+            return [(r.event.type, r.event.payload.get("actor")) for r in journal.records() if r.event.type in kinds]
+        finally:
+            journal.close()
+
+
+@asynccontextmanager
+async def a_hall(directory: Path, accounts: str = TWO_ACCOUNTS) -> AsyncIterator[Hall]:
+    hall = Hall(directory, accounts)
+    try:
+        yield hall
+    finally:
+        await hall.supervisor.stop()
+
+
+def states(status: Status) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in status["supervisor"]["actors"]}
+
+
+def restarts(status: Status, name: str) -> int:
+    return next(int(row["restarts"]) for row in status["supervisor"]["actors"] if row["name"] == name)
+
+
+def rows(status: Status) -> dict[str, Any]:
+    return {f"{a['account']}/{i['instrument']}": i for a in status["accounts"] for i in a["instruments"]}
+
+
+def verdicts(status: Status) -> dict[str, str]:
+    return {name: row["status"] for name, row in rows(status).items()}
+
+
+@virtual_time
+async def test_audit_comes_first_then_accounts_then_instruments(tmp_path: Path) -> None:
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        status = await hall.up()
+
+        assert set(states(status)) == EVERYBODY
+        assert rows(status)["fx/EUR_USD"]["book"]["legs"] == [{"leg": "net", "quantity": "100", "average_price": "1.1"}]
+        started = [name for _, name in hall.events(EventType.ACTOR_STARTED)]
+        assert started[0] == "audit"
+        assert started.index("fx") < min(started.index("fx/EUR_USD"), started.index("fx/GBP_JPY"))
+
+
+@pytest.mark.parametrize("name", sorted(EVERYBODY))
+def test_whoever_is_killed_comes_back_and_the_books_are_as_they_were(tmp_path: Path, name: str) -> None:
+    """FEATURES 7, PEERS 15, 17"""
+
+    async def story() -> None:
+        async with a_hall(tmp_path) as hall:
+            hall.brokers["fx"].hold(100, instrument="EUR_USD")
+            before = await hall.up()
+            others = {other: hall.actor(other) for other in EVERYBODY - {name}}
+
+            await hall.cluster.kill(name)
+            after = await hall.until(
+                lambda s: restarts(s, name) == 1 and states(s)[name] == "UP" and s["status"] == "SUCCESS",
+                "it comes back",
+            )
+
+            assert {other: hall.actor(other) for other in others} == others, "nobody else is touched"
+            book = rows(after)["fx/EUR_USD"]["book"]
+            assert book == rows(before)["fx/EUR_USD"]["book"]
+            assert (EventType.ACTOR_RESTARTED, name) in hall.events(EventType.ACTOR_RESTARTED)
+
+    virtual_time(story)()
+
+
+@virtual_time
+async def test_a_supervisor_that_was_killed_finds_its_children_and_sweeps_what_nobody_wants(tmp_path: Path) -> None:
+    async with a_hall(tmp_path) as hall:
+        await hall.up()
+        children = {name: hall.actor(name) for name in EVERYBODY}
+        await hall.cluster.kill(SUPERVISOR)
+        hall.runtime.register("fx/NOBODY", children["fx/EUR_USD"])
+
+        hall.new_supervisor()
+        await hall.until(lambda _: "fx/NOBODY" not in hall.runtime.names(), "the orphan is swept")
+        await hall.up()
+
+        assert {name: hall.actor(name) for name in EVERYBODY} == children
+
+
+@pytest.mark.parametrize(("failure", "words"), [(unreachable(), "refused"), (refused(), "401")], ids=["down", "401"])
+def test_one_broker_that_fails_degrades_its_own_instruments_alone(
+    tmp_path: Path, failure: Exception, words: str
+) -> None:
+    """FEATURES 12, PEERS 8"""
+
+    async def story() -> None:
+        async with a_hall(tmp_path) as hall:
+            hall.brokers["cfd"].failing = failure
+            status = await hall.until(
+                lambda s: (
+                    rows(s)["cfd/EURUSD"]["status"] == "DEGRADED" and rows(s)["fx/EUR_USD"]["status"] == "SUCCESS"
+                ),
+                "one is degraded, the other not",
+            )
+            assert set(states(status).values()) == {"UP"}, "an account that is down is no dead actor"
+            assert words in rows(status)["cfd/EURUSD"]["error"]
+            assert status["status"] == "DEGRADED"
+
+            hall.brokers["cfd"].failing = None
+            await hall.up()
+
+    virtual_time(story)()
+
+
+@virtual_time
+async def test_an_actor_whose_loop_has_died_still_answers_and_is_replaced(tmp_path: Path) -> None:
+    async with a_hall(tmp_path) as hall:
+        await hall.up()
+        actor: Instrument = hall.actor("fx/EUR_USD")
+        assert actor._loop is not None
+        actor._loop.cancel()
+
+        await hall.until(lambda s: restarts(s, "fx/EUR_USD") == 1, "the age of its last cycle tells")
+        await hall.up()
+        assert hall.actor("fx/EUR_USD") is not actor
+
+
+@virtual_time
+async def test_an_actor_that_keeps_dying_is_quarantined_alone_and_a_person_ends_that(tmp_path: Path) -> None:
+    """PEERS 17"""
+    async with a_hall(tmp_path) as hall:
+        await hall.up()
+        for times in range(1, 4):
+            await hall.cluster.kill("cfd/EURUSD")
+            await hall.until(lambda s, n=times: restarts(s, "cfd/EURUSD") == n, "it comes back")  # type: ignore[misc]  # a lambda's default
+            await hall.up()
+        await hall.cluster.kill("cfd/EURUSD")
+        status = await hall.until(lambda s: states(s)["cfd/EURUSD"] == "QUARANTINED", "one death too many")
+
+        assert "quarantine" in rows(status)["cfd/EURUSD"]["error"]
+        assert {state for name, state in states(status).items() if name != "cfd/EURUSD"} == {"UP"}
+        assert hall.events(EventType.ACTOR_QUARANTINED) == [(EventType.ACTOR_QUARANTINED, "cfd/EURUSD")]
+        assert not await hall.supervisor.restart("nobody")
+        assert await hall.supervisor.restart("cfd/EURUSD")
+        await hall.up()
+
+
+@virtual_time
+async def test_a_paused_instrument_runs_no_cycle_and_does_not_count_as_hung(tmp_path: Path) -> None:
+    async with a_hall(tmp_path) as hall:
+        await hall.up()
+        assert await hall.supervisor.pause("fx", "EUR_USD") == ("fx/EUR_USD",)
+        status = await hall.until(lambda s: rows(s)["fx/EUR_USD"]["health"]["paused"], "the probe sees it")
+        cycles = rows(status)["fx/EUR_USD"]["health"]["cycles"]
+        await asyncio.sleep(60)
+        status = await hall.supervisor.status()
+        assert rows(status)["fx/EUR_USD"]["health"]["cycles"] == cycles
+        assert restarts(status, "fx/EUR_USD") == 0
+
+        assert await hall.supervisor.resume("fx", None) == ("fx/EUR_USD", "fx/GBP_JPY")
+        await hall.until(lambda s: rows(s)["fx/EUR_USD"]["health"]["cycles"] > cycles, "it goes on")
+
+
+@virtual_time
+async def test_a_verdict_and_a_record_go_through_the_actors_that_run(tmp_path: Path) -> None:
+    """FEATURES 11, 28"""
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.up()
+        await hall.supervisor.pause("fx", None)
+        assert (
+            await hall.supervisor.record("fx", {"EUR_USD": [PositionReport("EUR_USD", "net", dec(80), dec(1.1))]}) == 1
+        )
+
+        [(health, [dry])] = await hall.supervisor.verdict("fx", "EUR_USD", True)
+        assert [(d.found.type, d.resolved) for d in dry.discrepancies] == [("POSITION_MISMATCH", False)]
+        assert dry.book["legs"] == [{"leg": "net", "quantity": "80", "average_price": "1.1"}]
+        [(health, [done])] = await hall.supervisor.verdict("fx", "EUR_USD", False)
+        assert [(d.found.type, d.resolved) for d in done.discrepancies] == [("POSITION_MISMATCH", True)]
+        assert done.book["legs"] == [{"leg": "net", "quantity": "100", "average_price": "1.1"}]
+        assert health.error is None
+
+
+@virtual_time
+async def test_a_broker_without_an_adapter_is_said_so_at_once_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    accounts = TWO_ACCOUNTS + "  - {name: paper, broker: paper, instruments: [EURUSD]}\n"
+    async with a_hall(tmp_path, accounts) as hall:
+        status = await hall.until(
+            lambda s: rows(s)["fx/EUR_USD"]["status"] == "SUCCESS" and states(s).get("paper") == "QUARANTINED",
+            "the others run",
+        )
+        account = next(a for a in status["accounts"] if a["account"] == "paper")
+        assert "no adapter for broker paper" in account["error"]
+
+
+@virtual_time
+async def test_with_all_instruments_an_actor_comes_with_the_first_row_and_goes_when_quiet(
+    tmp_path: Path,
+) -> None:
+    """A position, a working order or a fill brings it; ``retire_after_s`` of emptiness ends it."""
+    accounts = "[{name: fx, broker: oanda, simulator: true, instruments: all, retire_after_s: 20}]"
+    async with a_hall(tmp_path, accounts) as hall:
+        broker = hall.brokers["fx"]
+        broker.hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a position brings it")
+        await hall.up()
+        broker.trade(50, instrument="GBP_JPY")
+        broker.trade(50, instrument="GBP_JPY", side=Side.SELL)
+        await hall.until(lambda s: "fx/GBP_JPY" in rows(s), "a fill brings it")
+
+        broker.hold(0, instrument="EUR_USD")
+        status = await hall.until(lambda s: not rows(s), "both are retired")
+        assert set(states(status)) == {"audit", "fx"}
+        await asyncio.sleep(60)
+        assert not rows(await hall.supervisor.status()), "and do not come back by themselves"
+
+        broker.order("B9", instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a working order brings it back")
+
+
+@virtual_time
+async def test_a_book_that_holds_something_has_an_actor_though_the_broker_shows_nothing(tmp_path: Path) -> None:
+    """PEERS 14: a ghost that only the journal knows of."""
+    accounts = "[{name: fx, broker: oanda, simulator: true, instruments: all}]"
+    async with a_hall(tmp_path, accounts) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a position brings it")
+        await hall.up()
+        await hall.supervisor.stop()
+
+    async with a_hall(tmp_path, accounts) as hall:
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "the book brings it")
+        status = await hall.until(lambda s: s["status"] == "SUCCESS", "and it is settled")
+        assert rows(status)["fx/EUR_USD"]["book"]["legs"] == []
+
+
+@virtual_time
+async def test_stop_ends_everybody_and_the_journal_is_whole(tmp_path: Path) -> None:
+    """FEATURES 28"""
+    async with a_hall(tmp_path) as hall:
+        await hall.up()
+        await hall.supervisor.stop()
+
+        assert set(hall.runtime.names()) == {SUPERVISOR}
+        with pytest.raises(ActorUnavailable):
+            await hall.runtime.call("audit", "health", timeout_s=1)
+        assert all(broker.closed for broker in hall.brokers.values())
+        assert hall.events(EventType.OPERATOR_ACTION)
