@@ -25,6 +25,7 @@ from loguru import logger
 from actors import codec
 from actors.breaks import Break, Discrepancy, DiscrepancyType, Phase
 from actors.events import EventType, Json, Severity, event_id, stream_of
+from actors.follower import Follower
 from actors.ledger import Ledger
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.outbox import Outbox
@@ -85,6 +86,7 @@ class Account:
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._outbox = Outbox(settings.account, runtime)
+        self._follower = Follower(settings.account, runtime, self._woken_by_stream)
         self._loops: list[asyncio.Task[None]] = []
         self._failing = asyncio.Event()
         self._closed = False
@@ -167,6 +169,7 @@ class Account:
             unowned=tuple(sorted(self._ledger.instruments() - known)),
             discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.values()),
             pid=os.getpid(),
+            stream=self._follower.state,
         )
 
     async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
@@ -182,6 +185,10 @@ class Account:
                 return failure
         return tuple(sorted(self._ledger.instruments() - self._settings.ignored))
 
+    async def wake_instruments(self) -> None:
+        """This actor takes the place of one that died: anything may have happened meanwhile."""
+        await self._wake_all()
+
     async def forget(self, instrument: str) -> None:
         """Nobody looks after this instrument any more, until something new appears in it."""
         self._ledger.forget(instrument)
@@ -194,6 +201,7 @@ class Account:
             task.cancel()
         if under_way:
             await asyncio.wait(under_way)
+        await self._follower.close()
         broker, self._broker, self._connected = self._broker, None, False
         if broker is not None:
             await broker.close()
@@ -284,6 +292,8 @@ class Account:
         if not self._connected:
             await self._broker.connect()
             self._connected = True
+        if self._loops:
+            self._follower.follow(self._broker.stream())
         return self._broker
 
     async def _reached(self) -> Broker:
@@ -349,6 +359,17 @@ class Account:
             if snapshot is None or self._runtime.now() - snapshot.requested_at >= every:
                 await self._fetch(self._runtime.now())
             await self._runtime.sleep(self._settings.discover_every_s)
+
+    async def _woken_by_stream(self, instruments: frozenset[str]) -> None:
+        """The broker's stream told of these, or of anything where it names none."""
+        if not instruments:
+            await self._wake_all()
+            return
+        known = instruments & self._settings.managed
+        if self._settings.discover and instruments - known:
+            await self._fetch(self._runtime.now())  # whoever is new is started by the supervisor
+            known = instruments
+        await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored)))
 
     async def _wake_all(self) -> None:
         names = self._settings.managed | (self._ledger.instruments() if self._settings.discover else frozenset())

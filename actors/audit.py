@@ -237,10 +237,11 @@ class Audit:
             await asyncio.gather(*tasks, return_exceptions=True)
         journal, self._journal = self._journal, None
         reader, self._reader = self._reader, None
-        if journal is not None:
-            await self._write(journal.close)
+        # The writer last: it alone can bring what is in the write-ahead log into the file.
         if reader is not None:
             await self._read(reader.close)
+        if journal is not None:
+            await self._write(journal.close)
         self._wake()
         for thread in self._threads:
             thread.close()

@@ -59,6 +59,9 @@ PASSES_BEYOND_PROOF = 4
 PATIENCE_S = 10.0
 """How much longer than settle and confirmations a verdict may take before it is given as it stands."""
 
+LOOK_AGAIN_AFTER = timedelta(seconds=2)
+"""When one of our own actors did not answer: it is being restarted, and a long interval must not pass meanwhile."""
+
 STOP_WITHIN_S = 5.0
 """How long :meth:`Instrument.stop` lets a cycle finish. Then the cycle is cut off, which loses nothing: what was
 acknowledged is on disk, and the supervisor waits not much longer before it kills."""
@@ -270,9 +273,9 @@ class Instrument:
         self, not_before: datetime, trade: str | None, *, dry_run: bool, shadow: Book | None
     ) -> tuple[CycleReport, Book | None]:
         """One pass, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
-        began_s = self._runtime.monotonic_s()
+        began, began_s = self._runtime.now(), self._runtime.monotonic_s()
         if self._began_at is None:
-            self._began_at = self._runtime.now()
+            self._began_at = began
         async with self._cycling:
             try:
                 async with asyncio.timeout(self._settings.cycle_timeout_s):
@@ -283,10 +286,8 @@ class Instrument:
             except TimeoutError:
                 limit_s = self._settings.cycle_timeout_s
                 report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
-            except (JournalAway, Fenced) as away:
-                report = self._unverified(Status.DEGRADED, str(away))
-            except CallError as error:
-                report = self._unverified(Status.DEGRADED, str(error))
+            except (JournalAway, Fenced, CallError) as away:
+                report = self._away(str(away), began)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
                 logger.exception("{}: the cycle failed", self._name)
                 report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
@@ -310,7 +311,7 @@ class Instrument:
         slice_ = await self._ask_slice(book, not_before)
         if isinstance(slice_, NoSlice):
             await self._note_failure(slice_, dry_run=dry_run)
-            return self._unverified(Status.DEGRADED, slice_.reason), shadow
+            return replace(self._unverified(Status.DEGRADED, slice_.reason), recheck_at=slice_.retry_at), shadow
         self._remember(slice_)
         for _ in range(ROUNDS_OF_QUESTIONS):
             async with self._turn:
@@ -342,7 +343,7 @@ class Instrument:
         try:
             answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
         except CallError as error:
-            return NoSlice(Connection.UNREACHABLE, str(error))
+            return NoSlice(Connection.UNREACHABLE, str(error), self._runtime.now() + LOOK_AGAIN_AFTER)
         if isinstance(answer, Unchanged):
             assert last is not None  # noqa: S101 - only then is a revision offered
             answer = replace(
@@ -488,6 +489,13 @@ class Instrument:
             verified_at=self._verified_at,
             recheck_at=decision.recheck_at,
         )
+
+    def _away(self, error: str, began: datetime) -> CycleReport:
+        """The journal, or another of our actors, did not answer: looked at again soon. What the broker said is told."""
+        report = replace(self._unverified(Status.DEGRADED, error), recheck_at=self._runtime.now() + LOOK_AGAIN_AFTER)
+        last = self._last
+        heard = last is not None and last.requested_at >= began
+        return replace(report, broker=broker_view(last)) if last is not None and heard else report
 
     def _unverified(self, status: Status, error: str) -> CycleReport:
         book = self._book

@@ -15,6 +15,7 @@ any database that has transactions; the lock that keeps a second writing process
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -33,6 +34,7 @@ from actors.journal_schema import (
     OnConnect,
     corrupt,
     create_file,
+    empty_the_log,
     engine_for,
     ensure_schema,
     file_of,
@@ -130,6 +132,10 @@ class Journal:
         """Give up the connection and the lock. May be called twice."""
         with self._mutex:
             self._closed = True
+            if self._connection is not None and not self._read_only:
+                # A copy of the file alone is then whole: a reader that closes after us could not see to it.
+                with contextlib.suppress(DBAPIError, sqlite3.Error):
+                    empty_the_log(self._connection)
             self._drop()
             if self._lock is not None:
                 self._lock.release()

@@ -312,3 +312,10 @@ def in_our_words(error: DBAPIError, attempted: str) -> JournalError:
 def corrupt(attempted: str, found: str) -> JournalCorrupt:
     """What was read is not what was written."""
     return JournalCorrupt(attempted, found, _KEEP)
+
+
+def empty_the_log(connection: Connection) -> None:
+    """Bring everything that is in SQLite's write-ahead log into the database file itself."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()

@@ -11,6 +11,7 @@ from actors.breaks import Discrepancy
 from actors.events import Json
 from actors.working import Status
 from brokers.model import Cursor
+from brokers.stream import StreamState
 
 
 class Connection(StrEnum):
@@ -128,7 +129,8 @@ class InstrumentHealth:
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
     """What a probe learns of an account actor. ``unowned`` are instruments the account has and nobody is started
-    for; ``discrepancies`` those that belong to no instrument."""
+    for; ``discrepancies`` those that belong to no instrument. ``stream`` is how the broker's own stream stands, where
+    it has one."""
 
     account: str
     broker: str
@@ -140,6 +142,7 @@ class AccountHealth:
     unowned: tuple[str, ...]
     discrepancies: tuple[Discrepancy, ...]
     pid: int
+    stream: StreamState | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The account's part of the JSON contract, without its instruments."""

@@ -23,13 +23,16 @@ from typing import Any
 
 import ray
 from loguru import logger
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
 from actors.cluster_address import LOOPBACK, Address
 from actors.deployment import Deployment
 from actors.runtime import ActorUnavailable, CallTimeout
 
 NAME_FREE_WITHIN_S = 10.0
+NEVER_REPEATED = frozenset({"cancel_order"})
+"""All else that actors ask of each other may be carried out twice: appends name their version, the rest only reads."""
+
 _MANY = 1_000
 
 
@@ -70,7 +73,20 @@ class RayRuntime:
         return task
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-        """Call an actor by name. Raises what the method raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+        """Call an actor by name. Raises what the method raised, :class:`ActorUnavailable` or :class:`CallTimeout`.
+
+        A handle from before the actor's death answers nothing: the name is resolved again, and the call is made once
+        more where that can do no harm.
+        """
+        known = actor in self._handles
+        try:
+            return await self._call(actor, method, args, timeout_s)
+        except ActorUnavailable:
+            if not known or method in NEVER_REPEATED:
+                raise
+            return await self._call(actor, method, args, timeout_s)
+
+    async def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
         try:
             reference = getattr(self._handle(actor), method).remote(*args)
             async with asyncio.timeout(timeout_s):
@@ -249,5 +265,7 @@ def _cause(error: RayTaskError) -> BaseException:
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, ActorDiedError):
+        return "its process has ended"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -93,31 +93,33 @@ class _Allowed:
 
     @classmethod
     def of(cls, work: Working, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]) -> _Allowed:
-        """Report them as one difference."""
+        """Report them as one difference; not at all where the order has had every unit of them, under other ids or
+        as the quantity it was adopted with."""
         first, order = fills[0]
+        row = linked.get(first.broker_order_id or "")
+        cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO)
+        cause = Cause.EXTERNAL_TRADE if order is None else Cause.MISSED_FILL
+        conventions = work.slice.conventions
+        if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
+            return cls(order.key if order is not None else None, cause, cap, apply_them=True)
         missed = sum((fill.quantity for fill, _ in fills), ZERO)
         had = order.filled_quantity if order is not None else None
-        external = order is None
-        cause = Cause.EXTERNAL_TRADE if external else Cause.MISSED_FILL
+        filled = (had or ZERO) + missed
         apply_them = work.found(
             Difference(
                 type=DiscrepancyType.MISSED_FILL,
                 key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
                 phase=Phase.FILLS,
-                severity=Severity.WARNING if external and not work.new_book else Severity.INFO,
+                severity=Severity.WARNING if order is None and not work.new_book else Severity.INFO,
                 cause=cause,
                 book_value=to_text(had),
-                broker_value=to_text((had or ZERO) + missed),
+                broker_value=to_text(filled if cap is None else min(filled, cap)),
                 difference=to_text(missed),
                 correction=Correction.APPLY_FILL,
                 strategy=order.strategy if order is not None else None,
             )
         )
-        if order is None:
-            return cls(None, cause, None, apply_them)
-        row = linked.get(first.broker_order_id or "")
-        cap = max(order.quantity, row.filled_quantity) if row is not None else order.quantity
-        return cls(order.key, cause, cap, apply_them)
+        return cls(order.key if order is not None else None, cause, cap, apply_them)
 
     def apply(self, work: Working, fill: Fill) -> None:
         """Apply one of them."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from brokers.model import Cursor, OrderAnswer, OrderQuery, Snapshot
+from brokers.stream import Stream
 
 Clock = Callable[[], datetime]
 """Gives the present as aware UTC."""
@@ -44,6 +45,10 @@ class Broker(Protocol):
     async def cancel_order(self, query: OrderQuery) -> None:
         """Ask the broker to cancel an order. The only call that changes anything at a broker, made only where the
         configuration says ``cancel_stale_orders: true``. Raises like :meth:`connect`; never repeated by itself."""
+
+    def stream(self) -> Stream | None:
+        """What the broker says by itself, where it does: the same object at each call, started by its follower.
+        ``None`` where this broker, or this configuration, has no stream."""
 
     async def close(self) -> None:
         """Give the connection back. Never raises; may be called twice."""

@@ -17,6 +17,7 @@ from brokers.model import Conventions, CostBasis, Cursor, LegScheme, OrderAnswer
 from brokers.port import Broker, Clock
 from brokers.simulators.base import Simulator
 from brokers.spec import DEMONSTRATION_VALUE, BrokerSpec
+from brokers.stream import Stream
 
 DEMONSTRATION_ACCOUNT_ID = "101-001-0000001-001"
 _DEMONSTRATION_LOGIN = 5001
@@ -129,6 +130,10 @@ class SimulatedBroker:
     async def cancel_order(self, query: OrderQuery) -> None:
         """As the adapter."""
         await self._adapter.cancel_order(query)
+
+    def stream(self) -> Stream | None:
+        """As the adapter."""
+        return self._adapter.stream()
 
     async def close(self) -> None:
         """Close the adapter, then its broker."""

@@ -24,6 +24,9 @@ from supervisor.children import (
     Up,
 )
 
+HEALTH_AGE_S = 3.0
+"""How old a probe's answer may be: a report is that much older than its actor knows."""
+
 _WORDS: dict[type, str] = {
     Absent: "WAITING",
     Starting: "STARTING",
@@ -52,6 +55,19 @@ def state_words(child: Child | None) -> str:
             return f"its actor is being killed: {death}"
         case _:
             return f"its actor is {state_name(child.state).lower()}"
+
+
+def aged(last: CycleReport, health: InstrumentHealth, max_age_s: float, now: datetime) -> CycleReport:
+    """The last report as it counts now: what was in step long ago (a paused actor, one that hangs) is not known to
+    be."""
+    if last.status is not Status.SUCCESS or last.verified_at is None:
+        return last
+    age_s = (now - last.verified_at).total_seconds()
+    if age_s <= max_age_s + HEALTH_AGE_S:
+        return last
+    why = "it is paused" if health.paused else "its actor has finished no cycle"
+    error = f"not verified for {age_s:.0f} s: {why}"
+    return replace(last, status=Status.DEGRADED, error=error, unverified=True)
 
 
 def is_empty(report: CycleReport | None) -> bool:

@@ -26,6 +26,7 @@ from actors.reports import Report
 from actors.runtime import CallError, CallTimeout, Runtime
 from actors.stream import AUDIT as AUDIT_NAME
 from brokers.registry import open_broker
+from brokers.stream import StreamState
 from supervisor import blueprint, status
 from supervisor.blueprint import MakeBroker
 from supervisor.books import held_in_our_books
@@ -97,6 +98,7 @@ class Supervisor:
         self._instruments: dict[str, InstrumentHealth] = {}
         self._journal: dict[str, Json] = {}
         self._discovered: set[tuple[str, str]] = set()
+        self._lived: set[ChildKey] = set()
         self._empty_since: dict[ChildKey, tuple[int, float]] = {}
         self._outbox = Outbox(SUPERVISOR, runtime)
         self._started_at = runtime.now()
@@ -195,8 +197,11 @@ class Supervisor:
     async def _find_the_living(self) -> None:
         names = [name for name in await self._living() if name != SUPERVISOR]
         if names:
-            logger.info("found living: {}", ", ".join(sorted(names)))
-        self._events.put_nowait(Discovered(tuple(_key_of(name) for name in names)))
+            logger.warning("this supervisor takes over from one that died; living: {}", ", ".join(sorted(names)))
+            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it takes over from one that died"}
+            self._note(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
+        self._lived = {_key_of(name) for name in names}
+        self._events.put_nowait(Discovered(tuple(self._lived)))
 
     async def _living(self) -> tuple[str, ...]:
         """Who lives. Nothing may be started before that is known, so it is asked until it is answered."""
@@ -260,9 +265,18 @@ class Supervisor:
             return
         await self._ask_health(key, attempt)
         self._events.put_nowait(Started(key, attempt))
+        if key.kind is Kind.ACCOUNT and key in self._lived:
+            self._runtime.spawn(SUPERVISOR, self._wake_instruments(key.name))
+        self._lived.add(key)
         if key.kind is Kind.ACCOUNT and self._takes_all(key.name):
             self._discover(key.name, await held_in_our_books(key.name, self._runtime))
         self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
+
+    async def _wake_instruments(self, account: str) -> None:
+        try:
+            await self._runtime.call(account, "wake_instruments", timeout_s=START_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
 
     async def _open_journal(self) -> None:
         """A journal that cannot be opened leaves its actor alive, which says so and tries again."""
@@ -302,6 +316,9 @@ class Supervisor:
         if isinstance(health, AccountHealth):
             self._accounts[key.name] = health
             self._discover(health.account, health.unowned)
+            if health.stream is StreamState.SPENT:
+                # Its stream cannot be opened in that process any more; another process can.
+                self._events.put_nowait(OperatorRestart(key))
         else:
             self._journal = health
         return ProbeAnswered(key, attempt, None, cycle_due=False)
@@ -394,8 +411,11 @@ class Supervisor:
             child = self._tree.children.get(ChildKey(Kind.INSTRUMENT, name))
             health = self._instruments.get(name)
             last = health.report if health is not None else None
-            if last is None or not _is_up(child):
+            if last is None or health is None or not _is_up(child):
                 last = status.absent(account, symbol, child, last, self._runtime.now())
+            else:
+                max_age_s = self._configuration.instrument_settings(account, symbol).max_age_s
+                last = status.aged(last, health, max_age_s, self._runtime.now())
             rows.append(last)
         return rows
 

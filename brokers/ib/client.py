@@ -13,7 +13,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
@@ -32,6 +32,7 @@ from brokers.ib.link import (
     OPEN_ORDERS,
     POSITIONS,
     Declined,
+    Ended,
     NoAnswer,
 )
 from brokers.ib.listener import Heard
@@ -39,7 +40,8 @@ from brokers.ib.reading import Lists, Reading, answer, in_doubt, read
 from brokers.ib.rows import Read, Scope, WorkingOrder, order_key
 from brokers.ib.sequence import FillSequence, Listing, began_before_today
 from brokers.ib.session import GATEWAY, Session
-from brokers.ib.wire import Execution, Notice, Unreadable
+from brokers.ib.stream import IbStream
+from brokers.ib.wire import Execution, Holding, Notice, Unreadable
 from brokers.model import (
     Complete,
     Conventions,
@@ -50,11 +52,10 @@ from brokers.model import (
     OrderAnswer,
     OrderQuery,
     Snapshot,
+    rows_of,
 )
 from brokers.port import Clock
-
-OnEvent = Callable[[str | None], None]
-"""Called with the instrument of which something has happened, with ``None`` when it may be any."""
+from brokers.stream import OnEvent, Stream
 
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 _REREADS = 2
@@ -70,13 +71,12 @@ class IbBroker:
     security types looked after, ``None`` for all. ``instruments`` are those configured, each by symbol, localSymbol or
     conId: they are shown under exactly that name. ``timezone`` (IANA) is that of TWS, needed only where it sends the
     times of executions without one. ``timeout_s`` bounds each request, and three times as long a whole reading.
-    ``backoff_s`` is the first wait before another attempt to reconnect; it doubles, with jitter. ``on_event`` is called
-    in the loop when TWS tells of something by itself: with the instrument, or with ``None`` after a reconnect, a lost
-    connection, and whatever may concern any of them.
+    ``backoff_s`` is the first wait before another attempt to reconnect; it doubles, with jitter. ``silence_s`` is how
+    long its stream may hear nothing: it asks for TWS's clock at half of it.
 
-    IB limits a client to 50 messages a second, over which it disconnects (TWS API documentation, "pacing"); ib_async
-    holds them back at 45. A snapshot takes five, five more where something was executed since the last one, and none
-    are sent between snapshots.
+    IB limits a client to 50 messages a second, over which it disconnects (TWS API documentation, "pacing"):
+    ``messages_per_s`` keeps below it. A snapshot takes five, two more where something was executed since the last one,
+    and none are sent between snapshots.
     """
 
     def __init__(
@@ -93,9 +93,10 @@ class IbBroker:
         instruments: tuple[str, ...] = (),
         timezone: str | None = None,
         backoff_s: float = 0.25,
-        on_event: OnEvent | None = None,
+        messages_per_s: int = 45,
+        silence_s: float = 60.0,
     ) -> None:
-        self.on_event = on_event
+        self.on_event: OnEvent | None = None
         self._account = account
         self._client_id = client_id
         self._timeout_s = timeout_s
@@ -105,15 +106,31 @@ class IbBroker:
         self._zone: tzinfo | None = ZoneInfo(timezone) if timezone is not None else None
         self._zone_seen = self._zone
         self._lock = asyncio.Lock()
-        self._session = Session(account, host, port, client_id, account_id, timeout_s, backoff_s, self._on_live)
+        self._session = Session(
+            account, host, port, client_id, account_id, timeout_s, backoff_s, messages_per_s, self._on_live
+        )
+        self._stream = IbStream(self, silence_s, clock)
         self._sequence = FillSequence()
         self._listing = Listing()
         self._day_ended = False
         self._read_generation = 0
+        self._held_at: int | None = None
+        self._last_heard_at: datetime | None = None
         self._live_executions: dict[str, Heard] = {}
+        self._instrument_of: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"IbBroker({self._account!r}, {self._scope.account_id!r})"
+
+    @property
+    def last_heard_at(self) -> datetime | None:
+        """Our time when TWS last said anything, asked or not; ``None`` before it did."""
+        return self._last_heard_at
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether there is a connection, and TWS has not lost its own."""
+        return self._session.alive
 
     @property
     def calls(self) -> int:
@@ -136,17 +153,32 @@ class IbBroker:
 
         ``as_of`` is TWS's clock just before the positions were asked for, less the second to which executions are
         dated. TWS tells executions of its present day only: where that ended since the cursor, the section is FAILED
-        once and says so. Reconnects by itself. Raises ``Unreachable`` when nothing could be learned.
+        once and says so. Without a cursor, the second of an execution made just now is waited out: only then is its
+        time not after ``as_of``, as it must be for a fill that the first positions contain. Reconnects by itself.
+        Raises ``Unreachable`` when nothing could be learned.
         """
         async with self._lock:
-            ends_at = self._session.deadline()
-            reading, moved = await self._read(ends_at)
-            for _ in range(_REREADS):
-                if not moved:
+            reading = await self._read(self._session.deadline())
+            for _ in range(_REREADS if fills_since is None else 0):
+                if not _in_its_own_second(reading):
                     break
-                reading, moved = await self._read(ends_at)
+                await asyncio.sleep(1.0)
+                reading = await self._read(self._session.deadline())
+            ends_at = self._session.deadline()
+            moved = self._listing.moved(reading.listed)
+            emptied = not moved and self._is_emptied(reading)
+            for _ in range(_REREADS):
+                if not moved and not emptied:
+                    break
+                reading, emptied = await self._read_again(reading, ends_at), False
+                moved = self._listing.moved(reading.listed)
             self._session.in_touch()
-            return self._snapshot(in_doubt(reading, moved), fills_since)
+            return self._snapshot(self._believed(in_doubt(reading, moved)), fills_since)
+
+    async def ping(self) -> None:
+        """Ask TWS for its time, over a new connection where the old one has ended. Raises like :meth:`connect`."""
+        async with self._lock:
+            await self._server_time(self._session.deadline())
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """Orders by permId, else by orderRef, among all open and today's completed ones, with today's fills. That there
@@ -181,8 +213,13 @@ class IbBroker:
         if isinstance(word, Notice) and word.code != _CANCELLED:
             raise Refused(attempted, self._account, f"TWS said {word.code}: {word.text}", "Look the order up")
 
+    def stream(self) -> Stream | None:
+        """What TWS tells by itself over this connection; see :class:`brokers.ib.stream.IbStream`."""
+        return self._stream
+
     async def close(self) -> None:
-        """End the connection. Never raises; may be called twice."""
+        """End the connection, and hear nothing any more. Never raises; may be called twice."""
+        self._stream.close()
         await self._session.close()
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -193,24 +230,55 @@ class IbBroker:
     def _errors(self) -> dict[tuple[int, int], Notice]:
         return {(self._client_id, order_id): told for order_id, told in self._session.errors.items()}
 
-    async def _read(self, ends_at: float) -> tuple[Reading, frozenset[str]]:
-        """One reading, and the instruments with executions that no reading before it had."""
+    async def _read(self, ends_at: float) -> Reading:
         requested_at = self._clock()
         server_s = await self._server_time(ends_at)
-        positions = await self._session.asked(POSITIONS, ends_at)
-        held = positions if isinstance(positions, str) else rows.holdings(positions, self._scope_now())
+        held = await self._positions(ends_at)
         rest = await self._orders_and_executions(ends_at, server_s)
         lists = replace(rest, requested_at=requested_at, positions=held)
         if not lists.tell_anything():
             remedy = "The account counts as unverified; it is asked again by itself"
             raise Unreachable("read the account", self._account, str(lists.positions), remedy)
         reading = read(lists, self._names, self._errors())
-        return reading, self._listing.moved(reading.listed)
+        self._instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
+        return reading
+
+    async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
+        """The same with positions and executions of now. Its times stay: it contains no less than it did then."""
+        held = await self._positions(ends_at)
+        executed = await self._executions(ends_at, datetime.fromtimestamp(reading.lists.server_s, UTC))
+        return read(replace(reading.lists, positions=held, executions=executed), self._names, self._errors())
+
+    async def _positions(self, ends_at: float) -> Read[Holding] | str:
+        found = await self._session.asked(POSITIONS, ends_at)
+        return found if isinstance(found, str) else rows.holdings(found, self._scope_now())
+
+    def _is_emptied(self, reading: Reading) -> bool:
+        """Whether positions were held before and not one row is left."""
+        held = reading.lists.positions
+        return self._held_at is not None and isinstance(held, Read) and not held.facts and not held.troubles
+
+    def _believed(self, reading: Reading) -> Reading:
+        """A TWS that has just started may show no position yet. So after a reconnect a list without any row is not
+        believed the first time, where there were positions before; on one connection it is asked for twice."""
+        held, emptied = reading.lists.positions, self._is_emptied(reading)
+        if isinstance(held, str) or held.troubles:
+            return reading
+        before, now = self._held_at, self._session.generation
+        self._held_at = now if held.facts else None
+        if not emptied or before == now:
+            return reading
+        reason = "no position is left after a reconnect: believed when TWS says it again"
+        return replace(reading, positions=Failed(reason))
 
     async def _server_time(self, ends_at: float) -> int:
         attempted = "read TWS's clock"
         try:
-            answers = await self._session.ask(CURRENT_TIME, ends_at)
+            try:
+                answers = await self._session.ask(CURRENT_TIME, ends_at)
+            except Ended:  # often it ended long ago, and is only noticed now
+                answers = await self._session.ask(CURRENT_TIME, ends_at)
+            self._last_heard_at = self._clock()
             return wire.server_time(answers[-1].fields if answers else ())
         except (NoAnswer, Declined) as error:
             raise Unreachable(attempted, self._account, str(error), GATEWAY) from None
@@ -220,21 +288,24 @@ class IbBroker:
     async def _orders_and_executions(self, ends_at: float, server_s: int | None = None) -> Lists:
         working = await self._session.asked(OPEN_ORDERS, ends_at)
         completed = await self._session.asked(COMPLETED_ORDERS, ends_at)
-        executed = await self._session.asked(EXECUTIONS, ends_at)
-        scope = self._scope_now()
         clock = self._clock() if server_s is None else datetime.fromtimestamp(server_s, UTC)
+        executed = await self._executions(ends_at, clock)
+        scope = self._scope_now()
         return Lists(
             requested_at=clock,
             server_s=int(clock.timestamp()),
             positions="the positions were not asked for",
             working=working if isinstance(working, str) else rows.working_orders(working, scope),
             completed=completed if isinstance(completed, str) else rows.completed_orders(completed, scope),
-            executions=executed if isinstance(executed, str) else self._executions(executed, scope, clock),
+            executions=executed,
         )
 
-    def _executions(self, found: list[Heard], scope: Scope, clock: datetime) -> Read[Execution]:
+    async def _executions(self, ends_at: float, clock: datetime) -> Read[Execution] | str:
         """Those listed, and those that were told live and are not listed yet, or no longer."""
-        latest = clock + _CLOCKS_APART
+        found = await self._session.asked(EXECUTIONS, ends_at)
+        if isinstance(found, str):
+            return found
+        scope, latest = self._scope_now(), clock + _CLOCKS_APART
         listed = rows.executions(found, scope, self._zone, latest)
         for one in listed.facts:
             self._live_executions.pop(one.exec_id, None)
@@ -298,14 +369,18 @@ class IbBroker:
         the rows themselves are listened to."""
         if heard is None:
             self._tell(None)
-        elif heard.kind == wire.NOTICE:
+            return
+        self._last_heard_at = self._clock()
+        if heard.kind == wire.NOTICE:
             if len(heard.fields) > 3 and heard.fields[3] in _TOLD_BY_CODE:
                 self._tell(None)
         elif heard.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
             if heard.kind == wire.EXECUTION and len(heard.fields) > 14:
                 self._live_executions[heard.fields[14]] = heard
             self._tell_of(heard)
-        elif heard.kind in (wire.ORDER_STATUS, 0):
+        elif heard.kind == wire.ORDER_STATUS:
+            self._tell(self._instrument_of.get(heard.fields[6]) if len(heard.fields) > 6 else None)
+        elif heard.kind == 0:
             self._tell(None)
 
     def _tell_of(self, heard: Heard) -> None:
@@ -317,6 +392,8 @@ class IbBroker:
             return
         if self._scope.has_type(contract):
             self._names.learn([contract])
+            if heard.kind == wire.OPEN_ORDER and len(heard.fields) > 25:
+                self._instrument_of[heard.fields[25]] = self._names.name(contract)
             self._tell(self._names.name(contract))
 
     def _tell(self, instrument: str | None) -> None:
@@ -326,6 +403,13 @@ class IbBroker:
             self.on_event(instrument)
         except Exception as error:  # noqa: BLE001 - a listener's error must not end the connection it listens to
             logger.error("{}: an error of ours while waking {}: {!r}", self._account, instrument or "all", error)
+
+
+def _in_its_own_second(reading: Reading) -> bool:
+    """Whether an execution is dated to the second in which the reading began."""
+    found = reading.lists.executions
+    began = datetime.fromtimestamp(reading.lists.server_s, UTC)
+    return isinstance(found, Read) and any(began <= one.time < began + _CLOCKS_APART for one in found.facts)
 
 
 def _is_meant(query: OrderQuery, order: WorkingOrder) -> bool:

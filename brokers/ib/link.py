@@ -42,6 +42,10 @@ class NoAnswer(Exception):
     """A request that was not answered to its end; the text says what was seen instead."""
 
 
+class Ended(NoAnswer):
+    """A request whose connection had ended, or ended before the answer was whole."""
+
+
 class Declined(Exception):
     """A request that TWS refused in words."""
 
@@ -81,7 +85,9 @@ class Link:
     """One connection from its opening to its end. ``live`` is called for each row that no request asked for, and with
     ``None`` when the connection has ended or what was told over it is in doubt."""
 
-    def __init__(self, host: str, port: int, client_id: int, live: Callable[[Heard | None], None]) -> None:
+    def __init__(
+        self, host: str, port: int, client_id: int, messages_per_s: int, live: Callable[[Heard | None], None]
+    ) -> None:
         self.port = port
         self.client_id = client_id
         self.lost: str | None = None
@@ -100,6 +106,7 @@ class Link:
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ib = self._make()
         self._client: Any = self._ib.client  # it and the wrapper have untyped methods
+        self._client.MaxRequests = messages_per_s
         self._opened = False
 
     @property
@@ -136,7 +143,7 @@ class Link:
     async def ask(self, request: Request, timeout_s: float) -> list[Heard]:
         """The rows that answer a request, once its end was heard. Raises :class:`NoAnswer` or :class:`Declined`."""
         if not self.alive:
-            raise NoAnswer(f"{request.name}: the connection has ended")
+            raise Ended(f"{request.name}: the connection has ended")
         self._request, self._rows = request, []
         self._said.clear()
         try:
@@ -149,7 +156,7 @@ class Link:
             raise Declined(f"{request.name}: TWS said {error.code}: {error.message}") from None
         except OSError as error:
             self.spent = True
-            raise NoAnswer(f"{request.name}: the connection ended ({_words(error)}){self._also_said()}") from None
+            raise Ended(f"{request.name}: the connection ended ({_words(error)}){self._also_said()}") from None
         except BaseException:
             self.spent = True  # given up in the middle, so its end is still to come
             raise
@@ -218,7 +225,10 @@ class Link:
         if self._ib.client.serverVersion() or len(self._greeting) >= _LARGEST_GREETING_BYTES:
             return
         self._greeting += data
-        if len(self._greeting) >= 4 and int.from_bytes(self._greeting[:4], "big") > _LARGEST_GREETING_BYTES:
+        length = int.from_bytes(self._greeting[:4], "big")
+        # ib_async has had these bytes already: a first frame from which it took no version is no TWS's.
+        whole = len(self._greeting) >= 4 + length
+        if len(self._greeting) >= 4 and (whole or length > _LARGEST_GREETING_BYTES):
             self._fail(NotOpened(f"what answered is no TWS; it began with {self._greeting[:40]!r}", foreign=True))
 
     def _on_disconnected(self, _: str) -> None:
@@ -239,10 +249,6 @@ class Link:
             self._ended.set_result(None)
 
     def _hear(self, heard: Heard) -> None:
-        if not self._ib.client.serverVersion():
-            greeting = wire.quote(heard.fields)
-            self._fail(NotOpened(f"what answered is no TWS; it began with {greeting}", foreign=True))
-            return
         if heard.kind == wire.NOTICE and heard.trouble is None:
             self._note(heard)
         if self._answers(heard):

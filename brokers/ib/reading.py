@@ -136,14 +136,13 @@ def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, 
         return OrderAnswer(query, failure=f"it is in no list, and its fills are not known: {reading.fills.reason}")
     if problems_of(reading.fills):
         return OrderAnswer(query, failure=f"a fill that could be its own: {problems_of(reading.fills)[0].text}")
-    key, ref = query.broker_order_id, query.client_order_id
-    fills = [f for f in rows_of(reading.fills) if (f.broker_order_id == key if key else f.client_order_id == ref)]
+    fills = [fill for fill in rows_of(reading.fills) if _is_meant(query, fill)]
     if fills:
         return OrderAnswer(query, failure=f"TWS lists {len(fills)} executions of it, and the order in no list")
     return OrderAnswer(query)
 
 
-def _is_meant(query: OrderQuery, order: Order) -> bool:
+def _is_meant(query: OrderQuery, row: Order | Fill) -> bool:
     if query.broker_order_id is not None:
-        return order.broker_order_id == query.broker_order_id
-    return order.client_order_id == query.client_order_id and order.instrument == query.instrument
+        return row.broker_order_id == query.broker_order_id
+    return row.client_order_id == query.client_order_id and row.instrument == query.instrument

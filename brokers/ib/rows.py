@@ -168,24 +168,31 @@ _KEY_AT = {wire.OPEN_ORDER: 25, wire.EXECUTION: 14, wire.COMPLETED_ORDER: 23}
 
 
 def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | None:
-    contract: Contract | None = None
-    key: str | None = None
-    # Where a field is lacking another one stands in its place. The account is at a known place behind the contract (the
-    # positions' rows have a known length instead): where it is right, so is what stands before it.
+    told = f"{text}: {wire.quote(row.fields)}"
+    account = _account_of(row)
+    if account in scope.others:
+        return None
+    if account != scope.account_id:
+        return Trouble(None, None, told)
+    contract = _contract_of(row)
+    if contract is not None and not scope.has_type(contract):
+        return None
+    if row.kind == wire.POSITION:
+        return Trouble(contract, None if contract is None else str(contract.con_id), told)
+    key_at = _KEY_AT[row.kind]
+    return Trouble(contract, row.fields[key_at] if len(row.fields) > key_at else None, told)
+
+
+def _account_of(row: Heard) -> str | None:
+    """The account of a row in which no field is out of its place, as far as can be seen. Where one is lacking another
+    stands in its place: in rows of positions their number tells, in others the account itself, which comes after the
+    contract."""
     account_at = _ACCOUNT_AT.get(row.kind)
-    if account_at is not None and len(row.fields) > account_at and (row.kind, len(row.fields)) != (wire.POSITION, 15):
-        if row.fields[account_at] in scope.others:
-            return None
-        if row.fields[account_at] == scope.account_id and (row.kind != wire.POSITION or len(row.fields) == 16):
-            key = row.fields[_KEY_AT[row.kind]] if row.kind in _KEY_AT and len(row.fields) > _KEY_AT[row.kind] else None
-            contract = _contract_of(row)
-            if contract is not None and not scope.has_type(contract):
-                return None
-    elif row.kind == wire.ORDER_STATUS and len(row.fields) == 12:
-        key = row.fields[6]
-    if row.kind == wire.POSITION and contract is not None:
-        key = str(contract.con_id)
-    return Trouble(contract, key or None, f"{text}: {wire.quote(row.fields)}")
+    if account_at is None or len(row.fields) <= account_at:
+        return None
+    if row.kind == wire.POSITION and len(row.fields) != wire.POSITION_FIELDS:
+        return None
+    return row.fields[account_at]
 
 
 def _contract_of(row: Heard) -> Contract | None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import stamina
+from aiolimiter import AsyncLimiter
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.ib.link import Declined, Link, NoAnswer, NotOpened, Request
@@ -44,6 +45,7 @@ class Session:
         account_id: str,
         timeout_s: float,
         backoff_s: float,
+        messages_per_s: int,
         live: Callable[[Heard | None], None],
     ) -> None:
         self.calls = 0
@@ -58,8 +60,17 @@ class Session:
         self._timeout_s = timeout_s
         self._backoff_s = backoff_s
         self._live = live
+        self._messages_per_s = messages_per_s
+        # Four ninths at once and five ninths a second: never more than the limit in any second. Held back here, a
+        # message's wait is not counted as TWS's; ib_async, which holds back too, has nothing left to do.
+        self._limiter = AsyncLimiter(messages_per_s * 4 / 9, 0.8)
         self._link: Link | None = None
         self._moved_to: int | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a connection that can be asked, and TWS has not lost its own."""
+        return self._link is not None and self._link.alive and self._link.lost is None
 
     def deadline(self) -> float:
         """When a call that begins now has to end, as :func:`time.monotonic`."""
@@ -108,6 +119,7 @@ class Session:
     async def ask(self, request: Request, ends_at: float) -> list[Heard]:
         """The rows that answer a request. Raises ``NoAnswer``, ``Declined``, and what :meth:`linked` raises."""
         link = await self.linked()
+        await self._limiter.acquire()
         left_s = min(self._timeout_s, ends_at - time.monotonic())
         if left_s <= 0:
             raise NoAnswer(f"{request.name}: not asked, as the time for it was used up")
@@ -129,6 +141,7 @@ class Session:
     async def cancel(self, order_id: int) -> Notice | str:
         """As :meth:`brokers.ib.link.Link.cancel`, on the connection there is."""
         link = await self.linked()
+        await self._limiter.acquire()
         self.calls += 1
         return await link.cancel(order_id, self._timeout_s)
 
@@ -142,7 +155,7 @@ class Session:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     async def _open(self) -> Link:
-        link = Link(self._host, self._moved_to or self._port, self._client_id, self._live)
+        link = Link(self._host, self._moved_to or self._port, self._client_id, self._messages_per_s, self._live)
         self.calls += 1
         opened = False
         try:

@@ -28,6 +28,8 @@ COMPLETED_ORDER = 101
 
 Fields = Sequence[str]
 
+POSITION_FIELDS = 16
+
 UNSET_INTEGER = 2**31 - 1
 """What TWS writes for an id that is not set, as the order id of an execution that was placed by hand."""
 
@@ -130,7 +132,7 @@ class Notice:
 
 def holding(fields: Fields) -> Holding:
     """A row of message 61."""
-    _check_length(fields, 16)
+    _check_length(fields, POSITION_FIELDS)
     found = contract(fields[3:14])
     return Holding(
         account=_text(fields[2], "account"),
@@ -242,6 +244,7 @@ CONTRACT_AT = {POSITION: 3, OPEN_ORDER: 2, EXECUTION: 3, COMPLETED_ORDER: 1}
 
 def contract(fields: Fields) -> Contract:
     """The eleven fields of a contract. A derivative without its multiplier cannot be priced, so it cannot be read."""
+    _check_length(fields, 11)
     sec_type = _text(fields[2], "secType")
     con_id = _whole(fields[0], "conId", empty=sec_type == BAG)
     if con_id <= 0 and sec_type != BAG:

@@ -12,7 +12,8 @@ The laws of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -20,10 +21,13 @@ from math import floor
 from typing import TypeVar
 from urllib.parse import quote as url_quote
 
+from loguru import logger
+
 from brokers.errors import BrokerError, Malformed, Refused
 from brokers.kite import decode
 from brokers.kite.agreement import Agreement, Clash, clashes, in_doubt
 from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, PositionRow
+from brokers.kite.ticker import KiteStream
 from brokers.kite.today import Lasting, Orderbook
 from brokers.kite.tradebook import Tradebook
 from brokers.kite.wire import AGAIN, HOST, LOG_IN, NO_SUCH_ORDER, REQUESTS_PER_S, Answer, Wire
@@ -47,6 +51,7 @@ from brokers.model import (
     section,
 )
 from brokers.port import Clock
+from brokers.stream import Stream
 
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
@@ -77,8 +82,9 @@ class KiteBroker:
     the old one was; it may raise ``Refused``. ``user_id`` is the account expected, ``None`` for any; then the first one
     met stays the only one. ``rest_url`` is the host part, ``None`` for Zerodha's. ``timeout_s`` bounds one request from
     its start to its last byte; a read is tried up to three times with exponential backoff and jitter from
-    ``backoff_s``.
-    Never more than ``requests_per_s`` requests leave in a second (Kite Connect documentation: 10).
+    ``backoff_s``. Never more than ``requests_per_s`` requests leave in a second (Kite Connect documentation: 10).
+    ``stream_url`` is the ticker's host part. Where both are ``None`` it is Zerodha's; where only ``rest_url`` is set
+    there is no stream, as the token is nobody else's business.
 
     A position has a leg for each product (CNC, MIS, NRML, MTF, CO), and with ``include_holdings`` the leg ``holdings``
     for what is delivered. A fill names its leg, and an order the one it works on. Overnight, CNC turns into holdings.
@@ -99,6 +105,7 @@ class KiteBroker:
         clock: Clock,
         *,
         include_holdings: bool = False,
+        stream_url: str | None = None,
         backoff_s: float = 0.2,
         requests_per_s: float = REQUESTS_PER_S,
     ) -> None:
@@ -108,6 +115,9 @@ class KiteBroker:
         self._clock = clock
         self._include_holdings = include_holdings
         self._wire = Wire(account, api_key, rest_url, timeout_s, backoff_s, requests_per_s)
+        self._stream: KiteStream | None = None
+        if stream_url is not None or rest_url is None:
+            self._stream = KiteStream(account, api_key, access_token, stream_url, clock)
         self._proven = False
         self._token = ""
         self._refusal: tuple[str, Refused, datetime] | None = None
@@ -174,7 +184,8 @@ class KiteBroker:
     # -- the snapshot ----------------------------------------------------------------------------------------------
 
     async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
-        """Positions, orders and today's fills after ``fills_since``.
+        """Positions, orders and today's fills after ``fills_since``. Kite lists no fill of an earlier day: of those
+        after a cursor from such a day the positions alone tell, and a warning is logged.
 
         Raises ``Refused`` as soon as the session is over, whatever was learned before; else ``Unreachable``,
         ``Refused`` or ``Malformed`` when none of the three lists could be had.
@@ -182,6 +193,9 @@ class KiteBroker:
         if not self._proven:
             await self.connect()
         reading = await self._settled()
+        gap = self._trades.gap(reading.fills, fills_since, reading.now_ms)
+        if gap is not None:
+            logger.warning("{}: {}; the positions contain them", self._account, gap)
         fills, cursor = self._trades.hand_out(reading.fills, fills_since, reading.now_ms)
         return Snapshot(
             requested_at=reading.requested_at,
@@ -220,7 +234,7 @@ class KiteBroker:
             raise errors[0]
         orders = self._orders_of(listed, requested_at)
         fills = self._fills_of(traded, orders, requested_at)
-        looked_at = _looked_at(net, requested_at)
+        looked_at = _looked_at((net, listed, traded), requested_at)
         return _Reading(
             requested_at=requested_at,
             as_of=looked_at.replace(microsecond=0) - timedelta(microseconds=1),
@@ -393,8 +407,14 @@ class KiteBroker:
             found = f"an answer about order {told}"
             raise Malformed(attempted, self._account, found, "It may have been cancelled: look it up")
 
+    def stream(self) -> Stream | None:
+        """The user's order updates."""
+        return self._stream
+
     async def close(self) -> None:
         """Cut what is under way and give the connections back. Never raises; may be called twice."""
+        if self._stream is not None:
+            await asyncio.to_thread(self._stream.close)
         self._wire.close()
 
 
@@ -402,12 +422,12 @@ def _session_is_over(error: Refused) -> bool:
     return error.remedy == LOG_IN
 
 
-def _looked_at(net: tuple[Listing[PositionRow], Answer] | BrokerError, asked_at: datetime) -> datetime:
-    """The broker's time when it looked into the positions, or earlier: the Date header less the time the answer took.
-    Ours where it tells none."""
-    if isinstance(net, BrokerError) or net[1].date is None:
-        return asked_at
-    return net[1].date - timedelta(seconds=net[1].elapsed_s)
+def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:
+    """The broker's time when it looked into the first list that came, or earlier: the Date header less the time the
+    answer took. Ours where it tells none."""
+    answers = (one[1] for one in found if not isinstance(one, BrokerError))
+    told = (answer.date - timedelta(seconds=answer.elapsed_s) for answer in answers if answer.date is not None)
+    return next(told, asked_at)
 
 
 def _day(answer: Answer, asked_at: datetime) -> date:

@@ -5,22 +5,34 @@ millisecond of the broker, moved on by at least one whenever a fill is handed ou
 handed out with cursor ``c`` is known to everybody who asks with ``c`` or more, and to nobody who asks with less.
 
 Within one connection a fill is new when its id is. At the first reading of a connection nothing tells when the fills
-of the day were first listed: then those count as new that were made less than ``OVERLAP_MS`` before the cursor, and the
-very first cursor of all is set so far ahead that this reaches back to its own moment and no further.
+of the day were first listed: then those count as new that were made less than ``OVERLAP_MS`` before the cursor. The
+very first cursor of all is set so far ahead that this reaches back to its own moment, and to none of the fills listed
+then: the positions contain those.
+
+Kite lists no trades of earlier days. Who asks from such a day is given today's, and the positions, which are whole,
+tell what he missed; :meth:`Tradebook.gap` says that it is so.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
+from brokers.kite.decode import IST
 from brokers.model import Complete, Cursor, Fill, Partial, Section
 
 OVERLAP_MS = 60_000
 """How late a trade may be told, for a connection that was not there to see it."""
+
+NIGHT_MS = 3_600_000
+"""Trading rests for longer than this every night, so who looked twice within it saw the end of one day's list."""
 
 
 class Tradebook:
     """The memory of one connection."""
 
     def __init__(self) -> None:
+        self._there_since: Cursor | None = None
+        self._looked: Cursor = 0
         self._noted: dict[str, Cursor] = {}
         self._last = 0
         self._began = False
@@ -33,9 +45,12 @@ class Tradebook:
         """
         if not isinstance(found, Complete | Partial):
             return found, cursor
+        if isinstance(found, Complete):
+            self._look(now_ms)
         fresh = any(fill.fill_id not in self._noted for fill in found.rows)
         if cursor is None:
-            self._note(found.rows, max(now_ms + OVERLAP_MS, self._last + fresh))
+            contained = [self._known_from(fill, 0) for fill in found.rows]
+            self._note(found.rows, max(now_ms + OVERLAP_MS, self._last + fresh, *contained))
             return (Complete() if isinstance(found, Complete) else Partial((), found.problems)), self._last
         rows = tuple(fill for fill in found.rows if self._known_from(fill, cursor) > cursor)
         if isinstance(found, Partial):
@@ -43,6 +58,24 @@ class Tradebook:
         # Beyond the caller's own cursor, else one more who stands there would count as having been given the new ones.
         self._note(found.rows, max(now_ms, cursor, self._last) + fresh)
         return Complete(rows), self._last
+
+    def _look(self, now_ms: Cursor) -> None:
+        if self._there_since is None or (now_ms - self._looked > NIGHT_MS and _day(now_ms) != _day(self._looked)):
+            self._there_since = now_ms
+        self._looked = now_ms
+
+    def gap(self, found: Section[Fill], cursor: Cursor | None, now_ms: Cursor) -> str | None:
+        """Which fills after the cursor the broker cannot list any more, in words. To be asked before they are handed
+        out. A list that still shows the cursor's day, as it does until some time in the morning, lacks none, and a
+        connection that was there all the time has handed them out."""
+        if cursor is None or not isinstance(found, Complete) or _day(cursor) >= _day(now_ms):
+            return None
+        there = self._there_since is not None and now_ms - self._looked <= NIGHT_MS and cursor >= self._there_since
+        if there or any(fill.time.astimezone(IST).date() <= _day(cursor) for fill in found.rows):
+            return None
+        return (
+            f"the broker lists today's trades alone: those made on {_day(cursor)} or after, and before today, are lost"
+        )
 
     def _known_from(self, fill: Fill, cursor: Cursor) -> Cursor:
         """The first cursor whose holder has been given this fill."""
@@ -56,3 +89,7 @@ class Tradebook:
         """Remember the day's fills, and no others: tomorrow's exchange may use an id again."""
         self._noted = {fill.fill_id: min(self._known_from(fill, cursor - 1), cursor) for fill in rows}
         self._last, self._began = cursor, True
+
+
+def _day(cursor: Cursor) -> date:
+    return datetime.fromtimestamp(cursor / 1000, UTC).astimezone(IST).date()

@@ -45,7 +45,9 @@ from brokers.mt5 import decode
 from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled, Gateway, Outcome, UnknownAction
 from brokers.mt5.sequence import Movement
 from brokers.mt5.sequence import Sequence as FillSequence
+from brokers.mt5.stream import Mt5Stream
 from brokers.port import Clock
+from brokers.stream import Stream
 
 _PATIENCE = ATTEMPTS + 2
 """A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""
@@ -83,6 +85,7 @@ class Mt5Broker:
 
     A gateway without GET_ACCOUNT cannot tell which account it serves: then a configured ``login`` cannot be checked,
     and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for each ticket.
+    ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one.
     """
 
     def __init__(
@@ -94,8 +97,10 @@ class Mt5Broker:
         clock: Clock,
         *,
         backoff_s: float = 0.1,
+        events_endpoint: str | None = None,
     ) -> None:
         self._account = account
+        self._events_endpoint = events_endpoint
         self._endpoint = endpoint
         self._login = login
         self._timeout_s = timeout_s
@@ -164,6 +169,13 @@ class Mt5Broker:
             "the protocol of the MT5 gateway has no action that cancels an order",
             "Cancel it in the terminal, and set cancel_stale_orders to false for this account",
         )
+
+    def stream(self) -> Stream | None:
+        """The gateway's events, not yet started and to be closed by who starts it; ``None`` where no
+        ``events_endpoint`` is configured."""
+        if self._events_endpoint is None:
+            return None
+        return Mt5Stream(self._account, self._events_endpoint, self._clock)
 
     async def close(self) -> None:
         """Give the socket back, without waiting for anything that is still on its way."""

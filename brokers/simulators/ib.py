@@ -14,16 +14,15 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from brokers.model import NET, Side
 from brokers.simulators import ib_wire
 from brokers.simulators.base import Fault, Faults
 from brokers.simulators.ib_books import IbBooks, SimExecution, SimOrder
+from brokers.simulators.ib_desk import Desk
 from brokers.simulators.ib_server import Client, TwsServer
-from brokers.simulators.ib_wire import ExecutionRow, OrderRow, Row, SimContract
+from brokers.simulators.ib_wire import Row, SimContract
 
-_COMMISSION = Decimal("1.00")
 _NUMBER_AT = {"61": 14, "5": 14, "3": 3, "11": 19, "101": 13}
 _ROW_OF = {"reqPositions": "61", "reqAllOpenOrders": "5", "reqOpenOrders": "5", "reqExecutions": "11"}
 
@@ -56,8 +55,7 @@ class IbSimulator:
         self.orders_by = orders_by
         self.busy = set(busy)
         self.server_version = server_version
-        self._timezone = timezone
-        self._naive = naive
+        self._desk = Desk(account_id, timezone, naive)
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it chooses which row to spoil
         self._clock = clock
@@ -258,7 +256,6 @@ class IbSimulator:
     def drop(self) -> None:
         """Close every connection."""
 
-
         def end() -> None:
             with self._lock:
                 clients = list(self._clients)
@@ -324,35 +321,18 @@ class IbSimulator:
             rows[place][_NUMBER_AT[rows[place][0]]] = "n/a"
 
     def _answers(self, client: Client, name: str, request: Row, books: IbBooks) -> list[Row]:
-        account = self.account_id
+        desk, account, version = self._desk, self.account_id, client.version
         if name == "reqPositions":
             client.subscribed = True
-            return [*(self._position(held, books) for held in books.holdings), ["62", "1"]]
+            return desk.positions(books)
         if name in {"reqAllOpenOrders", "reqOpenOrders"}:
-            return [*self._open_orders(client, books, everybody=name == "reqAllOpenOrders"), ["53", "1"]]
+            return desk.open_orders(books, None if name == "reqAllOpenOrders" else client.client_id, version)
         if name == "reqCompletedOrders":
-            ended = [o for o in books.orders.values() if o.ended_s and (o.order_id or request[1] in {"0", "False"})]
-            return [*(ib_wire.completed_order(self._row(o, books), client.version) for o in ended), ["102"]]
+            return desk.completed_orders(books, version, api_only=request[1] not in {"0", "False"})
         if name == "reqExecutions":
-            number = int(request[2])
-            told: list[Row] = []
-            for one in books.executions:
-                told.append(ib_wire.execution(self._executed(one, books), number, client.version))
-                told.append(ib_wire.commission(one.exec_id, _COMMISSION))
-            return [*told, ["55", "1", str(number)]]
+            return desk.executions(books, int(request[2]), version)
         if name == "reqAccountUpdates":
-            held = [
-                ib_wire.portfolio(
-                    account, books.contract(n), h.quantity, self.price(n), h.price * books.contract(n).factor
-                )
-                for n, h in books.holdings.items()
-            ]
-            return [
-                ["6", "2", "NetLiquidation", "100000", "USD", account],
-                *held,
-                ["8", "1", "09:30"],
-                ["54", "1", account],
-            ]
+            return desk.account_updates(books, self.price)
         if name == "reqAccountUpdatesMulti":
             return [["73", "1", request[2], account, "", "NetLiquidation", "100000", "USD"], ["74", "1", request[2]]]
         if name == "reqAccountSummary":
@@ -368,14 +348,6 @@ class IbSimulator:
         client.subscribed = client.subscribed and name != "cancelPositions"
         return []
 
-    def _open_orders(self, client: Client, books: IbBooks, *, everybody: bool) -> list[Row]:
-        rows: list[Row] = []
-        for order in books.orders.values():
-            if not order.ended_s and (everybody or order.client_id == client.client_id):
-                told = self._row(order, books)
-                rows += [ib_wire.open_order(told, client.version), ib_wire.order_status(told)]
-        return rows
-
     def _cancel(self, client: Client, order_id: int) -> list[Row]:
         own = [o for o in self._books.orders.values() if (o.order_id, o.client_id) == (order_id, client.client_id)]
         if not own:
@@ -386,89 +358,38 @@ class IbSimulator:
             words = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {order.status}."
             return [ib_wire.notice(order_id, 10148, words, client.version)]
         self._books.end(order, "CANCELLED", self._now_s())
-        status = ib_wire.order_status(self._row(order, self._books))
+        status = self._desk.status(order, self._books)
         return [status, ib_wire.notice(order_id, 202, "Order Canceled - reason:", client.version)]
 
-    # -- rows ------------------------------------------------------------------------------------------------------
+    # -- what clients are told live --------------------------------------------------------------------------------
 
     def _now_s(self) -> int:
         return int(self._clock().timestamp())
 
-    def _time(self, epoch_s: int) -> str:
-        if not epoch_s:
-            return ""
-        local = datetime.fromtimestamp(epoch_s, ZoneInfo(self._timezone))
-        return f"{local:%Y%m%d %H:%M:%S}" + ("" if self._naive else f" {self._timezone}")
-
-    def _position(self, name: str, books: IbBooks) -> Row:
-        contract, held = books.contract(name), books.holdings.get(name)
-        quantity = held.quantity if held is not None else Decimal(0)
-        cost = held.price * contract.factor if held is not None else Decimal(0)
-        return ib_wire.position(self.account_id, contract, quantity, cost)
-
-    def _row(self, order: SimOrder, books: IbBooks) -> OrderRow:
-        return OrderRow(
-            account=self.account_id,
-            contract=books.contract(order.name),
-            action=order.side,
-            quantity=order.quantity,
-            order_type=order.type,
-            limit=order.limit,
-            ref=order.ref,
-            perm_id=order.perm_id,
-            order_id=order.order_id,
-            client_id=order.client_id,
-            status=order.status,
-            filled=order.filled,
-            average=order.average,
-            completed_time=self._time(order.ended_s),
-            completed_status=order.completed_status,
-        )
-
-    def _executed(self, one: SimExecution, books: IbBooks) -> ExecutionRow:
-        order = books.orders.get(one.perm_id)
-        return ExecutionRow(
-            account=self.account_id,
-            contract=books.contract(one.name),
-            exec_id=one.exec_id,
-            time=self._time(one.time_s),
-            side="BOT" if one.side == "BUY" else "SLD",
-            shares=one.quantity,
-            price=one.price,
-            perm_id=one.perm_id,
-            client_id=order.client_id if order is not None else 0,
-            order_id=order.order_id if order is not None else 0,
-            cumulative=one.cumulative,
-            average=one.average,
-            ref=order.ref if order is not None else "",
-        )
-
-    # -- what clients are told live --------------------------------------------------------------------------------
-
     def _filled(self, order: SimOrder, one: SimExecution) -> None:
-        row = self._executed(one, self._books)
-        commission = ib_wire.commission(one.exec_id, _COMMISSION)
-        self._broadcast(
-            lambda client: [ib_wire.execution(row, -1, client.version), commission] if _hears(client, order) else []
-        )
+        told = {v: self._desk.execution(one, self._books, -1, v) for v in self._versions()}
+        self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
         self._tell_of_order(order)
         self._tell_of_position(order.name)
 
     def _tell_of_order(self, order: SimOrder) -> None:
-        row = self._row(order, self._books)
-        status = ib_wire.order_status(row)
-        self._broadcast(
-            lambda client: [ib_wire.open_order(row, client.version), status] if _hears(client, order) else []
-        )
+        told = {v: self._desk.working(order, self._books, v) for v in self._versions()}
+        self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
 
     def _tell_of_position(self, name: str) -> None:
-        row = self._position(name, self._books)
+        row = self._desk.position(name, self._books)
         self._broadcast(lambda client: [row] if client.subscribed else [])
 
+    def _versions(self) -> set[int]:
+        """Those spoken by the clients there are: rows are made at once, as the books go on changing."""
+        return {client.version for client in self._clients}
+
     def _broadcast(self, rows: Callable[[Client], list[Row]]) -> None:
+        silent = self._shown is not None
+
         def send() -> None:
             with self._lock:
-                clients, silent = list(self._clients), self._shown is not None
+                clients = list(self._clients)
             for client in clients:
                 told = rows(client)
                 if told and (told[0][0] == "4" or not silent):

@@ -12,6 +12,7 @@ from brokers.simulators.base import Fault
 from brokers.simulators.ib_wire import REQUESTS, Inbox, Row, frame, newest_version, notice
 
 _WEB_PAGE = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html><body>400 Bad Request</body></html>"
+_NO_LISTS = frozenset({"connect", "startApi", "reqCurrentTime", "cancelOrder"})
 
 
 class Tws(Protocol):
@@ -105,7 +106,7 @@ class Client(asyncio.Protocol):
             self.send(rows)
         elif fault is Fault.TIMEOUT:
             # TWS at its worst: every row, and never the end.
-            self.send([] if name in {"connect", "startApi", "reqCurrentTime"} else rows[:-1])
+            self.send([] if name in _NO_LISTS else rows[:-1])
         elif fault is Fault.LATE:
             self._late = rows
         elif fault is Fault.RESET:
@@ -118,7 +119,7 @@ class Client(asyncio.Protocol):
             self._transport.write(whole[: max(1, len(whole) // 2)])
             self.end()
         elif fault is Fault.EMPTY:
-            self.send(rows if name in {"connect", "startApi", "reqCurrentTime"} else rows[-1:])
+            self.send(rows if name in _NO_LISTS else rows[-1:])
         elif fault is Fault.MALFORMED_ROW:
             self._tws.spoil(name, rows)
             self.send(rows)

@@ -191,7 +191,7 @@ def order_status(order: OrderRow) -> Row:
 
 
 def open_order(order: OrderRow, version: int) -> Row:
-    """127 fields at 178, with the eight that real TWS sends because it writes "None" for no delta-neutral order."""
+    """127 fields at 178, and the eight that TWS sends besides because it writes "None" for no delta-neutral order."""
     unset = UNSET_DOUBLE
     head = _terms(order, str(order.order_id))
     ids = [order.ref, str(order.client_id), str(order.perm_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -109,14 +110,16 @@ class TickerServer:
         return listener
 
     async def _beat(self, listener: web.WebSocketResponse) -> None:
-        while not listener.closed:
-            if not self.mute:
-                await listener.send_bytes(HEARTBEAT)
-            await asyncio.sleep(self._heartbeat_s)
+        with contextlib.suppress(ConnectionError):  # it went away
+            while not listener.closed:
+                if not self.mute:
+                    await listener.send_bytes(HEARTBEAT)
+                await asyncio.sleep(self._heartbeat_s)
 
     async def _send(self, text: str) -> None:
         for listener in tuple(self._sockets):
-            await listener.send_str(text)
+            with contextlib.suppress(ConnectionError):
+                await listener.send_str(text)
 
     async def _hang_up(self) -> None:
         for listener in tuple(self._sockets):

@@ -19,6 +19,7 @@ from typing import Any
 
 from brokers.model import NET, Side
 from brokers.simulators.base import Fault, Faults
+from brokers.simulators.publisher import Publisher
 from brokers.simulators.router import Router, Scripted
 
 _ENDED_ORDERS_KEPT = 200
@@ -82,6 +83,10 @@ class Mt5Simulator:
     ``margin_mode`` is ``"hedging"``, ``"netting"`` or ``None`` (hedging, and not told). ``base_only`` knows
     GET_POSITIONS and nothing else. Legs are tickets, on an account known to be netting ``"net"``. ``instruments`` have
     a price from the start.
+
+    Every change of an order, a deal or a position is published from ``events`` the moment it is made, at
+    :attr:`events_endpoint`. What nobody explains (``set_position``, ``forget_order``) is published too, unless
+    ``silent_drift``. ``load`` and prices are not. ``events_port`` is any free one for 0, and kept over a restart.
     """
 
     def __init__(
@@ -92,14 +97,18 @@ class Mt5Simulator:
         instruments: Sequence[str] = (),
         base_only: bool = False,
         echo_request_id: bool = True,
+        silent_drift: bool = False,
+        events_port: int = 0,
         seed: int = 0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.faults = Faults()
+        self.events = Publisher(events_port)
         self.login = login
         self._margin_mode = margin_mode
         self._base_only = base_only
         self._echo = echo_request_id
+        self._silent_drift = silent_drift
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it chooses which row to spoil
         self._clock = clock
@@ -126,12 +135,23 @@ class Mt5Simulator:
     def start(self, port: int = 0) -> str:
         """Serve on 127.0.0.1 (any free port for 0) and give the endpoint. May be called again after :meth:`close`."""
         if self._server is None:
-            self._server = Router(self._reply, port)
+            self.events.start()
+            try:
+                self._server = Router(self._reply, port)
+            except BaseException:
+                self.events.close()
+                raise
         return self._server.endpoint
+
+    @property
+    def events_endpoint(self) -> str:
+        """Where the events are published. Raises ``RuntimeError`` before the first :meth:`start`."""
+        return self.events.endpoint
 
     def close(self) -> None:
         """Stop serving and leave no thread and no socket. May be called twice."""
         server, self._server = self._server, None
+        self.events.close()
         if server is not None:
             server.close()
 
@@ -186,12 +206,15 @@ class Mt5Simulator:
         with self._lock:
             order = self._resting(order_id)
             order.state, order.time_done_s = _STATES[how], self._now_s()
+            self.events.tell("order", order.symbol, order.ticket)
             self._trim()
 
     def forget_order(self, order_id: str) -> None:
         """Know nothing of it any more."""
         with self._lock:
-            self._orders.pop(int(order_id), None)
+            order = self._orders.pop(int(order_id), None)
+            if order is not None:
+                self._tell_drift("order", order.symbol, order.ticket)
 
     def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
         """Hold exactly this, unexplained. An empty ``leg`` is a new ticket (or the one of a netting account)."""
@@ -200,12 +223,14 @@ class Mt5Simulator:
             if not quantity:
                 if held:
                     del self._holdings[held.ticket]
+                    self._tell_drift("position", instrument, held.ticket)
                 return leg
             if held is None:
                 ticket = int(leg) if leg.isdigit() else self._ticket()
                 self._last_ticket = max(self._last_ticket, ticket)
                 held = self._holdings[ticket] = _Holding(ticket, instrument, quantity, price, self._now_s())
             held.quantity, held.price = quantity, price
+            self._tell_drift("position", instrument, held.ticket)
             return self._leg(held.ticket)
 
     def close_position(self, leg: str, quantity: Decimal | None = None) -> str:
@@ -278,6 +303,7 @@ class Mt5Simulator:
             self._ticket(), symbol, kind, "PLACED", quantity, quantity, price, self._now_s(), 0, comment or "", 0
         )
         self._orders[order.ticket] = order
+        self.events.tell("order", symbol, order.ticket)
         self._trim()
         return order
 
@@ -310,6 +336,8 @@ class Mt5Simulator:
             self._now_s(),
         )
         self._deals.append(deal)
+        for event, ticket in (("order", order.ticket), ("deal", deal.ticket), ("position", held.ticket)):
+            self.events.tell(event, order.symbol, ticket)
         self._trim()
         return str(deal.ticket)
 
@@ -319,6 +347,10 @@ class Mt5Simulator:
         order.position_id = held.ticket
         self._fill(order, quantity, self.price(held.symbol))
         return str(order.ticket)
+
+    def _tell_drift(self, event: str, symbol: str, ticket: int) -> None:
+        if not self._silent_drift:
+            self.events.tell(event, symbol, ticket)
 
     def _trim(self) -> None:
         ended = [order.ticket for order in self._orders.values() if order.time_done_s]

@@ -15,9 +15,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.kite import KiteBroker
+from brokers.kite.decode import IST
 from brokers.model import (
     Complete,
     Completeness,
@@ -51,7 +53,7 @@ D = Decimal
 KEY, TOKEN, USER = "an-api-key-0000", "access-token-of-tests", "AB1234"
 INFY, NIFTY = "NSE:INFY", "NFO:NIFTY25NOVFUT"
 BUY, SELL = Side.BUY, Side.SELL
-TIMEOUT_S = 0.3
+TIMEOUT_S = 0.2
 
 # The adapter's own threads end by themselves after a cut; nothing else may be left either.
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -136,6 +138,12 @@ def fills(snapshot: Snapshot) -> list[tuple[str, Side, Decimal, str | None]]:
 
 def completeness(*sections: Section[Any]) -> list[Completeness]:
     return [section.completeness for section in sections]
+
+
+def midnight() -> int:
+    """A cursor from before every fill of today."""
+    today = datetime.now(UTC).astimezone(IST).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int(today.timestamp()) * 1000
 
 
 def query(broker_order_id: str | None = None, client_order_id: str | None = None) -> OrderQuery:
@@ -234,7 +242,7 @@ async def test_times_and_as_of_are_the_brokers_with_our_clock_an_hour_off(sim: K
     time.passes(-3600)
     sim.trade(INFY, BUY, D(1))
     async with broker(sim, clock=time) as adapter:
-        snapshot = await adapter.snapshot(0)
+        snapshot = await adapter.snapshot(midnight())
     real = datetime.now(UTC)
     assert snapshot.requested_at == time.now
     assert abs(real - snapshot.as_of) < timedelta(seconds=30)
@@ -423,7 +431,7 @@ async def test_an_unreadable_row_makes_its_section_partial(sim: KiteSimulator, n
     held_account(sim)
     async with broker(sim) as adapter:
         sim.faults.add(Fault.MALFORMED_ROW, match=f"{name} GET")
-        during = await adapter.snapshot(0)
+        during = await adapter.snapshot(midnight())
         lists: dict[str, Section[Any]] = {
             "positions": during.positions,
             "orders": during.orders,
@@ -432,7 +440,7 @@ async def test_an_unreadable_row_makes_its_section_partial(sim: KiteSimulator, n
         assert isinstance(lists.pop(name), Partial)
         assert all(isinstance(section, Complete) for section in lists.values())
         if name == "trades":
-            assert during.fills_cursor == 0
+            assert during.fills_cursor == midnight()
             assert fills(await adapter.snapshot(during.fills_cursor)) == [(INFY, BUY, D(100), "MIS")]
 
 
@@ -644,7 +652,7 @@ async def test_accounts_of_one_process_never_mix() -> None:
             KiteBroker(f"eq{n}", KEY, lambda n=n: f"token-number-{n}", f"U{n}", sim.start(), 5.0, Time())  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             for n, sim in enumerate(sims)
         ]
-        snapshots = await asyncio.gather(*(adapter.snapshot(0) for adapter in adapters))
+        snapshots = await asyncio.gather(*(adapter.snapshot(midnight()) for adapter in adapters))
         assert [legs(s) for s in snapshots] == [sim.positions() for sim in sims]
         for adapter in adapters:
             await adapter.close()
@@ -655,14 +663,16 @@ async def test_accounts_of_one_process_never_mix() -> None:
 
 # -- orders --------------------------------------------------------------------------------------------------------
 
+
+def fill_and_cancel(sim: KiteSimulator, order_id: str) -> None:
+    sim.fill_order(order_id, D(20))
+    sim.end_order(order_id)
+
+
 ENDS: dict[str, tuple[Callable[[KiteSimulator, str], object], OrderStatus, int]] = {
     "filled": (lambda sim, order: sim.fill_order(order), OrderStatus.FILLED, 50),
     "filled in part": (lambda sim, order: sim.fill_order(order, D(20)), OrderStatus.PARTIALLY_FILLED, 20),
-    "filled in part, then cancelled": (
-        lambda sim, order: (sim.fill_order(order, D(20)), sim.end_order(order)),
-        OrderStatus.CANCELLED,
-        20,
-    ),
+    "filled in part, then cancelled": (lambda sim, order: fill_and_cancel(sim, order), OrderStatus.CANCELLED, 20),
     "cancelled": (lambda sim, order: sim.end_order(order), OrderStatus.CANCELLED, 0),
     "expired": (lambda sim, order: sim.end_order(order, "EXPIRED"), OrderStatus.EXPIRED, 0),
     "rejected": (lambda sim, order: sim.end_order(order, "REJECTED"), OrderStatus.REJECTED, 0),
@@ -849,6 +859,38 @@ async def test_an_order_that_worked_yesterday_has_expired_and_is_not_unknown(
     assert [answer.order and answer.order.filled_quantity for answer in answers] == [expected and D(2)] * 2
 
 
+async def test_of_an_earlier_day_the_positions_alone_tell(sim: KiteSimulator) -> None:
+    """PEERS 15: down over night. Trades of yesterday cannot be listed any more."""
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message)), level="WARNING")
+    async with broker(sim) as adapter:
+        cursor = (await adapter.snapshot(None)).fills_cursor
+    sim.trade(INFY, BUY, D(1))
+    sim.next_day()
+    sim.trade(INFY, BUY, D(2))
+    async with broker(sim) as fresh:
+        first = await fresh.snapshot(cursor)
+        assert legs(first) == {(INFY, "MIS"): D(3)}
+        assert fills(first) == [(INFY, BUY, D(2), "MIS")]
+        assert fills(await fresh.snapshot(first.fills_cursor)) == []
+    logger.remove(sink)
+    assert len(said) == 1
+    assert "today's trades alone" in said[0]
+
+
+async def test_the_same_account_seen_anew_by_another_process_has_no_news(sim: KiteSimulator) -> None:
+    """PEERS 5: what the first snapshot contained is not handed out later, however lately it was traded."""
+    for _ in range(3):
+        held_account(sim)
+    async with broker(sim) as adapter:
+        cursor = (await adapter.snapshot(None)).fills_cursor
+    async with broker(sim) as fresh:
+        assert fills(await fresh.snapshot(cursor)) == []
+        sim.set_clock(2)
+        sim.trade(INFY, BUY, D(1))
+        assert [f[2] for f in fills(await fresh.snapshot(cursor))] == [D(1)]
+
+
 async def test_delivery_moves_from_its_product_into_the_holdings_over_night(sim: KiteSimulator) -> None:
     sim.trade(INFY, BUY, D(3), product="CNC")
     async with broker(sim, include_holdings=True) as adapter:
@@ -889,6 +931,42 @@ async def test_a_cancellation_is_never_repeated(sim: KiteSimulator, case: str) -
         play(sim, RAISED[case][0], "cancel_order", 3)
         await a_failure(adapter.cancel_order(query(order_id)))
         assert adapter.calls == before + 1
+
+
+# -- the stream ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rest_url", "stream_url", "there"),
+    [(None, None, True), ("http://127.0.0.1:1", None, False), ("http://127.0.0.1:1", "ws://127.0.0.1:1", True)],
+    ids=["Zerodha's", "another host without one", "another host with one"],
+)
+async def test_the_token_goes_to_no_stream_of_a_host_that_is_not_configured(
+    rest_url: str | None, stream_url: str | None, there: bool
+) -> None:
+    async with broker("", rest_url=rest_url, stream_url=stream_url) as adapter:
+        assert (adapter.stream() is not None) is there
+        assert adapter.stream() is adapter.stream()
+
+
+async def test_an_event_of_the_stream_is_followed_by_a_snapshot_that_has_it(sim: KiteSimulator) -> None:
+    """FEATURES 24"""
+    heard: asyncio.Queue[str | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(instrument: str | None) -> None:
+        loop.call_soon_threadsafe(heard.put_nowait, instrument)
+
+    async with broker(sim, stream_url=sim.start_ticker()) as adapter:
+        cursor = (await adapter.snapshot(None)).fills_cursor
+        stream = adapter.stream()
+        assert stream is not None
+        stream.start(tell)
+        assert await asyncio.wait_for(heard.get(), 10) is None
+        await asyncio.to_thread(sim.trade, INFY, BUY, D(5))
+        while await asyncio.wait_for(heard.get(), 10) != INFY:
+            pass
+        assert fills(await adapter.snapshot(cursor)) == [(INFY, BUY, D(5), "MIS")]
 
 
 # -- the rate limit ------------------------------------------------------------------------------------------------

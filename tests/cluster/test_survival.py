@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from actors.events import to_iso
 from actors.journal import Journal
 from supervisor.config import Configuration
 from supervisor.running import Running
@@ -21,8 +23,11 @@ def _version(status: dict[str, Any], name: str) -> int:
     return int(instruments(status)[name]["health"]["version"])
 
 
-def _came_back(name: str, restarts: int, status: dict[str, Any]) -> bool:
-    return actors(status)[name]["restarts"] > restarts and all_verified(status) and status["status"] == "SUCCESS"
+def _came_back(name: str, restarts: int, killed_at: str, status: dict[str, Any]) -> bool:
+    """Every instrument was found in step after the kill, not only before it."""
+    verified = [row["health"]["verified_at"] or "" for row in instruments(status).values()]
+    restarted = actors(status)[name]["restarts"] > restarts and status["status"] == "SUCCESS"
+    return restarted and all_verified(status) and min(verified) > killed_at
 
 
 def _verify(configuration: Configuration) -> int:
@@ -45,10 +50,11 @@ def test_a_killed_actor_of_each_kind_is_restarted_and_its_book_is_the_one_it_had
     for name in ("fx/GBP_JPY", "fx", "audit"):
         restarts = actors(status)[name]["restarts"]
         version = _version(status, "fx/GBP_JPY")
+        killed_at = to_iso(datetime.now(UTC))
         _kill(actors(status)[name]["pid"])
         status = until(
             supervisor,
-            partial(_came_back, name, restarts),
+            partial(_came_back, name, restarts, killed_at),
             f"{name} is restarted",
         )
         assert _version(status, "fx/GBP_JPY") >= version, "a restarted book goes on where it was"

@@ -43,6 +43,7 @@ from brokers.model import (
     Snapshot,
     Unsupported,
 )
+from brokers.stream import OnEvent, Stream, StreamState
 
 T = TypeVar("T")
 
@@ -86,6 +87,32 @@ class Clock:
         return T0 + since + self.wrong_by
 
 
+class FakeStream:
+    """A stream whose states and events a test sets."""
+
+    def __init__(self) -> None:
+        self.state = StreamState.CLOSED
+        self.error: str | None = None
+        self.last_heard_at: datetime | None = None
+        self.starts = 0
+        self.becomes = StreamState.LIVE
+        self._on_event: OnEvent | None = None
+
+    def start(self, on_event: OnEvent) -> None:
+        self.starts += 1
+        self._on_event = on_event
+        self.state = self.becomes
+
+    def tell(self, instrument: str | None) -> None:
+        """An event arrives."""
+        assert self._on_event is not None
+        self._on_event(instrument)
+
+    def close(self) -> None:
+        self.state = StreamState.CLOSED
+        self._on_event = None
+
+
 class FakeBroker:
     """Meets :class:`brokers.port.Broker`. What it holds are plain dictionaries and lists that a test changes.
 
@@ -114,6 +141,7 @@ class FakeBroker:
         self.closed = 0
         self.asked_since: list[Cursor | None] = []
         self.cancelled: list[OrderQuery] = []
+        self.follows: FakeStream | None = None
         self._sent = 0
 
     # The port
@@ -163,6 +191,9 @@ class FakeBroker:
         self.cancelled.append(query)
         if self.failing is not None:
             raise self.failing
+
+    def stream(self) -> Stream | None:
+        return self.follows
 
     async def close(self) -> None:
         self.closed += 1

@@ -470,3 +470,21 @@ def test_an_error_of_the_journal_survives_the_way_between_actors(error: type[Jou
 )
 def test_what_goes_between_actors_is_equal_when_it_arrives(value: object) -> None:
     assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - our own bytes
+
+
+def test_a_copy_of_the_file_alone_is_whole_once_its_writer_has_closed(tmp_path: Path) -> None:
+    """Though somebody was reading when the writer closed."""
+    write_five(tmp_path)
+    reader = Journal.open(url_of(tmp_path), read_only=True)
+    journal = Journal.open(url_of(tmp_path), exclusive=True)
+    journal.append([Append("fx/A", 3, events("6"))])
+    assert len(list(reader.records())) == 6
+    journal.close()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "journal.db").write_bytes((tmp_path / "journal.db").read_bytes())
+    reader.close()
+
+    copied = Journal.open(url_of(copy), read_only=True)
+    assert copied.verify().records == 6
+    copied.close()

@@ -315,3 +315,16 @@ def test_the_place_in_the_brokers_fills_does_not_move_past_a_fill_that_is_not_ap
     decision = desk.look(slice_at(10, [pos(7)], fills=[fill("x1", 7, at_s=5, order_id="X9")]))
     assert types(decision) == ["MISSED_FILL!"]
     assert decision.cursor is None
+
+
+def test_a_fill_of_the_very_second_of_the_adoption_that_its_order_already_has_is_no_difference() -> None:
+    """MT5 tells seconds: a fill may seem to be later than the look that already counted it. It is remembered, and
+    neither reported nor counted."""
+    desk = Desk()
+    done = order("B1", 60, 60, OrderStatus.FILLED)
+    desk.look(slice_at(0, [pos(60)], [done]))
+    late = desk.look(slice_at(10, [pos(60)], [done], [fill("F1", 60, order_id="B1", at_s=0.5)]))
+
+    assert types(late) == []
+    assert desk.quantities() == {"net": 60}
+    assert next(iter(desk.book.orders.values())).filled_quantity == 60

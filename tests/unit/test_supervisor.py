@@ -189,6 +189,23 @@ def test_one_broker_that_fails_degrades_its_own_instruments_alone(
 
 
 @virtual_time
+async def test_after_an_account_actor_has_died_its_instruments_are_verified_at_once(tmp_path: Path) -> None:
+    """PEERS 13: not only when their interval is over."""
+    hourly = "{symbol: GBP_JPY, interval_s: 3600}"
+    accounts = f"[{{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, {hourly}]}}]"
+        "[{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, {symbol: GBP_JPY, interval_s: 3600}]}]"
+    )
+    async with a_hall(tmp_path, accounts) as hall:
+        await hall.up()
+        hall.brokers["fx"].hold(70, instrument="GBP_JPY")
+        await hall.cluster.kill("fx")
+        await hall.until(
+            lambda s: restarts(s, "fx") == 1 and bool(rows(s)["fx/GBP_JPY"]["book"]["legs"]), "it is looked at again"
+        )
+        assert asyncio.get_running_loop().time() < 600
+
+
+@virtual_time
 async def test_an_actor_whose_loop_has_died_still_answers_and_is_replaced(tmp_path: Path) -> None:
     async with a_hall(tmp_path) as hall:
         await hall.up()
@@ -232,6 +249,8 @@ async def test_a_paused_instrument_runs_no_cycle_and_does_not_count_as_hung(tmp_
         status = await hall.supervisor.status()
         assert rows(status)["fx/EUR_USD"]["health"]["cycles"] == cycles
         assert restarts(status, "fx/EUR_USD") == 0
+        assert verdicts(status)["fx/EUR_USD"] == "DEGRADED", "what nobody looks at is not in step"
+        assert "it is paused" in rows(status)["fx/EUR_USD"]["error"]
 
         assert await hall.supervisor.resume("fx", None) == ("fx/EUR_USD", "fx/GBP_JPY")
         await hall.until(lambda s: rows(s)["fx/EUR_USD"]["health"]["cycles"] > cycles, "it goes on")

@@ -1,0 +1,313 @@
+"""The events of an MT5 gateway from its PUB socket, as a :class:`brokers.stream.Stream`.
+
+The laws of this module:
+
+* An event wakes its symbol, one that names none or cannot be read wakes all. Whatever else it says is not believed.
+* LIVE means that a PUB socket is connected and answers ZMTP's heartbeats, which its ZeroMQ does by itself. Whether
+  the terminal behind it still watches and publishes is not known: a PUB says nothing while nothing happens, so quiet
+  and SILENT look the same and SILENT is never claimed. Polling is what finds a hung gateway.
+* PUB keeps nothing for who is not there, nor more than its high-water mark for who is slow, and tells neither. So
+  each connection begins with an event without a symbol, and a backlog of a mark's length ends with one.
+* ZeroMQ gives a connection up for good after a protocol error. One that does not come is opened anew here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from datetime import datetime
+
+import zmq
+from loguru import logger
+from zmq.utils.monitor import parse_monitor_message
+
+from brokers.mt5.decode import Unreadable, parse, quote
+from brokers.port import Clock
+from brokers.stream import OnEvent, StreamState
+
+HEARTBEAT_S = 2.0
+PUBLISHERS_MARK = 1000
+"""ZeroMQ documentation, ZMQ_SNDHWM: a publisher drops what exceeds so many messages for one subscriber, by default."""
+
+_LARGEST_EVENT_BYTES = 1024 * 1024
+_CLOSE_TIMEOUT_S = 5.0
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | _HANDSHAKE_FAILED
+
+
+class _Subscription:
+    """A SUB socket and the monitor of its connection."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, heartbeat_s: float, retry_s: float):
+        self.events = context.socket(zmq.SUB)
+        self.events.linger = 0
+        self.events.setsockopt(zmq.RCVHWM, 10 * PUBLISHERS_MARK)
+        self.events.setsockopt(zmq.MAXMSGSIZE, _LARGEST_EVENT_BYTES)
+        self.events.setsockopt(zmq.RECONNECT_IVL, _ms(retry_s))
+        self.events.setsockopt(zmq.HEARTBEAT_IVL, round(heartbeat_s * 1000))
+        self.events.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(heartbeat_s * 2000))
+        self.events.setsockopt(zmq.SUBSCRIBE, b"")
+        self.monitor = self.events.get_monitor_socket(_WATCHED)
+        self.opened_tick = time.monotonic()
+        try:
+            self.events.connect(endpoint)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave no socket, and forget what was not read."""
+        self.events.disable_monitor()
+        self.monitor.close(linger=0)
+        self.events.close(linger=0)
+
+
+class _Link:
+    """One run of the stream: its state, and the pair by which its thread is woken. Nobody else writes to it once it
+    was replaced, so that a thread that ends late changes nothing."""
+
+    def __init__(self) -> None:
+        self.state = StreamState.CLOSED
+        self.error: str | None = None
+        self.gone = False
+        self.thread: threading.Thread | None = None
+        self.wake: socket.socket | None = None
+
+    def end(self) -> None:
+        """Have the thread stop, and wait for it unless it is the one that asks."""
+        self.gone = True
+        if self.wake is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                self.wake.send(b"x")
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join(_CLOSE_TIMEOUT_S)
+
+
+class Mt5Stream:
+    """The events of one account's gateway; meets :class:`brokers.stream.Stream`.
+
+    ``heartbeat_s`` is how often ZMTP asks the other side for a sign of life; a peer that gives none is noticed within
+    three of them. 0 asks for none, as a gateway with a ZeroMQ older than 4.2 does not know them. ``retry_s`` is the
+    wait before each new attempt to connect, and after ``reopen_s`` without a connection the socket is opened anew.
+    ``backlog`` is the number of messages waiting at once from which on some may have been dropped.
+
+    Events do not name their account: another account's wake in vain, and the fetch proves whose account it is.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        events_endpoint: str,
+        clock: Clock,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        retry_s: float = 0.25,
+        reopen_s: float = 10.0,
+        backlog: int = PUBLISHERS_MARK,
+    ) -> None:
+        self._account = account
+        self._endpoint = events_endpoint
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._retry_s = retry_s
+        self._reopen_s = reopen_s
+        self._backlog = backlog
+        self._lock = threading.RLock()
+        self._link = _Link()
+        self._heard_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"Mt5Stream({self._account!r}, {self.state.value})"
+
+    # -- how it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> StreamState:
+        """CLOSED, CONNECTING or LIVE; what LIVE does not prove is in the module's laws."""
+        return self._link.state
+
+    @property
+    def error(self) -> str | None:
+        """Why it is not LIVE; while it is, the last event where that one could not be read."""
+        return self._link.error
+
+    @property
+    def last_heard_at(self) -> datetime | None:
+        """Our time when an event came or a connection was made, last. ZMTP's heartbeats are not shown to us."""
+        return self._heard_at
+
+    # -- start and close -------------------------------------------------------------------------------------------
+
+    def start(self, on_event: OnEvent) -> None:
+        """Follow the gateway from now on. Every time it has connected it gives an event without a symbol: what
+        happened before is not told. Where nothing listens it is CONNECTING and goes on trying; an endpoint that is
+        none leaves it CLOSED, with the error."""
+        with self._lock:
+            self.close()
+            link = self._link = _Link()
+            context = zmq.Context()
+            try:
+                subscription = self._subscribe(context)
+            except zmq.ZMQError as error:
+                context.destroy(linger=0)
+                self._say(
+                    link,
+                    f"{quote(self._endpoint)} cannot be followed: {error}. "
+                    "Set events_endpoint to an address such as tcp://127.0.0.1:5556",
+                )
+                return
+            link.state = StreamState.CONNECTING
+            link.wake, woken = socket.socketpair()
+            link.thread = threading.Thread(
+                target=self._run,
+                args=(link, context, subscription, woken, on_event),
+                name=f"mt5-events-{self._account}",
+                daemon=True,
+            )
+            link.thread.start()
+
+    def close(self) -> None:
+        """Hear nothing any more. An event under way is waited for, unless it is the one that closes."""
+        if self._link.thread is threading.current_thread():  # whoever holds the lock may be waiting for us
+            self._forget(self._link)
+            return
+        with self._lock:
+            self._forget(self._link)
+
+    def _forget(self, link: _Link) -> None:
+        link.end()
+        link.state, link.error = StreamState.CLOSED, None
+
+    def _subscribe(self, context: zmq.Context[zmq.Socket[bytes]]) -> _Subscription:
+        return _Subscription(context, self._endpoint, self._heartbeat_s, self._retry_s)
+
+    def _say(self, link: _Link, error: str | None) -> None:
+        if not link.gone:
+            link.error = None if error is None else f"{self._account}: {error}"
+
+    # -- in the stream's own thread --------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        link: _Link,
+        context: zmq.Context[zmq.Socket[bytes]],
+        subscription: _Subscription,
+        woken: socket.socket,
+        on_event: OnEvent,
+    ) -> None:
+        try:
+            while not link.gone:
+                subscription = self._follow(link, context, subscription, woken, on_event)
+        except Exception as error:  # noqa: BLE001 - a thread that ends unseen would look LIVE for ever
+            logger.exception("{}: the stream of events ended by an error of ours", self._account)
+            self._say(link, f"the stream of events ended by an error of ours: {error!r}. Start it again")
+            link.state = StreamState.CLOSED
+        finally:
+            context.destroy(linger=0)
+            woken.close()
+            if link.wake is not None:
+                link.wake.close()
+
+    def _follow(
+        self,
+        link: _Link,
+        context: zmq.Context[zmq.Socket[bytes]],
+        subscription: _Subscription,
+        woken: socket.socket,
+        on_event: OnEvent,
+    ) -> _Subscription:
+        """Wait for something and deal with it; gives the subscription to go on with."""
+        poller = zmq.Poller()
+        for source in (subscription.events, subscription.monitor, woken.fileno()):
+            poller.register(source, zmq.POLLIN)
+        ready = dict(poller.poll(self._patience_ms(link, subscription)))
+        if woken.fileno() in ready:
+            return subscription
+        woke: set[str | None] = set()
+        if subscription.monitor in ready:
+            woke |= self._connection(link, subscription)
+        if subscription.events in ready:
+            woke |= self._events(link, subscription)
+        for symbol in (None,) if None in woke else woke:
+            self._tell(link, symbol, on_event)
+        if link.state is StreamState.CONNECTING and self._patience_ms(link, subscription) == 0:
+            self._say(link, link.error or self._unreached())
+            subscription.close()
+            return self._subscribe(context)
+        return subscription
+
+    def _patience_ms(self, link: _Link, subscription: _Subscription) -> int | None:
+        if link.state is not StreamState.CONNECTING:
+            return None
+        left_s = subscription.opened_tick + self._reopen_s - time.monotonic()
+        return _ms(left_s) if left_s > 0 else 0
+
+    def _connection(self, link: _Link, subscription: _Subscription) -> set[str | None]:
+        """What became of the connection. Only the handshake proves one: a hung gateway's port is connected too."""
+        woke: set[str | None] = set()
+        while subscription.monitor.poll(0):
+            event = parse_monitor_message(subscription.monitor.recv_multipart())["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._heard_at = self._clock()
+                self._stand(link, StreamState.LIVE, None)
+                woke.add(None)
+            elif event & _HANDSHAKE_FAILED:
+                self._stand(
+                    link,
+                    StreamState.CONNECTING,
+                    f"what answers at {self._endpoint} is no PUB socket of a gateway. "
+                    "Set events_endpoint to the address of its events, not of its requests",
+                )
+            elif link.state is StreamState.LIVE and event == zmq.EVENT_DISCONNECTED:
+                subscription.opened_tick = time.monotonic()
+                self._stand(link, StreamState.CONNECTING, f"the events of the gateway at {self._endpoint} were cut off")
+            elif link.error is None and link.state is StreamState.CONNECTING:
+                self._say(link, self._unreached())
+        return woke
+
+    def _unreached(self) -> str:
+        return f"no events can be had at {self._endpoint} yet. Check that the gateway publishes there"
+
+    def _stand(self, link: _Link, state: StreamState, error: str | None) -> None:
+        if not link.gone:
+            link.state = state
+            self._say(link, error)
+
+    def _events(self, link: _Link, subscription: _Subscription) -> set[str | None]:
+        """The symbols of what waits to be read, each once, however often it was named."""
+        woke: set[str | None] = set()
+        for _ in range(self._backlog):
+            try:
+                parts = subscription.events.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return woke
+            self._heard_at = self._clock()
+            woke.add(self._symbol(link, b"".join(parts)))
+        return woke | {None}
+
+    def _symbol(self, link: _Link, body: bytes) -> str | None:
+        try:
+            symbol = parse(body).get("symbol")
+        except Unreadable as error:
+            self._say(link, f"an event of the gateway at {self._endpoint} could not be read: {error}")
+            return None
+        if link.state is StreamState.LIVE:
+            self._say(link, None)
+        return symbol if isinstance(symbol, str) and symbol not in ("", "*") else None
+
+    def _tell(self, link: _Link, symbol: str | None, on_event: OnEvent) -> None:
+        if link.gone:
+            return
+        try:
+            on_event(symbol)
+        except Exception:  # noqa: BLE001 - the listener's error must not end the stream
+            logger.exception("{}: an error of ours while taking an event of the gateway", self._account)
+
+
+def _ms(seconds: float) -> int:
+    """At least 1: ZeroMQ reads 0 as "at once" or "never"."""
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,120 @@
+"""What a simulated TWS shows of its books: the rows of every list. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from brokers.simulators import ib_wire
+from brokers.simulators.ib_books import IbBooks, SimExecution, SimOrder
+from brokers.simulators.ib_wire import ExecutionRow, OrderRow, Row
+
+COMMISSION = Decimal("1.00")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One account's. Times are told in ``timezone``, with its name unless ``naive``."""
+
+    account_id: str
+    timezone: str
+    naive: bool
+
+    def position(self, name: str, books: IbBooks) -> Row:
+        """One position, of 0 where nothing is held."""
+        contract, held = books.contract(name), books.holdings.get(name)
+        quantity = held.quantity if held is not None else Decimal(0)
+        cost = held.price * contract.factor if held is not None else Decimal(0)
+        return ib_wire.position(self.account_id, contract, quantity, cost)
+
+    def positions(self, books: IbBooks) -> list[Row]:
+        """The list of them, with its end."""
+        return [*(self.position(name, books) for name in books.holdings), ["62", "1"]]
+
+    def open_orders(self, books: IbBooks, client_id: int | None, version: int) -> list[Row]:
+        """Those of one client, of everybody without one, with the end."""
+        rows: list[Row] = []
+        for order in books.orders.values():
+            if not order.ended_s and client_id in (None, order.client_id):
+                rows += self.working(order, books, version)
+        return [*rows, ["53", "1"]]
+
+    def working(self, order: SimOrder, books: IbBooks, version: int) -> list[Row]:
+        """One order and its status."""
+        told = self._order(order, books)
+        return [ib_wire.open_order(told, version), ib_wire.order_status(told)]
+
+    def status(self, order: SimOrder, books: IbBooks) -> Row:
+        """The status alone."""
+        return ib_wire.order_status(self._order(order, books))
+
+    def completed_orders(self, books: IbBooks, version: int, *, api_only: bool) -> list[Row]:
+        """Today's, those placed by hand only where they are asked for, with the end."""
+        ended = [o for o in books.orders.values() if o.ended_s and (o.order_id or not api_only)]
+        return [*(ib_wire.completed_order(self._order(o, books), version) for o in ended), ["102"]]
+
+    def executions(self, books: IbBooks, request_id: int, version: int) -> list[Row]:
+        """Today's, each with its commission, with the end."""
+        rows = [row for one in books.executions for row in self.execution(one, books, request_id, version)]
+        return [*rows, ["55", "1", str(request_id)]]
+
+    def execution(self, one: SimExecution, books: IbBooks, request_id: int, version: int) -> list[Row]:
+        """One, and its commission; live with -1."""
+        told = ib_wire.execution(self._execution(one, books), request_id, version)
+        return [told, ib_wire.commission(one.exec_id, COMMISSION)]
+
+    def account_updates(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
+        """Values and portfolio, with the end."""
+        account = self.account_id
+        rows = [["6", "2", "NetLiquidation", "100000", "USD", account]]
+        for name, held in books.holdings.items():
+            contract = books.contract(name)
+            cost = held.price * contract.factor
+            rows.append(ib_wire.portfolio(account, contract, held.quantity, price(name), cost))
+        return [*rows, ["8", "1", "09:30"], ["54", "1", account]]
+
+    def _time(self, epoch_s: int) -> str:
+        if not epoch_s:
+            return ""
+        local = datetime.fromtimestamp(epoch_s, ZoneInfo(self.timezone))
+        return f"{local:%Y%m%d %H:%M:%S}" + ("" if self.naive else f" {self.timezone}")
+
+    def _order(self, order: SimOrder, books: IbBooks) -> OrderRow:
+        return OrderRow(
+            account=self.account_id,
+            contract=books.contract(order.name),
+            action=order.side,
+            quantity=order.quantity,
+            order_type=order.type,
+            limit=order.limit,
+            ref=order.ref,
+            perm_id=order.perm_id,
+            order_id=order.order_id,
+            client_id=order.client_id,
+            status=order.status,
+            filled=order.filled,
+            average=order.average,
+            completed_time=self._time(order.ended_s),
+            completed_status=order.completed_status,
+        )
+
+    def _execution(self, one: SimExecution, books: IbBooks) -> ExecutionRow:
+        order = books.orders.get(one.perm_id)
+        return ExecutionRow(
+            account=self.account_id,
+            contract=books.contract(one.name),
+            exec_id=one.exec_id,
+            time=self._time(one.time_s),
+            side="BOT" if one.side == "BUY" else "SLD",
+            shares=one.quantity,
+            price=one.price,
+            perm_id=one.perm_id,
+            client_id=order.client_id if order is not None else 0,
+            order_id=order.order_id if order is not None else 0,
+            cumulative=one.cumulative,
+            average=one.average,
+            ref=order.ref if order is not None else "",
+        )

@@ -1,0 +1,273 @@
+"""Kite's order updates, through the real KiteTicker, against a WebSocket on loopback."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brokers.errors import Refused
+from brokers.kite.ticker import KiteStream
+from brokers.model import Side
+from brokers.simulators.kite import KiteSimulator
+from brokers.stream import Stream, StreamState
+
+D = Decimal
+KEY, TOKEN = "an-api-key-0000", "access-token-of-tests"
+INFY = "NSE:INFY"
+PATIENCE_S = 10.0
+
+
+@pytest.fixture
+def sim() -> Iterator[KiteSimulator]:
+    simulator = KiteSimulator(KEY, TOKEN, "AB1234", heartbeat_s=0.05)
+    simulator.start_ticker()
+    yield simulator
+    simulator.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kite-")]
+
+
+def opened(sim: KiteSimulator | str, **kwargs: Any) -> KiteStream:
+    settings: dict[str, Any] = {
+        "account": "eq",
+        "api_key": KEY,
+        "access_token": lambda: TOKEN,
+        "stream_url": sim if isinstance(sim, str) else sim.start_ticker(),
+        "clock": lambda: datetime.now(UTC),
+        "silence_s": 0.4,
+        "first_retry_s": 0.02,
+    }
+    return KiteStream(**{**settings, **kwargs})
+
+
+@contextmanager
+def following(sim: KiteSimulator | str, **kwargs: Any) -> Iterator[tuple[KiteStream, queue.Queue[str | None]]]:
+    events: queue.Queue[str | None] = queue.Queue()
+    stream = opened(sim, **kwargs)
+    stream.start(events.put)
+    try:
+        yield stream, events
+    finally:
+        stream.close()
+        stream.close()
+
+
+def heard(events: queue.Queue[str | None]) -> str | None:
+    return events.get(timeout=PATIENCE_S)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that no event tells."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_it_meets_the_protocol_of_all_streams(sim: KiteSimulator) -> None:
+    stream: Stream = opened(sim)
+    assert (stream.state, stream.error, stream.last_heard_at) == (StreamState.CLOSED, None, None)
+
+
+def test_an_order_placed_anywhere_wakes_its_instrument_and_no_other(sim: KiteSimulator) -> None:
+    """FEATURES 24"""
+    with following(sim) as (stream, events):
+        assert heard(events) is None  # connected: what happened before is not told
+        assert stream.state is StreamState.LIVE
+        order_id = sim.place_limit(INFY, Side.BUY, D(5), D(1))
+        assert heard(events) == INFY
+        sim.fill_order(order_id, D(2))
+        assert heard(events) == INFY
+        sim.place_limit("NFO:NIFTY25NOVFUT", Side.SELL, D(75), D(1))
+        assert heard(events) == "NFO:NIFTY25NOVFUT"
+        assert events.empty()
+        assert stream.last_heard_at is not None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ['{"type": "order", "data": {"order_id": "1"}}', '{"type": "order", "data": [1]}'],
+    ids=["no instrument", "no object"],
+)
+def test_an_update_that_names_no_instrument_may_be_of_any(sim: KiteSimulator, frame: str) -> None:
+    with following(sim) as (_, events):
+        heard(events)
+        sim.ticker.say(frame)
+        assert heard(events) is None
+
+
+def test_frames_that_are_no_order_updates_wake_nobody(sim: KiteSimulator) -> None:
+    with following(sim) as (stream, events):
+        heard(events)
+        for frame in ("{", '"text"'[1:-1], '{"type": "message", "data": "hello"}', '{"type": "order", "data": null}'):
+            sim.ticker.say(frame)
+        sim.ticker.say(f'{{"type": "error", "data": "Too many of {TOKEN}"}}')
+        sim.place_limit(INFY, Side.BUY, D(5), D(1))
+        assert heard(events) == INFY
+        assert stream.state is StreamState.LIVE
+        assert stream.error == "eq: the ticker said: Too many of ***"
+
+
+def test_an_error_of_the_listener_ends_nothing(sim: KiteSimulator) -> None:
+    events: queue.Queue[str | None] = queue.Queue()
+
+    def listen(instrument: str | None) -> None:
+        events.put(instrument)
+        raise RuntimeError("of ours")
+
+    stream = opened(sim)
+    stream.start(listen)
+    try:
+        heard(events)
+        for _ in range(2):
+            sim.place_limit(INFY, Side.BUY, D(5), D(1))
+            assert heard(events) == INFY
+    finally:
+        stream.close()
+    assert sim.ticker.handshakes == 1
+
+
+def test_a_ticker_that_silently_died_is_noticed_and_connected_anew(sim: KiteSimulator) -> None:
+    """PEERS 13: the connection looks healthy, and 5.2.2 sends no ping that would tell."""
+    with following(sim) as (stream, events):
+        heard(events)
+        sim.ticker.mute = True
+        until(lambda: sim.ticker.handshakes == 2)
+        assert stream.state is not StreamState.LIVE
+        assert "said nothing" in str(stream.error)
+        sim.ticker.mute = False
+        assert heard(events) is None  # anything may have changed meanwhile
+        until(lambda: stream.state is StreamState.LIVE)
+        assert stream.error is None
+
+
+def test_silence_is_told_by_the_clock_and_not_by_the_connection(sim: KiteSimulator) -> None:
+    with following(sim) as (stream, events):
+        heard(events)
+        stream._heard_tick -= 0.5  # as if the reactor hung, and nothing of it could cut anything
+        assert stream.state is StreamState.SILENT
+        assert "said nothing" in str(stream.error)
+
+
+@pytest.mark.parametrize("how", ["drop", "hang_up"])
+def test_after_every_reconnect_all_instruments_are_to_be_verified(sim: KiteSimulator, how: str) -> None:
+    """PEERS 13"""
+    with following(sim) as (stream, events):
+        heard(events)
+        getattr(sim.ticker, how)()
+        assert heard(events) is None
+        assert (stream.state, sim.ticker.handshakes) == (StreamState.LIVE, 2)
+
+
+@pytest.mark.parametrize("when", ["at the start", "at a reconnect"])
+def test_a_session_that_is_over_ends_the_retries_and_a_new_token_is_taken_at_the_next_start(
+    sim: KiteSimulator, when: str
+) -> None:
+    """PEERS 12: the SDK knows it as close code 1006 alone, and would try for ever."""
+    source = [TOKEN]
+    with following(sim, access_token=lambda: source[0]) as (stream, events):
+        heard(events)
+        sim.renew_token("the-token-of-tomorrow")
+        if when == "at the start":
+            stream.start(events.put)
+        else:
+            sim.ticker.drop()
+        until(lambda: stream.state is StreamState.REFUSED)
+        assert "log in again" in str(stream.error)
+        assert TOKEN not in str(stream.error)
+        tries = sim.ticker.handshakes
+        threading.Event().wait(0.2)  # many times the wait before a retry
+        assert sim.ticker.handshakes == tries
+        source[0] = "the-token-of-tomorrow"
+        stream.start(events.put)
+        assert heard(events) is None
+        assert stream.state is StreamState.LIVE
+
+
+def test_a_token_that_cannot_be_had_is_raised(sim: KiteSimulator) -> None:
+    def unset() -> str:
+        raise Refused("read its access_token", "eq", "environment variable KITE_TOKEN is not set", "Set it")
+
+    with pytest.raises(Refused, match="KITE_TOKEN"):
+        opened(sim, access_token=unset).start(lambda _: None)
+
+
+def test_where_nobody_listens_it_goes_on_connecting_until_somebody_does(sim: KiteSimulator) -> None:
+    url = sim.start_ticker()
+    sim.ticker.close()
+    with following(url) as (stream, events):
+        until(lambda: stream._link.ticker is not None and stream._link.ticker.factory.retries > 1)
+        assert stream.state is StreamState.CONNECTING
+        late = KiteSimulator(KEY, TOKEN, "AB1234", heartbeat_s=0.05)
+        try:
+            late.start_ticker(int(url.rsplit(":", 1)[1]))
+            assert heard(events) is None
+        finally:
+            stream.close()
+            late.close()
+
+
+def test_an_address_that_is_none_is_said(sim: KiteSimulator) -> None:
+    with following("http://nowhere") as (stream, _):
+        until(lambda: stream.error is not None)
+        assert stream.state is StreamState.CLOSED
+        assert "`stream_url`" in str(stream.error)
+
+
+def test_nothing_is_heard_after_a_close_and_the_connection_is_gone(sim: KiteSimulator) -> None:
+    with following(sim) as (stream, events):
+        heard(events)
+        stream.close()
+        sim.place_limit(INFY, Side.BUY, D(5), D(1))
+        until(lambda: sim.ticker.connected == 0)
+        assert events.empty()
+        assert stream.state is StreamState.CLOSED
+    assert sim.ticker.handshakes == 1
+
+
+def test_streams_of_several_accounts_share_the_reactor_and_nothing_else(sim: KiteSimulator) -> None:
+    """PEERS 2"""
+    other = KiteSimulator(KEY, "another-token-0000", "ZZ9999", heartbeat_s=0.05)
+    other.start_ticker()
+    try:
+        with (
+            following(sim) as (_, first),
+            following(other, access_token=lambda: "another-token-0000") as (_, second),
+        ):
+            assert heard(first) is heard(second) is None
+            other.place_limit("NSE:SBIN", Side.BUY, D(5), D(1))
+            assert heard(second) == "NSE:SBIN"
+            sim.place_limit(INFY, Side.BUY, D(5), D(1))
+            assert heard(first) == INFY
+            assert first.empty()
+            assert second.empty()
+    finally:
+        other.close()
+    assert [thread.name for thread in threading.enumerate()].count("twisted-reactor") == 1
+
+
+def test_a_reactor_that_was_stopped_needs_a_new_process() -> None:
+    """ReactorNotRestartable, in a process of its own, as it is for the rest of one."""
+    program = """
+from datetime import UTC, datetime
+from twisted.internet import reactor
+from brokers.kite.ticker import KiteStream
+reactor.callWhenRunning(reactor.stop)
+reactor.run(installSignalHandlers=False)
+stream = KiteStream("eq", "an-api-key", lambda: "a-token", "ws://127.0.0.1:1", lambda: datetime.now(UTC))
+stream.start(print)
+print(stream.state.value, stream.error)
+stream.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("SPENT eq: ")
+    assert "cannot be started again" in done.stdout
