@@ -292,7 +292,7 @@ class Account:
         if not self._connected:
             await self._broker.connect()
             self._connected = True
-        if self._loops:
+        if self._loops and not self._follower.follows:
             self._follower.follow(self._broker.stream())
         return self._broker
 

@@ -40,9 +40,14 @@ class Follower:
         """How the stream stands; ``None`` where the broker has none."""
         return self._stream.state if self._stream is not None else None
 
+    @property
+    def follows(self) -> bool:
+        """Whether there is a stream to follow."""
+        return self._stream is not None
+
     def follow(self, stream: Stream | None) -> None:
-        """Follow this stream from now on, unless it is followed already."""
-        if stream is None or stream is self._stream:
+        """Follow this stream from now on; ``None`` where there is none."""
+        if stream is None:
             return
         self._stream = stream
         self._loops = [self._runtime.spawn(self._account, work) for work in (self._hear(), self._look_after(stream))]

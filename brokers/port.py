@@ -47,8 +47,8 @@ class Broker(Protocol):
         configuration says ``cancel_stale_orders: true``. Raises like :meth:`connect`; never repeated by itself."""
 
     def stream(self) -> Stream | None:
-        """What the broker says by itself, where it does: the same object at each call, started by its follower.
-        ``None`` where this broker, or this configuration, has no stream."""
+        """What the broker says by itself, where it does; to be started, and closed, by whoever asks. ``None`` where
+        this broker, or this configuration, has no stream."""
 
     async def close(self) -> None:
         """Give the connection back. Never raises; may be called twice."""

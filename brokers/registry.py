@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,16 +20,31 @@ from brokers.simulators.base import Simulator
 from brokers.spec import DEMONSTRATION_VALUE, BrokerSpec
 from brokers.stream import Stream
 
-DEMONSTRATION_ACCOUNT_ID = "101-001-0000001-001"
-_DEMONSTRATION_LOGIN = 5001
-_OANDA_REST = {"practice": "https://api-fxpractice.oanda.com", "live": "https://api-fxtrade.oanda.com"}
-"""OANDA v20 documentation, development guide: the two environments."""
 
-CONVENTIONS = {
-    "oanda": Conventions(LegScheme.SIDED, CostBasis.FIFO),
-    "mt5": Conventions(LegScheme.TICKET, CostBasis.WEIGHTED),
-}
-"""How accounts of a broker keep positions, as far as its name tells; a snapshot tells for sure."""
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a broker is reached, and where it tells its events (``None``: it does not)."""
+
+    calls: str
+    events: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a broker by its name.
+
+    ``conventions`` are how its accounts keep positions, as far as the name tells; a snapshot tells for sure.
+    ``configured`` are its endpoints by the configuration; ``adapter`` opens it there. ``simulator`` makes one like it,
+    and ``serve`` starts that. ``lot`` and ``instruments`` are what a demonstration trades where nothing is configured.
+    """
+
+    conventions: Conventions
+    configured: Callable[[BrokerSpec], Endpoints]
+    adapter: Callable[[BrokerSpec, Endpoints, Clock], Broker]
+    simulator: Callable[[BrokerSpec, int], Simulator]
+    serve: Callable[[Simulator], Endpoints]
+    lot: Decimal
+    instruments: tuple[str, ...]
 
 
 def utc_now() -> datetime:
@@ -42,8 +58,9 @@ def open_broker(spec: BrokerSpec, *, lively: bool = True, clock: Clock = utc_now
 
     Raises ``Refused`` when a secret cannot be resolved or this version has no adapter for the broker.
     """
-    if spec.broker not in CONVENTIONS:
-        known = ", ".join(sorted(CONVENTIONS))
+    kind = KINDS.get(spec.broker)
+    if kind is None:
+        known = ", ".join(sorted(KINDS))
         raise Refused(
             "open the account",
             spec.account,
@@ -51,38 +68,8 @@ def open_broker(spec: BrokerSpec, *, lively: bool = True, clock: Clock = utc_now
             f"The brokers it can open are {known}. Set enabled: false for this account to go on without it.",
         )
     if spec.simulated:
-        return SimulatedBroker(spec, lively=lively, clock=clock)
-    return _adapter(spec, None, clock)
-
-
-def _adapter(spec: BrokerSpec, endpoint: str | None, clock: Clock) -> Broker:
-    if spec.broker == "oanda":
-        from brokers.oanda.client import OandaBroker
-
-        rest_url = endpoint or spec.settings.get("rest_url") or _OANDA_REST[str(spec.settings["environment"])]
-        token = spec.secrets["token"].resolve()
-        account_id = str(spec.settings["account_id"])
-        return OandaBroker(spec.account, account_id, token, str(rest_url), spec.timeout_s, clock)
-    from brokers.mt5.client import Mt5Broker
-
-    login = spec.settings.get("login")
-    address = endpoint or str(spec.settings["endpoint"])
-    return Mt5Broker(spec.account, address, login if isinstance(login, int) else None, spec.timeout_s, clock)
-
-
-def _simulator(spec: BrokerSpec) -> Simulator:
-    seed = zlib.crc32(spec.account.encode())
-    if spec.broker == "oanda":
-        from brokers.simulators.oanda import OandaSimulator
-
-        account_id = str(spec.settings.get("account_id") or DEMONSTRATION_ACCOUNT_ID)
-        return OandaSimulator(account_id, DEMONSTRATION_VALUE, instruments=spec.instruments, hedging=True, seed=seed)
-    from brokers.simulators.mt5 import Mt5Simulator
-
-    login = spec.settings.get("login")
-    return Mt5Simulator(
-        login=login if isinstance(login, int) else _DEMONSTRATION_LOGIN, instruments=spec.instruments, seed=seed
-    )
+        return SimulatedBroker(spec, kind, lively=lively, clock=clock)
+    return kind.adapter(spec, kind.configured(spec), clock)
 
 
 class SimulatedBroker:
@@ -91,20 +78,19 @@ class SimulatedBroker:
     The simulator's state is kept in ``state_dir``, so that the death of this process changes nothing at the "broker".
     """
 
-    def __init__(self, spec: BrokerSpec, *, lively: bool, clock: Clock) -> None:
+    def __init__(self, spec: BrokerSpec, kind: Kind, *, lively: bool, clock: Clock) -> None:
         from brokers.simulators.demonstration import Demonstration
 
-        self.simulator = _simulator(spec)
+        self.simulator = kind.simulator(spec, zlib.crc32(spec.account.encode()))
         self._demonstration = Demonstration(
             self.simulator,
-            spec.instruments or _DEFAULT_INSTRUMENTS[spec.broker],
-            CONVENTIONS[spec.broker].legs,
+            spec.instruments or kind.instruments,
+            kind.conventions.legs,
             random.Random(),  # noqa: S311 - what a demonstration does next is no secret
-            lot=_LOTS[spec.broker],
+            lot=kind.lot,
             state_file=Path(spec.state_dir) / f"{spec.account}.simulator.json",
         )
-        self._lively = lively
-        self._adapter = _adapter(spec, self.simulator.start(), clock)
+        self._adapter = kind.adapter(spec, kind.serve(self.simulator), clock)
         if lively:
             self._demonstration.start()
         else:
@@ -142,5 +128,154 @@ class SimulatedBroker:
         self.simulator.close()
 
 
-_LOTS = {"oanda": Decimal(100), "mt5": Decimal("0.1")}
-_DEFAULT_INSTRUMENTS = {"oanda": ("EUR_USD", "GBP_JPY"), "mt5": ("EURUSD", "GBPUSD")}
+def _text(spec: BrokerSpec, key: str) -> str | None:
+    value = spec.settings.get(key)
+    return None if value is None else str(value)
+
+
+def _number(spec: BrokerSpec, key: str) -> int | None:
+    value = spec.settings.get(key)
+    return value if isinstance(value, int) else None
+
+
+# OANDA
+
+DEMONSTRATION_ACCOUNT_ID = "101-001-0000001-001"
+_OANDA = {
+    "practice": Endpoints("https://api-fxpractice.oanda.com", "https://stream-fxpractice.oanda.com"),
+    "live": Endpoints("https://api-fxtrade.oanda.com", "https://stream-fxtrade.oanda.com"),
+}
+"""OANDA v20 documentation, development guide: the two environments."""
+
+
+def _oanda_configured(spec: BrokerSpec) -> Endpoints:
+    rest, stream = _text(spec, "rest_url"), _text(spec, "stream_url")
+    usual = _OANDA[str(spec.settings["environment"])]
+    # A host of one's own has its own stream or none: the token must not go to another one.
+    return Endpoints(rest or usual.calls, stream or (None if rest is not None else usual.events))
+
+
+def _oanda_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
+    from brokers.oanda.client import OandaBroker
+
+    account_id = _text(spec, "account_id") or DEMONSTRATION_ACCOUNT_ID
+    token = spec.secrets["token"].resolve()
+    return OandaBroker(spec.account, account_id, token, at.calls, spec.timeout_s, clock, stream_url=at.events)
+
+
+def _oanda_simulator(spec: BrokerSpec, seed: int) -> Simulator:
+    from brokers.simulators.oanda import OandaSimulator
+
+    account_id = _text(spec, "account_id") or DEMONSTRATION_ACCOUNT_ID
+    return OandaSimulator(account_id, DEMONSTRATION_VALUE, instruments=spec.instruments, hedging=True, seed=seed)
+
+
+def _oanda_serve(simulator: Simulator) -> Endpoints:
+    address = simulator.start()
+    return Endpoints(address, address)
+
+
+# MT5
+
+_DEMONSTRATION_LOGIN = 5001
+
+
+def _mt5_configured(spec: BrokerSpec) -> Endpoints:
+    return Endpoints(str(spec.settings["endpoint"]), _text(spec, "events_endpoint"))
+
+
+def _mt5_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
+    from brokers.mt5.client import Mt5Broker
+
+    login = _number(spec, "login")
+    return Mt5Broker(spec.account, at.calls, login, spec.timeout_s, clock, events_endpoint=at.events)
+
+
+def _mt5_simulator(spec: BrokerSpec, seed: int) -> Simulator:
+    from brokers.simulators.mt5 import Mt5Simulator
+
+    login = _number(spec, "login") or _DEMONSTRATION_LOGIN
+    return Mt5Simulator(login=login, instruments=spec.instruments, seed=seed)
+
+
+def _mt5_serve(simulator: Simulator) -> Endpoints:
+    from brokers.simulators.mt5 import Mt5Simulator
+
+    assert isinstance(simulator, Mt5Simulator)  # noqa: S101 - made by the function above
+    return Endpoints(simulator.start(), simulator.events_endpoint)
+
+
+# Kite
+
+_DEMONSTRATION_USER_ID = "AB1234"
+_KITE = Endpoints("https://api.kite.trade", "wss://ws.kite.trade")
+"""Kite Connect documentation: the API endpoint, and the WebSocket endpoint."""
+
+
+def _kite_configured(spec: BrokerSpec) -> Endpoints:
+    rest, stream = _text(spec, "rest_url"), _text(spec, "stream_url")
+    return Endpoints(rest or _KITE.calls, stream or (None if rest is not None else _KITE.events))
+
+
+def _kite_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
+    from brokers.kite.client import KiteBroker
+
+    return KiteBroker(
+        spec.account,
+        spec.secrets["api_key"].resolve(),
+        spec.secrets["access_token"].resolve,  # asked again at each connect: it changes every morning
+        _text(spec, "user_id"),
+        at.calls,
+        spec.timeout_s,
+        clock,
+        include_holdings=bool(spec.settings.get("include_holdings")),
+        stream_url=at.events,
+    )
+
+
+def _kite_simulator(spec: BrokerSpec, seed: int) -> Simulator:
+    from brokers.simulators.kite import KiteSimulator
+
+    user_id = _text(spec, "user_id") or _DEMONSTRATION_USER_ID
+    return KiteSimulator(DEMONSTRATION_VALUE, DEMONSTRATION_VALUE, user_id, instruments=spec.instruments, seed=seed)
+
+
+def _kite_serve(simulator: Simulator) -> Endpoints:
+    from brokers.simulators.kite import KiteSimulator
+
+    assert isinstance(simulator, KiteSimulator)  # noqa: S101 - made by the function above
+    return Endpoints(simulator.start(), simulator.start_ticker())
+
+
+KINDS: dict[str, Kind] = {
+    "oanda": Kind(
+        conventions=Conventions(LegScheme.SIDED, CostBasis.FIFO),
+        configured=_oanda_configured,
+        adapter=_oanda_adapter,
+        simulator=_oanda_simulator,
+        serve=_oanda_serve,
+        lot=Decimal(100),
+        instruments=("EUR_USD", "GBP_JPY"),
+    ),
+    "mt5": Kind(
+        conventions=Conventions(LegScheme.TICKET, CostBasis.WEIGHTED),
+        configured=_mt5_configured,
+        adapter=_mt5_adapter,
+        simulator=_mt5_simulator,
+        serve=_mt5_serve,
+        lot=Decimal("0.1"),
+        instruments=("EURUSD", "GBPUSD"),
+    ),
+    "kite": Kind(
+        conventions=Conventions(LegScheme.NET, CostBasis.WEIGHTED),
+        configured=_kite_configured,
+        adapter=_kite_adapter,
+        simulator=_kite_simulator,
+        serve=_kite_serve,
+        lot=Decimal(1),
+        instruments=("NSE:INFY", "NSE:TCS"),
+    ),
+}
+"""Every broker this version can open, by its name in the configuration."""
+
+CONVENTIONS = {name: kind.conventions for name, kind in KINDS.items()}

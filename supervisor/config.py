@@ -44,7 +44,7 @@ from supervisor.yaml_lines import Number
 
 __all__ = ["SUPPORTED_BROKERS", "Configuration", "ConfigurationError", "InstrumentSettings", "Problem", "load"]
 
-SUPPORTED_BROKERS = frozenset({"oanda", "mt5"})
+SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite"})
 """The brokers that this version can open. The others are read and checked, and their accounts cannot be started."""
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ The laws of this module:
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Mt5Broker:
         events_endpoint: str | None = None,
     ) -> None:
         self._account = account
-        self._events_endpoint = events_endpoint
+        self._stream = None if events_endpoint is None else Mt5Stream(account, events_endpoint, clock)
         self._endpoint = endpoint
         self._login = login
         self._timeout_s = timeout_s
@@ -171,14 +172,13 @@ class Mt5Broker:
         )
 
     def stream(self) -> Stream | None:
-        """The gateway's events, not yet started and to be closed by who starts it; ``None`` where no
-        ``events_endpoint`` is configured."""
-        if self._events_endpoint is None:
-            return None
-        return Mt5Stream(self._account, self._events_endpoint, self._clock)
+        """The gateway's events; ``None`` where no ``events_endpoint`` is configured."""
+        return self._stream
 
     async def close(self) -> None:
         """Give the socket back, without waiting for anything that is still on its way."""
+        if self._stream is not None:
+            await asyncio.to_thread(self._stream.close)
         self._gateway.close()
 
     # -- whose account it is, and what time it is there ------------------------------------------------------------

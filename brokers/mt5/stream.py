@@ -255,27 +255,28 @@ class Mt5Stream:
                 self._heard_at = self._clock()
                 self._stand(link, StreamState.LIVE, None)
                 woke.add(None)
-            elif event & _HANDSHAKE_FAILED:
-                self._stand(
-                    link,
-                    StreamState.CONNECTING,
-                    f"what answers at {self._endpoint} is no PUB socket of a gateway. "
-                    "Set events_endpoint to the address of its events, not of its requests",
-                )
-            elif link.state is StreamState.LIVE and event == zmq.EVENT_DISCONNECTED:
+            elif event == zmq.EVENT_DISCONNECTED and link.state is StreamState.LIVE:
                 subscription.opened_tick = time.monotonic()
                 self._stand(link, StreamState.CONNECTING, f"the events of the gateway at {self._endpoint} were cut off")
+            elif event == zmq.EVENT_DISCONNECTED or event & _HANDSHAKE_FAILED:
+                self._stand(link, StreamState.CONNECTING, self._no_publisher())
             elif link.error is None and link.state is StreamState.CONNECTING:
                 self._say(link, self._unreached())
         return woke
+
+    def _no_publisher(self) -> str:
+        return (
+            f"what answers at {self._endpoint} does not answer as a PUB socket. "
+            "Set events_endpoint to the address of the gateway's events, not of its requests"
+        )
 
     def _unreached(self) -> str:
         return f"no events can be had at {self._endpoint} yet. Check that the gateway publishes there"
 
     def _stand(self, link: _Link, state: StreamState, error: str | None) -> None:
         if not link.gone:
-            link.state = state
             self._say(link, error)
+            link.state = state
 
     def _events(self, link: _Link, subscription: _Subscription) -> set[str | None]:
         """The symbols of what waits to be read, each once, however often it was named."""

@@ -57,8 +57,10 @@ from brokers.oanda.decode import (
     trade,
     transaction_id,
 )
+from brokers.oanda.stream import OandaStream
 from brokers.oanda.wire import AGAIN, PATH, Answer, Wire
 from brokers.port import Clock
+from brokers.stream import Stream
 
 REUSE_S = 1.0
 """How old the reading that proved the connection may be to serve as the snapshot that follows."""
@@ -104,6 +106,7 @@ class OandaBroker:
     ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to three times with
     exponential backoff and jitter from ``backoff_s``, and no attempt starts later than twice the time-out, so a call
     ends within about three of them. ``full_every_s`` is the age at which the account is read whole again.
+    ``stream_url`` is the host part of the transaction stream.
 
     A position has the legs ``long`` and ``short``. OANDA's average price of a leg is the volume-weighted average of
     the open prices of its *open* trades, and an opposite order closes the oldest trades first, so a partial close
@@ -122,12 +125,14 @@ class OandaBroker:
         *,
         backoff_s: float = 0.25,
         full_every_s: float = 900.0,
+        stream_url: str | None = None,
     ) -> None:
         self._account = account
         self._account_id = account_id
         self._clock = clock
         self._full_every = timedelta(seconds=full_every_s)
         self._wire = Wire(account, token, rest_url, timeout_s, backoff_s)
+        self._stream = OandaStream(account, account_id, token, stream_url, clock) if stream_url is not None else None
         self._reading_lock = asyncio.Lock()
         self._kept: _Kept | None = None
         self._unused = False
@@ -170,6 +175,11 @@ class OandaBroker:
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
         )
+
+    def stream(self) -> Stream | None:
+        """The account's transaction stream, always the same one, for its owner to start and to close; ``None`` without
+        a ``stream_url``."""
+        return self._stream
 
     async def close(self) -> None:
         """Cut what is under way and give the connections back. Never raises; may be called twice."""

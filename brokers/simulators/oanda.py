@@ -1,11 +1,7 @@
-"""A simulated OANDA account on loopback: the v20 REST paths over books of its own, scriptable, and able to misbehave.
-
-A transaction stream is not served.
-"""
+"""A simulated OANDA account on loopback: the v20 REST paths over books of its own, scriptable, and able to misbehave."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,6 +11,7 @@ from brokers.simulators.base import Faults
 from brokers.simulators.http import Reply, Serving
 from brokers.simulators.oanda_http import OandaFace, Rest
 from brokers.simulators.oanda_ledger import DEPENDENT, LONG, SHORT, Ledger, Order
+from brokers.simulators.oanda_stream import HEARTBEAT_S, Books, TransactionServer
 
 _ENDS = {"CANCELLED": "CLIENT_REQUEST", "EXPIRED": "TIME_IN_FORCE_EXPIRED", "REJECTED": "INSUFFICIENT_MARGIN"}
 
@@ -24,20 +21,29 @@ class OandaSimulator:
 
     ``hedging`` lets a long and a short leg stand side by side: an opposite order opens the other leg. ``seed`` makes
     up the prices. Faults match against the SDK's name of a request, its method and its path with the query, as in
-    ``AccountDetails GET /v3/accounts/101-001-1-001``.
+    ``AccountDetails GET /v3/accounts/101-001-1-001``. ``heartbeat_s`` is how often the transaction stream says that
+    it is there.
     """
 
     def __init__(
-        self, account_id: str, token: str, *, instruments: Sequence[str] = (), hedging: bool = False, seed: int = 0
+        self,
+        account_id: str,
+        token: str,
+        *,
+        instruments: Sequence[str] = (),
+        hedging: bool = False,
+        seed: int = 0,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.faults = Faults()
-        self._lock = threading.RLock()
+        self._lock = Books()
         self._ledger = Ledger(account_id, hedging=hedging, seed=seed)
         self._rest = Rest(self._ledger)
         self._rest.instruments = tuple(instruments)
         self._face = OandaFace(token, self.faults, self._answer)
         self._face.name_of = lambda method, path: self._rest.operation(method, path)[0]
         self._serving = Serving(self._face, "oanda-simulator")
+        self.stream = TransactionServer(self._face, self._ledger, self._lock, heartbeat_s)
         for instrument in instruments:
             self._ledger.price(instrument)
 
@@ -55,8 +61,13 @@ class OandaSimulator:
         """Serve, and give the ``rest_url``."""
         return f"http://127.0.0.1:{self._serving.start(port)}"
 
+    def start_stream(self, port: int = 0) -> str:
+        """Serve the transaction stream as well, and give the ``stream_url``."""
+        return f"http://127.0.0.1:{self.stream.start(port)}"
+
     def close(self) -> None:
         """Stop serving; no thread and no socket is left. May be called twice."""
+        self.stream.close()
         self._serving.close()
 
     def _answer(self, method: str, path: str, params: dict[str, Any]) -> Reply:

@@ -293,6 +293,19 @@ async def test_at_rest_a_snapshot_takes_five_messages_for_however_many_instrumen
         assert broker.calls - before == 5
 
 
+@pytest.mark.parametrize("orders_by", [None, 5, 17], ids=["by hand", "by another client", "by this client"])
+async def test_orders_of_everybody_are_shown_working_and_completed(orders_by: int | None) -> None:
+    """PEERS 14: manual or other-client orders and closes are seen while running."""
+    with simulated(orders_by=orders_by) as tws:
+        async with connected(tws) as broker:
+            cursor = (await broker.snapshot(None)).fills_cursor
+            resting, filled = tws.place_limit("AAPL", Side.BUY, D(2), D(9)), tws.trade("AAPL", Side.BUY, D(3))
+            snapshot = await broker.snapshot(cursor)
+            shown = {order.broker_order_id: order.status for order in rows_of(snapshot.orders)}
+            assert shown == {resting: OrderStatus.OPEN, filled: OrderStatus.FILLED}
+            assert [fill.broker_order_id for fill in rows_of(snapshot.fills)] == [filled]
+
+
 @pytest.mark.parametrize(
     ("sec_types", "expected"),
     [
@@ -583,6 +596,7 @@ async def test_while_tws_has_lost_ib_nothing_is_known_and_its_fills_are_found_af
         snapshot = await broker.snapshot(cursor)
         assert held(snapshot) == {("AAPL", "net"): D(3)}
         assert [fill.broker_order_id for fill in rows_of(snapshot.fills)] == [missed]
+        assert "reqAccountSummary" not in tws.requests  # which ib_async would send by itself after 1102
 
 
 async def test_connectivity_lost_in_the_middle_of_a_snapshot_spoils_it(tws: IbSimulator) -> None:

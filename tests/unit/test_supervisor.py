@@ -193,8 +193,6 @@ async def test_after_an_account_actor_has_died_its_instruments_are_verified_at_o
     """PEERS 13: not only when their interval is over."""
     hourly = "{symbol: GBP_JPY, interval_s: 3600}"
     accounts = f"[{{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, {hourly}]}}]"
-        "[{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, {symbol: GBP_JPY, interval_s: 3600}]}]"
-    )
     async with a_hall(tmp_path, accounts) as hall:
         await hall.up()
         hall.brokers["fx"].hold(70, instrument="GBP_JPY")

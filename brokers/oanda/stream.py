@@ -1,0 +1,352 @@
+"""OANDA's transaction stream through the SDK, as a :class:`brokers.stream.Stream`.
+
+A transaction wakes its instrument, whose positions are then fetched. The laws of this module:
+
+* The stream begins when it is asked for and replays nothing, so the first line of every connection is an event without
+  an instrument: all that happened up to the transaction it names is to be fetched.
+* From there on ids are consecutive. A transaction or a heartbeat that shows one we did not hear of is a gap, and again
+  an event without an instrument: doubt costs a request, a missed transaction costs money.
+* It ends in four ways, and the SDK tells each by something else: a clean close ends its generator without a word, a
+  stall is ``ConnectionError``, a cut ``ChunkedEncodingError``, half a line ``JSONDecodeError``. All are survived.
+* requests bounds the silence between two bytes only: what is silent by its lines is cut from a thread that watches.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import oandapyV20
+import requests
+from loguru import logger
+from oandapyV20.endpoints.transactions import TransactionsStream
+from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
+
+from brokers.cut import Call
+from brokers.oanda.decode import BadRow, mapping, transaction_id
+from brokers.oanda.wire import TOKEN
+from brokers.port import Clock
+from brokers.scrub import Scrubber
+from brokers.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
+from brokers.stream import OnEvent, StreamState
+
+SILENCE_S = 20.0
+"""OANDA v20 documentation: a heartbeat comes every 5 seconds. Four of them missed are no accident."""
+
+CONNECTION_SPACING_S = 0.5
+"""OANDA v20 documentation: at most 2 new connections per second."""
+
+JOIN_TIMEOUT_S = 1.0
+_FOUND_LENGTH = 300
+_LONGEST_EXPONENT = 30
+_PATH = "Check `account_id`, and that `stream_url` is the host part, without /v3"
+
+# They move money or limits of the account, and neither a position nor an order.
+_TOUCH_NO_INSTRUMENT = frozenset(
+    {
+        "TRANSFER_FUNDS",
+        "TRANSFER_FUNDS_REJECT",
+        "DAILY_FINANCING",
+        "CLIENT_CONFIGURE",
+        "CLIENT_CONFIGURE_REJECT",
+        "MARGIN_CALL_ENTER",
+        "MARGIN_CALL_EXTEND",
+        "MARGIN_CALL_EXIT",
+        "RESET_RESETTABLE_PL",
+    }
+)
+
+Wakes = tuple[str | None, ...]
+_ANY: Wakes = (None,)
+_NONE: Wakes = ()
+
+
+def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int | None]:
+    """Whom a line wakes, and the newest transaction known after it. ``newest`` is that before it, ``None`` at the
+    beginning of a connection. Never raises: what cannot be read may be anything, and wakes all."""
+    try:
+        row = mapping(line, "the line")
+        beat = row.get("type") == "HEARTBEAT"
+        number = transaction_id(row, "lastTransactionID" if beat else "id")
+    except BadRow:
+        return _ANY, newest
+    if newest is None:
+        return _ANY, number
+    if beat:
+        # One that goes back is late, or the account began anew; in doubt the broker is right.
+        return (_NONE if number == newest else _ANY), number
+    if number > newest + 1:
+        return _ANY, number
+    newest = max(newest, number)
+    if row.get("accountID", account_id) != account_id:
+        return _ANY, newest
+    if row.get("type") in _TOUCH_NO_INSTRUMENT:
+        return _NONE, newest
+    instrument = row.get("instrument")
+    return ((instrument,) if isinstance(instrument, str) and instrument else _ANY), newest
+
+
+def turn_in_s(tries: int, since_last_s: float, first_s: float, longest_s: float, jitter: float) -> float:
+    """How long the next connection waits, in seconds: exponentially longer with every try that failed, up to
+    ``longest_s``; the later half of it is scaled by ``jitter`` (0 to 1), so that accounts which lost their streams
+    together do not come back together. Never sooner than :data:`CONNECTION_SPACING_S` after the last one."""
+    backoff_s = min(longest_s, first_s * 2 ** min(tries - 1, _LONGEST_EXPONENT)) if tries else 0.0
+    return max(backoff_s * (1 + jitter) / 2, CONNECTION_SPACING_S - since_last_s, 0.0)
+
+
+class _Connection:
+    """One request of the stream. ``tick`` is when it was last heard of, or began."""
+
+    def __init__(self) -> None:
+        self.call = Call()
+        self.began = self.tick = time.monotonic()
+        self.newest: int | None = None
+        self.response: requests.Response | None = None
+        self.refusal = ""
+        self.silent = False
+
+
+class _Link:
+    """What one start began; forgotten as a whole, so that nothing it still says is heard."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.connection: _Connection | None = None
+        self.threads: list[threading.Thread] = []
+
+
+class OandaStream:
+    """The transactions of one account; meets :class:`brokers.stream.Stream`.
+
+    ``account`` is our name of it, ``account_id`` OANDA's. ``stream_url`` is the host part without ``/v3``. Nothing
+    heard for ``silence_s`` is SILENT, and connected anew. After a connection that ended it waits from ``backoff_s`` on,
+    growing to ``longest_backoff_s``, with jitter; OANDA v20 documentation: no more than 2 new connections per second,
+    which this stream keeps over a restart, too. ``jitter`` gives a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        account_id: str,
+        token: str,
+        stream_url: str,
+        clock: Clock,
+        *,
+        silence_s: float = SILENCE_S,
+        backoff_s: float = 1.0,
+        longest_backoff_s: float = 30.0,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._account = account
+        self._account_id = account_id
+        self._token = token
+        self._url = stream_url.rstrip("/")
+        self._clock = clock
+        self._silence_s = silence_s
+        self._backoff_s = (backoff_s, longest_backoff_s)
+        self._connect_timeout_s = connect_timeout_s
+        self._jitter = jitter
+        self._scrubber = Scrubber([token])
+        self._lock = threading.RLock()
+        self._link: _Link | None = None
+        self._connected_tick = time.monotonic() - CONNECTION_SPACING_S
+        self._state = StreamState.CLOSED
+        self._error: str | None = None
+        self._heard_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"OandaStream({self._account!r}, {self._account_id!r}, {self._state.value})"
+
+    # -- how it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> StreamState:
+        """How it stands now, by what was heard and not by what the connection believes of itself."""
+        return StreamState.SILENT if self._is_overdue() else self._state
+
+    @property
+    def error(self) -> str | None:
+        """Why it is not LIVE."""
+        return self._told(self._silence()) if self._is_overdue() else self._error
+
+    @property
+    def last_heard_at(self) -> datetime | None:
+        """Our time when anything was last heard."""
+        return self._heard_at
+
+    def _is_overdue(self) -> bool:
+        link = self._link
+        connection = link.connection if link is not None else None
+        return self._state is StreamState.LIVE and connection is not None and self._is_silent(connection)
+
+    def _is_silent(self, connection: _Connection) -> bool:
+        return time.monotonic() - connection.tick > self._silence_s
+
+    def _silence(self) -> str:
+        return f"has said nothing for {self._silence_s:g} s, no heartbeat either; it is connected anew"
+
+    def _told(self, what: str) -> str:
+        return self._scrubber.text(f"{self._account}: the transaction stream of {self._account_id} {what}")
+
+    def _set(self, state: StreamState, what: str | None = None) -> None:
+        self._state = state
+        self._error = None if what is None else self._told(what)
+
+    # -- start and close -------------------------------------------------------------------------------------------
+
+    def start(self, on_event: OnEvent) -> None:
+        """Follow the account from now on. Every time it has connected it gives an event without an instrument."""
+        self.close()
+        link = _Link()
+        for name, work in (("oanda-stream", self._follow), ("oanda-stream-watch", self._watch)):
+            args = (link, on_event) if name == "oanda-stream" else (link,)
+            link.threads.append(threading.Thread(target=work, args=args, name=f"{name}-{self._account}", daemon=True))
+        with self._lock:
+            self._link = link
+            self._set(StreamState.CONNECTING)
+        for thread in link.threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Hear nothing any more. Its threads have ended, save one that still waits for a connection to come about:
+        that one ends with its connect time-out and tells nothing."""
+        with self._lock:  # an event under way is waited for
+            link, self._link = self._link, None
+            connection = link.connection if link is not None else None
+            if link is not None:
+                link.over.set()
+            self._set(StreamState.CLOSED)
+        if connection is not None:
+            connection.call.cut()
+        for thread in link.threads if link is not None else ():
+            if thread is not threading.current_thread():
+                thread.join(JOIN_TIMEOUT_S)
+
+    # -- in its threads --------------------------------------------------------------------------------------------
+
+    def _follow(self, link: _Link, on_event: OnEvent) -> None:
+        """Connection after connection, until it is closed or refused."""
+        tries = 0
+        while not link.over.wait(self._turn_in_s(tries)):
+            connection = self._begin(link)
+            if connection is None:
+                return
+            state, why = self._listen(link, connection, on_event)
+            self._end(link, connection, state, why)
+            # One that comes up and breaks at once is as good as none.
+            tries = 1 if connection.tick - connection.began > self._backoff_s[1] else tries + 1
+
+    def _turn_in_s(self, tries: int) -> float:
+        return turn_in_s(tries, time.monotonic() - self._connected_tick, *self._backoff_s, self._jitter())
+
+    def _begin(self, link: _Link) -> _Connection | None:
+        with self._lock:
+            if link.over.is_set():
+                return None
+            link.connection = _Connection()
+            self._connected_tick = link.connection.began
+            return link.connection
+
+    def _end(self, link: _Link, connection: _Connection, state: StreamState, why: str) -> None:
+        with self._lock:
+            link.connection = None
+            if link.over.is_set():
+                return
+            if connection.silent and state is not StreamState.REFUSED:
+                return  # stays SILENT, as the watch said
+            self._set(state, why)
+            if state is StreamState.REFUSED:
+                link.over.set()
+
+    def _listen(self, link: _Link, connection: _Connection, on_event: OnEvent) -> tuple[StreamState, str]:
+        """One connection from its request to its end, and what its end says."""
+        try:
+            api = self._open(connection)
+        except Exception as error:  # noqa: BLE001 - the address and the token are the configuration's
+            return StreamState.CONNECTING, f"cannot be asked for: {error}. {_PATH}"
+        try:
+            with connection.call:
+                for line in api.request(TransactionsStream(self._account_id)):
+                    self._heard(link, connection, line, on_event)
+            return _ending(connection, None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream has ended and is connected anew
+            return _ending(connection, error)
+        finally:
+            if connection.response is not None:
+                connection.response.close()
+            api.close()
+
+    def _open(self, connection: _Connection) -> oandapyV20.API:
+        def note(response: requests.Response, *_args: object, **_kwargs: object) -> None:
+            """Before the SDK sees it: an answer that is no stream is short, and the SDK logs it."""
+            connection.response = response
+            if response.status_code != 200:
+                body = self._scrubber.body(response.content)
+                response._content = body  # no public way to change a body
+                connection.refusal = " ".join(body.decode("utf-8", "replace").split())[:_FOUND_LENGTH]
+
+        TRADING_ENVIRONMENTS[self._url] = {"api": self._url, "stream": self._url}
+        api = oandapyV20.API(
+            self._token,
+            environment=self._url,
+            # Between two bytes; the watch is sooner, except where it finds no socket to cut.
+            request_params={"timeout": (self._connect_timeout_s, 2 * self._silence_s), "allow_redirects": False},
+        )
+        SdkCalls(self._account, "oanda-stream", "", self._silence_s, 0.0).prepare(api.client, self._url)
+        api.client.hooks["response"] = [note]  # the one of calls reads an answer to its end, which this one has not
+        return api
+
+    def _heard(self, link: _Link, connection: _Connection, line: Any, on_event: OnEvent) -> None:
+        with self._lock:
+            if link.over.is_set() or connection.silent:
+                return
+            connection.tick, self._heard_at = time.monotonic(), self._clock()
+            self._set(StreamState.LIVE)
+            woken, connection.newest = wakes(line, connection.newest, self._account_id)
+            for instrument in woken:
+                try:
+                    on_event(instrument)
+                except Exception:  # noqa: BLE001 - an error of the listener is not the stream's end
+                    logger.exception("{}: an error of ours while taking an event of the stream", self._account)
+
+    def _watch(self, link: _Link) -> None:
+        """Cut what is silent, as often as it takes."""
+        while not link.over.wait(self._silence_s / 8):
+            with self._lock:
+                connection = link.connection
+                if link.over.is_set() or connection is None or not self._is_silent(connection):
+                    continue
+                connection.silent = True
+                self._set(StreamState.SILENT, self._silence())
+            connection.call.cut()
+
+
+def _ending(connection: _Connection, error: Exception | None) -> tuple[StreamState, str]:
+    """What the end of a connection says of it. A status says more than what the SDK made of the answer."""
+    status = connection.response.status_code if connection.response is not None else 200
+    found = f"HTTP {status}: {connection.refusal}"
+    if status in {401, 403}:
+        return StreamState.REFUSED, f"is refused, {found}. {TOKEN}; then start it again"
+    if status != 200:
+        remedy = f". {_PATH}" if status < 500 and status != 429 else ""
+        return StreamState.CONNECTING, f"is not to be had, {found}{remedy}"
+    return StreamState.CONNECTING, _broken_by(error)
+
+
+def _broken_by(error: Exception | None) -> str:
+    match error:
+        case None:
+            return "was ended by the broker"
+        case requests.exceptions.ChunkedEncodingError() | requests.exceptions.ContentDecodingError():
+            return "was cut in the middle"
+        case json.JSONDecodeError() | UnicodeDecodeError():
+            return f"said what is not a whole line of JSON. If it goes on: {_PATH}"
+        case requests.exceptions.RequestException():
+            return f"has no connection: {error}"
+    return f"broke with {type(error).__name__}: {error}"
