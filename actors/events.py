@@ -96,9 +96,6 @@ def stream_of(account: str, instrument: str) -> str:
     return f"{account}/{instrument}"
 
 
-SUPERVISOR_STREAM = "supervisor"
-
-
 def event_id(stream: str, *parts: str) -> str:
     """An id that only the content decides."""
     return hashlib.sha256("\x1f".join((stream, *parts)).encode()).hexdigest()[:32]

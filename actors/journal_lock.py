@@ -36,7 +36,7 @@ class JournalLock:
             raise JournalInUse(
                 attempted,
                 f"{self._holder()} is its writer already",
-                "Stop that one, or let it do the work: a journal has one writer",
+                "A journal has one writer: let it do the work, or end it (a supervisor by: python -m supervisor stop)",
             ) from None
         except OSError as error:
             raise JournalUnavailable(

@@ -61,7 +61,12 @@ def _announce(connection: HTTPConnection) -> None:
         call.uses(connection)
 
 
-class _Plain(HTTPConnection):
+class _Announced(HTTPConnection):
+    """A connection that says to its call that it is the one to cut."""
+
+    def __repr__(self) -> str:
+        return f"{self.host}:{self.port}"  # urllib3 shows it to people when the connection fails
+
     def connect(self) -> None:
         _announce(self)
         super().connect()
@@ -72,15 +77,12 @@ class _Plain(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class _Secure(HTTPSConnection):
-    def connect(self) -> None:
-        _announce(self)
-        super().connect()
-        _announce(self)
+class _Plain(_Announced):
+    pass
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _announce(self)
-        super().request(*args, **kwargs)
+
+class _Secure(_Announced, HTTPSConnection):
+    pass
 
 
 class _PlainPool(HTTPConnectionPool):

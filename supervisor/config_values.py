@@ -118,7 +118,6 @@ Secret = Annotated[
     BeforeValidator(_secret),
     PlainSerializer(str, return_type=str),
 ]
-FreeText = Annotated[str, text("text")]
 ActorName = Annotated[
     str,
     text(
@@ -136,8 +135,19 @@ Symbol = Annotated[
 ]
 _HOST = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::\d{1,5})"
-HttpUrl = Annotated[str, text("http(s)://host[:port], without /v3 or any other path", rf"https?://{_HOST}{_PORT}?/?")]
-SocketUrl = Annotated[str, text("ws(s)://host[:port]", rf"wss?://{_HOST}{_PORT}?/?")]
+_LOOPBACK = r"(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])"
+# A token that travels in the clear beyond this machine is no secret any more.
+HttpUrl = Annotated[
+    str,
+    text(
+        "https://host[:port] (http:// on loopback only), without /v3 or any other path",
+        rf"https://{_HOST}{_PORT}?/?|http://{_LOOPBACK}{_PORT}?/?",
+    ),
+]
+SocketUrl = Annotated[
+    str,
+    text("wss://host[:port] (ws:// on loopback only)", rf"wss://{_HOST}{_PORT}?/?|ws://{_LOOPBACK}{_PORT}?/?"),
+]
 ZmqEndpoint = Annotated[str, text("tcp://host:port, or ipc:// and a path", rf"tcp://{_HOST}{_PORT}|ipc://\S+")]
 Host = Annotated[str, text("a host name or address", _HOST)]
 Port = Annotated[int, whole("a port: a whole number from 1 to 65535", 1, 65535)]

@@ -1,4 +1,22 @@
-"""The documents of the JSON contract, and the exit status that follows from them."""
+"""The documents of the JSON contract, and the exit status that follows from them.
+
+``reconcile --json`` prints one object. Decimals are strings, times ISO 8601 UTC.
+
+* ``status``: the worst of its instruments: SUCCESS, PARTIAL, DEGRADED, FAILED
+* ``started_at``, ``duration_ms``: when the verdict was begun, and how long it took
+* ``accounts``: ``account``, ``broker``, ``connection``, ``error``, ``broker_calls`` (requests that left for the
+  broker), ``discrepancies`` (those that belong to no instrument), ``instruments``
+* each instrument: ``instrument``, ``status``, ``error``, ``passes``, ``book``, ``broker``, ``discrepancies``
+
+  * ``book``: ``legs`` (``leg``, ``quantity``, ``average_price``; non-zero ones) and ``open_orders``
+    (``broker_order_id``, ``client_order_id``, ``side``, ``quantity``, ``filled_quantity``, ``status``)
+  * ``broker``: ``positions``, ``orders``, ``fills``, each COMPLETE, PARTIAL, FAILED or UNSUPPORTED
+  * each discrepancy: ``id``, ``type``, ``severity``, ``phase``, ``cause``, ``key``, ``book_value``, ``broker_value``,
+    ``resolved``, ``correction``; and ``strategy`` where the order or fill has one
+
+``status --json`` prints the same with ``health`` besides in each instrument, and ``supervisor``: there ``started_at``
+is the supervisor's start and ``duration_ms`` its age.
+"""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def settled(status: Mapping[str, Any]) -> bool:
 
 
 def totals(status: Mapping[str, Any]) -> str:
-    """``6 of 7 in step, corrections 12, journal 420 records``."""
+    """``6 of 7 in step, corrections 12, journal at record 420``; corrections are those of the actors that live."""
     rows = rows_of(status)
     in_step = sum(row["status"] == "SUCCESS" for _, row in rows)
     corrections = sum(row["health"]["corrections"] for _, row in rows)
@@ -126,10 +126,11 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     made.add_column("account", no_wrap=True, max_width=20)
     made.add_column("instrument", no_wrap=True, max_width=24)
     made.add_column("state", no_wrap=True)
+    breaks = any(row["error"] or any(not found["resolved"] for found in row["discrepancies"]) for _, row in rows)
     made.add_column("book", no_wrap=True, ratio=3, min_width=12, overflow="ellipsis")
     if wide:
         made.add_column("broker", no_wrap=True, max_width=24, overflow="ellipsis")
-    made.add_column("open breaks", no_wrap=True, ratio=4, min_width=11, overflow="ellipsis")
+    made.add_column("open breaks", no_wrap=True, ratio=4 if breaks else 1, min_width=11, overflow="ellipsis")
     made.add_column("verified", justify="right", no_wrap=True)
     if wide:
         made.add_column("cycle", justify="right", no_wrap=True)

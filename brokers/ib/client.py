@@ -13,8 +13,9 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.ib import rows, wire
+from brokers.ib.carry import carried, is_whole
 from brokers.ib.contracts import Names
 from brokers.ib.link import (
     COMPLETED_ORDERS,
@@ -61,7 +63,17 @@ _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 _REREADS = 2
 _CLOCKS_APART = timedelta(minutes=5)
 _CANCELLED = 202
+_NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
 _TOLD_BY_CODE = frozenset(str(code) for code in CONNECTIVITY_LOST | CONNECTIVITY_BACK)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The last reading, if it can be carried on: over which connection it was made, and when it was made whole."""
+
+    lists: Lists
+    generation: int
+    whole_at_s: float
 
 
 class IbBroker:
@@ -75,8 +87,8 @@ class IbBroker:
     long its stream may hear nothing: it asks for TWS's clock at half of it.
 
     IB limits a client to 50 messages a second, over which it disconnects (TWS API documentation, "pacing"):
-    ``messages_per_s`` keeps below it. A snapshot takes five, two more where something was executed since the last one,
-    and none are sent between snapshots.
+    ``messages_per_s`` keeps below it. A whole snapshot takes five, two more where something was executed since the last
+    one; where TWS pushed all that changed since, two are enough, for at most ``full_every_s`` after a whole one.
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class IbBroker:
         backoff_s: float = 0.25,
         messages_per_s: int = 45,
         silence_s: float = 60.0,
+        full_every_s: float = 240.0,
     ) -> None:
         self.on_event: OnEvent | None = None
         self._account = account
@@ -115,6 +128,9 @@ class IbBroker:
         self._day_ended = False
         self._read_generation = 0
         self._held_at: int | None = None
+        self._full_every_s = full_every_s
+        self._kept: _Kept | None = None
+        self._news: list[Heard] = []
         self._last_heard_at: datetime | None = None
         self._live_executions: dict[str, Heard] = {}
         self._instrument_of: dict[str, str] = {}
@@ -158,6 +174,9 @@ class IbBroker:
         Raises ``Unreachable`` when nothing could be learned.
         """
         async with self._lock:
+            reading = await self._carry_on(self._session.deadline())
+            if reading is not None:
+                return self._snapshot(reading, fills_since)
             reading = await self._read(self._session.deadline())
             for _ in range(_REREADS if fills_since is None else 0):
                 if not _in_its_own_second(reading):
@@ -173,7 +192,9 @@ class IbBroker:
                 reading, emptied = await self._read_again(reading, ends_at), False
                 moved = self._listing.moved(reading.listed)
             self._session.in_touch()
-            return self._snapshot(self._believed(in_doubt(reading, moved)), fills_since)
+            reading = self._believed(in_doubt(reading, moved))
+            self._keep(reading, moved)
+            return self._snapshot(reading, fills_since)
 
     async def ping(self) -> None:
         """Ask TWS for its time, over a new connection where the old one has ended. Raises like :meth:`connect`."""
@@ -230,6 +251,42 @@ class IbBroker:
     def _errors(self) -> dict[tuple[int, int], Notice]:
         return {(self._client_id, order_id): told for order_id, told in self._session.errors.items()}
 
+    async def _carry_on(self, ends_at: float) -> Reading | None:
+        """The last reading with what TWS pushed since, for two messages; ``None`` where all has to be read. TWS's answers
+        and pushes come in one order, so what it had pushed before it told its time has been heard."""
+        kept, self._kept = self._kept, None
+        if kept is None or not self._session.alive or kept.generation != self._session.generation:
+            return None
+        if time.monotonic() - kept.whole_at_s >= self._full_every_s:
+            return None
+        requested_at = self._clock()
+        server_s = await self._server_time(ends_at)
+        found = await self._session.asked(OPEN_ORDERS, ends_at)
+        if isinstance(found, str) or kept.generation != self._session.generation or not self._session.alive:
+            return None
+        latest = datetime.fromtimestamp(server_s, UTC) + _CLOCKS_APART
+        scope, news = self._scope_now(), self._news
+        if any(row.kind == 0 or row.trouble is not None for row in news):
+            return None
+        lists = carried(kept.lists, news, rows.working_orders(found, scope), scope, self._zone, latest)
+        if lists is None:
+            return None
+        self._news = []
+        lists = replace(lists, requested_at=requested_at, server_s=server_s)
+        self._kept = replace(kept, lists=lists)
+        reading = self._decoded(lists)
+        self._listing.moved(reading.listed)
+        return reading
+
+    def _keep(self, reading: Reading, moved: frozenset[str]) -> None:
+        if not moved and is_whole(reading.lists) and isinstance(reading.positions, Complete):
+            self._kept = _Kept(reading.lists, self._session.generation, time.monotonic())
+
+    def _decoded(self, lists: Lists) -> Reading:
+        reading = read(lists, self._names, self._errors())
+        self._instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
+        return reading
+
     async def _read(self, ends_at: float) -> Reading:
         requested_at = self._clock()
         server_s = await self._server_time(ends_at)
@@ -239,9 +296,7 @@ class IbBroker:
         if not lists.tell_anything():
             remedy = "The account counts as unverified; it is asked again by itself"
             raise Unreachable("read the account", self._account, str(lists.positions), remedy)
-        reading = read(lists, self._names, self._errors())
-        self._instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
-        return reading
+        return self._decoded(lists)
 
     async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
         """The same with positions and executions of now. Its times stay: it contains no less than it did then."""
@@ -251,6 +306,7 @@ class IbBroker:
 
     async def _positions(self, ends_at: float) -> Read[Holding] | str:
         found = await self._session.asked(POSITIONS, ends_at)
+        self._news.clear()  # what was pushed before the list ended is in it
         return found if isinstance(found, str) else rows.holdings(found, self._scope_now())
 
     def _is_emptied(self, reading: Reading) -> bool:
@@ -371,8 +427,11 @@ class IbBroker:
             self._tell(None)
             return
         self._last_heard_at = self._clock()
+        if heard.kind in _NEWS:
+            self._news.append(heard)
         if heard.kind == wire.NOTICE:
             if len(heard.fields) > 3 and heard.fields[3] in _TOLD_BY_CODE:
+                self._kept = None
                 self._tell(None)
         elif heard.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
             if heard.kind == wire.EXECUTION and len(heard.fields) > 14:

@@ -50,7 +50,7 @@ class Sequence:
             return self._without_earlier(found), self._remember(found, first)
         if isinstance(found, Complete):
             fresh = Complete(tuple(f for f in found.rows if self._handed.get(f.fill_id, cursor + 1) > cursor))
-            return fresh, self._remember(found, max(now_s, cursor))
+            return fresh, self._remember(found, max(now_s, cursor), beyond=cursor)
         if isinstance(found, Partial):
             rows = tuple(f for f in found.rows if self._handed.get(f.fill_id, cursor + 1) > cursor)
             return Partial(rows, found.problems), cursor
@@ -60,8 +60,11 @@ class Sequence:
     def _without_earlier(found: Section[Fill]) -> Section[Fill]:
         return Partial((), found.problems) if isinstance(found, Partial) else Complete() if rows_of(found) else found
 
-    def _remember(self, found: Section[Fill], cursor: Cursor) -> Cursor:
+    def _remember(self, found: Section[Fill], cursor: Cursor, beyond: Cursor | None = None) -> Cursor:
+        """``beyond`` is what was asked with: another process may have given it out, ahead of the clock of now."""
         fresh = [fill.fill_id for fill in rows_of(found) if fill.fill_id not in self._handed]
+        if fresh and beyond is not None:
+            cursor = max(cursor, beyond + 1)
         self._last = max(cursor, self._last + 1 if fresh else self._last)
         self._handed.update(dict.fromkeys(fresh, self._last))
         if len(self._handed) > REMEMBERED:

@@ -3,6 +3,7 @@
 The laws of this module:
 
 * An event wakes its symbol, one that names none or cannot be read wakes all. Whatever else it says is not believed.
+  What waits to be read together wakes each symbol once.
 * LIVE means that a PUB socket is connected and answers ZMTP's heartbeats, which its ZeroMQ does by itself. Whether
   the terminal behind it still watches and publishes is not known: a PUB says nothing while nothing happens, so quiet
   and SILENT look the same and SILENT is never claimed. Polling is what finds a hung gateway.
@@ -227,15 +228,16 @@ class Mt5Stream:
         ready = dict(poller.poll(self._patience_ms(link, subscription)))
         if woken.fileno() in ready:
             return subscription
-        woke: set[str | None] = set()
+        woke: list[str | None] = []
         if subscription.monitor in ready:
-            woke |= self._connection(link, subscription)
+            woke += self._connection(link, subscription)
         if subscription.events in ready:
-            woke |= self._events(link, subscription)
-        for symbol in (None,) if None in woke else woke:
+            woke += self._events(link, subscription)
+        for symbol in (None,) if None in woke else dict.fromkeys(woke):
             self._tell(link, symbol, on_event)
         if link.state is StreamState.CONNECTING and self._patience_ms(link, subscription) == 0:
-            self._say(link, link.error or self._unreached())
+            if link.error is None:
+                self._say(link, self._unreached())
             subscription.close()
             return self._subscribe(context)
         return subscription
@@ -246,15 +248,15 @@ class Mt5Stream:
         left_s = subscription.opened_tick + self._reopen_s - time.monotonic()
         return _ms(left_s) if left_s > 0 else 0
 
-    def _connection(self, link: _Link, subscription: _Subscription) -> set[str | None]:
+    def _connection(self, link: _Link, subscription: _Subscription) -> list[str | None]:
         """What became of the connection. Only the handshake proves one: a hung gateway's port is connected too."""
-        woke: set[str | None] = set()
+        woke: list[str | None] = []
         while subscription.monitor.poll(0):
             event = parse_monitor_message(subscription.monitor.recv_multipart())["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._heard_at = self._clock()
                 self._stand(link, StreamState.LIVE, None)
-                woke.add(None)
+                woke.append(None)
             elif event == zmq.EVENT_DISCONNECTED and link.state is StreamState.LIVE:
                 subscription.opened_tick = time.monotonic()
                 self._stand(link, StreamState.CONNECTING, f"the events of the gateway at {self._endpoint} were cut off")
@@ -278,17 +280,17 @@ class Mt5Stream:
             self._say(link, error)
             link.state = state
 
-    def _events(self, link: _Link, subscription: _Subscription) -> set[str | None]:
-        """The symbols of what waits to be read, each once, however often it was named."""
-        woke: set[str | None] = set()
+    def _events(self, link: _Link, subscription: _Subscription) -> list[str | None]:
+        """The symbols of what waits to be read."""
+        woke: list[str | None] = []
         for _ in range(self._backlog):
             try:
                 parts = subscription.events.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return woke
             self._heard_at = self._clock()
-            woke.add(self._symbol(link, b"".join(parts)))
-        return woke | {None}
+            woke.append(self._symbol(link, b"".join(parts)))
+        return [None]
 
     def _symbol(self, link: _Link, body: bytes) -> str | None:
         try:

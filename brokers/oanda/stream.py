@@ -26,6 +26,7 @@ import requests
 from loguru import logger
 from oandapyV20.endpoints.transactions import TransactionsStream
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
+from requests.utils import check_header_validity
 
 from brokers.cut import Call
 from brokers.oanda.decode import BadRow, mapping, transaction_id
@@ -224,8 +225,8 @@ class OandaStream:
             self._set(StreamState.CLOSED)
         if connection is not None:
             connection.call.cut()
-        for thread in link.threads if link is not None else ():
-            if thread is not threading.current_thread():
+        if link is not None and threading.current_thread() not in link.threads:
+            for thread in link.threads:
                 thread.join(JOIN_TIMEOUT_S)
 
     # -- in its threads --------------------------------------------------------------------------------------------
@@ -267,7 +268,12 @@ class OandaStream:
     def _listen(self, link: _Link, connection: _Connection, on_event: OnEvent) -> tuple[StreamState, str]:
         """One connection from its request to its end, and what its end says."""
         try:
+            check_header_validity(
+                ("Authorization", f"Bearer {self._token}")
+            )  # else the SDK logs requests' refusal of it
             api = self._open(connection)
+        except requests.exceptions.InvalidHeader:
+            return StreamState.REFUSED, f"cannot be asked for: no header can carry the token. {TOKEN}"
         except Exception as error:  # noqa: BLE001 - the address and the token are the configuration's
             return StreamState.CONNECTING, f"cannot be asked for: {error}. {_PATH}"
         try:
@@ -347,6 +353,8 @@ def _broken_by(error: Exception | None) -> str:
             return "was cut in the middle"
         case json.JSONDecodeError() | UnicodeDecodeError():
             return f"said what is not a whole line of JSON. If it goes on: {_PATH}"
+        case requests.exceptions.RequestException() if isinstance(error, ValueError):
+            return f"cannot be asked for: {error}. {_PATH}"
         case requests.exceptions.RequestException():
             return f"has no connection: {error}"
     return f"broke with {type(error).__name__}: {error}"

@@ -147,7 +147,7 @@ class Demonstration:
         text = json.dumps({"simulator": self._simulator.dump(), "resting": resting, "orders": self._orders})
         self._state_file.parent.mkdir(parents=True, exist_ok=True)
         draft = self._state_file.with_name(f"{self._state_file.name}.{os.getpid()}.tmp")
-        with draft.open("w", encoding="utf-8") as file:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -1,4 +1,5 @@
-"""A simulated OANDA account on loopback: the v20 REST paths over books of its own, scriptable, and able to misbehave."""
+"""A simulated OANDA account on loopback: v20's REST paths and its transaction stream over books of its own, scriptable,
+and able to misbehave."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class _Listener:
 class TransactionServer:
     """Serves on loopback, a thread for each connection.
 
-    While ``mute`` it says nothing at all with the connection open; while ``deaf`` it goes on with its heartbeats and
+    While ``mute`` it says nothing at all with the connection open; while ``lossy`` it goes on with its heartbeats and
     loses every transaction. Faults match ``TransactionsStream GET /v3/accounts/…/transactions/stream``.
     """
 
@@ -65,7 +65,7 @@ class TransactionServer:
         self._thread: threading.Thread | None = None
         self._closing = False
         self.mute = False
-        self.deaf = False
+        self.lossy = False
         self.connections = 0
 
     def start(self, port: int) -> int:
@@ -161,7 +161,7 @@ class TransactionServer:
     def _news(self, listener: _Listener) -> list[bytes | None]:
         if self.mute:
             return []
-        rows = [] if self.deaf else self._ledger.log[listener.told :]
+        rows = [] if self.lossy else self._ledger.log[listener.told :]
         listener.told = self._ledger.last
         return [_line(row) for row in rows]
 

@@ -21,6 +21,7 @@ class Publisher:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
         self._subscribers = 0
+        self._subscriptions = 0
 
     @property
     def endpoint(self) -> str:
@@ -33,9 +34,21 @@ class Publisher:
     def subscribers(self) -> int:
         """How many subscriptions are in force."""
         with self._lock:
-            while self._socket is not None and self._socket.poll(0):
-                self._subscribers += 1 if self._socket.recv()[:1] == b"\x01" else -1
+            self._count()
             return self._subscribers
+
+    @property
+    def subscriptions(self) -> int:
+        """How many have ever arrived."""
+        with self._lock:
+            self._count()
+            return self._subscriptions
+
+    def _count(self) -> None:
+        while self._socket is not None and self._socket.poll(0):
+            arrived = self._socket.recv()[:1] == b"\x01"
+            self._subscribers += 1 if arrived else -1
+            self._subscriptions += arrived
 
     def start(self) -> str:
         """Publish from now on, and give the endpoint."""
@@ -58,6 +71,7 @@ class Publisher:
     def close(self) -> None:
         """Leave no socket. May be called twice."""
         with self._lock:
+            self._count()
             context, self._context, self._socket, self._subscribers = self._context, None, None, 0
             if context is not None:
                 context.destroy(linger=0)

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -41,6 +42,7 @@ from brokers.stream import OnEvent
 
 D = Decimal
 TIMEOUT_S = 0.3
+_TIMES = {"requested_at": datetime.min, "as_of": datetime.min, "fills_cursor": None}
 EARLIER = int(datetime(2026, 1, 5, 11, tzinfo=UTC).timestamp() * 1000)
 OPTION = "AAPL  261218C00200000"
 
@@ -84,7 +86,7 @@ async def connected(
         "options",
         "127.0.0.1",
         port or simulator.port,
-        **{"backoff_s": 0.01, "messages_per_s": 9000, **given},  # type: ignore[arg-type]  # as above
+        **{"backoff_s": 0.01, "messages_per_s": 9000, "full_every_s": 0, **given},  # type: ignore[arg-type]  # as above
     )
     broker.on_event = on_event
     try:
@@ -382,6 +384,70 @@ async def test_positions_closed_since_are_gone_from_the_next_snapshot(tws: IbSim
         cursor = (await broker.snapshot(None)).fills_cursor
         tws.set_position("MSFT", "net", D(0), D(0))
         assert held(await broker.snapshot(cursor)) == {("AAPL", "net"): D(3)}
+
+
+# -- carried on by what is pushed --------------------------------------------------------------------------------
+
+
+async def test_where_tws_pushed_all_that_changed_a_snapshot_takes_two_messages() -> None:
+    with simulated(orders_by=17) as tws:
+        tws.trade("MSFT", Side.SELL, D(1))
+        async with connected(tws, full_every_s=60) as broker:
+            first = await broker.snapshot(None)
+            before = broker.calls
+            assert replace(await broker.snapshot(first.fills_cursor), **_TIMES) == replace(first, **_TIMES)
+            working = tws.place_limit("AAPL", Side.BUY, D(5), D(9), "c1")
+            last = tws.fill_order(working, D(2))
+            second = await broker.snapshot(first.fills_cursor)
+            assert fill_ids(second) == [last]
+            assert held(second) == tws.positions()
+            tws.fill_order(working)
+            third = await broker.snapshot(second.fills_cursor)
+            shown = {order.broker_order_id: order for order in rows_of(third.orders)}
+            assert (shown[working].status, shown[working].average_fill_price) == (OrderStatus.FILLED, D(9))
+            assert len(fill_ids(third)) == 1
+            assert broker.calls - before == 6
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda tws, order: tws.set_position("AAPL", "net", D(9), D(1)),
+        lambda tws, order: tws.set_position("MSFT", "net", D(0), D(0)),
+        lambda tws, order: tws.tell(["61", "3", "DU1", *tws.contract("MSFT").fields(), "", "1"]),
+        lambda tws, order: tws.tell(["garbage"]),
+        lambda tws, order: tws.forget_order(order),
+        lambda tws, order: tws.close_by_hand("MSFT"),
+        lambda tws, order: tws.drop(),
+        lambda tws, order: (tws.lose_connectivity(), tws.restore_connectivity()),
+    ],
+    ids=[
+        "a position without an execution",
+        "a position is gone without one",
+        "a push that cannot be read",
+        "garbage",
+        "an order is gone without a word",
+        "a trade by hand, which is not pushed",
+        "the connection ended",
+        "TWS lost its own",
+    ],
+)
+async def test_in_any_doubt_about_the_pushes_everything_is_read(
+    happens: Callable[[IbSimulator, str], object],
+) -> None:
+    events: list[str | None] = []
+    with simulated(orders_by=17) as tws:
+        tws.trade("MSFT", Side.SELL, D(1))
+        order = tws.place_limit("AAPL", Side.BUY, D(5), D(9))
+        async with connected(tws, full_every_s=60, on_event=events.append) as broker:
+            cursor = (await broker.snapshot(None)).fills_cursor
+            happens(tws, order)
+            await asyncio.sleep(0.02)
+            before = tws.requests.count("reqPositions")
+            snapshot = await broker.snapshot(cursor)
+            assert tws.requests.count("reqPositions") > before
+            assert held(snapshot) == tws.positions()
+            assert completeness(snapshot) == "COMPLETE COMPLETE COMPLETE"
 
 
 # -- what goes wrong while it is read ----------------------------------------------------------------------------
@@ -821,14 +887,15 @@ async def test_a_cancellation_without_an_answer_is_sent_once_and_its_fate_unknow
 # -- together ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("full_every_s", [0, 60], ids=["read whole", "carried on"])
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_random_walk_is_followed_to_the_digit(seed: int) -> None:
+async def test_a_random_walk_is_followed_to_the_digit(seed: int, full_every_s: int) -> None:
     walk = random.Random(seed)  # noqa: S311 - a walk is no secret
     names = ["AAPL", "MSFT", "ESZ6", OPTION, "EUR.USD"]
     applied: dict[str, Decimal] = dict.fromkeys(names, D(0))
     with simulated(orders_by=walk.choice([None, 17, 5])) as tws:
         resting: list[str] = []
-        async with connected(tws) as broker:
+        async with connected(tws, full_every_s=full_every_s) as broker:
             cursor = (await broker.snapshot(None)).fills_cursor
             for _ in range(25):
                 for _ in range(walk.randint(0, 3)):

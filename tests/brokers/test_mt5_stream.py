@@ -78,10 +78,10 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def joined(sim: Mt5Simulator, events: Events) -> None:
-    """Wait until what is published from now on arrives."""
+def joined(sim: Mt5Simulator, events: Events, connections: int = 1) -> None:
+    """Wait until what is published from now on arrives, by this many connections since the simulator was made."""
     assert heard(events) is None
-    until(lambda: sim.events.subscribers == 1)
+    until(lambda: sim.events.subscriptions == connections)
 
 
 def free_port() -> int:
@@ -277,14 +277,14 @@ def test_an_error_of_the_listener_ends_nothing(sim: Mt5Simulator) -> None:
 def test_after_a_restart_of_the_gateway_all_symbols_are_to_be_verified(sim: Mt5Simulator) -> None:
     """PEERS 13"""
     with following(sim.events_endpoint) as (stream, events):
-        for _ in range(2):
-            joined(sim, events)
+        for connections in (1, 2):
+            joined(sim, events, connections)
             sim.close()
             until(lambda: stream.state is StreamState.CONNECTING)
             assert str(stream.error).startswith("cfd: the events of the gateway at tcp://127.0.0.1:")
             sim.trade("EURUSD", Side.BUY, D(1))  # heard by nobody
             sim.start()
-        joined(sim, events)
+        joined(sim, events, 3)
         assert (stream.state, stream.error) == (StreamState.LIVE, None)
         sim.trade("GBPUSD", Side.BUY, D(1))
         assert heard(events) == "GBPUSD"
@@ -317,6 +317,7 @@ def test_a_connection_that_zeromq_gave_up_is_opened_anew() -> None:
                     pass
             caller.close()
         assert events.empty()
+        assert str(stream.error).count("cfd:") == 1
         web.close()
         sim = Mt5Simulator(events_port=port)
         sim.start()
@@ -345,7 +346,7 @@ def test_a_message_too_large_for_an_event_ends_the_connection_and_a_new_one_veri
     with following(sim.events_endpoint) as (_, events):
         joined(sim, events)
         sim.events.say(b" " * (1024 * 1024 + 1))
-        joined(sim, events)
+        joined(sim, events, 2)
         sim.trade("EURUSD", Side.BUY, D(1))
         assert heard(events) == "EURUSD"
 
@@ -397,7 +398,7 @@ def test_another_start_takes_the_place_of_the_first(sim: Mt5Simulator) -> None:
         joined(sim, first)
         second: Events = queue.Queue()
         stream.start(second.put)
-        joined(sim, second)
+        joined(sim, second, 2)
         sim.trade("EURUSD", Side.BUY, D(1))
         assert heard(second) == "EURUSD"
         assert first.empty()

@@ -1,0 +1,107 @@
+"""A reading carried on by what TWS pushed since, so that an event need not cost a whole reading. Pure.
+
+TWS pushes every change of a position, and of this client's orders and executions; those of other clients and of orders
+placed by hand it does not. So a reading is carried on only where the pushes explain each other: what a position changed
+by is what was executed in it, and an order that works no longer was told to have ended. In any doubt ``None``: read it
+all. The open orders of all clients are asked for every time, as no push tells of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, tzinfo
+from decimal import Decimal
+
+from brokers.ib import rows, wire
+from brokers.ib.decode import ORDER_STATUSES, newest
+from brokers.ib.listener import Heard
+from brokers.ib.reading import Lists
+from brokers.ib.rows import CompletedOrder, Read, Scope, WorkingOrder, order_key
+from brokers.ib.wire import BAG, Execution, Holding
+
+
+def is_whole(lists: Lists) -> bool:
+    """Whether every list came to its end with every row readable."""
+    reads = (lists.positions, lists.working, lists.completed, lists.executions)
+    return all(isinstance(read, Read) and not read.troubles for read in reads)
+
+
+def carried(
+    before: Lists,
+    news: Sequence[Heard],
+    working: Read[WorkingOrder],
+    scope: Scope,
+    zone: tzinfo | None,
+    latest: datetime,
+) -> Lists | None:
+    """``before``, which :func:`is_whole`, with the rows pushed since and the open orders of now."""
+    if isinstance(before.positions, str) or isinstance(before.executions, str):
+        return None
+    if isinstance(before.working, str) or isinstance(before.completed, str):
+        return None
+    pushed = rows.holdings((row for row in news if row.kind == wire.POSITION), scope)
+    executed = rows.executions((row for row in news if row.kind == wire.EXECUTION), scope, zone, latest)
+    told = rows.working_orders([row for row in news if row.kind in (wire.OPEN_ORDER, wire.ORDER_STATUS)], scope)
+    if pushed.troubles or executed.troubles or told.troubles or working.troubles:
+        return None
+    held = {fact.contract.con_id: fact for fact in before.positions.facts}
+    held |= {fact.contract.con_id: fact for fact in pushed.facts}
+    ones = {one.exec_id: one for one in (*before.executions.facts, *executed.facts)}
+    if not _explained(before.positions.facts, held.values(), before.executions.facts, ones.values()):
+        return None
+    orders = _orders(before.working.facts, told.facts, working.facts, before.completed.facts)
+    if orders is None or not _have_orders(executed.facts, orders, before.completed.facts):
+        return None
+    return replace(
+        before, positions=Read(tuple(held.values())), working=Read(orders), executions=Read(tuple(ones.values()))
+    )
+
+
+def _explained(
+    held_before: Iterable[Holding],
+    held_now: Iterable[Holding],
+    executed_before: Iterable[Execution],
+    executed_now: Iterable[Execution],
+) -> bool:
+    """Whether each position changed by just what was executed in it."""
+    change: dict[int, Decimal] = {}
+    for sign, holdings, executions in ((-1, held_before, executed_before), (1, held_now, executed_now)):
+        for fact in holdings:
+            change[fact.contract.con_id] = change.get(fact.contract.con_id, Decimal(0)) + sign * fact.quantity
+        for one in newest(executions):
+            if one.contract.sec_type != BAG:
+                con_id = one.contract.con_id
+                change[con_id] = change.get(con_id, Decimal(0)) - sign * one.side.sign * one.quantity
+    return not any(change.values())
+
+
+def _orders(
+    before: Iterable[WorkingOrder],
+    told: Iterable[WorkingOrder],
+    working: Iterable[WorkingOrder],
+    completed: Iterable[CompletedOrder],
+) -> tuple[WorkingOrder, ...] | None:
+    """Those that work now and those told to have ended; ``None`` where one is gone without a word."""
+    now = {_key(order): order for order in working}
+    known = {_key(order): order for order in before} | {_key(order): order for order in told}
+    over = {_key(order) for order in completed}
+    for key, order in known.items():
+        if key in now or key in over:
+            continue
+        status = ORDER_STATUSES.get(order.state.status) if order.state is not None else None
+        if status is None or not status.terminal:
+            return None
+        now[key] = order
+    return tuple(now.values())
+
+
+def _have_orders(
+    executed: Iterable[Execution], orders: Iterable[WorkingOrder], completed: Iterable[CompletedOrder]
+) -> bool:
+    known = {_key(order) for order in (*orders, *completed)}
+    return all(order_key(one.perm_id, one.client_id, one.order_id) in known for one in executed)
+
+
+def _key(order: WorkingOrder | CompletedOrder) -> str:
+    return order_key(order.terms.perm_id, order.terms.client_id, order.terms.order_id)

@@ -1,0 +1,418 @@
+"""OANDA's transactions, through the real TransactionsStream of the SDK, against a stream on loopback."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from brokers.model import Side
+from brokers.oanda import OandaBroker
+from brokers.oanda.stream import CONNECTION_SPACING_S, OandaStream, turn_in_s, wakes
+from brokers.simulators.base import Fault
+from brokers.simulators.oanda import OandaSimulator
+from brokers.simulators.oanda_http import error
+from brokers.stream import Stream, StreamState
+
+D = Decimal
+ACCOUNT_ID, TOKEN = "101-001-1-001", "token-of-the-tests"
+EUR, GBP = "EUR_USD", "GBP_JPY"
+PATIENCE_S = 10.0
+Events = queue.Queue[str | None]
+Step = Callable[[OandaSimulator], object]
+
+
+@pytest.fixture
+def sim() -> Iterator[OandaSimulator]:
+    simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=(EUR, GBP), heartbeat_s=0.03)
+    simulator.start_stream()
+    yield simulator
+    simulator.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("oanda-")]
+
+
+def opened(sim: OandaSimulator | str, **kwargs: Any) -> OandaStream:
+    settings: dict[str, Any] = {
+        "account": "fx",
+        "account_id": ACCOUNT_ID,
+        "token": TOKEN,
+        "stream_url": sim if isinstance(sim, str) else sim.start_stream(),
+        "clock": lambda: datetime.now(UTC),
+        "silence_s": 0.3,
+        "backoff_s": 0.01,
+    }
+    return OandaStream(**{**settings, **kwargs})
+
+
+@contextmanager
+def following(sim: OandaSimulator | str, **kwargs: Any) -> Iterator[tuple[OandaStream, Events]]:
+    events: Events = queue.Queue()
+    stream = opened(sim, **kwargs)
+    stream.start(events.put)
+    try:
+        yield stream, events
+    finally:
+        stream.close()
+        stream.close()
+        assert not [thread.name for thread in threading.enumerate() if thread.name.endswith("-fx")]
+
+
+def heard(events: Events) -> str | None:
+    return events.get(timeout=PATIENCE_S)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that no event tells."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# -- what a line wakes ---------------------------------------------------------------------------------------------
+
+FILL = {"type": "ORDER_FILL", "id": "8", "accountID": ACCOUNT_ID, "instrument": EUR}
+
+
+@pytest.mark.parametrize(
+    ("line", "newest", "woken", "newest_after"),
+    [
+        (FILL, 7, (EUR,), 8),
+        (FILL, 8, (EUR,), 8),
+        (FILL, 9, (EUR,), 9),
+        (FILL, 6, (None,), 8),
+        (FILL, None, (None,), 8),
+        ({**FILL, "type": "LIMIT_ORDER_REJECT"}, 7, (EUR,), 8),
+        ({**FILL, "type": "OF_TOMORROW"}, 7, (EUR,), 8),
+        ({"type": "OF_TOMORROW", "id": "8"}, 7, (None,), 8),
+        ({"type": "ORDER_CANCEL", "id": "8", "orderID": "5"}, 7, (None,), 8),
+        ({"type": "STOP_LOSS_ORDER", "id": "8", "tradeID": "5"}, 7, (None,), 8),
+        ({"type": "DAILY_FINANCING", "id": "8"}, 7, (), 8),
+        ({"type": "TRANSFER_FUNDS", "id": "9"}, 7, (None,), 9),
+        ({**FILL, "instrument": 7}, 7, (None,), 8),
+        ({**FILL, "accountID": "another"}, 7, (None,), 8),
+        ({**FILL, "id": "x"}, 7, (None,), 7),
+        ({**FILL, "id": 8.0}, 7, (None,), 7),
+        ([FILL], 7, (None,), 7),
+        ("text", None, (None,), None),
+        ({"type": "HEARTBEAT", "lastTransactionID": "7"}, None, (None,), 7),
+        ({"type": "HEARTBEAT", "lastTransactionID": "7"}, 7, (), 7),
+        ({"type": "HEARTBEAT", "lastTransactionID": "9"}, 7, (None,), 9),
+        ({"type": "HEARTBEAT", "lastTransactionID": "6"}, 7, (None,), 6),
+        ({"type": "HEARTBEAT"}, 7, (None,), 7),
+    ],
+    ids=[
+        "the next fill",
+        "a fill told twice",
+        "a late fill",
+        "a fill after a gap",
+        "a fill as the first line",
+        "a refused order",
+        "an unknown type with an instrument",
+        "an unknown type without one",
+        "a cancel, which names an order",
+        "a stop-loss, which names a trade",
+        "financing",
+        "money, and a gap before it",
+        "an instrument that is none",
+        "of another account",
+        "an id that is none",
+        "an id by way of float",
+        "no object",
+        "no object as the first line",
+        "the first heartbeat",
+        "a heartbeat with nothing new",
+        "a heartbeat that shows a gap",
+        "a heartbeat that goes back",
+        "a heartbeat without an id",
+    ],
+)
+def test_a_line_wakes_whom_it_may_concern(
+    line: object, newest: int | None, woken: tuple[str | None, ...], newest_after: int | None
+) -> None:
+    """FEATURES 24: doubt wakes all, and only what is certainly of no instrument wakes nobody."""
+    assert wakes(line, newest, ACCOUNT_ID) == (woken, newest_after)
+
+
+@pytest.mark.parametrize(
+    ("tries", "since_last_s", "jitter", "wait_s"),
+    [
+        (0, 100.0, 1.0, 0.0),
+        (0, 0.0, 0.0, CONNECTION_SPACING_S),
+        (1, 0.25, 0.0, 0.5),
+        (1, 100.0, 1.0, 1.0),
+        (3, 100.0, 0.0, 2.0),
+        (3, 100.0, 1.0, 4.0),
+        (6, 100.0, 1.0, 30.0),
+        (10**9, 100.0, 0.0, 15.0),
+    ],
+)
+def test_connections_wait_longer_each_time_and_are_never_more_than_two_a_second(
+    tries: int, since_last_s: float, jitter: float, wait_s: float
+) -> None:
+    assert turn_in_s(tries, since_last_s, 1.0, 30.0, jitter) == wait_s
+
+
+# -- over the wire -------------------------------------------------------------------------------------------------
+
+
+def test_it_meets_the_protocol_of_all_streams(sim: OandaSimulator) -> None:
+    stream: Stream = opened(sim)
+    assert (stream.state, stream.error, stream.last_heard_at) == (StreamState.CLOSED, None, None)
+    stream.close()
+
+
+def test_a_transaction_of_anybody_wakes_its_instrument_and_no_other(sim: OandaSimulator) -> None:
+    """FEATURES 24"""
+    with following(sim) as (stream, events):
+        assert heard(events) is None  # connected: what happened before is not told
+        assert (stream.state, stream.error) == (StreamState.LIVE, None)
+        sim.place_limit(GBP, Side.BUY, D(5), D(1))
+        assert heard(events) == GBP
+        sim.trade(EUR, Side.BUY, D(100))  # an order and its fill
+        assert (heard(events), heard(events)) == (EUR, EUR)
+        sim.set_position(GBP, "long", D(7), D(1))  # moves funds, as the stream tells it
+        sim.trade(GBP, Side.SELL, D(1))
+        assert (heard(events), heard(events)) == (GBP, GBP)
+        assert events.empty()
+        assert stream.last_heard_at is not None
+
+
+def test_a_transaction_that_was_lost_shows_in_the_next_heartbeat(sim: OandaSimulator) -> None:
+    """PEERS 13: with the connection as healthy as can be."""
+    with following(sim) as (stream, events):
+        heard(events)
+        sim.stream.lossy = True
+        sim.trade(EUR, Side.BUY, D(100))
+        assert heard(events) is None
+        sim.stream.lossy = False
+        sim.place_limit(EUR, Side.BUY, D(5), D(1))
+        assert heard(events) == EUR
+        assert (stream.state, sim.stream.connections) == (StreamState.LIVE, 1)
+
+
+def _stall(sim: OandaSimulator) -> None:
+    sim.stream.mute = True
+
+
+def _trickle(sim: OandaSimulator) -> None:
+    sim.stream.mute = True
+    sim.stream.say_half('{"type": "ORDER_FILL"')
+
+
+def _refuse(sim: OandaSimulator) -> None:
+    sim.faults.add(Fault.UNAUTHORIZED)
+    sim.stream.hang_up()
+
+
+ENDINGS: list[tuple[str, Step, StreamState, str]] = [
+    ("a clean close", lambda sim: sim.stream.hang_up(), StreamState.CONNECTING, "was ended by the broker"),
+    ("a cut in a chunk", lambda sim: sim.stream.drop(), StreamState.CONNECTING, "was cut in the middle"),
+    ("half a line", lambda sim: sim.stream.half_line(), StreamState.CONNECTING, "not a whole line"),
+    ("a line of HTML", lambda sim: sim.stream.say("<html>"), StreamState.CONNECTING, "not a whole line"),
+    ("a stall", _stall, StreamState.SILENT, "has said nothing for 0.3 s"),
+    ("a stall within a line", _trickle, StreamState.SILENT, "has said nothing for 0.3 s"),
+    ("a token withdrawn", _refuse, StreamState.REFUSED, "check `token`"),
+]
+
+
+@pytest.mark.parametrize(("end", "state", "why"), [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
+def test_every_ending_is_told_apart_and_survived(
+    sim: OandaSimulator, caplog: pytest.LogCaptureFixture, end: Step, state: StreamState, why: str
+) -> None:
+    """PEERS 13: what ended is connected anew, and then anything may have changed. Only a refusal waits for us."""
+    caplog.set_level(logging.DEBUG)
+    with following(sim) as (stream, events):
+        heard(events)
+        end(sim)
+        until(lambda: stream.state is state)
+        assert why in str(stream.error)
+        assert str(stream.error).startswith(f"fx: the transaction stream of {ACCOUNT_ID} ")
+        sim.trade(EUR, Side.BUY, D(100))  # nobody hears it
+        sim.stream.mute = False
+        if state is StreamState.REFUSED:
+            until(lambda: not _following_threads())
+            assert events.empty()
+            stream.start(events.put)
+        assert heard(events) is None
+        assert (stream.state, stream.error) == (StreamState.LIVE, None)
+        sim.place_limit(GBP, Side.BUY, D(5), D(1))
+        assert heard(events) == GBP
+        assert sim.stream.connections == 2
+        assert TOKEN not in caplog.text + repr(stream)
+
+
+def _following_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.endswith("-fx")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Fault.SERVER_ERROR, "HTTP 500"),
+        (Fault.UNAVAILABLE, "HTTP 503"),
+        (Fault.RATE_LIMITED, "HTTP 429"),
+        (Fault.RESET, "has no connection"),
+        (Fault.TIMEOUT, "has said nothing"),
+    ],
+)
+def test_where_it_cannot_be_had_it_is_asked_for_until_it_can(sim: OandaSimulator, fault: Fault, why: str) -> None:
+    sim.faults.add(fault)
+    with following(sim) as (stream, events):
+        until(lambda: why in str(stream.error))
+        assert stream.state in {StreamState.CONNECTING, StreamState.SILENT}
+        assert heard(events) is None
+        assert (stream.state, stream.error) == (StreamState.LIVE, None)
+
+
+def test_where_nobody_listens_it_goes_on_connecting_until_somebody_does(sim: OandaSimulator) -> None:
+    url = sim.start_stream()
+    sim.stream.close()
+    with following(url) as (stream, events):
+        until(lambda: stream.error is not None)
+        assert stream.state is StreamState.CONNECTING
+        sim.start_stream(int(url.rsplit(":", 1)[1]))
+        assert heard(events) is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"account_id": "101-001-1-002"}, {"stream_url": "nowhere"}], ids=["account_id", "stream_url"]
+)
+def test_a_configuration_that_leads_nowhere_is_said(sim: OandaSimulator, settings: dict[str, str]) -> None:
+    with following(sim, **settings) as (stream, events):
+        until(lambda: stream.error is not None)
+        assert "Check `account_id`" in str(stream.error)
+        assert stream.state is StreamState.CONNECTING
+        assert events.empty()
+
+
+def test_a_refusal_that_repeats_the_token_shows_it_nowhere(
+    sim: OandaSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(sim._face, "unauthorized", lambda said: error(401, f"nobody knows {said}"))
+    with following(sim, token="another-token-0000") as (stream, _):
+        until(lambda: stream.state is StreamState.REFUSED)
+        assert "nobody knows Bearer ***" in str(stream.error)
+        assert "HTTP 401" in str(stream.error)
+        assert "another-token-0000" not in str(stream.error) + repr(stream) + caplog.text
+
+
+def test_a_token_that_no_header_can_carry_is_refused_before_anybody_logs_it(
+    sim: OandaSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with following(sim, token="another-token-0000\n") as (stream, _):
+        until(lambda: stream.state is StreamState.REFUSED)
+        assert "check `token`" in str(stream.error)
+        assert "another-token-0000" not in str(stream.error) + repr(stream) + caplog.text
+    assert sim.stream.connections == 0
+
+
+def test_silence_is_told_by_the_clock_and_not_by_the_connection(sim: OandaSimulator) -> None:
+    with following(sim, silence_s=30.0) as (stream, events):
+        heard(events)
+        sim.stream.mute = True
+        connection = stream._link.connection if stream._link is not None else None
+        assert connection is not None
+        connection.tick -= 60.0  # as if the watch hung, and could cut nothing
+        assert stream.state is StreamState.SILENT
+        assert "said nothing" in str(stream.error)
+
+
+def test_an_error_of_the_listener_ends_nothing(sim: OandaSimulator) -> None:
+    events: Events = queue.Queue()
+
+    def listen(instrument: str | None) -> None:
+        events.put(instrument)
+        raise RuntimeError("of ours")
+
+    stream = opened(sim)
+    stream.start(listen)
+    try:
+        heard(events)
+        for _ in range(2):
+            sim.place_limit(EUR, Side.BUY, D(5), D(1))
+            assert heard(events) == EUR
+    finally:
+        stream.close()
+    assert sim.stream.connections == 1
+
+
+@pytest.mark.parametrize("quiet", [False, True], ids=["while it speaks", "while it is silent"])
+def test_nothing_is_heard_after_a_close_and_the_connection_is_gone(sim: OandaSimulator, quiet: bool) -> None:
+    with following(sim, silence_s=30.0) as (stream, events):
+        heard(events)
+        sim.stream.mute = quiet
+        stream.close()
+        assert not _following_threads()
+        sim.trade(EUR, Side.BUY, D(100))
+        until(lambda: sim.stream.connected == 0)
+        assert events.empty()
+        assert (stream.state, stream.error) == (StreamState.CLOSED, None)
+
+
+def test_a_listener_may_close_the_stream_it_listens_to(sim: OandaSimulator) -> None:
+    stream = opened(sim)
+    stream.start(lambda _: stream.close())
+    until(lambda: stream.state is StreamState.CLOSED and not _following_threads())
+    assert sim.stream.connections == 1
+
+
+def test_started_again_it_has_one_connection(sim: OandaSimulator) -> None:
+    with following(sim) as (stream, events):
+        heard(events)
+        stream.start(events.put)
+        assert heard(events) is None
+        until(lambda: sim.stream.connected == 1)
+        assert sim.stream.connections == 2
+
+
+def test_streams_of_several_accounts_share_nothing(sim: OandaSimulator) -> None:
+    """PEERS 2"""
+    other = OandaSimulator("101-001-1-009", "another-token-0000", heartbeat_s=0.03)
+    try:
+        settings = {"account_id": "101-001-1-009", "token": "another-token-0000", "stream_url": other.start_stream()}
+        with following(sim) as (_, first):
+            second: Events = queue.Queue()
+            stream = opened(other, account="other", **settings)
+            stream.start(second.put)
+            try:
+                assert heard(first) is heard(second) is None
+                other.place_limit(GBP, Side.BUY, D(5), D(1))
+                assert heard(second) == GBP
+                assert first.empty()
+            finally:
+                stream.close()
+    finally:
+        other.close()
+
+
+async def test_the_broker_has_a_stream_where_it_has_an_address(sim: OandaSimulator) -> None:
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    url = sim.start()
+    without = OandaBroker("fx", ACCOUNT_ID, TOKEN, url, 0.5, now)
+    broker = OandaBroker("fx", ACCOUNT_ID, TOKEN, url, 0.5, now, stream_url=sim.start_stream())
+    assert without.stream() is None
+    stream = broker.stream()
+    assert stream is not None
+    assert broker.stream() is stream
+    events: Events = queue.Queue()
+    stream.start(events.put)
+    try:
+        assert heard(events) is None
+        await broker.connect()
+    finally:
+        stream.close()
+        await broker.close()
+        await without.close()
