@@ -6,10 +6,9 @@ import random
 import signal
 import threading
 from collections.abc import Sequence
-from decimal import Decimal
 from types import FrameType
 
-from brokers.registry import CONVENTIONS, DEMONSTRATION_ACCOUNT_ID
+from brokers.registry import DEMONSTRATION_ACCOUNT_ID, KINDS, Kind
 from brokers.simulators.base import Simulator
 from brokers.simulators.demonstration import Demonstration
 from brokers.spec import DEMONSTRATION_VALUE
@@ -17,8 +16,7 @@ from supervisor.console import Failure
 from supervisor.document import EXIT_OK
 
 DEMONSTRATION_LOGIN = 5001
-_INSTRUMENTS = {"oanda": ("EUR_USD", "GBP_JPY"), "mt5": ("EURUSD", "GBPUSD")}
-_LOTS = {"oanda": Decimal(100), "mt5": Decimal("0.1")}
+DEMONSTRATION_USER_ID = "AB1234"
 
 
 def simulate(
@@ -32,7 +30,10 @@ def simulate(
     still: bool,
 ) -> int:
     """Serve on loopback until SIGINT or SIGTERM. Raises :class:`Failure` for what does not fit the broker."""
-    symbols = tuple(instruments) or _INSTRUMENTS.get(broker, ())
+    kind = KINDS.get(broker)
+    if kind is None:
+        raise Failure(f"there is no simulator for broker {broker!r} in this version. There are: {', '.join(KINDS)}")
+    symbols = tuple(instruments) or kind.instruments
     stop = threading.Event()
 
     def asked(number: int, frame: FrameType | None) -> None:
@@ -45,7 +46,7 @@ def simulate(
     try:
         address = _start(simulator, port)
         print(_snippet(broker, address, keys, symbols), flush=True)
-        _serve(simulator, broker, symbols, stop, still=still)
+        _serve(simulator, kind, symbols, stop, still=still)
     finally:
         simulator.close()
     return EXIT_OK
@@ -72,7 +73,14 @@ def _simulator(
 
         number = DEMONSTRATION_LOGIN if login is None else login
         return Mt5Simulator(login=number, instruments=symbols), {"login": str(number)}
-    raise Failure(f"there is no simulator for broker {broker!r} in this version. There are: oanda, mt5")
+    if login is not None:
+        raise Failure("--login is for mt5; kite takes --account-id (its user_id) and --token")
+    from brokers.simulators.kite import KiteSimulator
+
+    user, secret = account_id or DEMONSTRATION_USER_ID, token or DEMONSTRATION_VALUE
+    kite = KiteSimulator(DEMONSTRATION_VALUE, secret, user, instruments=symbols)
+    keys = {"api_key": DEMONSTRATION_VALUE, "access_token": secret, "user_id": user, "stream_url": kite.start_ticker()}
+    return kite, keys
 
 
 def _start(simulator: Simulator, port: int) -> str:
@@ -86,13 +94,13 @@ def _start(simulator: Simulator, port: int) -> str:
         raise
 
 
-def _serve(simulator: Simulator, broker: str, symbols: Sequence[str], stop: threading.Event, *, still: bool) -> None:
+def _serve(simulator: Simulator, kind: Kind, symbols: Sequence[str], stop: threading.Event, *, still: bool) -> None:
     demonstration = Demonstration(
         simulator,
         symbols,
-        CONVENTIONS[broker].legs,
+        kind.conventions.legs,
         random.Random(),  # noqa: S311 - what a demonstration does next is no secret
-        lot=_LOTS[broker],
+        lot=kind.lot,
     )
     if not still:
         demonstration.start()
@@ -103,7 +111,7 @@ def _serve(simulator: Simulator, broker: str, symbols: Sequence[str], stop: thre
 
 
 def _snippet(broker: str, address: str, keys: dict[str, str], symbols: Sequence[str]) -> str:
-    endpoint = "rest_url" if broker == "oanda" else "endpoint"
+    endpoint = "endpoint" if broker == "mt5" else "rest_url"
     lines = [
         f"# {broker} simulator at {address}, Ctrl-C ends it. For a configuration:",
         "accounts:",
@@ -111,6 +119,6 @@ def _snippet(broker: str, address: str, keys: dict[str, str], symbols: Sequence[
         f"    broker: {broker}",
         *(f"    {key}: {value}" for key, value in keys.items()),
         f"    {endpoint}: {address}",
-        f"    instruments: [{', '.join(symbols)}]",
+        "    instruments: [" + ", ".join(f'"{symbol}"' for symbol in symbols) + "]",
     ]
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def _orders(
 def _have_orders(
     executed: Iterable[Execution], orders: Iterable[WorkingOrder], completed: Iterable[CompletedOrder]
 ) -> bool:
-    known = {_key(order) for order in (*orders, *completed)}
+    known = {_key(order) for order in orders} | {_key(order) for order in completed}
     return all(order_key(one.perm_id, one.client_id, one.order_id) in known for one in executed)
 
 

@@ -64,7 +64,7 @@ class IbStream:
     @property
     def error(self) -> str | None:
         """Why it is not LIVE; ``None`` while nothing is known to be wrong."""
-        return self._error
+        return None if self.state is StreamState.LIVE else self._error
 
     @property
     def last_heard_at(self) -> datetime | None:

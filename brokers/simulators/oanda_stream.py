@@ -52,7 +52,8 @@ class TransactionServer:
     """Serves on loopback, a thread for each connection.
 
     While ``mute`` it says nothing at all with the connection open; while ``lossy`` it goes on with its heartbeats and
-    loses every transaction. Faults match ``TransactionsStream GET /v3/accounts/…/transactions/stream``.
+    loses every transaction. Without ``keep_alive`` its answers say ``Connection: close``. Faults match
+    ``TransactionsStream GET /v3/accounts/…/transactions/stream``.
     """
 
     def __init__(self, face: OandaFace, ledger: Ledger, books: Books, heartbeat_s: float) -> None:
@@ -66,6 +67,7 @@ class TransactionServer:
         self._closing = False
         self.mute = False
         self.lossy = False
+        self.keep_alive = True
         self.connections = 0
 
     def start(self, port: int) -> int:
@@ -133,6 +135,8 @@ class TransactionServer:
             handler.send_response(200)
             handler.send_header("Content-Type", "application/octet-stream")
             handler.send_header("Transfer-Encoding", "chunked")
+            if not self.keep_alive:
+                handler.send_header("Connection", "close")
             handler.end_headers()
             self._tell(listener, handler)
         finally:

@@ -1,0 +1,290 @@
+"""Reads the lists of an account over its session, whole or carried on, and keeps what the next reading needs.
+
+The laws of this module:
+
+* Positions, orders and executions are asked for in this order, and positions and executions again while something is
+  executed in between. So every fill that the positions contain is in the executions, and none is there that they do
+  not contain.
+* Every list stands for itself: one that did not come to its end is a reason in words, and the others go on.
+* What is kept of a reading is carried on only over the connection it was made on, and only for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from brokers.errors import Malformed, Unreachable
+from brokers.ib import rows, wire
+from brokers.ib.carry import carried, is_whole
+from brokers.ib.contracts import Names
+from brokers.ib.link import (
+    COMPLETED_ORDERS,
+    CURRENT_TIME,
+    EXECUTIONS,
+    OPEN_ORDERS,
+    POSITIONS,
+    Declined,
+    Ended,
+    NoAnswer,
+)
+from brokers.ib.listener import Heard
+from brokers.ib.reading import Lists, Reading, in_doubt, read
+from brokers.ib.rows import Read, Scope, WorkingOrder
+from brokers.ib.sequence import Listing
+from brokers.ib.session import GATEWAY, Session
+from brokers.ib.wire import Execution, Holding, Notice, Unreadable
+from brokers.model import Complete, Failed, rows_of
+from brokers.port import Clock
+
+_REREADS = 2
+_CLOCKS_APART = timedelta(minutes=5)
+_NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The last reading, if it can be carried on: over which connection it was made, how often TWS had been out of touch
+    by then, and when it was last read whole."""
+
+    lists: Lists
+    generation: int
+    losses: int
+    whole_at_s: float
+
+
+class Reader:
+    """Reads one account. ``zone_seen`` is TWS's time zone as far as it is known; ``day_ended`` that its list of
+    executions was begun anew, until somebody takes note; ``instrument_of`` the names of orders by broker_order_id."""
+
+    def __init__(
+        self,
+        account: str,
+        session: Session,
+        client_id: int,
+        scope: Scope,
+        names: Names,
+        zone: tzinfo | None,
+        full_every_s: float,
+        clock: Clock,
+    ) -> None:
+        self.zone_seen = zone
+        self.day_ended = False
+        self.last_heard_at: datetime | None = None
+        self.instrument_of: dict[str, str] = {}
+        self._account = account
+        self._session = session
+        self._client_id = client_id
+        self._scope = scope
+        self._names = names
+        self._zone = zone
+        self._full_every_s = full_every_s
+        self._clock = clock
+        self._listing = Listing()
+        self._held_at: int | None = None
+        self._kept: _Kept | None = None
+        self._losses = 0
+        self._news: list[Heard] = []
+        self._live_executions: dict[str, Heard] = {}
+
+    # -- what is told without being asked for ----------------------------------------------------------------------
+
+    def hear(self, heard: Heard) -> None:
+        """A row that no request asked for."""
+        self.last_heard_at = self._clock()
+        if heard.kind in _NEWS:
+            self._news.append(heard)
+        if heard.kind == wire.EXECUTION and len(heard.fields) > 14:
+            self._live_executions[heard.fields[14]] = heard
+
+    def distrust(self) -> None:
+        """What was read cannot be carried on: TWS was out of touch."""
+        self._losses += 1
+
+    def handed_out(self) -> None:
+        """The executions told so far have reached whoever asked for them."""
+        self._live_executions.clear()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def now(self, *, beginning: bool) -> Reading:
+        """The account now. At the ``beginning`` of a book the second of an execution made just now is waited out.
+        Raises what :meth:`brokers.port.Broker.snapshot` says."""
+        if not beginning:
+            reading = await self._carry_on(self._session.deadline())
+            if reading is not None:
+                return reading
+        self._kept, losses = None, self._losses
+        reading = await self._read(self._session.deadline())
+        for _ in range(_REREADS if beginning else 0):
+            if not _in_its_own_second(reading):
+                break
+            await asyncio.sleep(1.0)
+            reading = await self._read(self._session.deadline())
+        ends_at = self._session.deadline()
+        moved = self._listing.moved(reading.listed)
+        emptied = not moved and self._is_emptied(reading)
+        for _ in range(_REREADS):
+            if not moved and not emptied:
+                break
+            reading, emptied = await self._read_again(reading, ends_at), False
+            moved = self._listing.moved(reading.listed)
+        self._session.in_touch()
+        reading = self._believed(in_doubt(reading, moved))
+        if not moved and losses == self._losses:
+            self._keep(reading)
+        return reading
+
+    async def orders_and_fills(self) -> Reading:
+        """All but the positions."""
+        await self._session.linked()
+        lists = await self._orders_and_executions(self._session.deadline())
+        self._session.in_touch()
+        return read(lists, self._names, self._errors())
+
+    async def open_orders(self) -> Read[WorkingOrder]:
+        """The open orders alone. Raises ``NoAnswer``, ``Declined`` and broker errors."""
+        found = await self._session.ask(OPEN_ORDERS, self._session.deadline())
+        return rows.working_orders(found, self._scope_now())
+
+    async def server_time(self, ends_at: float) -> int:
+        """TWS's epoch second. Raises broker errors."""
+        attempted = "read TWS's clock"
+        try:
+            try:
+                answers = await self._session.ask(CURRENT_TIME, ends_at)
+            except Ended:  # often it ended long ago, and is only noticed now
+                answers = await self._session.ask(CURRENT_TIME, ends_at)
+            self.last_heard_at = self._clock()
+            return wire.server_time(answers[-1].fields if answers else ())
+        except (NoAnswer, Declined) as error:
+            raise Unreachable(attempted, self._account, str(error), GATEWAY) from None
+        except Unreadable as error:
+            raise Malformed(attempted, self._account, str(error), "It is asked again by itself") from None
+
+    def _scope_now(self) -> Scope:
+        return replace(self._scope, others=self._session.others)
+
+    def _errors(self) -> dict[tuple[int, int], Notice]:
+        return {(self._client_id, order_id): told for order_id, told in self._session.errors.items()}
+
+    async def _carry_on(self, ends_at: float) -> Reading | None:
+        """The last reading with what TWS pushed since, for two messages; ``None`` where all has to be read. TWS's
+        answers and pushes come in one order, so what it had pushed before it told its time has been heard."""
+        kept, self._kept = self._kept, None
+        if kept is None or not self._fits(kept):
+            return None
+        if time.monotonic() - kept.whole_at_s >= self._full_every_s:
+            return None
+        requested_at = self._clock()
+        server_s = await self.server_time(ends_at)
+        found = await self._session.asked(OPEN_ORDERS, ends_at)
+        if isinstance(found, str) or not self._fits(kept):
+            return None
+        latest = datetime.fromtimestamp(server_s, UTC) + _CLOCKS_APART
+        scope, news = self._scope_now(), self._news
+        if any(row.kind == 0 or row.trouble is not None for row in news):
+            return None
+        lists = carried(kept.lists, news, rows.working_orders(found, scope), scope, self._zone, latest)
+        if lists is None:
+            return None
+        self._news = []
+        lists = replace(lists, requested_at=requested_at, server_s=server_s)
+        self._kept = replace(kept, lists=lists)
+        reading = self._decoded(lists)
+        self._listing.moved(reading.listed)
+        return reading
+
+    def _fits(self, kept: _Kept) -> bool:
+        """Whether it was read over the connection there is, and TWS was in touch ever since."""
+        return self._session.alive and (kept.generation, kept.losses) == (self._session.generation, self._losses)
+
+    def _keep(self, reading: Reading) -> None:
+        if is_whole(reading.lists) and isinstance(reading.positions, Complete):
+            self._kept = _Kept(reading.lists, self._session.generation, self._losses, time.monotonic())
+
+    def _decoded(self, lists: Lists) -> Reading:
+        reading = read(lists, self._names, self._errors())
+        self.instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
+        return reading
+
+    async def _read(self, ends_at: float) -> Reading:
+        requested_at = self._clock()
+        server_s = await self.server_time(ends_at)
+        held = await self._positions(ends_at)
+        rest = await self._orders_and_executions(ends_at, server_s)
+        lists = replace(rest, requested_at=requested_at, positions=held)
+        if not lists.tell_anything():
+            remedy = "The account counts as unverified; it is asked again by itself"
+            raise Unreachable("read the account", self._account, str(lists.positions), remedy)
+        return self._decoded(lists)
+
+    async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
+        """The same with positions and executions of now. Its times stay: it contains no less than it did then."""
+        held = await self._positions(ends_at)
+        executed = await self._executions(ends_at, datetime.fromtimestamp(reading.lists.server_s, UTC))
+        return read(replace(reading.lists, positions=held, executions=executed), self._names, self._errors())
+
+    async def _positions(self, ends_at: float) -> Read[Holding] | str:
+        found = await self._session.asked(POSITIONS, ends_at)
+        self._news.clear()  # what was pushed before the list ended is in it
+        return found if isinstance(found, str) else rows.holdings(found, self._scope_now())
+
+    def _is_emptied(self, reading: Reading) -> bool:
+        """Whether positions were held before and not one row is left."""
+        held = reading.lists.positions
+        return self._held_at is not None and isinstance(held, Read) and not held.facts and not held.troubles
+
+    def _believed(self, reading: Reading) -> Reading:
+        """A TWS that has just started may show no position yet. So after a reconnect a list without any row is not
+        believed the first time, where there were positions before; on one connection it is asked for twice."""
+        held, emptied = reading.lists.positions, self._is_emptied(reading)
+        if isinstance(held, str) or held.troubles:
+            return reading
+        before, now = self._held_at, self._session.generation
+        self._held_at = now if held.facts else None
+        if not emptied or before == now:
+            return reading
+        reason = "no position is left after a reconnect: believed when TWS says it again"
+        return replace(reading, positions=Failed(reason))
+
+    async def _orders_and_executions(self, ends_at: float, server_s: int | None = None) -> Lists:
+        working = await self._session.asked(OPEN_ORDERS, ends_at)
+        completed = await self._session.asked(COMPLETED_ORDERS, ends_at)
+        clock = self._clock() if server_s is None else datetime.fromtimestamp(server_s, UTC)
+        executed = await self._executions(ends_at, clock)
+        scope = self._scope_now()
+        return Lists(
+            requested_at=clock,
+            server_s=int(clock.timestamp()),
+            positions="the positions were not asked for",
+            working=working if isinstance(working, str) else rows.working_orders(working, scope),
+            completed=completed if isinstance(completed, str) else rows.completed_orders(completed, scope),
+            executions=executed,
+        )
+
+    async def _executions(self, ends_at: float, clock: datetime) -> Read[Execution] | str:
+        """Those listed, and those that were told live and are not listed yet, or no longer."""
+        found = await self._session.asked(EXECUTIONS, ends_at)
+        if isinstance(found, str):
+            return found
+        scope, latest = self._scope_now(), clock + _CLOCKS_APART
+        listed = rows.executions(found, scope, self._zone, latest)
+        for one in listed.facts:
+            self._live_executions.pop(one.exec_id, None)
+            if one.zone is not None and self._zone is None:
+                self.zone_seen = ZoneInfo(one.zone)
+        if not listed.troubles:
+            self.day_ended |= self._listing.cut(one.root for one in listed.facts)
+        live = rows.executions(self._live_executions.values(), scope, self._zone, latest)
+        return Read((*listed.facts, *live.facts), (*listed.troubles, *live.troubles))
+
+
+def _in_its_own_second(reading: Reading) -> bool:
+    """Whether an execution is dated to the second in which the reading began."""
+    found = reading.lists.executions
+    began = datetime.fromtimestamp(reading.lists.server_s, UTC)
+    return isinstance(found, Read) and any(began <= one.time < began + _CLOCKS_APART for one in found.facts)
