@@ -79,6 +79,7 @@ class Account:
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_began: datetime | None = None
         self._asked_since: Cursor | None = None
+        self._asked_whole = False
         self._last_since: Cursor | None = None
         self._talk = asyncio.Lock()
         self._failures = 0
@@ -111,7 +112,9 @@ class Account:
             if self._serves(request):
                 break
             self._want_fills_since(request.fills_since)
-            failure = await self._fetch(not_before if not_before is not None else self._runtime.now())
+            self._asked_whole = self._asked_whole or request.whole
+            since = not_before if not_before is not None else self._runtime.now()
+            failure = await self._fetch(since, urgent=request.urgent)
             if failure is not None:
                 return failure
         if not self._serves(request):
@@ -211,7 +214,7 @@ class Account:
 
     def _serves(self, request: SliceRequest) -> bool:
         snapshot = self._ledger.snapshot
-        if snapshot is None or snapshot.requested_at < request.not_before:
+        if snapshot is None or snapshot.requested_at < request.not_before or (request.whole and not snapshot.whole):
             return False
         if isinstance(snapshot.fills, Unsupported) or self._ledger.covers(request.fills_since):
             return True
@@ -223,14 +226,14 @@ class Account:
         if cursor is not None and (self._asked_since is None or cursor < self._asked_since):
             self._asked_since = cursor
 
-    async def _fetch(self, not_before: datetime) -> NoSlice | None:
+    async def _fetch(self, not_before: datetime, *, urgent: bool = False) -> NoSlice | None:
         """Wait for a snapshot that was requested late enough: the one under way, or one of our own."""
         while (ahead_s := (not_before - self._runtime.now()).total_seconds()) > 0:
             if ahead_s > CLOCKS_APART_S:
                 found = f"{self._settings.account}: asked for a snapshot {ahead_s:.0f} s ahead of the clock here"
                 return NoSlice(self._connection, f"{found}. Check the clocks")
             await self._runtime.sleep(ahead_s)
-        if self._retry_at is not None and self._runtime.now() < self._retry_at:
+        if not urgent and self._retry_at is not None and self._runtime.now() < self._retry_at:
             return NoSlice(self._connection, self._error or "no answer yet", self._retry_at)
         while not self._closed:
             if self._fetching is None or self._fetching.done():
@@ -257,7 +260,8 @@ class Account:
             async with self._talk:
                 broker = await self._open()
                 self._fetches += 1
-                snapshot = await broker.snapshot(since)
+                whole, self._asked_whole = self._asked_whole, False
+                snapshot = await broker.snapshot(since, whole=whole)
             self._ledger.take(snapshot, since)
             self._last_since = since
             if self._ledger.covers(self._asked_since):
@@ -389,11 +393,14 @@ class Account:
     def _look_at_the_whole(self, snapshot: Snapshot) -> None:
         """What belongs to no instrument: report what is new, and what is over."""
         found: dict[tuple[DiscrepancyType, str], str] = {}
-        for number, problem in enumerate(self._ledger.unowned_problems()):
+        looked_after = self._settings.managed | self._settings.ignored
+        for number, problem in enumerate(snapshot.problems()):
+            if problem.instrument is not None and (self._settings.discover or problem.instrument in looked_after):
+                continue  # its instrument's actor tells
             key = f"{problem.section.value}:{problem.key or number}"
             found[(DiscrepancyType.MALFORMED_DATA, key)] = problem.text
         if not self._settings.discover:
-            for name in snapshot.instruments() - self._settings.managed - self._settings.ignored:
+            for name in snapshot.instruments() - looked_after:
                 found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = "in the account, and not in the configuration"
         for place, text in found.items():
             if place not in self._breaks:

@@ -27,6 +27,10 @@ class DiscrepancyType(StrEnum):
     MALFORMED_DATA = "MALFORMED_DATA"
 
 
+NEEDS_PROOF = frozenset({DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING})
+"""Their corrections destroy (law 4)."""
+
+
 class Phase(StrEnum):
     """The part of a cycle that found it, in the order they run."""
 

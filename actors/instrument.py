@@ -25,7 +25,7 @@ from loguru import logger
 
 from actors import stream
 from actors.book import Book
-from actors.breaks import Discrepancy
+from actors.breaks import NEEDS_PROOF, Discrepancy
 from actors.checkpoint import checkpoint_event, replay
 from actors.events import Event, stream_of
 from actors.messages import (
@@ -308,7 +308,7 @@ class Instrument:
             book = shadow or await self._loaded()
         if dry_run and shadow is None:
             shadow = book = book.fork()
-        slice_ = await self._ask_slice(book, not_before)
+        slice_ = await self._ask_slice(book, not_before, urgent=dry_run or bool(self._verdicts))
         if isinstance(slice_, NoSlice):
             await self._note_failure(slice_, dry_run=dry_run)
             return replace(self._unverified(Status.DEGRADED, slice_.reason), recheck_at=slice_.retry_at), shadow
@@ -331,14 +331,16 @@ class Instrument:
             await self._after(decision, slice_)
         return self._verified(book, slice_, decision), shadow
 
-    async def _ask_slice(self, book: Book, not_before: datetime) -> Slice | NoSlice:
-        """The slice in full: rows that have not changed are those we were sent before."""
+    async def _ask_slice(self, book: Book, not_before: datetime, *, urgent: bool) -> Slice | NoSlice:
+        """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
+        rests on nothing the broker said before."""
         if book.last_local_at is not None:
             not_before = max(not_before, book.last_local_at)
         last = self._last
         cursor = self._cursor if self._cursor is not None else book.cursor
         known = last.revision if last is not None else None
-        request = SliceRequest(self._settings.instrument, not_before, cursor, known)
+        whole = any(kind in NEEDS_PROOF for kind, _ in book.breaks)
+        request = SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent)
         timeout_s = self._settings.cycle_timeout_s * SLICE_SHARE
         try:
             answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
@@ -347,7 +349,11 @@ class Instrument:
         if isinstance(answer, Unchanged):
             assert last is not None  # noqa: S101 - only then is a revision offered
             answer = replace(
-                last, requested_at=answer.requested_at, as_of=answer.as_of, fills_cursor=answer.fills_cursor
+                last,
+                requested_at=answer.requested_at,
+                as_of=answer.as_of,
+                fills_cursor=answer.fills_cursor,
+                whole=answer.whole,
             )
         assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
         return answer
@@ -473,19 +479,23 @@ class Instrument:
     # Reports
 
     def _verified(self, book: Book, slice_: Slice, decision: Decision) -> CycleReport:
-        needed = (slice_.positions if self._policy.positions else None, slice_.orders, slice_.fills)
+        needed = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
+        if not self._policy.positions:
+            del needed["positions"]
+        failed = {name: section for name, section in needed.items() if isinstance(section, Failed)}
+        unknown = [f"{name} not known: {section.reason}" for name, section in failed.items()]
         return CycleReport(
             account=self._settings.account,
             instrument=self._settings.instrument,
             status=decision.status,
-            error="; ".join(decision.unverified) or None,
+            error="; ".join([*unknown, *decision.unverified]) or None,
             finished_at=self._runtime.now(),
             duration_ms=0.0,
             passes=1,
             book=book_view(book),
             broker=broker_view(slice_),
             discrepancies=decision.discrepancies,
-            unverified=bool(decision.unverified) or any(isinstance(section, Failed) for section in needed),
+            unverified=bool(decision.unverified or unknown),
             verified_at=self._verified_at,
             recheck_at=decision.recheck_at,
         )

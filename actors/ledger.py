@@ -87,14 +87,15 @@ class Ledger:
         return self._snapshot
 
     def instruments(self) -> frozenset[str]:
-        """Every instrument with a position or a working order in the newest snapshot, or a fill since we began or
-        since it was forgotten."""
+        """Every instrument with a position, a working order or an unreadable row in the newest snapshot, or a fill
+        since we began or since it was forgotten."""
         filled = {instrument for instrument, kept in self._fills.items() if kept}
         if self._snapshot is None:
             return frozenset(filled)
         held = {position.instrument for position in rows_of(self._snapshot.positions)}
         working = {order.instrument for order in rows_of(self._snapshot.orders) if not order.status.terminal}
-        return frozenset(held | working | filled)
+        unreadable = {problem.instrument for problem in self._snapshot.problems() if problem.instrument is not None}
+        return frozenset(held | working | filled | unreadable)
 
     def forget(self, instrument: str) -> None:
         """Keep no fill of an instrument any more: whoever needed them has dealt with them. Their ids are remembered."""
@@ -132,7 +133,7 @@ class Ledger:
         cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) else None
         cursor = gap.end if gap is not None else cursor
         if revision == request.known_revision:
-            return Unchanged(revision, snapshot.requested_at, snapshot.as_of, cursor)
+            return Unchanged(revision, snapshot.requested_at, snapshot.as_of, cursor, snapshot.whole)
         return Slice(
             account=self._account,
             instrument=instrument,
@@ -144,12 +145,8 @@ class Ledger:
             fills_cursor=cursor,
             conventions=snapshot.conventions,
             revision=revision,
+            whole=snapshot.whole,
         )
-
-    def unowned_problems(self) -> tuple[RowProblem, ...]:
-        """Unreadable rows that name no instrument."""
-        problems = self._snapshot.problems() if self._snapshot is not None else ()
-        return tuple(problem for problem in problems if problem.instrument is None)
 
     def _fills_for(self, request: SliceRequest) -> Section[Fill]:
         assert self._snapshot is not None  # noqa: S101 - as in slice

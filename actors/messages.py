@@ -29,13 +29,16 @@ class SliceRequest:
     """Asks an account for one instrument's rows, from a snapshot requested at or after ``not_before``.
 
     ``fills_since`` is the place in the broker's fills up to which the book has dealt with everything. With
-    ``known_revision`` the rows are left out when nothing has changed since.
+    ``known_revision`` the rows are left out when nothing has changed since. A ``whole`` snapshot is one that rests on
+    nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure.
     """
 
     instrument: str
     not_before: datetime
     fills_since: Cursor | None = None
     known_revision: str | None = None
+    whole: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Unchanged:
     requested_at: datetime
     as_of: datetime
     fills_cursor: Cursor | None
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,9 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
         return _order_event(book, report, now)
     if isinstance(report, FillReport):
         return _fill_event(book, report, conventions, now)
+    held = book.leg(report.leg)
+    if (held.quantity, held.average_price) == (report.quantity, report.average_price) if held else not report.quantity:
+        return None
     payload = codec.position_to(report.leg, report.quantity, report.average_price, now, None)
     payload["strategy"] = report.strategy
     return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)

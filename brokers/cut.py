@@ -25,6 +25,7 @@ class Call:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._is_cut = False
 
     def __enter__(self) -> None:
@@ -34,13 +35,15 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._connection = None
+            self._connection = self._socket = None
         _thread.call = None
 
     def uses(self, connection: HTTPConnection) -> None:
         """Called by the connection before it goes to the network; raises ``ConnectionError`` after a cut."""
         with self._lock:
             self._connection = connection
+            # After "Connection: close" in an answer http.client leaves the socket to the response alone.
+            self._socket = connection.sock or self._socket
             if self._is_cut:
                 raise ConnectionAbortedError("the call was given up")
 
@@ -49,6 +52,7 @@ class Call:
         with self._lock:
             self._is_cut = True
             held = self._connection.sock if self._connection is not None else None
+            held = held or self._socket
             if isinstance(held, socket.socket):
                 # Not the TLS socket's own method: that one also takes the TLS state away under the reader.
                 with contextlib.suppress(OSError):

@@ -257,7 +257,8 @@ class Snapshot:
     ``requested_at`` is our time just before the first request left: the snapshot contains everything the broker
     knew by then. ``as_of`` is the broker's time of it (ours where the broker tells none): fills not after it are
     contained in ``positions``. ``fills`` holds every fill after the cursor that was asked for, and
-    ``fills_cursor`` is what to ask with next time; ``None`` where fills are not supported.
+    ``fills_cursor`` is what to ask with next time; ``None`` where fills are not supported. One that is not ``whole`` is
+    an earlier answer carried on with what the broker said had changed: a mistake in that answer is still in it.
     """
 
     requested_at: datetime
@@ -267,6 +268,7 @@ class Snapshot:
     fills: Section[Fill]
     fills_cursor: Cursor | None = None
     conventions: Conventions = field(default=Conventions())
+    whole: bool = True
 
     def instruments(self) -> frozenset[str]:
         """Every instrument that a readable row speaks of."""
@@ -302,6 +304,7 @@ class Slice:
     conventions: Conventions
     revision: str
     answers: tuple[OrderAnswer, ...] = ()
+    whole: bool = True
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

@@ -32,9 +32,10 @@ class Broker(Protocol):
         ``Malformed`` when the answer cannot be read. May be called again after any of them.
         """
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """Everything the broker holds for the account now, and the fills after ``fills_since``.
 
+        A ``whole`` one rests on nothing that was told before: no earlier answer is carried on with what changed since.
         ``None`` asks for no earlier fills: the section is complete from now on. Raises ``Unreachable``, ``Refused``
         or ``Malformed`` when nothing at all could be learned; where a part was learned, the sections say which.
         """

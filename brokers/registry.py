@@ -105,9 +105,9 @@ class SimulatedBroker:
         """As the adapter."""
         await self._adapter.connect()
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """As the adapter."""
-        return await self._adapter.snapshot(fills_since)
+        return await self._adapter.snapshot(fills_since, whole=whole)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """As the adapter."""
@@ -171,8 +171,10 @@ def _oanda_simulator(spec: BrokerSpec, seed: int) -> Simulator:
 
 
 def _oanda_serve(simulator: Simulator) -> Endpoints:
-    address = simulator.start()
-    return Endpoints(address, address)
+    from brokers.simulators.oanda import OandaSimulator
+
+    assert isinstance(simulator, OandaSimulator)  # noqa: S101 - made by the function above
+    return Endpoints(simulator.start(), simulator.start_stream())
 
 
 # MT5
@@ -247,6 +249,45 @@ def _kite_serve(simulator: Simulator) -> Endpoints:
     return Endpoints(simulator.start(), simulator.start_ticker())
 
 
+# Interactive Brokers
+
+
+def _ib_configured(spec: BrokerSpec) -> Endpoints:
+    return Endpoints(f"{spec.settings['host']}:{spec.settings['port']}", None)
+
+
+def _ib_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
+    from brokers.ib.client import IbBroker
+
+    host, _, port = at.calls.rpartition(":")
+    sec_types = spec.settings.get("sec_types")
+    return IbBroker(
+        spec.account,
+        host,
+        int(port),
+        _number(spec, "client_id") or 0,
+        _text(spec, "account_id") or _DEMONSTRATION_IB_ACCOUNT,
+        sec_types if isinstance(sec_types, tuple) else None,
+        spec.timeout_s,
+        clock,
+        instruments=spec.instruments,
+        timezone=_text(spec, "timezone"),
+    )
+
+
+def _ib_simulator(spec: BrokerSpec, seed: int) -> Simulator:
+    from brokers.simulators.ib import IbSimulator
+
+    account_id = _text(spec, "account_id") or _DEMONSTRATION_IB_ACCOUNT
+    return IbSimulator(account_id, instruments=spec.instruments, seed=seed)
+
+
+def _ib_serve(simulator: Simulator) -> Endpoints:
+    return Endpoints(simulator.start(), None)
+
+
+_DEMONSTRATION_IB_ACCOUNT = "DU1"
+
 KINDS: dict[str, Kind] = {
     "oanda": Kind(
         conventions=Conventions(LegScheme.SIDED, CostBasis.FIFO),
@@ -274,6 +315,15 @@ KINDS: dict[str, Kind] = {
         serve=_kite_serve,
         lot=Decimal(1),
         instruments=("NSE:INFY", "NSE:TCS"),
+    ),
+    "ib": Kind(
+        conventions=Conventions(LegScheme.NET, CostBasis.WEIGHTED),
+        configured=_ib_configured,
+        adapter=_ib_adapter,
+        simulator=_ib_simulator,
+        serve=_ib_serve,
+        lot=Decimal(10),
+        instruments=("AAPL", "MSFT"),
     ),
 }
 """Every broker this version can open, by its name in the configuration."""

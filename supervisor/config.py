@@ -37,6 +37,7 @@ from supervisor.config_values import (
     SocketUrl,
     Symbol,
     Timeout,
+    TimeZone,
     ZmqEndpoint,
     whole,
 )
@@ -44,7 +45,7 @@ from supervisor.yaml_lines import Number
 
 __all__ = ["SUPPORTED_BROKERS", "Configuration", "ConfigurationError", "InstrumentSettings", "Problem", "load"]
 
-SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite"})
+SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite", "ib"})
 """The brokers that this version can open. The others are read and checked, and their accounts cannot be started."""
 
 T = TypeVar("T")
@@ -207,7 +208,8 @@ SecType = Literal[
 
 
 class IbAccount(Account):
-    """An account at Interactive Brokers behind TWS or its gateway. ``sec_types`` of ``None`` are all."""
+    """An account at Interactive Brokers behind TWS or its gateway. ``sec_types`` of ``None`` are all.
+    ``timezone`` is what TWS shows times in, where it does not say so itself."""
 
     broker: Literal["ib"]
     host: Host = "127.0.0.1"
@@ -217,8 +219,9 @@ class IbAccount(Account):
     )
     account_id: AccountId = Field(description="the account id, such as DU1234567")
     sec_types: tuple[SecType, ...] | None = None
+    timezone: TimeZone | None = None
 
-    plain_keys = ("host", "port", "client_id", "account_id", "sec_types")
+    plain_keys = ("host", "port", "client_id", "account_id", "sec_types", "timezone")
     endpoint_keys = frozenset({"host", "port"})
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -153,3 +154,12 @@ Host = Annotated[str, text("a host name or address", _HOST)]
 Port = Annotated[int, whole("a port: a whole number from 1 to 65535", 1, 65535)]
 RayAddress = Annotated[str, text("local, auto, or host:port", rf"local|auto|{_HOST}{_PORT}")]
 AccountId = Annotated[str, text("the broker's account id: letters, digits, _ and -", r"[A-Za-z0-9_-]+")]
+
+
+def _zone(value: Raw) -> str:
+    if isinstance(value, str) and value in available_timezones():
+        return value
+    raise expected("a time zone by its name, such as America/New_York")
+
+
+TimeZone = Annotated[str, BeforeValidator(_zone)]

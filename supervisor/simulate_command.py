@@ -73,6 +73,13 @@ def _simulator(
 
         number = DEMONSTRATION_LOGIN if login is None else login
         return Mt5Simulator(login=number, instruments=symbols), {"login": str(number)}
+    if broker == "ib":
+        if login is not None or token is not None:
+            raise Failure("--login and --token are not for ib, which takes --account-id")
+        from brokers.simulators.ib import IbSimulator
+
+        chosen = account_id or "DU1"
+        return IbSimulator(chosen, instruments=symbols), {"client_id": "17", "account_id": chosen}
     if login is not None:
         raise Failure("--login is for mt5; kite takes --account-id (its user_id) and --token")
     from brokers.simulators.kite import KiteSimulator
@@ -112,13 +119,17 @@ def _serve(simulator: Simulator, kind: Kind, symbols: Sequence[str], stop: threa
 
 def _snippet(broker: str, address: str, keys: dict[str, str], symbols: Sequence[str]) -> str:
     endpoint = "endpoint" if broker == "mt5" else "rest_url"
+    where = [f"    {endpoint}: {address}"]
+    if broker == "ib":
+        host, _, port = address.rpartition(":")
+        where = [f"    host: {host}", f"    port: {port}"]
     lines = [
         f"# {broker} simulator at {address}, Ctrl-C ends it. For a configuration:",
         "accounts:",
         f"  - name: {broker}",
         f"    broker: {broker}",
         *(f"    {key}: {value}" for key, value in keys.items()),
-        f"    {endpoint}: {address}",
+        *where,
         "    instruments: [" + ", ".join(f'"{symbol}"' for symbol in symbols) + "]",
     ]
     return "\n".join(lines)

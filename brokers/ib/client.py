@@ -132,7 +132,7 @@ class IbBroker:
             self._session.in_touch()
             await self._session.renew()
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """Positions, the orders of all clients, and the fills after ``fills_since``, an epoch millisecond of TWS.
 
         ``as_of`` is TWS's clock just before the positions were asked for, less the second to which executions are
@@ -142,7 +142,7 @@ class IbBroker:
         Raises ``Unreachable`` when nothing could be learned.
         """
         async with self._lock:
-            reading = await self._reader.now(beginning=fills_since is None)
+            reading = await self._reader.now(beginning=fills_since is None, whole=whole)
             return self._snapshot(reading, fills_since)
 
     async def ping(self) -> None:
@@ -205,6 +205,7 @@ class IbBroker:
             fills=fills,
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
+            whole=not self._reader.carried,
         )
 
     def _gap(self, reading: Reading, fills_since: Cursor | None, now_ms: int) -> str | None:

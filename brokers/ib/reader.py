@@ -73,6 +73,7 @@ class Reader:
     ) -> None:
         self.zone_seen = zone
         self.day_ended = False
+        self.carried = False
         self.last_heard_at: datetime | None = None
         self.instrument_of: dict[str, str] = {}
         self._account = account
@@ -110,13 +111,16 @@ class Reader:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def now(self, *, beginning: bool) -> Reading:
-        """The account now. At the ``beginning`` of a book the second of an execution made just now is waited out.
+    async def now(self, *, beginning: bool, whole: bool = False) -> Reading:
+        """The account now. At the ``beginning`` of a book the second of an execution made just now is waited out. A
+        ``whole`` one, as :attr:`carried` tells afterwards, is no earlier reading carried on by what was pushed since.
         Raises what :meth:`brokers.port.Broker.snapshot` says."""
-        if not beginning:
+        if not beginning and not whole:
             reading = await self._carry_on(self._session.deadline())
             if reading is not None:
+                self.carried = True
                 return reading
+        self.carried = False
         self._kept, losses = None, self._losses
         reading = await self._read(self._session.deadline())
         for _ in range(_REREADS if beginning else 0):

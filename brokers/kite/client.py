@@ -183,8 +183,9 @@ class KiteBroker:
 
     # -- the snapshot ----------------------------------------------------------------------------------------------
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
-        """Positions, orders and today's fills after ``fills_since``. Kite lists no fill of an earlier day: of those
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
+        """Positions, orders and today's fills after ``fills_since``, always ``whole``. Kite lists no fill of an earlier
+        day: of those
         after a cursor from such a day the positions alone tell, and a warning is logged.
 
         Raises ``Refused`` as soon as the session is over, whatever was learned before; else ``Unreachable``,

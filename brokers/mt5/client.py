@@ -131,8 +131,8 @@ class Mt5Broker:
         self._identified_at = None
         await self._identify(self._deadline())
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
-        """Positions, orders and the deals after ``fills_since``, an epoch second of the gateway.
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
+        """Positions, orders and the deals after ``fills_since``, an epoch second of the gateway; always ``whole``.
 
         ``as_of`` is the gateway's clock just before the positions were asked for, less the second to which deals are
         dated, and never later than it really was; ours where the gateway tells no time. Raises ``Unreachable`` when

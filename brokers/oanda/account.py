@@ -5,18 +5,30 @@ The laws of this module:
 * Everything is decoded before anything is kept: a reading is replaced as a whole, never half merged.
 * Any doubt about changes (a gap, a transaction whose effect is not shown, an unreadable row) raises
   :class:`Doubt`, and the account is read whole again. Doubt costs a request; a wrong merge costs money.
-* An answer whose rows contradict its own counts is no knowledge: the section is failed, not short or empty.
+* An answer that counts more than it lists is no knowledge: the section is failed, not short or empty. A row that is
+  listed and not counted is evidence all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from brokers.model import Complete, Failed, Fill, Order, Partial, Position, RowProblem, SectionName, section
+from brokers.model import (
+    Complete,
+    Failed,
+    Fill,
+    Order,
+    OrderStatus,
+    Partial,
+    Position,
+    RowProblem,
+    SectionName,
+    section,
+)
 from brokers.oanda.decode import (
     BadRow,
     Json,
@@ -25,6 +37,7 @@ from brokers.oanda.decode import (
     fill_row,
     mapping,
     moment,
+    named_by_client,
     order_facts,
     order_row,
     position_rows,
@@ -139,7 +152,19 @@ class Reading:
                 rows.append(order_row(facts, self.trades.get(facts.trade_id or "")))
             except BadRow as why:
                 problems.append(RowProblem(SectionName.ORDERS, facts.instrument, facts.order_id, str(why)))
-        return section([*rows, *self.ended.values()], problems)
+        return section([*rows, *self.ended_rows()], problems)
+
+    def ended_rows(self) -> tuple[Order, ...]:
+        """The orders seen to end, oldest first. A rejected one does not carry the client id of an order that is
+        pending or ended otherwise: whoever knows his order by that name alone means the one that the broker took."""
+        named = {facts.client_order_id for facts in self.pending.values()}
+        named |= {order.client_order_id for order in self.ended.values() if order.status is not OrderStatus.REJECTED}
+        return tuple(
+            replace(order, client_order_id=None)
+            if order.status is OrderStatus.REJECTED and order.client_order_id in named
+            else order
+            for order in self.ended.values()
+        )
 
 
 def last_transaction(payload: Json) -> int:
@@ -241,12 +266,13 @@ def _contradiction(
 ) -> str | None:
     """Why the listed positions cannot be all there are, by what the same answer says elsewhere.
 
-    ``openPositionCount`` may count a hedged instrument once or by its legs; either is taken.
+    ``openPositionCount`` may count a hedged instrument once or by its legs; either is taken. Fewer than are listed
+    prove nothing: a row that can be read stands for itself.
     """
     legs = {(leg.instrument, leg.leg) for rows in found.values() for leg in rows}
     instruments = {instrument for instrument, _ in legs}
     count = _count(account, "openPositionCount")
-    if count is not None and not len(instruments) <= count <= len(legs) + 2 * len(unread):
+    if count is not None and count > len(legs) + 2 * len(unread):
         return f"the account says that it has {count} open positions and lists {len(instruments)}"
     lots = _count(account, "openTradeCount")
     if lots is not None and lots > 0 and not legs and not unread:
@@ -327,7 +353,7 @@ def _merge(known: Reading, payload: Json, account_id: str) -> Merged:
             positions={**known.positions, **changed},
             trades=trades,
             pending=pending,
-            ended=dict(islice(ended.items(), max(0, len(ended) - KEPT_ENDED_ORDERS), None)),
+            ended=_newest_kept(ended),
         ),
         transactions,
     )
@@ -397,12 +423,34 @@ def _check_orders_shown(
             raise Doubt(f"order {row['id']} was created and is not in the changed orders")
 
 
-def _rejections(transactions: Iterable[Json]) -> dict[str, Order]:
+def with_rejections(reading: Reading, transactions: Iterable[object]) -> Reading:
+    """The same, and the orders that these transactions, read without any changes, refused to create."""
+    found = _rejections(transactions)
+    return replace(reading, ended=_newest_kept({**found, **reading.ended})) if found else reading
+
+
+def _newest_kept(ended: Mapping[str, Order]) -> dict[str, Order]:
+    return dict(islice(ended.items(), max(0, len(ended) - KEPT_ENDED_ORDERS), None))
+
+
+def _rejections(transactions: Iterable[object]) -> dict[str, Order]:
     """Orders that were refused at creation. One that has no units of its own (it depended on a trade) is left out:
-    it never worked, and nothing is waiting for it under that id."""
+    it never worked, and nothing is waiting for it under that id. One whose client id another order of these was
+    created with does not carry it."""
     found: dict[str, Order] = {}
+    created: set[str | None] = set()
     for row in transactions:
-        if row["type"].endswith("_ORDER_REJECT") and row.get("units") is not None:
-            order = rejected_row(row)
-            found[order.broker_order_id] = order
-    return found
+        try:
+            fields = mapping(row, "a transaction")
+            kind = text(fields, "type")
+            if kind.endswith("_ORDER"):
+                created.add(named_by_client(fields))
+            elif kind.endswith("_ORDER_REJECT") and fields.get("units") is not None:
+                order = rejected_row(fields)
+                found[order.broker_order_id] = order
+        except BadRow:
+            continue  # it refused or created something, and what it was can still be asked by its id
+    return {
+        key: replace(order, client_order_id=None) if order.client_order_id in created else order
+        for key, order in found.items()
+    }

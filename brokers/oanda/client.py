@@ -40,7 +40,16 @@ from brokers.model import (
     Snapshot,
     section,
 )
-from brokers.oanda.account import BadAnswer, Doubt, Merged, Reading, last_transaction, merge, read_details
+from brokers.oanda.account import (
+    BadAnswer,
+    Doubt,
+    Merged,
+    Reading,
+    last_transaction,
+    merge,
+    read_details,
+    with_rejections,
+)
 from brokers.oanda.decode import (
     BadRow,
     Fills,
@@ -86,6 +95,10 @@ class _Kept:
     requested_at: datetime
     full_at: datetime
     as_of: datetime
+
+    def learning(self, transactions: Sequence[object]) -> _Kept:
+        """The same, and what only these older transactions tell."""
+        return replace(self, reading=with_rejections(self.reading, transactions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +167,16 @@ class OandaBroker:
             taken = await self._read_whole(None)
             self._kept, self._unused = taken.kept, True
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """The account now: one request, or as many more as older fills or a whole reading need.
 
         ``fills_cursor`` is always what to ask with next: after fills that could not be fetched it stays where it
         was; where the broker no longer has them it moves on, so that the gap is reported once and not for ever.
         """
         async with self._reading_lock:
-            taken = await self._take(fills_since)
-            fills, cursor = await self._fills(taken, fills_since)
+            taken = await self._take(fills_since, whole=whole)
+            fills, cursor, listed = await self._fills(taken, fills_since)
+            taken = replace(taken, kept=taken.kept.learning(listed))
             self._kept, self._unused = taken.kept, False
         reading = taken.kept.reading
         failed = Failed(taken.stale) if taken.stale is not None else None
@@ -174,6 +188,7 @@ class OandaBroker:
             fills=failed or fills,
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
+            whole=taken.kept.full_at == taken.kept.requested_at,
         )
 
     def stream(self) -> Stream | None:
@@ -187,14 +202,14 @@ class OandaBroker:
 
     # -- the account ---------------------------------------------------------------------------------------------
 
-    async def _take(self, fills_since: Cursor | None) -> _Taken:
+    async def _take(self, fills_since: Cursor | None, *, whole: bool) -> _Taken:
         kept, now = self._kept, self._clock()
         if kept is None:
             return await self._read_whole(fills_since)
         age = now - kept.requested_at
         if self._unused and timedelta(0) <= age <= timedelta(seconds=REUSE_S):
             return self._believed(_Taken(kept), fills_since)
-        if kept.reading.whole and timedelta(0) <= now - kept.full_at < self._full_every:
+        if not whole and kept.reading.whole and timedelta(0) <= now - kept.full_at < self._full_every:
             carried = await self._carry_on(kept)
             if carried is not None:
                 return self._believed(carried, fills_since)
@@ -250,13 +265,14 @@ class OandaBroker:
 
     # -- fills ---------------------------------------------------------------------------------------------------
 
-    async def _fills(self, taken: _Taken, since: Cursor | None) -> tuple[Section[Fill], Cursor]:
-        """The fills after ``since`` that the reading contains (and none that came after it), and the next cursor."""
+    async def _fills(self, taken: _Taken, since: Cursor | None) -> tuple[Section[Fill], Cursor, list[Any]]:
+        """The fills after ``since`` that the reading contains (and none that came after it), the next cursor, and the
+        transactions that had to be listed for it."""
         last = taken.kept.reading.last
         if since is None or since >= last or taken.stale is not None:
-            return Complete(), last
+            return Complete(), last, []
         if taken.since is not None and taken.since <= since:
-            return _filled(fills_of(taken.transactions, since=since, last=last))
+            return *_filled(fills_of(taken.transactions, since=since, last=last)), []
         found: list[Any] = []
         reached = since
         for _ in range(PAGES):
@@ -264,22 +280,22 @@ class OandaBroker:
                 page = await self._page(reached)
             except _Gone:
                 gap = f"the fills from there to {last} are not known"
-                return Failed(f"the broker no longer lists the transactions after {since}: {gap}"), last
+                return Failed(f"the broker no longer lists the transactions after {since}: {gap}"), last, found
             except BrokerError as error:
-                return Failed(str(error)), since
+                return Failed(str(error)), since, found
             try:
                 top = max((transaction_id(mapping(row, "a transaction"), "id") for row in page), default=reached)
             except BadRow as why:
-                return Failed(f"the transactions after {reached} cannot be read: {why}"), since
+                return Failed(f"the transactions after {reached} cannot be read: {why}"), since, found
             if top <= reached:
                 reason = f"the broker lists no transaction after {reached}, and its last one is {last}"
-                return Failed(reason), since
+                return Failed(reason), since, found
             found += page
             reached = top
             if reached >= last:
-                return _filled(fills_of(found, since=since, last=last))
+                return *_filled(fills_of(found, since=since, last=last)), found
         read = fills_of(found, since=since, last=reached)
-        return Partial(read.rows, read.problems), read.cursor
+        return Partial(read.rows, read.problems), read.cursor, found
 
     async def _page(self, since: int) -> list[Any]:
         attempted = f"read the transactions after {since}"
@@ -335,19 +351,27 @@ class OandaBroker:
             raise BadRow(f"it is of order {facts.order_id}")
         if query.broker_order_id is None and facts.client_order_id != query.client_order_id:
             raise BadRow(f"it is of client order {facts.client_order_id}")
-        if facts.state == "FILLED" and facts.filling_id is None:
-            raise BadRow("it is FILLED without a filling transaction")
-        fill = fill_row(await self._transaction(facts.filling_id)) if facts.filling_id is not None else None
-        cancel = await self._transaction(facts.cancelling_id) if facts.cancelling_id is not None else None
+        filling, cancel = await self._ending(facts.filling_id), await self._ending(facts.cancelling_id)
+        fill = fill_row(filling) if filling is not None else None
+        if facts.state == "FILLED" and fill is None and facts.units is None:
+            raise BadRow("it is FILLED, and no transaction says how much of its trade it closed")
         order = order_row(facts, await self._trade(facts, fill), fill, cancel)
         return OrderAnswer(query, order, (fill,) if fill is not None else ())
+
+    async def _ending(self, transaction: str | None) -> Json | None:
+        """The transaction that ended an order; ``None`` where the broker names none or has it no more, and the
+        order's own word has to do."""
+        try:
+            return await self._transaction(transaction) if transaction is not None else None
+        except _Gone:
+            return None
 
     async def _rejected(self, query: OrderQuery) -> Order | None:
         """An order that was refused at creation: it exists only as the transaction that refused it.
 
-        Found by the id of that transaction, or by client id while the changes that showed it are kept.
+        Found by the id of that transaction, or by client id while what showed it is kept; the last one of that name.
         """
-        for order in self._kept.reading.ended.values() if self._kept is not None else ():
+        for order in reversed(self._kept.reading.ended_rows() if self._kept is not None else ()):
             if order.status is OrderStatus.REJECTED and _is_meant(query, order):
                 return order
         if query.broker_order_id is None:
@@ -382,7 +406,7 @@ class OandaBroker:
         return fields
 
     async def _get(self, attempted: str, endpoint: Any) -> Json:
-        """One object; raises :class:`_Gone` at 404, which alone is the broker's word that it has no such thing."""
+        """One object; raises :class:`_Gone` at 404, which in its own words says that it has no such thing."""
         answer = await self._wire.read(attempted, endpoint, {400, 404})
         if answer.status == 400:
             raise BadRow("the broker does not take the id")

@@ -279,14 +279,27 @@ def _what_it_works_on(facts: OrderFacts, of: Trade | None, fill: Fill | None) ->
     return of.instrument, -(of.units or of.initial_units), of.leg
 
 
-def rejected_row(transaction: Json) -> Order:
-    """The order that a ``*_ORDER_REJECT`` transaction refused to create, under the transaction's id."""
-    units = number(transaction, "units")
+def named_by_client(transaction: Json) -> str | None:
+    """The client id of the order that a transaction created or refused to create."""
     extensions = mapping(transaction.get("clientExtensions") or {}, "clientExtensions")
+    return _text_or_none(extensions, "id") or _text_or_none(transaction, "clientOrderID")
+
+
+def rejected_row(transaction: Json) -> Order:
+    """The order that a ``*_ORDER_REJECT`` transaction refused to create, under the transaction's id.
+
+    It carries no client id where the name is that of an order which goes on: one that had it already (OANDA v20
+    documentation: TransactionRejectReason), or that was to be replaced.
+    """
+    units = number(transaction, "units")
+    lives_on = (
+        transaction.get("rejectReason") == "CLIENT_ORDER_ID_ALREADY_EXISTS"
+        or transaction.get("intendedReplacesOrderID") is not None
+    )
     return Order(
         instrument=text(transaction, "instrument"),
         broker_order_id=str(transaction_id(transaction, "id")),
-        client_order_id=_text_or_none(extensions, "id"),
+        client_order_id=None if lives_on else named_by_client(transaction),
         side=Side.BUY if units > 0 else Side.SELL,
         quantity=abs(units),
         filled_quantity=Decimal(0),

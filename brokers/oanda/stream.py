@@ -13,10 +13,8 @@ A transaction wakes its instrument, whose positions are then fetched. The laws o
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +27,6 @@ from loguru import logger
 from oandapyV20.endpoints.transactions import TransactionsStream
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from requests.utils import check_header_validity
-from urllib3.connection import HTTPConnection
 
 from brokers.cut import Call
 from brokers.oanda.decode import BadRow, mapping, transaction_id
@@ -103,33 +100,11 @@ def turn_in_s(tries: int, since_last_s: float, first_s: float, longest_s: float,
     return max(backoff_s * (1 + jitter) / 2, CONNECTION_SPACING_S - since_last_s, 0.0)
 
 
-class _StreamCall(Call):
-    """A call that can be cut when its connection has given the socket away: after ``Connection: close`` in an answer,
-    http.client leaves it to the response alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._socket: object = None
-
-    def uses(self, connection: HTTPConnection) -> None:
-        """As every call, and keep its socket once it has one."""
-        super().uses(connection)
-        self._socket = connection.sock or self._socket
-
-    def cut(self) -> None:
-        """As every call."""
-        super().cut()
-        held = self._socket
-        if isinstance(held, socket.socket):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(held, socket.SHUT_RDWR)
-
-
 class _Connection:
     """One request of the stream. ``tick`` is when it was last heard of, or began."""
 
     def __init__(self) -> None:
-        self.call = _StreamCall()
+        self.call = Call()
         self.began = self.tick = time.monotonic()
         self.newest: int | None = None
         self.response: requests.Response | None = None

@@ -23,6 +23,8 @@ AGAIN = "It is asked again in the next cycle; if it goes on, check the network, 
 TOKEN = "The token is wrong, expired or of the other environment (practice, live): check `token`"  # noqa: S105 - words
 PATH = "Check `account_id`, and that `rest_url` is the host part, without /v3"
 
+_ABSENT = ("NO_SUCH_ORDER", "ORDER_DOESNT_EXIST")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -66,8 +68,8 @@ class Wire:
         return self._sdk.scrubber.text(text)
 
     async def read(self, attempted: str, endpoint: Callable[[], Any], expected: Collection[int] = ()) -> Answer:
-        """Ask; again after what may pass. An HTTP status in ``expected`` is an answer and not an error. Raises
-        ``BrokerError``."""
+        """Ask; again after what may pass. An HTTP status in ``expected`` is an answer and not an error, in
+        the broker's own words only: a proxy on the way says 404, too. Raises ``BrokerError``."""
         judge = partial(self._judge, attempted, expected)
         return await self._sdk.read(attempted, lambda: self._api.request(endpoint()), judge)
 
@@ -84,6 +86,8 @@ class Wire:
     def _judge(self, attempted: str, expected: Collection[int], heard: Heard) -> Answer | AttemptFailed:
         failed, status, found = self._sdk.failed, heard.status or 0, heard.shown
         if status in expected:
+            if not _in_its_own_words(heard.body):
+                return failed(Malformed, attempted, f"not the answer of OANDA v20, but {found}", PATH)
             return Answer(status, {}, heard.date, heard.elapsed_s)
         if status == 429 or status >= 500:
             return failed(Unreachable, attempted, found, AGAIN, heard.retry_after_s)
@@ -99,3 +103,16 @@ class Wire:
         if not isinstance(payload, dict):
             return failed(Malformed, attempted, f"not the answer of OANDA v20, but {found}", PATH)
         return Answer(status, self._sdk.scrubber.json(payload), heard.date, heard.elapsed_s)
+
+
+def _in_its_own_words(body: bytes | None) -> bool:
+    """Whether OANDA itself said no (OANDA v20 documentation: an error is an object with an ``errorMessage`` and, for
+    some requests, an ``errorCode``)."""
+    try:
+        said = json.loads(body or b"")
+    except ValueError:
+        return False
+    if not isinstance(said, dict):
+        return False
+    message = said.get("errorMessage")
+    return said.get("errorCode") in _ABSENT or (isinstance(message, str) and bool(message.strip()))

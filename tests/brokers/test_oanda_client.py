@@ -129,6 +129,10 @@ def fills(snapshot: Snapshot) -> list[tuple[str, Side, Decimal, str | None]]:
     return [(row.instrument, row.side, row.quantity, row.leg) for row in snapshot.fills.rows]
 
 
+def working(snapshot: Snapshot) -> set[Order]:
+    return {row for row in rows_of(snapshot.orders) if not row.status.terminal}
+
+
 def completeness(*sections: Section[Any]) -> list[Completeness]:
     return [section.completeness for section in sections]
 
@@ -722,6 +726,113 @@ async def test_an_order_refused_at_creation_is_found_and_shown_as_rejected(sim: 
         assert shown == by_id.order == by_name.order
 
 
+async def test_an_order_refused_while_nobody_looked_is_found_and_shown_as_rejected(sim: OandaSimulator) -> None:
+    """FEATURES 5: after a restart the transactions since the cursor are all that tells of it."""
+    held_account(sim)
+    async with broker(sim) as before:
+        cursor = (await before.snapshot(None)).fills_cursor
+    number = sim.reject("EUR_USD", BUY, D(5), "refused")
+    async with broker(sim) as adapter:
+        shown = orders(await adapter.snapshot(cursor))[number]
+        (answer,) = await adapter.find_orders([query(None, "refused")])
+    assert (shown.status, shown.client_order_id) == (OrderStatus.REJECTED, "refused")
+    assert shown.reason
+    assert answer.order == shown
+
+
+NO_SUCH = json.dumps({"errorMessage": "The transaction ID specified does not exist"}).encode()
+
+
+@contextmanager
+def ended_order(transaction: bytes, **fields: object) -> Iterator[str]:
+    """A broker with one order that has ended, and this answer to the question how."""
+    row = {"id": "20", "type": "LIMIT", "instrument": "EUR_USD", "units": "100", "price": "1.1", **fields}
+    found = http(json.dumps({"order": row, "lastTransactionID": "30"}).encode())
+    with server(lambda request: iter([transaction if b"/transactions/" in request else found])) as url:
+        yield url
+
+
+ENDED = {
+    "filled, transaction gone": ({"state": "FILLED", "fillingTransactionID": "21"}, OrderStatus.FILLED, 100),
+    "filled, no transaction": ({"state": "FILLED"}, OrderStatus.FILLED, 100),
+    "cancelled, transaction gone": ({"state": "CANCELLED", "cancellingTransactionID": "21"}, OrderStatus.CANCELLED, 0),
+    "cancelled, no transaction": ({"state": "CANCELLED"}, OrderStatus.CANCELLED, 0),
+}
+
+
+@pytest.mark.parametrize("how", ENDED, ids=lambda how: how.replace(" ", "-"))
+async def test_an_order_that_ended_without_a_transaction_is_answered_by_its_own_word(how: str) -> None:
+    """FEATURES 5"""
+    fields, status, filled = ENDED[how]
+    with ended_order(http(NO_SUCH, "404 Not Found"), **fields) as url:
+        async with broker(url) as adapter:
+            (answer,) = await adapter.find_orders([query("20")])
+    assert (answer.failure, answer.fills) == (None, ())
+    assert answer.order is not None
+    assert (answer.order.status, answer.order.filled_quantity) == (status, D(filled))
+    assert (answer.order.average_fill_price, answer.order.reason) == (None, None)
+
+
+@pytest.mark.parametrize("end", [{"fillingTransactionID": "21"}, {"cancellingTransactionID": "21"}], ids=str)
+@pytest.mark.parametrize(
+    ("status", "body"), [("500 Oops", NO_SUCH), ("404 Not Found", b"<html>")], ids=["server error", "no word of it"]
+)
+async def test_how_an_order_ended_is_not_known_while_the_transaction_cannot_be_read(
+    end: dict[str, str], status: str, body: bytes
+) -> None:
+    """PEERS 12"""
+    state = "FILLED" if "fillingTransactionID" in end else "CANCELLED"
+    with ended_order(http(body, status), state=state, **end) as url:
+        async with broker(url) as adapter:
+            (answer,) = await adapter.find_orders([query("20")])
+    assert answer.failure is not None
+    assert answer.order is None
+
+
+async def test_how_much_of_its_trade_an_order_closed_is_not_guessed() -> None:
+    trade = {"id": "5", "instrument": "EUR_USD", "initialUnits": "100", "currentUnits": "0"}
+    row = {"id": "20", "type": "TAKE_PROFIT", "tradeID": "5", "state": "FILLED", "price": "1.1"}
+
+    def answer(request: bytes) -> Iterator[bytes]:
+        yield http(json.dumps({"trade": trade} if b"/trades/" in request else {"order": row}).encode())
+
+    with server(answer) as url:
+        async with broker(url) as adapter:
+            (found,) = await adapter.find_orders([query("20")])
+    assert found.failure is not None
+    assert found.order is None
+
+
+@pytest.mark.parametrize(
+    ("body", "proves"),
+    [
+        (b'{"errorCode": "NO_SUCH_ORDER", "errorMessage": "The order specified does not exist"}', True),
+        (b'{"errorCode": "ORDER_DOESNT_EXIST"}', True),
+        (b'{"errorMessage": "The order ID specified does not exist"}', True),
+        (b"", False),
+        (b"<html>nginx</html>", False),
+        (b"[]", False),
+        (b'"errorMessage"', False),
+        (b"{}", False),
+        (b'{"message": "no route"}', False),
+        (b'{"errorMessage": ""}', False),
+        (b'{"errorMessage": 5}', False),
+    ],
+)
+@pytest.mark.parametrize("asked", [query("20"), query(None, "mine")], ids=["id", "name"])
+async def test_only_the_brokers_own_words_prove_that_it_has_no_such_order(
+    asked: OrderQuery, body: bytes, proves: bool
+) -> None:
+    """PEERS 12: a proxy says 404, too."""
+    with server(lambda _: iter([http(body, "404 Not Found")])) as url:
+        async with broker(url) as adapter:
+            (answer,) = await adapter.find_orders([asked])
+            with pytest.raises(Refused if proves else Malformed):
+                await adapter.cancel_order(asked)
+    assert answer.order is None
+    assert (answer.failure is None) is proves
+
+
 async def test_orders_that_depend_on_a_trade_follow_it_to_its_end(sim: OandaSimulator) -> None:
     sim.trade("EUR_USD", BUY, D(100))
     stop = sim.place_dependent("EUR_USD", "long", "STOP_LOSS", D("0.5"))
@@ -823,7 +934,7 @@ async def test_whatever_happens_the_cheap_snapshot_equals_a_whole_one(seed: int,
                 assert set(rows_of(carried.positions)) == set(rows_of(whole.positions))
                 assert carried.fills == whole.fills
                 assert carried.fills_cursor == whole.fills_cursor
-                assert {row for row in rows_of(carried.orders) if not row.status.terminal} == set(rows_of(whole.orders))
+                assert working(carried) == working(whole)
                 cursor = carried.fills_cursor
                 seen += rows_of(carried.fills)
             ended = [row for row in orders(carried).values() if row.status.terminal]

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from brokers.model import Complete, Failed, OrderStatus, Partial, Position, Side, rows_of
-from brokers.oanda.account import BadAnswer, Doubt, Reading, merge, read_details
+from brokers.oanda.account import (
+    KEPT_ENDED_ORDERS,
+    BadAnswer,
+    Doubt,
+    Reading,
+    merge,
+    read_details,
+    with_rejections,
+)
 from brokers.oanda.decode import (
     BadRow,
     Trade,
@@ -160,7 +168,17 @@ def test_an_unreadable_position_makes_its_section_partial_and_the_others_go_on(r
         ({"positions": {}}, {"positions"}),
         ({"openPositionCount": 1}, {"positions"}),
         ({"openTradeCount": 3}, {"positions"}),
-        ({"openPositionCount": 0, "positions": [position(long=held("1"))]}, {"positions"}),
+        ({"openPositionCount": 2, "positions": [position(long=held("1"))]}, {"positions"}),
+        (
+            {
+                "openPositionCount": 0,
+                "openTradeCount": 0,
+                "pendingOrderCount": 0,
+                "positions": [position(long=held("1"))],
+                "orders": [order()],
+            },
+            set(),
+        ),
         ({"trades": [{"id": "3", "instrument": "EUR_USD", "currentUnits": "5"}]}, {"positions"}),
         (
             {
@@ -180,6 +198,7 @@ def test_an_unreadable_position_makes_its_section_partial_and_the_others_go_on(r
         "positions are no list",
         "counted and not listed",
         "trades and no position",
+        "more counted than listed",
         "listed and not counted",
         "a trade in an unlisted instrument",
         "a trade on a flat leg",
@@ -338,6 +357,48 @@ def test_a_rejecting_transaction_is_a_rejected_order() -> None:
         read.order_type,
         read.reason,
     ) == (OrderStatus.REJECTED, "10", "mine", "LIMIT", "UNITS_INVALID")
+
+
+@pytest.mark.parametrize(
+    ("fields", "client_order_id"),
+    [
+        ({"clientExtensions": {"id": "mine"}}, "mine"),
+        ({"clientOrderID": "mine"}, "mine"),
+        ({"clientExtensions": {"id": "mine"}, "rejectReason": "CLIENT_ORDER_ID_ALREADY_EXISTS"}, None),
+        ({"clientExtensions": {"id": "mine"}, "intendedReplacesOrderID": "9"}, None),
+    ],
+    ids=["extensions", "client order id", "the id is another order's", "a replacement of an order"],
+)
+def test_a_rejection_names_the_client_order_it_ended_and_no_other(
+    fields: dict[str, Any], client_order_id: str | None
+) -> None:
+    """The order whose name was taken, or that was to be replaced, goes on."""
+    row = {**fill(type="MARKET_ORDER_REJECT", rejectReason="UNITS_INVALID", clientOrderID=None), **fields}
+    assert rejected_row(row).client_order_id == client_order_id
+
+
+@pytest.mark.parametrize("again", [None, "other", "mine"], ids=["alone", "another's", "sent again"])
+def test_rejections_are_learned_from_transactions_that_brought_no_changes(again: str | None) -> None:
+    """FEATURES 5: a name that was used for an order that lives is not told as rejected."""
+    rejection = {**fill(type="LIMIT_ORDER_REJECT"), "clientExtensions": {"id": "mine"}}
+    created = {"id": "11", "type": "LIMIT_ORDER", "clientExtensions": {"id": again}}
+    rows: list[object] = [5, {"type": "LIMIT_ORDER_REJECT", "units": "x"}, rejection, *([created] if again else [])]
+    (row,) = rows_of(with_rejections(read_details(details(), {}), rows).order_section())
+    assert (row.broker_order_id, row.status) == ("10", OrderStatus.REJECTED)
+    assert row.client_order_id == (None if again == "mine" else "mine")
+
+
+def test_a_rejection_does_not_name_an_order_that_is_pending_under_that_name() -> None:
+    rejection = {**fill(type="LIMIT_ORDER_REJECT"), "clientExtensions": {"id": "mine"}}
+    reading = with_rejections(read_details(details(orders=[order()]), {}), [rejection])
+    shown = {row.broker_order_id: row.client_order_id for row in rows_of(reading.order_section())}
+    assert shown == {"9": "mine", "10": None}
+
+
+def test_rejections_are_kept_within_bounds() -> None:
+    rows = [fill(id=str(number), type="LIMIT_ORDER_REJECT") for number in range(1, 2000)]
+    kept = with_rejections(read_details(details(), {}), rows).ended
+    assert (len(kept), "1999" in kept) == (KEPT_ENDED_ORDERS, True)
 
 
 def known() -> Reading:

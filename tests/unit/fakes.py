@@ -140,6 +140,7 @@ class FakeBroker:
         self.finds = 0
         self.closed = 0
         self.asked_since: list[Cursor | None] = []
+        self.asked_whole: list[bool] = []
         self.cancelled: list[OrderQuery] = []
         self.follows: FakeStream | None = None
         self._sent = 0
@@ -156,7 +157,8 @@ class FakeBroker:
         if self.failing is not None:
             raise self.failing
 
-    async def snapshot(self, fills_since: Cursor | None) -> Snapshot:
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
+        self.asked_whole.append(whole)
         self.snapshots += 1
         self.asked_since.append(fills_since)
         requested_at = self.clock()

@@ -565,3 +565,41 @@ async def test_a_closed_account_opens_no_connection_any_more(tmp_path: Path) -> 
         await passes(100)
         assert house.broker.closed == 1
         assert house.opened == 1
+
+
+@virtual_time
+async def test_a_row_nobody_can_read_of_an_instrument_nobody_manages_is_told_by_the_account(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        unreadable = problem(SectionName.POSITIONS, "GBPUSD", "77")
+        house.broker.sections[SectionName.POSITIONS] = Partial((), (unreadable,))
+        await house.start()
+        await passes(2)
+        found = (await house.account.health()).discrepancies
+        assert [(one.found.type, one.found.key) for one in found] == [("MALFORMED_DATA", "positions:77")]
+
+
+@virtual_time
+async def test_what_is_to_prove_something_rests_on_nothing_the_broker_said_before(tmp_path: Path) -> None:
+    """Law 4, PEERS 1: an answer that carries an earlier mistake on does not confirm it."""
+    async with a_house(tmp_path, interval_s=1.0) as house:
+        house.broker.hold(100)
+        await house.start()
+        await passes(2)
+        assert not any(house.broker.asked_whole)
+        house.broker.hold(0)
+        await passes(5)
+        assert house.broker.asked_whole.count(True) >= 1
+        report = (await house.instrument().health()).report
+        assert report is not None
+        assert report.book["legs"] == []
+
+
+@virtual_time
+async def test_a_persons_request_does_not_wait_out_the_pause_after_a_refusal(tmp_path: Path) -> None:
+    async with a_house(tmp_path, interval_s=300.0) as house:
+        house.broker.failing = refused()
+        await house.start()
+        await passes(5)
+        house.broker.failing = None
+        report = await house.instrument().reconcile_now()
+        assert (report.status, report.error) == ("SUCCESS", None)

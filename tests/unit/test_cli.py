@@ -636,7 +636,7 @@ def test_a_simulator_by_itself_is_reached_with_what_it_prints_and_ends_by_a_sign
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("kite", "--port", 0), "There are: oanda, mt5"),
+        (("paper", "--port", 0), "There are: oanda, mt5, kite, ib"),
         (("oanda", "--port", 0, "--login", 5), "--login is for mt5"),
         (("mt5", "--port", 0, "--token", "x"), "--token and --account-id are for oanda"),
         (("oanda",), "--port"),

@@ -55,8 +55,8 @@ def mt5(extra: str = "") -> str:
 def test_the_default_configuration_needs_no_environment_and_no_network() -> None:
     configuration = load(ROOT / "config/accounts.yaml", {})
 
-    assert [account.broker for account in configuration.enabled_accounts] == ["oanda", "mt5"]
-    assert all(account.simulator and len(account.symbols) >= 3 for account in configuration.accounts)
+    assert [account.broker for account in configuration.enabled_accounts] == ["oanda", "mt5", "kite", "ib"]
+    assert all(account.simulator and len(account.symbols) >= 2 for account in configuration.accounts)
     for account in configuration.accounts:
         spec = configuration.broker_spec(account.name)
         assert spec.simulated

@@ -305,3 +305,15 @@ def test_both_sides_of_a_difference_are_shown() -> None:
         "correction": "force_update_position",
         "cause": "UNEXPLAINED",
     }
+
+
+def test_a_slice_that_carries_an_earlier_answer_on_shows_a_ghost_and_proves_nothing() -> None:
+    """Law 4: a mistake in the answer it rests on would confirm itself."""
+    desk = verified(pos(100))
+    for seconds in (10, 11, 12):
+        desk.look(replace(slice_at(seconds), whole=False))
+    assert desk.quantities() == {"net": 100}
+    desk.look(slice_at(13))
+    assert desk.quantities() == {"net": 100}
+    desk.look(slice_at(14))
+    assert desk.quantities() == {}
