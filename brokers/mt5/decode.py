@@ -316,10 +316,10 @@ def _one_row_a_ticket(name: SectionName, found: list[Read[Row]]) -> tuple[list[R
         copies = all(row == rows[0][1] for _, row in rows)
         kept += rows[:1] if copies else []
         told = "given before: the gateway may have copied it over another row" if copies else "given with other values"
-        problems += [
-            replace(_problem(name, item, f"ticket {ticket} was {told}"), instrument=None)
-            for item, _ in (rows[1:] if copies else rows if len(rows) > 1 else [])
-        ]
+        for item, _ in rows[1:] if copies else rows if len(rows) > 1 else []:
+            named = _problem(name, item, f"ticket {ticket} was {told}")
+            # Its symbol's, and anybody's: the row that it was written over may have been of any other symbol.
+            problems += [named] if named.instrument is None else [named, replace(named, instrument=None)]
     return kept, problems
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,12 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class UnknownAction:
     """The gateway has no such action, by its own words."""
+
+
+_UNKNOWN = re.compile(
+    r"\b(unknown|unsupported|invalid) (action|command|request)\b|\bnot (supported|implemented)\b", re.IGNORECASE
+)
+"""The contract's words are "unknown action …"; gateways say the same in others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +186,7 @@ class Gateway:
             return Answered(content, self._clock())
         if status == "ERROR":
             words = quote(content.get("error") or "an ERROR without a reason")
-            return UnknownAction() if "unknown action" in words.lower() else Declined(words)
+            return UnknownAction() if _UNKNOWN.search(words) else Declined(words)
         return Garbled(f"its status is {quote(status)}, neither SUCCESS nor ERROR")
 
     def _open(self) -> zmq.asyncio.Socket:

