@@ -1,0 +1,130 @@
+"""From a fill at the broker to its durable event, through the stream, on Ray.
+
+    python -m tests.benchmarks.latency [EVENTS]
+
+One OANDA simulator in this process, twenty instruments, each fill made once the one before is in the journal. Prints
+p50 and p99 over 500 fills unless told otherwise (targets: 25 ms and 150 ms) beside three calls of a bare Ray actor.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from actors.cluster_address import prepare
+
+prepare(None)
+
+import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
+
+from actors import ray_edge  # noqa: E402 - as above
+from actors.deployment import Deployment  # noqa: E402 - as above
+from actors.events import EventType  # noqa: E402 - as above
+from actors.journal import Journal  # noqa: E402 - as above
+from brokers.model import Side  # noqa: E402 - as above
+from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
+from supervisor.config import load  # noqa: E402 - as above
+from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
+from supervisor.supervisor import Supervisor  # noqa: E402 - as above
+from tests.benchmarks.cluster import Empty  # noqa: E402 - as above
+
+NAMESPACE = "latency"
+ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
+INSTRUMENTS = 20
+GIVE_UP_AFTER_S = 5.0
+LOOK_EVERY_S = 0.0005
+
+
+def _three_calls_ms(rounds: int = 200) -> float:
+    remote: Any = ray.remote(Empty)
+    actor = remote.options(num_cpus=0, max_concurrency=1000).remote()
+    ray.get(actor.pid.remote())
+    taken = []
+    for _ in range(rounds):
+        began_s = time.perf_counter()
+        for _ in range(3):
+            ray.get(actor.pid.remote())
+        taken.append((time.perf_counter() - began_s) * 1000)
+    ray.kill(actor)
+    return statistics.median(taken)
+
+
+def _configuration(directory: Path, rest: str, stream: str, names: list[str]) -> Path:
+    path = directory / "accounts.yaml"
+    path.write_text(
+        f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
+        "defaults: {interval_s: 300}\n"
+        f"accounts: [{{name: fx, broker: oanda, account_id: {ACCOUNT_ID}, token: {TOKEN}, "
+        f"rest_url: '{rest}', stream_url: '{stream}', instruments: [{', '.join(names)}]}}]\n"
+    )
+    return path
+
+
+def _wait_until_up(running: Running) -> None:
+    while True:
+        rows = [row for account in running.status()["accounts"] for row in account["instruments"]]
+        if rows and all(row["health"]["verified_at"] for row in rows):
+            return
+        time.sleep(0.2)
+
+
+def _measure(simulator: OandaSimulator, journal: Journal, names: list[str], events: int) -> tuple[list[float], int]:
+    taken: list[float] = []
+    lost = 0
+    head = journal.head()
+    seq = head[0] if head is not None else 0
+    for number in range(events):
+        name = names[number % len(names)]
+        began_s = time.perf_counter()
+        simulator.trade(name, Side.BUY if number // len(names) % 2 else Side.SELL, Decimal(100))
+        while True:
+            new = list(journal.records(after_seq=seq))
+            seq = new[-1].seq if new else seq
+            if any(r.event.type is EventType.ORDER_FILLED and r.stream == f"fx/{name}" for r in new):
+                taken.append((time.perf_counter() - began_s) * 1000)
+                break
+            if time.perf_counter() - began_s > GIVE_UP_AFTER_S:
+                lost += 1
+                break
+            time.sleep(LOOK_EVERY_S)
+    return taken, lost
+
+
+def main(events: int) -> None:
+    """Measure and print."""
+    names = [f"PAIR_{number:03d}" for number in range(INSTRUMENTS)]
+    simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names, hedging=False)
+    rest, stream = simulator.start(), simulator.start_stream()
+    ray_edge.start_or_join("local", NAMESPACE, dashboard=False)
+    try:
+        floor_ms = _three_calls_ms()
+        with tempfile.TemporaryDirectory() as directory:
+            configuration = load(_configuration(Path(directory), rest, stream, names))
+            runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
+            made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
+            ray_edge.create(made, NAMESPACE)
+            running = Running(ray_edge.Client(NAMESPACE))
+            _wait_until_up(running)
+            time.sleep(2)  # the stream is live a moment after the first cycle; there is no event for it out here
+            journal = Journal.open(configuration.journal_url, read_only=True)
+            taken, lost = _measure(simulator, journal, names, events)
+            journal.close()
+            running.stop()
+            ray_edge.kill(SUPERVISOR, NAMESPACE)
+    finally:
+        ray_edge.leave()
+        simulator.close()
+    taken.sort()
+    print(f"three calls of a bare Ray actor      {floor_ms:7.2f} ms")
+    print(f"fill to durable event, p50           {taken[len(taken) // 2]:7.2f} ms (target 25)")
+    print(f"fill to durable event, p99           {taken[int(len(taken) * 0.99)]:7.2f} ms (target 150)")
+    print(f"of {events} fills not seen within {GIVE_UP_AFTER_S:g} s: {lost}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
