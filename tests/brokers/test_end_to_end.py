@@ -25,12 +25,16 @@ from actors.policy import Policy
 from actors.reports import FillReport, OrderReport
 from actors.runtime import LocalRuntime
 from actors.stream import AUDIT
+from brokers.ib.client import IbBroker
+from brokers.kite.client import KiteBroker
 from brokers.model import OrderStatus, Side
 from brokers.mt5 import Mt5Broker
 from brokers.oanda import OandaBroker
 from brokers.port import Broker
 from brokers.registry import CONVENTIONS
 from brokers.simulators.base import Fault, Simulator
+from brokers.simulators.ib import IbSimulator
+from brokers.simulators.kite import KiteSimulator
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
 from tests.unit.fakes import found, legs, quantities
@@ -42,10 +46,20 @@ OANDA_ID, TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
 
 
 class Clock:
-    """The system's clock, and ahead of it by what was slept."""
+    """The system's clock, and ahead of it by what was slept. ``follow`` is told by how many seconds."""
 
     def __init__(self) -> None:
-        self.ahead = timedelta(0)
+        self._ahead = timedelta(0)
+        self.follow: Callable[[float], None] = lambda _: None
+
+    @property
+    def ahead(self) -> timedelta:
+        return self._ahead
+
+    @ahead.setter
+    def ahead(self, ahead: timedelta) -> None:
+        self._ahead = ahead
+        self.follow(ahead.total_seconds())
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
@@ -97,7 +111,7 @@ class World:
         policy = Policy(
             confirm_gap=timedelta(seconds=1.1),
             settle=timedelta(seconds=1),
-            conventions=CONVENTIONS["mt5" if isinstance(self.simulator, Mt5Simulator) else "oanda"],
+            conventions=CONVENTIONS[next(kind for kind, (name, _, _) in NAMES.items() if name == self.name)],
         )
         made = Instrument(InstrumentSettings(self.name, self.symbol, 300.0, 10.0, policy), self.runtime)
         self.runtime.register(f"{self.name}/{self.symbol}", made)
@@ -116,12 +130,47 @@ def mt5(clock: Clock, margin_mode: str | None, base_only: bool = False) -> tuple
     return simulator, Mt5Broker("cfd", simulator.start(), None, TIMEOUT_S, clock, backoff_s=0.001)
 
 
+def kite(clock: Clock) -> tuple[KiteSimulator, Broker]:
+    simulator = KiteSimulator("key", "session-token", "AB1234", instruments=["NSE:INFY"])
+    clock.follow = simulator.set_clock
+    broker = KiteBroker(
+        "equities",
+        "key",
+        lambda: "session-token",
+        "AB1234",
+        simulator.start(),
+        TIMEOUT_S,
+        clock,
+        backoff_s=0.001,
+        requests_per_s=1000,
+    )
+    return simulator, broker
+
+
+def ib(clock: Clock) -> tuple[IbSimulator, Broker]:
+    simulator = IbSimulator("DU1", instruments=["AAPL"], clock=clock)
+    host, _, port = simulator.start().rpartition(":")
+    broker = IbBroker(
+        "options", host, int(port), 17, "DU1", None, TIMEOUT_S, clock, instruments=("AAPL",), backoff_s=0.001
+    )
+    return simulator, broker
+
+
 MAKERS: dict[str, Callable[[Clock], tuple[Simulator, Broker]]] = {
     "oanda": oanda,
     "mt5 hedging": lambda clock: mt5(clock, "hedging"),
     "mt5 netting": lambda clock: mt5(clock, "netting"),
     "mt5 base only": lambda clock: mt5(clock, None, base_only=True),
+    "kite": kite,
+    "ib": ib,
 }
+NAMES = {
+    "oanda": ("fx", "EUR_USD", D(100)),
+    "mt5": ("cfd", "EURUSD", D("0.1")),
+    "kite": ("equities", "NSE:INFY", D(10)),
+    "ib": ("options", "AAPL", D(10)),
+}
+"""Account, instrument and lot of each."""
 WITH_ORDERS = [name for name in MAKERS if name != "mt5 base only"]
 
 
@@ -136,8 +185,7 @@ async def a_world(
         audit = Audit(f"sqlite:///{directory}/journal.db")
         await audit.open()
         runtime.register(AUDIT, audit)
-    name = "fx" if which == "oanda" else "cfd"
-    symbol, lot = ("EUR_USD", D(100)) if which == "oanda" else ("EURUSD", D("0.1"))
+    name, symbol, lot = NAMES[which.split()[0]]
     settings = AccountSettings(name, which, frozenset({symbol}), patience_s=5.0)
     account = Account(settings, lambda: broker, runtime)
     runtime.register(name, account)
