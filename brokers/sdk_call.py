@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import requests
 import stamina
+from aiolimiter import AsyncLimiter
 
 from brokers.cut import Call, CuttableAdapter
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
@@ -84,6 +85,14 @@ class AttemptFailed(Exception):
 Answer = TypeVar("Answer")
 Judge = Callable[[Heard], Answer | AttemptFailed]
 """Makes an answer, or a failure, of what was heard."""
+
+
+def at_most(requests_per_s: float) -> Callable[[], Awaitable[None]]:
+    """Awaited before each request, lets no more than this many through in any second: a share of them at once, and
+    what trickles after that burst is no more than the limit together with it."""
+    burst = max(1.0, requests_per_s * 0.4)
+    limiter = AsyncLimiter(burst, burst / max(requests_per_s - burst, requests_per_s * 0.5))
+    return limiter.acquire
 
 
 class SdkCalls:

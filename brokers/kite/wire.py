@@ -18,11 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from aiolimiter import AsyncLimiter
 from kiteconnect import KiteConnect
 
 from brokers.errors import Malformed, Refused, Unreachable
-from brokers.sdk_call import AttemptFailed, Heard, SdkCalls
+from brokers.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
 
 REST_URL = "https://api.kite.trade"
 REQUESTS_PER_S = 10
@@ -92,9 +91,7 @@ class Wire:
     ) -> None:
         self.url = (rest_url or REST_URL).rstrip("/")
         self._api_key = api_key
-        burst = max(1.0, requests_per_s * 0.4)
-        limiter = AsyncLimiter(burst, burst / max(requests_per_s - burst, requests_per_s * 0.5))
-        self._sdk = SdkCalls(account, "kite", AGAIN, timeout_s, backoff_s, limiter.acquire)
+        self._sdk = SdkCalls(account, "kite", AGAIN, timeout_s, backoff_s, at_most(requests_per_s))
         self._sdk.keep_secret(api_key)
         self._kite = KiteConnect(api_key, root=self.url)
         self._kite.timeout = self._sdk.http_timeout_s

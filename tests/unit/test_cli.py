@@ -610,7 +610,9 @@ def test_a_read_only_journal_is_reported_by_reconcile(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broker", "number"), [("oanda", signal.SIGINT), ("mt5", signal.SIGTERM)], ids=["oanda", "mt5"]
+    ("broker", "number"),
+    [("oanda", signal.SIGINT), ("mt5", signal.SIGTERM), ("kite", signal.SIGINT), ("ib", signal.SIGHUP)],
+    ids=["oanda", "mt5", "kite", "ib"],
 )
 def test_a_simulator_by_itself_is_reached_with_what_it_prints_and_ends_by_a_signal(
     broker: str, number: signal.Signals, tmp_path: Path
