@@ -13,11 +13,12 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -157,18 +158,28 @@ class RayCluster:
         kill(name, self._namespace)
 
 
+@functools.cache
+def _remote(actor: Callable[..., Any]) -> Any:
+    """The class as Ray knows it. Made once: each making is sent to the whole cluster and kept there."""
+    made: Any = ray.remote(actor)
+    return made
+
+
 def create(deployment: Deployment, namespace: str) -> Any:
     """Create a detached actor of that name and give its handle; it may not be up yet."""
-    remote: Any = ray.remote(deployment.actor)
-    return remote.options(
-        name=deployment.name,
-        namespace=namespace,
-        lifetime="detached",
-        num_cpus=0,
-        max_restarts=-1 if deployment.immortal else 0,
-        max_task_retries=0,
-        max_concurrency=_MANY,
-    ).remote(*deployment.args)
+    return (
+        _remote(deployment.actor)
+        .options(
+            name=deployment.name,
+            namespace=namespace,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1 if deployment.immortal else 0,
+            max_task_retries=0,
+            max_concurrency=_MANY,
+        )
+        .remote(*deployment.args)
+    )
 
 
 def kill(name: str, namespace: str) -> None:

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,17 @@ import ray  # noqa: E402 - as above
 
 from actors import ray_edge  # noqa: E402 - as above
 from actors.deployment import Deployment  # noqa: E402 - as above
+from brokers.model import Side  # noqa: E402 - as above
+from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor.config import load  # noqa: E402 - as above
 from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
 from supervisor.supervisor import Supervisor  # noqa: E402 - as above
 
 NAMESPACE = "benchmark"
-INTERVAL_S = 5
+INTERVAL_S = 10
+INTERVALS = 2
+LOOK_EVERY_S = 0.25
+ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
 
 
 class Empty:
@@ -59,13 +65,13 @@ def _empty_fleet(count: int) -> tuple[float, float]:
     return took_s, memory
 
 
-def _configuration(directory: Path, count: int) -> Path:
-    names = ", ".join(f"PAIR_{number:03d}" for number in range(count))
+def _configuration(directory: Path, rest_url: str, names: list[str]) -> Path:
     path = directory / "accounts.yaml"
     path.write_text(
         f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
         f"defaults: {{interval_s: {INTERVAL_S}}}\n"
-        f"accounts: [{{name: fx, broker: oanda, simulator: true, instruments: [{names}]}}]\n"
+        f"accounts: [{{name: fx, broker: oanda, account_id: {ACCOUNT_ID}, token: {TOKEN}, rest_url: '{rest_url}', "
+        f"instruments: [{', '.join(names)}]}}]\n"
     )
     return path
 
@@ -75,7 +81,11 @@ def _rows(status: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
-    configuration = load(_configuration(directory, count))
+    names = [f"PAIR_{number:03d}" for number in range(count)]
+    simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names)
+    for name in names:
+        simulator.trade(name, Side.BUY, Decimal(100))
+    configuration = load(_configuration(directory, simulator.start(), names))
     running = Running(ray_edge.Client(NAMESPACE))
     began_s = time.perf_counter()
     runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
@@ -86,17 +96,18 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
         rows = _rows(status)
         if rows and all(row["health"]["verified_at"] for row in rows):
             break
-        time.sleep(0.1)
+        time.sleep(LOOK_EVERY_S)
     took_s = time.perf_counter() - began_s
     before = status["accounts"][0]["broker_calls"]
     began_s = time.perf_counter()
-    time.sleep(4 * INTERVAL_S)
+    time.sleep(INTERVALS * INTERVAL_S)
     status = running.status()
     intervals = (time.perf_counter() - began_s) / INTERVAL_S
     calls = (status["accounts"][0]["broker_calls"] - before) / intervals
     memory = sorted(_private_mb(row["health"]["pid"]) for row in _rows(status))[count // 2]
     running.stop()
     ray_edge.kill(SUPERVISOR, NAMESPACE)
+    simulator.close()
     return took_s, memory, f"{calls:.2f}"
 
 
