@@ -23,12 +23,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import ray
-from loguru import logger
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
 from actors.cluster_address import LOOPBACK, Address
 from actors.deployment import Deployment
-from actors.runtime import ActorUnavailable, CallTimeout
+from actors.runtime import ActorUnavailable, CallTimeout, logged
 
 NAME_FREE_WITHIN_S = 10.0
 NEVER_REPEATED = frozenset({"cancel_order"})
@@ -66,7 +65,7 @@ class RayRuntime:
 
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it until it ends or this process does. An error that ends it is logged, never lost."""
-        task = asyncio.get_running_loop().create_task(_logged(owner, work))
+        task = asyncio.get_running_loop().create_task(logged(owner, work))
         # A task that is cancelled before it began never gets to its coroutine.
         task.add_done_callback(lambda _: work.close())
         self._tasks.add(task)
@@ -258,15 +257,6 @@ def protect_token() -> None:
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     if os.path.exists(path):
         os.chmod(path, 0o600)
-
-
-async def _logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except asyncio.CancelledError:
-        raise
-    except Exception:  # noqa: BLE001 - nobody awaits a loop; its age tells the supervisor, and this says why
-        logger.exception("{}: a loop of this actor ended", owner)
 
 
 def _cause(error: RayTaskError) -> BaseException:

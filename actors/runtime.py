@@ -152,7 +152,7 @@ class LocalRuntime:
 
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it until it ends or its owner is killed. An error that ends it is logged, never lost."""
-        task = asyncio.ensure_future(_logged(owner, work))
+        task = asyncio.ensure_future(logged(owner, work))
         task.add_done_callback(lambda _: work.close())  # where it was ended before it began
         self._own(owner, task)
         return task
@@ -164,7 +164,8 @@ class LocalRuntime:
         task.add_done_callback(_seen)
 
 
-async def _logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
+async def logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run a loop of an actor; an error that ends it is logged, never lost."""
     try:
         await work
     except asyncio.CancelledError:

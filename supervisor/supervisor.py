@@ -99,6 +99,7 @@ class Supervisor:
         self._journal: dict[str, Json] = {}
         self._discovered: set[tuple[str, str]] = set()
         self._lived: set[ChildKey] = set()
+        self._desired: list[Json] = []
         self._empty_since: dict[ChildKey, tuple[int, float]] = {}
         self._outbox = Outbox(SUPERVISOR, runtime)
         self._started_at = runtime.now()
@@ -213,7 +214,13 @@ class Supervisor:
                 await self._runtime.sleep(ASK_AGAIN_AFTER_S)
 
     def _desire(self) -> None:
-        self._events.put_nowait(DesiredChanged(blueprint.children(self._configuration, sorted(self._discovered))))
+        """Tell the tree what shall run, and the journal when that is something else than before."""
+        specs = blueprint.children(self._configuration, sorted(self._discovered))
+        self._events.put_nowait(DesiredChanged(specs))
+        desired: list[Json] = [f"{spec.key.name} {spec.fingerprint}".strip() for spec in specs]
+        if desired != self._desired:
+            self._desired = desired
+            self._note(EventType.CONFIGURATION_CHANGED, {"desired": desired}, "desired", Severity.INFO)
 
     # Commands
 

@@ -236,6 +236,7 @@ async def test_closing_twice_and_before_connecting_is_well(tws: IbSimulator) -> 
         await broker.connect()
         await broker.close()
         await broker.close()
+        assert tws.requests.count("connect") == 1
 
 
 # -- a snapshot --------------------------------------------------------------------------------------------------

@@ -119,6 +119,7 @@ async def test_audit_comes_first_then_accounts_then_instruments(tmp_path: Path) 
 
         assert set(states(status)) == EVERYBODY
         assert rows(status)["fx/EUR_USD"]["book"]["legs"] == [{"leg": "net", "quantity": "100", "average_price": "1.1"}]
+        assert len(hall.events(EventType.CONFIGURATION_CHANGED)) == 1
         started = [name for _, name in hall.events(EventType.ACTOR_STARTED)]
         assert started[0] == "audit"
         assert started.index("fx") < min(started.index("fx/EUR_USD"), started.index("fx/GBP_JPY"))
