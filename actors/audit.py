@@ -6,6 +6,7 @@
 * A journal that cannot be opened does not end the actor: it says why in :meth:`Audit.health`, raises it from every
   call, and tries to open it again at most once a second.
 * The event loop never waits for the disk: the journal is written in a thread of its own and read in another.
+* Where the journal ends is noted in ``head_file``, where there is one, beside all this and never instead of it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from loguru import logger
 
 from actors.events import Event, EventType, Json, Record, Severity, StreamTail
+from actors.journal_heads import HeadsFile
 from actors.journal_types import (
     Append,
     Appended,
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _REOPEN_AFTER_S: Final = 1.0
+_CHECKPOINTS_AT_MOST: Final = 8
+"""How far :meth:`Audit.load_before` goes back: what it gives is held in memory and sent."""
 
 
 class RunBlocking(Protocol):
@@ -87,13 +94,15 @@ def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False)
 class Audit:
     """The journal, shared by every actor.
 
-    ``run_blocking`` replaces the threads of its own; ``monotonic`` gives seconds and limits how often a journal that
-    cannot be opened is tried again; ``max_batch_events`` bounds one commit (a single larger append is still one).
+    ``head_file`` is the path of a heads file (:mod:`journal_heads`). ``run_blocking`` replaces the threads of its own;
+    ``monotonic`` gives seconds and limits how often a journal that cannot be opened is tried again, and a head noted;
+    ``max_batch_events`` bounds one commit (a single larger append is still one).
     """
 
     def __init__(
         self,
         journal_url: str,
+        head_file: str | None = None,
         *,
         run_blocking: RunBlocking | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -101,6 +110,9 @@ class Audit:
         open_journal: OpenJournal | None = None,
     ) -> None:
         self._url = journal_url
+        self._head_file = head_file
+        self._heads: HeadsFile | None = None
+        self._noting: asyncio.Task[None] | None = None
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
         self._open_journal = open_journal or _open_journal
@@ -151,6 +163,12 @@ class Audit:
         journal = await self._opened()
         return await self._write(lambda: journal.load(stream))
 
+    async def load_before(self, stream: str, version: int) -> list[Record]:
+        """The records of a stream, oldest first, from its last checkpoint before ``version`` (of the newest few), or
+        else from the first there is, to its end; raises :class:`JournalError`."""
+        await self._opened()
+        return await self._read(lambda: _from_checkpoint(self._reading(), stream, version))
+
     async def records(
         self,
         *,
@@ -159,8 +177,12 @@ class Audit:
         instrument: str | None = None,
         types: Collection[EventType] | None = None,
         severity: Severity | None = None,
+        severities: Collection[Severity] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        order_id: str | None = None,
+        fill_id: str | None = None,
+        discrepancy_id: str | None = None,
         after_seq: int = 0,
         order: Order = "oldest",
         limit: int = 1000,
@@ -175,14 +197,22 @@ class Audit:
                     instrument=instrument,
                     types=types,
                     severity=severity,
+                    severities=severities,
                     since=since,
                     until=until,
+                    order_id=order_id,
+                    fill_id=fill_id,
+                    discrepancy_id=discrepancy_id,
                     after_seq=after_seq,
                     order=order,
                     limit=limit,
                 )
             )
         )
+
+    async def query(self, filters: Mapping[str, Any]) -> list[Record]:
+        """As :meth:`records`, the filters in one mapping: for whoever calls through a runtime."""
+        return await self.records(**filters)
 
     async def streams(self) -> list[str]:
         """The names of all streams, sorted."""
@@ -204,10 +234,10 @@ class Audit:
                 return found
             await asyncio.wait([committed], timeout=left)
 
-    async def verify(self) -> Verification:
+    async def verify(self, *, head: str | None = None) -> Verification:
         """Read and check the whole journal while appends go on; see :meth:`Journal.verify`."""
         journal = await self._opened()
-        return await self._check(journal.verify)
+        return await self._check(lambda: journal.verify(head=head))
 
     async def head(self) -> tuple[int, str, datetime] | None:
         """``seq``, ``hash`` and time of the last record; ``None`` for an empty journal."""
@@ -221,12 +251,14 @@ class Audit:
         """
         if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
+        self._note_head_when_due()
         return {
             "pid": os.getpid(),
             "writable": self._journal is not None and self._error is None,
             "error": None if self._error is None else str(self._error),
             "last_seq": self._last_seq,
             "waiting": len(self._waiting),
+            "head_file_error": None if self._heads is None else self._heads.error,
             **self._counts,
         }
 
@@ -235,6 +267,10 @@ class Audit:
         self._closed = True
         while tasks := [task for task in (self._opening, self._writing, self._probing) if task is not None]:
             await asyncio.gather(*tasks, return_exceptions=True)
+        if self._noting is not None:
+            await asyncio.gather(self._noting, return_exceptions=True)
+        if self._heads is not None and self._journal is not None:
+            await self._note_head(self._heads)
         journal, self._journal = self._journal, None
         reader, self._reader = self._reader, None
         # The writer last: it alone can bring what is in the write-ahead log into the file.
@@ -268,6 +304,8 @@ class Audit:
         finally:
             self._opening = None
         self._journal, self._error = journal, None
+        if self._head_file is not None and self._heads is None:
+            self._heads = HeadsFile(Path(self._head_file), self._monotonic, self._last_seq or 0)
         return journal
 
     def _open_as_writer(self) -> tuple[Journal, int]:
@@ -354,6 +392,18 @@ class Audit:
             self._counts["commits"] += 1
             self._last_seq = last
             self._wake()
+            self._note_head_when_due()
+
+    def _note_head_when_due(self) -> None:
+        free = not self._closed and (self._noting is None or self._noting.done())
+        if free and self._heads is not None and self._heads.due(self._last_seq or 0):
+            self._noting = asyncio.create_task(self._note_head(self._heads))
+
+    async def _note_head(self, heads: HeadsFile) -> None:
+        try:
+            await self._read(lambda: heads.note(self._reading().head()))
+        except JournalError as error:
+            logger.warning("the head is not noted: {}", error)
 
     def _commit_after_this(self) -> asyncio.Future[None]:
         if self._next_commit is None:
@@ -364,6 +414,16 @@ class Audit:
         if self._next_commit is not None:
             self._next_commit.set_result(None)
             self._next_commit = None
+
+
+def _from_checkpoint(journal: Journal, stream: str, version: int) -> list[Record]:
+    newest = list(
+        journal.records(stream=stream, types=(EventType.CHECKPOINT,), order="newest", limit=_CHECKPOINTS_AT_MOST)
+    )
+    start = next((found for found in newest if found.version < version), None)
+    if start is None and len(newest) == _CHECKPOINTS_AT_MOST:
+        start = newest[-1]
+    return list(journal.records(stream=stream, after_seq=start.seq - 1 if start is not None else 0))
 
 
 def _fail(taken: Sequence[_Waiting], error: BaseException) -> None:

@@ -17,43 +17,43 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from actors.chain import GENESIS
-from actors.events import EventType, Record, Severity, StreamTail, from_iso, to_iso
-from actors.journal_check import check_tail, read_head, record_of, verify
-from actors.journal_lock import JournalLock
+from actors.events import EventType, Record, Severity, StreamTail, from_iso
+from actors.journal_anchor import archived_version
+from actors.journal_archive import archive
+from actors.journal_check import check_seen, check_tail, record_of, verify
+from actors.journal_place import Place
 from actors.journal_plan import Heads, Plan
+from actors.journal_query import Ids, belongs, conditions
 from actors.journal_schema import (
     IS_CHECKPOINT,
     OnConnect,
     corrupt,
-    create_file,
     empty_the_log,
-    engine_for,
-    ensure_schema,
-    file_of,
-    head,
-    identity_of,
     in_our_words,
     insert_records,
-    make_directory,
-    parse_url,
+    read_head,
     records,
-    shown,
+    write_nothing,
+    writing,
 )
 from actors.journal_types import (
     Append,
     Appended,
     AppendRefused,
+    Archived,
+    ArchiveRefused,
     JournalCorrupt,
     JournalError,
-    JournalMissing,
     JournalUnavailable,
     Stale,
     Verification,
@@ -65,8 +65,6 @@ Outcome = Appended | Stale | AppendRefused
 Order = Literal["oldest", "newest"]
 
 _PAGE: Final = 1000
-_TAKE_TURN: Final = update(head).where(head.c.id == 1).values(seq=head.c.seq)
-_MOVE_HEAD: Final = update(head).where(head.c.id == 1).values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
 
 
 class Journal:
@@ -79,18 +77,15 @@ class Journal:
     def __init__(
         self, url: str, *, exclusive: bool, read_only: bool, busy_timeout_s: float, on_connect: OnConnect | None
     ) -> None:
-        self._url = parse_url(url)
-        self._name = shown(self._url)
-        self._file = file_of(self._url)
+        self._place = Place(
+            url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
+        )
+        self._name = self._place.name
         self._read_only = read_only
-        self._busy_timeout_s = busy_timeout_s
-        self._on_connect = on_connect
         self._mutex = threading.RLock()
-        self._lock = JournalLock(self._file) if exclusive and self._file is not None else None
         self._connection: Connection | None = None
         self._heads = Heads(0, GENESIS)
         self._acknowledged = (0, GENESIS)
-        self._identity: tuple[int, int] | None = None
         self._doubtful = False
         self._closed = False
 
@@ -117,10 +112,7 @@ class Journal:
             url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
         )
         try:
-            if journal._file is not None and not read_only:
-                make_directory(journal._file)
-            if journal._lock is not None:
-                journal._lock.acquire()
+            journal._place.take()
             with journal._using(f"open the journal {journal._name}"):
                 pass
         except BaseException:
@@ -136,9 +128,9 @@ class Journal:
                 # A copy of the file alone is then whole: a reader that closes after us could not see to it.
                 with contextlib.suppress(DBAPIError, sqlite3.Error):
                     empty_the_log(self._connection)
+                self._place.leave_mark(*self._acknowledged, sync=True)
             self._drop()
-            if self._lock is not None:
-                self._lock.release()
+            self._place.give_back()
 
     def append(self, batch: Sequence[Append]) -> list[Outcome]:
         """Make these durable in one commit, and say of each in its order what became of it.
@@ -153,13 +145,13 @@ class Journal:
         if not batch:
             return []
         with self._using(attempted) as connection:
-            self._check_place(attempted)
+            self._place.check(attempted)
             return self._commit(connection, batch, attempted)
 
     def probe(self) -> None:
         """Prove that the journal can be written now, by a commit that changes nothing."""
-        with self._using(f"write to the journal {self._name}") as connection, connection.begin():
-            connection.execute(_TAKE_TURN)
+        with self._using(f"write to the journal {self._name}") as connection:
+            write_nothing(connection)
 
     def load(self, stream: str) -> StreamTail:
         """The records of a stream from its last checkpoint (that one included) or its beginning to its end.
@@ -170,14 +162,16 @@ class Journal:
         of_stream = records.c.stream == stream
         with self._using(attempted) as connection, connection.begin():
             first = connection.execute(select(func.max(records.c.version)).where(of_stream, IS_CHECKPOINT)).scalar()
+            if first is None:
+                first = archived_version(connection, stream) + 1
             found = connection.execute(
-                select(records).where(of_stream, records.c.version >= (first or 1)).order_by(records.c.version)
+                select(records).where(of_stream, records.c.version >= first).order_by(records.c.version)
             ).all()
             tail = tuple(record_of(row, attempted, check_hash=True) for row in found)
-        for version, record in enumerate(tail, first or 1):
+        for version, record in enumerate(tail, first):
             if record.version != version:
                 raise corrupt(attempted, f"version {version} of {stream} is missing")
-        return StreamTail(tail[-1].version if tail else 0, tail)
+        return StreamTail(first - 1 + len(tail), tail)
 
     def records(
         self,
@@ -187,8 +181,12 @@ class Journal:
         instrument: str | None = None,
         types: Collection[EventType] | None = None,
         severity: Severity | None = None,
+        severities: Collection[Severity] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        order_id: str | None = None,
+        fill_id: str | None = None,
+        discrepancy_id: str | None = None,
         after_seq: int = 0,
         order: Order = "oldest",
         limit: int | None = None,
@@ -197,28 +195,28 @@ class Journal:
 
         ``account`` matches its own stream and those of its instruments; ``instrument`` is the part of a stream after
         the first ``/``; both mean the streams there are at the call. ``since`` is inclusive and ``until`` exclusive,
-        both aware.
+        both aware. ``order_id`` is a broker's or a client's, ``discrepancy_id`` the ``id`` of a discrepancy: each
+        matches wherever it stands in a payload, under its own key. An archived record is in its archive, not here.
         """
-        conditions: list[ColumnElement[bool]] = []
-        if types is not None:
-            conditions.append(records.c.type.in_([kind.value for kind in types]))
-        if severity is not None:
-            conditions.append(records.c.severity == severity.value)
-        if since is not None:
-            conditions.append(records.c.time >= _aware_iso(since))
-        if until is not None:
-            conditions.append(records.c.time < _aware_iso(until))
+        ids = Ids(order_id, fill_id, discrepancy_id)
+        chosen = conditions(
+            dialect=self._place.dialect,
+            types=types,
+            severity=severity,
+            severities=severities,
+            since=since,
+            until=until,
+            ids=ids,
+        )
+        pages = partial(self._pages, ids, after_seq, order, limit)
         if stream is None and account is None and instrument is None:
-            return self._pages(conditions, after_seq, order, limit, single=False)
+            return pages(chosen, single=False)
         names = [stream] if stream is not None else self.streams()
-        names = [name for name in names if _belongs(name, account, instrument)]
+        names = [name for name in names if belongs(name, account, instrument)]
         if len(names) == 1:
-            conditions.append(records.c.stream == names[0])
-            return self._pages(conditions, after_seq, order, limit, single=True)
-        if names:
-            # As an expression, so that the rows are read in the order of seq and never sorted page by page.
-            conditions.append(records.c.stream.concat("").in_(names))
-        return self._pages(conditions, after_seq, order, limit, single=False) if names else iter(())
+            return pages([*chosen, records.c.stream == names[0]], single=True)
+        # As an expression, so that the rows are read in the order of seq and never sorted page by page.
+        return pages([*chosen, records.c.stream.concat("").in_(names)], single=False) if names else iter(())
 
     def streams(self) -> list[str]:
         """The names of all streams, sorted; costs one look into an index for each."""
@@ -237,28 +235,57 @@ class Journal:
             row = connection.execute(last).one_or_none()
         return None if row is None else (row.seq, row.hash, from_iso(row.time))
 
-    def verify(self) -> Verification:
+    def verify(self, *, head: str | None = None) -> Verification:
         """Read everything again: hashes, links, gaps in ``seq``, gaps in the versions of each stream, event ids that
         stand twice in one stream, records cut off the end, and the soundness of the file itself.
+
+        ``head`` is a hash noted earlier (:meth:`head`): unless it is found in the chain, records were cut off the end
+        since, or this is another journal. Where records were archived, reading begins after them.
 
         Has a connection of its own, so that appends go on meanwhile. A journal that is wrong is a result, not an
         error; one that cannot be read now raises.
         """
         attempted = f"verify the journal {self._name}"
         self._check_open(attempted)
+        seen = self._place.seen()
         try:
-            with contextlib.closing(self._connect(attempted, read_only=True)) as connection:
-                return verify(connection)
+            with contextlib.closing(self._place.connect(attempted, read_only=True)) as connection:
+                return verify(connection, wanted=None if head is None else head.strip().lower(), seen=seen)
+        except JournalCorrupt as error:
+            return Verification(False, 0, None, error.found)
         except DBAPIError as error:
             found = in_our_words(error, attempted)
             if isinstance(found, JournalCorrupt):
                 return Verification(False, 0, None, found.found)
             raise found from None
 
+    def archive(self, before: datetime, file: Path, *, step: Callable[[str], None] = lambda _: None) -> Archived:
+        """Move the oldest records, up to the first that is not before ``before``, into ``file``, a new journal.
+
+        Every instrument keeps its records from its last checkpoint on (all, where it has none), and nothing after the
+        first of those goes either; :attr:`Archived.held_by` names the stream. :meth:`load` gives the same as before.
+        The place in the old file is used again and not given back. A process that is killed meanwhile loses nothing;
+        ``step`` is told of each step that is done.
+
+        Raises :class:`ArchiveRefused` for a file that exists, and where this journal is not opened as exclusive.
+        """
+        attempted = f"archive records of the journal {self._name}"
+        live = self._place.file
+        if live is None or not self._place.held:
+            raise ArchiveRefused(
+                attempted,
+                "it is not held by its one writer" if live else "it is in a database that is a server",
+                "Stop the supervisor and open the journal as exclusive" if live else "Use the server's own means",
+            )
+        with self._using(attempted) as connection:
+            self._place.check(attempted)
+            done = archive(connection, live, before, file.absolute(), step)
+            if done.records:
+                empty_the_log(connection)
+        return done
+
     def _commit(self, connection: Connection, batch: Sequence[Append], attempted: str) -> list[Outcome]:
-        with connection.begin() as transaction:
-            # Writing first takes the turn of the one writer, so that what is read next stays true until the commit.
-            connection.execute(_TAKE_TURN)
+        with writing(connection) as transaction:
             seq, last_hash = read_head(connection, attempted)
             if seq < self._acknowledged[0]:
                 raise corrupt(attempted, f"it ends at record {seq}, and {self._acknowledged[0]} was durable")
@@ -270,20 +297,21 @@ class Journal:
                 transaction.rollback()
                 return outcomes
             insert_records(connection, plan.rows)
-            connection.execute(_MOVE_HEAD, {"new_seq": plan.seq, "new_hash": plan.hash})
             self._doubtful = True
             transaction.commit()
             self._doubtful = False
         self._heads = plan.heads()
         self._acknowledged = (plan.seq, plan.hash)
+        self._place.leave_mark(plan.seq, plan.hash)
         return outcomes
 
     def _pages(
         self,
-        conditions: Sequence[ColumnElement[bool]],
+        ids: Ids,
         after_seq: int,
         order: Order,
         limit: int | None,
+        chosen: Sequence[ColumnElement[bool]],
         *,
         single: bool,
     ) -> Iterator[Record]:
@@ -292,20 +320,25 @@ class Journal:
         attempted = f"read records of the journal {self._name}"
         newest = order == "newest"
         if after_seq:
-            conditions = [*conditions, records.c.seq > after_seq]
-        chosen = select(records).where(*conditions).order_by(key.desc() if newest else key)
-        further, left = chosen, limit
+            chosen = [*chosen, records.c.seq > after_seq]
+        query = select(records).where(*chosen).order_by(key.desc() if newest else key)
+        further, left = query, limit
         while left is None or left > 0:
-            size = _PAGE if left is None else min(_PAGE, left)
+            size = _PAGE if left is None or ids.given() else min(_PAGE, left)
             with self._using(attempted) as connection, connection.begin():
                 page = connection.execute(further.limit(size)).all()
             for row in page:
-                yield record_of(row, attempted)
+                record = record_of(row, attempted)
+                if not ids.named_in(record.event.payload):
+                    continue
+                if left == 0:
+                    return
+                yield record
+                left = None if left is None else left - 1
             if len(page) < size:
                 return
             end = page[-1]._mapping[key]
-            further = chosen.where(key < end if newest else key > end)
-            left = None if left is None else left - size
+            further = query.where(key < end if newest else key > end)
 
     @contextlib.contextmanager
     def _using(self, attempted: str) -> Iterator[Connection]:
@@ -326,34 +359,19 @@ class Journal:
                 raise
 
     def _reconnect(self, attempted: str) -> Connection:
-        if self._file is not None and not self._read_only and self._identity is None:
-            create_file(self._file)
-        self._connection = self._connect(attempted, read_only=self._read_only)
+        seen = self._place.seen()
+        self._place.begin(attempted)
+        self._connection = self._place.connect(attempted, read_only=self._read_only, doubtful=self._doubtful)
         self._doubtful = False
-        self._identity = identity_of(self._file)
+        self._place.remember()
         if not self._read_only:
             self._heads = Heads(*check_tail(self._connection, attempted))
             self._check_acknowledged(self._connection, attempted)
+            if seen is not None:
+                check_seen(self._connection, seen, attempted, self._place.remedy)
             self._acknowledged = (self._heads.seq, self._heads.hash)
+            self._place.leave_mark(*self._acknowledged, sync=True)
         return self._connection
-
-    def _connect(self, attempted: str, *, read_only: bool) -> Connection:
-        if self._file is not None and read_only and not self._file.exists():
-            raise JournalMissing(attempted, "there is no such file", "Check journal.url, or start the supervisor")
-        engine = engine_for(
-            self._url,
-            read_only=read_only,
-            busy_timeout_s=self._busy_timeout_s,
-            doubtful=self._doubtful,
-            on_connect=self._on_connect,
-        )
-        connection = engine.connect()
-        try:
-            ensure_schema(connection, self._url, read_only=read_only)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _check_open(self, attempted: str) -> None:
         if self._closed:
@@ -367,30 +385,12 @@ class Journal:
         if seq and found != last_hash:
             raise corrupt(attempted, f"record {seq}, which was durable, is not there any more")
 
-    def _check_place(self, attempted: str) -> None:
-        # Commits to a file that was moved or removed succeed, and are lost with it.
-        if identity_of(self._file) != self._identity:
-            raise JournalUnavailable(
-                attempted, "its file was moved, removed or replaced while in use", "Put it back where it was"
-            )
-
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         self._heads = Heads(0, GENESIS)
         if connection is not None:
             with contextlib.suppress(DBAPIError):
                 connection.close()
-
-
-def _belongs(stream: str, account: str | None, instrument: str | None) -> bool:
-    own, _, rest = stream.partition("/")
-    return (account is None or account == own) and (instrument is None or instrument == rest)
-
-
-def _aware_iso(time: datetime) -> str:
-    if time.tzinfo is None:
-        raise ValueError(f"a time without a zone names no moment: {time}")
-    return to_iso(time)
 
 
 __all__ = [

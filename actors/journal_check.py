@@ -2,7 +2,8 @@
 
 Hash and link of every record, gaps in ``seq``, gaps in the versions of each stream, event ids that stand twice in a
 stream, the end against the head that the last commit left, and the structure of a SQLite file. What no journal can
-show by itself is a file replaced by an older copy of itself: for that, keep a copy of the head elsewhere.
+show by itself is that it was replaced by an older copy of itself: for that there are the mark beside it
+(:mod:`journal_mark`) and a head that was noted elsewhere.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from sqlalchemy.exc import DBAPIError
 
 from actors.chain import GENESIS, canonical_bytes, chained
 from actors.events import Event, EventType, Record, Severity, from_iso
-from actors.journal_schema import corrupt, head, in_our_words, records
+from actors.journal_anchor import NO_CUT, Anchor, read_anchor
+from actors.journal_mark import Seen
+from actors.journal_schema import corrupt, in_our_words, read_head, records
 from actors.journal_types import JournalCorrupt, Verification
 
 _PAGE: Final = 1000
 _TAIL: Final = 100
-_HEAD: Final = select(head.c.seq, head.c.hash)
 
 
 def record_of(row: Row[Any], attempted: str, *, check_hash: bool = False) -> Record:
@@ -38,23 +40,16 @@ def record_of(row: Row[Any], attempted: str, *, check_hash: bool = False) -> Rec
     return Record(seq, stream, version, event, prev_hash, own_hash)
 
 
-def read_head(connection: Connection, attempted: str) -> tuple[int, str]:
-    """``seq`` and ``hash`` of the last record as the last commit left them; raises :class:`JournalCorrupt`."""
-    row = connection.execute(_HEAD).one_or_none()
-    if row is None:
-        raise corrupt(attempted, "the head that the last commit left is gone")
-    return row.seq, row.hash
-
-
 def check_tail(connection: Connection, attempted: str) -> tuple[int, str]:
     """``seq`` and ``hash`` of the last record, after the last hundred were found whole, linked and at the end.
 
     Raises :class:`JournalCorrupt` otherwise: nothing is to be appended after what is not there.
     """
     with connection.begin():
+        anchor = read_anchor(connection, attempted)
         seq, last_hash = read_head(connection, attempted)
         last = connection.execute(select(records).order_by(records.c.seq.desc()).limit(_TAIL)).all()
-    chain = _Chain(last[-1].seq - 1, last[-1].prev_hash) if len(last) == _TAIL else _Chain(0, GENESIS)
+    chain = _Chain(last[-1].seq - 1, last[-1].prev_hash) if len(last) == _TAIL else _Chain(anchor.seq, anchor.hash)
     for row in reversed(last):
         wrong = chain.follow(row)
         if wrong is not None:
@@ -65,33 +60,117 @@ def check_tail(connection: Connection, attempted: str) -> tuple[int, str]:
     return seq, last_hash
 
 
-def verify(connection: Connection) -> Verification:
-    """Read and check every record; see :class:`Verification`. May run beside a writer: it ends where that one is."""
-    chain = _Chain(0, GENESIS)
-    versions: dict[str, int] = {}
+def verify(connection: Connection, *, wanted: str | None = None, seen: Seen | None = None) -> Verification:
+    """Read and check every record; see :class:`Verification`. May run beside a writer: it ends where that one is.
+
+    ``wanted`` is a hash that must be one of the chain's, and ``seen`` a record that was durable before this began.
+    """
+    walk = _Walk(connection, wanted, seen)
     try:
-        while True:
-            for row in _rows_after(connection, chain):
-                wrong = chain.follow(row) or _wrong_version(row, versions)
-                if wrong is not None:
-                    bad = min(row.seq, chain.seq + 1)
-                    return Verification(False, bad - 1, bad, wrong)
-            with connection.begin():
-                seq, last_hash = read_head(connection, "verify the journal")
-                last_seq = connection.execute(select(func.max(records.c.seq))).scalar() or 0
-            if last_seq == chain.seq:
-                break
-        wrong = _wrong_end(chain, seq, last_hash)
-        if wrong is not None:
-            return Verification(False, chain.seq, min(chain.seq, seq) + 1, wrong)
-        return _twice(connection, chain) or _structure(connection, chain) or Verification(True, chain.seq)
+        return walk.to_the_end() or walk.beyond_the_end() or walk.whole()
     except JournalCorrupt as error:
-        return Verification(False, chain.seq, None, error.found)
+        return walk.wrong(None, error.found)
     except DBAPIError as error:
-        damage = in_our_words(error, "verify the journal")
+        damage = in_our_words(error, walk.attempted)
         if not isinstance(damage, JournalCorrupt):
             raise
-        return Verification(False, chain.seq, chain.seq + 1, f"the file is damaged: {damage.found}")
+        last = f"record {walk.chain.seq} is the last that can be read with all before it"
+        return walk.wrong(walk.chain.seq + 1, f"the file is damaged ({damage.found}); {last}")
+
+
+def check_seen(connection: Connection, seen: Seen, attempted: str, remedy: str) -> None:
+    """What was durable is there; raises :class:`JournalCorrupt` with ``remedy`` otherwise."""
+    with connection.begin():
+        start = read_anchor(connection, attempted)
+        last_seq = read_head(connection, attempted)[0]
+        found = connection.execute(select(records.c.hash).where(records.c.seq == seen.seq)).scalar()
+    wrong = _wrong_seen(seen, start, last_seq, found)
+    if wrong is not None:
+        raise JournalCorrupt(attempted, wrong, remedy)
+
+
+def _wrong_seen(seen: Seen, start: Anchor, last_seq: int, found: str | None) -> str | None:
+    if seen.seq > last_seq:
+        return f"it ends at record {last_seq}, and record {seen.seq} was durable: what came between is lost"
+    if seen.seq < start.seq or seen.hash == (start.hash if seen.seq == start.seq else found):
+        return None
+    return f"record {seen.seq} is not the one that was durable: its hash was {seen.hash}, so this is another journal"
+
+
+class _Walk:
+    """One reading of all records, and what is known when it ends."""
+
+    attempted: Final = "verify the journal"
+
+    def __init__(self, connection: Connection, wanted: str | None, seen: Seen | None) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._seen = seen
+        self._head_seq: int | None = None
+        self._hash_there: str | None = None
+        self._start = NO_CUT
+        self.chain = _Chain(0, GENESIS)
+
+    def to_the_end(self) -> Verification | None:
+        """Follow the chain; the result when something is wrong with it."""
+        connection, chain = self._connection, self.chain
+        with connection.begin():
+            self._start = read_anchor(connection, self.attempted)
+        chain.seq, chain.hash = self._start.seq, self._start.hash
+        if self._wanted == chain.hash:
+            self._head_seq = chain.seq
+        versions = dict(self._start.versions)
+        while True:
+            for row in _rows_after(connection, chain):
+                found = chain.follow(row) or _wrong_version(row, versions)
+                if found is not None:
+                    bad = min(row.seq, chain.seq + 1)
+                    chain.seq = bad - 1
+                    return self.wrong(bad, found)
+                if row.hash == self._wanted:
+                    self._head_seq = row.seq
+                if self._seen is not None and row.seq == self._seen.seq:
+                    self._hash_there = row.hash
+            with connection.begin():
+                seq, last_hash = read_head(connection, self.attempted)
+                last_seq = connection.execute(select(func.max(records.c.seq))).scalar() or self._start.seq
+            if last_seq == chain.seq:
+                break
+        found = _wrong_end(chain, seq, last_hash)
+        return None if found is None else self.wrong(min(chain.seq, seq) + 1, found)
+
+    def beyond_the_end(self) -> Verification | None:
+        """Whether records are missing that were there once; the result when they are."""
+        seen, chain, cut = self._seen, self.chain, self._start
+        found = None if seen is None else _wrong_seen(seen, cut, chain.seq, self._hash_there)
+        if seen is not None and found is not None:
+            return self.wrong(min(seen.seq, chain.seq + 1), found)
+        if self._wanted is None or self._head_seq is not None:
+            return None
+        earlier = "" if cut.file is None else f"; records up to {cut.seq} are in the archive {cut.file}: look there"
+        return self.wrong(
+            None,
+            f"no record has the hash {self._wanted}: records were cut off the end since it was noted, or this is "
+            f"another journal{earlier}",
+        )
+
+    def whole(self) -> Verification:
+        """The result when the chain is: no event stands twice in its stream, and the file is sound."""
+        seq = _second_of_two(self._connection)
+        if seq is not None:
+            return self.wrong(seq, f"record {seq} has an event id that its stream has before")
+        damage = _structure(self._connection)
+        if damage is not None:
+            return self.wrong(None, f"the file is damaged: {damage}")
+        return self._result(ok=True)
+
+    def wrong(self, first_bad_seq: int | None, reason: str) -> Verification:
+        """The result so far, and what is wrong."""
+        return self._result(ok=False, first_bad_seq=first_bad_seq, reason=reason)
+
+    def _result(self, *, ok: bool, first_bad_seq: int | None = None, reason: str | None = None) -> Verification:
+        start, read = self._start, self.chain.seq - self._start.seq
+        return Verification(ok, read, first_bad_seq, reason, self._head_seq, start.seq, start.file)
 
 
 class _Chain:
@@ -158,7 +237,8 @@ def _rows_after(connection: Connection, chain: _Chain) -> Iterator[Row[Any]]:
             return
 
 
-def _twice(connection: Connection, chain: _Chain) -> Verification | None:
+def _second_of_two(connection: Connection) -> int | None:
+    """The first record that has an event id which its stream has before."""
     second = (
         select(func.max(records.c.seq).label("seq"))
         .group_by(records.c.stream, records.c.event_id)
@@ -166,15 +246,13 @@ def _twice(connection: Connection, chain: _Chain) -> Verification | None:
         .subquery()
     )
     with connection.begin():
-        seq = connection.execute(select(func.min(second.c.seq))).scalar()
-    if seq is None:
-        return None
-    return Verification(False, chain.seq, seq, f"record {seq} has an event id that its stream has before")
+        seq: int | None = connection.execute(select(func.min(second.c.seq))).scalar()
+    return seq
 
 
-def _structure(connection: Connection, chain: _Chain) -> Verification | None:
+def _structure(connection: Connection) -> str | None:
     if connection.dialect.name != "sqlite":
         return None
     with connection.begin():
         found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-    return None if found == "ok" else Verification(False, chain.seq, None, f"the file is damaged: {found}")
+    return None if found == "ok" else str(found)

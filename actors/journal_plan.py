@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from actors.chain import canonical_bytes, chained, payload_text
+from actors.chain import payload_text, rows_of
 from actors.events import Event, to_iso
+from actors.journal_anchor import archived_version
 from actors.journal_schema import RowValues, records
 from actors.journal_types import Append, Appended, AppendRefused, Stale
 
@@ -63,19 +64,7 @@ class Plan:
     def _rows(self, stream: str, version: int, events: Sequence[Event]) -> list[RowValues]:
         if len({event.event_id for event in events}) != len(events):
             raise ValueError("one event id stands in it twice")
-        rows: list[RowValues] = []
-        seq, prev_hash = self.seq, self.hash
-        for event in events:
-            if event.time.tzinfo is None:
-                raise ValueError(f"event {event.event_id} has a time without a zone")
-            seq += 1
-            version += 1
-            place = (seq, stream, version, event.event_id, to_iso(event.time), event.type.value, event.severity.value)
-            payload = payload_text(event.payload)
-            own_hash = chained(prev_hash, canonical_bytes(*place, payload))
-            rows.append((*place, payload, prev_hash, own_hash))
-            prev_hash = own_hash
-        return rows
+        return rows_of(self.seq, self.hash, stream, version, events)
 
     def _version(self, stream: str) -> int:
         known = self._versions.get(stream)
@@ -83,7 +72,7 @@ class Plan:
             last = (
                 select(records.c.version).where(records.c.stream == stream).order_by(records.c.version.desc()).limit(1)
             )
-            known = self._connection.execute(last).scalar() or 0
+            known = self._connection.execute(last).scalar() or archived_version(self._connection, stream)
             self._versions[stream] = known
         return known
 

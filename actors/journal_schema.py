@@ -8,28 +8,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
     URL,
     BigInteger,
+    ClauseElement,
     Column,
     Connection,
     Dialect,
     Engine,
+    Executable,
     Index,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    Transaction,
     UniqueConstraint,
+    bindparam,
     create_engine,
     event,
     func,
@@ -38,19 +43,24 @@ from sqlalchemy import (
     literal_column,
     make_url,
     select,
+    update,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from actors.chain import GENESIS
+from actors.chain import GENESIS, Row
 from actors.events import EventType
 from actors.journal_types import JournalCorrupt, JournalError, JournalMissing, JournalTooNew, JournalUnavailable
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""1 has no anchor; a writer brings it to 2 in place, and a reader reads both."""
 
 OnConnect = Callable[[sqlite3.Connection], None]
 """Called with each new connection to a SQLite file, before it is used."""
+
+Alone = Callable[[], contextlib.AbstractContextManager[None]]
+"""Holds the right to write the journal while it is entered, or raises :class:`JournalInUse`."""
 
 _metadata = MetaData()
 _Seq = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is SQLite's own row id
@@ -70,7 +80,7 @@ records = Table(
     Column("hash", String, nullable=False),
     UniqueConstraint("stream", "version", name="journal_records_version"),
 )
-RowValues = tuple[int, str, int, str, str, str, str, str, str, str]
+RowValues = Row
 """A row of ``records`` as it is written: the values of its columns, in their order."""
 
 IS_CHECKPOINT: Final = records.c.type == literal_column(f"'{EventType.CHECKPOINT}'")
@@ -91,6 +101,22 @@ head = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", String, nullable=False),
 )
+# Where records were moved into an archive, at most one row; see journal_anchor.
+anchor = Table(
+    "journal_anchor",
+    _metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("file", String, nullable=False),
+    Column("digest", String, nullable=False),
+)
+archived_versions = Table(
+    "journal_archived_versions",
+    _metadata,
+    Column("stream", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
 schema = Table("journal_schema", _metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
 
@@ -101,7 +127,9 @@ def parse_url(url: str) -> URL:
         parsed.get_dialect().import_dbapi()
     except (NoSuchModuleError, ImportError) as error:
         raise JournalUnavailable(
-            "open the journal", f"there is no driver for its database ({error})", "Install one, or use sqlite:///path"
+            "open the journal",
+            f"there is no driver for its database ({error})",
+            "For PostgreSQL install the extra 'postgres' of this package, or use sqlite:///path",
         ) from None
     except ArgumentError:
         raise JournalUnavailable(
@@ -153,11 +181,8 @@ def identity_of(file: Path | None) -> tuple[int, int] | None:
 def create_file(file: Path) -> None:
     """An empty file for its owner alone, where there is none.
 
-    Raises :class:`JournalUnavailable`, and :class:`JournalCorrupt` where only the log of a journal is left.
+    Raises :class:`JournalUnavailable`.
     """
-    log = file.with_name(file.name + "-wal")
-    if not file.exists() and log.exists():
-        raise corrupt(f"open the journal {file}", f"it is not there, but its write-ahead log {log} is")
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         directory = os.open(file.parent, os.O_RDONLY)
@@ -207,7 +232,7 @@ def engine_for(
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
     # The driver would begin a transaction only before some statements; ours begin where SQLAlchemy says so.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(connection.info.pop(_BEGIN, "BEGIN")))
     return engine
 
 
@@ -234,35 +259,40 @@ def _make_durable(connection: sqlite3.Connection, file: Path, *, must_settle: bo
         )
 
 
-def ensure_schema(connection: Connection, url: URL, *, read_only: bool) -> None:
-    """The tables, created by a writer where there are none.
+def ensure_schema(connection: Connection, url: URL, *, read_only: bool, alone: Alone) -> None:
+    """The tables: created by a writer where there are none, and brought to our version where they are older.
 
-    Raises :class:`JournalTooNew` for a schema newer than ours, :class:`JournalMissing` for a reader where nothing was
-    ever written, :class:`JournalCorrupt` where the tables do not agree with each other.
+    ``alone`` keeps other writers out meanwhile. Raises :class:`JournalTooNew` for a schema newer than ours,
+    :class:`JournalMissing` for a reader where nothing was ever written, :class:`JournalCorrupt` where the tables do not
+    agree with each other, and what ``alone`` raises.
     """
-    with connection.begin():
-        exists = inspect(connection).has_table(schema.name)
-        versions = connection.execute(select(schema.c.version)).scalars().all() if exists else []
-    if versions:
-        _check_version(max(versions), url)
-    elif read_only:
-        raise JournalMissing(f"read the journal {shown(url)}", "nothing was ever written to it", "Start the supervisor")
-    else:
+    found = schema_version(connection)
+    if found is None:
+        if read_only:
+            attempted = f"read the journal {shown(url)}"
+            raise JournalMissing(attempted, "nothing was ever written to it", "Start the supervisor")
         _create(connection)
-
-
-def _check_version(found: int, url: URL) -> None:
-    if found > SCHEMA_VERSION:
+    elif found > SCHEMA_VERSION:
         raise JournalTooNew(
             f"open the journal {shown(url)}",
             f"its schema is version {found}, and this program knows {SCHEMA_VERSION}",
             "Use the version of the program that wrote it, or a newer one",
         )
+    elif found < SCHEMA_VERSION and not read_only:
+        with alone():
+            _migrate(connection)
+
+
+def schema_version(connection: Connection) -> int | None:
+    """The version of the tables there are; ``None`` where nothing was ever written."""
+    with connection.begin():
+        exists = inspect(connection).has_table(schema.name)
+        return connection.execute(select(func.max(schema.c.version))).scalar() if exists else None
 
 
 def _create(connection: Connection) -> None:
     with connection.begin():
-        for table in (schema, head, records):
+        for table in (schema, head, records, anchor, archived_versions):
             connection.execute(CreateTable(table, if_not_exists=True))
         connection.execute(CreateIndex(checkpoints, if_not_exists=True))
         if not connection.execute(select(func.count()).select_from(schema)).scalar_one():
@@ -270,19 +300,85 @@ def _create(connection: Connection) -> None:
             connection.execute(insert(schema).values(version=SCHEMA_VERSION))
 
 
-@functools.lru_cache(maxsize=4)
-def _insert_text(dialect: Dialect) -> str:
-    return str(insert(records).compile(dialect=dialect))
+def _migrate(connection: Connection) -> None:
+    """From version 1, in one transaction: a process that is killed meanwhile leaves a whole version 1."""
+    with connection.begin():
+        for table in (anchor, archived_versions):
+            connection.execute(CreateTable(table, if_not_exists=True))
+        connection.execute(update(schema).values(version=SCHEMA_VERSION))
+
+
+_BEGIN: Final = "how the next transaction begins"
+_TAKE_TURN: Final = update(head).where(head.c.id == 1).values(seq=head.c.seq)
+_MOVE_HEAD: Final = (
+    update(head).where(head.c.id == literal_column("1")).values(seq=bindparam("seq"), hash=bindparam("hash"))
+)
+_INSERT: Final = insert(records)
+_READ_HEAD: Final = select(head.c.seq, head.c.hash)
+
+
+@contextlib.contextmanager
+def writing(connection: Connection) -> Iterator[Transaction]:
+    """A transaction that is the one writer's from its beginning, so that what it reads stays true until its commit."""
+    if connection.dialect.name == "sqlite":
+        connection.info[_BEGIN] = "BEGIN IMMEDIATE"
+    with connection.begin() as transaction:
+        if connection.dialect.name != "sqlite":
+            connection.execute(_TAKE_TURN)
+        yield transaction
+
+
+def write_nothing(connection: Connection) -> None:
+    """A commit that changes nothing, and proves that one is possible."""
+    with writing(connection):
+        connection.execute(_TAKE_TURN)
+
+
+def read_head(connection: Connection, attempted: str) -> tuple[int, str]:
+    """``seq`` and ``hash`` of the last record as the last commit left them; raises :class:`JournalCorrupt`."""
+    row = _directly(connection, _READ_HEAD)
+    if row is None:
+        raise corrupt(attempted, "the head that the last commit left is gone")
+    return row[0], row[1]
 
 
 def insert_records(connection: Connection, rows: Sequence[RowValues]) -> None:
-    """Insert into ``records`` within the present transaction."""
-    if connection.dialect.positional:
-        # Straight to the driver: binding each row by its names would cost as much as the insert itself.
-        connection.exec_driver_sql(_insert_text(connection.dialect), rows)
-    else:
-        names = records.c.keys()
-        connection.execute(insert(records), [dict(zip(names, row, strict=True)) for row in rows])
+    """Insert into ``records`` and move the head to the last of them, within the present transaction."""
+    _directly(connection, _INSERT, *rows)
+    move_head(connection, rows[-1][0], rows[-1][-1])
+
+
+def move_head(connection: Connection, seq: int, last_hash: str) -> None:
+    """Leave the last record's ``seq`` and ``hash`` as the head, within the present transaction."""
+    _directly(connection, _MOVE_HEAD, (seq, last_hash))
+
+
+def _directly(connection: Connection, statement: ClauseElement, *rows: Sequence[object]) -> Any:
+    """Run a statement of every commit, whose parameters are in the order it names them; gives the row it finds.
+
+    Straight to the driver where that is SQLite's: the way through SQLAlchemy costs as much as a small commit itself.
+    """
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        names = list(statement.compile(dialect=connection.dialect).params)
+        given = [dict(zip(names, row, strict=True)) for row in rows]
+        result = connection.execute(cast("Executable", statement), given or None)
+        return result.one_or_none() if result.returns_rows else None
+    text = _text_of(statement, connection.dialect)
+    try:
+        if not rows:
+            return driver.execute(text).fetchone()
+        driver.executemany(text, rows)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(
+            text, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _text_of(statement: ClauseElement, dialect: Dialect) -> str:
+    return str(statement.compile(dialect=dialect))
 
 
 _REMEDIES: Final = {
@@ -297,10 +393,11 @@ _DAMAGED: Final = ("Could not decode to UTF-8", "no such table", "no such column
 _KEEP: Final = "Keep the files as they are, run `audit verify`, and restore from a copy"
 
 
-def in_our_words(error: DBAPIError, attempted: str) -> JournalError:
+def in_our_words(error: DBAPIError | sqlite3.Error, attempted: str) -> JournalError:
     """A driver's error as one of ours, without the statement and its rows."""
-    found = str(error.orig).strip()
-    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    original = error.orig if isinstance(error, DBAPIError) else error
+    found = str(original).strip()
+    name = str(getattr(original, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or found.startswith(_DAMAGED):
         return JournalCorrupt(attempted, found, _KEEP)
     for prefix, remedy in _REMEDIES.items():

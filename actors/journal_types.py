@@ -47,12 +47,41 @@ class Verification:
 
     ``records`` is how many were read and found right. ``first_bad_seq`` is the first place at which something is
     wrong, where a place can be named: an altered record, a missing one, or the first that was cut off the end.
+    ``head_seq`` is where the hash stands that was asked for, and ``None`` where it was not asked for or not found.
+    ``archived_seq`` is the last record that was moved into an archive, whose file was named ``archive``; reading
+    begins after it.
     """
 
     ok: bool
     records: int
     first_bad_seq: int | None = None
     reason: str | None = None
+    head_seq: int | None = None
+    archived_seq: int = 0
+    archive: str | None = None
+
+    @property
+    def last_whole_seq(self) -> int:
+        """The last record that was found right, with all before it."""
+        return self.archived_seq + self.records
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """The records that are now in ``file`` and no longer in the journal: ``first_seq`` to ``last_seq``, whose hash is
+    ``last_hash``.
+
+    Where there were none, no file was made, ``last_seq`` is where the journal was cut before and ``first_seq`` the one
+    after it. ``held_by`` is the stream that needs the record after ``last_seq``, so that no more could go; a new
+    checkpoint of it lets go.
+    """
+
+    records: int
+    first_seq: int
+    last_seq: int
+    last_hash: str
+    file: str | None = None
+    held_by: str | None = None
 
 
 class JournalError(Exception):
@@ -90,6 +119,10 @@ class JournalCorrupt(JournalError):
 
 class JournalTooNew(JournalError):
     """The journal was written by a newer version of this program, which this one does not understand."""
+
+
+class ArchiveRefused(JournalError):
+    """This cut cannot be made as it was asked for; nothing was changed."""
 
 
 class AppendRefused(JournalError):

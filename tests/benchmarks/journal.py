@@ -1,4 +1,6 @@
-"""What the journal's storage costs beside one bare sqlite3 loop: `python -m tests.benchmarks.journal`.
+"""What the journal's storage costs beside one bare sqlite3 loop, and what it answers how fast.
+
+    python -m tests.benchmarks.journal [storage] [actor] [stream] [queries]
 
 The floor inserts the very rows the journal wrote, in the same batches, one commit each, with the same pragmas:
 "table" into the journal's table alone, "tables" with its indexes too. The journal makes canonical JSON and hashes on
@@ -12,17 +14,25 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from actors.audit import Audit
 from actors.events import Event, EventType, Severity, event_id
+from actors.instrument import CHECKPOINT_EVERY
 from actors.journal import Append, Appended, Journal
 
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 STREAMS = [f"fx/I{number:03d}" for number in range(100)]
 EVENTS_PER_APPEND = 10
+EVENTS_PER_SECOND = 500
+MEASURED_S = 10
+ROUNDS = 5
+
+say = sys.stdout.write
 
 
 def an_event(stream: str, number: int) -> Event:
@@ -128,36 +138,146 @@ async def concurrent_writers(file: Path, writers: int, appends_each: int) -> tup
     return took, count
 
 
-def main() -> None:
-    """Print the figures."""
-    say = sys.stdout.write
+async def latencies_ms(append: Callable[[int], Awaitable[None]]) -> list[float]:
+    """How long each append of ten events took, where fifty a second are offered, each at its moment."""
+    took: list[float] = []
+
+    async def offer(turn: int) -> None:
+        began_s = time.perf_counter()
+        await append(turn)
+        took.append((time.perf_counter() - began_s) * 1000)
+
+    begin_s = time.perf_counter()
+    offered = []
+    for turn in range(int(EVENTS_PER_SECOND / EVENTS_PER_APPEND * MEASURED_S)):
+        await asyncio.sleep(begin_s + turn * EVENTS_PER_APPEND / EVENTS_PER_SECOND - time.perf_counter())
+        offered.append(asyncio.create_task(offer(turn)))
+    await asyncio.gather(*offered)
+    return took
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """The value that so many in a hundred are not above."""
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+async def steady_appends(file: Path) -> list[float]:
+    """:func:`latencies_ms` of the audit actor in this process."""
+    audit = Audit(f"sqlite:///{file}")
+    await audit.open()
+    versions = dict.fromkeys(STREAMS, 0)
+
+    async def append(turn: int) -> None:
+        stream = STREAMS[turn % len(STREAMS)]
+        events = [an_event(stream, versions[stream] + place) for place in range(1, EVENTS_PER_APPEND + 1)]
+        answer = await audit.append(stream, versions[stream], events)
+        assert isinstance(answer, Appended)
+        versions[stream] = answer.version
+
+    took = await latencies_ms(append)
+    await audit.close()
+    return took
+
+
+def storage(directory: Path) -> None:
+    """Print what the storage alone costs beside the floor."""
     say(f"{'rows/commit':>12} {'journal rows/s':>15} {'of bare table':>14} {'of bare tables':>15}\n")
+    for appends_a_commit, how_many in ((1, 1000), (10, 300), (100, 50)):
+        rows = appends_a_commit * EVENTS_PER_APPEND
+        batches = list(commits(appends_a_commit, how_many))
+        best = [float("inf")] * 3
+        for attempt in range(ROUNDS):
+            source = directory / f"journal-{rows}-{attempt}.db"
+            took = (
+                journal_time(source, batches),
+                floor_time(source, directory / f"bare-{rows}-{attempt}.db", rows, indexes=False),
+                floor_time(source, directory / f"full-{rows}-{attempt}.db", rows, indexes=True),
+            )
+            best = [min(pair) for pair in zip(best, took, strict=True)]
+        rate = rows * how_many / best[0]
+        say(f"{rows:>12} {rate:>15,.0f} {best[1] / best[0]:>14.2f} {best[2] / best[0]:>15.2f}\n")
+
+
+def actor(directory: Path) -> None:
+    """Print what the audit actor adds, in this process."""
+    took_s, count = asyncio.run(concurrent_writers(directory / "audit.db", 100, 30))
+    say(f"audit actor in one process, 100 writers: {3000 / took_s:,.0f} appends/s of ten events, {count} commits\n")
+    took_ms = asyncio.run(steady_appends(directory / "steady.db"))
+    say(f"one append at {EVENTS_PER_SECOND} events/s: median {percentile(took_ms, 50):.1f} ms, ")
+    say(f"99 of 100 within {percentile(took_ms, 99):.1f} ms (target 50)\n")
+
+
+def one_stream(directory: Path) -> None:
+    """Print what reading a stream of a hundred thousand events costs."""
+    for checkpoint_every in (None, CHECKPOINT_EVERY):
+        journal = Journal.open(f"sqlite:///{directory}/one-{checkpoint_every}.db", exclusive=True)
+        for version in range(0, 100_000, 1000):
+            events = [an_event("fx/ONE", version + number) for number in range(1, 1001)]
+            for place in range(0, 1000, checkpoint_every or 1000) if checkpoint_every else ():
+                events[place] = replace(events[place], type=EventType.CHECKPOINT)
+            journal.append([Append("fx/ONE", version, tuple(events))])
+        kind = f"with one in {checkpoint_every}" if checkpoint_every else "without one"
+        took_s = min(timed(lambda of=journal: void(of.load("fx/ONE"))) for _ in range(3))  # type: ignore[misc]  # bound
+        say(f"load of 100,000 events, checkpoints: {kind}: {took_s * 1000:,.1f} ms (target 100 with them)\n")
+        if checkpoint_every is None:
+            say(f"verify of 100,000 records: {timed(lambda: void(journal.verify())):.2f} s\n")  # noqa: B023 - called here
+        journal.close()
+
+
+def queries(directory: Path, count: int) -> None:
+    """Print what questions to a large journal cost: the first page, and everything."""
+    journal = Journal.open(f"sqlite:///{directory}/large.db", exclusive=True)
+    written = 0
+    for batch in commits(100, count // 1000):
+        journal.append([_varied(append, written + place * EVENTS_PER_APPEND) for place, append in enumerate(batch)])
+        written += 1000
+    began, span = START, timedelta(seconds=count / EVENTS_PER_SECOND)
+    middle = began + span / 2
+    asked: dict[str, dict[str, Any]] = {
+        "ten seconds in the middle": {"since": middle, "until": middle + timedelta(seconds=10)},
+        "the last ten seconds": {"since": began + span - timedelta(seconds=10)},
+        "the newest thousand": {"order": "newest", "limit": 1000},
+        "the newest thousand of the first tenth": {"until": began + span / 10, "order": "newest", "limit": 1000},
+        "a rare type": {"types": [EventType.RECONCILIATION_DISCREPANCY]},
+        "a rare severity": {"severity": Severity.CRITICAL},
+        "an instrument": {"stream": "fx/I050", "limit": 1000},
+        "an account, ten seconds": {"account": "fx", "since": middle, "until": middle + timedelta(seconds=10)},
+        "a fill by its id": {"fill_id": "777"},
+    }
+    say(f"questions to a journal of {written:,} records\n")
+    for name, filters in asked.items():
+        found: list[int] = []
+        took_s = min(timed(lambda: found.append(sum(1 for _ in journal.records(**filters)))) for _ in range(3))  # noqa: B023 - called here
+        say(f"{name:>42}: {took_s * 1000:>8,.1f} ms, {found[0]:,} records\n")
+    journal.close()
+
+
+def _varied(append: Append, number: int) -> Append:
+    """The same events, each at a time of its own, a few of them of a rare type and severity."""
+    events = []
+    for place, event in enumerate(append.events, start=number):
+        kind = EventType.RECONCILIATION_DISCREPANCY if place % 997 == 0 else event.type
+        severity = Severity.CRITICAL if place % 9973 == 0 else event.severity
+        time = START + timedelta(seconds=place / EVENTS_PER_SECOND)
+        events.append(replace(event, type=kind, severity=severity, time=time))
+    return replace(append, events=tuple(events))
+
+
+PARTS = ("storage", "actor", "stream", "queries")
+
+
+def main(parts: Sequence[str], count: int) -> None:
+    """Print the figures of these parts; the questions are asked of a journal of ``count`` records."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
-        for appends_a_commit, how_many in ((1, 1000), (10, 300), (100, 50)):
-            rows = appends_a_commit * EVENTS_PER_APPEND
-            batches = list(commits(appends_a_commit, how_many))
-            best = [float("inf")] * 3
-            for attempt in range(3):
-                source = directory / f"journal-{rows}-{attempt}.db"
-                took = (
-                    journal_time(source, batches),
-                    floor_time(source, directory / f"bare-{rows}-{attempt}.db", rows, indexes=False),
-                    floor_time(source, directory / f"full-{rows}-{attempt}.db", rows, indexes=True),
-                )
-                best = [min(pair) for pair in zip(best, took, strict=True)]
-            rate = rows * how_many / best[0]
-            say(f"{rows:>12} {rate:>15,.0f} {best[1] / best[0]:>14.2f} {best[2] / best[0]:>15.2f}\n")
-        took_s, count = asyncio.run(concurrent_writers(directory / "audit.db", 100, 30))
-        say(f"audit actor in one process, 100 writers: {3000 / took_s:,.0f} appends/s of ten events, {count} commits\n")
-        single = directory / "one.db"
-        one = Journal.open(f"sqlite:///{single}", exclusive=True)
-        for version in range(0, 100_000, 1000):
-            events = tuple(an_event("fx/ONE", version + number) for number in range(1, 1001))
-            one.append([Append("fx/ONE", version, events)])
-        say(f"load of 100,000 events without a checkpoint: {timed(lambda: void(one.load('fx/ONE'))):.2f} s\n")
-        say(f"verify of 100,000 records: {timed(lambda: void(one.verify())):.2f} s\n")
-        one.close()
+        if "storage" in parts:
+            storage(directory)
+        if "actor" in parts:
+            actor(directory)
+        if "stream" in parts:
+            one_stream(directory)
+        if "queries" in parts:
+            queries(directory, count)
 
 
 def void(_result: object) -> None:
@@ -165,4 +285,4 @@ def void(_result: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main([part for part in sys.argv[1:] if part in PARTS] or PARTS, 1_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,14 @@ def write_five(directory: Path) -> None:
     journal.append([Append("fx/A", 0, events("1", "2")), Append("fx/B", 0, events("3"))])
     journal.append([Append("fx/B", 1, events("4")), Append("fx/A", 2, events("5"))])
     journal.close()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def child_environment() -> dict[str, str]:
+    """For a Python process of a test's own that imports this module by its bare name."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
 
 
 def verified(directory: Path) -> Verification:

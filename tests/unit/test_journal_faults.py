@@ -23,9 +23,16 @@ from actors.journal_types import (
     JournalUnavailable,
     Verification,
 )
-from tests.unit.journal_cases import an_event, events, ids, ids_of_names, url_of, verified, write_five
-
-ROOT = Path(__file__).parents[2]
+from tests.unit.journal_cases import (
+    an_event,
+    child_environment,
+    events,
+    ids,
+    ids_of_names,
+    url_of,
+    verified,
+    write_five,
+)
 
 
 class Disk:
@@ -149,10 +156,6 @@ class TestADiskThatIsFull:
         with pytest.raises(JournalCorrupt, match="record 2, which was durable"):
             journal.append([Append("fx/A", 2, events("3"))])
         journal.close()
-
-
-def child_environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:

@@ -1,0 +1,115 @@
+"""The audit actor as a Ray process, beside an actor of the same making that does nothing with what it is given.
+
+    python -m tests.benchmarks.journal_actor [WRITERS]
+
+Each of a hundred writers, unless told otherwise, offers ten events, waits for its answer and offers the next ten; both
+actors get the very same calls, in turns, in one run. Prints the calls a second of both and their ratio (target: at
+least 0.5), that every acknowledged event is on disk, and how long one append takes at 500 events a second (target: 99
+of 100 within 50 ms).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from actors.cluster_address import prepare
+
+prepare(None)
+
+from actors import ray_edge  # noqa: E402 - what prepare sets must be set before Ray is imported
+from actors.audit import Audit  # noqa: E402 - as above
+from actors.deployment import Deployment  # noqa: E402 - as above
+from actors.events import Event  # noqa: E402 - as above
+from actors.journal import Journal  # noqa: E402 - as above
+from actors.journal_types import Appended  # noqa: E402 - as above
+from tests.benchmarks.journal import EVENTS_PER_APPEND, an_event, latencies_ms, percentile  # noqa: E402 - as above
+
+NAMESPACE = "benchmark"
+NOTHING, AUDIT = "nothing", "audit"
+ROUNDS = 5
+APPENDS_EACH = 40
+TIMEOUT_S = 60.0
+
+
+class Nothing:
+    """Answers as the audit actor does, and does nothing."""
+
+    async def append(self, stream: str, expected_version: int, events: Sequence[Event]) -> Appended:
+        """The answer to an append that nobody wrote."""
+        assert stream
+        return Appended(expected_version + len(events), 0)
+
+
+class Writers:
+    """Writers that each go on with a stream of their own."""
+
+    def __init__(self, actor: str, count: int) -> None:
+        self._actor = actor
+        self._runtime = ray_edge.RayRuntime(NAMESPACE)
+        self.versions = {f"fx/I{number:03d}": 0 for number in range(count)}
+
+    async def append(self, stream: str) -> None:
+        """Offer ten events and wait until they are taken."""
+        version = self.versions[stream]
+        events = [an_event(stream, version + place) for place in range(1, EVENTS_PER_APPEND + 1)]
+        answer = await self._runtime.call(self._actor, "append", stream, version, events, timeout_s=TIMEOUT_S)
+        assert isinstance(answer, Appended)
+        self.versions[stream] = answer.version
+
+    async def calls_a_second(self) -> float:
+        """All of them at once, each one append after the other."""
+
+        async def write(stream: str) -> None:
+            for _ in range(APPENDS_EACH):
+                await self.append(stream)
+
+        began_s = time.perf_counter()
+        await asyncio.gather(*map(write, self.versions))
+        return APPENDS_EACH * len(self.versions) / (time.perf_counter() - began_s)
+
+
+async def _measure(count: int) -> tuple[list[float], list[float], list[float], int]:
+    nothing, audit = Writers(NOTHING, count), Writers(AUDIT, count)
+    await nothing.calls_a_second()
+    await audit.calls_a_second()
+    idle, ours = [], []
+    for _ in range(ROUNDS):
+        idle.append(await nothing.calls_a_second())
+        ours.append(await audit.calls_a_second())
+    streams = list(audit.versions)
+    took_ms = await latencies_ms(lambda turn: audit.append(streams[turn % count]))
+    return idle, ours, took_ms, sum(audit.versions.values())
+
+
+def main(count: int) -> None:
+    """Measure and print."""
+    ray_edge.start_or_join("local", NAMESPACE, dashboard=False)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            url = f"sqlite:///{Path(directory)}/journal.db"
+            for name, actor, given in ((NOTHING, Nothing, ()), (AUDIT, Audit, (url,))):
+                ray_edge.create(Deployment(name, actor, given, begin=None), NAMESPACE)
+            idle, ours, took_ms, acknowledged = asyncio.run(_measure(count))
+            ray_edge.kill(AUDIT, NAMESPACE)
+            ray_edge.kill(NOTHING, NAMESPACE)
+            written = Journal.open(url, exclusive=True)
+            found = written.verify()
+            written.close()
+    finally:
+        ray_edge.leave()
+    say = sys.stdout.write
+    say(f"{count} writers, appends of ten events; an actor that does nothing and the audit actor, in turns\n")
+    for nothing, audit in zip(idle, ours, strict=True):
+        say(f"  {nothing:8,.0f} calls/s   {audit:8,.0f} calls/s   {audit / nothing:.2f} x (target 0.5)\n")
+    say(f"acknowledged {acknowledged} events; on disk after a kill {found.records}, chain intact: {found.ok}\n")
+    say(f"one append at 500 events/s: median {percentile(took_ms, 50):.1f} ms, ")
+    say(f"99 of 100 within {percentile(took_ms, 99):.1f} ms (target 50)\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
