@@ -14,6 +14,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from supervisor.audit_cli import audit
+
 # Every usage error of typer's; it has no public name there.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -47,7 +49,6 @@ app = typer.Typer(
         "3 a broker, the journal or the supervisor did not answer; 70 an error of this program; 130 interrupted."
     ),
 )
-audit = typer.Typer(help="Read the journal.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit, name="audit")
 
 _DEFAULT = "config/accounts.yaml"
@@ -153,20 +154,48 @@ def pause(
 def resume(
     name: Name = None, account: AccountOption = None, instrument: InstrumentOption = None, config: ConfigOption = None
 ) -> int:
-    """Let paused instruments go on."""
+    """Let paused instruments go on, and end the halts of trading.
+
+    Of an account: with those of its instruments. A halt of more than is named here stays in force, and is shown.
+    """
     return _pause(name, account, instrument, config, resume=True)
 
 
+@app.command()
+def halt(
+    name: Name = None,
+    account: AccountOption = None,
+    instrument: InstrumentOption = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, for whoever asks.")] = None,
+    config: ConfigOption = None,
+) -> int:
+    """Tell strategies to stop trading, until `resume`.
+
+    An instrument, an account, or everything: `trading_allowed` is false there, over every restart. Nothing is sent to
+    a broker, and reconciliation goes on.
+    """
+    from supervisor.console import load
+    from supervisor.operate_commands import halt as run
+
+    return run(load(config), *_selected(name, account, instrument), reason)
+
+
 def _pause(name: str | None, account: str | None, instrument: str | None, config: Path | None, *, resume: bool) -> int:
-    from supervisor.console import Failure, load
+    from supervisor.console import load
     from supervisor.operate_commands import pause as run
 
-    if name is not None:
-        if account is not None or instrument is not None:
-            raise Failure("name it once: as ACCOUNT/INSTRUMENT, or by --account and --instrument")
-        account, _, rest = name.partition("/")
-        instrument = rest or None
-    return run(load(config), account, instrument, resume=resume)
+    return run(load(config), *_selected(name, account, instrument), resume=resume)
+
+
+def _selected(name: str | None, account: str | None, instrument: str | None) -> tuple[str | None, str | None]:
+    from supervisor.console import Failure
+
+    if name is None:
+        return account, instrument
+    if account is not None or instrument is not None:
+        raise Failure("name it once: as ACCOUNT/INSTRUMENT, or by --account and --instrument")
+    account, _, rest = name.partition("/")
+    return account, rest or None
 
 
 @app.command()
@@ -235,32 +264,6 @@ def simulate(
         login=login,
         still=still,
     )
-
-
-@audit.command("tail")
-def audit_tail(
-    config: ConfigOption = None,
-    count: Annotated[int, typer.Option("-n", min=0, help="How many records.")] = 20,
-    as_json: Json = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
-) -> int:
-    """The last records, oldest first."""
-    from supervisor.audit_commands import tail
-    from supervisor.console import load
-
-    return tail(load(config), count, as_json=as_json, follow=follow)
-
-
-@audit.command("verify")
-def audit_verify(config: ConfigOption = None, as_json: Json = False) -> int:
-    """Is the journal what was written?
-
-    Reads all of it again: 0 it is, 1 it is not, 3 it cannot be read.
-    """
-    from supervisor.audit_commands import verify
-    from supervisor.console import load
-
-    return verify(load(config), as_json=as_json)
 
 
 def main() -> NoReturn:

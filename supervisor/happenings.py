@@ -1,11 +1,15 @@
-"""What the journal says happened, in one line for a person: zombies recovered, ghosts cleared, drift corrected."""
+"""What the journal says happened, in one line for a person: zombies recovered, ghosts cleared, drift corrected.
+
+:func:`happening` is for those who watch, and leaves out what only the books need to know; :func:`told` is for those
+who ask afterwards, and has words for every record.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.events import EventType, Json, Record, Severity
+from actors.events import Event, EventType, Json, Record, Severity
 
 _GLOSSES = {
     "force_add_position": "zombie recovered",
@@ -17,6 +21,7 @@ _GLOSSES = {
     "adopt_order": "order adopted",
     "give_up_order": "order given up",
 }
+_DISCREPANCIES = frozenset({EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED})
 _ORDER_ENDS = {
     EventType.ORDER_CANCELLED: "cancelled",
     EventType.ORDER_EXPIRED: "expired",
@@ -26,6 +31,8 @@ _ACTORS = {
     EventType.ACTOR_RESTARTED: "restarted",
     EventType.ACTOR_QUARANTINED: "in quarantine",
 }
+_HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
+_LONGEST = 160
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
 
 
@@ -52,8 +59,50 @@ def happening(record: Record) -> Happening | None:
     return Happening(f"{record.event.time:%H:%M:%S}", where, text, record.event.severity)
 
 
+def told(event: Event) -> str:
+    """What any event says happened."""
+    kind, payload = event.type, event.payload
+    text = _text(kind, payload)
+    if text is not None:
+        cause = payload.get("cause")
+        return f"{text}, {cause}" if cause and kind in _DISCREPANCIES else text
+    order = payload.get("order")
+    if isinstance(order, dict):
+        return _order(order)
+    match kind:
+        case EventType.FILL_RECORDED:
+            return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+        case EventType.POSITION_RECORDED | EventType.POSITION_SYNCED:
+            correction = payload.get("correction")
+            by = f", {correction}" if correction else ""
+            return f"{payload.get('leg')} is {payload.get('quantity')} @ {payload.get('average_price')}{by}"
+        case EventType.RECONCILED:
+            sections = ", ".join(f"{name} {payload.get(name)}" for name in ("positions", "orders", "fills"))
+            return f"in step: {sections}"
+        case EventType.CHECKPOINT:
+            return "the whole book"
+        case _ if kind in _HALTS:
+            return f"{_HALTS[kind]}: {payload['reason']}" if payload.get("reason") else _HALTS[kind]
+        case _:
+            return _plain(payload)
+
+
+def _order(order: Mapping[str, Json]) -> str:
+    price = order.get("limit_price")
+    at = f" @ {price}" if price is not None else ""
+    filled = f", filled {order.get('filled_quantity')}" if order.get("filled_quantity") != "0" else ""
+    terms = f"{order.get('side')} {order.get('quantity')}{at}"
+    return f"order {_order_name(order)} {terms}: {order.get('status')}{filled}"
+
+
+def _plain(payload: Mapping[str, Json]) -> str:
+    """The plain values of a payload."""
+    plain = {key: value for key, value in payload.items() if isinstance(value, str | int) and value != ""}
+    return " ".join(f"{key}={value}" for key, value in plain.items())[:_LONGEST]
+
+
 def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
-    if kind in {EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED}:
+    if kind in _DISCREPANCIES:
         return _discrepancy(payload)
     if kind is EventType.ORDER_FILLED:
         inferred = " (inferred)" if payload.get("inferred") else ""
@@ -71,6 +120,8 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
 
 
 def _discrepancy(payload: Mapping[str, Json]) -> str:
+    if payload.get("type") == "BOOK_MISMATCH":
+        return f"the book was not what its journal makes: {payload.get('book_value')}, {payload.get('correction')}"
     book, broker = payload.get("book_value"), payload.get("broker_value")
     values = f"{'nothing' if book is None else book} → {'nothing' if broker is None else broker}"
     correction = payload.get("correction")
