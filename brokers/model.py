@@ -136,9 +136,23 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """An execution as its broker told it before it corrected it."""
+
+    fill_id: str
+    quantity: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Fill:
     """One execution. ``fill_id`` is unique in the account: IB's execId, OANDA's transaction id, Kite's trade_id,
-    MT5's deal ticket. ``leg`` is set where the broker says which leg it changed; ``position_id`` is MT5's."""
+    MT5's deal ticket. ``leg`` is set where the broker says which leg it changed; ``position_id`` is MT5's.
+
+    ``commission`` is what the broker charged for it, in ``commission_currency`` where that is told; a cost is
+    positive, ``None`` is not told. A fill that ``corrects`` another takes its place, under an id of its own; only such
+    a one may have the quantity 0, which takes the execution back.
+    """
 
     instrument: str
     fill_id: str
@@ -150,6 +164,9 @@ class Fill:
     leg: str | None = None
     position_id: str | None = None
     client_order_id: str | None = None
+    commission: Decimal | None = None
+    commission_currency: str | None = None
+    corrects: Corrected | None = None
 
 
 class SectionName(StrEnum):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from decimal import Decimal
+from typing import Protocol, runtime_checkable
 
-from brokers.model import Cursor, OrderAnswer, OrderQuery, Snapshot
+from brokers.model import Cursor, OrderAnswer, OrderQuery, Side, Snapshot
 from brokers.stream import Stream
 
 Clock = Callable[[], datetime]
@@ -53,3 +55,50 @@ class Broker(Protocol):
 
     async def close(self) -> None:
         """Give the connection back. Never raises; may be called twice."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A broker that tells by itself of every change of what it holds, so that at rest it need not be asked."""
+
+    def undisturbed(self) -> datetime | None:
+        """Our time up to which it would have told of any change since the last snapshot, and told of none; ``None``
+        where a change was told, or that cannot be vouched for."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """An order for a venue of our own. ``order_type`` is MARKET, LIMIT or STOP; ``expires_at`` of ``None`` is good till
+    cancelled. ``client_order_id`` names the order once and for all."""
+
+    instrument: str
+    client_order_id: str
+    side: Side
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    expires_at: datetime | None = None
+
+
+@runtime_checkable
+class OrderEntry(Protocol):
+    """Orders and prices for a venue of our own. The paper adapter alone has it: nothing else is ever sent an order.
+
+    What becomes of an order is durable when the call returns; of prices alone the last few may be lost in a crash.
+    Raises ``Refused`` for what the venue does not take at all, ``Unreachable`` when its state cannot be written,
+    ``Malformed`` when it cannot be read.
+    """
+
+    async def submit(self, order: NewOrder) -> str:
+        """Hand an order over; gives its broker_order_id. The same order again is still one order. One that the venue
+        does not execute is REJECTED in its rows, with the reason."""
+
+    async def cancel(self, broker_order_id: str) -> bool:
+        """Cancel an order. Whether it is cancelled now; not so where it is unknown, or ended otherwise before."""
+
+    async def feed(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
+        """The price from now on. What it makes executable is executed before this returns."""
+
+    async def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """The last (bid, ask) of each symbol that has had a price."""

@@ -9,7 +9,7 @@ import random
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -58,9 +58,11 @@ def open_broker(spec: BrokerSpec, *, lively: bool = True, clock: Clock = utc_now
 
     Raises ``Refused`` when a secret cannot be resolved or this version has no adapter for the broker.
     """
+    if spec.broker == PAPER:
+        return _paper(spec, lively=lively, clock=clock)
     kind = KINDS.get(spec.broker)
     if kind is None:
-        known = ", ".join(sorted(KINDS))
+        known = ", ".join(sorted((*KINDS, PAPER)))
         raise Refused(
             "open the account",
             spec.account,
@@ -326,6 +328,30 @@ KINDS: dict[str, Kind] = {
         instruments=("AAPL", "MSFT"),
     ),
 }
-"""Every broker this version can open, by its name in the configuration."""
+"""Every broker with a wire that this version can open, by its name in the configuration."""
 
-CONVENTIONS = {name: kind.conventions for name, kind in KINDS.items()}
+# Paper: a venue of our own, with no wire and no simulator beside it
+
+PAPER = "paper"
+
+
+def _paper(spec: BrokerSpec, *, lively: bool, clock: Clock) -> Broker:
+    from brokers.paper.client import PaperBroker
+
+    stale_s = spec.settings.get("stale_price_s")
+    return PaperBroker(
+        spec.account,
+        Path(spec.state_dir) / f"{spec.account}.paper.json",
+        clock,
+        symbols=spec.instruments,
+        markets=spec.markets,
+        stale_after=timedelta(seconds=stale_s) if isinstance(stale_s, int | float) else None,
+        lively=lively,
+    )
+
+
+CONVENTIONS = {
+    **{name: kind.conventions for name, kind in KINDS.items()},
+    PAPER: Conventions(LegScheme.NET, CostBasis.WEIGHTED),
+}
+"""How the accounts of each broker keep positions, as far as its name tells."""

@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from brokers.errors import Refused
+from brokers.paper.prices import Market
 
-Setting = str | int | bool | None | tuple[str, ...]
+Setting = str | int | float | bool | None | tuple[str, ...]
 
 _OPEN, _CLOSE = "${", "}"
 
@@ -144,6 +145,7 @@ class BrokerSpec:
     the broker's own keys of the configuration under the names they have there. With ``simulated`` the endpoint is
     the embedded simulator's, and ``settings`` holds no real one. ``instruments`` are the configured symbols, empty
     when the account reconciles all it has. ``state_dir`` is an absolute directory for what must outlive a process.
+    ``markets`` are how the symbols of a paper account trade.
     """
 
     account: str
@@ -154,3 +156,4 @@ class BrokerSpec:
     simulated: bool = False
     instruments: tuple[str, ...] = ()
     state_dir: str = ""
+    markets: tuple[Market, ...] = ()

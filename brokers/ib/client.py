@@ -46,7 +46,7 @@ from brokers.model import (
     Snapshot,
 )
 from brokers.port import Clock
-from brokers.stream import OnEvent, Stream
+from brokers.stream import OnEvent, Stream, StreamState
 
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 _CANCELLED = 202
@@ -65,7 +65,8 @@ class IbBroker:
 
     IB limits a client to 50 messages a second, over which it disconnects (TWS API documentation, "pacing"):
     ``messages_per_s`` keeps below it. A whole snapshot takes five, two more where something was executed since the last
-    one; where TWS pushed all that changed since, two are enough, for at most ``full_every_s`` after a whole one.
+    one; where TWS pushed all that changed since, two are enough, and where it pushed nothing, none
+    (:meth:`undisturbed`), for at most ``full_every_s`` after a whole one.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class IbBroker:
         timezone: str | None = None,
         backoff_s: float = 0.25,
         messages_per_s: int = 45,
-        silence_s: float = 60.0,
+        silence_s: float = 12.0,
         full_every_s: float = 240.0,
     ) -> None:
         self.on_event: OnEvent | None = None
@@ -102,6 +103,7 @@ class IbBroker:
         self._stream = IbStream(self, silence_s, clock)
         self._sequence = FillSequence()
         self._read_generation = 0
+        self._portfolio_began = False
 
     def __repr__(self) -> str:
         return f"IbBroker({self._account!r}, {self._scope.account_id!r})"
@@ -144,6 +146,13 @@ class IbBroker:
         async with self._lock:
             reading = await self._reader.now(beginning=fills_since is None, whole=whole)
             return self._snapshot(reading, fills_since)
+
+    def undisturbed(self) -> datetime | None:
+        """When TWS last said anything, where it has pushed no change of a position, an order or an execution since the
+        last snapshot; meets :class:`brokers.port.Watched`. For at most ``full_every_s`` after a whole one, as it does
+        not push what becomes of orders of other clients and of those placed by hand."""
+        followed = self.on_event is not None and self._stream.state is StreamState.LIVE
+        return self._reader.undisturbed() if followed else None
 
     async def ping(self) -> None:
         """Ask TWS for its time, over a new connection where the old one has ended. Raises like :meth:`connect`."""
@@ -243,6 +252,7 @@ class IbBroker:
         """Wake whom it concerns. ib_async emits no event for an execution or a status of an order it does not know, so
         the rows themselves are listened to."""
         if heard is None:
+            self._portfolio_began = False
             self._tell(None)
             return
         self._reader.hear(heard)
@@ -252,10 +262,25 @@ class IbBroker:
                 self._tell(None)
         elif heard.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
             self._tell_of(heard)
+        elif heard.kind == wire.PORTFOLIO:
+            self._on_portfolio(heard)
+        elif heard.kind == wire.PORTFOLIO_END:
+            self._portfolio_began = True
         elif heard.kind == wire.ORDER_STATUS:
             self._tell(self._reader.instrument_of.get(heard.fields[6]) if len(heard.fields) > 6 else None)
         elif heard.kind == 0:
             self._tell(None)
+
+    def _on_portfolio(self, heard: Heard) -> None:
+        """Its rows come for every move of a price: only a quantity that no position told is news."""
+        try:
+            contract, held = wire.portfolio(heard.fields)
+        except Unreadable:
+            return  # the positions themselves are what counts, and they are read with every row proven
+        if not self._scope.has_type(contract):
+            return
+        if self._reader.hear_portfolio(contract.con_id, held) and self._portfolio_began:
+            self._tell_of(heard)
 
     def _tell_of(self, heard: Heard) -> None:
         begin = wire.CONTRACT_AT[heard.kind]

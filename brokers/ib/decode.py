@@ -6,7 +6,7 @@ The laws of this module:
   zero are left out.
 * A number comes from its text and never through a float (see :mod:`brokers.ib.wire`). One figure is only had from
   ib_async, as a float: what of a completed order was filled. Up to fifteen digits its text is the wire's own.
-* Of an execution and its corrections the highest revision counts, under the id of the first one (see :func:`fills`).
+* Of an execution and its corrections the highest revision counts (see :func:`fills`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key
 from brokers.ib.wire import BAG, Contract, Execution, Holding, Notice, OrderTerms, Unreadable
 from brokers.model import (
     NET,
+    Corrected,
     Fill,
     Order,
     OrderStatus,
@@ -223,46 +225,65 @@ def executed(read: Read[Execution]) -> dict[str, Executed]:
 
 def newest(found: Iterable[Execution]) -> list[Execution]:
     """Of each execution its highest revision, in the order of broker time."""
-    latest: dict[str, Execution] = {}
-    for one in found:
-        other = latest.get(one.root)
-        if other is None or one.revision > other.revision:
-            latest[one.root] = one
-    return sorted(latest.values(), key=lambda one: (one.time, one.exec_id))
+    return sorted((group[-1] for group in _revisions(found)), key=lambda one: (one.time, one.exec_id))
 
 
-def fills(read: Read[Execution], names: Names) -> Section[Fill]:
-    """One fill for each execution that moved a position, in the order of broker time.
+Commissions = Mapping[str, tuple[Decimal | None, str | None]]
+"""Commission and currency by execId: TWS tells them in messages of their own."""
 
-    ``fill_id`` is the execId; a corrected execution keeps the id it had first, whose revision IB writes as ``01``, and
-    has the values of its highest correction. So a correction is never counted beside what it corrects. A book that
-    applied the first values does not see it as a fill: what it changed comes with the positions, as quantity or price
-    drift. An execution of a combination moves nothing by itself, as its legs have executions of their own; a correction
-    to nothing is a bust.
+
+def fills(read: Read[Execution], names: Names, commissions: Commissions = MappingProxyType({})) -> Section[Fill]:
+    """One fill for each execution that moved a position, and one for each correction of it, in the order of broker
+    time.
+
+    ``fill_id`` is the execId. The lowest revision that TWS lists of an execution has the id it had first, whose
+    revision IB writes as ``01``, so that a book knows it again when TWS lists a correction alone; every further one
+    corrects the one before it. A correction to nothing is a bust. An execution of a combination moves nothing by
+    itself, as its legs have executions of their own.
     """
     rows: list[Fill] = []
     problems = _problems(SectionName.FILLS, read, names)
-    for one in newest(read.facts):
+    for revisions in _revisions(read.facts):
+        one = revisions[0]
         if one.contract.sec_type == BAG or not one.quantity:
             continue
         name, unclear = names.name(one.contract), names.unclear(one.contract)
         if unclear is not None:
             problems.append(RowProblem(SectionName.FILLS, name, one.exec_id, unclear))
             continue
-        rows.append(
-            Fill(
-                instrument=name,
-                fill_id=first_id(one),
-                broker_order_id=order_key(one.perm_id, one.client_id, one.order_id) if _has_order(one) else None,
-                side=one.side,
-                quantity=one.quantity,
-                price=one.price,
-                time=one.time,
-                leg=NET,
-                client_order_id=one.order_ref,
-            )
-        )
+        told = _fill(one, first_id(one), name, commissions)
+        rows.append(told)
+        for further in revisions[1:]:
+            was = Corrected(told.fill_id, told.quantity, told.price)
+            told = replace(_fill(further, further.exec_id, name, commissions), corrects=was)
+            rows.append(told)
     return section(rows, problems)
+
+
+def _fill(one: Execution, fill_id: str, name: str, commissions: Commissions) -> Fill:
+    commission, currency = commissions.get(one.exec_id, (None, None))
+    return Fill(
+        instrument=name,
+        fill_id=fill_id,
+        broker_order_id=order_key(one.perm_id, one.client_id, one.order_id) if _has_order(one) else None,
+        side=one.side,
+        quantity=one.quantity,
+        price=one.price,
+        time=one.time,
+        leg=NET,
+        client_order_id=one.order_ref,
+        commission=commission,
+        commission_currency=currency,
+    )
+
+
+def _revisions(found: Iterable[Execution]) -> list[list[Execution]]:
+    """The revisions of each execution, lowest first, in the order of broker time."""
+    by_root: dict[str, dict[int, Execution]] = {}
+    for one in found:
+        by_root.setdefault(one.root, {})[one.revision] = one
+    groups = [[revisions[number] for number in sorted(revisions)] for revisions in by_root.values()]
+    return sorted(groups, key=lambda group: (group[0].time, group[0].exec_id))
 
 
 def _has_order(one: Execution) -> bool:

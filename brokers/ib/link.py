@@ -120,7 +120,7 @@ class Link:
         return tuple(self._ib.client.getAccounts())
 
     async def open(self, timeout_s: float) -> NotOpened | None:
-        """Log on; ``None`` when that worked. Asks for nothing: a default connect would read, and with client id 0
+        """Log on; ``None`` when that worked. Asks for no list: a default connect would, and with client id 0
         bind orders that were placed by hand."""
         self._ib.wrapper.clientId = self.client_id
         connecting = asyncio.ensure_future(self._client.connectAsync(self._host, self.port, self.client_id, timeout=0))
@@ -163,6 +163,10 @@ class Link:
         finally:
             rows, self._rows, self._request = self._rows, [], None
         return rows
+
+    def follow_portfolio(self, account_id: str) -> None:
+        """Ask for the portfolio's rows as they change; they come without an end. Raises ``OSError``."""
+        self._client.reqAccountUpdates(True, account_id)
 
     async def cancel(self, order_id: int, timeout_s: float) -> Notice | str:
         """Send one cancellation and wait for TWS's word on it: a notice about that order, or the order's status.

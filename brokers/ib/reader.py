@@ -12,10 +12,15 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
 from zoneinfo import ZoneInfo
+
+from loguru import logger
 
 from brokers.errors import Malformed, Unreachable
 from brokers.ib import rows, wire
@@ -42,6 +47,8 @@ from brokers.port import Clock
 
 _REREADS = 2
 _CLOCKS_APART = timedelta(minutes=5)
+_COMMISSION_WITHIN_S = 0.1
+_COMMISSIONS_KEPT = 20_000
 _NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
 
 
@@ -90,6 +97,12 @@ class Reader:
         self._losses = 0
         self._news: list[Heard] = []
         self._live_executions: dict[str, Heard] = {}
+        self._commissions: dict[str, tuple[Decimal | None, str | None]] = {}
+        self._commission_told = asyncio.Event()
+        self._waited_for: dict[str, None] = {}
+        self._revisions: dict[str, dict[int, Execution]] = {}
+        self._held: dict[int, Decimal] = {}
+        self._portfolio: dict[int, Decimal] = {}
 
     # -- what is told without being asked for ----------------------------------------------------------------------
 
@@ -98,12 +111,41 @@ class Reader:
         self.last_heard_at = self._clock()
         if heard.kind in _NEWS:
             self._news.append(heard)
+        if heard.kind == wire.POSITION:
+            self._note_held(rows.holdings([heard], self._scope_now()))
         if heard.kind == wire.EXECUTION and len(heard.fields) > 14:
             self._live_executions[heard.fields[14]] = heard
+        if heard.kind == wire.COMMISSION and heard.trouble is None:
+            self._keep_commission(heard)
+
+    def hear_portfolio(self, con_id: int, held: Decimal) -> bool:
+        """A row of the portfolio; whether it shows what no row of positions has told."""
+        self._portfolio[con_id] = held
+        return self._held.get(con_id, Decimal(0)) != held
+
+    def _keep_commission(self, heard: Heard) -> None:
+        try:
+            exec_id, amount, currency = wire.commission(heard.fields)
+        except Unreadable as error:
+            logger.warning("{}: a commission that cannot be read: {}", self._account, error)
+            return
+        self._commissions[exec_id] = (amount, currency)
+        while len(self._commissions) > _COMMISSIONS_KEPT:
+            del self._commissions[next(iter(self._commissions))]
+        self._commission_told.set()
 
     def distrust(self) -> None:
         """What was read cannot be carried on: TWS was out of touch."""
         self._losses += 1
+
+    def undisturbed(self) -> datetime | None:
+        """When TWS last said anything, where the last reading still stands."""
+        kept = self._kept
+        if self._disagreeing():
+            return None
+        if kept is None or self._news or not self._fits(kept) or self._is_due(kept) or self.last_heard_at is None:
+            return None
+        return max(kept.lists.requested_at, self.last_heard_at)
 
     def handed_out(self) -> None:
         """The executions told so far have reached whoever asked for them."""
@@ -147,7 +189,7 @@ class Reader:
         await self._session.linked()
         lists = await self._orders_and_executions(self._session.deadline())
         self._session.in_touch()
-        return read(lists, self._names, self._errors())
+        return read(lists, self._names, self._errors(), self._commissions)
 
     async def open_orders(self) -> Read[WorkingOrder]:
         """The open orders alone. Raises ``NoAnswer``, ``Declined`` and broker errors."""
@@ -181,7 +223,7 @@ class Reader:
         kept, self._kept = self._kept, None
         if kept is None or not self._fits(kept):
             return None
-        if time.monotonic() - kept.whole_at_s >= self._full_every_s:
+        if self._is_due(kept):
             return None
         requested_at = self._clock()
         server_s = await self.server_time(ends_at)
@@ -193,7 +235,7 @@ class Reader:
         if any(row.kind == 0 or row.trouble is not None for row in news):
             return None
         lists = carried(kept.lists, news, rows.working_orders(found, scope), scope, self._zone, latest)
-        if lists is None:
+        if lists is None or self._disagreeing():
             return None
         self._news = []
         lists = replace(lists, requested_at=requested_at, server_s=server_s)
@@ -201,6 +243,10 @@ class Reader:
         reading = self._decoded(lists)
         self._listing.moved(reading.listed)
         return reading
+
+    def _is_due(self, kept: _Kept) -> bool:
+        """Whether all has to be read again."""
+        return time.monotonic() - kept.whole_at_s >= self._full_every_s
 
     def _fits(self, kept: _Kept) -> bool:
         """Whether it was read over the connection there is, and TWS was in touch ever since."""
@@ -211,7 +257,7 @@ class Reader:
             self._kept = _Kept(reading.lists, self._session.generation, self._losses, time.monotonic())
 
     def _decoded(self, lists: Lists) -> Reading:
-        reading = read(lists, self._names, self._errors())
+        reading = read(lists, self._names, self._errors(), self._commissions)
         self.instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
         return reading
 
@@ -230,12 +276,26 @@ class Reader:
         """The same with positions and executions of now. Its times stay: it contains no less than it did then."""
         held = await self._positions(ends_at)
         executed = await self._executions(ends_at, datetime.fromtimestamp(reading.lists.server_s, UTC))
-        return read(replace(reading.lists, positions=held, executions=executed), self._names, self._errors())
+        lists = replace(reading.lists, positions=held, executions=executed)
+        return read(lists, self._names, self._errors(), self._commissions)
 
     async def _positions(self, ends_at: float) -> Read[Holding] | str:
         found = await self._session.asked(POSITIONS, ends_at)
         self._news.clear()  # what was pushed before the list ended is in it
-        return found if isinstance(found, str) else rows.holdings(found, self._scope_now())
+        if isinstance(found, str):
+            return found
+        held = rows.holdings(found, self._scope_now())
+        self._held.clear()
+        self._portfolio.clear()  # as above: it may speak of what was held before
+        self._note_held(held)
+        return held
+
+    def _note_held(self, told: Read[Holding]) -> None:
+        self._held.update({fact.contract.con_id: fact.quantity for fact in told.facts})
+
+    def _disagreeing(self) -> bool:
+        """Whether the portfolio shows what no row of positions has told: then they are read anew."""
+        return any(self._held.get(con_id, Decimal(0)) != held for con_id, held in self._portfolio.items())
 
     def _is_emptied(self, reading: Reading) -> bool:
         """Whether positions were held before and not one row is left."""
@@ -284,7 +344,40 @@ class Reader:
         if not listed.troubles:
             self.day_ended |= self._listing.cut(one.root for one in listed.facts)
         live = rows.executions(self._live_executions.values(), scope, self._zone, latest)
-        return Read((*listed.facts, *live.facts), (*listed.troubles, *live.troubles))
+        facts = self._with_what_they_correct((*listed.facts, *live.facts), complete=not listed.troubles)
+        await self._await_commissions(facts)
+        return Read(facts, (*listed.troubles, *live.troubles))
+
+    def _with_what_they_correct(self, facts: tuple[Execution, ...], *, complete: bool) -> tuple[Execution, ...]:
+        """TWS may list the correction of an execution alone: what it told before of it, over this connection or an
+        earlier one, is added."""
+        told: dict[str, dict[int, Execution]] = {}
+        for one in facts:
+            told.setdefault(one.root, {})[one.revision] = one
+        added = [
+            earlier
+            for root, revisions in told.items()
+            for number, earlier in self._revisions.get(root, {}).items()
+            if number not in revisions and number < max(revisions)
+        ]
+        kept = {} if complete else dict(self._revisions)  # what is listed no longer was of another day
+        for root, revisions in told.items():
+            kept[root] = self._revisions.get(root, {}) | revisions
+        self._revisions = kept
+        return (*facts, *added)
+
+    async def _await_commissions(self, executed: Iterable[Execution]) -> None:
+        """TWS tells a commission in a message of its own, right after its execution; a moment is granted for it, once
+        for each execution."""
+        lacking = {one.exec_id for one in executed} - self._commissions.keys() - self._waited_for.keys()
+        if not lacking:
+            return
+        self._waited_for |= dict.fromkeys(lacking)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_COMMISSION_WITHIN_S):
+                while lacking - self._commissions.keys():
+                    self._commission_told.clear()
+                    await self._commission_told.wait()
 
 
 def _in_its_own_second(reading: Reading) -> bool:

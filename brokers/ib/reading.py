@@ -56,7 +56,9 @@ class Reading:
     listed: tuple[tuple[str, str], ...]
 
 
-def read(lists: Lists, names: Names, errors: Mapping[tuple[int, int], Notice]) -> Reading:
+def read(
+    lists: Lists, names: Names, errors: Mapping[tuple[int, int], Notice], commissions: decode.Commissions
+) -> Reading:
     """All of it, its contracts named together."""
     reads = [r for r in (lists.positions, lists.working, lists.completed, lists.executions) if isinstance(r, Read)]
     names.learn(decode.contracts(*reads))
@@ -71,7 +73,7 @@ def read(lists: Lists, names: Names, errors: Mapping[tuple[int, int], Notice]) -
     if isinstance(lists.executions, str):
         fills = Failed(lists.executions)
     else:
-        fills = decode.fills(lists.executions, names)
+        fills = decode.fills(lists.executions, names, commissions)
         executed = decode.executed(lists.executions)
         listed = tuple((names.name(one.contract), one.exec_id) for one in lists.executions.facts)
     return Reading(lists, positions, _orders(lists, executed, names, errors), fills, listed)

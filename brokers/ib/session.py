@@ -6,6 +6,7 @@ connection and passes at a later one; an error says what was found and what a pe
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -165,12 +166,19 @@ class Session:
             if why_not is not None:
                 raise self._not_opened(why_not)
             self._prove(link)
+            self._follow_portfolio(link)
             opened = True
         finally:
             if not opened:
                 self._moved_to = None  # the next attempt goes where the configuration says
                 await link.close()
         return link
+
+    def _follow_portfolio(self, link: Link) -> None:
+        """Positions come by themselves once they were asked for; the portfolio's rows tell of them besides."""
+        self.calls += 1
+        with contextlib.suppress(OSError):  # a connection that has ended is noticed by whoever asks next
+            link.follow_portfolio(self._account_id)
 
     def _prove(self, link: Link) -> None:
         if self._account_id not in link.accounts:

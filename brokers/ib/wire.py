@@ -21,8 +21,11 @@ from brokers.model import Side
 ORDER_STATUS = 3
 NOTICE = 4
 OPEN_ORDER = 5
+PORTFOLIO = 7
 EXECUTION = 11
 TIME = 49
+PORTFOLIO_END = 54
+COMMISSION = 59
 POSITION = 61
 COMPLETED_ORDER = 101
 
@@ -222,6 +225,19 @@ def execution(fields: Fields, zone: tzinfo | None) -> Execution:
     )
 
 
+def commission(fields: Fields) -> tuple[str, Decimal | None, str | None]:
+    """The execId, the commission and its currency of a row of message 59; ``None`` where TWS has not got it yet."""
+    _check_length(fields, 8)
+    return _text(fields[2], "execId"), _optional(fields[3], "commission"), fields[4] or None
+
+
+def portfolio(fields: Fields) -> tuple[Contract, Decimal]:
+    """The contract of a row of message 7, and how much of it is held."""
+    _check_length(fields, 20)
+    begin = CONTRACT_AT[PORTFOLIO]
+    return contract(fields[begin : begin + 11]), number(fields[13], "position")
+
+
 def notice(fields: Fields) -> Notice:
     """A row of message 4."""
     _check_length(fields, 5, exactly=False)
@@ -238,7 +254,7 @@ def server_time(fields: Fields) -> int:
     return seconds
 
 
-CONTRACT_AT = {POSITION: 3, OPEN_ORDER: 2, EXECUTION: 3, COMPLETED_ORDER: 1}
+CONTRACT_AT = {POSITION: 3, OPEN_ORDER: 2, PORTFOLIO: 2, EXECUTION: 3, COMPLETED_ORDER: 1}
 """Where the eleven fields of the contract begin in a row."""
 
 

@@ -266,7 +266,18 @@ def _fill(row: Content, legs: LegScheme) -> Fill | None:
         time=_moment(row, "time"),
         leg=NET if legs is LegScheme.NET else position_id,
         position_id=position_id,
+        commission=_charged(row),
     )
+
+
+def _charged(row: Content) -> Decimal | None:
+    """MetaTrader shows a cost as a negative commission. One that cannot be read is not worth losing the fill over."""
+    value = row.get("commission")
+    try:
+        amount = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
+    except ArithmeticError:
+        return None
+    return -amount + 0 if amount is not None and amount.is_finite() else None
 
 
 # -- rows into sections ------------------------------------------------------------------------------------------

@@ -334,7 +334,17 @@ def fill_row(transaction: Json) -> Fill:
         time=moment(transaction.get("time")),
         leg=None if bool(opened) == bool(closed) else own if opened else other,
         client_order_id=_text_or_none(transaction, "clientOrderID"),
+        # OANDA v20 documentation: in the account's home currency, always positive, and it reduces the balance.
+        commission=_charged(transaction),
     )
+
+
+def _charged(transaction: Json) -> Decimal | None:
+    """One that cannot be read is not worth losing the fill over."""
+    try:
+        return number(transaction, "commission")
+    except BadRow:
+        return None
 
 
 def _parts(transaction: Json) -> tuple[tuple[Json, ...], tuple[Json, ...]]:

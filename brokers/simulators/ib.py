@@ -332,6 +332,7 @@ class IbSimulator:
         if name == "reqExecutions":
             return desk.executions(books, int(request[2]), version)
         if name == "reqAccountUpdates":
+            client.follows_portfolio = request[2] in {"1", "True"}
             return desk.account_updates(books, self.price)
         if name == "reqAccountUpdatesMulti":
             return [["73", "1", request[2], account, "", "NetLiquidation", "100000", "USD"], ["74", "1", request[2]]]
@@ -377,8 +378,12 @@ class IbSimulator:
         self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
 
     def _tell_of_position(self, name: str) -> None:
-        row = self._desk.position(name, self._books)
-        self._broadcast(lambda client: [row] if client.subscribed else [])
+        row, item = self._desk.position(name, self._books), self._desk.portfolio_item(name, self._books, self.price)
+
+        def told(client: Client) -> list[Row]:
+            return [*([row] if client.subscribed else []), *([item] if client.follows_portfolio else [])]
+
+        self._broadcast(told)
 
     def _versions(self) -> set[int]:
         """Those spoken by the clients there are: rows are made at once, as the books go on changing."""

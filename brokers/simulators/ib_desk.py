@@ -70,11 +70,15 @@ class Desk:
         """Values and portfolio, with the end."""
         account = self.account_id
         rows = [["6", "2", "NetLiquidation", "100000", "USD", account]]
-        for name, held in books.holdings.items():
-            contract = books.contract(name)
-            cost = held.price * contract.factor
-            rows.append(ib_wire.portfolio(account, contract, held.quantity, price(name), cost))
+        rows += [self.portfolio_item(name, books, price) for name in books.holdings]
         return [*rows, ["8", "1", "09:30"], ["54", "1", account]]
+
+    def portfolio_item(self, name: str, books: IbBooks, price: Callable[[str], Decimal]) -> Row:
+        """One row of the portfolio, of 0 where nothing is held."""
+        contract, held = books.contract(name), books.holdings.get(name)
+        quantity = held.quantity if held is not None else Decimal(0)
+        cost = held.price * contract.factor if held is not None else Decimal(0)
+        return ib_wire.portfolio(self.account_id, contract, quantity, price(name), cost)
 
     def _time(self, epoch_s: int) -> str:
         if not epoch_s:

@@ -43,6 +43,7 @@ class Client(asyncio.Protocol):
         self.client_id = -1
         self.version = 0
         self.subscribed = False
+        self.follows_portfolio = False
         self._tws = tws
         self._inbox = Inbox()
         self._late: list[Row] = []

@@ -21,6 +21,7 @@ from brokers.model import (
     Complete,
     Completeness,
     Conventions,
+    Corrected,
     CostBasis,
     Failed,
     LegScheme,
@@ -36,6 +37,7 @@ from brokers.port import Broker
 from brokers.simulators import ib_wire
 from brokers.simulators.base import Fault
 from brokers.simulators.ib import IbSimulator
+from brokers.simulators.ib_desk import COMMISSION
 from brokers.simulators.ib_wire import SimContract
 from brokers.stream import OnEvent
 
@@ -137,12 +139,12 @@ def test_it_meets_the_port() -> None:
 # -- the connection ----------------------------------------------------------------------------------------------
 
 
-async def test_connecting_asks_for_nothing_and_binds_no_orders(tws: IbSimulator) -> None:
+async def test_connecting_asks_for_no_list_and_binds_no_orders(tws: IbSimulator) -> None:
     """A default connect of the SDK returns normally with positions that never came, and with client id 0 binds manual
     orders."""
     async with connected(tws, client_id=0) as broker:
-        assert tws.requests == ("connect", "startApi")
-        assert broker.calls == 1
+        await eventually(lambda: tws.requests == ("connect", "startApi", "reqAccountUpdates"))
+        assert broker.calls == 2
 
 
 @pytest.mark.parametrize(
@@ -573,7 +575,7 @@ async def test_fills_between_the_lists_are_read_again_until_they_agree() -> None
 # -- executions --------------------------------------------------------------------------------------------------
 
 
-async def test_a_correction_of_a_fill_already_handed_out_comes_with_the_positions(tws: IbSimulator) -> None:
+async def test_a_correction_of_a_fill_already_handed_out_is_a_fill_that_takes_its_place(tws: IbSimulator) -> None:
     order = tws.place_limit("AAPL", Side.BUY, D(10), D(100))
     async with connected(tws) as broker:
         cursor = (await broker.snapshot(None)).fills_cursor
@@ -582,10 +584,20 @@ async def test_a_correction_of_a_fill_already_handed_out_comes_with_the_position
         assert fill_ids(found) == [first]
         tws.correct_fill(first, D(8), D(101))
         later = await broker.snapshot(found.fills_cursor)
-        assert fill_ids(later) == []
+        (correction,) = rows_of(later.fills)
+        assert correction.corrects == Corrected(first, D(10), D(100))
+        assert (correction.quantity, correction.price) == (D(8), D(101))
         assert held(later) == {("AAPL", "net"): D(8)}
         other = await broker.snapshot(cursor)
-        assert [(f.fill_id, f.quantity, f.price) for f in rows_of(other.fills)] == [(first, D(8), D(101))]
+        assert fill_ids(other) == [first, correction.fill_id]
+
+
+async def test_fills_come_with_their_commission(tws: IbSimulator) -> None:
+    async with connected(tws) as broker:
+        cursor = (await broker.snapshot(None)).fills_cursor
+        tws.trade("AAPL", Side.BUY, D(10))
+        (fill,) = rows_of((await broker.snapshot(cursor)).fills)
+        assert (fill.commission, fill.commission_currency) == (COMMISSION, "USD")
 
 
 async def test_the_end_of_a_day_is_a_gap_told_once_and_what_came_after_it_is_not_lost(tws: IbSimulator) -> None:

@@ -17,6 +17,7 @@ from brokers.ib.sequence import FillSequence, Listing, began_before_today
 from brokers.ib.wire import Contract, Execution, Notice, Unreadable
 from brokers.model import (
     Complete,
+    Corrected,
     Failed,
     Fill,
     Order,
@@ -484,7 +485,9 @@ def test_an_execution_that_cannot_be_read_is_a_problem(line: list[str], words: s
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_the_highest_correction_counts_once_under_the_first_id(order: tuple[int, int, int]) -> None:
+def test_a_correction_is_a_fill_of_its_own_that_takes_the_place_of_the_one_before_it(
+    order: tuple[int, int, int],
+) -> None:
     """A correction differs in the digits after the last dot of its execId; ib_async adds it to what it corrects."""
     lines = [
         executed_row("e0.a1.01.01", shares=D(10)),
@@ -492,13 +495,28 @@ def test_the_highest_correction_counts_once_under_the_first_id(order: tuple[int,
         executed_row("e0.a1.01.10", shares=D(9), price=D(22)),
     ]
     section = fills_of(*(lines[place] for place in order))
-    (fill,) = rows_of(section)
-    assert (fill.fill_id, fill.quantity, fill.price) == ("e0.a1.01.01", D(9), D(22))
+    first, second, third = rows_of(section)
+    assert (first.fill_id, first.quantity, first.price, first.corrects) == ("e0.a1.01.01", D(10), D("20.25"), None)
+    assert (second.fill_id, second.quantity) == ("e0.a1.01.02", D(8))
+    assert second.corrects == Corrected("e0.a1.01.01", D(10), D("20.25"))
+    assert (third.fill_id, third.corrects) == ("e0.a1.01.10", Corrected("e0.a1.01.02", D(8), D(21)))
     read = rows.executions([heard(line) for line in lines], SCOPE, None, LATEST)
     assert decode.executed(read)["900"] == decode.Executed(D(9), D(198))
 
 
-def test_a_bust_and_the_execution_of_a_combination_are_no_fills() -> None:
+def test_a_correction_listed_alone_has_the_id_that_its_execution_had_first() -> None:
+    """Whoever applied the execution must not apply it again; the positions tell what the correction changed."""
+    (fill,) = rows_of(fills_of(executed_row("e0.a1.01.02", shares=D(8))))
+    assert (fill.fill_id, fill.quantity, fill.corrects) == ("e0.a1.01.01", D(8), None)
+
+
+def test_commissions_join_their_executions() -> None:
+    read = rows.executions([heard(executed_row("e0.a1.01.01"))], SCOPE, None, LATEST)
+    (fill,) = rows_of(decode.fills(read, named(read), {"e0.a1.01.01": (D("1.05"), "USD")}))
+    assert (fill.commission, fill.commission_currency) == (D("1.05"), "USD")
+
+
+def test_a_bust_takes_its_execution_back_and_the_execution_of_a_combination_is_no_fill() -> None:
     bag = SimContract(28812380, "AAPL", "BAG", local_symbol="")
     lines = [
         executed_row("e0.a1.01.01"),
@@ -506,7 +524,13 @@ def test_a_bust_and_the_execution_of_a_combination_are_no_fills() -> None:
         executed_row("e0.b1.01.01", contract=bag, shares=D(1), price=D("-0.5")),
         executed_row("e0.b1.02.01", contract=OPTION, shares=D(1), price=D(2)),
     ]
-    assert [fill.fill_id for fill in rows_of(fills_of(*lines))] == ["e0.b1.02.01"]
+    first, bust, leg = rows_of(fills_of(*lines))
+    assert (bust.fill_id, bust.quantity, bust.corrects) == (
+        "e0.a1.01.02",
+        D(0),
+        Corrected("e0.a1.01.01", first.quantity, first.price),
+    )
+    assert leg.fill_id == "e0.b1.02.01"
     read = rows.executions([heard(line) for line in lines[2:]], SCOPE, None, LATEST)
     assert decode.executed(read)["900"] == decode.Executed(D(1), D("-0.5"))
 

@@ -32,13 +32,27 @@ async def eventually(done: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def streamed(events: list[str | None]) -> AsyncIterator[tuple[IbSimulator, IbBroker, IbStream]]:
+async def streamed(
+    events: list[str | None], full_every_s: float = 240.0
+) -> AsyncIterator[tuple[IbSimulator, IbBroker, IbStream]]:
     simulator = IbSimulator()
     simulator.start()
     broker = IbBroker(
-        "options", "127.0.0.1", simulator.port, 17, "DU1", None, 0.2, now, backoff_s=0.01, messages_per_s=9000
+        "options",
+        "127.0.0.1",
+        simulator.port,
+        17,
+        "DU1",
+        None,
+        0.2,
+        now,
+        backoff_s=0.01,
+        messages_per_s=9000,
+        silence_s=BUDGET_S,
+        full_every_s=full_every_s,
     )
-    stream = IbStream(broker, BUDGET_S, now)
+    stream = broker.stream()
+    assert isinstance(stream, IbStream)
     try:
         stream.start(events.append)
         await eventually(lambda: stream.state is StreamState.LIVE)
@@ -114,3 +128,42 @@ async def test_another_account_behind_a_reconnect_is_refused_and_ends_the_stream
         simulator.drop()
         await eventually(lambda: stream.state is StreamState.REFUSED)
         assert "has DU7, and DU1 is configured" in (stream.error or "")
+
+
+async def test_at_rest_it_vouches_for_the_last_reading_until_something_is_pushed() -> None:
+    """FEATURES 24"""
+    events: list[str | None] = []
+    async with streamed(events) as (simulator, broker, stream):
+        assert broker.undisturbed() is None, "nothing was read yet"
+        snapshot = await broker.snapshot(None)
+        until = broker.undisturbed()
+        assert until is not None
+        assert until >= snapshot.requested_at
+        calls = broker.calls
+        await eventually(lambda: (broker.undisturbed() or until) > until)  # its clock was looked at
+        assert broker.calls > calls
+
+        simulator.trade("AAPL", Side.BUY, D(5))
+        await eventually(lambda: "AAPL" in events)
+        assert broker.undisturbed() is None
+        await broker.snapshot(snapshot.fills_cursor)
+        assert broker.undisturbed() is not None
+        stream.close()
+        assert broker.undisturbed() is None, "nobody listens any more"
+
+
+async def test_nothing_is_vouched_for_once_all_is_due_to_be_read_again() -> None:
+    """PEERS 14: orders of other clients are not pushed."""
+    events: list[str | None] = []
+    async with streamed(events, full_every_s=0.0) as (_, broker, _stream):
+        await broker.snapshot(None)
+        assert broker.undisturbed() is None
+
+
+async def test_a_portfolio_row_wakes_its_instrument_when_its_quantity_is_another() -> None:
+    """FEATURES 24"""
+    events: list[str | None] = []
+    async with streamed(events) as (simulator, broker, _):
+        await broker.ping()  # connected, and the positions were not asked for: the portfolio alone tells
+        simulator.trade("AAPL", Side.BUY, D(5))
+        await eventually(lambda: "AAPL" in events)

@@ -286,9 +286,29 @@ def test_an_order_that_contradicts_itself_or_the_documentation_is_unreadable(row
     assert found.problems[0].instrument == "EURUSD"
 
 
+@pytest.mark.parametrize(
+    ("told", "commission"),
+    [
+        (-1.5, Decimal("1.5")),
+        ("-1.5", Decimal("1.5")),
+        (0, Decimal(0)),
+        (None, None),
+        ("much", None),
+        ("NaN", None),
+    ],
+)
+def test_a_commission_is_a_cost_and_one_that_cannot_be_read_loses_no_fill(
+    told: object, commission: Decimal | None
+) -> None:
+    (fill,) = rows_of(fills(deal(commission=told)))
+    assert fill.commission == commission
+
+
 @pytest.mark.parametrize("entry", ["in", "out", "inout", "out_by", "DEAL_ENTRY_IN"])
 def test_a_deal_is_a_fill_of_its_position(entry: str) -> None:
-    expected = Fill("EURUSD", "900", "77", Side.SELL, Decimal("0.1"), Decimal("1.05"), SETUP, "55", "55")
+    expected = Fill(
+        "EURUSD", "900", "77", Side.SELL, Decimal("0.1"), Decimal("1.05"), SETUP, "55", "55", commission=Decimal("0.2")
+    )
     assert fills(deal(type="sell", entry=entry)) == Complete((expected,))
 
 

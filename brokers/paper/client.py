@@ -1,0 +1,281 @@
+"""The adapter of a paper account: a venue of our own, embedded. No socket, no credentials, nothing leaves this process.
+
+The laws of this module:
+
+* A change is on disk before it is told; one that could not be written has not happened.
+* Reading changes nothing: beside the process that runs a venue any other may look at it.
+* What a book knows of a venue and the venue does not is the loss of its state, and never an empty account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+from loguru import logger
+
+from brokers.errors import BrokerError, Malformed, Refused
+from brokers.model import (
+    Complete,
+    Conventions,
+    CostBasis,
+    Cursor,
+    Failed,
+    Fill,
+    LegScheme,
+    OrderAnswer,
+    OrderQuery,
+    Section,
+    Snapshot,
+)
+from brokers.paper.prices import Market
+from brokers.paper.state import State
+from brokers.paper.store import Store
+from brokers.paper.stream import PaperStream
+from brokers.paper.venue import Venue
+from brokers.port import Clock, NewOrder
+from brokers.stream import Stream
+
+CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
+PRICES_KEPT_EVERY = timedelta(seconds=10)
+"""Prices that made nothing happen are written this often; of those, the last few may be lost in a crash."""
+
+T = TypeVar("T")
+
+
+class PaperBroker:
+    """One paper account; meets :class:`brokers.port.Broker` and :class:`brokers.port.OrderEntry`.
+
+    ``symbols`` can be traded, and are whatever has had a price where there are none. ``markets`` say how they trade.
+    The venue is kept in ``state_file``. ``lively`` runs it: it alone may change from connect to close, and its prices
+    move. Else it stands still until an order or a price is handed in. A fed price older than ``stale_after`` executes
+    nothing (``None``: it never is).
+    """
+
+    def __init__(
+        self,
+        account: str,
+        state_file: Path,
+        clock: Clock,
+        *,
+        symbols: Iterable[str] = (),
+        markets: Sequence[Market] = (),
+        stale_after: timedelta | None = None,
+        lively: bool = True,
+    ) -> None:
+        self._account = account
+        self._clock = clock
+        self._symbols = frozenset(symbols) or None
+        self._markets = tuple(markets)
+        self._stale_after = stale_after
+        self._lively = lively
+        self._store = Store(account, state_file)
+        self._kept = State(account, clock())
+        self._kept_at = self._kept.clock
+        self._venue = self._made(self._kept)
+        walking = [market for market in markets if market.walks and lively]
+        self._stream = PaperStream(account, walking, self._step, clock)
+        self._calls = 0
+
+    @property
+    def calls(self) -> int:
+        """How many times the venue was asked."""
+        return self._calls
+
+    async def connect(self) -> None:
+        """Take over what is kept. Raises ``Unreachable`` while another process runs the venue, ``Malformed`` for a
+        state that cannot be read, ``Refused`` for another account's."""
+        self._calls += 1
+        self._store.release()  # a file that was put back since is read anew
+        if self._lively:
+            self._hold()
+        else:
+            self._read()
+
+    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
+        """All of it, and the fills numbered above ``fills_since``. Raises ``Malformed`` when there never were as many:
+        then this is not the venue that the cursor came from."""
+        self._calls += 1
+        requested_at = self._clock()
+        if self._store.held:
+            self._change(lambda venue, now: venue.expire(now))
+        else:
+            self._read()
+        last = self._venue.last_fill
+        if fills_since is not None and fills_since > last:
+            self._store.release()  # nothing more is written over a file that may be put back
+            raise self._set_back(fills_since, last)
+        return Snapshot(
+            requested_at=requested_at,
+            as_of=self._venue.told(self._clock()),
+            positions=Complete(self._venue.positions()),
+            orders=Complete(self._venue.orders(requested_at)),
+            fills=self._fills(last if fills_since is None else fills_since),
+            fills_cursor=last,
+            conventions=CONVENTIONS,
+        )
+
+    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        """Orders by their id, else by their client id, with their fills."""
+        self._calls += 1
+        if not self._store.held:
+            try:
+                self._read()
+            except BrokerError as error:
+                return tuple(OrderAnswer(query, failure=str(error)) for query in queries)
+        return tuple(self._found(query) for query in queries)
+
+    async def cancel_order(self, query: OrderQuery) -> None:
+        """Cancel an order. ``Refused`` when there is none such working."""
+        self._hold()
+        order = self._venue.find(query.broker_order_id, query.client_order_id)
+        if order is None or not await self.cancel(order.order_id):
+            named = query.broker_order_id or query.client_order_id
+            found = "the venue has no such working order"
+            raise Refused(f"cancel order {named}", self._account, found, "It has ended: look it up.")
+
+    def stream(self) -> Stream | None:
+        """What changes, as it changes."""
+        return self._stream
+
+    async def close(self) -> None:
+        """Keep the last prices, and give the venue back."""
+        self._stream.close()
+        if self._store.held:
+            try:
+                self._keep(always=False)
+            except BrokerError as error:
+                logger.warning("{}", error)
+            self._store.release()
+
+    # Order entry
+
+    async def submit(self, order: NewOrder) -> str:
+        """See :class:`brokers.port.OrderEntry`."""
+        self._calls += 1
+        attempted = f"submit order {order.client_order_id}"
+        if not (order.client_order_id.strip() and order.client_order_id.isprintable()):
+            raise self._refused(attempted, f"client order id {order.client_order_id!r}: text is needed")
+        for value in (order.quantity, order.limit_price, order.stop_price):
+            if value is not None and not isinstance(value, Decimal):
+                raise self._refused(attempted, f"{value!r} is a {type(value).__name__}: a Decimal is needed")
+        return self._asked(attempted, lambda venue, now: venue.submit(order, now))
+
+    async def cancel(self, broker_order_id: str) -> bool:
+        """See :class:`brokers.port.OrderEntry`."""
+        self._calls += 1
+        return self._asked(f"cancel order {broker_order_id}", lambda venue, now: venue.cancel(broker_order_id, now))
+
+    async def feed(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
+        """See :class:`brokers.port.OrderEntry`."""
+        self._calls += 1
+        attempted = f"feed a price of {symbol}"
+        for value in (bid, ask):
+            if not isinstance(value, Decimal):
+                raise self._refused(attempted, f"{value!r} is a {type(value).__name__}: a Decimal is needed")
+        self._asked(attempted, lambda venue, now: venue.feed(symbol, bid, ask, now))
+
+    async def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """See :class:`brokers.port.OrderEntry`."""
+        if not self._store.held:
+            self._read()
+        return {symbol: (quote.bid, quote.ask) for symbol, quote in self._venue.quotes().items()}
+
+    def _asked(self, attempted: str, work: Callable[[Venue, datetime], T]) -> T:
+        self._hold()
+        try:
+            return self._change(work)
+        except ValueError as error:
+            raise self._refused(attempted, str(error)) from None
+
+    def _step(self, symbol: str) -> None:
+        if self._store.held:
+            self._change(lambda venue, now: venue.step(symbol, now))
+
+    # What is kept
+
+    def _hold(self) -> None:
+        """Become the one that changes the venue, and go on from where the last one stopped."""
+        if self._store.held:
+            return
+        self._store.hold()
+        try:
+            self._read()
+            self._change(lambda venue, now: venue.open(now))
+        except BaseException:
+            self._store.release()
+            raise
+
+    def _read(self) -> None:
+        self._kept = self._store.read() or State(self._account, self._clock())
+        self._venue = self._made(self._kept)
+
+    def _made(self, state: State) -> Venue:
+        return Venue(state, self._markets, self._symbols, self._stale_after)
+
+    def _change(self, work: Callable[[Venue, datetime], T]) -> T:
+        """Change the venue, on disk first where orders are concerned, and tell of it."""
+        now = self._clock()
+        try:
+            result = work(self._venue, now)
+        except ValueError:
+            self._settle(now)  # what was asked was not done; an order whose time was over has expired all the same
+            raise
+        except BaseException:
+            self._undo()
+            raise
+        self._settle(now)
+        return result
+
+    def _settle(self, now: datetime) -> None:
+        news = self._venue.take_news()
+        if news or not now - self._kept_at < PRICES_KEPT_EVERY:
+            try:
+                self._keep(always=bool(news))
+            except BaseException:
+                self._undo()
+                raise
+        for instrument in sorted(news):
+            self._stream.tell(instrument)
+
+    def _undo(self) -> None:
+        """What is not on disk has not happened; only the time it was told at stays."""
+        self._venue = self._made(replace(self._kept, clock=self._venue.state().clock))
+
+    def _keep(self, *, always: bool) -> None:
+        state = self._venue.state()
+        if always or state.quotes != self._kept.quotes:
+            self._store.write(state)
+            self._kept = state
+        self._kept_at = self._clock()
+
+    # Answers
+
+    def _fills(self, since: Cursor) -> Section[Fill]:
+        rows = self._venue.fills_after(since)
+        if rows is not None:
+            return Complete(rows)
+        return Failed(f"fills since F{since} are no longer kept by the venue, which had F{self._venue.last_fill} last")
+
+    def _found(self, query: OrderQuery) -> OrderAnswer:
+        order = self._venue.find(query.broker_order_id, query.client_order_id)
+        if order is not None and order.instrument == query.instrument:
+            return OrderAnswer(query, order.row(), self._venue.fills_of(order))
+        if query.broker_order_id is not None and self._venue.has_forgotten(query.broker_order_id):
+            return OrderAnswer(query, failure=f"order {query.broker_order_id} ended too long ago to be kept")
+        return OrderAnswer(query)
+
+    def _refused(self, attempted: str, found: str) -> Refused:
+        return Refused(attempted, self._account, found, "Nothing was done. Correct it and try again.")
+
+    def _set_back(self, since: Cursor, last: int) -> Malformed:
+        return Malformed(
+            "read its paper venue",
+            self._account,
+            f"the books know of fill F{since}, and the newest of the venue is F{last}: its state was lost or set back",
+            "Put the state file back. To begin a new rehearsal give the account a new name.",
+        )

@@ -1,0 +1,110 @@
+"""Where a venue is kept: one file, replaced whole at each change.
+
+The laws of this module: a crash at any moment leaves the old or the new state; a file that cannot be read is said so,
+and never taken for a venue that begins; one process at a time changes it, any may read it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from brokers.errors import Malformed, Refused, Unreachable
+from brokers.paper.state import State
+
+_STATE = TypeAdapter(State)
+_FORMAT = 1
+
+
+class Store:
+    """The state file of one account's venue. A lock beside it, which ends with its process, is the right to write."""
+
+    def __init__(self, account: str, path: Path) -> None:
+        self._account = account
+        self._path = path
+        self._lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, mode=0o600, thread_local=False)
+
+    @property
+    def held(self) -> bool:
+        """Whether this process may write."""
+        return bool(self._lock.is_locked)
+
+    def hold(self) -> None:
+        """Take the right to write. Raises ``Unreachable`` while another process has it, or no file can be made."""
+        attempted = f"become the one that changes {self._path}"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise Unreachable(
+                attempted,
+                self._account,
+                "another process runs this paper venue",
+                "It is asked again by itself; nothing is needed where the other one is ending.",
+            ) from None
+        except OSError as error:
+            raise self._unwritable(attempted, error) from None
+
+    def release(self) -> None:
+        """Give the right to write back. May be called twice."""
+        self._lock.release()
+
+    def read(self) -> State | None:
+        """What is kept; ``None`` where nothing has been. Raises ``Malformed`` for a file that cannot be read, and
+        ``Refused`` for another account's."""
+        attempted = "read the state of its paper venue"
+        try:
+            state = _STATE.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise self._malformed(attempted, f"{place + ': ' if place else ''}{first['msg']}") from None
+        except OSError as error:
+            raise self._malformed(attempted, error.strerror or str(error)) from None
+        problem = state.problem()
+        if state.format != _FORMAT:
+            problem = f"it has format {state.format}, and this version reads {_FORMAT}"
+        if problem is not None:
+            raise self._malformed(attempted, problem)
+        if state.account != self._account:
+            raise Refused(
+                attempted, self._account, f"{self._path} is that of account {state.account}", "Put its own there."
+            )
+        return state
+
+    def write(self, state: State) -> None:
+        """Keep a state; it is on disk when this returns. Raises ``Unreachable`` when it could not be written."""
+        draft = self._path.with_name(f"{self._path.name}.tmp")
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(_STATE.dump_json(state))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+            self._sync_directory()
+        except OSError as error:
+            raise self._unwritable(f"write {self._path}", error) from None
+
+    def _sync_directory(self) -> None:
+        # Without this a power cut may bring the replaced file back, with orders taken since unknown to it.
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _malformed(self, attempted: str, found: str) -> Malformed:
+        remedy = (
+            "Put the file back from a copy. To begin a new rehearsal remove it and give the account a new name, as the "
+            "books of this one know orders and fills that a new venue would not."
+        )
+        return Malformed(attempted, self._account, f"{self._path} cannot be read: {found}", remedy)
+
+    def _unwritable(self, attempted: str, error: OSError) -> Unreachable:
+        found = error.strerror or str(error)
+        return Unreachable(attempted, self._account, found, "Make room, and the directory writable for this user.")
