@@ -4,8 +4,9 @@ The laws of this module:
 
 * One fetch serves every instrument that can share it; broker calls do not grow with the number of instruments.
 * A slice comes from a snapshot requested at or after the time the caller names, or not at all.
-* A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. A broker that does
-  not answer is asked again after growing pauses; one that refused us is not hammered.
+* A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. After one the
+  circuit is open: nobody's request reaches the broker before that time, then one fetch tries for all. The pauses grow;
+  one after a refusal is long from the beginning, as it takes a person.
 * What belongs to no instrument is the account's own: instruments nobody manages, rows that name none. Each is said
   once, and once more when it is over; what could not be looked at is not over.
 * The journal keeps nobody waiting for a slice: what this actor has to say is written beside its work.
@@ -16,9 +17,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from loguru import logger
 
@@ -31,8 +34,19 @@ from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Un
 from actors.outbox import Outbox
 from actors.runtime import CallError, Runtime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.model import Complete, Cursor, Failed, OrderAnswer, OrderQuery, SectionName, Slice, Snapshot, Unsupported
-from brokers.port import Broker
+from brokers.model import (
+    Complete,
+    Cursor,
+    Failed,
+    OrderAnswer,
+    OrderQuery,
+    SectionName,
+    Side,
+    Slice,
+    Snapshot,
+    Unsupported,
+)
+from brokers.port import Broker, NewOrder, OrderEntry, Watched
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -40,6 +54,9 @@ REFUSED_PAUSE_S = 60.0
 """A refusal needs a person. Asking once a minute finds out that he has acted, and hammers nobody."""
 
 WAKE_TIMEOUT_S = 5.0
+
+PAPER = "paper"
+"""The one broker with a venue of our own."""
 
 CLOCKS_APART_S = 5.0
 """How far ahead of our clock a caller's may be. A snapshot from further in the future cannot be had."""
@@ -53,7 +70,8 @@ class AccountSettings:
     """Which account this is and whose it looks after. ``managed`` are the configured symbols; with ``discover`` it
     is for the supervisor to start an actor for every other one, and no discrepancy. ``patience_s`` is how long a caller
     is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
-    ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks."""
+    ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks. ``fingerprint``
+    stands for what cannot be changed while the actor lives."""
 
     account: str
     broker: str
@@ -62,6 +80,7 @@ class AccountSettings:
     discover: bool = False
     patience_s: float | None = None
     discover_every_s: float = 60.0
+    fingerprint: str | None = None
 
 
 class Account:
@@ -107,6 +126,9 @@ class Account:
             return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
 
     async def _slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
+        at_rest = self._at_rest(request)
+        if at_rest is not None:
+            return at_rest
         # Twice, as a fetch that was under way need not have asked for fills from far enough back.
         for not_before in (request.not_before, None):
             if self._serves(request):
@@ -121,6 +143,21 @@ class Account:
             found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set back"
             return NoSlice(self._connection, f"{self._settings.account}: {found}")
         return self._ledger.slice(request)
+
+    def _at_rest(self, request: SliceRequest) -> Unchanged | None:
+        """The answer to a request that nothing but the interval asks, where the broker would have told of any change
+        by itself: it is not asked at all."""
+        snapshot = self._ledger.snapshot
+        broker: object = self._broker
+        if request.calm_since is None or self._error is not None or snapshot is None or request.whole:
+            return None
+        until = broker.undisturbed() if isinstance(broker, Watched) else None
+        if until is None or until < request.calm_since or not self._ledger.covers(request.fills_since):
+            return None
+        answer = self._ledger.slice(request)
+        if not isinstance(answer, Unchanged):
+            return None
+        return replace(answer, requested_at=until, as_of=snapshot.as_of + (until - snapshot.requested_at))
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """The broker's answers, one for each query in their order; a failure is in its answer."""
@@ -145,6 +182,58 @@ class Account:
             logger.exception("{}: an error of ours while cancelling an order", self._settings.account)
             return str(self._ours("cancel an order", error))
         return None
+
+    # The venue of a paper account: every other one refuses, as nothing here ever trades
+
+    async def venue_submit(
+        self,
+        symbol: str,
+        client_order_id: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: str,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """Hand an order to the venue of a paper account; gives its broker_order_id. The same order again is still one
+        order. Raises ``Refused`` for every other account and for a client_order_id that another order has."""
+        terms = (side, quantity, order_type, limit_price, stop_price, expires_at)
+        order = NewOrder(symbol, client_order_id, *terms)
+        async with self._venue(f"submit order {client_order_id}") as venue:
+            return await venue.submit(order)
+
+    async def venue_cancel(self, broker_order_id: str) -> bool:
+        """Cancel an order at the venue of a paper account. Whether it is cancelled now; not so where it is unknown or
+        ended otherwise before. Raises ``Refused`` for every other account."""
+        async with self._venue(f"cancel order {broker_order_id}") as venue:
+            return await venue.cancel(broker_order_id)
+
+    async def venue_feed(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
+        """The price at the venue of a paper account from now on; what it makes executable is executed before this
+        returns. Raises ``Refused`` for every other account and for what is no price."""
+        async with self._venue(f"feed a price of {symbol}") as venue:
+            await venue.feed(symbol, bid, ask)
+
+    async def venue_prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """The last (bid, ask) of each symbol at the venue of a paper account. Raises ``Refused`` for every other."""
+        async with self._venue("read the prices") as venue:
+            return await venue.prices()
+
+    @asynccontextmanager
+    async def _venue(self, attempted: str) -> AsyncIterator[OrderEntry]:
+        if self._settings.broker == PAPER:
+            async with self._talk:
+                broker: object = await self._reached()
+                if isinstance(broker, OrderEntry):
+                    yield broker
+                    return
+        raise Refused(
+            attempted,
+            self._settings.account,
+            f"this is an account at {self._settings.broker}, and only a paper account has a venue here",
+            "Nothing is ever sent to a broker from here: send the order yourself and record it, or use broker: paper.",
+        )
 
     # What the supervisor asks
 
@@ -173,6 +262,9 @@ class Account:
             discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.values()),
             pid=os.getpid(),
             stream=self._follower.state,
+            managed=self._settings.managed,
+            ignored=self._settings.ignored,
+            fingerprint=self._settings.fingerprint,
         )
 
     async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
@@ -191,6 +283,12 @@ class Account:
     async def wake_instruments(self) -> None:
         """This actor takes the place of one that died: anything may have happened meanwhile."""
         await self._wake_all()
+
+    async def manage(self, managed: frozenset[str], ignored: frozenset[str]) -> None:
+        """Other instruments are looked after, or ignored, from now on. The connection and all that is known stay."""
+        self._settings = replace(self._settings, managed=managed, ignored=ignored)
+        if self._ledger.snapshot is not None:
+            self._look_at_the_whole(self._ledger.snapshot)
 
     async def forget(self, instrument: str) -> None:
         """Nobody looks after this instrument any more, until something new appears in it."""
@@ -334,7 +432,7 @@ class Account:
         self._retry_at = self._runtime.now() + timedelta(seconds=pause_s * (0.5 + self._runtime.uniform() / 2))
         self._failing.set()
         if first or self._connection is not before:
-            logger.warning("{}", error)
+            logger.warning("{}. Asked again at {:%H:%M:%S} UTC, and so on", error, self._retry_at)
         if first:
             payload: dict[str, Json] = {
                 "account": self._settings.account,

@@ -217,12 +217,18 @@ class Book:
             self.put(_filled(order, fill, event.time, ours=ours))
         elif fill.broker_order_id is not None:
             quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))
-            self.orphans[fill.broker_order_id] = (quantity + fill.quantity, notional + fill.quantity * fill.price)
-        for inferred_id, quantity in fill.replaces:
+            had, paid = fill.before
+            self.orphans[fill.broker_order_id] = (
+                quantity + fill.quantity - had,
+                notional + fill.quantity * fill.price - paid,
+            )
+        for replaced_id, quantity in fill.replaces:
             for leg in self.legs.values():
-                leg.reprice(inferred_id, quantity, fill.price, fill.fill_id)
+                leg.reprice(replaced_id, quantity, fill.price, fill.fill_id)
         for name, quantity in fill.legs:
             leg = self.legs.setdefault(name, Leg(name, fill.time))
+            if fill.corrects is not None:
+                quantity = leg.take_back(fill.corrects.fill_id, quantity)
             leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis)
             if not leg.quantity:
                 del self.legs[name]
@@ -278,6 +284,14 @@ class Book:
 def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
     """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
     real ones; the rest is new."""
+    if fill.corrects is not None:
+        had, paid = fill.before
+        return replace(
+            order,
+            filled_quantity=order.filled_quantity + fill.quantity - had,
+            notional=order.notional + fill.quantity * fill.price - paid,
+            filled_at=at,
+        )
     replaced = dict(fill.replaces)
     inferred = []
     notional = order.notional

@@ -25,6 +25,7 @@ class DiscrepancyType(StrEnum):
     ORDER_REJECTED = "ORDER_REJECTED"
     UNMANAGED_INSTRUMENT = "UNMANAGED_INSTRUMENT"
     MALFORMED_DATA = "MALFORMED_DATA"
+    BOOK_MISMATCH = "BOOK_MISMATCH"  # the book in memory is not what its journal makes
 
 
 NEEDS_PROOF = frozenset({DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING})
@@ -40,6 +41,7 @@ class Phase(StrEnum):
     RECOVERY = "RECOVERY"
     GHOST = "GHOST"
     DRIFT = "DRIFT"
+    SELF_CHECK = "SELF_CHECK"  # outside a cycle: book against journal
 
 
 class Cause(StrEnum):
@@ -61,6 +63,7 @@ class Correction(StrEnum):
     UPDATE_ORDER = "update_order"
     ADOPT_ORDER = "adopt_order"
     GIVE_UP_ORDER = "give_up_order"
+    RELOAD_BOOK = "reload_book"
 
 
 @dataclass(frozen=True, slots=True)

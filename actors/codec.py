@@ -16,7 +16,7 @@ from actors.breaks import Break, Cause, Correction, DiscrepancyType, Phase
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
 from actors.lots import ZERO, Leg, Lot
 from actors.orders import BookOrder, Inferred
-from brokers.model import CostBasis, OrderStatus, Side
+from brokers.model import Corrected, CostBasis, OrderStatus, Side
 
 Document = dict[str, Json]
 
@@ -100,7 +100,7 @@ class BookedFill:
     ``legs`` are the signed quantities it adds to each leg: none at all when a correction contains it already.
     ``replaces`` are the parts of inferred fills it stands in for; ``adopted`` is how much of it was counted in the
     order before we knew the order. A fill that is not ``counted`` is only remembered by its id: the order had all of it
-    already, under other ids.
+    already, under other ids. One that ``corrects`` another changes the book by the difference of the two.
     """
 
     fill_id: str
@@ -118,6 +118,15 @@ class BookedFill:
     broker_order_id: str | None = None
     cause: Cause | None = None
     strategy: str | None = None
+    commission: Decimal | None = None
+    commission_currency: str | None = None
+    corrects: Corrected | None = None
+
+    @property
+    def before(self) -> tuple[Decimal, Decimal]:
+        """Quantity and notional that the book has of it already, as the fill it corrects."""
+        was = self.corrects
+        return (was.quantity, was.quantity * was.price) if was is not None else (ZERO, ZERO)
 
 
 def booked_fill_to(fill: BookedFill) -> Document:
@@ -138,6 +147,11 @@ def booked_fill_to(fill: BookedFill) -> Document:
         "counted": fill.counted,
         "cause": None if fill.cause is None else fill.cause.value,
         "strategy": fill.strategy,
+        "commission": to_text(fill.commission),
+        "commission_currency": fill.commission_currency,
+        "corrects": None
+        if (was := fill.corrects) is None
+        else {"fill_id": was.fill_id, "quantity": to_text(was.quantity), "price": to_text(was.price)},
     }
 
 
@@ -159,7 +173,14 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
         broker_order_id=data["broker_order_id"],
         cause=None if data["cause"] is None else Cause(data["cause"]),
         strategy=data["strategy"],
+        commission=_decimal(data.get("commission")),
+        commission_currency=data.get("commission_currency"),
+        corrects=_corrected(data.get("corrects")),
     )
+
+
+def _corrected(data: Any) -> Corrected | None:
+    return None if data is None else Corrected(data["fill_id"], Decimal(data["quantity"]), Decimal(data["price"]))
 
 
 # Positions

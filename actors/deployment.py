@@ -29,9 +29,10 @@ class Deployment:
 class Cluster(Protocol):
     """Creates, finds and ends actors of one namespace."""
 
-    async def create(self, deployment: Deployment, timeout_s: float) -> None:
-        """Make sure that nothing lives under the name, create the actor, and wait for its first answer. Raises what
-        its constructor or its first method raised, or :class:`~actors.runtime.CallError`."""
+    async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
+        """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for
+        the first answer. Raises what its constructor or its first method raised, or
+        :class:`~actors.runtime.CallError`. ``timeout_s`` counts from when it may begin."""
 
     async def kill(self, name: str) -> None:
         """End the actor of that name at once, if there is one, and wait until its name is free."""
@@ -46,11 +47,13 @@ class LocalCluster:
     def __init__(self, runtime: LocalRuntime) -> None:
         self._runtime = runtime
 
-    async def create(self, deployment: Deployment, timeout_s: float) -> None:
+    async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """Construct and register it, and call the method that begins its work."""
         await self.kill(deployment.name)
         actor: Any = deployment.actor(*deployment.args)
         self._runtime.register(deployment.name, actor)
+        if may_begin is not None:
+            await may_begin.wait()
         if deployment.begin is None:
             return
         try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -25,9 +25,11 @@ from loguru import logger
 
 from actors import stream
 from actors.book import Book
+from actors.book_state import BookState, book_state
 from actors.breaks import NEEDS_PROOF, Discrepancy
-from actors.checkpoint import checkpoint_event, replay
-from actors.events import Event, stream_of
+from actors.checkpoint import checkpoint, checkpoint_event, replay
+from actors.events import Event, Json, Record, stream_of
+from actors.legs import impossible
 from actors.messages import (
     Connection,
     CycleReport,
@@ -36,12 +38,16 @@ from actors.messages import (
     SliceRequest,
     Unchanged,
 )
+from actors.order_entry import hand_over, to_hand_over
+from actors.orders import BookOrder
+from actors.permission import Halt, Permission, obstacles
 from actors.policy import Correct, Policy
 from actors.recent import Recent
-from actors.reconcile import reconcile
-from actors.reports import Report, events_of
+from actors.reconcile import evidence_of, reconcile
+from actors.reports import PositionReport, Report, events_of
 from actors.runtime import CallError, Runtime
 from actors.schedule import tick
+from actors.selfcheck import Folded, SelfCheck, differences, event_of, fold
 from actors.stream import Fenced, JournalAway
 from actors.tally import Tally
 from actors.views import NOTHING_KNOWN, book_view, broker_view
@@ -67,6 +73,9 @@ STOP_WITHIN_S = 5.0
 acknowledged is on disk, and the supervisor waits not much longer before it kills."""
 
 ROUNDS_OF_QUESTIONS = 3
+CALM_SHARE = 2 / 3
+"""Of ``max_age``, how old the proof may be that nothing has changed, where nothing but the interval asks for it."""
+
 SLICE_SHARE = 0.8
 """Of a cycle's time, what the account may take for its answer: the rest is for saying that there was none."""
 
@@ -74,13 +83,27 @@ SLICE_SHARE = 0.8
 @dataclass(frozen=True, slots=True)
 class InstrumentSettings:
     """Which instrument, how often it is checked (seconds; 0 is as often as asked), how long one cycle may take, and by
-    which rules."""
+    which rules. With ``venue`` the account has a venue of our own, and orders that are recorded are handed to it.
+    ``fingerprint`` stands for all of this, for whoever asks whether it is still what is wanted."""
 
     account: str
     instrument: str
     interval_s: float
     cycle_timeout_s: float
     policy: Policy
+    venue: bool = False
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why the broker is looked at: no earlier than when it is to be asked, the trade after which, and whether anything
+    but the interval asks for it (``calm``: nothing does)."""
+
+    not_before: datetime
+    trade: str | None = None
+    dry_run: bool = False
+    calm: bool = False
 
 
 class Instrument:
@@ -100,8 +123,11 @@ class Instrument:
         self._cursor: int | None = None
         self._conventions = settings.policy.conventions
         self._checkpointed = 0
+        self._proven = 0
         self._last: Slice | None = None
         self._verified_at: datetime | None = None
+        self._refused: str | None = None
+        self._halts: tuple[Halt, ...] | None = None
         self._began_at: datetime | None = None
         self._finished_s: float | None = None
         self._report: CycleReport | None = None
@@ -154,12 +180,17 @@ class Instrument:
         interval of 0 it is always due."""
         if self._report is not None and not self._is_due():
             return self._report
-        return await self._cycle(self._runtime.now(), None)
+        return await self._cycle(Occasion(self._runtime.now()))
 
     async def reconcile_now(self, *, dry_run: bool = False, trade: str | None = None) -> CycleReport:
         """A verdict now, past the schedule, in as many passes as its proof needs. With ``dry_run`` nothing is
         changed. ``trade`` names the trade after which this is asked ("buy", "sell", "close")."""
         return await self._verdict(dry_run=dry_run, trade=trade)
+
+    async def post_trade(self, trade: str) -> CycleReport:
+        """A verdict right after a trade ("buy", "sell", "close"), which its events name; one that finds everything in
+        step is in the journal too."""
+        return await self._verdict(dry_run=False, trade=trade)
 
     async def detect_drift(self) -> CycleReport:
         """Every difference there is, nothing changed."""
@@ -169,31 +200,122 @@ class Instrument:
         """What a probe asks. Never waits for a cycle."""
         age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
         version = self._book.version if self._book is not None else 0
-        return InstrumentHealth(self._report, self._tally.statistics, age_s, self._paused, version, os.getpid())
+        statistics, paused = self._tally.statistics, self._paused
+        fingerprint = self._settings.fingerprint
+        return InstrumentHealth(self._report, statistics, age_s, paused, version, os.getpid(), self._halts, fingerprint)
+
+    async def self_check(self) -> SelfCheck:
+        """Compare the book in memory with what its journal makes, at one version. Where they differ the book is made
+        anew from the journal, and that is journaled, CRITICAL. Cycles wait for none of the reading."""
+        try:
+            async with self._turn:
+                book = await self._loaded()
+                version, held = book.version, checkpoint(book)
+            found = await self._compared(version, held)
+            return await self._made_anew(found) if found.differences else found
+        except (JournalAway, Fenced) as away:
+            return SelfCheck(self._name, 0, skipped=str(away))
+
+    async def _compared(self, version: int, held: Mapping[str, Json]) -> SelfCheck:
+        folded = self._folded(await self._records_to_check(), version)
+        if folded is None:
+            return SelfCheck(self._name, version, skipped=f"the journal does not reach from a beginning to {version}")
+        found = folded.wrong or differences(held, checkpoint(folded.book))
+        if not found:
+            self._proven = max(self._proven, folded.proven)
+        return SelfCheck(self._name, version, found)
+
+    async def _made_anew(self, found: SelfCheck) -> SelfCheck:
+        async with self._turn:
+            folded = self._folded(await self._records_to_check(), None)
+            if folded is None:
+                return replace(found, skipped="the journal does not reach from a beginning to its end")
+            self._book = book = folded.book
+            self._cursor = self._last = None
+            try:
+                await self._write(book, (event_of(book, found, self._runtime.now()),))
+                if folded.wrong:
+                    await self._checkpoint(book)  # else the next load would begin with the wrong one
+            except (JournalAway, Fenced) as away:
+                logger.critical("{}: that its book was wrong could not be journaled: {}", self._name, away)
+        self._awake.set()
+        return found
+
+    async def _records_to_check(self) -> list[Record]:
+        """From the last checkpoint that was found right, or else from as far back as is given: those between are to be
+        checked themselves."""
+        return await stream.load_before(self._runtime, self._name, self._proven + 1 if self._proven else 0)
+
+    def _folded(self, records: Sequence[Record], version: int | None) -> Folded | None:
+        return fold(self._settings.account, self._settings.instrument, records, version)
 
     async def recent(self, newest: int | None = None) -> list[dict[str, object]]:
         """The newest journal entries of this instrument that are at hand, oldest first."""
         return self._recent.entries(newest)
+
+    async def trading_allowed(self) -> Permission:
+        """Whether trading is allowed, with everything that stands against it. Never waits for a cycle, nor for the
+        journal."""
+        now = self._runtime.now()
+        breaks = None if self._book is None else self._book.breaks.values()
+        unverified_s = self._policy.unverified.total_seconds()
+        reasons = obstacles(
+            breaks, self._verified_at, unverified_s, self._halts, self._refused, self._last_error(), now
+        )
+        return Permission(self._settings.account, self._settings.instrument, reasons, now, self._verified_at)
+
+    async def book(self) -> BookState:
+        """What the book holds now. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
+        book = await self._readable()
+        return book_state(book, self._policy, self._runtime.now(), self._verified_at, self._last_error())
+
+    async def order_by_ticket(self, ticket: str) -> BookOrder | None:
+        """The order with this broker_order_id, ended ones of the last two days among them. Raises as :meth:`book`."""
+        return (await self._readable()).find_order_by_ticket(ticket)
+
+    async def set_halts(self, halts: tuple[Halt, ...]) -> None:
+        """These halts, and no others, apply from now on. (The supervisor writes them, this instrument's own into its
+        stream: the next write here is refused once, and goes on from there.)"""
+        self._halts = halts
+
+    async def _readable(self) -> Book:
+        if self._book is not None:
+            return self._book
+        async with self._turn:
+            return await self._loaded()
+
+    def _last_error(self) -> str | None:
+        """What was amiss in the last cycle."""
+        report = self._report
+        if report is None or report.status is Status.SUCCESS:
+            return None
+        open_breaks = sum(not found.resolved for found in report.discrepancies)
+        return f"{report.status}: {report.error or f'{open_breaks} break(s) open'}"
 
     # Reporting
 
     async def record(self, reports: Sequence[Report]) -> int:
         """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
         news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts
-        once. Raises ``ValueError`` for a report of another instrument, and then nothing of it is in the book."""
+        once. Raises ``ValueError`` for a report of another instrument, or of a leg that there cannot be, and then
+        nothing of it is in the book."""
         try:
-            news = await self._record(reports)
+            news, orders = await self._record(reports)
         except Fenced:
-            news = await self._record(reports)
+            news, orders = await self._record(reports)
+        await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
         self._awake.set()
         return news
 
-    async def _record(self, reports: Sequence[Report]) -> int:
+    async def _record(self, reports: Sequence[Report]) -> tuple[int, tuple[BookOrder, ...]]:
         async with self._turn:
             book = await self._loaded()
-            events = events_of(book, reports, self._conventions_of(book), self._runtime.now())
+            conventions = self._conventions_of(book)
+            for report in reports:
+                self._check_leg(report, conventions)
+            events = events_of(book, reports, conventions, self._runtime.now())
             await self._write(book, events)
-            return len(events)
+            return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 
     def _conventions_of(self, book: Book) -> Conventions:
         """As the broker last said; before it has said anything, as its name and the legs of the book tell."""
@@ -201,17 +323,25 @@ class Instrument:
             return replace(self._conventions, legs=LegScheme.NET)
         return self._conventions
 
+    def _check_leg(self, report: Report, conventions: Conventions) -> None:
+        if report.leg is None:
+            return
+        quantity = report.quantity if isinstance(report, PositionReport) else None
+        instead = impossible(conventions.legs, report.leg, quantity, mode_told=self._last is not None)
+        if instead is not None:
+            raise ValueError(f"{self._name}: there can be no leg {report.leg!r} as reported, expected {instead}")
+
     # The loop
 
     async def _run(self) -> None:
-        not_before = max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER)
+        occasion = Occasion(max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER))
         while True:
             if not self._paused:
-                await self._cycle(not_before, None)
-            not_before = await self._next_time()
+                await self._cycle(occasion)
+            occasion = await self._next_occasion()
 
-    async def _next_time(self) -> datetime:
-        """Wait for the next reason to look; gives the time no earlier than which the broker is to be asked."""
+    async def _next_occasion(self) -> Occasion:
+        """Wait for the next reason to look."""
         report = self._report
         due = self._tick(after=True)
         if report is not None and report.recheck_at is not None:
@@ -221,9 +351,9 @@ class Instrument:
             async with asyncio.timeout(wait_s):
                 await self._awake.wait()
         except TimeoutError:
-            return due
+            return Occasion(due, calm=report is None or report.recheck_at != due)
         self._awake.clear()
-        return self._runtime.now()
+        return Occasion(self._runtime.now())
 
     def _tick(self, *, after: bool) -> datetime:
         return tick(self._settings.account, self._settings.interval_s, self._runtime.now(), after=after)
@@ -244,20 +374,20 @@ class Instrument:
         give_up_at = began + timedelta(seconds=patience_s + PATIENCE_S)
         seen: dict[str, Discrepancy] = {}
         passes = 0
-        not_before = began
+        occasion = Occasion(began, trade, dry_run=dry_run)
         shadow: Book | None = None
         if not dry_run:
             self._verdicts.append(seen)  # a cycle of the loop's between two passes belongs to this verdict too
         try:
             while True:
-                report, shadow = await self._pass(not_before, trade, dry_run=dry_run, shadow=shadow)
+                report, shadow = await self._pass(occasion, shadow)
                 passes += 1
                 seen.update({found.found.id: found for found in report.discrepancies})
                 again = report.recheck_at
                 if again is None or passes >= most or again > give_up_at or report.status is Status.DEGRADED:
                     break
                 await self._runtime.sleep(max(0.0, (again - self._runtime.now()).total_seconds()))
-                not_before = again
+                occasion = replace(occasion, not_before=again)
         finally:
             self._verdicts = [verdict for verdict in self._verdicts if verdict is not seen]
         duration_ms = (self._runtime.now() - began).total_seconds() * 1000
@@ -265,13 +395,11 @@ class Instrument:
 
     # One cycle
 
-    async def _cycle(self, not_before: datetime, trade: str | None) -> CycleReport:
-        report, _ = await self._pass(not_before, trade, dry_run=False, shadow=None)
+    async def _cycle(self, occasion: Occasion) -> CycleReport:
+        report, _ = await self._pass(occasion, None)
         return report
 
-    async def _pass(
-        self, not_before: datetime, trade: str | None, *, dry_run: bool, shadow: Book | None
-    ) -> tuple[CycleReport, Book | None]:
+    async def _pass(self, occasion: Occasion, shadow: Book | None) -> tuple[CycleReport, Book | None]:
         """One pass, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
         began, began_s = self._runtime.now(), self._runtime.monotonic_s()
         if self._began_at is None:
@@ -280,9 +408,9 @@ class Instrument:
             try:
                 async with asyncio.timeout(self._settings.cycle_timeout_s):
                     try:
-                        report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
+                        report, shadow = await self._look(occasion, shadow)
                     except Fenced:
-                        report, shadow = await self._look(not_before, trade, dry_run=dry_run, shadow=shadow)
+                        report, shadow = await self._look(occasion, shadow)
             except TimeoutError:
                 limit_s = self._settings.cycle_timeout_s
                 report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
@@ -292,8 +420,8 @@ class Instrument:
                 logger.exception("{}: the cycle failed", self._name)
                 report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
         finished_s = self._runtime.monotonic_s()
-        report = replace(report, duration_ms=(finished_s - began_s) * 1000, trade=trade)
-        if not dry_run:
+        report = replace(report, duration_ms=(finished_s - began_s) * 1000, trade=occasion.trade)
+        if not occasion.dry_run:
             self._finished_s = finished_s
             self._report = report
             self._tally.count(report)
@@ -301,15 +429,16 @@ class Instrument:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow
 
-    async def _look(
-        self, not_before: datetime, trade: str | None, *, dry_run: bool, shadow: Book | None
-    ) -> tuple[CycleReport, Book | None]:
+    async def _look(self, occasion: Occasion, shadow: Book | None) -> tuple[CycleReport, Book | None]:
+        dry_run, trade = occasion.dry_run, occasion.trade
         async with self._turn:
             book = shadow or await self._loaded()
         if dry_run and shadow is None:
             shadow = book = book.fork()
-        slice_ = await self._ask_slice(book, not_before, urgent=dry_run or bool(self._verdicts))
+        slice_ = await self._ask_slice(book, occasion)
+        self._refused = None
         if isinstance(slice_, NoSlice):
+            self._refused = slice_.reason if slice_.connection is Connection.REFUSED else None
             await self._note_failure(slice_, dry_run=dry_run)
             return replace(self._unverified(Status.DEGRADED, slice_.reason), recheck_at=slice_.retry_at), shadow
         self._remember(slice_)
@@ -321,7 +450,10 @@ class Instrument:
                     if dry_run:
                         _apply(book, decision.events)
                     else:
-                        await self._write(book, self._with_trade(decision.events, trade))
+                        events = decision.events
+                        if trade is not None and not events and decision.status is Status.SUCCESS:
+                            events = evidence_of(book, slice_, self._policy, self._runtime.now())
+                        await self._write(book, self._with_trade(events, trade))
                     break
             slice_ = slice_.with_answers(await self._ask_orders(decision.lookups))
         else:
@@ -331,16 +463,18 @@ class Instrument:
             await self._after(decision, slice_)
         return self._verified(book, slice_, decision), shadow
 
-    async def _ask_slice(self, book: Book, not_before: datetime, *, urgent: bool) -> Slice | NoSlice:
+    async def _ask_slice(self, book: Book, occasion: Occasion) -> Slice | NoSlice:
         """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
         rests on nothing the broker said before."""
-        if book.last_local_at is not None:
-            not_before = max(not_before, book.last_local_at)
+        not_before = occasion.not_before if book.last_local_at is None else max(occasion.not_before, book.last_local_at)
+        urgent = occasion.dry_run or bool(self._verdicts)
         last = self._last
         cursor = self._cursor if self._cursor is not None else book.cursor
         known = last.revision if last is not None else None
         whole = any(kind in NEEDS_PROOF for kind, _ in book.breaks)
-        request = SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent)
+        calm = occasion.calm and not urgent and known is not None and book.clean == known
+        calm_since = self._runtime.now() - self._policy.max_age * CALM_SHARE if calm else None
+        request = SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent, calm_since)
         timeout_s = self._settings.cycle_timeout_s * SLICE_SHARE
         try:
             answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)

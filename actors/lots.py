@@ -109,6 +109,25 @@ class Leg:
                 kept.append(replace(lot, quantity=lot.quantity - signed))
         self.lots = kept
 
+    def take_back(self, fill_id: str, quantity: Decimal) -> Decimal:
+        """Take units out of the lots that a fill opened, as far as ``quantity`` is against their sign and they are
+        still open; gives what is left of it."""
+        kept: deque[Lot] = deque()
+        for lot in self.lots:
+            part = min(abs(lot.quantity), abs(quantity)) if lot.fill_id == fill_id else ZERO
+            if not part or (lot.quantity > 0) == (quantity > 0):
+                kept.append(lot)
+                continue
+            signed = part if lot.quantity > 0 else -part
+            left = self.quantity - signed
+            self.average_price = (self.average_price * self.quantity - lot.price * signed) / left if left else ZERO
+            self.quantity = left
+            quantity += signed
+            if part < abs(lot.quantity):
+                kept.append(replace(lot, quantity=lot.quantity - signed))
+        self.lots = kept
+        return quantity
+
     def _close(self, quantity: Decimal, basis: CostBasis) -> Decimal:
         """Take an opposite quantity out of the oldest lots; gives what exceeded them."""
         while quantity and self.lots:

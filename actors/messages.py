@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from actors.breaks import Discrepancy
 from actors.events import Json
+from actors.permission import Halt
 from actors.working import Status
 from brokers.model import Cursor
 from brokers.stream import StreamState
@@ -30,7 +31,9 @@ class SliceRequest:
 
     ``fills_since`` is the place in the broker's fills up to which the book has dealt with everything. With
     ``known_revision`` the rows are left out when nothing has changed since. A ``whole`` snapshot is one that rests on
-    nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure.
+    nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_since``
+    is set where nothing but the interval asks: then it is enough to know that up to this time, at least, nothing has
+    changed.
     """
 
     instrument: str
@@ -39,6 +42,7 @@ class SliceRequest:
     known_revision: str | None = None
     whole: bool = False
     urgent: bool = False
+    calm_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,8 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class InstrumentHealth:
-    """What a probe learns of an instrument actor. ``cycle_age_s`` is the time since its last cycle finished."""
+    """What a probe learns of an instrument actor. ``cycle_age_s`` is the time since its last cycle finished; ``halts``
+    are those it knows to apply to it, ``None`` while nobody has told it. ``fingerprint`` stands for its settings."""
 
     report: CycleReport | None
     statistics: Statistics
@@ -128,13 +133,16 @@ class InstrumentHealth:
     paused: bool
     version: int
     pid: int
+    halts: tuple[Halt, ...] | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
     """What a probe learns of an account actor. ``unowned`` are instruments the account has and nobody is started
     for; ``discrepancies`` those that belong to no instrument. ``stream`` is how the broker's own stream stands, where
-    it has one."""
+    it has one; ``managed`` and ``ignored`` are the instruments it knows as such, ``fingerprint`` stands for the rest of
+    what it was started with."""
 
     account: str
     broker: str
@@ -147,6 +155,9 @@ class AccountHealth:
     discrepancies: tuple[Discrepancy, ...]
     pid: int
     stream: StreamState | None = None
+    managed: frozenset[str] | None = None
+    ignored: frozenset[str] = frozenset()
+    fingerprint: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The account's part of the JSON contract, without its instruments."""

@@ -17,8 +17,10 @@ import functools
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,13 +120,16 @@ class RayCluster:
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
         return RayCluster, (self._namespace,)
 
-    async def create(self, deployment: Deployment, timeout_s: float) -> None:
-        """Make sure that nothing lives under the name, create the actor, and wait for its first answer. Raises what
-        its constructor or its first method raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+    async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
+        """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for
+        the first answer. Raises what its constructor or its first method raised, :class:`ActorUnavailable` or
+        :class:`CallTimeout`."""
         name = deployment.name
         try:
             handle = await asyncio.to_thread(self._create, deployment)
             self._made[name] = handle
+            if may_begin is not None:
+                await may_begin.wait()
             async with asyncio.timeout(timeout_s):
                 if deployment.begin is not None:
                     await getattr(handle, deployment.begin).remote()
@@ -198,18 +203,64 @@ class Client:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
+        self._handles: dict[str, Any] = {}
 
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """As :meth:`RayRuntime.call`, and blocking."""
+        known = actor in self._handles
         try:
-            handle = ray.get_actor(actor, namespace=self._namespace)
+            return self._call(actor, method, args, timeout_s)
+        except ActorUnavailable:
+            if not known or method in NEVER_REPEATED:
+                raise
+            return self._call(actor, method, args, timeout_s)
+
+    def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        try:
+            handle = self._handles.get(actor)
+            if handle is None:
+                handle = self._handles[actor] = _looked_up(actor, self._namespace, timeout_s)
             return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
         except RayTaskError as error:
             raise _cause(error) from None
         except GetTimeoutError:
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
         except (RayError, ValueError) as error:
+            self._handles.pop(actor, None)
             raise ActorUnavailable(actor, method, _short(error)) from None
+
+
+class AwaitingClient(RayRuntime):
+    """As :class:`Client`, to be awaited in a program's own event loop."""
+
+    async def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        if actor not in self._handles:
+            try:
+                found = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
+            except GetTimeoutError:
+                raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+            except (RayError, ValueError) as error:
+                raise ActorUnavailable(actor, method, _short(error)) from None
+            self._handles[actor] = found
+        return await super()._call(actor, method, args, timeout_s)
+
+
+def _looked_up(actor: str, namespace: str, timeout_s: float) -> Any:
+    """The handle of a name. Ray waits a minute for a cluster that has gone, so that it is asked in a thread of its own.
+    Raises ``GetTimeoutError``, and ``ValueError`` when there is none of that name."""
+    answer: Future[Any] = Future()
+
+    def look_up() -> None:
+        try:
+            answer.set_result(ray.get_actor(actor, namespace=namespace))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            answer.set_exception(error)
+
+    threading.Thread(target=look_up, name=f"look up {actor}", daemon=True).start()
+    try:
+        return answer.result(timeout_s)
+    except TimeoutError:
+        raise GetTimeoutError(f"the cluster did not tell who {actor} is") from None
 
 
 def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus: int | None = None) -> Address:
@@ -241,6 +292,11 @@ def join(address: Address, namespace: str) -> Client:
     return Client(namespace)
 
 
+def connected_to() -> str | None:
+    """host:port of the cluster that this process is connected to, by whomever; ``None`` when it is to none."""
+    return str(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
+
+
 def leave() -> None:
     """Disconnect; a cluster of our own ends."""
     ray.shutdown()
@@ -268,5 +324,7 @@ def _cause(error: RayTaskError) -> BaseException:
 def _short(error: BaseException) -> str:
     if isinstance(error, ActorDiedError):
         return "its process has ended"
+    if isinstance(error, ValueError) and "look up actor" in str(error):
+        return "there is no actor of that name"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

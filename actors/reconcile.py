@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from actors.book import Book
 from actors.breaks import Break, DiscrepancyType, Phase
-from actors.events import Json, Severity, to_iso
+from actors.events import Event, Json, Severity, to_iso
 from actors.policy import Policy
 from actors.reconcile_fills import reconcile_fills
 from actors.reconcile_orders import order_discrepancy_key, reconcile_orders
@@ -176,6 +176,14 @@ def _conclude(work: Working, evidence_due: bool) -> Decision:
         unverified=tuple(work.unverified),
         cursor=cursor,
     )
+
+
+def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tuple[Event, ...]:
+    """The RECONCILED of a pass that found everything in step, for one that is to be seen in the journal (after a
+    trade), however short a time ago the last one was. The book is not changed."""
+    work = Working(book, slice_, policy, now)
+    _evidence(work)
+    return tuple(work.events)
 
 
 def _evidence(work: Working) -> None:

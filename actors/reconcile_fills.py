@@ -25,6 +25,7 @@ from brokers.model import (
     SHORT,
     Complete,
     Conventions,
+    Corrected,
     Fill,
     LegScheme,
     Order,
@@ -47,6 +48,9 @@ def reconcile_fills(work: Working) -> None:
     linked = _orders_by_broker_id(work)
     for fill in sorted(unique.values(), key=_broker_order):
         order = order_of_fill(work, fill, linked)
+        if fill.corrects is not None:
+            in_time.append((fill, ""))
+            continue
         if _is_history(work, fill, order):
             work.fills_dealt_with = work.fills_dealt_with and not work.new_book
             continue
@@ -55,7 +59,58 @@ def reconcile_fills(work: Working) -> None:
         in_time.append((fill, whose))
     allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
     for fill, whose in in_time:
-        allowed[whose].apply(work, fill)
+        if fill.corrects is not None:
+            _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
+        else:
+            allowed[whose].apply(work, fill)
+
+
+def _correct(work: Working, fill: Fill, was: Corrected, order: BookOrder | None) -> None:
+    """The broker took back what it said of an execution: the book is changed by the difference, where it had counted
+    it. Where positions were taken over since then, they contain it."""
+    if was.fill_id not in work.book.applied:
+        return  # the positions contained the execution, and contain the correction
+    apply_it = work.found(
+        Difference(
+            type=DiscrepancyType.MISSED_FILL,
+            key=fill.fill_id,
+            phase=Phase.FILLS,
+            severity=Severity.WARNING,
+            cause=Cause.MISSED_FILL,
+            book_value=f"{to_text(was.quantity)} @ {to_text(was.price)}",
+            broker_value=f"{to_text(fill.quantity)} @ {to_text(fill.price)}",
+            difference=to_text(fill.quantity - was.quantity),
+            correction=Correction.APPLY_FILL,
+            strategy=order.strategy if order is not None else None,
+        )
+    )
+    if apply_it:
+        booked = _booked_correction(work.book, fill, was, order, work.slice.conventions)
+        work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
+
+
+def _booked_correction(
+    book: Book, fill: Fill, was: Corrected, order: BookOrder | None, conventions: Conventions
+) -> codec.BookedFill:
+    leg = fill.leg or (order.leg if order is not None else None) or NET
+    contained = book.covered(leg, fill.time)
+    return codec.BookedFill(
+        fill_id=fill.fill_id,
+        order_key=order.key if order is not None else None,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        time=fill.time,
+        legs=() if contained else ((leg, (fill.quantity - was.quantity) * fill.side.sign),),
+        cost_basis=conventions.cost_basis,
+        replaces=() if contained else ((was.fill_id, min(was.quantity, fill.quantity)),),
+        broker_order_id=fill.broker_order_id,
+        cause=Cause.MISSED_FILL,
+        strategy=order.strategy if order is not None else None,
+        commission=fill.commission,
+        commission_currency=fill.commission_currency,
+        corrects=was,
+    )
 
 
 def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
@@ -170,6 +225,8 @@ def book_fill(
         broker_order_id=fill.broker_order_id,
         cause=cause,
         strategy=strategy if strategy is not None or order is None else order.strategy,
+        commission=fill.commission,
+        commission_currency=fill.commission_currency,
     )
 
 

@@ -6,7 +6,7 @@ actor has made the events durable, and never before.
 
 from __future__ import annotations
 
-from actors.events import Event, StreamTail
+from actors.events import Event, Record, StreamTail
 from actors.journal_types import Appended, JournalError, Stale
 from actors.runtime import CallError, Runtime
 
@@ -57,3 +57,12 @@ async def load(runtime: Runtime, stream: str) -> StreamTail:
         raise JournalAway(str(error)) from None
     assert isinstance(tail, StreamTail)  # noqa: S101 - as above
     return tail
+
+
+async def load_before(runtime: Runtime, stream: str, version: int) -> list[Record]:
+    """The records of a stream from its last checkpoint before ``version``. Raises :class:`JournalAway`."""
+    try:
+        found: list[Record] = await runtime.call(AUDIT, "load_before", stream, version, timeout_s=JOURNAL_TIMEOUT_S)
+    except (CallError, JournalError) as error:
+        raise JournalAway(str(error)) from None
+    return found

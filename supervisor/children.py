@@ -54,12 +54,15 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class TreePolicy:
-    """``probe_period_s`` is the mean time between probes of a child, ``first_probe_s`` that while its first cycle has
-    not finished, as that is what people wait for; ``start_timeout_s`` and ``stop_timeout_s`` are the longest a
-    command may stay unanswered before the child is killed (again)."""
+    """``wave_size`` bounds how many come up at once, ``ahead`` how many more may do so while what they stand on does,
+    so that no core is idle meanwhile. ``probe_period_s`` is the mean time between probes of a child,
+    ``first_probe_s`` that while its first cycle has not finished, as that is what people wait for;
+    ``start_timeout_s`` and ``stop_timeout_s`` are the longest a command may stay unanswered before the child is
+    killed (again)."""
 
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     wave_size: int = 8
+    ahead: int = 4
     probe_period_s: float = 2.0
     first_probe_s: float = 0.3
     start_timeout_s: float = 60.0
@@ -76,9 +79,11 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Its start was commanded and has not been answered."""
+    """Its start was commanded and has not been answered. ``waiting``: its process comes up while what it stands on
+    does, and its work begins after that; then ``since_s`` is that time."""
 
     since_s: float
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +183,14 @@ class StartFailed:
 @dataclass(frozen=True, slots=True)
 class ProbeAnswered:
     """The actor answered. ``cycle_age_s`` is how long ago, by its own clock, it last finished a cycle; ``None`` when
-    it never did. ``cycle_due`` is false while it need not run any: an account, the audit actor, a paused instrument."""
+    it never did. ``cycle_due`` is false while it need not run any: an account, the audit actor, a paused instrument.
+    ``fingerprint`` stands for what it says it was started with, ``None`` where it does not say."""
 
     key: ChildKey
     attempt: int
     cycle_age_s: float | None = None
     cycle_due: bool = True
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +234,18 @@ Event = Tick | DesiredChanged | Discovered | OperatorRestart | Answer
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Create the actor."""
+    """Create the actor and begin its work, which for one that is ``waiting`` takes a :class:`Begin` besides."""
 
     spec: ChildSpec
+    attempt: int
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """What it stands on has come up: begin its work."""
+
+    key: ChildKey
     attempt: int
 
 
@@ -276,4 +292,4 @@ class Quarantined:
     reason: str
 
 
-Command = Start | Stop | Kill | Probe | RestartScheduled | Quarantined
+Command = Start | Begin | Stop | Kill | Probe | RestartScheduled | Quarantined

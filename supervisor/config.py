@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 
+from brokers.paper.prices import Market
 from brokers.spec import BrokerSpec, SecretRef, Setting
 from supervisor.config_errors import ConfigurationError, Problem, expected
 from supervisor.config_values import (
@@ -29,12 +30,15 @@ from supervisor.config_values import (
     Interval,
     Milliseconds,
     Port,
+    Price,
     Quantity,
     Raw,
     RayAddress,
     Seconds,
     Secret,
     SocketUrl,
+    Spread,
+    Step,
     Symbol,
     Timeout,
     TimeZone,
@@ -45,7 +49,7 @@ from supervisor.yaml_lines import Number
 
 __all__ = ["SUPPORTED_BROKERS", "Configuration", "ConfigurationError", "InstrumentSettings", "Problem", "load"]
 
-SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite", "ib"})
+SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite", "ib", "paper"})
 """The brokers that this version can open. The others are read and checked, and their accounts cannot be started."""
 
 T = TypeVar("T")
@@ -64,7 +68,7 @@ _LEAST_UNVERIFIED_S = 60.0
 # With an interval of 0 (always at once) three intervals are nothing, and every snapshot would be stale.
 _LEAST_MAX_AGE_S = 1.0
 # Keys for which null is a value of its own ("no limit") and not the same as being left out.
-_NULL_COUNTS = frozenset({"max_correction", "stale_order_s"})
+NULL_COUNTS = frozenset({"max_correction", "stale_order_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +241,34 @@ class Mt5Account(Account):
     endpoint_keys = frozenset({"endpoint", "events_endpoint"})
 
 
+class PaperMarket(_Model):
+    """How one symbol trades at the venue of a paper account, as :class:`brokers.paper.prices.Market` tells; without
+    ``start`` its prices are fed."""
+
+    start: Price | None = None
+    tick: Price | None = None
+    spread: Spread = Decimal(0)
+    seed: Annotated[int, whole("a whole number, 0 or more", 0, 10**18 - 1)] | None = None
+    step_s: Step = 1.0
+    slippage: Spread = Decimal(0)
+    liquidity: Price | None = None
+
+
 class PaperAccount(Account):
-    """An account that exists only here."""
+    """An account at a venue of our own, embedded in its actor. ``prices`` say how its symbols trade; one that is not
+    there has no price before one is fed. A fed price older than ``stale_price_s`` executes nothing (``None``: any)."""
 
     broker: Literal["paper"]
     mode: Mode = "paper"
+    prices: dict[Symbol, PaperMarket] = Field(default_factory=dict)
+    stale_price_s: Seconds | None = 60.0
+
+    plain_keys = ("stale_price_s",)
+
+    @property
+    def markets(self) -> tuple[Market, ...]:
+        """How its symbols trade, as the venue takes it."""
+        return tuple(Market(symbol=symbol, **dict(given)) for symbol, given in self.prices.items())
 
 
 AnyAccount = Annotated[
@@ -261,9 +288,13 @@ _JOURNAL_URL = "sqlite:///PATH of a file, or postgresql://…"
 
 
 class JournalSettings(_Model):
-    """Where the journal is. An SQLite URL is absolute; a PostgreSQL one may hold a password and is a reference."""
+    """Where the journal is. An SQLite URL is absolute; a PostgreSQL one may hold a password and is a reference.
+
+    ``head_file``, absolute, is where the end of the journal is noted from time to time (``None``: nowhere).
+    """
 
     url: str | SecretRef = Field(default="sqlite:///var/journal.db", validate_default=True)
+    head_file: str | None = None
 
     @field_validator("url", mode="before")
     @classmethod
@@ -274,6 +305,15 @@ class JournalSettings(_Model):
         if not path or path == value or path.startswith(":") or path.endswith("/") or "?" in path:
             raise expected(_JOURNAL_URL)
         return f"{_SQLITE}{os.path.abspath(os.path.expanduser(path))}"
+
+    @field_validator("head_file", mode="before")
+    @classmethod
+    def _absolute_head_file(cls, value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected("the path of a file, or null")
+        return os.path.abspath(os.path.expanduser(value))
 
 
 class SupervisionSettings(_Model):
@@ -357,6 +397,7 @@ class Configuration(_Model):
             simulated=found.simulator,
             instruments=found.symbols,
             state_dir=str(self.state_dir),
+            markets=found.markets if isinstance(found, PaperAccount) else (),
         )
 
     def instrument_settings(self, account: str, symbol: str) -> InstrumentSettings:
@@ -395,7 +436,7 @@ def _merged(levels: tuple[Overrides, ...]) -> Overrides:
     for level in levels:
         for key in Overrides.model_fields.keys() & level.model_fields_set:
             value = getattr(level, key)
-            if key not in decided and (value is not None or key in _NULL_COUNTS):
+            if key not in decided and (value is not None or key in NULL_COUNTS):
                 decided[key] = value
     return Overrides.model_construct(None, **decided)
 

@@ -18,6 +18,8 @@ from supervisor.yaml_lines import Data, Document, Finding, Number, Path
 
 SECRET_KEYS = frozenset({"token", "api_key", "access_token"})
 _LONGEST_QUOTE = 60
+_KEY = "[key]"
+"""Where pydantic says that the key of a mapping is wrong, and not its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class Translator:
         location = list(error["loc"])
         if location[:1] == ["accounts"] and len(location) > 2:
             del location[2]  # the broker, by which the kind of account was chosen
+        if location[-1:] == [_KEY]:
+            del location[-1]
         path: Path = ()
         for part in location:
             if not isinstance(self._value(path), dict | list):
@@ -141,6 +145,8 @@ class Translator:
             return "an unknown key"
         if path in self.origins:
             return f"what {self.origins[path]} holds"
+        if error["loc"][-1:] == (_KEY,):
+            return f"the key {shown(path[-1], ())}"
         try:
             return shown(at(self.document.data, path), path)
         except LookupError:

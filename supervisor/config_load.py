@@ -23,6 +23,7 @@ from supervisor.config import (
     Mt5Account,
     OandaAccount,
     PaperAccount,
+    PaperMarket,
 )
 from supervisor.config_errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
 from supervisor.yaml_lines import Data, Document, Number, Path, read, scalar
@@ -55,6 +56,25 @@ def load_file(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Confi
     configuration = loader.configuration()
     if problems or configuration is None:
         raise ConfigurationError(tuple(sorted(problems, key=lambda problem: problem.line)))
+    return configuration
+
+
+def load_place(path: str | os.PathLike[str]) -> Configuration:
+    """Where the journal and the cluster of a configuration are, and nothing of its accounts: what a program needs that
+    only talks to the supervisor, and has none of the accounts' secrets. Raises :class:`ConfigurationError`."""
+    file = os.fspath(path)
+    document = read(_text(file))
+    problems = from_findings(document.findings, file)
+    if isinstance(document.data, dict):
+        kept: dict[str, Data] = {key: document.data[key] for key in ("ray", "journal") if key in document.data}
+        kept["accounts"] = [{"name": "none", "broker": "paper", "instruments": "all"}]
+        document.data.clear()
+        document.data.update(kept)
+    elif not problems:
+        problems = [Problem(file, 1, "", "no mapping", "a configuration with at least accounts")]
+    configuration = None if problems else _Loader(file, document, os.environ, problems).configuration()
+    if problems or configuration is None:
+        raise ConfigurationError(tuple(problems))
     return configuration
 
 
@@ -96,6 +116,7 @@ class _Loader:
             self._simulated(account)
             self._gateway(place, account)
             self._symbols(place, account)
+            self._prices(place, account)
         self._account_names()
         return self._checked()
 
@@ -246,6 +267,20 @@ class _Loader:
                 found = f"{_text_of(entry)!r}, which is also in instruments"
                 self._problem((*place, "ignore_instruments", index), found, "a symbol that is not reconciled")
 
+    def _prices(self, place: Path, account: dict[str, Data]) -> None:
+        """Of a paper account's prices, what no single key can tell."""
+        prices, listed = account.get("prices"), account.get("instruments")
+        entries = listed if isinstance(listed, list) else ()
+        symbols = {_text_of(entry.get("symbol") if isinstance(entry, dict) else entry) for entry in entries}
+        for symbol, market in prices.items() if isinstance(prices, dict) else ():
+            here: Path = (*place, "prices", symbol)
+            if symbols and symbol not in symbols:
+                self._problem(here, f"{symbol!r}, which is not in instruments", "a symbol of instruments")
+            walks = isinstance(market, dict) and market.get("seed") is not None
+            for key in ("start", "tick") if walks else ():
+                if isinstance(market, dict) and market.get(key) is None:
+                    self._problem((*here, key), "nothing beside seed", f"{key}, as a walk begins and steps somewhere")
+
     # What the models know of themselves
 
     def _model(self, path: Path) -> type[BaseModel] | None:
@@ -255,6 +290,8 @@ class _Loader:
             return _MODELS.get(str(self._at((*path, "broker"))), Account)
         if path[0] == "accounts" and len(path) == 4 and path[2] == "instruments":
             return Instrument
+        if path[0] == "accounts" and len(path) == 4 and path[2] == "prices":
+            return PaperMarket
         field = Configuration.model_fields.get(str(path[0])) if len(path) == 1 else None
         kind = field.annotation if field is not None else None
         return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

@@ -14,9 +14,10 @@ from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from brokers.paper.prices import is_amount
 from brokers.spec import SecretRef
 from supervisor.config_errors import expected
-from supervisor.yaml_lines import Number
+from supervisor.yaml_lines import Number, scalar
 
 Raw = Any
 """What a validator is handed: anything."""
@@ -88,6 +89,11 @@ def whole(what: str, smallest: int, largest: int) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
+def _unquoted(value: Raw) -> Raw:
+    """A price as people write it, with quotes or without: its digits count either way."""
+    return scalar(value) if isinstance(value, str) else value
+
+
 def _backoff(value: Raw) -> tuple[float, float]:
     what = "two numbers of seconds, [smallest, largest], neither negative and the largest above 0"
     if not isinstance(value, list | tuple) or len(value) != 2:
@@ -110,8 +116,15 @@ Interval = Annotated[float, duration("a number of seconds, 0 or more, at most a 
 Seconds = Annotated[float, duration("a number of seconds above 0", lambda n: 0 < n <= 10000 * _DAY_S)]
 Milliseconds = Annotated[float, duration("a number of milliseconds, 0 or more", lambda n: 0 <= n <= 1000 * _DAY_S)]
 Timeout = Annotated[float, duration("a number of milliseconds above 0, at most 600000", lambda n: 0 < n <= 600000)]
+Price = Annotated[Decimal, decimal("a number above 0, of at most 12 digits", is_amount), BeforeValidator(_unquoted)]
+Spread = Annotated[
+    Decimal,
+    decimal("a number, 0 or more, of at most 12 digits", lambda n: n == 0 or is_amount(n)),
+    BeforeValidator(_unquoted),
+]
 Quantity = Annotated[Decimal, decimal("a number, 0 or more", lambda n: n >= 0)]
 Fraction = Annotated[Decimal, decimal("a fraction of the price: a number from 0 up to 1", lambda n: 0 <= n < 1)]
+Step = Annotated[float, duration("a number of seconds from 0.05 to a day", lambda n: 1 <= 20 * n <= 20 * _DAY_S)]
 Backoff = Annotated[tuple[float, float], BeforeValidator(_backoff)]
 
 Secret = Annotated[

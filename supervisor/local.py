@@ -26,6 +26,7 @@ from actors.runtime import LocalRuntime
 from actors.stream import AUDIT
 from actors.views import NOTHING_KNOWN
 from actors.working import Status
+from brokers.registry import PAPER
 from supervisor import blueprint
 from supervisor.books import held_in_our_books
 from supervisor.config import Configuration
@@ -47,7 +48,7 @@ async def house(configuration: Configuration) -> AsyncIterator[LocalRuntime]:
     :class:`JournalInUse` is raised at once."""
     chance = random.Random()  # noqa: S311 - spreads retries; nothing secret rests on it
     runtime = LocalRuntime(lambda: datetime.now(UTC), time.monotonic, chance.random)
-    audit = Audit(configuration.journal_url)
+    audit = Audit(*blueprint.audit_actor(configuration))
     try:
         try:
             await audit.open()
@@ -72,9 +73,23 @@ async def reconcile(configuration: Configuration, selection: Selection, *, dry_r
 async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
     """Put reports into the books of one account; gives how many were news. Raises :class:`stream.JournalAway` when the
     journal does not take them; the same reports offered again then count once."""
-    async with house(configuration) as runtime:
+    async with house(configuration) as runtime, _venue(configuration, account, runtime):
         actors = [Instrument(*blueprint.instrument_actor(configuration, account, name, runtime)) for name in reports]
         return sum([await actor.record(reports[name]) for actor, name in zip(actors, reports, strict=True)])
+
+
+@asynccontextmanager
+async def _venue(configuration: Configuration, name: str, runtime: LocalRuntime) -> AsyncIterator[None]:
+    """A paper account's venue, which orders that are recorded are handed to. No other account is opened."""
+    if configuration.account(name).broker != PAPER:
+        yield
+        return
+    account = Account(*blueprint.account_actor(configuration, name, runtime, one_verdict=True))
+    runtime.register(name, account)
+    try:
+        yield
+    finally:
+        await account.close()
 
 
 async def _account(

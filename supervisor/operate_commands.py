@@ -1,4 +1,4 @@
-"""``status``, ``pause``, ``resume``, ``restart`` and ``stop``: what is said to a running supervisor."""
+"""``status``, ``pause``, ``halt``, ``resume``, ``restart`` and ``stop``: what is said to a running supervisor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.permission import scope_words
 from actors.runtime import CallError
 from brokers.model import Completeness
 from supervisor import runfile
 from supervisor.config import Configuration
 from supervisor.console import Failure, check_names, console, print_json, say
 from supervisor.document import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
+from supervisor.halting import Halted
 from supervisor.running import STOP_TIMEOUT_S, Running, end, find
 
 REFRESH_S = 1.0
@@ -59,10 +61,22 @@ def _print(document: Mapping[str, Any]) -> None:
         )
     for account in document["accounts"]:
         if account["error"]:
-            out.print(f"{account['account']} {account['connection']}: {account['error']}", soft_wrap=True)
+            again = (account.get("health") or {}).get("retry_at")
+            when = f" Asked again at {again[11:19]} UTC." if again else ""
+            out.print(f"{account['account']} {account['connection']}: {account['error']}{when}", soft_wrap=True)
     out.print(
         f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}"
     )
+    out.print(_self_check_words(document["supervisor"]["self_check"]), soft_wrap=True)
+
+
+def _self_check_words(made: Mapping[str, Any]) -> str:
+    """``books compared with the journal: 12, different: 0, the last fx/EUR_USD at …``."""
+    if not made["last_at"]:
+        return "no book compared with the journal yet"
+    words = f"books compared with the journal: {made['checked']}, different: {made['failed']}"
+    last_failed = f", {made['last_failed']} at {made['last_failed_at']}" if made["last_failed"] else ""
+    return f"{words}{last_failed}, the last {made['last']} at {made['last_at']}"
 
 
 def _watch(supervisor: Running) -> int:
@@ -83,9 +97,10 @@ def _watch(supervisor: Running) -> int:
 
 
 def pause(configuration: Configuration, account: str | None, instrument: str | None, *, resume: bool) -> int:
-    """Let the selected instruments run no cycle by themselves, or let them go on."""
+    """Let the selected instruments run no cycle by themselves, or let them go on and end their halts."""
     check_names(configuration, account, instrument)
     supervisor = find(configuration)
+    lifted = supervisor.resume_trading(account, instrument) if resume else None
     told = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
     print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")
     meant = [
@@ -96,7 +111,27 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
     silent = [name for name in meant if name not in told]
     if silent or not meant:
         raise Failure(f"did not answer: {', '.join(silent) or 'no instrument of that name runs'}", EXIT_UNVERIFIED)
-    return EXIT_OK
+    return _trading("trading resumed", lifted) if lifted is not None else EXIT_OK
+
+
+def halt(configuration: Configuration, account: str | None, instrument: str | None, reason: str | None) -> int:
+    """Stop trading in an instrument, an account or everything: ``trading_allowed`` is false there until `resume`, over
+    every restart. Nothing is sent to a broker."""
+    check_names(configuration, account, instrument)
+    return _trading("trading halted", find(configuration).halt(account, instrument, reason))
+
+
+def _trading(did: str, result: Halted) -> int:
+    """Say what came of a halt or of its end."""
+    if result.scopes or not result.failure:
+        print(f"{did}: {', '.join(map(scope_words, result.scopes)) or 'nothing was halted'}")
+    for still in result.remaining:
+        print(f"in force: {still}")
+    if result.silent:
+        say(f"did not answer, and will hear of it: {', '.join(result.silent)}")
+    if result.failure is not None:
+        raise Failure(f"this is not durable: {result.failure}", EXIT_UNVERIFIED)
+    return EXIT_UNVERIFIED if result.silent else EXIT_OK
 
 
 def restart(configuration: Configuration, name: str) -> int:

@@ -7,25 +7,26 @@ found and what was expected; numbers come exactly from their text and never by w
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from actors.reports import FillReport, OrderReport, PositionReport, Report
-from brokers.model import LONG, NET, SHORT, LegScheme, OrderStatus, Side
-from supervisor.config_errors import expected
-
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
-_LONGEST_NUMBER = 40
-_LARGEST_EXPONENT = 25
-_LONGEST_TEXT = 200
-_LONGEST_QUOTE = 60
+from actors.reports import Report
+from brokers.model import LegScheme
+from supervisor.report_models import (
+    FillReport,
+    Name,
+    OrderReport,
+    PositionReport,
+    Unfit,
+    described,
+    fitted,
+    shown,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,133 +61,19 @@ class Recording:
     reports: dict[str, list[Report]]
 
 
-def _number(what: str, allowed: Callable[[Decimal], bool]) -> BeforeValidator:
-    def validate(value: object) -> Decimal:
-        text = str(value) if isinstance(value, str | Decimal) or type(value) is int else ""
-        if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) and text.isascii():
-            number = Decimal(text)
-            # Past this, writing the number out in digits would fill the memory.
-            if (abs(number.adjusted()) <= _LARGEST_EXPONENT or number == 0) and allowed(number):
-                return number
-        raise expected(what)
-
-    return BeforeValidator(validate)
-
-
-def _text(what: str, *, numbers: bool = False) -> BeforeValidator:
-    def validate(value: object) -> str:
-        if numbers and type(value) is int:
-            value = str(value)  # a ticket
-        if (
-            isinstance(value, str)
-            and value.strip() == value
-            and value.isprintable()
-            and 0 < len(value) <= _LONGEST_TEXT
-        ):
-            return value
-        raise expected(what)
-
-    return BeforeValidator(validate)
-
-
-def _one_of(names: Iterable[str]) -> BeforeValidator:
-    known = tuple(names)
-
-    def validate(value: object) -> object:
-        if isinstance(value, str) and value in known:
-            return value
-        raise expected(" or ".join(known) if len(known) == 2 else f"one of {', '.join(known)}")
-
-    return BeforeValidator(validate)
-
-
-def _time(value: object) -> datetime:
-    what = "an ISO 8601 time with its offset from UTC, such as 2026-01-31T12:00:00Z"
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if time is not None and time.tzinfo is not None:
-            return time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise expected(what)
-
-
-_Positive = Annotated[Decimal, _number("a number above 0", lambda n: n > 0)]
-_Any = Annotated[Decimal, _number("a finite number", lambda _: True)]
-_Id = Annotated[str, _text("an id: text without blanks at its ends", numbers=True)]
-_Name = Annotated[str, _text("text without blanks at its ends")]
-_Time = Annotated[datetime, BeforeValidator(_time)]
-_Side = Annotated[Side, _one_of(Side)]
-_Status = Annotated[OrderStatus, _one_of(OrderStatus)]
-
-
-class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    instrument: _Name = Field(description="the instrument's symbol")
-    leg: _Name | None = None
-    strategy: _Name | None = None
-
-
-class _OrderLine(_Line):
+class _OrderLine(OrderReport):
     kind: Literal["order"]
-    client_order_id: _Id | None = None
-    broker_order_id: _Id | None = None
-    side: _Side = Field(description="BUY or SELL")
-    quantity: _Positive = Field(description="a number above 0")
-    order_type: _Name = "UNKNOWN"
-    limit_price: _Any | None = None
-    status: _Status = Field(description=f"one of {', '.join(OrderStatus)}")
-    submitted_at: _Time | None = None
-
-    def report(self) -> OrderReport:
-        return OrderReport(
-            self.instrument,
-            self.client_order_id,
-            self.broker_order_id,
-            self.side,
-            self.quantity,
-            self.order_type,
-            self.limit_price,
-            self.status,
-            self.submitted_at,
-            self.leg,
-            self.strategy,
-        )
+    instrument: Name = Field(description="the instrument's symbol")
 
 
-class _FillLine(_Line):
+class _FillLine(FillReport):
     kind: Literal["fill"]
-    fill_id: _Id = Field(description="the broker's id of the fill")
-    broker_order_id: _Id | None = None
-    client_order_id: _Id | None = None
-    side: _Side = Field(description="BUY or SELL")
-    quantity: _Positive = Field(description="a number above 0")
-    price: _Any = Field(description="a finite number")
-    time: _Time = Field(description="an ISO 8601 time with its offset from UTC")
-
-    def report(self) -> FillReport:
-        return FillReport(
-            self.instrument,
-            self.fill_id,
-            self.broker_order_id,
-            self.side,
-            self.quantity,
-            self.price,
-            self.time,
-            self.client_order_id,
-            self.leg,
-            self.strategy,
-        )
+    instrument: Name = Field(description="the instrument's symbol")
 
 
-class _PositionLine(_Line):
+class _PositionLine(PositionReport):
     kind: Literal["position"]
-    quantity: _Any = Field(description="a finite number; short is negative")
-    average_price: _Any = Field(description="a finite number")
-
-    def report(self, leg: str) -> PositionReport:
-        return PositionReport(self.instrument, leg, self.quantity, self.average_price, self.strategy)
+    instrument: Name = Field(description="the instrument's symbol")
 
 
 _AnyLine = _OrderLine | _FillLine | _PositionLine
@@ -231,11 +118,10 @@ def _report(number: int, raw: bytes, symbols: Sequence[str] | None, legs: LegSch
     unknown = _unknown_symbol(number, line.instrument, symbols)
     if unknown:
         raise BadLines(unknown)
-    if isinstance(line, _PositionLine):
-        return line.report(line.leg or _leg(number, line.quantity, legs))
-    if isinstance(line, _OrderLine) and line.client_order_id is None and line.broker_order_id is None:
-        raise _bad(number, "client_order_id", "neither client_order_id nor broker_order_id", "at least one of them")
-    return line.report()
+    try:
+        return fitted(line, line.instrument, legs)
+    except Unfit as unfit:
+        raise _bad(number, unfit.key, unfit.found, unfit.expected) from None
 
 
 def _object(number: int, raw: bytes) -> dict[str, Any]:
@@ -280,37 +166,10 @@ def _unknown_symbol(number: int, instrument: object, symbols: Sequence[str] | No
     return (LineProblem(number, "instrument", shown(instrument), f"one of the account's: {', '.join(symbols)}"),)
 
 
-def _leg(number: int, quantity: Decimal, legs: LegScheme) -> str:
-    """The leg of a position whose line names none."""
-    if legs is LegScheme.NET:
-        return NET
-    if legs is LegScheme.SIDED and quantity != 0:
-        return LONG if quantity > 0 else SHORT
-    ways = "long or short" if legs is LegScheme.SIDED else "the position's ticket, or net on a netting account"
-    raise _bad(number, "leg", "nothing", ways)
-
-
 def _problem(number: int, error: ErrorDetails, model: type[_AnyLine]) -> LineProblem:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = ", ".join(sorted(model.model_fields))
-        return LineProblem(number, shown(key)[1:-1], "an unknown key", f"only {known}")
-    if error["type"] == "missing":
-        what = model.model_fields[key].description or "a value"
-        return LineProblem(number, key, "nothing", what)
-    what = error.get("ctx", {}).get("expected", error["msg"])
-    return LineProblem(number, key, shown(error["input"]), str(what))
+    found = described(error, model)
+    return LineProblem(number, found.key, found.found, found.expected)
 
 
 def _bad(number: int, key: str, found: str, what: str) -> BadLines:
     return BadLines((LineProblem(number, key, found, what),))
-
-
-def shown(value: object) -> str:
-    """A value as JSON writes it, cut to a readable length."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"

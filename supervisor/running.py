@@ -17,6 +17,7 @@ from actors.reports import Report
 from actors.runtime import CallError
 from supervisor import runfile
 from supervisor.config import Configuration
+from supervisor.halting import Halted
 from supervisor.runfile import RunFile
 
 if TYPE_CHECKING:
@@ -79,6 +80,14 @@ class Running:
         """Let them go on."""
         return self._ask("resume", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
+    def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+        """Stop trading in an instrument, an account or everything, until it is resumed."""
+        return self._ask("halt", account, instrument, reason, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
+        """End the halts of an instrument, of an account and its instruments, or all."""
+        return self._ask("resume_trading", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
     def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
         return self._ask("restart", name)  # type: ignore[no-any-return]  # as above
@@ -113,7 +122,7 @@ def reach(run: RunFile, named_by: str, *, local: bool) -> Running:
         f"{named_by} names process {run.pid} at {run.address}, which does not answer",
         "If it was killed, start it again: python -m supervisor start CONFIG",
     )
-    if local and not _lives(run.pid):
+    if local and not lives(run.pid):
         # A cluster of its own ended with that process; trying to reach it would take Ray half a minute.
         raise gone
     cluster_address.prepare(run.cluster)
@@ -198,7 +207,8 @@ def _refuse_a_second(configuration: Configuration) -> None:
         return
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

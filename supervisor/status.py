@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from actors.events import Json, to_iso
-from actors.messages import CycleReport, InstrumentHealth
+from actors.messages import AccountHealth, CycleReport, InstrumentHealth
+from actors.permission import Halt
 from actors.views import NOTHING_KNOWN
 from actors.working import Status
 from supervisor.children import (
@@ -108,13 +109,29 @@ def add_health(
     children: Mapping[ChildKey, Child],
     healths: Mapping[str, InstrumentHealth],
     now: datetime,
+    halts_on: Callable[[str], tuple[Halt, ...] | None] = lambda _: (),
 ) -> None:
-    """Give each instrument of the document its ``health``."""
+    """Give each instrument of the document its ``health``; ``halts_on`` tells which halts apply to it, ``None`` while
+    that is not known."""
     for account in result["accounts"]:
         for row in account["instruments"]:
             name = f"{account['account']}/{row['instrument']}"
             child = children.get(ChildKey(Kind.INSTRUMENT, name))
+            halts = halts_on(name)
             row["health"] = _health(child, healths.get(name), now)
+            row["health"]["halted"] = None if halts is None else [halt.to_json() for halt in halts]
+
+
+def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth]) -> None:
+    """Give each account of the document its ``health``: when a broker that failed is asked again, and how its stream
+    stands (``None`` where it has none)."""
+    for account, health in zip(result["accounts"], healths, strict=True):
+        account["health"] = {
+            "retry_at": None if health.retry_at is None else to_iso(health.retry_at),
+            "stream": None if health.stream is None else health.stream.value,
+            "fetches": health.fetches,
+            "pid": health.pid,
+        }
 
 
 def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> list[Json]:

@@ -44,6 +44,7 @@ from supervisor.children import (
     Absent,
     Answer,
     Backoff,
+    Begin,
     Child,
     ChildKey,
     ChildSpec,
@@ -72,7 +73,7 @@ from supervisor.children import (
     TreePolicy,
     Up,
 )
-from supervisor.restart import Quarantine, RestartHistory, after_death
+from supervisor.restart import Quarantine, RestartHistory, RestartPolicy, after_death
 
 
 def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
@@ -100,6 +101,14 @@ def _running_as_found(child: Child) -> Child:
     return replace(child, running=child.spec) if found else child
 
 
+def _running_as_told(child: Child, fingerprint: str | None) -> Child:
+    """A child that was found living may have been started with something else, by a supervisor that died before it
+    could see to that."""
+    if child.running is None or fingerprint in (None, child.running.fingerprint):
+        return child
+    return replace(child, running=replace(child.running, fingerprint=fingerprint or ""))
+
+
 class Tree:
     """The state of the tree. :meth:`handle` alone changes it. ``uniform`` gives random numbers from 0 to 1."""
 
@@ -115,6 +124,10 @@ class Tree:
     def children(self) -> Mapping[ChildKey, Child]:
         """Everything known, for a table or a test."""
         return MappingProxyType(self._children)
+
+    def restart_by(self, policy: RestartPolicy) -> None:
+        """Restart by other rules from now on."""
+        self._policy = replace(self._policy, restart=policy)
 
     @property
     def stopped(self) -> bool:
@@ -146,6 +159,7 @@ class Tree:
         if self._desired_known and self._living_known:
             commands += self._overdue(now_s)
             commands += self._stops(now_s)
+            commands += self._begins(now_s)
             commands += self._starts(now_s)
             commands += self._probes(now_s)
         return commands
@@ -224,7 +238,7 @@ class Tree:
         up = replace(up, asked_s=None, silent_since_s=None)
         if answer.cycle_due and answer.cycle_age_s is None:
             up = replace(up, next_probe_s=next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
-        self._children[answer.key] = replace(child, state=up)
+        self._children[answer.key] = _running_as_told(replace(child, state=up), answer.fingerprint)
         idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
         return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]
 
@@ -301,12 +315,35 @@ class Tree:
             if key.kind is Kind.AUDIT or other.account == key.account
         )
 
-    def _starts(self, now_s: float) -> list[Command]:
-        room = self._policy.wave_size - sum(isinstance(child.state, Starting) for child in self._children.values())
-        ready = [key for key, child in self._children.items() if self._may_start(key, child, now_s)]
-        return [self._start(key, now_s) for key in sorted(ready, key=lambda key: key.kind)[: max(room, 0)]]
+    def _begins(self, now_s: float) -> list[Command]:
+        commands: list[Command] = []
+        for key, child in list(self._children.items()):
+            waits = isinstance(child.state, Starting) and child.state.waiting and child.spec is not None
+            if not waits or self._ground_comes_up(key):
+                continue
+            if self._has_ground(key):
+                self._children[key] = replace(child, state=Starting(now_s))
+                commands.append(Begin(key, child.attempt))
+            else:
+                self._children[key] = replace(child, state=Ending(now_s))
+                commands.append(Kill(key, child.attempt, "what it stands on did not come up"))
+        return commands
 
-    def _may_start(self, key: ChildKey, child: Child, now_s: float) -> bool:
+    def _starts(self, now_s: float) -> list[Command]:
+        starting = [child.state for child in self._children.values() if isinstance(child.state, Starting)]
+        waiting = sum(state.waiting for state in starting)
+        # Apart: what waits for an account that is slow to come up must not keep the others waiting.
+        rooms = {False: self._policy.wave_size - (len(starting) - waiting), True: self._policy.ahead - waiting}
+        commands: list[Command] = []
+        ready = [key for key, child in self._children.items() if self._is_due(child, now_s)]
+        for key in sorted(ready, key=lambda key: key.kind):
+            waiting = self._ground_comes_up(key)
+            if rooms[waiting] > 0 and (self._may_come_up(key) if waiting else self._has_ground(key)):
+                rooms[waiting] -= 1
+                commands.append(self._start(key, now_s, waiting=waiting))
+        return commands
+
+    def _is_due(self, child: Child, now_s: float) -> bool:
         match child.state:
             case Absent():
                 due = True
@@ -314,24 +351,45 @@ class Tree:
                 due = until_s <= now_s
             case _:
                 due = False
-        return due and child.spec is not None and self._has_ground(key)
+        return due and child.spec is not None
+
+    def _ground_of(self, key: ChildKey) -> tuple[Child | None, Child | None]:
+        """The audit actor and the account that it stands on; it may be either itself."""
+        return self._children.get(AUDIT), self._children.get(_account_of(key))
+
+    def _ground_comes_up(self, key: ChildKey) -> bool:
+        """Whether something it stands on is starting, for the first time."""
+        others = [child for child in self._ground_of(key) if child is not self._children.get(key)]
+        return any(child and isinstance(child.state, Starting) and not child.was_up for child in others)
 
     def _has_ground(self, key: ChildKey) -> bool:
-        """Whether what it stands on is there."""
+        """Whether what it stands on is there. An account that was up once and is down keeps no instrument from
+        starting: that one says itself that it cannot verify anything."""
+        audit, account = self._ground_of(key)
         if key.kind is Kind.AUDIT:
             return True
-        audit, account = self._children.get(AUDIT), self._children.get(_account_of(key))
         if audit is None or not isinstance(audit.state, Up):
             return False
         return key.kind is Kind.ACCOUNT or (account is not None and account.was_up)
 
-    def _start(self, key: ChildKey, now_s: float) -> Start:
+    def _may_come_up(self, key: ChildKey) -> bool:
+        """Whether what it stands on is there or comes up just now."""
+        audit, account = self._ground_of(key)
+        comes_up = audit is not None and isinstance(audit.state, Starting) and not audit.was_up
+        if audit is None or not (comes_up or isinstance(audit.state, Up)):
+            return False
+        if key.kind is Kind.ACCOUNT:
+            return True
+        return account is not None and (account.was_up or isinstance(account.state, Starting))
+
+    def _start(self, key: ChildKey, now_s: float, *, waiting: bool) -> Start:
         child = self._children[key]
-        assert child.spec is not None  # noqa: S101 - _may_start has seen to it
+        assert child.spec is not None  # noqa: S101 - _is_due has seen to it
         # Numbered over all children: one that is removed and added again does not repeat an old attempt.
         self._attempts += 1
-        self._children[key] = replace(child, state=Starting(now_s), running=child.spec, attempt=self._attempts)
-        return Start(child.spec, self._attempts)
+        state = Starting(now_s, waiting)
+        self._children[key] = replace(child, state=state, running=child.spec, attempt=self._attempts)
+        return Start(child.spec, self._attempts, waiting)
 
     def _probes(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
@@ -348,8 +406,8 @@ class Tree:
     def _limit_s(self, child: Child) -> float | None:
         """When the present state has lasted too long."""
         match child.state:
-            case Starting(since_s):
-                return since_s + self._policy.start_timeout_s
+            case Starting(since_s, waiting):
+                return None if waiting else since_s + self._policy.start_timeout_s
             case Ending(since_s):
                 return since_s + self._policy.stop_timeout_s
             case Up(asked_s=asked_s, silent_since_s=silent_since_s) if child.spec is not None:

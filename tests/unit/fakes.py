@@ -143,6 +143,7 @@ class FakeBroker:
         self.asked_whole: list[bool] = []
         self.cancelled: list[OrderQuery] = []
         self.follows: FakeStream | None = None
+        self.vouches_until: Callable[[], datetime | None] = lambda: None
         self._sent = 0
 
     # The port
@@ -196,6 +197,9 @@ class FakeBroker:
 
     def stream(self) -> Stream | None:
         return self.follows
+
+    def undisturbed(self) -> datetime | None:
+        return self.vouches_until()
 
     async def close(self) -> None:
         self.closed += 1

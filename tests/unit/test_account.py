@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +24,21 @@ from brokers.model import (
     Unsupported,
     rows_of,
 )
-from tests.unit.fakes import EURUSD, FX, T0, House, a_house, malformed, passes, problem, refused, unreachable, until
+from tests.unit.builders import fill_report
+from tests.unit.fakes import (
+    EURUSD,
+    FX,
+    QUICK,
+    T0,
+    House,
+    a_house,
+    malformed,
+    passes,
+    problem,
+    refused,
+    unreachable,
+    until,
+)
 from tests.unit.virtual_time import virtual_time
 
 QUERY = OrderQuery(EURUSD, "1", None)
@@ -56,7 +71,7 @@ async def said(house: House) -> list[EventType]:
 @pytest.mark.parametrize("instruments", [1, 50])
 @virtual_time
 async def test_broker_requests_do_not_grow_with_the_number_of_instruments(tmp_path: Path, instruments: int) -> None:
-    """Issue: broker requests per interval are the same for 1 and for 50 instruments of an account. FEATURES 29"""
+    """Broker requests per interval are the same for 1 and for 50 instruments of an account. FEATURES 29"""
     names = [f"I{number:02}" for number in range(instruments)]
     async with a_house(tmp_path, names, interval_s=10.0) as house:
         for name in names:
@@ -69,6 +84,52 @@ async def test_broker_requests_do_not_grow_with_the_number_of_instruments(tmp_pa
             assert report.status == "SUCCESS"
         assert house.broker.connects == 1
         assert house.broker.snapshots == 11, "one at the start and one at each of ten ticks"
+
+
+@virtual_time
+async def test_a_broker_that_tells_of_every_change_is_not_asked_while_it_tells_of_none(tmp_path: Path) -> None:
+    """FEATURES 24"""
+    async with a_house(tmp_path, interval_s=10.0) as house:
+        house.broker.hold(5)
+        house.broker.vouches_until = house.clock
+        await house.start()
+        await passes(100.5)
+        assert house.broker.snapshots == 2, "one that is taken over, one that is found in step"
+        report = (await house.instrument().health()).report
+        assert report is not None
+        assert report.status == "SUCCESS"
+        assert report.verified_at is not None
+        assert house.clock() - report.verified_at < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("happens", ["wake", "record", "verdict", "change", "nothing is heard", "failure"])
+@virtual_time
+async def test_it_is_asked_as_soon_as_anything_happens_or_its_word_is_too_old(tmp_path: Path, happens: str) -> None:
+    """PEERS 11, PEERS 13"""
+    policy = replace(QUICK, max_age=timedelta(seconds=30))
+    async with a_house(tmp_path, interval_s=10.0, policy=policy) as house:
+        house.broker.hold(5)
+        house.broker.vouches_until = house.clock
+        await house.start()
+        await passes(25)
+        assert house.broker.snapshots == 2
+        instrument, vouched = house.instrument(), house.clock()
+        match happens:
+            case "wake":
+                await instrument.wake()
+            case "record":
+                await instrument.record([fill_report("f1", 1, at_s=25)])
+            case "verdict":
+                await instrument.reconcile_now()
+            case "change":
+                house.broker.vouches_until = lambda: None
+            case "nothing is heard":
+                house.broker.vouches_until = lambda: vouched
+            case "failure":
+                house.broker.vouches_until = lambda: None
+                house.broker.failing = unreachable()
+        await passes(30)
+        assert house.broker.snapshots > 2
 
 
 @virtual_time
@@ -240,7 +301,7 @@ async def test_no_slice_says_why_in_words(
 
 @virtual_time
 async def test_a_broker_that_refused_us_is_not_hammered(tmp_path: Path) -> None:
-    """Issue: a wrong token says so and is not retried in a tight loop."""
+    """A wrong token says so and is not retried in a tight loop."""
     async with a_house(tmp_path, ["A", "B", "C"], interval_s=1.0) as house:
         house.broker.failing = refused()
         await house.start()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers.errors import Refused
-from brokers.registry import KINDS
+from brokers.registry import CONVENTIONS, KINDS, PAPER
 from brokers.spec import BrokerSpec, SecretRef, SecretSource
 from supervisor.config import SUPPORTED_BROKERS, Configuration, ConfigurationError, load
 from supervisor.yaml_lines import Number, read
@@ -478,7 +478,7 @@ def test_an_account_nobody_knows_is_named_with_those_there_are(tmp_path: Path) -
 
 
 def test_the_brokers_that_can_run_are_told() -> None:
-    assert set(KINDS) == SUPPORTED_BROKERS
+    assert {*KINDS, PAPER} == set(CONVENTIONS) == SUPPORTED_BROKERS
 
 
 # Secrets

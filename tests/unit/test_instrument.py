@@ -15,7 +15,7 @@ import pytest
 
 from actors.checkpoint import checkpoint, replay
 from actors.events import EventType, stream_of
-from actors.instrument import CHECKPOINT_EVERY, STOP_WITHIN_S
+from actors.instrument import CHECKPOINT_EVERY, STOP_WITHIN_S, Occasion
 from actors.journal_types import JournalUnavailable
 from actors.messages import CycleReport
 from actors.policy import Correct
@@ -319,7 +319,7 @@ async def test_an_empty_answer_closes_nothing_at_first_sight(tmp_path: Path) -> 
         house.broker.hold(0)
         first = await house.instrument().check()
         assert first.status == "SUCCESS", "not due yet: nothing was looked at"
-        report = await house.instrument()._cycle(house.clock(), None)
+        report = await house.instrument()._cycle(Occasion(house.clock()))
         assert quantities(report) == {"net": "100"}
         assert found(report) == ["NAKED_POSITION!"]
         house.broker.hold(100)
@@ -378,7 +378,7 @@ async def test_an_order_recorded_while_a_cycle_waits_is_not_given_up(tmp_path: P
     async with a_house(tmp_path) as house:
         await verdict(house)
         house.broker.gate.clear()
-        cycle = asyncio.create_task(house.instrument()._cycle(house.clock(), None))
+        cycle = asyncio.create_task(house.instrument()._cycle(Occasion(house.clock())))
         await until(lambda: house.broker.snapshots == 2)
         await passes(0.1)
         await house.instrument().record([an_order("c1", house)])
@@ -691,7 +691,7 @@ async def test_the_trading_process_is_never_interfered_with(tmp_path: Path) -> N
 
 @virtual_time
 async def test_while_the_journal_is_away_nothing_is_applied_and_then_it_goes_on(tmp_path: Path) -> None:
-    """Law 2. Issue: a journal that cannot be written stops corrections and is reported as such."""
+    """Law 2. A journal that cannot be written stops corrections and is reported as such."""
     async with a_house(tmp_path, interval_s=10.0) as house:
         house.broker.hold(5)
         await house.start()
@@ -944,7 +944,7 @@ async def test_an_account_that_restarts_between_the_slice_and_the_lookup_proves_
         await verdict(house)
         house.broker.forgotten.add("7")
         house.broker.find_gate.clear()
-        cycle = asyncio.create_task(house.instrument()._cycle(house.clock(), None))
+        cycle = asyncio.create_task(house.instrument()._cycle(Occasion(house.clock())))
         await until(lambda: house.broker.finds == 1)
         await house.replace_account()
         house.broker.find_gate.set()

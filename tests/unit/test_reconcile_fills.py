@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from actors.breaks import Cause
 from actors.events import EventType
 from actors.policy import Correct, Policy
 from brokers.model import (
+    Corrected,
     Fill,
     Order,
     OrderAnswer,
@@ -328,3 +330,77 @@ def test_a_fill_of_the_very_second_of_the_adoption_that_its_order_already_has_is
     assert types(late) == []
     assert desk.quantities() == {"net": 60}
     assert next(iter(desk.book.orders.values())).filled_quantity == 60
+
+
+def corrected(base: Fill, fill_id: str, quantity: object, price: object) -> Fill:
+    was = Corrected(base.fill_id, base.quantity, base.price)
+    return replace(base, fill_id=fill_id, quantity=dec(quantity), price=dec(price), corrects=was)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "held", "average"),
+    [
+        pytest.param(100, "1.3", 110, "1.281818", id="another price"),
+        pytest.param(80, "1.2", 90, "1.188889", id="fewer units"),
+        pytest.param(120, "1.2", 130, "1.192308", id="more units"),
+        pytest.param(0, "1.2", 10, "1.1", id="taken back"),
+    ],
+)
+def test_an_execution_that_its_broker_corrects_changes_the_book_by_the_difference(
+    quantity: int, price: str, held: int, average: str
+) -> None:
+    desk = desk_with_order()
+    first, base = fill("x1", 10, "1.1", at_s=5, order_id="B9"), fill("e.01", 100, "1.2", at_s=6, order_id="B1")
+    desk.look(slice_at(10, [pos(110, "1.190909")], fills=[first, base]))
+    again = corrected(base, "e.02", quantity, price)
+    decision = desk.look(slice_at(20, [pos(held, average)], fills=[first, base, again]))
+
+    assert desk.quantities() == {"net": held}
+    assert round(desk.book.legs["net"].average_price, 6) == dec(average)
+    assert [event.type for event in decision.events].count(EventType.ORDER_FILLED) == 1
+    assert EventType.POSITION_SYNCED not in kinds(decision.events)
+    ours = desk.book.find_order("B1", None)
+    assert ours is not None
+    assert (ours.filled_quantity, ours.notional) == (quantity, quantity * dec(price))
+    desk.restart()
+    assert desk.look(slice_at(30, [pos(held, average)], fills=[first, base, again])).events == ()
+    assert desk.quantities() == {"net": held}
+
+
+def test_a_correction_of_an_execution_that_the_positions_contained_changes_nothing() -> None:
+    desk = Desk()
+    base = fill("e.01", 100, "1.2", at_s=-5, order_id="B1")
+    desk.look(slice_at(0, [pos(100, "1.2")], fills=[base]))
+    again = corrected(base, "e.02", 80, "1.2")
+    desk.look(slice_at(10, [pos(80, "1.2")], fills=[base, again]))
+    assert desk.quantities() == {"net": 80}
+
+
+def test_a_correction_that_a_position_taken_over_contains_is_only_recorded() -> None:
+    desk = desk_with_order()
+    base = fill("e.01", 100, "1.2", at_s=5, order_id="B1")
+    desk.look(slice_at(10, [pos(100, "1.2")], fills=[base]))
+    desk.look(slice_at(20, [pos(80, "1.2")], fills=[base]))
+    desk.look(slice_at(30, [pos(80, "1.2")], fills=[base, corrected(base, "e.02", 80, "1.2")]))
+    assert desk.quantities() == {"net": 80}
+    assert "e.02" in desk.book.applied
+
+
+def test_a_correction_is_only_told_where_nothing_is_to_be_corrected() -> None:
+    """PEERS 10"""
+    desk = desk_with_order()
+    base = fill("e.01", 100, "1.2", at_s=5, order_id="B1")
+    desk.look(slice_at(10, [pos(100, "1.2")], fills=[base]))
+    again = corrected(base, "e.02", 80, "1.2")
+    desk.policy = Policy(correct=Correct.ALERT)
+    decision = desk.look(slice_at(20, [pos(80, "1.2")], fills=[base, again]))
+    assert desk.quantities() == {"net": 100}
+    assert {found.found.key for found in decision.discrepancies} >= {"e.02"}
+
+
+def test_a_commission_is_kept_with_its_fill() -> None:
+    desk = desk_with_order()
+    told = replace(fill("x1", 7, at_s=5, order_id="B1"), commission=dec("1.05"), commission_currency="USD")
+    decision = desk.look(slice_at(10, [pos(7)], fills=[told]))
+    (event,) = [event for event in decision.events if event.type is EventType.ORDER_FILLED]
+    assert (event.payload["commission"], event.payload["commission_currency"]) == ("1.05", "USD")

@@ -37,7 +37,7 @@ FILL = {
     "price": "191.25",
     "time": "2026-01-31T13:00:00+01:00",
 }
-POSITION = {"kind": "position", "instrument": "EUR_USD", "leg": "net", "quantity": "-3", "average_price": "1.1"}
+POSITION = {"kind": "position", "instrument": "EUR_USD", "leg": "short", "quantity": "-3", "average_price": "1.1"}
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -74,14 +74,14 @@ def test_each_kind_of_line_becomes_its_report_in_the_order_of_the_file() -> None
             ),
             FillReport("GBP_JPY", "f1", "7", Side.SELL, Decimal("0.3"), Decimal("191.25"), NOON),
         ],
-        "EUR_USD": [PositionReport("EUR_USD", "net", Decimal(-3), Decimal("1.1"))],
+        "EUR_USD": [PositionReport("EUR_USD", "short", Decimal(-3), Decimal("1.1"))],
     }
 
 
 def test_leg_and_strategy_are_taken_by_all_kinds() -> None:
     more = {"leg": "long", "strategy": "trend"}
 
-    found = _read(ORDER | more, FILL | more, POSITION | more)
+    found = _read(ORDER | more, FILL | more, POSITION | more | {"quantity": "3"})
 
     reports = [report for of_one in found.reports.values() for report in of_one]
     assert [(report.leg, report.strategy) for report in reports] == [("long", "trend")] * 3
@@ -197,6 +197,36 @@ def test_a_position_without_a_leg_joins_the_one_it_can_only_mean(
     else:
         (report,) = _read(line, legs=legs).reports["EUR_USD"]
         assert report.leg == leg
+
+
+@pytest.mark.parametrize(
+    ("legs", "leg", "quantity", "expected"),
+    [
+        (LegScheme.SIDED, "foo", "1", "long or short"),
+        (LegScheme.SIDED, "net", "1", "long or short"),
+        (LegScheme.SIDED, "short", "3", "no positive quantity in short"),
+        (LegScheme.SIDED, "long", "-3", "no negative quantity in long"),
+        (LegScheme.TICKET, "seven", "1", "the position's ticket, a number, or net on a netting account"),
+        (LegScheme.NET, "long", "1", "net, or a product where the broker has them"),
+        (LegScheme.SIDED, "short", "0", None),
+        (LegScheme.SIDED, "long", "0", None),
+        (LegScheme.TICKET, "7001", "-1", None),
+        (LegScheme.TICKET, "net", "-1", None),
+        (LegScheme.NET, "MIS", "-1", None),
+    ],
+)
+def test_a_leg_that_the_broker_cannot_have_is_refused(
+    legs: LegScheme, leg: str, quantity: str, expected: str | None
+) -> None:
+    line = POSITION | {"leg": leg, "quantity": quantity}
+
+    if expected is None:
+        (report,) = _read(line, legs=legs).reports["EUR_USD"]
+        assert report.leg == leg
+    else:
+        (problem,) = _problems(line, legs=legs)
+        assert problem.startswith(f'line 1: leg: found "{leg}"')
+        assert problem.endswith(f"expected {expected}")
 
 
 @given(

@@ -55,8 +55,8 @@ class Hall:
         def make_broker(spec: BrokerSpec, **_: object) -> FakeBroker:
             return self.brokers[spec.account]
 
-        def make_audit(url: str) -> Audit:
-            return Audit(url, run_blocking=in_this_thread)
+        def make_audit(url: str, head_file: str | None) -> Audit:
+            return Audit(url, head_file, run_blocking=in_this_thread)
 
         made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit)
         self.runtime.register(SUPERVISOR, made)
@@ -276,7 +276,10 @@ async def test_a_verdict_and_a_record_go_through_the_actors_that_run(tmp_path: P
 
 
 @virtual_time
-async def test_a_broker_without_an_adapter_is_said_so_at_once_and_costs_the_others_nothing(tmp_path: Path) -> None:
+async def test_a_broker_without_an_adapter_is_said_so_at_once_and_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supervisor.supervisor.SUPPORTED_BROKERS", frozenset({"oanda", "mt5"}))
     accounts = TWO_ACCOUNTS + "  - {name: paper, broker: paper, instruments: [EURUSD]}\n"
     async with a_hall(tmp_path, accounts) as hall:
         status = await hall.until(

@@ -14,6 +14,7 @@ from supervisor.children import (
     AUDIT,
     LIVING,
     Answer,
+    Begin,
     Child,
     ChildKey,
     ChildSpec,
@@ -98,8 +99,8 @@ class World:
         while commands:
             command = commands.pop(0)
             match command:
-                case Start(wanted, attempt):
-                    commands += self.tell(Started(wanted.key, attempt))
+                case Start(ChildSpec(key), attempt, waiting=False) | Begin(key, attempt):
+                    commands += self.tell(Started(key, attempt))
                 case Stop(key, attempt) | Kill(key, attempt):
                     commands += self.tell(Ended(key, attempt))
                 case Probe(key, attempt):
@@ -126,6 +127,12 @@ def started(commands: list[Command]) -> list[str]:
     return [command.spec.key.name for command in commands if isinstance(command, Start)]
 
 
+def begun(commands: list[Command]) -> list[str]:
+    return [command.key.name for command in commands if isinstance(command, Begin)] + [
+        command.spec.key.name for command in commands if isinstance(command, Start) and not command.waiting
+    ]
+
+
 def stopped(commands: list[Command]) -> list[str]:
     return [command.key.name for command in commands if isinstance(command, Stop)]
 
@@ -141,14 +148,45 @@ def test_nothing_starts_before_what_is_desired_and_what_lives_are_known() -> Non
             assert world.tell(event) == []
 
 
-def test_audit_then_accounts_then_instruments_in_waves() -> None:
+def test_audit_then_accounts_then_instruments_begin_their_work_in_this_order() -> None:
     world = World()
     world.tell(Discovered(()))
 
-    assert started(world.tell(DesiredChanged(SPECS))) == ["audit"]
-    assert started(world.tell(Started(AUDIT, world.attempt(AUDIT)))) == ["fx", "cfd"]
-    assert started(world.tell(Started(FX, world.attempt(FX)))) == ["fx/GBP_JPY", "fx/EUR_USD"]
-    assert started(world.tell(Started(CFD, world.attempt(CFD)))) == ["cfd/XAUUSD"]
+    first = world.tell(DesiredChanged(SPECS))
+    assert [(c.spec.key.name, c.waiting) for c in first if isinstance(c, Start)] == [
+        ("audit", False), ("fx", True), ("cfd", True), ("fx/GBP_JPY", True), ("fx/EUR_USD", True),
+    ]  # fmt: skip
+    assert begun(world.tell(Started(AUDIT, world.attempt(AUDIT)))) == ["fx", "cfd"]
+    assert begun(world.tell(Started(FX, world.attempt(FX)))) == ["fx/GBP_JPY", "fx/EUR_USD"]
+    assert begun(world.tell(Started(CFD, world.attempt(CFD)))) == ["cfd/XAUUSD"]
+
+
+def test_what_waits_for_an_account_that_is_slow_to_come_up_takes_no_place_of_the_others() -> None:
+    """PEERS 17"""
+    slow = [instrument(f"fx/I{number}") for number in range(40)]
+    keys = [AUDIT, FX, CFD, *slow, XAU]
+    world = World()
+    world.tell(Discovered(()))
+    world.tell(DesiredChanged(tuple(map(spec, keys))))
+    world.tell(Started(AUDIT, world.attempt(AUDIT)))
+
+    begins = world.tell(Started(CFD, world.attempt(CFD)), after_s=POLICY.start_timeout_s - 1)
+    assert begun(begins) == ["cfd/XAUUSD"]
+    assert sum(state == "Starting" for state in world.states.values()) == 1 + POLICY.ahead + 1
+
+
+def test_what_waited_for_an_account_that_failed_is_not_begun_and_no_death() -> None:
+    world = World()
+    world.tell(Discovered(()))
+    world.tell(DesiredChanged(SPECS))
+    world.tell(Started(AUDIT, world.attempt(AUDIT)))
+    commands = world.tell(StartFailed(FX, world.attempt(FX), "no such broker", permanent=True))
+
+    why = "what it stands on did not come up"
+    assert [c for c in commands if isinstance(c, Kill)] == [Kill(k, world.attempt(k), why) for k in (GBP, EUR)]
+    world.settle(commands)
+    assert world.states["fx/GBP_JPY"] == "Absent"
+    assert world.logged(RestartScheduled) == []
 
 
 def test_no_more_than_a_wave_starts_at_once() -> None:
@@ -157,8 +195,10 @@ def test_no_more_than_a_wave_starts_at_once() -> None:
     world.tell(Discovered(()))
     world.tell(DesiredChanged(tuple(map(spec, keys))))
 
-    assert len(started(world.tell(Started(AUDIT, world.attempt(AUDIT))))) == POLICY.wave_size
-    assert started(world.tell(Started(keys[1], world.attempt(keys[1])))) == ["a3"]
+    assert len(begun(world.tell(Started(AUDIT, world.attempt(AUDIT))))) == POLICY.ahead
+    for number in range(1, 10):
+        world.tell(Started(keys[number], world.attempt(keys[number])))
+        assert sum(state == "Starting" for state in world.states.values()) <= POLICY.wave_size
 
 
 def test_an_account_that_does_not_start_keeps_nobody_else_waiting() -> None:
@@ -198,7 +238,7 @@ def test_a_stop_amid_the_start_kills_what_is_starting() -> None:
     attempt = world.attempt(AUDIT)
 
     commands = world.tell(DesiredChanged(()))
-    assert commands == [Kill(AUDIT, attempt, "not wanted any more")]
+    assert [c.key for c in commands if isinstance(c, Kill)] == [GBP, EUR, CFD]
     assert world.tell(Started(AUDIT, attempt)) == []  # it came up after all, just before the kill
     world.settle(commands)
     assert world.tree.stopped
@@ -250,7 +290,7 @@ def test_a_new_supervisor_takes_over_what_lives_and_sweeps_orphans() -> None:
     commands = world.tell(DesiredChanged(SPECS))
 
     assert stopped(commands) == ["gone/USD_CAD"]
-    assert started(commands) == ["cfd", "fx/EUR_USD"]
+    assert started(commands) == ["cfd", "fx/EUR_USD", "cfd/XAUUSD"]
     assert world.states["fx/GBP_JPY"] == "Up"
 
 
@@ -316,10 +356,10 @@ def test_an_operator_ends_a_quarantine() -> None:
     world = World()
     world.tell(Discovered(()))
     world.tell(DesiredChanged(SPECS))
-    world.tell(StartFailed(AUDIT, world.attempt(AUDIT), "no disk", permanent=True))
+    world.settle(world.tell(StartFailed(AUDIT, world.attempt(AUDIT), "no disk", permanent=True)))
     assert world.tell(Tick(), after_s=1000) == []
 
-    assert started(world.tell(OperatorRestart(AUDIT))) == ["audit"]
+    assert started(world.tell(OperatorRestart(AUDIT)))[0] == "audit"
 
 
 def test_an_operator_clears_the_history_of_deaths() -> None:
@@ -469,7 +509,7 @@ def test_a_start_that_is_never_answered_is_killed_and_tried_again() -> None:
     world.tell(DesiredChanged(SPECS))
     commands = world.tell(Tick(), after_s=30)
 
-    assert commands == [Kill(AUDIT, world.attempt(AUDIT), "hung: it did not come up in time")]
+    assert Kill(AUDIT, world.attempt(AUDIT), "hung: it did not come up in time") in commands
     assert started(world.tell(Ended(AUDIT, world.attempt(AUDIT)))) == ["audit"]
 
 
@@ -492,6 +532,7 @@ class AnyEvents(RuleBasedStateMachine):
         self.tree = Tree(POLICY, lambda: 0.5)
         self.now_s = 0.0
         self.starts: dict[ChildKey, int] = {}
+        self.waiting: set[ChildKey] = set()
         self.ends: dict[ChildKey, int] = {}
         self.probes: dict[ChildKey, int] = {}
         self.was_up: set[ChildKey] = set()
@@ -518,16 +559,19 @@ class AnyEvents(RuleBasedStateMachine):
 
     def check(self, command: Command) -> None:
         match command:
-            case Start(wanted, attempt):
-                key = wanted.key
+            case Start(ChildSpec(key), attempt, waiting):
                 assert not self.stopping
                 assert key not in self.starts, "a second start while the first is unanswered"
                 assert key not in self.ends, "a start while the end is unanswered"
-                if key.kind is not Kind.AUDIT:
-                    assert isinstance(self.tree.children[AUDIT].state, Up)
-                if key.kind is Kind.INSTRUMENT:
-                    assert account(key.account) in self.was_up
                 self.starts[key] = attempt
+                if waiting:
+                    self.waiting.add(key)
+                else:
+                    self.begins(key)
+            case Begin(key, attempt):
+                assert self.starts[key] == attempt
+                self.waiting.remove(key)
+                self.begins(key)
             case Stop(key, attempt):
                 assert key not in self.ends
                 assert self.tree.children[key].spec is not None or not self.above(key)
@@ -537,6 +581,12 @@ class AnyEvents(RuleBasedStateMachine):
             case Probe(key, attempt):
                 assert self.probes.get(key) != attempt, "a second probe while the first is unanswered"
                 self.probes[key] = attempt
+
+    def begins(self, key: ChildKey) -> None:
+        if key.kind is not Kind.AUDIT:
+            assert isinstance(self.tree.children[AUDIT].state, Up)
+        if key.kind is Kind.INSTRUMENT:
+            assert account(key.account) in self.was_up
 
     def above(self, key: ChildKey) -> list[ChildKey]:
         """What lives and is to end before it."""
@@ -552,7 +602,10 @@ class AnyEvents(RuleBasedStateMachine):
     @rule(data=st.data(), outcome=st.sampled_from(["up", "failed", "permanently"]))
     def start_ends(self, data: st.DataObject, outcome: str) -> None:
         key = data.draw(st.sampled_from(sorted(self.starts)))
+        if outcome == "up" and key in self.waiting:
+            return
         attempt = self.starts.pop(key)
+        self.waiting.discard(key)
         if outcome == "up":
             self.tell(Started(key, attempt))
         else:
@@ -563,6 +616,7 @@ class AnyEvents(RuleBasedStateMachine):
     def end_ends(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.ends)))
         self.starts.pop(key, None)
+        self.waiting.discard(key)
         self.tell(Ended(key, self.ends.pop(key)))
 
     @precondition(lambda self: self.probes)
@@ -608,7 +662,7 @@ class AnyEvents(RuleBasedStateMachine):
     @invariant()
     def no_more_than_a_wave_is_starting(self) -> None:
         starting = [c for c in self.tree.children.values() if isinstance(c.state, Starting)]
-        assert len(starting) <= POLICY.wave_size
+        assert len(starting) <= POLICY.wave_size + POLICY.ahead
 
     @invariant()
     def a_command_is_out_for_every_state_that_waits_for_one(self) -> None:

@@ -1,0 +1,29 @@
+"""Which legs a position can have, by how its account keeps positions. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from brokers.model import LONG, NET, SHORT, LegScheme
+
+KITE_PRODUCTS = frozenset({"CNC", "MIS", "NRML", "MTF", "CO", "BO"})
+"""Kite Connect documentation: the products of a position, which are its legs. Otherwise Kite nets."""
+
+
+def impossible(legs: LegScheme, leg: str, quantity: Decimal | None, *, mode_told: bool = True) -> str | None:
+    """What a leg would have to be instead, in words; ``None`` for one that there can be.
+
+    ``quantity`` is what is to be held in it, where that is known. ``mode_told`` is false while an MT5 account has not
+    said whether it is hedging, and its one leg may still be ``net``.
+    """
+    if legs is LegScheme.NET:
+        return None if leg == NET or leg in KITE_PRODUCTS else f"{NET}, or a product where the broker has them"
+    if legs is LegScheme.TICKET:
+        if (leg.isascii() and leg.isdigit()) or (leg == NET and not mode_told):
+            return None
+        return "the position's ticket, a number" + ("" if mode_told else f", or {NET} on a netting account")
+    if leg not in (LONG, SHORT):
+        return f"{LONG} or {SHORT}"
+    if quantity is not None and (quantity < 0 if leg == LONG else quantity > 0):
+        return f"{'no negative' if leg == LONG else 'no positive'} quantity in {leg}"
+    return None

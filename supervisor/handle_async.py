@@ -1,0 +1,212 @@
+"""The handle for asyncio strategies, and the one body of all it does: :mod:`supervisor.handle` is the same, blocking.
+
+The law of this module: an account or instrument that does not run is named as such, with those that do; what changes
+something says what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.events import EventType, Severity, stream_of
+from actors.journal_types import JournalError
+from actors.messages import AccountHealth, CycleReport
+from actors.runtime import ActorUnavailable, CallError
+from actors.stream import AUDIT
+from brokers.model import LegScheme
+from supervisor.handle_answers import Halts, Status, Verdict
+from supervisor.handle_calls import Port, patient
+from supervisor.handle_connection import Connection
+from supervisor.handle_errors import NotAnswered, no_account, no_instrument
+from supervisor.handle_events import AsyncEventStream, Selected
+from supervisor.handle_instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
+from supervisor.handle_records import Records
+from supervisor.running import STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
+
+
+class AsyncHandle:
+    """A running supervisor, for asyncio: ``sup.aio`` of :func:`supervisor.connect`'s handle."""
+
+    def __init__(self, connection: Connection, port: Callable[[], Port]) -> None:
+        self._connection = connection
+        self._port = port
+
+    async def instrument(self, account: str, symbol: str) -> AsyncInstrument:
+        """One instrument. Where the account takes all it has, one that nobody has heard of yet is started. Raises
+        :class:`UnknownName` with those there are, and :class:`NotAnswered`."""
+        return AsyncInstrument(await self.named(account, symbol), self._connection, self._port)
+
+    async def named(self, account: str, symbol: str) -> Named:
+        """Look an instrument up; raises as :meth:`instrument`."""
+        known = await self._directory()
+        if account not in known:
+            raise no_account(account, known)
+        found = known[account]
+        if symbol not in found["instruments"]:
+            taken = found["all"] and await self._supervisor("look_after", account, symbol)
+            if not taken:
+                raise no_instrument(account, symbol, found["instruments"])
+        return Named(account, symbol, stream_of(account, symbol), LegScheme(found["legs"]))
+
+    async def venue(self, account: str) -> AsyncVenue:
+        """The venue of a paper account. Raises :class:`UnknownName`."""
+        await self._check(account, None)
+        return AsyncVenue(account, self._port)
+
+    # Asking
+
+    async def status(self) -> Status:
+        """What the supervisor last heard of everything, in one call. Raises :class:`NotAnswered`."""
+        return Status(await self._supervisor("status"))
+
+    async def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
+        """A verdict now on all, an account or an instrument, past the schedule. Raises :class:`UnknownName` and
+        :class:`NotAnswered`."""
+        return await self._verdict(account, instrument, dry_run=False)
+
+    async def detect_drift(self, account: str | None = None, instrument: str | None = None) -> Verdict:
+        """Every difference there is, nothing changed. Raises as :meth:`reconcile`."""
+        return await self._verdict(account, instrument, dry_run=True)
+
+    async def audit(
+        self,
+        account: str | None = None,
+        instrument: str | None = None,
+        *,
+        types: Collection[EventType | str] | None = None,
+        severity: Severity | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order_id: str | int | None = None,
+        fill_id: str | int | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> Records:
+        """Records of the journal that meet every filter, at most ``limit``. ``since`` is inclusive and ``until``
+        exclusive, both aware. Raises ``ValueError`` for a filter that cannot be, and :class:`NotAnswered`."""
+        filters: dict[str, Any] = {
+            "account": account,
+            "instrument": instrument,
+            "types": None if types is None else [EventType(one) for one in types],
+            "severity": None if severity is None else Severity(severity),
+            "since": _aware("since", since),
+            "until": _aware("until", until),
+            "order_id": None if order_id is None else str(order_id),
+            "fill_id": None if fill_id is None else str(fill_id),
+        }
+        given = {key: value for key, value in filters.items() if value is not None}
+        given |= {"limit": limit, "order": "newest" if newest_first else "oldest"}
+        try:
+            return Records(await patient(self._port(), AUDIT, "query", given, timeout_s=TIMEOUT_S))
+        except (CallError, JournalError) as error:
+            raise NotAnswered(f"the journal was not read: {error}") from None
+
+    def events(
+        self,
+        types: Collection[EventType | str] | None = None,
+        *,
+        account: str | None = None,
+        instrument: str | None = None,
+        severity: Severity | str | None = None,
+        after_seq: int | None = None,
+        idle_s: float | None = None,
+    ) -> AsyncEventStream:
+        """Every record from now on, or after ``after_seq``, as it is written; with ``idle_s`` until none that is wanted
+        came for so long."""
+        return AsyncEventStream(self._port, Selected(types, severity, account, instrument), after_seq, idle_s)
+
+    # Operating
+
+    async def halt(
+        self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None
+    ) -> Halts:
+        """Stop trading in an instrument, an account, or everything: ``trading_allowed`` is false from now on and after
+        every restart, until it is resumed. Raises :class:`UnknownName` and :class:`NotAnswered`."""
+        await self._check(account, instrument)
+        result = await self._supervisor("halt", account, instrument, reason)
+        self._connection.permissions.clear()
+        return Halts("halted", result)
+
+    async def resume_trading(self, account: str | None = None, instrument: str | None = None) -> Halts:
+        """End the halts of an instrument, of an account with its instruments, or all. A wider halt stays in force and
+        is shown. Raises as :meth:`halt`."""
+        await self._check(account, instrument)
+        result = await self._supervisor("resume_trading", account, instrument)
+        self._connection.permissions.clear()
+        return Halts("trading resumed", result)
+
+    async def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives those that answered."""
+        await self._check(account, instrument)
+        return tuple(await self._supervisor("pause", account, instrument, timeout_s=VERDICT_TIMEOUT_S))
+
+    async def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
+        """Let paused instruments go on, and end halts as :meth:`resume_trading` does: what ``python -m supervisor
+        resume`` does. Raises as :meth:`halt`."""
+        halts = await self.resume_trading(account, instrument)
+        told = await self._supervisor("resume", account, instrument, timeout_s=VERDICT_TIMEOUT_S)
+        silent = {*halts.result.silent, *(set(halts.result.instruments) - set(told))}
+        return Halts("resumed", replace(halts.result, instruments=tuple(told), silent=tuple(sorted(silent))))
+
+    async def restart(self, name: str) -> bool:
+        """Restart one actor by its name as ``status`` shows it; ends a quarantine. False when there is none."""
+        return bool(await self._supervisor("restart", name))
+
+    async def stop(self) -> None:
+        """End every actor in order. The process that started the supervisor then ends it, and Ray where it is its own;
+        one that was detached is ended here."""
+        place = self._connection.place
+        try:
+            await self._port().call(SUPERVISOR, "stop", timeout_s=STOP_TIMEOUT_S)
+        except ActorUnavailable:
+            pass  # who started it ends it at the same moment, so that the answer may not come
+        except CallError as error:
+            raise NotAnswered(f"the supervisor did not stop: {error}") from None
+        if place.run is not None and place.run.detached and place.configuration is not None:
+            from actors import ray_edge
+            from supervisor import runfile
+
+            ray_edge.kill(SUPERVISOR, place.namespace)
+            runfile.remove(place.configuration)
+
+    # Within
+
+    async def _verdict(self, account: str | None, instrument: str | None, *, dry_run: bool) -> Verdict:
+        await self._check(account, instrument)
+        began = datetime.now(UTC)
+        found: list[tuple[AccountHealth, list[CycleReport]]] = await self._supervisor(
+            "verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S
+        )
+        return Verdict(found, began, dry_run=dry_run)
+
+    async def _check(self, account: str | None, instrument: str | None) -> None:
+        """Raise :class:`UnknownName`, with those there are, for an account or instrument that does not run."""
+        if account is None and instrument is None:
+            return
+        known = await self._directory()
+        if account is not None and account not in known:
+            raise no_account(account, known)
+        chosen = [account] if account is not None else list(known)
+        if instrument is None or any(instrument in known[name]["instruments"] for name in chosen):
+            return
+        there = [symbol for name in chosen for symbol in known[name]["instruments"]]
+        raise no_instrument(" or ".join(chosen), instrument, there)
+
+    async def _directory(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = await self._supervisor("directory")
+        return found
+
+    async def _supervisor(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
+        try:
+            return await patient(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
+        except CallError as error:
+            raise NotAnswered(f"the supervisor did not answer {method}: {error}") from None
+
+
+def _aware(key: str, value: datetime | None) -> datetime | None:
+    if value is not None and value.tzinfo is None:
+        raise ValueError(f"{key}: found {value!r}, expected a time with its offset from UTC")
+    return value

@@ -1,0 +1,541 @@
+"""The handle's one body, on the local runtime and in virtual time; and what `connect` says where nobody is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import supervisor
+from actors.audit import Audit
+from actors.cluster_address import Address
+from actors.events import Event, EventType, Severity
+from actors.journal import Journal
+from actors.journal_types import Append
+from actors.permission import EVERYTHING, HALT_TYPES, Obstacle, folded
+from actors.runtime import ActorUnavailable, LocalRuntime
+from actors.stream import AUDIT
+from brokers.model import Conventions, CostBasis, LegScheme
+from supervisor import runfile
+from supervisor.config import ConfigurationError, load
+from supervisor.features import PositionFeatures
+from supervisor.halting import Halting
+from supervisor.handle_async import AsyncHandle
+from supervisor.handle_calls import AwaitingPort, BlockingPort, now, patient
+from supervisor.handle_connection import Connection, Place
+from supervisor.handle_errors import InvalidReport, NotAnswered, NotConnected, NotRecorded, UnknownName
+from supervisor.handle_instrument import FillFields, Named, OrderFields, PositionFields
+from supervisor.handle_link import ClusterGone, Link
+from supervisor.report_models import FillReport, OrderReport, PositionReport
+from supervisor.runfile import RunFile
+from supervisor.running import NotRunning
+from tests.unit.fakes import Clock, in_this_thread, refused
+from tests.unit.test_supervisor import TWO_ACCOUNTS, Hall, a_hall, restarts, states
+from tests.unit.virtual_time import virtual_time
+
+ALL = "\n  - {name: fx, broker: oanda, simulator: true, instruments: all}\n"
+FILL = {"fill_id": "f1", "side": "BUY", "quantity": "3", "price": "1.1", "time": "2024-01-02T09:00:00Z"}
+
+
+class Unwatched(Link):
+    """A link to no cluster."""
+
+    def _watch(self) -> None:
+        return
+
+
+LINK = Unwatched("nowhere:1", ours=False)
+
+
+def handle_of(hall: Hall) -> AsyncHandle:
+    port = AwaitingPort(hall.runtime, LINK)
+    place = Place(Address("nowhere:1", None), "test", "a test")
+    connection = Connection(place, LINK, port, port)  # type: ignore[arg-type] # nothing blocks here
+    return AsyncHandle(connection, lambda: connection.awaiting)
+
+
+@asynccontextmanager
+async def a_handle(directory: Path, accounts: str = TWO_ACCOUNTS) -> AsyncIterator[tuple[Hall, AsyncHandle]]:
+    async with a_hall(directory, accounts) as hall:
+        hall.brokers["fx"].conventions = Conventions(LegScheme.SIDED, CostBasis.FIFO)
+        await hall.up()
+        yield hall, handle_of(hall)
+
+
+async def back(hall: Hall, name: str, times: int) -> None:
+    """It has been restarted so often, and found in step since."""
+    await hall.until(lambda s: restarts(s, name) == times and states(s)[name] == "UP", f"restart {times}")
+    await handle_of(hall).reconcile()
+
+
+async def allowed(sup: AsyncHandle) -> dict[str, bool]:
+    """Which instruments may be traded."""
+    names = [row.instrument for row in (await sup.reconcile()).reports]
+    directory = await sup._directory()
+    return {
+        f"{account}/{symbol}": bool(await (await sup.instrument(account, symbol)).trading_allowed())
+        for account, found in directory.items()
+        for symbol in found["instruments"]
+        if names
+    }
+
+
+async def until_so(holds: Callable[[], Any], what: str) -> None:
+    for _ in range(300):
+        if await holds():
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(what)
+
+
+def journaled(hall: Hall) -> list[tuple[str, str]]:
+    journal = Journal.open(hall.configuration.journal_url, read_only=True)
+    try:
+        types = [EventType.TRADING_HALTED, EventType.TRADING_RESUMED]
+        return [(record.stream, record.event.type.value) for record in journal.records(types=types)]
+    finally:
+        journal.close()
+
+
+# Halts
+
+
+@pytest.mark.parametrize(
+    ("account", "instrument", "halted", "stream"),
+    [
+        (None, None, {"fx/EUR_USD", "fx/GBP_JPY", "cfd/EURUSD"}, "supervisor"),
+        ("fx", None, {"fx/EUR_USD", "fx/GBP_JPY"}, "fx"),
+        ("fx", "GBP_JPY", {"fx/GBP_JPY"}, "fx/GBP_JPY"),
+        (None, "EURUSD", {"cfd/EURUSD"}, "cfd/EURUSD"),
+    ],
+    ids=["everything", "an account", "an instrument", "an instrument wherever it is"],
+)
+def test_a_halt_stops_trading_where_it_says_over_every_restart_until_it_is_resumed(
+    tmp_path: Path, account: str | None, instrument: str | None, halted: set[str], stream: str
+) -> None:
+    async def story() -> None:
+        async with a_handle(tmp_path) as (hall, sup):
+            everything = set(await allowed(sup))
+            done = await sup.halt(account, instrument, reason="news")
+            assert done
+            assert done.durable
+            assert {name for name, may in (await allowed(sup)).items() if not may} == halted
+            assert journaled(hall) == [(stream, "TRADING_HALTED")]
+            await sup.halt(account, instrument)
+            assert journaled(hall) == [(stream, "TRADING_HALTED")], "halted twice is halted"
+            cycles = (await sup.status()).to_dict()
+            assert cycles["status"] == "SUCCESS", "reconciliation goes on"
+
+            for name in (*halted, "supervisor"):
+                await hall.cluster.kill(name)
+            hall.new_supervisor()
+            await hall.up()
+
+            async def as_before() -> bool:
+                return {name for name, may in (await allowed(sup)).items() if not may} == halted
+
+            await until_so(as_before, "the same after the actors were killed")
+            row = {r["instrument"]: r["health"]["halted"] for a in (await sup.status()).to_dict()["accounts"]
+                   for r in a["instruments"]}  # fmt: skip
+            assert {symbol for symbol, halts in row.items() if halts} == {name.partition("/")[2] for name in halted}
+
+        async with a_handle(tmp_path) as (hall, sup):
+            await until_so(as_before_in(sup, halted), "the same after everything was started anew")
+            done = await sup.resume_trading(account, instrument)
+            assert done.result.remaining == ()
+            assert {name for name, may in (await allowed(sup)).items() if may} == everything
+            assert journaled(hall) == [(stream, "TRADING_HALTED"), (stream, "TRADING_RESUMED")]
+
+    virtual_time(story)()
+
+
+def as_before_in(sup: AsyncHandle, halted: set[str]) -> Callable[[], Any]:
+    async def holds() -> bool:
+        return {name for name, may in (await allowed(sup)).items() if not may} == halted
+
+    return holds
+
+
+@virtual_time
+async def test_a_wider_halt_outlives_a_narrower_resume_and_is_shown(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (_, sup):
+        await sup.halt(reason="all")
+        await sup.halt("fx", "EUR_USD", reason="one")
+        done = await sup.resume("fx")
+        assert done.result.scopes == ("fx/EUR_USD",)
+        assert [halt.scope for halt in done.result.remaining] == [EVERYTHING]
+        assert not any((await allowed(sup)).values())
+        assert "everything" in str(done)
+        await sup.resume()
+        assert all((await allowed(sup)).values())
+
+
+@virtual_time
+async def test_an_instrument_that_is_found_later_is_halted_with_its_account(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, ALL) as hall:
+        sup = handle_of(hall)
+        hall.brokers["fx"].hold(5, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in states(s), "the first is found")
+        await sup.halt("fx")
+        hall.brokers["fx"].hold(5, instrument="USD_CHF")
+        found = await hall.until(lambda s: states(s).get("fx/USD_CHF") == "UP", "the second is found")
+        assert found
+        told = (await (await sup.instrument("fx", "USD_CHF")).trading_allowed()).reasons
+        assert Obstacle.HALTED in [reason.obstacle for reason in told]
+
+
+@virtual_time
+async def test_a_halt_is_in_force_at_once_and_written_as_soon_as_the_journal_can(tmp_path: Path) -> None:
+    runtime = LocalRuntime(Clock(), asyncio.get_running_loop().time, lambda: 0.5)
+    halting = Halting(runtime)
+    assert halting.on("fx/EUR_USD") is None, "not known is not none"
+    halting.put("fx", "news")
+    failure = await halting.keep("fx")
+    assert failure is not None
+    assert [halt.scope for halt in halting.on("fx/EUR_USD") or ()] == ["fx"]
+    assert (await halting.lift("fx"))[1] is not None, "what is not known cannot be lifted"
+
+    audit = Audit(f"sqlite:///{tmp_path}/journal.db", run_blocking=in_this_thread)
+    await audit.open()
+    runtime.register(AUDIT, audit)
+    await asyncio.sleep(3)
+    assert [record.stream for record in await audit.records(types=[EventType.TRADING_HALTED])] == ["fx"]
+    await halting.learn()
+    assert await halting.lift(EVERYTHING) == (("fx",), None)
+    assert halting.on("fx/EUR_USD") == ()
+    again = Halting(runtime)
+    await again.learn()
+    assert again.on("fx/EUR_USD") == ()
+    await runtime.kill(AUDIT)
+    await audit.close()
+
+
+def test_a_halt_in_force_stays_when_older_records_are_moved_into_an_archive(tmp_path: Path) -> None:
+    journal = Journal.open(f"sqlite:///{tmp_path}/journal.db", exclusive=True)
+    try:
+        for stream, kind in (
+            ("fx", EventType.TRADING_HALTED),
+            ("fx", EventType.TRADING_RESUMED),
+            ("fx", EventType.CONNECTION_LOST),
+            (EVERYTHING, EventType.TRADING_HALTED),
+            ("fx", EventType.CONNECTION_RESTORED),
+        ):
+            version = journal.load(stream).version
+            event = Event(f"{stream}{version}", kind, Severity.INFO, datetime(2024, 1, 2, tzinfo=UTC), {})
+            journal.append([Append(stream, version, (event,))])
+        moved = journal.archive(datetime(2025, 1, 1, tzinfo=UTC), tmp_path / "old.db")
+        assert (moved.records, moved.held_by) == (3, EVERYTHING)
+        assert set(folded(journal.records(types=HALT_TYPES))) == {EVERYTHING}
+    finally:
+        journal.close()
+
+
+# Whether trading is allowed
+
+
+@virtual_time
+async def test_a_refused_account_is_not_traded(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        assert await eur.trading_allowed()
+        hall.brokers["fx"].failing = refused()
+
+        async def told() -> bool:
+            return Obstacle.ACCOUNT_REFUSED in [r.obstacle for r in (await eur.trading_allowed()).reasons]
+
+        await until_so(told, "the refusal is a reason")
+        assert await (await sup.instrument("cfd", "EURUSD")).trading_allowed()
+
+
+@virtual_time
+async def test_an_actor_that_is_away_or_in_quarantine_is_not_traded(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        await hall.cluster.kill("fx/EUR_USD")
+        gone = await eur.trading_allowed()
+        assert [reason.obstacle for reason in gone.reasons] == [Obstacle.NO_ANSWER]
+        for times in (1, 2, 3):
+            await back(hall, "fx/EUR_USD", times)
+            await hall.cluster.kill("fx/EUR_USD")
+        await hall.until(lambda s: states(s)["fx/EUR_USD"] == "QUARANTINED", "too many deaths")
+        stays = await eur.trading_allowed()
+        assert [reason.obstacle for reason in stays.reasons] == [Obstacle.QUARANTINED]
+        assert "quarantine" in str(stays)
+        with pytest.raises(NotAnswered):
+            await eur.book()
+
+
+@virtual_time
+async def test_a_permission_is_kept_for_as_long_as_is_allowed_and_not_over_a_halt(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        first = await eur.trading_allowed()
+        await hall.cluster.kill("fx/EUR_USD")
+        kept = await eur.trading_allowed(max_age_s=1.0)
+        assert kept.answered_at == first.answered_at
+        await asyncio.sleep(1.1)
+        fresh = await eur.trading_allowed(max_age_s=1.0)
+        assert fresh.answered_at != first.answered_at
+        await back(hall, "fx/EUR_USD", 1)
+        assert await eur.trading_allowed()
+        await sup.halt("fx")
+        assert not await eur.trading_allowed(max_age_s=1_000.0), "this process halted it itself"
+
+
+# Reporting
+
+
+@virtual_time
+async def test_what_is_recorded_is_durable_counted_once_and_asked_for_again_where_that_is_not_known(
+    tmp_path: Path,
+) -> None:
+    async with a_handle(tmp_path) as (_, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        report = FillReport(**{**FILL, "time": datetime.now(UTC)})  # type: ignore[arg-type] # validated
+        first, second = await eur.record_fill(report), await eur.record_fill(report)
+        assert (first.news, second.news, first.key) == (True, False, "f1")
+        order = {"client_order_id": "c1", "side": "BUY", "quantity": 5, "status": "OPEN"}
+        assert (await eur.record_order(**order)).news  # type: ignore[arg-type] # keywords
+        assert not (await eur.record_order(OrderReport(**order))).news  # type: ignore[arg-type] # validated
+        assert (await eur.record_position(leg="long", quantity=7, average_price="1.2")).news
+
+
+@virtual_time
+async def test_without_the_journal_a_report_is_to_be_made_again(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        hall.runtime._actors.pop("audit")
+        with pytest.raises(NotRecorded, match=r"fx/EUR_USD: fill f1 is not known .* Report the same again"):
+            await eur.record_fill(**FILL)  # type: ignore[arg-type] # keywords
+        await hall.until(lambda s: states(s)["audit"] == "UP" and "audit" in hall.runtime.names(), "it is back")
+        assert (await eur.record_fill(**FILL)).news  # type: ignore[arg-type] # keywords
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "told"),
+    [
+        ("fill", {"price": 1.1}, "price: found 1.1, expected a finite number, as a Decimal or text: a float is not"),
+        ("fill", {"side": "buy"}, 'side: found "buy", expected BUY or SELL'),
+        ("fill", {"time": "2024-01-02T09:00:00"}, "expected an ISO 8601 time with its offset from UTC"),
+        ("fill", {"leg": "foo"}, 'fx/EUR_USD: fill: leg: found "foo", expected long or short'),
+        ("fill", {"instrument": "GBP_JPY"}, "sup.instrument('fx', 'GBP_JPY')"),
+        ("fill", {"size": 1}, "size: found an unknown key"),
+        ("position", {"leg": "short", "quantity": 3, "average_price": 1}, "no positive quantity in short"),
+        ("position", {"quantity": 0, "average_price": 1}, "leg: found nothing, expected long or short"),
+        ("position", {"quantity": "3"}, "average_price: found nothing"),
+        ("order", {"side": "BUY", "quantity": 1, "status": "OPEN"}, "neither client_order_id nor broker_order_id"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_with_what_was_expected(
+    tmp_path: Path, kind: str, fields: dict[str, Any], told: str
+) -> None:
+    async def story() -> None:
+        async with a_handle(tmp_path) as (_, sup):
+            eur = await sup.instrument("fx", "EUR_USD")
+            given = {**FILL, **fields} if kind == "fill" else fields
+            with pytest.raises(InvalidReport) as caught:
+                await getattr(eur, f"record_{kind}")(**given)
+            assert told in str(caught.value)
+            assert (await eur.book()).state.version == 1
+
+    virtual_time(story)()
+
+
+@virtual_time
+async def test_what_the_broker_said_of_its_legs_decides_where_its_name_does_not(tmp_path: Path) -> None:
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["cfd"].conventions = Conventions(LegScheme.TICKET, CostBasis.WEIGHTED)
+        await hall.up()
+        sup = handle_of(hall)
+        mt5 = await sup.instrument("cfd", "EURUSD")
+        with pytest.raises(InvalidReport, match="cfd/EURUSD: there can be no leg 'net' as reported, expected the pos"):
+            await mt5.record_position(leg="net", quantity=1, average_price=1)
+        assert (await mt5.record_position(leg="7001", quantity=1, average_price=1)).news
+
+
+def test_keywords_are_the_fields_of_the_models() -> None:
+    for fields, model in ((OrderFields, OrderReport), (FillFields, FillReport), (PositionFields, PositionReport)):
+        assert set(fields.__annotations__) == set(model.model_fields)
+
+
+# Asking
+
+
+@virtual_time
+async def test_names_that_are_not_there_are_named_with_those_that_are(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (_, sup):
+        with pytest.raises(UnknownName, match=r"there is no account 'nobody' here. There are: fx, cfd"):
+            await sup.instrument("nobody", "EUR_USD")
+        for ask in (sup.instrument, sup.reconcile, sup.detect_drift, sup.halt, sup.pause):
+            with pytest.raises(UnknownName, match=r"account fx has no instrument 'X'. It has: EUR_USD, GBP_JPY"):
+                await ask("fx", "X")
+
+
+@virtual_time
+async def test_an_account_with_all_instruments_starts_one_nobody_has_heard_of(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, ALL) as hall:
+        sup = handle_of(hall)
+        await hall.until(lambda s: states(s).get("fx") == "UP", "the account is up")
+        new = await sup.instrument("fx", "USD_CAD")
+        assert (await new.record_order(client_order_id="c1", side="SELL", quantity=1, status="OPEN")).news
+
+
+@virtual_time
+async def test_a_book_and_a_models_features_of_it_and_the_audit_trail(tmp_path: Path) -> None:
+    """FEATURES 8, FEATURES 13"""
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["fx"].hold(100, "1.1", instrument="EUR_USD", leg="long")
+        await hall.up()
+        sup = handle_of(hall)
+        eur = await sup.instrument("fx", "EUR_USD")
+        book = await eur.book()
+        assert (book.quantity, book.legs["long"].average_price) == (Decimal(100), Decimal("1.1"))
+        assert list(await eur.positions_by_ticket()) == ["long"]
+        assert await eur.order_by_ticket(1) is None
+        judged = await eur.validate_features(PositionFeatures(side="long", quantity=90), mark_price=1.2)  # type: ignore[arg-type] # validated
+        assert (judged.differing, judged.corrected.unrealised_pnl) == (("quantity",), Decimal("10"))
+        records = await sup.audit("fx", "EUR_USD", types=["POSITION_SYNCED"])
+        assert [(entry.type, entry.payload["quantity"]) for entry in records] == [("POSITION_SYNCED", "100")]
+        assert (await eur.recent(1))[0]["type"] == "RECONCILED"
+        with pytest.raises(ValueError, match="offset from UTC"):
+            await sup.audit(since=datetime(2024, 1, 1))  # noqa: DTZ001 - what is refused
+        for answer in (book, judged, records, await sup.status(), await sup.reconcile(), await eur.post_trade("buy")):
+            assert "<table>" in answer._repr_html_()
+            assert str(answer)
+            assert answer.to_dict()
+            assert len(answer.to_pandas()) == len(answer.to_polars()) > 0
+        with pytest.raises(ValueError, match="expected buy, sell or close"):
+            await eur.post_trade("short")  # type: ignore[arg-type] # what is refused
+
+
+# Blocking
+
+
+class Scripted:
+    """A client that fails a few times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def call(self, actor: str, method: str, *args: object, timeout_s: float) -> str:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise ActorUnavailable(actor, method, "it is being restarted")
+        return f"{actor}.{method}{args}"
+
+
+def test_a_blocking_call_needs_no_event_loop_and_waits_for_an_actor_that_is_being_restarted() -> None:
+    port = BlockingPort(Scripted(2), LINK)  # type: ignore[arg-type] # stands in for the client
+    assert now(patient(port, "fx", "book", 1, timeout_s=5)) == "fx.book(1,)"
+    for_ever = BlockingPort(Scripted(10**9), LINK)  # type: ignore[arg-type] # as above
+    with pytest.raises(ActorUnavailable):
+        now(patient(for_ever, "fx", "book", timeout_s=0.2))
+
+
+async def test_a_blocking_call_works_in_a_thread_whose_event_loop_is_running() -> None:
+    assert now(patient(BlockingPort(Scripted(1), LINK), "fx", "book", timeout_s=5)) == "fx.book()"  # type: ignore[arg-type] # as above
+
+
+# Finding a supervisor
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    path = tmp_path / "accounts.yaml"
+    path.write_text(
+        f"journal: {{url: 'sqlite:///{tmp_path}/journal.db'}}\n"
+        "accounts: [{name: fx, broker: oanda, account_id: 101-001-0000001-001, token: '${NOT_SET_HERE}', "
+        "instruments: all}]\n"
+    )
+    return path
+
+
+def run_file(configuration: Path, address: str, pid: int) -> None:
+    plain = configuration.parent / "plain.yaml"
+    plain.write_text(
+        f"journal: {{url: 'sqlite:///{configuration.parent}/journal.db'}}\n"
+        "accounts: [{name: fx, broker: oanda, simulator: true, instruments: all}]\n"
+    )
+    runfile.write(load(plain), RunFile(address, "token", "test", pid, detached=False))
+
+
+def test_where_there_is_none_it_says_what_was_looked_for_and_how_to_start_one(configuration: Path) -> None:
+    with pytest.raises(NotRunning) as caught:
+        supervisor.connect(configuration)
+    assert f"there is no run file {configuration.parent}/journal.db.run.json" in str(caught.value)
+    assert str(caught.value).endswith(f"Start one with: python -m supervisor start {configuration}")
+
+
+def test_a_run_file_of_a_process_that_ended_is_told_at_once(configuration: Path) -> None:
+    run_file(configuration, "127.0.0.1:1", 2**22 - 1)
+    with pytest.raises(NotRunning, match=r"names process 4194303 at 127.0.0.1:1, which has ended"):
+        supervisor.connect(configuration)
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(configuration: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    run_file(configuration, address, os.getpid())
+    with pytest.raises(NotRunning, match=r"which does not answer\. If it was killed, start it again"):
+        supervisor.connect(configuration)
+    with pytest.raises(NotRunning, match=f"the Ray cluster at {address}"):
+        supervisor.connect(None, address=address)
+    with pytest.raises(NotRunning, match="is no host:port"):
+        supervisor.connect(None, address="somewhere")
+
+
+def test_without_a_configuration_and_a_cluster_both_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("supervisor.handle_connection._clusters_of_this_machine", list)
+    with pytest.raises(NotRunning) as caught:
+        supervisor.connect()
+    assert f"there is no config/accounts.yaml in {tmp_path}; no Ray cluster runs on this machine" in str(caught.value)
+
+
+def test_a_configuration_that_cannot_be_read_is_told_as_anywhere(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file"):
+        supervisor.connect(tmp_path / "nowhere.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("ray: {adress: local}\n")
+    with pytest.raises(ConfigurationError, match=r"ray\.adress"):
+        supervisor.connect(bad)
+
+
+def test_a_closed_handle_says_so() -> None:
+    port: Any = None
+    connection = Connection(Place(Address("nowhere:1", None), "test", "a test"), LINK, port, port)
+    connection._closed = True
+    handle = supervisor.Handle(connection)
+    with pytest.raises(NotConnected, match="this handle was closed"):
+        handle.status()
+    with pytest.raises(NotConnected, match="this handle was closed"):
+        supervisor.Instrument(Named("fx", "X", "fx/X", LegScheme.NET), connection).trading_allowed(max_age_s=5)
+    assert "closed" in repr(handle)
+
+
+# When the cluster goes
+
+
+def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervisor.handle_link._LOOK_EVERY_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        address = f"127.0.0.1:{there.getsockname()[1]}"
+        link = Link(address, ours=False)
+        link.join()
+        port = BlockingPort(Scripted(0), link)  # type: ignore[arg-type] # stands in for the client
+        assert now(port.call("fx", "book", timeout_s=1)) == "fx.book()"
+    deadline_s = port.monotonic_s() + 20
+    while link.usable and port.monotonic_s() < deadline_s:
+        now(port.sleep(0.01))
+    with pytest.raises(ClusterGone, match=f"the Ray cluster at {address} has ended. Connect again"):
+        now(patient(port, "fx", "book", timeout_s=1))
