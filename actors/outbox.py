@@ -45,6 +45,11 @@ class Outbox:
         self._writing = asyncio.Lock()
         self._retrying: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many events the journal has not taken yet."""
+        return len(self._waiting)
+
     async def write(self, kind: EventType, payload: Payload, identity: str, severity: Severity = Severity.INFO) -> None:
         """Journal an event now, or as soon as the journal takes it. Never raises."""
         if len(self._waiting) >= WAITING_AT_MOST:

@@ -32,7 +32,7 @@ from actors.deployment import Deployment
 from actors.runtime import ActorUnavailable, CallTimeout, logged
 
 NAME_FREE_WITHIN_S = 10.0
-NEVER_REPEATED = frozenset({"cancel_order"})
+NEVER_REPEATED = frozenset({"cancel_order", "change"})
 """All else that actors ask of each other may be carried out twice: appends name their version, the rest only reads."""
 
 _MANY = 1_000

@@ -158,7 +158,7 @@ def _conclude(work: Working, evidence_due: bool) -> Decision:
     in_step = known and not work.book.breaks and not work.deferred and not work.unverified
     clean = not work.touched and not work.events
     missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
-    dealt_with = isinstance(slice_.fills, Complete) and (work.fills_dealt_with or in_step) and not missed
+    dealt_with = isinstance(slice_.fills, Complete) and not missed
     cursor = slice_.fills_cursor if dealt_with else None
     if in_step and evidence_due:
         _evidence(work)

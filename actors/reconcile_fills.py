@@ -7,7 +7,7 @@ it stands in for, and the quantity its order had when we first saw the order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -52,7 +52,7 @@ def reconcile_fills(work: Working) -> None:
             in_time.append((fill, ""))
             continue
         if _is_history(work, fill, order):
-            work.fills_dealt_with = work.fills_dealt_with and not work.new_book
+            _remember(work, fill, order)
             continue
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
@@ -63,6 +63,13 @@ def reconcile_fills(work: Working) -> None:
             _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
         else:
             allowed[whose].apply(work, fill)
+
+
+def _remember(work: Working, fill: Fill, order: BookOrder | None) -> None:
+    """Record a fill that changes nothing, as the positions of the book's first look contain it."""
+    booked = book_fill(work.book, fill, order, work.slice.conventions)
+    booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False)
+    work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
 
 
 def _correct(work: Working, fill: Fill, was: Corrected, order: BookOrder | None) -> None:

@@ -92,7 +92,6 @@ class Working:
         self.unverified: list[str] = []
         self.recheck_at: datetime | None = None
         self.links: dict[str, str] | None = None
-        self.fills_dealt_with = True
         self._original = book
         self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
 

@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from supervisor.change_requests import ChangeRefused
+    from supervisor.changing import ChangeNotMade
+    from supervisor.config_errors import ConfigurationError
     from supervisor.features import PositionFeatures
     from supervisor.handle import Handle, Instrument, Venue, connect
     from supervisor.handle_async import AsyncHandle
@@ -30,6 +33,9 @@ __all__ = [
     "AsyncHandle",
     "AsyncInstrument",
     "AsyncVenue",
+    "ChangeNotMade",
+    "ChangeRefused",
+    "ConfigurationError",
     "FillReport",
     "Handle",
     "HandleError",
@@ -53,6 +59,9 @@ _HOMES = {
     "AsyncHandle": "handle_async",
     "AsyncInstrument": "handle_instrument",
     "AsyncVenue": "handle_instrument",
+    "ChangeNotMade": "changing",
+    "ChangeRefused": "change_requests",
+    "ConfigurationError": "config_errors",
     "FillReport": "report_models",
     "Handle": "handle",
     "Instrument": "handle",

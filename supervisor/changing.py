@@ -23,10 +23,12 @@ from actors.outbox import Outbox
 from actors.runtime import CallError, Runtime
 from actors.stream import AUDIT, JOURNAL_TIMEOUT_S, Fenced, JournalAway
 from brokers.errors import Refused
-from supervisor import changes, standing
-from supervisor.changes import Apply, Change, ChangeRefused, Difference, Effects, Marks, Row
-from supervisor.children import ChildSpec
+from supervisor import change_requests, changes, standing
+from supervisor.change_requests import Apply, Change, ChangeRefused
+from supervisor.changes import Difference, Effects, Marks, Row
+from supervisor.children import ChildSpec, Kind
 from supervisor.config import Configuration
+from supervisor.handle_errors import HandleError
 from supervisor.standing import Run, Standing, Unusable
 
 _STREAM = "supervisor"
@@ -36,18 +38,16 @@ _TRIES = 5
 _ASK_AGAIN_AFTER_S = 1.0
 
 
-class ChangeNotMade(Exception):
+class ChangeNotMade(HandleError):
     """Nothing was changed, as the journal, or what lies beside it, could not be written. ``found`` is why."""
 
     def __init__(self, found: str) -> None:
-        super().__init__(found)
-        self.found = found
-
-    def __str__(self) -> str:
-        return (
-            f"nothing was changed: every change is journaled first, and {self.found}. "
+        super().__init__(
+            f"nothing was changed: every change is journaled first, and {found}. "
             "Try again when status shows the audit actor UP and the journal writable"
         )
+        self.args = (found,)
+        self.found = found
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Changing:
     def _planned(self, wanted: Change) -> _Plan:
         stands = self._stands
         marks = self._marks_of(wanted)
-        new = changes.changed(stands.configuration, wanted, stands.marks, marks)
+        new = change_requests.changed(stands.configuration, wanted, stands.marks, marks)
         found = changes.difference(stands.configuration, new, stands.marks, marks)
         before = self._staff.specs(stands.configuration, stands.marks)
         effects = changes.effects(before, self._staff.specs(new, marks))
@@ -170,8 +170,13 @@ class Changing:
     async def _held(self, plan: _Plan) -> tuple[str, ...]:
         """What the books hold of those that stop, or that would be compared with another account."""
         others = changes.of_other_accounts(self._stands.configuration, plan.configuration)
-        names = [name for name in plan.effects.stopped if "/" in name]
-        names += [name for name in plan.effects.restarted if "/" in name and name.partition("/")[0] in others]
+        running = self._staff.specs(self._stands.configuration, self._stands.marks)
+        names = [
+            spec.key.name
+            for spec in running
+            if spec.key.kind is Kind.INSTRUMENT
+            and (spec.key.name in plan.effects.stopped or spec.key.account in others)
+        ]
         try:
             words = [await self._held_by(name) for name in names]
         except JournalAway as away:
@@ -209,6 +214,10 @@ class Changing:
         standing.keep_only(self._given, new.sha256)
 
     async def _journal(self, payload: Payload, new: Standing, severity: Severity) -> None:
+        # What waits may name what stood before: it must not come after this one.
+        await self._outbox.flush()
+        if self._outbox.waiting:
+            raise ChangeNotMade(f"{self._outbox.waiting} earlier record(s) wait for it")
         try:
             version = (await stream.load(self._runtime, _STREAM)).version
         except JournalAway as away:
@@ -313,9 +322,9 @@ class Changing:
             found = standing.read(self._given, sha256)
         except Unusable as error:
             # Nothing better is known; whoever ran the changed one has to see this.
-            logger.critical(
-                "{}. Going on with the configuration given at the start, without: {}", error, _words(payload)
-            )
+            words = f"{error}. Going on with the configuration given at the start, without: {_words(payload)}"
+            logger.critical("{}", words)
+            self._tell(words, Severity.CRITICAL)
             return self._stands
         logger.warning("the configuration as changed at run time stands ({})", standing.path_of(self._given, sha256))
         return found
@@ -332,6 +341,13 @@ class Changing:
             words = f"no longer so: {_words(payload)}"
         if words:
             logger.warning("run-time changes of the run before are not in the configuration given now: {}", words)
+            self._tell(f"the run before had been changed, and this one begins without it: {words}", Severity.WARNING)
+
+    def _tell(self, words: str, severity: Severity) -> None:
+        """In the journal, where whoever starts it sees it."""
+        payload: dict[str, Json] = {"changes": [words], "run": self._run.identity, "standing": ""}
+        kind = EventType.CONFIGURATION_CHANGED
+        self._runtime.spawn(_STREAM, self._outbox.write(kind, payload, "given", severity))
 
 
 def words_of(specs: Iterable[ChildSpec]) -> list[Json]:

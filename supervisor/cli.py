@@ -222,6 +222,26 @@ def stop(config: ConfigOption = None) -> int:
     return run(load(config))
 
 
+@app.command(name="apply")
+def apply_configuration(
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let go of accounts and instruments that are not known to be flat.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Make what runs what a configuration says.
+
+    Shows the difference and carries it out; what does not differ is not touched. All or nothing, journaled, and kept
+    over a crash of the supervisor. The journal and the Ray cluster cannot be changed.
+    """
+    from supervisor.apply_command import apply as run
+    from supervisor.console import DEFAULT_CONFIG, load
+
+    return run(load(config), config or DEFAULT_CONFIG, force=force, dry_run=dry_run, as_json=as_json)
+
+
 @app.command()
 def check(
     config: Config = None,

@@ -78,6 +78,17 @@ def load_place(path: str | os.PathLike[str]) -> Configuration:
     return configuration
 
 
+def check_data(data: Data, where: str, environ: Mapping[str, str]) -> Configuration:
+    """As :func:`load_file`, of data that stands in no file: its problems are told without lines. Raises
+    :class:`ConfigurationError`."""
+    problems: list[Problem] = []
+    loader = _Loader(where, Document(data, {(): 0}), environ, problems)
+    configuration = loader.configuration()
+    if problems or configuration is None:
+        raise ConfigurationError(tuple(problems))
+    return configuration
+
+
 def _text(file: str) -> str:
     wanted = "a readable YAML file"
     try:

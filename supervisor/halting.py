@@ -17,13 +17,15 @@ from actors.events import Event, EventType, Json, Payload, Severity, event_id
 from actors.journal_types import JournalError
 from actors.permission import EVERYTHING, HALT_TYPES, Halt, folded, halts_on, scope_words
 from actors.runtime import CallError, Runtime
-from actors.stream import AUDIT, JOURNAL_TIMEOUT_S, Fenced, JournalAway
+from actors.stream import AUDIT, Fenced, JournalAway
 
 _PAGE = 1000
 _TRIES = 5
 """An instrument writes to its own stream meanwhile: as often as that is met by chance, it is tried again."""
 _TRY_AGAIN_AFTER_S = 1.0
 _LEARN_AGAIN_AFTER_S = 0.2
+_READ_TIMEOUT_S = 300.0
+"""A journal of years is read through for its few halts; until then nobody is told that there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Halting:
         after_seq = 0
         while True:
             filters = {"types": HALT_TYPES, "after_seq": after_seq, "limit": _PAGE}
-            page = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+            page = await self._runtime.call(AUDIT, "query", filters, timeout_s=_READ_TIMEOUT_S)
             halts += page
             if len(page) < _PAGE:
                 return folded(halts)

@@ -21,6 +21,7 @@ from supervisor.handle_answers import Check, FeatureReport, Halts, Recorded, Sta
 from supervisor.handle_async import AsyncHandle
 from supervisor.handle_books import Book, Order, Positions
 from supervisor.handle_calls import now
+from supervisor.handle_changes import BlockingChanges
 from supervisor.handle_connection import DEFAULT_CONFIG, Connection, open_connection
 from supervisor.handle_events import EventStream, Selected
 from supervisor.handle_instrument import (
@@ -61,12 +62,12 @@ def connect(
     return Handle(open_connection(config, address, namespace, timeout_s))
 
 
-class Handle:
+class Handle(BlockingChanges):
     """A running supervisor. Its answers show as tables, and give ``to_dict()``, ``to_pandas()`` and ``to_polars()``."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._work = AsyncHandle(connection, lambda: connection.blocking)
+        self._work: AsyncHandle = AsyncHandle(connection, lambda: connection.blocking)
         self.aio = AsyncHandle(connection, lambda: connection.awaiting)
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from actors.stream import AUDIT
 from brokers.model import LegScheme
 from supervisor.handle_answers import Halts, Status, Verdict
 from supervisor.handle_calls import Port, patient
+from supervisor.handle_changes import AsyncChanges
 from supervisor.handle_connection import Connection
 from supervisor.handle_errors import NotAnswered, no_account, no_instrument
 from supervisor.handle_events import AsyncEventStream, Selected
@@ -27,7 +28,7 @@ from supervisor.handle_records import Records
 from supervisor.running import STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
 
 
-class AsyncHandle:
+class AsyncHandle(AsyncChanges):
     """A running supervisor, for asyncio: ``sup.aio`` of :func:`supervisor.connect`'s handle."""
 
     def __init__(self, connection: Connection, port: Callable[[], Port]) -> None:

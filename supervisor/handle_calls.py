@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actors.runtime import ActorUnavailable, Runtime
+from actors.stream import JournalAway
 from supervisor.handle_link import Link
 
 if TYPE_CHECKING:
@@ -89,14 +90,14 @@ def now(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def patient(port: Port, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-    """Call an actor that may be being restarted: while there is none of its name it is tried again, until
-    ``timeout_s`` have passed. Only for what may be done twice."""
+    """Call an actor that may be being restarted, as may the journal's: while there is none of its name it is tried
+    again, until ``timeout_s`` have passed. Only for what may be done twice."""
     deadline_s = port.monotonic_s() + timeout_s
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
             return await port.call(actor, method, *args, timeout_s=max(0.001, deadline_s - port.monotonic_s()))
-        except ActorUnavailable:
+        except (ActorUnavailable, JournalAway):
             if port.monotonic_s() + pause_s >= deadline_s:
                 raise
         await port.sleep(pause_s)

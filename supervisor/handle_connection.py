@@ -24,7 +24,7 @@ from actors.runtime import CallError
 from supervisor import runfile
 from supervisor.handle_calls import AwaitingPort, BlockingPort, now, patient
 from supervisor.handle_errors import NotConnected, RayConflict
-from supervisor.handle_link import Link, outlive_the_cluster, reach
+from supervisor.handle_link import Link, outliving_the_cluster, reach
 from supervisor.running import SUPERVISOR, NotRunning, lives
 
 if TYPE_CHECKING:
@@ -240,15 +240,15 @@ def _join(place: Place, remedy: str) -> Link:
 
 
 def _connect(place: Place, remedy: str) -> None:
-    outlive_the_cluster()
     try:
         cluster_address.prepare(place.cluster)
     except RuntimeError as error:
         raise RayConflict(str(error)) from None
-    from actors import ray_edge
-
     try:
-        ray_edge.join(place.cluster, place.namespace)
+        with outliving_the_cluster():
+            from actors import ray_edge
+
+            ray_edge.join(place.cluster, place.namespace)
     except (ConnectionError, RuntimeError) as error:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise NotRunning(f"{place.named_by}, which does not let us in: {said}", remedy) from None

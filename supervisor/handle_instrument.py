@@ -215,7 +215,7 @@ class AsyncInstrument:
         reason = Reason(Obstacle.NO_ANSWER, str(error))
         try:
             word, text = await self._port().call(SUPERVISOR, "actor_state", self._named.name, timeout_s=_WHY_TIMEOUT_S)
-        except CallError:
+        except Exception:  # noqa: BLE001, S110 - what was found already is a reason against
             pass
         else:
             obstacle = Obstacle.QUARANTINED if word == "QUARANTINED" else Obstacle.NO_ANSWER

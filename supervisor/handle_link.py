@@ -10,11 +10,13 @@ program made itself is never ended here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from loguru import logger
@@ -22,7 +24,7 @@ from loguru import logger
 from actors.runtime import CallError
 
 _WAIT_FOR_EVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2147483"}
-"""Ray 2.60 exits after 60 s without its cluster's GCS. Undocumented; a test holds it."""
+"""Ray 2.60 exits after 60 s without its cluster's GCS. Undocumented."""
 _LOOK_EVERY_S = 0.5
 _LOOK_TIMEOUT_S = 2.0
 _REFUSED_TIMES = 3
@@ -146,8 +148,14 @@ def reach(gcs: str, timeout_s: float) -> None:
     socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
-def outlive_the_cluster() -> None:
-    """Set what keeps Ray from ending this process with its cluster. Of use only before Ray is imported."""
-    if "ray" not in sys.modules:
-        for name, value in _WAIT_FOR_EVER.items():
-            os.environ.setdefault(name, value)
+@contextlib.contextmanager
+def outliving_the_cluster() -> Iterator[None]:
+    """For the time of importing Ray: what keeps it from ending this process with its cluster. It is taken back, as a
+    cluster that this process starts is to end."""
+    added = {} if "ray" in sys.modules else {k: v for k, v in _WAIT_FOR_EVER.items() if k not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

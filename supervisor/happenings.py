@@ -81,6 +81,9 @@ def told(event: Event) -> str:
             return f"in step: {sections}"
         case EventType.CHECKPOINT:
             return "the whole book"
+        case EventType.CONFIGURATION_CHANGED:
+            desired = payload.get("desired")
+            return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
         case _ if kind in _HALTS:
             return f"{_HALTS[kind]}: {payload['reason']}" if payload.get("reason") else _HALTS[kind]
         case _:
@@ -114,6 +117,10 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
         reason = payload.get("reason")
         words = _ACTORS.get(kind) or _CONNECTIONS[kind]
         return f"{words}: {reason}" if reason else words
+    changes = payload.get("changes")
+    if kind is EventType.CONFIGURATION_CHANGED and isinstance(changes, list):
+        by = f" by {payload['by']}" if payload.get("by") else ""
+        return f"configuration changed{by}: {'; '.join(map(str, changes))}"
     if kind is EventType.OPERATOR_ACTION:
         return f"operator: {payload.get('action')}"
     return None

@@ -16,7 +16,7 @@ from supervisor.config import Configuration
 from supervisor.console import Failure, check_names, console, print_json, say
 from supervisor.document import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 from supervisor.halting import Halted
-from supervisor.running import STOP_TIMEOUT_S, Running, end, find
+from supervisor.running import STOP_TIMEOUT_S, NotRunning, Running, end, find
 
 REFRESH_S = 1.0
 _UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
@@ -96,10 +96,24 @@ def _watch(supervisor: Running) -> int:
     return EXIT_OK
 
 
+def _supervisor_of(configuration: Configuration, account: str | None, instrument: str | None) -> Running:
+    """The running supervisor, which knows the account and the instrument; what was added to it at run time is in no
+    file. Raises :class:`Failure` for what neither knows."""
+    try:
+        check_names(configuration, account, instrument)
+    except Failure as unknown:
+        with contextlib.suppress(NotRunning):
+            supervisor = find(configuration)
+            running = [name.partition("/") for name in _names(supervisor)]
+            if any(account in (None, one) and instrument in (None, symbol) for one, _, symbol in running):
+                return supervisor
+        raise unknown from None
+    return find(configuration)
+
+
 def pause(configuration: Configuration, account: str | None, instrument: str | None, *, resume: bool) -> int:
     """Let the selected instruments run no cycle by themselves, or let them go on and end their halts."""
-    check_names(configuration, account, instrument)
-    supervisor = find(configuration)
+    supervisor = _supervisor_of(configuration, account, instrument)
     lifted = supervisor.resume_trading(account, instrument) if resume else None
     told = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
     print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")
@@ -117,8 +131,8 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
 def halt(configuration: Configuration, account: str | None, instrument: str | None, reason: str | None) -> int:
     """Stop trading in an instrument, an account or everything: ``trading_allowed`` is false there until `resume`, over
     every restart. Nothing is sent to a broker."""
-    check_names(configuration, account, instrument)
-    return _trading("trading halted", find(configuration).halt(account, instrument, reason))
+    supervisor = _supervisor_of(configuration, account, instrument)
+    return _trading("trading halted", supervisor.halt(account, instrument, reason))
 
 
 def _trading(did: str, result: Halted) -> int:

@@ -123,7 +123,12 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
     except recording.BadLines as bad:
         lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
         raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
-    news = _recorded(configuration, account, read.reports) if read.reports else 0
+    try:
+        news = _recorded(configuration, account, read.reports) if read.reports else 0
+    except ValueError as error:
+        # The broker has said how it names legs, which its name alone does not tell.
+        again = "Put it right and record the file again: what is in counts once"
+        raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
     print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} of them news")
     return EXIT_OK
 

@@ -16,17 +16,20 @@ from actors.messages import AccountHealth, CycleReport
 from actors.reports import Report
 from actors.runtime import CallError
 from supervisor import runfile
+from supervisor.change_requests import Change
 from supervisor.config import Configuration
 from supervisor.halting import Halted
 from supervisor.runfile import RunFile
 
 if TYPE_CHECKING:
     from actors.ray_edge import Client
+    from supervisor.changing import Changed
 
 SUPERVISOR = "supervisor"
 ANSWER_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 90.0
 VERDICT_TIMEOUT_S = 600.0
+CHANGE_TIMEOUT_S = 120.0
 
 
 class NotRunning(Exception):
@@ -87,6 +90,15 @@ class Running:
     def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
         """End the halts of an instrument, of an account and its instruments, or all."""
         return self._ask("resume_trading", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def change(self, wanted: Change, asked_by: str, *, force: bool = False, dry_run: bool = False) -> Changed:
+        """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
+        :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only tells."""
+        return self._ask("change", wanted, asked_by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+
+    def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
+        """Wait, for ``timeout_s`` at most, until the actors of these names are as is desired; gives where each is."""
+        return self._ask("settled", names, timeout_s, timeout_s=timeout_s + ANSWER_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
     def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
@@ -181,14 +193,19 @@ def end(configuration: Configuration, running: Running, on_step: Callable[[str],
 
 def _create(configuration: Configuration, running: Running, namespace: str) -> None:
     from actors import ray_edge
+    from actors.audit import Audit
     from actors.deployment import Deployment
+    from brokers.registry import open_broker
+    from supervisor import standing
     from supervisor.supervisor import Supervisor
 
     with contextlib.suppress(CallError):
         pid = running.pid()
         raise AlreadyRunning(f"process {pid} in namespace {namespace}. Stop it first, or name another ray.namespace")
     runtime, cluster = ray_edge.RayRuntime(namespace), ray_edge.RayCluster(namespace)
-    made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
+    # Ray brings it back with these very arguments; by the run it knows what was changed since.
+    args = (configuration, runtime, cluster, open_broker, Audit, standing.new_run(configuration))
+    made = Deployment(SUPERVISOR, Supervisor, args, immortal=True)
     ray_edge.create(made, namespace)
     running.pid()
 

@@ -32,7 +32,8 @@ from brokers.stream import StreamState
 from supervisor import blueprint, status
 from supervisor.blueprint import MakeBroker
 from supervisor.books import held_in_our_books
-from supervisor.changes import Change, ChangeRefused, Effects, Marks
+from supervisor.change_requests import Change, ChangeRefused
+from supervisor.changes import Effects, Marks
 from supervisor.changing import Changed, Changing, words_of
 from supervisor.children import (
     Begin,
@@ -165,10 +166,13 @@ class Supervisor:
 
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives their names."""
-        return await self._tell("pause", account, instrument)
+        told = await self._tell("pause", account, instrument)
+        self._paused.update(told)
+        return told
 
     async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let them go on; gives their names."""
+        self._paused.difference_update(self._chosen(account, instrument))
         return await self._tell("resume", account, instrument)
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:

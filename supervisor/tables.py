@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Cell = None | bool | int | float | str | Decimal | datetime
 EXTRA = "notebook"
 _WIDTH = 200
-_LONGEST_CELL = 120
+_LONGEST_CELL = 300
 _STYLES = {
     "CRITICAL": "color:#b00020;font-weight:bold",
     "FAILED": "color:#b00020;font-weight:bold",

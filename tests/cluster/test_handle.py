@@ -160,17 +160,14 @@ class Scene:
         self.supervisor: Running
         self.second: Second
 
-    def begin(self) -> None:
-        """Start everything and connect."""
+    def start(self) -> None:
+        """Start the supervisor."""
         self._started = running.started(self.configuration, detach=False, on_step=lambda _: None, dashboard=False)
         self.supervisor = self._started.__enter__()
-        self.second = Second(self.path)
         until(self.supervisor, all_verified, "everything comes up")
-        self.second.connect()
 
-    def end(self) -> None:
-        """Stop everything, in order."""
-        self.second.close()
+    def stop(self) -> None:
+        """Stop the supervisor, in order; its cluster ends with it."""
         self._started.__exit__(None, None, None)
 
     def kill(self, name: str) -> None:
@@ -188,9 +185,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     os.environ["TOKEN_OF_THE_HANDLE_TEST"] = TOKEN
     made = Scene(tmp_path_factory.mktemp("handle"))
     try:
-        made.begin()
+        made.start()
+        made.second = Second(made.path)
+        made.second.connect()
         yield made
-        made.end()
+        made.second.close()
+        made.stop()
         journal = Journal.open(made.configuration.journal_url, read_only=True)
         assert journal.verify().ok
         journal.close()
@@ -391,8 +391,23 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
         "eur.record_position(leg='long', quantity=77, average_price='1.1'); return sup.audit(limit=1)[0].seq"
     )
 
-    scene.end()
-    scene.begin()
+    scene.stop()
+    gone = scene.second.run(
+        """
+        deadline_s = time.monotonic() + 20
+        while "has ended" not in str(answer := gbp.trading_allowed()) and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        try:
+            gbp.record_position(quantity=1, average_price=1)
+        except supervisor.NotRecorded as error:
+            return bool(answer), str(answer), str(error)
+        """
+    )
+    assert gone[0] is False
+    assert "has ended. Connect again when the supervisor runs" in gone[1]
+    assert "Report the same again" in gone[2], "a strategy outlives its supervisor, and is told"
+    scene.start()
+    scene.second.connect()
 
     assert scene.second.run(look) == before
     assert scene.second.run(report) == [False, False], "what was told before is no news"
@@ -418,6 +433,21 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
         """
     )
     assert resumed == [False, False, [True, True, True]]
+
+
+def test_the_halt_of_the_command_line_is_what_a_strategy_sees(scene: Scene) -> None:
+    def command(*arguments: str) -> tuple[int, str]:
+        line = [sys.executable, "-m", "supervisor", *arguments, "-c", str(scene.path)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout
+
+    asked = "return [bool(i.trading_allowed()) for i in (gbp, eur, mt5)]"
+    status, said = command("halt", "fx", "--reason", "news")
+    assert status == 0
+    assert said.startswith("trading halted: account fx\nin force: account fx halted since ")
+    assert scene.second.run(asked) == [False, False, True]
+    assert command("resume", "fx") == (0, "resumed: fx/GBP_JPY, fx/EUR_USD\ntrading resumed: account fx\n")
+    assert scene.second.run(asked) == [True, True, True]
 
 
 def test_a_verdict_now_sums_up_in_a_line_for_each_account(scene: Scene) -> None:

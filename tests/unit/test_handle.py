@@ -70,6 +70,10 @@ async def a_handle(directory: Path, accounts: str = TWO_ACCOUNTS) -> AsyncIterat
         yield hall, handle_of(hall)
 
 
+def no_audit(url: str, *rest: object) -> Audit:
+    raise RuntimeError("no room for another process")
+
+
 async def back(hall: Hall, name: str, times: int) -> None:
     """It has been restarted so often, and found in step since."""
     await hall.until(lambda s: restarts(s, name) == times and states(s)[name] == "UP", f"restart {times}")
@@ -312,9 +316,14 @@ async def test_what_is_recorded_is_durable_counted_once_and_asked_for_again_wher
 async def test_without_the_journal_a_report_is_to_be_made_again(tmp_path: Path) -> None:
     async with a_handle(tmp_path) as (hall, sup):
         eur = await sup.instrument("fx", "EUR_USD")
-        hall.runtime._actors.pop("audit")
+        await hall.cluster.kill("audit")
+        assert (await eur.record_fill(**{**FILL, "fill_id": "f0"})).news, "its actor is back soon"  # type: ignore[arg-type] # keywords
+        opens, hall.supervisor._make_audit = hall.supervisor._make_audit, no_audit
+        await hall.cluster.kill("audit")
         with pytest.raises(NotRecorded, match=r"fx/EUR_USD: fill f1 is not known .* Report the same again"):
             await eur.record_fill(**FILL)  # type: ignore[arg-type] # keywords
+        hall.supervisor._make_audit = opens
+        await sup.restart("audit")
         await hall.until(lambda s: states(s)["audit"] == "UP" and "audit" in hall.runtime.names(), "it is back")
         assert (await eur.record_fill(**FILL)).news  # type: ignore[arg-type] # keywords
 

@@ -404,3 +404,17 @@ def test_a_commission_is_kept_with_its_fill() -> None:
     decision = desk.look(slice_at(10, [pos(7)], fills=[told]))
     (event,) = [event for event in decision.events if event.type is EventType.ORDER_FILLED]
     assert (event.payload["commission"], event.payload["commission_currency"]) == ("1.05", "USD")
+
+
+def test_a_fill_of_an_unknown_order_from_before_the_first_look_is_recorded_and_changes_nothing() -> None:
+    """PEERS 4"""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(10)]))
+    early = fill("x1", 7, at_s=-5, order_id="X9")
+    decision = desk.look(slice_at(10, [pos(10)], fills=[early]))
+    assert decision.status == "SUCCESS"
+    (event,) = [event for event in decision.events if event.type is EventType.ORDER_FILLED]
+    assert (event.payload["fill_id"], event.payload["legs"]) == ("x1", [])
+    assert desk.quantities() == {"net": 10}
+    desk.restart()
+    assert desk.look(slice_at(20, [pos(10)], fills=[early])).events == ()

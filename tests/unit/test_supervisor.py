@@ -20,6 +20,7 @@ from actors.runtime import ActorUnavailable, LocalRuntime
 from brokers.model import Side
 from brokers.spec import BrokerSpec
 from supervisor.config import load
+from supervisor.standing import Run
 from supervisor.supervisor import SUPERVISOR, Supervisor
 from tests.unit.builders import dec
 from tests.unit.fakes import Clock, FakeBroker, in_this_thread, refused, unreachable
@@ -51,14 +52,14 @@ class Hall:
         self.cluster = LocalCluster(self.runtime)
         self.supervisor = self.new_supervisor()
 
-    def new_supervisor(self) -> Supervisor:
+    def new_supervisor(self, run: Run = Run()) -> Supervisor:  # noqa: B008 - it is frozen
         def make_broker(spec: BrokerSpec, **_: object) -> FakeBroker:
             return self.brokers[spec.account]
 
         def make_audit(url: str, head_file: str | None) -> Audit:
             return Audit(url, head_file, run_blocking=in_this_thread)
 
-        made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit)
+        made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit, run)
         self.runtime.register(SUPERVISOR, made)
         self.supervisor = made
         return made
