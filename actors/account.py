@@ -83,6 +83,18 @@ class AccountSettings:
     fingerprint: str | None = None
 
 
+class _Ours(BrokerError):
+    """An error in this program, on the way to the broker or back."""
+
+
+_STATES: dict[type[BrokerError], Connection] = {
+    _Ours: Connection.FAILED,
+    Refused: Connection.REFUSED,
+    Malformed: Connection.MALFORMED,
+    BrokerError: Connection.UNREACHABLE,
+}
+
+
 class Account:
     """Owns the adapter of one account. ``open_broker`` makes it, inside this actor, where its secrets are resolved."""
 
@@ -373,9 +385,9 @@ class Account:
         else:
             self._answered()
 
-    def _ours(self, attempted: str, error: Exception) -> Malformed:
+    def _ours(self, attempted: str, error: Exception) -> _Ours:
         found = f"an error of ours: {type(error).__name__}: {error}"
-        return Malformed(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
+        return _Ours(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
 
     def _fills_from(self) -> Cursor | None:
         """From where to ask for fills: where we stand, or as far back as somebody needs."""
@@ -423,8 +435,7 @@ class Account:
     def _failed(self, error: BrokerError) -> None:
         first, before = self._error is None, self._connection
         refused = isinstance(error, Refused)
-        kind = Connection.MALFORMED if isinstance(error, Malformed) else Connection.UNREACHABLE
-        self._connection = Connection.REFUSED if refused else kind
+        self._connection = next(state for kind, state in _STATES.items() if isinstance(error, kind))
         self._error = str(error)
         self._connected = False
         pause_s = REFUSED_PAUSE_S if refused else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failures)

@@ -23,6 +23,7 @@ class Connection(StrEnum):
     UNREACHABLE = "UNREACHABLE"  # nobody answers; tried again by itself
     REFUSED = "REFUSED"  # the broker said no; a person has to act
     MALFORMED = "MALFORMED"  # what answers is not readable
+    FAILED = "FAILED"  # an error of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class CycleReport:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What an instrument actor has done since it started."""
+    """What an instrument actor has done since it started, or with those it came in the place of."""
 
     cycles: int = 0
     successes: int = 0
@@ -115,6 +116,23 @@ class Statistics:
     by_type: Mapping[str, int] = field(default_factory=dict)
     mean_cycle_ms: float = 0.0
     longest_cycle_ms: float = 0.0
+
+    def plus(self, other: Statistics) -> Statistics:
+        """Both together: of an actor and of the one in whose place it came."""
+        cycles = self.cycles + other.cycles
+        kinds = self.by_type.keys() | other.by_type.keys()
+        worked_ms = self.mean_cycle_ms * self.cycles + other.mean_cycle_ms * other.cycles
+        return Statistics(
+            cycles=cycles,
+            successes=self.successes + other.successes,
+            failures=self.failures + other.failures,
+            discrepancies=self.discrepancies + other.discrepancies,
+            critical=self.critical + other.critical,
+            corrections=self.corrections + other.corrections,
+            by_type={kind: self.by_type.get(kind, 0) + other.by_type.get(kind, 0) for kind in kinds},
+            mean_cycle_ms=worked_ms / cycles if cycles else 0.0,
+            longest_cycle_ms=max(self.longest_cycle_ms, other.longest_cycle_ms),
+        )
 
     @property
     def success_rate(self) -> float | None:

@@ -1,9 +1,11 @@
-"""What an instrument actor counts of its own cycles."""
+"""What an instrument actor counts of its own cycles, and what comes together over its incarnations."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from actors.events import Severity
-from actors.messages import CycleReport, Statistics
+from actors.messages import CycleReport, InstrumentHealth, Statistics
 from actors.working import Status
 
 
@@ -36,3 +38,20 @@ class Tally:
             mean_cycle_ms=old.mean_cycle_ms + (report.duration_ms - old.mean_cycle_ms) / cycles,
             longest_cycle_ms=max(old.longest_cycle_ms, report.duration_ms),
         )
+
+
+class Totals:
+    """The statistics of instruments over all of their incarnations that were asked."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, Statistics]] = {}
+        self._former: dict[str, Statistics] = {}
+
+    def with_former(self, name: str, incarnation: int, health: InstrumentHealth) -> InstrumentHealth:
+        """What an actor says of itself, its statistics with those of the ones it came in the place of."""
+        before, last = self._last.get(name, (incarnation, Statistics()))
+        if before != incarnation:
+            self._former[name] = self._former.get(name, Statistics()).plus(last)
+        self._last[name] = (incarnation, health.statistics)
+        former = self._former.get(name)
+        return health if former is None else replace(health, statistics=former.plus(health.statistics))

@@ -22,6 +22,7 @@ from supervisor.yaml_lines import Number, scalar
 Raw = Any
 """What a validator is handed: anything."""
 
+_QUOTED = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?")
 _WHOLE = re.compile(r"[-+]?\d{1,18}")
 _LONGEST_NUMBER = 40
 _LARGEST_EXPONENT = 25
@@ -45,6 +46,8 @@ def _decimal(value: Raw) -> Decimal | None:
     if isinstance(value, bool | float):
         return None
     written = value.text if isinstance(value, Number) else str(value) if isinstance(value, int | Decimal) else None
+    if isinstance(value, str) and _QUOTED.fullmatch(value):
+        written = value  # in quotes, as decimals are in JSON
     if written is None or len(written) > _LONGEST_NUMBER or any(word in written.lower() for word in ("inf", "nan")):
         return None
     number = Decimal(written)
@@ -72,6 +75,8 @@ def duration(what: str, allowed: Callable[[Decimal], bool]) -> BeforeValidator:
     exact = _within(what, allowed)
 
     def validate(value: Raw) -> float:
+        if isinstance(value, str):
+            raise expected(what)
         return float(exact(Decimal(repr(value)) if isinstance(value, float) else value))
 
     return BeforeValidator(validate)

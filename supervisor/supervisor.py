@@ -26,6 +26,7 @@ from actors.permission import scope_of
 from actors.reports import Report
 from actors.runtime import CallError, CallTimeout, Runtime
 from actors.stream import AUDIT as AUDIT_NAME
+from actors.tally import Totals
 from brokers.model import Conventions
 from brokers.registry import CONVENTIONS, open_broker
 from brokers.stream import StreamState
@@ -110,6 +111,7 @@ class Supervisor:
         self._may_begin: dict[ChildKey, asyncio.Event] = {}
         self._accounts: dict[str, AccountHealth] = {}
         self._instruments: dict[str, InstrumentHealth] = {}
+        self._totals = Totals()
         self._journal: dict[str, Json] = {}
         self._discovered: set[tuple[str, str]] = set()
         self._lived: set[ChildKey] = set()
@@ -453,7 +455,7 @@ class Supervisor:
         except CallError as error:
             return Died(key, attempt, error.found)
         if isinstance(health, InstrumentHealth):
-            self._instruments[key.name] = health
+            self._instruments[key.name] = self._totals.with_former(key.name, attempt, health)
             self._note_pause(key, attempt, paused=health.paused)
             if self._halting.on(key.name) != health.halts:
                 self._runtime.spawn(SUPERVISOR, self._correct_halts(key.name))

@@ -464,6 +464,7 @@ async def test_an_answer_that_cannot_be_digested_is_no_answer(tmp_path: Path) ->
         house.broker.sections[SectionName.POSITIONS] = Complete((object(),))
         answer = await none(house)
         assert "AttributeError" in answer.reason
+        assert answer.connection is Connection.FAILED
         house.broker.sections.clear()
         await passes(1)
         await sliced(house)

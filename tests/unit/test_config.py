@@ -106,7 +106,8 @@ WRONG: dict[str, tuple[str, int, str, str, str]] = {
     "a negative interval": (with_account("interval_s: -5"), 2, "accounts[0].interval_s", "-5", "0 or more"),
     "an interval in words": (
         with_account("interval_s: soon"), 2, "accounts[0].interval_s", "'soon'", "a number of seconds"),
-    "a number in quotes": (with_account("interval_s: '5'"), 2, "accounts[0].interval_s", "'5'", "a number of seconds"),
+    "an interval in quotes": (
+        with_account("interval_s: '5'"), 2, "accounts[0].interval_s", "'5'", "a number of seconds"),
     "an interval that is not a number": (
         with_account("interval_s: .nan"), 2, "accounts[0].interval_s", ".nan", "a number"),
     "an endless interval": (with_account("interval_s: .inf"), 2, "accounts[0].interval_s", ".inf", "a number"),
@@ -616,3 +617,13 @@ def test_every_decimal_is_read_as_it_was_written(value: Decimal) -> None:
     assert isinstance(data, dict)
     assert isinstance(data["a"], Number)
     assert str(value) == data["a"].text
+
+
+def test_a_quantity_may_stand_in_quotes_as_decimals_do_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "t")
+    path = tmp_path / "accounts.yaml"
+    path.write_text(with_account("quantity_tolerance: '0.001', max_correction: \"5\""))
+    given = load(path).instrument_settings("fx", "GBP_JPY")
+    assert (given.quantity_tolerance, given.max_correction) == (Decimal("0.001"), Decimal(5))
