@@ -17,6 +17,7 @@ from brokers.model import (
     AnyRow,
     Complete,
     Conventions,
+    Corrected,
     CostBasis,
     Failed,
     Fill,
@@ -129,6 +130,26 @@ class ModelBroker:
             del self.legs[leg]
         self.fills.append((self.now_ms + delay_ms, trade))
         return trade
+
+    def correct(self, number: int, quantity: int, price: int, delay_ms: int) -> None:
+        """An execution was another one: of its own order's the price, of somebody else's the quantity too."""
+        corrected = {fill.corrects.fill_id for _, fill in self.fills if fill.corrects is not None}
+        open_to_it = [fill for _, fill in self.fills if fill.fill_id not in corrected]
+        if self.scheme is not LegScheme.NET or not open_to_it:
+            return
+        was = open_to_it[number % len(open_to_it)]
+        now = was.quantity if was.broker_order_id in self.orders else Decimal(quantity)
+        change = Corrected(was.fill_id, was.quantity, was.price)
+        self.fills.append(
+            (
+                self.now_ms + delay_ms,
+                replace(was, fill_id=self.next_id("F"), quantity=now, price=Decimal(price), corrects=change),
+            )
+        )
+        held = self.legs.setdefault(NET, Leg(NET, self.time))
+        held.trade((now - was.quantity) * was.side.sign, Decimal(price), None, self.time, self.basis)
+        if not held.quantity:
+            del self.legs[NET]
 
     def silently(self, leg: str, quantity: int, price: int) -> None:
         """The position is another one, and no fill tells of it."""

@@ -27,7 +27,7 @@ SETTLE_MS, GAP_MS = 5000, 500
 ENDS = {EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
 STEPS = (
     "place", "lose_confirmation", "adopt_elsewhere", "fill", "fill", "fill_and_report", "trade_outside",
-    "change_silently", "end", "amend", "believe", "look", "look", "look", "look_badly", "look_badly", "look_late",
+    "correct_an_execution", "change_silently", "end", "amend", "believe", "look", "look", "look", "look_badly", "look_badly", "look_late",
     "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait", "wait", "wait_long",
 )  # fmt: skip
 
@@ -112,6 +112,9 @@ class World:
 
     def trade_outside(self, a: int, b: int) -> None:
         self.broker.external(self._leg(a), self._side(b), a % 6 + 1, self.price(b), (0, 300, 20_000)[b % 3])
+
+    def correct_an_execution(self, a: int, b: int) -> None:
+        self.broker.correct(a, b % 7, self.price(b), (0, 300, 20_000)[a % 3])
 
     def change_silently(self, a: int, b: int) -> None:
         quantity = a % 9 if b % 2 else -(a % 9)
