@@ -27,8 +27,9 @@ SETTLE_MS, GAP_MS = 5000, 500
 ENDS = {EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
 STEPS = (
     "place", "lose_confirmation", "adopt_elsewhere", "fill", "fill", "fill_and_report", "trade_outside",
-    "correct_an_execution", "change_silently", "end", "amend", "believe", "look", "look", "look", "look_badly", "look_badly", "look_late",
-    "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait", "wait", "wait_long",
+    "correct_an_execution", "change_silently", "end", "amend", "believe", "look", "look", "look", "look_badly",
+    "look_badly", "look_late", "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait", "wait",
+    "wait_long",
 )  # fmt: skip
 
 
