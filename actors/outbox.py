@@ -77,7 +77,7 @@ class Outbox:
 
     async def _write_out(self) -> None:
         if self._version is None:
-            self._version = (await stream.load(self._runtime, self._name)).version
+            self._version = await stream.version(self._runtime, self._name)
         self._offered = self._offered or len(self._waiting)
         batch = list(islice(self._waiting, self._offered))
         events = tuple(

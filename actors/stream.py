@@ -12,6 +12,7 @@ from actors.runtime import CallError, Runtime
 
 AUDIT = "audit"
 JOURNAL_TIMEOUT_S = 20.0
+_NO_VERSION = -1
 
 
 class JournalAway(Exception):
@@ -57,6 +58,14 @@ async def load(runtime: Runtime, stream: str) -> StreamTail:
         raise JournalAway(str(error)) from None
     assert isinstance(tail, StreamTail)  # noqa: S101 - as above
     return tail
+
+
+async def version(runtime: Runtime, stream: str) -> int:
+    """Where a stream stands, without reading it. Raises :class:`JournalAway`."""
+    try:
+        return (await append(runtime, stream, _NO_VERSION, ())).version
+    except Fenced as fenced:
+        return fenced.stale.actual_version
 
 
 async def load_before(runtime: Runtime, stream: str, version: int) -> list[Record]:

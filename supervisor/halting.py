@@ -136,7 +136,7 @@ class Halting:
         """Write to a stream that may have another writer. Gives why it could not be written."""
         severity = Severity.WARNING if kind is EventType.TRADING_HALTED else Severity.INFO
         try:
-            version = (await stream.load(self._runtime, name)).version
+            version = await stream.version(self._runtime, name)
             for _ in range(_TRIES):
                 identity = event_id(name, str(version + 1), kind)
                 event = Event(identity, kind, severity, self._runtime.now(), payload)

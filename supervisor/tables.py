@@ -119,7 +119,7 @@ def as_text(shown: Table) -> str:
     for row in shown.rows:
         drawn.add_row(*(Text(_cell(row.get(column.key))) for column in shown.columns))
     out = io.StringIO()
-    console = Console(file=out, width=_WIDTH, color_system=None, force_terminal=False)
+    console = Console(file=out, width=_WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
     console.print(Text(shown.title), soft_wrap=True)
     if shown.rows:
         console.print(drawn)

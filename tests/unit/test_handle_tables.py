@@ -59,6 +59,21 @@ def test_in_a_terminal_it_is_text_without_markup_or_control_characters() -> None
     assert repr(Example(*ROWS)) == shown
 
 
+def test_in_a_notebook_text_is_given_back_and_nothing_is_shown_besides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook asks for both forms of what a cell gives and shows one: whatever draws by itself is shown twice."""
+    drawn: list[object] = []
+
+    class ZMQInteractiveShell:
+        """What an IPython kernel calls its shell."""
+
+        display_pub = drawn
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setattr("IPython.display.display", lambda *shown, **_: drawn.extend(shown))
+    assert str(Example(*ROWS)).splitlines()[0] == "<two> rows"
+    assert drawn == []
+
+
 def test_a_frame_of_pandas_holds_exact_decimals_and_aware_times() -> None:
     frame = Example(*ROWS).to_pandas()
     assert list(frame.columns) == ["name", "price", "at", "ok", "nothing", "count"]
