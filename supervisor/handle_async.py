@@ -24,7 +24,7 @@ from supervisor.handle_connection import Connection
 from supervisor.handle_errors import NotAnswered, no_account, no_instrument
 from supervisor.handle_events import AsyncEventStream, Selected
 from supervisor.handle_instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
-from supervisor.handle_records import Records
+from supervisor.handle_records import Records, event_types, severity_of
 from supervisor.running import STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
 
 
@@ -91,8 +91,8 @@ class AsyncHandle(AsyncChanges):
         filters: dict[str, Any] = {
             "account": account,
             "instrument": instrument,
-            "types": None if types is None else [EventType(one) for one in types],
-            "severity": None if severity is None else Severity(severity),
+            "types": event_types(types),
+            "severity": severity_of(severity),
             "since": _aware("since", since),
             "until": _aware("until", until),
             "order_id": None if order_id is None else str(order_id),

@@ -24,7 +24,7 @@ from actors.runtime import CallError
 from supervisor import runfile
 from supervisor.handle_calls import AwaitingPort, BlockingPort, now, patient
 from supervisor.handle_errors import NotConnected, RayConflict
-from supervisor.handle_link import Link, outliving_the_cluster, reach
+from supervisor.handle_link import Link, outliving_the_cluster, reach, without_advice
 from supervisor.running import SUPERVISOR, NotRunning, lives
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _connect(place: Place, remedy: str) -> None:
     except RuntimeError as error:
         raise RayConflict(str(error)) from None
     try:
-        with outliving_the_cluster():
+        with outliving_the_cluster(), without_advice():
             from actors import ray_edge
 
             ray_edge.join(place.cluster, place.namespace)

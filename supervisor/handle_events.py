@@ -16,7 +16,8 @@ from actors.runtime import CallError
 from actors.stream import AUDIT
 from supervisor.handle_calls import Port, now
 from supervisor.handle_errors import NotAnswered
-from supervisor.handle_records import Entry
+from supervisor.handle_link import ClusterGone
+from supervisor.handle_records import Entry, event_types, severity_of
 
 _POLL_S = 1.0
 """One question is out no longer than this: so soon :meth:`EventStream.close` and an interrupt take effect."""
@@ -36,8 +37,8 @@ class Selected:
         account: str | None,
         instrument: str | None,
     ) -> None:
-        self._types = None if types is None else frozenset(EventType(one) for one in types)
-        self._severity = None if severity is None else Severity(severity)
+        self._types = event_types(types)
+        self._severity = severity_of(severity)
         self._account = account
         self._instrument = instrument
 
@@ -99,10 +100,9 @@ class _Following:
         return None
 
     async def _again(self, error: Exception, deadline_s: float) -> None:
-        if self._port().monotonic_s() > deadline_s:
-            raise NotAnswered(
-                f"the journal's events cannot be read: {error}. Resume with after_seq={self.seq}"
-            ) from None
+        if isinstance(error, ClusterGone) or self._port().monotonic_s() > deadline_s:
+            resume = "" if self.seq is None else f". Resume with after_seq={self.seq}"
+            raise NotAnswered(f"the journal's events cannot be read: {error}{resume}") from None
         await self._port().sleep(_PAUSE_S)
 
 

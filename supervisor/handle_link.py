@@ -11,6 +11,7 @@ program made itself is never ended here.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -159,3 +160,15 @@ def outliving_the_cluster() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """For the time of importing Ray: in a notebook it advises to install what only its own displays need."""
+    advising = logging.getLogger("ray.widgets.util")
+    before = advising.level
+    advising.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        advising.setLevel(before)

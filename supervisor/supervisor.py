@@ -407,7 +407,9 @@ class Supervisor:
             if key.name in self._paused:
                 await self._told(key.name, "pause")  # until it is resumed, whatever it was restarted for
             self._runtime.spawn(SUPERVISOR, self._correct_halts(key.name))
-        else:  # an instrument has something to tell after its first cycle
+        if key.kind is not Kind.INSTRUMENT or key.name in self._instruments:
+            # A new instrument has something to tell after its first cycle; of one that was restarted, what the process
+            # before it told is no longer so.
             await self._ask_health(key, attempt)
         self._events.put_nowait(Started(key, attempt))
         if key.kind is Kind.ACCOUNT and key in self._lived:

@@ -149,9 +149,9 @@ def json_value(value: object) -> Json:
         return {str(key): json_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(inner) for inner in value]
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
-    return str(value)
+    return str(value)  # which makes plain text of a word of an enumeration, too
 
 
 def columns(*given: str | tuple[str, str]) -> tuple[Column, ...]:

@@ -136,7 +136,7 @@ async def test_whatever_happens_the_book_is_the_broker_s_and_the_journal_s(tmp_p
         assert len([e for e in (await house.events())[count:] if e.type is not EventType.RECONCILED]) == 0
         applied = [e.payload["fill_id"] for e in events if e.type in (EventType.ORDER_FILLED, EventType.FILL_RECORDED)]
         assert len(applied) == len(set(applied)), "a fill was applied twice"
-        book = house.instrument()._book
+        book = house.instrument()._keeper.book
         assert book is not None
         records = await house.audit.records(stream=f"fx/{EURUSD}", limit=100_000)
         assert checkpoint(replay("fx", EURUSD, records)) == checkpoint(book)

@@ -32,8 +32,10 @@ from supervisor.handle_async import AsyncHandle
 from supervisor.handle_calls import AwaitingPort, BlockingPort, now, patient
 from supervisor.handle_connection import Connection, Place
 from supervisor.handle_errors import InvalidReport, NotAnswered, NotConnected, NotRecorded, UnknownName
+from supervisor.handle_events import EventStream, Selected
 from supervisor.handle_instrument import FillFields, Named, OrderFields, PositionFields
 from supervisor.handle_link import ClusterGone, Link
+from supervisor.handle_records import event_types, severity_of
 from supervisor.report_models import FillReport, OrderReport, PositionReport
 from supervisor.runfile import RunFile
 from supervisor.running import NotRunning
@@ -548,3 +550,45 @@ def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pyte
         now(port.sleep(0.01))
     with pytest.raises(ClusterGone, match=f"the Ray cluster at {address} has ended. Connect again"):
         now(patient(port, "fx", "book", timeout_s=1))
+
+
+def test_live_events_end_with_their_cluster_and_say_where_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream waits for a journal that is being restarted, and not for one that cannot come back."""
+    monkeypatch.setattr("supervisor.handle_events._ANSWER_WITHIN_S", 3600.0)
+    monkeypatch.setattr("supervisor.handle_events._PATIENCE_S", 3600.0)
+
+    class Gone:
+        """A client whose cluster has ended."""
+
+        def call(self, actor: str, method: str, *args: object, timeout_s: float) -> object:
+            raise ClusterGone(actor, method, "the Ray cluster at nowhere:1 has ended. Connect again")
+
+    port = BlockingPort(Gone(), LINK)  # type: ignore[arg-type] # stands in for the client
+    wanted = Selected(None, None, None, None)
+    with pytest.raises(NotAnswered, match="has ended. Connect again$"):
+        EventStream(lambda: port, wanted, None, None)
+    with pytest.raises(NotAnswered, match="has ended. Connect again. Resume with after_seq=7$"):
+        next(EventStream(lambda: port, wanted, 7, None))
+
+
+# Filters
+
+
+def test_one_type_of_events_may_be_named_by_itself() -> None:
+    assert event_types("RECONCILED") == event_types(["RECONCILED"]) == (EventType.RECONCILED,)
+    assert event_types(EventType.CHECKPOINT) == (EventType.CHECKPOINT,)
+    assert event_types(None) is None
+
+
+@pytest.mark.parametrize(
+    ("choose", "found", "known"),
+    [
+        pytest.param(lambda: event_types(["RECONCILE"]), "types: found 'RECONCILE'", "RECONCILED", id="a type"),
+        pytest.param(lambda: severity_of("BAD"), "severity: found 'BAD'", "INFO, WARNING, CRITICAL", id="a severity"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_with_those_there_are(
+    choose: Callable[[], object], found: str, known: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{found}, expected .*{known}"):
+        choose()

@@ -14,7 +14,8 @@ from typing import Any
 import polars
 import pytest
 
-from supervisor.tables import Answer, Table, columns
+from supervisor.features import PositionSide
+from supervisor.tables import Answer, Table, columns, json_value
 
 WHEN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PRICE = Decimal("1.10000000000000000000000000012")
@@ -49,6 +50,14 @@ def test_in_a_notebook_everything_from_outside_is_escaped() -> None:
     assert str(PRICE) in shown
 
 
+def test_a_document_holds_what_json_has_and_no_type_of_ours() -> None:
+    given = {"side": PositionSide.LONG, "price": PRICE, "at": WHEN, "parts": (1, None, True)}
+    held = json_value(given)
+    assert held == {"side": "long", "price": str(PRICE), "at": "2026-01-31T12:00:00.000000Z", "parts": [1, None, True]}
+    assert isinstance(held, dict)
+    assert type(held["side"]) is str
+
+
 def test_in_a_terminal_it_is_text_without_markup_or_control_characters() -> None:
     shown = str(Example(*ROWS))
     assert shown.splitlines()[0] == "<two> rows"
@@ -65,8 +74,6 @@ def test_in_a_notebook_text_is_given_back_and_nothing_is_shown_besides(monkeypat
 
     class ZMQInteractiveShell:
         """What an IPython kernel calls its shell."""
-
-        display_pub = drawn
 
     monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
     monkeypatch.setattr("IPython.display.display", lambda *shown, **_: drawn.extend(shown))

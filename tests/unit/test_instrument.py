@@ -96,7 +96,7 @@ async def replayed(house: House) -> dict[str, object]:
 
 
 def in_memory(house: House) -> dict[str, object]:
-    book = house.instrument()._book
+    book = house.instrument()._keeper.book
     assert book is not None
     return dict(checkpoint(book))
 
@@ -260,14 +260,14 @@ async def test_many_symbols_tick_together_and_one_that_is_broken_holds_up_none(t
         for name in names:
             house.broker.hold(1, instrument=name)
         stuck = house.instrument("I07")
-        await stuck._turn.acquire()
+        await stuck._keeper.turn.acquire()
         await house.start()
         await passes(95)
         for name in names:
             if name != "I07":
                 assert (await last(house, name)).status == "SUCCESS"
         assert (await last(house, "I07")).status == "DEGRADED"
-        stuck._turn.release()
+        stuck._keeper.turn.release()
         assert house.broker.snapshots <= 5
 
 
@@ -540,7 +540,7 @@ async def test_a_break_that_stays_open_over_an_outage_counts_once(tmp_path: Path
         await house.start()
         await passes(5)
         await house.lose_audit()
-        house.instrument()._book = None
+        house.instrument()._keeper.book = None
         await passes(30)
         await house.open_audit()
         await passes(30)
@@ -559,7 +559,7 @@ async def test_the_last_thousand_entries_are_at_hand_in_less_than_a_megabyte(tmp
         assert [e["payload"]["fill_id"] for e in entries[-2:]] == ["f59-18", "f59-19"]  # type: ignore[index]  # JSON
         assert await house.instrument().recent(2) == entries[-2:]
         assert await house.instrument().recent(0) == []
-        assert house.instrument()._recent._size < 1_000_000
+        assert house.instrument()._keeper._recent._size < 1_000_000
         whole = await house.kinds()
         assert len(whole) > 1_200
 
@@ -757,7 +757,7 @@ async def test_what_was_recorded_with_a_lost_answer_and_then_otherwise_is_what_w
         house.post.after.clear()
         assert await house.instrument().record([a_position(7)]) == 1
         assert in_memory(house) == await replayed(house)
-        book = house.instrument()._book
+        book = house.instrument()._keeper.book
         assert book is not None
         assert {name: leg.quantity for name, leg in book.legs.items()} == {"net": 7}
 
@@ -773,7 +773,7 @@ async def test_a_fill_reported_again_after_a_lost_answer_counts_once(tmp_path: P
         house.post.after.clear()
         await house.instrument().record([a_fill("f", 5, house)])
         assert in_memory(house) == await replayed(house)
-        book = house.instrument()._book
+        book = house.instrument()._keeper.book
         assert book is not None
         assert {name: leg.quantity for name, leg in book.legs.items()} == {"net": 5}
 
@@ -1063,7 +1063,7 @@ async def test_a_fill_recorded_after_a_restart_joins_the_leg_that_the_account_ke
         await verdict(house)
         again = await house.replace_instrument()
         await again.record([a_fill("f", 5, house)])
-        book = again._book
+        book = again._keeper.book
         assert book is not None
         assert {name: leg.quantity for name, leg in book.legs.items()} == {"net": 15}
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from actors import instrument as instrument_module
+from actors import instrument_book
 from actors.book import Book
 from actors.checkpoint import checkpoint, checkpoint_event
 from actors.events import EventType, Record, Severity
@@ -131,7 +131,7 @@ async def checked(house: House) -> SelfCheck:
 
 
 def book_of(house: House) -> Book:
-    book: Any = house.instrument()._book
+    book: Any = house.instrument()._keeper.book
     assert isinstance(book, Book)
     return book
 
@@ -163,7 +163,7 @@ async def test_a_book_bent_in_memory_is_found_told_and_right_again(tmp_path: Pat
 @virtual_time
 async def test_a_checkpoint_of_a_bent_book_does_not_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PEERS 15: what was wrong in memory had written itself into the journal, and restarts would have begun with it."""
-    monkeypatch.setattr(instrument_module, "CHECKPOINT_EVERY", 3)
+    monkeypatch.setattr(instrument_book, "CHECKPOINT_EVERY", 3)
     async with a_house(tmp_path) as house:
         house.broker.hold(100)
         await house.instrument().reconcile_now()
@@ -252,12 +252,12 @@ async def test_the_supervisor_checks_each_instrument_in_turn_and_shows_it(tmp_pa
         assert shown.keys() == {"checked", "failed", "skipped", "last", "last_at", "last_failed", "last_failed_at"}
         assert (shown["failed"], shown["skipped"], shown["last"]) == (0, 0, "fx/GBP_JPY")
 
-        hall.actor("cfd/EURUSD")._book.cursor = 424242
+        hall.actor("cfd/EURUSD")._keeper.book.cursor = 424242
         status = await hall.until(lambda s: s["supervisor"]["self_check"]["failed"] == 1, "the bent one is found")
 
         shown = status["supervisor"]["self_check"]
         assert (shown["last_failed"], shown["checked"]) == ("cfd/EURUSD", 4)
-        assert hall.actor("cfd/EURUSD")._book.cursor != 424242
+        assert hall.actor("cfd/EURUSD")._keeper.book.cursor != 424242
 
 
 @virtual_time

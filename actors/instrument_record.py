@@ -1,0 +1,63 @@
+"""Our own reports, from the strategy into one instrument's book and on to the venue.
+
+The laws of this module:
+
+* A report is durable when it has been taken, and what is reported again counts once.
+* It takes its turn at the book with the cycles: no older slice undoes it.
+* A leg that there cannot be is refused before anything of the reports is in the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.events import stream_of
+from actors.instrument_book import BookKeeper
+from actors.instrument_broker import BrokerSide
+from actors.instrument_settings import InstrumentSettings
+from actors.legs import impossible
+from actors.order_entry import hand_over, to_hand_over
+from actors.orders import BookOrder
+from actors.reports import PositionReport, Report, events_of
+from actors.runtime import Runtime
+from actors.stream import Fenced
+from brokers.model import Conventions
+
+
+class Recorder:
+    """Takes reports for one book."""
+
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime, keeper: BookKeeper, broker: BrokerSide) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._keeper = keeper
+        self._broker = broker
+
+    async def record(self, reports: Sequence[Report]) -> int:
+        """Make reports part of the book, then hand its venue what is to be sent. Gives how many were news. Raises
+        :class:`JournalAway`, and ``ValueError`` for a report of another instrument or of an impossible leg."""
+        try:
+            news, orders = await self._into_the_book(reports)
+        except Fenced:
+            news, orders = await self._into_the_book(reports)
+        await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
+        return news
+
+    async def _into_the_book(self, reports: Sequence[Report]) -> tuple[int, tuple[BookOrder, ...]]:
+        async with self._keeper.turn:
+            book = await self._keeper.loaded()
+            conventions = self._broker.conventions_of(book)
+            for report in reports:
+                self._check_leg(report, conventions)
+            events = events_of(book, reports, conventions, self._runtime.now())
+            await self._keeper.write(book, events)
+            return len(events), to_hand_over(book, reports) if self._settings.venue else ()
+
+    def _check_leg(self, report: Report, conventions: Conventions) -> None:
+        if report.leg is None:
+            return
+        quantity = report.quantity if isinstance(report, PositionReport) else None
+        instead = impossible(conventions.legs, report.leg, quantity, mode_told=self._broker.last is not None)
+        if instead is not None:
+            name = stream_of(self._settings.account, self._settings.instrument)
+            raise ValueError(f"{name}: there can be no leg {report.leg!r} as reported, expected {instead}")
