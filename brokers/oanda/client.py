@@ -13,6 +13,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -78,6 +79,9 @@ PAGES = 20
 """How many pages of 1,000 transactions one snapshot reads. What is left comes with the next ones."""
 
 # 416 is OANDA's word for an id out of range; 400 and 404 for one that it no longer understands.
+_LOOK_BACK = 500
+"""How many transactions before the first reading are searched for an order that was refused: one page of them."""
+
 _NOT_FROM_THERE = frozenset({400, 404, 416})
 
 _CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO)
@@ -148,6 +152,7 @@ class OandaBroker:
         self._stream = OandaStream(account, account_id, token, stream_url, clock) if stream_url is not None else None
         self._reading_lock = asyncio.Lock()
         self._kept: _Kept | None = None
+        self._looked_back = False
         self._unused = False
 
     def __repr__(self) -> str:
@@ -369,8 +374,10 @@ class OandaBroker:
     async def _rejected(self, query: OrderQuery) -> Order | None:
         """An order that was refused at creation: it exists only as the transaction that refused it.
 
-        Found by the id of that transaction, or by client id while what showed it is kept; the last one of that name.
+        Found by the id of that transaction, or by client id among the last of them; the last one of that name.
         """
+        if query.broker_order_id is None:
+            await self._look_back()
         for order in reversed(self._kept.reading.ended_rows() if self._kept is not None else ()):
             if order.status is OrderStatus.REJECTED and _is_meant(query, order):
                 return order
@@ -382,6 +389,15 @@ class OandaBroker:
             return None
         kind = text(transaction, "type")
         return rejected_row(transaction) if kind.endswith("_ORDER_REJECT") else None
+
+    async def _look_back(self) -> None:
+        """Learn once what was refused before our first reading; later refusals come with the changes."""
+        if self._looked_back or self._kept is None:
+            return
+        with contextlib.suppress(_Gone):
+            listed = await self._page(max(0, self._kept.reading.last - _LOOK_BACK))
+            self._kept = self._kept.learning(listed)
+        self._looked_back = True
 
     async def _trade(self, facts: OrderFacts, fill: Fill | None) -> Trade | None:
         """The trade that an order depends on, where nothing else says what the order works on."""

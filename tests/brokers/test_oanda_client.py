@@ -740,6 +740,33 @@ async def test_an_order_refused_while_nobody_looked_is_found_and_shown_as_reject
     assert answer.order == shown
 
 
+async def test_an_order_refused_before_anybody_ever_looked_is_found_by_its_client_id(sim: OandaSimulator) -> None:
+    """FEATURES 23"""
+    sim.reject("EUR_USD", BUY, D(5), "refused")
+    held_account(sim)
+    async with broker(sim) as adapter:
+        await adapter.snapshot(None)
+        (answer,) = await adapter.find_orders([query(None, "refused")])
+        assert answer.order is not None
+        assert answer.order.status is OrderStatus.REJECTED
+        before = adapter.calls
+        (unknown,) = await adapter.find_orders([query(None, "another")])
+        assert (unknown.order, unknown.failure) == (None, None)
+        assert adapter.calls - before == 1, "what was before is read once"
+
+
+async def test_where_the_transactions_before_cannot_be_read_nothing_is_said_of_an_unknown_order(
+    sim: OandaSimulator,
+) -> None:
+    """PEERS 12"""
+    held_account(sim)
+    async with broker(sim) as adapter:
+        await adapter.snapshot(None)
+        sim.faults.add(Fault.SERVER_ERROR, times=9, match="sinceid")
+        (answer,) = await adapter.find_orders([query(None, "another")])
+        assert answer.failure is not None
+
+
 NO_SUCH = json.dumps({"errorMessage": "The transaction ID specified does not exist"}).encode()
 
 
