@@ -101,21 +101,12 @@ def _booked_correction(
 ) -> codec.BookedFill:
     leg = fill.leg or (order.leg if order is not None else None) or NET
     contained = book.covered(leg, fill.time)
-    return codec.BookedFill(
-        fill_id=fill.fill_id,
-        order_key=order.key if order is not None else None,
-        side=fill.side,
-        quantity=fill.quantity,
-        price=fill.price,
-        time=fill.time,
+    return replace(
+        book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
         legs=() if contained else ((leg, (fill.quantity - was.quantity) * fill.side.sign),),
-        cost_basis=conventions.cost_basis,
         replaces=() if contained else ((was.fill_id, min(was.quantity, fill.quantity)),),
-        broker_order_id=fill.broker_order_id,
-        cause=Cause.MISSED_FILL,
-        strategy=order.strategy if order is not None else None,
-        commission=fill.commission,
-        commission_currency=fill.commission_currency,
+        adopted=ZERO,
+        counted=True,
         corrects=was,
     )
 
