@@ -565,9 +565,9 @@ def test_live_events_end_with_their_cluster_and_say_where_to_resume(monkeypatch:
 
     port = BlockingPort(Gone(), LINK)  # type: ignore[arg-type] # stands in for the client
     wanted = Selected(None, None, None, None)
-    with pytest.raises(NotAnswered, match="has ended. Connect again$"):
+    with pytest.raises(NotAnswered, match=r"has ended\. Connect again$"):
         EventStream(lambda: port, wanted, None, None)
-    with pytest.raises(NotAnswered, match="has ended. Connect again. Resume with after_seq=7$"):
+    with pytest.raises(NotAnswered, match=r"has ended\. Connect again\. Resume with after_seq=7$"):
         next(EventStream(lambda: port, wanted, 7, None))
 
 
