@@ -207,6 +207,8 @@ class Book:
         if fill.fill_id in self.applied:
             return
         self.applied[fill.fill_id] = None
+        if fill.corrects is not None:
+            self.applied[fill.corrects.fill_id] = None
         if not fill.counted:
             return
         ours = event.type is EventType.FILL_RECORDED
@@ -284,7 +286,7 @@ class Book:
 def _filled(order: BookOrder, fill: codec.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
     """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
     real ones; the rest is new."""
-    if fill.corrects is not None:
+    if fill.corrects is not None and fill.corrects.quantity:
         had, paid = fill.before
         return replace(
             order,

@@ -100,7 +100,8 @@ class BookedFill:
     ``legs`` are the signed quantities it adds to each leg: none at all when a correction contains it already.
     ``replaces`` are the parts of inferred fills it stands in for; ``adopted`` is how much of it was counted in the
     order before we knew the order. A fill that is not ``counted`` is only remembered by its id: the order had all of it
-    already, under other ids. One that ``corrects`` another changes the book by the difference of the two.
+    already, under other ids. One that ``corrects`` another changes the book by the difference of the two; where the
+    book has had nothing of that one (a quantity of 0), it counts like any other, and that one never.
     """
 
     fill_id: str

@@ -75,8 +75,8 @@ class CycleRunner:
         except TimeoutError:
             report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
         except (JournalAway, Fenced, CallError) as error:
-            again_at = self._runtime.now() + LOOK_AGAIN_AFTER
-            report = away(self._unverified(Status.DEGRADED, str(error)), again_at, self._broker.last, began)
+            report = self._unverified(Status.DEGRADED, str(error))
+            report = away(report, self._runtime.now() + LOOK_AGAIN_AFTER, self._broker.last, began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
             logger.exception("{}: the cycle failed", self._name)
             report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")

@@ -33,9 +33,12 @@ from brokers.model import (
     rows_of,
 )
 
+_CORRECTION = "correction"
+
 
 def reconcile_fills(work: Working) -> None:
-    """Apply every fill of the slice, and of the answers to our questions, that the book has not seen."""
+    """Apply every fill of the slice, and of the answers to our questions, that the book has not seen. A correction of
+    an execution that was never told is a fill like any other, and the execution counts for nothing beside it."""
     applied = work.book.applied
     new = [fill for fill in rows_of(work.slice.fills) if fill.fill_id not in applied]
     for answer in work.slice.answers:
@@ -48,18 +51,19 @@ def reconcile_fills(work: Working) -> None:
     linked = _orders_by_broker_id(work)
     for fill in sorted(unique.values(), key=_broker_order):
         order = order_of_fill(work, fill, linked)
-        if fill.corrects is not None:
-            in_time.append((fill, ""))
-            continue
-        if _is_history(work, fill, order):
+        alone = fill.corrects is not None and fill.corrects.fill_id not in applied.keys() | unique.keys()
+        if _is_history(work, fill, order) or (alone and not fill.quantity):
             _remember(work, fill, order)
+            continue
+        if fill.corrects is not None and not alone:
+            in_time.append((fill, _CORRECTION))
             continue
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
         in_time.append((fill, whose))
     allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
     for fill, whose in in_time:
-        if fill.corrects is not None:
+        if whose == _CORRECTION and fill.corrects is not None:
             _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
         else:
             allowed[whose].apply(work, fill)
@@ -68,15 +72,13 @@ def reconcile_fills(work: Working) -> None:
 def _remember(work: Working, fill: Fill, order: BookOrder | None) -> None:
     """Record a fill that changes nothing, as the positions of the book's first look contain it."""
     booked = book_fill(work.book, fill, order, work.slice.conventions)
-    booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False)
+    booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False, corrects=fill.corrects)
     work.emit(EventType.ORDER_FILLED, codec.booked_fill_to(booked), fill.fill_id)
 
 
 def _correct(work: Working, fill: Fill, was: Corrected, order: BookOrder | None) -> None:
-    """The broker took back what it said of an execution: the book is changed by the difference, where it had counted
-    it. Where positions were taken over since then, they contain it."""
-    if was.fill_id not in work.book.applied:
-        return  # the positions contained the execution, and contain the correction
+    """The broker took back what it said of an execution: the book is changed by the difference. Where positions were
+    taken over since then, they contain it."""
     apply_it = work.found(
         Difference(
             type=DiscrepancyType.MISSED_FILL,
@@ -225,6 +227,7 @@ def book_fill(
         strategy=strategy if strategy is not None or order is None else order.strategy,
         commission=fill.commission,
         commission_currency=fill.commission_currency,
+        corrects=None if fill.corrects is None else replace(fill.corrects, quantity=ZERO),
     )
 
 

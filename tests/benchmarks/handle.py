@@ -34,7 +34,7 @@ from actors.messages import CycleReport, InstrumentHealth, Statistics  # noqa: E
 from actors.working import Status  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor import blueprint, running  # noqa: E402 - as above
-from supervisor.children import DesiredChanged, Discovered  # noqa: E402 - as above
+from supervisor.children import ChildKey, DesiredChanged, Discovered, Kind  # noqa: E402 - as above
 from supervisor.config import Configuration, load  # noqa: E402 - as above
 from supervisor.supervisor import Supervisor  # noqa: E402 - as above
 
@@ -60,7 +60,7 @@ class Fleet(Supervisor):
     async def fill(self) -> None:
         """Have the reports, of actors that are up."""
         now = datetime.now(UTC)
-        specs = blueprint.children(self._configuration)
+        specs = blueprint.children(self._desired.configuration)
         self._tree.handle(Discovered(tuple(spec.key for spec in specs)), 0.0)
         self._tree.handle(DesiredChanged(specs), 0.0)
         book: dict[str, Any] = {
@@ -68,9 +68,10 @@ class Fleet(Supervisor):
             "open_orders": [],
         }
         broker: dict[str, Any] = dict.fromkeys(("positions", "orders", "fills"), "COMPLETE")
-        for symbol in self._symbols("fx"):
+        for symbol in self._desired.symbols("fx"):
             report = CycleReport("fx", symbol, Status.SUCCESS, None, now, 1.0, 1, book, broker, verified_at=now)
-            self._instruments[f"fx/{symbol}"] = InstrumentHealth(report, Statistics(), 1.0, False, 3, 1)
+            key = ChildKey(Kind.INSTRUMENT, f"fx/{symbol}")
+            self._healths.keep(key, 1, InstrumentHealth(report, Statistics(), 1.0, False, 3, 1))
 
 
 def _took_ms(work: Callable[[], object]) -> float:

@@ -619,9 +619,7 @@ def test_every_decimal_is_read_as_it_was_written(value: Decimal) -> None:
     assert str(value) == data["a"].text
 
 
-def test_a_quantity_may_stand_in_quotes_as_decimals_do_in_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quantity_may_stand_in_quotes_as_decimals_do_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "t")
     path = tmp_path / "accounts.yaml"
     path.write_text(with_account("quantity_tolerance: '0.001', max_correction: \"5\""))

@@ -418,3 +418,30 @@ def test_a_fill_of_an_unknown_order_from_before_the_first_look_is_recorded_and_c
     assert desk.quantities() == {"net": 10}
     desk.restart()
     assert desk.look(slice_at(20, [pos(10)], fills=[early])).events == ()
+
+
+def test_a_correction_told_before_its_execution_counts_alone() -> None:
+    desk = desk_with_order()
+    base = fill("e.01", 100, "1.2", at_s=5, order_id="B1")
+    again = corrected(base, "e.02", 80, "1.3")
+    desk.look(slice_at(10, [pos(80, "1.3")], fills=[again]))
+    assert desk.quantities() == {"net": 80}
+    desk.look(slice_at(20, [pos(80, "1.3")], fills=[base, again]))
+    assert desk.quantities() == {"net": 80}
+    ours = desk.book.find_order("B1", None)
+    assert ours is not None
+    assert ours.filled_quantity == 80
+
+
+def test_a_correction_stands_in_for_what_was_inferred_of_its_order() -> None:
+    """PEERS 3"""
+    desk = desk_with_order()
+    desk.look(slice_at(10, [pos(100, "1.2")], [order("B1", 100, 100, S.FILLED, average="1.2")]))
+    base = fill("e.01", 100, "1.2", at_s=5, order_id="B1")
+    again = corrected(base, "e.02", 100, "1.3")
+    desk.look(slice_at(20, [pos(100, "1.3")], [order("B1", 100, 100, S.FILLED, average="1.3")], [again]))
+    desk.look(slice_at(30, [pos(100, "1.3")], [order("B1", 100, 100, S.FILLED, average="1.3")], [base, again]))
+    ours = desk.book.find_order("B1", None)
+    assert ours is not None
+    assert (ours.filled_quantity, ours.inferred) == (100, ())
+    assert desk.quantities() == {"net": 100}

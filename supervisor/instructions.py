@@ -1,0 +1,129 @@
+"""What operators have instruments told: pauses and halts.
+
+The laws of this module: a pause is noted for the journal before anybody is told, and lasts until it is resumed,
+whatever its actor was restarted for meanwhile; a halt is in force whether or not its instrument has been told
+(:mod:`supervisor.halting`), and whoever could not be told is told with its next probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from loguru import logger
+
+from actors.events import EventType
+from actors.outbox import Outbox
+from actors.permission import Halt
+from actors.runtime import CallError, Runtime
+from supervisor.calls import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S, SUPERVISOR
+from supervisor.desired import DesiredState
+from supervisor.halting import Halted, Halting
+
+
+class Instructions:
+    """Tells the instruments, and knows which of them are to stay paused."""
+
+    def __init__(self, runtime: Runtime, desired: DesiredState, halting: Halting, outbox: Outbox) -> None:
+        self._runtime = runtime
+        self._desired = desired
+        self._halting = halting
+        self._outbox = outbox
+        self._paused: set[str] = set()
+
+    async def repeat(self, name: str) -> None:
+        """Tell an instrument that has just started what its former process was told."""
+        if name in self._paused:
+            await self._told(name, "pause")  # until it is resumed, whatever it was restarted for
+        self._runtime.spawn(SUPERVISOR, self._correct_halts(name))
+
+    def forget(self, name: str) -> None:
+        """It is not to run any more."""
+        self._paused.discard(name)
+
+    # Pauses
+
+    async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
+        told = await self._tell("pause", account, instrument)
+        self._paused.update(told)
+        return told
+
+    async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let them go on; gives the names of those that were told."""
+        self._paused.difference_update(self._desired.chosen(account, instrument))
+        return await self._tell("resume", account, instrument)
+
+    def note_pause(self, name: str, *, paused: bool) -> None:
+        """An instrument says whether it is paused: others than we may have told it."""
+        if paused:
+            self._paused.add(name)
+        else:
+            self._paused.discard(name)
+
+    async def _tell(self, method: str, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        chosen = self._desired.chosen(account, instrument)
+        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": method, "instruments": list(chosen)}, method)
+        told = await asyncio.gather(*(self._told(name, method) for name in chosen))
+        return tuple(name for name, done in zip(chosen, told, strict=True) if done)
+
+    async def _told(self, name: str, method: str) -> bool:
+        try:
+            await self._runtime.call(name, method, timeout_s=STOP_CALL_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+            return False
+        return True
+
+    # Halts
+
+    async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+        """Put the halts of a selection in force, tell its instruments, and make the halts durable."""
+        scopes = self._desired.scopes(account, instrument)
+        for scope in scopes:
+            self._halting.put(scope, reason)
+        keep = asyncio.gather(*(self._halting.keep(scope) for scope in scopes))
+        told, failures = await asyncio.gather(self._tell_halts(account, instrument), keep)
+        return self._halted(scopes, told, next(filter(None, failures), None))
+
+    async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
+        """End the halts of a selection and of all within it, and tell its instruments."""
+        lifted: tuple[str, ...] = ()
+        failure: str | None = None
+        for scope in self._desired.scopes(account, instrument):
+            ended, why_not = await self._halting.lift(scope)
+            lifted, failure = lifted + ended, failure or why_not
+        return self._halted(lifted, await self._tell_halts(account, instrument), failure)
+
+    def note_halts(self, name: str, halts: tuple[Halt, ...] | None) -> None:
+        """An instrument says which halts it knows of: tell it when they are others."""
+        if self._halting.on(name) != halts:
+            self._runtime.spawn(SUPERVISOR, self._correct_halts(name))
+
+    async def _tell_halts(self, account: str | None, instrument: str | None) -> dict[str, bool]:
+        chosen = self._desired.chosen(account, instrument)
+        told = await asyncio.gather(*(self._set_halts(name) for name in chosen))
+        return dict(zip(chosen, told, strict=True))
+
+    async def _correct_halts(self, name: str) -> None:
+        await self._set_halts(name)
+
+    async def _set_halts(self, name: str) -> bool:
+        halts = self._halting.on(name)
+        if halts is None:
+            return False
+        try:
+            await self._runtime.call(name, "set_halts", halts, timeout_s=PROBE_TIMEOUT_S)
+        except CallError as error:
+            logger.debug("{}: it hears of its halts when it is back: {}", name, error)
+            return False
+        return True
+
+    def _halted(self, scopes: tuple[str, ...], told: dict[str, bool], failure: str | None) -> Halted:
+        remaining = dict.fromkeys(halt for name in told for halt in self._halting.on(name) or ())
+        return Halted(
+            scopes,
+            tuple(name for name, done in told.items() if done),
+            tuple(name for name, done in told.items() if not done),
+            tuple(remaining),
+            failure,
+        )
