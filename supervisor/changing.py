@@ -219,7 +219,7 @@ class Changing:
         if self._outbox.waiting:
             raise ChangeNotMade(f"{self._outbox.waiting} earlier record(s) wait for it")
         try:
-            version = (await stream.load(self._runtime, _STREAM)).version
+            version = await stream.version(self._runtime, _STREAM)
         except JournalAway as away:
             raise ChangeNotMade(str(away)) from None
         try:

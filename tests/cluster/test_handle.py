@@ -369,7 +369,7 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
         orders = [(o["broker_order_id"], o["filled_quantity"], o["status"]) for o in book["open_orders"]]
         return [(leg["leg"], leg["quantity"]) for leg in book["legs"]], orders
         """
-    assert scene.second.run(report) == [True, True]
+    assert scene.second.run(report)[0] is True, "and of the fill a cycle may have heard first"
     before = scene.second.run(look)
     assert before[1] == [[order, "0", "OPEN"]]
 
