@@ -61,6 +61,9 @@ PAPER = "paper"
 CLOCKS_APART_S = 5.0
 """How far ahead of our clock a caller's may be. A snapshot from further in the future cannot be had."""
 
+CLOCKS_MAY_DIFFER = timedelta(minutes=15)
+"""How far a broker's clock may be from ours: beyond that one of them is an hour, or a time zone, off."""
+
 _INCARNATIONS = itertools.count(1)
 """Beside chance, so that two incarnations in one process are told apart whatever chance says."""
 
@@ -372,6 +375,7 @@ class Account:
                 self._fetches += 1
                 whole, self._asked_whole = self._asked_whole, False
                 snapshot = await broker.snapshot(since, whole=whole)
+            self._check_clock(snapshot)
             self._ledger.take(snapshot, since)
             self._last_since = since
             if self._ledger.covers(self._asked_since):
@@ -384,6 +388,20 @@ class Account:
             self._failed(self._ours("fetch a snapshot", error))
         else:
             self._answered()
+
+    def _check_clock(self, snapshot: Snapshot) -> None:
+        """A snapshot from an hour ago, or one from the future, is not one of now, whichever clock is wrong."""
+        apart = snapshot.as_of - snapshot.requested_at
+        if abs(apart) <= CLOCKS_MAY_DIFFER:
+            return
+        ahead = "ahead of" if apart > timedelta() else "behind"
+        raise Malformed(
+            "take over what the broker says",
+            self._settings.account,
+            f"its clock is {abs(apart).total_seconds() / 60:.0f} minutes {ahead} the one of this machine",
+            "Set the clock of this machine, or the broker's gateway's, which has to tell UTC. Until then nothing of it "
+            "is believed, and no book is changed",
+        )
 
     def _ours(self, attempted: str, error: Exception) -> _Ours:
         found = f"an error of ours: {type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from actors.book import Book
 from actors.events import stream_of
 from actors.instrument_book import BookKeeper
 from actors.instrument_broker import BrokerSide
@@ -18,7 +19,7 @@ from actors.instrument_settings import InstrumentSettings
 from actors.legs import impossible
 from actors.order_entry import hand_over, to_hand_over
 from actors.orders import BookOrder
-from actors.reports import PositionReport, Report, events_of
+from actors.reports import PositionReport, Report, contradiction, events_of
 from actors.runtime import Runtime
 from actors.stream import Fenced
 from brokers.model import Conventions
@@ -35,7 +36,8 @@ class Recorder:
 
     async def record(self, reports: Sequence[Report]) -> int:
         """Make reports part of the book, then hand its venue what is to be sent. Gives how many were news. Raises
-        :class:`JournalAway`, and ``ValueError`` for a report of another instrument or of an impossible leg."""
+        :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, or under the
+        id of an order of the other side."""
         try:
             news, orders = await self._into_the_book(reports)
         except Fenced:
@@ -49,9 +51,15 @@ class Recorder:
             conventions = self._broker.conventions_of(book)
             for report in reports:
                 self._check_leg(report, conventions)
+                self._check_order(book, report)
             events = events_of(book, reports, conventions, self._runtime.now())
             await self._keeper.write(book, events)
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
+
+    def _check_order(self, book: Book, report: Report) -> None:
+        found = contradiction(book, report)
+        if found is not None:
+            raise ValueError(f"{stream_of(self._settings.account, self._settings.instrument)}: {found}")
 
     def _check_leg(self, report: Report, conventions: Conventions) -> None:
         if report.leg is None:

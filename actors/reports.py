@@ -101,19 +101,47 @@ def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None
     if known is None or _is_another(known, report):
         order = _new_order(book, report)
     else:
-        order = replace(
-            codec.with_ids(known, report.broker_order_id, report.client_order_id),
-            quantity=report.quantity,
-            limit_price=report.limit_price if report.limit_price is not None else known.limit_price,
-            order_type=report.order_type,
-            status=known.status if known.status.terminal else report.status,
-            submitted_at=report.submitted_at or known.submitted_at,
-            leg=report.leg or known.leg,
-            strategy=report.strategy or known.strategy,
-        )
+        order = _brought_up_to_date(known, report)
         if order == known:
             return None
     return _event(book, EventType.ORDER_RECORDED, {"order": codec.order_to(order)}, order.key, now)
+
+
+def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
+    """The order with what a report adds to it. The report of its submission once more, or late, says nothing of an
+    order that is further than that, and no report changes what has ended."""
+    order = replace(
+        codec.with_ids(known, report.broker_order_id, report.client_order_id),
+        leg=report.leg or known.leg,
+        strategy=report.strategy or known.strategy,
+    )
+    same_terms = report.quantity == known.quantity and report.limit_price in (None, known.limit_price)
+    further = known.status is not OrderStatus.PENDING_SUBMIT
+    repeated = report.status is OrderStatus.PENDING_SUBMIT and further and same_terms
+    if repeated or known.status.terminal:
+        return replace(order, submitted_at=known.submitted_at or report.submitted_at)
+    return replace(
+        order,
+        quantity=report.quantity,
+        limit_price=report.limit_price if report.limit_price is not None else known.limit_price,
+        order_type=report.order_type,
+        status=report.status,
+        submitted_at=report.submitted_at or known.submitted_at,
+    )
+
+
+def contradiction(book: Book, report: Report) -> str | None:
+    """Why a report cannot be of the order whose id it carries; ``None`` where it can."""
+    if not isinstance(report, OrderReport):
+        return None
+    known = book.find_order(report.broker_order_id, report.client_order_id)
+    if known is None or known.side is report.side or _is_another(known, report):
+        return None
+    name = report.client_order_id or report.broker_order_id
+    return (
+        f"order {name} is a {known.side} of {known.quantity} in the book, and was reported as a {report.side} of "
+        f"{report.quantity}: give each order an id of its own"
+    )
 
 
 def _is_another(known: BookOrder, report: OrderReport) -> bool:

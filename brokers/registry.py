@@ -341,7 +341,7 @@ def _paper(spec: BrokerSpec, *, lively: bool, clock: Clock) -> Broker:
     stale_s = spec.settings.get("stale_price_s")
     return PaperBroker(
         spec.account,
-        Path(spec.state_dir) / f"{spec.account}.paper.json",
+        Path(spec.state_dir) / f"{spec.journal}.{spec.account}.paper.json",
         clock,
         symbols=spec.instruments,
         markets=spec.markets,

@@ -144,8 +144,8 @@ class BrokerSpec:
     ``broker`` is ``oanda``, ``kite``, ``ib``, ``mt5`` or ``paper``. ``timeout_s`` bounds one call. ``settings`` holds
     the broker's own keys of the configuration under the names they have there. With ``simulated`` the endpoint is
     the embedded simulator's, and ``settings`` holds no real one. ``instruments`` are the configured symbols, empty
-    when the account reconciles all it has. ``state_dir`` is an absolute directory for what must outlive a process.
-    ``markets`` are how the symbols of a paper account trade.
+    when the account reconciles all it has. ``state_dir`` is an absolute directory for what must outlive a process, and
+    ``journal`` the name of the journal that it belongs to. ``markets`` are how the symbols of a paper account trade.
     """
 
     account: str
@@ -156,4 +156,5 @@ class BrokerSpec:
     simulated: bool = False
     instruments: tuple[str, ...] = ()
     state_dir: str = ""
+    journal: str = "journal"
     markets: tuple[Market, ...] = ()

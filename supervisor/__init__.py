@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from supervisor.handle import Handle, Instrument, Venue, connect
     from supervisor.handle_async import AsyncHandle
     from supervisor.handle_errors import (
+        HaltNotDurable,
         HandleError,
         InvalidReport,
         NotAnswered,
@@ -37,6 +38,7 @@ __all__ = [
     "ChangeRefused",
     "ConfigurationError",
     "FillReport",
+    "HaltNotDurable",
     "Handle",
     "HandleError",
     "Instrument",
@@ -54,7 +56,10 @@ __all__ = [
     "connect",
 ]
 
-_ERRORS = ("HandleError", "InvalidReport", "NotAnswered", "NotConnected", "NotRecorded", "RayConflict", "UnknownName")
+_ERRORS = (
+    "HaltNotDurable", "HandleError", "InvalidReport", "NotAnswered", "NotConnected", "NotRecorded", "RayConflict",
+    "UnknownName",
+)  # fmt: skip
 _HOMES = {
     "AsyncHandle": "handle_async",
     "AsyncInstrument": "handle_instrument",

@@ -365,6 +365,12 @@ class Configuration(_Model):
         url = self.journal.url
         return Path(url.removeprefix(_SQLITE)).parent if isinstance(url, str) else Path("var").absolute()
 
+    @property
+    def journal_file(self) -> str:
+        """The name that what lies beside the journal carries."""
+        url = self.journal.url
+        return Path(url.removeprefix(_SQLITE)).name if isinstance(url, str) else "journal"
+
     def account(self, name: str) -> AnyAccount:
         """The account of that name; raises ``LookupError`` that lists those there are."""
         for account in self.accounts:
@@ -397,6 +403,7 @@ class Configuration(_Model):
             simulated=found.simulator,
             instruments=found.symbols,
             state_dir=str(self.state_dir),
+            journal=self.journal_file,
             markets=found.markets if isinstance(found, PaperAccount) else (),
         )
 

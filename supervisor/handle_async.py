@@ -17,15 +17,17 @@ from actors.messages import AccountHealth, CycleReport
 from actors.runtime import ActorUnavailable, CallError
 from actors.stream import AUDIT
 from brokers.model import LegScheme
+from supervisor.change_documents import asked_by
+from supervisor.halting import Halted, not_durable
 from supervisor.handle_answers import Halts, Status, Verdict
 from supervisor.handle_calls import Port, patient
 from supervisor.handle_changes import AsyncChanges
 from supervisor.handle_connection import Connection
-from supervisor.handle_errors import NotAnswered, no_account, no_instrument
+from supervisor.handle_errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
 from supervisor.handle_events import AsyncEventStream, Selected
 from supervisor.handle_instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
 from supervisor.handle_records import Records, event_types, severity_of
-from supervisor.running import STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
+from supervisor.running import HALT_TIMEOUT_S, STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
 
 
 class AsyncHandle(AsyncChanges):
@@ -125,43 +127,60 @@ class AsyncHandle(AsyncChanges):
         self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None
     ) -> Halts:
         """Stop trading in an instrument, an account, or everything: ``trading_allowed`` is false from now on and after
-        every restart, until it is resumed. Raises :class:`UnknownName` and :class:`NotAnswered`."""
+        every restart, until it is resumed. In force at once, and durable when it returns: a journal that is away is
+        waited for. Raises :class:`HaltNotDurable` where it stays away, :class:`NotAnswered` (halt again after either),
+        and :class:`UnknownName`."""
         await self._check(account, instrument)
-        result = await self._supervisor("halt", account, instrument, reason)
-        self._connection.permissions.clear()
+        try:
+            result: Halted = await self._supervisor(
+                "halt",
+                account,
+                instrument,
+                None if reason is None else str(reason),
+                asked_by(),
+                timeout_s=HALT_TIMEOUT_S,
+            )
+        finally:
+            self._connection.permissions.clear()
+        if result.failure is not None:
+            raise HaltNotDurable(not_durable(result.failure), result)
         return Halts("halted", result)
 
     async def resume_trading(self, account: str | None = None, instrument: str | None = None) -> Halts:
         """End the halts of an instrument, of an account with its instruments, or all. A wider halt stays in force and
         is shown. Raises as :meth:`halt`."""
         await self._check(account, instrument)
-        result = await self._supervisor("resume_trading", account, instrument)
+        result = await self._supervisor("resume_trading", account, instrument, asked_by(), timeout_s=HALT_TIMEOUT_S)
         self._connection.permissions.clear()
         return Halts("trading resumed", result)
 
     async def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives those that answered."""
         await self._check(account, instrument)
-        return tuple(await self._supervisor("pause", account, instrument, timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._supervisor("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
         """Let paused instruments go on, and end halts as :meth:`resume_trading` does: what ``python -m supervisor
         resume`` does. Raises as :meth:`halt`."""
         halts = await self.resume_trading(account, instrument)
-        told = await self._supervisor("resume", account, instrument, timeout_s=VERDICT_TIMEOUT_S)
+        told = await self._supervisor("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)
         silent = {*halts.result.silent, *(set(halts.result.instruments) - set(told))}
         return Halts("resumed", replace(halts.result, instruments=tuple(told), silent=tuple(sorted(silent))))
 
     async def restart(self, name: str) -> bool:
-        """Restart one actor by its name as ``status`` shows it; ends a quarantine. False when there is none."""
-        return bool(await self._supervisor("restart", name))
+        """Restart one actor by its name as ``status`` shows it; ends a quarantine. True. Raises :class:`UnknownName`
+        with those there are, and :class:`NotAnswered`."""
+        if not await self._supervisor("restart", name, asked_by()):
+            known = [actor["name"] for actor in (await self._supervisor("status"))["supervisor"]["actors"]]
+            raise UnknownName(f"there is no actor {name!r}. There are: {', '.join(known)}")
+        return True
 
     async def stop(self) -> None:
         """End every actor in order. The process that started the supervisor then ends it, and Ray where it is its own;
         one that was detached is ended here."""
         place = self._connection.place
         try:
-            await self._port().call(SUPERVISOR, "stop", timeout_s=STOP_TIMEOUT_S)
+            await self._port().call(SUPERVISOR, "stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
         except ActorUnavailable:
             pass  # who started it ends it at the same moment, so that the answer may not come
         except CallError as error:

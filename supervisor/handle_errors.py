@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from supervisor.halting import Halted
 
 
 class HandleError(Exception):
@@ -35,6 +39,15 @@ class InvalidReport(HandleError, ValueError):
 
 class NotRecorded(HandleError):
     """It is not known whether the report is durable. Report the same again: what is in counts once."""
+
+
+class HaltNotDurable(NotRecorded):
+    """Trading is halted now, and the journal does not have it yet: a crash of the supervisor could lose it. Halt
+    again. ``result`` is what came of it."""
+
+    def __init__(self, message: str, result: Halted) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class NotAnswered(HandleError):

@@ -84,8 +84,6 @@ def told(event: Event) -> str:
         case EventType.CONFIGURATION_CHANGED:
             desired = payload.get("desired")
             return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
-        case _ if kind in _HALTS:
-            return f"{_HALTS[kind]}: {payload['reason']}" if payload.get("reason") else _HALTS[kind]
         case _:
             return _plain(payload)
 
@@ -111,19 +109,28 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
         inferred = " (inferred)" if payload.get("inferred") else ""
         return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}{inferred}"
     if kind in _ORDER_ENDS:
-        order = payload.get("order")
-        return f"order {_order_name(order)} {_ORDER_ENDS[kind]}" if isinstance(order, dict) else _ORDER_ENDS[kind]
+        return _order_end(kind, payload)
     if kind in _ACTORS or kind in _CONNECTIONS:
         reason = payload.get("reason")
         words = _ACTORS.get(kind) or _CONNECTIONS[kind]
         return f"{words}: {reason}" if reason else words
+    by = f" by {payload['by']}" if payload.get("by") else ""
+    if kind in _HALTS:
+        return f"{_HALTS[kind]}{by}" + (f": {payload['reason']}" if payload.get("reason") else "")
     changes = payload.get("changes")
     if kind is EventType.CONFIGURATION_CHANGED and isinstance(changes, list):
-        by = f" by {payload['by']}" if payload.get("by") else ""
         return f"configuration changed{by}: {'; '.join(map(str, changes))}"
     if kind is EventType.OPERATOR_ACTION:
-        return f"operator: {payload.get('action')}"
+        return f"operator{by}: {payload.get('action')}"
     return None
+
+
+def _order_end(kind: EventType, payload: Mapping[str, Json]) -> str:
+    order = payload.get("order")
+    if not isinstance(order, dict):
+        return _ORDER_ENDS[kind]
+    why = f": {order['reason']}" if order.get("reason") else ""
+    return f"order {_order_name(order)} {_ORDER_ENDS[kind]}{why}"
 
 
 def _discrepancy(payload: Mapping[str, Json]) -> str:

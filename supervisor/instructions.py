@@ -11,7 +11,7 @@ import asyncio
 
 from loguru import logger
 
-from actors.events import EventType
+from actors.events import EventType, Json
 from actors.outbox import Outbox
 from actors.permission import Halt
 from actors.runtime import CallError, Runtime
@@ -42,16 +42,16 @@ class Instructions:
 
     # Pauses
 
-    async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+    async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
-        told = await self._tell("pause", account, instrument)
+        told = await self._tell("pause", account, instrument, by)
         self._paused.update(told)
         return told
 
-    async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+    async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
         """Let them go on; gives the names of those that were told."""
         self._paused.difference_update(self._desired.chosen(account, instrument))
-        return await self._tell("resume", account, instrument)
+        return await self._tell("resume", account, instrument, by)
 
     def note_pause(self, name: str, *, paused: bool) -> None:
         """An instrument says whether it is paused: others than we may have told it."""
@@ -60,9 +60,10 @@ class Instructions:
         else:
             self._paused.discard(name)
 
-    async def _tell(self, method: str, account: str | None, instrument: str | None) -> tuple[str, ...]:
+    async def _tell(self, method: str, account: str | None, instrument: str | None, by: str | None) -> tuple[str, ...]:
         chosen = self._desired.chosen(account, instrument)
-        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": method, "instruments": list(chosen)}, method)
+        body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": by}
+        await self._outbox.write(EventType.OPERATOR_ACTION, body, method)
         told = await asyncio.gather(*(self._told(name, method) for name in chosen))
         return tuple(name for name, done in zip(chosen, told, strict=True) if done)
 
@@ -76,21 +77,23 @@ class Instructions:
 
     # Halts
 
-    async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+    async def halt(
+        self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
+    ) -> Halted:
         """Put the halts of a selection in force, tell its instruments, and make the halts durable."""
         scopes = self._desired.scopes(account, instrument)
         for scope in scopes:
-            self._halting.put(scope, reason)
+            self._halting.put(scope, reason, by)
         keep = asyncio.gather(*(self._halting.keep(scope) for scope in scopes))
         told, failures = await asyncio.gather(self._tell_halts(account, instrument), keep)
         return self._halted(scopes, told, next(filter(None, failures), None))
 
-    async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
+    async def resume_trading(self, account: str | None, instrument: str | None, by: str | None = None) -> Halted:
         """End the halts of a selection and of all within it, and tell its instruments."""
         lifted: tuple[str, ...] = ()
         failure: str | None = None
         for scope in self._desired.scopes(account, instrument):
-            ended, why_not = await self._halting.lift(scope)
+            ended, why_not = await self._halting.lift(scope, by)
             lifted, failure = lifted + ended, failure or why_not
         return self._halted(lifted, await self._tell_halts(account, instrument), failure)
 

@@ -15,7 +15,7 @@ from supervisor import runfile
 from supervisor.config import Configuration
 from supervisor.console import Failure, check_names, console, print_json, say
 from supervisor.document import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
-from supervisor.halting import Halted
+from supervisor.halting import Halted, not_durable
 from supervisor.running import STOP_TIMEOUT_S, NotRunning, Running, end, find
 
 REFRESH_S = 1.0
@@ -64,10 +64,28 @@ def _print(document: Mapping[str, Any]) -> None:
             again = (account.get("health") or {}).get("retry_at")
             when = f" Asked again at {again[11:19]} UTC." if again else ""
             out.print(f"{account['account']} {account['connection']}: {account['error']}{when}", soft_wrap=True)
+    for line in halt_lines(document):
+        out.print(line, soft_wrap=True)
     out.print(
         f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}"
     )
     out.print(_self_check_words(document["supervisor"]["self_check"]), soft_wrap=True)
+
+
+def halt_lines(document: Mapping[str, Any]) -> list[str]:
+    """What trading is halted, a line a halt, and where that is not known."""
+    halts = {
+        f"{account['account']}/{row['instrument']}": row["health"]["halted"]
+        for account in document["accounts"]
+        for row in account["instruments"]
+    }
+    found = {one["scope"]: one for known in halts.values() for one in known or ()}
+    lines = [
+        f"trading halted: {scope}, since {one['since'][:19]}Z{': ' + one['reason'] if one['reason'] else ''}"
+        for scope, one in found.items()
+    ]
+    unknown = [name for name, known in halts.items() if known is None]
+    return lines + ([f"whether trading is halted is not known yet: {', '.join(unknown)}"] if unknown else [])
 
 
 def _self_check_words(made: Mapping[str, Any]) -> str:
@@ -125,14 +143,26 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
     silent = [name for name in meant if name not in told]
     if silent or not meant:
         raise Failure(f"did not answer: {', '.join(silent) or 'no instrument of that name runs'}", EXIT_UNVERIFIED)
-    return _trading("trading resumed", lifted) if lifted is not None else EXIT_OK
+    if lifted is None:
+        return EXIT_OK
+    exit_status = _trading("trading resumed", lifted)
+    if lifted.failure is not None:
+        raise Failure(f"not all of it is resumed: {lifted.failure}. Resume again", EXIT_UNVERIFIED)
+    return exit_status
 
 
 def halt(configuration: Configuration, account: str | None, instrument: str | None, reason: str | None) -> int:
     """Stop trading in an instrument, an account or everything: ``trading_allowed`` is false there until `resume`, over
     every restart. Nothing is sent to a broker."""
     supervisor = _supervisor_of(configuration, account, instrument)
-    return _trading("trading halted", supervisor.halt(account, instrument, reason))
+    try:
+        result = supervisor.halt(account, instrument, reason)
+    except CallError as error:
+        raise Failure(f"whether trading is halted is not known: {error}. Halt again", EXIT_UNVERIFIED) from None
+    status = _trading("trading halted", result)
+    if result.failure is not None:
+        raise Failure(not_durable(result.failure), EXIT_UNVERIFIED)
+    return status
 
 
 def _trading(did: str, result: Halted) -> int:
@@ -143,8 +173,6 @@ def _trading(did: str, result: Halted) -> int:
         print(f"in force: {still}")
     if result.silent:
         say(f"did not answer, and will hear of it: {', '.join(result.silent)}")
-    if result.failure is not None:
-        raise Failure(f"this is not durable: {result.failure}", EXIT_UNVERIFIED)
     return EXIT_UNVERIFIED if result.silent else EXIT_OK
 
 

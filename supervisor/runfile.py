@@ -33,7 +33,7 @@ class RunFile:
 
 def path_of(configuration: Configuration) -> Path:
     """Where the run file of a configuration's journal lies."""
-    return configuration.state_dir / f"{_journal_file(configuration)}.run.json"
+    return configuration.state_dir / f"{configuration.journal_file}.run.json"
 
 
 def write(configuration: Configuration, run: RunFile) -> Path:
@@ -62,8 +62,3 @@ def read(configuration: Configuration) -> RunFile | None:
 def remove(configuration: Configuration) -> None:
     """Take the run file away; nothing happens when there is none."""
     path_of(configuration).unlink(missing_ok=True)
-
-
-def _journal_file(configuration: Configuration) -> str:
-    url = configuration.journal.url
-    return Path(url).name if isinstance(url, str) else "journal"

@@ -16,6 +16,7 @@ from actors.messages import AccountHealth, CycleReport
 from actors.reports import Report
 from actors.runtime import CallError
 from supervisor import runfile
+from supervisor.change_documents import asked_by
 from supervisor.change_requests import Change
 from supervisor.config import Configuration
 from supervisor.halting import Halted
@@ -30,6 +31,8 @@ ANSWER_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 90.0
 VERDICT_TIMEOUT_S = 600.0
 CHANGE_TIMEOUT_S = 120.0
+HALT_TIMEOUT_S = 40.0
+"""A halt is answered when it is durable, or was tried to be for ``halting.KEEP_WITHIN_S``."""
 
 
 class NotRunning(Exception):
@@ -77,19 +80,19 @@ class Running:
 
     def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves."""
-        return self._ask("pause", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return self._ask("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
     def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let them go on."""
-        return self._ask("resume", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return self._ask("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
     def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
         """Stop trading in an instrument, an account or everything, until it is resumed."""
-        return self._ask("halt", account, instrument, reason, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return self._ask("halt", account, instrument, reason, asked_by(), timeout_s=HALT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
     def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
         """End the halts of an instrument, of an account and its instruments, or all."""
-        return self._ask("resume_trading", account, instrument, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return self._ask("resume_trading", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
     def change(self, wanted: Change, asked_by: str, *, force: bool = False, dry_run: bool = False) -> Changed:
         """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
@@ -102,11 +105,11 @@ class Running:
 
     def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
-        return self._ask("restart", name)  # type: ignore[no-any-return]  # as above
+        return self._ask("restart", name, asked_by())  # type: ignore[no-any-return]  # as above
 
     def stop(self) -> None:
         """End every actor in order; the supervisor itself is left to whoever started it, or see :func:`end`."""
-        self._ask("stop", timeout_s=STOP_TIMEOUT_S)
+        self._ask("stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
 
     def pid(self) -> int:
         """The process the supervisor lives in."""

@@ -33,12 +33,13 @@ _LONGEST_BREAK = 44
 @dataclass(frozen=True, slots=True)
 class View:
     """All that is shown at one moment. ``status`` is the document of ``status --json``, ``None`` before there is one;
-    ``trouble`` says why it is not fresh;
+    ``trouble`` says why it is not fresh; ``happenings`` are the latest of the ``happened`` there were since the start;
     who is only ``watching`` ends nothing with Ctrl-C."""
 
     step: str
     status: Mapping[str, Any] | None = None
     happenings: tuple[Happening, ...] = ()
+    happened: int = 0
     dashboard: str | None = None
     trouble: str | None = None
     stopping: bool = False

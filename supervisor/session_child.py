@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.7
 GONE_AFTER_S = 60.0
-_HAPPENINGS_KEPT = 50
+_HAPPENINGS_KEPT = 300
 
 
 class SupervisorGone(Exception):
@@ -96,7 +96,7 @@ class _Child:
                     heard_at_s = time.monotonic()
                     if status["supervisor"]["state"] == "STOPPING":
                         return  # by another command; what was seen before says more than actors that end
-                    self._show(status=status, trouble=None, happenings=events.latest())
+                    self._show(status=status, trouble=None, happenings=events.latest(), happened=events.count)
                     if self._order.detach and settled(status):
                         return
                 self._stop.wait(REFRESH_S)
@@ -108,13 +108,14 @@ class _Child:
 
 
 class _Events:
-    """The latest happenings in the journal, read beside its writer."""
+    """The latest happenings in the journal, read beside its writer; ``count`` is how many there were so far."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._since = datetime.now(UTC)  # what was before is not news
         self._journal: Journal | None = None
         self._seq = 0
+        self.count = 0
         self._latest: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
 
     def latest(self) -> tuple[Happening, ...]:
@@ -135,6 +136,7 @@ class _Events:
             found = happening(record)
             if found is not None:
                 self._latest.append(found)
+                self.count += 1
 
     def close(self) -> None:
         """Let go of the journal."""

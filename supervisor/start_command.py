@@ -161,11 +161,17 @@ class _AsLines:
             logger.error("{}", view.trouble)
         if view.dashboard and not before.dashboard:
             logger.info("dashboard {}", view.dashboard)
-        for one in view.happenings:
-            if one not in before.happenings:
-                logger.log(_LOG_LEVELS[one.severity], "{} {}", one.where, one.text)
+        self._happened(view, view.happened - before.happened)
         if view.status is not None and view.status is not before.status:
             self._changes(view.status)
+
+    def _happened(self, view: View, news: int) -> None:
+        """Log the latest happenings, and how many more there were than are at hand."""
+        at_hand = view.happenings[-news:] if news > 0 else ()
+        if news > len(at_hand):
+            logger.warning("… {} more before these, see: python -m supervisor audit query", news - len(at_hand))
+        for one in at_hand:
+            logger.log(_LOG_LEVELS[one.severity], "{} {}", one.where, one.text)
 
     def _changes(self, status: Mapping[str, Any]) -> None:
         up = actors_up(status)

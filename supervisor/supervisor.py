@@ -150,22 +150,25 @@ class Supervisor:
             news += await self._runtime.call(name, "record", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
         return news
 
-    async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
-        """Let the selected instruments run no cycle by themselves; gives their names."""
-        return await self._instructions.pause(account, instrument)
+    async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives their names. ``by`` is who asks."""
+        return await self._instructions.pause(account, instrument, by)
 
-    async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+    async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
         """Let them go on; gives their names."""
-        return await self._instructions.resume(account, instrument)
+        return await self._instructions.resume(account, instrument, by)
 
-    async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+    async def halt(
+        self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
+    ) -> Halted:
         """Stop trading in one instrument, an account or everything: ``trading_allowed`` is false there from now on,
-        and after every restart. What runs goes on being reconciled; nothing is sent to a broker."""
-        return await self._instructions.halt(account, instrument, reason)
+        and after every restart. What runs goes on being reconciled; nothing is sent to a broker. Answers when it is
+        durable, or could not be made so within ``halting.KEEP_WITHIN_S``."""
+        return await self._instructions.halt(account, instrument, reason, by)
 
-    async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
+    async def resume_trading(self, account: str | None, instrument: str | None, by: str | None = None) -> Halted:
         """End the halts of one instrument, of an account and its instruments, or all; a wider one stays in force."""
-        return await self._instructions.resume_trading(account, instrument)
+        return await self._instructions.resume_trading(account, instrument, by)
 
     async def look_after(self, account: str, symbol: str) -> bool:
         """Start an actor for an instrument of an account that takes all it has, before its broker speaks of it. False
@@ -187,20 +190,20 @@ class Supervisor:
         words."""
         return await self._states.settled(names, timeout_s)
 
-    async def restart(self, name: str) -> bool:
+    async def restart(self, name: str, by: str | None = None) -> bool:
         """Restart one actor, whatever its history; this ends a quarantine. False when there is none of that name."""
         key = self._states.key(name)
         if key is None:
             return False
-        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "restart", "actor": name}, name)
+        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "restart", "actor": name, "by": by}, name)
         self._events.put_nowait(OperatorRestart(key))
         return True
 
-    async def stop(self) -> None:
+    async def stop(self, by: str | None = None) -> None:
         """End every child, in order, and answer when nothing of ours lives but this actor."""
         if not self._stopping:
             self._stopping = True
-            self._note(EventType.OPERATOR_ACTION, {"action": "stop"}, "stop")
+            self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": by}, "stop")
             self._events.put_nowait(DesiredChanged(()))
         await self._stopped.wait()
 

@@ -20,7 +20,10 @@ from brokers.errors import Malformed, Refused, Unreachable
 from brokers.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
 
 AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and OANDA's status page"
-TOKEN = "The token is wrong, expired or of the other environment (practice, live): check `token`"  # noqa: S105 - words
+TOKEN = (
+    "The token is wrong, expired or of the other environment (practice, live), or not one of this account's login: "  # noqa: S105 - words
+    "check `token` and `account_id`"
+)
 PATH = "Check `account_id`, and that `rest_url` is the host part, without /v3"
 
 REQUESTS_PER_S = 100.0

@@ -303,7 +303,7 @@ async def test_a_venue_without_its_state_is_no_empty_account(tmp_path: Path) -> 
         await house.feed("1.10")
         await house.record(quantity="50")
         before = await house.verdict()
-        (tmp_path / "rehearsal.paper.json").unlink()
+        (tmp_path / "journal.db.rehearsal.paper.json").unlink()
         await house.crash_account()
         for _ in range(2):
             report = await house.verdict()
@@ -420,7 +420,7 @@ async def test_a_second_process_is_told_that_the_venue_runs_elsewhere(tmp_path: 
     """Law 8"""
     async with a_house(tmp_path) as house:
         await house.feed("1.10")
-        other = PaperBroker("rehearsal", tmp_path / "rehearsal.paper.json", house.runtime.now)
+        other = PaperBroker("rehearsal", tmp_path / "journal.db.rehearsal.paper.json", house.runtime.now)
         with pytest.raises(Unreachable, match="another process runs this paper venue"):
             await other.connect()
 

@@ -144,6 +144,7 @@ class FakeBroker:
         self.cancelled: list[OrderQuery] = []
         self.follows: FakeStream | None = None
         self.vouches_until: Callable[[], datetime | None] = lambda: None
+        self.clock_off = timedelta()
         self._sent = 0
 
     # The port
@@ -180,7 +181,7 @@ class FakeBroker:
                 cursor = fills_since
             if isinstance(fills, Unsupported):
                 cursor = None
-        return Snapshot(requested_at, requested_at, positions, orders, fills, cursor, self.conventions)
+        return Snapshot(requested_at, requested_at + self.clock_off, positions, orders, fills, cursor, self.conventions)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         self.finds += 1

@@ -665,3 +665,20 @@ async def test_a_persons_request_does_not_wait_out_the_pause_after_a_refusal(tmp
         house.broker.failing = None
         report = await house.instrument().reconcile_now()
         assert (report.status, report.error) == ("SUCCESS", None)
+
+
+@pytest.mark.parametrize(("hours", "words"), [(1, "60 minutes ahead of"), (-1, "60 minutes behind")])
+@virtual_time
+async def test_a_clock_that_is_an_hour_off_is_told_and_nothing_is_believed(
+    tmp_path: Path, hours: int, words: str
+) -> None:
+    async with a_house(tmp_path) as house:
+        house.broker.hold(5)
+        house.broker.clock_off = timedelta(hours=hours)
+        answer = await none(house)
+        assert answer.connection is Connection.MALFORMED
+        assert f"fx: could not take over what the broker says: its clock is {words}" in answer.reason
+        assert "Set the clock" in answer.reason
+        house.broker.clock_off = timedelta(seconds=20)
+        await passes(1)
+        await sliced(house)

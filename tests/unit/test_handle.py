@@ -25,15 +25,23 @@ from actors.runtime import ActorUnavailable, LocalRuntime
 from actors.stream import AUDIT
 from brokers.model import Conventions, CostBasis, LegScheme
 from supervisor import runfile
+from supervisor.change_documents import asked_by
 from supervisor.config import ConfigurationError, load
 from supervisor.features import PositionFeatures
 from supervisor.halting import Halting
 from supervisor.handle_async import AsyncHandle
 from supervisor.handle_calls import AwaitingPort, BlockingPort, now, patient
 from supervisor.handle_connection import Connection, Place
-from supervisor.handle_errors import InvalidReport, NotAnswered, NotConnected, NotRecorded, UnknownName
+from supervisor.handle_errors import (
+    HaltNotDurable,
+    InvalidReport,
+    NotAnswered,
+    NotConnected,
+    NotRecorded,
+    UnknownName,
+)
 from supervisor.handle_events import EventStream, Selected
-from supervisor.handle_instrument import FillFields, Named, OrderFields, PositionFields
+from supervisor.handle_instrument import AsyncInstrument, FillFields, Named, OrderFields, PositionFields
 from supervisor.handle_link import ClusterGone, Link
 from supervisor.handle_records import event_types, severity_of
 from supervisor.report_models import FillReport, OrderReport, PositionReport
@@ -222,6 +230,58 @@ async def test_a_halt_is_in_force_at_once_and_written_as_soon_as_the_journal_can
     assert again.on("fx/EUR_USD") == ()
     await runtime.kill(AUDIT)
     await audit.close()
+
+
+@virtual_time
+async def test_a_halt_waits_for_a_journal_that_is_away_and_is_durable_when_it_returns(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        assert await eur.trading_allowed()
+        await hall.cluster.kill("audit")
+        halting = asyncio.create_task(sup.halt("fx", reason="news"))
+        await until_so(lambda: denied(eur), "it is in force before it is durable")
+        done = await halting
+        assert done.durable
+        assert journaled(hall) == [("fx", "TRADING_HALTED")]
+
+
+async def denied(instrument: AsyncInstrument) -> bool:
+    return not await instrument.trading_allowed()
+
+
+@virtual_time
+async def test_a_halt_that_could_not_be_made_durable_is_in_force_and_raises(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        opens, hall.supervisor._make_audit = hall.supervisor._make_audit, no_audit
+        await hall.cluster.kill("audit")
+        with pytest.raises(HaltNotDurable, match=r"^halted now, but not durable: .*: halt again$") as raised:
+            await sup.halt("fx", reason="news")
+        assert raised.value.result.instruments == ("fx/EUR_USD", "fx/GBP_JPY")
+        assert await denied(eur)
+        hall.supervisor._make_audit = opens
+        await sup.restart("audit")
+        assert (await sup.halt("fx", reason="news")).durable
+        assert journaled(hall) == [("fx", "TRADING_HALTED")]
+
+
+@virtual_time
+async def test_what_an_operator_did_says_who_it_was(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (_, sup):
+        await sup.halt("fx", reason="news")
+        await sup.pause("fx", "EUR_USD")
+        await sup.resume()
+        await sup.restart("cfd")
+        done = await sup.audit(types=["TRADING_HALTED", "TRADING_RESUMED", "OPERATOR_ACTION"], newest_first=False)
+        by = asked_by()
+        assert [entry.payload["by"] for entry in done] == [by] * 5
+        assert [entry.text for entry in done] == [
+            f"trading halted by {by}: news",
+            f"operator by {by}: pause",
+            f"trading resumed by {by}",
+            f"operator by {by}: resume",
+            f"operator by {by}: restart",
+        ]
 
 
 def test_a_halt_in_force_stays_when_older_records_are_moved_into_an_archive(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from brokers.model import (
     Unsupported,
 )
 from supervisor.document import summary
+from tests.unit.builders import order_report
 from tests.unit.fakes import (
     EURUSD,
     FX,
@@ -1080,3 +1081,16 @@ async def test_health_answers_while_a_cycle_hangs_and_shows_how_long(tmp_path: P
         assert health.cycle_age_s is not None
         assert health.cycle_age_s > 400
         house.broker.gate.set()
+
+
+@virtual_time
+async def test_an_order_reported_under_the_id_of_one_of_the_other_side_is_refused_and_nothing_recorded(
+    tmp_path: Path,
+) -> None:
+    async with a_house(tmp_path) as house:
+        await house.instrument().record([order_report("c1")])
+        with pytest.raises(ValueError, match=r"fx/EURUSD: order c1 is a BUY of 100 .* an id of its own"):
+            await house.instrument().record([order_report("c2"), order_report("c1", side=Side.SELL)])
+        book = (await house.instrument().health()).version
+        assert await house.instrument().record([order_report("c1")]) == 0
+        assert (await house.instrument().health()).version == book

@@ -137,3 +137,21 @@ def test_a_report_of_another_instrument_is_refused() -> None:
     book = Book("acc", "GBPUSD")
     with pytest.raises(ValueError, match=r"acc/GBPUSD.*EURUSD"):
         events_of(book, [fill_report("f", 1, at_s=0)], SIDED, at(0) + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("status", [S.OPEN, S.PARTIALLY_FILLED, S.FILLED, S.CANCELLED])
+def test_the_report_of_a_submission_once_more_says_nothing_of_an_order_that_is_further(status: OrderStatus) -> None:
+    """FEATURES 22, PEERS 15: a strategy that retries, or starts again, reports what it reported before."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    sent = order_report("c1", None, status=S.PENDING_SUBMIT)
+    desk.report(sent, at_s=1)
+    filled = {S.PARTIALLY_FILLED: 40, S.FILLED: 100}.get(status, 0)
+    row = order("B1", 100, filled, status, client_id="c1", average="1.1" if filled else None)
+    desk.look(slice_at(20, [pos(filled)] if filled else [], [row]))
+    before = desk.book.find_order("B1", None)
+    assert before is not None
+    assert before.status is status
+
+    assert events_of(desk.book, [sent], Conventions(), at(30)) == ()
+    assert desk.book.find_order("B1", None) == before
