@@ -461,7 +461,8 @@ class Account:
         self._retry_at = self._runtime.now() + timedelta(seconds=pause_s * (0.5 + self._runtime.uniform() / 2))
         self._failing.set()
         if first or self._connection is not before:
-            logger.warning("{}. Asked again at {:%H:%M:%S} UTC, and so on", error, self._retry_at)
+            again = f" Asked again at {self._retry_at:%H:%M:%S} UTC, and so on." if self._loops else ""
+            logger.warning("{}.{}", str(error).rstrip("."), again)
         if first:
             payload: dict[str, Json] = {
                 "account": self._settings.account,

@@ -71,6 +71,8 @@ class _Announced(HTTPConnection):
     def __repr__(self) -> str:
         return f"{self.host}:{self.port}"  # urllib3 shows it to people when the connection fails
 
+    __str__ = __repr__
+
     def connect(self) -> None:
         _announce(self)
         super().connect()
