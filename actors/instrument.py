@@ -121,10 +121,10 @@ class Instrument:
     # Asking
 
     async def check(self) -> CycleReport:
-        """One throttled cycle: before its time is due it does nothing and gives the last report again. With an
-        interval of 0 it is always due."""
+        """One throttled cycle: before its time is due it does nothing and gives the last report again, as
+        ``throttled``. With an interval of 0 it is always due."""
         if self._report is not None and not self._is_due():
-            return self._report
+            return replace(self._report, throttled=True)
         return await self._cycle(Occasion(self._runtime.now()))
 
     async def reconcile_now(self, *, dry_run: bool = False, trade: str | None = None) -> CycleReport:

@@ -72,7 +72,8 @@ class CycleReport:
 
     ``book`` and ``broker`` are the objects of the JSON contract. ``unverified`` is true when a broker or the journal
     left something unanswered, so that no verdict could be reached whatever else was found. ``trade`` is the kind of
-    trade after which the check was asked for, if any.
+    trade after which the check was asked for, if any. ``throttled`` says that this is an earlier report again, as no
+    check was due.
     """
 
     account: str
@@ -89,6 +90,7 @@ class CycleReport:
     verified_at: datetime | None = None
     recheck_at: datetime | None = None
     trade: str | None = None
+    throttled: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """The object of the JSON contract for one instrument."""

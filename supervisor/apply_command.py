@@ -23,7 +23,7 @@ def apply(configuration: Configuration, path: Path, *, force: bool, dry_run: boo
     try:
         result = supervisor.change(wanted, by, dry_run=True)
         if not as_json:
-            _print(Changes(result, {}))
+            _print(Changes(result, {}, forced=force))
         if result.rows and not dry_run:
             result = supervisor.change(wanted, by, force=force)
     except ChangeRefused as error:

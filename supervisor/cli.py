@@ -259,7 +259,7 @@ def check(
 
 @app.command()
 def simulate(
-    broker: Annotated[str, typer.Argument(metavar="BROKER", help="oanda or mt5.")],
+    broker: Annotated[str, typer.Argument(metavar="BROKER", help="oanda, mt5, ib or kite.")],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes any that is free.")],
     instrument: Annotated[
         list[str] | None, typer.Option("--instrument", help="What is traded; may be repeated.")

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from actors.breaks import Discrepancy
 from actors.events import Json, to_iso
 from actors.messages import AccountHealth, CycleReport
 from actors.working import Status
@@ -75,9 +76,10 @@ def exit_status(accounts: Sequence[tuple[AccountHealth, Sequence[CycleReport]]])
     return EXIT_BREAK_OPEN if any(unreadable) else EXIT_OK
 
 
-def summary(name: str, reports: Sequence[CycleReport]) -> str:
-    """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``."""
-    found = [one for report in reports for one in report.discrepancies]
+def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = ()) -> str:
+    """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``. ``of_account`` are those that belong
+    to none of its instruments."""
+    found = [*of_account, *(one for report in reports for one in report.discrepancies)]
     critical = sum(one.found.severity == "CRITICAL" for one in found)
     in_step = sum(report.status is Status.SUCCESS for report in reports)
     return f"{name}: {in_step} in step of {len(reports)}, discrepancies: {len(found)} ({critical} critical)"

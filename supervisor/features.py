@@ -79,7 +79,15 @@ def _number(value: object) -> Decimal:
     return number
 
 
+def _seconds(value: object) -> Decimal:
+    number = _number(value)
+    if number < 0:
+        raise expected("a number of seconds, 0 or more")
+    return number
+
+
 Number = Annotated[Decimal, BeforeValidator(_number)]
+Seconds = Annotated[Decimal, BeforeValidator(_seconds)]
 
 
 class PositionFeatures(BaseModel):
@@ -102,7 +110,7 @@ class PositionFeatures(BaseModel):
     quantity: Number | None = None
     average_price: Number | None = None
     unrealised_pnl: Number | None = None
-    seconds_in_position: Number | None = None
+    seconds_in_position: Seconds | None = None
     mark_price: Number | None = None
     contract_size: Number = Decimal(1)
     leg: str | None = None

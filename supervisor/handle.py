@@ -8,7 +8,7 @@ Every method blocks until it is done, in a plain script as in a notebook whose t
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
@@ -242,7 +242,7 @@ class Instrument:
         return now(self._work.recent(newest))
 
     def validate_features(
-        self, features: PositionFeatures, *, mark_price: Exact | float | None = None
+        self, features: PositionFeatures | Mapping[str, object], *, mark_price: Exact | float | None = None
     ) -> FeatureReport:
         """See :meth:`AsyncInstrument.validate_features`."""
         return now(self._work.validate_features(features, mark_price=mark_price))

@@ -177,7 +177,7 @@ class Verdict(Answer):
         notes = [
             f"{health.account} {health.connection}: {health.error}" for health, _ in self._accounts if health.error
         ]
-        notes += [document.summary(health.account, reports) for health, reports in self._accounts]
+        notes += [document.summary(health.account, reports, health.discrepancies) for health, reports in self._accounts]
         return Table(self.status + (", nothing changed" if self.dry_run else ""), _REPORT, rows, tuple(notes))
 
     def tables(self) -> tuple[Table, ...]:
@@ -208,7 +208,8 @@ def _report_row(account: str, report: CycleReport) -> dict[str, Cell]:
 
 
 class Check(Answer):
-    """How one check of one instrument ended. ``trade`` is the trade it followed, where it followed one."""
+    """How one check of one instrument ended. ``trade`` is the trade it followed, where it followed one; ``throttled``
+    says that no check was made, as none was due, and that this is the last one's result again."""
 
     def __init__(self, report: CycleReport, *, dry_run: bool = False) -> None:
         self.report = report
@@ -225,6 +226,11 @@ class Check(Answer):
         return self.report.trade
 
     @property
+    def throttled(self) -> bool:
+        """Whether no check was made, as none was due: this is the result of the last one."""
+        return self.report.throttled
+
+    @property
     def discrepancies(self) -> Discrepancies:
         """The differences that were found."""
         report = self.report
@@ -236,13 +242,18 @@ class Check(Answer):
         return self.status == "SUCCESS"
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of the contract for one instrument, with its ``account`` and the ``trade``."""
-        return {"account": self.report.account, **self.report.to_json(), "trade": self.trade}
+        """The object of the contract for one instrument, with its ``account``, the ``trade``, and ``throttled``."""
+        found = self.report
+        return {"account": found.account, **found.to_json(), "trade": self.trade, "throttled": self.throttled}
 
     def table(self) -> Table:
         """One row."""
         after = f" after a {self.trade}" if self.trade else ""
-        title = f"{self.report.account}/{self.report.instrument}: {self.status}{after}"
+        name = f"{self.report.account}/{self.report.instrument}"
+        title = f"{name}: {self.status}{after}"
+        if self.throttled:
+            title = f"{name}: no check was due, and none was made; the last one{after}: {self.status}"
+            title += f", at {to_iso(self.report.finished_at)[:19]}Z"
         title += ", nothing changed" if self.dry_run else ""
         return Table(title, _REPORT, [_report_row(self.report.account, self.report)])
 

@@ -20,6 +20,7 @@ from brokers.model import LegScheme
 from supervisor.change_documents import asked_by
 from supervisor.halting import Halted, not_durable
 from supervisor.handle_answers import Halts, Status, Verdict
+from supervisor.handle_arguments import aware, count, identity
 from supervisor.handle_calls import Port, patient
 from supervisor.handle_changes import AsyncChanges
 from supervisor.handle_connection import Connection
@@ -89,23 +90,24 @@ class AsyncHandle(AsyncChanges):
         newest_first: bool = True,
     ) -> Records:
         """Records of the journal that meet every filter, at most ``limit``. ``since`` is inclusive and ``until``
-        exclusive, both aware. Raises ``ValueError`` for a filter that cannot be, and :class:`NotAnswered`."""
+        exclusive, both aware. Raises ``TypeError`` and ``ValueError`` for a filter that cannot be, :class:`UnknownName`
+        for an account or instrument that neither runs nor is in the journal, and :class:`NotAnswered`."""
         filters: dict[str, Any] = {
             "account": account,
             "instrument": instrument,
             "types": event_types(types),
             "severity": severity_of(severity),
-            "since": _aware("since", since),
-            "until": _aware("until", until),
-            "order_id": None if order_id is None else str(order_id),
-            "fill_id": None if fill_id is None else str(fill_id),
+            "since": aware("since", since),
+            "until": aware("until", until),
+            "order_id": None if order_id is None else identity("order_id", order_id),
+            "fill_id": None if fill_id is None else identity("fill_id", fill_id),
         }
         given = {key: value for key, value in filters.items() if value is not None}
-        given |= {"limit": limit, "order": "newest" if newest_first else "oldest"}
-        try:
-            return Records(await patient(self._port(), AUDIT, "query", given, timeout_s=TIMEOUT_S))
-        except (CallError, JournalError) as error:
-            raise NotAnswered(f"the journal was not read: {error}") from None
+        given |= {"limit": count("limit", limit), "order": "newest" if newest_first else "oldest"}
+        found = Records(await self._journal("query", given))
+        if not found:
+            await self._check_journaled(account, instrument)
+        return found
 
     def events(
         self,
@@ -215,6 +217,28 @@ class AsyncHandle(AsyncChanges):
         there = [symbol for name in chosen for symbol in known[name]["instruments"]]
         raise no_instrument(" or ".join(chosen), instrument, there)
 
+    async def _check_journaled(self, account: str | None, instrument: str | None) -> None:
+        """Raise :class:`UnknownName` for what neither runs nor ever wrote into the journal."""
+        if account is None and instrument is None:
+            return
+        streams = {name.partition("/")[::2] for name in await self._journal("streams")}
+        if any(account in (None, one) and instrument in (None, symbol) for one, symbol in streams):
+            return
+        known = await self._directory()
+        streams |= {(one, symbol) for one in known for symbol in ("", *known[one]["instruments"])}
+        accounts = sorted({one for one, _ in streams})
+        if account is not None and account not in accounts:
+            raise no_account(account, accounts)
+        symbols = sorted({symbol for one, symbol in streams if symbol and account in (None, one)})
+        if instrument is not None and instrument not in symbols:
+            raise no_instrument(account or " or ".join(accounts), instrument, symbols)
+
+    async def _journal(self, method: str, *args: object) -> Any:
+        try:
+            return await patient(self._port(), AUDIT, method, *args, timeout_s=TIMEOUT_S)
+        except (CallError, JournalError) as error:
+            raise NotAnswered(f"the journal was not read: {error}") from None
+
     async def _directory(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = await self._supervisor("directory")
         return found
@@ -224,9 +248,3 @@ class AsyncHandle(AsyncChanges):
             return await patient(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
         except CallError as error:
             raise NotAnswered(f"the supervisor did not answer {method}: {error}") from None
-
-
-def _aware(key: str, value: datetime | None) -> datetime | None:
-    if value is not None and value.tzinfo is None:
-        raise ValueError(f"{key}: found {value!r}, expected a time with its offset from UTC")
-    return value

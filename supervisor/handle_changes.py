@@ -27,8 +27,9 @@ class Changes(Answer):
     """What a change came to. A row for each account, instrument or section that differs; ``made`` is false where
     nothing was to be changed or only asked; ``waiting`` are the actors that are not as they shall be."""
 
-    def __init__(self, result: Changed, states: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(self, result: Changed, states: Mapping[str, tuple[str, str]], *, forced: bool = False) -> None:
         self.result = result
+        self._forced = forced
         self._states = dict(states)
 
     @property
@@ -66,7 +67,7 @@ class Changes(Answer):
             notes.append("no actor has to be restarted for it")
         if self.result.held:
             notes.append(f"no longer looked after, and not known to be flat: {'; '.join(self.result.held)}")
-            notes += [] if self.made else ["this needs --force (force=True)"]
+            notes += [] if self.made or self._forced else ["this needs --force (force=True)"]
         return notes + (self.outcome() if self.made else [])
 
     def outcome(self) -> list[str]:
@@ -149,7 +150,7 @@ class AsyncChanges:
         except CallError as error:
             found = f"it is not known whether this was done: {wanted}: {error}"
             raise NotAnswered(f"{found}. Look at status(), or ask for it again") from None
-        return Changes(result, await self._settled(port, result, wait_s))
+        return Changes(result, await self._settled(port, result, wait_s), forced=force)
 
     async def _settled(self, port: Port, result: Changed, wait_s: float) -> Mapping[str, tuple[str, str]]:
         names = result.effects.names

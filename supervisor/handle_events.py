@@ -14,6 +14,7 @@ from actors.events import EventType, Record, Severity
 from actors.journal_types import JournalError
 from actors.runtime import CallError
 from actors.stream import AUDIT
+from supervisor.handle_arguments import count, seconds
 from supervisor.handle_calls import Port, now
 from supervisor.handle_errors import NotAnswered
 from supervisor.handle_link import ClusterGone
@@ -57,11 +58,11 @@ class _Following:
     """The one body of both kinds of streams. With ``idle_s`` it ends when nothing wanted came for that long."""
 
     def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
-        self.seq = after_seq
+        self.seq = None if after_seq is None else count("after_seq", after_seq)
         self.closed = False
         self._port = port
         self._wanted = wanted
-        self._idle_s = idle_s
+        self._idle_s = None if idle_s is None else seconds("idle_s", idle_s)
         self._waiting: deque[Record] = deque()
 
     async def begin(self) -> None:

@@ -7,7 +7,7 @@ whether trading is allowed has not allowed it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,8 +21,10 @@ from actors.reports import Report
 from actors.runtime import CallError
 from actors.stream import JournalAway
 from brokers.model import LegScheme, OrderStatus, Side
+from supervisor import handle_arguments
 from supervisor.features import PositionFeatures, validate
 from supervisor.handle_answers import Check, FeatureReport, Recorded, TradingAllowed
+from supervisor.handle_arguments import count, identity, seconds, word
 from supervisor.handle_books import Book, Order, Positions
 from supervisor.handle_calls import Port, patient
 from supervisor.handle_connection import Connection
@@ -143,14 +145,14 @@ class AsyncInstrument:
     async def post_trade(self, trade: Trade, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """A check right after a trade, past the interval; its events name the trade. Raises :class:`NotAnswered`."""
         if trade not in ("buy", "sell", "close"):
-            raise ValueError(f"found trade {trade!r}, expected buy, sell or close")
+            raise ValueError(f"trade: found {trade!r}, expected buy, sell or close")
         return Check(await self._ask("post_trade", trade, timeout_s=timeout_s))
 
     # Asking
 
     async def check(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
-        """One throttled cycle: before its interval has passed it does nothing and gives the last result again; with an
-        interval of 0 it is always due. Raises :class:`NotAnswered`."""
+        """One throttled cycle: before its interval has passed it does nothing and gives the last result again, which
+        says so by ``throttled``; with an interval of 0 it is always due. Raises :class:`NotAnswered`."""
         return Check(await self._ask("check", timeout_s=timeout_s))
 
     async def reconcile(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
@@ -172,20 +174,22 @@ class AsyncInstrument:
     async def order_by_ticket(self, ticket: str | int) -> Order | None:
         """The order with this broker_order_id, one that ended in the last two days among them; ``None`` where the book
         has none. Raises :class:`NotAnswered`."""
-        order = await self._ask("order_by_ticket", str(ticket))
+        order = await self._ask("order_by_ticket", identity("ticket", ticket))
         return None if order is None else Order(order)
 
     async def recent(self, newest: int | None = None) -> Recent:
         """The newest entries of this instrument that its actor has at hand (1,000 at most), oldest first. Raises
         :class:`NotAnswered`."""
-        return Recent(self._named.name, await self._ask("recent", newest))
+        wanted = None if newest is None else count("newest", newest)
+        return Recent(self._named.name, await self._ask("recent", wanted))
 
     async def validate_features(
-        self, features: PositionFeatures, *, mark_price: Exact | float | None = None
+        self, features: PositionFeatures | Mapping[str, object], *, mark_price: Exact | float | None = None
     ) -> FeatureReport:
-        """Are a model's position features those of the verified book? ``mark_price`` stands in for theirs. See
-        :mod:`supervisor.features`. Raises :class:`NotAnswered`."""
-        asked = features if mark_price is None else features.marked(mark_price)
+        """Are a model's position features (as such, or a mapping of their names) those of the verified book?
+        ``mark_price`` stands in for theirs. See :mod:`supervisor.features`. Raises ``TypeError`` and ``ValueError`` for
+        what is no feature, and :class:`NotAnswered`."""
+        asked = handle_arguments.features(features, mark_price)
         return FeatureReport(validate(asked, await self._state()))
 
     async def trading_allowed(
@@ -194,8 +198,11 @@ class AsyncInstrument:
         """Whether trading is allowed: true or false, with the reasons.
 
         With ``max_age_s`` the last answer this process got stands, if it was asked for no longer ago than that. Nobody
-        to be asked is a reason against, never an error.
+        to be asked is a reason against, never an error; an argument that is no number of seconds, 0 or more, is one.
         """
+        if max_age_s is not None:
+            seconds("max_age_s", max_age_s)
+        seconds("timeout_s", timeout_s)
         connection, name = self._connection, self._named.name
         port = self._port()
         asked_s = port.monotonic_s()
@@ -228,6 +235,7 @@ class AsyncInstrument:
         return state
 
     async def _ask(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
+        seconds("timeout_s", timeout_s)
         try:
             return await patient(self._port(), self._named.name, method, *args, timeout_s=timeout_s)
         except (CallError, JournalAway) as error:
@@ -282,9 +290,9 @@ class AsyncVenue:
         return str(
             await self._ask(
                 "venue_submit",
-                symbol,
-                client_order_id,
-                Side(side),
+                identity("symbol", symbol),
+                identity("client_order_id", client_order_id),
+                word(Side, "side", side),
                 _exact(Positive, "quantity", quantity),
                 order_type,
                 None if limit_price is None else _exact(Finite, "limit_price", limit_price),
@@ -295,12 +303,14 @@ class AsyncVenue:
 
     async def cancel(self, broker_order_id: str) -> bool:
         """Cancel an order. Whether it is cancelled now. Raises as :meth:`submit`."""
-        return bool(await self._ask("venue_cancel", broker_order_id))
+        return bool(await self._ask("venue_cancel", identity("broker_order_id", broker_order_id)))
 
     async def feed(self, symbol: str, bid: Exact, ask: Exact) -> None:
         """The price from now on; what it makes executable is executed before this returns. Raises as
         :meth:`submit`."""
-        await self._ask("venue_feed", symbol, _exact(Finite, "bid", bid), _exact(Finite, "ask", ask))
+        await self._ask(
+            "venue_feed", identity("symbol", symbol), _exact(Finite, "bid", bid), _exact(Finite, "ask", ask)
+        )
 
     async def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
         """The last (bid, ask) of each symbol. Raises as :meth:`submit`."""

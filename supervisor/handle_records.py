@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from actors.chain import record_to_json
 from actors.events import EventType, Payload, Record, Severity, from_iso, to_iso
+from supervisor.handle_arguments import word
 from supervisor.happenings import happening
 from supervisor.tables import Answer, Cell, Table, columns
-
-Word = TypeVar("Word", EventType, Severity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +135,15 @@ def event_types(given: Collection[EventType | str] | None) -> tuple[EventType, .
     """The types of events that are wanted; one may be named by itself. Raises ``ValueError`` with those there are."""
     if given is None:
         return None
+    if not isinstance(given, Iterable):
+        raise TypeError(f"types: found {given!r}, expected one of {', '.join(EventType)}, or several")
     named = (given,) if isinstance(given, str) else given
-    return tuple(_one_of(EventType, "types", one) for one in named)
+    return tuple(word(EventType, "types", one) for one in named)
 
 
 def severity_of(given: Severity | str | None) -> Severity | None:
     """The severity that is wanted. Raises ``ValueError`` with those there are."""
-    return None if given is None else _one_of(Severity, "severity", given)
-
-
-def _one_of(words: type[Word], key: str, given: str) -> Word:
-    try:
-        return words(given)
-    except ValueError:
-        raise ValueError(f"{key}: found {given!r}, expected one of {', '.join(words)}") from None
+    return None if given is None else word(Severity, "severity", given)
 
 
 def _json_text(payload: Mapping[str, Any]) -> str:

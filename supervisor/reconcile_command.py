@@ -104,7 +104,7 @@ def _print(made: Mapping[str, object], verdicts: local.Verdicts) -> None:
         for reason in reasons:
             if reason:
                 out.print(f"{health.account}: {reason}", soft_wrap=True)
-        out.print(document.summary(health.account, reports), soft_wrap=True)
+        out.print(document.summary(health.account, reports, health.discrepancies), soft_wrap=True)
 
 
 def record(configuration: Configuration, account: str, file: Path | None) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from actors import cluster_address
 from actors.cluster_address import Address
 from actors.messages import AccountHealth, CycleReport
 from actors.reports import Report
-from actors.runtime import CallError
+from actors.runtime import ActorUnavailable, CallError
 from supervisor import runfile
 from supervisor.change_documents import asked_by
 from supervisor.change_requests import Change
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SUPERVISOR = "supervisor"
 ANSWER_TIMEOUT_S = 15.0
+_ASK_AGAIN_AFTER_S = 0.5
 STOP_TIMEOUT_S = 90.0
 VERDICT_TIMEOUT_S = 600.0
 CHANGE_TIMEOUT_S = 120.0
@@ -87,8 +89,17 @@ class Running:
         return self._ask("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
 
     def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
-        """Stop trading in an instrument, an account or everything, until it is resumed."""
-        return self._ask("halt", account, instrument, reason, asked_by(), timeout_s=HALT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        """Stop trading in an instrument, an account or everything, until it is resumed. A supervisor that is being
+        restarted is waited for, and asked again."""
+        deadline_s = time.monotonic() + HALT_TIMEOUT_S
+        while True:
+            try:
+                left_s = max(1.0, deadline_s - time.monotonic())
+                return self._ask("halt", account, instrument, reason, asked_by(), timeout_s=left_s)  # type: ignore[no-any-return]  # as above
+            except ActorUnavailable:
+                if time.monotonic() + _ASK_AGAIN_AFTER_S > deadline_s:
+                    raise
+            time.sleep(_ASK_AGAIN_AFTER_S)
 
     def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
         """End the halts of an instrument, of an account and its instruments, or all."""

@@ -134,7 +134,10 @@ class Supervisor:
 
     async def actor_state(self, name: str) -> tuple[str, str]:
         """Where an actor of ours is: in one word, as ``status`` shows it, and in words with the reason."""
-        return self._states.state(name)
+        word, words = self._states.state(name)
+        if self._stopping and word == "ABSENT":
+            return word, "the supervisor was stopped, and its actor with it"
+        return word, words
 
     async def verdict(
         self, account: str | None, instrument: str | None, dry_run: bool

@@ -196,6 +196,9 @@ def test_what_is_not_flat_is_let_go_of_by_force_alone_and_stays_in_the_journal(
             assert all(words in str(refused.value) for words in held)
             assert actors(hall) == before
             assert not changes(hall)
+            asked = await hall.supervisor.change(change, "tests", False, True)
+            assert "this needs --force" in str(Changes(asked, {}))
+            assert "this needs --force" not in str(Changes(asked, {}, forced=True))
 
             await make(hall, change, force=True)
             assert "fx/EUR_USD" not in names(hall)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from actors.journal import Journal
 from brokers.model import LONG, Side
+from brokers.registry import KINDS
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
@@ -685,3 +686,8 @@ def test_every_command_has_a_help_text() -> None:
     for command in commands:
         assert run(command, "--help").exit_code == 0
         assert command in run("--help").stdout
+
+
+def test_simulate_names_every_broker_it_has() -> None:
+    said = run("simulate", "--help").stdout
+    assert all(broker in said for broker in KINDS)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,7 +32,7 @@ from supervisor.config import ConfigurationError, load
 from supervisor.features import PositionFeatures
 from supervisor.halting import Halting
 from supervisor.handle_async import AsyncHandle
-from supervisor.handle_calls import AwaitingPort, BlockingPort, now, patient
+from supervisor.handle_calls import AwaitingPort, BlockingPort, Port, now, patient
 from supervisor.handle_connection import Connection, Place
 from supervisor.handle_errors import (
     HaltNotDurable,
@@ -41,7 +43,7 @@ from supervisor.handle_errors import (
     UnknownName,
 )
 from supervisor.handle_events import EventStream, Selected
-from supervisor.handle_instrument import AsyncInstrument, FillFields, Named, OrderFields, PositionFields
+from supervisor.handle_instrument import AsyncInstrument, AsyncVenue, FillFields, Named, OrderFields, PositionFields
 from supervisor.handle_link import ClusterGone, Link
 from supervisor.handle_records import event_types, severity_of
 from supervisor.report_models import FillReport, OrderReport, PositionReport
@@ -652,3 +654,135 @@ def test_a_filter_that_cannot_be_is_refused_with_those_there_are(
 ) -> None:
     with pytest.raises(ValueError, match=f"{found}, expected .*{known}"):
         choose()
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "told"),
+    [
+        pytest.param(lambda _, i: i.recent("x"), TypeError, "newest: found 'x', expected a whole number", id="recent"),
+        pytest.param(lambda _, i: i.recent(-1), ValueError, "newest: found -1, .*0 or more", id="recent negative"),
+        pytest.param(
+            lambda _, i: i.trading_allowed(max_age_s="x"), TypeError, "max_age_s: found 'x'", id="age of text"
+        ),
+        pytest.param(
+            lambda _, i: i.trading_allowed(max_age_s=math.nan), ValueError, "max_age_s: found nan", id="age nan"
+        ),
+        pytest.param(
+            lambda _, i: i.trading_allowed(max_age_s=-1), ValueError, "max_age_s: found -1", id="age negative"
+        ),
+        pytest.param(lambda _, i: i.check(timeout_s=None), TypeError, "timeout_s: found None", id="time-out"),
+        pytest.param(lambda _, i: i.order_by_ticket(None), TypeError, "ticket: found None, .* an id", id="ticket"),
+        pytest.param(
+            lambda _, i: i.validate_features(None), TypeError, "features: found None, .*mapping", id="features"
+        ),
+        pytest.param(
+            lambda _, i: i.validate_features({"side": "up", "size": 1}),
+            ValueError,
+            'features: side: found "up", expected long, short or flat.*; size: found an unknown key, expected only',
+            id="a mapping that is none",
+        ),
+        pytest.param(
+            lambda _, i: i.validate_features({}, mark_price="x"), ValueError, "features: mark_price: found", id="mark"
+        ),
+        pytest.param(lambda s, _: s.audit(limit=-1), ValueError, "limit: found -1", id="limit"),
+        pytest.param(lambda s, _: s.audit(since="x"), TypeError, "since: found 'x', expected a datetime", id="since"),
+        pytest.param(lambda s, _: s.audit(types=5), TypeError, "types: found 5", id="types"),
+        pytest.param(
+            lambda s, _: s.audit("nope"),
+            UnknownName,
+            "no account 'nope' here. There are: .*cfd, fx",
+            id="audit account",
+        ),
+        pytest.param(
+            lambda s, _: s.audit("fx", "X"),
+            UnknownName,
+            "no instrument 'X'. It has: EUR_USD, GBP_JPY",
+            id="audit symbol",
+        ),
+        pytest.param(
+            lambda s, _: s.restart("nope"), UnknownName, "no actor 'nope'. There are: .*fx/EUR_USD", id="restart"
+        ),
+    ],
+)
+def test_an_argument_that_cannot_be_is_named_with_what_was_expected(
+    tmp_path: Path, ask: Callable[[AsyncHandle, AsyncInstrument], Any], error: type[Exception], told: str
+) -> None:
+    async def story() -> None:
+        async with a_handle(tmp_path) as (_, sup):
+            eur = await sup.instrument("fx", "EUR_USD")
+            with pytest.raises(error, match=told):
+                await ask(sup, eur)
+
+    virtual_time(story)()
+
+
+@pytest.mark.parametrize(
+    ("after_seq", "idle_s", "error", "told"),
+    [
+        ("x", None, TypeError, "after_seq: found 'x', expected a whole number"),
+        (-1, None, ValueError, "after_seq: found -1"),
+        (1, "x", TypeError, "idle_s: found 'x'"),
+        (1, -1, ValueError, "idle_s: found -1"),
+    ],
+)
+def test_live_events_are_refused_where_they_cannot_start_or_end(
+    after_seq: Any, idle_s: Any, error: type[Exception], told: str
+) -> None:
+    def port() -> Port:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(error, match=told):
+        EventStream(port, Selected(None, None, None, None), after_seq, idle_s)
+
+
+async def test_the_venue_names_the_argument_that_cannot_be() -> None:
+    def port() -> Port:
+        raise AssertionError("nobody is asked")
+
+    venue = AsyncVenue("desk", port)
+    with pytest.raises(TypeError, match="broker_order_id: found None, expected an id"):
+        await venue.cancel(None)  # type: ignore[arg-type] # what is refused
+    with pytest.raises(ValueError, match="side: found 'LONG', expected one of BUY, SELL"):
+        await venue.submit("EUR_USD", "c1", "LONG", 1)  # type: ignore[arg-type] # what is refused
+    with pytest.raises(TypeError, match="symbol: found None"):
+        await venue.feed(None, 1, 1)  # type: ignore[arg-type] # what is refused
+
+
+@virtual_time
+async def test_features_may_be_a_mapping_and_ids_and_numbers_of_a_frame_are_taken(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["fx"].hold(100, "1.1", instrument="EUR_USD", leg="long")
+        await hall.up()
+        eur = await handle_of(hall).instrument("fx", "EUR_USD")
+        assert (await eur.validate_features({"side": "long", "quantity": 90}, mark_price=1.2)).differing == (
+            "quantity",
+        )
+        assert await eur.order_by_ticket(numpy.int64(7)) is None
+        assert len(await eur.recent(numpy.int64(1))) == 1
+
+
+@virtual_time
+async def test_a_check_before_its_time_says_that_none_was_made(tmp_path: Path) -> None:
+    """FEATURES 15"""
+    async with a_handle(tmp_path) as (_, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        made = await eur.post_trade("buy")
+        again = await eur.check()
+        assert (made.throttled, again.throttled) == (False, True)
+        assert again.to_dict()["throttled"] is True
+        told = r"^fx/EUR_USD: no check was due, and none was made; the last one after a buy: SUCCESS, at 20"
+        assert re.match(told, str(again))
+
+
+@virtual_time
+async def test_after_a_stop_an_instrument_is_not_said_to_be_starting(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (_, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        await sup.stop()
+        told = await eur.trading_allowed()
+        assert not told
+        assert [str(one.text) for one in told.reasons] == ["the supervisor was stopped, and its actor with it"]

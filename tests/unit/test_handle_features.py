@@ -158,6 +158,7 @@ def test_an_unverified_book_is_not_usable_and_says_why(book: BookState, reason: 
     [
         {"side": "up"}, {"side": 2}, {"side": True}, {"quantity": "many"}, {"quantity": float("nan")},
         {"average_price": "Infinity"}, {"quantity": True}, {"seconds_in_position": [1]}, {"size": 1},
+        {"seconds_in_position": -1},
     ],
 )  # fmt: skip
 def test_what_is_no_feature_is_refused(features: dict[str, Any]) -> None:

@@ -178,10 +178,11 @@ async def test_an_early_check_does_nothing(tmp_path: Path) -> None:
     async with a_house(tmp_path, interval_s=15.0) as house:
         first = await house.instrument().check()
         await passes(14)
-        assert await house.instrument().check() is first
+        assert await house.instrument().check() == replace(first, throttled=True)
         assert house.broker.snapshots == 1
         await passes(1.1)
-        assert await house.instrument().check() is not first
+        again = await house.instrument().check()
+        assert (again.throttled, again.finished_at > first.finished_at) == (False, True)
         assert house.broker.snapshots == 2
 
 

@@ -11,12 +11,14 @@ from loguru import logger
 
 from actors.events import Event, EventType, Severity
 from actors.permission import Halt
-from supervisor import operate_commands
+from actors.runtime import ActorUnavailable
+from supervisor import operate_commands, running
 from supervisor.config import Configuration
 from supervisor.console import Failure
 from supervisor.halting import Halted
 from supervisor.happenings import Happening, told
 from supervisor.operate_commands import halt, halt_lines
+from supervisor.running import Running
 from supervisor.screen import View
 from supervisor.start_command import _AsLines
 from tests.unit.builders import at
@@ -69,6 +71,26 @@ def test_a_halt_that_is_not_durable_ends_with_status_3_and_says_to_halt_again(
         halt(configuration, "fx", None, "news")
     assert raised.value.status == 3
     assert capsys.readouterr().out.startswith("trading halted: account fx\nin force: account fx halted since")
+
+
+class Restarting:
+    """A cluster whose supervisor is away for a moment."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Halted:
+        self.asked += 1
+        if self.asked == 1:
+            raise ActorUnavailable(actor, method, "it died")
+        return Halted(("fx",), (), (), ())
+
+
+def test_a_halt_is_asked_for_again_of_a_supervisor_that_is_being_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_ASK_AGAIN_AFTER_S", 0.0)
+    client = Restarting()
+    assert Running(client).halt("fx", None, None).scopes == ("fx",)  # type: ignore[arg-type] # it only calls
+    assert client.asked == 2
 
 
 @pytest.fixture
