@@ -85,7 +85,7 @@ class _Waiting:
 
 
 def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
-    # Imported here: whoever holds a handle of this actor imports this module, and must not carry the database driver.
+    # Imported here: who names this class to create the actor must not carry the database driver.
     from actors.journal import Journal
 
     return Journal.open(url, exclusive=exclusive, read_only=read_only)

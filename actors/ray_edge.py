@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import os
 import random
@@ -163,10 +164,37 @@ class RayCluster:
 
 
 @functools.cache
-def _remote(actor: Callable[..., Any]) -> Any:
+def _remote(actor: type) -> Any:
     """The class as Ray knows it. Made once: each making is sent to the whole cluster and kept there."""
-    made: Any = ray.remote(actor)
+    made: Any = ray.remote(_door(actor))
     return made
+
+
+def _door(actor: type) -> type:
+    """A class with the public methods of an actor's own, which it makes and calls.
+
+    Ray loads an actor's class in every process that resolves a handle of it. The actor's own would be imported there,
+    with all that it needs; this one needs nothing.
+    """
+
+    def __init__(self: Any, make: type, args: tuple[object, ...]) -> None:  # noqa: N807 - of the class made here
+        self._actor = make(*args)
+
+    def __repr__(self: Any) -> str:  # noqa: N807 - as above
+        return repr(self._actor)
+
+    names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
+    methods = {name: _passed_on(name) for name in names}
+    return type(actor.__name__, (), {"__init__": __init__, "__repr__": __repr__, **methods})
+
+
+def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def method(self: Any, *args: object, **named: object) -> Any:
+        answer = getattr(self._actor, name)(*args, **named)
+        return await answer if hasattr(answer, "__await__") else answer
+
+    method.__name__ = method.__qualname__ = name
+    return method
 
 
 def create(deployment: Deployment, namespace: str) -> Any:
@@ -182,7 +210,7 @@ def create(deployment: Deployment, namespace: str) -> Any:
             max_task_retries=0,
             max_concurrency=_MANY,
         )
-        .remote(*deployment.args)
+        .remote(deployment.actor, deployment.args)
     )
 
 
