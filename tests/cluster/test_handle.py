@@ -355,6 +355,25 @@ def test_a_fill_reported_while_a_cycle_waits_is_not_undone_by_that_cycles_older_
     assert scene.held("eur")["long"] == "40"
 
 
+def test_the_same_calls_run_on_paper_where_our_own_venue_executes_what_was_recorded(scene: Scene) -> None:
+    """FEATURES 19"""
+    quantity, price, status = scene.second.run(
+        """
+        sup.add_account(name="rehearsal", broker="paper", instruments=["EURUSD"], interval_s=1)
+        paper = sup.instrument("rehearsal", "EURUSD")
+        sup.venue("rehearsal").feed("EURUSD", "1.1", "1.1002")
+        paper.record_order(client_order_id="p1", side="BUY", quantity=3, order_type="MARKET", status="PENDING_SUBMIT")
+        deadline_s = time.monotonic() + 30
+        while not (legs := paper.book().to_dict()["legs"]) and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        checked = paper.post_trade("buy")
+        sup.remove_account("rehearsal", force=True)
+        return legs[0]["quantity"], legs[0]["average_price"], checked.to_dict()["status"]
+        """
+    )
+    assert (quantity, price, status) == ("3", "1.1002", "SUCCESS")
+
+
 def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scene) -> None:
     """PEERS 15, FEATURES 28: an instrument's actor is killed, then everything is stopped and started."""
     order = scene.oanda.place_limit("GBP_JPY", Side.BUY, Decimal(30), Decimal(150), client_order_id="entry")
