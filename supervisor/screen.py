@@ -65,7 +65,8 @@ def settled(status: Mapping[str, Any]) -> bool:
 
 
 def totals(status: Mapping[str, Any]) -> str:
-    """``6 of 7 in step, corrections 12, journal at record 420``; corrections are those of the actors that live."""
+    """``6 of 7 in step, corrections 12, journal at record 420``; corrections are those since the
+    supervisor began, over the restarts of its actors."""
     rows = rows_of(status)
     in_step = sum(row["status"] == "SUCCESS" for _, row in rows)
     corrections = sum(row["health"]["corrections"] for _, row in rows)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from loguru import logger
 
 from actors.events import Severity
+from actors.journal_types import JournalError
 from supervisor import logs, runfile
 from supervisor.config import Configuration
 from supervisor.console import Failure, console, say
@@ -210,9 +211,21 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
 
 def _farewell(session: Session, configuration: Configuration, signal_name: str | None, *, detach: bool) -> None:
     """The last words, in the terminal's own scroll-back."""
-    said = f" ({totals(session.view.status)})" if session.view.status is not None else ""
+    said = f" (when last asked: {totals(session.view.status)})" if session.view.status is not None else ""
     if detach and signal_name is None:
         say(f"running, detached{said}. Its run file is {runfile.path_of(configuration)}")
     else:
         how = "stopped in order" if session.error is None else "stopped"
-        say(f"{how}{f' after {signal_name}' if signal_name else ''}{said}")
+        say(f"{how}{f' after {signal_name}' if signal_name else ''}{said}{_end_of_journal(configuration)}")
+
+
+def _end_of_journal(configuration: Configuration) -> str:
+    """Where the journal ends now: stopping is journaled too, after anybody could be asked."""
+    from actors.journal import Journal
+
+    try:
+        with contextlib.closing(Journal.open(configuration.journal_url, read_only=True)) as journal:
+            head = journal.head()
+    except JournalError:
+        return ""
+    return "" if head is None else f"; the journal ends at record {head[0]}"

@@ -110,6 +110,7 @@ async def test_a_dropped_connection_is_opened_anew_and_wakes_all() -> None:
         simulator.drop()
         await eventually(lambda: events == [None, None])
         await eventually(lambda: stream.state is StreamState.LIVE)
+        assert simulator.requests.count("connect") == 2
 
 
 async def test_while_tws_has_lost_ib_the_stream_is_not_live_however_alive_its_socket_is() -> None:
@@ -117,8 +118,10 @@ async def test_while_tws_has_lost_ib_the_stream_is_not_live_however_alive_its_so
         simulator.lose_connectivity()
         await eventually(lambda: stream.state is not StreamState.LIVE)
         await eventually(lambda: "connectivity" in (stream.error or ""))
+        assert simulator.requests.count("connect") == 1, "its socket was alive all the while"
         simulator.restore_connectivity()
         await eventually(lambda: stream.state is StreamState.LIVE)
+        assert stream.error is None
 
 
 @pytest.mark.parametrize("accounts", [("DU7",)])
@@ -167,3 +170,4 @@ async def test_a_portfolio_row_wakes_its_instrument_when_its_quantity_is_another
         await broker.ping()  # connected, and the positions were not asked for: the portfolio alone tells
         simulator.trade("AAPL", Side.BUY, D(5))
         await eventually(lambda: "AAPL" in events)
+        assert "reqPositions" not in simulator.requests

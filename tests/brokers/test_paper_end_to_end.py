@@ -344,8 +344,10 @@ async def test_a_fill_wakes_its_instrument_at_once(tmp_path: Path) -> None:
             return EventType.ORDER_FILLED in await house.kinds()
 
         await house.post.until(rests)
+        assert not await filled()
         await house.feed("0.9")
         await house.post.until(filled)
+        assert quantities(await house.verdict()) == {"net": "60"}, "what one price has room for"
 
 
 async def test_a_walk_fills_what_rests_without_anybody_feeding_prices(tmp_path: Path) -> None:
@@ -361,6 +363,7 @@ async def test_a_walk_fills_what_rests_without_anybody_feeding_prices(tmp_path: 
             return EventType.ORDER_FILLED in await house.kinds()
 
         await house.post.until(filled)
+        assert quantities(await house.verdict()) == {"net": "100"}
 
 
 OANDA = (

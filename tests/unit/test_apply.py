@@ -159,15 +159,23 @@ async def test_whoever_is_paused_stays_paused_over_a_restart(tmp_path: Path) -> 
     async with a_hall(tmp_path) as hall:
         await hall.supervisor.pause("fx", "EUR_USD")
         await hall.until(lambda s: rows(s)["fx/EUR_USD"]["health"]["paused"], "the probe sees it")
+        first = hall.actor("fx/EUR_USD")
         await make(hall, QUICKER)
-        await hall.until(lambda s: rows(s)["fx/EUR_USD"]["health"]["paused"], "it was restarted, and rests")
+        second = hall.actor("fx/EUR_USD")
+        assert second is not first
+        await hall.until(lambda _: second._paused, "it was restarted, and rests")
         await hall.cluster.kill("fx/EUR_USD")
         await hall.until(lambda s: restarts(s, "fx/EUR_USD") == 1, "it died")
-        await hall.until(lambda s: rows(s)["fx/EUR_USD"]["health"]["paused"], "and rests")
+        await hall.up()
+        third = hall.actor("fx/EUR_USD")
+        assert third is not second
+        await hall.until(lambda _: third._paused, "and rests")
         await hall.supervisor.resume("fx", "EUR_USD")
         await make(hall, SetInterval("fx", "EUR_USD", 3.0))
-        await hall.until(lambda s: not rows(s)["fx/EUR_USD"]["health"]["paused"], "who was resumed goes on")
+        fourth = hall.actor("fx/EUR_USD")
+        assert fourth is not third
         await hall.up()
+        assert not fourth._paused, "who was resumed goes on"
 
 
 @pytest.mark.parametrize(
