@@ -181,7 +181,7 @@ def _door(actor: type) -> type:
         self._actor = make(*args)
 
     def __repr__(self: Any) -> str:  # noqa: N807 - as above
-        return repr(self._actor)
+        return repr(getattr(self, "_actor", actor.__name__))  # total: one that raises would end the process
 
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
