@@ -177,15 +177,17 @@ def _door(actor: type) -> type:
     with all that it needs; this one needs nothing.
     """
 
+    kind = actor.__name__  # what is made here must not hold the class itself, or it is imported everywhere after all
+
     def __init__(self: Any, make: type, args: tuple[object, ...]) -> None:  # noqa: N807 - of the class made here
         self._actor = make(*args)
 
     def __repr__(self: Any) -> str:  # noqa: N807 - as above
-        return repr(getattr(self, "_actor", actor.__name__))  # total: one that raises would end the process
+        return repr(getattr(self, "_actor", kind))  # total: one that raises would end the process
 
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
-    return type(actor.__name__, (), {"__init__": __init__, "__repr__": __repr__, **methods})
+    return type(kind, (), {"__init__": __init__, "__repr__": __repr__, **methods})
 
 
 def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
