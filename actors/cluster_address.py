@@ -20,7 +20,11 @@ _FOR_ACTORS = {
 }
 """What the actors' processes inherit, where it is not set already."""
 
-_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_NOT_FOR_ACTORS = "PYTHONDONTWRITEBYTECODE"
+"""With it, and without bytecode from before, each process of a fleet compiles every module of ours again: half as long
+again as the imports themselves take."""
+
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Without it the servers of a cluster of our own listen on every interface of the machine, and a second process takes
 127.0.0.1 for the machine's outer address and waits there for ever. Undocumented in Ray 2.60; a test holds it."""
 
@@ -46,7 +50,7 @@ def prepare(address: Address | None) -> None:
     wanted = dict(_FOR_ACTORS)
     needed: dict[str, str] = {}
     if address is None or address.on_loopback:
-        needed |= _ON_LOOPBACK
+        needed |= ON_LOOPBACK
     if address is not None and address.auth_mode is not None:
         needed["RAY_AUTH_MODE"] = address.auth_mode
     wrong = {name: value for name, value in needed.items() if os.environ.get(name) != value}
@@ -59,3 +63,5 @@ def prepare(address: Address | None) -> None:
     os.environ.update(wrong)
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    if address is None:
+        os.environ.pop(_NOT_FOR_ACTORS, None)

@@ -27,7 +27,11 @@ class Deployment:
 
 
 class Cluster(Protocol):
-    """Creates, finds and ends actors of one namespace."""
+    """Creates, finds and ends actors of one namespace. ``at_once`` is how many it can bring up side by side before they
+    only slow each other down."""
+
+    @property
+    def at_once(self) -> int: ...
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for
@@ -43,6 +47,8 @@ class Cluster(Protocol):
 
 class LocalCluster:
     """Every actor in this process, on this runtime."""
+
+    at_once = 8
 
     def __init__(self, runtime: LocalRuntime) -> None:
         self._runtime = runtime

@@ -10,13 +10,14 @@ The laws of this module:
 * Whatever goes wrong in a cycle, the loop goes on.
 * Cycles run one at a time (``_cycling``). Within them a cycle and a report take turns at the book (its keeper's
   ``turn``, which is never held while the broker is asked), so that a report does not wait for a broker.
-* Health, permission to trade and the book wait for no cycle.
+* Health, permission to trade and the book wait for no cycle (but health, when asked to, for the first).
 * Instruments of one account tick together, so that they share one fetch.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -77,6 +78,7 @@ class Instrument:
         self._paused = False
         self._halts: tuple[Halt, ...] | None = None
         self._finished_s: float | None = None
+        self._looked = asyncio.Event()  # once the first cycle has finished
         self._report: CycleReport | None = None
         self._tally = Tally()
         self._verdicts: list[dict[str, Discrepancy]] = []
@@ -141,8 +143,12 @@ class Instrument:
         """Every difference there is, nothing changed."""
         return await self._verdict(dry_run=True, trade=None)
 
-    async def health(self) -> InstrumentHealth:
-        """What a probe asks. Never waits for a cycle."""
+    async def health(self, patience_s: float = 0.0) -> InstrumentHealth:
+        """What a probe asks. Waits for no cycle but the first one, and for that no longer than ``patience_s``."""
+        if patience_s and not self._paused:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._looked.wait()
         age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
         version = self._keeper.book.version if self._keeper.book is not None else 0
         statistics, paused = self._tally.statistics, self._paused
@@ -283,6 +289,7 @@ class Instrument:
         report = replace(report, duration_ms=(finished_s - began_s) * 1000, trade=occasion.trade)
         if not occasion.dry_run:
             self._finished_s = finished_s
+            self._looked.set()
             self._report = report
             self._tally.count(report)
             for verdict in self._verdicts:

@@ -8,7 +8,7 @@ withdrawn. The steps, and what a crash between them leaves, stand at the head of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from loguru import logger
 from actors import stream
 from actors.checkpoint import replay
 from actors.events import Event, EventType, Json, Payload, Record, Severity, event_id, to_text
-from actors.journal import Journal
 from actors.journal_types import JournalError, JournalMissing
 from actors.outbox import Outbox
 from actors.runtime import CallError, Runtime
@@ -35,7 +34,9 @@ _STREAM = "supervisor"
 _NOTES = 1_000
 """How many of our records are looked through for the one that names a standing configuration, before all are."""
 _TRIES = 5
-_ASK_AGAIN_AFTER_S = 1.0
+_ASK_AGAIN_AFTER_S = 0.5
+_JOURNAL_ASKED = 120
+"""How often the journal's actor is asked, while it comes up, for what it has of earlier configurations."""
 
 
 class ChangeNotMade(HandleError):
@@ -255,7 +256,12 @@ class Changing:
 
     async def learn(self, living: Collection[str], stopping: Callable[[], bool]) -> Standing:
         """What stands: by the journal, and the configuration that was given where it names none of this run. Waits for
-        the journal where there may be one."""
+        the journal where a changed one may stand."""
+        if AUDIT not in living and not standing.any_of(self._given, self._run.identity):
+            # Whatever the journal names of this run is not on this machine, so that what was given stands: nobody waits
+            # for the journal, whose actor tells what there is to say of it.
+            self._runtime.spawn(_STREAM, self._learn_later(stopping))
+            return self._stands
         said = False
         while not stopping():
             records = await self._records(living)
@@ -263,7 +269,7 @@ class Changing:
                 self._stands = self._by(records)
                 break
             if not standing.any_of(self._given, self._run.identity):
-                break  # none was ever made in this run, as far as this machine knows
+                break
             if not said:
                 logger.error("which configuration stands cannot be told before the journal can be read; asking again")
                 said = True
@@ -271,24 +277,63 @@ class Changing:
         self._learned.set()
         return self._stands
 
+    async def _learn_later(self, stopping: Callable[[], bool]) -> None:
+        """Tell what the journal says of configurations, once its actor is up. No change is made before that."""
+        for _ in range(_JOURNAL_ASKED):
+            if stopping():
+                break
+            try:
+                records = await self._decisive_of(self._told)
+            except CallError:
+                await self._runtime.sleep(_ASK_AGAIN_AFTER_S)  # it comes up
+            except JournalError as error:
+                logger.warning("{}; nothing is told of earlier configurations", error)
+                break
+            else:
+                self._by(records or ())
+                break
+        self._learned.set()
+
     async def _records(self, living: Collection[str]) -> list[Record] | None:
         """What the journal has of configurations, newest first; ``None`` where it cannot be read."""
+        if AUDIT in living:
+            try:
+                return await self._decisive_of(self._told)
+            except (CallError, JournalError) as error:
+                logger.warning("{}; reading the journal beside it", error)
+        return await self._decisive_of(self._read_beside)
+
+    async def _decisive_of(self, newest: Callable[[int], Awaitable[list[Record] | None]]) -> list[Record] | None:
+        """As many of the newest as tell which configuration stands."""
         for limit in (_NOTES, 1_000_000):
-            records = await self._newest(living, limit)
+            records = await newest(limit)
             if records is None or len(records) < limit or self._decisive(records):
                 return records
         return None
 
-    async def _newest(self, living: Collection[str], limit: int) -> list[Record] | None:
+    async def _told(self, limit: int) -> list[Record]:
+        """What its actor answers. Raises :class:`CallError` and :class:`JournalError`."""
         filters = {"stream": _STREAM, "types": (EventType.CONFIGURATION_CHANGED,), "order": "newest", "limit": limit}
-        if AUDIT in living:
-            try:
-                found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
-            except (CallError, JournalError) as error:
-                logger.warning("{}; reading the journal beside it", error)
-            else:
-                return found
-        return _read_beside(self._given, limit)
+        found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+        return found
+
+    async def _read_beside(self, limit: int) -> list[Record] | None:
+        """Read the journal without its actor, which need not live."""
+        from actors.journal import Journal  # it brings the database along, which a supervisor hardly ever needs
+
+        kinds = (EventType.CONFIGURATION_CHANGED,)
+        try:
+            journal = Journal.open(self._given.journal_url, read_only=True)
+        except JournalMissing:
+            return []
+        except (JournalError, Refused):
+            return None
+        try:
+            return list(journal.records(stream=_STREAM, types=kinds, order="newest", limit=limit))
+        except JournalError:
+            return None
+        finally:
+            journal.close()
 
     def _decisive(self, records: Iterable[Record]) -> bool:
         payloads = [record.event.payload for record in records]
@@ -362,20 +407,3 @@ def _words(payload: Mapping[str, Json]) -> str:
 
 def _counted(number: int, what: str) -> list[str]:
     return [f"{number} {what}{'' if number == 1 else 's'}"] if number else []
-
-
-def _read_beside(configuration: Configuration, limit: int) -> list[Record] | None:
-    """Read the journal without its actor, which need not live."""
-    kinds = (EventType.CONFIGURATION_CHANGED,)
-    try:
-        journal = Journal.open(configuration.journal_url, read_only=True)
-    except JournalMissing:
-        return []
-    except (JournalError, Refused):
-        return None
-    try:
-        return list(journal.records(stream=_STREAM, types=kinds, order="newest", limit=limit))
-    except JournalError:
-        return None
-    finally:
-        journal.close()

@@ -56,7 +56,8 @@ class ChildSpec:
 class TreePolicy:
     """``wave_size`` bounds how many come up at once, ``ahead`` how many more may do so while what they stand on does,
     so that no core is idle meanwhile. ``probe_period_s`` is the mean time between probes of a child,
-    ``first_probe_s`` that while its first cycle has not finished, as that is what people wait for;
+    ``first_probe_s`` that while its first cycle has not finished or its connection is new, as that is what people wait
+    for;
     ``start_timeout_s`` and ``stop_timeout_s`` are the longest a command may stay unanswered before the child is
     killed (again)."""
 

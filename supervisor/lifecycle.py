@@ -47,6 +47,8 @@ from supervisor.healths import Healths
 from supervisor.instructions import Instructions
 
 ASK_AGAIN_AFTER_S = 1.0
+FIRST_CYCLE_WITHIN_S = 1.0
+"""How long an instrument's probe waits for its first cycle: less than a probe's time-out."""
 
 
 class CannotRun(Exception):
@@ -210,12 +212,13 @@ class Lifecycle:
     # Probing
 
     async def _probe(self, key: ChildKey, attempt: int) -> None:
-        self._happened(await self._ask_health(key, attempt))
+        patience = (FIRST_CYCLE_WITHIN_S,) if key.kind is Kind.INSTRUMENT else ()
+        self._happened(await self._ask_health(key, attempt, *patience))
 
-    async def _ask_health(self, key: ChildKey, attempt: int) -> ProbeAnswered | ProbeFailed | Died:
+    async def _ask_health(self, key: ChildKey, attempt: int, *patience_s: float) -> ProbeAnswered | ProbeFailed | Died:
         """What the actor says of itself, kept for whoever asks us."""
         try:
-            health = await self._runtime.call(key.name, "health", timeout_s=PROBE_TIMEOUT_S)
+            health = await self._runtime.call(key.name, "health", *patience_s, timeout_s=PROBE_TIMEOUT_S)
         except CallTimeout:
             return ProbeFailed(key, attempt)
         except CallError as error:

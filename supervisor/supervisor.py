@@ -55,7 +55,6 @@ from supervisor.verdicts import Verdicts
 __all__ = ["SUPERVISOR", "Supervisor"]
 
 LONGEST_SLEEP_S = 5.0
-WAVE_SIZE = 8
 RECORD_TIMEOUT_S = 30.0
 
 
@@ -78,7 +77,7 @@ class Supervisor:
         self._make_audit = make_audit
         self._run_identity = run.identity
         restarts = _restarts(configuration)
-        policy = TreePolicy(restart=restarts, wave_size=WAVE_SIZE, start_timeout_s=START_TIMEOUT_S)
+        policy = TreePolicy(restart=restarts, wave_size=cluster.at_once, start_timeout_s=START_TIMEOUT_S)
         self._tree = Tree(policy, runtime.uniform)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._outbox = Outbox(SUPERVISOR, runtime)

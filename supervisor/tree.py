@@ -190,7 +190,7 @@ class Tree:
         for key in living:
             child = self._children.get(key, Child(None))
             if child.attempt == 0 and isinstance(child.state, Absent):
-                self._children[key] = _running_as_found(replace(child, state=self._up(now_s), was_up=True))
+                self._children[key] = _running_as_found(replace(child, state=self._up(key, now_s), was_up=True))
 
     def _operator_restart(self, key: ChildKey, now_s: float) -> list[Command]:
         child = self._children.get(key)
@@ -214,7 +214,7 @@ class Tree:
         key = event.key
         match event, child.state:
             case Started(), Starting():
-                self._children[key] = replace(child, state=self._up(now_s), was_up=True)
+                self._children[key] = replace(child, state=self._up(key, now_s), was_up=True)
             case StartFailed(permanent=True), Starting():
                 return self._quarantine(key, child, event.reason)
             case StartFailed(), Starting():
@@ -270,7 +270,10 @@ class Tree:
         self._children[key] = replace(child, state=Ending(now_s, death))
         return Kill(key, child.attempt, death)
 
-    def _up(self, now_s: float) -> Up:
+    def _up(self, key: ChildKey, now_s: float) -> Up:
+        """An instrument is asked at once, as it answers when its first cycle has finished."""
+        if key.kind is Kind.INSTRUMENT:
+            return Up(now_s, now_s)
         return Up(now_s, next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
 
     def _forget_the_gone(self) -> None:

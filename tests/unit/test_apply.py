@@ -326,6 +326,7 @@ async def test_a_secret_that_the_actors_do_not_have_is_told_before_anything_chan
 @virtual_time
 async def test_while_the_journal_is_away_nothing_is_changed(tmp_path: Path) -> None:
     async with a_hall(tmp_path) as hall:
+        await hall.supervisor.change(CHF, "tests", dry_run=True)  # the first one waits for a journal that comes up
         await hall.cluster.kill("audit")
         with pytest.raises(ChangeNotMade, match="nothing was changed: every change is journaled first"):
             await make(hall, CHF)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from actors.cluster_address import ON_LOOPBACK, Address, prepare
 
 HEAVY = (
     "sqlalchemy",
@@ -27,3 +30,20 @@ def test_the_class_of_an_actor_brings_no_driver_no_sdk_and_no_ray(module: str) -
     code = f"import {module}, sys; print(*sorted(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_supervisor_brings_no_database_and_no_sdk() -> None:
+    """Nothing starts before its process is up; the journal is its actor's."""
+    drivers = ("sqlalchemy", "sqlite3", "oandapyV20", "requests", "zmq", "ib_async", "kiteconnect", "ray")
+    code = f"import supervisor.supervisor, sys; print(*sorted(name for name in {drivers!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_processes_of_a_cluster_of_our_own_share_their_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a shell forbids to write it, each of them would compile every module again."""
+    monkeypatch.setattr(os, "environ", {"PYTHONDONTWRITEBYTECODE": "1", **ON_LOOPBACK})
+    prepare(Address("10.0.0.1:6379", None))
+    assert os.environ.get("PYTHONDONTWRITEBYTECODE") == "1"  # a cluster of somebody else's
+    prepare(None)
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ

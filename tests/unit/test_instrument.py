@@ -1085,6 +1085,28 @@ async def test_health_answers_while_a_cycle_hangs_and_shows_how_long(tmp_path: P
 
 
 @virtual_time
+async def test_health_waits_for_the_first_cycle_as_long_as_it_is_asked_to(tmp_path: Path) -> None:
+    """Whoever starts a fleet is told of each book as soon as it is verified."""
+    async with a_house(tmp_path, interval_s=10.0, patience_s=None, cycle_timeout_s=1e6) as house:
+        now_s = asyncio.get_running_loop().time
+        house.broker.gate.clear()
+        await house.start()
+        began_s = now_s()
+        assert (await house.instrument().health(2.0)).cycle_age_s is None
+        assert now_s() - began_s == pytest.approx(2.0)
+        asked = asyncio.create_task(house.instrument().health(60.0))
+        await asyncio.sleep(0.01)
+        house.broker.gate.set()
+        assert (await asked).statistics.cycles == 1
+        house.broker.gate.clear()
+        began_s = now_s()
+        await house.instrument().wake()
+        assert (await house.instrument().health(60.0)).statistics.cycles == 1  # later ones are not waited for
+        assert now_s() == began_s
+        house.broker.gate.set()
+
+
+@virtual_time
 async def test_an_order_reported_under_the_id_of_one_of_the_other_side_is_refused_and_nothing_recorded(
     tmp_path: Path,
 ) -> None:

@@ -493,10 +493,12 @@ def test_one_probe_is_out_for_a_child() -> None:
     assert not [c for c in world.tell(Tick(), after_s=2) if isinstance(c, Probe)]
 
 
-def test_a_child_is_probed_at_short_intervals_until_its_first_cycle_has_finished() -> None:
-    world = World().up()
+def test_an_instrument_is_asked_at_once_and_at_short_intervals_until_its_first_cycle_has_finished() -> None:
+    world = World()
+    world.settle([*world.tell(Discovered(())), *world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX)))))])
+    world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP)))))
     gbp = Probe(GBP, world.attempt(GBP))
-    assert gbp in world.tell(Tick(), after_s=0.4)
+    assert gbp in world.tell(Started(GBP, world.attempt(GBP)))
     world.answer(GBP, None, after_s=0.1)
     assert gbp in world.tell(Tick(), after_s=0.4)
     world.answer(GBP, 0.1, after_s=0.1)
