@@ -29,6 +29,21 @@ ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 127.0.0.1 for the machine's outer address and waits there for ever. Undocumented in Ray 2.60; a test holds it."""
 
 
+class ClusterNotUp(Exception):
+    """A cluster of our own could not be started on this machine. ``found`` is what Ray says of it."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"Ray did not come up on this machine: {self.found.rstrip('.')}. The machine may be overloaded, or short "
+            "of memory or of room in its temporary directory, where Ray's own logs are (ray/session_latest/logs). "
+            "Nothing of ours was started; try again"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """``gcs`` is host:port of the cluster; ``auth_mode`` is Ray's ``RAY_AUTH_MODE`` there, ``None`` where unset."""

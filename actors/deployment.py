@@ -27,11 +27,11 @@ class Deployment:
 
 
 class Cluster(Protocol):
-    """Creates, finds and ends actors of one namespace. ``at_once`` is how many it can bring up side by side before they
-    only slow each other down."""
+    """Creates, finds and ends actors of one namespace."""
 
     @property
-    def at_once(self) -> int: ...
+    def at_once(self) -> int:
+        """How many it can bring up side by side before they only slow each other down."""
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for

@@ -28,7 +28,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
-from actors.cluster_address import LOOPBACK, Address
+from actors.cluster_address import LOOPBACK, Address, ClusterNotUp
 from actors.deployment import Deployment
 from actors.runtime import ActorUnavailable, CallTimeout, logged
 
@@ -309,18 +309,22 @@ def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus:
     """A cluster of our own on this machine's loopback (``local``), or the one at an address (``auto``, host:port).
 
     :func:`actors.cluster_address.prepare` must have been called before this module was imported. A cluster of our own
-    ends with this process. Joining one whose address does not answer raises ``ConnectionError``.
+    ends with this process; one that does not come up raises :class:`~actors.cluster_address.ClusterNotUp`. Joining one
+    whose address does not answer raises ``ConnectionError``.
     """
     if address == "local":
-        ray.init(
-            address="local",
-            namespace=namespace,
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            num_cpus=cpus,
-            _node_ip_address=LOOPBACK,
-        )
+        try:
+            ray.init(
+                address="local",
+                namespace=namespace,
+                include_dashboard=dashboard,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                num_cpus=cpus,
+                _node_ip_address=LOOPBACK,
+            )
+        except Exception as error:  # Ray raises bare ones for whatever its processes did not do in time
+            raise ClusterNotUp(str(error)) from error
         protect_token()
     else:
         ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)

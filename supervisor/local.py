@@ -22,8 +22,8 @@ from actors.instrument import Instrument
 from actors.journal_types import JournalError, JournalInUse
 from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
 from actors.reports import Report
-from actors.runtime import LocalRuntime
-from actors.stream import AUDIT
+from actors.runtime import CallError, LocalRuntime
+from actors.stream import AUDIT, JOURNAL_TIMEOUT_S
 from actors.views import NOTHING_KNOWN
 from actors.working import Status
 from brokers.registry import PAPER
@@ -113,14 +113,27 @@ async def _account(
 async def _symbols(
     configuration: Configuration, name: str, selection: Selection, account: Account, runtime: LocalRuntime
 ) -> tuple[str, ...]:
-    if selection.instrument is not None:
-        return (selection.instrument,)
     given = configuration.account(name)
+    if selection.instrument is not None:
+        known = given.instruments is not None or await _is_heard_of(name, selection.instrument, account, runtime)
+        return (selection.instrument,) if known else ()
     if given.instruments is not None:
         return given.symbols
     found = await account.instruments(datetime.now(UTC))
     at_broker = set() if isinstance(found, NoSlice) else set(found)
     return tuple(sorted((at_broker | await held_in_our_books(name, runtime)) - set(given.ignore_instruments)))
+
+
+async def _is_heard_of(name: str, symbol: str, account: Account, runtime: LocalRuntime) -> bool:
+    """Whether an account that takes all has the instrument, or had it in a book of ours. Where that cannot be told its
+    verdict will say so."""
+    found = await account.instruments(datetime.now(UTC))
+    if isinstance(found, NoSlice) or symbol in found:
+        return True
+    try:
+        return stream_of(name, symbol) in await runtime.call(AUDIT, "streams", timeout_s=JOURNAL_TIMEOUT_S)
+    except (CallError, JournalError):
+        return True
 
 
 def never_started(account: str, broker: str, instruments: Sequence[str], error: str) -> Verdicts:

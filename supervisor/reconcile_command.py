@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from actors.journal_types import JournalInUse
+from actors.messages import Connection
 from actors.reports import Report
 from actors.runtime import CallError
 from supervisor import document, local
 from supervisor.config import Configuration
 from supervisor.console import Failure, check_names, console, print_json, say, selected
-from supervisor.document import EXIT_OK
+from supervisor.document import EXIT_OK, EXIT_UNVERIFIED
 from supervisor.running import NotRunning, Running, find
 
 T = TypeVar("T")
@@ -37,12 +38,30 @@ def reconcile(
     verdicts: local.Verdicts = []
     for name in names:
         verdicts += _verdicts(configuration, name, instrument, dry_run=dry_run)
+    if instrument is not None:
+        verdicts = _heard_of(instrument, verdicts)
     made = document.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
     if as_json:
         print_json(made)
     else:
         _print(made, verdicts)
     return document.exit_status(verdicts)
+
+
+def _heard_of(instrument: str, verdicts: local.Verdicts) -> local.Verdicts:
+    """Those of the accounts that have it. What no account has ever had is a mistake in the name, and not flat."""
+    found = [(health, reports) for health, reports in verdicts if reports]
+    if found:
+        return found
+    unknown = [health for health, _ in verdicts if health.connection is not Connection.CONNECTED]
+    if unknown:
+        reasons = "; ".join(f"{health.account}: {health.error or health.connection}" for health in unknown)
+        raise Failure(f"whether there is an instrument {instrument!r} cannot be told: {reasons}", EXIT_UNVERIFIED)
+    names = ", ".join(health.account for health, _ in verdicts)
+    raise Failure(
+        f"there is no instrument {instrument!r}: {names} takes all there are, and has no position, open order or "
+        f"recent fill of that name, nor a book of ours. `reconcile --account {names.split(', ')[0]}` shows those it has"
+    )
 
 
 def _verdicts(

@@ -170,7 +170,8 @@ def started(
     ``dashboard`` is for a cluster of our own.
 
     Whatever happens in the block, an interrupt among it, no process of ours is left. Raises :class:`AlreadyRunning`,
-    ``ConnectionError`` when the cluster named in the configuration does not answer.
+    ``ConnectionError`` when the cluster named in the configuration does not answer,
+    :class:`~actors.cluster_address.ClusterNotUp` when one of our own does not come up.
     """
     _refuse_a_second(configuration)
     address = configuration.ray.address

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from loguru import logger
 
+from actors.cluster_address import ClusterNotUp
 from actors.events import Severity
 from actors.journal_types import JournalError
 from supervisor import logs, runfile
@@ -203,7 +204,7 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
     if signals.asked.is_set() and error is not None:
         # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
         logger.warning("not ended in order: {}", error)
-    elif isinstance(error, SupervisorGone | Died):
+    elif isinstance(error, SupervisorGone | Died | ClusterNotUp):
         raise Failure(str(error), EXIT_UNVERIFIED)
     elif error is not None:
         raise error

@@ -158,3 +158,22 @@ def test_when_start_itself_is_killed_its_supervisor_stops_in_order_by_itself(pat
     assert left == []
     assert runfile.read(configuration) is None
     assert _verifies(configuration)
+
+
+def test_a_ray_that_does_not_come_up_is_said_and_nothing_is_left(path: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "not a directory"
+    blocked.write_text("")
+    arguments = [sys.executable, "-m", "supervisor", "start", str(path), "--no-dashboard"]
+    with subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"RAY_TMPDIR": str(blocked)},
+    ) as process:
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 3, said
+    assert "Ray did not come up on this machine: " in said
+    assert "try again" in said
+    assert not runfile.read(load(path))
+    assert _living({process.pid}) == []

@@ -474,6 +474,24 @@ def test_check_prints_what_would_run(house: House) -> None:
     assert house.oanda.requests == ()
 
 
+def test_a_name_that_an_account_with_all_has_never_had_is_a_mistake_and_not_flat(house: House) -> None:
+    """PEERS 1: unknown is never flat."""
+    path = house.write("all.yaml")
+    path.write_text(path.read_text().replace("[GBP_JPY, EUR_USD]", "all"))
+    house.oanda.trade("EUR_USD", Side.BUY, Decimal(100))
+    typed_wrong = run("reconcile", path, "--account", "fx", "--instrument", "EURUSD")
+    assert typed_wrong.exit_code == 2
+    assert "there is no instrument 'EURUSD': fx takes all there are" in typed_wrong.stderr
+    assert run("reconcile", path, "--account", "fx", "--instrument", "EUR_USD").exit_code == 0
+    house.oanda.close_by_hand("EUR_USD")
+    flat = run("reconcile", path, "--account", "fx", "--instrument", "EUR_USD", "--json")  # it had it: it is flat now
+    assert (flat.exit_code, json.loads(flat.stdout)["accounts"][0]["instruments"][0]["book"]["legs"]) == (0, [])
+    house.oanda.faults.add(Fault.RESET, times=1000)
+    nobody = run("reconcile", path, "--account", "fx", "--instrument", "EURUSD", "--json")
+    assert nobody.exit_code == 3
+    assert json.loads(nobody.stdout)["accounts"][0]["instruments"][0]["status"] == "DEGRADED"
+
+
 def test_check_connects_each_enabled_account_and_says_what_was_reached(house: House) -> None:
     house.mt5.close()
 
