@@ -17,12 +17,14 @@ from actors.runtime import CallTimeout, LocalRuntime
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """An actor to be created: its class (in one process, anything that makes it), its arguments, and the method that
-    begins its work (``None``: its constructor does). An ``immortal`` one is brought back by the cluster itself."""
+    begins its work, with arguments of its own (``None``: its constructor does). An ``immortal`` one is brought back by
+    the cluster itself."""
 
     name: str
     actor: Callable[..., Any]
     args: tuple[object, ...]
     begin: str | None = "start"
+    begin_with: tuple[object, ...] = ()
     immortal: bool = False
 
 
@@ -64,7 +66,7 @@ class LocalCluster:
             return
         try:
             async with asyncio.timeout(timeout_s):
-                await self._runtime.call(deployment.name, deployment.begin, timeout_s=timeout_s)
+                await self._runtime.call(deployment.name, deployment.begin, *deployment.begin_with, timeout_s=timeout_s)
         except TimeoutError:
             raise CallTimeout(deployment.name, deployment.begin, f"not up within {timeout_s:g} s") from None
 

@@ -88,8 +88,11 @@ class Instrument:
 
     # Life
 
-    async def start(self) -> None:
-        """Begin to check by ourselves: at once, and then at every tick of the interval."""
+    async def start(self, halts: tuple[Halt, ...] | None = None) -> None:
+        """Begin to check by ourselves: at once, and then at every tick of the interval. ``halts`` are those in force,
+        where they are known."""
+        if self._halts is None:
+            self._halts = halts
         if self._loop is None or self._loop.done():
             self._paused = False
             self._loop = self._runtime.spawn(self._name, self._run())

@@ -140,7 +140,7 @@ class RayCluster:
                 await may_begin.wait()
             async with asyncio.timeout(timeout_s):
                 if deployment.begin is not None:
-                    await getattr(handle, deployment.begin).remote()
+                    await getattr(handle, deployment.begin).remote(*deployment.begin_with)
                 else:
                     await handle.__ray_ready__.remote()
         except RayTaskError as error:

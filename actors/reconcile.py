@@ -62,7 +62,8 @@ def reconcile(
         return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
     work = Working(book, slice_, policy, now)
     _unreadable_rows(work)
-    if _is_fresh(work, verified_at):
+    fresh = _is_fresh(work, verified_at)
+    if fresh:
         reconcile_fills(work)
         reconcile_orders(work)
         reconcile_positions(work)
@@ -70,7 +71,7 @@ def reconcile(
             return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
     if book.breaks:
         _close_what_is_gone(work)
-    return _conclude(work, evidence_due)
+    return _conclude(work, evidence_due, fresh=fresh)
 
 
 def _unreadable_rows(work: Working) -> None:
@@ -149,7 +150,7 @@ def _order_was_looked_at(work: Working, key: str) -> bool:
     return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
 
 
-def _conclude(work: Working, evidence_due: bool) -> Decision:
+def _conclude(work: Working, evidence_due: bool, *, fresh: bool) -> Decision:
     slice_ = work.slice
     needed: list[Section[AnyRow]] = [slice_.orders, slice_.fills]
     if work.policy.positions:
@@ -158,7 +159,7 @@ def _conclude(work: Working, evidence_due: bool) -> Decision:
     in_step = known and not work.book.breaks and not work.deferred and not work.unverified
     clean = not work.touched and not work.events
     missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
-    dealt_with = isinstance(slice_.fills, Complete) and not missed
+    dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed
     cursor = slice_.fills_cursor if dealt_with else None
     if in_step and evidence_due:
         _evidence(work)

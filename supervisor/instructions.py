@@ -29,12 +29,12 @@ class Instructions:
         self._halting = halting
         self._outbox = outbox
         self._paused: set[str] = set()
+        self._learning: asyncio.Task[None] | None = None
 
     async def repeat(self, name: str) -> None:
         """Tell an instrument that has just started what its former process was told."""
         if name in self._paused:
             await self._told(name, "pause")  # until it is resumed, whatever it was restarted for
-        self._runtime.spawn(SUPERVISOR, self._correct_halts(name))
 
     def forget(self, name: str) -> None:
         """It is not to run any more."""
@@ -76,6 +76,19 @@ class Instructions:
         return True
 
     # Halts
+
+    def learn_halts(self) -> None:
+        """Have the halts in force read from the journal, now and until it answers, and every instrument told of
+        them."""
+        if self._halting.known:
+            return
+        if self._learning is not None:
+            self._learning.cancel()
+        self._learning = self._runtime.spawn(SUPERVISOR, self._learn_halts())
+
+    async def _learn_halts(self) -> None:
+        await self._halting.learn()
+        await self._tell_halts(None, None)
 
     async def halt(
         self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None

@@ -221,7 +221,7 @@ class Supervisor:
         self._desired.begin_with(stands.configuration)
         self._tree.restart_by(_restarts(stands.configuration))
         self._desire()
-        self._runtime.spawn(SUPERVISOR, self._halting.learn())  # each instrument is told with its next probe
+        self._instructions.learn_halts()
         wake_at_s: float | None = None
         while not self._stopped.is_set():
             event = await self._next_event(wake_at_s)
@@ -287,7 +287,7 @@ class Supervisor:
         if key.kind is Kind.INSTRUMENT:
             account, _, symbol = key.name.partition("/")
             made = blueprint.instrument_actor(configuration, account, symbol, self._runtime)
-            return Deployment(key.name, blueprint.actor_of(key), made)
+            return Deployment(key.name, blueprint.actor_of(key), made, begin_with=(self._halting.on(key.name),))
         if key.name in self._desired.accounts:
             broker = configuration.account(key.name).broker
             if broker not in SUPPORTED_BROKERS:

@@ -85,6 +85,18 @@ def test_an_old_answer_is_stale_and_nothing_is_concluded_from_it() -> None:
     assert not desk.book.breaks
 
 
+def test_the_fills_of_an_answer_too_old_to_act_on_are_asked_for_again() -> None:
+    """FEATURES 25: what was not dealt with is not passed over."""
+    desk = Desk(Policy(max_age=timedelta(seconds=30)))
+    desk.look(slice_at(0, [pos(1)]))
+    late = slice_at(10, [pos(3)], [], [fill("f1", 2, at_s=9)])
+    assert late.fills_cursor is not None
+    decision = desk.look(late, now=at(45))
+    assert (decision.cursor, "f1" in desk.book.applied) == (None, False)
+    assert desk.look(late, now=at(20)).cursor == late.fills_cursor
+    assert desk.quantities() == {"net": 3}
+
+
 def test_an_answer_remembered_as_clean_goes_stale_all_the_same() -> None:
     desk = Desk(Policy(max_age=timedelta(seconds=30)))
     for moment in (0, 1):
