@@ -36,8 +36,8 @@ class Recorder:
 
     async def record(self, reports: Sequence[Report]) -> int:
         """Make reports part of the book, then hand its venue what is to be sent. Gives how many were news. Raises
-        :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, or under the
-        id of an order of the other side."""
+        :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, under the id
+        of an order of the other side, or of a time to come."""
         try:
             news, orders = await self._into_the_book(reports)
         except Fenced:
@@ -51,13 +51,13 @@ class Recorder:
             conventions = self._broker.conventions_of(book)
             for report in reports:
                 self._check_leg(report, conventions)
-                self._check_order(book, report)
+                self._check_terms(book, report)
             events = events_of(book, reports, conventions, self._runtime.now())
             await self._keeper.write(book, events)
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 
-    def _check_order(self, book: Book, report: Report) -> None:
-        found = contradiction(book, report)
+    def _check_terms(self, book: Book, report: Report) -> None:
+        found = contradiction(book, report, self._runtime.now())
         if found is not None:
             raise ValueError(f"{stream_of(self._settings.account, self._settings.instrument)}: {found}")
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from actors import codec
 from actors.book import Book
-from actors.events import Event, EventType, Json, Severity, event_id
+from actors.events import Event, EventType, Json, Severity, event_id, to_iso
 from actors.links import CLOCK_SKEW
 from actors.orders import BookOrder, order_key
 from actors.reconcile_fills import book_fill
@@ -65,6 +65,10 @@ class PositionReport:
 
 
 Report = OrderReport | FillReport | PositionReport
+
+AHEAD_AT_MOST = timedelta(minutes=15)
+"""How far the clock of whoever reports may be ahead of ours. A fill of the future would count beside each position that
+the broker shows until then."""
 
 
 def events_of(book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime) -> tuple[Event, ...]:
@@ -130,10 +134,15 @@ def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
     )
 
 
-def contradiction(book: Book, report: Report) -> str | None:
-    """Why a report cannot be of the order whose id it carries; ``None`` where it can."""
-    if not isinstance(report, OrderReport):
+def contradiction(book: Book, report: Report, now: datetime) -> str | None:
+    """Why a report cannot be of the order whose id it carries, or of its time; ``None`` where it can."""
+    if isinstance(report, PositionReport):
         return None
+    if isinstance(report, FillReport):
+        return _of_the_future(f"fill {report.fill_id}", report.time, now)
+    ahead = _of_the_future(f"order {report.client_order_id or report.broker_order_id}", report.submitted_at, now)
+    if ahead is not None:
+        return ahead
     known = book.find_order(report.broker_order_id, report.client_order_id)
     if known is None or known.side is report.side or _is_another(known, report):
         return None
@@ -141,6 +150,15 @@ def contradiction(book: Book, report: Report) -> str | None:
     return (
         f"order {name} is a {known.side} of {known.quantity} in the book, and was reported as a {report.side} of "
         f"{report.quantity}: give each order an id of its own"
+    )
+
+
+def _of_the_future(what: str, told_at: datetime | None, now: datetime) -> str | None:
+    if told_at is None or told_at - now <= AHEAD_AT_MOST:
+        return None
+    return (
+        f"{what} is dated {to_iso(told_at)}, and this machine's clock says {to_iso(now)}: report times in UTC, and see "
+        "that the clocks of both machines are right"
     )
 
 

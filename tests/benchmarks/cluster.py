@@ -34,9 +34,10 @@ from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
 from supervisor.supervisor import Supervisor  # noqa: E402 - as above
 
 NAMESPACE = "benchmark"
-INTERVAL_S = 10
-INTERVALS = 2
+INTERVAL_S = 30
+INTERVALS = 1
 LOOK_EVERY_S = 0.25
+QUIET_PERCENT, QUIET_FOR_S, QUIET_WITHIN_S = 10, 1.0, 30.0
 ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
 
 
@@ -48,12 +49,20 @@ class Empty:
         return os.getpid()
 
 
+def _await_quiet() -> None:
+    """Let what the step before left behind come to its end: processes that die, and what is told of them."""
+    give_up_s = time.perf_counter() + QUIET_WITHIN_S
+    while psutil.cpu_percent(QUIET_FOR_S) > QUIET_PERCENT and time.perf_counter() < give_up_s:
+        pass
+
+
 def _private_mb(pid: int) -> float:
     memory = psutil.Process(pid).memory_full_info()
     return float(memory.uss) / 1e6
 
 
 def _empty_fleet(count: int) -> tuple[float, float]:
+    _await_quiet()
     began_s = time.perf_counter()
     remote: Any = ray.remote(Empty)
     fleet = [remote.options(num_cpus=0, max_concurrency=1000).remote() for _ in range(count)]
@@ -87,6 +96,7 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
         simulator.trade(name, Side.BUY, Decimal(100))
     configuration = load(_configuration(directory, simulator.start(), names))
     running = Running(ray_edge.Client(NAMESPACE))
+    _await_quiet()
     began_s = time.perf_counter()
     runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
     made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)

@@ -19,7 +19,7 @@ from actors.instrument import CHECKPOINT_EVERY, STOP_WITHIN_S, Occasion
 from actors.journal_types import JournalUnavailable
 from actors.messages import CycleReport
 from actors.policy import Correct
-from actors.reports import FillReport, OrderReport, PositionReport
+from actors.reports import FillReport, OrderReport, PositionReport, Report
 from actors.stream import JournalAway
 from brokers.model import (
     Conventions,
@@ -1104,6 +1104,26 @@ async def test_health_waits_for_the_first_cycle_as_long_as_it_is_asked_to(tmp_pa
         assert (await house.instrument().health(60.0)).statistics.cycles == 1  # later ones are not waited for
         assert now_s() == began_s
         house.broker.gate.set()
+
+
+@virtual_time
+@pytest.mark.parametrize(("ahead", "taken"), [(timedelta(minutes=14), True), (timedelta(hours=1), False)])
+async def test_a_report_of_a_time_to_come_is_refused_and_nothing_recorded(
+    ahead: timedelta, taken: bool, tmp_path: Path
+) -> None:
+    """A local time reported as UTC would count beside every position that the broker shows until then."""
+    async with a_house(tmp_path) as house:
+        reports: list[Report] = [
+            a_fill("f1", 1, house, time=house.clock() + ahead),
+            replace(an_order("c1", house), submitted_at=house.clock() + ahead),
+        ]
+        for report in reports:
+            if taken:
+                assert await house.instrument().record((report,)) == 1
+            else:
+                with pytest.raises(ValueError, match=r"this machine's clock says .*: report times in UTC"):
+                    await house.instrument().record((report,))
+        assert bool(in_memory(house)["legs"]) is taken
 
 
 @virtual_time
