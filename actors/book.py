@@ -28,6 +28,8 @@ from brokers.model import Completeness, OrderStatus
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
 ORPHANS_KEPT = 5_000
+WITHOUT_COMMISSION_KEPT = 5_000
+"""Of a broker that never tells one, no more than this is remembered."""
 
 
 class Book:
@@ -38,6 +40,7 @@ class Book:
     snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last told
     us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
+    ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
     """
@@ -58,6 +61,7 @@ class Book:
         self.floor: datetime | None = None
         self.known_at: dict[str, datetime] = {}
         self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
+        self.without_commission: dict[str, str | None] = {}
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
@@ -122,7 +126,7 @@ class Book:
         """Fold one event in. It must be the next of this book's stream."""
         self.version += 1
         self.clean = None
-        fold = _FOLDS.get(event.type)  # the others, such as CHECKPOINT, say nothing new about the book
+        fold = _FOLDS.get(event.type)  # the others say nothing about the book
         if fold is not None:
             fold(self, event)
 
@@ -143,6 +147,7 @@ class Book:
             "activity",
             "known_at",
             "orphans",
+            "without_commission",
             "_open",
             "_by_broker_id",
             "_by_client_id",
@@ -177,7 +182,11 @@ class Book:
                 if left:
                     self._by_client_id[order.client_order_id] = left
         while len(self.applied) > FILL_IDS_KEPT:
-            del self.applied[next(iter(self.applied))]
+            oldest = next(iter(self.applied))
+            del self.applied[oldest]
+            self.without_commission.pop(oldest, None)
+        while len(self.without_commission) > WITHOUT_COMMISSION_KEPT:
+            del self.without_commission[next(iter(self.without_commission))]
         while len(self.orphans) > ORPHANS_KEPT:
             del self.orphans[next(iter(self.orphans))]
         for times in (self.watermarks, self.activity, self.known_at):
@@ -209,6 +218,8 @@ class Book:
         self.applied[fill.fill_id] = None
         if fill.corrects is not None:
             self.applied[fill.corrects.fill_id] = None
+        if fill.commission is None and not fill.inferred:
+            self.without_commission[fill.fill_id] = fill.strategy
         if not fill.counted:
             return
         ours = event.type is EventType.FILL_RECORDED
@@ -237,6 +248,15 @@ class Book:
             (self.activity if ours else self.known_at)[name] = event.time
         if ours:
             self._touch(event.time)
+
+    def _on_commission(self, event: Event) -> None:
+        self.without_commission.pop(str(event.payload["fill_id"]), None)
+
+    def _on_checkpoint(self, event: Event) -> None:
+        """It says nothing new; but one of an earlier version of this program knows of no commission that is lacking,
+        and whoever begins with it must have the same book as whoever comes by it."""
+        if "without_commission" not in event.payload:
+            self.without_commission.clear()
 
     def _on_position(self, event: Event) -> None:
         name, quantity, price, watermark = codec.position_from(event.payload)
@@ -332,9 +352,11 @@ _FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
     EventType.ORDER_REJECTED: Book._on_order,
     EventType.FILL_RECORDED: Book._on_fill,
     EventType.ORDER_FILLED: Book._on_fill,
+    EventType.COMMISSION_REPORTED: Book._on_commission,
     EventType.POSITION_RECORDED: Book._on_position,
     EventType.POSITION_SYNCED: Book._on_position,
     EventType.RECONCILIATION_DISCREPANCY: Book._on_discrepancy,
     EventType.DISCREPANCY_RESOLVED: Book._on_resolved,
     EventType.RECONCILED: Book._on_reconciled,
+    EventType.CHECKPOINT: Book._on_checkpoint,
 }

@@ -31,6 +31,7 @@ def checkpoint(book: Book) -> dict[str, Json]:
         "orphans": {
             order: [to_text(quantity), to_text(notional)] for order, (quantity, notional) in book.orphans.items()
         },
+        "without_commission": [[fill_id, strategy] for fill_id, strategy in book.without_commission.items()],
         "cursor": book.cursor,
         "reconciled_at": None if book.reconciled_at is None else to_iso(book.reconciled_at),
     }
@@ -53,6 +54,7 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.floor = None if data["floor"] is None else from_iso(data["floor"])
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
     book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
+    book.without_commission = dict(data.get("without_commission", ()))
     book.cursor = data["cursor"]
     book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
 

@@ -16,7 +16,7 @@ from actors.breaks import Break, Cause, Correction, DiscrepancyType, Phase
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
 from actors.lots import ZERO, Leg, Lot
 from actors.orders import BookOrder, Inferred
-from brokers.model import Corrected, CostBasis, OrderStatus, Side
+from brokers.model import Corrected, CostBasis, Fill, OrderStatus, Side
 
 Document = dict[str, Json]
 
@@ -153,6 +153,17 @@ def booked_fill_to(fill: BookedFill) -> Document:
         "corrects": None
         if (was := fill.corrects) is None
         else {"fill_id": was.fill_id, "quantity": to_text(was.quantity), "price": to_text(was.price)},
+    }
+
+
+def commission_to(fill: Fill, strategy: str | None) -> Document:
+    """What was charged for a fill that was journaled without it, as JSON; the same keys as in the fill's own event."""
+    return {
+        "fill_id": fill.fill_id,
+        "broker_order_id": fill.broker_order_id,
+        "strategy": strategy,
+        "commission": to_text(fill.commission),
+        "commission_currency": fill.commission_currency,
     }
 
 

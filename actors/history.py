@@ -29,6 +29,7 @@ _ORDERS = frozenset(
     {EventType.ORDER_UPDATED, EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
 )
 _CORRECTING = _ORDERS | {EventType.ORDER_FILLED, EventType.POSITION_SYNCED}
+_TOLD = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED})
 _BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, EventType.TRADING_RESUMED})
 
 
@@ -154,6 +155,9 @@ def _said(record: Record) -> Iterator[Said]:
         case EventType.ORDER_FILLED if not payload.get("inferred"):
             words = f"{payload['side']} {payload['quantity']} @ {payload['price']}, {payload['fill_id']}"
             yield Said("last fill", words, from_iso(str(payload["time"])), record.seq)
+        case EventType.COMMISSION_REPORTED:
+            words = f"{payload['commission']} {payload['commission_currency'] or ''}".rstrip()
+            yield Said("last commission", f"{words}, {payload['fill_id']}", event.time, record.seq)
         case EventType.RECONCILIATION_DISCREPANCY if "key" in payload:
             yield from _said_in_discrepancy(record)
         case EventType.DISCREPANCY_RESOLVED if payload.get("correction"):  # else it holds what was said at first
@@ -255,7 +259,7 @@ def who(event: Event) -> str:
         return f"strategy {strategy}" if strategy else "our side"
     if payload.get("phase") == "SELF_CHECK":
         return "self-check"
-    if event.type in _CORRECTING or event.type in _FOUND or event.type is EventType.RECONCILED:
+    if event.type in _CORRECTING or event.type in _FOUND or event.type in _TOLD:
         return "reconciliation"
     return "operator" if event.type in _BY_OPERATOR else "system"
 
@@ -272,6 +276,8 @@ def why(event: Event, cause: Event | None = None) -> str:
         return f"{payload.get('cause') or 'the two sides differed'}{after}"
     if event.type is EventType.RECONCILED:
         return f"both sides were the same{after}"
+    if event.type is EventType.COMMISSION_REPORTED:
+        return f"the broker told it after the fill{after}"
     if event.type in _CORRECTING:
         return f"{_cause_words(payload, cause)}{after}"
     reason = payload.get("reason")

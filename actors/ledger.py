@@ -1,14 +1,15 @@
 """What an account actor keeps of its broker's snapshots: the newest one by instrument, and the fills since it began.
 
 The laws of this module: a slice's revision changes exactly when what it says changes; a fills section is COMPLETE for
-a caller only when every fill after the caller's cursor is in it; a fill that came twice is kept once; a fill that was
-read reaches its instrument, whatever else in its section could not be read.
+a caller only when every fill after the caller's cursor is in it; a fill that came twice is kept once, and given again
+only when its commission has come since; a fill that was read reaches its instrument, whatever else in its section could
+not be read.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
@@ -41,17 +42,18 @@ class _Said:
     positions: Section[Position]
     orders: Section[Order]
     fills: str
-    fills_seen: int
+    fills_seen: tuple[int, int]
     conventions: Conventions
 
 
 @dataclass(slots=True)
 class _KeptFill:
     """``until`` is the first cursor whose holder has been given this fill; ``None`` while no COMPLETE section has
-    had it, and then it is given to everybody."""
+    had it, and then it is given to everybody. One that is not ``at_hand`` is remembered by its id alone."""
 
     fill: Fill
     until: Cursor | None
+    at_hand: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Ledger:
         self._revisions: dict[str, int] = defaultdict(int)
         self._fills: dict[str, list[_KeptFill]] = defaultdict(list)
         self._by_id: dict[str, _KeptFill] = {}
+        self._charged_late: dict[str, int] = defaultdict(int)
         self._covered_from: Cursor | None = None
         self._gap: _Gap | None = None
         self.fills_cursor: Cursor | None = None
@@ -99,7 +102,8 @@ class Ledger:
 
     def forget(self, instrument: str) -> None:
         """Keep no fill of an instrument any more: whoever needed them has dealt with them. Their ids are remembered."""
-        self._fills.pop(instrument, None)
+        for kept in self._fills.pop(instrument, ()):
+            kept.at_hand = False
 
     def covers(self, fills_since: Cursor | None) -> bool:
         """Whether every fill after that cursor which the broker still has is, or will be, among the fills kept here."""
@@ -182,8 +186,21 @@ class Ledger:
             if kept is None:
                 kept = self._by_id[fill.fill_id] = _KeptFill(fill, until)
                 self._fills[fill.instrument].append(kept)
+            elif _is_charged_late(kept.fill, fill):
+                self._give_again(kept, fill, until)
             elif kept.until is None:
                 kept.until = until
+
+    def _give_again(self, kept: _KeptFill, fill: Fill, until: Cursor | None) -> None:
+        """The commission of a fill has come. The cursor need not have moved with it, so whoever has the present one is
+        given the fill too; and it is something new in an instrument that was forgotten."""
+        kept.fill = replace(kept.fill, commission=fill.commission, commission_currency=fill.commission_currency)
+        kept.until = None if until is None else until + 1
+        self._charged_late[kept.fill.instrument] += 1
+        if not kept.at_hand:
+            kept.at_hand = True
+            self._by_id[fill.fill_id] = self._by_id.pop(fill.fill_id)
+            self._fills[kept.fill.instrument].append(kept)
 
     def _before_gap(self, cursor: Cursor | None) -> _Gap | None:
         """The gap that a holder of this cursor has not been told of."""
@@ -201,7 +218,7 @@ class Ledger:
             _section_for(self._snapshot.positions, instrument, positions),
             _section_for(self._snapshot.orders, instrument, orders),
             fills_say + repr(_problems_for(self._snapshot.fills, instrument)),
-            len(self._fills.get(instrument, ())),
+            (len(self._fills.get(instrument, ())), self._charged_late.get(instrument, 0)),
             self._snapshot.conventions,
         )
         if self._said.get(instrument) != said:
@@ -212,10 +229,19 @@ class Ledger:
         """Bound the memory. What is forgotten is no longer covered, and is asked for again if anybody needs it."""
         while len(self._by_id) > FILLS_KEPT:
             forgotten = self._by_id.pop(next(iter(self._by_id)))
+            if not forgotten.at_hand:
+                continue
             self._fills[forgotten.fill.instrument].pop(0)  # both are in the order in which they came
             gone = forgotten.until if forgotten.until is not None else self.fills_cursor
             if gone is not None:
                 self._covered_from = max(self._covered_from or gone, gone)
+
+
+def _is_charged_late(known: Fill, told: Fill) -> bool:
+    """Whether a fill is told with a commission that was not told of it before."""
+    if told.commission is None:
+        return False
+    return (told.commission, told.commission_currency) != (known.commission, known.commission_currency)
 
 
 def _grouped(section: Section[Row]) -> dict[str, list[Row]]:

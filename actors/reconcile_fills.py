@@ -3,10 +3,13 @@
 A fill is applied once, by its id. What it does to the legs is decided here, written into its event, and only repeated
 by the fold. Three things keep it from counting twice: a watermark (a correction contains it already), an inferred fill
 it stands in for, and the quantity its order had when we first saw the order.
+
+A commission that comes after its fill is written once, and changes nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -39,13 +42,15 @@ _CORRECTION = "correction"
 def reconcile_fills(work: Working) -> None:
     """Apply every fill of the slice, and of the answers to our questions, that the book has not seen. A correction of
     an execution that was never told is a fill like any other, and the execution counts for nothing beside it."""
+    if work.book.without_commission:
+        _report_commissions(work)
     applied = work.book.applied
     new = [fill for fill in rows_of(work.slice.fills) if fill.fill_id not in applied]
     for answer in work.slice.answers:
         new.extend(fill for fill in answer.fills if fill.fill_id not in applied)
     if not new:
         return
-    unique = {fill.fill_id: fill for fill in new}
+    unique = _once_each(new)
     in_time: list[tuple[Fill, str]] = []
     by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
     linked = _orders_by_broker_id(work)
@@ -67,6 +72,30 @@ def reconcile_fills(work: Working) -> None:
             _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
         else:
             allowed[whose].apply(work, fill)
+
+
+def _report_commissions(work: Working) -> None:
+    """Write what was charged for fills that are in the book without it. That is no difference between the two sides:
+    it is told under ``alert`` too."""
+    lacking = work.book.without_commission
+    told = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.fill_id in lacking]
+    for answer in work.slice.answers:
+        told.extend(fill for fill in answer.fills if fill.commission is not None and fill.fill_id in lacking)
+    for fill in sorted(_once_each(told).values(), key=_broker_order):
+        order = work.book.find_order(fill.broker_order_id, None)
+        strategy = lacking[fill.fill_id] or (order.strategy if order is not None else None)
+        payload = codec.commission_to(fill, strategy)
+        work.note(EventType.COMMISSION_REPORTED, payload, fill.fill_id)
+
+
+def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
+    """Each fill once by its id, with its commission where one of its rows tells it."""
+    unique: dict[str, Fill] = {}
+    for fill in fills:
+        known = unique.get(fill.fill_id)
+        if known is None or known.commission is None or fill.commission is not None:
+            unique[fill.fill_id] = fill
+    return unique
 
 
 def _remember(work: Working, fill: Fill, order: BookOrder | None) -> None:

@@ -111,9 +111,13 @@ class Working:
         """Apply a correction to the working book, and write it unless only alerts are wanted."""
         self._apply(self._event(kind, payload, identity, severity), written=self.auto)
 
+    def note(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
+        """What corrects nothing: it is written whatever may be corrected."""
+        self._apply(self._event(kind, payload, identity, Severity.INFO), written=True)
+
     def evidence(self, payload: Mapping[str, Json]) -> None:
         """RECONCILED, written whatever may be corrected."""
-        self._apply(self._event(EventType.RECONCILED, payload, "reconciled", Severity.INFO), written=True)
+        self.note(EventType.RECONCILED, payload, "reconciled")
 
     def found(self, it: Difference) -> bool:
         """Report a difference. True when the caller is to make its correction now (to try it, under ``alert``)."""

@@ -11,6 +11,14 @@ round-trips through pickle, because it may cross from one actor to another.
 from __future__ import annotations
 
 
+def with_remedy(found: str, remedy: str) -> str:
+    """What was found and what the reader can do, as two sentences: what a broker said often ends in a stop already."""
+    said = found.rstrip()
+    if not said.endswith(("…", "!", "?")):
+        said = said.rstrip(".") + "."
+    return f"{said} {remedy}"
+
+
 class BrokerError(Exception):
     """The base of all of them.
 
@@ -26,7 +34,12 @@ class BrokerError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.account}: could not {self.attempted}: {self.found}. {self.remedy}"
+        return f"{self.account}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """The same in words for a place that already names the account."""
+        return f"could not {self.attempted}: {with_remedy(self.found, self.remedy)}"
 
 
 class Unreachable(BrokerError):

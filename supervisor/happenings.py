@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.events import Event, EventType, Json, Record, Severity
+from supervisor.prices import shown_price
 
 _GLOSSES = {
     "force_add_position": "zombie recovered",
@@ -72,10 +73,14 @@ def told(event: Event) -> str:
     match kind:
         case EventType.FILL_RECORDED:
             return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+        case EventType.COMMISSION_REPORTED:
+            amount = f"{payload.get('commission')} {payload.get('commission_currency') or ''}".rstrip()
+            return f"commission {amount} of fill {payload.get('fill_id')}"
         case EventType.POSITION_RECORDED | EventType.POSITION_SYNCED:
             correction = payload.get("correction")
             by = f", {correction}" if correction else ""
-            return f"{payload.get('leg')} is {payload.get('quantity')} @ {payload.get('average_price')}{by}"
+            price = shown_price(payload.get("average_price"))
+            return f"{payload.get('leg')} is {payload.get('quantity')} @ {price}{by}"
         case EventType.RECONCILED:
             sections = ", ".join(f"{name} {payload.get(name)}" for name in ("positions", "orders", "fills"))
             return f"in step: {sections}"

@@ -17,8 +17,9 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
-from brokers.errors import BrokerError, Refused, Unreachable
+from brokers.errors import BrokerError, Refused, Unreachable, with_remedy
 from brokers.ib import wire
+from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
 from brokers.ib.link import (
     CONNECTIVITY_BACK,
@@ -28,7 +29,7 @@ from brokers.ib.link import (
 )
 from brokers.ib.listener import Heard
 from brokers.ib.reader import Reader
-from brokers.ib.reading import Reading, answer
+from brokers.ib.reading import Reading, answer, without_commission
 from brokers.ib.rows import Read, Scope, WorkingOrder, order_key
 from brokers.ib.sequence import FillSequence, began_before_today
 from brokers.ib.session import Session
@@ -99,7 +100,10 @@ class IbBroker:
             account, host, port, client_id, account_id, timeout_s, backoff_s, messages_per_s, self._on_live
         )
         zone = ZoneInfo(timezone) if timezone is not None else None
-        self._reader = Reader(account, self._session, client_id, self._scope, self._names, zone, full_every_s, clock)
+        self._commissions = Commissions(account)
+        self._reader = Reader(
+            account, self._session, client_id, self._scope, self._names, self._commissions, zone, full_every_s, clock
+        )
         self._stream = IbStream(self, silence_s, clock)
         self._sequence = FillSequence()
         self._read_generation = 0
@@ -149,10 +153,11 @@ class IbBroker:
 
     def undisturbed(self) -> datetime | None:
         """When TWS last said anything, where it has pushed no change of a position, an order or an execution since the
-        last snapshot; meets :class:`brokers.port.Watched`. For at most ``full_every_s`` after a whole one, as it does
-        not push what becomes of orders of other clients and of those placed by hand."""
+        last snapshot, nor the commission of a fill handed out without it; meets :class:`brokers.port.Watched`. For at
+        most ``full_every_s`` after a whole one, as it does not push what becomes of orders of other clients and of
+        those placed by hand."""
         followed = self.on_event is not None and self._stream.state is StreamState.LIVE
-        return self._reader.undisturbed() if followed else None
+        return self._reader.undisturbed() if followed and not self._sequence.owes else None
 
     async def ping(self) -> None:
         """Ask TWS for its time, over a new connection where the old one has ended. Raises like :meth:`connect`."""
@@ -168,7 +173,7 @@ class IbBroker:
             async with self._lock:
                 reading = await self._reader.orders_and_fills()
         except BrokerError as error:
-            return tuple(OrderAnswer(query, failure=str(error)) for query in queries)
+            return tuple(OrderAnswer(query, failure=error.reason) for query in queries)
         return tuple(answer(query, reading) for query in queries)
 
     async def cancel_order(self, query: OrderQuery) -> None:
@@ -205,6 +210,7 @@ class IbBroker:
         fills, cursor = self._sequence.hand_out(reading.fills, fills_since, now_ms, gap=gap)
         if isinstance(fills, Complete):
             self._reader.handed_out()
+        self._commissions.handed_out(without_commission(fills, reading.listed))
         return Snapshot(
             requested_at=reading.lists.requested_at,
             # An execution is dated to its second: one made later in this second must still count as later.
@@ -228,7 +234,8 @@ class IbBroker:
         if fills_since is None:
             return None
         if ended or (first and began_before_today(fills_since, now_ms, self._reader.zone_seen)):
-            return "TWS lists executions of its present day only, and a day has ended since they were last read"
+            found = "TWS lists executions of its present day only, and a day has ended since they were last read"
+            return with_remedy(found, "The positions contain them: look them up in the account's statement")
         return None
 
     # -- cancelling ------------------------------------------------------------------------------------------------
@@ -262,6 +269,8 @@ class IbBroker:
                 self._tell(None)
         elif heard.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
             self._tell_of(heard)
+        elif heard.kind == wire.COMMISSION:
+            self._on_commission(heard)
         elif heard.kind == wire.PORTFOLIO:
             self._on_portfolio(heard)
         elif heard.kind == wire.PORTFOLIO_END:
@@ -270,6 +279,13 @@ class IbBroker:
             self._tell(self._reader.instrument_of.get(heard.fields[6]) if len(heard.fields) > 6 else None)
         elif heard.kind == 0:
             self._tell(None)
+
+    def _on_commission(self, heard: Heard) -> None:
+        """One of a fill that was handed out without it wakes the fill's instrument, to which it is handed out again."""
+        late = self._commissions.hear(heard) if heard.trouble is None else None
+        if late is not None:
+            self._sequence.hand_out_again(late)
+            self._tell(late.instrument)
 
     def _on_portfolio(self, heard: Heard) -> None:
         """Its rows come for every move of a price: only a quantity that no position told is news."""

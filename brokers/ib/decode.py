@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 
+from brokers.errors import with_remedy
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key
 from brokers.ib.wire import BAG, Contract, Execution, Holding, Notice, OrderTerms, Unreadable
@@ -31,6 +32,8 @@ from brokers.model import (
     SectionName,
     section,
 )
+
+ROW_REMEDY = "Look it up in TWS; it is read again in every cycle"
 
 ORDER_STATUSES = {
     "ApiPending": OrderStatus.PENDING_SUBMIT,
@@ -76,7 +79,7 @@ def positions(read: Read[Holding], names: Names) -> Section[Position]:
         unclear = names.unclear(fact.contract)
         name = names.name(fact.contract)
         if unclear is not None and fact.quantity:
-            problems.append(RowProblem(SectionName.POSITIONS, name, str(fact.contract.con_id), unclear))
+            problems.append(_problem(SectionName.POSITIONS, name, str(fact.contract.con_id), unclear))
         elif fact.quantity:
             rows.append(Position(name, NET, fact.quantity, fact.average_cost / fact.contract.multiplier))
     return section(rows, problems)
@@ -108,7 +111,7 @@ def orders(
                 rows[key] = _completed(order, name, key, executed.get(key, NOTHING))
         except Unreadable as error:
             rows.pop(key, None)
-            problems.append(RowProblem(SectionName.ORDERS, name, key, str(error)))
+            problems.append(_problem(SectionName.ORDERS, name, key, str(error)))
     return section(rows.values(), problems)
 
 
@@ -249,7 +252,7 @@ def fills(read: Read[Execution], names: Names, commissions: Commissions = Mappin
             continue
         name, unclear = names.name(one.contract), names.unclear(one.contract)
         if unclear is not None:
-            problems.append(RowProblem(SectionName.FILLS, name, one.exec_id, unclear))
+            problems.append(_problem(SectionName.FILLS, name, one.exec_id, unclear))
             continue
         told = _fill(one, first_id(one), name, commissions)
         rows.append(told)
@@ -298,5 +301,9 @@ def first_id(one: Execution) -> str:
 
 def _problems(name: SectionName, read: AnyRead, names: Names) -> list[RowProblem]:
     return [
-        RowProblem(name, None if t.contract is None else names.name(t.contract), t.key, t.text) for t in read.troubles
+        _problem(name, None if t.contract is None else names.name(t.contract), t.key, t.text) for t in read.troubles
     ]
+
+
+def _problem(name: SectionName, instrument: str | None, key: str | None, text: str) -> RowProblem:
+    return RowProblem(name, instrument, key, with_remedy(text, ROW_REMEDY))

@@ -12,19 +12,16 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from loguru import logger
-
-from brokers.errors import Malformed, Unreachable
+from brokers.errors import Malformed, Unreachable, with_remedy
 from brokers.ib import rows, wire
 from brokers.ib.carry import carried, is_whole
+from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
 from brokers.ib.link import (
     COMPLETED_ORDERS,
@@ -47,8 +44,6 @@ from brokers.port import Clock
 
 _REREADS = 2
 _CLOCKS_APART = timedelta(minutes=5)
-_COMMISSION_WITHIN_S = 0.1
-_COMMISSIONS_KEPT = 20_000
 _NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
 
 
@@ -74,6 +69,7 @@ class Reader:
         client_id: int,
         scope: Scope,
         names: Names,
+        commissions: Commissions,
         zone: tzinfo | None,
         full_every_s: float,
         clock: Clock,
@@ -88,6 +84,7 @@ class Reader:
         self._client_id = client_id
         self._scope = scope
         self._names = names
+        self._commissions = commissions
         self._zone = zone
         self._full_every_s = full_every_s
         self._clock = clock
@@ -97,9 +94,6 @@ class Reader:
         self._losses = 0
         self._news: list[Heard] = []
         self._live_executions: dict[str, Heard] = {}
-        self._commissions: dict[str, tuple[Decimal | None, str | None]] = {}
-        self._commission_told = asyncio.Event()
-        self._waited_for: dict[str, None] = {}
         self._revisions: dict[str, dict[int, Execution]] = {}
         self._held: dict[int, Decimal] = {}
         self._portfolio: dict[int, Decimal] = {}
@@ -115,24 +109,11 @@ class Reader:
             self._note_held(rows.holdings([heard], self._scope_now()))
         if heard.kind == wire.EXECUTION and len(heard.fields) > 14:
             self._live_executions[heard.fields[14]] = heard
-        if heard.kind == wire.COMMISSION and heard.trouble is None:
-            self._keep_commission(heard)
 
     def hear_portfolio(self, con_id: int, held: Decimal) -> bool:
         """A row of the portfolio; whether it shows what no row of positions has told."""
         self._portfolio[con_id] = held
         return self._held.get(con_id, Decimal(0)) != held
-
-    def _keep_commission(self, heard: Heard) -> None:
-        try:
-            exec_id, amount, currency = wire.commission(heard.fields)
-        except Unreadable as error:
-            logger.warning("{}: a commission that cannot be read: {}", self._account, error)
-            return
-        self._commissions[exec_id] = (amount, currency)
-        while len(self._commissions) > _COMMISSIONS_KEPT:
-            del self._commissions[next(iter(self._commissions))]
-        self._commission_told.set()
 
     def distrust(self) -> None:
         """What was read cannot be carried on: TWS was out of touch."""
@@ -189,7 +170,7 @@ class Reader:
         await self._session.linked()
         lists = await self._orders_and_executions(self._session.deadline())
         self._session.in_touch()
-        return read(lists, self._names, self._errors(), self._commissions)
+        return read(lists, self._names, self._errors(), self._commissions.told)
 
     async def open_orders(self) -> Read[WorkingOrder]:
         """The open orders alone. Raises ``NoAnswer``, ``Declined`` and broker errors."""
@@ -257,7 +238,7 @@ class Reader:
             self._kept = _Kept(reading.lists, self._session.generation, self._losses, time.monotonic())
 
     def _decoded(self, lists: Lists) -> Reading:
-        reading = read(lists, self._names, self._errors(), self._commissions)
+        reading = read(lists, self._names, self._errors(), self._commissions.told)
         self.instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
         return reading
 
@@ -277,7 +258,7 @@ class Reader:
         held = await self._positions(ends_at)
         executed = await self._executions(ends_at, datetime.fromtimestamp(reading.lists.server_s, UTC))
         lists = replace(reading.lists, positions=held, executions=executed)
-        return read(lists, self._names, self._errors(), self._commissions)
+        return read(lists, self._names, self._errors(), self._commissions.told)
 
     async def _positions(self, ends_at: float) -> Read[Holding] | str:
         found = await self._session.asked(POSITIONS, ends_at)
@@ -312,7 +293,7 @@ class Reader:
         self._held_at = now if held.facts else None
         if not emptied or before == now:
             return reading
-        reason = "no position is left after a reconnect: believed when TWS says it again"
+        reason = with_remedy("no position is left after a reconnect", "It is believed when TWS says it again")
         return replace(reading, positions=Failed(reason))
 
     async def _orders_and_executions(self, ends_at: float, server_s: int | None = None) -> Lists:
@@ -345,7 +326,6 @@ class Reader:
             self.day_ended |= self._listing.cut(one.root for one in listed.facts)
         live = rows.executions(self._live_executions.values(), scope, self._zone, latest)
         facts = self._with_what_they_correct((*listed.facts, *live.facts), complete=not listed.troubles)
-        await self._await_commissions(facts)
         return Read(facts, (*listed.troubles, *live.troubles))
 
     def _with_what_they_correct(self, facts: tuple[Execution, ...], *, complete: bool) -> tuple[Execution, ...]:
@@ -365,19 +345,6 @@ class Reader:
             kept[root] = self._revisions.get(root, {}) | revisions
         self._revisions = kept
         return (*facts, *added)
-
-    async def _await_commissions(self, executed: Iterable[Execution]) -> None:
-        """TWS tells a commission in a message of its own, right after its execution; a moment is granted for it, once
-        for each execution."""
-        lacking = {one.exec_id for one in executed} - self._commissions.keys() - self._waited_for.keys()
-        if not lacking:
-            return
-        self._waited_for |= dict.fromkeys(lacking)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_COMMISSION_WITHIN_S):
-                while lacking - self._commissions.keys():
-                    self._commission_told.clear()
-                    await self._commission_told.wait()
 
 
 def _in_its_own_second(reading: Reading) -> bool:

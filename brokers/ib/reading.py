@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from brokers.errors import with_remedy
 from brokers.ib import decode
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder
@@ -79,6 +80,25 @@ def read(
     return Reading(lists, positions, _orders(lists, executed, names, errors), fills, listed)
 
 
+def without_commission(fills: Section[Fill], listed: Iterable[tuple[str, str]]) -> dict[str, Fill]:
+    """The fills whose commission is not told yet, by the execId of which TWS will tell it. That is the fill's id, but
+    for a correction that TWS lists alone (see :func:`brokers.ib.decode.fills`): then it is the lowest one listed."""
+    lacking = [fill for fill in rows_of(fills) if fill.commission is None]
+    if not lacking:
+        return {}
+    exec_ids = {exec_id for _, exec_id in listed}
+    found: dict[str, Fill] = {}
+    for fill in lacking:
+        if fill.fill_id in exec_ids:
+            found[fill.fill_id] = fill
+            continue
+        root = fill.fill_id.rpartition(".")[0]
+        revisions = [one for one in exec_ids if one.rpartition(".")[0] == root]
+        if revisions:
+            found[min(revisions, key=lambda one: int(one.rpartition(".")[2]))] = fill
+    return found
+
+
 def _orders(
     lists: Lists,
     executed: Mapping[str, decode.Executed],
@@ -99,7 +119,8 @@ def in_doubt(reading: Reading, moved: frozenset[str]) -> Reading:
     """The positions less their word on instruments that were traded while they were read time and again."""
     if not moved or not isinstance(reading.positions, Complete | Partial):
         return reading
-    text = "its fills kept coming while the positions were read, so the two may not belong together"
+    found = "its fills kept coming while the positions were read, so the two may not belong together"
+    text = with_remedy(found, "Both are read again in the next cycle")
     doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in sorted(moved)]
     doubtful = Partial(reading.positions.rows, (*problems_of(reading.positions), *doubts))
     return replace(reading, positions=doubtful)
@@ -113,12 +134,12 @@ def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
     found = [order for order in orders.rows if _is_meant(query, order)]
     if len(found) > 1:
         name = f"the orderRef {query.client_order_id!r}"
-        return OrderAnswer(query, failure=f"{len(found)} orders of {query.instrument} carry {name}")
+        return _untold(query, f"{len(found)} orders of {query.instrument} carry {name}")
     if not found:
         return _not_found(query, reading, problems_of(orders))
     order = found[0]
     if order.instrument != query.instrument:
-        return OrderAnswer(query, failure=f"order {order.broker_order_id} is one of {order.instrument}")
+        return _untold(query, f"order {order.broker_order_id} is one of {order.instrument}")
     if not order.filled_quantity:
         return OrderAnswer(query, order)
     if isinstance(reading.fills, Failed):
@@ -140,8 +161,12 @@ def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, 
         return OrderAnswer(query, failure=f"a fill that could be its own: {problems_of(reading.fills)[0].text}")
     fills = [fill for fill in rows_of(reading.fills) if _is_meant(query, fill)]
     if fills:
-        return OrderAnswer(query, failure=f"TWS lists {len(fills)} executions of it, and the order in no list")
+        return _untold(query, f"TWS lists {len(fills)} executions of it, and the order in no list")
     return OrderAnswer(query)
+
+
+def _untold(query: OrderQuery, found: str) -> OrderAnswer:
+    return OrderAnswer(query, failure=with_remedy(found, "Look the order up in TWS"))
 
 
 def _is_meant(query: OrderQuery, row: Order | Fill) -> bool:

@@ -3,12 +3,13 @@
 TWS lists executions "since midnight", without a number that grows. So every list is read whole, and what was handed
 out before is left out by its id. A cursor is an epoch millisecond of TWS, moved on by at least one whenever a fill is
 handed out for the first time: a fill that was handed out with cursor ``c`` is known to everybody who asks with ``c`` or
-more, and to nobody who asks with less.
+more, and to nobody who asks with less. One whose commission comes later is handed out for the first time once more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 
 from brokers.model import Complete, Cursor, Failed, Fill, Partial, Section, rows_of
@@ -21,7 +22,19 @@ class FillSequence:
 
     def __init__(self) -> None:
         self._handed: dict[str, Cursor] = {}
+        self._late: dict[str, Fill] = {}
         self._last = 0
+
+    @property
+    def owes(self) -> bool:
+        """Whether a fill is to be handed out again that has not been yet."""
+        return any(fill_id not in self._handed for fill_id in self._late)
+
+    def hand_out_again(self, fill: Fill) -> None:
+        """A fill that was handed out before has a commission now: it comes with the next ones, whether or not TWS still
+        lists it."""
+        self._late[fill.fill_id] = fill
+        self._handed.pop(fill.fill_id, None)
 
     def hand_out(
         self, found: Section[Fill], cursor: Cursor | None, now_ms: int, *, gap: str | None = None
@@ -32,6 +45,7 @@ class FillSequence:
         keeps the cursor where it was, so that the same fills are asked for until they can be read. A ``gap`` is told
         once: the section is FAILED with its reason and the cursor goes on behind it, and what was found comes next.
         """
+        found = self._with_late(found)
         if cursor is None:
             return _without_rows(found), self._remember(found, now_ms)
         if gap is not None and isinstance(found, Complete | Partial):
@@ -39,8 +53,19 @@ class FillSequence:
             return Failed(gap), self._last
         rows = tuple(f for f in rows_of(found) if self._handed.get(f.fill_id, cursor + 1) > cursor)
         if isinstance(found, Complete):
-            return Complete(rows), self._remember(found, max(now_ms, cursor))
+            known = [fill_id for fill_id in self._late if self._handed.get(fill_id, cursor + 1) <= cursor]
+            last = self._remember(found, max(now_ms, cursor))
+            for fill_id in known:
+                del self._late[fill_id]
+            return Complete(rows), last
         return (Partial(rows, found.problems) if isinstance(found, Partial) else found), cursor
+
+    def _with_late(self, found: Section[Fill]) -> Section[Fill]:
+        """With the fills to be handed out again; where TWS lists one with its commission that row counts."""
+        if not self._late or not isinstance(found, Complete | Partial):
+            return found
+        listed = {f.fill_id: f for f in found.rows if f.commission is not None or f.fill_id not in self._late}
+        return replace(found, rows=tuple((self._late | listed).values()))
 
     def _remember(self, found: Section[Fill], cursor: Cursor) -> Cursor:
         present = {fill.fill_id for fill in rows_of(found)}

@@ -32,7 +32,8 @@ class IbSimulator:
 
     ``accounts`` are those of the login, only ``account_id`` without them; all the books are ``account_id``'s.
     ``orders_by`` is the client that scripted orders are placed by, by hand without one. A client id in ``busy`` is in
-    use by somebody else. Times of executions are told in ``timezone``, with its name unless ``naive``.
+    use by somebody else. Times of executions are told in ``timezone``, with its name unless ``naive``. What is executed
+    while it ``charges_late`` has no commission until :meth:`charge`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class IbSimulator:
         self.accounts = tuple(accounts) or (account_id,)
         self.orders_by = orders_by
         self.busy = set(busy)
+        self.charges_late = False
         self.server_version = server_version
         self._desk = Desk(account_id, timezone, naive)
         self._seed = seed
@@ -208,6 +210,14 @@ class IbSimulator:
             one = self._books.correct(fill_id, quantity, price)
             self._filled(self._books.orders[one.perm_id], one)
             return one.exec_id
+
+    def charge(self, fill_id: str) -> None:
+        """The commission of an execution is known: it is told to whoever hears of its order, and listed from now on."""
+        with self._lock:
+            one = next(one for one in self._books.executions if one.exec_id == fill_id)
+            one.charged = True
+            row, order = self._desk.commission(one), self._books.orders[one.perm_id]
+        self._broadcast(lambda client: [row] if _hears(client, order) else [])
 
     def set_status(self, order_id: str, status: str) -> None:
         """Give a resting order another of TWS's statuses, known or not."""
@@ -368,6 +378,7 @@ class IbSimulator:
         return int(self._clock().timestamp())
 
     def _filled(self, order: SimOrder, one: SimExecution) -> None:
+        one.charged = not self.charges_late
         told = {v: self._desk.execution(one, self._books, -1, v) for v in self._versions()}
         self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
         self._tell_of_order(order)

@@ -50,7 +50,7 @@ class SimOrder:
 
 @dataclass(slots=True)
 class SimExecution:
-    """One revision of one execution."""
+    """One revision of one execution; one that is not ``charged`` has no commission yet."""
 
     exec_id: str
     perm_id: int
@@ -61,6 +61,7 @@ class SimExecution:
     time_s: int
     cumulative: Decimal
     average: Decimal
+    charged: bool = True
 
 
 @dataclass(slots=True)

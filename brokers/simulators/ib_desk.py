@@ -57,14 +57,18 @@ class Desk:
         return [*(ib_wire.completed_order(self._order(o, books), version) for o in ended), ["102"]]
 
     def executions(self, books: IbBooks, request_id: int, version: int) -> list[Row]:
-        """Today's, each with its commission, with the end."""
+        """Today's, each with its commission where there is one, with the end."""
         rows = [row for one in books.executions for row in self.execution(one, books, request_id, version)]
         return [*rows, ["55", "1", str(request_id)]]
 
     def execution(self, one: SimExecution, books: IbBooks, request_id: int, version: int) -> list[Row]:
-        """One, and its commission; live with -1."""
+        """One, and its commission where there is one; live with -1."""
         told = ib_wire.execution(self._execution(one, books), request_id, version)
-        return [told, ib_wire.commission(one.exec_id, COMMISSION)]
+        return [told, self.commission(one)] if one.charged else [told]
+
+    def commission(self, one: SimExecution) -> Row:
+        """What it cost."""
+        return ib_wire.commission(one.exec_id, COMMISSION)
 
     def account_updates(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
         """Values and portfolio, with the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -578,6 +579,22 @@ def test_what_is_not_complete_keeps_the_cursor_and_a_gap_is_told_once() -> None:
     assert after > start
     found, _ = sequence.hand_out(Complete((fill("a"),)), after, 3000)
     assert [f.fill_id for f in rows_of(found)] == ["a"]
+
+
+def test_a_fill_whose_commission_came_later_is_handed_out_once_more_to_everybody() -> None:
+    sequence = FillSequence()
+    _, start = sequence.hand_out(Complete(), None, 1000)
+    _, first = sequence.hand_out(Complete((fill("a"), fill("b"))), start, 1000)
+    charged = replace(fill("a"), commission=D(1))
+    sequence.hand_out_again(charged)
+    assert sequence.owes
+    assert sequence.hand_out(Failed("no"), first, 1000) == (Failed("no"), first)
+    assert sequence.hand_out(Partial((fill("b"),), ()), first, 1000) == (Partial((charged,), ()), first)
+    found, second = sequence.hand_out(Complete((charged, fill("b"))), first, 1000)
+    assert (found, second > first, sequence.owes) == (Complete((charged,)), True, False)
+    assert sequence.hand_out(Complete((fill("b"),)), first, 1000)[0] == Complete((charged,)), "it was not taken over"
+    assert sequence.hand_out(Complete((fill("b"),)), second, 1000) == (Complete(), second)
+    assert sequence.hand_out(Complete((fill("b"),)), first, 1000)[0] == Complete(), "everybody had it"
 
 
 def test_a_listing_that_lost_executions_was_cut_and_corrections_are_no_loss() -> None:

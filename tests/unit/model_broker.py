@@ -143,13 +143,28 @@ class ModelBroker:
         self.fills.append(
             (
                 self.now_ms + delay_ms,
-                replace(was, fill_id=self.next_id("F"), quantity=now, price=Decimal(price), corrects=change),
+                replace(
+                    was,
+                    fill_id=self.next_id("F"),
+                    quantity=now,
+                    price=Decimal(price),
+                    commission=None,
+                    corrects=change,
+                ),
             )
         )
         held = self.legs.setdefault(NET, Leg(NET, self.time))
         held.trade((now - was.quantity) * was.side.sign, Decimal(price), None, self.time, self.basis)
         if not held.quantity:
             del self.legs[NET]
+
+    def charge(self, number: int, amount: int) -> None:
+        """The commission of a fill is known only now, and the fill is reported once more with it."""
+        open_to_it = [place for place, (_, fill) in enumerate(self.fills) if fill.commission is None]
+        if open_to_it:
+            place = open_to_it[number % len(open_to_it)]
+            shown, fill = self.fills[place]
+            self.fills[place] = (max(shown, self.now_ms), replace(fill, commission=Decimal(amount)))
 
     def silently(self, leg: str, quantity: int, price: int) -> None:
         """The position is another one, and no fill tells of it."""

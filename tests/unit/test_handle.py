@@ -365,9 +365,9 @@ async def test_a_permission_is_kept_for_as_long_as_is_allowed_and_not_over_a_hal
 async def test_what_is_recorded_is_durable_counted_once_and_asked_for_again_where_that_is_not_known(
     tmp_path: Path,
 ) -> None:
-    async with a_handle(tmp_path) as (_, sup):
+    async with a_handle(tmp_path) as (hall, sup):
         eur = await sup.instrument("fx", "EUR_USD")
-        report = FillReport(**{**FILL, "time": datetime.now(UTC)})  # type: ignore[arg-type] # validated
+        report = FillReport(**{**FILL, "time": hall.runtime.now()})  # type: ignore[arg-type] # validated
         first, second = await eur.record_fill(report), await eur.record_fill(report)
         assert (first.news, second.news, first.key) == (True, False, "f1")
         order = {"client_order_id": "c1", "side": "BUY", "quantity": 5, "status": "OPEN"}

@@ -14,7 +14,7 @@ from actors.checkpoint import checkpoint, checkpoint_event, replay
 from actors.events import EventType, Record
 from actors.history import BookAt, Incomplete, book_at, changes, explained, said_by_broker, up_to
 from brokers.model import OrderStatus
-from tests.unit.builders import ACCOUNT, INSTRUMENT, T0, Desk, at, order_report, pos, records, slice_at
+from tests.unit.builders import ACCOUNT, INSTRUMENT, T0, Desk, at, dec, fill, order_report, pos, records, slice_at
 from tests.unit.test_checkpoint import a_day
 from tests.unit.test_properties import World, programs, runs, worlds
 
@@ -119,6 +119,19 @@ def test_every_change_between_two_books_is_named() -> None:
     assert changes(after, after) == ()
     gone = {(one.subject, one.field): one.after for one in changes(after, Book(ACCOUNT, INSTRUMENT))}
     assert gone[("leg net", "quantity")] is None
+
+
+def test_a_commission_that_came_after_its_fill_was_told_by_the_broker() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    filled = fill("f1", 5, at_s=1, order_id="X1")
+    desk.look(slice_at(10, [pos(5)], fills=[filled]))
+    told = replace(filled, commission=dec("1.05"), commission_currency="USD")
+    desk.look(slice_at(20, [pos(5)], fills=[told]))
+    found = held_at(records(desk.events), 20)
+    assert [(one.words, one.at) for one in found.said if one.subject == "last commission"] == [("1.05 USD, f1", at(20))]
+    (step,) = [s for s in explained(records(desk.events)) if s.record.event.type is EventType.COMMISSION_REPORTED]
+    assert (step.who, step.why) == ("reconciliation", "the broker told it after the fill")
 
 
 def test_each_event_tells_who_and_why() -> None:

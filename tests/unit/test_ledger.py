@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from actors.ledger import Ledger
@@ -23,7 +25,7 @@ from brokers.model import (
     Unsupported,
     rows_of,
 )
-from tests.unit.builders import at, fill, order, pos
+from tests.unit.builders import at, dec, fill, order, pos
 from tests.unit.fakes import problem
 
 A, B = "EURUSD", "GBPUSD"
@@ -233,6 +235,79 @@ def test_what_is_forgotten_is_no_longer_covered(monkeypatch: pytest.MonkeyPatch)
     assert not ledger.covers(1)
     assert ledger.covers(2)
     assert ids(ask(ledger, since=2)) == ["f3", "f4", "f5"]
+
+
+# Commissions that come later
+
+
+LATE = replace(fill("a", 1), commission=dec("1.05"), commission_currency="USD")
+
+
+@pytest.mark.parametrize(
+    ("later", "given"),
+    [
+        (fill("a", 1), None),
+        (LATE, LATE),
+        (replace(LATE, quantity=dec(7), price=dec(9)), LATE),
+        (replace(LATE, instrument=B), LATE),
+    ],
+    ids=["the same once more", "with its commission", "with another quantity too", "under another name too"],
+)
+@pytest.mark.parametrize("cursor", [12, 13], ids=["cursor stays", "cursor moves"])
+def test_a_fill_is_given_again_exactly_when_its_commission_has_come(
+    later: Fill, given: Fill | None, cursor: int
+) -> None:
+    ledger = a_ledger((shot(0, cursor=10), None), (shot(1, [], [fill("a", 1)], 12), 10))
+    known = whole(ask(ledger, since=12)).revision
+    other = whole(ask(ledger, since=12, instrument=B)).revision
+    ledger.take(shot(2, [], [later], cursor), 12)
+    answer = ask(ledger, since=12, known=known)
+    assert isinstance(answer, Slice) is (given is not None)
+    if isinstance(answer, Slice):
+        assert rows_of(answer.fills) == (given,)
+    assert isinstance(ask(ledger, since=12, known=other, instrument=B), Unchanged)
+    known = whole(ask(ledger, since=12)).revision
+    for again in (later, fill("a", 1)):  # told once more, and left out again
+        ledger.take(shot(3, [], [again], cursor + 1), cursor)
+        assert isinstance(ask(ledger, since=cursor, known=known), Unchanged)
+    ledger.take(shot(4, [pos(1)], [], cursor + 2), cursor + 1)
+    assert ids(ask(ledger, since=cursor + 1)) == []
+    assert rows_of(whole(ask(ledger, since=10)).fills) == (given or fill("a", 1),)
+
+
+def test_a_commission_told_in_a_section_that_is_not_complete_is_given_until_it_is() -> None:
+    bad = (problem(SectionName.FILLS, B, "77"),)
+    ledger = a_ledger((shot(0, cursor=10), None), (shot(1, [], [fill("a", 1)], 12), 10))
+    ledger.take(shot(2, [], Partial((LATE,), bad), 12), 12)
+    assert rows_of(whole(ask(ledger, since=12)).fills) == (LATE,)
+    ledger.take(shot(3, [], [LATE], 14), 12)
+    assert ids(ask(ledger, since=12)) == ["a"]
+    assert ids(ask(ledger, since=14)) == []
+
+
+def test_a_commission_is_something_new_in_an_instrument_that_was_forgotten() -> None:
+    ledger = a_ledger((shot(0, cursor=10), None), (shot(1, [], [fill("a", 1)], 12), 10))
+    ledger.forget(A)
+    ledger.take(shot(2, [], [fill("a", 1)], 12), 12)
+    assert ledger.instruments() == frozenset()
+    ledger.take(shot(3, [], [LATE], 13), 12)
+    assert ledger.instruments() == {A}
+    assert rows_of(whole(ask(ledger, since=12)).fills) == (LATE,)
+
+
+def test_the_oldest_fills_are_forgotten_in_their_order_whatever_was_forgotten_or_given_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actors.ledger.FILLS_KEPT", 3)
+    ledger = a_ledger((shot(0, cursor=0), None))
+    ledger.take(shot(1, [], [fill("a", 1), fill("b", 1)], 1), 0)
+    ledger.forget(A)
+    ledger.take(shot(2, [], [LATE, fill("c", 1)], 2), 1)
+    ledger.take(shot(3, [], [fill("d", 1)], 3), 2)
+    assert ids(ask(ledger, since=0)) == ["a", "c", "d"]
+    ledger.take(shot(4, [], [fill("e", 1)], 4), 3)
+    assert ids(ask(ledger, since=3)) == ["e"]
+    assert ids(ask(ledger)) == ["c", "d", "e"]
 
 
 # Rows that cannot be read

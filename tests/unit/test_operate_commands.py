@@ -130,6 +130,11 @@ def test_lines_of_the_start_leave_out_no_happening_without_a_word(logged: list[s
             "order P6 rejected: no margin",
         ),
         (EventType.ORDER_CANCELLED, {"order": {"broker_order_id": "P6", "reason": None}}, "order P6 cancelled"),
+        (
+            EventType.COMMISSION_REPORTED,
+            {"fill_id": "e1.01", "commission": "1.05", "commission_currency": "USD"},
+            "commission 1.05 USD of fill e1.01",
+        ),
         (EventType.TRADING_HALTED, {"reason": "news", "by": "me@here"}, "trading halted by me@here: news"),
         (EventType.TRADING_RESUMED, {}, "trading resumed"),
         (EventType.OPERATOR_ACTION, {"action": "pause", "by": "me@here"}, "operator by me@here: pause"),

@@ -25,11 +25,12 @@ from tests.unit.model_broker import ModelBroker
 
 SETTLE_MS, GAP_MS = 5000, 500
 ENDS = {EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
+FILLS = {EventType.FILL_RECORDED, EventType.ORDER_FILLED}
 STEPS = (
     "place", "lose_confirmation", "adopt_elsewhere", "fill", "fill", "fill_and_report", "trade_outside",
-    "correct_an_execution", "change_silently", "end", "amend", "believe", "look", "look", "look", "look_badly",
-    "look_badly", "look_late", "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait", "wait",
-    "wait_long",
+    "correct_an_execution", "charge", "charge", "change_silently", "end", "amend", "believe", "look", "look", "look",
+    "look_badly", "look_badly", "look_late", "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait",
+    "wait", "wait_long",
 )  # fmt: skip
 
 
@@ -116,6 +117,10 @@ class World:
 
     def correct_an_execution(self, a: int, b: int) -> None:
         self.broker.correct(a, b % 7, self.price(b), (0, 300, 20_000)[a % 3])
+
+    def charge(self, a: int, b: int) -> None:
+        """A commission is told after its execution, or with it where that was not told yet."""
+        self.broker.charge(a, b % 3)
 
     def change_silently(self, a: int, b: int) -> None:
         quantity = a % 9 if b % 2 else -(a % 9)
@@ -268,6 +273,15 @@ class World:
         self.broker.now_ms += GAP_MS
         return self.look()
 
+    def check_commissions(self) -> None:
+        """Of every fill in the journal its commission is there once, where the broker has told it."""
+        filled = {e.payload["fill_id"] for e in self.events if e.type in FILLS and not e.payload["inferred"]}
+        told = [e.payload["fill_id"] for e in self.events if e.payload.get("commission") is not None]
+        assert len(set(told)) == len(told)
+        charged = {fill.fill_id for _, fill in self.broker.fills if fill.commission is not None}
+        assert set(told) == (charged & filled if self.broker.reports_fills else set())
+        assert set(self.book.without_commission) == filled - set(told)
+
     def check_truth(self) -> None:
         assert {n: leg.quantity for n, leg in self.book.legs.items()} == {
             n: leg.quantity for n, leg in self.broker.legs.items()
@@ -320,6 +334,7 @@ def test_a_book_arrives_at_the_brokers_truth(world: World, program: list[tuple[s
         world.step(*step)
     last = world.settle()
     world.check_truth()
+    world.check_commissions()
     assert last.status == "SUCCESS"
     assert not world.book.breaks
     world.broker.now_ms += GAP_MS
@@ -338,5 +353,6 @@ def test_under_alert_nothing_but_breaks_changes(world: World, program: list[tupl
         assert event.type in {
             EventType.RECONCILIATION_DISCREPANCY,
             EventType.DISCREPANCY_RESOLVED,
+            EventType.COMMISSION_REPORTED,
             EventType.RECONCILED,
         }

@@ -493,6 +493,18 @@ def test_one_probe_is_out_for_a_child() -> None:
     assert not [c for c in world.tell(Tick(), after_s=2) if isinstance(c, Probe)]
 
 
+def test_the_probes_of_many_children_are_no_more_than_the_supervisor_can_take() -> None:
+    many = tuple(map(spec, (AUDIT, FX, *(instrument(f"fx/I{number:03}") for number in range(98)))))
+    policy = replace(POLICY, probe_period_s=2.0, probes_per_s=10.0, wave_size=100)
+    world = World(policy).up(desired=many)
+    probes = 0
+    for _ in range(100):
+        commands = [command for command in world.tell(Tick(), after_s=1) if isinstance(command, Probe)]
+        probes += len(commands)
+        world.settle(list(commands))
+    assert probes == pytest.approx(100 * 10, rel=0.1)
+
+
 def test_an_instrument_is_asked_at_once_and_at_short_intervals_until_its_first_cycle_has_finished() -> None:
     world = World()
     world.settle([*world.tell(Discovered(())), *world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX)))))])
