@@ -180,10 +180,10 @@ class Account:
             async with self._talk:
                 return await (await self._reached()).find_orders(queries)
         except BrokerError as error:
-            failure = str(error)
+            failure = error.reason
         except Exception as error:  # noqa: BLE001 - one bad answer must not end the cycle that asked
             logger.exception("{}: an error of ours while looking up orders", self._settings.account)
-            failure = str(self._ours("look up orders", error))
+            failure = self._ours("look up orders", error).reason
         return tuple(OrderAnswer(query, failure=failure) for query in queries)
 
     async def cancel_order(self, query: OrderQuery) -> str | None:

@@ -6,6 +6,8 @@ answers are to be judged. The laws of this module:
 * Every wait is bounded. requests' read time-out bounds the silence between two bytes, so a server that trickles
   could hold a call for ever: a bound over the whole call cuts its socket, and the thread ends by itself.
 * Only reads are repeated, and only after what may pass: no answer, an answer that asks for patience, an unreadable one.
+* Where no server of HTTP was ever heard, what listens there is looked at by a plain probe, once a failed call, so that
+  a wrong scheme or port is named.
 * Credentials are masked in the bytes of an answer before the SDK, its log or we decode them. They go to the configured
   host alone: no redirect is followed, no .netrc replaces them.
 """
@@ -13,6 +15,8 @@ answers are to be judged. The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -29,6 +33,8 @@ from aiolimiter import AsyncLimiter
 
 from brokers.cut import Call, CuttableAdapter
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.http_failure import CERTIFICATE, address_of, cause_of, explained, no_connection, tls_instead, wants_tls
+from brokers.port_probe import PROBE_S, probe
 from brokers.scrub import Scrubber
 
 ATTEMPTS = 3
@@ -73,13 +79,16 @@ class Heard:
 
 
 class AttemptFailed(Exception):
-    """One attempt's error, on its way through the retries."""
+    """One attempt's error, on its way through the retries. ``unexplained``: nothing was heard, for whatever reason."""
 
-    def __init__(self, error: BrokerError, *, transient: bool, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, error: BrokerError, *, transient: bool, retry_after_s: float | None = None, unexplained: bool = False
+    ) -> None:
         super().__init__(error)
         self.error = error
         self.transient = transient
         self.retry_after_s = retry_after_s
+        self.unexplained = unexplained
 
 
 Answer = TypeVar("Answer")
@@ -120,6 +129,8 @@ class SdkCalls:
         self._scrubber = Scrubber([])
         self._heard = threading.local()
         self._under_way: set[Call] = set()
+        self._url = ""
+        self._met = False
         self.calls = 0
 
     @property
@@ -137,7 +148,9 @@ class SdkCalls:
         self._scrubber = Scrubber(secrets)
 
     def prepare(self, session: requests.Session, url: str) -> None:
-        """Make an SDK's session one whose calls can be cut and whose answers are heard and scrubbed."""
+        """Make an SDK's session one whose calls can be cut and whose answers are heard and scrubbed. ``url`` is the
+        configured ``rest_url``."""
+        self._url = url
         session.auth = _leave_header
         session.trust_env = not _is_loopback(url)
         session.hooks["response"].append(self._note)
@@ -159,17 +172,17 @@ class SdkCalls:
                 with attempt:
                     return await self._once(attempted, call, judge)
         except AttemptFailed as failed:
-            error = failed.error
+            last = failed
         # Outside the handler, so that no exception of requests (they carry the header) is chained to ours.
-        raise error
+        raise await self._explained(last)
 
     async def write(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
         """Ask for a change, once."""
         try:
             return await self._once(attempted, call, judge)
         except AttemptFailed as failed:
-            error = failed.error
-        raise error
+            last = failed
+        raise await self._explained(last)
 
     def close(self) -> None:
         """Cut what is under way."""
@@ -189,6 +202,25 @@ class SdkCalls:
         clean = clean if len(clean) <= _FOUND_LENGTH else f"{clean[:_FOUND_LENGTH]}…"
         error = kind(attempted, self._account, clean, remedy)
         return AttemptFailed(error, transient=kind is not Refused, retry_after_s=retry_after_s)
+
+    def _unexplained(self, attempted: str, found: str) -> AttemptFailed:
+        error = self.failed(Unreachable, attempted, found, self._again_remedy).error
+        return AttemptFailed(error, transient=True, unexplained=True)
+
+    async def _explained(self, failed: AttemptFailed) -> BrokerError:
+        """The error, by what listens there where nothing was ever heard from it. Behind a proxy that is not ours to
+        see."""
+        if not failed.unexplained or self._met or not self._is_direct:
+            return failed.error
+        try:
+            host, port = address_of(self._url)
+        except ValueError:
+            return failed.error
+        return explained(failed.error, self._url, await probe(host, port, min(self._timeout_s, PROBE_S)))
+
+    @property
+    def _is_direct(self) -> bool:
+        return _is_loopback(self._url) or not requests.utils.get_environ_proxies(self._url)
 
     def _again(self, exc: Exception) -> bool | float:
         if not isinstance(exc, AttemptFailed) or not exc.transient:
@@ -228,7 +260,7 @@ class SdkCalls:
             async with asyncio.timeout(self._timeout_s):
                 result = await outcome
         except TimeoutError:
-            result = self.failed(Unreachable, attempted, self._no_answer(), self._again_remedy)
+            result = self._unexplained(attempted, self._no_answer())
         finally:
             if not outcome.done() or outcome.cancelled():
                 under_way.cut()
@@ -246,13 +278,19 @@ class SdkCalls:
         try:
             call()
         except requests.exceptions.Timeout:
-            return self.failed(Unreachable, attempted, self._no_answer(), self._again_remedy)
+            return self._unexplained(attempted, self._no_answer())
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
             return self.failed(Malformed, attempted, "an answer that ends in the middle", self._again_remedy)
         except requests.exceptions.JSONDecodeError as exc:
             heard.raised = exc
         except requests.exceptions.RequestException as exc:
-            return self.failed(Unreachable, attempted, f"no connection: {_cause(exc)}", self._again_remedy)
+            cause = cause_of(exc)
+            found = no_connection(self._url, cause)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return self.failed(Refused, attempted, found, CERTIFICATE)
+            if isinstance(cause, ConnectionRefusedError | socket.gaierror):
+                return self.failed(Unreachable, attempted, found, self._again_remedy)
+            return self._unexplained(attempted, found)
         except Exception as exc:  # noqa: BLE001 - an outcome of this thread has to reach its caller, whatever it is
             if heard.status is None:
                 return self.failed(Unreachable, attempted, f"{type(exc).__name__}: {exc}", self._again_remedy)
@@ -260,22 +298,20 @@ class SdkCalls:
         heard.elapsed_s = time.monotonic() - began
         if heard.status is None or heard.body is None:
             return self.failed(Unreachable, attempted, "no answer", self._again_remedy)
+        if wants_tls(self._url, heard.status, heard.body):
+            failure = self.failed(Malformed, attempted, heard.shown, self._again_remedy)
+            failure.error = tls_instead(failure.error, self._url)
+            return failure
         return judge(heard)
 
     def _note(self, response: requests.Response, *_args: object, **_kwargs: object) -> None:
         """Runs in the calling thread before the SDK sees the answer."""
         heard: Heard = self._heard.value
+        self._met = True
         body = self._scrubber.body(response.content)
         response._content = body  # no public way to change a body
         heard.status, heard.body = response.status_code, body
         heard.headers = {key.lower(): value for key, value in response.headers.items()}
-
-
-def _cause(error: BaseException) -> str:
-    """What stopped a call, without the layers of pools and retries around it."""
-    inner: Any = error.args[0] if error.args else None
-    inner = getattr(inner, "reason", inner)
-    return str(inner if isinstance(inner, BaseException) else error)
 
 
 def _leave_header(request: requests.PreparedRequest) -> requests.PreparedRequest:

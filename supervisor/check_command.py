@@ -80,10 +80,10 @@ async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
         finally:
             await broker.close()
     except TimeoutError:
-        return "UNREACHABLE", f"{name}: no answer within {bound_s:g} s"
+        return "UNREACHABLE", f"no answer within {bound_s:g} s. Check host and port, or raise its timeout_ms"
     except BrokerError as error:
         kinds = {Unreachable: "UNREACHABLE", Refused: "REFUSED", Malformed: "MALFORMED"}
-        return kinds.get(type(error), "UNREACHABLE"), str(error)
+        return kinds.get(type(error), "UNREACHABLE"), error.reason
     sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
     words = [f"{name} {part.completeness.value}" for name, part in sections.items()]
     legs, orders = len(rows_of(snapshot.positions)), len(rows_of(snapshot.orders))

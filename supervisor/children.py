@@ -55,7 +55,8 @@ class ChildSpec:
 @dataclass(frozen=True, slots=True)
 class TreePolicy:
     """``wave_size`` bounds how many come up at once, ``ahead`` how many more may do so while what they stand on does,
-    so that no core is idle meanwhile. ``probe_period_s`` is the mean time between probes of a child,
+    so that no core is idle meanwhile. ``probe_period_s`` is the mean time between probes of a child, or more where all
+    of them together would be more than ``probes_per_s``,
     ``first_probe_s`` that while its first cycle has not finished or its connection is new, as that is what people wait
     for;
     ``start_timeout_s`` and ``stop_timeout_s`` are the longest a command may stay unanswered before the child is
@@ -65,6 +66,7 @@ class TreePolicy:
     wave_size: int = 8
     ahead: int = 4
     probe_period_s: float = 2.0
+    probes_per_s: float = 10.0
     first_probe_s: float = 0.3
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 15.0

@@ -14,6 +14,7 @@ from actors.permission import Permission, Reason, scope_words
 from supervisor import document
 from supervisor.features import FeatureCheck, PositionFeatures, Validation
 from supervisor.halting import Halted
+from supervisor.prices import shown_price
 from supervisor.tables import Answer, Cell, Table, columns, json_value
 
 
@@ -51,7 +52,9 @@ class Status(Answer):
 
 def _status_row(account: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Cell]:
     health = row["health"]
-    legs = ", ".join(f"{leg['leg']} {leg['quantity']} @ {leg['average_price']}" for leg in row["book"]["legs"])
+    legs = ", ".join(
+        f"{leg['leg']} {leg['quantity']} @ {shown_price(leg['average_price'])}" for leg in row["book"]["legs"]
+    )
     open_breaks = [found for found in row["discrepancies"] if not found["resolved"]]
     halted = health.get("halted")
     return {

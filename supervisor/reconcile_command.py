@@ -4,6 +4,7 @@ holds the journal, through it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,12 +33,17 @@ def reconcile(
     configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool, as_json: bool
 ) -> int:
     """Print a verdict on every selected instrument, and give the exit status that follows from it."""
-    check_names(configuration, account, instrument)
     started_at, began_s = datetime.now(UTC), time.monotonic()
-    names: Sequence[str | None] = selected(configuration, account, instrument) if instrument else [account]
+    added_to = _where_it_was_added(configuration, account, instrument)
     verdicts: local.Verdicts = []
-    for name in names:
-        verdicts += _verdicts(configuration, name, instrument, dry_run=dry_run)
+    if added_to is not None:
+        verdicts = added_to.verdict(account, instrument, dry_run=dry_run)
+    else:
+        names: Sequence[str | None] = selected(configuration, account, instrument) if instrument else [account]
+        for name in names:
+            verdicts += _verdicts(configuration, name, instrument, dry_run=dry_run)
+        if account is not None and not verdicts:
+            raise Failure(f"account {account} is in the configuration, and was removed from what runs: see `status`")
     if instrument is not None:
         verdicts = _heard_of(instrument, verdicts)
     made = document.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
@@ -46,6 +52,21 @@ def reconcile(
     else:
         _print(made, verdicts)
     return document.exit_status(verdicts)
+
+
+def _where_it_was_added(configuration: Configuration, account: str | None, instrument: str | None) -> Running | None:
+    """The running supervisor to whose accounts or instruments the named one was added while it ran; ``None`` where the
+    configuration has it. Raises :class:`Failure` where nobody has."""
+    try:
+        check_names(configuration, account, instrument)
+    except Failure:
+        with contextlib.suppress(NotRunning, CallError):
+            supervisor = find(configuration)
+            chosen = [row for name, row in supervisor.directory().items() if account in (None, name)]
+            if any(instrument is None or row["all"] or instrument in row["instruments"] for row in chosen):
+                return supervisor
+        raise
+    return None
 
 
 def _heard_of(instrument: str, verdicts: local.Verdicts) -> local.Verdicts:
@@ -122,7 +143,8 @@ def _print(made: Mapping[str, object], verdicts: local.Verdicts) -> None:
         reasons = dict.fromkeys([health.error, *(report.error for report in reports)])
         for reason in reasons:
             if reason:
-                out.print(f"{health.account}: {reason}", soft_wrap=True)
+                named = reason.startswith(f"{health.account}: ")
+                out.print(reason if named else f"{health.account}: {reason}", soft_wrap=True)
         out.print(document.summary(health.account, reports, health.discrepancies), soft_wrap=True)
 
 
@@ -132,10 +154,14 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
     from brokers.registry import CONVENTIONS
     from supervisor import recording
 
-    check_names(configuration, account, None)
-    found = configuration.account(account)
-    legs = CONVENTIONS.get(found.broker, Conventions()).legs
-    symbols = None if found.instruments is None else found.symbols
+    added_to = _where_it_was_added(configuration, account, None)
+    if added_to is not None:
+        row = added_to.directory()[account]
+        legs, symbols = row["legs"], None if row["all"] else row["instruments"]
+    else:
+        found = configuration.account(account)
+        legs = CONVENTIONS.get(found.broker, Conventions()).legs
+        symbols = None if found.instruments is None else found.symbols
     name, content = _content(file)
     try:
         read = recording.read(content, symbols, legs)
@@ -143,7 +169,7 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
         raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
     try:
-        news = _recorded(configuration, account, read.reports) if read.reports else 0
+        news = _recorded(configuration, account, read.reports, added_to) if read.reports else 0
     except ValueError as error:
         # The broker has said how it names legs, which its name alone does not tell.
         again = "Put it right and record the file again: what is in counts once"
@@ -152,7 +178,11 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
     return EXIT_OK
 
 
-def _recorded(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
+def _recorded(
+    configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]], added_to: Running | None
+) -> int:
+    if added_to is not None:
+        return added_to.record(account, dict(reports))
     return _here_or_there(
         configuration,
         lambda: asyncio.run(local.record(configuration, account, reports)),

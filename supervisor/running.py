@@ -70,6 +70,10 @@ class Running:
         """The document of ``status --json``."""
         return self._ask("status")  # type: ignore[no-any-return]  # Supervisor.status gives it
 
+    def directory(self) -> dict[str, dict[str, Any]]:
+        """The accounts that run; see :meth:`supervisor.supervisor.Supervisor.directory`."""
+        return self._ask("directory")  # type: ignore[no-any-return]  # as above
+
     def verdict(
         self, account: str | None, instrument: str | None, *, dry_run: bool
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from actors.events import Severity
 from supervisor.document import section_words
 from supervisor.happenings import Happening
+from supervisor.prices import shown_price
 
 _COLOURS = {"SUCCESS": "green", "PARTIAL": "yellow", "DEGRADED": "magenta", "FAILED": "red"}
 _STATE_COLOURS = {"QUARANTINED": "bold red", "RESTARTING": "red", "PAUSED": "blue"}
@@ -178,7 +179,7 @@ def _book(row: Mapping[str, Any]) -> Text:
 
 def book_words(book: Mapping[str, Any], *, known: bool) -> str:
     """A book in one line. Without legs it is flat only where it is ``known``: somebody has verified it."""
-    words = [f"{leg['leg']} {leg['quantity']} @ {leg['average_price']}" for leg in book["legs"]]
+    words = [f"{leg['leg']} {leg['quantity']} @ {shown_price(leg['average_price'])}" for leg in book["legs"]]
     if not words:
         words = ["flat" if known else "unknown"]
     orders = len(book["open_orders"])

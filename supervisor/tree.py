@@ -396,10 +396,11 @@ class Tree:
 
     def _probes(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
+        period_s = max(self._policy.probe_period_s, len(self._children) / self._policy.probes_per_s)
         for key, child in self._children.items():
             up = child.state
             if isinstance(up, Up) and up.asked_s is None and up.next_probe_s <= now_s:
-                after_s = next_probe_s(now_s, self._policy.probe_period_s, self._uniform())
+                after_s = next_probe_s(now_s, period_s, self._uniform())
                 self._children[key] = replace(child, state=replace(up, asked_s=now_s, next_probe_s=after_s))
                 commands.append(Probe(key, child.attempt))
         return commands

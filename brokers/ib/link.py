@@ -19,6 +19,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from ib_async import IB, RequestError
@@ -26,6 +27,7 @@ from ib_async import IB, RequestError
 from brokers.ib import wire
 from brokers.ib.listener import Heard, Listener
 from brokers.ib.wire import Notice, Unreadable
+from brokers.port_probe import spoken, unreached
 
 _LARGEST_GREETING_BYTES = 4096
 _CLOSE_S = 1.0
@@ -50,15 +52,24 @@ class Declined(Exception):
     """A request that TWS refused in words."""
 
 
+class Obstacle(Enum):
+    """What kept a connection from coming about."""
+
+    NOBODY = auto()  # nothing takes the connection
+    SILENT = auto()  # something took it, and did not greet us
+    CLOSED = auto()  # something took it, and ended it without a whole greeting
+    FOREIGN = auto()  # what answers is no TWS
+    OLD = auto()  # a TWS too old to be spoken to
+    NOT_LOGGED_ON = auto()  # TWS greeted us, and went no further
+    BUSY = auto()  # the client id is in use
+
+
 @dataclass(frozen=True, slots=True)
 class NotOpened:
-    """Why no connection came about. ``busy``: the client id is in use; ``foreign``: what answers is no TWS;
-    ``old``: a TWS too old to be spoken to; none of them: nobody answered."""
+    """Why no connection to this port came about, and what was seen instead."""
 
+    obstacle: Obstacle
     found: str
-    busy: bool = False
-    foreign: bool = False
-    old: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,7 @@ class Link:
         self._rows: list[Heard] = []
         self._said: deque[str] = deque(maxlen=3)
         self._greeting = b""
+        self._greeted = False  # kept here, as ib_async forgets the version when the connection ends
         self._closed = False
         self._not_opened: NotOpened | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -128,17 +140,37 @@ class Link:
             async with asyncio.timeout(timeout_s):
                 await asyncio.wait({connecting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            self._not_opened = self._not_opened or NotOpened(f"no answer within {timeout_s:g} s")
+            self._not_opened = self._not_opened or self._unanswered(timeout_s)
         finally:
             failure = await _outcome(connecting)
         if self._not_opened is not None:
             return self._not_opened
-        if failure is not None:
-            return NotOpened(_words(failure))
+        if isinstance(failure, OSError) and not isinstance(failure, ConnectionResetError):
+            return NotOpened(Obstacle.NOBODY, unreached(failure))
+        if failure is not None and not isinstance(failure, OSError):
+            return NotOpened(Obstacle.NOBODY, f"no connection came about ({_words(failure)})")
         if not self.alive:
-            return NotOpened(f"it closed the connection before logging us on{self._also_said()}")
+            return self._ended_early()
         self._opened = True
         return None
+
+    def _unanswered(self, timeout_s: float) -> NotOpened:
+        if self._client.conn.transport is None:
+            return NotOpened(Obstacle.NOBODY, f"nothing there took the connection within {timeout_s:g} s")
+        if self._greeted:
+            found = f"TWS greeted us and did not log us on: no answer within {timeout_s:g} s{self._also_said()}"
+            return NotOpened(Obstacle.NOT_LOGGED_ON, found)
+        found = f"something takes connections there, and no answer within {timeout_s:g} s"
+        return NotOpened(Obstacle.SILENT, found)
+
+    def _ended_early(self) -> NotOpened:
+        if self._greeted:
+            found = f"TWS greeted us and closed the connection before logging us on{self._also_said()}"
+            return NotOpened(Obstacle.NOT_LOGGED_ON, found)
+        found = "it closed the connection before logging us on"
+        if self._greeting:
+            return NotOpened(Obstacle.CLOSED, f"{found}, in the middle of its greeting")
+        return NotOpened(Obstacle.CLOSED, f"{found}, without a word")
 
     async def ask(self, request: Request, timeout_s: float) -> list[Heard]:
         """The rows that answer a request, once its end was heard. Raises :class:`NoAnswer` or :class:`Declined`."""
@@ -226,14 +258,15 @@ class Link:
         return ib
 
     def _on_bytes(self, data: bytes) -> None:
-        if self._ib.client.serverVersion() or len(self._greeting) >= _LARGEST_GREETING_BYTES:
+        self._greeted = self._greeted or bool(self._ib.client.serverVersion())
+        if self._greeted or len(self._greeting) >= _LARGEST_GREETING_BYTES:
             return
         self._greeting += data
         length = int.from_bytes(self._greeting[:4], "big")
         # ib_async has had these bytes already: a first frame from which it took no version is no TWS's.
         whole = len(self._greeting) >= 4 + length
         if len(self._greeting) >= 4 and (whole or length > _LARGEST_GREETING_BYTES):
-            self._fail(NotOpened(f"what answered is no TWS; it began with {self._greeting[:40]!r}", foreign=True))
+            self._fail(NotOpened(Obstacle.FOREIGN, foreign(spoken(self._greeting))))
 
     def _on_disconnected(self, _: str) -> None:
         if not self._gone.done():
@@ -245,7 +278,7 @@ class Link:
 
     def _on_api_error(self, text: str) -> None:
         if "version must be" in text:
-            self._fail(NotOpened(text, old=True))
+            self._fail(NotOpened(Obstacle.OLD, text))
 
     def _fail(self, why: NotOpened) -> None:
         self._not_opened = self._not_opened or why
@@ -282,7 +315,7 @@ class Link:
         elif told.code == PORT_MOVED:
             self.moved_to = _port_in(told.text)
         elif told.code == CLIENT_ID_IN_USE:
-            self._fail(NotOpened(f"TWS said {text}", busy=True))
+            self._fail(NotOpened(Obstacle.BUSY, f"TWS said {text}"))
         elif told.request_id > 0:
             self.errors[told.request_id] = told
         if told.code not in _NEWS_OF_DATA_FARMS:
@@ -290,6 +323,11 @@ class Link:
 
     def _also_said(self) -> str:
         return "; TWS said " + "; ".join(self._said) if self._said else ""
+
+
+def foreign(does: str) -> str:
+    """What answers where a TWS was expected, in words; ``does`` is what it does."""
+    return f"something that is no TWS answers there: {does}"
 
 
 async def _outcome(task: asyncio.Future[Any]) -> BaseException | None:

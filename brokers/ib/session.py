@@ -13,23 +13,40 @@ from collections.abc import Callable
 import stamina
 from aiolimiter import AsyncLimiter
 
-from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.ib.link import Declined, Link, NoAnswer, NotOpened, Request
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
+from brokers.ib.link import Declined, Link, NoAnswer, NotOpened, Obstacle, Request, foreign
 from brokers.ib.listener import Heard
 from brokers.ib.wire import Notice
+from brokers.port_probe import PROBE_S, probe
 
 PATIENCE = 3
 """A call's whole time, in time-outs."""
 _ATTEMPTS = 3
 GATEWAY = "Check that TWS or IB Gateway runs there, is logged in and lets API clients in (Settings, API)"
+_PORTS = "TWS listens on 7496 (paper 7497), IB Gateway on 4001 (paper 4002), unless it was told otherwise"
+"""IBKR API documentation, "TWS settings": the default socket ports."""
+_REMEDIES = {
+    Obstacle.NOBODY: f"{GATEWAY}, and that `host` and `port` are its own: {_PORTS}",
+    Obstacle.SILENT: "A TWS is silent while it starts, hangs, or waits for somebody to accept the connection: look at "
+    "its window, or correct `host` and `port`",
+    Obstacle.CLOSED: "TWS does so with clients that it does not let in: check Settings, API (socket clients, trusted "
+    "IPs), or correct `host` and `port`",
+    Obstacle.FOREIGN: f"Check `host` and `port`: {_PORTS}",
+    Obstacle.OLD: "Update TWS or IB Gateway",
+    Obstacle.NOT_LOGGED_ON: "Check that TWS is logged in and no dialog of it waits for an answer; it is tried again by "
+    "itself",
+    Obstacle.BUSY: "TWS may not have noticed yet that the last connection ended; it is tried again by itself",
+}
+_KINDS: dict[Obstacle, type[BrokerError]] = {Obstacle.FOREIGN: Malformed, Obstacle.OLD: Refused}
+_IF_IT_GOES_ON = "It is asked again by itself; if it goes on, look at TWS and restart it"
 
 
 class _Busy(Exception):
     """The client id is still in use."""
 
-    def __init__(self, why: NotOpened) -> None:
-        super().__init__(why.found)
-        self.why = why
+    def __init__(self, error: BrokerError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Session:
@@ -109,7 +126,7 @@ class Session:
                 with attempt:
                     link = await self._open()
         except _Busy as error:
-            raise self._not_opened(error.why) from None
+            raise error.error from None
         self._link = link
         self.others = frozenset(link.accounts) - {self._account_id}
         self.generation += 1
@@ -135,9 +152,9 @@ class Session:
         try:
             return await self.ask(request, ends_at)
         except (NoAnswer, Declined) as error:
-            return str(error)
+            return with_remedy(str(error), _IF_IT_GOES_ON)
         except BrokerError as error:
-            return f"{request.name}: {error.found}"
+            return f"{request.name}: {with_remedy(error.found, error.remedy)}"
 
     async def cancel(self, order_id: int) -> Notice | str:
         """As :meth:`brokers.ib.link.Link.cancel`, on the connection there is."""
@@ -158,21 +175,31 @@ class Session:
     async def _open(self) -> Link:
         link = Link(self._host, self._moved_to or self._port, self._client_id, self._messages_per_s, self._live)
         self.calls += 1
+        why_not: NotOpened | None = None
         opened = False
         try:
             why_not = await link.open(self._timeout_s)
-            if why_not is not None and why_not.busy:
-                raise _Busy(why_not)
-            if why_not is not None:
-                raise self._not_opened(why_not)
-            self._prove(link)
-            self._follow_portfolio(link)
-            opened = True
+            if why_not is None:
+                self._prove(link)
+                self._follow_portfolio(link)
+                opened = True
         finally:
             if not opened:
                 self._moved_to = None  # the next attempt goes where the configuration says
                 await link.close()
-        return link
+        if why_not is None:
+            return link
+        error = self._not_opened(await self._told_apart(why_not, link.port), link.port)
+        raise _Busy(error) if why_not.obstacle is Obstacle.BUSY else error
+
+    async def _told_apart(self, why: NotOpened, port: int) -> NotOpened:
+        """The same, or that what listens there is no TWS. A port at which a TWS was met is left alone: that one may
+        hang, and be in use by others."""
+        if self.generation or why.obstacle not in (Obstacle.SILENT, Obstacle.CLOSED):
+            return why
+        found = await probe(self._host, port, min(self._timeout_s, PROBE_S))
+        # What it cannot name may be a TWS that answers what it does not understand.
+        return why if found.protocol is None else NotOpened(Obstacle.FOREIGN, foreign(found.words))
 
     def _follow_portfolio(self, link: Link) -> None:
         """Positions come by themselves once they were asked for; the portfolio's rows tell of them besides."""
@@ -182,27 +209,18 @@ class Session:
 
     def _prove(self, link: Link) -> None:
         if self._account_id not in link.accounts:
+            held = ", ".join(link.accounts) or "no account"
             raise Refused(
                 f"connect to account {self._account_id}",
                 self._account,
-                f"the login at {self._address} has {', '.join(link.accounts)}, and {self._account_id} is configured",
+                f"the login at {self._host}:{link.port} has {held}, and {self._account_id} is configured",
                 "Log TWS in to the account configured, or correct account_id or port",
             )
 
-    def _not_opened(self, why: NotOpened) -> BrokerError:
-        attempted = f"connect to TWS at {self._address} as client {self._client_id}"
-        if why.busy and not self.generation:
+    def _not_opened(self, why: NotOpened, port: int) -> BrokerError:
+        attempted = f"connect to TWS at {self._host}:{port} as client {self._client_id}"
+        if why.obstacle is Obstacle.BUSY and not self.generation:
             remedy = f"Another program is client {self._client_id} already: give this account a client_id of its own"
             return Refused(attempted, self._account, why.found, remedy)
-        if why.busy:
-            remedy = "TWS may not have noticed yet that the last connection ended; it is tried again by itself"
-            return Unreachable(attempted, self._account, why.found, remedy)
-        if why.foreign:
-            return Malformed(attempted, self._account, why.found, "Check host and port: something else answers there")
-        if why.old:
-            return Refused(attempted, self._account, why.found, "Update TWS or IB Gateway")
-        return Unreachable(attempted, self._account, why.found, GATEWAY)
-
-    @property
-    def _address(self) -> str:
-        return f"{self._host}:{self._moved_to or self._port}"
+        kind = _KINDS.get(why.obstacle, Unreachable)
+        return kind(attempted, self._account, why.found, _REMEDIES[why.obstacle])

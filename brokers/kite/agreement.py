@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from brokers.errors import with_remedy
 from brokers.kite.decode import Listing, PositionRow
 from brokers.model import Complete, Fill, Partial, Position, RowProblem, Section, SectionName, problems_of
 
@@ -63,6 +64,7 @@ def in_doubt(positions: Section[Position], fresh: frozenset[Clash]) -> Section[P
     doubted = sorted({clash[0] for clash in fresh})
     if not doubted or not isinstance(positions, Complete | Partial):
         return positions
-    text = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
+    found = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
+    text = with_remedy(found, f"Both are read again, and believed when they say the same for {STANDING_S:g} s")
     doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in doubted]
     return Partial(positions.rows, (*problems_of(positions), *doubts))

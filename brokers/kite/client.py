@@ -23,7 +23,7 @@ from urllib.parse import quote as url_quote
 
 from loguru import logger
 
-from brokers.errors import BrokerError, Malformed, Refused
+from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kite import decode
 from brokers.kite.agreement import Agreement, Clash, clashes, in_doubt
 from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, PositionRow
@@ -273,14 +273,14 @@ class KiteBroker:
         asked_at: datetime,
     ) -> Section[Position]:
         if isinstance(net, BrokerError):
-            return Failed(str(net))
+            return Failed(net.reason)
         doubt = self._lasting_legs.doubt(net[0], _day(net[1], asked_at), asked_at)
         if doubt is not None:
             return Failed(doubt)
         rows = [row.position for row in net[0].rows.values() if row.position is not None]
         problems = net[0].problems
         if isinstance(held, BrokerError):
-            problems = (*problems, RowProblem(SectionName.POSITIONS, None, decode.HOLDINGS, str(held)))
+            problems = (*problems, RowProblem(SectionName.POSITIONS, None, decode.HOLDINGS, held.reason))
         elif held is not None:
             rows += [row.position for row in held[0].rows.values() if row.position is not None]
             problems = (*problems, *held[0].problems)
@@ -288,14 +288,14 @@ class KiteBroker:
 
     def _orders_of(self, listed: tuple[Listing[OrderRow], Answer] | BrokerError, asked_at: datetime) -> Section[Order]:
         if isinstance(listed, BrokerError):
-            return Failed(str(listed))
+            return Failed(listed.reason)
         return self._orders.take(listed[0], _day(listed[1], asked_at), asked_at)
 
     def _fills_of(
         self, traded: tuple[Listing[Fill], Answer] | BrokerError, orders: Section[Order], asked_at: datetime
     ) -> Section[Fill]:
         if isinstance(traded, BrokerError):
-            return Failed(str(traded))
+            return Failed(traded.reason)
         doubt = self._lasting_trades.doubt(traded[0], _day(traded[1], asked_at), asked_at)
         if doubt is not None:
             return Failed(doubt)
@@ -323,13 +323,13 @@ class KiteBroker:
                 listed = await self._todays_orders() if listed is None else listed
                 answers.append(await self._find(query, listed))
             except Malformed as error:
-                answers.append(OrderAnswer(query, failure=str(error)))
+                answers.append(OrderAnswer(query, failure=error.reason))
             except BrokerError as error:
-                away = str(error)
+                away = error.reason
                 answers.append(OrderAnswer(query, failure=away))
             except (BadRow, BadAnswer) as why:
-                words = f"{self._account}: the answer about order {_name(query)} cannot be used: {why}"
-                answers.append(OrderAnswer(query, failure=self._wire.scrub(words)))
+                words = self._wire.scrub(f"the answer about order {_name(query)} cannot be used: {why}")
+                answers.append(OrderAnswer(query, failure=with_remedy(words, decode.ROW_REMEDY)))
         return tuple(answers)
 
     async def _todays_orders(self) -> Section[Order]:
@@ -343,10 +343,11 @@ class KiteBroker:
     async def _find(self, query: OrderQuery, listed: Section[Order]) -> OrderAnswer:
         order = _listed(query, listed)
         if order is None and query.broker_order_id is not None:
-            order = await self._by_id(query.broker_order_id)
+            order = await self._by_id(query.broker_order_id, query.instrument)
         elif order is None and not isinstance(listed, Complete):
-            doubt = listed.reason if isinstance(listed, Failed) else "some of today's orders cannot be read"
-            return OrderAnswer(query, failure=f"{self._account}: order {_name(query)}: {doubt}")
+            unread = with_remedy("some of today's orders cannot be read", decode.ROW_REMEDY)
+            doubt = listed.reason if isinstance(listed, Failed) else unread
+            return OrderAnswer(query, failure=f"order {_name(query)}: {doubt}")
         if order is None:
             gone = self._orders.ended_overnight(query.broker_order_id, query.client_order_id, self._today)
             return OrderAnswer(query, gone)
@@ -354,9 +355,9 @@ class KiteBroker:
             raise BadRow(f"it is an order in {order.instrument}")
         return OrderAnswer(query, order, await self._fills_of_order(order) if order.filled_quantity else ())
 
-    async def _by_id(self, order_id: str) -> Order | None:
+    async def _by_id(self, order_id: str, instrument: str) -> Order | None:
         specifier = url_quote(order_id, safe="")
-        attempted = f"read order {order_id}"
+        attempted = f"read order {order_id} of {instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_history(specifier), may_be_absent=True)
         if answer.data is NO_SUCH_ORDER:
             return None
@@ -364,7 +365,7 @@ class KiteBroker:
 
     async def _fills_of_order(self, order: Order) -> tuple[Fill, ...]:
         specifier = url_quote(order.broker_order_id, safe="")
-        attempted = f"read the trades of order {order.broker_order_id}"
+        attempted = f"read the trades of order {order.broker_order_id} of {order.instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_trades(specifier))
         listing = decode.trades(answer.data)
         if listing.problems:
@@ -378,7 +379,7 @@ class KiteBroker:
 
     async def cancel_order(self, query: OrderQuery) -> None:
         """Ask for the cancellation of an order, once, under the variety its row has. ``Refused`` when there is none."""
-        attempted = f"cancel order {_name(query)}"
+        attempted = f"cancel order {_name(query)} of {query.instrument}"
         if not self._proven:
             await self.connect()
         row = self._orders.known(query.broker_order_id, query.client_order_id)
@@ -390,7 +391,7 @@ class KiteBroker:
             row = self._orders.known(query.broker_order_id, query.client_order_id)
         order_id = row.order.broker_order_id if row is not None else query.broker_order_id
         if order_id is None:
-            raise Refused(attempted, self._account, "no one order of today has this tag", "Look it up")
+            raise Refused(attempted, self._account, "no one order of today has this tag", "Look it up in Kite")
         variety = row.variety if row is not None else "regular"
         parent = row.parent_order_id if row is not None and variety == "co" else None
         specifier = url_quote(order_id, safe="")

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
+from brokers.errors import with_remedy
 from brokers.model import Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
 
 Json = Mapping[str, Any]
@@ -27,6 +28,7 @@ HOLDINGS = "holdings"
 
 IST = timezone(timedelta(hours=5, minutes=30), "IST")
 QUOTE_LENGTH = 240
+ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
@@ -333,7 +335,8 @@ def problem(section: SectionName, item: object, why: BadRow) -> RowProblem:
         instrument = None
     name = {SectionName.POSITIONS: "product", SectionName.ORDERS: "order_id", SectionName.FILLS: "trade_id"}[section]
     key = row.get(name)
-    return RowProblem(section, instrument, key if isinstance(key, str) and key else None, f"{why}: {quote(item)}")
+    told = with_remedy(f"{why}: {quote(item)}", ROW_REMEDY)
+    return RowProblem(section, instrument, key if isinstance(key, str) and key else None, told)
 
 
 def _mapping(value: object, what: str) -> Json:

@@ -28,6 +28,7 @@ from twisted.internet import ssl
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.task import LoopingCall
 
+from brokers.errors import with_remedy
 from brokers.kite.decode import BadRow, instrument_of
 from brokers.port import Clock
 from brokers.scrub import Scrubber
@@ -40,6 +41,12 @@ SILENCE_S = 10.0
 START_TIMEOUT_S = 5.0
 _REFUSED = re.compile(r"upgrade failed.*\b40[13]\b", re.IGNORECASE)
 _MOST_TRIES = 300
+_CHECK = "Check the network and `stream_url`; polling goes on meanwhile"
+_AGAIN = f"It is connected anew by itself; if it goes on: {_CHECK[0].lower()}{_CHECK[1:]}"
+_REACTOR_SPENT = (
+    "this process has stopped Twisted's reactor, which cannot be started again. The account's actor has to be "
+    "restarted; polling goes on meanwhile"
+)
 
 reactor: Any = _reactor  # its type is chosen when it is first imported
 _starting = threading.Lock()
@@ -139,7 +146,8 @@ class KiteStream:
     def error(self) -> str | None:
         """Why it is not LIVE."""
         if self.state is StreamState.SILENT:
-            return f"{self._account}: the ticker has said nothing for {self._silence_s:g} s, no heartbeat either"
+            found = f"the ticker has said nothing for {self._silence_s:g} s, no heartbeat either"
+            return f"{self._account}: {found}. {_AGAIN}"
         return self._error
 
     @property
@@ -159,7 +167,7 @@ class KiteStream:
         self.close()
         self._scrubber = Scrubber([self._api_key, token])
         if not _reactor_runs():
-            self._set(StreamState.SPENT, "this process has stopped Twisted's reactor, which cannot be started again")
+            self._set(StreamState.SPENT, _REACTOR_SPENT)
             return
         link = self._link = _Link()
         self._set(StreamState.CONNECTING, None)
@@ -237,27 +245,32 @@ class KiteStream:
 
     def _complained(self, link: _Link, code: int | None, reason: str) -> None:
         if not link.gone and code == 0:  # a frame of type error, on a connection that stays
-            self._error = f"{self._account}: {self._scrubber.text(f'the ticker said: {reason}')}"
+            said = with_remedy(f"the ticker said: {self._scrubber.text(reason)}", "It stays connected; polling goes on")
+            self._error = f"{self._account}: {said}"
 
     def _closed(self, link: _Link, code: int | None, reason: str) -> None:
         if link.gone:
             return
         if _REFUSED.search(reason):
-            self._set(StreamState.REFUSED, f"the ticker does not accept the session ({reason}): log in again")
+            self._set(StreamState.REFUSED, f"the ticker does not accept the session ({reason}). Log in again")
             link.end()
         elif not link.was_silent:
-            self._set(StreamState.CONNECTING, f"the connection of the ticker ended ({code}: {reason})")
+            self._set(
+                StreamState.CONNECTING, with_remedy(f"the connection of the ticker ended ({code}: {reason})", _AGAIN)
+            )
 
     def _gave_up(self, link: _Link) -> None:
         if not link.gone:
-            self._set(StreamState.CLOSED, f"the ticker could not be reached in {_MOST_TRIES} tries")
+            self._set(StreamState.CLOSED, f"the ticker could not be reached in {_MOST_TRIES} tries. {_CHECK}")
             link.end()
 
     def _watch(self, link: _Link) -> None:
         connected = link.ticker is not None and link.ticker.is_connected()
         if not link.gone and connected and self._silent():
             link.was_silent = True
-            self._set(StreamState.CONNECTING, f"the ticker had said nothing for {self._silence_s:g} s and was cut")
+            self._set(
+                StreamState.CONNECTING, f"the ticker had said nothing for {self._silence_s:g} s and was cut. {_AGAIN}"
+            )
             link.cut()
 
 

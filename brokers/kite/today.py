@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
+from brokers.errors import with_remedy
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
 from brokers.model import Failed, Order, OrderStatus, Section, section
 
@@ -43,7 +44,9 @@ class Lasting:
             self._lost, self._since = lost, since
             if abs(now - since) < timedelta(seconds=DISBELIEVED_S):
                 names = ", ".join(sorted(lost)[:5])
-                return f"{len(lost)} {self._what} of today are gone from the list, and none ever leaves it: {names}"
+                gone = f"{len(lost)} {self._what} of today are gone from the list, and none ever leaves it: {names}"
+                remedy = f"The list is read again, and believed when it still says so after {DISBELIEVED_S:g} s"
+                return with_remedy(gone, remedy)
         self._day, self._known, self._lost, self._since = day, found, frozenset(), None
         return None
 

@@ -29,7 +29,7 @@ REQUESTS_PER_S = 10
 
 AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and Zerodha's status page"
 LOG_IN = (
-    "log in again: a Kite session ends at 6 AM IST, and with a logout. The new access token is taken from "
+    "Log in again: a Kite session ends at 6 AM IST, and with a logout. The new access token is taken from "
     "`access_token` without a restart, and asked for again by itself"
 )
 PERMISSION = "Check that the app of `api_key` may make this call for this user"

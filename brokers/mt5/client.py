@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from math import floor
 from typing import TypeVar
 
-from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.model import (
     Complete,
     Conventions,
@@ -217,7 +217,7 @@ class Mt5Broker:
         if not isinstance(outcome, Answered):
             if action == "PING":
                 return None  # only its time is wanted, and that can be done without
-            words = outcome.words if isinstance(outcome, Declined) else outcome.found
+            words = f"the gateway said: {outcome.words}" if isinstance(outcome, Declined) else outcome.found
             raise self._error(action, outcome, words)
         try:
             facts = decode.account(outcome.content)
@@ -267,6 +267,7 @@ class Mt5Broker:
         error = None
         if isinstance(positions, Failed):
             error = self._error("GET_POSITIONS", outcome, positions.reason)
+            positions = Failed(with_remedy(positions.reason, error.remedy))
         moved = self._movement.since_last(fills, orders)
         return _Reading(requested_at, now_s, positions, orders, fills, moved, error)
 
@@ -292,9 +293,12 @@ class Mt5Broker:
         """A section beside the positions: whatever becomes of it, the positions stand."""
         try:
             outcome = await self._ask(action, deadline, **parameters)
-        except Unreachable as error:
-            return Failed(f"{action}: {error.found}")
-        return self._decoded(action, outcome, read)
+        except (Unreachable, Malformed) as error:
+            return Failed(f"{action}: {with_remedy(error.found, error.remedy)}")
+        found = self._decoded(action, outcome, read)
+        if isinstance(found, Failed):
+            return Failed(with_remedy(found.reason, self._error(action, outcome, found.reason).remedy))
+        return found
 
     def _decoded(self, action: str, outcome: Outcome, read: _Read[Row]) -> Section[Row]:
         if isinstance(outcome, UnknownAction):
@@ -311,28 +315,28 @@ class Mt5Broker:
     async def _find(self, query: OrderQuery, deadline: Deadline) -> OrderAnswer:
         ticket, name = query.broker_order_id, query.client_order_id
         if ticket is not None and not (ticket.isascii() and ticket.isdigit()):
-            return OrderAnswer(query, failure=f"{ticket!r} is no MT5 order ticket")
+            return _unknown(query, f"{ticket!r} is no MT5 order ticket")
         symbol: dict[str, str | int] = {"symbol": query.instrument}
         with_ticket = symbol if ticket is None else {**symbol, "ticket": int(ticket)}
         try:
             orders = await self._section("GET_ORDERS", decode.orders, deadline, **with_ticket)
         except BrokerError as error:
-            return OrderAnswer(query, failure=error.found)
+            return OrderAnswer(query, failure=error.reason)
         if isinstance(orders, Unsupported):
-            return OrderAnswer(query, failure="the gateway does not support GET_ORDERS")
+            return _unknown(query, "the gateway does not support GET_ORDERS")
         if isinstance(orders, Failed):
             return OrderAnswer(query, failure=orders.reason)
         found = [
             o for o in orders.rows if (o.client_order_id == name if ticket is None else o.broker_order_id == ticket)
         ]
         if len(found) > 1:
-            return OrderAnswer(query, failure=f"{len(found)} orders of {query.instrument} carry the comment {name!r}")
+            return _unknown(query, f"{len(found)} orders of {query.instrument} carry the comment {name!r}")
         if not found and problems_of(orders):
             return OrderAnswer(query, failure=f"a row that could be it cannot be read: {problems_of(orders)[0].text}")
         if not found:
             return OrderAnswer(query)
         if found[0].instrument != query.instrument:
-            return OrderAnswer(query, failure=f"ticket {ticket} belongs to an order of {found[0].instrument}")
+            return _unknown(query, f"ticket {ticket} belongs to an order of {found[0].instrument}")
         return await self._with_fills(query, found[0], deadline)
 
     async def _with_fills(self, query: OrderQuery, order: Order, deadline: Deadline) -> OrderAnswer:
@@ -375,10 +379,15 @@ class Mt5Broker:
         return Malformed(attempted, self._account, found, remedy)
 
 
+def _unknown(query: OrderQuery, found: str) -> OrderAnswer:
+    return OrderAnswer(query, failure=with_remedy(found, "Look the order up in the terminal"))
+
+
 def _in_doubt(positions: Section[Position], moved: frozenset[str]) -> Section[Position]:
     """The positions, less their word on instruments that were traded while they were read time and again."""
     if not moved or not isinstance(positions, Complete | Partial):
         return positions
-    text = "its fills kept coming while the positions were read, so the two may not belong together"
+    found = "its fills kept coming while the positions were read, so the two may not belong together"
+    text = with_remedy(found, "They are read again in the next cycle")
     doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in sorted(moved)]
     return Partial(positions.rows, (*problems_of(positions), *doubts))

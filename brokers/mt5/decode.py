@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NoReturn, TypeVar
 
+from brokers.errors import with_remedy
 from brokers.model import (
     NET,
     Complete,
@@ -91,6 +92,8 @@ _MARGIN_MODES = {"netting": LegScheme.NET, "exchange": LegScheme.NET, "hedging":
 _VOLUME_STEP = Decimal("0.00000001")
 _LARGEST_TICKET = 2**64 - 1
 _QUOTE_LENGTH = 160
+
+ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
 
 
 class Unreadable(ValueError):
@@ -352,7 +355,7 @@ def _problem(name: SectionName, item: object, text: str) -> RowProblem:
     except Unreadable:
         instrument = None
     key = str(ticket) if isinstance(ticket, int | str) and not isinstance(ticket, bool) and ticket != "" else None
-    return RowProblem(name, instrument, key and quote(key), f"{text}: {quote(item)}")
+    return RowProblem(name, instrument, key and quote(key), with_remedy(f"{text}: {quote(item)}", ROW_REMEDY))
 
 
 # -- one value of a row ------------------------------------------------------------------------------------------

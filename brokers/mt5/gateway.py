@@ -9,6 +9,7 @@ The laws of this module:
   socket, so that its user can prove again whose account is at the other end.
 * A reply that carries another ``request_id`` is the reply to another request, whoever mixed them up; it is dropped.
 * Only reads are sent here, so a repetition changes nothing at the broker.
+* Where ZeroMQ's handshake did not come about, what listens there is looked at by a plain probe, once a call.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from datetime import datetime
 import stamina
 import zmq
 import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
 
-from brokers.errors import Refused, Unreachable
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.mt5.decode import Content, Unreadable, parse, quote
 from brokers.port import Clock
+from brokers.port_probe import PROBE_S, PortAnswer, probe
 
 ATTEMPTS = 3
 _LARGEST_REPLY_BYTES = 64 * 1024 * 1024
+_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_TCP = re.compile(r"tcp://(?:[^;]*;)?(?P<host>\[[^\]]+\]|[^:]+):(?P<port>[0-9]{1,5})")
+_ADDRESS = "host and port of `endpoint`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +110,18 @@ class Gateway:
         self._lock = asyncio.Lock()
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
-        self._losses: zmq.asyncio.Socket | None = None
+        self._monitor: zmq.asyncio.Socket | None = None
+        self._met = self._turned_away = False
 
     async def ask(self, action: str, deadline: Deadline, **parameters: str | int) -> Outcome:
-        """Send one request, again after a time-out, and give what came. Raises ``Unreachable`` when nothing did."""
+        """Send one request, again after a time-out, and give what came. Raises ``Unreachable`` when nothing did,
+        ``Malformed`` when what listens there is no gateway."""
         async with self._lock:
             try:
                 async for attempt in stamina.retry_context(
                     on=_TryAgain,
-                    attempts=ATTEMPTS,
-                    timeout=deadline.left_s(),
+                    attempts=ATTEMPTS if deadline.left_s() else 1,
+                    timeout=deadline.left_s() or None,
                     wait_initial=self._backoff_s,
                     wait_max=self._timeout_s,
                     wait_jitter=self._backoff_s,
@@ -123,12 +131,8 @@ class Gateway:
             except _NotOurs as error:
                 return Garbled(str(error))
             except _TryAgain as error:
-                raise Unreachable(
-                    f"read {action} from the MT5 gateway at {self._endpoint}",
-                    self._account,
-                    str(error),
-                    "Check that the terminal and its gateway are running there and reachable from here",
-                ) from None
+                failure = await self._unanswered(action, str(error), deadline)
+                raise failure from None
         raise AssertionError("stamina gives an attempt or raises")
 
     def forget(self) -> None:
@@ -137,7 +141,7 @@ class Gateway:
             self._socket.disable_monitor()
             self._socket.close(linger=0)
             self._socket = None
-            self._losses = None
+            self._monitor = None
             self.generation += 1
 
     def close(self) -> None:
@@ -151,7 +155,7 @@ class Gateway:
         wait_s = min(self._timeout_s, deadline.left_s())
         if wait_s <= 0:
             raise _TryAgain("no time was left to ask")
-        if self._losses is not None and await self._losses.poll(0):
+        if await self._is_lost():
             self.forget()
         socket = self._socket or self._open()
         self.calls += 1
@@ -163,7 +167,10 @@ class Gateway:
                 parts = await socket.recv_multipart()
             return self._outcome(parts, request_id)
         except TimeoutError:
-            self.forget()
+            try:
+                await self._is_lost()
+            finally:
+                self.forget()
             raise _TryAgain(f"no reply within {wait_s:.3g} s") from None
         except zmq.ZMQError as error:
             self.forget()
@@ -172,6 +179,33 @@ class Gateway:
             # Also when our task is cancelled: the reply to come must not meet the next request.
             self.forget()
             raise
+
+    async def _is_lost(self) -> bool:
+        """Whether a connection was lost since this was last asked; notes whether a ZeroMQ peer is there."""
+        lost = False
+        while self._monitor is not None and await self._monitor.poll(0):
+            event = parse_monitor_message(await self._monitor.recv_multipart())["event"]
+            ended = event == zmq.EVENT_DISCONNECTED
+            self._turned_away = ended and not self._met
+            self._met = not ended
+            lost |= ended
+        return lost
+
+    async def _unanswered(self, action: str, found: str, deadline: Deadline) -> BrokerError:
+        """What to say of a request that brought nothing."""
+        attempted = f"read {action} from the MT5 gateway at {self._endpoint}"
+        address = _TCP.fullmatch(self._endpoint)
+        within_s = min(self._timeout_s, PROBE_S, deadline.left_s())
+        if self._met:
+            found = f"{found}, though a ZeroMQ socket takes requests there"
+            remedy = "The terminal or its gateway is busy or hangs: look at both, or raise `timeout_ms`"
+            return Unreachable(attempted, self._account, found, remedy)
+        if address is None or within_s <= 0:
+            remedy = "Check that the terminal and its gateway are running there and reachable from here"
+            return Unreachable(attempted, self._account, found, remedy)
+        answer = await probe(address["host"].strip("[]"), int(address["port"]), within_s)
+        kind, does, remedy = _judged(answer, turned_away=self._turned_away)
+        return kind(attempted, self._account, f"{found}: {does}", remedy)
 
     def _outcome(self, parts: list[bytes], request_id: str) -> Outcome:
         try:
@@ -198,9 +232,11 @@ class Gateway:
         socket.setsockopt(zmq.REQ_RELAXED, 1)
         socket.setsockopt(zmq.REQ_CORRELATE, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_REPLY_BYTES)
+        monitor = socket.get_monitor_socket(_WATCHED)
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:
+            socket.disable_monitor()
             socket.close(linger=0)
             raise Refused(
                 f"connect to the MT5 gateway at {quote(self._endpoint)}",
@@ -208,6 +244,21 @@ class Gateway:
                 str(error),
                 "Set endpoint to an address such as tcp://127.0.0.1:5555",
             ) from None
-        self._losses = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._socket = socket
+        self._socket, self._monitor = socket, monitor
+        self._met = self._turned_away = False
         return socket
+
+
+def _judged(answer: PortAnswer, *, turned_away: bool) -> tuple[type[BrokerError], str, str]:
+    """What listens where no REQ socket was taken: the kind of error, what was found, and the remedy."""
+    if answer.protocol == "ZeroMQ" and not turned_away:
+        return Unreachable, "a ZeroMQ socket has come up there meanwhile", "It is asked again by itself"
+    if answer.protocol == "ZeroMQ":
+        does = "a ZeroMQ socket is there that takes no requests (perhaps the one for events), or wants credentials"
+        return Malformed, does, "Set `endpoint` to the gateway's REP socket; its PUB socket is `events_endpoint`"
+    if answer.said:
+        return Malformed, f"something that is no MT5 gateway answers there: {answer.words}", f"Check {_ADDRESS}"
+    if answer.unreached is not None:
+        return Unreachable, answer.words, f"Start the terminal and its gateway there, or correct {_ADDRESS}"
+    does = f"what listens there does not speak ZeroMQ: {answer.words}"
+    return Unreachable, does, f"Restart the gateway, if it is one that hangs, or correct {_ADDRESS}"

@@ -17,6 +17,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from brokers.errors import with_remedy
 from brokers.model import (
     Complete,
     Failed,
@@ -30,6 +31,7 @@ from brokers.model import (
     section,
 )
 from brokers.oanda.decode import (
+    ROW_REMEDY,
     BadRow,
     Json,
     OrderFacts,
@@ -51,6 +53,8 @@ from brokers.oanda.decode import (
 KEPT_ENDED_ORDERS = 500
 """How many ended orders a reading carries on. AccountDetails lists pending orders only, so an end is told once, by
 AccountChanges; a caller that lost that one snapshot must still see it in the next."""
+
+SECTION_REMEDY = "It is read again in the next cycle; if it goes on, look at OANDA's platform and its status page"
 
 _LISTS = (
     "ordersCreated",
@@ -137,21 +141,22 @@ class Reading:
     def position_section(self) -> Complete[Position] | Partial[Position] | Failed:
         """The legs that are not flat."""
         if self.why_no_positions is not None:
-            return Failed(self.why_no_positions)
+            return Failed(with_remedy(self.why_no_positions, SECTION_REMEDY))
         rows = (leg for legs in self.positions.values() for leg in legs)
         return section(rows, (p for p in self.problems if p.section is SectionName.POSITIONS))
 
     def order_section(self) -> Complete[Order] | Partial[Order] | Failed:
         """The pending orders, and those seen to end."""
         if self.why_no_orders is not None:
-            return Failed(self.why_no_orders)
+            return Failed(with_remedy(self.why_no_orders, SECTION_REMEDY))
         problems = [p for p in self.problems if p.section is SectionName.ORDERS]
         rows: list[Order] = []
         for facts in self.pending.values():
             try:
                 rows.append(order_row(facts, self.trades.get(facts.trade_id or "")))
             except BadRow as why:
-                problems.append(RowProblem(SectionName.ORDERS, facts.instrument, facts.order_id, str(why)))
+                told = with_remedy(f"order {facts.order_id} {why}", ROW_REMEDY)
+                problems.append(RowProblem(SectionName.ORDERS, facts.instrument, facts.order_id, told))
         return section([*rows, *self.ended_rows()], problems)
 
     def ended_rows(self) -> tuple[Order, ...]:

@@ -23,7 +23,7 @@ from urllib.parse import quote as url_quote
 
 from oandapyV20.endpoints import accounts, orders, trades, transactions
 
-from brokers.errors import BrokerError, Malformed, Refused
+from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.model import (
     Complete,
     Conventions,
@@ -42,6 +42,7 @@ from brokers.model import (
     section,
 )
 from brokers.oanda.account import (
+    SECTION_REMEDY,
     BadAnswer,
     Doubt,
     Merged,
@@ -52,6 +53,7 @@ from brokers.oanda.account import (
     with_rejections,
 )
 from brokers.oanda.decode import (
+    ROW_REMEDY,
     BadRow,
     Fills,
     Json,
@@ -83,6 +85,9 @@ _LOOK_BACK = 500
 """How many transactions before the first reading are searched for an order that was refused: one page of them."""
 
 _NOT_FROM_THERE = frozenset({400, 404, 416})
+
+_DISBELIEVED = "The account is read again in the next cycle, and believed when it says the same"
+_LOST = "The positions contain them: look them up in OANDA's transaction history"
 
 _CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO)
 
@@ -184,7 +189,7 @@ class OandaBroker:
             taken = replace(taken, kept=taken.kept.learning(listed))
             self._kept, self._unused = taken.kept, False
         reading = taken.kept.reading
-        failed = Failed(taken.stale) if taken.stale is not None else None
+        failed = Failed(with_remedy(taken.stale, _DISBELIEVED)) if taken.stale is not None else None
         return Snapshot(
             requested_at=taken.kept.requested_at,
             as_of=taken.kept.as_of,
@@ -285,16 +290,18 @@ class OandaBroker:
                 page = await self._page(reached)
             except _Gone:
                 gap = f"the fills from there to {last} are not known"
-                return Failed(f"the broker no longer lists the transactions after {since}: {gap}"), last, found
+                reason = f"the broker no longer lists the transactions after {since}: {gap}"
+                return Failed(with_remedy(reason, _LOST)), last, found
             except BrokerError as error:
-                return Failed(str(error)), since, found
+                return Failed(error.reason), since, found
             try:
                 top = max((transaction_id(mapping(row, "a transaction"), "id") for row in page), default=reached)
             except BadRow as why:
-                return Failed(f"the transactions after {reached} cannot be read: {why}"), since, found
+                reason = f"the transactions after {reached} cannot be read: {why}"
+                return Failed(with_remedy(reason, SECTION_REMEDY)), since, found
             if top <= reached:
                 reason = f"the broker lists no transaction after {reached}, and its last one is {last}"
-                return Failed(reason), since, found
+                return Failed(with_remedy(reason, SECTION_REMEDY)), since, found
             found += page
             reached = top
             if reached >= last:
@@ -334,19 +341,17 @@ class OandaBroker:
             try:
                 answers.append(await self._find(query))
             except Malformed as error:
-                answers.append(OrderAnswer(query, failure=str(error)))
+                answers.append(OrderAnswer(query, failure=error.reason))
             except BrokerError as error:
-                away = str(error)
+                away = error.reason
                 answers.append(OrderAnswer(query, failure=away))
             except (BadRow, BadAnswer, _Gone) as why:
-                found = self._wire.scrub(
-                    f"{self._account}: the answer about order {_name(query)} cannot be used: {why}"
-                )
-                answers.append(OrderAnswer(query, failure=found))
+                found = self._wire.scrub(f"the answer about order {_name(query)} cannot be used: {why}")
+                answers.append(OrderAnswer(query, failure=with_remedy(found, ROW_REMEDY)))
         return tuple(answers)
 
     async def _find(self, query: OrderQuery) -> OrderAnswer:
-        attempted = f"read order {_name(query)}"
+        attempted = f"read order {_name(query)} of {query.instrument}"
         try:
             payload = await self._get(attempted, partial(orders.OrderDetails, self._account_id, _specifier(query)))
         except _Gone:
@@ -432,7 +437,7 @@ class OandaBroker:
 
     async def cancel_order(self, query: OrderQuery) -> None:
         """Ask for the cancellation of a pending order, once. ``Refused`` when there is none such pending."""
-        attempted = f"cancel order {_name(query)}"
+        attempted = f"cancel order {_name(query)} of {query.instrument}"
         endpoint = partial(orders.OrderCancel, self._account_id, _specifier(query))
         answer = await self._wire.write(attempted, endpoint, {404})
         if answer.status == 404:

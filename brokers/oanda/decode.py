@@ -17,11 +17,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from brokers.errors import with_remedy
 from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
 
 Json = Mapping[str, Any]
 
 QUOTE_LENGTH = 240
+ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _UNIX = re.compile(r"\d{1,12}(\.\d+)?", re.ASCII)
@@ -87,7 +89,7 @@ def problem(section: SectionName, row: object, why: BadRow) -> RowProblem:
         section,
         instrument if isinstance(instrument, str) and instrument else None,
         key if isinstance(key, str) and key else None,
-        f"{why}: {quote(row)}",
+        with_remedy(f"{why}: {quote(row)}", ROW_REMEDY),
     )
 
 

@@ -29,6 +29,8 @@ from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from requests.utils import check_header_validity
 
 from brokers.cut import Call
+from brokers.errors import with_remedy
+from brokers.http_failure import cause_of, no_connection
 from brokers.oanda.decode import BadRow, mapping, transaction_id
 from brokers.oanda.wire import TOKEN
 from brokers.port import Clock
@@ -45,6 +47,7 @@ CONNECTION_SPACING_S = 0.5
 JOIN_TIMEOUT_S = 1.0
 _FOUND_LENGTH = 300
 _LONGEST_EXPONENT = 30
+_AGAIN = "It is connected anew by itself; if it goes on, check the network and `stream_url`"
 _PATH = "Check `account_id`, and that `stream_url` is the host part, without /v3"
 
 # They move money or limits of the account, and neither a position nor an order.
@@ -280,9 +283,9 @@ class OandaStream:
             with connection.call:
                 for line in api.request(TransactionsStream(self._account_id)):
                     self._heard(link, connection, line, on_event)
-            return _ending(connection, None)
+            return _ending(connection, None, self._url)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream has ended and is connected anew
-            return _ending(connection, error)
+            return _ending(connection, error, self._url)
         finally:
             if connection.response is not None:
                 connection.response.close()
@@ -333,28 +336,28 @@ class OandaStream:
             connection.call.cut()
 
 
-def _ending(connection: _Connection, error: Exception | None) -> tuple[StreamState, str]:
+def _ending(connection: _Connection, error: Exception | None, url: str) -> tuple[StreamState, str]:
     """What the end of a connection says of it. A status says more than what the SDK made of the answer."""
     status = connection.response.status_code if connection.response is not None else 200
     found = f"HTTP {status}: {connection.refusal}"
     if status in {401, 403}:
         return StreamState.REFUSED, f"is refused, {found}. {TOKEN}; then start it again"
     if status != 200:
-        remedy = f". {_PATH}" if status < 500 and status != 429 else ""
-        return StreamState.CONNECTING, f"is not to be had, {found}{remedy}"
-    return StreamState.CONNECTING, _broken_by(error)
+        remedy = _PATH if status < 500 and status != 429 else _AGAIN
+        return StreamState.CONNECTING, with_remedy(f"is not to be had, {found}", remedy)
+    return StreamState.CONNECTING, _broken_by(error, url)
 
 
-def _broken_by(error: Exception | None) -> str:
+def _broken_by(error: Exception | None, url: str) -> str:
     match error:
         case None:
-            return "was ended by the broker"
+            return f"was ended by the broker. {_AGAIN}"
         case requests.exceptions.ChunkedEncodingError() | requests.exceptions.ContentDecodingError():
-            return "was cut in the middle"
+            return f"was cut in the middle. {_AGAIN}"
         case json.JSONDecodeError() | UnicodeDecodeError():
             return f"said what is not a whole line of JSON. If it goes on: {_PATH}"
         case requests.exceptions.RequestException() if isinstance(error, ValueError):
             return f"cannot be asked for: {error}. {_PATH}"
         case requests.exceptions.RequestException():
-            return f"has no connection: {error}"
-    return f"broke with {type(error).__name__}: {error}"
+            return f"has {no_connection(url, cause_of(error))}. {_AGAIN}"
+    return f"broke with {type(error).__name__}: {error}. {_AGAIN}"

@@ -152,7 +152,7 @@ async def test_connecting_asks_for_no_list_and_binds_no_orders(tws: IbSimulator)
     [
         (Fault.TIMEOUT, "connect", Unreachable, "no answer within"),
         (Fault.RESET, "connect", Unreachable, "before logging us on"),
-        (Fault.HTML, "connect", Malformed, "HTTP/1.1 400"),
+        (Fault.HTML, "connect", Malformed, "it speaks HTTP"),
         (Fault.HALF_BODY, "connect", Unreachable, "before logging us on"),
         (Fault.TIMEOUT, "startApi", Unreachable, "no answer within"),
         (Fault.RESET, "startApi", Unreachable, "before logging us on"),
@@ -184,10 +184,10 @@ async def test_nothing_listening_is_unreachable_with_a_remedy(tws: IbSimulator) 
 @pytest.mark.parametrize(
     ("greeting", "kind", "words"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n<html>", Malformed, "what answered is no TWS"),
-        (b"\x15\x03\x03\x00\x02\x02\x46", Malformed, "what answered is no TWS"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", Malformed, "what answered is no TWS"),
-        (ib_wire.frame(["one", "two", "three"]), Malformed, "what answered is no TWS"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n<html>", Malformed, "something that is no TWS answers there"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", Malformed, "something that is no TWS answers there"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", Malformed, "something that is no TWS answers there"),
+        (ib_wire.frame(["one", "two", "three"]), Malformed, "something that is no TWS answers there"),
         (ib_wire.frame(["150", "20200101"]), Refused, "Update TWS"),
         (b"", Unreachable, "no answer within"),
     ],
@@ -814,7 +814,8 @@ async def test_orders_are_found_by_either_id_open_or_completed_with_their_fills(
             (rejected, OrderStatus.REJECTED),
         ]
         assert [sum(f.quantity for f in a.fills) for a in answers] == [D(2), D(1), 0, 0, 0, 0]
-        assert [a.failure for a in answers] == [None, None, None, None, f"order {resting} is one of AAPL", None]
+        elsewhere = f"order {resting} is one of AAPL. Look the order up in TWS"
+        assert [a.failure for a in answers] == [None, None, None, None, elsewhere, None]
         assert [a.query for a in answers] == queries
 
 
@@ -847,7 +848,7 @@ async def test_an_order_known_only_by_its_executions_is_not_said_to_be_unknown(t
     tws.forget_order(order)
     async with connected(tws) as broker:
         (answer,) = await broker.find_orders([OrderQuery("AAPL", order, None)])
-        assert answer.failure == "TWS lists 1 executions of it, and the order in no list"
+        assert answer.failure == "TWS lists 1 executions of it, and the order in no list. Look the order up in TWS"
 
 
 async def test_a_failed_connection_is_in_the_answers_and_is_never_raised(tws: IbSimulator) -> None:

@@ -472,7 +472,7 @@ async def test_a_session_that_is_over_says_log_in_again_and_is_not_hammered(sim:
         for _ in range(10):
             raised = await a_failure(adapter.snapshot(None))
             assert isinstance(raised, Refused)
-            assert "log in again" in str(raised)
+            assert "Log in again" in str(raised)
             time.passes(1)
         assert adapter.calls == 1
         time.passes(30)
@@ -488,7 +488,7 @@ async def test_a_new_token_is_taken_from_its_source_without_a_restart(sim: KiteS
         cursor = (await adapter.snapshot(None)).fills_cursor
         sim.renew_token("the-token-of-tomorrow")
         sim.trade(INFY, BUY, D(1))
-        assert "log in again" in str(await a_failure(adapter.snapshot(cursor)))
+        assert "Log in again" in str(await a_failure(adapter.snapshot(cursor)))
         source[0] = "the-token-of-tomorrow"
         await adapter.connect()
         snapshot = await adapter.snapshot(cursor)
@@ -502,7 +502,7 @@ async def test_a_session_that_ends_in_the_middle_of_a_snapshot_refuses_all_of_it
     async with broker(sim, include_holdings=True) as adapter:
         await adapter.connect()
         sim.faults.add(Fault.UNAUTHORIZED, times=99, match=name)
-        assert "log in again" in str(await a_failure(adapter.snapshot(None)))
+        assert "Log in again" in str(await a_failure(adapter.snapshot(None)))
 
 
 async def test_a_token_that_cannot_be_had_is_its_own_refusal(sim: KiteSimulator) -> None:

@@ -335,7 +335,8 @@ async def test_failed_positions_are_not_flat_and_the_gateway_is_quoted(gateway: 
     async with connected(endpoint) as broker:
         simulator.faults.add(Fault.UNAVAILABLE, match="GET_POSITIONS")
         snapshot = await broker.snapshot(None)
-    assert snapshot.positions == Failed("GET_POSITIONS: the gateway said: no connection with the trade server")
+    said = "GET_POSITIONS: the gateway said: no connection with the trade server"
+    assert snapshot.positions == Failed(f"{said}. Check the terminal's connection to its broker")
 
 
 @pytest.mark.parametrize(
@@ -666,7 +667,7 @@ async def test_a_gateway_without_orders_says_so() -> None:
     with simulated(base_only=True) as (_, endpoint):
         async with connected(endpoint) as broker:
             (answer,) = await broker.find_orders([OrderQuery("EURUSD", "1", None)])
-            assert answer.failure == "the gateway does not support GET_ORDERS"
+            assert answer.failure == "the gateway does not support GET_ORDERS. Look the order up in the terminal"
             with pytest.raises(Refused, match="no action that cancels"):
                 await broker.cancel_order(OrderQuery("EURUSD", "1", None))
 

@@ -17,9 +17,13 @@ from supervisor.running import Running
 from tests.cluster.conftest import CONFIGURATION, actors, all_verified, until
 
 
+def _command(*arguments: str, told: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "supervisor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, input=told)
+
+
 def _apply(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "supervisor", "apply", str(path), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return _command("apply", str(path), *options)
 
 
 def _pids(status: dict[str, Any]) -> dict[str, int]:
@@ -70,6 +74,13 @@ def test_an_applied_file_and_an_added_account_stand_after_the_supervisor_was_kil
     states = supervisor.settled(added.effects.names, 60)
     assert {state for state, _ in states.values()} == {"SETTLED"}, states
     both = _pids(until(supervisor, all_verified, "the account comes up"))
+    report = {"kind": "position", "instrument": "EURUSD", "leg": "net", "quantity": "0", "average_price": "0"}
+    recorded = _command("record", str(path), "--account", "p", told=json.dumps(report))
+    assert (recorded.returncode, recorded.stdout) == (0, "1 line read, 0 of them news\n"), recorded.stderr
+    verdict = _command("reconcile", str(path), "--account", "p", "--json")  # which no file has
+    assert (verdict.returncode, json.loads(verdict.stdout)["accounts"][0]["account"]) == (0, "p"), verdict.stderr
+    nobody = _command("reconcile", str(path), "--account", "q")
+    assert (nobody.returncode, "there is no account 'q'" in nobody.stderr) == (2, True)
     first = supervisor.pid()
     os.kill(first, signal.SIGKILL)
     again = _pids(until(supervisor, lambda s: all_verified(s) and "p/EURUSD" in actors(s), "what was added stands"))
