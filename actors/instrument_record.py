@@ -19,7 +19,7 @@ from actors.instrument_settings import InstrumentSettings
 from actors.legs import impossible
 from actors.order_entry import hand_over, to_hand_over
 from actors.orders import BookOrder
-from actors.reports import PositionReport, Report, contradiction, events_of
+from actors.reports import FillReport, PositionReport, Report, another_fill, contradiction, events_of
 from actors.runtime import Runtime
 from actors.stream import Fenced
 from brokers.model import Conventions
@@ -37,7 +37,7 @@ class Recorder:
     async def record(self, reports: Sequence[Report]) -> int:
         """Make reports part of the book, then hand its venue what is to be sent. Gives how many were news. Raises
         :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, under the id
-        of an order of the other side, or of a time to come."""
+        of an order of the other side or of another fill, or of a time to come."""
         try:
             news, orders = await self._into_the_book(reports)
         except Fenced:
@@ -58,6 +58,8 @@ class Recorder:
 
     def _check_terms(self, book: Book, report: Report) -> None:
         found = contradiction(book, report, self._runtime.now())
+        if found is None and isinstance(report, FillReport) and report.fill_id in book.applied:
+            found = another_fill(self._keeper.recent(), report)
         if found is not None:
             raise ValueError(f"{stream_of(self._settings.account, self._settings.instrument)}: {found}")
 

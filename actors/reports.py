@@ -6,14 +6,14 @@ reported twice counts once; an order's filled quantity is never lowered by a rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from actors import codec
 from actors.book import Book
-from actors.events import Event, EventType, Json, Severity, event_id, to_iso
+from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to_text
 from actors.links import CLOCK_SKEW
 from actors.orders import BookOrder, order_key
 from actors.reconcile_fills import book_fill
@@ -151,6 +151,25 @@ def contradiction(book: Book, report: Report, now: datetime) -> str | None:
         f"order {name} is a {known.side} of {known.quantity} in the book, and was reported as a {report.side} of "
         f"{report.quantity}: give each order an id of its own"
     )
+
+
+def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport) -> str | None:
+    """Why a fill that was reported under a known id is another one, by the newest entries of its journal; ``None``
+    where it is the same. What the broker told of it is its own word, which a report need not match."""
+    for entry in recent:
+        payload = entry["payload"]
+        if entry["type"] != EventType.FILL_RECORDED or not isinstance(payload, Mapping):
+            continue
+        if payload.get("fill_id") != report.fill_id:
+            continue
+        first = (payload["side"], payload["quantity"], payload["price"])
+        again = (report.side.value, to_text(report.quantity), to_text(report.price))
+        if first != again:
+            return (
+                f"fill {report.fill_id} was reported as a {first[0]} of {first[1]} @ {first[2]}, and now as a "
+                f"{again[0]} of {again[1]} @ {again[2]}: give each fill an id of its own"
+            )
+    return None
 
 
 def _of_the_future(what: str, told_at: datetime | None, now: datetime) -> str | None:

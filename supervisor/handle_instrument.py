@@ -129,7 +129,8 @@ class AsyncInstrument:
     async def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
         """An execution we were told of: a :class:`FillReport`, or its fields as keywords.
 
-        Durable when it returns, and counted once by its fill_id. Raises as :meth:`record_order`.
+        Durable when it returns, and counted once by its fill_id; another fill under an id that you reported before is
+        an :class:`InvalidReport`, as is one dated in the future. Raises as :meth:`record_order`.
         """
         return await self._record("fill", _model(FillReport, report, dict(fields)))
 

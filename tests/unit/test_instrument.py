@@ -1127,6 +1127,22 @@ async def test_a_report_of_a_time_to_come_is_refused_and_nothing_recorded(
 
 
 @virtual_time
+@pytest.mark.parametrize("other", [{"side": Side.SELL}, {"price": Decimal("1.2")}, {"quantity": Decimal(4)}], ids=str)
+async def test_another_fill_under_a_known_id_is_refused_and_not_taken_for_the_first(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    """One that is passed over as known is a fill that is lost."""
+    async with a_house(tmp_path) as house:
+        first = a_fill("f1", 3, house)
+        assert await house.instrument().record([first]) == 1
+        assert await house.instrument().record([replace(first, quantity=Decimal("3.0"))]) == 0
+        with pytest.raises(ValueError, match=r"fill f1 was reported as a BUY of 3 @ 1.1, .* an id of its own"):
+            await house.instrument().record([a_fill("f2", 1, house), replace(first, **other)])
+        assert in_memory(house)["legs"] != {}
+        assert await house.instrument().record([a_fill("f2", 1, house)]) == 1  # nothing of the refused ones was taken
+
+
+@virtual_time
 async def test_an_order_reported_under_the_id_of_one_of_the_other_side_is_refused_and_nothing_recorded(
     tmp_path: Path,
 ) -> None:
