@@ -30,6 +30,7 @@ class Instructions:
         self._outbox = outbox
         self._paused: set[str] = set()
         self._learning: asyncio.Task[None] | None = None
+        self._up_before: set[str] = set()  # while the halts were not known yet
 
     async def repeat(self, name: str) -> None:
         """Tell an instrument that has just started what its former process was told."""
@@ -78,8 +79,8 @@ class Instructions:
     # Halts
 
     def learn_halts(self) -> None:
-        """Have the halts in force read from the journal, now and until it answers, and every instrument told of
-        them."""
+        """Have the halts in force read from the journal, now and until it answers, and the instruments that are up told
+        of them; the others are told when they start."""
         if self._halting.known:
             return
         if self._learning is not None:
@@ -88,7 +89,8 @@ class Instructions:
 
     async def _learn_halts(self) -> None:
         await self._halting.learn()
-        await self._tell_halts(None, None)
+        await asyncio.gather(*(self._set_halts(name) for name in self._up_before))
+        self._up_before.clear()
 
     async def halt(
         self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
@@ -112,7 +114,9 @@ class Instructions:
 
     def note_halts(self, name: str, halts: tuple[Halt, ...] | None) -> None:
         """An instrument says which halts it knows of: tell it when they are others."""
-        if self._halting.on(name) != halts:
+        if not self._halting.known:
+            self._up_before.add(name)
+        if self._halting.on(name) not in (None, halts):
             self._runtime.spawn(SUPERVISOR, self._correct_halts(name))
 
     async def _tell_halts(self, account: str | None, instrument: str | None) -> dict[str, bool]:
