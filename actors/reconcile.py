@@ -22,6 +22,10 @@ from actors.reconcile_positions import reconcile_positions
 from actors.working import Decision, Difference, Status, Working
 from brokers.model import AnyRow, Complete, Completeness, Failed, Partial, Section, Slice, problems_of, rows_of
 
+_FILLS_LOST = (DiscrepancyType.STALE_DATA, "fills")
+"""The broker no longer has the fills from our cursor on. Open until both sides are the same again, which is journaled
+with the new cursor: what comes after it is found as fills."""
+
 RECONCILED_AT_MOST_EVERY = timedelta(minutes=5)
 """Evidence of clean cycles is written at most this often."""
 
@@ -64,6 +68,7 @@ def reconcile(
     _unreadable_rows(work)
     fresh = _is_fresh(work, verified_at)
     if fresh:
+        _lost_fills(work)
         reconcile_fills(work)
         reconcile_orders(work)
         reconcile_positions(work)
@@ -115,10 +120,29 @@ def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
     return not too_old
 
 
+def _lost_fills(work: Working) -> None:
+    """STALE_DATA where the broker no longer has the fills after our cursor: they are in the positions, and no more can
+    be had of them. The next look goes on from where the broker's list begins."""
+    fills, cursor = work.slice.fills, work.slice.fills_cursor
+    if isinstance(fills, Failed) and cursor is not None:
+        work.found(
+            Difference(
+                type=_FILLS_LOST[0],
+                key=_FILLS_LOST[1],
+                phase=Phase.SECTIONS,
+                severity=Severity.WARNING,
+                book_value=None if work.book.cursor is None else str(work.book.cursor),
+                broker_value=fills.reason,
+                correction=None,
+            )
+        )
+        work.look_again(work.now)
+
+
 def _close_what_is_gone(work: Working) -> None:
     """Open breaks whose difference this slice would have shown, and did not."""
     for place, found in list(work.book.breaks.items()):
-        if place not in work.touched and _would_have_been_seen(work, found):
+        if place not in {*work.touched, _FILLS_LOST} and _would_have_been_seen(work, found):
             work.gone(found)
 
 
@@ -156,7 +180,11 @@ def _conclude(work: Working, evidence_due: bool, *, fresh: bool) -> Decision:
     if work.policy.positions:
         needed.append(slice_.positions)
     known = not any(isinstance(section, Failed | Partial) for section in needed)
-    in_step = known and not work.book.breaks and not work.deferred and not work.unverified
+    nothing_else = known and not work.deferred and not work.unverified
+    if nothing_else and fresh and work.book.breaks.keys() == {_FILLS_LOST}:
+        work.gone(work.book.breaks[_FILLS_LOST])
+        evidence_due = True
+    in_step = nothing_else and not work.book.breaks
     clean = not work.touched and not work.events
     missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
     dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed

@@ -12,7 +12,7 @@ from actors.checkpoint import checkpoint
 from actors.events import EventType, Severity
 from actors.policy import Correct, Policy
 from actors.reconcile import reconcile
-from brokers.model import OrderStatus, RowProblem, SectionName, Slice, Unsupported, section
+from brokers.model import Failed, OrderStatus, RowProblem, SectionName, Slice, Unsupported, section
 from tests.unit.builders import FAILED, T0, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
 
@@ -95,6 +95,21 @@ def test_the_fills_of_an_answer_too_old_to_act_on_are_asked_for_again() -> None:
     assert (decision.cursor, "f1" in desk.book.applied) == (None, False)
     assert desk.look(late, now=at(20)).cursor == late.fills_cursor
     assert desk.quantities() == {"net": 3}
+
+
+def test_fills_that_the_broker_no_longer_has_are_told_once_and_the_next_ones_are_fills_again() -> None:
+    """FEATURES 16: what is lost is said, in the journal, with the place from which it goes on."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(1)]))
+    lost = replace(slice_at(10, [pos(3)], [], Failed("no longer listed. Look them up")), fills_cursor=10_000)
+    first = desk.look(lost)
+    assert types(first) == ["STALE_DATA!", "POSITION_MISMATCH"]
+    assert (first.status, first.recheck_at) == ("PARTIAL", at(10))
+    second = desk.look(slice_at(11, [pos(3)]))
+    assert (second.status, kinds(second.events)) == ("SUCCESS", ["DISCREPANCY_RESOLVED", "RECONCILED"])
+    assert desk.book.cursor == 11_000
+    third = desk.look(slice_at(20, [pos(4)], [], [fill("f2", 1, at_s=15)]))
+    assert (types(third), desk.quantities()) == (["MISSED_FILL"], {"net": 4})
 
 
 def test_an_answer_remembered_as_clean_goes_stale_all_the_same() -> None:
