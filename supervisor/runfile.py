@@ -6,6 +6,7 @@ is advice: that a supervisor really runs is known when it answers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -36,15 +37,35 @@ def path_of(configuration: Configuration) -> Path:
     return configuration.state_dir / f"{configuration.journal_file}.run.json"
 
 
+class NotWritable(Exception):
+    """There is no place for the run file. ``path`` is where it was to lie, ``found`` the system's word."""
+
+    def __init__(self, path: str, found: str) -> None:
+        super().__init__(path, found)
+        self.path = path
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"the run file {self.path} cannot be written: {self.found}. The journal lies beside it and could not be "
+            "written either: make room there or make the directory writable, or name another one in journal.url"
+        )
+
+
 def write(configuration: Configuration, run: RunFile) -> Path:
-    """Put the run file in its place, whole or not at all."""
+    """Put the run file in its place, whole or not at all. Raises :class:`NotWritable`."""
     path = path_of(configuration)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(run), file)
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(run), file)
+        draft.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise NotWritable(str(path), error.strerror or str(error)) from error
     return path
 
 

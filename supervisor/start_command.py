@@ -21,6 +21,7 @@ from supervisor.config import Configuration
 from supervisor.console import Failure, console, say
 from supervisor.document import EXIT_OK, EXIT_UNVERIFIED
 from supervisor.happenings import Happening
+from supervisor.runfile import NotWritable
 from supervisor.screen import Screen, View, actors_up, rows_of, totals
 from supervisor.session import Died, Order, Session
 from supervisor.session_child import SupervisorGone
@@ -204,7 +205,7 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
     if signals.asked.is_set() and error is not None:
         # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
         logger.warning("not ended in order: {}", error)
-    elif isinstance(error, SupervisorGone | Died | ClusterNotUp):
+    elif isinstance(error, SupervisorGone | Died | ClusterNotUp | NotWritable):
         raise Failure(str(error), EXIT_UNVERIFIED)
     elif error is not None:
         raise error

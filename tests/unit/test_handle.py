@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import math
 import os
 import re
@@ -47,7 +49,7 @@ from supervisor.handle_instrument import AsyncInstrument, AsyncVenue, FillFields
 from supervisor.handle_link import ClusterGone, Link
 from supervisor.handle_records import event_types, severity_of
 from supervisor.report_models import FillReport, OrderReport, PositionReport
-from supervisor.runfile import RunFile
+from supervisor.runfile import NotWritable, RunFile
 from supervisor.running import NotRunning
 from tests.unit.fakes import Clock, in_this_thread, refused
 from tests.unit.test_supervisor import TWO_ACCOUNTS, Hall, a_hall, restarts, states
@@ -786,3 +788,23 @@ async def test_after_a_stop_an_instrument_is_not_said_to_be_starting(tmp_path: P
         told = await eur.trading_allowed()
         assert not told
         assert [str(one.text) for one in told.reasons] == ["the supervisor was stopped, and its actor with it"]
+
+
+def test_a_run_file_that_cannot_be_written_says_where_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal beside it could not be written either."""
+    path = tmp_path / "accounts.yaml"
+    path.write_text(
+        f"journal: {{url: 'sqlite:///{tmp_path}/j.db'}}\naccounts: [{{name: p, broker: paper, instruments: [E]}}]\n"
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(
+        NotWritable, match=r"j\.db\.run\.json cannot be written: No space left on device\. .* make room"
+    ):
+        runfile.write(load(path), RunFile("127.0.0.1:1", None, "test", 1, detached=False))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["accounts.yaml"]
