@@ -68,6 +68,7 @@ async def _connect(configuration: Configuration, name: str) -> Attempt:
 
 
 async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
+    from brokers.port import Vouching
     from brokers.registry import open_broker
 
     bound_s = configuration.timeout_s(name) * CALLS_TO_CONNECT
@@ -87,7 +88,10 @@ async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
     sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
     words = [f"{name} {part.completeness.value}" for name, part in sections.items()]
     legs, orders = len(rows_of(snapshot.positions)), len(rows_of(snapshot.orders))
-    return "REACHED", f"{legs} position legs and {orders} orders ({', '.join(words)})"
+    found = f"{legs} position legs and {orders} orders ({', '.join(words)})"
+    held: object = broker
+    unproven = held.unproven if isinstance(held, Vouching) else None
+    return "REACHED", found if unproven is None else f"{found}; {unproven}"
 
 
 def _document(configuration: Configuration, path: Path, attempts: Mapping[str, Attempt]) -> dict[str, Any]:

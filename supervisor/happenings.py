@@ -35,6 +35,7 @@ _ACTORS = {
 _HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
 _LONGEST = 160
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
+_STREAMS = {EventType.CONNECTION_LOST: "stream lost", EventType.CONNECTION_RESTORED: "stream live again"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
         return _order_end(kind, payload)
     if kind in _ACTORS or kind in _CONNECTIONS:
         reason = payload.get("reason")
-        words = _ACTORS.get(kind) or _CONNECTIONS[kind]
+        words = _ACTORS.get(kind) or (_STREAMS if payload.get("stream") else _CONNECTIONS)[kind]
         return f"{words}: {reason}" if reason else words
     by = f" by {payload['by']}" if payload.get("by") else ""
     if kind in _HALTS:

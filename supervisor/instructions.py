@@ -1,34 +1,61 @@
 """What operators have instruments told: pauses and halts.
 
-The laws of this module: a pause is noted for the journal before anybody is told, and lasts until it is resumed,
-whatever its actor was restarted for meanwhile; a halt is in force whether or not its instrument has been told
-(:mod:`supervisor.halting`), and whoever could not be told is told with its next probe.
+The laws of this module: a pause is noted for the journal before anybody is told, and lasts until it is resumed or the
+run ends, whatever its actor or the supervisor was restarted for meanwhile; a halt is in force whether or not its
+instrument has been told (:mod:`supervisor.halting`), and whoever could not be told is told with its next probe.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from loguru import logger
 
-from actors.events import EventType, Json
+from actors.events import EventType, Json, Record
+from actors.journal_types import JournalError
 from actors.outbox import Outbox
 from actors.permission import Halt
 from actors.runtime import CallError, Runtime
+from actors.stream import AUDIT, JOURNAL_TIMEOUT_S
 from supervisor.calls import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S, SUPERVISOR
 from supervisor.desired import DesiredState
 from supervisor.halting import Halted, Halting
+
+_NOTES = 1_000
+"""How many of the supervisor's own records are looked through for the pauses of this run."""
+
+
+def pauses_of(newest_first: Iterable[Record], run: str) -> set[str]:
+    """The instruments that are paused, by what was noted in this run. A record is this run's where one that names the
+    run comes before it."""
+    last: dict[str, str] = {}
+    since: dict[str, str] = {}  # whose run is not known yet
+    for record in newest_first:
+        payload = record.event.payload
+        if record.event.type is EventType.CONFIGURATION_CHANGED:
+            if payload.get("run") != run:
+                break
+            last = since | last
+            since = {}
+        elif payload.get("action") in ("pause", "resume"):
+            names = payload.get("instruments")
+            of_these = names if isinstance(names, list) else []
+            since = dict.fromkeys(map(str, of_these), str(payload["action"])) | since
+    return {name for name, action in last.items() if action == "pause"}
 
 
 class Instructions:
     """Tells the instruments, and knows which of them are to stay paused."""
 
-    def __init__(self, runtime: Runtime, desired: DesiredState, halting: Halting, outbox: Outbox) -> None:
+    def __init__(self, runtime: Runtime, run: str, desired: DesiredState, halting: Halting, outbox: Outbox) -> None:
         self._runtime = runtime
+        self._run = run
         self._desired = desired
         self._halting = halting
         self._outbox = outbox
         self._paused: set[str] = set()
+        self._pauses_known = False
         self._learning: asyncio.Task[None] | None = None
         self._up_before: set[str] = set()  # while the halts were not known yet
 
@@ -41,7 +68,35 @@ class Instructions:
         """It is not to run any more."""
         self._paused.discard(name)
 
+    def learn(self) -> None:
+        """Have the halts in force and this run's pauses read from the journal, now and until it answers, and the
+        instruments that are up told of them; the others are told when they start."""
+        if self._halting.known:
+            return
+        if self._learning is not None:
+            self._learning.cancel()
+        self._learning = self._runtime.spawn(SUPERVISOR, self._learn())
+
+    async def _learn(self) -> None:
+        await self._halting.learn()
+        await asyncio.gather(*(self._set_halts(name) for name in self._up_before), self._learn_pauses())
+        self._up_before.clear()
+
     # Pauses
+
+    async def _learn_pauses(self) -> None:
+        """A supervisor that comes back in the middle of a run goes by what the one before it noted."""
+        types = (EventType.OPERATOR_ACTION, EventType.CONFIGURATION_CHANGED)
+        filters = {"stream": SUPERVISOR, "types": types, "order": "newest", "limit": _NOTES}
+        try:
+            noted = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+        except (CallError, JournalError) as error:
+            logger.warning("what was paused before is not known: {}", error)
+            return
+        paused = pauses_of(noted, self._run) - self._paused
+        self._paused |= paused
+        self._pauses_known = True
+        await asyncio.gather(*(self._told(name, "pause") for name in paused & self._up_before))
 
     async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
@@ -55,11 +110,17 @@ class Instructions:
         return await self._tell("resume", account, instrument, by)
 
     def note_pause(self, name: str, *, paused: bool) -> None:
-        """An instrument says whether it is paused: others than we may have told it."""
-        if paused:
+        """An instrument says whether it is paused. Before the journal has told, that is the word of the supervisor before
+        us; afterwards our own counts (an answer may be from before it was resumed), and whoever has not heard it is told
+        again."""
+        if paused and not self._pauses_known:
             self._paused.add(name)
-        else:
-            self._paused.discard(name)
+        elif not paused and name in self._paused:
+            self._runtime.spawn(SUPERVISOR, self._pause_again(name))
+
+    async def _pause_again(self, name: str) -> None:
+        if name in self._paused:  # it may have been resumed since
+            await self._told(name, "pause")
 
     async def _tell(self, method: str, account: str | None, instrument: str | None, by: str | None) -> tuple[str, ...]:
         chosen = self._desired.chosen(account, instrument)
@@ -77,20 +138,6 @@ class Instructions:
         return True
 
     # Halts
-
-    def learn_halts(self) -> None:
-        """Have the halts in force read from the journal, now and until it answers, and the instruments that are up told
-        of them; the others are told when they start."""
-        if self._halting.known:
-            return
-        if self._learning is not None:
-            self._learning.cancel()
-        self._learning = self._runtime.spawn(SUPERVISOR, self._learn_halts())
-
-    async def _learn_halts(self) -> None:
-        await self._halting.learn()
-        await asyncio.gather(*(self._set_halts(name) for name in self._up_before))
-        self._up_before.clear()
 
     async def halt(
         self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None

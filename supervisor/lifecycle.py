@@ -175,7 +175,7 @@ class Lifecycle:
             await self._ask_health(key, attempt)
         self._happened(Started(key, attempt))
         if key.kind is Kind.AUDIT:
-            self._instructions.learn_halts()
+            self._instructions.learn()
         if key.kind is Kind.ACCOUNT and key in self._lived:
             self._runtime.spawn(SUPERVISOR, self._wake_instruments(key.name))
         self._lived.add(key)

@@ -88,7 +88,7 @@ class Supervisor:
         self._states = ActorStates(runtime, children, self._desired)
         self._healths = Healths(runtime, children, self._desired)
         self._verdicts = Verdicts(runtime, children, self._desired, self._healths)
-        self._instructions = Instructions(runtime, self._desired, self._halting, self._outbox)
+        self._instructions = Instructions(runtime, run.identity, self._desired, self._halting, self._outbox)
         self._discovery = Discovery(runtime, self._desired, self._desire, lambda: self._stopping)
         self._changing = Changing(configuration, run, runtime, self._outbox, _Staff(self))
         self._lifecycle = Lifecycle(
@@ -221,7 +221,7 @@ class Supervisor:
         self._desired.begin_with(stands.configuration)
         self._tree.restart_by(_restarts(stands.configuration))
         self._desire()
-        self._instructions.learn_halts()
+        self._instructions.learn()
         wake_at_s: float | None = None
         while not self._stopped.is_set():
             event = await self._next_event(wake_at_s)

@@ -335,6 +335,35 @@ async def test_while_the_journal_is_away_nothing_is_changed(tmp_path: Path) -> N
 
 
 @virtual_time
+@pytest.mark.parametrize("others", [(), ("fx/EUR_USD",), ("fx/EUR_USD", "fx", "audit")], ids=str)
+async def test_a_pause_outlives_the_supervisor_and_its_instrument_until_it_is_resumed(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    """PEERS 15"""
+    async with a_hall(tmp_path) as hall:
+        paused = {"fx/EUR_USD"}
+        await hall.supervisor.pause("fx", None)
+        await hall.supervisor.resume("fx", "GBP_JPY")
+        for name in others:
+            await hall.cluster.kill(name)
+        await hall.cluster.kill(SUPERVISOR)
+        hall.new_supervisor(Run())
+        await hall.until(lambda s: set(states(s).values()) == {"UP"}, "everybody is up")
+        await asyncio.sleep(10)
+        status = await hall.supervisor.status()
+        assert {name for name, row in rows(status).items() if row["health"]["paused"]} == paused
+        await hall.supervisor.resume(None, None)
+        await hall.cluster.kill(SUPERVISOR)
+        hall.new_supervisor(Run())
+        await hall.until(lambda s: s["status"] == "SUCCESS", "everything is in step")
+        await hall.supervisor.pause("fx", None)
+        await hall.cluster.kill(SUPERVISOR)
+        await hall.cluster.kill("fx/EUR_USD")
+        hall.new_supervisor(standing.new_run(hall.configuration))  # a pause is of its run
+        await hall.until(lambda s: not rows(s)["fx/EUR_USD"]["health"]["paused"], "it runs")
+
+
+@virtual_time
 async def test_a_supervisor_that_stops_takes_no_change(tmp_path: Path) -> None:
     async with a_hall(tmp_path) as hall:
         stopping = asyncio.create_task(hall.supervisor.stop())
