@@ -100,9 +100,8 @@ class Instructions:
 
     async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
-        told = await self._tell("pause", account, instrument, by)
-        self._paused.update(told)
-        return told
+        self._paused.update(self._desired.chosen(account, instrument))
+        return await self._tell("pause", account, instrument, by)
 
     async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
         """Let them go on; gives the names of those that were told."""
@@ -110,9 +109,9 @@ class Instructions:
         return await self._tell("resume", account, instrument, by)
 
     def note_pause(self, name: str, *, paused: bool) -> None:
-        """An instrument says whether it is paused. Before the journal has told, that is the word of the supervisor before
-        us; afterwards our own counts (an answer may be from before it was resumed), and whoever has not heard it is told
-        again."""
+        """An instrument says whether it is paused. Before the journal has told, that is the word of the supervisor
+        before us; afterwards our own counts (an answer may be from before it was resumed), and whoever has not heard it
+        is told again."""
         if paused and not self._pauses_known:
             self._paused.add(name)
         elif not paused and name in self._paused:
