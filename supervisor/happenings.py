@@ -127,7 +127,9 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
     if kind is EventType.CONFIGURATION_CHANGED and isinstance(changes, list):
         return f"configuration changed{by}: {'; '.join(map(str, changes))}"
     if kind is EventType.OPERATOR_ACTION:
-        return f"operator{by}: {payload.get('action')}"
+        whom = payload.get("instruments") or payload.get("actor") or ()
+        names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""
+        return f"operator{by}: {payload.get('action')} {names}".rstrip()
     return None
 
 

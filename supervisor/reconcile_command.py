@@ -16,6 +16,7 @@ from actors.journal_types import JournalInUse
 from actors.messages import Connection
 from actors.reports import Report
 from actors.runtime import CallError
+from actors.stream import JournalAway
 from supervisor import document, local
 from supervisor.config import Configuration
 from supervisor.console import Failure, check_names, console, print_json, say, selected
@@ -170,6 +171,9 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
     try:
         news = _recorded(configuration, account, read.reports, added_to) if read.reports else 0
+    except (JournalAway, CallError) as error:
+        again = "Record the file again: what is in counts once"
+        raise Failure(f"it is not known whether anything was recorded: {error}. {again}", EXIT_UNVERIFIED) from None
     except ValueError as error:
         # The broker has said how it names legs, which its name alone does not tell.
         again = "Put it right and record the file again: what is in counts once"

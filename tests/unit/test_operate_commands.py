@@ -139,6 +139,8 @@ def test_lines_of_the_start_leave_out_no_happening_without_a_word(logged: list[s
         (EventType.TRADING_RESUMED, {}, "trading resumed"),
         (EventType.OPERATOR_ACTION, {"action": "pause", "by": "me@here"}, "operator by me@here: pause"),
         (EventType.OPERATOR_ACTION, {"action": "pause", "by": None}, "operator: pause"),
+        (EventType.OPERATOR_ACTION, {"action": "pause", "instruments": ["a/X", "a/Y"]}, "operator: pause a/X, a/Y"),
+        (EventType.OPERATOR_ACTION, {"action": "restart", "actor": "a/X", "by": "me"}, "operator by me: restart a/X"),
     ],
 )
 def test_a_record_says_why_and_who(kind: EventType, payload: dict[str, Any], words: str) -> None:
