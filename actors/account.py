@@ -121,7 +121,7 @@ class Account:
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._outbox = Outbox(settings.account, runtime)
-        self._follower = Follower(settings.account, runtime, self._woken_by_stream)
+        self._follower = Follower(settings.account, runtime, self._woken_by_stream, self._say)
         self._loops: list[asyncio.Task[None]] = []
         self._failing = asyncio.Event()
         self._closed = False

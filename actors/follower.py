@@ -1,7 +1,8 @@
 """What an account actor does with its broker's stream: an event wakes the instrument concerned, and nothing else.
 
 The laws of this module: whatever becomes of the stream, polling carries on; events that come in a burst wake each
-instrument once; a stream's thread never touches the actor, it only puts a word into its loop.
+instrument once; a stream's thread never touches the actor, it only puts a word into its loop; a stream that does not
+come, or is no longer heard of, is told once, and once more when it is live and stays so.
 """
 
 from __future__ import annotations
@@ -11,27 +12,49 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
+from actors.events import EventType, Json, Severity
 from actors.runtime import Runtime
-from brokers.errors import BrokerError
+from brokers.errors import BrokerError, with_remedy
 from brokers.stream import Stream, StreamState
 
 LOOK_EVERY_S = 1.0
 START_AGAIN_AFTER_S = 60.0
 """A refused stream needs another session, which a person brings: it is tried with what there is once a minute."""
 
+TOLD_AFTER_S = 20.0
+"""How long a stream may be on its way before that is told: the longest silence that any of them is given. One that is
+back sooner was a reconnect, after which everything is looked at anyway."""
+
+BACK_AFTER_S = 30.0
+"""How long a stream whose loss was told is live before that is told: longer than any silence it is given, so that one
+which connects, and says nothing more, is one loss and not many."""
+
+_FOR_A_PERSON = frozenset({StreamState.REFUSED, StreamState.SPENT})
+_AT_ONCE = _FOR_A_PERSON | {StreamState.SILENT}
+
+Say = Callable[[EventType, dict[str, Json], str, Severity], None]
+"""Journal what happened: its kind, payload, identity and severity."""
+
 
 class Follower:
     """Follows one stream for one account. ``wake`` is called with the instruments that something happened in; an empty
-    set says that it may have been any."""
+    set says that it may have been any. ``say`` journals that the stream was lost (CONNECTION_LOST, with its state as
+    ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""
 
-    def __init__(self, account: str, runtime: Runtime, wake: Callable[[frozenset[str]], Awaitable[None]]) -> None:
+    def __init__(
+        self, account: str, runtime: Runtime, wake: Callable[[frozenset[str]], Awaitable[None]], say: Say
+    ) -> None:
         self._account = account
         self._runtime = runtime
         self._wake = wake
+        self._journal = say
         self._stream: Stream | None = None
         self._heard: set[str | None] = set()
         self._news = asyncio.Event()
-        self._said: StreamState | None = None
+        self._told: StreamState | None = None  # how it stood when its loss was told; None while none is
+        self._away_since_s: float | None = None
+        self._live_since_s: float | None = None
+        self._not_started: str | None = None
         self._tried_at_s: float | None = None
         self._loops: list[asyncio.Task[None]] = []
 
@@ -68,7 +91,7 @@ class Follower:
             await self._wake(frozenset() if None in heard else frozenset(name for name in heard if name is not None))
 
     async def _look_after(self, stream: Stream) -> None:
-        """Start it, say how it stands when that changes, and start it again when only that can help."""
+        """Start it, tell of its loss and its return, and start it again when only that can help."""
         loop = asyncio.get_running_loop()
 
         def on_event(instrument: str | None) -> None:
@@ -79,8 +102,10 @@ class Follower:
             if state is StreamState.CLOSED or (state is StreamState.REFUSED and self._may_try_again()):
                 self._start(stream, on_event)
                 state = stream.state
-            if state is not self._said:
-                self._say(state, stream.error)
+            if state is StreamState.LIVE:
+                self._came()
+            else:
+                self._went(state, self._not_started or stream.error)
             await self._runtime.sleep(LOOK_EVERY_S)
 
     def _note(self, instrument: str | None) -> None:
@@ -93,14 +118,44 @@ class Follower:
 
     def _start(self, stream: Stream, on_event: Callable[[str | None], None]) -> None:
         self._tried_at_s = self._runtime.monotonic_s()
+        self._not_started = None
         try:
             stream.start(on_event)
         except BrokerError as error:
-            logger.warning("{}; its instruments are polled", error)
+            self._not_started = str(error)
 
-    def _say(self, state: StreamState, error: str | None) -> None:
-        self._said = state
-        if state is StreamState.LIVE:
+    def _came(self) -> None:
+        self._away_since_s = None
+        now_s = self._runtime.monotonic_s()
+        if self._live_since_s is None:
+            self._live_since_s = now_s
             logger.info("{}: the broker's stream is live", self._account)
-        elif state is not StreamState.CONNECTING:
-            logger.warning("{}: the broker's stream is {}: {}; polling carries on", self._account, state, error)
+        if self._told is not None and now_s - self._live_since_s >= BACK_AFTER_S:
+            self._told = None
+            payload: dict[str, Json] = {"account": self._account, "stream": StreamState.LIVE.value}
+            self._journal(EventType.CONNECTION_RESTORED, payload, "stream", Severity.INFO)
+
+    def _went(self, state: StreamState, error: str | None) -> None:
+        now_s = self._runtime.monotonic_s()
+        self._live_since_s = None
+        if self._away_since_s is None:
+            self._away_since_s = now_s
+        if self._is_to_be_told(state, now_s - self._away_since_s):
+            self._tell_loss(state, error)
+
+    def _is_to_be_told(self, state: StreamState, away_s: float) -> bool:
+        """Once for each loss; once more where it turns out that only a person can help."""
+        if self._told is not None:
+            return state in _FOR_A_PERSON and self._told not in _FOR_A_PERSON
+        return state in _AT_ONCE or self._not_started is not None or away_s >= TOLD_AFTER_S
+
+    def _tell_loss(self, state: StreamState, error: str | None) -> None:
+        self._told = state
+        reason = with_remedy(error or self._no_word(state), "Its instruments are polled meanwhile")
+        logger.warning("{}", reason)
+        payload: dict[str, Json] = {"account": self._account, "stream": state.value, "reason": reason}
+        self._journal(EventType.CONNECTION_LOST, payload, "stream", Severity.WARNING)
+
+    def _no_word(self, state: StreamState) -> str:
+        found = f"{self._account}: the broker's stream is {state} and does not say why"
+        return with_remedy(found, "Check the network, and the address of the stream in the configuration")

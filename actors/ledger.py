@@ -3,12 +3,13 @@
 The laws of this module: a slice's revision changes exactly when what it says changes; a fills section is COMPLETE for
 a caller only when every fill after the caller's cursor is in it; a fill that came twice is kept once, and given again
 only when its commission has come since; a fill that was read reaches its instrument, whatever else in its section could
-not be read.
+not be read; of an instrument of which the adapter left a row out no section is known.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from actors.messages import SliceRequest, Unchanged
@@ -44,6 +45,8 @@ class _Said:
     fills: str
     fills_seen: tuple[int, int]
     conventions: Conventions
+    left_out: str | None
+    unread_legs: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -136,6 +139,8 @@ class Ledger:
         revision = f"{self._incarnation}:{instrument}:{self._revisions[instrument]}{known_to}"
         cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) else None
         cursor = gap.end if gap is not None else cursor
+        if said.left_out is not None:
+            cursor = None  # its fills are not known, so no book may go on behind them
         if revision == request.known_revision:
             return Unchanged(revision, snapshot.requested_at, snapshot.as_of, cursor, snapshot.whole)
         return Slice(
@@ -150,6 +155,7 @@ class Ledger:
             conventions=snapshot.conventions,
             revision=revision,
             whole=snapshot.whole,
+            unread_legs=said.unread_legs,
         )
 
     def _fills_for(self, request: SliceRequest) -> Section[Fill]:
@@ -157,6 +163,9 @@ class Ledger:
         section = self._snapshot.fills
         if isinstance(section, Failed | Unsupported):
             return section
+        left_out = self._snapshot.left_out.get(request.instrument)
+        if left_out is not None:
+            return Failed(left_out)
         since = request.fills_since
         gap = self._before_gap(since)
         if gap is not None:
@@ -214,12 +223,15 @@ class Ledger:
         fills_say: str,
     ) -> None:
         assert self._snapshot is not None  # noqa: S101 - take has just set it
+        left_out = self._snapshot.left_out.get(instrument)
         said = _Said(
-            _section_for(self._snapshot.positions, instrument, positions),
-            _section_for(self._snapshot.orders, instrument, orders),
+            _section_for(self._snapshot.positions, instrument, positions, left_out),
+            _section_for(self._snapshot.orders, instrument, orders, left_out),
             fills_say + repr(_problems_for(self._snapshot.fills, instrument)),
             (len(self._fills.get(instrument, ())), self._charged_late.get(instrument, 0)),
             self._snapshot.conventions,
+            left_out,
+            self._snapshot.unread_legs,
         )
         if self._said.get(instrument) != said:
             self._revisions[instrument] += 1
@@ -255,10 +267,15 @@ def _problems_for(section: Section[AnyRow], instrument: str) -> tuple[RowProblem
     return tuple(p for p in problems_of(section) if p.instrument is None or p.instrument == instrument)
 
 
-def _section_for(section: Section[Row], instrument: str, groups: dict[str, list[Row]]) -> Section[Row]:
-    """One instrument's part of a section: an unreadable row of another instrument makes it no less complete."""
+def _section_for(
+    section: Section[Row], instrument: str, groups: dict[str, list[Row]], left_out: str | None
+) -> Section[Row]:
+    """One instrument's part of a section: an unreadable row of another instrument makes it no less complete. What was
+    left out makes it FAILED, whatever rows it has: they may be of another contract than those of the book."""
     if isinstance(section, Failed | Unsupported):
         return section
+    if left_out is not None:
+        return Failed(left_out)
     return _of_one_instrument(section, instrument, tuple(groups.get(instrument, ())))
 
 

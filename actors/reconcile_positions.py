@@ -2,11 +2,12 @@
 
 RECOVERY (the broker has a leg, the book has not), GHOST (the book has a leg, the broker has not), DRIFT (quantity,
 then price). What adds or updates takes one section; what removes takes proof. A slice says nothing about a leg on
-which our side, or a fill newer than the slice, was active.
+which our side, or a fill newer than the slice, was active, nor about one that its adapter does not read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 
 from actors.breaks import Cause, Correction, DiscrepancyType, Phase
@@ -32,14 +33,24 @@ def reconcile_positions(work: Working) -> None:
         for row in rows.values():
             if row.leg not in work.book.legs and abs(row.quantity) > small and _may_speak_of(work, row.leg):
                 _recover(work, row)
+        _leave_unread(work, rows.keys())
         if isinstance(work.slice.positions, Complete):
             for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
-                if abs(leg.quantity) > small and _may_speak_of(work, leg.name):
+                unread = leg.name in work.slice.unread_legs
+                if abs(leg.quantity) > small and not unread and _may_speak_of(work, leg.name):
                     _ghost(work, leg)
     for row in rows.values():
         leg_held = work.book.legs.get(row.leg)
         if leg_held is not None:
             _drift(work, leg_held, row)
+
+
+def _leave_unread(work: Working, shown: Collection[str]) -> None:
+    """Legs of the book that the adapter does not read: that they are not shown says nothing about them."""
+    for name, why in work.slice.unread_legs.items():
+        if name in work.book.legs and name not in shown:
+            work.unverified.append(f"leg {name} not known: {why}")
+            work.deferred.add(name)
 
 
 def _shown_twice(work: Working, shown: tuple[Position, ...]) -> set[str]:

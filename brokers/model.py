@@ -11,7 +11,7 @@ The laws of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -276,6 +276,10 @@ class Snapshot:
     contained in ``positions``. ``fills`` holds every fill after the cursor that was asked for, and
     ``fills_cursor`` is what to ask with next time; ``None`` where fills are not supported. One that is not ``whole`` is
     an earlier answer carried on with what the broker said had changed: a mistake in that answer is still in it.
+
+    The rows are those of what the adapter was told to look at. ``left_out`` are the instruments of which it saw a row
+    and left it out, and ``unread_legs`` the legs that it does not read, each with why and what to do: of these nothing
+    is known, however COMPLETE a section is.
     """
 
     requested_at: datetime
@@ -286,6 +290,8 @@ class Snapshot:
     fills_cursor: Cursor | None = None
     conventions: Conventions = field(default=Conventions())
     whole: bool = True
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    unread_legs: Mapping[str, str] = field(default_factory=dict)
 
     def instruments(self) -> frozenset[str]:
         """Every instrument that a readable row speaks of."""
@@ -307,7 +313,7 @@ class Slice:
     An unreadable row that names another instrument leaves this slice's section COMPLETE; one that names none makes
     it PARTIAL, as it might be ours. ``revision`` is equal for two slices of one account only when all they say but
     the times is equal, so that an unchanged slice need not be read again. ``answers`` are those to the questions
-    that an earlier decision on this slice asked.
+    that an earlier decision on this slice asked. ``unread_legs`` are legs of which nothing is known, with the reason.
     """
 
     account: str
@@ -322,6 +328,7 @@ class Slice:
     revision: str
     answers: tuple[OrderAnswer, ...] = ()
     whole: bool = True
+    unread_legs: Mapping[str, str] = field(default_factory=dict)
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

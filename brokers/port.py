@@ -37,6 +37,7 @@ class Broker(Protocol):
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """Everything the broker holds for the account now, and the fills after ``fills_since``.
 
+        What the adapter is told not to look at is in ``left_out`` and ``unread_legs``, and never silently absent.
         A ``whole`` one rests on nothing that was told before: no earlier answer is carried on with what changed since.
         ``None`` asks for no earlier fills: the section is complete from now on. Raises ``Unreachable``, ``Refused``
         or ``Malformed`` when nothing at all could be learned; where a part was learned, the sections say which.
@@ -64,6 +65,15 @@ class Watched(Protocol):
     def undisturbed(self) -> datetime | None:
         """Our time up to which it would have told of any change since the last snapshot, and told of none; ``None``
         where a change was told, or that cannot be vouched for."""
+
+
+@runtime_checkable
+class Vouching(Protocol):
+    """A broker that may be unable to tell whose account it is, so that the configuration alone vouches for it."""
+
+    @property
+    def unproven(self) -> str | None:
+        """What of the account configured could not be proven, and what the reader can do; ``None`` where all was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,7 @@ def _kite_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
         clock,
         include_holdings=bool(spec.settings.get("include_holdings")),
         stream_url=at.events,
+        renewal=spec.secrets["access_token"].renewal,
     )
 
 

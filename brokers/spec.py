@@ -62,6 +62,24 @@ class SecretRef:
             return self.place
         return "the demonstration"
 
+    @property
+    def renewal(self) -> str:
+        """How a process that asks for this secret again is given another value, as a sentence: that depends on where
+        the secret is found."""
+        if self.source is SecretSource.ENVIRONMENT:
+            return (
+                f"{self.key} of {self._owner} comes from environment variable {self.place}, and a running process "
+                "keeps the environment it was started with: stop, set the variable and start; or write the new value "
+                f"itself as {self.key} into the configuration file and apply it, as from there it is read again "
+                "without a restart"
+            )
+        if self.source is SecretSource.FILE:
+            return (
+                f"Write the new value as {self.key} of {self._owner} into {self.place}: it is read from there again "
+                "without a restart"
+            )
+        return "A simulated account takes no other value"
+
     def resolve(self, environ: Mapping[str, str] | None = None) -> str:
         """The secret itself. Call it where the value is used, and keep the result out of everything that is shown.
 

@@ -196,7 +196,7 @@ class KiteAccount(Account):
 
     broker: Literal["kite"]
     api_key: Secret = Field(description="the API key, best as ${NAME} from the environment")
-    access_token: Secret = Field(description="today's access token, best as ${NAME} from the environment")
+    access_token: Secret = Field(description="today's access token, itself or as ${NAME} from the environment")
     user_id: AccountId | None = None
     rest_url: HttpUrl | None = None
     stream_url: SocketUrl | None = None

@@ -45,6 +45,8 @@ def carried(
     told = rows.working_orders([row for row in news if row.kind in (wire.OPEN_ORDER, wire.ORDER_STATUS)], scope)
     if pushed.troubles or executed.troubles or told.troubles or working.troubles:
         return None
+    if pushed.left_out or executed.left_out or told.left_out or working.left_out != before.working.left_out:
+        return None
     held = {fact.contract.con_id: fact for fact in before.positions.facts}
     held |= {fact.contract.con_id: fact for fact in pushed.facts}
     ones = {one.exec_id: one for one in (*before.executions.facts, *executed.facts)}
@@ -54,7 +56,10 @@ def carried(
     if orders is None or not _have_orders(executed.facts, orders, before.completed.facts):
         return None
     return replace(
-        before, positions=Read(tuple(held.values())), working=Read(orders), executions=Read(tuple(ones.values()))
+        before,
+        positions=replace(before.positions, facts=tuple(held.values())),
+        working=replace(working, facts=orders),
+        executions=replace(before.executions, facts=tuple(ones.values())),
     )
 
 

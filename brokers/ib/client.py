@@ -58,7 +58,8 @@ class IbBroker:
     """One account behind TWS or IB Gateway; meets :class:`brokers.port.Broker`.
 
     ``account`` is our name of it, ``account_id`` IB's. ``client_id`` must be used by nobody else. ``sec_types`` are the
-    security types looked after, ``None`` for all. ``instruments`` are those configured, each by symbol, localSymbol or
+    security types looked after, ``None`` for all; a name whose row is of another type is unknown, and never flat.
+    ``instruments`` are those configured, each by symbol, localSymbol or
     conId: they are shown under exactly that name. ``timezone`` (IANA) is that of TWS, needed only where it sends the
     times of executions without one. ``timeout_s`` bounds each request, and three times as long a whole reading.
     ``backoff_s`` is the first wait before another attempt to reconnect; it doubles, with jitter. ``silence_s`` is how
@@ -221,6 +222,7 @@ class IbBroker:
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
             whole=not self._reader.carried,
+            left_out=reading.left_out,
         )
 
     def _gap(self, reading: Reading, fills_since: Cursor | None, now_ms: int) -> str | None:

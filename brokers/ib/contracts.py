@@ -6,12 +6,15 @@ The laws of this module:
 * A contract whose conId, localSymbol or symbol is configured goes by exactly that name.
 * Where several contracts have an equal claim to a name, none has it: unconfigured, each goes by its conId; configured,
   its rows cannot be told apart and that name is unknown, never flat.
+* Where several configured names may mean one contract, it has none of them: all of them are unknown, never flat.
+* So is every name that a contract which was left out may have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from brokers.errors import with_remedy
 from brokers.ib.wire import BAG, Contract
 
 STOCK = "STK"
@@ -27,10 +30,13 @@ class Names:
 
     def __init__(self, configured: Iterable[str] = (), sec_types: Iterable[str] | None = None) -> None:
         self._configured = frozenset(configured)
-        self._stocks = sec_types is None or STOCK in frozenset(sec_types)
+        self._sec_types = None if sec_types is None else tuple(sec_types)
+        self._stocks = self._sec_types is None or STOCK in self._sec_types
         self._known: dict[int, Contract] = {}
         self._given: dict[int, str] = {}
         self._unclear: dict[int, str] = {}
+        self._doubles: dict[int, tuple[str, ...]] = {}
+        self._taken: frozenset[str] = frozenset()
 
     def learn(self, contracts: Iterable[Contract]) -> None:
         """Name all of these together, so that their order decides nothing."""
@@ -39,13 +45,18 @@ class Names:
             return
         self._known |= fresh
         self._unclear.clear()
+        self._doubles.clear()
         claims: dict[str, list[Contract]] = {}
         for contract in self._known.values():
             if contract.con_id not in self._given:
                 claims.setdefault(self._wish(contract), []).append(contract)
-        taken = set(self._given.values())
+        for contract in fresh.values():
+            doubles = tuple(n for n in self._configured_as(contract) if n not in claims and n not in self._taken)
+            if doubles:
+                self._doubles[contract.con_id] = doubles
         for name, claimants in claims.items():
-            self._settle(name, claimants, taken=name in taken)
+            self._settle(name, claimants, taken=name in self._taken)
+        self._taken = frozenset(self._given.values())
 
     def name(self, contract: Contract) -> str:
         """Its name; for an unclear one the name it may have."""
@@ -54,6 +65,33 @@ class Names:
             return contract.local_symbol or f"{contract.symbol} {BAG}"
         return self._given.get(contract.con_id) or self._wish(contract)
 
+    def names(self, contract: Contract) -> tuple[str, ...]:
+        """Its name; for an unclear one every name it may have."""
+        return (self.name(contract), *self._doubles.get(contract.con_id, ()))
+
+    def claimed(self, contract: Contract) -> tuple[str, ...]:
+        """Every name that a contract which was left out may have. A stock has the first claim to its symbol; the others
+        have none to a name that a contract looked after has."""
+        if contract.sec_type == BAG:
+            return (self.name(contract),)
+        names = [str(contract.con_id)]
+        if contract.sec_type == STOCK:
+            names += [contract.symbol, contract.local_symbol]
+        else:
+            by_root = contract.symbol in self._configured and contract.sec_type not in _ON_A_STOCK
+            wished = [contract.local_symbol, contract.symbol if by_root else ""]
+            names += [name for name in wished if name not in self._taken]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    def left_out(self, contract: Contract, name: str, what: str) -> str:
+        """Why nothing is known of a name that is :meth:`claimed`, of which there is ``what``; and what to do."""
+        kind, shown = contract.sec_type, f"{contract.con_id} ({contract.sec_type} {_short(contract)})"
+        listed = ", ".join(self._sec_types or ())
+        remedy = f"Add {kind} to `sec_types`, or take {name} from the instruments"
+        if name in self._taken:
+            remedy = f"Configure the contract that is meant by its conId, or add {kind} to `sec_types`"
+        return with_remedy(f"{shown} is left out by `sec_types` [{listed}], though there is {what} of it", remedy)
+
     def unclear(self, contract: Contract) -> str | None:
         """Why it cannot be said that the contract is the one that its name means; ``None`` where it is clear."""
         return self._unclear.get(contract.con_id)
@@ -61,8 +99,15 @@ class Names:
     def _settle(self, name: str, claimants: list[Contract], *, taken: bool) -> None:
         for contract in claimants:
             configured = name in self._configured
-            shown = ", ".join(f"{c.con_id} ({c.sec_type} {c.local_symbol or c.symbol})" for c in claimants)
-            if taken or (len(claimants) > 1 and not configured):
+            shown = ", ".join(f"{c.con_id} ({c.sec_type} {_short(c)})" for c in claimants)
+            if contract.con_id in self._doubles:
+                both = " and ".join((name, *self._doubles[contract.con_id]))
+                self._unclear[contract.con_id] = (
+                    f"{both} are configured and may be one contract, {contract.con_id} ({contract.sec_type} "
+                    f"{_short(contract)}); keep the name that has the book and take the other from the instruments, "
+                    "or configure each of several contracts by its conId alone"
+                )
+            elif taken or (len(claimants) > 1 and not configured):
                 self._given[contract.con_id] = str(contract.con_id)
             elif len(claimants) > 1:
                 self._unclear[contract.con_id] = f"several contracts are called {name}: {shown}; configure their conIds"
@@ -73,6 +118,13 @@ class Names:
                 )
             else:
                 self._given[contract.con_id] = name
+
+    def _configured_as(self, contract: Contract) -> list[str]:
+        """The configured names that may mean it, without the one it wishes for."""
+        by_symbol = contract.sec_type == STOCK or not self._stocks
+        names = (str(contract.con_id), contract.local_symbol, contract.symbol if by_symbol else "")
+        wish = self._wish(contract)
+        return [name for name in dict.fromkeys(names) if name in self._configured and name != wish]
 
     def _wish(self, contract: Contract) -> str:
         for name in (str(contract.con_id), contract.local_symbol):
@@ -95,3 +147,7 @@ class Names:
     @staticmethod
     def _by_root(contract: Contract, name: str) -> bool:
         return contract.sec_type != STOCK and name == contract.symbol != contract.local_symbol
+
+
+def _short(contract: Contract) -> str:
+    return contract.local_symbol or contract.symbol

@@ -79,7 +79,7 @@ def positions(read: Read[Holding], names: Names) -> Section[Position]:
         unclear = names.unclear(fact.contract)
         name = names.name(fact.contract)
         if unclear is not None and fact.quantity:
-            problems.append(_problem(SectionName.POSITIONS, name, str(fact.contract.con_id), unclear))
+            problems += _unclear(SectionName.POSITIONS, fact.contract, str(fact.contract.con_id), unclear, names)
         elif fact.quantity:
             rows.append(Position(name, NET, fact.quantity, fact.average_cost / fact.contract.multiplier))
     return section(rows, problems)
@@ -101,10 +101,12 @@ def orders(
         terms = order.terms
         key = order_key(terms.perm_id, terms.client_id, terms.order_id)
         name = names.name(terms.contract)
+        unclear = names.unclear(terms.contract)
+        if unclear is not None:
+            rows.pop(key, None)
+            problems += _unclear(SectionName.ORDERS, terms.contract, key, unclear, names)
+            continue
         try:
-            unclear = names.unclear(terms.contract)
-            if unclear is not None:
-                raise Unreadable(unclear)
             if isinstance(order, WorkingOrder):
                 rows[key] = _working(order, name, key, errors.get((terms.client_id, terms.order_id)))
             else:
@@ -252,7 +254,7 @@ def fills(read: Read[Execution], names: Names, commissions: Commissions = Mappin
             continue
         name, unclear = names.name(one.contract), names.unclear(one.contract)
         if unclear is not None:
-            problems.append(_problem(SectionName.FILLS, name, one.exec_id, unclear))
+            problems += _unclear(SectionName.FILLS, one.contract, one.exec_id, unclear, names)
             continue
         told = _fill(one, first_id(one), name, commissions)
         rows.append(told)
@@ -300,9 +302,16 @@ def first_id(one: Execution) -> str:
 
 
 def _problems(name: SectionName, read: AnyRead, names: Names) -> list[RowProblem]:
-    return [
-        _problem(name, None if t.contract is None else names.name(t.contract), t.key, t.text) for t in read.troubles
-    ]
+    problems: list[RowProblem] = []
+    for t in read.troubles:
+        instruments = (None,) if t.contract is None else names.names(t.contract)
+        problems += [_problem(name, instrument, t.key, t.text) for instrument in instruments]
+    return problems
+
+
+def _unclear(name: SectionName, contract: Contract, key: str, why: str, names: Names) -> list[RowProblem]:
+    """One for each name that the row's contract may have."""
+    return [_problem(name, instrument, key, why) for instrument in names.names(contract)]
 
 
 def _problem(name: SectionName, instrument: str | None, key: str | None, text: str) -> RowProblem:

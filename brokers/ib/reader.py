@@ -326,7 +326,7 @@ class Reader:
             self.day_ended |= self._listing.cut(one.root for one in listed.facts)
         live = rows.executions(self._live_executions.values(), scope, self._zone, latest)
         facts = self._with_what_they_correct((*listed.facts, *live.facts), complete=not listed.troubles)
-        return Read(facts, (*listed.troubles, *live.troubles))
+        return Read(facts, (*listed.troubles, *live.troubles), listed.left_out | live.left_out)
 
     def _with_what_they_correct(self, facts: tuple[Execution, ...], *, complete: bool) -> tuple[Execution, ...]:
         """TWS may list the correction of an execution alone: what it told before of it, over this connection or an

@@ -48,13 +48,15 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The sections. ``listed`` are the executions as (instrument, execId), every revision of its own."""
+    """The sections. ``listed`` are the executions as (instrument, execId), every revision of its own; ``left_out`` the
+    instruments of which a row was left out, each with why and what to do."""
 
     lists: Lists
     positions: Section[Position]
     orders: Section[Order]
     fills: Section[Fill]
     listed: tuple[tuple[str, str], ...]
+    left_out: Mapping[str, str]
 
 
 def read(
@@ -77,7 +79,24 @@ def read(
         fills = decode.fills(lists.executions, names, commissions)
         executed = decode.executed(lists.executions)
         listed = tuple((names.name(one.contract), one.exec_id) for one in lists.executions.facts)
-    return Reading(lists, positions, _orders(lists, executed, names, errors), fills, listed)
+    orders = _orders(lists, executed, names, errors)
+    return Reading(lists, positions, orders, fills, listed, _left_out(lists, names))
+
+
+def _left_out(lists: Lists, names: Names) -> dict[str, str]:
+    """Every name that a contract which was left out may have. A list that is lacking is FAILED for all."""
+    found: dict[str, str] = {}
+    for what, one in (
+        ("a position", lists.positions),
+        ("a working order", lists.working),
+        ("an order of today", lists.completed),
+        ("an execution of today", lists.executions),
+    ):
+        rows = one.left_out if isinstance(one, Read) else ()
+        for contract in sorted((row.contract for row in rows if not row.flat), key=lambda c: c.con_id):
+            for name in names.claimed(contract):
+                found.setdefault(name, names.left_out(contract, name, what))
+    return found
 
 
 def without_commission(fills: Section[Fill], listed: Iterable[tuple[str, str]]) -> dict[str, Fill]:
@@ -129,6 +148,8 @@ def in_doubt(reading: Reading, moved: frozenset[str]) -> Reading:
 def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
     """What a reading says of one order."""
     orders = reading.orders
+    if query.instrument in reading.left_out:
+        return OrderAnswer(query, failure=reading.left_out[query.instrument])
     if not isinstance(orders, Complete | Partial):
         return OrderAnswer(query, failure=orders.reason if isinstance(orders, Failed) else "TWS lists no orders")
     found = [order for order in orders.rows if _is_meant(query, order)]

@@ -3,8 +3,10 @@
 The laws of this module:
 
 * A row that ib_async could not read is a trouble, whatever of it we can: something in it is not as it should be.
-* Rows of the login's other accounts and of security types that are not looked after are left out, readable or not. A
-  row that is of no account of the login has been misread.
+* Rows of the login's other accounts are none of ours, readable or not. A row that is of no account of the login has
+  been misread.
+* Rows of security types that are not looked after are left out, readable or not, and their contracts are told: they are
+  not flat.
 """
 
 from __future__ import annotations
@@ -31,11 +33,20 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row of a security type that is not looked after. One that is ``flat`` is a position of zero."""
+
+    contract: Contract
+    flat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Read(Generic[Fact]):
-    """What the rows of one list say."""
+    """What the rows of one list say, and of which contracts it has rows that were left out."""
 
     facts: tuple[Fact, ...] = ()
     troubles: tuple[Trouble, ...] = ()
+    left_out: frozenset[LeftOut] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +58,11 @@ class Scope:
     sec_types: frozenset[str] | None = None
     others: frozenset[str] = frozenset()
 
-    def has(self, account: str, contract: Contract) -> bool:
-        """Whether a row is wanted; raises :class:`Unreadable` where it is of no account of the login."""
+    def has(self, account: str) -> bool:
+        """Whether a row is of the account; raises :class:`Unreadable` where it is of none of the login's."""
         if account != self.account_id and account not in self.others:
             raise Unreadable(f"its account is {account[:40]!r}, which is none of the login's")
-        return account == self.account_id and self.has_type(contract)
+        return account == self.account_id
 
     def has_type(self, contract: Contract) -> bool:
         """Whether its security type is."""
@@ -84,49 +95,59 @@ def holdings(rows: Iterable[Heard], scope: Scope) -> Read[Holding]:
     be read takes away what an earlier one said of its contract."""
     held: dict[int, Holding] = {}
     troubles: list[Trouble] = []
+    left_out: dict[int, LeftOut] = {}
     for row in rows:
-        found = _read(row, wire.holding, lambda h: scope.has(h.account, h.contract), scope)
+        found = _read(row, wire.holding, lambda h: (h.account, h.contract), scope)
         if isinstance(found, Trouble):
             troubles.append(found)
             if found.contract is not None:
                 held.pop(found.contract.con_id, None)
+        elif isinstance(found, LeftOut):
+            left_out[found.contract.con_id] = found
         elif found is not None:
             held[found.contract.con_id] = found
-    return Read(tuple(held.values()), tuple(troubles))
+    return Read(tuple(held.values()), tuple(troubles), frozenset(left_out.values()))
 
 
 def working_orders(rows: Sequence[Heard], scope: Scope) -> Read[WorkingOrder]:
     """The open orders of all clients, each with the newest status row that came with it."""
     troubles: list[Trouble] = []
+    left_out: set[LeftOut] = set()
     states: dict[str, OrderState] = {}
     terms: dict[str, OrderTerms] = {}
     for row in rows:
         if row.kind == wire.ORDER_STATUS:
-            state = _read(row, wire.order_state, lambda _: True, scope)
+            state = _read(row, wire.order_state, None, scope)
             if isinstance(state, Trouble):
                 troubles.append(state)
-            elif state is not None:
+            elif isinstance(state, OrderState):
                 states[order_key(state.perm_id, state.client_id, state.order_id)] = state
             continue
-        found = _read(row, wire.open_order, lambda o: scope.has(o.account, o.contract), scope)
+        found = _read(row, wire.open_order, lambda o: (o.account, o.contract), scope)
         if isinstance(found, Trouble):
             troubles.append(found)
+        elif isinstance(found, LeftOut):
+            left_out.add(found)
         elif found is not None:
             terms[order_key(found.perm_id, found.client_id, found.order_id)] = found
-    return Read(tuple(WorkingOrder(order, states.get(key)) for key, order in terms.items()), tuple(troubles))
+    orders = tuple(WorkingOrder(order, states.get(key)) for key, order in terms.items())
+    return Read(orders, tuple(troubles), frozenset(left_out))
 
 
 def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder]:
     """Today's completed orders."""
     found: list[CompletedOrder] = []
     troubles: list[Trouble] = []
+    left_out: set[LeftOut] = set()
     for row in rows:
-        terms = _read(row, wire.completed_order, lambda o: scope.has(o.account, o.contract), scope)
+        terms = _read(row, wire.completed_order, lambda o: (o.account, o.contract), scope)
         if isinstance(terms, Trouble):
             troubles.append(terms)
+        elif isinstance(terms, LeftOut):
+            left_out.add(terms)
         elif terms is not None and row.ending is not None:
             found.append(CompletedOrder(terms, row.ending))
-    return Read(tuple(found), tuple(troubles))
+    return Read(tuple(found), tuple(troubles), frozenset(left_out))
 
 
 def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: datetime) -> Read[Execution]:
@@ -140,25 +161,38 @@ def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest:
 
     found: dict[str, Execution] = {}
     troubles: list[Trouble] = []
+    left_out: set[LeftOut] = set()
     for row in rows:
-        one = _read(row, read, lambda e: scope.has(e.account, e.contract), scope)
+        one = _read(row, read, lambda e: (e.account, e.contract), scope)
         if isinstance(one, Trouble):
             troubles.append(one)
+        elif isinstance(one, LeftOut):
+            left_out.add(one)
         elif one is not None:
             found[one.exec_id] = one
-    return Read(tuple(found.values()), tuple(troubles))
+    return Read(tuple(found.values()), tuple(troubles), frozenset(left_out))
 
 
 def _read(
-    row: Heard, parse: Callable[[wire.Fields], Fact], wanted: Callable[[Fact], bool], scope: Scope
-) -> Fact | Trouble | None:
-    """One row: what it says, ``None`` where it is not wanted, or why it cannot be read. Whose row it is counts even
-    then: what cannot be read of another account is none of ours."""
+    row: Heard,
+    parse: Callable[[wire.Fields], Fact],
+    subject: Callable[[Fact], tuple[str, Contract]] | None,
+    scope: Scope,
+) -> Fact | Trouble | LeftOut | None:
+    """One row: what it says, ``None`` where it is none of ours, that it was left out, or why it cannot be read. Whose
+    row it is counts even then. ``subject`` gives its account and its contract, where it tells them."""
     try:
         fact = parse(row.fields)
         if row.trouble is not None:
             raise Unreadable(f"ib_async could not read it ({row.trouble})")
-        return fact if wanted(fact) else None
+        if subject is None:
+            return fact
+        account, contract = subject(fact)
+        if not scope.has(account):
+            return None
+        if not scope.has_type(contract):
+            return LeftOut(contract, flat=isinstance(fact, Holding) and not fact.quantity)
+        return fact
     except Unreadable as error:
         return _trouble(row, str(error), scope)
 
@@ -167,7 +201,7 @@ _ACCOUNT_AT = {wire.POSITION: 2, wire.OPEN_ORDER: 20, wire.EXECUTION: 16, wire.C
 _KEY_AT = {wire.OPEN_ORDER: 25, wire.EXECUTION: 14, wire.COMPLETED_ORDER: 23}
 
 
-def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | None:
+def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | LeftOut | None:
     told = f"{text}: {wire.quote(row.fields)}"
     account = _account_of(row)
     if account in scope.others:
@@ -176,7 +210,7 @@ def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | None:
         return Trouble(None, None, told)
     contract = _contract_of(row)
     if contract is not None and not scope.has_type(contract):
-        return None
+        return LeftOut(contract)
     if row.kind == wire.POSITION:
         return Trouble(contract, None if contract is None else str(contract.con_id), told)
     key_at = _KEY_AT[row.kind]

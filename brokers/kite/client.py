@@ -30,7 +30,7 @@ from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, Posit
 from brokers.kite.ticker import KiteStream
 from brokers.kite.today import Lasting, Orderbook
 from brokers.kite.tradebook import Tradebook
-from brokers.kite.wire import AGAIN, HOST, LOG_IN, NO_SUCH_ORDER, REQUESTS_PER_S, Answer, Wire
+from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Answer, Wire
 from brokers.model import (
     Complete,
     Conventions,
@@ -58,6 +58,9 @@ REFUSED_FOR_S = 30.0
 
 _REREADS = 2
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
+_HOLDINGS_UNREAD = with_remedy(
+    "the holdings are not read, as `include_holdings` is false", "Set `include_holdings: true` in the configuration"
+)
 
 RowT = TypeVar("RowT")
 
@@ -79,15 +82,17 @@ class KiteBroker:
     """One Zerodha account; meets :class:`brokers.port.Broker`.
 
     ``access_token`` gives the day's token and is asked at every :meth:`connect`, so that a new one is picked up where
-    the old one was; it may raise ``Refused``. ``user_id`` is the account expected, ``None`` for any; then the first one
-    met stays the only one. ``rest_url`` is the host part, ``None`` for Zerodha's. ``timeout_s`` bounds one request from
-    its start to its last byte; a read is tried up to three times with exponential backoff and jitter from
-    ``backoff_s``. Never more than ``requests_per_s`` requests leave in a second (Kite Connect documentation: 10).
+    the old one was; it may raise ``Refused``. ``renewal`` tells a person where to put it. ``user_id`` is the account
+    expected, ``None`` for any; then the first one met stays the only one. ``rest_url`` is the host part, ``None`` for
+    Zerodha's. ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to three times with
+    exponential backoff and jitter from ``backoff_s``. Never more than ``requests_per_s`` requests leave in a second
+    (Kite Connect documentation: 10).
     ``stream_url`` is the ticker's host part. Where both are ``None`` it is Zerodha's; where only ``rest_url`` is set
     there is no stream, as the token is nobody else's business.
 
     A position has a leg for each product (CNC, MIS, NRML, MTF, CO), and with ``include_holdings`` the leg ``holdings``
-    for what is delivered. A fill names its leg, and an order the one it works on. Overnight, CNC turns into holdings.
+    for what is delivered; without it that leg is unknown, and never flat. A fill names its leg, and an order the one it
+    works on. Overnight, CNC turns into holdings.
 
     ``as_of`` is the second before the positions were looked at, by the Date header, as Kite tells no other time and
     dates fills to the second. A fill of that second is contained all the same, and in the snapshot's fills or in those
@@ -108,16 +113,17 @@ class KiteBroker:
         stream_url: str | None = None,
         backoff_s: float = 0.2,
         requests_per_s: float = REQUESTS_PER_S,
+        renewal: str = RENEWAL,
     ) -> None:
         self._account = account
         self._access_token = access_token
         self._user_id = user_id
         self._clock = clock
         self._include_holdings = include_holdings
-        self._wire = Wire(account, api_key, rest_url, timeout_s, backoff_s, requests_per_s)
+        self._wire = Wire(account, api_key, rest_url, timeout_s, backoff_s, requests_per_s, renewal)
         self._stream: KiteStream | None = None
         if stream_url is not None or rest_url is None:
-            self._stream = KiteStream(account, api_key, access_token, stream_url, clock)
+            self._stream = KiteStream(account, api_key, access_token, stream_url, clock, renewal=renewal)
         self._proven = False
         self._token = ""
         self._refusal: tuple[str, Refused, datetime] | None = None
@@ -177,7 +183,7 @@ class KiteBroker:
             raise
 
     def _note_refusal(self, error: Refused) -> None:
-        if _session_is_over(error):
+        if error.remedy == self._wire.log_in:
             self._proven = False
             self._refusal = (self._token, error, self._clock())
 
@@ -206,6 +212,7 @@ class KiteBroker:
             fills=fills,
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
+            unread_legs={} if self._include_holdings else {decode.HOLDINGS: _HOLDINGS_UNREAD},
         )
 
     async def _settled(self) -> _Reading:
@@ -260,7 +267,7 @@ class KiteBroker:
         except BadAnswer as why:
             error: BrokerError = Malformed(attempted, self._account, str(why), AGAIN)
         except BrokerError as failed:
-            if isinstance(failed, Refused) and _session_is_over(failed):
+            if isinstance(failed, Refused) and failed.remedy == self._wire.log_in:
                 raise
             error = failed
         errors.append(error)
@@ -418,10 +425,6 @@ class KiteBroker:
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
         self._wire.close()
-
-
-def _session_is_over(error: Refused) -> bool:
-    return error.remedy == LOG_IN
 
 
 def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:

@@ -30,6 +30,7 @@ from twisted.internet.task import LoopingCall
 
 from brokers.errors import with_remedy
 from brokers.kite.decode import BadRow, instrument_of
+from brokers.kite.wire import LOG_IN, RENEWAL
 from brokers.port import Clock
 from brokers.scrub import Scrubber
 from brokers.stream import OnEvent, StreamState
@@ -41,11 +42,10 @@ SILENCE_S = 10.0
 START_TIMEOUT_S = 5.0
 _REFUSED = re.compile(r"upgrade failed.*\b40[13]\b", re.IGNORECASE)
 _MOST_TRIES = 300
-_CHECK = "Check the network and `stream_url`; polling goes on meanwhile"
+_CHECK = "Check the network and `stream_url`"
 _AGAIN = f"It is connected anew by itself; if it goes on: {_CHECK[0].lower()}{_CHECK[1:]}"
 _REACTOR_SPENT = (
-    "this process has stopped Twisted's reactor, which cannot be started again. The account's actor has to be "
-    "restarted; polling goes on meanwhile"
+    "this process has stopped Twisted's reactor, which cannot be started again. The account's actor has to be restarted"
 )
 
 reactor: Any = _reactor  # its type is chosen when it is first imported
@@ -98,7 +98,8 @@ class KiteStream:
     """The order updates of one user; meets :class:`brokers.stream.Stream`.
 
     ``access_token`` is asked at every :meth:`start`. ``stream_url`` is the host part, ``None`` for Zerodha's. After a
-    lost connection the SDK waits from ``first_retry_s`` on, growing to ``longest_retry_s`` (at least 5).
+    lost connection the SDK waits from ``first_retry_s`` on, growing to ``longest_retry_s`` (at least 5). ``renewal``
+    tells a person where to put a new token.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class KiteStream:
         connect_timeout_s: float = 10.0,
         first_retry_s: float = 1.0,
         longest_retry_s: float = 30.0,
+        renewal: str = RENEWAL,
     ) -> None:
         self._account = account
         self._api_key = api_key
@@ -121,6 +123,7 @@ class KiteStream:
         self._clock = clock
         self._silence_s = silence_s
         self._connect_timeout_s = connect_timeout_s
+        self._renewal = renewal
         self._retry_s = (first_retry_s, longest_retry_s)
         self._lock = threading.RLock()
         self._link = _Link()
@@ -252,7 +255,8 @@ class KiteStream:
         if link.gone:
             return
         if _REFUSED.search(reason):
-            self._set(StreamState.REFUSED, f"the ticker does not accept the session ({reason}). Log in again")
+            found = f"the ticker does not accept the session ({reason})"
+            self._set(StreamState.REFUSED, f"{found}. {LOG_IN}. {self._renewal}")
             link.end()
         elif not link.was_silent:
             self._set(

@@ -28,10 +28,8 @@ REQUESTS_PER_S = 10
 """Kite Connect documentation: 10 requests a second for everything but quotes and history."""
 
 AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and Zerodha's status page"
-LOG_IN = (
-    "Log in again: a Kite session ends at 6 AM IST, and with a logout. The new access token is taken from "
-    "`access_token` without a restart, and asked for again by itself"
-)
+LOG_IN = "Log in again: a Kite session ends at 6 AM IST, and with a logout"
+RENEWAL = "Give the new access token as `access_token`; its source is asked again by itself"
 PERMISSION = "Check that the app of `api_key` may make this call for this user"
 HOST = "Check `rest_url`: it is the host alone, as in https://api.kite.trade"
 _REFUSALS = frozenset(
@@ -77,7 +75,7 @@ class Wire:
     """The calls of one account. Not bound to an event loop, unless it has to wait for its turn.
 
     ``requests_per_s`` of them are made in any second, a share of that at once: the burst and what trickles after it are
-    no more than the limit together.
+    no more than the limit together. ``renewal`` says, as a sentence, where a new access token is put.
     """
 
     def __init__(
@@ -88,7 +86,9 @@ class Wire:
         timeout_s: float,
         backoff_s: float,
         requests_per_s: float = REQUESTS_PER_S,
+        renewal: str = RENEWAL,
     ) -> None:
+        self.log_in = f"{LOG_IN}. {renewal}"
         self.url = (rest_url or REST_URL).rstrip("/")
         self._api_key = api_key
         self._sdk = SdkCalls(account, "kite", AGAIN, timeout_s, backoff_s, at_most(requests_per_s))
@@ -147,7 +147,7 @@ class Wire:
         if kind in _REFUSALS:
             return failed(Refused, attempted, heard.shown, PERMISSION if kind == "PermissionException" else HOST)
         if kind == "TokenException" or status in {401, 403}:
-            return failed(Refused, attempted, heard.shown, LOG_IN)
+            return failed(Refused, attempted, heard.shown, self.log_in)
         if kind in _TRANSIENT or status == 429 or status >= 500:
             return failed(Unreachable, attempted, heard.shown, AGAIN, heard.retry_after_s)
         if status >= 400 and (kind or not payload):

@@ -20,6 +20,8 @@ from datetime import datetime, timedelta
 from math import floor
 from typing import TypeVar
 
+from loguru import logger
+
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.model import (
     Complete,
@@ -84,8 +86,9 @@ class Mt5Broker:
     times as long are added where it must be proven again whose account it is. ``login`` is the
     account expected, ``None`` for any. ``backoff_s`` is the first wait before a repetition; it doubles, with jitter.
 
-    A gateway without GET_ACCOUNT cannot tell which account it serves: then a configured ``login`` cannot be checked,
-    and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for each ticket.
+    A gateway without GET_ACCOUNT cannot tell which account it serves: then a configured ``login`` is :attr:`unproven`,
+    which the log says once, and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for
+    each ticket.
     ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one.
     """
 
@@ -109,6 +112,7 @@ class Mt5Broker:
         self._gateway = Gateway(account, endpoint, timeout_s, clock, backoff_s)
         self._legs = LegScheme.TICKET
         self._first_login: int | None = None
+        self._unproven: str | None = None
         self._unsupported: set[str] = set()
         self._identified_at: datetime | None = None
         self._identified_generation = -1
@@ -120,6 +124,11 @@ class Mt5Broker:
     def calls(self) -> int:
         """How many requests have left for the gateway, repeated ones included."""
         return self._gateway.calls
+
+    @property
+    def unproven(self) -> str | None:
+        """That the login configured could not be proven, where the gateway does not tell its own."""
+        return self._unproven
 
     async def connect(self) -> None:
         """Open a new socket and prove, as far as the gateway can tell, that it serves the login configured.
@@ -201,12 +210,24 @@ class Mt5Broker:
             if self._first_login is not None:
                 raise self._malformed(f"prove login {self._first_login}", "the gateway no longer knows GET_ACCOUNT")
             self._legs = LegScheme.TICKET
+            self._doubt_login()
             await self._facts("PING", deadline)  # for its time
         else:
             self._check_login(facts.login)
+            self._unproven = None
             self._legs = facts.legs or LegScheme.TICKET
         self._identified_at = self._clock()
         self._identified_generation = self._gateway.generation
+
+    def _doubt_login(self) -> None:
+        if self._login is None or self._unproven is not None:
+            return
+        found = (
+            f"login {self._login} cannot be proven: the gateway at {self._endpoint} does not know GET_ACCOUNT, and so "
+            "does not tell which login it serves"
+        )
+        self._unproven = with_remedy(found, "Check in the terminal which account it is logged in to, and `endpoint`")
+        logger.warning("{}: {}", self._account, self._unproven)
 
     async def _facts(self, action: str, deadline: Deadline) -> decode.AccountFacts | None:
         """What GET_ACCOUNT or PING tell, ``None`` where the gateway has no such action."""

@@ -259,12 +259,18 @@ class Mt5Stream:
                 woke.append(None)
             elif event == zmq.EVENT_DISCONNECTED and link.state is StreamState.LIVE:
                 subscription.opened_tick = time.monotonic()
-                self._stand(link, StreamState.CONNECTING, f"the events of the gateway at {self._endpoint} were cut off")
+                self._stand(link, StreamState.CONNECTING, self._cut_off())
             elif event == zmq.EVENT_DISCONNECTED or event & _HANDSHAKE_FAILED:
                 self._stand(link, StreamState.CONNECTING, self._no_publisher())
             elif link.error is None and link.state is StreamState.CONNECTING:
                 self._say(link, self._unreached())
         return woke
+
+    def _cut_off(self) -> str:
+        return (
+            f"the events of the gateway at {self._endpoint} were cut off. "
+            "It is connected anew by itself; if it goes on, check that the gateway runs"
+        )
 
     def _no_publisher(self) -> str:
         return (

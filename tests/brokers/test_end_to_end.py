@@ -240,6 +240,78 @@ async def test_a_ghost_is_closed_only_after_two_looks(world: World) -> None:
     assert found(report) == ["NAKED_POSITION"]
 
 
+def at_tws(world: World, *instruments: str, sec_types: tuple[str, ...] | None = None) -> Broker:
+    assert isinstance(world.simulator, IbSimulator)
+    port, clock = world.simulator.port, world.runtime.clock
+    given = {"instruments": instruments or ("AAPL",), "backoff_s": 0.001}
+    return IbBroker("options", "127.0.0.1", port, 18, "DU1", sec_types, TIMEOUT_S, clock, **given)  # type: ignore[arg-type]  # keywords
+
+
+def at_kite(world: World, *, include_holdings: bool) -> Broker:
+    assert isinstance(world.broker, KiteBroker)
+    url, clock = world.broker._wire.url, world.runtime.clock
+    return KiteBroker(
+        "equities", "key", lambda: "session-token", "AB1234", url, TIMEOUT_S, clock, include_holdings=include_holdings
+    )
+
+
+@asynccontextmanager
+async def opened_with(world: World, broker: Broker) -> AsyncIterator[None]:
+    """The same account and the same book, after a change of the configuration."""
+    settings = AccountSettings(world.name, "changed", frozenset({world.symbol}), patience_s=5.0)
+    account = Account(settings, lambda: broker, world.runtime)
+    world.runtime.register(world.name, account)
+    world.instrument = world.make_instrument()
+    try:
+        yield
+    finally:
+        await account.close()
+        await broker.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda world: at_tws(world, sec_types=("OPT",)), "Add STK to `sec_types`"),
+        (lambda world: at_tws(world, "AAPL", str(world.simulator.contract("AAPL").con_id)), None),
+    ],
+    ids=["its type is filtered", "a second name for it"],
+)
+async def test_no_book_is_closed_for_what_the_configuration_hides(
+    tmp_path: Path, change: Callable[[World], Broker], words: str | None
+) -> None:
+    """FEATURES 25, law 1: what a filter leaves out is unknown, and never flat."""
+    async with a_world(tmp_path, "ib") as world:
+        world.simulator.set_position("AAPL", "net", D(100), D("1.1"))
+        world.simulator.place_limit("AAPL", BUY, D(5), D("1.0"))
+        before = await world.verdict()
+        async with opened_with(world, change(world)):
+            for _ in range(3):
+                report = await world.verdict()
+                assert (report.status, report.book) == ("PARTIAL", before.book)
+                assert {kind.strip("!") for kind in found(report)} <= {"MALFORMED_DATA"}
+                assert words is None or words in str(report.error)
+        async with opened_with(world, at_tws(world)):
+            assert (await world.verdict()).status == "SUCCESS"
+
+
+async def test_holdings_that_are_no_longer_read_are_not_closed(tmp_path: Path) -> None:
+    """Law 1: what is not read is unknown, and never flat."""
+    async with a_world(tmp_path, "kite") as world:
+        assert isinstance(world.simulator, KiteSimulator)
+        world.simulator.set_holding("NSE:INFY", D(24), D("56.35"))
+        async with opened_with(world, at_kite(world, include_holdings=True)):
+            assert quantities(await world.verdict()) == {"holdings": "24"}
+        async with opened_with(world, at_kite(world, include_holdings=False)):
+            world.simulator.trade("NSE:INFY", BUY, D(2), product="MIS")
+            for _ in range(3):
+                report = await world.verdict()
+                assert (report.status, quantities(report)) == ("PARTIAL", {"holdings": "24", "MIS": "2"})
+                assert "include_holdings: true" in str(report.error)
+        async with opened_with(world, at_kite(world, include_holdings=True)):
+            assert (await world.verdict()).status == "SUCCESS"
+
+
 async def test_drift_is_corrected(world: World) -> None:
     """FEATURES 10, PEERS 9: the quantity, then the price alone"""
     leg = world.simulator.set_position(world.symbol, "", world.lot, D("1.1"))

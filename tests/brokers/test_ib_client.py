@@ -45,6 +45,7 @@ D = Decimal
 TIMEOUT_S = 0.3
 EARLIER = int(datetime(2026, 1, 5, 11, tzinfo=UTC).timestamp() * 1000)
 OPTION = "AAPL  261218C00200000"
+OPTION_ON_MSFT = "MSFT  261218C00200000"
 
 
 def now() -> datetime:
@@ -329,6 +330,63 @@ async def test_only_the_security_types_looked_after_are_shown(
         assert {row.instrument for row in rows_of(snapshot.positions)} == expected
         assert {row.instrument for row in rows_of(snapshot.orders)} == expected
         assert completeness(await broker.snapshot(snapshot.fills_cursor)) == "COMPLETE COMPLETE COMPLETE"
+
+
+def sold_again(tws: IbSimulator) -> str:
+    tws.trade("AAPL", Side.BUY, D(1))
+    return tws.trade("AAPL", Side.SELL, D(1))
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        (lambda tws: tws.set_position("AAPL", "net", D(100), D(1)), "there is a position of it"),
+        (lambda tws: tws.place_limit("AAPL", Side.BUY, D(1), D(1)), "there is a working order of it"),
+        (sold_again, "there is an order of today of it"),
+        (lambda tws: None, None),
+    ],
+    ids=["position", "order", "execution", "nothing"],
+)
+@pytest.mark.parametrize("full_every_s", [0, 60], ids=["read whole", "carried on"])
+async def test_an_instrument_of_which_the_filter_leaves_a_row_out_is_told_and_its_orders_are_not_denied(
+    tws: IbSimulator, does: Callable[[IbSimulator], object], words: str | None, full_every_s: float
+) -> None:
+    """FEATURES 25: what a filter leaves out is never flat."""
+    sec_types, instruments = ("OPT",), ("AAPL", OPTION_ON_MSFT)
+    async with connected(tws, sec_types=sec_types, instruments=instruments, full_every_s=full_every_s) as broker:
+        cursor = (await broker.snapshot(None)).fills_cursor
+        does(tws)
+        tws.trade(OPTION_ON_MSFT, Side.BUY, D(2))
+        for _ in range(3):
+            snapshot = await broker.snapshot(cursor)
+            assert held(snapshot) == {(OPTION_ON_MSFT, "net"): D(2)}
+            assert OPTION_ON_MSFT not in snapshot.left_out
+            assert (words or "nothing") in snapshot.left_out.get("AAPL", "nothing")
+        query = OrderQuery("AAPL", "12345", None)
+        (answer,) = await broker.find_orders([query])
+        assert (answer.failure is None) is (words is None or "a position" in words)
+        assert words is None or "Add STK to `sec_types`, or take AAPL from the instruments" in snapshot.left_out["AAPL"]
+
+
+async def test_what_the_filter_left_out_is_flat_when_no_row_of_it_is_left(tws: IbSimulator) -> None:
+    tws.set_position("AAPL", "net", D(100), D(1))
+    async with connected(tws, sec_types=("OPT",), instruments=("AAPL",), full_every_s=60) as broker:
+        assert "AAPL" in (await broker.snapshot(EARLIER)).left_out
+        tws.set_position("AAPL", "net", D(0), D(0))
+        snapshot = await broker.snapshot(EARLIER)
+        assert dict(snapshot.left_out) == {}
+        assert snapshot.positions == Complete()
+
+
+async def test_one_contract_under_two_configured_names_is_unknown_under_both(tws: IbSimulator) -> None:
+    tws.set_position("AAPL", "net", D(100), D(1))
+    con_id = str(ib_wire.contract_named("AAPL").con_id)
+    async with connected(tws, instruments=("AAPL", con_id)) as broker:
+        snapshot = await broker.snapshot(EARLIER)
+        assert held(snapshot) == {}
+        problems = problems_of(snapshot.positions)
+        assert {problem.instrument for problem in problems} == {"AAPL", con_id}
+        assert all(f"{con_id} and AAPL are configured" in problem.text for problem in problems)
 
 
 async def test_a_tws_that_has_just_started_and_shows_nothing_yet_is_not_believed_at_once(tws: IbSimulator) -> None:

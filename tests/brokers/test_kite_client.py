@@ -205,6 +205,8 @@ async def test_what_is_delivered_is_a_leg_of_its_own_where_it_is_wanted(sim: Kit
         assert adapter.calls == (5 if include else 4)
     expected = {(INFY, "CNC"): D(-2)}
     assert legs(snapshot) == ({**expected, (INFY, "holdings"): D(12)} if include else expected)
+    assert set(snapshot.unread_legs) == (set() if include else {"holdings"})
+    assert all("include_holdings" in why for why in snapshot.unread_legs.values())
 
 
 async def test_holdings_that_cannot_be_read_leave_the_positions_partial(sim: KiteSimulator) -> None:
@@ -494,6 +496,15 @@ async def test_a_new_token_is_taken_from_its_source_without_a_restart(sim: KiteS
         snapshot = await adapter.snapshot(cursor)
         assert legs(snapshot) == sim.positions()
         assert fills(snapshot) == [(INFY, BUY, D(1), "MIS")]
+
+
+async def test_a_session_that_is_over_says_where_the_new_token_goes(sim: KiteSimulator) -> None:
+    sim.renew_token("another")
+    renewal = "Write the new value as access_token of eq into accounts.yaml"
+    async with broker(sim, renewal=renewal) as adapter:
+        assert str(await a_failure(adapter.connect())).endswith(
+            f"Log in again: a Kite session ends at 6 AM IST, and with a logout. {renewal}"
+        )
 
 
 @pytest.mark.parametrize("name", ["positions", "orders", "trades", "holdings"])

@@ -183,6 +183,7 @@ def test_a_session_that_is_over_ends_the_retries_and_a_new_token_is_taken_at_the
             sim.ticker.drop()
         until(lambda: stream.state is StreamState.REFUSED)
         assert "Log in again" in str(stream.error)
+        assert "Give the new access token as `access_token`" in str(stream.error)
         assert TOKEN not in str(stream.error)
         tries = sim.ticker.handshakes
         threading.Event().wait(0.2)  # many times the wait before a retry

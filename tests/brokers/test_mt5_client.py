@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import pytest
 import zmq
+from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
@@ -33,7 +34,7 @@ from brokers.model import (
 )
 from brokers.mt5 import Mt5Broker
 from brokers.mt5.sequence import Sequence
-from brokers.port import Broker
+from brokers.port import Broker, Vouching
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
 
@@ -80,6 +81,17 @@ def simulated(
 def gateway() -> Iterator[tuple[Mt5Simulator, str]]:
     with simulated() as pair:
         yield pair
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """What is logged meanwhile, line by line."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
 
 
 @contextmanager
@@ -349,6 +361,28 @@ async def test_nothing_learned_at_all_is_raised_with_its_remedy(fault: Fault, er
             simulator.faults.add(fault, match="GET_POSITIONS")
             with pytest.raises(error):
                 await broker.snapshot(None)
+
+
+@pytest.mark.parametrize(
+    ("login", "base_only", "proven"),
+    [(5001, True, False), (None, True, True), (5001, False, True)],
+    ids=["a login nobody tells", "no login expected", "a login that is told"],
+)
+async def test_a_login_that_the_gateway_does_not_tell_is_said_to_be_unproven_once(
+    login: int | None, base_only: bool, proven: bool
+) -> None:
+    with simulated(login=5001, base_only=base_only) as (_, endpoint), logged() as lines:
+        async with connected(endpoint, login=login) as broker:
+            await broker.snapshot(None)
+            await broker.connect()
+            await broker.snapshot(None)
+            assert isinstance(broker, Vouching)
+            found = broker.unproven
+    assert (found is None) is proven
+    assert [line for line in lines if "proven" in line] == ([] if found is None else [f"cfd: {found}\n"])
+    if found is not None:
+        assert "login 5001 cannot be proven" in found
+        assert "does not tell which login it serves. Check in the terminal" in found
 
 
 # -- replies that belong to other requests -----------------------------------------------------------------------

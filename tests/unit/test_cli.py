@@ -419,7 +419,8 @@ def test_record_into_a_journal_that_is_away_says_so(house: House) -> None:
 
     assert result.exit_code == 3
     assert result.stdout == ""
-    assert "journal" in result.stderr
+    assert "it is not known whether anything was recorded: the journal is not available" in result.stderr
+    assert "Record the file again: what is in counts once" in result.stderr
 
 
 # -- check, and bad configurations -----------------------------------------------------------------------------------
@@ -503,6 +504,23 @@ def test_check_connects_each_enabled_account_and_says_what_was_reached(house: Ho
     assert outcomes == {"fx": "REACHED", "cfd": "UNREACHABLE", "old": None}
     assert document["problems"] == []
     assert run("check", house.path, "--connect").exit_code == 3
+
+
+def test_check_says_that_a_login_nobody_tells_is_unproven(house: House) -> None:
+    """The account may be another one's: the configuration alone vouches for it."""
+    gateway = Mt5Simulator(login=777, instruments=("EURUSD",), base_only=True)
+    path = house.directory / "unproven.yaml"
+    path.write_text(
+        f"accounts: [{{name: cfd, broker: mt5, login: 5001, endpoint: '{gateway.start()}', instruments: [EURUSD]}}]\n"
+    )
+
+    result = run("check", path, "--connect", "--json")
+    gateway.close()
+
+    (account,) = json.loads(result.stdout)["accounts"]
+    assert (result.exit_code, account["connect"]["outcome"]) == (0, "REACHED")
+    assert "0 position legs" in account["connect"]["found"]
+    assert "login 5001 cannot be proven" in account["connect"]["found"]
 
 
 def test_check_gives_its_problems_as_json_too(house: House) -> None:

@@ -589,6 +589,34 @@ def test_a_file_that_changed_under_a_secret_is_refused_in_words(tmp_path: Path, 
     assert SECRET not in str(raised.value)
 
 
+RENEWALS = {
+    "a variable": (
+        SecretRef(SecretSource.ENVIRONMENT, "eq", "access_token", "KITE_TOKEN"),
+        ("environment variable KITE_TOKEN", "keeps the environment it was started with", "stop, set", "apply it"),
+    ),
+    "the file": (
+        SecretRef(SecretSource.FILE, "eq", "access_token", "/etc/accounts.yaml"),
+        ("access_token of eq into /etc/accounts.yaml", "again without a restart"),
+    ),
+    "a simulator": (SecretRef(SecretSource.DEMONSTRATION, "eq", "access_token"), ("takes no other value",)),
+}
+
+
+@pytest.mark.parametrize(("ref", "words"), RENEWALS.values(), ids=RENEWALS.keys())
+def test_how_a_secret_is_renewed_depends_on_where_it_is_found(ref: SecretRef, words: tuple[str, ...]) -> None:
+    assert [word for word in words if word not in ref.renewal] == []
+
+
+def test_a_secret_in_the_file_is_read_again_and_one_behind_a_variable_is_the_environments(tmp_path: Path) -> None:
+    file = written(tmp_path, "accounts: [{name: eq, access_token: of-monday}]")
+    ref = SecretRef(SecretSource.FILE, "eq", "access_token", str(file))
+    assert ref.resolve({}) == "of-monday"
+
+    written(tmp_path, "accounts: [{name: eq, access_token: of-tuesday}]")
+
+    assert ref.resolve({}) == "of-tuesday"
+
+
 def test_the_surrounding_blanks_of_a_secret_are_nobodys_intention() -> None:
     assert SecretRef(SecretSource.ENVIRONMENT, "fx", "token", "T").resolve({"T": f" {SECRET}\n"}) == SECRET
 

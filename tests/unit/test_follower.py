@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from brokers.stream import StreamState
+from actors.events import EventType, Severity
+from actors.follower import BACK_AFTER_S, TOLD_AFTER_S
+from brokers.errors import Refused
+from brokers.stream import OnEvent, StreamState
 from tests.unit.fakes import EURUSD, FX, FakeBroker, FakeStream, a_house, unreachable
 from tests.unit.virtual_time import virtual_time
 
@@ -110,3 +113,114 @@ async def test_an_account_that_closes_hears_nothing_more(tmp_path: Path) -> None
         await house.account.close()
         assert stream.state is StreamState.CLOSED
         assert FX not in (stream.error or "")
+
+
+LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
+WHY = "fx: the stream has no connection to http://127.0.0.1:9. Check `stream_url`"
+
+
+@virtual_time
+async def test_a_stream_that_never_comes_is_told_once_and_once_more_when_it_is_live(tmp_path: Path) -> None:
+    """FEATURES 24: that nothing is streamed is in the journal, with what was found and what can be done."""
+    async with a_house(tmp_path, interval_s=300) as house:
+        stream = followed(house.broker)
+        stream.becomes, stream.error = StreamState.CONNECTING, WHY
+        await house.start()
+        await asyncio.sleep(TOLD_AFTER_S - 2)
+        assert await house.kinds(FX) == [], "it may still be on its way"
+
+        await asyncio.sleep(100)
+        (lost,) = await house.events(FX)
+        assert (lost.type, lost.severity) == (LOST, Severity.WARNING)
+        assert lost.payload == {
+            "account": FX,
+            "stream": "CONNECTING",
+            "reason": f"{WHY}. Its instruments are polled meanwhile",
+        }
+
+        stream.state, stream.error = StreamState.LIVE, None
+        await asyncio.sleep(100)
+        _, back = await house.events(FX)
+        assert (back.type, back.severity, back.payload["stream"]) == (RESTORED, Severity.INFO, "LIVE")
+
+
+TOLD = {
+    "a reconnect within the budget": ([(StreamState.CONNECTING, TOLD_AFTER_S - 3)], []),
+    "one reconnect after the other": (
+        [(StreamState.CONNECTING, TOLD_AFTER_S - 3), (StreamState.LIVE, 2), (StreamState.CONNECTING, TOLD_AFTER_S - 3)],
+        [],
+    ),
+    "a reconnect that takes longer": ([(StreamState.CONNECTING, TOLD_AFTER_S + 3)], [(LOST, "CONNECTING")]),
+    "silence": ([(StreamState.SILENT, 2)], [(LOST, "SILENT")]),
+    "silence, then connected anew for long": (
+        [(StreamState.SILENT, 2), (StreamState.CONNECTING, 60), (StreamState.SILENT, 2)],
+        [(LOST, "SILENT")],
+    ),
+    "connected time and again, and silent each time": (
+        [(StreamState.SILENT, 2), (StreamState.LIVE, BACK_AFTER_S - 5)] * 5,
+        [(LOST, "SILENT")],
+    ),
+    "refused": ([(StreamState.REFUSED, 3)], [(LOST, "REFUSED")]),
+    "on its way for long, then refused": (
+        [(StreamState.CONNECTING, 60), (StreamState.REFUSED, 3)],
+        [(LOST, "CONNECTING"), (LOST, "REFUSED")],
+    ),
+    "refused, tried again and refused": (
+        [(StreamState.REFUSED, 3), (StreamState.CONNECTING, 60), (StreamState.REFUSED, 3)],
+        [(LOST, "REFUSED")],
+    ),
+    "spent": ([(StreamState.SPENT, 3)], [(LOST, "SPENT")]),
+}
+
+
+@pytest.mark.parametrize(("states", "told"), TOLD.values(), ids=TOLD.keys())
+def test_a_lost_stream_is_told_once_and_a_short_reconnect_never(
+    tmp_path: Path, states: list[tuple[StreamState, float]], told: list[tuple[EventType, str]]
+) -> None:
+    """FEATURES 24"""
+
+    async def story() -> None:
+        async with a_house(tmp_path, interval_s=300) as house:
+            stream = followed(house.broker)
+            await house.start()
+            await asyncio.sleep(5)
+            for state, seconds in states:
+                stream.state = stream.becomes = state
+                await asyncio.sleep(seconds)
+            stream.state = stream.becomes = StreamState.LIVE
+            await asyncio.sleep(BACK_AFTER_S + 3)
+
+            events = [(event.type, event.payload["stream"]) for event in await house.events(FX)]
+            assert events == told + ([(RESTORED, "LIVE")] if told else [])
+
+    virtual_time(story)()
+
+
+@virtual_time
+async def test_a_stream_that_does_not_say_why_is_told_with_a_remedy_all_the_same(tmp_path: Path) -> None:
+    async with a_house(tmp_path, interval_s=300) as house:
+        followed(house.broker).becomes = StreamState.CONNECTING
+        await house.start()
+        await asyncio.sleep(TOLD_AFTER_S + 3)
+        (lost,) = await house.events(FX)
+        assert lost.payload["reason"] == (
+            "fx: the broker's stream is CONNECTING and does not say why. Check the network, and the address of the "
+            "stream in the configuration. Its instruments are polled meanwhile"
+        )
+
+
+class _WithoutCredentials(FakeStream):
+    def start(self, on_event: OnEvent) -> None:
+        self.starts += 1
+        raise Refused("read its token", FX, "environment variable TOKEN is not set", "Set it.")
+
+
+@virtual_time
+async def test_credentials_that_cannot_be_had_for_the_stream_are_told_once(tmp_path: Path) -> None:
+    async with a_house(tmp_path, interval_s=300) as house:
+        house.broker.follows = stream = _WithoutCredentials()
+        await house.start()
+        await asyncio.sleep(30)
+        (lost,) = await house.events(FX)
+        assert stream.starts > 1
+        assert "environment variable TOKEN is not set. Set it. Its" in str(lost.payload["reason"])

@@ -90,10 +90,13 @@ def a_ledger(*snapshots: tuple[Snapshot, int | None], incarnation: str = "i1") -
         (shot(1, [pos(5)], Failed("no")), True),
         (shot(1, [pos(5)], Partial((), (problem(SectionName.FILLS, A),))), True),
         (shot(1, [pos(5)], conventions=Conventions(LegScheme.SIDED)), True),
+        (replace(shot(1, [pos(5)]), left_out={A: "filtered"}), True),
+        (replace(shot(1, [pos(5)]), left_out={B: "filtered"}), False),
+        (replace(shot(1, [pos(5)]), unread_legs={"holdings": "not read"}), True),
     ],
     ids=[
         "same", "quantity", "gone", "order", "fill", "failed", "my row unreadable", "another's row unreadable",
-        "fills failed", "fill unreadable", "conventions",
+        "fills failed", "fill unreadable", "conventions", "left out", "another's left out", "a leg not read",
     ],
 )  # fmt: skip
 def test_a_revision_changes_exactly_when_what_it_says_changes(second: Snapshot, changed: bool) -> None:
@@ -123,6 +126,39 @@ def test_an_instrument_never_seen_has_nothing_in_complete_sections() -> None:
     answer = whole(ask(a_ledger((shot(0, [pos(5)]), None)), instrument=B))
     assert answer.positions == Complete()
     assert answer.orders == Complete()
+
+
+def test_an_instrument_of_which_a_row_was_left_out_is_unknown_until_it_is_not_and_the_others_are_known() -> None:
+    """FEATURES 25: what a filter leaves out is never flat."""
+    rows = shot(0, [pos(5)], [fill("f", 1)], 1)
+    ledger = a_ledger((replace(rows, left_out={A: "filtered"}), 0))
+    answer = whole(ask(ledger, since=0))
+    assert (answer.positions, answer.orders, answer.fills) == (Failed("filtered"),) * 3
+    assert answer.fills_cursor is None
+    again = ask(ledger, since=0, known=answer.revision)
+    assert isinstance(again, Unchanged)
+    assert again.fills_cursor is None
+    other = whole(ask(ledger, instrument=B))
+    assert (other.positions, other.orders, other.fills) == (Complete(), Complete(), Complete())
+    ledger.take(shot(1, [pos(5)], cursor=1), 1)
+    known = whole(ask(ledger, since=0, known=answer.revision))
+    assert known.positions == Complete((pos(5),))
+    assert ids(known) == ["f"]
+
+
+def test_what_was_left_out_starts_nothing_and_a_gap_before_it_is_still_told_afterwards() -> None:
+    ledger = a_ledger((replace(shot(0), left_out={A: "filtered"}), 0))
+    assert ledger.instruments() == frozenset()
+    ledger.take(replace(shot(1, fills=Failed("a day has ended"), cursor=9), left_out={A: "filtered"}), 0)
+    assert whole(ask(ledger, since=0)).fills_cursor is None
+    ledger.take(shot(2, cursor=9), 9)
+    told = whole(ask(ledger, since=0))
+    assert (told.fills, told.fills_cursor) == (Failed("a day has ended"), 9)
+
+
+def test_what_is_unsupported_stays_so_though_a_row_was_left_out() -> None:
+    ledger = a_ledger((replace(shot(0, fills=Unsupported(), cursor=None), left_out={A: "filtered"}), None))
+    assert whole(ask(ledger)).fills == Unsupported()
 
 
 # Fills and cursors

@@ -317,3 +317,30 @@ def test_a_slice_that_carries_an_earlier_answer_on_shows_a_ghost_and_proves_noth
     assert desk.quantities() == {"net": 100}
     desk.look(slice_at(14))
     assert desk.quantities() == {}
+
+
+def test_a_leg_that_is_not_read_is_unknown_and_never_closed_and_the_other_legs_go_on() -> None:
+    """Law 1: a COMPLETE section says nothing about what its adapter was told not to read."""
+    desk = verified(pos(24, leg="holdings"), pos(10, leg="MIS"), pos(3, leg="CNC"))
+    unread = {"holdings": "the holdings are not read. Read them"}
+    for seconds in (10, 11, 12):
+        decision = desk.look(replace(slice_at(seconds, [pos(12, leg="MIS")]), unread_legs=unread))
+    assert desk.quantities() == {"holdings": 24, "MIS": 12}
+    assert decision.status == "PARTIAL"
+    assert decision.unverified == ("leg holdings not known: the holdings are not read. Read them",)
+    assert types(decision) == []
+    assert desk.look(slice_at(13, [pos(24, leg="holdings"), pos(12, leg="MIS")])).status == "SUCCESS"
+
+
+def test_a_leg_that_is_not_read_and_not_held_in_the_book_leaves_the_book_in_step() -> None:
+    desk = verified(pos(10, leg="MIS"))
+    unread = {"holdings": "not read"}
+    assert desk.look(replace(slice_at(10, [pos(10, leg="MIS")]), unread_legs=unread)).status == "SUCCESS"
+
+
+def test_a_ghost_that_was_seen_before_its_leg_was_no_longer_read_stays_open() -> None:
+    desk = verified(pos(24, leg="holdings"))
+    assert types(desk.look(slice_at(10))) == ["NAKED_POSITION!"]
+    decision = desk.look(replace(slice_at(20), unread_legs={"holdings": "not read"}))
+    assert types(decision) == ["NAKED_POSITION!"]
+    assert desk.quantities() == {"holdings": 24}
