@@ -101,6 +101,19 @@ def _rows(status: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for account in status["accounts"] for row in account["instruments"]]
 
 
+def _calls(status: dict[str, Any]) -> int:
+    return int(status["accounts"][0]["broker_calls"])
+
+
+def _await_the_middle_of_an_interval(running: Running) -> None:
+    """So that whole intervals are counted: from half an interval after all of them ticked together."""
+    time.sleep(INTERVAL_S)
+    before = _calls(running.status())
+    while _calls(running.status()) == before:
+        time.sleep(LOOK_EVERY_S)
+    time.sleep(INTERVAL_S / 2)
+
+
 def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
     names = [f"PAIR_{number:03d}" for number in range(count)]
     simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names)
@@ -120,14 +133,13 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
             break
         time.sleep(LOOK_EVERY_S)
     took_s = time.perf_counter() - began_s
-    time.sleep(INTERVAL_S)  # until all of them tick together
-    status = running.status()
-    before = status["accounts"][0]["broker_calls"]
+    _await_the_middle_of_an_interval(running)
+    before = _calls(running.status())
     began_s = time.perf_counter()
     time.sleep(INTERVALS * INTERVAL_S)
     status = running.status()
     intervals = (time.perf_counter() - began_s) / INTERVAL_S
-    calls = (status["accounts"][0]["broker_calls"] - before) / intervals
+    calls = (_calls(status) - before) / intervals
     memory = sorted(_private_mb(row["health"]["pid"]) for row in _rows(status))[count // 2]
     running.stop()
     ray_edge.kill(SUPERVISOR, NAMESPACE)
