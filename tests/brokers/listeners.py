@@ -31,8 +31,9 @@ def nothing() -> Iterator[int]:
 
 
 @contextmanager
-def _taking(take: Callable[[socket.socket], None]) -> Iterator[int]:
-    listening = socket.create_server(("127.0.0.1", 0))
+def taking(take: Callable[[socket.socket], None], port: int = 0) -> Iterator[int]:
+    """Takes connections, does this with each, and closes them at the end."""
+    listening = socket.create_server(("127.0.0.1", port))
     taken: list[socket.socket] = []
 
     def serve() -> None:
@@ -58,12 +59,12 @@ def _taking(take: Callable[[socket.socket], None]) -> Iterator[int]:
 
 def silent() -> Listening:
     """Takes connections and says nothing."""
-    return _taking(lambda _: None)
+    return taking(lambda _: None)
 
 
 def closing() -> Listening:
     """Takes connections and closes them."""
-    return _taking(lambda connection: connection.close())
+    return taking(lambda connection: connection.close())
 
 
 def resetting() -> Listening:
@@ -73,12 +74,12 @@ def resetting() -> Listening:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
 
-    return _taking(reset)
+    return taking(reset)
 
 
 def saying(greeting: bytes) -> Listening:
     """Greets first, and then says nothing more."""
-    return _taking(lambda connection: connection.sendall(greeting))
+    return taking(lambda connection: connection.sendall(greeting))
 
 
 class _Page(http.server.BaseHTTPRequestHandler):

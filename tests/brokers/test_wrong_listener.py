@@ -34,6 +34,7 @@ from tests.brokers.listeners import (
     resetting,
     saying,
     silent,
+    taking,
     tls_server,
     web_server,
     zeromq,
@@ -129,29 +130,17 @@ async def test_what_listens_on_the_port_of_tws_is_named(scenario: Scenario) -> N
 
 @contextmanager
 def counted(handle: Callable[[socket.socket], None], port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
-    """A listener that notes what each connection sent first."""
+    """A listener that notes what each connection sent first, and closes it when it was handled."""
     heard: list[bytes] = []
-    listening = socket.create_server(("127.0.0.1", port))
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                connection.settimeout(2)
-                heard.append(connection.recv(65_536))
-                handle(connection)
+    def take(connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(2)
+            heard.append(connection.recv(65_536))
+            handle(connection)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listening.getsockname()[1], heard
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join()
+    with taking(take, port) as taken:
+        yield taken, heard
 
 
 async def test_a_failed_connect_is_followed_by_one_probe_without_a_client_id() -> None:

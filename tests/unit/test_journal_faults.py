@@ -302,7 +302,9 @@ VICTIM = """
 """
 
 
-def kill_writers(directory: Path, rounds: int, rng: random.Random) -> None:
+def kill_writers(directory: Path, rounds: int, rng: random.Random) -> tuple[list[str], list[str]]:
+    """Kill a writer again and again, and look at the journal each time. Gives the ids that were acknowledged and those
+    that are written."""
     acknowledged: list[str] = []
     for _ in range(rounds):
         victim = start(VICTIM, url_of(directory))
@@ -323,15 +325,22 @@ def kill_writers(directory: Path, rounds: int, rng: random.Random) -> None:
         assert set(ids_of_names(*acknowledged)) <= set(written)
         assert journal.verify() == Verification(True, len(written))
         journal.close()
+    return ids_of_names(*acknowledged), written
 
 
 class TestAWriterThatIsKilled:
     def test_every_acknowledged_event_is_there_and_none_twice(self, tmp_path: Path) -> None:
         """FEATURES 7, PEERS 15."""
-        kill_writers(tmp_path, 5, random.Random(7))  # noqa: S311 - moments, not secrets
+        acknowledged, written = kill_writers(tmp_path, 5, random.Random(7))  # noqa: S311 - moments, not secrets
+        assert len(acknowledged) >= 5  # of each writer one at least
+        assert set(acknowledged) <= set(written)
+        assert len(written) == len(set(written))
 
     @pytest.mark.slow
     @pytest.mark.timeout(1200)
     @pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="a long campaign: set RUN_SLOW to run it")
     def test_two_hundred_times(self, tmp_path: Path) -> None:
-        kill_writers(tmp_path, 200, random.Random(200))  # noqa: S311 - moments, not secrets
+        acknowledged, written = kill_writers(tmp_path, 200, random.Random(200))  # noqa: S311 - as above
+        assert len(acknowledged) >= 200
+        assert set(acknowledged) <= set(written)
+        assert len(written) == len(set(written))
