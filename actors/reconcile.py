@@ -86,6 +86,8 @@ def _unreadable_rows(work: Working) -> None:
     for section in sections:
         for place, problem in enumerate(problems_of(section)):
             if problem.instrument == slice_.instrument:
+                if problem.again_at is not None:
+                    work.look_again(problem.again_at)
                 work.found(
                     Difference(
                         type=DiscrepancyType.MALFORMED_DATA,

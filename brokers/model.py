@@ -180,12 +180,14 @@ class SectionName(StrEnum):
 @dataclass(frozen=True, slots=True)
 class RowProblem:
     """A row that could not be read. ``instrument`` and ``key`` are what of it could; ``text`` says what was wrong
-    and quotes the row, scrubbed of credentials and cut to a readable length."""
+    and quotes the row, scrubbed of credentials and cut to a readable length. ``again_at`` is set where what is in doubt
+    now is believed then, if it still stands: a verdict looks again."""
 
     section: SectionName
     instrument: str | None
     key: str | None
     text: str
+    again_at: datetime | None = None
 
 
 AnyRow = Position | Order | Fill

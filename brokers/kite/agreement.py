@@ -7,6 +7,7 @@ unchanged for ``STANDING_S`` is a peculiarity (a product converted into another)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -54,17 +55,28 @@ class Agreement:
         long = timedelta(seconds=STANDING_S)
         return frozenset(clash for clash in found if abs(now - self._since.get(clash, now)) < long)
 
+    def believed_at(self, found: frozenset[Clash], now: datetime) -> dict[str, datetime]:
+        """When each instrument's differences will have stood for long."""
+        last: dict[str, datetime] = {}
+        for clash in found:
+            at = self._since.get(clash, now) + timedelta(seconds=STANDING_S)
+            last[clash[0]] = max(at, last.get(clash[0], at))
+        return last
+
     def note(self, found: frozenset[Clash], now: datetime) -> None:
         """Those found in the last reading, and no others."""
         self._since = {clash: self._since.get(clash, now) for clash in found}
 
 
-def in_doubt(positions: Section[Position], fresh: frozenset[Clash]) -> Section[Position]:
+def in_doubt(
+    positions: Section[Position], fresh: frozenset[Clash], believed_at: Mapping[str, datetime] | None = None
+) -> Section[Position]:
     """The positions, less their word on instruments whose trades say otherwise."""
     doubted = sorted({clash[0] for clash in fresh})
     if not doubted or not isinstance(positions, Complete | Partial):
         return positions
     found = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
     text = with_remedy(found, f"Both are read again, and believed when they say the same for {STANDING_S:g} s")
-    doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in doubted]
+    again = believed_at or {}
+    doubts = [RowProblem(SectionName.POSITIONS, name, None, text, again.get(name)) for name in doubted]
     return Partial(positions.rows, (*problems_of(positions), *doubts))

@@ -225,7 +225,8 @@ class KiteBroker:
         now = self._clock()
         fresh = self._agreement.fresh(reading.clashes, now)
         self._agreement.note(reading.clashes, now)
-        return replace(reading, positions=in_doubt(reading.positions, fresh))
+        believed_at = self._agreement.believed_at(fresh, now)
+        return replace(reading, positions=in_doubt(reading.positions, fresh, believed_at))
 
     async def _round(self) -> _Reading:
         requested_at = self._clock()

@@ -316,6 +316,7 @@ async def test_positions_that_go_on_lagging_behind_their_trades_are_in_doubt_for
         doubted = await adapter.snapshot(cursor)
         assert isinstance(doubted.positions, Partial)
         assert [problem.instrument for problem in doubted.positions.problems] == [INFY]
+        assert [problem.again_at for problem in doubted.positions.problems] == [time() + timedelta(seconds=10)]
         assert rows_of(doubted.fills)[0].quantity == D(5)
         time.passes(11)
         # What stands for long is no lag: a product was converted, and its trades say otherwise for the day.

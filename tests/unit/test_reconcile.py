@@ -63,6 +63,17 @@ def test_an_unreadable_row_is_a_break_until_it_can_be_read() -> None:
     assert desk.look(slice_at(13, [pos(2)])).status == "SUCCESS"
 
 
+def test_a_row_in_doubt_says_when_a_verdict_is_to_look_again() -> None:
+    """FEATURES 11: it waits, within bounds, for what it needs."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(1)]))
+    doubt = replace(problem(SectionName.POSITIONS), again_at=at(20))
+    first = desk.look(slice_at(10, section([pos(1)], [doubt])))
+    assert (first.status, first.recheck_at) == ("PARTIAL", at(20))
+    assert desk.look(slice_at(11, section([pos(1)], [problem(SectionName.POSITIONS)]))).recheck_at is None
+    assert desk.look(slice_at(20, [pos(1)])).status == "SUCCESS"
+
+
 def test_an_unreadable_row_of_no_instrument_makes_the_section_partial_and_is_the_accounts() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(1)]))
