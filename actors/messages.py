@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from actors.breaks import Discrepancy
+from actors.book.discrepancies import Discrepancy
+from actors.book.trading_permission import Halt
 from actors.events import Json
-from actors.permission import Halt
-from actors.working import Status
+from actors.reconciliation.reconciliation_pass import Status
 from brokers.model import Cursor
 from brokers.stream import StreamState
 

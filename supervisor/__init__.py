@@ -10,13 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from supervisor.change_requests import ChangeRefused
-    from supervisor.changing import ChangeNotMade
-    from supervisor.config_errors import ConfigurationError
-    from supervisor.features import PositionFeatures
-    from supervisor.handle import Handle, Instrument, Venue, connect
-    from supervisor.handle_async import AsyncHandle
-    from supervisor.handle_errors import (
+    from supervisor.changes.requests import ChangeRefused
+    from supervisor.changes.transaction import ChangeNotMade
+    from supervisor.client.aio import AsyncHandle
+    from supervisor.client.blocking import Handle, Instrument, Venue, connect
+    from supervisor.client.features import PositionFeatures
+    from supervisor.client.instrument import AsyncInstrument, AsyncVenue
+    from supervisor.client.processes import NotRunning
+    from supervisor.client.reports import FillReport, OrderReport, PositionReport
+    from supervisor.config.errors import ConfigurationError
+    from supervisor.errors import (
         HaltNotDurable,
         HandleError,
         InvalidReport,
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
         RayConflict,
         UnknownName,
     )
-    from supervisor.handle_instrument import AsyncInstrument, AsyncVenue
-    from supervisor.report_models import FillReport, OrderReport, PositionReport
-    from supervisor.running import NotRunning
 
 __all__ = [
     "AsyncHandle",
@@ -61,22 +61,22 @@ _ERRORS = (
     "UnknownName",
 )  # fmt: skip
 _HOMES = {
-    "AsyncHandle": "handle_async",
-    "AsyncInstrument": "handle_instrument",
-    "AsyncVenue": "handle_instrument",
-    "ChangeNotMade": "changing",
-    "ChangeRefused": "change_requests",
-    "ConfigurationError": "config_errors",
-    "FillReport": "report_models",
-    "Handle": "handle",
-    "Instrument": "handle",
-    "NotRunning": "running",
-    "OrderReport": "report_models",
-    "PositionFeatures": "features",
-    "PositionReport": "report_models",
-    "Venue": "handle",
-    "connect": "handle",
-    **dict.fromkeys(_ERRORS, "handle_errors"),
+    "AsyncHandle": "client.aio",
+    "AsyncInstrument": "client.instrument",
+    "AsyncVenue": "client.instrument",
+    "ChangeNotMade": "changes.transaction",
+    "ChangeRefused": "changes.requests",
+    "ConfigurationError": "config.errors",
+    "FillReport": "client.reports",
+    "Handle": "client.blocking",
+    "Instrument": "client.blocking",
+    "NotRunning": "client.processes",
+    "OrderReport": "client.reports",
+    "PositionFeatures": "client.features",
+    "PositionReport": "client.reports",
+    "Venue": "client.blocking",
+    "connect": "client.blocking",
+    **dict.fromkeys(_ERRORS, "errors"),
 }
 
 

@@ -6,7 +6,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from supervisor.cli import main
+        from supervisor.cli.main import main
 
         main()
     except KeyboardInterrupt:

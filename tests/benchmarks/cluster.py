@@ -20,20 +20,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from actors.cluster_address import prepare
+from actors.runtime.ray_environment import prepare
 
 prepare(None)
 
 import psutil  # noqa: E402 - what prepare sets must be set before Ray is imported
 import ray  # noqa: E402 - as above
 
-from actors import ray_edge  # noqa: E402 - as above
-from actors.deployment import Deployment  # noqa: E402 - as above
+from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
-from supervisor.config import load  # noqa: E402 - as above
-from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
-from supervisor.supervisor import Supervisor  # noqa: E402 - as above
+from supervisor.client.processes import SUPERVISOR, Running  # noqa: E402 - as above
+from supervisor.config.models import load  # noqa: E402 - as above
+from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
 
 NAMESPACE = "benchmark"
 INTERVAL_S = 15
@@ -54,11 +54,11 @@ class Empty:
 @contextmanager
 def _a_cluster() -> Iterator[None]:
     """One for each fleet, as `start` makes it, so that none finds processes that another has used up or left behind."""
-    ray_edge.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         yield
     finally:
-        ray_edge.leave()
+        ray_backend.leave()
 
 
 def _await_quiet() -> None:
@@ -120,12 +120,12 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
     for name in names:
         simulator.trade(name, Side.BUY, Decimal(100))
     configuration = load(_configuration(directory, simulator.start(), names))
-    running = Running(ray_edge.Client(NAMESPACE))
+    running = Running(ray_backend.Client(NAMESPACE))
     _await_quiet()
     began_s = time.perf_counter()
-    runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
+    runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_backend.RayCluster(NAMESPACE)
     made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
-    ray_edge.create(made, NAMESPACE)
+    ray_backend.create(made, NAMESPACE)
     while True:
         status = running.status()
         rows = _rows(status)
@@ -142,7 +142,7 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
     calls = (_calls(status) - before) / intervals
     memory = sorted(_private_mb(row["health"]["pid"]) for row in _rows(status))[count // 2]
     running.stop()
-    ray_edge.kill(SUPERVISOR, NAMESPACE)
+    ray_backend.kill(SUPERVISOR, NAMESPACE)
     simulator.close()
     return took_s, memory, f"{calls:.2f}"
 

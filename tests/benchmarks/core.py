@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from time import perf_counter
 
-from actors.book import Book
-from actors.checkpoint import replay
+from actors.book.book import Book
+from actors.book.checkpoint import replay
+from actors.book.policy import Policy
 from actors.events import Event, Record
-from actors.policy import Policy
-from actors.reconcile import reconcile
-from actors.reports import OrderReport, events_of
+from actors.reconciliation.decide import reconcile
+from actors.reconciliation.own_reports import OrderReport, events_of
 from brokers.model import (
     Complete,
     Conventions,

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from actors.journal import Append, Journal
-from supervisor.audit_export import FileFormat
+from actors.journal.store import Append, Journal
+from supervisor.cli.audit_export import FileFormat
 from tests.benchmarks.journal import STREAMS, an_event
 
 EVENTS_PER_COMMIT = 10_000

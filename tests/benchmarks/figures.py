@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from actors.account import Account, AccountSettings
-from actors.audit import Audit
-from actors.instrument import Instrument, InstrumentSettings
-from actors.policy import Policy
-from actors.runtime import LocalRuntime
+from actors.account.actor import Account, AccountSettings
+from actors.book.policy import Policy
+from actors.instrument.actor import Instrument, InstrumentSettings
+from actors.journal.actor import Audit
+from actors.runtime.ports import LocalRuntime
 from brokers.mt5.client import Mt5Broker
 from brokers.registry import CONVENTIONS, utc_now
 from brokers.simulators.mt5 import Mt5Simulator

@@ -21,22 +21,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from actors.cluster_address import prepare
+from actors.runtime.ray_environment import prepare
 
 prepare(None)
 
 import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
 
 import supervisor as package  # noqa: E402 - as above
-from actors import ray_edge  # noqa: E402 - as above
-from actors.deployment import Deployment  # noqa: E402 - as above
 from actors.messages import CycleReport, InstrumentHealth, Statistics  # noqa: E402 - as above
-from actors.working import Status  # noqa: E402 - as above
+from actors.reconciliation.reconciliation_pass import Status  # noqa: E402 - as above
+from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
-from supervisor import blueprint, running  # noqa: E402 - as above
-from supervisor.children import ChildKey, DesiredChanged, Discovered, Kind  # noqa: E402 - as above
-from supervisor.config import Configuration, load  # noqa: E402 - as above
-from supervisor.supervisor import Supervisor  # noqa: E402 - as above
+from supervisor.client import processes  # noqa: E402 - as above
+from supervisor.config.models import Configuration, load  # noqa: E402 - as above
+from supervisor.supervision import specs  # noqa: E402 - as above
+from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
+from supervisor.tree.model import ChildKey, DesiredChanged, Discovered, Kind  # noqa: E402 - as above
 
 ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
 FLEET = 100
@@ -60,9 +61,9 @@ class Fleet(Supervisor):
     async def fill(self) -> None:
         """Have the reports, of actors that are up."""
         now = datetime.now(UTC)
-        specs = blueprint.children(self._desired.configuration)
-        self._tree.handle(Discovered(tuple(spec.key for spec in specs)), 0.0)
-        self._tree.handle(DesiredChanged(specs), 0.0)
+        wanted = specs.children(self._desired.configuration)
+        self._tree.handle(Discovered(tuple(spec.key for spec in wanted)), 0.0)
+        self._tree.handle(DesiredChanged(wanted), 0.0)
         book: dict[str, Any] = {
             "legs": [{"leg": "long", "quantity": "100", "average_price": "1.1"}],
             "open_orders": [],
@@ -111,9 +112,11 @@ def _measure(directory: Path, rounds: int) -> dict[str, float]:
     bare = remote.options(num_cpus=0, max_concurrency=1000).remote()
     names = [f"PAIR_{number:03d}" for number in range(FLEET)]
     many = _configuration(directory, "http://127.0.0.1:9", names)
-    fleet = Deployment("fleet", Fleet, (many, ray_edge.RayRuntime("empty"), ray_edge.RayCluster("empty")), begin="fill")
-    asyncio.run(ray_edge.RayCluster("handle-benchmark").create(fleet, 30.0))
-    client = ray_edge.Client("handle-benchmark")
+    fleet = Deployment(
+        "fleet", Fleet, (many, ray_backend.RayRuntime("empty"), ray_backend.RayCluster("empty")), begin="fill"
+    )
+    asyncio.run(ray_backend.RayCluster("handle-benchmark").create(fleet, 30.0))
+    client = ray_backend.Client("handle-benchmark")
     with package.connect(directory / "accounts1.yaml") as sup:
         eur = sup.instrument("fx", "EUR_USD")
         while not eur.trading_allowed():
@@ -144,7 +147,7 @@ def _measure(directory: Path, rounds: int) -> dict[str, float]:
                 took_ms = _took_ms(question)
                 if number >= WARM_UP:
                     samples[name].append(took_ms)
-    ray_edge.kill("fleet", "handle-benchmark")
+    ray_backend.kill("fleet", "handle-benchmark")
     return {name: statistics.median(found) for name, found in samples.items()}
 
 
@@ -155,7 +158,7 @@ def main(rounds: int) -> None:
         directory = Path(name)
         configuration = _configuration(directory, simulator.start(), ["EUR_USD"])
         try:
-            with running.started(configuration, detach=False, on_step=lambda _: None, dashboard=False):
+            with processes.started(configuration, detach=False, on_step=lambda _: None, dashboard=False):
                 found = _measure(directory, rounds)
         finally:
             simulator.close()

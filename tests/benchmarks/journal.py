@@ -20,10 +20,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from actors.audit import Audit
 from actors.events import Event, EventType, Severity, event_id
-from actors.instrument import CHECKPOINT_EVERY
-from actors.journal import Append, Appended, Journal
+from actors.instrument.actor import CHECKPOINT_EVERY
+from actors.journal.actor import Audit
+from actors.journal.store import Append, Appended, Journal
 
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 STREAMS = [f"fx/I{number:03d}" for number in range(100)]

@@ -17,16 +17,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.cluster_address import prepare
+from actors.runtime.ray_environment import prepare
 
 prepare(None)
 
-from actors import ray_edge  # noqa: E402 - what prepare sets must be set before Ray is imported
-from actors.audit import Audit  # noqa: E402 - as above
-from actors.deployment import Deployment  # noqa: E402 - as above
 from actors.events import Event  # noqa: E402 - as above
-from actors.journal import Journal  # noqa: E402 - as above
-from actors.journal_types import Appended  # noqa: E402 - as above
+from actors.journal.actor import Audit  # noqa: E402 - as above
+from actors.journal.store import Journal  # noqa: E402 - as above
+from actors.journal.types import Appended  # noqa: E402 - as above
+from actors.runtime import ray_backend  # noqa: E402 - what prepare sets must be set before Ray is imported
+from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from tests.benchmarks.journal import EVENTS_PER_APPEND, an_event, latencies_ms, percentile  # noqa: E402 - as above
 
 NAMESPACE = "benchmark"
@@ -50,7 +50,7 @@ class Writers:
 
     def __init__(self, actor: str, count: int) -> None:
         self._actor = actor
-        self._runtime = ray_edge.RayRuntime(NAMESPACE)
+        self._runtime = ray_backend.RayRuntime(NAMESPACE)
         self.versions = {f"fx/I{number:03d}": 0 for number in range(count)}
 
     async def append(self, stream: str) -> None:
@@ -88,20 +88,20 @@ async def _measure(count: int) -> tuple[list[float], list[float], list[float], i
 
 def main(count: int) -> None:
     """Measure and print."""
-    ray_edge.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         with tempfile.TemporaryDirectory() as directory:
             url = f"sqlite:///{Path(directory)}/journal.db"
             for name, actor, given in ((NOTHING, Nothing, ()), (AUDIT, Audit, (url,))):
-                ray_edge.create(Deployment(name, actor, given, begin=None), NAMESPACE)
+                ray_backend.create(Deployment(name, actor, given, begin=None), NAMESPACE)
             idle, ours, took_ms, acknowledged = asyncio.run(_measure(count))
-            ray_edge.kill(AUDIT, NAMESPACE)
-            ray_edge.kill(NOTHING, NAMESPACE)
+            ray_backend.kill(AUDIT, NAMESPACE)
+            ray_backend.kill(NOTHING, NAMESPACE)
             written = Journal.open(url, exclusive=True)
             found = written.verify()
             written.close()
     finally:
-        ray_edge.leave()
+        ray_backend.leave()
     say = sys.stdout.write
     say(f"{count} writers, appends of ten events; an actor that does nothing and the audit actor, in turns\n")
     for nothing, audit in zip(idle, ours, strict=True):

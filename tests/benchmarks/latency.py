@@ -16,21 +16,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from actors.cluster_address import prepare
+from actors.runtime.ray_environment import prepare
 
 prepare(None)
 
 import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
 
-from actors import ray_edge  # noqa: E402 - as above
-from actors.deployment import Deployment  # noqa: E402 - as above
 from actors.events import EventType  # noqa: E402 - as above
-from actors.journal import Journal  # noqa: E402 - as above
+from actors.journal.store import Journal  # noqa: E402 - as above
+from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
-from supervisor.config import load  # noqa: E402 - as above
-from supervisor.running import SUPERVISOR, Running  # noqa: E402 - as above
-from supervisor.supervisor import Supervisor  # noqa: E402 - as above
+from supervisor.client.processes import SUPERVISOR, Running  # noqa: E402 - as above
+from supervisor.config.models import load  # noqa: E402 - as above
+from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
 from tests.benchmarks.cluster import Empty  # noqa: E402 - as above
 
 NAMESPACE = "latency"
@@ -100,24 +100,24 @@ def main(events: int) -> None:
     names = [f"PAIR_{number:03d}" for number in range(INSTRUMENTS)]
     simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names, hedging=False)
     rest, stream = simulator.start(), simulator.start_stream()
-    ray_edge.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         floor_ms = _three_calls_ms()
         with tempfile.TemporaryDirectory() as directory:
             configuration = load(_configuration(Path(directory), rest, stream, names))
-            runtime, cluster = ray_edge.RayRuntime(NAMESPACE), ray_edge.RayCluster(NAMESPACE)
+            runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_backend.RayCluster(NAMESPACE)
             made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
-            ray_edge.create(made, NAMESPACE)
-            running = Running(ray_edge.Client(NAMESPACE))
+            ray_backend.create(made, NAMESPACE)
+            running = Running(ray_backend.Client(NAMESPACE))
             _wait_until_up(running)
             time.sleep(2)  # the stream is live a moment after the first cycle; there is no event for it out here
             journal = Journal.open(configuration.journal_url, read_only=True)
             taken, lost = _measure(simulator, journal, names, events)
             journal.close()
             running.stop()
-            ray_edge.kill(SUPERVISOR, NAMESPACE)
+            ray_backend.kill(SUPERVISOR, NAMESPACE)
     finally:
-        ray_edge.leave()
+        ray_backend.leave()
         simulator.close()
     taken.sort()
     print(f"three calls of a bare Ray actor      {floor_ms:7.2f} ms")

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from actors.account import Account, AccountSettings
-from actors.audit import Audit
+from actors.account.actor import Account, AccountSettings
+from actors.book.policy import Policy
 from actors.events import EventType
-from actors.instrument import Instrument, InstrumentSettings, Occasion
+from actors.instrument.actor import Instrument, InstrumentSettings, Occasion
+from actors.journal.actor import Audit
+from actors.journal.client import AUDIT
 from actors.messages import Connection, CycleReport
-from actors.policy import Policy
-from actors.reports import FillReport, OrderReport
-from actors.runtime import LocalRuntime
-from actors.stream import AUDIT
+from actors.reconciliation.own_reports import FillReport, OrderReport
+from actors.runtime.ports import LocalRuntime
 from brokers.ib.client import IbBroker
 from brokers.kite.client import KiteBroker
 from brokers.model import OrderStatus, Side

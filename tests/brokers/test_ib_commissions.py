@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from actors.account import Account, AccountSettings
-from actors.audit import Audit
+from actors.account.actor import Account, AccountSettings
+from actors.book.policy import Policy
 from actors.events import EventType
-from actors.instrument import Instrument, InstrumentSettings
-from actors.policy import Policy
-from actors.runtime import LocalRuntime
-from actors.stream import AUDIT
+from actors.instrument.actor import Instrument, InstrumentSettings
+from actors.journal.actor import Audit
+from actors.journal.client import AUDIT
+from actors.runtime.ports import LocalRuntime
 from brokers.ib import IbBroker
 from brokers.model import Fill, Side, Snapshot, rows_of
 from brokers.registry import CONVENTIONS

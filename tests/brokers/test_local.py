@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.reports import OrderReport, PositionReport
-from actors.runtime import LocalRuntime
+from actors.reconciliation.own_reports import OrderReport, PositionReport
+from actors.runtime.ports import LocalRuntime
 from brokers.model import OrderStatus, Side
-from supervisor import blueprint, local
-from supervisor.config import Configuration, load
-from supervisor.document import exit_status
+from supervisor.cli import in_process
+from supervisor.config.models import Configuration, load
+from supervisor.presentation.json_contract import exit_status
+from supervisor.supervision import specs
 from tests.unit.fakes import T0, found
 
 QUICK = "confirm_gap_ms: 10, settle_ms: 10, timeout_ms: 2000"
@@ -32,8 +33,8 @@ ALL = "  - {name: cfd, broker: mt5, simulator: true, instruments: all}\n"
 DOWN = "  - {name: gone, broker: mt5, endpoint: 'tcp://127.0.0.1:9', timeout_ms: 20, instruments: [EURUSD]}\n"
 
 
-async def verdicts(configuration: Configuration, **chosen: str) -> local.Verdicts:
-    return await local.reconcile(configuration, local.Selection(**chosen), dry_run=False)
+async def verdicts(configuration: Configuration, **chosen: str) -> in_process.Verdicts:
+    return await in_process.reconcile(configuration, in_process.Selection(**chosen), dry_run=False)
 
 
 async def test_a_verdict_on_every_instrument_and_a_second_one_changes_nothing(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ async def test_with_all_instruments_a_book_that_the_broker_has_nothing_of_is_loo
     """FEATURES 10: a ghost does not escape because its broker no longer speaks of it."""
     configuration = configured(tmp_path, ALL)
     ghost = PositionReport("USDCHF", "7", Decimal(1), Decimal("0.9"))
-    assert await local.record(configuration, "cfd", {"USDCHF": [ghost]}) == 1
+    assert await in_process.record(configuration, "cfd", {"USDCHF": [ghost]}) == 1
     ((_, reports),) = await verdicts(configuration)
     by_name = {report.instrument: report for report in reports}
     assert {"EURUSD", "USDCHF"} <= by_name.keys()
@@ -73,8 +74,8 @@ async def test_recording_needs_no_broker(tmp_path: Path) -> None:
     """FEATURES 22"""
     configuration = configured(tmp_path, DOWN)
     sent = OrderReport("EURUSD", "c1", None, Side.BUY, Decimal(1), "MARKET", None, OrderStatus.PENDING_SUBMIT, T0)
-    assert await local.record(configuration, "gone", {"EURUSD": [sent]}) == 1
-    assert await local.record(configuration, "gone", {"EURUSD": [sent]}) == 0
+    assert await in_process.record(configuration, "gone", {"EURUSD": [sent]}) == 1
+    assert await in_process.record(configuration, "gone", {"EURUSD": [sent]}) == 0
 
 
 async def test_a_journal_that_cannot_be_opened_degrades_every_verdict_and_says_why(tmp_path: Path) -> None:
@@ -90,12 +91,12 @@ def test_stale_orders_are_cancelled_by_the_running_supervisor_alone(tmp_path: Pa
     """FEATURES 22: ``reconcile`` sends nothing to a broker that changes anything there."""
     configuration = configured(tmp_path, SIMULATED, f"{QUICK}, stale_order_s: 60, cancel_stale_orders: true")
     runtime = LocalRuntime(lambda: T0, lambda: 0.0, lambda: 0.0)
-    settings, _ = blueprint.instrument_actor(configuration, "cfd", "EURUSD", runtime, one_verdict=one_verdict)
+    settings, _ = specs.instrument_actor(configuration, "cfd", "EURUSD", runtime, one_verdict=one_verdict)
     assert settings.policy.cancel_stale_orders is not one_verdict
     assert settings.policy.stale_order == timedelta(seconds=60)
 
 
 def test_with_all_instruments_the_account_looks_as_often_as_an_instrument_would(tmp_path: Path) -> None:
     configuration = configured(tmp_path, ALL.replace("all}", "all, interval_s: 7}"))
-    settings, _, _ = blueprint.account_actor(configuration, "cfd", LocalRuntime(lambda: T0, lambda: 0.0, lambda: 0.0))
+    settings, _, _ = specs.account_actor(configuration, "cfd", LocalRuntime(lambda: T0, lambda: 0.0, lambda: 0.0))
     assert (settings.discover, settings.discover_every_s) == (True, 7)

@@ -14,21 +14,22 @@ from typing import Any
 
 import pytest
 
-from actors.account import Account
-from actors.audit import Audit
+from actors.account.actor import Account
 from actors.events import EventType
-from actors.instrument import Instrument
+from actors.instrument.actor import Instrument
+from actors.journal.actor import Audit
+from actors.journal.client import AUDIT
 from actors.messages import CycleReport
-from actors.reports import OrderReport, PositionReport
-from actors.runtime import ActorUnavailable, CallTimeout, LocalRuntime
-from actors.stream import AUDIT
+from actors.reconciliation.own_reports import OrderReport, PositionReport
+from actors.runtime.ports import ActorUnavailable, CallTimeout, LocalRuntime
 from brokers.errors import Refused, Unreachable
 from brokers.model import OrderStatus, Side
 from brokers.paper.client import PaperBroker
 from brokers.simulators.oanda import OandaSimulator
-from supervisor import blueprint, local
-from supervisor.config import Configuration, load
-from supervisor.document import exit_status
+from supervisor.cli import in_process
+from supervisor.config.models import Configuration, load
+from supervisor.presentation.json_contract import exit_status
+from supervisor.supervision import specs
 from tests.unit.fakes import found, quantities
 
 D = Decimal
@@ -94,7 +95,7 @@ class House:
 
     def make_account(self) -> None:
         (account,) = self.configuration.accounts
-        settings, make, runtime = blueprint.account_actor(self.configuration, account.name, self.runtime)
+        settings, make, runtime = specs.account_actor(self.configuration, account.name, self.runtime)
 
         def made() -> Any:
             self.brokers.append(make())
@@ -107,7 +108,7 @@ class House:
         (account,) = self.configuration.accounts
         name = symbol or account.symbols[0]
         self.symbol = name
-        self.instrument = Instrument(*blueprint.instrument_actor(self.configuration, account.name, name, self.runtime))
+        self.instrument = Instrument(*specs.instrument_actor(self.configuration, account.name, name, self.runtime))
         self.runtime.register(f"{account.name}/{name}", self.instrument)
 
     async def crash_account(self) -> None:
@@ -437,9 +438,9 @@ async def test_recording_without_a_supervisor_hands_over_too_and_all_instruments
     """FEATURES 1, FEATURES 19"""
     configuration = configured(tmp_path, ALL)
     reports = {EURUSD: [order("c1", "50")], "GBPUSD": [order("c2", instrument="GBPUSD")]}
-    assert await local.record(configuration, "rehearsal", reports) == 2
-    assert await local.record(configuration, "rehearsal", reports) == 0
-    made = await local.reconcile(configuration, local.Selection(), dry_run=False)
+    assert await in_process.record(configuration, "rehearsal", reports) == 2
+    assert await in_process.record(configuration, "rehearsal", reports) == 0
+    made = await in_process.reconcile(configuration, in_process.Selection(), dry_run=False)
     ((health, verdicts),) = made
     by_name = {report.instrument: report for report in verdicts}
     assert quantities(by_name[EURUSD]) == {"net": "50"}
@@ -450,7 +451,7 @@ async def test_recording_without_a_supervisor_hands_over_too_and_all_instruments
 async def test_the_least_configuration_of_a_rehearsal_just_works(tmp_path: Path) -> None:
     """FEATURES 1"""
     configuration = configured(tmp_path, "{name: rehearsal, broker: paper, mode: paper, instruments: [EURUSD]}")
-    made = await local.reconcile(configuration, local.Selection(), dry_run=False)
+    made = await in_process.reconcile(configuration, in_process.Selection(), dry_run=False)
     ((health, (report,)),) = made
     assert (report.status, exit_status(made), health.connection) == ("SUCCESS", 0, "CONNECTED")
     assert report.broker == {"positions": "COMPLETE", "orders": "COMPLETE", "fills": "COMPLETE"}

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from actors.cluster_address import prepare
-from actors.runtime import CallError
-from supervisor import running
-from supervisor.config import Configuration, load
-from supervisor.running import Running
+from actors.runtime.ports import CallError
+from actors.runtime.ray_environment import prepare
+from supervisor.client import processes
+from supervisor.client.processes import Running
+from supervisor.config.models import Configuration, load
 
 CONFIGURATION = """
 ray: {{address: local, namespace: test}}
@@ -43,7 +43,7 @@ def configuration(tmp_path: Path) -> Configuration:
 def supervisor(configuration: Configuration) -> Iterator[Running]:
     """A running supervisor, ended in order; afterwards no process of its cluster lives."""
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    with running.started(configuration, detach=False, on_step=lambda _: None, dashboard=False) as started:
+    with processes.started(configuration, detach=False, on_step=lambda _: None, dashboard=False) as started:
         yield started
     left = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
     _, alive = psutil.wait_procs(left, timeout=10)

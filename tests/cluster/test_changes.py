@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from actors.journal import Journal
-from supervisor import change_documents, standing
-from supervisor.config import Configuration
-from supervisor.running import Running
+from actors.journal.store import Journal
+from supervisor.changes import applied_configuration, parsing
+from supervisor.client.processes import Running
+from supervisor.config.models import Configuration
 from tests.cluster.conftest import CONFIGURATION, actors, all_verified, until
 
 
@@ -69,7 +69,7 @@ def test_an_applied_file_and_an_added_account_stand_after_the_supervisor_was_kil
     assert {name for name in before.keys() & after.keys() if before[name] != after[name]} == {"fx/GBP_JPY"}
 
     added = supervisor.change(
-        change_documents.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]}), "tests"
+        parsing.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]}), "tests"
     )
     states = supervisor.settled(added.effects.names, 60)
     assert {state for state, _ in states.values()} == {"SETTLED"}, states
@@ -87,7 +87,7 @@ def test_an_applied_file_and_an_added_account_stand_after_the_supervisor_was_kil
 
     assert supervisor.pid() != first
     assert again == both
-    assert len(standing.files(configuration)) == 1
+    assert len(applied_configuration.files(configuration)) == 1
     assert _changes(configuration) == [f"apply {path}", "add account p"]
     nothing = _apply(path, "--dry-run", "--json")
     assert [row["name"] for row in json.loads(nothing.stdout)["difference"]] == ["p", "p/EURUSD"]

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from actors.journal import Journal
-from supervisor import runfile
-from supervisor.config import Configuration, load
+from actors.journal.store import Journal
+from supervisor.client import run_file
+from supervisor.config.models import Configuration, load
 from tests.cluster.conftest import CONFIGURATION, PATIENCE_S, all_verified
 
 
@@ -73,7 +73,7 @@ def _verified(path: Path, process: subprocess.Popen[str], configuration: Configu
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         assert process.poll() is None, process.communicate()
-        if runfile.read(configuration) is None:
+        if run_file.read(configuration) is None:
             time.sleep(0.1)  # it is written when Ray is up; there is no event for it
             continue
         done = _run("status", "--json", "-c", path)
@@ -118,7 +118,7 @@ def test_commands_reach_the_running_supervisor_and_stop_ends_it_and_the_start_th
     assert process.returncode == 0, errors
     assert "5 of 6 actors up" in errors or "6 of 6 actors up" in errors
     assert _living(family) == []
-    assert runfile.read(configuration) is None
+    assert run_file.read(configuration) is None
     assert _verifies(configuration)
 
 
@@ -138,7 +138,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_no_process_and_a_journal_tha
     assert process.returncode == 0, (moment_s, errors)
     assert _living(family) == [], moment_s
     configuration = load(path)
-    assert runfile.read(configuration) is None
+    assert run_file.read(configuration) is None
     if Path(configuration.journal_url.removeprefix("sqlite:///")).exists():
         assert _verifies(configuration)
 
@@ -156,7 +156,7 @@ def test_when_start_itself_is_killed_its_supervisor_stops_in_order_by_itself(pat
             time.sleep(0.1)  # nobody is left to tell that the last one has ended
 
     assert left == []
-    assert runfile.read(configuration) is None
+    assert run_file.read(configuration) is None
     assert _verifies(configuration)
 
 
@@ -175,5 +175,5 @@ def test_a_ray_that_does_not_come_up_is_said_and_nothing_is_left(path: Path, tmp
     assert process.returncode == 3, said
     assert "Ray did not come up on this machine: " in said
     assert "try again" in said
-    assert not runfile.read(load(path))
+    assert not run_file.read(load(path))
     assert _living({process.pid}) == []

@@ -21,13 +21,13 @@ from typing import Any
 
 import pytest
 
-from actors.journal import Journal
+from actors.journal.store import Journal
 from brokers.model import Side
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
-from supervisor import running
-from supervisor.config import Configuration, load
-from supervisor.running import Running
+from supervisor.client import processes
+from supervisor.client.processes import Running
+from supervisor.config.models import Configuration, load
 from tests.cluster.conftest import actors, all_verified, until
 
 ACCOUNT_ID, TOKEN, LOGIN = "101-001-0000001-001", "the-token-of-this-test", 5001
@@ -162,7 +162,7 @@ class Scene:
 
     def start(self) -> None:
         """Start the supervisor."""
-        self._started = running.started(self.configuration, detach=False, on_step=lambda _: None, dashboard=False)
+        self._started = processes.started(self.configuration, detach=False, on_step=lambda _: None, dashboard=False)
         self.supervisor = self._started.__enter__()
         until(self.supervisor, all_verified, "everything comes up")
 

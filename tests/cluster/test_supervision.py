@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from actors import ray_edge
-from actors.audit import Audit
-from actors.deployment import Deployment
-from supervisor import running
-from supervisor.config import Configuration
-from supervisor.running import AlreadyRunning, Running
+from actors.journal.actor import Audit
+from actors.runtime import ray_backend
+from actors.runtime.deployment import Deployment
+from supervisor.client import processes
+from supervisor.client.processes import AlreadyRunning, Running
+from supervisor.config.models import Configuration
 from tests.cluster.conftest import actors, all_verified, instruments, until
 
 NAMESPACE = "test"
@@ -37,7 +37,7 @@ def _gone(name: str, status: dict[str, Any]) -> bool:
 
 
 def _living() -> set[str]:
-    return set(asyncio.run(ray_edge.RayCluster(NAMESPACE).living()))
+    return set(asyncio.run(ray_backend.RayCluster(NAMESPACE).living()))
 
 
 def test_a_hung_actor_is_replaced_an_orphan_is_swept_and_a_second_supervisor_is_refused(
@@ -56,14 +56,14 @@ def test_a_hung_actor_is_replaced_an_orphan_is_swept_and_a_second_supervisor_is_
 
     with (
         pytest.raises(AlreadyRunning, match="is its writer already"),
-        running.started(configuration, detach=False, on_step=lambda _: None),
+        processes.started(configuration, detach=False, on_step=lambda _: None),
     ):
         pytest.fail("a second supervisor must not start on this journal")
 
     _kill(status, "fx/GBP_JPY", signal.SIGSTOP)
     until(supervisor, partial(_restarted, "fx/GBP_JPY", 1), "the hung actor is killed and restarted")
 
-    ray_edge.create(Deployment("fx/NOBODY", Audit, ("sqlite:////nowhere/journal.db",)), NAMESPACE)
+    ray_backend.create(Deployment("fx/NOBODY", Audit, ("sqlite:////nowhere/journal.db",)), NAMESPACE)
     assert "fx/NOBODY" in _living()
     os.kill(supervisor.pid(), signal.SIGKILL)
     status = until(supervisor, all_verified, "the supervisor comes back")

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from actors.events import to_iso
-from actors.journal import Journal
-from supervisor.config import Configuration
-from supervisor.running import Running
+from actors.journal.store import Journal
+from supervisor.client.processes import Running
+from supervisor.config.models import Configuration
 from tests.cluster.conftest import actors, all_verified, instruments, until
 
 

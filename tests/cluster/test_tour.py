@@ -16,7 +16,7 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from actors.journal import Journal
+from actors.journal.store import Journal
 
 pytestmark = pytest.mark.timeout(300)  # the whole of it is in the first test's set-up
 

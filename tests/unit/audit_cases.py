@@ -11,11 +11,11 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from actors.checkpoint import checkpoint_event, replay
+from actors.book.checkpoint import checkpoint_event, replay
 from actors.events import Event, EventType, Payload, Severity, event_id
-from actors.journal import Append, Journal
+from actors.journal.store import Append, Journal
 from brokers.model import Side
-from supervisor.cli import app
+from supervisor.cli.main import app
 from tests.unit.builders import Desk, at, fill, fill_report, order, order_report, pos, records, slice_at
 
 STREAM = "acc/EURUSD"

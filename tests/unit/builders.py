@@ -9,13 +9,13 @@ from decimal import Decimal
 
 import orjson
 
-from actors.book import Book
-from actors.checkpoint import checkpoint, replay
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, replay
+from actors.book.policy import Policy
 from actors.events import Event, EventType, Record
-from actors.policy import Policy
-from actors.reconcile import reconcile
-from actors.reports import FillReport, OrderReport, PositionReport, Report, events_of
-from actors.working import Decision
+from actors.reconciliation.decide import reconcile
+from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report, events_of
+from actors.reconciliation.reconciliation_pass import Decision
 from brokers.model import (
     NET,
     Complete,

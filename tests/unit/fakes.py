@@ -13,14 +13,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from actors.account import Account, AccountSettings
-from actors.audit import Audit
+from actors.account.actor import Account, AccountSettings
+from actors.book.policy import Policy
 from actors.events import Event, EventType, stream_of
-from actors.instrument import Instrument, InstrumentSettings
+from actors.instrument.actor import Instrument, InstrumentSettings
+from actors.journal.actor import Audit
+from actors.journal.client import AUDIT
 from actors.messages import CycleReport
-from actors.policy import Policy
-from actors.runtime import LocalRuntime
-from actors.stream import AUDIT
+from actors.runtime.ports import LocalRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
     NET,

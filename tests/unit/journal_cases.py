@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from actors.events import Event, EventType, Payload, Record, Severity, event_id
-from actors.journal import Journal
-from actors.journal_types import Append, Verification
+from actors.journal.store import Journal
+from actors.journal.types import Append, Verification
 
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from random import Random
 from typing import TypeVar
 
-from actors.lots import ZERO, Leg
+from actors.book.lots import ZERO, Leg
 from brokers.model import (
     LONG,
     NET,

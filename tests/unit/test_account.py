@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.account import LONGEST_PAUSE_S, REFUSED_PAUSE_S
+from actors.account.actor import LONGEST_PAUSE_S, REFUSED_PAUSE_S
 from actors.events import EventType
 from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
 from brokers.errors import BrokerError

@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType
-from actors.journal import Journal
-from actors.permission import HALT_TYPES
-from actors.runtime import LocalRuntime
-from supervisor import change_documents, standing
-from supervisor.change_requests import Apply, Change, ChangeRefused, RemoveAccount, RemoveInstrument, SetInterval
-from supervisor.changing import Changed, ChangeNotMade
-from supervisor.config import Configuration, load
-from supervisor.handle_changes import AsyncChanges, Changes
-from supervisor.standing import Run
-from supervisor.supervisor import SUPERVISOR
+from actors.journal.store import Journal
+from actors.runtime.ports import LocalRuntime
+from supervisor.changes import applied_configuration, parsing
+from supervisor.changes.applied_configuration import Run
+from supervisor.changes.requests import Apply, Change, ChangeRefused, RemoveAccount, RemoveInstrument, SetInterval
+from supervisor.changes.transaction import Changed, ChangeNotMade
+from supervisor.client.changes import AsyncChanges, Changes
+from supervisor.config.models import Configuration, load
+from supervisor.supervision.actor import SUPERVISOR
 from tests.unit.fakes import FakeBroker
 from tests.unit.test_supervisor import EVERYBODY, TWO_ACCOUNTS, Hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
-PAPER = change_documents.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})
-CHF = change_documents.instrument_from("fx", "USD_CHF", {})
+PAPER = parsing.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})
+CHF = parsing.instrument_from("fx", "USD_CHF", {})
 QUICKER = SetInterval("fx", "EUR_USD", 2.0)
 
 
@@ -271,7 +271,7 @@ async def test_apply_carries_out_what_differs_in_one_record_and_a_second_time_no
             "account p added: broker paper",
             "instrument p/EURUSD added",
         ]
-        assert record["standing"] in {standing.read(hall.configuration, record["standing"]).sha256}
+        assert record["standing"] in {applied_configuration.read(hall.configuration, record["standing"]).sha256}
 
         assert (await make(hall, Apply(new, "b.yaml"))).made is False
         assert len(changes(hall)) == 1
@@ -298,13 +298,15 @@ async def test_an_edited_literal_secret_restarts_its_account_and_stands_in_no_re
 ) -> None:
     account = "[{name: fx, broker: oanda, account_id: a-1, token: %s, instruments: [EUR_USD]}]"
     async with a_hall(tmp_path, account % "first-token") as hall:
-        await crash(hall, standing.new_run(hall.configuration))
+        await crash(hall, applied_configuration.new_run(hall.configuration))
         before = actors(hall)
         result = await make(hall, Apply(other(hall, account % "second-token", "accounts.yaml"), "accounts.yaml"))
 
         assert [str(row) for row in result.rows] == ["account fx changed: token changed"]
         assert {name for name, actor in actors(hall).items() if actor is not before[name]} == {"fx"}
-        written = [path.read_bytes() for path in (tmp_path / "journal.db", *standing.files(hall.configuration))]
+        written = [
+            path.read_bytes() for path in (tmp_path / "journal.db", *applied_configuration.files(hall.configuration))
+        ]
         assert not any(b"-token" in one for one in written)
         assert not any("-token" in line for line in logged)
         assert not (await make(hall, Apply(other(hall, account % "second-token", "c.yaml"), "c.yaml"))).made
@@ -318,7 +320,7 @@ async def test_a_secret_that_the_actors_do_not_have_is_told_before_anything_chan
     document = {"name": "x", "broker": "oanda", "account_id": "1", "instruments": ["E"], "token": "${NOT_SET_HERE}"}
     async with a_hall(tmp_path) as hall:
         with pytest.raises(ChangeRefused, match="NOT_SET_HERE is not set") as refused:
-            await make(hall, change_documents.account_from(document))
+            await make(hall, parsing.account_from(document))
         assert "The actors have the environment in which Ray was started" in str(refused.value)
         assert names(hall) == EVERYBODY
 
@@ -359,7 +361,7 @@ async def test_a_pause_outlives_the_supervisor_and_its_instrument_until_it_is_re
         await hall.supervisor.pause("fx", None)
         await hall.cluster.kill(SUPERVISOR)
         await hall.cluster.kill("fx/EUR_USD")
-        hall.new_supervisor(standing.new_run(hall.configuration))  # a pause is of its run
+        hall.new_supervisor(applied_configuration.new_run(hall.configuration))  # a pause is of its run
         await hall.until(lambda s: not rows(s)["fx/EUR_USD"]["health"]["paused"], "it runs")
 
 
@@ -388,7 +390,7 @@ async def test_what_was_changed_stands_after_a_crash_and_nobody_is_touched(tmp_p
 
         assert actors(hall) == before
         assert any("the configuration as changed at run time stands" in line for line in logged)
-        assert len(standing.files(hall.configuration)) == 1, "what stood before is tidied away"
+        assert len(applied_configuration.files(hall.configuration)) == 1, "what stood before is tidied away"
         assert not (await hall.supervisor.change(PAPER, "tests")).made
 
 
@@ -404,12 +406,12 @@ async def test_it_stands_though_the_audit_actor_died_with_the_supervisor(tmp_pat
 
 async def _before_the_record(hall: Hall) -> set[str]:
     await make(hall, PAPER)
-    standing.write(load(hall.configuration.state_dir / "accounts.yaml"), {}, "")
+    applied_configuration.write(load(hall.configuration.state_dir / "accounts.yaml"), {}, "")
     return EVERYBODY | {"p", "p/EURUSD"}
 
 
 async def _before_the_first_record(hall: Hall) -> set[str]:
-    standing.write(other(hall, "[{name: p, broker: paper, instruments: [A]}]"), {}, "")
+    applied_configuration.write(other(hall, "[{name: p, broker: paper, instruments: [A]}]"), {}, "")
     return EVERYBODY
 
 
@@ -490,7 +492,7 @@ async def test_when_the_answer_of_the_journal_is_lost_the_change_is_withdrawn(tm
 async def test_what_waits_for_the_journal_is_written_before_the_next_change(tmp_path: Path) -> None:
     async with a_hall(tmp_path) as hall:
         await hall.cluster.kill("audit")
-        await hall.supervisor._changing._withdraw(standing.write(hall.configuration, {}, ""))
+        await hall.supervisor._changing._withdraw(applied_configuration.write(hall.configuration, {}, ""))
         await hall.until(lambda s: restarts(s, "audit") == 1 and states(s)["audit"] == "UP", "it is back")
         await make(hall, CHF)
         await asyncio.sleep(60)
@@ -503,7 +505,7 @@ async def test_what_waits_for_the_journal_is_written_before_the_next_change(tmp_
 async def test_a_standing_file_that_is_gone_is_said_and_what_was_given_runs(tmp_path: Path, logged: list[str]) -> None:
     async with a_hall(tmp_path) as hall:
         await make(hall, PAPER)
-        standing.keep_only(hall.configuration, None)
+        applied_configuration.keep_only(hall.configuration, None)
         await crash(hall)
         assert names(hall) == EVERYBODY
         [line] = [line for line in logged if "CRITICAL" in line]
@@ -521,7 +523,7 @@ async def test_a_fresh_start_begins_from_its_file_and_tells_what_is_no_longer_so
         [line] = [line for line in logged if "run before" in line]
         assert "account p removed; instrument p/EURUSD removed" in line
         assert "this one begins without it: account p removed" in changes(hall)[-1]["changes"][0]
-        assert not standing.files(hall.configuration)
+        assert not applied_configuration.files(hall.configuration)
         await crash(hall, Run("another"))
         assert names(hall) == EVERYBODY
 
@@ -554,12 +556,12 @@ async def test_the_handle_changes_what_runs_and_shows_what_came_of_it(tmp_path: 
         back = await sup.apply(tmp_path / "accounts.yaml")
         assert [row["keys"] for row in back.table().rows] == ["interval_s 2 → not said"]
         assert names(hall) == EVERYBODY
-        assert all(record["by"] == change_documents.asked_by() for record in changes(hall))
+        assert all(record["by"] == parsing.asked_by() for record in changes(hall))
         assert len(changes(hall)) == 6
 
 
 def test_an_actor_that_does_not_come_up_is_named() -> None:
-    from supervisor.changes import Effects, How, Row
+    from supervisor.changes.diff import Effects, How, Row
 
     result = Changed("add account p", (Row("account", "p", How.ADDED),), Effects(("p",)), ("fx/E: net 1",), made=True)
     shown = Changes(result, {"p": ("QUARANTINED", "its actor is in quarantine: no adapter")})

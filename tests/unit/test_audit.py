@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import pytest
 
-from actors.audit import Audit
 from actors.events import EventType, StreamTail
-from actors.journal import Journal
-from actors.journal_types import (
+from actors.journal.actor import Audit
+from actors.journal.store import Journal
+from actors.journal.types import (
     Appended,
     AppendRefused,
     JournalInUse,

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from actors.chain import chained
 from actors.events import EventType, Severity, to_iso
-from actors.journal import Journal
-from supervisor.audit_query import COLUMNS
-from supervisor.cli import app
+from actors.journal.hash_chain import chained
+from actors.journal.store import Journal
+from supervisor.cli.audit_query import COLUMNS
+from supervisor.cli.main import app
 from tests.unit.audit_cases import STREAM, Case, a_case, a_happening
 from tests.unit.builders import at
 from tests.unit.journal_cases import change

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from actors.checkpoint import checkpoint_event, replay
+from actors.book.checkpoint import checkpoint_event, replay
 from actors.events import EventType, to_iso
-from actors.journal import Journal
-from actors.journal_types import JournalUnavailable
-from supervisor import audit_export
-from supervisor.audit_query import COLUMNS
-from supervisor.cli import app
+from actors.journal.store import Journal
+from actors.journal.types import JournalUnavailable
+from supervisor.cli import audit_export
+from supervisor.cli.audit_query import COLUMNS
+from supervisor.cli.main import app
 from tests.unit.audit_cases import Case, a_case, a_happening, day
 from tests.unit.builders import at, records
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from actors.checkpoint import checkpoint_event, replay
+from actors.book.checkpoint import checkpoint_event, replay
+from actors.book.history import book_at
 from actors.events import Event, EventType, to_iso
-from actors.history import book_at
-from actors.journal import Journal
-from supervisor.audit_replay import document
+from actors.journal.store import Journal
+from supervisor.cli.audit_replay import document
 from tests.unit.audit_cases import Case, a_case, a_happening, day
 from tests.unit.builders import at, records
 from tests.unit.journal_cases import change

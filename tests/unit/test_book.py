@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from actors.book import ENDED_ORDERS_KEPT_FOR, Book
-from actors.checkpoint import checkpoint
+from actors.book.book import ENDED_ORDERS_KEPT_FOR, Book
+from actors.book.checkpoint import checkpoint
 from actors.events import Event, EventType
 from brokers.model import OrderStatus, Side
 from tests.unit.builders import (

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from actors.checkpoint import checkpoint, replay
+from actors.book.checkpoint import checkpoint, replay
 from actors.events import EventType
-from actors.reports import FillReport, OrderReport
-from actors.runtime import ActorUnavailable, CallError
-from actors.stream import JournalAway
+from actors.journal.client import JournalAway
+from actors.reconciliation.own_reports import FillReport, OrderReport
+from actors.runtime.ports import ActorUnavailable, CallError
 from brokers.model import Failed, Fill, OrderStatus, SectionName, Side
 from tests.unit.fakes import EURUSD, QUICK, House, a_house, malformed, passes, quantities, unreachable
 from tests.unit.virtual_time import virtual_time

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.spec import SecretRef
-from supervisor import blueprint, change_documents, standing
-from supervisor.change_requests import (
+from supervisor.changes import applied_configuration, parsing
+from supervisor.changes.diff import applied, difference, effects, of_other_accounts
+from supervisor.changes.requests import (
     AddAccount,
     AddInstrument,
     Apply,
@@ -22,8 +23,8 @@ from supervisor.change_requests import (
     SetInterval,
     changed,
 )
-from supervisor.changes import applied, difference, effects, of_other_accounts
-from supervisor.config import Configuration, ConfigurationError, load
+from supervisor.config.models import Configuration, ConfigurationError, load
+from supervisor.supervision import specs
 
 FX = "{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, {symbol: GBP_JPY, interval_s: 7}]}"
 CFD = "{name: cfd, broker: mt5, simulator: true, instruments: all}"
@@ -136,21 +137,21 @@ def test_of_a_secret_it_is_told_that_it_changed_and_nothing_else(
     tmp_path: Path, before: str, after: str, told: list[str]
 ) -> None:
     old, new = made(tmp_path, real(before), name="a.yaml"), made(tmp_path, real(after), name="b.yaml")
-    marks = [standing.marks_of(one, "salt")[0] for one in (old, new)]
+    marks = [applied_configuration.marks_of(one, "salt")[0] for one in (old, new)]
     found = difference(old, new, *marks)
 
     assert list(map(str, found.rows)) == told
     shown = repr([row.to_json() for row in found.rows]) + repr(marks)
     assert not any(secret in shown for secret in (SECRET, "another-one"))
-    specs = [blueprint.children(one, (), of) for one, of in zip((old, new), marks, strict=True)]
-    assert (specs[0] != specs[1]) == bool(told), "its account is restarted, or not touched"
+    wanted = [specs.children(one, (), of) for one, of in zip((old, new), marks, strict=True)]
+    assert (wanted[0] != wanted[1]) == bool(told), "its account is restarted, or not touched"
 
 
 def test_a_literal_secret_edited_in_the_very_file_that_runs_is_a_change(tmp_path: Path) -> None:
     running = made(tmp_path, real(SECRET))
-    run = standing.new_run(running)
+    run = applied_configuration.new_run(running)
     again = made(tmp_path, real("another-one"))
-    marks, problems = standing.marks_of(again, run.identity)
+    marks, problems = applied_configuration.marks_of(again, run.identity)
 
     assert [str(row) for row in difference(running, again, run.marks, marks).rows] == [
         "account fx changed: token changed"
@@ -160,7 +161,7 @@ def test_a_literal_secret_edited_in_the_very_file_that_runs_is_a_change(tmp_path
     assert SECRET.encode() not in pickle.dumps(run)
 
 
-ADD = change_documents.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})
+ADD = parsing.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})
 
 
 @pytest.mark.parametrize(
@@ -169,10 +170,10 @@ ADD = change_documents.account_from({"name": "p", "broker": "paper", "instrument
         (ADD, ["account p added: broker paper", "instrument p/EURUSD added"]),
         (RemoveAccount("cfd"), ["account cfd removed"]),
         (
-            change_documents.instrument_from("fx", "USD_CHF", {"interval_s": 3, "max_correction": 10}),
+            parsing.instrument_from("fx", "USD_CHF", {"interval_s": 3, "max_correction": 10}),
             ["instrument fx/USD_CHF added: max_correction 10, interval_s 3"],
         ),
-        (change_documents.instrument_from("fx", "EUR_USD", {}), []),
+        (parsing.instrument_from("fx", "EUR_USD", {}), []),
         (RemoveInstrument("fx", "EUR_USD"), ["instrument fx/EUR_USD removed"]),
         (SetInterval("fx", "EUR_USD", 2.0), ["instrument fx/EUR_USD changed: interval_s 2"]),
         (SetInterval("fx", "GBP_JPY", 7.0), []),
@@ -194,10 +195,10 @@ def test_a_change_makes_one_difference_or_none_where_it_is_so_already(
         (RemoveInstrument("fx", "USD_CHF"), "no instrument 'USD_CHF'. It has EUR_USD, GBP_JPY"),
         (SetInterval("fx", "USD_CHF", 1.0), "no instrument 'USD_CHF'"),
         (SetInterval("cfd", "EURUSD", 1.0), "takes all instruments that it has"),
-        (change_documents.instrument_from("cfd", "EURUSD", {}), "takes all instruments that it has"),
-        (change_documents.instrument_from("fx", "EUR_USD", {"interval_s": 1}), "has it already, with other settings"),
+        (parsing.instrument_from("cfd", "EURUSD", {}), "takes all instruments that it has"),
+        (parsing.instrument_from("fx", "EUR_USD", {"interval_s": 1}), "has it already, with other settings"),
         (
-            change_documents.account_from({"name": "fx", "broker": "paper", "instruments": "all"}),
+            parsing.account_from({"name": "fx", "broker": "paper", "instruments": "all"}),
             "there is an account fx already",
         ),
     ],
@@ -242,7 +243,7 @@ def test_what_holds_for_a_whole_run_is_refused_with_what_to_do(tmp_path: Path, h
 
 def _names(configuration: Configuration, change: Change) -> tuple[tuple[str, ...], ...]:
     new = changed(configuration, change)
-    found = effects(blueprint.children(configuration), blueprint.children(new))
+    found = effects(specs.children(configuration), specs.children(new))
     return found.started, found.restarted, found.stopped, found.told
 
 
@@ -250,12 +251,12 @@ def _names(configuration: Configuration, change: Change) -> tuple[tuple[str, ...
     ("change", "concerned"),
     [
         (ADD, (("p", "p/EURUSD"), (), (), ())),
-        (change_documents.instrument_from("fx", "USD_CHF", {}), (("fx/USD_CHF",), (), (), ("fx",))),
+        (parsing.instrument_from("fx", "USD_CHF", {}), (("fx/USD_CHF",), (), (), ("fx",))),
         (RemoveInstrument("fx", "EUR_USD"), ((), (), ("fx/EUR_USD",), ("fx",))),
         (SetInterval("fx", "EUR_USD", 2.0), ((), ("fx/EUR_USD",), (), ())),
         (SetInterval("fx", None, 2.0), ((), ("fx/EUR_USD",), (), ())),
         (SetInterval("cfd", None, 2.0), ((), ("cfd",), (), ())),
-        (change_documents.instrument_from("ib", "MSFT", {}), (("ib/MSFT",), ("ib",), (), ())),
+        (parsing.instrument_from("ib", "MSFT", {}), (("ib/MSFT",), ("ib",), (), ())),
     ],
     ids=str,
 )
@@ -276,24 +277,24 @@ def test_a_name_that_becomes_another_account_is_known_as_such(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("work", "problem"),
     [
-        (lambda: change_documents.account_from({"name": "x", "broker": "lynx"}), "add_account: broker: found 'lynx'"),
+        (lambda: parsing.account_from({"name": "x", "broker": "lynx"}), "add_account: broker: found 'lynx'"),
         (
-            lambda: change_documents.account_from({"name": "x", "broker": "paper", "instruments": "all", "tokn": "s3"}),
+            lambda: parsing.account_from({"name": "x", "broker": "paper", "instruments": "all", "tokn": "s3"}),
             "add_account: tokn: found an unknown key",
         ),
         (
-            lambda: change_documents.account_from(
+            lambda: parsing.account_from(
                 {"name": "x", "broker": "oanda", "account_id": "1", "instruments": ["E"], "token": SECRET}
             ),
             "add_account: token: found a value that is not shown, expected ${NAME}",
         ),
         (
-            lambda: change_documents.instrument_from("fx", "E", {"price_tolerance": 0.1}),
+            lambda: parsing.instrument_from("fx", "E", {"price_tolerance": 0.1}),
             "add_instrument: price_tolerance: found 0.1, expected a fraction",
         ),
-        (lambda: change_documents.instrument_from("fx", "", {}), "add_instrument: symbol: found an empty text"),
-        (lambda: change_documents.interval_from("fx", None, -1), "set_interval: interval_s: found -1"),
-        (lambda: change_documents.interval_from("fx", None, None), "set_interval: interval_s: found nothing"),  # type: ignore[arg-type]  # what people do
+        (lambda: parsing.instrument_from("fx", "", {}), "add_instrument: symbol: found an empty text"),
+        (lambda: parsing.interval_from("fx", None, -1), "set_interval: interval_s: found -1"),
+        (lambda: parsing.interval_from("fx", None, None), "set_interval: interval_s: found nothing"),  # type: ignore[arg-type]  # what people do
     ],
     ids=["broker", "unknown key", "literal secret", "a float where digits count", "symbol", "interval", "no interval"],
 )
@@ -307,7 +308,7 @@ def test_what_people_write_is_checked_as_the_file_is(work: object, problem: str)
 
 def test_a_named_secret_is_a_reference_that_need_not_be_set_where_it_is_asked_for() -> None:
     document = {"name": "x", "broker": "oanda", "account_id": "1", "instruments": ["E"], "token": "${NOT_SET_HERE}"}
-    [token] = change_documents.account_from(document).account.secrets().values()
+    [token] = parsing.account_from(document).account.secrets().values()
     assert str(token) == "x.token from environment variable NOT_SET_HERE"
 
 
@@ -361,13 +362,13 @@ def test_the_difference_of_two_configurations_applied_to_the_one_gives_the_other
     result = applied(found, old)
 
     assert result.accounts == new.accounts
-    assert blueprint.children(result) == blueprint.children(new)
+    assert specs.children(result) == specs.children(new)
     assert not difference(result, new)
-    assert bool(found) or blueprint.children(old) == blueprint.children(new)
-    kept = standing.write(new, {"one.token": "m"}, "run")
-    again = standing.read(old, kept.sha256)
+    assert bool(found) or specs.children(old) == specs.children(new)
+    kept = applied_configuration.write(new, {"one.token": "m"}, "run")
+    again = applied_configuration.read(old, kept.sha256)
     assert again.configuration == new
-    assert blueprint.children(again.configuration) == blueprint.children(new)
+    assert specs.children(again.configuration) == specs.children(new)
     assert again.marks == {"one.token": "m"}
 
 
@@ -377,16 +378,16 @@ def test_the_difference_of_two_configurations_applied_to_the_one_gives_the_other
 def test_the_standing_file_is_for_its_owner_alone_and_holds_no_secret(tmp_path: Path) -> None:
     head = f"journal: {{url: 'sqlite:///{tmp_path}/var/journal.db'}}\n"
     configuration = made(tmp_path, f"{real(SECRET)}, {real('${TOKEN}', 'b')}", head)
-    kept = standing.write(configuration, standing.new_run(configuration).marks, "run")
-    [path] = standing.files(configuration)
+    kept = applied_configuration.write(configuration, applied_configuration.new_run(configuration).marks, "run")
+    [path] = applied_configuration.files(configuration)
 
     assert path.stat().st_mode & 0o777 == 0o600
     assert SECRET not in path.read_text()
-    assert standing.read(configuration, kept.sha256).configuration == configuration
-    assert standing.any_of(configuration, "run")
-    assert not standing.any_of(configuration, "another")
-    standing.keep_only(configuration, None)
-    assert standing.files(configuration) == ()
+    assert applied_configuration.read(configuration, kept.sha256).configuration == configuration
+    assert applied_configuration.any_of(configuration, "run")
+    assert not applied_configuration.any_of(configuration, "another")
+    applied_configuration.keep_only(configuration, None)
+    assert applied_configuration.files(configuration) == ()
 
 
 @pytest.mark.parametrize(
@@ -398,25 +399,25 @@ def test_a_standing_file_that_is_not_what_the_journal_names_is_not_used(
     tmp_path: Path, content: bytes | None, words: str
 ) -> None:
     configuration = made(tmp_path, FX, f"journal: {{url: 'sqlite:///{tmp_path}/journal.db'}}\n")
-    sha256 = standing.write(configuration, {}, "run").sha256
-    path = standing.path_of(configuration, sha256)
+    sha256 = applied_configuration.write(configuration, {}, "run").sha256
+    path = applied_configuration.path_of(configuration, sha256)
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(standing.Unusable, match=words):
-        standing.read(configuration, sha256)
+    with pytest.raises(applied_configuration.Unusable, match=words):
+        applied_configuration.read(configuration, sha256)
 
 
 def test_requests_pickle_and_say_what_they_are(tmp_path: Path) -> None:
     configuration = made(tmp_path, real("${TOKEN}"))
     for change, words in (
         (AddAccount(configuration.accounts[0]), "add account fx"),
-        (change_documents.instrument_from("fx", "A", {}), "add instrument fx/A"),
+        (parsing.instrument_from("fx", "A", {}), "add instrument fx/A"),
         (SetInterval("fx", None, 2.5), "set the interval of fx to 2.5 s"),
         (Apply(configuration, "b.yaml"), "apply b.yaml"),
     ):
         again = pickle.loads(pickle.dumps(change))  # noqa: S301 - our own
         assert (again, str(again)) == (change, words)
     assert isinstance(configuration.accounts[0].secrets()["token"], SecretRef)
-    assert isinstance(change_documents.instrument_from("fx", "A", {}), AddInstrument)
+    assert isinstance(parsing.instrument_from("fx", "A", {}), AddInstrument)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from actors.book import Book
-from actors.checkpoint import checkpoint, checkpoint_event, replay, restore
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, checkpoint_event, replay, restore
 from brokers.model import OrderStatus, Side
 from tests.unit.builders import (
     FAILED,

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from actors.journal import Journal
+from actors.journal.store import Journal
 from brokers.model import LONG, Side
 from brokers.registry import KINDS
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
-from supervisor.cli import app
-from supervisor.config import load
+from supervisor.cli.main import app
+from supervisor.config.models import load
 
 ACCOUNT_ID, TOKEN = "101-001-1-001", "a-token-nobody-may-see"
 SETTINGS = "{confirm_gap_ms: 20, settle_ms: 0, timeout_ms: 500}"
@@ -287,7 +287,7 @@ def test_a_journal_that_cannot_be_written_is_unverified_with_the_document_still_
 def test_a_journal_held_by_somebody_who_does_not_answer_is_unverified(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.reconcile_command.IN_USE_PATIENCE_S", 0.1)
+    monkeypatch.setattr("supervisor.cli.reconcile.IN_USE_PATIENCE_S", 0.1)
     holder = Journal.open(f"sqlite:///{house.journal}", exclusive=True)
     try:
         code, document = reconciled(house)
@@ -320,7 +320,7 @@ def test_reconcile_imports_no_ray_and_prints_one_document_and_nothing_else(
         "import sys, atexit\n"
         "atexit.register(lambda: sys.stderr.write('ray' if 'ray' in sys.modules else 'no Ray here'))\n"
         f"sys.argv = ['supervisor', *{list(verbose)!r}, 'reconcile', {str(house.path)!r}, '--json']\n"
-        "from supervisor.cli import main\n"
+        "from supervisor.cli.main import main\n"
         "main()\n"
     )
 
@@ -706,7 +706,7 @@ def test_an_error_of_ours_is_one_message_without_credentials(house: House, monke
     def broken(*_: object, **__: object) -> int:
         raise RuntimeError("at postgresql://user:secret@host/db\nmore")
 
-    monkeypatch.setattr("supervisor.reconcile_command.reconcile", broken)
+    monkeypatch.setattr("supervisor.cli.reconcile.reconcile", broken)
 
     result = run("reconcile", house.path)
 

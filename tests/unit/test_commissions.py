@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from actors import book as books
-from actors.book import Book
-from actors.checkpoint import checkpoint, checkpoint_event, replay, restore
+from actors.book import book as books
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, checkpoint_event, replay, restore
+from actors.book.policy import Correct, Policy
+from actors.book.self_check import fold
 from actors.events import Event, EventType, Severity
-from actors.policy import Correct, Policy
-from actors.selfcheck import fold
 from brokers.model import Corrected, Fill, OrderAnswer, OrderQuery, OrderStatus, Unsupported
 from tests.unit.builders import (
     ACCOUNT,

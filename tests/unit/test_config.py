@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from brokers.errors import Refused
 from brokers.registry import CONVENTIONS, KINDS, PAPER
 from brokers.spec import BrokerSpec, SecretRef, SecretSource
-from supervisor.config import SUPPORTED_BROKERS, Configuration, ConfigurationError, load
-from supervisor.yaml_lines import Number, read
+from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, load
+from supervisor.config.yaml_source import Number, read
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cr3t-0123456789"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from actors.breaks import Break, Cause, Correction, Discrepancy, DiscrepancyType, Phase
+from actors.book.discrepancies import Break, Cause, Correction, Discrepancy, DiscrepancyType, Phase
 from actors.events import Severity
+from actors.instrument.views import NOTHING_KNOWN, book_view, broker_view
 from actors.messages import AccountHealth, Connection, CycleReport
-from actors.views import NOTHING_KNOWN, book_view, broker_view
-from actors.working import Status
+from actors.reconciliation.reconciliation_pass import Status
 from brokers.model import OrderStatus
-from supervisor.document import document, exit_status, section_words, summary, worst
+from supervisor.presentation.json_contract import document, exit_status, section_words, summary, worst
 from tests.unit.builders import FAILED, SIDED, Desk, order_report, position_report, slice_at
 
 NOW = datetime(2024, 1, 2, 9, 0, tzinfo=UTC)

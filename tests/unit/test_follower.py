@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.account.stream_watch import BACK_AFTER_S, TOLD_AFTER_S
 from actors.events import EventType, Severity
-from actors.follower import BACK_AFTER_S, TOLD_AFTER_S
 from brokers.errors import Refused
 from brokers.stream import OnEvent, StreamState
 from tests.unit.fakes import EURUSD, FX, FakeBroker, FakeStream, a_house, unreachable

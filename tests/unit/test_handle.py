@@ -19,24 +19,30 @@ from typing import Any
 import pytest
 
 import supervisor
-from actors.audit import Audit
-from actors.cluster_address import Address
+from actors.book.trading_permission import EVERYTHING, HALT_TYPES, Obstacle, folded
 from actors.events import Event, EventType, Severity
-from actors.journal import Journal
-from actors.journal_types import Append
-from actors.permission import EVERYTHING, HALT_TYPES, Obstacle, folded
-from actors.runtime import ActorUnavailable, LocalRuntime
-from actors.stream import AUDIT
+from actors.journal.actor import Audit
+from actors.journal.client import AUDIT
+from actors.journal.store import Journal
+from actors.journal.types import Append
+from actors.runtime.ports import ActorUnavailable, LocalRuntime
+from actors.runtime.ray_environment import Address
 from brokers.model import Conventions, CostBasis, LegScheme
-from supervisor import runfile
-from supervisor.change_documents import asked_by
-from supervisor.config import ConfigurationError, load
-from supervisor.features import PositionFeatures
-from supervisor.halting import Halting
-from supervisor.handle_async import AsyncHandle
-from supervisor.handle_calls import AwaitingPort, BlockingPort, Port, now, patient
-from supervisor.handle_connection import Connection, Place
-from supervisor.handle_errors import (
+from supervisor.changes.parsing import asked_by
+from supervisor.client import run_file
+from supervisor.client.aio import AsyncHandle
+from supervisor.client.calls import AwaitingPort, BlockingPort, Port, now, patient
+from supervisor.client.connection import Connection, Place
+from supervisor.client.events import EventStream, Selected
+from supervisor.client.features import PositionFeatures
+from supervisor.client.instrument import AsyncInstrument, AsyncVenue, FillFields, Named, OrderFields, PositionFields
+from supervisor.client.link import ClusterGone, Link
+from supervisor.client.processes import NotRunning
+from supervisor.client.records import event_types, severity_of
+from supervisor.client.reports import FillReport, OrderReport, PositionReport
+from supervisor.client.run_file import NotWritable, RunFile
+from supervisor.config.models import ConfigurationError, load
+from supervisor.errors import (
     HaltNotDurable,
     InvalidReport,
     NotAnswered,
@@ -44,13 +50,7 @@ from supervisor.handle_errors import (
     NotRecorded,
     UnknownName,
 )
-from supervisor.handle_events import EventStream, Selected
-from supervisor.handle_instrument import AsyncInstrument, AsyncVenue, FillFields, Named, OrderFields, PositionFields
-from supervisor.handle_link import ClusterGone, Link
-from supervisor.handle_records import event_types, severity_of
-from supervisor.report_models import FillReport, OrderReport, PositionReport
-from supervisor.runfile import NotWritable, RunFile
-from supervisor.running import NotRunning
+from supervisor.supervision.halts import Halting
 from tests.unit.fakes import Clock, in_this_thread, refused
 from tests.unit.test_supervisor import TWO_ACCOUNTS, Hall, a_hall, restarts, states
 from tests.unit.virtual_time import virtual_time
@@ -533,13 +533,13 @@ def configuration(tmp_path: Path) -> Path:
     return path
 
 
-def run_file(configuration: Path, address: str, pid: int) -> None:
+def leave_run_file(configuration: Path, address: str, pid: int) -> None:
     plain = configuration.parent / "plain.yaml"
     plain.write_text(
         f"journal: {{url: 'sqlite:///{configuration.parent}/journal.db'}}\n"
         "accounts: [{name: fx, broker: oanda, simulator: true, instruments: all}]\n"
     )
-    runfile.write(load(plain), RunFile(address, "token", "test", pid, detached=False))
+    run_file.write(load(plain), RunFile(address, "token", "test", pid, detached=False))
 
 
 def test_where_there_is_none_it_says_what_was_looked_for_and_how_to_start_one(configuration: Path) -> None:
@@ -550,7 +550,7 @@ def test_where_there_is_none_it_says_what_was_looked_for_and_how_to_start_one(co
 
 
 def test_a_run_file_of_a_process_that_ended_is_told_at_once(configuration: Path) -> None:
-    run_file(configuration, "127.0.0.1:1", 2**22 - 1)
+    leave_run_file(configuration, "127.0.0.1:1", 2**22 - 1)
     with pytest.raises(NotRunning, match=r"names process 4194303 at 127.0.0.1:1, which has ended"):
         supervisor.connect(configuration)
 
@@ -559,7 +559,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(configuration: Path) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    run_file(configuration, address, os.getpid())
+    leave_run_file(configuration, address, os.getpid())
     with pytest.raises(NotRunning, match=r"which does not answer\. If it was killed, start it again"):
         supervisor.connect(configuration)
     with pytest.raises(NotRunning, match=f"the Ray cluster at {address}"):
@@ -571,7 +571,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(configuration: Path) -> 
 def test_without_a_configuration_and_a_cluster_both_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("supervisor.handle_connection._clusters_of_this_machine", list)
+    monkeypatch.setattr("supervisor.client.connection._clusters_of_this_machine", list)
     with pytest.raises(NotRunning) as caught:
         supervisor.connect()
     assert f"there is no config/accounts.yaml in {tmp_path}; no Ray cluster runs on this machine" in str(caught.value)
@@ -602,7 +602,7 @@ def test_a_closed_handle_says_so() -> None:
 
 
 def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supervisor.handle_link._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("supervisor.client.link._LOOK_EVERY_S", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as there:
         address = f"127.0.0.1:{there.getsockname()[1]}"
         link = Link(address, ours=False)
@@ -618,8 +618,8 @@ def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pyte
 
 def test_live_events_end_with_their_cluster_and_say_where_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream waits for a journal that is being restarted, and not for one that cannot come back."""
-    monkeypatch.setattr("supervisor.handle_events._ANSWER_WITHIN_S", 3600.0)
-    monkeypatch.setattr("supervisor.handle_events._PATIENCE_S", 3600.0)
+    monkeypatch.setattr("supervisor.client.events._ANSWER_WITHIN_S", 3600.0)
+    monkeypatch.setattr("supervisor.client.events._PATIENCE_S", 3600.0)
 
     class Gone:
         """A client whose cluster has ended."""
@@ -806,5 +806,5 @@ def test_a_run_file_that_cannot_be_written_says_where_and_leaves_nothing(
     with pytest.raises(
         NotWritable, match=r"j\.db\.run\.json cannot be written: No space left on device\. .* make room"
     ):
-        runfile.write(load(path), RunFile("127.0.0.1:1", None, "test", 1, detached=False))
+        run_file.write(load(path), RunFile("127.0.0.1:1", None, "test", 1, detached=False))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["accounts.yaml"]

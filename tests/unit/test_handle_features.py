@@ -13,12 +13,12 @@ import numpy
 import pytest
 from pydantic import ValidationError
 
-from actors.book_state import BookState, LegState
-from actors.breaks import Break, DiscrepancyType, Phase
+from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.lots import Lot
+from actors.book.policy import Policy
+from actors.book.view import BookState, LegState
 from actors.events import Severity
-from actors.lots import Lot
-from actors.policy import Policy
-from supervisor.features import PositionFeatures, Validation, validate
+from supervisor.client.features import PositionFeatures, Validation, validate
 from tests.unit.builders import at, dec
 
 NOW, OPENED, VERIFIED = at(1000), at(900), at(990)

@@ -14,8 +14,8 @@ from typing import Any
 import polars
 import pytest
 
-from supervisor.features import PositionSide
-from supervisor.tables import Answer, Table, columns, json_value
+from supervisor.client.features import PositionSide
+from supervisor.presentation.tables import Answer, Table, columns, json_value
 
 WHEN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PRICE = Decimal("1.10000000000000000000000000012")

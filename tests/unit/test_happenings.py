@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from actors.events import Event, EventType, Json, Severity
-from supervisor.happenings import told
+from supervisor.presentation.event_text import told
 
 LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
 CONNECTIONS: dict[str, tuple[EventType, dict[str, Json], str]] = {

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.book import Book
-from actors.checkpoint import checkpoint, checkpoint_event, replay
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, checkpoint_event, replay
+from actors.book.history import BookAt, Incomplete, book_at, changes, explained, said_by_broker, up_to
 from actors.events import EventType, Record
-from actors.history import BookAt, Incomplete, book_at, changes, explained, said_by_broker, up_to
 from brokers.model import OrderStatus
 from tests.unit.builders import ACCOUNT, INSTRUMENT, T0, Desk, at, dec, fill, order_report, pos, records, slice_at
 from tests.unit.test_checkpoint import a_day

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from actors.cluster_address import ON_LOOPBACK, Address, prepare
+from actors.runtime.ray_environment import ON_LOOPBACK, Address, prepare
 
 HEAVY = (
     "sqlalchemy",
@@ -25,7 +25,7 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("module", ["actors.instrument", "actors.account", "actors.audit"])
+@pytest.mark.parametrize("module", ["actors.instrument.actor", "actors.account.actor", "actors.journal.actor"])
 def test_the_class_of_an_actor_brings_no_driver_no_sdk_and_no_ray(module: str) -> None:
     code = f"import {module}, sys; print(*sorted(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -35,7 +35,9 @@ def test_the_class_of_an_actor_brings_no_driver_no_sdk_and_no_ray(module: str) -
 def test_the_supervisor_brings_no_database_and_no_sdk() -> None:
     """Nothing starts before its process is up; the journal is its actor's."""
     drivers = ("sqlalchemy", "sqlite3", "oandapyV20", "requests", "zmq", "ib_async", "kiteconnect", "ray")
-    code = f"import supervisor.supervisor, sys; print(*sorted(name for name in {drivers!r} if name in sys.modules))"
+    code = (
+        f"import supervisor.supervision.actor, sys; print(*sorted(name for name in {drivers!r} if name in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from actors.checkpoint import checkpoint, replay
+from actors.book.checkpoint import checkpoint, replay
+from actors.book.policy import Correct
 from actors.events import EventType, stream_of
-from actors.instrument import CHECKPOINT_EVERY, STOP_WITHIN_S, Occasion
-from actors.journal_types import JournalUnavailable
+from actors.instrument.actor import CHECKPOINT_EVERY, STOP_WITHIN_S, Occasion
+from actors.journal.client import JournalAway
+from actors.journal.types import JournalUnavailable
 from actors.messages import CycleReport
-from actors.policy import Correct
-from actors.reports import FillReport, OrderReport, PositionReport, Report
-from actors.stream import JournalAway
+from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report
 from brokers.model import (
     Conventions,
     Failed,
@@ -31,7 +31,7 @@ from brokers.model import (
     Side,
     Unsupported,
 )
-from supervisor.document import summary
+from supervisor.presentation.json_contract import summary
 from tests.unit.builders import order_report
 from tests.unit.fakes import (
     EURUSD,
@@ -341,8 +341,8 @@ async def test_the_same_instrument_in_two_accounts_is_two_books(tmp_path: Path) 
         other = House(tmp_path)
         other.runtime, other.audit, other.clock = house.runtime, house.audit, house.clock
         settings = replace(house.account_settings, account="fx2")
-        from actors.account import Account
-        from actors.instrument import Instrument
+        from actors.account.actor import Account
+        from actors.instrument.actor import Instrument
 
         other.broker.clock = house.clock
         other.broker.hold(-7)

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from actors import journal_schema
-from actors.chain import GENESIS, canonical, canonical_bytes, chained, record_to_json, rows_of
 from actors.events import Event, EventType, Payload, Severity
-from actors.journal import Journal, Outcome
-from actors.journal_types import (
+from actors.journal import schema
+from actors.journal.hash_chain import GENESIS, canonical, canonical_bytes, chained, record_to_json, rows_of
+from actors.journal.store import Journal, Outcome
+from actors.journal.types import (
     Append,
     Appended,
     AppendRefused,
@@ -392,9 +392,9 @@ class TestOpening:
 
     def test_its_tables_are_those_of_another_database_too(self) -> None:
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped
-        for table in (journal_schema.records, journal_schema.head, journal_schema.schema):
+        for table in (schema.records, schema.head, schema.schema):
             assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
-        index = str(CreateIndex(journal_schema.checkpoints).compile(dialect=dialect))
+        index = str(CreateIndex(schema.checkpoints).compile(dialect=dialect))
         assert index.endswith("WHERE type = 'CHECKPOINT'")
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.chain import GENESIS
 from actors.events import Event, EventType, Record, StreamTail
-from actors.journal import Journal
-from actors.journal_types import (
+from actors.journal.hash_chain import GENESIS
+from actors.journal.store import Journal
+from actors.journal.types import (
     Append,
     Appended,
     Archived,
@@ -289,7 +289,7 @@ CRASHED = """
     import os, sys
     from datetime import timedelta
     from pathlib import Path
-    from actors.journal import Journal
+    from actors.journal.store import Journal
     from journal_cases import START
     url, file, last = sys.argv[1:]
     journal = Journal.open(url, exclusive=True)

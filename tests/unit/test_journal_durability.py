@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from actors.journal import Journal
-from actors.journal_types import Append, Verification
+from actors.journal.store import Journal
+from actors.journal.types import Append, Verification
 from tests.unit.journal_cases import child_environment, events, ids, ids_of_names, url_of, verified
 
 WRITER = """
     import sys
     from journal_cases import events
-    from actors.journal import Journal
-    from actors.journal_types import Append, Appended, JournalUnavailable
+    from actors.journal.store import Journal
+    from actors.journal.types import Append, Appended, JournalUnavailable
     journal = Journal.open(sys.argv[1], exclusive=True)
     version = 0
     while version < 12:

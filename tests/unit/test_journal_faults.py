@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.journal import Journal
-from actors.journal_types import (
+from actors.journal.store import Journal
+from actors.journal.types import (
     Append,
     Appended,
     JournalCorrupt,
@@ -72,8 +72,8 @@ class TestADiskThatIsFull:
         script = """
             import resource, sys
             from journal_cases import events
-            from actors.journal import Journal
-            from actors.journal_types import Append, Appended, JournalUnavailable
+            from actors.journal.store import Journal
+            from actors.journal.types import Append, Appended, JournalUnavailable
             journal = Journal.open(sys.argv[1], exclusive=True)
             acknowledged = 0
             limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -183,8 +183,8 @@ def finish(process: subprocess.Popen[str]) -> None:
 HOLDER = """
     import sys
     from journal_cases import events
-    from actors.journal import Journal
-    from actors.journal_types import Append
+    from actors.journal.store import Journal
+    from actors.journal.types import Append
     journal = Journal.open(sys.argv[1], exclusive=True)
     journal.append([Append("fx/A", 0, events("1", "2"))])
     print("ready", flush=True)
@@ -219,8 +219,8 @@ class TestSeveralProcesses:
         script = """
             import sys
             from journal_cases import events
-            from actors.journal import Journal
-            from actors.journal_types import Append
+            from actors.journal.store import Journal
+            from actors.journal.types import Append
             journal = Journal.open(sys.argv[1], exclusive=True)
             for version in range(300):
                 journal.append([Append("fx/A", version, events(str(version)))])
@@ -248,8 +248,8 @@ class TestSeveralProcesses:
         script = """
             import sys
             from journal_cases import events
-            from actors.journal import Journal
-            from actors.journal_types import Append, Appended
+            from actors.journal.store import Journal
+            from actors.journal.types import Append, Appended
             url, name = sys.argv[1:]
             journal = Journal.open(url)
             print("ready", flush=True)
@@ -287,8 +287,8 @@ class TestSeveralProcesses:
 VICTIM = """
     import sys
     from journal_cases import events
-    from actors.journal import Journal
-    from actors.journal_types import Append, Appended
+    from actors.journal.store import Journal
+    from actors.journal.types import Append, Appended
     journal = Journal.open(sys.argv[1], exclusive=True)
     streams = ["fx/A", "fx/B", "cfd/A"]
     versions = {stream: journal.load(stream).version for stream in streams}

@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 from loguru import logger
 
-from actors.audit import Audit
 from actors.events import to_iso
-from actors.journal import Journal
-from actors.journal_heads import NOTE_EVERY_S
-from supervisor.blueprint import audit_actor
-from supervisor.config import Configuration, ConfigurationError, load
+from actors.journal.actor import Audit
+from actors.journal.head_file import NOTE_EVERY_S
+from actors.journal.store import Journal
+from supervisor.config.models import Configuration, ConfigurationError, load
+from supervisor.supervision.specs import audit_actor
 from tests.unit.fakes import in_this_thread
 from tests.unit.journal_cases import events, url_of
 

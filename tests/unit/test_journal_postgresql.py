@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from actors.events import EventType, Severity
-from actors.journal import Journal
-from actors.journal_types import (
+from actors.journal.store import Journal
+from actors.journal.types import (
     Append,
     Appended,
     ArchiveRefused,

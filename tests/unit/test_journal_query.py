@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from actors import codec
-from actors.breaks import Break, DiscrepancyType, Phase
-from actors.chain import time_text
+from actors.book import payloads
+from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.orders import BookOrder, order_key
 from actors.events import Event, EventType, Payload, Severity, to_iso
-from actors.journal import Journal
-from actors.journal_query import Ids, conditions
-from actors.journal_types import Append
-from actors.orders import BookOrder, order_key
+from actors.journal.filters import Ids, conditions
+from actors.journal.hash_chain import time_text
+from actors.journal.store import Journal
+from actors.journal.types import Append
 from brokers.model import CostBasis, OrderStatus, Side
 from tests.unit.journal_cases import START, an_event, events, url_of
 
@@ -29,14 +29,14 @@ from tests.unit.journal_cases import START, an_event, events, url_of
 def an_order(broker_order_id: str | None, client_order_id: str | None) -> dict[str, Any]:
     key = order_key(broker_order_id, client_order_id)
     order = BookOrder(key, broker_order_id, client_order_id, Side.BUY, Decimal(100), OrderStatus.OPEN)
-    return {"order": codec.order_to(order)}
+    return {"order": payloads.order_to(order)}
 
 
 def a_fill(
     fill_id: str, *, broker_order_id: str | None = None, key: str | None = None, stands_for: str = ""
 ) -> Payload:
     replaces = ((stands_for, Decimal(3)),) if stands_for else ()
-    fill = codec.BookedFill(
+    fill = payloads.BookedFill(
         fill_id,
         key,
         Side.BUY,
@@ -48,13 +48,13 @@ def a_fill(
         replaces,
         broker_order_id=broker_order_id,
     )
-    return codec.booked_fill_to(fill)
+    return payloads.booked_fill_to(fill)
 
 
 def a_break(identity: str, key: str) -> Payload:
     kind, phase = DiscrepancyType.MISSED_FILL, Phase.FILLS
     found = Break(identity, kind, key, Severity.WARNING, phase, None, None, "10", None, START)
-    return codec.break_to(found, resolved=False, correction=None)
+    return payloads.break_to(found, resolved=False, correction=None)
 
 
 PAYLOADS: list[tuple[EventType, Payload]] = [

@@ -16,8 +16,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from actors.events import event_id
-from actors.journal import Journal
-from actors.journal_types import (
+from actors.journal.store import Journal
+from actors.journal.types import (
     Append,
     JournalCorrupt,
 )

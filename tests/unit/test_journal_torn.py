@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.journal import Journal
-from actors.journal_types import Append, Appended, JournalCorrupt, JournalError, JournalMissing, Verification
+from actors.journal.store import Journal
+from actors.journal.types import Append, Appended, JournalCorrupt, JournalError, JournalMissing, Verification
 from tests.unit.journal_cases import events, url_of, verified, write_five
 
 PAGE = 4096

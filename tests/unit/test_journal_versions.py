@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from actors import journal_schema
 from actors.events import EventType
-from actors.journal import Journal
-from actors.journal_types import Append, Appended, JournalInUse, Verification
+from actors.journal import schema
+from actors.journal.store import Journal
+from actors.journal.types import Append, Appended, JournalInUse, Verification
 from tests.unit.journal_cases import START, an_event, change, events, url_of, write_five
 
 
@@ -53,7 +53,7 @@ class TestAnOlderVersion:
         assert journal.append([Append("fx/A", 3, events("6"))]) == [Appended(4, 6)]
         assert journal.verify() == Verification(True, 6)
         journal.close()
-        assert schema_version(five) == journal_schema.SCHEMA_VERSION == 2
+        assert schema_version(five) == schema.SCHEMA_VERSION == 2
         assert (five / "journal.db").stat().st_ino == before
 
     def test_it_is_brought_to_ours_under_the_lock_alone(self, five: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from actors.ledger import Ledger
+from actors.account.snapshot_cache import Ledger
 from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
     Complete,
@@ -264,7 +264,7 @@ def test_fills_the_broker_no_longer_has_are_said_to_be_missing_once_for_each_ins
 
 
 def test_what_is_forgotten_is_no_longer_covered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.ledger.FILLS_KEPT", 3)
+    monkeypatch.setattr("actors.account.snapshot_cache.FILLS_KEPT", 3)
     ledger = a_ledger((shot(0, cursor=0), None))
     for number in range(1, 6):
         ledger.take(shot(number, [], [fill(f"f{number}", 1)], number), number - 1)
@@ -334,7 +334,7 @@ def test_a_commission_is_something_new_in_an_instrument_that_was_forgotten() -> 
 def test_the_oldest_fills_are_forgotten_in_their_order_whatever_was_forgotten_or_given_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("actors.ledger.FILLS_KEPT", 3)
+    monkeypatch.setattr("actors.account.snapshot_cache.FILLS_KEPT", 3)
     ledger = a_ledger((shot(0, cursor=0), None))
     ledger.take(shot(1, [], [fill("a", 1), fill("b", 1)], 1), 0)
     ledger.forget(A)

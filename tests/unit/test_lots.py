@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from actors import codec
-from actors.lots import Leg
+from actors.book import payloads
+from actors.book.lots import Leg
 from brokers.model import CostBasis
 from tests.unit.builders import at, dec
 
@@ -103,10 +103,10 @@ def test_a_real_fill_takes_the_place_of_an_inferred_one_at_its_own_price() -> No
 @pytest.mark.parametrize("basis", CostBasis)
 def test_a_leg_survives_its_json_to_the_last_digit(basis: CostBasis) -> None:
     leg = leg_of((3, "1.10"), (4, "1.2000000"), ("-2.50", 9), ("1E+3", "1.7"), (-1, 2), basis=basis)
-    again = codec.leg_from(codec.leg_to(leg))
+    again = payloads.leg_from(payloads.leg_to(leg))
     assert (again.quantity, again.average_price, lots(again)) == (leg.quantity, leg.average_price, lots(leg))
-    assert codec.leg_to(again) == codec.leg_to(leg)
+    assert payloads.leg_to(again) == payloads.leg_to(leg)
     for one in (leg, again):
         one.trade(dec("0.7"), dec("1.3331"), "x", at(9), basis)
         one.trade(dec("-4"), dec("1.3331"), "y", at(9), basis)
-    assert codec.leg_to(again) == codec.leg_to(leg)
+    assert payloads.leg_to(again) == payloads.leg_to(leg)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.moments import NoMoment, moment
+from supervisor.cli.time_text import NoMoment, moment
 
 NOW = datetime(2026, 1, 31, 9, 30, 15, 250_000, tzinfo=UTC)
 

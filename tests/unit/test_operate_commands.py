@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from actors.book.trading_permission import Halt
 from actors.events import Event, EventType, Severity
-from actors.permission import Halt
-from actors.runtime import ActorUnavailable
-from supervisor import operate_commands, running
-from supervisor.config import Configuration
-from supervisor.console import Failure
-from supervisor.halting import Halted
-from supervisor.happenings import Happening, told
-from supervisor.operate_commands import halt, halt_lines
-from supervisor.running import Running
-from supervisor.screen import View
-from supervisor.start_command import _AsLines
+from actors.runtime.ports import ActorUnavailable
+from supervisor.cli import operate
+from supervisor.cli.console import Failure
+from supervisor.cli.operate import halt, halt_lines
+from supervisor.cli.screen import View
+from supervisor.cli.start import _AsLines
+from supervisor.client import processes
+from supervisor.client.processes import Running
+from supervisor.config.models import Configuration
+from supervisor.presentation.event_text import Happening, told
+from supervisor.supervision.halts import Halted
 from tests.unit.builders import at
 
 ACCOUNT = Halt("fx", "news", at(10)).to_json()
@@ -65,7 +66,7 @@ class Away:
 def test_a_halt_that_is_not_durable_ends_with_status_3_and_says_to_halt_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(operate_commands, "_supervisor_of", lambda *_: Away())
+    monkeypatch.setattr(operate, "_supervisor_of", lambda *_: Away())
     configuration: Configuration = None  # type: ignore[assignment] # nobody looks at it
     with pytest.raises(Failure, match=r"^halted now, but not durable: .* is away\. .*: halt again$") as raised:
         halt(configuration, "fx", None, "news")
@@ -87,7 +88,7 @@ class Restarting:
 
 
 def test_a_halt_is_asked_for_again_of_a_supervisor_that_is_being_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_ASK_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(processes, "_ASK_AGAIN_AFTER_S", 0.0)
     client = Restarting()
     assert Running(client).halt("fx", None, None).scopes == ("fx",)  # type: ignore[arg-type] # it only calls
     assert client.asked == 2

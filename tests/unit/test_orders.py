@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.orders import OrderAction, transition
+from actors.book.orders import OrderAction, transition
 from brokers.model import OrderAnswer, OrderQuery
 from brokers.model import OrderStatus as S
 from tests.unit.builders import FAILED, Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at

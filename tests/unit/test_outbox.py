@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from actors import outbox
 from actors.events import EventType
-from actors.outbox import Outbox
+from actors.journal import outbox
+from actors.journal.outbox import Outbox
 from tests.unit.fakes import House, a_house, for_ever, passes
 from tests.unit.virtual_time import virtual_time
 

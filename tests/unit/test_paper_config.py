@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.runtime import LocalRuntime
+from actors.runtime.ports import LocalRuntime
 from brokers.errors import Refused
 from brokers.paper.client import PaperBroker
 from brokers.paper.prices import Market
 from brokers.registry import open_broker
 from brokers.spec import BrokerSpec
-from supervisor import blueprint
-from supervisor.config import ConfigurationError, PaperAccount, PaperMarket, load
+from supervisor.config.models import ConfigurationError, PaperAccount, PaperMarket, load
+from supervisor.supervision import specs
 from tests.unit.fakes import T0
 
 D = Decimal
@@ -126,7 +126,7 @@ def test_orders_are_handed_over_at_broker_paper_alone_and_positions_follow_the_m
 ) -> None:
     """FEATURES 19, FEATURES 22"""
     runtime = LocalRuntime(lambda: T0, lambda: 0.0, lambda: 0.0)
-    settings, _ = blueprint.instrument_actor(load(written(tmp_path, account), {}), "rehearsal", "EURUSD", runtime)
+    settings, _ = specs.instrument_actor(load(written(tmp_path, account), {}), "rehearsal", "EURUSD", runtime)
     assert (settings.venue, settings.policy.positions) == (venue, positions)
 
 
@@ -134,7 +134,7 @@ def test_a_change_of_its_prices_is_a_change_of_the_account(tmp_path: Path) -> No
     made = []
     for start in ("1.1", "1.2"):
         configuration = load(written(tmp_path, f"{{{PAPER}, instruments: all, prices: {{E: {{start: {start}}}}}}}"), {})
-        made.append({spec.key.name: spec.fingerprint for spec in blueprint.children(configuration)})
+        made.append({spec.key.name: spec.fingerprint for spec in specs.children(configuration)})
     assert made[0]["rehearsal"] != made[1]["rehearsal"]
 
 

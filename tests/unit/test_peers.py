@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from actors.breaks import Cause
+from actors.book.discrepancies import Cause
+from actors.book.lots import Lot
+from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
-from actors.lots import Lot
-from actors.policy import Correct, Policy
-from actors.reconcile import reconcile
+from actors.reconciliation.decide import reconcile
 from brokers.model import (
     OrderAnswer,
     OrderQuery,

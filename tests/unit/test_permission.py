@@ -7,9 +7,18 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from actors.breaks import Break, DiscrepancyType, Phase
+from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.trading_permission import (
+    EVERYTHING,
+    Halt,
+    Obstacle,
+    folded,
+    halts_on,
+    obstacles,
+    scope_of,
+    scope_words,
+)
 from actors.events import Event, EventType, Record, Severity
-from actors.permission import EVERYTHING, Halt, Obstacle, folded, halts_on, obstacles, scope_of, scope_words
 from tests.unit.builders import at
 
 NOW, VERIFIED = at(1000), at(990)

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from supervisor.prices import shown_price
-from supervisor.screen import book_words
+from supervisor.cli.screen import book_words
+from supervisor.presentation.prices import shown_price
 
 
 @pytest.mark.parametrize(

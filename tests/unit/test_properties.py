@@ -12,13 +12,13 @@ import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.book import Book
-from actors.checkpoint import checkpoint, checkpoint_event, replay
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, checkpoint_event, replay
+from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType
-from actors.policy import Correct, Policy
-from actors.reconcile import reconcile
-from actors.reports import FillReport, OrderReport, PositionReport, Report, events_of
-from actors.working import Decision
+from actors.reconciliation.decide import reconcile
+from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report, events_of
+from actors.reconciliation.reconciliation_pass import Decision
 from brokers.model import NET, Complete, CostBasis, LegScheme, OrderStatus, Partial, Side, Slice, rows_of
 from tests.unit.builders import ACCOUNT, INSTRUMENT, check_lots, records
 from tests.unit.model_broker import ModelBroker

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from actors.events import Event, EventType, Payload, Severity
-from actors.recent import BYTES, ENTRIES, Recent
+from actors.instrument.recent_events import BYTES, ENTRIES, Recent
 
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 

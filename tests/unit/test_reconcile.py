@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from actors.book import Book
-from actors.checkpoint import checkpoint
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint
+from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
-from actors.policy import Correct, Policy
-from actors.reconcile import reconcile
+from actors.reconciliation.decide import reconcile
 from brokers.model import Failed, OrderStatus, RowProblem, SectionName, Slice, Unsupported, section
 from tests.unit.builders import FAILED, T0, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 

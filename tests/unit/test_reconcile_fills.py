@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import pytest
 
-from actors.breaks import Cause
+from actors.book.discrepancies import Cause
+from actors.book.policy import Correct, Policy
 from actors.events import EventType
-from actors.policy import Correct, Policy
 from brokers.model import (
     Corrected,
     Fill,

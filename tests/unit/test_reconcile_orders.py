@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
+from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
-from actors.policy import Correct, Policy
 from brokers.model import OrderAnswer, OrderQuery, OrderStatus, RowProblem, SectionName, Side, Unsupported, section
 from tests.unit.builders import FAILED, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from actors.book.policy import Policy
 from actors.events import EventType, Severity
-from actors.policy import Policy
 from brokers.model import RowProblem, SectionName, Side, Unsupported, section
 from tests.unit.builders import (
     FAILED,

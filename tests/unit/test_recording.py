@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.reports import FillReport, OrderReport, PositionReport
+from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport
 from brokers.model import LegScheme, OrderStatus, Side
-from supervisor.recording import BadLines, LineProblem, Recording, read
+from supervisor.cli.record_lines import BadLines, LineProblem, Recording, read
 
 SYMBOLS = ("GBP_JPY", "EUR_USD")
 ORDER = {

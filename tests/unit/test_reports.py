@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from actors.book import Book
+from actors.book.book import Book
 from actors.events import Event, EventType
-from actors.reports import FillReport, PositionReport, Report, events_of
+from actors.reconciliation.own_reports import FillReport, PositionReport, Report, events_of
 from brokers.model import Conventions, OrderStatus, Side
 from tests.unit.builders import (
     INSTRUMENT,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.restart import Quarantine, Restart, RestartHistory, RestartPolicy, after_death
+from supervisor.tree.restart import Quarantine, Restart, RestartHistory, RestartPolicy, after_death
 
 POLICY = RestartPolicy(intensity=5, period_s=60, backoff_min_s=0.5, backoff_max_s=3, jitter=0.0)
 

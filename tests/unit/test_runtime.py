@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from loguru import logger
 
-import actors.journal_types
-import actors.runtime
-import actors.stream
+import actors.journal.client
+import actors.journal.types
+import actors.runtime.ports
 import brokers.errors
-from actors.journal_types import Stale
-from actors.runtime import ActorUnavailable, CallError, CallTimeout, LocalRuntime, deliver_at_once
+from actors.journal.types import Stale
+from actors.runtime.ports import ActorUnavailable, CallError, CallTimeout, LocalRuntime, deliver_at_once
 from tests.unit.fakes import for_ever, until
 from tests.unit.virtual_time import virtual_time
 
@@ -212,10 +212,10 @@ def errors_of(module: ModuleType) -> list[type[Exception]]:
 
 
 ARGUMENTS: dict[type[Exception], tuple[object, ...]] = {
-    actors.stream.JournalAway: ("disk full",),
-    actors.stream.Fenced: (Stale("fx/EURUSD", 3, 5),),
+    actors.journal.client.JournalAway: ("disk full",),
+    actors.journal.client.Fenced: (Stale("fx/EURUSD", 3, 5),),
 }
-MODULES = (brokers.errors, actors.journal_types, actors.runtime, actors.stream)
+MODULES = (brokers.errors, actors.journal.types, actors.runtime.ports, actors.journal.client)
 ERRORS = [error for module in MODULES for error in errors_of(module)]
 
 
@@ -236,5 +236,5 @@ def test_an_error_crosses_from_one_actor_to_another_as_it_is(kind: type[Exceptio
 
 
 def test_every_kind_of_error_is_among_them() -> None:
-    assert {CallError, CallTimeout, actors.stream.Fenced, brokers.errors.Malformed} <= set(ERRORS)
+    assert {CallError, CallTimeout, actors.journal.client.Fenced, brokers.errors.Malformed} <= set(ERRORS)
     assert len(ERRORS) >= 15

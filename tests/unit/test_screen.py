@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from actors.events import Severity
-from supervisor.happenings import Happening
-from supervisor.screen import Screen, View, book_words, discrepancy_table, duration, settled, verdict_table
+from supervisor.cli.screen import Screen, View, book_words, discrepancy_table, duration, settled, verdict_table
+from supervisor.presentation.event_text import Happening
 
 UNKNOWN = {"positions": "FAILED", "orders": "FAILED", "fills": "FAILED"}
 COMPLETE = {"positions": "COMPLETE", "orders": "COMPLETE", "fills": "COMPLETE"}

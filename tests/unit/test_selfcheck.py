@@ -12,16 +12,16 @@ from typing import Any
 import orjson
 import pytest
 
-from actors import instrument_book
-from actors.book import Book
-from actors.checkpoint import checkpoint, checkpoint_event
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, checkpoint_event
+from actors.book.self_check import FIELDS_AT_MOST, SelfCheck, differences, fold
 from actors.events import EventType, Record, Severity
-from actors.journal_types import JournalUnavailable
-from actors.runtime import LocalRuntime
-from actors.selfcheck import FIELDS_AT_MOST, SelfCheck, differences, fold
-from actors.stream import AUDIT
+from actors.instrument import book_keeper
+from actors.journal.client import AUDIT
+from actors.journal.types import JournalUnavailable
+from actors.runtime.ports import LocalRuntime
 from brokers.model import NET
-from supervisor.self_checks import EVERY_S, SelfChecks
+from supervisor.supervision.self_checks import EVERY_S, SelfChecks
 from tests.unit.builders import ACCOUNT, INSTRUMENT, at, records
 from tests.unit.fakes import Clock, House, a_house
 from tests.unit.test_checkpoint import a_day
@@ -163,7 +163,7 @@ async def test_a_book_bent_in_memory_is_found_told_and_right_again(tmp_path: Pat
 @virtual_time
 async def test_a_checkpoint_of_a_bent_book_does_not_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PEERS 15: what was wrong in memory had written itself into the journal, and restarts would have begun with it."""
-    monkeypatch.setattr(instrument_book, "CHECKPOINT_EVERY", 3)
+    monkeypatch.setattr(book_keeper, "CHECKPOINT_EVERY", 3)
     async with a_house(tmp_path) as house:
         house.broker.hold(100)
         await house.instrument().reconcile_now()

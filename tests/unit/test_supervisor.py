@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from actors.audit import Audit
-from actors.deployment import LocalCluster
 from actors.events import EventType
-from actors.instrument import Instrument
-from actors.journal import Journal
-from actors.reports import PositionReport
-from actors.runtime import ActorUnavailable, LocalRuntime
+from actors.instrument.actor import Instrument
+from actors.journal.actor import Audit
+from actors.journal.store import Journal
+from actors.reconciliation.own_reports import PositionReport
+from actors.runtime.deployment import LocalCluster
+from actors.runtime.ports import ActorUnavailable, LocalRuntime
 from brokers.model import Side
 from brokers.spec import BrokerSpec
-from supervisor.config import load
-from supervisor.standing import Run
-from supervisor.supervisor import SUPERVISOR, Supervisor
+from supervisor.changes.applied_configuration import Run
+from supervisor.config.models import load
+from supervisor.supervision.actor import SUPERVISOR, Supervisor
 from tests.unit.builders import dec
 from tests.unit.fakes import Clock, FakeBroker, in_this_thread, refused, unreachable
 from tests.unit.virtual_time import virtual_time
@@ -280,7 +280,7 @@ async def test_a_verdict_and_a_record_go_through_the_actors_that_run(tmp_path: P
 async def test_a_broker_without_an_adapter_is_said_so_at_once_and_costs_the_others_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supervisor.supervisor.SUPPORTED_BROKERS", frozenset({"oanda", "mt5"}))
+    monkeypatch.setattr("supervisor.supervision.actor.SUPPORTED_BROKERS", frozenset({"oanda", "mt5"}))
     accounts = TWO_ACCOUNTS + "  - {name: paper, broker: paper, instruments: [EURUSD]}\n"
     async with a_hall(tmp_path, accounts) as hall:
         status = await hall.until(

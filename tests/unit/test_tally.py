@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from actors.instrument.statistics import Totals
 from actors.messages import InstrumentHealth, Statistics
-from actors.tally import Totals
 
 
 def health(cycles: int, corrections: int, mean_cycle_ms: float = 1.0) -> InstrumentHealth:

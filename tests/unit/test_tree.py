@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisor.children import (
+from supervisor.tree.model import (
     AUDIT,
     LIVING,
     Answer,
@@ -43,8 +43,8 @@ from supervisor.children import (
     TreePolicy,
     Up,
 )
-from supervisor.restart import RestartPolicy
-from supervisor.tree import Tree, next_probe_s
+from supervisor.tree.restart import RestartPolicy
+from supervisor.tree.tree import Tree, next_probe_s
 
 POLICY = TreePolicy(
     RestartPolicy(intensity=2, period_s=60, backoff_min_s=1, backoff_max_s=8, jitter=0),

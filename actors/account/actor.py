@@ -1,0 +1,569 @@
+"""The account actor: the only connection to one broker account, as a plain class.
+
+The laws of this module:
+
+* One fetch serves every instrument that can share it; broker calls do not grow with the number of instruments.
+* A slice comes from a snapshot requested at or after the time the caller names, or not at all.
+* A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. After one the
+  circuit is open: nobody's request reaches the broker before that time, then one fetch tries for all. The pauses grow;
+  one after a refusal is long from the beginning, as it takes a person.
+* What belongs to no instrument is the account's own: instruments nobody manages, rows that name none. Each is said
+  once, and once more when it is over; what could not be looked at is not over.
+* The journal keeps nobody waiting for a slice: what this actor has to say is written beside its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from loguru import logger
+
+from actors.account.snapshot_cache import Ledger
+from actors.account.stream_watch import Follower
+from actors.book import payloads
+from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
+from actors.events import EventType, Json, Severity, event_id, stream_of
+from actors.journal.outbox import Outbox
+from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
+from actors.runtime.ports import CallError, Runtime
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.model import (
+    Complete,
+    Cursor,
+    Failed,
+    OrderAnswer,
+    OrderQuery,
+    SectionName,
+    Side,
+    Slice,
+    Snapshot,
+    Unsupported,
+)
+from brokers.port import Broker, NewOrder, OrderEntry, Watched
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+REFUSED_PAUSE_S = 60.0
+"""A refusal needs a person. Asking once a minute finds out that he has acted, and hammers nobody."""
+
+WAKE_TIMEOUT_S = 5.0
+
+PAPER = "paper"
+"""The one broker with a venue of our own."""
+
+CLOCKS_APART_S = 5.0
+"""How far ahead of our clock a caller's may be. A snapshot from further in the future cannot be had."""
+
+CLOCKS_MAY_DIFFER = timedelta(minutes=15)
+"""How far a broker's clock may be from ours: beyond that one of them is an hour, or a time zone, off."""
+
+_INCARNATIONS = itertools.count(1)
+"""Beside chance, so that two incarnations in one process are told apart whatever chance says."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """Which account this is and whose it looks after. ``managed`` are the configured symbols; with ``discover`` it
+    is for the supervisor to start an actor for every other one, and no discrepancy. ``patience_s`` is how long a caller
+    is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
+    ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks. ``fingerprint``
+    stands for what cannot be changed while the actor lives."""
+
+    account: str
+    broker: str
+    managed: frozenset[str]
+    ignored: frozenset[str] = frozenset()
+    discover: bool = False
+    patience_s: float | None = None
+    discover_every_s: float = 60.0
+    fingerprint: str | None = None
+
+
+class _Ours(BrokerError):
+    """An error in this program, on the way to the broker or back."""
+
+
+_STATES: dict[type[BrokerError], Connection] = {
+    _Ours: Connection.FAILED,
+    Refused: Connection.REFUSED,
+    Malformed: Connection.MALFORMED,
+    BrokerError: Connection.UNREACHABLE,
+}
+
+
+class Account:
+    """Owns the adapter of one account. ``open_broker`` makes it, inside this actor, where its secrets are resolved."""
+
+    def __init__(self, settings: AccountSettings, open_broker: Callable[[], Broker], runtime: Runtime) -> None:
+        self._settings = settings
+        self._open_broker = open_broker
+        self._runtime = runtime
+        self._broker: Broker | None = None
+        self._connected = False
+        self._connection = Connection.CONNECTING
+        self._error: str | None = None
+        self._ledger = Ledger(settings.account, f"{int(runtime.uniform() * 2**48):012x}.{next(_INCARNATIONS)}")
+        self._fetching: asyncio.Task[None] | None = None
+        self._fetch_began: datetime | None = None
+        self._asked_since: Cursor | None = None
+        self._asked_whole = False
+        self._last_since: Cursor | None = None
+        self._talk = asyncio.Lock()
+        self._failures = 0
+        self._retry_at: datetime | None = None
+        self._fetches = 0
+        self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
+        self._outbox = Outbox(settings.account, runtime)
+        self._follower = Follower(settings.account, runtime, self._woken_by_stream, self._say)
+        self._loops: list[asyncio.Task[None]] = []
+        self._failing = asyncio.Event()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return self._settings.account
+
+    # What instruments ask
+
+    async def slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
+        """One instrument's rows, from a snapshot requested at or after ``request.not_before``."""
+        try:
+            async with asyncio.timeout(self._settings.patience_s):
+                return await self._slice(request)
+        except TimeoutError:
+            self._failing.set()  # whoever could not wait is woken when the answer is there
+            return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+
+    async def _slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
+        at_rest = self._at_rest(request)
+        if at_rest is not None:
+            return at_rest
+        # Twice, as a fetch that was under way need not have asked for fills from far enough back.
+        for not_before in (request.not_before, None):
+            if self._serves(request):
+                break
+            self._want_fills_since(request.fills_since)
+            self._asked_whole = self._asked_whole or request.whole
+            since = not_before if not_before is not None else self._runtime.now()
+            failure = await self._fetch(since, urgent=request.urgent)
+            if failure is not None:
+                return failure
+        if not self._serves(request):
+            found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set back"
+            return NoSlice(self._connection, f"{self._settings.account}: {found}")
+        return self._ledger.slice(request)
+
+    def _at_rest(self, request: SliceRequest) -> Unchanged | None:
+        """The answer to a request that nothing but the interval asks, where the broker would have told of any change
+        by itself: it is not asked at all."""
+        snapshot = self._ledger.snapshot
+        broker: object = self._broker
+        if request.calm_since is None or self._error is not None or snapshot is None or request.whole:
+            return None
+        until = broker.undisturbed() if isinstance(broker, Watched) else None
+        if until is None or until < request.calm_since or not self._ledger.covers(request.fills_since):
+            return None
+        answer = self._ledger.slice(request)
+        if not isinstance(answer, Unchanged):
+            return None
+        return replace(answer, requested_at=until, as_of=snapshot.as_of + (until - snapshot.requested_at))
+
+    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        """The broker's answers, one for each query in their order; a failure is in its answer."""
+        try:
+            async with self._talk:
+                return await (await self._reached()).find_orders(queries)
+        except BrokerError as error:
+            failure = error.reason
+        except Exception as error:  # noqa: BLE001 - one bad answer must not end the cycle that asked
+            logger.exception("{}: an error of ours while looking up orders", self._settings.account)
+            failure = self._ours("look up orders", error).reason
+        return tuple(OrderAnswer(query, failure=failure) for query in queries)
+
+    async def cancel_order(self, query: OrderQuery) -> str | None:
+        """Ask the broker to cancel a stale order; ``None`` when it took the request, else why not."""
+        try:
+            async with self._talk:
+                await (await self._reached()).cancel_order(query)
+        except BrokerError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.exception("{}: an error of ours while cancelling an order", self._settings.account)
+            return str(self._ours("cancel an order", error))
+        return None
+
+    # The venue of a paper account: every other one refuses, as nothing here ever trades
+
+    async def venue_submit(
+        self,
+        symbol: str,
+        client_order_id: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: str,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """Hand an order to the venue of a paper account; gives its broker_order_id. The same order again is still one
+        order. Raises ``Refused`` for every other account and for a client_order_id that another order has."""
+        terms = (side, quantity, order_type, limit_price, stop_price, expires_at)
+        order = NewOrder(symbol, client_order_id, *terms)
+        async with self._venue(f"submit order {client_order_id}") as venue:
+            return await venue.submit(order)
+
+    async def venue_cancel(self, broker_order_id: str) -> bool:
+        """Cancel an order at the venue of a paper account. Whether it is cancelled now; not so where it is unknown or
+        ended otherwise before. Raises ``Refused`` for every other account."""
+        async with self._venue(f"cancel order {broker_order_id}") as venue:
+            return await venue.cancel(broker_order_id)
+
+    async def venue_feed(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
+        """The price at the venue of a paper account from now on; what it makes executable is executed before this
+        returns. Raises ``Refused`` for every other account and for what is no price."""
+        async with self._venue(f"feed a price of {symbol}") as venue:
+            await venue.feed(symbol, bid, ask)
+
+    async def venue_prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """The last (bid, ask) of each symbol at the venue of a paper account. Raises ``Refused`` for every other."""
+        async with self._venue("read the prices") as venue:
+            return await venue.prices()
+
+    @asynccontextmanager
+    async def _venue(self, attempted: str) -> AsyncIterator[OrderEntry]:
+        if self._settings.broker == PAPER:
+            async with self._talk:
+                broker: object = await self._reached()
+                if isinstance(broker, OrderEntry):
+                    yield broker
+                    return
+        raise Refused(
+            attempted,
+            self._settings.account,
+            f"this is an account at {self._settings.broker}, and only a paper account has a venue here",
+            "Nothing is ever sent to a broker from here: send the order yourself and record it, or use broker: paper.",
+        )
+
+    # What the supervisor asks
+
+    async def start(self) -> None:
+        """Look after the connection by ourselves from now on: ask again when the time for it has come, and wake every
+        instrument after a reconnect, however healthy everything looked meanwhile."""
+        if self._loops or self._closed:
+            return
+        loops = [self._watch_connection()]
+        if self._settings.discover:
+            loops.append(self._discover())
+        self._loops = [self._runtime.spawn(self._settings.account, loop) for loop in loops]
+
+    async def health(self) -> AccountHealth:
+        """How it stands with the broker. Never waits for the broker."""
+        known = self._settings.managed | self._settings.ignored
+        return AccountHealth(
+            account=self._settings.account,
+            broker=self._settings.broker,
+            connection=self._connection,
+            error=self._error,
+            broker_calls=self._broker.calls if self._broker is not None else 0,
+            fetches=self._fetches,
+            retry_at=self._retry_at,
+            unowned=tuple(sorted(self._ledger.instruments() - known)),
+            discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.values()),
+            pid=os.getpid(),
+            stream=self._follower.state,
+            managed=self._settings.managed,
+            ignored=self._settings.ignored,
+            fingerprint=self._settings.fingerprint,
+        )
+
+    async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
+        """Every instrument the account has anything in, from a snapshot requested at or after that time."""
+        snapshot = self._ledger.snapshot
+        if snapshot is None or snapshot.requested_at < not_before:
+            try:
+                async with asyncio.timeout(self._settings.patience_s):
+                    failure = await self._fetch(not_before)
+            except TimeoutError:
+                failure = NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+            if failure is not None:
+                return failure
+        return tuple(sorted(self._ledger.instruments() - self._settings.ignored))
+
+    async def wake_instruments(self) -> None:
+        """This actor takes the place of one that died: anything may have happened meanwhile."""
+        await self._wake_all()
+
+    async def manage(self, managed: frozenset[str], ignored: frozenset[str]) -> None:
+        """Other instruments are looked after, or ignored, from now on. The connection and all that is known stay."""
+        self._settings = replace(self._settings, managed=managed, ignored=ignored)
+        if self._ledger.snapshot is not None:
+            self._look_at_the_whole(self._ledger.snapshot)
+
+    async def forget(self, instrument: str) -> None:
+        """Nobody looks after this instrument any more, until something new appears in it."""
+        self._ledger.forget(instrument)
+
+    async def close(self) -> None:
+        """Give the connection back, and open none again. Never raises."""
+        self._closed = True
+        under_way = [*self._loops, *([self._fetching] if self._fetching is not None else [])]
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+        await self._follower.close()
+        broker, self._broker, self._connected = self._broker, None, False
+        if broker is not None:
+            await broker.close()
+        await self._outbox.flush()
+
+    # Fetching
+
+    def _serves(self, request: SliceRequest) -> bool:
+        snapshot = self._ledger.snapshot
+        if snapshot is None or snapshot.requested_at < request.not_before or (request.whole and not snapshot.whole):
+            return False
+        if isinstance(snapshot.fills, Unsupported) or self._ledger.covers(request.fills_since):
+            return True
+        # They were asked for from there, and could not be had: the slice says so, and asking at once would not help.
+        asked, wanted = self._last_since, request.fills_since
+        return asked is not None and wanted is not None and asked <= wanted
+
+    def _want_fills_since(self, cursor: Cursor | None) -> None:
+        if cursor is not None and (self._asked_since is None or cursor < self._asked_since):
+            self._asked_since = cursor
+
+    async def _fetch(self, not_before: datetime, *, urgent: bool = False) -> NoSlice | None:
+        """Wait for a snapshot that was requested late enough: the one under way, or one of our own."""
+        while (ahead_s := (not_before - self._runtime.now()).total_seconds()) > 0:
+            if ahead_s > CLOCKS_APART_S:
+                found = f"{self._settings.account}: asked for a snapshot {ahead_s:.0f} s ahead of the clock here"
+                return NoSlice(self._connection, f"{found}. Check the clocks")
+            await self._runtime.sleep(ahead_s)
+        if not urgent and self._retry_at is not None and self._runtime.now() < self._retry_at:
+            return NoSlice(self._connection, self._error or "no answer yet", self._retry_at)
+        while not self._closed:
+            if self._fetching is None or self._fetching.done():
+                self._fetch_began = self._runtime.now()
+                self._fetching = self._runtime.spawn(self._settings.account, self._fetch_once())
+            late_enough = self._fetch_began is not None and self._fetch_began >= not_before
+            # Waited for without owning it: a caller that gives up must not take the fetch away from the others.
+            await asyncio.wait([self._fetching])
+            if self._error is not None:
+                return NoSlice(self._connection, self._error, self._retry_at)
+            snapshot = self._ledger.snapshot
+            if late_enough or (snapshot is not None and snapshot.requested_at >= not_before):
+                return None
+        return NoSlice(self._connection, f"{self._settings.account}: this account's actor is closed")
+
+    def _no_answer_yet(self) -> str:
+        began = self._fetch_began or self._runtime.now()
+        waited_s = (self._runtime.now() - began).total_seconds()
+        return f"{self._settings.account}: the broker has not answered for {waited_s:.1f} s; it is still being asked"
+
+    async def _fetch_once(self) -> None:
+        since = self._fills_from()
+        try:
+            async with self._talk:
+                broker = await self._open()
+                self._fetches += 1
+                whole, self._asked_whole = self._asked_whole, False
+                snapshot = await broker.snapshot(since, whole=whole)
+            self._check_clock(snapshot)
+            self._ledger.take(snapshot, since)
+            self._last_since = since
+            if self._ledger.covers(self._asked_since):
+                self._asked_since = None
+            self._look_at_the_whole(snapshot)
+        except BrokerError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - one bad answer must not end the actor that owns the connection
+            logger.exception("{}: an error of ours while fetching", self._settings.account)
+            self._failed(self._ours("fetch a snapshot", error))
+        else:
+            self._answered()
+
+    def _check_clock(self, snapshot: Snapshot) -> None:
+        """A snapshot from an hour ago, or one from the future, is not one of now, whichever clock is wrong."""
+        apart = snapshot.as_of - snapshot.requested_at
+        if abs(apart) <= CLOCKS_MAY_DIFFER:
+            return
+        ahead = "ahead of" if apart > timedelta() else "behind"
+        raise Malformed(
+            "take over what the broker says",
+            self._settings.account,
+            f"its clock is {abs(apart).total_seconds() / 60:.0f} minutes {ahead} the one of this machine",
+            "Set the clock of this machine, or the broker's gateway's, which has to tell UTC. Until then nothing of it "
+            "is believed, and no book is changed",
+        )
+
+    def _ours(self, attempted: str, error: Exception) -> _Ours:
+        found = f"an error of ours: {type(error).__name__}: {error}"
+        return _Ours(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
+
+    def _fills_from(self) -> Cursor | None:
+        """From where to ask for fills: where we stand, or as far back as somebody needs."""
+        stand = self._ledger.fills_cursor
+        wanted = self._asked_since
+        if wanted is None or self._ledger.covers(wanted):
+            return stand
+        return wanted if stand is None else min(stand, wanted)
+
+    async def _open(self) -> Broker:
+        """The adapter, connected: proven to be the account that is configured."""
+        if self._closed:
+            raise Unreachable("reach the broker", self._settings.account, "this account's actor is closed", "Start it.")
+        if self._broker is None:
+            self._broker = self._open_broker()
+        if not self._connected:
+            await self._broker.connect()
+            self._connected = True
+        if self._loops and not self._follower.follows:
+            self._follower.follow(self._broker.stream())
+        return self._broker
+
+    async def _reached(self) -> Broker:
+        """As :meth:`_open`, and never sooner after a failure than the next fetch would be."""
+        if not self._connected and self._retry_at is not None and self._runtime.now() < self._retry_at:
+            found = f"not asked before {self._retry_at.isoformat()}, as the last answer was: {self._error}"
+            raise Unreachable("reach the broker", self._settings.account, found, "It is asked again by itself.")
+        return await self._open()
+
+    # How it stands
+
+    def _answered(self) -> None:
+        back = self._connection is not Connection.CONNECTED
+        lost = self._error is not None
+        self._connection, self._error, self._retry_at, self._failures = Connection.CONNECTED, None, None, 0
+        if back and lost:
+            logger.info("{}: connected again", self._settings.account)
+            self._say(EventType.CONNECTION_RESTORED, {"account": self._settings.account}, "")
+
+    def _say(
+        self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
+    ) -> None:
+        self._runtime.spawn(self._settings.account, self._outbox.write(kind, payload, identity, severity))
+
+    def _failed(self, error: BrokerError) -> None:
+        first, before = self._error is None, self._connection
+        refused = isinstance(error, Refused)
+        self._connection = next(state for kind, state in _STATES.items() if isinstance(error, kind))
+        self._error = str(error)
+        self._connected = False
+        pause_s = REFUSED_PAUSE_S if refused else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        self._retry_at = self._runtime.now() + timedelta(seconds=pause_s * (0.5 + self._runtime.uniform() / 2))
+        self._failing.set()
+        if first or self._connection is not before:
+            again = f" Asked again at {self._retry_at:%H:%M:%S} UTC, and so on." if self._loops else ""
+            logger.warning("{}.{}", str(error).rstrip("."), again)
+        if first:
+            payload: dict[str, Json] = {
+                "account": self._settings.account,
+                "connection": self._connection.value,
+                "reason": self._error,
+            }
+            self._say(EventType.CONNECTION_LOST, payload, self._connection.value, Severity.WARNING)
+
+    async def _watch_connection(self) -> None:
+        while True:
+            await self._failing.wait()
+            self._failing.clear()
+            if self._fetching is not None:
+                await asyncio.wait([self._fetching])
+            while self._error is not None:
+                until = self._retry_at or self._runtime.now()
+                await self._runtime.sleep(max(0.0, (until - self._runtime.now()).total_seconds()))
+                await self._fetch(self._runtime.now())
+            await self._wake_all()
+
+    async def _discover(self) -> None:
+        """Look at the account now and then though no instrument asks: there may be none yet."""
+        while True:
+            every = timedelta(seconds=self._settings.discover_every_s)
+            snapshot = self._ledger.snapshot
+            if snapshot is None or self._runtime.now() - snapshot.requested_at >= every:
+                await self._fetch(self._runtime.now())
+            await self._runtime.sleep(self._settings.discover_every_s)
+
+    async def _woken_by_stream(self, instruments: frozenset[str]) -> None:
+        """The broker's stream told of these, or of anything where it names none."""
+        if not instruments:
+            await self._wake_all()
+            return
+        known = instruments & self._settings.managed
+        if self._settings.discover and instruments - known:
+            await self._fetch(self._runtime.now())  # whoever is new is started by the supervisor
+            known = instruments
+        await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored)))
+
+    async def _wake_all(self) -> None:
+        names = self._settings.managed | (self._ledger.instruments() if self._settings.discover else frozenset())
+        awake = (self._wake(name) for name in sorted(names - self._settings.ignored))
+        for problem in await asyncio.gather(*awake, return_exceptions=True):
+            if isinstance(problem, Exception):
+                logger.error("{}: an instrument could not be woken: {}", self._settings.account, problem)
+
+    async def _wake(self, instrument: str) -> None:
+        try:
+            name = stream_of(self._settings.account, instrument)
+            await self._runtime.call(name, "wake", timeout_s=WAKE_TIMEOUT_S)
+        except CallError as error:
+            # It will see for itself when it is back: its first cycle is a full one.
+            logger.debug("{}", error)
+
+    def _look_at_the_whole(self, snapshot: Snapshot) -> None:
+        """What belongs to no instrument: report what is new, and what is over."""
+        found: dict[tuple[DiscrepancyType, str], str] = {}
+        looked_after = self._settings.managed | self._settings.ignored
+        for number, problem in enumerate(snapshot.problems()):
+            if problem.instrument is not None and (self._settings.discover or problem.instrument in looked_after):
+                continue  # its instrument's actor tells
+            key = f"{problem.section.value}:{problem.key or number}"
+            found[(DiscrepancyType.MALFORMED_DATA, key)] = problem.text
+        if not self._settings.discover:
+            for name in snapshot.instruments() - looked_after:
+                found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = "in the account, and not in the configuration"
+        for place, text in found.items():
+            if place not in self._breaks:
+                self._open_break(place, text)
+        for place in [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]:
+            old = self._breaks.pop(place)
+            payload = payloads.break_to(old, resolved=True, correction=None)
+            self._say(EventType.DISCREPANCY_RESOLVED, payload, old.id)
+
+    def _open_break(self, place: tuple[DiscrepancyType, str], text: str) -> None:
+        kind, key = place
+        new = Break(
+            id=event_id(self._settings.account, kind, key),
+            type=kind,
+            key=key,
+            severity=Severity.WARNING,
+            phase=Phase.SECTIONS,
+            cause=None,
+            book_value=None,
+            broker_value=text,
+            difference=None,
+            opened_at=self._runtime.now(),
+        )
+        self._breaks[place] = new
+        payload = payloads.break_to(new, resolved=False, correction=None)
+        self._say(EventType.RECONCILIATION_DISCREPANCY, payload, new.id, Severity.WARNING)
+
+
+def _would_show(snapshot: Snapshot, kind: DiscrepancyType, key: str) -> bool:
+    """Whether a snapshot would show a discrepancy if it were still there: unknown is not over."""
+    sections = {
+        SectionName.POSITIONS.value: snapshot.positions,
+        SectionName.ORDERS.value: snapshot.orders,
+        SectionName.FILLS.value: snapshot.fills,
+    }
+    if kind is DiscrepancyType.MALFORMED_DATA:
+        return not isinstance(sections[key.split(":")[0]], Failed)
+    return isinstance(snapshot.positions, Complete) and isinstance(snapshot.orders, Complete | Unsupported)

@@ -1,0 +1,161 @@
+"""What an account actor does with its broker's stream: an event wakes the instrument concerned, and nothing else.
+
+The laws of this module: whatever becomes of the stream, polling carries on; events that come in a burst wake each
+instrument once; a stream's thread never touches the actor, it only puts a word into its loop; a stream that does not
+come, or is no longer heard of, is told once, and once more when it is live and stays so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from loguru import logger
+
+from actors.events import EventType, Json, Severity
+from actors.runtime.ports import Runtime
+from brokers.errors import BrokerError, with_remedy
+from brokers.stream import Stream, StreamState
+
+LOOK_EVERY_S = 1.0
+START_AGAIN_AFTER_S = 60.0
+"""A refused stream needs another session, which a person brings: it is tried with what there is once a minute."""
+
+TOLD_AFTER_S = 20.0
+"""How long a stream may be on its way before that is told: the longest silence that any of them is given. One that is
+back sooner was a reconnect, after which everything is looked at anyway."""
+
+BACK_AFTER_S = 30.0
+"""How long a stream whose loss was told is live before that is told: longer than any silence it is given, so that one
+which connects, and says nothing more, is one loss and not many."""
+
+_FOR_A_PERSON = frozenset({StreamState.REFUSED, StreamState.SPENT})
+_AT_ONCE = _FOR_A_PERSON | {StreamState.SILENT}
+
+Say = Callable[[EventType, dict[str, Json], str, Severity], None]
+"""Journal what happened: its kind, payload, identity and severity."""
+
+
+class Follower:
+    """Follows one stream for one account. ``wake`` is called with the instruments that something happened in; an empty
+    set says that it may have been any. ``say`` journals that the stream was lost (CONNECTION_LOST, with its state as
+    ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""
+
+    def __init__(
+        self, account: str, runtime: Runtime, wake: Callable[[frozenset[str]], Awaitable[None]], say: Say
+    ) -> None:
+        self._account = account
+        self._runtime = runtime
+        self._wake = wake
+        self._journal = say
+        self._stream: Stream | None = None
+        self._heard: set[str | None] = set()
+        self._news = asyncio.Event()
+        self._told: StreamState | None = None  # how it stood when its loss was told; None while none is
+        self._away_since_s: float | None = None
+        self._live_since_s: float | None = None
+        self._not_started: str | None = None
+        self._tried_at_s: float | None = None
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def state(self) -> StreamState | None:
+        """How the stream stands; ``None`` where the broker has none."""
+        return self._stream.state if self._stream is not None else None
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is a stream to follow."""
+        return self._stream is not None
+
+    def follow(self, stream: Stream | None) -> None:
+        """Follow this stream from now on; ``None`` where there is none."""
+        if stream is None:
+            return
+        self._stream = stream
+        self._loops = [self._runtime.spawn(self._account, work) for work in (self._hear(), self._look_after(stream))]
+
+    async def close(self) -> None:
+        """Hear nothing any more."""
+        stream, self._stream = self._stream, None
+        for loop in self._loops:
+            loop.cancel()
+        if stream is not None:
+            stream.close()
+
+    async def _hear(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            heard, self._heard = self._heard, set()
+            await self._wake(frozenset() if None in heard else frozenset(name for name in heard if name is not None))
+
+    async def _look_after(self, stream: Stream) -> None:
+        """Start it, tell of its loss and its return, and start it again when only that can help."""
+        loop = asyncio.get_running_loop()
+
+        def on_event(instrument: str | None) -> None:
+            loop.call_soon_threadsafe(self._note, instrument)
+
+        while self._stream is stream:
+            state = stream.state
+            if state is StreamState.CLOSED or (state is StreamState.REFUSED and self._may_try_again()):
+                self._start(stream, on_event)
+                state = stream.state
+            if state is StreamState.LIVE:
+                self._came()
+            else:
+                self._went(state, self._not_started or stream.error)
+            await self._runtime.sleep(LOOK_EVERY_S)
+
+    def _note(self, instrument: str | None) -> None:
+        self._heard.add(instrument)
+        self._news.set()
+
+    def _may_try_again(self) -> bool:
+        tried_at_s = self._tried_at_s
+        return tried_at_s is None or self._runtime.monotonic_s() - tried_at_s >= START_AGAIN_AFTER_S
+
+    def _start(self, stream: Stream, on_event: Callable[[str | None], None]) -> None:
+        self._tried_at_s = self._runtime.monotonic_s()
+        self._not_started = None
+        try:
+            stream.start(on_event)
+        except BrokerError as error:
+            self._not_started = str(error)
+
+    def _came(self) -> None:
+        self._away_since_s = None
+        now_s = self._runtime.monotonic_s()
+        if self._live_since_s is None:
+            self._live_since_s = now_s
+            logger.info("{}: the broker's stream is live", self._account)
+        if self._told is not None and now_s - self._live_since_s >= BACK_AFTER_S:
+            self._told = None
+            payload: dict[str, Json] = {"account": self._account, "stream": StreamState.LIVE.value}
+            self._journal(EventType.CONNECTION_RESTORED, payload, "stream", Severity.INFO)
+
+    def _went(self, state: StreamState, error: str | None) -> None:
+        now_s = self._runtime.monotonic_s()
+        self._live_since_s = None
+        if self._away_since_s is None:
+            self._away_since_s = now_s
+        if self._is_to_be_told(state, now_s - self._away_since_s):
+            self._tell_loss(state, error)
+
+    def _is_to_be_told(self, state: StreamState, away_s: float) -> bool:
+        """Once for each loss; once more where it turns out that only a person can help."""
+        if self._told is not None:
+            return state in _FOR_A_PERSON and self._told not in _FOR_A_PERSON
+        return state in _AT_ONCE or self._not_started is not None or away_s >= TOLD_AFTER_S
+
+    def _tell_loss(self, state: StreamState, error: str | None) -> None:
+        self._told = state
+        reason = with_remedy(error or self._no_word(state), "Its instruments are polled meanwhile")
+        logger.warning("{}", reason)
+        payload: dict[str, Json] = {"account": self._account, "stream": state.value, "reason": reason}
+        self._journal(EventType.CONNECTION_LOST, payload, "stream", Severity.WARNING)
+
+    def _no_word(self, state: StreamState) -> str:
+        found = f"{self._account}: the broker's stream is {state} and does not say why"
+        return with_remedy(found, "Check the network, and the address of the stream in the configuration")

@@ -1,0 +1,362 @@
+"""The book: what we believe about one instrument, as a fold of its events.
+
+The laws of this module:
+
+* :meth:`Book.apply` is the only way in. It never looks at a clock, and never fails on an event that was journaled.
+* Applying the same events in the same order gives the same book, to the digit.
+* A fill changes legs once, by its id, whatever it is called for and however often it is reported.
+* A correction leaves a watermark on its leg: a fill not later than that is contained in the correction.
+
+The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:`find_order_by_ticket`; the three
+``force_…_position`` corrections are events made in :mod:`actors.reconciliation.corrections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from actors.book import payloads
+from actors.book.discrepancies import Break, DiscrepancyType
+from actors.book.lots import ZERO, Leg
+from actors.book.orders import BookOrder, Inferred
+from actors.events import Event, EventType, from_iso, stream_of
+from brokers.model import Completeness, OrderStatus
+
+ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
+FILL_IDS_KEPT = 20_000
+ORPHANS_KEPT = 5_000
+WITHOUT_COMMISSION_KEPT = 5_000
+"""Of a broker that never tells one, no more than this is remembered."""
+
+
+class Book:
+    """One instrument of one account.
+
+    ``version`` is that of the last event applied. ``baseline`` is the broker time at which the book was first compared
+    with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
+    snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last told
+    us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
+    ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
+    ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
+    ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
+    no part of the state, and any event clears them.
+    """
+
+    def __init__(self, account: str, instrument: str) -> None:
+        self.account = account
+        self.instrument = instrument
+        self.stream = stream_of(account, instrument)
+        self.version = 0
+        self.legs: dict[str, Leg] = {}
+        self.orders: dict[str, BookOrder] = {}
+        self.applied: dict[str, None] = {}
+        self.breaks: dict[tuple[DiscrepancyType, str], Break] = {}
+        self.watermarks: dict[str, datetime] = {}
+        self.activity: dict[str, datetime] = {}
+        self.last_local_at: datetime | None = None
+        self.baseline: datetime | None = None
+        self.floor: datetime | None = None
+        self.known_at: dict[str, datetime] = {}
+        self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
+        self.without_commission: dict[str, str | None] = {}
+        self.cursor: int | None = None
+        self.reconciled_at: datetime | None = None
+        self.clean: str | None = None
+        self.clean_under: object = None
+        self._open: dict[str, None] = {}
+        self._by_broker_id: dict[str, str] = {}
+        self._by_client_id: dict[str, tuple[str, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"Book({self.stream}, version {self.version})"
+
+    # Asking
+
+    def leg(self, name: str) -> Leg | None:
+        """The leg of that name, if anything is held in it."""
+        return self.legs.get(name)
+
+    def positions_by_ticket(self) -> dict[str, Leg]:
+        """The legs by name: by ticket where the account is hedging (MT5)."""
+        return dict(self.legs)
+
+    def find_order_by_ticket(self, ticket: str | int) -> BookOrder | None:
+        """The order with this broker_order_id (an MT5 order ticket)."""
+        key = self._by_broker_id.get(str(ticket))
+        return self.orders.get(key) if key is not None else None
+
+    def find_order(self, broker_order_id: str | None, client_order_id: str | None) -> BookOrder | None:
+        """The order with this broker_order_id; else one with this client_order_id whose broker_order_id is not known
+        on one of the two sides (client ids need not be unique at a broker): the first that is not ended, or else the
+        last."""
+        if broker_order_id is not None:
+            key = self._by_broker_id.get(broker_order_id)
+            if key is not None:
+                return self.orders[key]
+        if client_order_id is None:
+            return None
+        candidates = self.orders_by_client_id(client_order_id)
+        if broker_order_id is not None:
+            candidates = [order for order in candidates if order.broker_order_id is None]
+        working = [order for order in candidates if not order.status.terminal]
+        return working[0] if working else (candidates[-1] if candidates else None)
+
+    def orders_by_client_id(self, client_order_id: str) -> list[BookOrder]:
+        """Every order with this client_order_id, in the order they became known."""
+        return [self.orders[key] for key in self._by_client_id.get(client_order_id, ())]
+
+    def open_orders(self) -> Iterator[BookOrder]:
+        """The orders that more is expected of."""
+        return (self.orders[key] for key in self._open)
+
+    def covered(self, leg: str | None, time: datetime) -> bool:
+        """Whether the positions the book was last set to, or first compared with, contain a fill of that time
+        already. ``None`` asks it of any leg."""
+        if self.floor is not None and time <= self.floor:
+            return True
+        named = self.watermarks.values() if leg is None else filter(None, [self.watermarks.get(leg)])
+        return any(time <= watermark for watermark in named)
+
+    # Changing
+
+    def apply(self, event: Event) -> None:
+        """Fold one event in. It must be the next of this book's stream."""
+        self.version += 1
+        self.clean = None
+        fold = _FOLDS.get(event.type)  # the others say nothing about the book
+        if fold is not None:
+            fold(self, event)
+
+    def remember_clean(self, revision: str, policy: object) -> None:
+        """Remember that a slice of this revision was found in step under this policy."""
+        self.clean, self.clean_under = revision, policy
+
+    def fork(self) -> Book:
+        """A book of the same state to try events on; the original is not touched."""
+        other = Book.__new__(Book)
+        other.__dict__.update(self.__dict__)
+        other.legs = {name: leg.copy() for name, leg in self.legs.items()}
+        for name in (
+            "orders",
+            "applied",
+            "breaks",
+            "watermarks",
+            "activity",
+            "known_at",
+            "orphans",
+            "without_commission",
+            "_open",
+            "_by_broker_id",
+            "_by_client_id",
+        ):
+            setattr(other, name, dict(getattr(self, name)))
+        return other
+
+    def put(self, order: BookOrder) -> None:
+        """Have this order, by all its ids. For the fold and for :mod:`actors.book.checkpoint` alone."""
+        self.orders[order.key] = order
+        if order.status.terminal:
+            self._open.pop(order.key, None)
+        else:
+            self._open[order.key] = None
+        if order.broker_order_id is not None:
+            self._by_broker_id[order.broker_order_id] = order.key
+            self.orphans.pop(order.broker_order_id, None)
+        if order.client_order_id is not None:
+            known = self._by_client_id.get(order.client_order_id, ())
+            if order.key not in known:
+                self._by_client_id[order.client_order_id] = (*known, order.key)
+
+    def _forget_old(self, now: datetime) -> None:
+        """Bound the memory: orders ended long ago, the oldest fill ids, the times of legs closed long ago."""
+        limit = now - ENDED_ORDERS_KEPT_FOR
+        for order in [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit]:
+            del self.orders[order.key]
+            if order.broker_order_id is not None and self._by_broker_id.get(order.broker_order_id) == order.key:
+                del self._by_broker_id[order.broker_order_id]
+            if order.client_order_id is not None:
+                left = tuple(key for key in self._by_client_id.pop(order.client_order_id, ()) if key != order.key)
+                if left:
+                    self._by_client_id[order.client_order_id] = left
+        while len(self.applied) > FILL_IDS_KEPT:
+            oldest = next(iter(self.applied))
+            del self.applied[oldest]
+            self.without_commission.pop(oldest, None)
+        while len(self.without_commission) > WITHOUT_COMMISSION_KEPT:
+            del self.without_commission[next(iter(self.without_commission))]
+        while len(self.orphans) > ORPHANS_KEPT:
+            del self.orphans[next(iter(self.orphans))]
+        for times in (self.watermarks, self.activity, self.known_at):
+            for leg in [leg for leg, at in times.items() if at < limit and leg not in self.legs]:
+                del times[leg]
+
+    def _on_order(self, event: Event) -> None:
+        order = payloads.order_from(event.payload["order"])
+        if order.status.terminal and order.ended_at is None:
+            order = replace(order, ended_at=event.time)
+        if event.type is EventType.ORDER_RECORDED:
+            order = replace(self._with_orphans(order), local_at=event.time)
+            self._touch(event.time)
+        else:
+            order = replace(order, told_at=event.time)
+        self.put(order)
+
+    def _with_orphans(self, order: BookOrder) -> BookOrder:
+        """The order with the fills that came before it."""
+        quantity, notional = self.orphans.get(order.broker_order_id or "", (ZERO, ZERO))
+        if not quantity:
+            return order
+        return replace(order, filled_quantity=order.filled_quantity + quantity, notional=order.notional + notional)
+
+    def _on_fill(self, event: Event) -> None:
+        fill = payloads.booked_fill_from(event.payload)
+        if fill.fill_id in self.applied:
+            return
+        self.applied[fill.fill_id] = None
+        if fill.corrects is not None:
+            self.applied[fill.corrects.fill_id] = None
+        if fill.commission is None and not fill.inferred:
+            self.without_commission[fill.fill_id] = fill.strategy
+        if not fill.counted:
+            return
+        ours = event.type is EventType.FILL_RECORDED
+        order = self.orders.get(fill.order_key) if fill.order_key is not None else None
+        if order is not None:
+            if order.broker_order_id is None:
+                order = self._with_orphans(payloads.with_ids(order, fill.broker_order_id, None))
+            self.put(_filled(order, fill, event.time, ours=ours))
+        elif fill.broker_order_id is not None:
+            quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))
+            had, paid = fill.before
+            self.orphans[fill.broker_order_id] = (
+                quantity + fill.quantity - had,
+                notional + fill.quantity * fill.price - paid,
+            )
+        for replaced_id, quantity in fill.replaces:
+            for leg in self.legs.values():
+                leg.reprice(replaced_id, quantity, fill.price, fill.fill_id)
+        for name, quantity in fill.legs:
+            leg = self.legs.setdefault(name, Leg(name, fill.time))
+            if fill.corrects is not None:
+                quantity = leg.take_back(fill.corrects.fill_id, quantity)
+            leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis)
+            if not leg.quantity:
+                del self.legs[name]
+            (self.activity if ours else self.known_at)[name] = event.time
+        if ours:
+            self._touch(event.time)
+
+    def _on_commission(self, event: Event) -> None:
+        self.without_commission.pop(str(event.payload["fill_id"]), None)
+
+    def _on_checkpoint(self, event: Event) -> None:
+        """It says nothing new; but one of an earlier version of this program knows of no commission that is lacking,
+        and whoever begins with it must have the same book as whoever comes by it."""
+        if "without_commission" not in event.payload:
+            self.without_commission.clear()
+
+    def _on_position(self, event: Event) -> None:
+        name, quantity, price, watermark = payloads.position_from(event.payload)
+        self._hold(name, quantity, price, event.time)
+        self.watermarks[name] = max(watermark, self.watermarks.get(name, watermark))
+        if event.type is EventType.POSITION_RECORDED:
+            self.activity[name] = event.time
+            self._touch(event.time)
+            return
+        self.known_at[name] = event.time
+        if self.baseline is None:
+            self.baseline = watermark
+
+    def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
+        if not quantity:
+            self.legs.pop(name, None)
+            return
+        leg = self.legs.setdefault(name, Leg(name, at))
+        leg.hold(quantity, price, at)
+
+    def _on_discrepancy(self, event: Event) -> None:
+        found = payloads.break_of(event)
+        if event.payload["resolved"]:
+            self.breaks.pop((found.type, found.key), None)
+        else:
+            self.breaks[(found.type, found.key)] = found
+
+    def _on_resolved(self, event: Event) -> None:
+        self.breaks.pop((DiscrepancyType(str(event.payload["type"])), str(event.payload["key"])), None)
+
+    def _on_reconciled(self, event: Event) -> None:
+        as_of = from_iso(str(event.payload["as_of"]))
+        if self.baseline is None:
+            self.baseline = as_of
+        if self.floor is None and event.payload["positions"] == Completeness.COMPLETE:
+            self.floor = as_of
+        cursor = event.payload["fills_cursor"]
+        if isinstance(cursor, int):
+            self.cursor = cursor
+        self.reconciled_at = event.time
+        self._forget_old(event.time)
+
+    def _touch(self, at: datetime) -> None:
+        self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
+
+
+def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
+    """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
+    real ones; the rest is new."""
+    if fill.corrects is not None and fill.corrects.quantity:
+        had, paid = fill.before
+        return replace(
+            order,
+            filled_quantity=order.filled_quantity + fill.quantity - had,
+            notional=order.notional + fill.quantity * fill.price - paid,
+            filled_at=at,
+        )
+    replaced = dict(fill.replaces)
+    inferred = []
+    notional = order.notional
+    for guess in order.inferred:
+        gone = replaced.get(guess.fill_id, ZERO)
+        notional += (fill.price - guess.price) * gone
+        if guess.quantity > gone:
+            inferred.append(replace(guess, quantity=guess.quantity - gone))
+    fresh = fill.quantity - fill.adopted - sum(replaced.values(), ZERO)
+    filled = order.filled_quantity + fresh
+    if fill.inferred:
+        inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
+    status = order.status
+    if filled >= order.quantity:
+        status = OrderStatus.FILLED
+    elif filled and status in {OrderStatus.PENDING_SUBMIT, OrderStatus.OPEN}:
+        status = OrderStatus.PARTIALLY_FILLED
+    return replace(
+        order,
+        filled_quantity=filled,
+        notional=notional + fresh * fill.price,
+        adopted=order.adopted - fill.adopted,
+        inferred=tuple(inferred),
+        status=status,
+        ended_at=(order.ended_at or at) if status.terminal else None,
+        local_at=at if ours else order.local_at,
+        filled_at=order.filled_at if ours else at,
+    )
+
+
+_FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
+    EventType.ORDER_RECORDED: Book._on_order,
+    EventType.ORDER_UPDATED: Book._on_order,
+    EventType.ORDER_CANCELLED: Book._on_order,
+    EventType.ORDER_EXPIRED: Book._on_order,
+    EventType.ORDER_REJECTED: Book._on_order,
+    EventType.FILL_RECORDED: Book._on_fill,
+    EventType.ORDER_FILLED: Book._on_fill,
+    EventType.COMMISSION_REPORTED: Book._on_commission,
+    EventType.POSITION_RECORDED: Book._on_position,
+    EventType.POSITION_SYNCED: Book._on_position,
+    EventType.RECONCILIATION_DISCREPANCY: Book._on_discrepancy,
+    EventType.DISCREPANCY_RESOLVED: Book._on_resolved,
+    EventType.RECONCILED: Book._on_reconciled,
+    EventType.CHECKPOINT: Book._on_checkpoint,
+}

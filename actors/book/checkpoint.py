@@ -1,0 +1,76 @@
+"""A book as one JSON document: what a CHECKPOINT event holds, and what a replay must reproduce to the digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from actors.book import payloads
+from actors.book.book import Book
+from actors.events import Event, EventType, Json, Record, Severity, event_id, from_iso, to_iso, to_text
+
+
+def checkpoint(book: Book) -> dict[str, Json]:
+    """The whole state of a book."""
+    return {
+        "legs": [payloads.leg_to(leg) for leg in book.legs.values()],
+        "orders": [payloads.order_to(order) for order in book.orders.values()],
+        "applied": list(book.applied),
+        "breaks": [
+            [found.severity.value, payloads.break_to(found, resolved=False, correction=None)]
+            for found in book.breaks.values()
+        ],
+        "watermarks": {leg: to_iso(at) for leg, at in book.watermarks.items()},
+        "activity": {leg: to_iso(at) for leg, at in book.activity.items()},
+        "last_local_at": None if book.last_local_at is None else to_iso(book.last_local_at),
+        "baseline": None if book.baseline is None else to_iso(book.baseline),
+        "floor": None if book.floor is None else to_iso(book.floor),
+        "known_at": {leg: to_iso(at) for leg, at in book.known_at.items()},
+        "orphans": {
+            order: [to_text(quantity), to_text(notional)] for order, (quantity, notional) in book.orphans.items()
+        },
+        "without_commission": [[fill_id, strategy] for fill_id, strategy in book.without_commission.items()],
+        "cursor": book.cursor,
+        "reconciled_at": None if book.reconciled_at is None else to_iso(book.reconciled_at),
+    }
+
+
+def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
+    """Make an empty book be what :func:`checkpoint` wrote."""
+    book.version = version
+    book.legs = {leg.name: leg for leg in map(payloads.leg_from, data["legs"])}
+    for order in map(payloads.order_from, data["orders"]):
+        book.put(order)
+    book.applied = dict.fromkeys(data["applied"])
+    for severity, found in data["breaks"]:
+        restored = payloads.break_from(found, Severity(severity))
+        book.breaks[(restored.type, restored.key)] = restored
+    book.watermarks = {leg: from_iso(at) for leg, at in data["watermarks"].items()}
+    book.activity = {leg: from_iso(at) for leg, at in data["activity"].items()}
+    book.last_local_at = None if data["last_local_at"] is None else from_iso(data["last_local_at"])
+    book.baseline = None if data["baseline"] is None else from_iso(data["baseline"])
+    book.floor = None if data["floor"] is None else from_iso(data["floor"])
+    book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
+    book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
+    book.without_commission = dict(data.get("without_commission", ()))
+    book.cursor = data["cursor"]
+    book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
+
+
+def checkpoint_event(book: Book, now: datetime) -> Event:
+    """The CHECKPOINT that follows the book's last event."""
+    identity = event_id(book.stream, str(book.version + 1), EventType.CHECKPOINT)
+    return Event(identity, EventType.CHECKPOINT, Severity.INFO, now, checkpoint(book))
+
+
+def replay(account: str, instrument: str, records: Iterable[Record]) -> Book:
+    """The book that an instrument's records make, from the first of them or from the checkpoint they start with."""
+    book = Book(account, instrument)
+    for place, record in enumerate(records):
+        if place == 0 and record.event.type is EventType.CHECKPOINT:
+            restore(book, record.event.payload, record.version)
+        else:
+            book.apply(record.event)
+    return book

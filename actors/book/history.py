@@ -1,0 +1,294 @@
+"""A book as it was, what the broker had said by then, and what changed between two moments and why. Pure.
+
+The laws of this module:
+
+* A book at a moment is a fold of a prefix of its stream: everything up to the last event that is not later than the
+  moment. Where a clock went back in between, later-looking events before that one are part of it, and this is told.
+* A stream that does not begin with its first event or a checkpoint gives no book: unknown is not flat.
+* Of the broker is told what the journal heard of it, each with its time; silence is nothing said, not nothing held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from actors.book.book import Book
+from actors.book.checkpoint import replay
+from actors.book.discrepancies import Correction
+from actors.book.orders import BookOrder
+from actors.events import Event, EventType, Json, Record, from_iso, to_text
+
+_SAID_AT_MOST = 20
+_POSITION_PHASES = frozenset({"RECOVERY", "GHOST", "DRIFT"})
+_REPORTED = frozenset({EventType.ORDER_RECORDED, EventType.FILL_RECORDED, EventType.POSITION_RECORDED})
+_FOUND = frozenset({EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED})
+_ORDERS = frozenset(
+    {EventType.ORDER_UPDATED, EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
+)
+_CORRECTING = _ORDERS | {EventType.ORDER_FILLED, EventType.POSITION_SYNCED}
+_TOLD = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED})
+_BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, EventType.TRADING_RESUMED})
+
+
+class Incomplete(Exception):
+    """Records of a stream are missing, so that no book can be folded from those there are."""
+
+    def __init__(self, stream: str, found: str) -> None:
+        super().__init__(stream, found)
+        self.stream = stream
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"the records of {self.stream} do not make a book: {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The last thing the broker is known to have said about one subject (``position long``, ``order 17``).
+
+    ``at`` is the broker's time where it is known, else ours; ``seq`` is the record that holds it.
+    """
+
+    subject: str
+    words: str
+    at: datetime
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class BookAt:
+    """A book at a moment. ``last`` is the record the fold ends with; ``None``: nothing was recorded by then, and there
+    is nothing to believe. ``clock_went_back``: the fold contains events that look later than the moment."""
+
+    at: datetime
+    book: Book
+    last: Record | None
+    said: tuple[Said, ...]
+    clock_went_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value of a book before and after, as text; ``None`` where there was no such thing."""
+
+    subject: str
+    field: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A record with who brought it about, and why."""
+
+    record: Record
+    who: str
+    why: str
+
+
+def up_to(records: Sequence[Record], at: datetime) -> Sequence[Record]:
+    """The records to the last one that is not later than a moment."""
+    end = next((place for place in range(len(records), 0, -1) if records[place - 1].event.time <= at), 0)
+    return records[:end]
+
+
+def book_at(
+    account: str, instrument: str, records: Sequence[Record], at: datetime, earlier: Sequence[Record] = ()
+) -> BookAt:
+    """The book at a moment. ``records`` are those of its stream in order, from the first or from a checkpoint, at
+    least to the moment; ``earlier`` ones tell only what the broker had said before. Raises :class:`Incomplete` where
+    one of ``records`` is missing."""
+    chosen = up_to(records, at)
+    _check_whole(f"{account}/{instrument}", chosen)
+    return BookAt(
+        at=at,
+        book=replay(account, instrument, chosen),
+        last=chosen[-1] if chosen else None,
+        said=said_by_broker([*earlier, *chosen]),
+        clock_went_back=any(record.event.time > at for record in chosen),
+    )
+
+
+def _check_whole(stream: str, records: Sequence[Record]) -> None:
+    if not records:
+        return
+    first = records[0]
+    if first.version != 1 and first.event.type is not EventType.CHECKPOINT:
+        raise Incomplete(stream, f"they begin at version {first.version}, which is no checkpoint")
+    for version, record in enumerate(records, first.version):
+        if record.version != version:
+            raise Incomplete(stream, f"version {version} is missing before record {record.seq}")
+
+
+# What the broker said
+
+
+def said_by_broker(records: Iterable[Record]) -> tuple[Said, ...]:
+    """What these records know the broker to have said last about each subject, newest first."""
+    last: dict[str, Said] = {}
+    given_up_at: datetime | None = None
+    for record in records:
+        event = record.event
+        if event.type in _FOUND and event.payload.get("correction") == Correction.GIVE_UP_ORDER:
+            given_up_at = event.time
+        elif event.type is EventType.ORDER_CANCELLED and event.time == given_up_at:
+            continue  # our own conclusion, from the broker's having nothing of it
+        for said in _said(record):
+            last.pop(said.subject, None)
+            last[said.subject] = said
+    return tuple(reversed(last.values()))[:_SAID_AT_MOST]
+
+
+def _said(record: Record) -> Iterator[Said]:
+    event, payload = record.event, record.event.payload
+    match event.type:
+        case EventType.POSITION_SYNCED:
+            words = f"{payload['quantity']} @ {payload['average_price']}" if payload["quantity"] != "0" else "nothing"
+            yield Said(f"position {payload['leg']}", words, from_iso(str(payload["watermark"])), record.seq)
+        case EventType.RECONCILED:
+            sections = ", ".join(f"{name} {payload[name]}" for name in ("positions", "orders", "fills"))
+            words = f"the same as the book ({sections})"
+            yield Said("everything", words, from_iso(str(payload["as_of"])), record.seq)
+        case EventType.ORDER_FILLED if not payload.get("inferred"):
+            words = f"{payload['side']} {payload['quantity']} @ {payload['price']}, {payload['fill_id']}"
+            yield Said("last fill", words, from_iso(str(payload["time"])), record.seq)
+        case EventType.COMMISSION_REPORTED:
+            words = f"{payload['commission']} {payload['commission_currency'] or ''}".rstrip()
+            yield Said("last commission", f"{words}, {payload['fill_id']}", event.time, record.seq)
+        case EventType.RECONCILIATION_DISCREPANCY if "key" in payload:
+            yield from _said_in_discrepancy(record)
+        case EventType.DISCREPANCY_RESOLVED if payload.get("correction"):  # else it holds what was said at first
+            yield from _said_in_discrepancy(record)
+        case kind if kind in _ORDERS and isinstance(payload.get("order"), dict):
+            order: Any = payload["order"]
+            words = f"{order['status']}, filled {order['filled_quantity']} of {order['quantity']}"
+            yield Said(f"order {_order_name(order)}", words, event.time, record.seq)
+
+
+def _said_in_discrepancy(record: Record) -> Iterator[Said]:
+    payload = record.event.payload
+    value, key = payload.get("broker_value"), payload["key"]
+    phase = payload.get("phase")
+    if phase in _POSITION_PHASES:
+        price = "average price " if payload.get("type") == "PRICE_MISMATCH" else ""
+        words = "nothing" if value is None else f"{price}{value}"
+        yield Said(f"position {key}", words, record.event.time, record.seq)
+    elif phase == "ORDERS":
+        yield Said(f"order {key}", "nothing of it" if value is None else str(value), record.event.time, record.seq)
+    elif value is not None:
+        yield Said(str(key), str(value), record.event.time, record.seq)
+
+
+def _order_name(order: Mapping[str, Any]) -> str:
+    return str(order.get("broker_order_id") or order.get("client_order_id") or order["key"])
+
+
+# What changed
+
+
+def changes(before: Book, after: Book) -> tuple[Change, ...]:
+    """Every value in which two books of one instrument differ: legs, orders, open breaks."""
+    rows_before, rows_after = _values(before), _values(after)
+    subjects = dict.fromkeys([*rows_before, *rows_after])
+    found = []
+    for subject in subjects:
+        old, new = rows_before.get(subject, {}), rows_after.get(subject, {})
+        found += [
+            Change(subject, field, old.get(field), new.get(field))
+            for field in dict.fromkeys([*old, *new])
+            if old.get(field) != new.get(field)
+        ]
+    return tuple(found)
+
+
+def _values(book: Book) -> dict[str, dict[str, str | None]]:
+    values: dict[str, dict[str, str | None]] = {}
+    for leg in book.legs.values():
+        values[f"leg {leg.name}"] = {
+            "quantity": to_text(leg.quantity),
+            "average_price": to_text(leg.average_price),
+        }
+    for order in book.orders.values():
+        values[f"order {order.broker_order_id or order.client_order_id or order.key}"] = _order_values(order)
+    for found in book.breaks.values():
+        values[f"break {found.type} {found.key}"] = {
+            "severity": found.severity.value,
+            "book_value": found.book_value,
+            "broker_value": found.broker_value,
+        }
+    return values
+
+
+def _order_values(order: BookOrder) -> dict[str, str | None]:
+    return {
+        "status": order.status.value,
+        "side": order.side.value,
+        "quantity": to_text(order.quantity),
+        "filled_quantity": to_text(order.filled_quantity),
+        "limit_price": to_text(order.limit_price),
+    }
+
+
+# Who and why
+
+
+def explained(records: Iterable[Record]) -> Iterator[Explained]:
+    """Each record with who brought it about and why. Records of several streams may stand among each other; those of
+    one stream stand in its order."""
+    found: dict[str, Event] = {}
+    for record in records:
+        event = record.event
+        if event.type in _FOUND:
+            found[record.stream] = event
+        # A correction follows what it corrects, in the same pass and so at the same time.
+        cause = found.get(record.stream)
+        if cause is not None and cause.time != event.time:
+            cause = None
+        yield Explained(record, who(event), why(event, cause))
+
+
+def who(event: Event) -> str:
+    """Who brought an event about: a strategy or our own side, the reconciliation, an operator, the system."""
+    payload = event.payload
+    if event.type in _REPORTED:
+        order = payload.get("order")
+        strategy = payload.get("strategy") or (order.get("strategy") if isinstance(order, dict) else None)
+        return f"strategy {strategy}" if strategy else "our side"
+    if payload.get("phase") == "SELF_CHECK":
+        return "self-check"
+    if event.type in _CORRECTING or event.type in _FOUND or event.type in _TOLD:
+        return "reconciliation"
+    return "operator" if event.type in _BY_OPERATOR else "system"
+
+
+def why(event: Event, cause: Event | None = None) -> str:
+    """Why it happened, as far as the journal says; ``cause`` is the discrepancy found in the same pass, if any."""
+    payload = event.payload
+    after = f", after a {payload['trade']}" if payload.get("trade") else ""
+    if event.type in _REPORTED:
+        return f"it was reported to us{after}"
+    if payload.get("phase") == "SELF_CHECK":
+        return "the book in memory and its journal differed"
+    if event.type in _FOUND:
+        return f"{payload.get('cause') or 'the two sides differed'}{after}"
+    if event.type is EventType.RECONCILED:
+        return f"both sides were the same{after}"
+    if event.type is EventType.COMMISSION_REPORTED:
+        return f"the broker told it after the fill{after}"
+    if event.type in _CORRECTING:
+        return f"{_cause_words(payload, cause)}{after}"
+    reason = payload.get("reason")
+    return str(reason) if reason else ""
+
+
+def _cause_words(payload: Mapping[str, Json], cause: Event | None) -> str:
+    named = payload.get("cause")
+    if cause is None or cause.payload.get("correction") is None:
+        return f"the broker said so ({named})" if named else "the broker said so"
+    found = cause.payload
+    book, broker = (found.get(side) for side in ("book_value", "broker_value"))
+    sides = f"book {'nothing' if book is None else book}, broker {'nothing' if broker is None else broker}"
+    return f"{found.get('type')} {found.get('key')}: {sides}, {found.get('cause') or named or 'no cause known'}"

@@ -1,0 +1,123 @@
+"""The order transition table: what to do when a broker shows an order in one status and the book has another.
+
+Legal transitions are data. The rows follow the order they are decided in: an order the book still waits for, then one
+it has already seen end. Nothing here looks at quantities, times or the network; :mod:`actors.reconciliation.orders`
+does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from brokers.model import Order, OrderStatus, Side
+
+
+class OrderAction(StrEnum):
+    """What a pair of statuses asks for."""
+
+    KEEP = "keep"  # nothing to do for the status itself
+    UPDATE = "update"  # take the broker's status over: ORDER_UPDATED
+    FILL = "fill"  # apply what is missing, then ORDER_FILLED
+    CANCEL = "cancel"  # fills first, then ORDER_CANCELLED
+    EXPIRE = "expire"  # fills first, then ORDER_EXPIRED
+    REJECT = "reject"  # ORDER_REJECTED and a discrepancy
+    REVIVE = "revive"  # the broker is right: it works again, ORDER_UPDATED with a warning
+
+
+_S = OrderStatus
+
+WHILE_WORKING: dict[OrderStatus, OrderAction] = {
+    _S.PENDING_SUBMIT: OrderAction.UPDATE,
+    _S.OPEN: OrderAction.UPDATE,
+    _S.PARTIALLY_FILLED: OrderAction.UPDATE,
+    _S.PENDING_CANCEL: OrderAction.UPDATE,
+    _S.HELD: OrderAction.UPDATE,
+    _S.FILLED: OrderAction.FILL,
+    _S.CANCELLED: OrderAction.CANCEL,
+    _S.EXPIRED: OrderAction.EXPIRE,
+    _S.REJECTED: OrderAction.REJECT,
+}
+"""The book waits for the order, and the broker shows this."""
+
+ONCE_ENDED: dict[OrderStatus, OrderAction] = {
+    _S.PENDING_SUBMIT: OrderAction.REVIVE,
+    _S.OPEN: OrderAction.REVIVE,
+    _S.PARTIALLY_FILLED: OrderAction.REVIVE,
+    _S.PENDING_CANCEL: OrderAction.REVIVE,
+    _S.HELD: OrderAction.REVIVE,
+    _S.FILLED: OrderAction.FILL,
+    _S.CANCELLED: OrderAction.CANCEL,
+    _S.EXPIRED: OrderAction.EXPIRE,
+    _S.REJECTED: OrderAction.REJECT,
+}
+"""The book believes that the order has ended, and the broker shows this."""
+
+
+def transition(book: OrderStatus, broker: OrderStatus) -> OrderAction:
+    """What the broker's status asks for; KEEP where both agree."""
+    if book is broker:
+        return OrderAction.KEEP
+    return (ONCE_ENDED if book.terminal else WHILE_WORKING)[broker]
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A fill that was concluded from an order's filled quantity and not reported yet. ``quantity`` is what of it the
+    real fills have not replaced."""
+
+    fill_id: str
+    quantity: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class BookOrder:
+    """An order as the book has it.
+
+    ``filled_quantity`` only grows. Of it, ``adopted`` was filled before we knew the order and ``inferred`` was
+    concluded; both give way, unit by unit, to the real fills as they come. ``notional`` is price times quantity over
+    all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order. ``told_at`` and
+    ``filled_at`` are our time when the broker last told us of a change of it, and of a fill. ``adopted_at`` is the
+    broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
+    """
+
+    key: str
+    broker_order_id: str | None
+    client_order_id: str | None
+    side: Side
+    quantity: Decimal
+    status: OrderStatus
+    filled_quantity: Decimal = Decimal(0)
+    notional: Decimal = Decimal(0)
+    order_type: str = "UNKNOWN"
+    limit_price: Decimal | None = None
+    submitted_at: datetime | None = None
+    leg: str | None = None
+    strategy: str | None = None
+    reason: str | None = None
+    adopted: Decimal = Decimal(0)
+    inferred: tuple[Inferred, ...] = field(default=())
+    local_at: datetime | None = None
+    ended_at: datetime | None = None
+    told_at: datetime | None = None
+    filled_at: datetime | None = None
+    adopted_at: datetime | None = None
+
+    @property
+    def average_fill_price(self) -> Decimal | None:
+        """The average price of what is filled; ``None`` while nothing is."""
+        return self.notional / self.filled_quantity if self.filled_quantity else None
+
+
+def order_key(broker_order_id: str | None, client_order_id: str | None) -> str:
+    """The name an order keeps in its book for life, from the ids known when it was first seen."""
+    return f"broker:{broker_order_id}" if broker_order_id is not None else f"client:{client_order_id}"
+
+
+def same_terms(ours: BookOrder, theirs: Order) -> bool:
+    """Whether what was ordered (not what became of it) is the same on both sides. A limit price the broker does not
+    tell is no difference."""
+    return ours.quantity == theirs.quantity and theirs.limit_price in (None, ours.limit_price)

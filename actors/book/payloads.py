@@ -1,0 +1,293 @@
+"""Between the payload of an event and what the fold works with. Each pair of functions is one shape of payload.
+
+The laws of this module: what is written is read back equal; a key that is absent in an older record reads as its
+default; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType, Phase
+from actors.book.lots import ZERO, Leg, Lot
+from actors.book.orders import BookOrder, Inferred
+from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
+from brokers.model import Corrected, CostBasis, Fill, OrderStatus, Side
+
+Document = dict[str, Json]
+
+
+def _decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _time(value: Any) -> datetime | None:
+    return None if value is None else from_iso(value)
+
+
+def _iso(value: datetime | None) -> str | None:
+    return None if value is None else to_iso(value)
+
+
+# Orders
+
+
+def order_to(order: BookOrder) -> Document:
+    """An order as JSON."""
+    return {
+        "key": order.key,
+        "broker_order_id": order.broker_order_id,
+        "client_order_id": order.client_order_id,
+        "side": order.side.value,
+        "quantity": to_text(order.quantity),
+        "status": order.status.value,
+        "filled_quantity": to_text(order.filled_quantity),
+        "notional": to_text(order.notional),
+        "order_type": order.order_type,
+        "limit_price": to_text(order.limit_price),
+        "submitted_at": _iso(order.submitted_at),
+        "leg": order.leg,
+        "strategy": order.strategy,
+        "reason": order.reason,
+        "adopted": to_text(order.adopted),
+        "inferred": [[i.fill_id, to_text(i.quantity), to_text(i.price)] for i in order.inferred],
+        "local_at": _iso(order.local_at),
+        "ended_at": _iso(order.ended_at),
+        "told_at": _iso(order.told_at),
+        "filled_at": _iso(order.filled_at),
+        "adopted_at": _iso(order.adopted_at),
+    }
+
+
+def order_from(data: Any) -> BookOrder:
+    """The order that :func:`order_to` wrote."""
+    return BookOrder(
+        key=data["key"],
+        broker_order_id=data["broker_order_id"],
+        client_order_id=data["client_order_id"],
+        side=Side(data["side"]),
+        quantity=Decimal(data["quantity"]),
+        status=OrderStatus(data["status"]),
+        filled_quantity=Decimal(data["filled_quantity"]),
+        notional=Decimal(data["notional"]),
+        order_type=data["order_type"],
+        limit_price=_decimal(data["limit_price"]),
+        submitted_at=_time(data["submitted_at"]),
+        leg=data["leg"],
+        strategy=data["strategy"],
+        reason=data["reason"],
+        adopted=Decimal(data["adopted"]),
+        inferred=tuple(Inferred(i[0], Decimal(i[1]), Decimal(i[2])) for i in data["inferred"]),
+        local_at=_time(data["local_at"]),
+        ended_at=_time(data["ended_at"]),
+        told_at=_time(data.get("told_at")),
+        filled_at=_time(data.get("filled_at")),
+        adopted_at=_time(data.get("adopted_at")),
+    )
+
+
+# Fills
+
+
+@dataclass(frozen=True, slots=True)
+class BookedFill:
+    """A fill and what it does to the book, decided when it was journaled.
+
+    ``legs`` are the signed quantities it adds to each leg: none at all when a correction contains it already.
+    ``replaces`` are the parts of inferred fills it stands in for; ``adopted`` is how much of it was counted in the
+    order before we knew the order. A fill that is not ``counted`` is only remembered by its id: the order had all of it
+    already, under other ids. One that ``corrects`` another changes the book by the difference of the two; where the
+    book has had nothing of that one (a quantity of 0), it counts like any other, and that one never.
+    """
+
+    fill_id: str
+    order_key: str | None
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    time: datetime
+    legs: tuple[tuple[str, Decimal], ...]
+    cost_basis: CostBasis
+    replaces: tuple[tuple[str, Decimal], ...] = ()
+    adopted: Decimal = ZERO
+    inferred: bool = False
+    counted: bool = True
+    broker_order_id: str | None = None
+    cause: Cause | None = None
+    strategy: str | None = None
+    commission: Decimal | None = None
+    commission_currency: str | None = None
+    corrects: Corrected | None = None
+
+    @property
+    def before(self) -> tuple[Decimal, Decimal]:
+        """Quantity and notional that the book has of it already, as the fill it corrects."""
+        was = self.corrects
+        return (was.quantity, was.quantity * was.price) if was is not None else (ZERO, ZERO)
+
+
+def booked_fill_to(fill: BookedFill) -> Document:
+    """A fill and its effect as JSON."""
+    return {
+        "fill_id": fill.fill_id,
+        "order_key": fill.order_key,
+        "broker_order_id": fill.broker_order_id,
+        "side": fill.side.value,
+        "quantity": to_text(fill.quantity),
+        "price": to_text(fill.price),
+        "time": to_iso(fill.time),
+        "legs": [[name, to_text(quantity)] for name, quantity in fill.legs],
+        "cost_basis": fill.cost_basis.value,
+        "replaces": [[name, to_text(quantity)] for name, quantity in fill.replaces],
+        "adopted": to_text(fill.adopted),
+        "inferred": fill.inferred,
+        "counted": fill.counted,
+        "cause": None if fill.cause is None else fill.cause.value,
+        "strategy": fill.strategy,
+        "commission": to_text(fill.commission),
+        "commission_currency": fill.commission_currency,
+        "corrects": None
+        if (was := fill.corrects) is None
+        else {"fill_id": was.fill_id, "quantity": to_text(was.quantity), "price": to_text(was.price)},
+    }
+
+
+def commission_to(fill: Fill, strategy: str | None) -> Document:
+    """What was charged for a fill that was journaled without it, as JSON; the same keys as in the fill's own event."""
+    return {
+        "fill_id": fill.fill_id,
+        "broker_order_id": fill.broker_order_id,
+        "strategy": strategy,
+        "commission": to_text(fill.commission),
+        "commission_currency": fill.commission_currency,
+    }
+
+
+def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
+    """The fill that :func:`booked_fill_to` wrote."""
+    return BookedFill(
+        fill_id=data["fill_id"],
+        order_key=data["order_key"],
+        side=Side(data["side"]),
+        quantity=Decimal(data["quantity"]),
+        price=Decimal(data["price"]),
+        time=from_iso(data["time"]),
+        legs=tuple((name, Decimal(quantity)) for name, quantity in data["legs"]),
+        cost_basis=CostBasis(data["cost_basis"]),
+        replaces=tuple((name, Decimal(quantity)) for name, quantity in data["replaces"]),
+        adopted=Decimal(data["adopted"]),
+        inferred=data["inferred"],
+        counted=data["counted"],
+        broker_order_id=data["broker_order_id"],
+        cause=None if data["cause"] is None else Cause(data["cause"]),
+        strategy=data["strategy"],
+        commission=_decimal(data.get("commission")),
+        commission_currency=data.get("commission_currency"),
+        corrects=_corrected(data.get("corrects")),
+    )
+
+
+def _corrected(data: Any) -> Corrected | None:
+    return None if data is None else Corrected(data["fill_id"], Decimal(data["quantity"]), Decimal(data["price"]))
+
+
+# Positions
+
+
+def position_to(
+    leg: str, quantity: Decimal, price: Decimal, watermark: datetime, correction: Correction | None
+) -> Document:
+    """A leg as it is from now on, and the broker time up to which fills are contained in it."""
+    return {
+        "leg": leg,
+        "quantity": to_text(quantity),
+        "average_price": to_text(price),
+        "watermark": to_iso(watermark),
+        "correction": None if correction is None else correction.value,
+    }
+
+
+def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datetime]:
+    """Leg, quantity, average price and watermark, as :func:`position_to` wrote them."""
+    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), from_iso(data["watermark"])
+
+
+# Discrepancies
+
+
+def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> Document:
+    """A discrepancy as JSON."""
+    return {
+        "id": found.id,
+        "type": found.type.value,
+        "key": found.key,
+        "phase": found.phase.value,
+        "cause": None if found.cause is None else found.cause.value,
+        "book_value": found.book_value,
+        "broker_value": found.broker_value,
+        "difference": found.difference,
+        "opened_at": to_iso(found.opened_at),
+        "seen_at": [to_iso(at) for at in found.seen_at],
+        "cancel_asked": found.cancel_asked,
+        "strategy": found.strategy,
+        "resolved": resolved,
+        "correction": None if correction is None else correction.value,
+    }
+
+
+def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
+    """The discrepancy that :func:`break_to` wrote; its severity is the event's."""
+    return Break(
+        id=data["id"],
+        type=DiscrepancyType(data["type"]),
+        key=data["key"],
+        severity=severity,
+        phase=Phase(data["phase"]),
+        cause=None if data["cause"] is None else Cause(data["cause"]),
+        book_value=data["book_value"],
+        broker_value=data["broker_value"],
+        difference=data["difference"],
+        opened_at=from_iso(data["opened_at"]),
+        seen_at=tuple(from_iso(at) for at in data["seen_at"]),
+        cancel_asked=data["cancel_asked"],
+        strategy=data["strategy"],
+    )
+
+
+def break_of(event: Event) -> Break:
+    """The discrepancy a RECONCILIATION_DISCREPANCY event speaks of."""
+    return break_from(event.payload, event.severity)
+
+
+# Legs
+
+
+def leg_to(leg: Leg) -> Document:
+    """A leg with its lots as JSON. Averages keep every digit, as a replay must give the same ones."""
+    return {
+        "leg": leg.name,
+        "opened_at": to_iso(leg.opened_at),
+        "quantity": to_text(leg.quantity),
+        "average_price": to_text(leg.average_price),
+        "lots": [[to_text(lot.quantity), to_text(lot.price), lot.fill_id, to_iso(lot.opened_at)] for lot in leg.lots],
+    }
+
+
+def leg_from(data: Any) -> Leg:
+    """The leg that :func:`leg_to` wrote."""
+    lots = (Lot(Decimal(q), Decimal(p), fill_id, from_iso(at)) for q, p, fill_id, at in data["lots"])
+    opened_at = from_iso(data["opened_at"])
+    return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots)
+
+
+def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:
+    """The order with the ids that have become known of it; an id once known is kept."""
+    return replace(
+        order,
+        broker_order_id=order.broker_order_id or broker_order_id,
+        client_order_id=order.client_order_id or client_order_id,
+    )

@@ -1,0 +1,156 @@
+"""Is trading in an instrument allowed, and if not, why not: what a strategy asks before every order. Pure.
+
+The laws of this module: what is not known does not allow (a book never verified, halts not heard of yet); every reason
+is told, not only the first; a halt is a record of the journal in the stream of what it stops, and nothing but a later
+TRADING_RESUMED in that same stream ends it. The system itself never trades: this is an answer, not an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from actors.book.discrepancies import Break
+from actors.events import EventType, Json, Record, Severity, to_iso
+
+EVERYTHING = "supervisor"
+"""The stream of a halt of everything."""
+
+HALT_TYPES = (EventType.TRADING_HALTED, EventType.TRADING_RESUMED)
+
+
+class Obstacle(StrEnum):
+    """What stands against trading."""
+
+    HALTED = "HALTED"  # an operator halted this instrument, its account, or everything
+    CRITICAL_BREAK = "CRITICAL_BREAK"  # a CRITICAL difference between book and broker is open
+    UNVERIFIED = "UNVERIFIED"  # the book has not been found in step for too long, or never
+    ACCOUNT_REFUSED = "ACCOUNT_REFUSED"  # the broker refuses our account
+    QUARANTINED = "QUARANTINED"  # the instrument's actor kept dying and stays down
+    NO_ANSWER = "NO_ANSWER"  # the instrument's actor cannot be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One obstacle, in words for a person."""
+
+    obstacle: Obstacle
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Trading stopped by an operator. ``scope`` is the stream it is journaled in: ``supervisor`` (everything), an
+    account, or an instrument."""
+
+    scope: str
+    reason: str | None
+    since: datetime
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"{scope_words(self.scope)} halted since {to_iso(self.since)}{why}"
+
+    def to_json(self) -> dict[str, Json]:
+        """As ``status --json`` shows it."""
+        return {"scope": scope_words(self.scope), "reason": self.reason, "since": to_iso(self.since)}
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The answer: true where nothing stands against trading. ``answered_at`` is the time of the answer by the clock of
+    who gave it, ``verified_at`` when the book was last found in step."""
+
+    account: str
+    instrument: str
+    reasons: tuple[Reason, ...]
+    answered_at: datetime
+    verified_at: datetime | None
+
+    def __bool__(self) -> bool:
+        return not self.reasons
+
+
+def scope_words(scope: str) -> str:
+    """What a halt's scope is called."""
+    if scope == EVERYTHING:
+        return "everything"
+    return scope if "/" in scope else f"account {scope}"
+
+
+def scope_of(account: str | None, instrument: str | None) -> str:
+    """The stream of a halt of everything (neither given), an account, or an instrument."""
+    if account is None:
+        return EVERYTHING
+    return account if instrument is None else f"{account}/{instrument}"
+
+
+def folded(records: Iterable[Record]) -> dict[str, Halt]:
+    """The halts in force after these records, oldest first, by scope. Other records say nothing."""
+    halts: dict[str, Halt] = {}
+    for record in records:
+        if record.event.type is EventType.TRADING_HALTED:
+            reason = record.event.payload.get("reason")
+            halts[record.stream] = Halt(record.stream, None if reason is None else str(reason), record.event.time)
+        elif record.event.type is EventType.TRADING_RESUMED:
+            halts.pop(record.stream, None)
+    return halts
+
+
+def halts_on(name: str, halts: Mapping[str, Halt]) -> tuple[Halt, ...]:
+    """Those that stop an instrument (``account/symbol``): of everything, of its account, its own."""
+    scopes = (EVERYTHING, name.partition("/")[0], name)
+    return tuple(halts[scope] for scope in scopes if scope in halts)
+
+
+def obstacles(
+    breaks: Iterable[Break] | None,
+    verified_at: datetime | None,
+    unverified_s: float,
+    halts: tuple[Halt, ...] | None,
+    refused: str | None,
+    last_error: str | None,
+    now: datetime,
+) -> tuple[Reason, ...]:
+    """Everything that stands against trading.
+
+    ``breaks`` are the open ones, ``None`` while the book is not loaded; ``halts`` those that apply, ``None`` while
+    nobody has told; ``refused`` is the broker's refusal, if its last answer was one; ``last_error`` is what was amiss
+    in the last cycle.
+    """
+    reasons: list[Reason] = []
+    if halts is None:
+        reasons.append(Reason(Obstacle.HALTED, "whether trading is halted is not known yet"))
+    reasons += [Reason(Obstacle.HALTED, str(halt)) for halt in halts or ()]
+    if refused is not None:
+        reasons.append(Reason(Obstacle.ACCOUNT_REFUSED, f"the broker refuses this account: {refused}"))
+    reasons += [
+        Reason(Obstacle.CRITICAL_BREAK, _words(found)) for found in breaks or () if found.severity is Severity.CRITICAL
+    ]
+    reasons += _unverified(breaks, verified_at, unverified_s, last_error, now)
+    return tuple(reasons)
+
+
+def _unverified(
+    breaks: Iterable[Break] | None, verified_at: datetime | None, unverified_s: float, error: str | None, now: datetime
+) -> list[Reason]:
+    why = f": {error}" if error else ""
+    if breaks is None:
+        return [Reason(Obstacle.UNVERIFIED, f"the book has not been loaded{why}")]
+    if verified_at is None:
+        return [Reason(Obstacle.UNVERIFIED, f"the book has not been found in step since its actor started{why}")]
+    age_s = (now - verified_at).total_seconds()
+    if age_s <= unverified_s:
+        return []
+    text = f"the book was last found in step {age_s:.1f} s ago, more than unverified_s ({unverified_s:g}){why}"
+    return [Reason(Obstacle.UNVERIFIED, text)]
+
+
+def _words(found: Break) -> str:
+    sides = f"book {found.book_value or 'nothing'}, broker {found.broker_value or 'nothing'}"
+    return f"{found.type} {found.key} is open since {to_iso(found.opened_at)}: {sides}"

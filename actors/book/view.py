@@ -1,0 +1,72 @@
+"""A book as it is at one moment, in a form that leaves its actor: exact, frozen, and enough to judge features by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from actors.book.book import Book
+from actors.book.discrepancies import Break
+from actors.book.lots import Leg, Lot
+from actors.book.orders import BookOrder
+from actors.book.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class LegState:
+    """What is held in one leg, short being negative; ``lots`` oldest first, as they would be closed."""
+
+    leg: str
+    quantity: Decimal
+    average_price: Decimal
+    lots: tuple[Lot, ...]
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """When the oldest lot that is still open was opened."""
+        return self.lots[0].opened_at if self.lots else None
+
+
+@dataclass(frozen=True, slots=True)
+class BookState:
+    """The book of one instrument. ``as_of`` is the time of this answer, ``verified_at`` when the book was last found in
+    step with the broker, and ``version`` that of its last event. ``error`` is what was amiss in the last cycle."""
+
+    account: str
+    instrument: str
+    version: int
+    as_of: datetime
+    verified_at: datetime | None
+    legs: tuple[LegState, ...]
+    open_orders: tuple[BookOrder, ...]
+    breaks: tuple[Break, ...]
+    policy: Policy
+    error: str | None = None
+
+    @property
+    def unverified_s(self) -> float:
+        """After how long without being found in step the book is not to be relied on."""
+        return self.policy.unverified.total_seconds()
+
+
+def book_state(
+    book: Book, policy: Policy, as_of: datetime, verified_at: datetime | None, error: str | None
+) -> BookState:
+    """What a book holds now."""
+    return BookState(
+        account=book.account,
+        instrument=book.instrument,
+        version=book.version,
+        as_of=as_of,
+        verified_at=verified_at,
+        legs=tuple(_leg(book.legs[name]) for name in sorted(book.legs)),
+        open_orders=tuple(book.open_orders()),
+        breaks=tuple(book.breaks.values()),
+        policy=policy,
+        error=error,
+    )
+
+
+def _leg(leg: Leg) -> LegState:
+    return LegState(leg.name, leg.quantity, leg.average_price, tuple(leg.lots))

@@ -1,0 +1,146 @@
+"""The broker's side of one instrument: what its account actor is asked, and what is kept of the answers.
+
+The laws of this module:
+
+* An account that does not answer is an answer, with the reason in words: nothing here raises for it.
+* Rows that are not sent again are those of the slice we hold; a slice is held for one book, and forgotten with it.
+* Fills are asked for from where the book has dealt with everything, and never from further on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from actors.book.book import Book
+from actors.book.discrepancies import NEEDS_PROOF
+from actors.events import stream_of
+from actors.instrument.settings import InstrumentSettings, Occasion
+from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
+from actors.reconciliation.reconciliation_pass import Decision
+from actors.runtime.ports import CallError, Runtime
+from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
+
+LOOK_AGAIN_AFTER = timedelta(seconds=2)
+"""When one of our own actors did not answer: it is being restarted, and a long interval must not pass meanwhile."""
+
+CALM_SHARE = 2 / 3
+"""Of ``max_age``, how old the proof may be that nothing has changed, where nothing but the interval asks for it."""
+
+SLICE_SHARE = 0.8
+"""Of a cycle's time, what the account may take for its answer: the rest is for saying that there was none."""
+
+
+class BrokerSide:
+    """Asks one account about one instrument. ``last`` is the last slice it gave in full, ``None`` while it has given
+    none to the book that is in memory."""
+
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._name = stream_of(settings.account, settings.instrument)
+        self._runtime = runtime
+        self._policy = settings.policy
+        self._cursor: int | None = None
+        self._conventions = settings.policy.conventions
+        self.last: Slice | None = None
+
+    # Asking
+
+    async def slice(self, book: Book, occasion: Occasion, *, urgent: bool) -> Slice | NoSlice:
+        """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
+        rests on nothing the broker said before."""
+        request = self._request(book, occasion, urgent=urgent)
+        last = self.last
+        timeout_s = self._settings.cycle_timeout_s * SLICE_SHARE
+        try:
+            answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
+        except CallError as error:
+            return NoSlice(Connection.UNREACHABLE, str(error), self._runtime.now() + LOOK_AGAIN_AFTER)
+        if isinstance(answer, Unchanged):
+            assert last is not None  # noqa: S101 - only then is a revision offered
+            answer = replace(
+                last,
+                requested_at=answer.requested_at,
+                as_of=answer.as_of,
+                fills_cursor=answer.fills_cursor,
+                whole=answer.whole,
+            )
+        assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
+        return answer
+
+    def _request(self, book: Book, occasion: Occasion, *, urgent: bool) -> SliceRequest:
+        not_before = occasion.not_before if book.last_local_at is None else max(occasion.not_before, book.last_local_at)
+        cursor = self._cursor if self._cursor is not None else book.cursor
+        known = self.last.revision if self.last is not None else None
+        whole = any(kind in NEEDS_PROOF for kind, _ in book.breaks)
+        calm = occasion.calm and not urgent and known is not None and book.clean == known
+        calm_since = self._runtime.now() - self._policy.max_age * CALM_SHARE if calm else None
+        return SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent, calm_since)
+
+    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
+        """What the broker says of these orders by their ids; no answer is told as such for each."""
+        try:
+            answers = await self._runtime.call(
+                self._settings.account, "find_orders", queries, timeout_s=self._settings.cycle_timeout_s
+            )
+        except CallError as error:
+            return tuple(OrderAnswer(query, failure=str(error)) for query in queries)
+        return tuple(answers)
+
+    async def cancel(self, query: OrderQuery) -> None:
+        """Ask for a stale order's cancellation. Whether it was is seen by the next cycles."""
+        try:
+            refused = await self._runtime.call(
+                self._settings.account, "cancel_order", query, timeout_s=self._settings.cycle_timeout_s
+            )
+        except CallError as error:
+            refused = str(error)
+        outcome = "asked for" if refused is None else f"refused: {refused}"
+        logger.warning("{}: cancellation of stale order {}: {}", self._name, query.broker_order_id, outcome)
+
+    # What is kept of the answers
+
+    def remember(self, slice_: Slice) -> None:
+        """Keep the slice, and how the broker names legs where it has said so."""
+        self.last = slice_
+        if not isinstance(slice_.positions, Failed):
+            self._conventions = slice_.conventions
+
+    def dealt_with(self, decision: Decision, slice_: Slice) -> None:
+        """The decision is in the book: its fills need not be asked for again."""
+        if decision.cursor is not None:
+            self._cursor = decision.cursor
+        elif isinstance(slice_.fills, Failed) and slice_.fills_cursor is not None:
+            # Those fills are lost at the broker. This cycle has said so; asking for them again would find nothing.
+            self._cursor = slice_.fills_cursor
+
+    def forget(self) -> None:
+        """The book in memory is another: what was said to the one before counts for nothing."""
+        self._cursor = self.last = None
+
+    # What is known without asking
+
+    def conventions_of(self, book: Book) -> Conventions:
+        """As the broker last said; before it has said anything, as its name and the legs of the book tell."""
+        if self.last is None and (NET in book.legs or NET in book.watermarks):
+            return replace(self._conventions, legs=LegScheme.NET)
+        return self._conventions
+
+    def nothing_known(self, reason: str, at: datetime) -> Slice:
+        """The slice of this time that says nothing: each section failed for this reason."""
+        failed = Failed(reason)
+        return Slice(
+            account=self._settings.account,
+            instrument=self._settings.instrument,
+            requested_at=at,
+            as_of=at,
+            positions=failed,
+            orders=failed,
+            fills=failed,
+            fills_cursor=None,
+            conventions=self._conventions,
+            revision="",
+        )

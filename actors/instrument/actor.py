@@ -1,0 +1,300 @@
+"""The instrument actor: owns the book of one instrument of one account, as a plain class.
+
+It sleeps until its interval, an event of the broker's, a report of the strategy's or a request, and then runs one
+cycle. It imports no SDK, no database driver and no Ray. Here are its life, its loop and what it is asked; a cycle is in
+:mod:`actors.instrument.cycle`, the book in :mod:`actors.instrument.book_keeper`, what the broker says in
+:mod:`actors.instrument.account_client`, and our own reports in :mod:`actors.instrument.recorder`.
+
+The laws of this module:
+
+* Whatever goes wrong in a cycle, the loop goes on.
+* Cycles run one at a time (``_cycling``). Within them a cycle and a report take turns at the book (its keeper's
+  ``turn``, which is never held while the broker is asked), so that a report does not wait for a broker.
+* Health, permission to trade and the book wait for no cycle (but health, when asked to, for the first).
+* Instruments of one account tick together, so that they share one fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from actors.book.book import Book
+from actors.book.discrepancies import Discrepancy
+from actors.book.orders import BookOrder
+from actors.book.self_check import SelfCheck
+from actors.book.trading_permission import Halt, Permission, obstacles
+from actors.book.view import BookState, book_state
+from actors.events import stream_of
+from actors.instrument.account_client import BrokerSide
+from actors.instrument.book_keeper import CHECKPOINT_EVERY, BookKeeper
+from actors.instrument.cycle import CycleRunner
+from actors.instrument.recorder import Recorder
+from actors.instrument.schedule import tick
+from actors.instrument.settings import InstrumentSettings, Occasion
+from actors.instrument.statistics import Tally
+from actors.messages import CycleReport, InstrumentHealth
+from actors.reconciliation.own_reports import Report
+from actors.reconciliation.reconciliation_pass import Status
+from actors.runtime.ports import Runtime
+
+__all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "Instrument", "InstrumentSettings", "Occasion"]
+
+STARTING_TOGETHER = timedelta(seconds=5)
+"""Actors that start within this time of each other share the fetch of their first cycle."""
+
+SHORTEST_WAIT_S = 0.05
+PASSES_BEYOND_PROOF = 4
+PATIENCE_S = 10.0
+"""How much longer than settle and confirmations a verdict may take before it is given as it stands."""
+
+STOP_WITHIN_S = 5.0
+"""How long :meth:`Instrument.stop` lets a cycle finish. Then the cycle is cut off, which loses nothing: what was
+acknowledged is on disk, and the supervisor waits not much longer before it kills."""
+
+
+class Instrument:
+    """Keeps one book in step with its broker."""
+
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._name = stream_of(settings.account, settings.instrument)
+        self._runtime = runtime
+        self._policy = settings.policy
+        self._broker = BrokerSide(settings, runtime)
+        self._keeper = BookKeeper(settings, runtime, self._broker)
+        self._recorder = Recorder(settings, runtime, self._keeper, self._broker)
+        self._cycles = CycleRunner(settings, runtime, self._keeper, self._broker, lambda: bool(self._verdicts))
+        self._cycling = asyncio.Lock()
+        self._awake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._paused = False
+        self._halts: tuple[Halt, ...] | None = None
+        self._finished_s: float | None = None
+        self._looked = asyncio.Event()  # once the first cycle has finished
+        self._report: CycleReport | None = None
+        self._tally = Tally()
+        self._verdicts: list[dict[str, Discrepancy]] = []
+
+    def __repr__(self) -> str:
+        return self._name
+
+    # Life
+
+    async def start(self, halts: tuple[Halt, ...] | None = None) -> None:
+        """Begin to check by ourselves: at once, and then at every tick of the interval. ``halts`` are those in force,
+        where they are known."""
+        if self._halts is None:
+            self._halts = halts
+        if self._loop is None or self._loop.done():
+            self._paused = False
+            self._loop = self._runtime.spawn(self._name, self._run())
+
+    async def stop(self) -> None:
+        """Finish the cycle under way, if it ends soon, and run no other. Nothing is lost: what was acknowledged is on
+        disk."""
+        self._paused = True
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
+                pass
+        except TimeoutError:
+            logger.warning("{}: stopped in the middle of a cycle, which did not end", self._name)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+
+    async def pause(self) -> None:
+        """Run no cycle by ourselves until :meth:`resume`; one that is asked for still runs."""
+        self._paused = True
+
+    async def resume(self) -> None:
+        """Go on, with a cycle at once."""
+        self._paused = False
+        self._awake.set()
+
+    async def wake(self) -> None:
+        """Something happened at the broker: check now."""
+        self._awake.set()
+
+    # Asking
+
+    async def check(self) -> CycleReport:
+        """One throttled cycle: before its time is due it does nothing and gives the last report again, as
+        ``throttled``. With an interval of 0 it is always due."""
+        if self._report is not None and not self._is_due():
+            return replace(self._report, throttled=True)
+        return await self._cycle(Occasion(self._runtime.now()))
+
+    async def reconcile_now(self, *, dry_run: bool = False, trade: str | None = None) -> CycleReport:
+        """A verdict now, past the schedule, in as many passes as its proof needs. With ``dry_run`` nothing is
+        changed. ``trade`` names the trade after which this is asked ("buy", "sell", "close")."""
+        return await self._verdict(dry_run=dry_run, trade=trade)
+
+    async def post_trade(self, trade: str) -> CycleReport:
+        """A verdict right after a trade ("buy", "sell", "close"), which its events name; one that finds everything in
+        step is in the journal too."""
+        return await self._verdict(dry_run=False, trade=trade)
+
+    async def detect_drift(self) -> CycleReport:
+        """Every difference there is, nothing changed."""
+        return await self._verdict(dry_run=True, trade=None)
+
+    async def health(self, patience_s: float = 0.0) -> InstrumentHealth:
+        """What a probe asks. Waits for no cycle but the first one, and for that no longer than ``patience_s``."""
+        if patience_s and not self._paused:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._looked.wait()
+        age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
+        version = self._keeper.book.version if self._keeper.book is not None else 0
+        statistics, paused = self._tally.statistics, self._paused
+        fingerprint = self._settings.fingerprint
+        return InstrumentHealth(self._report, statistics, age_s, paused, version, os.getpid(), self._halts, fingerprint)
+
+    async def self_check(self) -> SelfCheck:
+        """Compare the book in memory with what its journal makes, at one version. Where they differ the book is made
+        anew from the journal, and that is journaled, CRITICAL. Cycles wait for none of the reading."""
+        found = await self._keeper.self_check()
+        if found.differences and found.skipped is None:
+            self._awake.set()
+        return found
+
+    async def recent(self, newest: int | None = None) -> list[dict[str, object]]:
+        """The newest journal entries of this instrument that are at hand, oldest first."""
+        return self._keeper.recent(newest)
+
+    async def trading_allowed(self) -> Permission:
+        """Whether trading is allowed, with everything that stands against it. Never waits for a cycle, nor for the
+        journal."""
+        now = self._runtime.now()
+        book = self._keeper.book
+        breaks = None if book is None else book.breaks.values()
+        unverified_s = self._policy.unverified.total_seconds()
+        reasons = obstacles(
+            breaks, self._cycles.verified_at, unverified_s, self._halts, self._cycles.refused, self._last_error(), now
+        )
+        return Permission(self._settings.account, self._settings.instrument, reasons, now, self._cycles.verified_at)
+
+    async def book(self) -> BookState:
+        """What the book holds now. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
+        book = await self._keeper.readable()
+        return book_state(book, self._policy, self._runtime.now(), self._cycles.verified_at, self._last_error())
+
+    async def order_by_ticket(self, ticket: str) -> BookOrder | None:
+        """The order with this broker_order_id, ended ones of the last two days among them. Raises as :meth:`book`."""
+        return (await self._keeper.readable()).find_order_by_ticket(ticket)
+
+    async def set_halts(self, halts: tuple[Halt, ...]) -> None:
+        """These halts, and no others, apply from now on. (The supervisor writes them, this instrument's own into its
+        stream: the next write here is refused once, and goes on from there.)"""
+        self._halts = halts
+
+    def _last_error(self) -> str | None:
+        """What was amiss in the last cycle."""
+        report = self._report
+        if report is None or report.status is Status.SUCCESS:
+            return None
+        open_breaks = sum(not found.resolved for found in report.discrepancies)
+        return f"{report.status}: {report.error or f'{open_breaks} break(s) open'}"
+
+    # Reporting
+
+    async def record(self, reports: Sequence[Report]) -> int:
+        """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
+        news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts
+        once. Raises ``ValueError`` for a report of another instrument, or of a leg that there cannot be, and then
+        nothing of it is in the book."""
+        news = await self._recorder.record(reports)
+        self._awake.set()
+        return news
+
+    # The loop
+
+    async def _run(self) -> None:
+        occasion = Occasion(max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER))
+        while True:
+            if not self._paused:
+                await self._cycle(occasion)
+            occasion = await self._next_occasion()
+
+    async def _next_occasion(self) -> Occasion:
+        """Wait for the next reason to look."""
+        report = self._report
+        due = self._tick(after=True)
+        if report is not None and report.recheck_at is not None:
+            due = min(due, report.recheck_at)
+        wait_s = max(SHORTEST_WAIT_S, (due - self._runtime.now()).total_seconds())
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._awake.wait()
+        except TimeoutError:
+            return Occasion(due, calm=report is None or report.recheck_at != due)
+        self._awake.clear()
+        return Occasion(self._runtime.now())
+
+    def _tick(self, *, after: bool) -> datetime:
+        return tick(self._settings.account, self._settings.interval_s, self._runtime.now(), after=after)
+
+    def _is_due(self) -> bool:
+        report = self._report
+        age_s = (self._runtime.now() - report.finished_at).total_seconds() if report is not None else math.inf
+        return age_s >= self._settings.interval_s
+
+    # One verdict
+
+    async def _verdict(self, *, dry_run: bool, trade: str | None) -> CycleReport:
+        """Passes until nothing more is to be waited for, or patience ends."""
+        policy = self._policy
+        most = policy.confirmations + PASSES_BEYOND_PROOF
+        patience_s = policy.settle.total_seconds() + policy.confirmations * policy.confirm_gap.total_seconds()
+        began = self._runtime.now()
+        give_up_at = began + timedelta(seconds=patience_s + PATIENCE_S)
+        seen: dict[str, Discrepancy] = {}
+        passes = 0
+        occasion = Occasion(began, trade, dry_run=dry_run)
+        shadow: Book | None = None
+        if not dry_run:
+            self._verdicts.append(seen)  # a cycle of the loop's between two passes belongs to this verdict too
+        try:
+            while True:
+                report, shadow = await self._pass(occasion, shadow)
+                passes += 1
+                seen.update({found.found.id: found for found in report.discrepancies})
+                again = report.recheck_at
+                if again is None or passes >= most or again > give_up_at or report.status is Status.DEGRADED:
+                    break
+                await self._runtime.sleep(max(0.0, (again - self._runtime.now()).total_seconds()))
+                occasion = occasion._replace(not_before=again)
+        finally:
+            self._verdicts = [verdict for verdict in self._verdicts if verdict is not seen]
+        duration_ms = (self._runtime.now() - began).total_seconds() * 1000
+        return replace(report, passes=passes, duration_ms=duration_ms, discrepancies=tuple(seen.values()))
+
+    # One cycle
+
+    async def _cycle(self, occasion: Occasion) -> CycleReport:
+        report, _ = await self._pass(occasion, None)
+        return report
+
+    async def _pass(self, occasion: Occasion, shadow: Book | None) -> tuple[CycleReport, Book | None]:
+        """One pass, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
+        began, began_s = self._runtime.now(), self._runtime.monotonic_s()
+        async with self._cycling:
+            report, shadow = await self._cycles.run(occasion, shadow, began)
+        finished_s = self._runtime.monotonic_s()
+        report = replace(report, duration_ms=(finished_s - began_s) * 1000, trade=occasion.trade)
+        if not occasion.dry_run:
+            self._finished_s = finished_s
+            self._looked.set()
+            self._report = report
+            self._tally.count(report)
+            for verdict in self._verdicts:
+                verdict.update({found.found.id: found for found in report.discrepancies})
+        return report, shadow

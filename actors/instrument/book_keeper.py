@@ -1,0 +1,167 @@
+"""The keeper of one instrument's book: loads it from the journal, writes to both, and checks one against the other.
+
+The laws of this module:
+
+* The book changes only by events that the audit actor has made durable first.
+* Whoever loads or writes the book holds its ``turn``, and decides on the book as it then is.
+* A stream that somebody else continued is loaded again before anything else is written to it. So is one that a cycle
+  continued which was cut off before its events were applied. What the broker said is forgotten with the book.
+* The journal is right: a book that differs from what its journal makes is made anew from it, and that is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from loguru import logger
+
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint, checkpoint_event, replay
+from actors.book.self_check import Folded, SelfCheck, differences, event_of, fold
+from actors.events import Event, Json, Record, stream_of
+from actors.instrument.account_client import BrokerSide
+from actors.instrument.recent_events import Recent
+from actors.instrument.settings import InstrumentSettings
+from actors.journal import client
+from actors.journal.client import Fenced, JournalAway
+from actors.runtime.ports import Runtime
+
+CHECKPOINT_EVERY = 250
+"""Events of a stream between two checkpoints: what a restart has to read at most."""
+
+
+class BookKeeper:
+    """One book, and the writer's end of its stream.
+
+    ``turn`` is the lock under which the book is loaded and written; ``book`` is ``None`` while it is not in memory.
+    """
+
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime, broker: BrokerSide) -> None:
+        self._settings = settings
+        self._name = stream_of(settings.account, settings.instrument)
+        self._runtime = runtime
+        self._broker = broker
+        self.turn = asyncio.Lock()
+        self.book: Book | None = None
+        self._checkpointed = 0
+        self._proven = 0
+        self._recent = Recent()
+        self._recent_version = 0
+
+    # Reading
+
+    async def readable(self) -> Book:
+        """The book for a reader: the one in memory at once, else loaded in its turn. Raises :class:`JournalAway`."""
+        if self.book is not None:
+            return self.book
+        async with self.turn:
+            return await self.loaded()
+
+    async def loaded(self) -> Book:
+        """The book, replayed from the journal where it is not in memory. Called with the turn held. Raises
+        :class:`JournalAway`."""
+        if self.book is None:
+            tail = await client.load(self._runtime, self._name)
+            self.book = replay(self._settings.account, self._settings.instrument, tail.records)
+            self._checkpointed = tail.records[0].version if tail.records else 0
+            self._broker.forget()
+            for record in tail.records:
+                if record.version > self._recent_version:
+                    self._keep(record.version, record.event)
+        return self.book
+
+    def recent(self, newest: int | None = None) -> list[dict[str, object]]:
+        """The newest entries of the stream that are at hand, oldest first."""
+        return self._recent.entries(newest)
+
+    # Writing
+
+    async def write(self, book: Book, events: tuple[Event, ...]) -> None:
+        """Journal, then apply. Called with the turn held. Raises :class:`JournalAway` or :class:`Fenced`.
+
+        A stream that somebody else continued is loaded again before anything else. So is one to which our own events
+        were written although no answer came: its version tells.
+        """
+        if not events:
+            return
+        try:
+            await client.append(self._runtime, self._name, book.version, events)
+        except Fenced as fenced:
+            logger.warning("{}: {}; loading it again", self._name, fenced)
+            self.book = None
+            raise
+        for version, event in enumerate(events, book.version + 1):
+            self._keep(version, event)
+        apply(book, events)
+        if book.version - self._checkpointed >= CHECKPOINT_EVERY:
+            await self._checkpoint(book)
+
+    def _keep(self, version: int, event: Event) -> None:
+        self._recent.add(event)
+        self._recent_version = version
+
+    async def _checkpoint(self, book: Book) -> None:
+        event = checkpoint_event(book, self._runtime.now())
+        try:
+            await client.append(self._runtime, self._name, book.version, (event,))
+        except Fenced:
+            self.book = None
+        except JournalAway as away:
+            logger.warning("{}: no checkpoint: {}", self._name, away)
+        else:
+            book.apply(event)
+            self._checkpointed = book.version
+
+    # Checking the book against its journal
+
+    async def self_check(self) -> SelfCheck:
+        """Compare the book in memory with what its journal makes, at one version; make it anew where they differ.
+        The turn is held while the book is read and while it is made anew, and not while the journal is read."""
+        try:
+            async with self.turn:
+                book = await self.loaded()
+                version, held = book.version, checkpoint(book)
+            found = await self._compared(version, held)
+            return await self._made_anew(found) if found.differences else found
+        except (JournalAway, Fenced) as away:
+            return SelfCheck(self._name, 0, skipped=str(away))
+
+    async def _compared(self, version: int, held: Mapping[str, Json]) -> SelfCheck:
+        folded = self._folded(await self._records_to_check(), version)
+        if folded is None:
+            return SelfCheck(self._name, version, skipped=f"the journal does not reach from a beginning to {version}")
+        found = folded.wrong or differences(held, checkpoint(folded.book))
+        if not found:
+            self._proven = max(self._proven, folded.proven)
+        return SelfCheck(self._name, version, found)
+
+    async def _made_anew(self, found: SelfCheck) -> SelfCheck:
+        async with self.turn:
+            folded = self._folded(await self._records_to_check(), None)
+            if folded is None:
+                return replace(found, skipped="the journal does not reach from a beginning to its end")
+            self.book = book = folded.book
+            self._broker.forget()
+            try:
+                await self.write(book, (event_of(book, found, self._runtime.now()),))
+                if folded.wrong:
+                    await self._checkpoint(book)  # else the next load would begin with the wrong one
+            except (JournalAway, Fenced) as away:
+                logger.critical("{}: that its book was wrong could not be journaled: {}", self._name, away)
+        return found
+
+    async def _records_to_check(self) -> list[Record]:
+        """From the last checkpoint that was found right, or else from as far back as is given: those between are to be
+        checked themselves."""
+        return await client.load_before(self._runtime, self._name, self._proven + 1 if self._proven else 0)
+
+    def _folded(self, records: Sequence[Record], version: int | None) -> Folded | None:
+        return fold(self._settings.account, self._settings.instrument, records, version)
+
+
+def apply(book: Book, events: Sequence[Event]) -> None:
+    """Change a book by these events: durable ones, or those of a dry run on a copy."""
+    for event in events:
+        book.apply(event)

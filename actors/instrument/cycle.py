@@ -1,0 +1,150 @@
+"""One cycle of an instrument: slice → decide → journal → apply → report.
+
+The laws of this module:
+
+* Whatever goes wrong in a cycle, it ends in a typed report.
+* The broker is asked while others have their turn at the book; the decision is made in our own turn, on the book as it
+  then is, and written in that same turn.
+* A dry run decides on a copy of the book and writes nothing.
+* A cycle that is fenced looks once more from the start, on the book loaded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from loguru import logger
+
+from actors.book.book import Book
+from actors.book.policy import Correct
+from actors.events import Event, stream_of
+from actors.instrument.account_client import LOOK_AGAIN_AFTER, BrokerSide
+from actors.instrument.book_keeper import BookKeeper, apply
+from actors.instrument.reports import away, unverified, verified
+from actors.instrument.settings import InstrumentSettings, Occasion
+from actors.journal.client import Fenced, JournalAway
+from actors.messages import Connection, CycleReport, NoSlice
+from actors.reconciliation.decide import evidence_of, reconcile
+from actors.reconciliation.reconciliation_pass import Decision, Status
+from actors.runtime.ports import CallError, Runtime
+from brokers.model import Slice
+
+ROUNDS_OF_QUESTIONS = 3
+
+
+class CycleRunner:
+    """Runs the cycles of one instrument, one at a time: whoever calls :meth:`run` sees to that.
+
+    ``verified_at`` is when the broker was asked for the last slice that agreed with the book, ``refused`` why it would
+    not answer, while it does not. ``is_awaited`` tells whether somebody waits for a verdict.
+    """
+
+    def __init__(
+        self,
+        settings: InstrumentSettings,
+        runtime: Runtime,
+        keeper: BookKeeper,
+        broker: BrokerSide,
+        is_awaited: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._name = stream_of(settings.account, settings.instrument)
+        self._runtime = runtime
+        self._policy = settings.policy
+        self._keeper = keeper
+        self._broker = broker
+        self._is_awaited = is_awaited
+        self._began_at: datetime | None = None
+        self.verified_at: datetime | None = None
+        self.refused: str | None = None
+
+    async def run(self, occasion: Occasion, shadow: Book | None, began: datetime) -> tuple[CycleReport, Book | None]:
+        """One cycle, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
+        if self._began_at is None:
+            self._began_at = began
+        limit_s = self._settings.cycle_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                try:
+                    return await self._look(occasion, shadow)
+                except Fenced:
+                    return await self._look(occasion, shadow)
+        except TimeoutError:
+            report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
+        except (JournalAway, Fenced, CallError) as error:
+            report = self._unverified(Status.DEGRADED, str(error))
+            report = away(report, self._runtime.now() + LOOK_AGAIN_AFTER, self._broker.last, began)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
+            logger.exception("{}: the cycle failed", self._name)
+            report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
+        return report, shadow
+
+    async def _look(self, occasion: Occasion, shadow: Book | None) -> tuple[CycleReport, Book | None]:
+        dry_run, trade = occasion.dry_run, occasion.trade
+        async with self._keeper.turn:
+            book = shadow or await self._keeper.loaded()
+        if dry_run and shadow is None:
+            shadow = book = book.fork()
+        slice_ = await self._broker.slice(book, occasion, urgent=dry_run or self._is_awaited())
+        self.refused = None
+        if isinstance(slice_, NoSlice):
+            return await self._not_heard(slice_, dry_run=dry_run), shadow
+        self._broker.remember(slice_)
+        for _ in range(ROUNDS_OF_QUESTIONS):
+            async with self._keeper.turn:
+                book = shadow or await self._keeper.loaded()
+                decision = self._decide(book, slice_, dry_run=dry_run)
+                if not decision.lookups:
+                    if dry_run:
+                        apply(book, decision.events)
+                    else:
+                        await self._keeper.write(book, self._events(book, slice_, decision, trade))
+                    break
+            slice_ = slice_.with_answers(await self._broker.find_orders(decision.lookups))
+        else:
+            asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
+            return self._unverified(Status.PARTIAL, f"the broker's answers left orders {asked} open"), shadow
+        if not dry_run:
+            await self._after(decision, slice_)
+        return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
+
+    def _decide(self, book: Book, slice_: Slice, *, dry_run: bool) -> Decision:
+        policy = replace(self._policy, correct=Correct.ALERT) if dry_run else self._policy
+        verified_at = self.verified_at or book.reconciled_at or self._began_at
+        return reconcile(book, slice_, policy, self._runtime.now(), verified_at)
+
+    def _events(self, book: Book, slice_: Slice, decision: Decision, trade: str | None) -> tuple[Event, ...]:
+        """The decision's events, which name the trade after which they were found. A check after a trade that finds
+        everything in step is told too."""
+        events = decision.events
+        if trade is None:
+            return events
+        if not events and decision.status is Status.SUCCESS:
+            events = evidence_of(book, slice_, self._policy, self._runtime.now())
+        return tuple(replace(event, payload={**event.payload, "trade": trade}) for event in events)
+
+    async def _after(self, decision: Decision, slice_: Slice) -> None:
+        """What a decision asks for besides its events."""
+        self._broker.dealt_with(decision, slice_)
+        if decision.status is Status.SUCCESS:
+            self.verified_at = slice_.requested_at
+        for query in decision.cancels:
+            await self._broker.cancel(query)
+
+    async def _not_heard(self, answer: NoSlice, *, dry_run: bool) -> CycleReport:
+        """The broker gave no slice. A book that has gone unverified for too long is a discrepancy of its own, journaled
+        as such."""
+        self.refused = answer.reason if answer.connection is Connection.REFUSED else None
+        if not dry_run:
+            now = self._runtime.now()
+            async with self._keeper.turn:
+                book = await self._keeper.loaded()
+                decision = self._decide(book, self._broker.nothing_known(answer.reason, now), dry_run=False)
+                await self._keeper.write(book, decision.events)
+        return replace(self._unverified(Status.DEGRADED, answer.reason), recheck_at=answer.retry_at)
+
+    def _unverified(self, status: Status, error: str) -> CycleReport:
+        return unverified(self._settings, status, error, self._keeper.book, self.verified_at, self._runtime.now())

@@ -1,0 +1,73 @@
+"""Our own reports, from the strategy into one instrument's book and on to the venue.
+
+The laws of this module:
+
+* A report is durable when it has been taken, and what is reported again counts once.
+* It takes its turn at the book with the cycles: no older slice undoes it.
+* A leg that there cannot be is refused before anything of the reports is in the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.book.book import Book
+from actors.book.legs import impossible
+from actors.book.orders import BookOrder
+from actors.events import stream_of
+from actors.instrument.account_client import BrokerSide
+from actors.instrument.book_keeper import BookKeeper
+from actors.instrument.order_entry import hand_over, to_hand_over
+from actors.instrument.settings import InstrumentSettings
+from actors.journal.client import Fenced
+from actors.reconciliation.own_reports import FillReport, PositionReport, Report, another_fill, contradiction, events_of
+from actors.runtime.ports import Runtime
+from brokers.model import Conventions
+
+
+class Recorder:
+    """Takes reports for one book."""
+
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime, keeper: BookKeeper, broker: BrokerSide) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._keeper = keeper
+        self._broker = broker
+
+    async def record(self, reports: Sequence[Report]) -> int:
+        """Make reports part of the book, then hand its venue what is to be sent. Gives how many were news. Raises
+        :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, under the id
+        of an order of the other side or of another fill, or of a time to come."""
+        try:
+            news, orders = await self._into_the_book(reports)
+        except Fenced:
+            news, orders = await self._into_the_book(reports)
+        await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
+        return news
+
+    async def _into_the_book(self, reports: Sequence[Report]) -> tuple[int, tuple[BookOrder, ...]]:
+        async with self._keeper.turn:
+            book = await self._keeper.loaded()
+            conventions = self._broker.conventions_of(book)
+            for report in reports:
+                self._check_leg(report, conventions)
+                self._check_terms(book, report)
+            events = events_of(book, reports, conventions, self._runtime.now())
+            await self._keeper.write(book, events)
+            return len(events), to_hand_over(book, reports) if self._settings.venue else ()
+
+    def _check_terms(self, book: Book, report: Report) -> None:
+        found = contradiction(book, report, self._runtime.now())
+        if found is None and isinstance(report, FillReport) and report.fill_id in book.applied:
+            found = another_fill(self._keeper.recent(), report)
+        if found is not None:
+            raise ValueError(f"{stream_of(self._settings.account, self._settings.instrument)}: {found}")
+
+    def _check_leg(self, report: Report, conventions: Conventions) -> None:
+        if report.leg is None:
+            return
+        quantity = report.quantity if isinstance(report, PositionReport) else None
+        instead = impossible(conventions.legs, report.leg, quantity, mode_told=self._broker.last is not None)
+        if instead is not None:
+            name = stream_of(self._settings.account, self._settings.instrument)
+            raise ValueError(f"{name}: there can be no leg {report.leg!r} as reported, expected {instead}")

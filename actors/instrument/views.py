@@ -1,0 +1,43 @@
+"""How a book and a slice are shown: the objects of the JSON contract."""
+
+from __future__ import annotations
+
+from actors.book.book import Book
+from actors.events import Json, to_text
+from brokers.model import Completeness, Slice
+
+NOTHING_KNOWN: dict[str, Json] = {
+    "positions": Completeness.FAILED.value,
+    "orders": Completeness.FAILED.value,
+    "fills": Completeness.FAILED.value,
+}
+
+
+def book_view(book: Book) -> dict[str, Json]:
+    """The non-zero legs and the orders that are not terminal."""
+    return {
+        "legs": [
+            {"leg": name, "quantity": to_text(leg.quantity), "average_price": to_text(leg.average_price)}
+            for name, leg in sorted(book.legs.items())
+        ],
+        "open_orders": [
+            {
+                "broker_order_id": order.broker_order_id,
+                "client_order_id": order.client_order_id,
+                "side": order.side.value,
+                "quantity": to_text(order.quantity),
+                "filled_quantity": to_text(order.filled_quantity),
+                "status": order.status.value,
+            }
+            for order in book.open_orders()
+        ],
+    }
+
+
+def broker_view(slice_: Slice) -> dict[str, Json]:
+    """How complete each section was."""
+    return {
+        "positions": slice_.positions.completeness.value,
+        "orders": slice_.orders.completeness.value,
+        "fills": slice_.fills.completeness.value,
+    }

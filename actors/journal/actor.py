@@ -1,0 +1,447 @@
+"""The audit actor: the one writer of the journal, as a plain class.
+
+* ``append`` answers when the events are on disk. Appends that wait while a commit runs share the next one.
+* What cannot be written is answered by an error, to every append of that commit; nothing of it was acknowledged. The
+  next append tries again, so that work goes on by itself once the cause is gone.
+* A journal that cannot be opened does not end the actor: it says why in :meth:`Audit.health`, raises it from every
+  call, and tries to open it again at most once a second.
+* The event loop never waits for the disk: the journal is written in a thread of its own and read in another.
+* Where the journal ends is noted in ``head_file``, where there is one, beside all this and never instead of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from loguru import logger
+
+from actors.events import Event, EventType, Json, Record, Severity, StreamTail
+from actors.journal.head_file import HeadsFile
+from actors.journal.types import (
+    Append,
+    Appended,
+    AppendRefused,
+    JournalError,
+    JournalUnavailable,
+    Stale,
+    Verification,
+)
+
+if TYPE_CHECKING:
+    from actors.journal.store import Journal, Order, Outcome
+
+T = TypeVar("T")
+
+_REOPEN_AFTER_S: Final = 1.0
+_CHECKPOINTS_AT_MOST: Final = 8
+"""How far :meth:`Audit.load_before` goes back: what it gives is held in memory and sent."""
+
+
+class RunBlocking(Protocol):
+    """Runs work that waits for the disk, and gives its result without holding up the loop."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """The result of ``work``, or what it raised."""
+
+
+class OpenJournal(Protocol):
+    """:meth:`Journal.open`, or a stand-in for it."""
+
+    def __call__(self, url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
+        """The journal, open; raises :class:`JournalError`."""
+
+
+class _Thread:
+    """One thread of its own for blocking work, started when it is first needed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._executor: ThreadPoolExecutor | None = None
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self._name)
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    append: Append
+    answer: asyncio.Future[Outcome]
+
+
+def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
+    # Imported here: who names this class to create the actor must not carry the database driver.
+    from actors.journal.store import Journal
+
+    return Journal.open(url, exclusive=exclusive, read_only=read_only)
+
+
+class Audit:
+    """The journal, shared by every actor.
+
+    ``head_file`` is the path of a heads file (:mod:`journal_heads`). ``run_blocking`` replaces the threads of its own;
+    ``monotonic`` gives seconds and limits how often a journal that cannot be opened is tried again, and a head noted;
+    ``max_batch_events`` bounds one commit (a single larger append is still one).
+    """
+
+    def __init__(
+        self,
+        journal_url: str,
+        head_file: str | None = None,
+        *,
+        run_blocking: RunBlocking | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        max_batch_events: int = 5000,
+        open_journal: OpenJournal | None = None,
+    ) -> None:
+        self._url = journal_url
+        self._head_file = head_file
+        self._heads: HeadsFile | None = None
+        self._noting: asyncio.Task[None] | None = None
+        self._monotonic = monotonic
+        self._max_batch_events = max_batch_events
+        self._open_journal = open_journal or _open_journal
+        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify")]
+        self._write, self._read, self._check = (run_blocking or thread for thread in self._threads)
+        self._journal: Journal | None = None
+        self._reader: Journal | None = None
+        self._opening: asyncio.Task[Journal] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._next_commit: asyncio.Future[None] | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._error: JournalError | None = None
+        self._tried_at: float | None = None
+        self._closed = False
+        self._last_seq: int | None = None
+        self._counts = dict.fromkeys(("appended_events", "commits", "failed_commits", "stale", "refused"), 0)
+
+    def __repr__(self) -> str:
+        return "audit"
+
+    async def open(self) -> None:
+        """Become the writer of the journal now. Raises :class:`JournalError` when that is not possible; the actor
+        stays usable, and later calls try again."""
+        self._tried_at = None
+        await self._opened()
+
+    async def append(self, stream: str, expected_version: int, events: Sequence[Event]) -> Appended | Stale:
+        """Continue ``stream`` after ``expected_version`` with all of these or none, and answer when that is durable.
+
+        Raises :class:`JournalUnavailable` when it is not known to be (offer the same again to find out), and
+        :class:`AppendRefused` for events that can never be written. A caller that stops waiting may find them in.
+        """
+        append = Append(stream, expected_version, tuple(events))
+        await self._opened()
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(append, answer))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_waiting())
+        outcome = await answer
+        if isinstance(outcome, AppendRefused):
+            raise outcome
+        return outcome
+
+    async def load(self, stream: str) -> StreamTail:
+        """The end of a stream from its last checkpoint on, from which its state is folded; raises
+        :class:`JournalError`."""
+        journal = await self._opened()
+        return await self._write(lambda: journal.load(stream))
+
+    async def load_before(self, stream: str, version: int) -> list[Record]:
+        """The records of a stream, oldest first, from its last checkpoint before ``version`` (of the newest few), or
+        else from the first there is, to its end; raises :class:`JournalError`."""
+        await self._opened()
+        return await self._read(lambda: _from_checkpoint(self._reading(), stream, version))
+
+    async def records(
+        self,
+        *,
+        stream: str | None = None,
+        account: str | None = None,
+        instrument: str | None = None,
+        types: Collection[EventType] | None = None,
+        severity: Severity | None = None,
+        severities: Collection[Severity] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order_id: str | None = None,
+        fill_id: str | None = None,
+        discrepancy_id: str | None = None,
+        after_seq: int = 0,
+        order: Order = "oldest",
+        limit: int = 1000,
+    ) -> list[Record]:
+        """At most ``limit`` records that meet every filter; see :meth:`Journal.records`."""
+        await self._opened()
+        return await self._read(
+            lambda: list(
+                self._reading().records(
+                    stream=stream,
+                    account=account,
+                    instrument=instrument,
+                    types=types,
+                    severity=severity,
+                    severities=severities,
+                    since=since,
+                    until=until,
+                    order_id=order_id,
+                    fill_id=fill_id,
+                    discrepancy_id=discrepancy_id,
+                    after_seq=after_seq,
+                    order=order,
+                    limit=limit,
+                )
+            )
+        )
+
+    async def query(self, filters: Mapping[str, Any]) -> list[Record]:
+        """As :meth:`records`, the filters in one mapping: for whoever calls through a runtime."""
+        return await self.records(**filters)
+
+    async def streams(self) -> list[str]:
+        """The names of all streams, sorted."""
+        await self._opened()
+        return await self._read(lambda: self._reading().streams())
+
+    async def wait_for(self, after_seq: int, timeout_s: float, limit: int = 1000) -> list[Record]:
+        """The records after ``after_seq``, at most ``limit``, as soon as there are any; none after ``timeout_s``.
+
+        A subscriber calls it again with the last ``seq`` it was given, and misses nothing.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            committed = self._commit_after_this()
+            found = await self.records(after_seq=after_seq, limit=limit)
+            left = deadline - loop.time()
+            if found or left <= 0:
+                return found
+            await asyncio.wait([committed], timeout=left)
+
+    async def verify(self, *, head: str | None = None) -> Verification:
+        """Read and check the whole journal while appends go on; see :meth:`Journal.verify`."""
+        journal = await self._opened()
+        return await self._check(lambda: journal.verify(head=head))
+
+    async def head(self) -> tuple[int, str, datetime] | None:
+        """``seq``, ``hash`` and time of the last record; ``None`` for an empty journal."""
+        await self._opened()
+        return await self._read(lambda: self._reading().head())
+
+    async def health(self) -> dict[str, Json]:
+        """What was written, and whether more can be: answers at once, whatever the disk does.
+
+        ``error`` is why not, in words; while there is one, it is tried in the background whether it still holds.
+        """
+        if not self._closed and self._error is not None and self._probing is None and self._may_try():
+            self._probing = asyncio.create_task(self._probe())
+        self._note_head_when_due()
+        return {
+            "pid": os.getpid(),
+            "writable": self._journal is not None and self._error is None,
+            "error": None if self._error is None else str(self._error),
+            "last_seq": self._last_seq,
+            "waiting": len(self._waiting),
+            "head_file_error": None if self._heads is None else self._heads.error,
+            **self._counts,
+        }
+
+    async def close(self) -> None:
+        """Write what waits, then give up the journal. May be called twice."""
+        self._closed = True
+        while tasks := [task for task in (self._opening, self._writing, self._probing) if task is not None]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._noting is not None:
+            await asyncio.gather(self._noting, return_exceptions=True)
+        if self._heads is not None and self._journal is not None:
+            await self._note_head(self._heads)
+        journal, self._journal = self._journal, None
+        reader, self._reader = self._reader, None
+        # The writer last: it alone can bring what is in the write-ahead log into the file.
+        if reader is not None:
+            await self._read(reader.close)
+        if journal is not None:
+            await self._write(journal.close)
+        self._wake()
+        for thread in self._threads:
+            thread.close()
+
+    async def _opened(self) -> Journal:
+        if self._closed:
+            raise _closed()
+        if self._journal is not None:
+            return self._journal
+        if self._opening is None:
+            if self._error is not None and not self._may_try():
+                raise _again(self._error)
+            self._opening = asyncio.create_task(self._open())
+        # Shielded: a caller that gives up must not end what the others wait for.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Journal:
+        self._tried_at = self._monotonic()
+        try:
+            journal, self._last_seq = await self._write(self._open_as_writer)
+        except JournalError as error:
+            self._error = error
+            raise
+        finally:
+            self._opening = None
+        self._journal, self._error = journal, None
+        if self._head_file is not None and self._heads is None:
+            self._heads = HeadsFile(Path(self._head_file), self._monotonic, self._last_seq or 0)
+        return journal
+
+    def _open_as_writer(self) -> tuple[Journal, int]:
+        journal = self._open_journal(self._url, exclusive=True)
+        try:
+            head = journal.head()
+        except BaseException:
+            journal.close()
+            raise
+        return journal, 0 if head is None else head[0]
+
+    def _may_try(self) -> bool:
+        return self._tried_at is None or self._monotonic() - self._tried_at >= _REOPEN_AFTER_S
+
+    async def _probe(self) -> None:
+        try:
+            journal = await self._opened()
+            if self._error is not None:
+                self._tried_at = self._monotonic()
+                await self._write(journal.probe)
+                self._error = None
+        except JournalError as error:
+            self._error = error
+        finally:
+            self._probing = None
+
+    def _reading(self) -> Journal:
+        # Apart from the writer: a long query must not hold up an append.
+        if self._reader is None:
+            self._reader = self._open_journal(self._url, read_only=True)
+        return self._reader
+
+    async def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                taken = self._take()
+                if taken:
+                    await self._commit(taken)
+        finally:
+            self._writing = None
+
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        events = 0
+        while self._waiting:
+            events += len(self._waiting[0].append.events)
+            if taken and events > self._max_batch_events:
+                break
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                taken.append(waiting)
+        return taken
+
+    async def _commit(self, taken: list[_Waiting]) -> None:
+        journal, batch = self._journal, [waiting.append for waiting in taken]
+        try:
+            if journal is None:
+                raise _closed()
+            outcomes = await self._write(lambda: journal.append(batch))
+        except JournalError as error:
+            self._error = error
+            self._tried_at = self._monotonic()
+            self._counts["failed_commits"] += 1
+            _fail(taken, error)
+            return
+        except BaseException as error:
+            _fail(taken, error)
+            if isinstance(error, Exception):  # an error of ours: these appends know of it, the others go on
+                return
+            raise
+        self._error = None
+        self._count(outcomes)
+        for waiting, outcome in zip(taken, outcomes, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(outcome)
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        before = self._last_seq or 0
+        last = max((outcome.last_seq for outcome in outcomes if isinstance(outcome, Appended)), default=before)
+        self._counts["stale"] += sum(isinstance(outcome, Stale) for outcome in outcomes)
+        self._counts["refused"] += sum(isinstance(outcome, AppendRefused) for outcome in outcomes)
+        if last > before:
+            self._counts["appended_events"] += last - before
+            self._counts["commits"] += 1
+            self._last_seq = last
+            self._wake()
+            self._note_head_when_due()
+
+    def _note_head_when_due(self) -> None:
+        free = not self._closed and (self._noting is None or self._noting.done())
+        if free and self._heads is not None and self._heads.due(self._last_seq or 0):
+            self._noting = asyncio.create_task(self._note_head(self._heads))
+
+    async def _note_head(self, heads: HeadsFile) -> None:
+        try:
+            await self._read(lambda: heads.note(self._reading().head()))
+        except JournalError as error:
+            logger.warning("the head is not noted: {}", error)
+
+    def _commit_after_this(self) -> asyncio.Future[None]:
+        if self._next_commit is None:
+            self._next_commit = asyncio.get_running_loop().create_future()
+        return self._next_commit
+
+    def _wake(self) -> None:
+        if self._next_commit is not None:
+            self._next_commit.set_result(None)
+            self._next_commit = None
+
+
+def _from_checkpoint(journal: Journal, stream: str, version: int) -> list[Record]:
+    newest = list(
+        journal.records(stream=stream, types=(EventType.CHECKPOINT,), order="newest", limit=_CHECKPOINTS_AT_MOST)
+    )
+    start = next((found for found in newest if found.version < version), None)
+    if start is None and len(newest) == _CHECKPOINTS_AT_MOST:
+        start = newest[-1]
+    return list(journal.records(stream=stream, after_seq=start.seq - 1 if start is not None else 0))
+
+
+def _fail(taken: Sequence[_Waiting], error: BaseException) -> None:
+    for waiting in taken:
+        if waiting.answer.done():
+            continue
+        if isinstance(error, JournalError):
+            waiting.answer.set_exception(_again(error))
+        elif isinstance(error, Exception):
+            waiting.answer.set_exception(error)
+        else:
+            waiting.answer.cancel()
+
+
+def _again(error: JournalError) -> JournalError:
+    """An equal error, so that each who raises it has a traceback of his own."""
+    return type(error)(error.attempted, error.found, error.remedy)
+
+
+def _closed() -> JournalUnavailable:
+    return JournalUnavailable("use the journal", "the audit actor is closed", "Start it again")

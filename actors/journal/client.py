@@ -1,0 +1,77 @@
+"""A writer's end of one stream of the journal.
+
+The law of this module: what an actor holds in memory and the version it goes on from change together, after the audit
+actor has made the events durable, and never before.
+"""
+
+from __future__ import annotations
+
+from actors.events import Event, Record, StreamTail
+from actors.journal.types import Appended, JournalError, Stale
+from actors.runtime.ports import CallError, Runtime
+
+AUDIT = "audit"
+JOURNAL_TIMEOUT_S = 20.0
+_NO_VERSION = -1
+
+
+class JournalAway(Exception):
+    """The journal did not take or give events: nothing may be changed on its account."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"the journal is not available: {self.found}"
+
+
+class Fenced(Exception):
+    """Somebody else continued the stream: this writer's memory is out of date. Reload, then go on."""
+
+    def __init__(self, stale: Stale) -> None:
+        super().__init__(stale)
+        self.stale = stale
+
+    def __str__(self) -> str:
+        found = self.stale
+        return f"stream {found.stream} is at version {found.actual_version}, not {found.expected_version}"
+
+
+async def append(runtime: Runtime, stream: str, version: int, events: tuple[Event, ...]) -> Appended:
+    """Make events durable after ``version``. Raises :class:`JournalAway` or :class:`Fenced`."""
+    try:
+        answer = await runtime.call(AUDIT, "append", stream, version, events, timeout_s=JOURNAL_TIMEOUT_S)
+    except (CallError, JournalError) as error:
+        raise JournalAway(str(error)) from None
+    if isinstance(answer, Stale):
+        raise Fenced(answer)
+    assert isinstance(answer, Appended)  # noqa: S101 - the audit actor gives one of the two
+    return answer
+
+
+async def load(runtime: Runtime, stream: str) -> StreamTail:
+    """The records of a stream from its last checkpoint. Raises :class:`JournalAway`."""
+    try:
+        tail = await runtime.call(AUDIT, "load", stream, timeout_s=JOURNAL_TIMEOUT_S)
+    except (CallError, JournalError) as error:
+        raise JournalAway(str(error)) from None
+    assert isinstance(tail, StreamTail)  # noqa: S101 - as above
+    return tail
+
+
+async def version(runtime: Runtime, stream: str) -> int:
+    """Where a stream stands, without reading it. Raises :class:`JournalAway`."""
+    try:
+        return (await append(runtime, stream, _NO_VERSION, ())).version
+    except Fenced as fenced:
+        return fenced.stale.actual_version
+
+
+async def load_before(runtime: Runtime, stream: str, version: int) -> list[Record]:
+    """The records of a stream from its last checkpoint before ``version``. Raises :class:`JournalAway`."""
+    try:
+        found: list[Record] = await runtime.call(AUDIT, "load_before", stream, version, timeout_s=JOURNAL_TIMEOUT_S)
+    except (CallError, JournalError) as error:
+        raise JournalAway(str(error)) from None
+    return found

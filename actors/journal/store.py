@@ -1,0 +1,407 @@
+"""Storage under the audit actor: the durable, ordered, hash-chained record of everything that happened.
+
+* An append is answered after its commit, and a commit is on disk when it returns.
+* An append names the version of the stream it continues. A stale one is refused whole; the other appends of the same
+  commit go on. One that is already in, event id for event id, is answered as it was the first time.
+* ``seq`` over the journal and ``version`` within a stream are gapless and start at 1; every record carries the hash of
+  the one before it.
+* After a failed commit nothing is repeated blindly: the connection and everything remembered are given up, and the
+  next call opens the file again, settles its log, and checks its last records before it believes them.
+
+Synchronous; one connection, used by one thread at a time whichever threads call. SQLite, and through SQLAlchemy Core
+any database that has transactions; the lock that keeps a second writing process out exists for SQLite files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from actors.events import EventType, Record, Severity, StreamTail, from_iso
+from actors.journal.archive import archive
+from actors.journal.archive_anchor import archived_version
+from actors.journal.commit_plan import Heads, Plan
+from actors.journal.filters import Ids, belongs, conditions
+from actors.journal.hash_chain import GENESIS
+from actors.journal.location import Place
+from actors.journal.schema import (
+    IS_CHECKPOINT,
+    OnConnect,
+    corrupt,
+    empty_the_log,
+    in_our_words,
+    insert_records,
+    read_head,
+    records,
+    write_nothing,
+    writing,
+)
+from actors.journal.types import (
+    Append,
+    Appended,
+    AppendRefused,
+    Archived,
+    ArchiveRefused,
+    JournalCorrupt,
+    JournalError,
+    JournalUnavailable,
+    Stale,
+    Verification,
+)
+from actors.journal.verification import check_seen, check_tail, record_of, verify
+
+Outcome = Appended | Stale | AppendRefused
+"""What became of one append; an :class:`AppendRefused` is given back in its place, not raised."""
+
+Order = Literal["oldest", "newest"]
+
+_PAGE: Final = 1000
+
+
+class Journal:
+    """An open journal; :meth:`open` makes one. Its methods may be called from any thread, one at a time is served.
+
+    Every method raises :class:`JournalUnavailable` when the database cannot be used now (the next call tries again by
+    itself), and :class:`JournalCorrupt` when what it holds is not what was written.
+    """
+
+    def __init__(
+        self, url: str, *, exclusive: bool, read_only: bool, busy_timeout_s: float, on_connect: OnConnect | None
+    ) -> None:
+        self._place = Place(
+            url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
+        )
+        self._name = self._place.name
+        self._read_only = read_only
+        self._mutex = threading.RLock()
+        self._connection: Connection | None = None
+        self._heads = Heads(0, GENESIS)
+        self._acknowledged = (0, GENESIS)
+        self._doubtful = False
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        exclusive: bool = False,
+        read_only: bool = False,
+        busy_timeout_s: float = 5.0,
+        on_connect: OnConnect | None = None,
+    ) -> Journal:
+        """The journal at ``url`` (``sqlite:///path``), created with its directory where there is none.
+
+        ``exclusive`` makes this process its one writer, until :meth:`close` or its end, or raises
+        :class:`JournalInUse`. ``read_only`` opens it beside a living writer, or after a dead one, changes nothing and
+        creates nothing: :class:`JournalMissing` where there is no journal. Raises :class:`JournalTooNew` for one that
+        a newer program wrote.
+        """
+        if exclusive and read_only:
+            raise ValueError("who only reads a journal needs no lock on it")
+        journal = cls(
+            url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
+        )
+        try:
+            journal._place.take()
+            with journal._using(f"open the journal {journal._name}"):
+                pass
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def close(self) -> None:
+        """Give up the connection and the lock. May be called twice."""
+        with self._mutex:
+            self._closed = True
+            if self._connection is not None and not self._read_only:
+                # A copy of the file alone is then whole: a reader that closes after us could not see to it.
+                with contextlib.suppress(DBAPIError, sqlite3.Error):
+                    empty_the_log(self._connection)
+                self._place.leave_mark(*self._acknowledged, sync=True)
+            self._drop()
+            self._place.give_back()
+
+    def append(self, batch: Sequence[Append]) -> list[Outcome]:
+        """Make these durable in one commit, and say of each in its order what became of it.
+
+        Raises :class:`JournalUnavailable` when the commit did not succeed: then it is not known whether the events
+        are in, and none may be acted upon; offering the same appends again finds out.
+        """
+        events = sum(len(append.events) for append in batch)
+        attempted = f"append {events} events to the journal {self._name}"
+        if self._read_only:
+            raise JournalUnavailable(attempted, "it was opened for reading only", "Send them to the audit actor")
+        if not batch:
+            return []
+        with self._using(attempted) as connection:
+            self._place.check(attempted)
+            return self._commit(connection, batch, attempted)
+
+    def probe(self) -> None:
+        """Prove that the journal can be written now, by a commit that changes nothing."""
+        with self._using(f"write to the journal {self._name}") as connection:
+            write_nothing(connection)
+
+    def load(self, stream: str) -> StreamTail:
+        """The records of a stream from its last checkpoint (that one included) or its beginning to its end.
+
+        Each is checked against its hash; raises :class:`JournalCorrupt` where one is altered or missing.
+        """
+        attempted = f"load the stream {stream} from the journal {self._name}"
+        of_stream = records.c.stream == stream
+        with self._using(attempted) as connection, connection.begin():
+            first = connection.execute(select(func.max(records.c.version)).where(of_stream, IS_CHECKPOINT)).scalar()
+            if first is None:
+                first = archived_version(connection, stream) + 1
+            found = connection.execute(
+                select(records).where(of_stream, records.c.version >= first).order_by(records.c.version)
+            ).all()
+            tail = tuple(record_of(row, attempted, check_hash=True) for row in found)
+        for version, record in enumerate(tail, first):
+            if record.version != version:
+                raise corrupt(attempted, f"version {version} of {stream} is missing")
+        return StreamTail(first - 1 + len(tail), tail)
+
+    def records(
+        self,
+        *,
+        stream: str | None = None,
+        account: str | None = None,
+        instrument: str | None = None,
+        types: Collection[EventType] | None = None,
+        severity: Severity | None = None,
+        severities: Collection[Severity] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order_id: str | None = None,
+        fill_id: str | None = None,
+        discrepancy_id: str | None = None,
+        after_seq: int = 0,
+        order: Order = "oldest",
+        limit: int | None = None,
+    ) -> Iterator[Record]:
+        """The records that meet every filter given, in the order of ``seq``, read in pages as they are asked for.
+
+        ``account`` matches its own stream and those of its instruments; ``instrument`` is the part of a stream after
+        the first ``/``; both mean the streams there are at the call. ``since`` is inclusive and ``until`` exclusive,
+        both aware. ``order_id`` is a broker's or a client's, ``discrepancy_id`` the ``id`` of a discrepancy: each
+        matches wherever it stands in a payload, under its own key. An archived record is in its archive, not here.
+        """
+        ids = Ids(order_id, fill_id, discrepancy_id)
+        chosen = conditions(
+            dialect=self._place.dialect,
+            types=types,
+            severity=severity,
+            severities=severities,
+            since=since,
+            until=until,
+            ids=ids,
+        )
+        pages = partial(self._pages, ids, after_seq, order, limit)
+        if stream is None and account is None and instrument is None:
+            return pages(chosen, single=False)
+        names = [stream] if stream is not None else self.streams()
+        names = [name for name in names if belongs(name, account, instrument)]
+        if len(names) == 1:
+            return pages([*chosen, records.c.stream == names[0]], single=True)
+        # As an expression, so that the rows are read in the order of seq and never sorted page by page.
+        return pages([*chosen, records.c.stream.concat("").in_(names)], single=False) if names else iter(())
+
+    def streams(self) -> list[str]:
+        """The names of all streams, sorted; costs one look into an index for each."""
+        found: list[str] = []
+        with self._using(f"read the streams of the journal {self._name}") as connection, connection.begin():
+            name = connection.execute(select(func.min(records.c.stream))).scalar()
+            while name is not None:
+                found.append(name)
+                name = connection.execute(select(func.min(records.c.stream)).where(records.c.stream > name)).scalar()
+        return found
+
+    def head(self) -> tuple[int, str, datetime] | None:
+        """``seq``, ``hash`` and time of the last record; ``None`` for an empty journal."""
+        last = select(records.c.seq, records.c.hash, records.c.time).order_by(records.c.seq.desc()).limit(1)
+        with self._using(f"read the head of the journal {self._name}") as connection, connection.begin():
+            row = connection.execute(last).one_or_none()
+        return None if row is None else (row.seq, row.hash, from_iso(row.time))
+
+    def verify(self, *, head: str | None = None) -> Verification:
+        """Read everything again: hashes, links, gaps in ``seq``, gaps in the versions of each stream, event ids that
+        stand twice in one stream, records cut off the end, and the soundness of the file itself.
+
+        ``head`` is a hash noted earlier (:meth:`head`): unless it is found in the chain, records were cut off the end
+        since, or this is another journal. Where records were archived, reading begins after them.
+
+        Has a connection of its own, so that appends go on meanwhile. A journal that is wrong is a result, not an
+        error; one that cannot be read now raises.
+        """
+        attempted = f"verify the journal {self._name}"
+        self._check_open(attempted)
+        seen = self._place.seen()
+        try:
+            with contextlib.closing(self._place.connect(attempted, read_only=True)) as connection:
+                return verify(connection, wanted=None if head is None else head.strip().lower(), seen=seen)
+        except JournalCorrupt as error:
+            return Verification(False, 0, None, error.found)
+        except DBAPIError as error:
+            found = in_our_words(error, attempted)
+            if isinstance(found, JournalCorrupt):
+                return Verification(False, 0, None, found.found)
+            raise found from None
+
+    def archive(self, before: datetime, file: Path, *, step: Callable[[str], None] = lambda _: None) -> Archived:
+        """Move the oldest records, up to the first that is not before ``before``, into ``file``, a new journal.
+
+        Every instrument keeps its records from its last checkpoint on (all, where it has none), and nothing after the
+        first of those goes either; :attr:`Archived.held_by` names the stream. :meth:`load` gives the same as before.
+        The place in the old file is used again and not given back. A process that is killed meanwhile loses nothing;
+        ``step`` is told of each step that is done.
+
+        Raises :class:`ArchiveRefused` for a file that exists, and where this journal is not opened as exclusive.
+        """
+        attempted = f"archive records of the journal {self._name}"
+        live = self._place.file
+        if live is None or not self._place.held:
+            raise ArchiveRefused(
+                attempted,
+                "it is not held by its one writer" if live else "it is in a database that is a server",
+                "Stop the supervisor and open the journal as exclusive" if live else "Use the server's own means",
+            )
+        with self._using(attempted) as connection:
+            self._place.check(attempted)
+            done = archive(connection, live, before, file.absolute(), step)
+            if done.records:
+                empty_the_log(connection)
+        return done
+
+    def _commit(self, connection: Connection, batch: Sequence[Append], attempted: str) -> list[Outcome]:
+        with writing(connection) as transaction:
+            seq, last_hash = read_head(connection, attempted)
+            if seq < self._acknowledged[0]:
+                raise corrupt(attempted, f"it ends at record {seq}, and {self._acknowledged[0]} was durable")
+            if (seq, last_hash) != (self._heads.seq, self._heads.hash):
+                self._heads = Heads(seq, last_hash)
+            plan = Plan(connection, self._heads)
+            outcomes = [plan.decide(append) for append in batch]
+            if not plan.rows:
+                transaction.rollback()
+                return outcomes
+            insert_records(connection, plan.rows)
+            self._doubtful = True
+            transaction.commit()
+            self._doubtful = False
+        self._heads = plan.heads()
+        self._acknowledged = (plan.seq, plan.hash)
+        self._place.leave_mark(plan.seq, plan.hash)
+        return outcomes
+
+    def _pages(
+        self,
+        ids: Ids,
+        after_seq: int,
+        order: Order,
+        limit: int | None,
+        chosen: Sequence[ColumnElement[bool]],
+        *,
+        single: bool,
+    ) -> Iterator[Record]:
+        # Within one stream the version grows with seq, and the index of the two serves it without sorting.
+        key = records.c.version if single else records.c.seq
+        attempted = f"read records of the journal {self._name}"
+        newest = order == "newest"
+        if after_seq:
+            chosen = [*chosen, records.c.seq > after_seq]
+        query = select(records).where(*chosen).order_by(key.desc() if newest else key)
+        further, left = query, limit
+        while left is None or left > 0:
+            size = _PAGE if left is None or ids.given() else min(_PAGE, left)
+            with self._using(attempted) as connection, connection.begin():
+                page = connection.execute(further.limit(size)).all()
+            for row in page:
+                record = record_of(row, attempted)
+                if not ids.named_in(record.event.payload):
+                    continue
+                if left == 0:
+                    return
+                yield record
+                left = None if left is None else left - 1
+            if len(page) < size:
+                return
+            end = page[-1]._mapping[key]
+            further = query.where(key < end if newest else key > end)
+
+    @contextlib.contextmanager
+    def _using(self, attempted: str) -> Iterator[Connection]:
+        """The connection, and after any failure none: the next call opens a new one."""
+        with self._mutex:
+            self._check_open(attempted)
+            try:
+                yield self._connection or self._reconnect(attempted)
+            except IntegrityError as error:
+                self._drop()
+                # The versions were read under the writer's turn, so an index and its table must disagree.
+                raise corrupt(attempted, str(error.orig)) from None
+            except DBAPIError as error:
+                self._drop()
+                raise in_our_words(error, attempted) from None
+            except BaseException:
+                self._drop()
+                raise
+
+    def _reconnect(self, attempted: str) -> Connection:
+        seen = self._place.seen()
+        self._place.begin(attempted)
+        self._connection = self._place.connect(attempted, read_only=self._read_only, doubtful=self._doubtful)
+        self._doubtful = False
+        self._place.remember()
+        if not self._read_only:
+            self._heads = Heads(*check_tail(self._connection, attempted))
+            self._check_acknowledged(self._connection, attempted)
+            if seen is not None:
+                check_seen(self._connection, seen, attempted, self._place.remedy)
+            self._acknowledged = (self._heads.seq, self._heads.hash)
+            self._place.leave_mark(*self._acknowledged, sync=True)
+        return self._connection
+
+    def _check_open(self, attempted: str) -> None:
+        if self._closed:
+            raise JournalUnavailable(attempted, "it is closed", "Open it again")
+
+    def _check_acknowledged(self, connection: Connection, attempted: str) -> None:
+        """What was answered as durable is still there, now that the file was opened again."""
+        seq, last_hash = self._acknowledged
+        with connection.begin():
+            found = connection.execute(select(records.c.hash).where(records.c.seq == seq)).scalar()
+        if seq and found != last_hash:
+            raise corrupt(attempted, f"record {seq}, which was durable, is not there any more")
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        self._heads = Heads(0, GENESIS)
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):
+                connection.close()
+
+
+__all__ = [
+    "Append",
+    "AppendRefused",
+    "Appended",
+    "Journal",
+    "JournalError",
+    "JournalUnavailable",
+    "Order",
+    "Outcome",
+    "Stale",
+    "Verification",
+]

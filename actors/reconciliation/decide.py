@@ -1,0 +1,232 @@
+"""``reconcile(book, slice, policy, now) → Decision``: one pass over one instrument, without clock, IO or Ray.
+
+The order is fixed: unreadable rows and age, then fills, then orders, then positions (RECOVERY → GHOST → DRIFT), then
+what is no longer there is closed, and the pass gets its status.
+
+The laws of this module: the absence of a row counts in a COMPLETE section only; nothing is concluded from a slice older
+than the last local activity on its subject; the same book, slice, policy and time give the same decision, and a second
+pass over what the first one wrote emits nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from actors.book.book import Book
+from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.policy import Policy
+from actors.events import Event, Json, Severity, to_iso
+from actors.reconciliation.fills import reconcile_fills
+from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
+from actors.reconciliation.positions import reconcile_positions
+from actors.reconciliation.reconciliation_pass import Decision, Difference, Status, Working
+from brokers.model import AnyRow, Complete, Completeness, Failed, Partial, Section, Slice, problems_of, rows_of
+
+_FILLS_LOST = (DiscrepancyType.STALE_DATA, "fills")
+"""The broker no longer has the fills from our cursor on. Open until both sides are the same again, which is journaled
+with the new cursor: what comes after it is found as fills."""
+
+RECONCILED_AT_MOST_EVERY = timedelta(minutes=5)
+"""Evidence of clean cycles is written at most this often."""
+
+_POSITION_BREAKS = frozenset(
+    {
+        DiscrepancyType.MISSING_LOCALLY,
+        DiscrepancyType.NAKED_POSITION,
+        DiscrepancyType.POSITION_MISMATCH,
+        DiscrepancyType.PRICE_MISMATCH,
+    }
+)
+_ORDER_BREAKS = frozenset(
+    {
+        DiscrepancyType.ORDER_STATUS_MISMATCH,
+        DiscrepancyType.ORDER_MISSING,
+        DiscrepancyType.EXTERNAL_ORDER,
+        DiscrepancyType.STALE_ORDER,
+        DiscrepancyType.ORDER_REJECTED,
+    }
+)
+
+
+def reconcile(
+    book: Book, slice_: Slice, policy: Policy, now: datetime, verified_at: datetime | None = None
+) -> Decision:
+    """Compare a book with what its broker says, and decide what follows.
+
+    ``verified_at`` is when this book was last found in step (``None``: not since its RECONCILED, if it has one); a book
+    that cannot be verified for too long becomes a discrepancy of its own. A slice of another account or instrument is a
+    ``ValueError``. The book is not changed: apply the decision's events once they are
+    journaled.
+    """
+    if slice_.instrument != book.instrument or slice_.account != book.account:
+        raise ValueError(f"the book of {book.stream} was to be reconciled with {slice_.account}/{slice_.instrument}")
+    evidence_due = book.reconciled_at is None or now - book.reconciled_at >= RECONCILED_AT_MOST_EVERY
+    unchanged = book.clean == slice_.revision and book.clean_under is policy
+    if unchanged and not evidence_due and now - slice_.requested_at <= policy.max_age:
+        return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
+    work = Working(book, slice_, policy, now)
+    _unreadable_rows(work)
+    fresh = _is_fresh(work, verified_at)
+    if fresh:
+        _lost_fills(work)
+        reconcile_fills(work)
+        reconcile_orders(work)
+        reconcile_positions(work)
+        if work.lookups:
+            return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
+    if book.breaks:
+        _close_what_is_gone(work)
+    return _conclude(work, evidence_due, fresh=fresh)
+
+
+def _unreadable_rows(work: Working) -> None:
+    """MALFORMED_DATA for each row of ours that could not be read. Rows that name no instrument are the account's."""
+    slice_ = work.slice
+    sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
+    for section in sections:
+        for place, problem in enumerate(problems_of(section)):
+            if problem.instrument == slice_.instrument:
+                if problem.again_at is not None:
+                    work.look_again(problem.again_at)
+                work.found(
+                    Difference(
+                        type=DiscrepancyType.MALFORMED_DATA,
+                        key=f"{problem.section.value}:{problem.key or place}",
+                        phase=Phase.SECTIONS,
+                        severity=Severity.WARNING,
+                        book_value=None,
+                        broker_value=problem.text,
+                        correction=None,
+                    )
+                )
+
+
+def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
+    """Whether the slice may be acted on. STALE_DATA when it is too old, or when nothing could be verified for long."""
+    slice_, policy = work.slice, work.policy
+    too_old = work.now - slice_.requested_at > policy.max_age
+    unknown = isinstance(slice_.positions, Failed) or isinstance(slice_.orders, Failed)
+    since = slice_.requested_at if too_old and not unknown else verified_at or work.book.reconciled_at
+    if (too_old or unknown) and since is not None and work.now - since > policy.max_age:
+        work.found(
+            Difference(
+                type=DiscrepancyType.STALE_DATA,
+                key="verified",
+                phase=Phase.SECTIONS,
+                severity=Severity.CRITICAL if work.now - since > policy.unverified else Severity.WARNING,
+                book_value=to_iso(since),
+                broker_value=None,
+                correction=None,
+            )
+        )
+    return not too_old
+
+
+def _lost_fills(work: Working) -> None:
+    """STALE_DATA where the broker no longer has the fills after our cursor: they are in the positions, and no more can
+    be had of them. The next look goes on from where the broker's list begins."""
+    fills, cursor = work.slice.fills, work.slice.fills_cursor
+    if isinstance(fills, Failed) and cursor is not None:
+        work.found(
+            Difference(
+                type=_FILLS_LOST[0],
+                key=_FILLS_LOST[1],
+                phase=Phase.SECTIONS,
+                severity=Severity.WARNING,
+                book_value=None if work.book.cursor is None else str(work.book.cursor),
+                broker_value=fills.reason,
+                correction=None,
+            )
+        )
+        work.look_again(work.now)
+
+
+def _close_what_is_gone(work: Working) -> None:
+    """Open breaks whose difference this slice would have shown, and did not."""
+    for place, found in list(work.book.breaks.items()):
+        if place not in {*work.touched, _FILLS_LOST} and _would_have_been_seen(work, found):
+            work.gone(found)
+
+
+def _would_have_been_seen(work: Working, found: Break) -> bool:
+    slice_ = work.slice
+    if work.now - slice_.requested_at > work.policy.max_age:
+        return False
+    if found.type in _POSITION_BREAKS:
+        shown = any(row.leg == found.key for row in rows_of(slice_.positions))
+        return found.key not in work.deferred and (shown or isinstance(slice_.positions, Complete))
+    if found.type in _ORDER_BREAKS:
+        return _order_was_looked_at(work, found.key)
+    if found.type is DiscrepancyType.MISSED_FILL:
+        return isinstance(slice_.fills, Complete) and _order_was_looked_at(work, found.key)
+    if found.type is DiscrepancyType.STALE_DATA:
+        return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
+    sections = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
+    return isinstance(sections.get(found.key.split(":")[0]), Complete)
+
+
+def _order_was_looked_at(work: Working, key: str) -> bool:
+    """Whether both sides of an order were seen in this pass."""
+    deferred = {
+        order_discrepancy_key(order.broker_order_id, order.client_order_id)
+        for order in work.book.orders.values()
+        if order.key in work.deferred
+    }
+    shown = any(row.broker_order_id == key for row in rows_of(work.slice.orders))
+    return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
+
+
+def _conclude(work: Working, evidence_due: bool, *, fresh: bool) -> Decision:
+    slice_ = work.slice
+    needed: list[Section[AnyRow]] = [slice_.orders, slice_.fills]
+    if work.policy.positions:
+        needed.append(slice_.positions)
+    known = not any(isinstance(section, Failed | Partial) for section in needed)
+    nothing_else = known and not work.deferred and not work.unverified
+    if nothing_else and fresh and work.book.breaks.keys() == {_FILLS_LOST}:
+        work.gone(work.book.breaks[_FILLS_LOST])
+        evidence_due = True
+    in_step = nothing_else and not work.book.breaks
+    clean = not work.touched and not work.events
+    missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
+    dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed
+    cursor = slice_.fills_cursor if dealt_with else None
+    if in_step and evidence_due:
+        _evidence(work)
+    if in_step and clean and not (work.policy.stale_order is not None and rows_of(slice_.orders)):
+        work.book.remember_clean(slice_.revision, work.policy)
+    for found in work.book.breaks.values():
+        if found.id not in work.discrepancies:
+            work.still_open(found)
+    return Decision(
+        status=Status.SUCCESS if in_step else Status.PARTIAL,
+        events=tuple(work.events),
+        discrepancies=tuple(work.discrepancies.values()),
+        cancels=tuple(work.cancels),
+        recheck_at=work.recheck_at,
+        unverified=tuple(work.unverified),
+        cursor=cursor,
+    )
+
+
+def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tuple[Event, ...]:
+    """The RECONCILED of a pass that found everything in step, for one that is to be seen in the journal (after a
+    trade), however short a time ago the last one was. The book is not changed."""
+    work = Working(book, slice_, policy, now)
+    _evidence(work)
+    return tuple(work.events)
+
+
+def _evidence(work: Working) -> None:
+    """RECONCILED: at that broker time both sides were the same."""
+    slice_ = work.slice
+    payload: dict[str, Json] = {
+        "as_of": to_iso(slice_.as_of),
+        "requested_at": to_iso(slice_.requested_at),
+        "positions": slice_.positions.completeness.value if work.policy.positions else Completeness.UNSUPPORTED.value,
+        "orders": slice_.orders.completeness.value,
+        "fills": slice_.fills.completeness.value,
+        "fills_cursor": slice_.fills_cursor if isinstance(slice_.fills, Complete) else None,
+        "legs": len(work.book.legs),
+    }
+    work.evidence(payload)

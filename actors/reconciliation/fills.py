@@ -1,0 +1,380 @@
+"""Step 2 of a cycle: the fills that the book has not seen, in broker time order. What they explain is not drift.
+
+A fill is applied once, by its id. What it does to the legs is decided here, written into its event, and only repeated
+by the fold. Three things keep it from counting twice: a watermark (a correction contains it already), an inferred fill
+it stands in for, and the quantity its order had when we first saw the order.
+
+A commission that comes after its fill is written once, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from actors.book import payloads
+from actors.book.book import Book
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.lots import ZERO
+from actors.book.orders import BookOrder
+from actors.events import EventType, Severity, event_id, to_text
+from actors.reconciliation.order_matching import order_of_fill
+from actors.reconciliation.reconciliation_pass import Difference, Working
+from brokers.model import (
+    LONG,
+    NET,
+    SHORT,
+    Complete,
+    Conventions,
+    Corrected,
+    Fill,
+    LegScheme,
+    Order,
+    Side,
+    rows_of,
+)
+
+_CORRECTION = "correction"
+
+
+def reconcile_fills(work: Working) -> None:
+    """Apply every fill of the slice, and of the answers to our questions, that the book has not seen. A correction of
+    an execution that was never told is a fill like any other, and the execution counts for nothing beside it."""
+    if work.book.without_commission:
+        _report_commissions(work)
+    applied = work.book.applied
+    new = [fill for fill in rows_of(work.slice.fills) if fill.fill_id not in applied]
+    for answer in work.slice.answers:
+        new.extend(fill for fill in answer.fills if fill.fill_id not in applied)
+    if not new:
+        return
+    unique = _once_each(new)
+    in_time: list[tuple[Fill, str]] = []
+    by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
+    linked = _orders_by_broker_id(work)
+    for fill in sorted(unique.values(), key=_broker_order):
+        order = order_of_fill(work, fill, linked)
+        alone = fill.corrects is not None and fill.corrects.fill_id not in applied.keys() | unique.keys()
+        if _is_history(work, fill, order) or (alone and not fill.quantity):
+            _remember(work, fill, order)
+            continue
+        if fill.corrects is not None and not alone:
+            in_time.append((fill, _CORRECTION))
+            continue
+        whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
+        by_order.setdefault(whose, []).append((fill, order))
+        in_time.append((fill, whose))
+    allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
+    for fill, whose in in_time:
+        if whose == _CORRECTION and fill.corrects is not None:
+            _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
+        else:
+            allowed[whose].apply(work, fill)
+
+
+def _report_commissions(work: Working) -> None:
+    """Write what was charged for fills that are in the book without it. That is no difference between the two sides:
+    it is told under ``alert`` too."""
+    lacking = work.book.without_commission
+    told = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.fill_id in lacking]
+    for answer in work.slice.answers:
+        told.extend(fill for fill in answer.fills if fill.commission is not None and fill.fill_id in lacking)
+    for fill in sorted(_once_each(told).values(), key=_broker_order):
+        order = work.book.find_order(fill.broker_order_id, None)
+        strategy = lacking[fill.fill_id] or (order.strategy if order is not None else None)
+        payload = payloads.commission_to(fill, strategy)
+        work.note(EventType.COMMISSION_REPORTED, payload, fill.fill_id)
+
+
+def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
+    """Each fill once by its id, with its commission where one of its rows tells it."""
+    unique: dict[str, Fill] = {}
+    for fill in fills:
+        known = unique.get(fill.fill_id)
+        if known is None or known.commission is None or fill.commission is not None:
+            unique[fill.fill_id] = fill
+    return unique
+
+
+def _remember(work: Working, fill: Fill, order: BookOrder | None) -> None:
+    """Record a fill that changes nothing, as the positions of the book's first look contain it."""
+    booked = book_fill(work.book, fill, order, work.slice.conventions)
+    booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False, corrects=fill.corrects)
+    work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
+
+
+def _correct(work: Working, fill: Fill, was: Corrected, order: BookOrder | None) -> None:
+    """The broker took back what it said of an execution: the book is changed by the difference. Where positions were
+    taken over since then, they contain it."""
+    apply_it = work.found(
+        Difference(
+            type=DiscrepancyType.MISSED_FILL,
+            key=fill.fill_id,
+            phase=Phase.FILLS,
+            severity=Severity.WARNING,
+            cause=Cause.MISSED_FILL,
+            book_value=f"{to_text(was.quantity)} @ {to_text(was.price)}",
+            broker_value=f"{to_text(fill.quantity)} @ {to_text(fill.price)}",
+            difference=to_text(fill.quantity - was.quantity),
+            correction=Correction.APPLY_FILL,
+            strategy=order.strategy if order is not None else None,
+        )
+    )
+    if apply_it:
+        booked = _booked_correction(work.book, fill, was, order, work.slice.conventions)
+        work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
+
+
+def _booked_correction(
+    book: Book, fill: Fill, was: Corrected, order: BookOrder | None, conventions: Conventions
+) -> payloads.BookedFill:
+    leg = fill.leg or (order.leg if order is not None else None) or NET
+    contained = book.covered(leg, fill.time)
+    return replace(
+        book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
+        legs=() if contained else ((leg, (fill.quantity - was.quantity) * fill.side.sign),),
+        replaces=() if contained else ((was.fill_id, min(was.quantity, fill.quantity)),),
+        adopted=ZERO,
+        counted=True,
+        corrects=was,
+    )
+
+
+def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
+    return fill.time, len(fill.fill_id), fill.fill_id
+
+
+def _is_history(work: Working, fill: Fill, order: BookOrder | None) -> bool:
+    """Whether a fill is from before the book's first look, of an order that was not ours: the positions contain it, and
+    the order's row is all we go by."""
+    if order is not None and order.adopted_at is None:
+        return False
+    if work.book.baseline is not None:
+        return fill.time <= work.book.baseline
+    return fill.time <= (work.slice.as_of if order is None or order.adopted_at is None else order.adopted_at)
+
+
+def _was_adopted(order: BookOrder, fill: Fill) -> bool:
+    return order.adopted_at is None or fill.time <= order.adopted_at
+
+
+def _orders_by_broker_id(work: Working) -> dict[str, Order]:
+    rows = [*rows_of(work.slice.orders), *(a.order for a in work.slice.answers if a.order is not None)]
+    return {row.broker_order_id: row for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """What was decided of the fills of one order. ``cap`` is how much of it the broker itself says is filled, at most;
+    ``None`` where it does not say."""
+
+    order_key: str | None
+    cause: Cause
+    cap: Decimal | None
+    apply_them: bool
+
+    @classmethod
+    def of(cls, work: Working, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]) -> _Allowed:
+        """Report them as one difference; not at all where the order has had every unit of them, under other ids or
+        as the quantity it was adopted with."""
+        first, order = fills[0]
+        row = linked.get(first.broker_order_id or "")
+        cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO)
+        cause = Cause.EXTERNAL_TRADE if order is None else Cause.MISSED_FILL
+        conventions = work.slice.conventions
+        if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
+            return cls(order.key if order is not None else None, cause, cap, apply_them=True)
+        missed = sum((fill.quantity for fill, _ in fills), ZERO)
+        had = order.filled_quantity if order is not None else None
+        filled = (had or ZERO) + missed
+        apply_them = work.found(
+            Difference(
+                type=DiscrepancyType.MISSED_FILL,
+                key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
+                phase=Phase.FILLS,
+                severity=Severity.WARNING if order is None and not work.new_book else Severity.INFO,
+                cause=cause,
+                book_value=to_text(had),
+                broker_value=to_text(filled if cap is None else min(filled, cap)),
+                difference=to_text(missed),
+                correction=Correction.APPLY_FILL,
+                strategy=order.strategy if order is not None else None,
+            )
+        )
+        return cls(order.key if order is not None else None, cause, cap, apply_them)
+
+    def apply(self, work: Working, fill: Fill) -> None:
+        """Apply one of them."""
+        if self.apply_them:
+            order = work.book.orders.get(self.order_key) if self.order_key is not None else None
+            booked = book_fill(work.book, fill, order, work.slice.conventions, self.cap, self.cause)
+            work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
+
+
+def _key_of(order: BookOrder) -> str:
+    return order.broker_order_id or order.client_order_id or order.key
+
+
+def book_fill(
+    book: Book,
+    fill: Fill,
+    order: BookOrder | None,
+    conventions: Conventions,
+    cap: Decimal | None = None,
+    cause: Cause | None = None,
+    strategy: str | None = None,
+) -> payloads.BookedFill:
+    """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
+
+    ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
+    """
+    adopted = min(fill.quantity, order.adopted) if order is not None and _was_adopted(order, fill) else ZERO
+    replaces: list[tuple[str, Decimal]] = []
+    fresh = fill.quantity - adopted
+    for guess in order.inferred if order is not None else ():
+        part = min(fresh, guess.quantity)
+        if part:
+            replaces.append((guess.fill_id, part))
+            fresh -= part
+    counted = order is None or cap is None or order.filled_quantity + fresh <= cap or bool(replaces)
+    return payloads.BookedFill(
+        fill_id=fill.fill_id,
+        order_key=order.key if order is not None else None,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        time=fill.time,
+        legs=allocate(book, fill, adopted + fresh, order, conventions) if counted else (),
+        cost_basis=conventions.cost_basis,
+        replaces=tuple(replaces),
+        adopted=adopted,
+        counted=counted,
+        broker_order_id=fill.broker_order_id,
+        cause=cause,
+        strategy=strategy if strategy is not None or order is None else order.strategy,
+        commission=fill.commission,
+        commission_currency=fill.commission_currency,
+        corrects=None if fill.corrects is None else replace(fill.corrects, quantity=ZERO),
+    )
+
+
+def allocate(
+    book: Book, fill: Fill, quantity: Decimal, order: BookOrder | None, conventions: Conventions
+) -> tuple[tuple[str, Decimal], ...]:
+    """The signed quantities by which ``quantity`` units of a fill change each leg.
+
+    A fill joins the leg its ``leg`` names, else the one its order or position id names, else it closes legs of the
+    other side in FIFO order and opens the account's usual leg with the rest. Nothing, where the book was corrected to a
+    position that contains it.
+    """
+    if not quantity:
+        return ()
+    named = fill.leg or (order.leg if order is not None else None)
+    if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
+        named = fill.position_id
+    if named is None and conventions.legs is LegScheme.NET:
+        named = NET
+    signed = quantity * fill.side.sign
+    if named is not None:
+        return () if book.covered(named, fill.time) else _into(book, named, signed, conventions)
+    if book.covered(None, fill.time):
+        return ()
+    return _first_in_first_out(book, fill, signed, conventions)
+
+
+def _into(book: Book, leg: str, signed: Decimal, conventions: Conventions) -> tuple[tuple[str, Decimal], ...]:
+    """A leg that has only one side is closed at most; what exceeds it was never in our book."""
+    held = book.legs.get(leg)
+    one_sided = conventions.legs is not LegScheme.NET
+    if one_sided and leg in (LONG, SHORT):
+        closing = (leg == LONG) == (signed < 0)
+        if closing:
+            most = abs(held.quantity) if held is not None else ZERO
+            signed = min(abs(signed), most) * (1 if signed > 0 else -1)
+    elif one_sided and held is not None and (held.quantity > 0) != (signed > 0):
+        signed = min(abs(signed), abs(held.quantity)) * (1 if signed > 0 else -1)
+    return ((leg, signed),) if signed else ()
+
+
+def _first_in_first_out(
+    book: Book, fill: Fill, signed: Decimal, conventions: Conventions
+) -> tuple[tuple[str, Decimal], ...]:
+    parts: list[tuple[str, Decimal]] = []
+    for leg in sorted(book.legs.values(), key=lambda leg: (leg.opened_at, leg.name)):
+        if signed and (leg.quantity > 0) != (signed > 0):
+            part = min(abs(signed), abs(leg.quantity)) * (1 if signed > 0 else -1)
+            parts.append((leg.name, part))
+            signed -= part
+    if signed:
+        parts.append((_usual_leg(fill, conventions), signed))
+    return tuple(parts)
+
+
+def _usual_leg(fill: Fill, conventions: Conventions) -> str:
+    if conventions.legs is LegScheme.SIDED:
+        return LONG if fill.side is Side.BUY else SHORT
+    return fill.position_id or fill.broker_order_id or fill.fill_id
+
+
+def infer_fill(work: Working, order: BookOrder, row: Order) -> payloads.BookedFill | None:
+    """The fill that must have happened for an order to be filled as far as the broker says, at the incremental price;
+    ``None`` where no price is known at all.
+
+    It changes legs only where that brings them nearer to what the broker holds: a correction may contain it already.
+    """
+    quantity = row.filled_quantity - order.filled_quantity
+    price = _incremental_price(work, order, row, quantity)
+    if price is None:
+        return None
+    fill_id = "inferred:" + event_id(work.book.stream, order.key, str(to_text(row.filled_quantity)))
+    fill = Fill(
+        instrument=work.book.instrument,
+        fill_id=fill_id,
+        broker_order_id=row.broker_order_id,
+        side=order.side,
+        quantity=quantity,
+        price=price,
+        time=work.slice.as_of,
+        leg=row.leg,
+    )
+    legs = allocate(work.book, fill, quantity, order, work.slice.conventions)
+    return payloads.BookedFill(
+        fill_id=fill_id,
+        order_key=order.key,
+        side=order.side,
+        quantity=quantity,
+        price=price,
+        time=work.slice.as_of,
+        legs=legs if _brings_nearer(work, legs) else (),
+        cost_basis=work.slice.conventions.cost_basis,
+        inferred=True,
+        broker_order_id=row.broker_order_id,
+        cause=Cause.MISSED_FILL,
+        strategy=order.strategy,
+    )
+
+
+def _incremental_price(work: Working, order: BookOrder, row: Order, quantity: Decimal) -> Decimal | None:
+    average = row.average_fill_price
+    if average is not None:
+        price = (average * row.filled_quantity - order.notional) / quantity
+        if price > 0 or average <= 0 or order.notional < 0:
+            return price  # zero or less only where the order is known to have traded there
+    held = [position.average_price for position in rows_of(work.slice.positions)]
+    return row.limit_price or order.limit_price or average or (held[0] if held else None)
+
+
+def _brings_nearer(work: Working, legs: tuple[tuple[str, Decimal], ...]) -> bool:
+    section = work.slice.positions
+    if not work.policy.positions or not isinstance(section, Complete):
+        return True
+    broker = {position.leg: position.quantity for position in rows_of(section)}
+    before = after = ZERO
+    for name, change in legs:
+        held = work.book.legs.get(name)
+        ours = held.quantity if held is not None else ZERO
+        before += abs(ours - broker.get(name, ZERO))
+        after += abs(ours + change - broker.get(name, ZERO))
+    return after < before

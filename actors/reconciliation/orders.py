@@ -1,0 +1,376 @@
+"""Step 3 of a cycle: orders, by the transition table of :mod:`actors.book.orders`.
+
+The laws of this module: filled quantity goes up, never down; fills come before the end of an order; an order that the
+broker does not show is asked for by id, and only the broker's own word, repeated, is taken for its absence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from actors.book import payloads
+from actors.book.book import ENDED_ORDERS_KEPT_FOR
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.lots import ZERO
+from actors.book.orders import BookOrder, OrderAction, order_key, same_terms, transition
+from actors.events import EventType, Severity, to_text
+from actors.reconciliation.fills import infer_fill
+from actors.reconciliation.order_matching import is_about, order_of_row
+from actors.reconciliation.reconciliation_pass import Difference, Working
+from brokers.model import Complete, Failed, Order, OrderQuery, OrderStatus, Partial, Side, Unsupported, rows_of
+
+_ENDINGS = {
+    OrderAction.CANCEL: EventType.ORDER_CANCELLED,
+    OrderAction.EXPIRE: EventType.ORDER_EXPIRED,
+    OrderAction.REJECT: EventType.ORDER_REJECTED,
+}
+
+
+def reconcile_orders(work: Working) -> None:
+    """Bring every order of the book and of the slice in step."""
+    seen: set[str] = set()
+    for row in _one_row_each(rows_of(work.slice.orders)):
+        order = order_of_row(work, row)
+        if order is None:
+            if not _long_over(work, row):
+                seen.add(_adopt(work, row))
+            continue
+        seen.add(order.key)
+        if not _in_step(order, row) or work.policy.stale_order is not None:
+            _compare(work, order, row)
+    if isinstance(work.slice.orders, Complete):
+        for order in [order for order in work.book.open_orders() if order.key not in seen]:
+            _absent(work, order)
+
+
+def order_discrepancy_key(broker_order_id: str | None, client_order_id: str | None) -> str:
+    """What an order's discrepancies are keyed by: the broker's id, else ours."""
+    return broker_order_id or client_order_id or "unknown"
+
+
+def _long_over(work: Working, row: Order) -> bool:
+    """An ended order from so long ago that the book would only forget it again."""
+    if row.submitted_at is None or not row.status.terminal:
+        return False
+    return work.now - row.submitted_at > ENDED_ORDERS_KEPT_FOR
+
+
+def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:
+    """Of an order that is shown more than once, the row that is furthest on."""
+    furthest: dict[str, Order] = {}
+    for row in rows:
+        other = furthest.setdefault(row.broker_order_id, row)
+        if other is not row and _progress(row) > _progress(other):
+            furthest[row.broker_order_id] = row
+    return furthest.values()
+
+
+def _progress(row: Order) -> tuple[object, bool]:
+    return row.filled_quantity, row.status.terminal
+
+
+def _in_step(order: BookOrder, row: Order) -> bool:
+    return (
+        order.status is row.status
+        and order.filled_quantity == row.filled_quantity
+        and order.broker_order_id == row.broker_order_id
+        and same_terms(order, row)
+    )
+
+
+def _describe(side: Side, quantity: object, filled: object, status: OrderStatus, price: object) -> str:
+    at = f" @ {price}" if price is not None else ""
+    return f"{side.value} {quantity}{at} {status.value} filled {filled}"
+
+
+def _ours(order: BookOrder) -> str:
+    return _describe(
+        order.side, to_text(order.quantity), to_text(order.filled_quantity), order.status, to_text(order.limit_price)
+    )
+
+
+def _theirs(row: Order) -> str:
+    return _describe(
+        row.side, to_text(row.quantity), to_text(row.filled_quantity), row.status, to_text(row.limit_price)
+    )
+
+
+def _adopt(work: Working, row: Order) -> str:
+    """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
+    took the place of an order of ours is ours."""
+    replaced = _replaced_by(work, row)
+    expected = work.new_book or replaced is not None
+    adopt = work.found(
+        Difference(
+            type=DiscrepancyType.EXTERNAL_ORDER if replaced is None else DiscrepancyType.ORDER_STATUS_MISMATCH,
+            key=row.broker_order_id,
+            phase=Phase.ORDERS,
+            severity=Severity.INFO if expected else Severity.WARNING,
+            cause=None if expected else Cause.EXTERNAL_TRADE,
+            book_value=None if replaced is None else _ours(replaced),
+            broker_value=_theirs(row),
+            correction=Correction.ADOPT_ORDER,
+            strategy=None if replaced is None else replaced.strategy,
+        )
+    )
+    key = order_key(row.broker_order_id, row.client_order_id)
+    if not adopt:
+        return key
+    known, _ = work.book.orphans.get(row.broker_order_id, (ZERO, ZERO))
+    price = row.average_fill_price if row.average_fill_price is not None else row.limit_price or ZERO
+    order = BookOrder(
+        key=key,
+        broker_order_id=row.broker_order_id,
+        client_order_id=row.client_order_id,
+        side=row.side,
+        quantity=row.quantity,
+        status=row.status,
+        filled_quantity=max(row.filled_quantity, known),
+        notional=price * max(row.filled_quantity, known),
+        order_type=row.order_type,
+        limit_price=row.limit_price,
+        submitted_at=row.submitted_at,
+        leg=row.leg,
+        strategy=None if replaced is None else replaced.strategy,
+        reason=row.reason,
+        adopted=max(row.filled_quantity - known, ZERO),
+        adopted_at=work.slice.as_of,
+    )
+    work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(order)}, key)
+    return key
+
+
+def _replaced_by(work: Working, row: Order) -> BookOrder | None:
+    """The order of ours that this one took the place of."""
+    answered = (answer.order for answer in work.slice.answers if answer.order is not None)
+    for other in (*rows_of(work.slice.orders), *answered):
+        if other.replaced_by == row.broker_order_id:
+            return order_of_row(work, other)
+    return None
+
+
+def _compare(work: Working, order: BookOrder, row: Order) -> None:
+    """One order that both sides know, in the order: what is filled, then its terms and status, then its age."""
+    again_at = _too_early(work, order, row)
+    if again_at is not None:
+        work.defer(order.key, again_at)
+        return
+    if order.broker_order_id is None and row.broker_order_id in work.book.orphans:
+        if not _claim_fills(work, order, row):
+            return
+        order = work.book.orders[order.key]
+    if row.filled_quantity > order.filled_quantity:
+        if not _catch_up(work, order, row):
+            return
+        order = work.book.orders[order.key]
+    _take_over(work, order, row)
+    _check_age(work, work.book.orders[order.key], row)
+
+
+def _too_early(work: Working, order: BookOrder, row: Order) -> datetime | None:
+    """When to look again, where this slice is from before the newest thing we know of the order, whoever said it."""
+    soon = work.now + work.policy.confirm_gap
+    if _older(work, order.told_at) and not _in_step(order, row):
+        return soon
+    behind = row.filled_quantity < order.filled_quantity or (order.status.terminal and not row.status.terminal)
+    if behind and _older(work, order.filled_at):
+        return soon
+    cancel_unseen = order.status is OrderStatus.PENDING_CANCEL and not row.status.terminal
+    if behind or cancel_unseen or _amended(order, row):
+        return work.settled_at(order.local_at)
+    return None
+
+
+def _older(work: Working, told_at: datetime | None) -> bool:
+    """Whether the slice was requested before the broker told us something else."""
+    return told_at is not None and work.slice.requested_at <= told_at
+
+
+def _amended(order: BookOrder, row: Order) -> bool:
+    return order.quantity != row.quantity or (order.limit_price is not None and not same_terms(order, row))
+
+
+def _claim_fills(work: Working, order: BookOrder, row: Order) -> bool:
+    """Fills that were booked under the broker's id before we knew it to be this order's: count them in it."""
+    correct = _mismatch(work, order, row, Severity.INFO, DiscrepancyType.ORDER_STATUS_MISMATCH)
+    if correct:
+        quantity, notional = work.book.orphans[row.broker_order_id]
+        after = replace(
+            payloads.with_ids(order, row.broker_order_id, row.client_order_id),
+            filled_quantity=order.filled_quantity + quantity,
+            notional=order.notional + notional,
+        )
+        work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(after)}, order.key + ":fills")
+    return correct
+
+
+def _mismatch(
+    work: Working,
+    order: BookOrder,
+    row: Order,
+    severity: Severity,
+    kind: DiscrepancyType,
+    correction: Correction | None = Correction.UPDATE_ORDER,
+) -> bool:
+    return work.found(
+        Difference(
+            type=kind,
+            key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
+            phase=Phase.ORDERS,
+            severity=severity,
+            book_value=_ours(order),
+            broker_value=_theirs(row),
+            correction=correction,
+            strategy=order.strategy,
+        )
+    )
+
+
+def _catch_up(work: Working, order: BookOrder, row: Order) -> bool:
+    """Fills the broker counts and has not reported: ask for the order, then infer one. False when it stays open."""
+    section = work.slice.fills
+    unknown = work.policy.positions and isinstance(work.slice.positions, Failed | Partial)
+    if unknown or not isinstance(section, Complete | Unsupported):
+        # Without the fills, what is missing may be among them; without the positions, they may contain it already.
+        work.deferred.add(order.key)
+        return False
+    query = OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id)
+    answer = work.answer(query)
+    if answer is None and isinstance(section, Complete):
+        work.lookups.append(query)
+        work.deferred.add(order.key)
+        return False
+    if answer is not None and answer.failure is not None:
+        _unanswered(work, order, answer.failure)
+        return False
+    booked = infer_fill(work, order, row)
+    missed = row.filled_quantity - order.filled_quantity
+    correct = work.found(
+        Difference(
+            type=DiscrepancyType.MISSED_FILL,
+            key=row.broker_order_id,
+            phase=Phase.ORDERS,
+            severity=Severity.WARNING,
+            cause=Cause.MISSED_FILL,
+            book_value=to_text(order.filled_quantity),
+            broker_value=to_text(row.filled_quantity),
+            difference=to_text(missed),
+            correction=Correction.INFER_FILL if booked is not None else None,
+            strategy=order.strategy,
+        )
+    )
+    if not correct or booked is None:
+        return False
+    work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), booked.fill_id, Severity.WARNING)
+    return True
+
+
+def _take_over(work: Working, order: BookOrder, row: Order) -> None:
+    """The broker is right about an order's terms and its status."""
+    action = transition(order.status, row.status)
+    if action is OrderAction.UPDATE and row.filled_quantity < order.filled_quantity:
+        action = OrderAction.KEEP
+    if action is OrderAction.KEEP and same_terms(order, row) and order.broker_order_id == row.broker_order_id:
+        return
+    rejected = action is OrderAction.REJECT
+    surprising = order.status.terminal and action is not OrderAction.KEEP
+    severity = Severity.WARNING if rejected or surprising else Severity.INFO
+    if action is OrderAction.REVIVE and row.filled_quantity < order.filled_quantity:
+        # It works again, and less of it is filled than we were told: which of the two is right takes a person.
+        _mismatch(work, order, row, severity, DiscrepancyType.ORDER_STATUS_MISMATCH, correction=None)
+        return
+    kind = DiscrepancyType.ORDER_REJECTED if rejected else DiscrepancyType.ORDER_STATUS_MISMATCH
+    if not _mismatch(work, order, row, severity, kind):
+        return
+    status = order.status if action is OrderAction.KEEP else row.status
+    after = replace(
+        payloads.with_ids(order, row.broker_order_id, row.client_order_id),
+        quantity=row.quantity,
+        limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
+        submitted_at=order.submitted_at or row.submitted_at,
+        leg=order.leg or row.leg,
+        status=status,
+        reason=row.reason or order.reason,
+        ended_at=order.ended_at if status.terminal else None,
+    )
+    event = _ENDINGS.get(action, EventType.ORDER_UPDATED)
+    work.emit(event, {"order": payloads.order_to(after)}, order.key, severity)
+
+
+def _check_age(work: Working, order: BookOrder, row: Order) -> None:
+    """STALE_ORDER: cancelled at the broker, once, and only where the configuration asks for it."""
+    limit = work.policy.stale_order
+    submitted_at = order.submitted_at or row.submitted_at
+    if limit is None or submitted_at is None or row.status.terminal or work.now - submitted_at <= limit:
+        return
+    key = order_discrepancy_key(row.broker_order_id, order.client_order_id)
+    old = work.book.breaks.get((DiscrepancyType.STALE_ORDER, key))
+    cancel = work.auto and work.policy.cancel_stale_orders and not (old is not None and old.cancel_asked)
+    work.found(
+        Difference(
+            type=DiscrepancyType.STALE_ORDER,
+            key=key,
+            phase=Phase.ORDERS,
+            severity=Severity.WARNING,
+            book_value=_ours(order),
+            broker_value=f"working since {submitted_at.isoformat()}",
+            correction=None,
+            cancel_asked=cancel,
+            strategy=order.strategy,
+        )
+    )
+    if cancel:
+        work.cancels.append(OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id))
+
+
+def _absent(work: Working, order: BookOrder) -> None:
+    """An order the broker should show and does not."""
+    if _older(work, order.told_at):
+        work.defer(order.key)
+        return
+    query = OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id)
+    answer = work.answer(query)
+    if answer is None:
+        work.lookups.append(query)
+    elif answer.failure is not None:
+        _unanswered(work, order, answer.failure)
+    elif answer.order is not None and is_about(work.book, order, answer.order):
+        _compare(work, order, answer.order)
+    elif answer.order is not None and order.broker_order_id is not None:
+        _unanswered(work, order, f"the answer was about order {answer.order.broker_order_id}")
+    else:
+        _missing(work, order)
+
+
+def _unanswered(work: Working, order: BookOrder, failure: str) -> None:
+    key = order_discrepancy_key(order.broker_order_id, order.client_order_id)
+    work.unverified.append(f"order {key} could not be looked up: {failure}")
+    work.deferred.add(order.key)
+
+
+def _missing(work: Working, order: BookOrder) -> None:
+    """The broker says that it knows no such order. A failed fills section means it may yet have been filled."""
+    settled_at = work.settled_at(order.local_at)
+    if settled_at is not None or not isinstance(work.slice.fills, Complete | Unsupported):
+        work.defer(order.key, settled_at)
+        return
+    give_up = work.found(
+        Difference(
+            type=DiscrepancyType.ORDER_MISSING,
+            key=order_discrepancy_key(order.broker_order_id, order.client_order_id),
+            phase=Phase.ORDERS,
+            severity=Severity.WARNING,
+            cause=Cause.UNEXPLAINED,
+            book_value=_ours(order),
+            broker_value=None,
+            correction=Correction.GIVE_UP_ORDER,
+            needs_proof=True,
+            activity=order.local_at,
+            strategy=order.strategy,
+        )
+    )
+    if give_up:
+        gone = replace(order, status=OrderStatus.CANCELLED, reason="not found at the broker")
+        work.emit(EventType.ORDER_CANCELLED, {"order": payloads.order_to(gone)}, order.key, Severity.WARNING)

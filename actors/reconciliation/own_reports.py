@@ -1,0 +1,240 @@
+"""What our side reports of itself: orders sent, fills received, positions believed. Reports → events, pure.
+
+The laws of this module: a report that says nothing new gives no event (an order by its ids, a fill by its id); what is
+reported twice counts once; an order's filled quantity is never lowered by a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from actors.book import payloads
+from actors.book.book import Book
+from actors.book.orders import BookOrder, order_key
+from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to_text
+from actors.reconciliation.fills import book_fill
+from actors.reconciliation.order_matching import CLOCK_SKEW
+from brokers.model import Conventions, Fill, OrderStatus, Side
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """An order we sent, or what became of it. At least one of the two ids is set."""
+
+    instrument: str
+    client_order_id: str | None
+    broker_order_id: str | None
+    side: Side
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    status: OrderStatus
+    submitted_at: datetime | None = None
+    leg: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """An execution we were told of."""
+
+    instrument: str
+    fill_id: str
+    broker_order_id: str | None
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    time: datetime
+    client_order_id: str | None = None
+    leg: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PositionReport:
+    """What we believe to hold in a leg from now on; a quantity of 0 is nothing."""
+
+    instrument: str
+    leg: str
+    quantity: Decimal
+    average_price: Decimal
+    strategy: str | None = None
+
+
+Report = OrderReport | FillReport | PositionReport
+
+AHEAD_AT_MOST = timedelta(minutes=15)
+"""How far the clock of whoever reports may be ahead of ours. A fill of the future would count beside each position that
+the broker shows until then."""
+
+
+def events_of(book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime) -> tuple[Event, ...]:
+    """The events that these reports are, in their order; the book is not changed. Raises ``ValueError`` for a report
+    of another instrument than the book's."""
+    strangers = sorted({report.instrument for report in reports} - {book.instrument})
+    if strangers:
+        raise ValueError(f"the book of {book.stream} was told of {', '.join(strangers)}: report it to its own book")
+    working = book.fork()
+    events: list[Event] = []
+    for report in reports:
+        event = _event_of(working, report, conventions, now)
+        if event is not None:
+            working.apply(event)
+            events.append(event)
+    return tuple(events)
+
+
+def _event_of(book: Book, report: Report, conventions: Conventions, now: datetime) -> Event | None:
+    if isinstance(report, OrderReport):
+        return _order_event(book, report, now)
+    if isinstance(report, FillReport):
+        return _fill_event(book, report, conventions, now)
+    held = book.leg(report.leg)
+    if (held.quantity, held.average_price) == (report.quantity, report.average_price) if held else not report.quantity:
+        return None
+    payload = payloads.position_to(report.leg, report.quantity, report.average_price, now, None)
+    payload["strategy"] = report.strategy
+    return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)
+
+
+def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None:
+    known = book.find_order(report.broker_order_id, report.client_order_id)
+    if known is None or _is_another(known, report):
+        order = _new_order(book, report)
+    else:
+        order = _brought_up_to_date(known, report)
+        if order == known:
+            return None
+    return _event(book, EventType.ORDER_RECORDED, {"order": payloads.order_to(order)}, order.key, now)
+
+
+def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
+    """The order with what a report adds to it. The report of its submission once more, or late, says nothing of an
+    order that is further than that, and no report changes what has ended."""
+    order = replace(
+        payloads.with_ids(known, report.broker_order_id, report.client_order_id),
+        leg=report.leg or known.leg,
+        strategy=report.strategy or known.strategy,
+    )
+    same_terms = report.quantity == known.quantity and report.limit_price in (None, known.limit_price)
+    further = known.status is not OrderStatus.PENDING_SUBMIT
+    repeated = report.status is OrderStatus.PENDING_SUBMIT and further and same_terms
+    if repeated or known.status.terminal:
+        return replace(order, submitted_at=known.submitted_at or report.submitted_at)
+    return replace(
+        order,
+        quantity=report.quantity,
+        limit_price=report.limit_price if report.limit_price is not None else known.limit_price,
+        order_type=report.order_type,
+        status=report.status,
+        submitted_at=report.submitted_at or known.submitted_at,
+    )
+
+
+def contradiction(book: Book, report: Report, now: datetime) -> str | None:
+    """Why a report cannot be of the order whose id it carries, or of its time; ``None`` where it can."""
+    if isinstance(report, PositionReport):
+        return None
+    if isinstance(report, FillReport):
+        return _of_the_future(f"fill {report.fill_id}", report.time, now)
+    ahead = _of_the_future(f"order {report.client_order_id or report.broker_order_id}", report.submitted_at, now)
+    if ahead is not None:
+        return ahead
+    known = book.find_order(report.broker_order_id, report.client_order_id)
+    if known is None or known.side is report.side or _is_another(known, report):
+        return None
+    name = report.client_order_id or report.broker_order_id
+    return (
+        f"order {name} is a {known.side} of {known.quantity} in the book, and was reported as a {report.side} of "
+        f"{report.quantity}: give each order an id of its own"
+    )
+
+
+def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport) -> str | None:
+    """Why a fill that was reported under a known id is another one, by the newest entries of its journal; ``None``
+    where it is the same. What the broker told of it is its own word, which a report need not match."""
+    for entry in recent:
+        payload = entry["payload"]
+        if entry["type"] != EventType.FILL_RECORDED or not isinstance(payload, Mapping):
+            continue
+        if payload.get("fill_id") != report.fill_id:
+            continue
+        first = (payload["side"], payload["quantity"], payload["price"])
+        again = (report.side.value, to_text(report.quantity), to_text(report.price))
+        if first != again:
+            return (
+                f"fill {report.fill_id} was reported as a {first[0]} of {first[1]} @ {first[2]}, and now as a "
+                f"{again[0]} of {again[1]} @ {again[2]}: give each fill an id of its own"
+            )
+    return None
+
+
+def _of_the_future(what: str, told_at: datetime | None, now: datetime) -> str | None:
+    if told_at is None or told_at - now <= AHEAD_AT_MOST:
+        return None
+    return (
+        f"{what} is dated {to_iso(told_at)}, and this machine's clock says {to_iso(now)}: report times in UTC, and see "
+        "that the clocks of both machines are right"
+    )
+
+
+def _is_another(known: BookOrder, report: OrderReport) -> bool:
+    """Whether a report that carries the client id of an ended order is of a new one (client ids may be used again),
+    and not the old report once more, or late."""
+    same_broker_id = report.broker_order_id is not None and report.broker_order_id == known.broker_order_id
+    if not known.status.terminal or same_broker_id or report.submitted_at is None:
+        return False
+    if known.local_at is not None or known.submitted_at is None:
+        return known.submitted_at != report.submitted_at
+    # Adopted from the broker, whose time of it is not ours: close by, and of the same terms, it is the same order.
+    apart = abs(known.submitted_at - report.submitted_at)
+    return apart > CLOCK_SKEW or (known.side, known.quantity) != (report.side, report.quantity)
+
+
+def _new_order(book: Book, report: OrderReport) -> BookOrder:
+    """An order not seen before; one that uses the id of an ended order again gets a key of its own."""
+    key = order_key(report.broker_order_id, report.client_order_id)
+    while key in book.orders:
+        key += "'"
+    return BookOrder(
+        key=key,
+        broker_order_id=report.broker_order_id,
+        client_order_id=report.client_order_id,
+        side=report.side,
+        quantity=report.quantity,
+        status=report.status,
+        order_type=report.order_type,
+        limit_price=report.limit_price,
+        submitted_at=report.submitted_at,
+        leg=report.leg,
+        strategy=report.strategy,
+    )
+
+
+def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: datetime) -> Event | None:
+    if report.fill_id in book.applied:
+        return None
+    order = book.find_order(report.broker_order_id, report.client_order_id)
+    fill = Fill(
+        instrument=report.instrument,
+        fill_id=report.fill_id,
+        broker_order_id=report.broker_order_id,
+        side=report.side,
+        quantity=report.quantity,
+        price=report.price,
+        time=report.time,
+        leg=report.leg,
+        client_order_id=report.client_order_id,
+    )
+    if order is not None and order.side is not report.side:
+        order = None
+    cap = max(order.quantity, order.filled_quantity) if order is not None else None
+    booked = book_fill(book, fill, order, conventions, cap, strategy=report.strategy)
+    return _event(book, EventType.FILL_RECORDED, payloads.booked_fill_to(booked), report.fill_id, now)
+
+
+def _event(book: Book, kind: EventType, payload: dict[str, Json], identity: str, now: datetime) -> Event:
+    return Event(event_id(book.stream, str(book.version + 1), kind, identity), kind, Severity.INFO, now, payload)

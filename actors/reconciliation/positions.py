@@ -1,0 +1,173 @@
+"""Step 4 of a cycle: positions in three phases, always in this order.
+
+RECOVERY (the broker has a leg, the book has not), GHOST (the book has a leg, the broker has not), DRIFT (quantity,
+then price). What adds or updates takes one section; what removes takes proof. A slice says nothing about a leg on
+which our side, or a fill newer than the slice, was active, nor about one that its adapter does not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.lots import Leg
+from actors.events import EventType, Severity, to_text
+from actors.reconciliation.corrections import force_add_position, force_close_position, force_update_position
+from actors.reconciliation.reconciliation_pass import Difference, Working
+from brokers.model import Complete, Position, rows_of
+
+
+def reconcile_positions(work: Working) -> None:
+    """Compare every leg of the slice and of the book."""
+    if not work.policy.positions:
+        return
+    shown = rows_of(work.slice.positions)
+    rows = {row.leg: row for row in shown if row.quantity}
+    clashing = _shown_twice(work, shown) if len(rows) != len(shown) else set()
+    for name in clashing:
+        rows.pop(name, None)
+    legs = work.book.legs
+    if rows.keys() != legs.keys():
+        small = work.policy.quantity_tolerance
+        for row in rows.values():
+            if row.leg not in work.book.legs and abs(row.quantity) > small and _may_speak_of(work, row.leg):
+                _recover(work, row)
+        _leave_unread(work, rows.keys())
+        if isinstance(work.slice.positions, Complete):
+            for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
+                unread = leg.name in work.slice.unread_legs
+                if abs(leg.quantity) > small and not unread and _may_speak_of(work, leg.name):
+                    _ghost(work, leg)
+    for row in rows.values():
+        leg_held = work.book.legs.get(row.leg)
+        if leg_held is not None:
+            _drift(work, leg_held, row)
+
+
+def _leave_unread(work: Working, shown: Collection[str]) -> None:
+    """Legs of the book that the adapter does not read: that they are not shown says nothing about them."""
+    for name, why in work.slice.unread_legs.items():
+        if name in work.book.legs and name not in shown:
+            work.unverified.append(f"leg {name} not known: {why}")
+            work.deferred.add(name)
+
+
+def _shown_twice(work: Working, shown: tuple[Position, ...]) -> set[str]:
+    """Legs that the slice contradicts itself about. Which row is right is not ours to guess: MALFORMED_DATA."""
+    first: dict[str, Position] = {}
+    clashing = {row.leg for row in shown if first.setdefault(row.leg, row) != row}
+    for name in sorted(clashing):
+        work.deferred.add(name)
+        rows = [f"{to_text(row.quantity)} @ {to_text(row.average_price)}" for row in shown if row.leg == name]
+        work.found(
+            Difference(
+                type=DiscrepancyType.MALFORMED_DATA,
+                key=f"positions:{name}",
+                phase=Phase.SECTIONS,
+                severity=Severity.WARNING,
+                book_value=None,
+                broker_value=f"leg {name} was shown more than once: {', '.join(rows)}",
+                correction=None,
+            )
+        )
+    return clashing
+
+
+def _may_speak_of(work: Working, leg: str) -> bool:
+    """Whether this slice is new enough to say something about a leg; if not, another look is asked for."""
+    settled_at = work.settled_at(work.book.activity.get(leg))
+    if settled_at is not None:
+        work.defer(leg, settled_at)
+        return False
+    known_at = work.told_of_leg_at(leg)
+    if known_at is not None and work.slice.requested_at <= known_at:
+        work.defer(leg)
+        return False
+    return True
+
+
+def _correction(work: Working, kind: Correction, change: Decimal) -> Correction | None:
+    """The correction, unless it is too large to be made without a person."""
+    limit = work.policy.max_correction
+    return kind if limit is None or abs(change) <= limit else None
+
+
+def _recover(work: Working, row: Position) -> None:
+    """MISSING_LOCALLY, a zombie: held at the broker, unknown to the book."""
+    correct = work.found(
+        Difference(
+            type=DiscrepancyType.MISSING_LOCALLY,
+            key=row.leg,
+            phase=Phase.RECOVERY,
+            severity=Severity.INFO if work.new_book else Severity.WARNING,
+            cause=None if work.new_book else Cause.UNEXPLAINED,
+            book_value=None,
+            broker_value=to_text(row.quantity),
+            difference=to_text(row.quantity),
+            correction=_correction(work, Correction.FORCE_ADD_POSITION, row.quantity),
+        )
+    )
+    if correct:
+        payload = force_add_position(row.leg, row.quantity, row.average_price, work.slice.as_of)
+        work.emit(EventType.POSITION_SYNCED, payload, row.leg)
+
+
+def _ghost(work: Working, leg: Leg) -> None:
+    """NAKED_POSITION, a ghost: in the book, not held at the broker. Closed only when that is proven."""
+    correct = work.found(
+        Difference(
+            type=DiscrepancyType.NAKED_POSITION,
+            key=leg.name,
+            phase=Phase.GHOST,
+            severity=Severity.CRITICAL,
+            cause=Cause.UNEXPLAINED,
+            book_value=to_text(leg.quantity),
+            broker_value=None,
+            difference=to_text(-leg.quantity),
+            correction=_correction(work, Correction.FORCE_CLOSE_POSITION, leg.quantity),
+            needs_proof=True,
+            activity=work.book.activity.get(leg.name),
+        )
+    )
+    if correct:
+        payload = force_close_position(leg.name, work.slice.as_of)
+        work.emit(EventType.POSITION_SYNCED, payload, leg.name, Severity.CRITICAL)
+
+
+def _drift(work: Working, leg: Leg, row: Position) -> None:
+    """POSITION_MISMATCH, else PRICE_MISMATCH."""
+    change = row.quantity - leg.quantity
+    if abs(change) > work.policy.quantity_tolerance:
+        if not _may_speak_of(work, leg.name):
+            return
+        opposite = (row.quantity > 0) != (leg.quantity > 0)
+        found = Difference(
+            type=DiscrepancyType.POSITION_MISMATCH,
+            key=leg.name,
+            phase=Phase.DRIFT,
+            severity=Severity.CRITICAL if opposite else Severity.WARNING,
+            cause=Cause.UNEXPLAINED,
+            book_value=to_text(leg.quantity),
+            broker_value=to_text(row.quantity),
+            difference=to_text(change),
+            correction=_correction(work, Correction.FORCE_UPDATE_POSITION, change),
+        )
+    elif abs(row.average_price - leg.average_price) > work.policy.price_tolerance * abs(row.average_price):
+        if not _may_speak_of(work, leg.name):
+            return
+        found = Difference(
+            type=DiscrepancyType.PRICE_MISMATCH,
+            key=leg.name,
+            phase=Phase.DRIFT,
+            severity=Severity.INFO,
+            book_value=to_text(leg.average_price),
+            broker_value=to_text(row.average_price),
+            difference=to_text(row.average_price - leg.average_price),
+            correction=Correction.FORCE_UPDATE_POSITION,
+        )
+    else:
+        return
+    if work.found(found):
+        payload = force_update_position(leg.name, row.quantity, row.average_price, work.slice.as_of)
+        work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)

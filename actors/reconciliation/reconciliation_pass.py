@@ -1,0 +1,224 @@
+"""One pass in the making: the book as it will be, the events that make it so, and what was found on the way.
+
+The laws of this module: the real book is never touched (the first event makes a copy); an event is applied to the
+working book exactly as the journal's reader will apply it; under ``correct: alert`` a correction is tried on the
+working book, so that what it would explain is not reported a second time, but it is not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from actors.book import payloads
+from actors.book.book import Book
+from actors.book.discrepancies import Break, Cause, Correction, Discrepancy, DiscrepancyType, Phase
+from actors.book.policy import Correct, Policy
+from actors.events import Event, EventType, Json, Severity, event_id
+from brokers.model import OrderAnswer, OrderQuery, Slice
+
+
+class Status(StrEnum):
+    """How a cycle ended, best first."""
+
+    SUCCESS = "SUCCESS"  # in step, nothing open
+    PARTIAL = "PARTIAL"  # some section unknown, some row unreadable, or some break open
+    DEGRADED = "DEGRADED"  # the broker or the journal could not be reached: the book is unverified
+    FAILED = "FAILED"  # an error of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one pass concluded.
+
+    When ``lookups`` is not empty nothing else is decided yet: ask the broker for these orders and reconcile the slice
+    again with the answers. Otherwise ``events`` are to be journaled and then applied, ``cancels`` are stale orders to
+    be cancelled at the broker, and ``recheck_at`` says when another look is needed for a verdict (``None``: the next
+    regular one will do). ``unverified`` names what the broker left unanswered. ``cursor`` is the place in the broker's
+    fills up to which this book has dealt with everything, ``None`` while it has not.
+    """
+
+    status: Status
+    events: tuple[Event, ...] = ()
+    discrepancies: tuple[Discrepancy, ...] = ()
+    lookups: tuple[OrderQuery, ...] = ()
+    cancels: tuple[OrderQuery, ...] = ()
+    recheck_at: datetime | None = None
+    unverified: tuple[str, ...] = ()
+    cursor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A difference as a phase finds it. ``correction`` is ``None`` where there is none or a person has to make it.
+
+    A difference that ``needs_proof`` (law 4: its correction destroys) is corrected only after enough COMPLETE sections,
+    each requested ``settle`` after ``activity``, the last thing our side did to the subject.
+    """
+
+    type: DiscrepancyType
+    key: str
+    phase: Phase
+    severity: Severity
+    book_value: str | None
+    broker_value: str | None
+    correction: Correction | None
+    cause: Cause | None = None
+    difference: str | None = None
+    needs_proof: bool = False
+    activity: datetime | None = None
+    cancel_asked: bool = False
+    strategy: str | None = None
+
+
+class Working:
+    """The state of one pass. The phases call :meth:`found` and :meth:`emit`; nothing else changes it."""
+
+    def __init__(self, book: Book, slice_: Slice, policy: Policy, now: datetime) -> None:
+        self.book = book
+        self.slice = slice_
+        self.policy = policy
+        self.now = now
+        self.auto = policy.correct is Correct.AUTO
+        self.new_book = book.baseline is None
+        self.events: list[Event] = []
+        self.discrepancies: dict[str, Discrepancy] = {}
+        self.touched: set[tuple[DiscrepancyType, str]] = set()
+        self.deferred: set[str] = set()
+        self.lookups: list[OrderQuery] = []
+        self.cancels: list[OrderQuery] = []
+        self.unverified: list[str] = []
+        self.recheck_at: datetime | None = None
+        self.links: dict[str, str] | None = None
+        self._original = book
+        self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
+
+    def answer(self, query: OrderQuery) -> OrderAnswer | None:
+        """The broker's answer to this question, if it was asked (of an order that had not told its broker_order_id yet,
+        perhaps)."""
+        if self._answers is None:
+            self._answers = {
+                (a.order.broker_order_id, a.query.client_order_id): a for a in self.slice.answers if a.order is not None
+            }
+            self._answers |= {(a.query.broker_order_id, a.query.client_order_id): a for a in self.slice.answers}
+        return self._answers.get((query.broker_order_id, query.client_order_id))
+
+    def emit(
+        self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity = Severity.INFO
+    ) -> None:
+        """Apply a correction to the working book, and write it unless only alerts are wanted."""
+        self._apply(self._event(kind, payload, identity, severity), written=self.auto)
+
+    def note(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
+        """What corrects nothing: it is written whatever may be corrected."""
+        self._apply(self._event(kind, payload, identity, Severity.INFO), written=True)
+
+    def evidence(self, payload: Mapping[str, Json]) -> None:
+        """RECONCILED, written whatever may be corrected."""
+        self.note(EventType.RECONCILED, payload, "reconciled")
+
+    def found(self, it: Difference) -> bool:
+        """Report a difference. True when the caller is to make its correction now (to try it, under ``alert``)."""
+        if not self.auto and (it.type, it.key) in self.touched:
+            return it.correction is not None  # one break a subject: the first report of this pass stands
+        old = self.book.breaks.get((it.type, it.key))
+        sightings = self._sightings(it, old) if it.needs_proof and self.auto else ()
+        proven = not it.needs_proof or len(sightings) >= self.policy.confirmations
+        correct_now = self.auto and it.correction is not None and proven
+        identity = event_id(self.book.stream, str(self._next_version()), it.type, it.key)
+        new = Break(
+            id=old.id if old is not None else identity,
+            type=it.type,
+            key=it.key,
+            severity=it.severity,
+            phase=it.phase,
+            cause=it.cause,
+            book_value=it.book_value,
+            broker_value=it.broker_value,
+            difference=it.difference,
+            opened_at=old.opened_at if old is not None else self.now,
+            seen_at=sightings,
+            cancel_asked=it.cancel_asked or (old is not None and old.cancel_asked),
+            strategy=it.strategy,
+        )
+        if correct_now and old is not None:
+            self._resolve(new, it.correction)
+        elif correct_now or new != old:
+            self._report(new, resolved=correct_now, correction=it.correction if correct_now else None)
+        self.touched.add((it.type, it.key))
+        self.discrepancies[new.id] = Discrepancy(new, correct_now, it.correction if correct_now else None)
+        return correct_now or (not self.auto and it.correction is not None)
+
+    def gone(self, found: Break) -> None:
+        """An open break whose difference is no longer there."""
+        self._resolve(found, None)
+        self.discrepancies[found.id] = Discrepancy(found, resolved=True, correction=None)
+
+    def still_open(self, found: Break) -> None:
+        """An open break that this pass could not look at."""
+        self.discrepancies[found.id] = Discrepancy(found, resolved=False, correction=None)
+
+    def defer(self, key: str, until: datetime | None = None) -> None:
+        """Say nothing about this leg or order from this slice, and look again."""
+        self.deferred.add(key)
+        self.look_again(until if until is not None else self.now + self.policy.confirm_gap)
+
+    def look_again(self, at: datetime) -> None:
+        """Another look is needed at that time, or earlier if another reason asks for it."""
+        at = max(at, self.now)
+        self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
+
+    def told_of_leg_at(self, leg: str) -> datetime | None:
+        """When the broker last told us of a change of a leg. What is only tried, under ``alert``, told us nothing: else
+        it would keep the leg from being looked at for ever."""
+        return (self.book if self.auto else self._original).known_at.get(leg)
+
+    def settled_at(self, activity: datetime | None) -> datetime | None:
+        """When a slice must have been requested to count after that activity; ``None`` if this one does."""
+        if activity is None or self.slice.requested_at >= activity + self.policy.settle:
+            return None
+        return activity + self.policy.settle
+
+    def _sightings(self, it: Difference, old: Break | None) -> tuple[datetime, ...]:
+        """The times that count as proof, this slice's with them where it counts."""
+        taken_at = self.slice.requested_at
+        since = None if it.activity is None else it.activity + self.policy.settle
+        same = old is not None and old.book_value == it.book_value  # else it is of another state of the subject
+        seen = tuple(at for at in old.seen_at if since is None or at >= since) if old is not None and same else ()
+        if len(seen) >= self.policy.confirmations:
+            return seen
+        if since is not None and taken_at < since:
+            self.look_again(since)
+        elif not self.slice.whole:
+            pass  # a mistake in the answer it rests on would confirm itself
+        elif not seen or (taken_at > seen[-1] and taken_at - seen[-1] >= self.policy.confirm_gap):
+            seen = (*seen, taken_at)
+        if len(seen) < self.policy.confirmations:
+            self.look_again(max(self.now, taken_at) + self.policy.confirm_gap)
+        return seen
+
+    def _report(self, found: Break, *, resolved: bool, correction: Correction | None) -> None:
+        payload = payloads.break_to(found, resolved=resolved, correction=correction)
+        kind = EventType.RECONCILIATION_DISCREPANCY
+        self._apply(self._event(kind, payload, found.id, found.severity), written=True)
+
+    def _resolve(self, found: Break, correction: Correction | None) -> None:
+        payload = payloads.break_to(replace(found, seen_at=()), resolved=True, correction=correction)
+        self._apply(self._event(EventType.DISCREPANCY_RESOLVED, payload, found.id, Severity.INFO), written=True)
+
+    def _next_version(self) -> int:
+        return self._original.version + len(self.events) + 1
+
+    def _event(self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity) -> Event:
+        return Event(
+            event_id(self.book.stream, str(self._next_version()), kind, identity), kind, severity, self.now, payload
+        )
+
+    def _apply(self, event: Event, *, written: bool) -> None:
+        if self.book is self._original:
+            self.book = self.book.fork()
+        self.book.apply(event)
+        if written:
+            self.events.append(event)

@@ -1,0 +1,79 @@
+"""Where actors come from and go to: the port through which the supervisor creates, finds and ends them.
+
+:class:`LocalCluster` puts them into one process beside a :class:`~actors.runtime.ports.LocalRuntime`; the one in
+:mod:`actors.runtime.ray_backend` makes each a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from actors.runtime.ports import CallTimeout, LocalRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An actor to be created: its class (in one process, anything that makes it), its arguments, and the method that
+    begins its work, with arguments of its own (``None``: its constructor does). An ``immortal`` one is brought back by
+    the cluster itself."""
+
+    name: str
+    actor: Callable[..., Any]
+    args: tuple[object, ...]
+    begin: str | None = "start"
+    begin_with: tuple[object, ...] = ()
+    immortal: bool = False
+
+
+class Cluster(Protocol):
+    """Creates, finds and ends actors of one namespace."""
+
+    @property
+    def at_once(self) -> int:
+        """How many it can bring up side by side before they only slow each other down."""
+
+    async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
+        """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for
+        the first answer. Raises what its constructor or its first method raised, or
+        :class:`~actors.runtime.ports.CallError`. ``timeout_s`` counts from when it may begin."""
+
+    async def kill(self, name: str) -> None:
+        """End the actor of that name at once, if there is one, and wait until its name is free."""
+
+    async def living(self) -> tuple[str, ...]:
+        """The names of every living actor of the namespace."""
+
+
+class LocalCluster:
+    """Every actor in this process, on this runtime."""
+
+    at_once = 8
+
+    def __init__(self, runtime: LocalRuntime) -> None:
+        self._runtime = runtime
+
+    async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
+        """Construct and register it, and call the method that begins its work."""
+        await self.kill(deployment.name)
+        actor: Any = deployment.actor(*deployment.args)
+        self._runtime.register(deployment.name, actor)
+        if may_begin is not None:
+            await may_begin.wait()
+        if deployment.begin is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._runtime.call(deployment.name, deployment.begin, *deployment.begin_with, timeout_s=timeout_s)
+        except TimeoutError:
+            raise CallTimeout(deployment.name, deployment.begin, f"not up within {timeout_s:g} s") from None
+
+    async def kill(self, name: str) -> None:
+        """Cancel whatever it does, and forget it."""
+        await self._runtime.kill(name)
+
+    async def living(self) -> tuple[str, ...]:
+        """Everybody registered."""
+        return self._runtime.names()

@@ -1,0 +1,180 @@
+"""The port through which actors reach each other, the clock, chance, and threads.
+
+An actor is a plain class that is given a :class:`Runtime`. The classes of one process run on :class:`LocalRuntime`
+(tests, ``python -m supervisor reconcile``), those of a cluster on the one in :mod:`actors.runtime.ray_backend`. An
+actor keeps no handle of another: it calls it by name, and every call is bounded in time.
+
+The laws of this module: a call that fails says whether the other may have done the work (:class:`CallTimeout`,
+:class:`ActorUnavailable`: it may); nothing here raises an exception that does not round-trip through pickle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, Protocol
+
+from loguru import logger
+
+
+class CallError(Exception):
+    """A call to another actor did not come back with an answer. Whether it was carried out is not known."""
+
+    def __init__(self, actor: str, method: str, found: str) -> None:
+        super().__init__(actor, method, found)
+        self.actor = actor
+        self.method = method
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"actor {self.actor} did not answer {self.method}: {self.found}"
+
+
+class ActorUnavailable(CallError):
+    """The actor is dead, restarting, or was never there."""
+
+
+class CallTimeout(CallError):
+    """The actor lives, for all we know, and did not answer in time."""
+
+
+class Runtime(Protocol):
+    """What an actor may use of the world."""
+
+    def now(self) -> datetime:
+        """The present, aware UTC."""
+
+    def monotonic_s(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+    def uniform(self) -> float:
+        """A random number in [0, 1)."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; other work goes on."""
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """The answer of another actor's method. Raises what the method raised, or :class:`CallError`."""
+
+    def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a loop of an actor beside its calls, for as long as the actor lives."""
+
+
+class Delivery(Protocol):
+    """How the local runtime carries a message; a simulation delays, drops and repeats them here."""
+
+    async def __call__(self, actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Call ``send`` once (or never, or twice) and give its answer."""
+
+
+async def deliver_at_once(actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
+    """Every message arrives, once, immediately."""
+    del actor, method
+    return await send()
+
+
+class LocalRuntime:
+    """All actors in one process and one event loop.
+
+    Clock, chance and delivery are arguments. Time-outs and sleeps are those of the running loop, so that a loop with
+    virtual time runs the whole system in virtual time. An actor may be killed at any await: what it was doing is
+    cancelled, and whoever waited for it gets :class:`ActorUnavailable`.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        monotonic_s: Callable[[], float],
+        uniform: Callable[[], float],
+        deliver: Delivery = deliver_at_once,
+    ) -> None:
+        self._now = now
+        self._monotonic_s = monotonic_s
+        self._uniform = uniform
+        self._deliver = deliver
+        self._actors: dict[str, object] = {}
+        self._tasks: dict[str, set[asyncio.Task[Any]]] = {}
+
+    def now(self) -> datetime:
+        """The clock that was given."""
+        return self._now()
+
+    def monotonic_s(self) -> float:
+        """The monotonic clock that was given."""
+        return self._monotonic_s()
+
+    def uniform(self) -> float:
+        """The chance that was given."""
+        return self._uniform()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in the running loop's time."""
+        await asyncio.sleep(seconds)
+
+    def register(self, name: str, actor: object) -> None:
+        """Let an actor be reached by this name."""
+        self._actors[name] = actor
+
+    def names(self) -> tuple[str, ...]:
+        """Who can be reached."""
+        return tuple(self._actors)
+
+    async def kill(self, name: str) -> None:
+        """End an actor where it stands, as a SIGKILL would: nothing of it is told."""
+        self._actors.pop(name, None)
+        tasks = self._tasks.pop(name, set())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """Call a method of a registered actor."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._deliver(actor, method, lambda: self._run(actor, method, args))
+        except TimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+
+    async def _run(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
+        target = self._actors.get(actor)
+        if target is None:
+            raise ActorUnavailable(actor, method, "there is no such actor")
+        task = asyncio.ensure_future(getattr(target, method)(*args))
+        self._own(actor, task)
+        try:
+            # A caller that gives up does not stop the work it asked for, as in a cluster.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._actors.get(actor) is not target:
+                raise ActorUnavailable(actor, method, "it was killed") from None
+            raise
+
+    def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it until it ends or its owner is killed. An error that ends it is logged, never lost."""
+        task = asyncio.ensure_future(logged(owner, work))
+        task.add_done_callback(lambda _: work.close())  # where it was ended before it began
+        self._own(owner, task)
+        return task
+
+    def _own(self, actor: str, task: asyncio.Task[Any]) -> None:
+        owned = self._tasks.setdefault(actor, set())
+        owned.add(task)
+        task.add_done_callback(owned.discard)
+        task.add_done_callback(_seen)
+
+
+async def logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run a loop of an actor; an error that ends it is logged, never lost."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:  # noqa: BLE001 - nobody awaits a loop; its age tells the supervisor, and this says why
+        logger.exception("{}: a loop of this actor ended", owner)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Whoever called has been told; the loop need not complain about an error nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,377 @@
+"""The only module that imports Ray: clusters, actors as processes, and calls between them.
+
+The laws of this module:
+
+* Every Ray exception becomes one of ours, by what it means: :class:`ActorUnavailable`, :class:`CallTimeout`, or the
+  exception that the called method itself raised.
+* Account, instrument and audit actors are detached, named as people name them, ``max_restarts=0`` and ``num_cpus=0``:
+  the supervisor alone restarts them. The supervisor is restarted by Ray, always.
+* A handle is never kept over a death: it is resolved again by name.
+* Ray's processes listen on this machine's loopback unless the configuration names another cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RayTaskError
+
+from actors.runtime.deployment import Deployment
+from actors.runtime.ports import ActorUnavailable, CallTimeout, logged
+from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
+
+NAME_FREE_WITHIN_S = 10.0
+NEVER_REPEATED = frozenset({"cancel_order", "change"})
+"""All else that actors ask of each other may be carried out twice: appends name their version, the rest only reads."""
+
+_MANY = 1_000
+_LEAST_AT_ONCE = 2
+
+
+class RayRuntime:
+    """The world as an actor of a cluster sees it. Made in one process, used in another: it holds only names."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._handles: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __reduce__(self) -> tuple[type[RayRuntime], tuple[str]]:
+        return RayRuntime, (self._namespace,)
+
+    def now(self) -> datetime:
+        """The system's clock."""
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        """The system's monotonic clock."""
+        return time.monotonic()
+
+    def uniform(self) -> float:
+        """The system's chance."""
+        return random.random()  # noqa: S311 - spreads retries and probes; nothing secret rests on it
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)
+
+    def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it until it ends or this process does. An error that ends it is logged, never lost."""
+        task = asyncio.get_running_loop().create_task(logged(owner, work))
+        # A task that is cancelled before it began never gets to its coroutine.
+        task.add_done_callback(lambda _: work.close())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """Call an actor by name. Raises what the method raised, :class:`ActorUnavailable` or :class:`CallTimeout`.
+
+        A handle from before the actor's death answers nothing: the name is resolved again, and the call is made once
+        more where that can do no harm.
+        """
+        known = actor in self._handles
+        try:
+            return await self._call(actor, method, args, timeout_s)
+        except ActorUnavailable:
+            if not known or method in NEVER_REPEATED:
+                raise
+            return await self._call(actor, method, args, timeout_s)
+
+    async def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        try:
+            reference = getattr(self._handle(actor), method).remote(*args)
+            async with asyncio.timeout(timeout_s):
+                return await reference
+        except RayTaskError as error:
+            # First: what a method raised is of its own type besides, and its ValueError is not ours.
+            raise _cause(error) from None
+        except TimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+        except (RayError, ValueError) as error:
+            self._handles.pop(actor, None)
+            raise ActorUnavailable(actor, method, _short(error)) from None
+
+    def _handle(self, actor: str) -> Any:
+        """The actor's handle. ``ValueError`` when there is none of that name."""
+        handle = self._handles.get(actor)
+        if handle is None:
+            handle = self._handles[actor] = ray.get_actor(actor, namespace=self._namespace)
+        return handle
+
+
+class RayCluster:
+    """Creates, finds and ends actors of one namespace. Blocking Ray calls run in threads."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._made: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
+        return RayCluster, (self._namespace,)
+
+    @property
+    def at_once(self) -> int:
+        """Three for two cores of this machine: one waits while the others import. Of eight each took a tenth more
+        processor time."""
+        return max(_LEAST_AT_ONCE, 3 * (os.cpu_count() or 1) // 2)
+
+    async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
+        """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for
+        the first answer. Raises what its constructor or its first method raised, :class:`ActorUnavailable` or
+        :class:`CallTimeout`."""
+        name = deployment.name
+        try:
+            handle = await asyncio.to_thread(self._create, deployment)
+            self._made[name] = handle
+            if may_begin is not None:
+                await may_begin.wait()
+            async with asyncio.timeout(timeout_s):
+                if deployment.begin is not None:
+                    await getattr(handle, deployment.begin).remote(*deployment.begin_with)
+                else:
+                    await handle.__ray_ready__.remote()
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except TimeoutError:
+            raise CallTimeout(name, "start", f"not up within {timeout_s:g} s") from None
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(name, "start", _short(error)) from None
+
+    async def kill(self, name: str) -> None:
+        """End the actor of that name at once, if there is one, and wait until its name is free."""
+        await asyncio.to_thread(self._kill, name)
+
+    async def living(self) -> tuple[str, ...]:
+        """The names of every living actor of the namespace."""
+        listed = await asyncio.to_thread(ray.util.list_named_actors, True)
+        return tuple(row["name"] for row in listed if row["namespace"] == self._namespace)
+
+    def _create(self, deployment: Deployment) -> Any:
+        if deployment.name in self._made:
+            self._kill(deployment.name)
+        try:
+            return create(deployment, self._namespace)
+        except ActorAlreadyExistsError:  # of an incarnation of ours before this one
+            self._kill(deployment.name)
+            return create(deployment, self._namespace)
+
+    def _kill(self, name: str) -> None:
+        handle = self._made.pop(name, None)
+        if handle is not None:
+            ray.kill(handle, no_restart=True)
+        kill(name, self._namespace)
+
+
+@functools.cache
+def _remote(actor: type) -> Any:
+    """The class as Ray knows it. Made once: each making is sent to the whole cluster and kept there."""
+    made: Any = ray.remote(_door(actor))
+    return made
+
+
+def _door(actor: type) -> type:
+    """A class with the public methods of an actor's own, which it makes and calls.
+
+    Ray loads an actor's class in every process that resolves a handle of it. The actor's own would be imported there,
+    with all that it needs; this one needs nothing.
+    """
+
+    kind = actor.__name__  # what is made here must not hold the class itself, or it is imported everywhere after all
+
+    def __init__(self: Any, make: type, args: tuple[object, ...]) -> None:  # noqa: N807 - of the class made here
+        self._actor = make(*args)
+
+    def __repr__(self: Any) -> str:  # noqa: N807 - as above
+        return repr(getattr(self, "_actor", kind))  # total: one that raises would end the process
+
+    names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
+    methods = {name: _passed_on(name) for name in names}
+    return type(kind, (), {"__init__": __init__, "__repr__": __repr__, **methods})
+
+
+def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def method(self: Any, *args: object, **named: object) -> Any:
+        answer = getattr(self._actor, name)(*args, **named)
+        return await answer if hasattr(answer, "__await__") else answer
+
+    method.__name__ = method.__qualname__ = name
+    return method
+
+
+def create(deployment: Deployment, namespace: str) -> Any:
+    """Create a detached actor of that name and give its handle; it may not be up yet."""
+    return (
+        _remote(deployment.actor)
+        .options(
+            name=deployment.name,
+            namespace=namespace,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1 if deployment.immortal else 0,
+            max_task_retries=0,
+            max_concurrency=_MANY,
+        )
+        .remote(deployment.actor, deployment.args)
+    )
+
+
+def kill(name: str, namespace: str) -> None:
+    """End whatever lives under a name, and wait until the name is free."""
+    deadline_s = time.monotonic() + NAME_FREE_WITHIN_S
+    while time.monotonic() < deadline_s:
+        try:
+            living = ray.get_actor(name, namespace=namespace)
+        except ValueError:
+            return
+        ray.kill(living, no_restart=True)
+        time.sleep(0.02)  # the name is freed when the cluster has noticed the death; there is no event for it
+
+
+class Client:
+    """Calls actors of a cluster from a program that is none: the command line, a notebook."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._handles: dict[str, Any] = {}
+
+    def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """As :meth:`RayRuntime.call`, and blocking."""
+        known = actor in self._handles
+        try:
+            return self._call(actor, method, args, timeout_s)
+        except ActorUnavailable:
+            if not known or method in NEVER_REPEATED:
+                raise
+            return self._call(actor, method, args, timeout_s)
+
+    def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        try:
+            handle = self._handles.get(actor)
+            if handle is None:
+                handle = self._handles[actor] = _looked_up(actor, self._namespace, timeout_s)
+            return ray.get(getattr(handle, method).remote(*args), timeout=timeout_s)
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except GetTimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+        except (RayError, ValueError) as error:
+            self._handles.pop(actor, None)
+            raise ActorUnavailable(actor, method, _short(error)) from None
+
+
+class AwaitingClient(RayRuntime):
+    """As :class:`Client`, to be awaited in a program's own event loop."""
+
+    async def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        if actor not in self._handles:
+            try:
+                found = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
+            except GetTimeoutError:
+                raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+            except (RayError, ValueError) as error:
+                raise ActorUnavailable(actor, method, _short(error)) from None
+            self._handles[actor] = found
+        return await super()._call(actor, method, args, timeout_s)
+
+
+def _looked_up(actor: str, namespace: str, timeout_s: float) -> Any:
+    """The handle of a name. Ray waits a minute for a cluster that has gone, so that it is asked in a thread of its own.
+    Raises ``GetTimeoutError``, and ``ValueError`` when there is none of that name."""
+    answer: Future[Any] = Future()
+
+    def look_up() -> None:
+        try:
+            answer.set_result(ray.get_actor(actor, namespace=namespace))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            answer.set_exception(error)
+
+    threading.Thread(target=look_up, name=f"look up {actor}", daemon=True).start()
+    try:
+        return answer.result(timeout_s)
+    except TimeoutError:
+        raise GetTimeoutError(f"the cluster did not tell who {actor} is") from None
+
+
+def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus: int | None = None) -> Address:
+    """A cluster of our own on this machine's loopback (``local``), or the one at an address (``auto``, host:port).
+
+    :func:`actors.runtime.ray_environment.prepare` must have been called before this module was imported. A cluster of
+    our own ends with this process; one that does not come up raises
+    :class:`~actors.runtime.ray_environment.ClusterNotUp`. Joining one whose address does not answer raises
+    ``ConnectionError``.
+    """
+    if address == "local":
+        try:
+            ray.init(
+                address="local",
+                namespace=namespace,
+                include_dashboard=dashboard,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                num_cpus=cpus,
+                _node_ip_address=LOOPBACK,
+            )
+        except Exception as error:  # Ray raises bare ones for whatever its processes did not do in time
+            raise ClusterNotUp(str(error)) from error
+        protect_token()
+    else:
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+    return Address(ray.get_runtime_context().gcs_address, os.environ.get("RAY_AUTH_MODE"))
+
+
+def join(address: Address, namespace: str) -> Client:
+    """Reach a running cluster from another process. Raises ``ConnectionError`` when it does not answer."""
+    if not ray.is_initialized():
+        ray.init(address=address.gcs, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    return Client(namespace)
+
+
+def connected_to() -> str | None:
+    """host:port of the cluster that this process is connected to, by whomever; ``None`` when it is to none."""
+    return str(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
+
+
+def leave() -> None:
+    """Disconnect; a cluster of our own ends."""
+    ray.shutdown()
+
+
+def dashboard_url() -> str | None:
+    """Where the Ray dashboard of this cluster is, if it has one."""
+    node: Any = ray._private.worker.global_worker.node
+    return f"http://{node.webui_url}" if node is not None and node.webui_url else None
+
+
+def protect_token() -> None:
+    """Ray writes its token readable by everybody on the machine; whoever has it can run code in the cluster."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
+    if os.path.exists(path):
+        os.chmod(path, 0o600)
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """What the method raised, in its own type."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else RuntimeError(_short(error))
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, ActorDiedError):
+        return "its process has ended"
+    if isinstance(error, ValueError) and "look up actor" in str(error):
+        return "there is no actor of that name"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,274 @@
+"""What differs between two configurations, and what that does to those who run. Pure.
+
+The laws of this module: applying the difference of A and B to A gives B; no secret, and not where it is found, is in a
+difference: it is told that it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+from actors.events import Json, to_text
+from brokers.spec import SecretRef, SecretSource
+from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, Defaults, SupervisionSettings
+from supervisor.tree.model import ChildSpec, Kind
+
+Marks = Mapping[str, str]
+"""What tells, of each literal secret (``account.key``), whether it is the one it was, and not what it is."""
+
+IDENTITY = frozenset({"broker", "simulator", "account_id", "user_id", "login", "environment"})
+"""The keys of an account that say which one it is: with another one its books are those of somebody else."""
+
+
+class How(StrEnum):
+    """What became of something."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+# What differs
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """One key that differs: its values in words, ``None`` where it is not said."""
+
+    key: str
+    before: str | None
+    after: str | None
+    secret: bool = False
+
+    def __str__(self) -> str:
+        if self.secret:
+            return f"{self.key} changed"
+        if self.before is None:
+            return f"{self.key} {self.after}"
+        return f"{self.key} {self.before} → {'not said' if self.after is None else self.after}"
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is journaled and shown."""
+        if self.secret:
+            return {"key": self.key, "changed": True}
+        return {"key": self.key, "before": self.before, "after": self.after}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One account, instrument or section that differs. ``kind`` is which of the three."""
+
+    kind: str
+    name: str
+    how: How
+    keys: tuple[KeyChange, ...] = ()
+
+    def __str__(self) -> str:
+        detail = f": {self.details}" if self.keys else ""
+        return f"{self.kind} {self.name} {self.how}{detail}"
+
+    @property
+    def details(self) -> str:
+        """The keys that differ, in words."""
+        return ", ".join(map(str, self.keys))
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is journaled and shown."""
+        keys: list[Json] = [key.to_json() for key in self.keys]
+        return {"kind": self.kind, "name": self.name, "how": self.how.value, "keys": keys}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """From one configuration to another. ``rows`` are it in words; the rest is what :func:`applied` needs: ``accounts``
+    as they are to be, ``removed`` names, all names in their ``order``, and the ``sections`` that differ."""
+
+    rows: tuple[Row, ...]
+    accounts: tuple[AnyAccount, ...] = ()
+    removed: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    sections: Mapping[str, Defaults | SupervisionSettings] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anything differs that changes what runs."""
+        return bool(self.rows)
+
+
+def difference(
+    old: Configuration, new: Configuration, old_marks: Marks | None = None, new_marks: Marks | None = None
+) -> Difference:
+    """What differs between two configurations, but for the sections that cannot be changed while a supervisor runs.
+    A literal secret counts as changed where its mark is another one."""
+    marks = (old_marks or {}, new_marks or {})
+    before = {account.name: account for account in old.accounts}
+    after = {account.name: account for account in new.accounts}
+    rows: list[Row] = []
+    sections: dict[str, Defaults | SupervisionSettings] = {}
+    pairs: dict[str, tuple[Any, Any]] = {
+        "defaults": (old.defaults, new.defaults),
+        "supervision": (old.supervision, new.supervision),
+    }
+    for name, (was, becomes) in pairs.items():
+        keys = key_changes(said_by(was), said_by(becomes), "", *marks)
+        if keys:
+            rows.append(Row("section", name, How.CHANGED, keys))
+            sections[name] = becomes
+    touched: list[AnyAccount] = []
+    for name in dict.fromkeys((*before, *after)):
+        of_account = tuple(_account_rows(before.get(name), after.get(name), marks))
+        rows += of_account
+        if name in after and (of_account or before.get(name) != after[name]):
+            touched.append(after[name])
+    removed = tuple(name for name in before if name not in after)
+    return Difference(tuple(rows), tuple(touched), removed, tuple(after), sections)
+
+
+def applied(found: Difference, configuration: Configuration) -> Configuration:
+    """The configuration with a difference applied to it."""
+    accounts = {one.name: one for one in configuration.accounts if one.name not in found.removed}
+    accounts |= {account.name: account for account in found.accounts}
+    ordered = tuple(accounts[name] for name in found.order or accounts)
+    return configuration.model_copy(update={**found.sections, "accounts": ordered})
+
+
+def _account_rows(old: AnyAccount | None, new: AnyAccount | None, marks: tuple[Marks, Marks]) -> Iterable[Row]:
+    there = new or old
+    assert there is not None  # noqa: S101 - the name came from one of the two
+    was, becomes = ({} if one is None else said_by(one) for one in (old, new))
+    listed_before, listed_after = ({} if one is None else _entries(one) for one in (old, new))
+    if old is not None and new is not None:
+        for said, one in ((was, old), (becomes, new)):
+            said["instruments"] = "all" if one.instruments is None else "a list"
+        keys = key_changes(was, becomes, there.name, *marks)
+        if keys:
+            yield Row("account", there.name, How.CHANGED, keys)
+    else:
+        how = How.ADDED if old is None else How.REMOVED
+        said = becomes or was
+        shown = tuple(KeyChange(key, None, _shown(said[key])) for key in ("broker", "simulator") if said.get(key))
+        shown += () if there.enabled else (KeyChange("enabled", None, "false"),)
+        shown += () if there.instruments is not None else (KeyChange("instruments", None, "all"),)
+        yield Row("account", there.name, how, shown if how is How.ADDED else ())
+    for symbol in dict.fromkeys((*listed_before, *listed_after)):
+        name = f"{there.name}/{symbol}"
+        if symbol not in listed_after:
+            yield Row("instrument", name, How.REMOVED)
+            continue
+        keys = key_changes(listed_before.get(symbol, {}), listed_after[symbol], name, {}, {})
+        if symbol not in listed_before:
+            yield Row("instrument", name, How.ADDED, keys)
+        elif keys:
+            yield Row("instrument", name, How.CHANGED, keys)
+
+
+def _entries(account: AnyAccount) -> dict[str, dict[str, Any]]:
+    said = {one.symbol: said_by(one) for one in account.instruments or ()}
+    for entry in said.values():
+        del entry["symbol"]
+    return said
+
+
+def said_by(model: BaseModel) -> dict[str, Any]:
+    """What a model says beyond its defaults; a null that means something counts as said."""
+    defaults = {key: one.default for key, one in type(model).model_fields.items()}
+    values = {key: getattr(model, key) for key in sorted(model.model_fields_set, key=list(defaults).index)}
+    return {key: value for key, value in values.items() if value != defaults[key] or key in NULL_COUNTS}
+
+
+def all_of(model: BaseModel) -> dict[str, Any]:
+    """Every key of a model with its value."""
+    return {key: getattr(model, key) for key in type(model).model_fields}
+
+
+def key_changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], account: str, old_marks: Marks, new_marks: Marks
+) -> tuple[KeyChange, ...]:
+    """The keys of an account or a section whose values differ; a secret's by its reference, or by its mark."""
+    found = []
+    for key in dict.fromkeys((*old, *new)):
+        was, becomes = old.get(key), new.get(key)
+        if isinstance(was, SecretRef) or isinstance(becomes, SecretRef):
+            place = f"{account}.{key}"
+            if not _same_secret(was, becomes, old_marks.get(place), new_marks.get(place)):
+                found.append(KeyChange(key, None, None, secret=True))
+        elif key not in old or key not in new or was != becomes:
+            before = _shown(was) if key in old else None
+            found.append(KeyChange(key, before, _shown(becomes) if key in new else None))
+    return tuple(found)
+
+
+def _same_secret(was: object, becomes: object, mark: str | None, new_mark: str | None) -> bool:
+    if not (isinstance(was, SecretRef) and isinstance(becomes, SecretRef)) or was.source is not becomes.source:
+        return False
+    if was.source is SecretSource.FILE and None not in (mark, new_mark):
+        return mark == new_mark  # wherever the file is
+    return was.place == becomes.place
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{key}: {_shown(one)}" for key, one in said_by(value).items()) + "}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_shown(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, Decimal):
+        return to_text(value) or "0"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# What it does to those who run
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """The actors that a change starts, restarts and stops, by name; nobody else is touched. ``told`` are the accounts
+    that hear of other instruments and go on."""
+
+    started: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All whose process comes or goes."""
+        return (*self.started, *self.restarted, *self.stopped)
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is journaled and shown."""
+        return {"started": [*self.started], "restarted": [*self.restarted], "stopped": [*self.stopped]}
+
+
+def effects(old: Iterable[ChildSpec], new: Iterable[ChildSpec]) -> Effects:
+    """What becomes of the actors when other ones are desired."""
+    before, after = ({spec.key: spec for spec in specs} for specs in (old, new))
+    started = [key.name for key in after if key not in before]
+    restarted = [key.name for key, spec in after.items() if key in before and before[key] != spec]
+    stopped = [key.name for key in before if key not in after]
+    moved = (key for key in (*before, *after) if (key in before) != (key in after))
+    concerned = {key.account for key in moved if key.kind is Kind.INSTRUMENT}
+    touched = {*started, *restarted, *stopped}
+    return Effects(tuple(started), tuple(restarted), tuple(stopped), tuple(sorted(concerned - touched)))
+
+
+def of_other_accounts(old: Configuration, new: Configuration) -> tuple[str, ...]:
+    """The accounts of a name that stays whose books would from now on be compared with another account's."""
+    return tuple(
+        account.name
+        for account in new.enabled_accounts
+        for was in old.accounts
+        if was.name == account.name and any(_identity(was, key) != _identity(account, key) for key in IDENTITY)
+    )
+
+
+def _identity(account: AnyAccount, key: str) -> object:
+    return getattr(account, key, None)

@@ -1,0 +1,412 @@
+"""Changes at run time, as the supervisor makes them: checked, kept over a crash, journaled, and only then carried out.
+
+The laws of this module: one change at a time, whole or not at all; nothing is carried out that the journal has not
+taken; whoever cannot be told whether the journal took it is told that it was not made, and the journal that it was
+withdrawn. The steps, and what a crash between them leaves, stand at the head of
+:mod:`supervisor.changes.applied_configuration`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from loguru import logger
+
+from actors.book.checkpoint import replay
+from actors.events import Event, EventType, Json, Payload, Record, Severity, event_id, to_text
+from actors.journal import client
+from actors.journal.client import AUDIT, JOURNAL_TIMEOUT_S, Fenced, JournalAway
+from actors.journal.outbox import Outbox
+from actors.journal.types import JournalError, JournalMissing
+from actors.runtime.ports import CallError, Runtime
+from brokers.errors import Refused
+from supervisor.changes import applied_configuration, diff, requests
+from supervisor.changes.applied_configuration import Run, Standing, Unusable
+from supervisor.changes.diff import Difference, Effects, Marks, Row
+from supervisor.changes.requests import Apply, Change, ChangeRefused
+from supervisor.config.models import Configuration
+from supervisor.errors import HandleError
+from supervisor.tree.model import ChildSpec, Kind
+
+_STREAM = "supervisor"
+_NOTES = 1_000
+"""How many of our records are looked through for the one that names a standing configuration, before all are."""
+_TRIES = 5
+_ASK_AGAIN_AFTER_S = 0.5
+_JOURNAL_ASKED = 120
+"""How often the journal's actor is asked, while it comes up, for what it has of earlier configurations."""
+
+
+class ChangeNotMade(HandleError):
+    """Nothing was changed, as the journal, or what lies beside it, could not be written. ``found`` is why."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"nothing was changed: every change is journaled first, and {found}. "
+            "Try again when status shows the audit actor UP and the journal writable"
+        )
+        self.args = (found,)
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change came to. ``rows`` are what differs, none where nothing does; ``held`` what the books of those that
+    stop hold, in words. ``made`` is false where it was only asked what would be."""
+
+    change: str
+    rows: tuple[Row, ...]
+    effects: Effects
+    held: tuple[str, ...]
+    made: bool
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is journaled and shown."""
+        return {
+            "change": self.change,
+            "changes": [str(row) for row in self.rows],
+            "difference": [row.to_json() for row in self.rows],
+            "actors": self.effects.to_json(),
+            "held": list(self.held),
+        }
+
+
+class Staff(Protocol):
+    """What changing asks of the supervisor."""
+
+    def specs(self, configuration: Configuration, marks: Marks) -> tuple[ChildSpec, ...]:
+        """Everything that shall run by a configuration."""
+
+    def unverified(self, name: str) -> str | None:
+        """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
+
+    def adopt(self, found: Standing, effects: Effects) -> None:
+        """Have this run from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    configuration: Configuration
+    marks: Marks
+    difference: Difference
+    effects: Effects
+
+
+class Changing:
+    """The configuration that stands, and the one way to change it."""
+
+    def __init__(self, given: Configuration, run: Run, runtime: Runtime, outbox: Outbox, staff: Staff) -> None:
+        self._given = given
+        self._run = run
+        self._runtime = runtime
+        self._outbox = outbox
+        self._staff = staff
+        self._stands = Standing(given, run.marks, "")
+        self._changing = asyncio.Lock()
+        self._learned = asyncio.Event()
+
+    @property
+    def marks(self) -> Marks:
+        """Those of the standing configuration's literal secrets."""
+        return self._stands.marks
+
+    # Changing
+
+    async def change(self, wanted: Change, asked_by: str, *, force: bool, dry_run: bool) -> Changed:
+        """Make a change, or with ``dry_run`` only tell what it would be. When this returns it is durable, and the tree
+        has been told. Raises :class:`ChangeRefused` and :class:`ChangeNotMade`: nothing was changed."""
+        await self._learned.wait()
+        async with self._changing:
+            plan = self._planned(wanted)
+            held = await self._held(plan)
+            result = Changed(str(wanted), plan.difference.rows, plan.effects, held, made=False)
+            if dry_run or not plan.difference:
+                return result
+            if held and not force:
+                raise ChangeRefused(
+                    str(wanted),
+                    "what would no longer be looked after is not known to be flat: " + "; ".join(held),
+                    "Bring it to nothing first, or use --force (force=True); its records stay in the journal.",
+                )
+            await self._carry_out(plan, result, asked_by)
+            return Changed(result.change, result.rows, result.effects, result.held, made=True)
+
+    def _planned(self, wanted: Change) -> _Plan:
+        stands = self._stands
+        marks = self._marks_of(wanted)
+        new = requests.changed(stands.configuration, wanted, stands.marks, marks)
+        found = diff.difference(stands.configuration, new, stands.marks, marks)
+        before = self._staff.specs(stands.configuration, stands.marks)
+        effects = diff.effects(before, self._staff.specs(new, marks))
+        self._check_secrets(new, {*effects.started, *effects.restarted}, str(wanted))
+        return _Plan(new, marks, found, effects)
+
+    def _marks_of(self, wanted: Change) -> Marks:
+        """Those of what is to stand: of a file as it is now; all else changes no literal secret."""
+        if not isinstance(wanted, Apply):
+            return self._stands.marks
+        marks, problems = applied_configuration.marks_of(wanted.configuration, self._run.identity)
+        enabled = {"journal", *(account.name for account in wanted.configuration.enabled_accounts)}
+        for place, error in problems.items():
+            if place.rpartition(".")[0] in enabled:
+                raise ChangeRefused(str(wanted), str(error), "The actors have to be able to read it too.")
+        return marks
+
+    def _check_secrets(self, new: Configuration, started: Collection[str], attempted: str) -> None:
+        """Before anything changes: a variable that is set for whoever asks need not be set for the actors."""
+        for account in new.enabled_accounts:
+            for ref in account.secrets().values() if account.name in started else ():
+                try:
+                    ref.resolve()
+                except Refused as error:
+                    raise ChangeRefused(
+                        attempted,
+                        str(error),
+                        "The actors have the environment in which Ray was started. Restart it with the variable set, "
+                        "or write the secret into a configuration file that its owner alone can read, and apply that.",
+                    ) from None
+
+    async def _held(self, plan: _Plan) -> tuple[str, ...]:
+        """What the books hold of those that stop, or that would be compared with another account."""
+        others = diff.of_other_accounts(self._stands.configuration, plan.configuration)
+        running = self._staff.specs(self._stands.configuration, self._stands.marks)
+        names = [
+            spec.key.name
+            for spec in running
+            if spec.key.kind is Kind.INSTRUMENT
+            and (spec.key.name in plan.effects.stopped or spec.key.account in others)
+        ]
+        try:
+            words = [await self._held_by(name) for name in names]
+        except JournalAway as away:
+            raise ChangeNotMade(str(away)) from None
+        return tuple(f"{name}: {found}" for name, found in zip(names, words, strict=True) if found)
+
+    async def _held_by(self, name: str) -> str:
+        account, _, symbol = name.partition("/")
+        book = replay(account, symbol, (await client.load(self._runtime, name)).records)
+        found = [f"{leg} {to_text(held.quantity)}" for leg, held in book.legs.items() if held.quantity]
+        found += _counted(sum(1 for _ in book.open_orders()), "open order")
+        found += _counted(len(book.breaks), "open break")
+        unverified = self._staff.unverified(name)
+        return ", ".join([*found, *([f"not verified ({unverified})"] if unverified else [])])
+
+    async def _carry_out(self, plan: _Plan, result: Changed, asked_by: str) -> None:
+        try:
+            new = applied_configuration.write(plan.configuration, plan.marks, self._run.identity)
+        except OSError as error:
+            found = f"the standing configuration cannot be kept in {self._given.state_dir}: {error.strerror}"
+            raise ChangeNotMade(found) from None
+        specs = self._staff.specs(new.configuration, new.marks)
+        payload: dict[str, Json] = {
+            **result.to_json(),
+            "by": asked_by,
+            "run": self._run.identity,
+            "standing": new.sha256,
+            "desired": words_of(specs),
+        }
+        severity = Severity.WARNING if result.held else Severity.INFO
+        await self._journal(payload, new, severity)
+        self._stands = new
+        logger.info("{} ({}): {}", result.change, asked_by, "; ".join(map(str, result.rows)))
+        self._staff.adopt(new, plan.effects)
+        applied_configuration.keep_only(self._given, new.sha256)
+
+    async def _journal(self, payload: Payload, new: Standing, severity: Severity) -> None:
+        # What waits may name what stood before: it must not come after this one.
+        await self._outbox.flush()
+        if self._outbox.waiting:
+            raise ChangeNotMade(f"{self._outbox.waiting} earlier record(s) wait for it")
+        try:
+            version = await client.version(self._runtime, _STREAM)
+        except JournalAway as away:
+            raise ChangeNotMade(str(away)) from None
+        try:
+            for _ in range(_TRIES):
+                try:
+                    await client.append(self._runtime, _STREAM, version, (self._event(payload, version, severity),))
+                except Fenced as fenced:
+                    version = fenced.stale.actual_version  # what else the supervisor writes went in between
+                else:
+                    return
+        except JournalAway as away:
+            await self._withdraw(new)
+            raise ChangeNotMade(str(away)) from None
+        raise ChangeNotMade("its stream is too busy to be written to")
+
+    def _event(self, payload: Payload, version: int, severity: Severity) -> Event:
+        kind = EventType.CONFIGURATION_CHANGED
+        identity = event_id(_STREAM, str(version + 1), kind, str(payload["standing"]))
+        return Event(identity, kind, severity, self._runtime.now(), payload)
+
+    async def _withdraw(self, new: Standing) -> None:
+        """The journal may have it, or get it yet: what it takes after this one names what stands."""
+        words: list[Json] = ["a change was withdrawn, as the journal did not answer"]
+        payload: dict[str, Json] = {
+            "changes": words,
+            "run": self._run.identity,
+            "standing": self._stands.sha256,
+            "withdrawn": new.sha256,
+        }
+        await self._outbox.write(EventType.CONFIGURATION_CHANGED, payload, new.sha256, Severity.WARNING)
+
+    # After a start, and after a crash
+
+    async def learn(self, living: Collection[str], stopping: Callable[[], bool]) -> Standing:
+        """What stands: by the journal, and the configuration that was given where it names none of this run. Waits for
+        the journal where a changed one may stand."""
+        if AUDIT not in living and not applied_configuration.any_of(self._given, self._run.identity):
+            # Whatever the journal names of this run is not on this machine, so that what was given stands: nobody waits
+            # for the journal, whose actor tells what there is to say of it.
+            self._runtime.spawn(_STREAM, self._learn_later(stopping))
+            return self._stands
+        said = False
+        while not stopping():
+            records = await self._records(living)
+            if records is not None:
+                self._stands = self._by(records)
+                break
+            if not applied_configuration.any_of(self._given, self._run.identity):
+                break
+            if not said:
+                logger.error("which configuration stands cannot be told before the journal can be read; asking again")
+                said = True
+            await self._runtime.sleep(_ASK_AGAIN_AFTER_S)
+        self._learned.set()
+        return self._stands
+
+    async def _learn_later(self, stopping: Callable[[], bool]) -> None:
+        """Tell what the journal says of configurations, once its actor is up. No change is made before that."""
+        for _ in range(_JOURNAL_ASKED):
+            if stopping():
+                break
+            try:
+                records = await self._decisive_of(self._told)
+            except CallError:
+                await self._runtime.sleep(_ASK_AGAIN_AFTER_S)  # it comes up
+            except JournalError as error:
+                logger.warning("{}; nothing is told of earlier configurations", error)
+                break
+            else:
+                self._by(records or ())
+                break
+        self._learned.set()
+
+    async def _records(self, living: Collection[str]) -> list[Record] | None:
+        """What the journal has of configurations, newest first; ``None`` where it cannot be read."""
+        if AUDIT in living:
+            try:
+                return await self._decisive_of(self._told)
+            except (CallError, JournalError) as error:
+                logger.warning("{}; reading the journal beside it", error)
+        return await self._decisive_of(self._read_beside)
+
+    async def _decisive_of(self, newest: Callable[[int], Awaitable[list[Record] | None]]) -> list[Record] | None:
+        """As many of the newest as tell which configuration stands."""
+        for limit in (_NOTES, 1_000_000):
+            records = await newest(limit)
+            if records is None or len(records) < limit or self._decisive(records):
+                return records
+        return None
+
+    async def _told(self, limit: int) -> list[Record]:
+        """What its actor answers. Raises :class:`CallError` and :class:`JournalError`."""
+        filters = {"stream": _STREAM, "types": (EventType.CONFIGURATION_CHANGED,), "order": "newest", "limit": limit}
+        found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+        return found
+
+    async def _read_beside(self, limit: int) -> list[Record] | None:
+        """Read the journal without its actor, which need not live."""
+        from actors.journal.store import Journal  # it brings the database along, which a supervisor hardly ever needs
+
+        kinds = (EventType.CONFIGURATION_CHANGED,)
+        try:
+            journal = Journal.open(self._given.journal_url, read_only=True)
+        except JournalMissing:
+            return []
+        except (JournalError, Refused):
+            return None
+        try:
+            return list(journal.records(stream=_STREAM, types=kinds, order="newest", limit=limit))
+        except JournalError:
+            return None
+        finally:
+            journal.close()
+
+    def _decisive(self, records: Iterable[Record]) -> bool:
+        payloads = [record.event.payload for record in records]
+        return any("standing" in one or one.get("run") != self._run.identity for one in payloads)
+
+    def _by(self, records: Iterable[Record]) -> Standing:
+        """By the newest record of this run that names one."""
+        of_before: str | None = None
+        for record in records:
+            payload = record.event.payload
+            run, named = payload.get("run"), payload.get("standing")
+            if of_before is None and run == self._run.identity:
+                if named is not None:
+                    return self._named(str(named), payload)
+            elif run is None or of_before not in (None, run):
+                break
+            else:
+                of_before = str(run)
+                if named is not None:
+                    self._tell_what_was(str(named), payload)
+                    break
+        logger.info("the configuration that was given at the start stands: no change of this run is in the journal")
+        applied_configuration.keep_only(self._given, None)
+        return self._stands
+
+    def _named(self, sha256: str, payload: Payload) -> Standing:
+        if not sha256:
+            logger.info("the configuration that was given at the start stands")
+            return self._stands
+        try:
+            found = applied_configuration.read(self._given, sha256)
+        except Unusable as error:
+            # Nothing better is known; whoever ran the changed one has to see this.
+            words = f"{error}. Going on with the configuration given at the start, without: {_words(payload)}"
+            logger.critical("{}", words)
+            self._tell(words, Severity.CRITICAL)
+            return self._stands
+        logger.warning(
+            "the configuration as changed at run time stands ({})", applied_configuration.path_of(self._given, sha256)
+        )
+        return found
+
+    def _tell_what_was(self, sha256: str, payload: Payload) -> None:
+        """A new start begins from its file: what the run before it had changed is told, where it differs."""
+        if not sha256:
+            return
+        try:
+            was = applied_configuration.read(self._given, sha256)
+            rows = diff.difference(was.configuration, self._given).rows
+            words = "; ".join(map(str, rows))
+        except Unusable:
+            words = f"no longer so: {_words(payload)}"
+        if words:
+            logger.warning("run-time changes of the run before are not in the configuration given now: {}", words)
+            self._tell(f"the run before had been changed, and this one begins without it: {words}", Severity.WARNING)
+
+    def _tell(self, words: str, severity: Severity) -> None:
+        """In the journal, where whoever starts it sees it."""
+        payload: dict[str, Json] = {"changes": [words], "run": self._run.identity, "standing": ""}
+        kind = EventType.CONFIGURATION_CHANGED
+        self._runtime.spawn(_STREAM, self._outbox.write(kind, payload, "given", severity))
+
+
+def words_of(specs: Iterable[ChildSpec]) -> list[Json]:
+    """What is desired, as the journal keeps it."""
+    return [f"{spec.key.name} {spec.fingerprint}".strip() for spec in specs]
+
+
+def _words(payload: Mapping[str, Json]) -> str:
+    listed = payload.get("changes")
+    return "; ".join(map(str, listed)) if isinstance(listed, list) else ""
+
+
+def _counted(number: int, what: str) -> list[str]:
+    return [f"{number} {what}{'' if number == 1 else 's'}"] if number else []

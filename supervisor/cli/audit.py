@@ -1,0 +1,236 @@
+"""The ``audit`` group of the command line: options to arguments. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from supervisor.cli.audit_query import Format
+
+_TIMES = "2026-01-31T14:32Z, 14:32 (today), 2h (ago), today, …; UTC where no zone is given"
+
+audit = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=(
+        "Read the journal: what was believed, what the broker said, who changed it and why, and the proof of it.\n\n"
+        "It is the configuration's, or the one that --journal names; both may be read while a supervisor runs. "
+        f"Times: {_TIMES}."
+    ),
+)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration; default config/accounts.yaml.")]
+JournalFile = Annotated[
+    Path | None, typer.Option("--journal", help="Read this journal file (an archive, a copy) without a configuration.")
+]
+Account = Annotated[str | None, typer.Option("--account", help="Only this account (or: supervisor).")]
+Instrument = Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")]
+Types = Annotated[list[str] | None, typer.Option("--type", help="Only this type of event; may be repeated.")]
+Severities = Annotated[list[str] | None, typer.Option("--severity", help="Only this severity; may be repeated.")]
+OrderId = Annotated[str | None, typer.Option("--order-id", help="Only what names this order: broker's or client's id.")]
+FillId = Annotated[str | None, typer.Option("--fill-id", help="Only what names this fill.")]
+DiscrepancyId = Annotated[str | None, typer.Option("--discrepancy-id", help="Only what names this discrepancy.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From this time on, it included.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to this time, it not included.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")]
+Archives = Annotated[
+    list[Path] | None, typer.Option("--archive", help="An archive with what is older; may be repeated.")
+]
+
+
+@audit.command("query")
+def query(
+    config: Config = None,
+    journal: JournalFile = None,
+    account: Account = None,
+    instrument: Instrument = None,
+    kinds: Types = None,
+    severities: Severities = None,
+    order_id: OrderId = None,
+    fill_id: FillId = None,
+    discrepancy_id: DiscrepancyId = None,
+    since: Since = None,
+    until: Until = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The newest first; so it is if nothing is said.")] = False,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=0, help="At most so many; a table shows 100 if left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
+    as_json_lines: Annotated[bool, typer.Option("--jsonl", help="Print a JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    follow: Follow = False,
+) -> int:
+    """The records that meet every condition given."""
+    from supervisor.cli import audit_query
+    from supervisor.cli.audit_selection import select, source
+    from supervisor.cli.console import Failure
+
+    if newest and oldest:
+        raise Failure("--newest and --oldest: use one of them")
+    selection = select(
+        account=account,
+        instrument=instrument,
+        types=kinds or (),
+        severities=severities or (),
+        order_id=order_id,
+        fill_id=fill_id,
+        discrepancy_id=discrepancy_id,
+        since=since,
+        until=until,
+    )
+    form = _form(as_json=as_json, as_json_lines=as_json_lines, as_csv=as_csv)
+    return audit_query.query(source(config, journal), selection, form, oldest=oldest, limit=limit, follow=follow)
+
+
+def _form(*, as_json: bool, as_json_lines: bool, as_csv: bool) -> Format:
+    from supervisor.cli.audit_query import Format
+    from supervisor.cli.console import Failure
+
+    asked = {Format.JSON: as_json, Format.JSONL: as_json_lines, Format.CSV: as_csv}
+    chosen = [form for form, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        raise Failure(f"{' and '.join(f'--{form}' for form in chosen)}: use one of them")
+    return chosen[0] if chosen else Format.TABLE
+
+
+@audit.command("tail")
+def tail(
+    config: Config = None,
+    journal: JournalFile = None,
+    count: Annotated[int, typer.Option("-n", min=0, help="How many records.")] = 20,
+    as_json: Json = False,
+    follow: Follow = False,
+) -> int:
+    """The last records, oldest first; `query` for more."""
+    from supervisor.cli import audit_query
+    from supervisor.cli.audit_selection import source
+
+    return audit_query.tail(source(config, journal), count, as_json=as_json, follow=follow)
+
+
+@audit.command("verify")
+def verify(
+    config: Config = None,
+    journal: JournalFile = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="HASH", help="A hash noted before: all up to it must be there.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Is the journal what was written?
+
+    Reads all of it again: 0 it is, 1 it is not, 3 it cannot be read.
+    """
+    from supervisor.cli import audit_verify
+    from supervisor.cli.audit_selection import source
+
+    return audit_verify.verify(source(config, journal), head=head, as_json=as_json)
+
+
+@audit.command("head")
+def head(config: Config = None, journal: JournalFile = None, as_json: Json = False) -> int:
+    """The last record's seq, hash and time.
+
+    Kept elsewhere, the hash proves all before it to `verify --head`.
+    """
+    from supervisor.cli import audit_verify
+    from supervisor.cli.audit_selection import source
+
+    return audit_verify.head(source(config, journal), as_json=as_json)
+
+
+@audit.command("replay")
+def replay(
+    account: Annotated[str, typer.Option("--account", help="The account.")],
+    instrument: Annotated[str, typer.Option("--instrument", help="The instrument.")],
+    config: Config = None,
+    journal: JournalFile = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="When; now if left out. It is part of the past itself.")
+    ] = None,
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option("--diff", metavar="TIME TIME", help="What changed in between, and why.")
+    ] = None,
+    archives: Archives = None,
+    as_json: Json = False,
+) -> int:
+    """A book as it was, folded from the journal.
+
+    Also what the broker had said by then. The hash it shows proves it: give it to `verify --head`.
+    """
+    from datetime import UTC, datetime
+
+    from supervisor.cli import audit_replay
+    from supervisor.cli.audit_selection import past, source
+    from supervisor.cli.console import Failure
+
+    if at is not None and diff is not None:
+        raise Failure("--at names one time, and --diff two: use one of them")
+    of, now = source(config, journal), datetime.now(UTC)
+    if diff is None:
+        moment = past("--at", at or "now", now)
+        return audit_replay.replay(of, account, instrument, moment, archives or (), as_json=as_json)
+    moments = past("--diff", diff[0], now), past("--diff", diff[1], now)
+    if moments[0] > moments[1]:
+        raise Failure(f"--diff: {diff[0]} is after {diff[1]}. Name the earlier one first")
+    return audit_replay.diff(of, account, instrument, moments, archives or (), as_json=as_json)
+
+
+@audit.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; must not be there yet.")],
+    form: Annotated[str, typer.Option("--format", help="parquet, csv or jsonl.")],
+    config: Config = None,
+    journal: JournalFile = None,
+    account: Account = None,
+    instrument: Instrument = None,
+    kinds: Types = None,
+    severities: Severities = None,
+    since: Since = None,
+    until: Until = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> int:
+    """Records into a file, oldest first.
+
+    The file takes its name when it is whole. Parquet needs the extra `parquet`.
+    """
+    from supervisor.cli import audit_export
+    from supervisor.cli.audit_selection import select, source
+    from supervisor.cli.console import Failure
+
+    if form not in list(audit_export.FileFormat):
+        raise Failure(f"--format: there is no {form!r}. There are: {', '.join(audit_export.FileFormat)}")
+    selection = select(
+        account=account,
+        instrument=instrument,
+        types=kinds or (),
+        severities=severities or (),
+        since=since,
+        until=until,
+    )
+    return audit_export.export(source(config, journal), selection, audit_export.FileFormat(form), file, force=force)
+
+
+@audit.command("archive")
+def archive(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new journal for them; must not be there yet.")],
+    before: Annotated[str, typer.Option("--before", metavar="TIME", help="What is older may go.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Move old records into a journal of their own.
+
+    The chain stays verifiable across the cut, and every book is the same. The supervisor must not run.
+    """
+    from datetime import UTC, datetime
+
+    from supervisor.cli import audit_archive
+    from supervisor.cli.audit_selection import past, source
+
+    moment = past("--before", before, datetime.now(UTC))
+    return audit_archive.archive(source(config, None), moment, file, as_json=as_json)

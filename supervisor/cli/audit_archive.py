@@ -1,0 +1,69 @@
+"""``audit archive``: old records into a journal of their own, with the chain whole across the cut.
+
+The laws of this module: an instrument needs its records from its last checkpoint on, and where that is older than what
+may go, a new checkpoint is written first (else one quiet instrument would hold every record of all the others); a halt
+of trading in force is folded from the record that made it, so nothing from the oldest of those on goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+from actors.book.checkpoint import checkpoint_event, replay
+from actors.book.trading_permission import HALT_TYPES, folded, scope_words
+from actors.events import to_iso
+from actors.journal.store import Append, Journal
+from actors.journal.types import JournalInUse
+from supervisor.cli.audit_selection import Source
+from supervisor.cli.console import Failure, print_json, say
+from supervisor.presentation.json_contract import EXIT_OK
+
+
+def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
+    """Move the oldest records into ``file``. Raises ``JournalError``, and :class:`Failure` where the journal is in
+    use or the file is there already."""
+    if file.exists():
+        raise Failure(f"{file} is there already: an archive is never replaced. Name another file")
+    try:
+        journal = Journal.open(of.url, exclusive=True)
+    except JournalInUse as error:
+        raise Failure(str(error)) from None
+    with contextlib.closing(journal):
+        before = _before_halts(journal, before)
+        _write_checkpoints(journal, before)
+        done = journal.archive(before, file.absolute())
+    if as_json:
+        print_json(dataclasses.asdict(done))
+    elif done.records:
+        print(f"archived {done.records} records to {file}, {done.first_seq} to {done.last_seq} {done.last_hash}")
+    else:
+        held = "there is nothing older" if done.held_by is None else f"{done.held_by} needs record {done.first_seq}"
+        print(f"nothing was archived: {held}")
+    return EXIT_OK
+
+
+def _before_halts(journal: Journal, before: datetime) -> datetime:
+    in_force = folded(journal.records(types=HALT_TYPES))
+    oldest = min(in_force.values(), key=lambda halt: halt.since, default=None)
+    if oldest is None or oldest.since >= before:
+        return before
+    say(f"trading is halted for {scope_words(oldest.scope)}: what is from {to_iso(oldest.since)} on stays")
+    return oldest.since
+
+
+def _write_checkpoints(journal: Journal, before: datetime) -> None:
+    """A checkpoint for each instrument that would otherwise need a record that may go."""
+    now = datetime.now(UTC)
+    batch = []
+    for name in journal.streams():
+        account, _, symbol = name.partition("/")
+        tail = journal.load(name)
+        if symbol and tail.records and tail.records[0].event.time < before:
+            book = replay(account, symbol, tail.records)
+            batch.append(Append(name, tail.version, (checkpoint_event(book, now),)))
+    for outcome in journal.append(batch):
+        if isinstance(outcome, Exception):
+            raise outcome

@@ -1,0 +1,199 @@
+"""``audit export``: records into a file, for other programs.
+
+The laws of this module: what stands under the name that was asked for is whole (it is written beside it, made durable,
+and renamed); records go through memory in pages; an existing file is replaced only where that was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from actors.events import Record, to_iso
+from actors.journal.hash_chain import payload_text, record_to_json
+from supervisor.cli.audit_query import COLUMNS
+from supervisor.cli.audit_selection import Selection, Source, check_known, reading, tell_of_archived
+from supervisor.cli.console import Failure, console
+from supervisor.presentation.json_contract import EXIT_OK
+
+PAGE = 10_000
+"""Records that are in memory at once, and rows of a row group of Parquet."""
+EXTRA = "parquet"
+
+
+class FileFormat(StrEnum):
+    """What an export can be."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+Write = Callable[[BinaryIO, Iterator[list[Record]]], None]
+"""Writes pages of records into a file."""
+
+
+def export(of: Source, selection: Selection, form: FileFormat, file: Path, *, force: bool) -> int:
+    """Write the selected records into ``file``, oldest first; what is appended meanwhile is not part of it. Raises
+    ``JournalError``, and :class:`Failure` where the file is there already or cannot be written."""
+    if file.exists() and not force:
+        raise Failure(f"{file} is there already. Name another file, or replace it with --force")
+    write = _writer(form)
+    with reading(of) as journal:
+        check_known(journal, of, selection.account, selection.instrument)
+        first = next(selection.records(journal, limit=1), None)
+        last = next(selection.records(journal, order="newest", limit=1), None)
+        counted = 0
+        with _new_file(file, force=force) as out, _progress(first, last) as advance:
+
+            def pages() -> Iterator[list[Record]]:
+                nonlocal counted
+                found = selection.records(journal)
+                up_to = 0 if last is None else last.seq
+                while page := [record for record in islice(found, PAGE) if record.seq <= up_to]:
+                    yield page
+                    counted += len(page)
+                    advance(page[-1].seq)
+
+            write(out, pages())
+        tell_of_archived(journal, selection)
+    place = "" if first is None or last is None else f", records {first.seq} to {last.seq}"
+    print(f"exported {counted} records to {file}{place}")
+    return EXIT_OK
+
+
+# The file
+
+
+@contextlib.contextmanager
+def _new_file(file: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A file beside ``file`` that takes its name when it is whole and durable, and is gone after any failure."""
+    # Named before it is made, so that an interrupt at any moment finds what to remove.
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb", buffering=1 << 20) as out:
+            os.fchmod(out.fileno(), 0o600)  # as private as the journal
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        _rename(part, file, force=force)
+    except OSError as error:
+        raise _cannot_write(file, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _rename(part: Path, file: Path, *, force: bool) -> None:
+    if force:
+        part.replace(file)
+    else:
+        try:
+            # A link is refused where the name is taken meanwhile; a rename would replace what is there.
+            os.link(part, file)
+        except FileExistsError:
+            raise Failure(f"{file} has come to be meanwhile. Name another file, or replace it with --force") from None
+        except OSError:  # a file system without links
+            part.rename(file)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _cannot_write(file: Path, error: OSError) -> Failure:
+    return Failure(f"could not write {file}: {error.strerror or error}. Nothing is left of it")
+
+
+@contextlib.contextmanager
+def _progress(first: Record | None, last: Record | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's standard error, told the ``seq`` that was come to."""
+    out = console(stderr=True)
+    if not out.is_terminal or first is None or last is None:
+        yield lambda _seq: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    before = first.seq - 1
+    with Progress("exporting", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=out) as bar:
+        task = bar.add_task("", total=last.seq - before)
+        yield lambda seq: bar.update(task, completed=seq - before)
+
+
+# The formats
+
+
+def _writer(form: FileFormat) -> Write:
+    match form:
+        case FileFormat.JSONL:
+            return _write_json_lines
+        case FileFormat.CSV:
+            return _write_csv
+        case FileFormat.PARQUET:
+            return _parquet_writer()
+
+
+def _write_json_lines(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
+    for page in pages:
+        out.writelines(orjson.dumps(record_to_json(record)) + b"\n" for record in page)
+
+
+def _write_csv(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=False)
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for page in pages:
+        rows.writerows(map(_row, page))
+    text.flush()
+    text.detach()
+
+
+def _row(record: Record) -> tuple[int | str, ...]:
+    event = record.event
+    return (
+        record.seq,
+        record.stream,
+        record.version,
+        event.event_id,
+        to_iso(event.time),
+        event.type.value,
+        event.severity.value,
+        payload_text(event.payload),
+        record.prev_hash,
+        record.hash,
+    )
+
+
+def _parquet_writer() -> Write:
+    """Raises :class:`Failure` where what Parquet needs is not installed."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise Failure(
+            f"--format parquet needs the extra {EXTRA!r}: pip install 'reconciliation-supervisor[{EXTRA}]', or use "
+            "--format csv or jsonl"
+        ) from None
+    kinds = {"seq": pyarrow.int64(), "version": pyarrow.int64(), "time": pyarrow.timestamp("us", tz="UTC")}
+    schema = pyarrow.schema([pyarrow.field(name, kinds.get(name, pyarrow.string()), False) for name in COLUMNS])
+
+    def write(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
+        repeated = ["stream", "type", "severity"]
+        with parquet.ParquetWriter(out, schema, compression="zstd", use_dictionary=repeated) as rows:
+            for page in pages:
+                columns = [list(column) for column in zip(*map(_row, page), strict=True)]
+                columns[COLUMNS.index("time")] = [record.event.time for record in page]
+                rows.write_table(pyarrow.table(columns, schema=schema))
+
+    return write

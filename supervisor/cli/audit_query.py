@@ -1,0 +1,237 @@
+"""``audit query`` and ``audit tail``: the records asked for, as a table, lines, JSON or CSV, and those that come.
+
+Nothing here writes to the journal. With a format for programs nothing but that stands on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from actors.book.history import who
+from actors.events import Record, Severity, to_iso
+from actors.journal.hash_chain import record_to_json
+from actors.journal.store import Journal, Order
+from supervisor.cli.audit_selection import Selection, Source, check_known, reading, tell_of_archived
+from supervisor.cli.console import Failure, console, say
+from supervisor.presentation.event_text import told
+from supervisor.presentation.json_contract import EXIT_OK
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FOLLOW_S = 0.5
+SHOWN_AT_MOST = 100
+"""Rows of a table, where no limit was named."""
+COLUMNS = ("seq", "stream", "version", "event_id", "time", "type", "severity", "payload", "prev_hash", "hash")
+_COLOURS = {Severity.INFO: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
+
+
+class Format(StrEnum):
+    """How records are printed."""
+
+    TABLE = "table"
+    LINES = "lines"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def query(of: Source, selection: Selection, form: Format, *, oldest: bool, limit: int | None, follow: bool) -> int:
+    """Print the selected records, the newest first unless ``oldest``, and with ``follow`` those that come, oldest
+    first. A table without a limit shows :data:`SHOWN_AT_MOST` and says when there are more. Raises ``JournalError``.
+    """
+    if follow:
+        _check_endless(selection, form, oldest=oldest)
+        return _follow(of, selection, Format.LINES if form is Format.TABLE else form, limit)
+    with reading(of) as journal:
+        check_known(journal, of, selection.account, selection.instrument)
+        order: Order = "oldest" if oldest else "newest"
+        if form is Format.TABLE:
+            found = list(selection.records(journal, order=order, limit=_one_more(limit)))
+            all_seen = len(found) < _one_more(limit)
+            _print_table(found, limit, order)
+        else:
+            counted = _Counted(selection.records(journal, order=order, limit=limit))
+            _printer(form)(counted)
+            all_seen = limit is None or counted.count < limit
+        if all_seen:
+            tell_of_archived(journal, selection)
+    return EXIT_OK
+
+
+def tail(of: Source, count: int, *, as_json: bool, follow: bool) -> int:
+    """Print the last records, oldest first, and with ``follow`` those that come. Raises ``JournalError``."""
+    form = Format.JSON if as_json else Format.LINES
+    if follow:
+        _check_endless(Selection(), form, oldest=False)
+        return _follow(of, Selection(), form, count)
+    with reading(of) as journal:
+        _printer(form)(_last(journal, Selection(), count))
+    return EXIT_OK
+
+
+class _Counted:
+    """Records as they go by, and how many went."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = records
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        for record in self._records:
+            self.count += 1
+            yield record
+
+
+def _one_more(limit: int | None) -> int:
+    return (SHOWN_AT_MOST if limit is None else limit) + 1
+
+
+def _last(journal: Journal, selection: Selection, count: int | None) -> list[Record]:
+    found = list(selection.records(journal, order="newest", limit=count)) if count != 0 else []
+    found.reverse()
+    return found
+
+
+# What comes
+
+
+def _check_endless(selection: Selection, form: Format, *, oldest: bool) -> None:
+    if form is Format.JSON:
+        raise Failure("--json prints one array, and --follow never ends: use one of them, or --jsonl")
+    if selection.until is not None:
+        raise Failure("--until names an end, and --follow never ends: use one of them")
+    if oldest:
+        raise Failure("--follow goes on from the newest: leave out --oldest")
+
+
+def _follow(of: Source, selection: Selection, form: Format, count: int | None) -> int:
+    write = _printer(form)
+    with reading(of) as journal, contextlib.suppress(KeyboardInterrupt):
+        check_known(journal, of, selection.account, selection.instrument)
+        # The head first: what is written after it was read is new, whether or not the query saw it too.
+        after_seq = _head_seq(journal)
+        seen = _last(journal, selection, SHOWN_AT_MOST if count is None else count)
+        after_seq = max(after_seq, seen[-1].seq if seen else 0)
+        write(seen)
+        write = _printer(form, header=False)
+        while True:
+            time.sleep(FOLLOW_S)
+            head_seq = _head_seq(journal)
+            if head_seq > after_seq:
+                new = [one for one in selection.records(journal, after_seq=after_seq) if one.seq <= head_seq]
+                write(new)
+                after_seq = head_seq
+    return EXIT_OK
+
+
+def _head_seq(journal: Journal) -> int:
+    head = journal.head()
+    return 0 if head is None else head[0]
+
+
+# How it is printed
+
+Write = Callable[[Iterable[Record]], None]
+
+
+def _printer(form: Format, *, header: bool = True) -> Write:
+    match form:
+        case Format.JSON:
+            return _write_array
+        case Format.JSONL:
+            return _write_json_lines
+        case Format.CSV:
+            return _write_csv if header else _write_csv_rows
+        case _:
+            return _write_lines
+
+
+def _write_array(records: Iterable[Record]) -> None:
+    """One JSON array in plain ASCII, written as the records are read: it may be longer than memory."""
+    before = "["
+    for record in records:
+        sys.stdout.write(f"{before}\n{_json(record)}")
+        before = ","
+    sys.stdout.write("[]\n" if before == "[" else "\n]\n")
+    sys.stdout.flush()
+
+
+def _write_json_lines(records: Iterable[Record]) -> None:
+    for record in records:
+        sys.stdout.write(f"{_json(record)}\n")
+    sys.stdout.flush()
+
+
+def _json(record: Record) -> str:
+    return json.dumps(record_to_json(record), separators=(",", ":"))
+
+
+def _write_csv(records: Iterable[Record]) -> None:
+    csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)
+    _write_csv_rows(records)
+
+
+def _write_csv_rows(records: Iterable[Record]) -> None:
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    for record in records:
+        row = record_to_json(record)
+        row["payload"] = json.dumps(row["payload"], separators=(",", ":"), sort_keys=True)
+        rows.writerow([row[name] for name in COLUMNS])
+    sys.stdout.flush()
+
+
+def _write_lines(records: Iterable[Record]) -> None:
+    for record in records:
+        sys.stdout.write(f"{line(record)}\n")
+    sys.stdout.flush()
+
+
+def line(record: Record) -> str:
+    """A record in one line for a person."""
+    event = record.event
+    severity = "" if event.severity == "INFO" else f" {event.severity}"
+    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {told(event)}".rstrip()
+
+
+def _print_table(found: list[Record], limit: int | None, order: str) -> None:
+    shown = found[: _one_more(limit) - 1]
+    if not shown:
+        say("no record meets this")
+        return
+    out = console()
+    with out.capture() as captured:
+        out.print(table(iter(shown)))
+    # Past rich, so that a reader that has gone is dealt with as everywhere else.
+    sys.stdout.write(captured.get())
+    sys.stdout.flush()
+    if len(found) > len(shown):
+        say(f"there are more: these are the {order} {len(shown)}. Name --limit, or narrow it down")
+
+
+def table(records: Iterator[Record]) -> Table:
+    """Records as a table for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold dim", collapse_padding=True)
+    made.add_column("seq", justify="right", no_wrap=True)
+    made.add_column("time (UTC)", no_wrap=True)
+    made.add_column("stream", overflow="fold")
+    made.add_column("who", overflow="fold")
+    made.add_column("severity", no_wrap=True)
+    made.add_column("type", overflow="fold")
+    made.add_column("what happened", overflow="fold", min_width=20)
+    for record in records:
+        event = record.event
+        severity = Text(event.severity.value, _COLOURS[event.severity])
+        at = f"{event.time:%Y-%m-%d %H:%M:%S}.{event.time.microsecond // 1000:03d}"
+        made.add_row(str(record.seq), at, record.stream, who(event), severity, event.type.value, told(event))
+    return made

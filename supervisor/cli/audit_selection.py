@@ -1,0 +1,196 @@
+"""Which journal an ``audit`` command reads, and which of its records: options in, records out.
+
+The laws of this module: nothing here writes; a name, type, severity or time that means nothing is refused with those
+that do, never answered with no records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from actors.book.discrepancies import DiscrepancyType
+from actors.events import EventType, Record, Severity, to_iso
+from actors.journal.store import Journal, Order
+from supervisor.cli.console import Failure, load, say
+from supervisor.cli.time_text import NoMoment, moment
+
+E = TypeVar("E", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A journal to read. ``configured`` are the accounts of the configuration with their symbols; none of them where
+    only a file was named."""
+
+    url: str
+    configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What records must meet. ``since`` is inclusive, ``until`` exclusive; empty collections are no condition."""
+
+    account: str | None = None
+    instrument: str | None = None
+    types: tuple[EventType, ...] = ()
+    severities: tuple[Severity, ...] = ()
+    order_id: str | None = None
+    fill_id: str | None = None
+    discrepancy_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def records(
+        self, journal: Journal, *, after_seq: int = 0, order: Order = "oldest", limit: int | None = None
+    ) -> Iterator[Record]:
+        """The records that meet all of it; see :meth:`Journal.records`."""
+        return journal.records(
+            account=self.account,
+            instrument=self.instrument,
+            types=self.types or None,
+            severities=self.severities or None,
+            order_id=self.order_id,
+            fill_id=self.fill_id,
+            discrepancy_id=self.discrepancy_id,
+            since=self.since,
+            until=self.until,
+            after_seq=after_seq,
+            order=order,
+            limit=limit,
+        )
+
+
+def source(config: Path | None, file: Path | None) -> Source:
+    """The journal of a configuration, or the one in ``file`` (an archive, a copy): then no configuration is read.
+    Raises :class:`Failure` and ``ConfigurationError``."""
+    if file is not None:
+        if config is not None:
+            raise Failure("--journal names a file, and --config another journal: use one of them")
+        return Source(f"sqlite:///{file.absolute()}")
+    configuration = load(config)
+    configured = tuple((account.name, tuple(account.symbols)) for account in configuration.accounts)
+    return Source(configuration.journal_url, configured)
+
+
+@contextlib.contextmanager
+def reading(of: Source) -> Iterator[Journal]:
+    """The journal, open for reading beside its writer. Raises ``JournalError``."""
+    journal = Journal.open(of.url, read_only=True)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def check_known(journal: Journal, of: Source, account: str | None, instrument: str | None) -> None:
+    """Refuse an account or instrument that neither the journal nor the configuration has ever heard of."""
+    if account is None and instrument is None:
+        return
+    known = _known(journal.streams(), of)
+    accounts = sorted({name for name, _ in known})
+    if account is not None and account not in accounts:
+        raise Failure(f"the journal knows no account {account!r}. It knows: {', '.join(accounts) or 'none yet'}")
+    if instrument is None:
+        return
+    chosen = sorted(f"{name}/{symbol}" for name, symbol in known if symbol and account in (None, name))
+    if not any(one.partition("/")[2] == instrument for one in chosen):
+        where = f"account {account}" if account is not None else "the journal"
+        raise Failure(f"{where} has no instrument {instrument!r}. There are: {', '.join(chosen) or 'none yet'}")
+
+
+def _known(streams: Sequence[str], of: Source) -> set[tuple[str, str]]:
+    """Account and symbol of everything there is; the symbol is empty for the account itself."""
+    known = {(account, symbol) for account, symbols in of.configured for symbol in ("", *symbols)}
+    for stream in streams:
+        account, _, symbol = stream.partition("/")
+        known |= {(account, ""), (account, symbol)}
+    return known
+
+
+def tell_of_archived(journal: Journal, selection: Selection) -> None:
+    """Say on standard error where records that the selection means may be in an archive instead."""
+    first = next(journal.records(limit=1), None)
+    if first is None or first.seq == 1:
+        return
+    if selection.since is None or selection.since <= first.event.time:
+        say(
+            f"records 1 to {first.seq - 1} were archived and are not among these: `audit verify` names the archive, "
+            "--journal FILE reads it"
+        )
+
+
+def select(
+    *,
+    account: str | None = None,
+    instrument: str | None = None,
+    types: Sequence[str] = (),
+    severities: Sequence[str] = (),
+    order_id: str | None = None,
+    fill_id: str | None = None,
+    discrepancy_id: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Selection:
+    """The selection that options mean. Raises :class:`Failure`, which names the value and what is accepted."""
+    at = now()
+    begin, end = when("--since", since, at), when("--until", until, at)
+    if begin is not None and end is not None and begin >= end:
+        raise Failure(f"--since {since} is not before --until {until}: nothing can be between them")
+    return Selection(
+        account=account,
+        instrument=instrument,
+        types=_types(types),
+        severities=_members("--severity", severities, Severity),
+        order_id=order_id,
+        fill_id=fill_id,
+        discrepancy_id=discrepancy_id,
+        since=begin,
+        until=end,
+    )
+
+
+def when(option: str, text: str | None, now: datetime) -> datetime | None:
+    """The moment an option names, ``None`` where it was left out."""
+    if text is None:
+        return None
+    try:
+        return moment(text, now)
+    except NoMoment as error:
+        raise Failure(f"{option}: {error}") from None
+
+
+def past(option: str, text: str, now: datetime) -> datetime:
+    """The moment an option names, which must not be to come. Raises :class:`Failure`."""
+    try:
+        at = moment(text, now)
+    except NoMoment as error:
+        raise Failure(f"{option}: {error}") from None
+    if at > now:
+        raise Failure(f"{option} {text} is {to_iso(at)}, which is still to come: it is {to_iso(now)}")
+    return at
+
+
+def _types(given: Sequence[str]) -> tuple[EventType, ...]:
+    discrepancies = {text for text in given if text.upper() in DiscrepancyType.__members__}
+    # Some discrepancies have an event type of their own by the same name.
+    for text in sorted(discrepancies - {text for text in given if text.upper() in EventType.__members__}):
+        raise Failure(
+            f"--type {text} is a kind of discrepancy: those are in {EventType.RECONCILIATION_DISCREPANCY} and "
+            f"{EventType.DISCREPANCY_RESOLVED}"
+        )
+    return _members("--type", given, EventType)
+
+
+def _members(option: str, given: Sequence[str], kind: type[E]) -> tuple[E, ...]:
+    known: Collection[str] = kind.__members__
+    for text in given:
+        if text.upper() not in known:
+            raise Failure(f"{option}: there is no {text!r}. There are: {', '.join(known)}")
+    return tuple(dict.fromkeys(kind[text.upper()] for text in given))

@@ -1,0 +1,188 @@
+"""``check``: what a configuration means and, with ``--connect``, whether each broker can be reached with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.events import to_text
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.model import rows_of
+from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
+from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, InstrumentSettings
+from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CALLS_TO_CONNECT = 12
+"""An adapter tries a call a few times; reaching an account and one snapshot end within this many time-outs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of connecting one account. ``outcome`` is REACHED, UNREACHABLE, REFUSED or MALFORMED; ``found`` says
+    what was found there, or why it was not reached."""
+
+    outcome: str
+    found: str
+    duration_ms: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the account is there, and ours."""
+        return self.outcome == "REACHED"
+
+
+def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
+    """Print what would run, and with ``connect`` what answers; gives the exit status."""
+    try:
+        configuration = load(path)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        print_json({"configuration": str(path or DEFAULT_CONFIG), "problems": [asdict(one) for one in error.problems]})
+        return EXIT_USAGE
+    attempts = asyncio.run(_connect_all(configuration)) if connect else {}
+    if as_json:
+        print_json(_document(configuration, path or DEFAULT_CONFIG, attempts))
+    else:
+        _print(configuration, path or DEFAULT_CONFIG, attempts)
+    return EXIT_OK if all(attempt.reached for attempt in attempts.values()) else EXIT_UNVERIFIED
+
+
+async def _connect_all(configuration: Configuration) -> dict[str, Attempt]:
+    names = [account.name for account in configuration.enabled_accounts]
+    return dict(zip(names, await asyncio.gather(*(_connect(configuration, name) for name in names)), strict=True))
+
+
+async def _connect(configuration: Configuration, name: str) -> Attempt:
+    began_s = time.monotonic()
+    outcome, found = await _outcome(configuration, name)
+    return Attempt(outcome, found, round((time.monotonic() - began_s) * 1000, 3))
+
+
+async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
+    from brokers.port import Vouching
+    from brokers.registry import open_broker
+
+    bound_s = configuration.timeout_s(name) * CALLS_TO_CONNECT
+    try:
+        broker = await asyncio.to_thread(open_broker, configuration.broker_spec(name), lively=False)
+        try:
+            async with asyncio.timeout(bound_s):
+                await broker.connect()
+                snapshot = await broker.snapshot(None)
+        finally:
+            await broker.close()
+    except TimeoutError:
+        return "UNREACHABLE", f"no answer within {bound_s:g} s. Check host and port, or raise its timeout_ms"
+    except BrokerError as error:
+        kinds = {Unreachable: "UNREACHABLE", Refused: "REFUSED", Malformed: "MALFORMED"}
+        return kinds.get(type(error), "UNREACHABLE"), error.reason
+    sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
+    words = [f"{name} {part.completeness.value}" for name, part in sections.items()]
+    legs, orders = len(rows_of(snapshot.positions)), len(rows_of(snapshot.orders))
+    found = f"{legs} position legs and {orders} orders ({', '.join(words)})"
+    held: object = broker
+    unproven = held.unproven if isinstance(held, Vouching) else None
+    return "REACHED", found if unproven is None else f"{found}; {unproven}"
+
+
+def _document(configuration: Configuration, path: Path, attempts: Mapping[str, Attempt]) -> dict[str, Any]:
+    rows = []
+    for account in configuration.accounts:
+        attempt = attempts.get(account.name)
+        rows.append(
+            {
+                "account": account.name,
+                "broker": account.broker,
+                "enabled": account.enabled,
+                "supported": account.broker in SUPPORTED_BROKERS,
+                "mode": account.mode,
+                "simulator": account.simulator,
+                "timeout_ms": configuration.timeout_s(account.name) * 1000,
+                "all_instruments": account.instruments is None,
+                "ignore_instruments": list(account.ignore_instruments),
+                "instruments": [_settings(one) for one in _instruments(configuration, account.name)],
+                "connect": None if attempt is None else asdict(attempt),
+            }
+        )
+    return {
+        "configuration": str(path),
+        "problems": [],
+        "ray": {"address": configuration.ray.address, "namespace": configuration.ray.namespace},
+        "journal": configuration.journal_name,
+        "accounts": rows,
+    }
+
+
+def _settings(given: InstrumentSettings) -> dict[str, Any]:
+    row = {key: to_text(value) if isinstance(value, Decimal) else value for key, value in asdict(given).items()}
+    return {"instrument": row.pop("symbol"), **row}
+
+
+def _instruments(configuration: Configuration, name: str) -> Sequence[InstrumentSettings]:
+    """The settings of each named instrument; where the account has all, one row that stands for each found."""
+    account = configuration.account(name)
+    symbols = account.symbols if account.instruments is not None else ("all",)
+    return [configuration.instrument_settings(name, symbol) for symbol in symbols]
+
+
+def _print(configuration: Configuration, path: Path, attempts: Mapping[str, Attempt]) -> None:
+    out = console()
+    out.print(f"{path}: ray {configuration.ray.address}, namespace {configuration.ray.namespace}")
+    out.print(f"journal {configuration.journal_name}", soft_wrap=True)
+    out.print()
+    out.print(_table(configuration))
+    out.print()
+    for account in configuration.enabled_accounts:
+        attempt = attempts.get(account.name)
+        if attempt is not None:
+            out.print(f"{account.name}: {attempt.outcome}: {attempt.found}", soft_wrap=True)
+        elif account.broker not in SUPPORTED_BROKERS:
+            out.print(f"{account.name}: this version has no adapter for broker {account.broker}", soft_wrap=True)
+
+
+def _table(configuration: Configuration) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold dim")
+    for name in (
+        "account",
+        "broker",
+        "mode",
+        "instrument",
+        "every",
+        "correct",
+        "proof",
+        "settle",
+        "tolerance",
+        "limit",
+    ):
+        made.add_column(name, overflow="fold")
+    for account in configuration.accounts:
+        kind = f"{account.broker} simulator" if account.simulator else account.broker
+        if not account.enabled:
+            made.add_row(Text(account.name), Text(kind), Text("disabled", "dim"))
+            continue
+        for given in _instruments(configuration, account.name):
+            made.add_row(
+                Text(account.name),
+                Text(kind),
+                Text(given.mode),
+                Text(given.symbol),
+                Text(f"{given.interval_s:g} s"),
+                Text(given.correct),
+                Text(f"{given.confirmations} × {given.confirm_gap_s:g} s"),
+                Text(f"{given.settle_s:g} s"),
+                Text(f"{to_text(given.quantity_tolerance)}, price {to_text(given.price_tolerance)}"),
+                Text(to_text(given.max_correction) or "none"),
+            )
+    return made

@@ -1,0 +1,149 @@
+"""What every command of the command line shares: where its words go, and the exit status of whatever stops it.
+
+Results go to standard output; errors are one clear message on standard error, never a traceback, and never a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.presentation.json_contract import EXIT_UNVERIFIED, EXIT_USAGE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from supervisor.config.models import Configuration
+
+DEFAULT_CONFIG = Path("config/accounts.yaml")
+EXIT_UNEXPECTED = 70
+"""An error of this program: sysexits.h calls it EX_SOFTWARE."""
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+_UNBOUNDED_WIDTH = 200
+_URL_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+
+
+class Failure(Exception):
+    """A command cannot go on: a message for its user, and the exit status."""
+
+    def __init__(self, message: str, status: int = EXIT_USAGE) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables and words are printed. Into a file or a pipe lines are long enough not to be broken."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _UNBOUNDED_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output, in plain ASCII."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def say(message: str) -> None:
+    """A line on standard error; nobody hears it where the terminal is gone."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+
+
+def load(path: Path | None) -> Configuration:
+    """The configuration at a path, ``config/accounts.yaml`` for ``None``. Raises ``ConfigurationError`` and, where
+    nothing was named and there is none, :class:`Failure`."""
+    from supervisor.config.models import load as load_file
+
+    if path is None and not DEFAULT_CONFIG.exists():
+        raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: name a configuration")
+    return load_file(path or DEFAULT_CONFIG)
+
+
+def check_names(configuration: Configuration, account: str | None, instrument: str | None) -> None:
+    """Raise :class:`Failure`, with the names there are, for an account or an instrument nobody configured."""
+    accounts = {one.name: one for one in configuration.accounts}
+    if account is not None and account not in accounts:
+        raise Failure(f"there is no account {account!r}. There are: {', '.join(accounts)}")
+    if account is not None and not accounts[account].enabled:
+        raise Failure(f"account {account} is disabled. Set enabled: true for it in the configuration")
+    if instrument is None:
+        return
+    chosen = [accounts[account]] if account is not None else configuration.enabled_accounts
+    if any(one.instruments is None or instrument in one.symbols for one in chosen):
+        return
+    known = ", ".join(f"{one.name}/{symbol}" for one in chosen for symbol in one.symbols)
+    where = f"account {account} has" if account is not None else "there is"
+    raise Failure(f"{where} no instrument {instrument!r}. There are: {known}")
+
+
+def selected(configuration: Configuration, account: str | None, instrument: str | None) -> Sequence[str]:
+    """The enabled accounts that a selection means. An instrument nobody named is looked for in those with ``all``."""
+    chosen = [one for one in configuration.enabled_accounts if account in (None, one.name)]
+    if instrument is not None:
+        named = [one for one in chosen if instrument in one.symbols]
+        chosen = named or [one for one in chosen if one.instruments is None]
+    return [one.name for one in chosen]
+
+
+def explain(error: BaseException, *, verbose: bool) -> int:
+    """Tell the user what stopped a command, on standard error; gives the exit status."""
+    from actors.journal.client import JournalAway
+    from actors.journal.types import JournalError
+    from actors.runtime.ports import CallError
+    from brokers.errors import BrokerError
+    from supervisor.client.processes import AlreadyRunning, NotRunning
+    from supervisor.config.errors import ConfigurationError
+
+    match error:
+        case Failure():
+            say(f"error: {error}")
+            return error.status
+        case ConfigurationError():
+            say(f"{error}\nerror: the configuration cannot be used, nothing was started")
+            return EXIT_USAGE
+        case AlreadyRunning():
+            say(f"error: {error}")
+            return EXIT_USAGE
+        case NotRunning() | JournalError() | JournalAway() | CallError() | BrokerError():
+            say(f"error: {error}")
+            return EXIT_UNVERIFIED
+        case KeyboardInterrupt():
+            say("interrupted")
+            return EXIT_INTERRUPTED
+        case BrokenPipeError():
+            # Whoever read our output has gone; what Python flushes at its end must not fail a second time.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_PIPE_CLOSED
+        case _:
+            return _unexpected(error, verbose=verbose)
+
+
+def _unexpected(error: BaseException, *, verbose: bool) -> int:
+    if verbose:
+        import traceback
+
+        say(without_credentials("".join(traceback.format_exception(error)).rstrip()))
+        return EXIT_UNEXPECTED
+    found = without_credentials(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+    say(f"error: this should not have happened: {found}. Run it again with: python -m supervisor --verbose …")
+    return EXIT_UNEXPECTED
+
+
+def without_credentials(text: str) -> str:
+    """The text without what stands before the host in a URL."""
+    return _URL_CREDENTIALS.sub("//…@", text)

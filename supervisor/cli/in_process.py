@@ -1,0 +1,150 @@
+"""The whole system in this process, without Ray, for one verdict: ``reconcile`` and ``record``.
+
+The same actor classes on the local runtime. Accounts are independent: one that is down costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from loguru import logger
+
+from actors.account.actor import Account
+from actors.events import Json, stream_of
+from actors.instrument.actor import Instrument
+from actors.instrument.views import NOTHING_KNOWN
+from actors.journal.actor import Audit
+from actors.journal.client import AUDIT, JOURNAL_TIMEOUT_S
+from actors.journal.types import JournalError, JournalInUse
+from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
+from actors.reconciliation.own_reports import Report
+from actors.reconciliation.reconciliation_pass import Status
+from actors.runtime.ports import CallError, LocalRuntime
+from brokers.registry import PAPER
+from supervisor.config.models import Configuration
+from supervisor.supervision import specs
+from supervisor.supervision.books import held_in_our_books
+
+Verdicts = list[tuple[AccountHealth, list[CycleReport]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which accounts and instruments; ``None`` is all of them."""
+
+    account: str | None = None
+    instrument: str | None = None
+
+
+@asynccontextmanager
+async def house(configuration: Configuration) -> AsyncIterator[LocalRuntime]:
+    """A runtime with the audit actor in it. The journal is opened for writing, or says from every call why not;
+    :class:`JournalInUse` is raised at once."""
+    chance = random.Random()  # noqa: S311 - spreads retries; nothing secret rests on it
+    runtime = LocalRuntime(lambda: datetime.now(UTC), time.monotonic, chance.random)
+    audit = Audit(*specs.audit_actor(configuration))
+    try:
+        try:
+            await audit.open()
+        except JournalInUse:
+            raise
+        except JournalError as error:
+            logger.error("{}", error)  # every verdict will say so
+        runtime.register(AUDIT, audit)
+        yield runtime
+    finally:
+        await audit.close()
+
+
+async def reconcile(configuration: Configuration, selection: Selection, *, dry_run: bool) -> Verdicts:
+    """A verdict on every selected instrument."""
+    names = [a.name for a in configuration.enabled_accounts if selection.account in (None, a.name)]
+    async with house(configuration) as runtime:
+        each = (_account(configuration, name, selection, runtime, dry_run=dry_run) for name in names)
+        return list(await asyncio.gather(*each))
+
+
+async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
+    """Put reports into the books of one account; gives how many were news. Raises :class:`stream.JournalAway` when the
+    journal does not take them; the same reports offered again then count once."""
+    async with house(configuration) as runtime, _venue(configuration, account, runtime):
+        actors = [Instrument(*specs.instrument_actor(configuration, account, name, runtime)) for name in reports]
+        return sum([await actor.record(reports[name]) for actor, name in zip(actors, reports, strict=True)])
+
+
+@asynccontextmanager
+async def _venue(configuration: Configuration, name: str, runtime: LocalRuntime) -> AsyncIterator[None]:
+    """A paper account's venue, which orders that are recorded are handed to. No other account is opened."""
+    if configuration.account(name).broker != PAPER:
+        yield
+        return
+    account = Account(*specs.account_actor(configuration, name, runtime, one_verdict=True))
+    runtime.register(name, account)
+    try:
+        yield
+    finally:
+        await account.close()
+
+
+async def _account(
+    configuration: Configuration, name: str, selection: Selection, runtime: LocalRuntime, *, dry_run: bool
+) -> tuple[AccountHealth, list[CycleReport]]:
+    account = Account(*specs.account_actor(configuration, name, runtime, one_verdict=True))
+    runtime.register(name, account)
+    try:
+        symbols = await _symbols(configuration, name, selection, account, runtime)
+        reports = []
+        for symbol in symbols:
+            actor = Instrument(*specs.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
+            runtime.register(stream_of(name, symbol), actor)
+            reports.append(actor.reconcile_now(dry_run=dry_run))
+        done = list(await asyncio.gather(*reports))
+        return await account.health(), done
+    finally:
+        await account.close()
+
+
+async def _symbols(
+    configuration: Configuration, name: str, selection: Selection, account: Account, runtime: LocalRuntime
+) -> tuple[str, ...]:
+    given = configuration.account(name)
+    if selection.instrument is not None:
+        known = given.instruments is not None or await _is_heard_of(name, selection.instrument, account, runtime)
+        return (selection.instrument,) if known else ()
+    if given.instruments is not None:
+        return given.symbols
+    found = await account.instruments(datetime.now(UTC))
+    at_broker = set() if isinstance(found, NoSlice) else set(found)
+    return tuple(sorted((at_broker | await held_in_our_books(name, runtime)) - set(given.ignore_instruments)))
+
+
+async def _is_heard_of(name: str, symbol: str, account: Account, runtime: LocalRuntime) -> bool:
+    """Whether an account that takes all has the instrument, or had it in a book of ours. Where that cannot be told its
+    verdict will say so."""
+    found = await account.instruments(datetime.now(UTC))
+    if isinstance(found, NoSlice) or symbol in found:
+        return True
+    try:
+        return stream_of(name, symbol) in await runtime.call(AUDIT, "streams", timeout_s=JOURNAL_TIMEOUT_S)
+    except (CallError, JournalError):
+        return True
+
+
+def never_started(account: str, broker: str, instruments: Sequence[str], error: str) -> Verdicts:
+    """The verdict on an account whose actors do not answer."""
+    health = AccountHealth(account, broker, Connection.UNREACHABLE, error, 0, 0, None, (), (), 0)
+    now = datetime.now(UTC)
+    empty: dict[str, Json] = {"legs": [], "open_orders": []}
+    reports = [
+        CycleReport(
+            account, name, Status.DEGRADED, error, now, 0.0, 0, dict(empty), dict(NOTHING_KNOWN), unverified=True
+        )
+        for name in instruments
+    ]
+    return [(health, reports)]

@@ -1,0 +1,228 @@
+"""``status``, ``pause``, ``halt``, ``resume``, ``restart`` and ``stop``: what is said to a running supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.book.trading_permission import scope_words
+from actors.runtime.ports import CallError
+from brokers.model import Completeness
+from supervisor.cli.console import Failure, check_names, console, print_json, say
+from supervisor.client import run_file
+from supervisor.client.processes import STOP_TIMEOUT_S, NotRunning, Running, end, find
+from supervisor.config.models import Configuration
+from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
+from supervisor.supervision.halts import Halted, not_durable
+
+REFRESH_S = 1.0
+_UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
+
+
+def status(configuration: Configuration, *, as_json: bool, watch: bool) -> int:
+    """Print what the supervisor last heard of everything; the exit status is that of ``reconcile``."""
+    if as_json and watch:
+        raise Failure("--json prints one document, and --watch never ends: use one of them")
+    supervisor = find(configuration)
+    if watch:
+        return _watch(supervisor)
+    document = supervisor.status()
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+    return exit_status(document)
+
+
+def exit_status(document: Mapping[str, Any]) -> int:
+    """As ``reconcile``'s, from the document: 3 something is unverified, 1 a break is open, 0 all in step."""
+    rows = [row for account in document["accounts"] for row in account["instruments"]]
+    unanswered = any(account["error"] is not None for account in document["accounts"])
+    # An instrument's error says what was left unanswered; a break alone has none.
+    unknown = any(row["error"] is not None or Completeness.FAILED.value in row["broker"].values() for row in rows)
+    if unanswered or unknown or document["status"] in _UNVERIFIED:
+        return EXIT_UNVERIFIED
+    return EXIT_OK if document["status"] == "SUCCESS" else EXIT_BREAK_OPEN
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    from supervisor.cli.screen import actors_up, table, totals
+
+    out = console()
+    out.print(table(document, width=out.width))
+    out.print()
+    amiss = [one for one in document["supervisor"]["actors"] if one["state"] != "UP"]
+    for actor in amiss:
+        out.print(
+            f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True
+        )
+    for account in document["accounts"]:
+        if account["error"]:
+            again = (account.get("health") or {}).get("retry_at")
+            when = f" Asked again at {again[11:19]} UTC." if again else ""
+            out.print(f"{account['account']} {account['connection']}: {account['error']}{when}", soft_wrap=True)
+    for line in halt_lines(document):
+        out.print(line, soft_wrap=True)
+    out.print(
+        f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}"
+    )
+    out.print(_self_check_words(document["supervisor"]["self_check"]), soft_wrap=True)
+
+
+def halt_lines(document: Mapping[str, Any]) -> list[str]:
+    """What trading is halted, a line a halt, and where that is not known."""
+    halts = {
+        f"{account['account']}/{row['instrument']}": row["health"]["halted"]
+        for account in document["accounts"]
+        for row in account["instruments"]
+    }
+    found = {one["scope"]: one for known in halts.values() for one in known or ()}
+    lines = [
+        f"trading halted: {scope}, since {one['since'][:19]}Z{': ' + one['reason'] if one['reason'] else ''}"
+        for scope, one in found.items()
+    ]
+    unknown = [name for name, known in halts.items() if known is None]
+    return lines + ([f"whether trading is halted is not known yet: {', '.join(unknown)}"] if unknown else [])
+
+
+def _self_check_words(made: Mapping[str, Any]) -> str:
+    """``books compared with the journal: 12, different: 0, the last fx/EUR_USD at …``."""
+    if not made["last_at"]:
+        return "no book compared with the journal yet"
+    words = f"books compared with the journal: {made['checked']}, different: {made['failed']}"
+    last_failed = f", {made['last_failed']} at {made['last_failed_at']}" if made["last_failed"] else ""
+    return f"{words}{last_failed}, the last {made['last']} at {made['last_at']}"
+
+
+def _watch(supervisor: Running) -> int:
+    from rich.live import Live
+
+    from supervisor.cli.screen import Screen, View
+
+    out = console()
+    if not out.is_terminal:
+        raise Failure("--watch needs a terminal")
+    screen = Screen(View("asking"))
+    with contextlib.suppress(KeyboardInterrupt), Live(screen, console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            screen.view = View("", supervisor.status(), watching=True)
+            live.refresh()
+            time.sleep(REFRESH_S)
+    return EXIT_OK
+
+
+def _supervisor_of(configuration: Configuration, account: str | None, instrument: str | None) -> Running:
+    """The running supervisor, which knows the account and the instrument; what was added to it at run time is in no
+    file. Raises :class:`Failure` for what neither knows."""
+    try:
+        check_names(configuration, account, instrument)
+    except Failure as unknown:
+        with contextlib.suppress(NotRunning):
+            supervisor = find(configuration)
+            running = [name.partition("/") for name in _names(supervisor)]
+            if any(account in (None, one) and instrument in (None, symbol) for one, _, symbol in running):
+                return supervisor
+        raise unknown from None
+    return find(configuration)
+
+
+def pause(configuration: Configuration, account: str | None, instrument: str | None, *, resume: bool) -> int:
+    """Let the selected instruments run no cycle by themselves, or let them go on and end their halts."""
+    supervisor = _supervisor_of(configuration, account, instrument)
+    lifted = supervisor.resume_trading(account, instrument) if resume else None
+    told = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
+    print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")
+    meant = [
+        name
+        for name in _names(supervisor)
+        if account in (None, name.partition("/")[0]) and instrument in (None, name.partition("/")[2])
+    ]
+    silent = [name for name in meant if name not in told]
+    if silent or not meant:
+        raise Failure(f"did not answer: {', '.join(silent) or 'no instrument of that name runs'}", EXIT_UNVERIFIED)
+    if lifted is None:
+        return EXIT_OK
+    exit_status = _trading("trading resumed", lifted)
+    if lifted.failure is not None:
+        raise Failure(f"not all of it is resumed: {lifted.failure}. Resume again", EXIT_UNVERIFIED)
+    return exit_status
+
+
+def halt(configuration: Configuration, account: str | None, instrument: str | None, reason: str | None) -> int:
+    """Stop trading in an instrument, an account or everything: ``trading_allowed`` is false there until `resume`, over
+    every restart. Nothing is sent to a broker."""
+    supervisor = _supervisor_of(configuration, account, instrument)
+    try:
+        result = supervisor.halt(account, instrument, reason)
+    except CallError as error:
+        raise Failure(f"whether trading is halted is not known: {error}. Halt again", EXIT_UNVERIFIED) from None
+    status = _trading("trading halted", result)
+    if result.failure is not None:
+        raise Failure(not_durable(result.failure), EXIT_UNVERIFIED)
+    return status
+
+
+def _trading(did: str, result: Halted) -> int:
+    """Say what came of a halt or of its end."""
+    if result.scopes or not result.failure:
+        print(f"{did}: {', '.join(map(scope_words, result.scopes)) or 'nothing was halted'}")
+    for still in result.remaining:
+        print(f"in force: {still}")
+    if result.silent:
+        say(f"did not answer, and will hear of it: {', '.join(result.silent)}")
+    return EXIT_UNVERIFIED if result.silent else EXIT_OK
+
+
+def restart(configuration: Configuration, name: str) -> int:
+    """Restart one actor, whatever its history; ends a quarantine."""
+    supervisor = find(configuration)
+    if not supervisor.restart(name):
+        known = [actor["name"] for actor in supervisor.status()["supervisor"]["actors"]]
+        raise Failure(f"there is no actor {name!r}. There are: {', '.join(known)}")
+    print(f"restarting {name}")
+    return EXIT_OK
+
+
+def stop(configuration: Configuration) -> int:
+    """End every actor in order, then the supervisor, and give the exit status when all is gone."""
+    supervisor = find(configuration)
+    run = run_file.read(configuration)
+    if run is None or run.detached:
+        end(configuration, supervisor, lambda words: say(words))
+        return _stopped()
+    say("stopping, in order")
+    with contextlib.suppress(CallError):
+        # The process that started it ends it at the same moment, so that the answer may not come.
+        supervisor.stop()
+    until_s = time.monotonic() + STOP_TIMEOUT_S
+    while _lives(run.pid):
+        if time.monotonic() > until_s:
+            raise Failure(f"process {run.pid}, which started it, has not ended yet", EXIT_UNVERIFIED)
+        time.sleep(0.1)  # another process's end; there is no event for it
+    return _stopped()
+
+
+def _stopped() -> int:
+    print("stopped")
+    return EXIT_OK
+
+
+def _names(supervisor: Running) -> Sequence[str]:
+    return [
+        f"{account['account']}/{row['instrument']}"
+        for account in supervisor.status()["accounts"]
+        for row in account["instruments"]
+    ]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,208 @@
+"""``reconcile`` and ``record``: one verdict, or our own reports into the books, in this process or, where a supervisor
+holds the journal, through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from actors.journal.client import JournalAway
+from actors.journal.types import JournalInUse
+from actors.messages import Connection
+from actors.reconciliation.own_reports import Report
+from actors.runtime.ports import CallError
+from supervisor.cli import in_process
+from supervisor.cli.console import Failure, check_names, console, print_json, say, selected
+from supervisor.client.processes import NotRunning, Running, find
+from supervisor.config.models import Configuration
+from supervisor.presentation import json_contract
+from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
+
+T = TypeVar("T")
+
+IN_USE_PATIENCE_S = 5.0
+"""How long another command that holds the journal is waited for."""
+_IN_USE_PAUSE_S = 0.2
+
+
+def reconcile(
+    configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Print a verdict on every selected instrument, and give the exit status that follows from it."""
+    started_at, began_s = datetime.now(UTC), time.monotonic()
+    added_to = _where_it_was_added(configuration, account, instrument)
+    verdicts: in_process.Verdicts = []
+    if added_to is not None:
+        verdicts = added_to.verdict(account, instrument, dry_run=dry_run)
+    else:
+        names: Sequence[str | None] = selected(configuration, account, instrument) if instrument else [account]
+        for name in names:
+            verdicts += _verdicts(configuration, name, instrument, dry_run=dry_run)
+        if account is not None and not verdicts:
+            raise Failure(f"account {account} is in the configuration, and was removed from what runs: see `status`")
+    if instrument is not None:
+        verdicts = _heard_of(instrument, verdicts)
+    made = json_contract.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
+    if as_json:
+        print_json(made)
+    else:
+        _print(made, verdicts)
+    return json_contract.exit_status(verdicts)
+
+
+def _where_it_was_added(configuration: Configuration, account: str | None, instrument: str | None) -> Running | None:
+    """The running supervisor to whose accounts or instruments the named one was added while it ran; ``None`` where the
+    configuration has it. Raises :class:`Failure` where nobody has."""
+    try:
+        check_names(configuration, account, instrument)
+    except Failure:
+        with contextlib.suppress(NotRunning, CallError):
+            supervisor = find(configuration)
+            chosen = [row for name, row in supervisor.directory().items() if account in (None, name)]
+            if any(instrument is None or row["all"] or instrument in row["instruments"] for row in chosen):
+                return supervisor
+        raise
+    return None
+
+
+def _heard_of(instrument: str, verdicts: in_process.Verdicts) -> in_process.Verdicts:
+    """Those of the accounts that have it. What no account has ever had is a mistake in the name, and not flat."""
+    found = [(health, reports) for health, reports in verdicts if reports]
+    if found:
+        return found
+    unknown = [health for health, _ in verdicts if health.connection is not Connection.CONNECTED]
+    if unknown:
+        reasons = "; ".join(f"{health.account}: {health.error or health.connection}" for health in unknown)
+        raise Failure(f"whether there is an instrument {instrument!r} cannot be told: {reasons}", EXIT_UNVERIFIED)
+    names = ", ".join(health.account for health, _ in verdicts)
+    raise Failure(
+        f"there is no instrument {instrument!r}: {names} takes all there are, and has no position, open order or "
+        f"recent fill of that name, nor a book of ours. `reconcile --account {names.split(', ')[0]}` shows those it has"
+    )
+
+
+def _verdicts(
+    configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool
+) -> in_process.Verdicts:
+    def here() -> in_process.Verdicts:
+        selection = in_process.Selection(account, instrument)
+        return asyncio.run(in_process.reconcile(configuration, selection, dry_run=dry_run))
+
+    def there(supervisor: Running) -> in_process.Verdicts:
+        return supervisor.verdict(account, instrument, dry_run=dry_run)
+
+    try:
+        return _here_or_there(configuration, here, there)
+    except (NotRunning, CallError, JournalInUse) as error:
+        return _nobody(configuration, account, instrument, str(error))
+
+
+def _here_or_there(configuration: Configuration, here: Callable[[], T], there: Callable[[Running], T]) -> T:
+    """Work in this process, or through the supervisor that holds the journal; whatever else holds it is waited for."""
+    until_s = time.monotonic() + IN_USE_PATIENCE_S
+    while True:
+        try:
+            return here()
+        except JournalInUse as error:
+            in_use = error
+        try:
+            supervisor = find(configuration)
+        except NotRunning as error:
+            if time.monotonic() > until_s:
+                raise in_use from error
+            time.sleep(_IN_USE_PAUSE_S)
+        else:
+            return there(supervisor)
+
+
+def _nobody(
+    configuration: Configuration, account: str | None, instrument: str | None, error: str
+) -> in_process.Verdicts:
+    """The verdicts where the journal is held by somebody who does not answer: nothing is known."""
+    verdicts: in_process.Verdicts = []
+    for name in selected(configuration, account, instrument):
+        found = configuration.account(name)
+        symbols = (instrument,) if instrument is not None else found.symbols
+        verdicts += in_process.never_started(name, found.broker, symbols, error)
+    return verdicts
+
+
+def _print(made: Mapping[str, object], verdicts: in_process.Verdicts) -> None:
+    from supervisor.cli.screen import discrepancy_table, verdict_table
+
+    out = console()
+    out.print(verdict_table(made))
+    found = discrepancy_table(made)
+    if found is not None:
+        out.print()
+        out.print(found)
+    out.print()
+    for health, reports in verdicts:
+        reasons = dict.fromkeys([health.error, *(report.error for report in reports)])
+        for reason in reasons:
+            if reason:
+                named = reason.startswith(f"{health.account}: ")
+                out.print(reason if named else f"{health.account}: {reason}", soft_wrap=True)
+        out.print(json_contract.summary(health.account, reports, health.discrepancies), soft_wrap=True)
+
+
+def record(configuration: Configuration, account: str, file: Path | None) -> int:
+    """Put the reports of a file (standard input for ``None``) into the books of one account; all or nothing."""
+    from brokers.model import Conventions
+    from brokers.registry import CONVENTIONS
+    from supervisor.cli import record_lines
+
+    added_to = _where_it_was_added(configuration, account, None)
+    if added_to is not None:
+        row = added_to.directory()[account]
+        legs, symbols = row["legs"], None if row["all"] else row["instruments"]
+    else:
+        found = configuration.account(account)
+        legs = CONVENTIONS.get(found.broker, Conventions()).legs
+        symbols = None if found.instruments is None else found.symbols
+    name, content = _content(file)
+    try:
+        read = record_lines.read(content, symbols, legs)
+    except record_lines.BadLines as bad:
+        lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
+        raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
+    try:
+        news = _recorded(configuration, account, read.reports, added_to) if read.reports else 0
+    except (JournalAway, CallError) as error:
+        again = "Record the file again: what is in counts once"
+        raise Failure(f"it is not known whether anything was recorded: {error}. {again}", EXIT_UNVERIFIED) from None
+    except ValueError as error:
+        # The broker has said how it names legs, which its name alone does not tell.
+        again = "Put it right and record the file again: what is in counts once"
+        raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
+    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} of them news")
+    return EXIT_OK
+
+
+def _recorded(
+    configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]], added_to: Running | None
+) -> int:
+    if added_to is not None:
+        return added_to.record(account, dict(reports))
+    return _here_or_there(
+        configuration,
+        lambda: asyncio.run(in_process.record(configuration, account, reports)),
+        lambda supervisor: supervisor.record(account, dict(reports)),
+    )
+
+
+def _content(file: Path | None) -> tuple[str, bytes]:
+    if file is None or str(file) == "-":
+        if sys.stdin.isatty():
+            say("reading JSON Lines from the terminal, until Ctrl-D")
+        return "standard input", sys.stdin.buffer.read()
+    try:
+        return str(file), file.read_bytes()
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}") from None

@@ -1,0 +1,298 @@
+"""What a person sees of a running supervisor: progress while actors come up, then a live table.
+
+The laws of this module: it only shows (a :class:`View` in, something rich can draw out); a table that is higher than
+the screen shows what needs attention first and says how much it leaves out; a book that was never verified is not
+shown as flat; no text from outside is read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from actors.events import Severity
+from supervisor.presentation.event_text import Happening
+from supervisor.presentation.json_contract import section_words
+from supervisor.presentation.prices import shown_price
+
+_COLOURS = {"SUCCESS": "green", "PARTIAL": "yellow", "DEGRADED": "magenta", "FAILED": "red"}
+_STATE_COLOURS = {"QUARANTINED": "bold red", "RESTARTING": "red", "PAUSED": "blue"}
+_SEVERITIES = {Severity.INFO: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
+_HAPPENINGS_SHOWN = 6
+_FEWEST_ROWS = 3
+_TABLE_FRAME = 2
+"""The table's heading, and a line to spare: a screen that is full to its last line would scroll."""
+_LONGEST_BREAK = 44
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that is shown at one moment. ``status`` is the document of ``status --json``, ``None`` before there is one;
+    ``trouble`` says why it is not fresh; ``happenings`` are the latest of the ``happened`` there were since the start;
+    who is only ``watching`` ends nothing with Ctrl-C."""
+
+    step: str
+    status: Mapping[str, Any] | None = None
+    happenings: tuple[Happening, ...] = ()
+    happened: int = 0
+    dashboard: str | None = None
+    trouble: str | None = None
+    stopping: bool = False
+    watching: bool = False
+
+
+def rows_of(status: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every instrument of a status document with its account's name."""
+    return [(account["account"], row) for account in status["accounts"] for row in account["instruments"]]
+
+
+def actors_up(status: Mapping[str, Any]) -> tuple[int, int]:
+    """How many actors are up, of how many."""
+    actors = status["supervisor"]["actors"]
+    return sum(actor["state"] == "UP" for actor in actors), len(actors)
+
+
+def settled(status: Mapping[str, Any]) -> bool:
+    """Whether every actor is up, or has been and is dealt with: there is more to see than progress."""
+    coming = {"WAITING", "STARTING"}
+    actors = status["supervisor"]["actors"]
+    return bool(actors) and not any(actor["state"] in coming and actor["restarts"] == 0 for actor in actors)
+
+
+def totals(status: Mapping[str, Any]) -> str:
+    """``6 of 7 in step, corrections 12, journal at record 420``; corrections are those since the
+    supervisor began, over the restarts of its actors."""
+    rows = rows_of(status)
+    in_step = sum(row["status"] == "SUCCESS" for _, row in rows)
+    corrections = sum(row["health"]["corrections"] for _, row in rows)
+    words = f"{in_step} of {len(rows)} in step, corrections {corrections}"
+    journal = journal_words(status["supervisor"]["journal"])
+    return f"{words}, journal {journal}" if journal else words
+
+
+def journal_words(journal: Mapping[str, Any]) -> str:
+    """The state of the journal in a few words; empty before it was asked."""
+    if not journal:
+        return ""
+    if journal.get("error"):
+        return f"away: {journal['error']}"
+    return f"at record {journal['last_seq']}"
+
+
+class Screen:
+    """Draws a view into the space there is."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As rich asks for it: with the height of the screen where it fills one."""
+        yield render(self.view, options.height or console.height, options.max_width)
+
+
+def render(view: View, height: int, width: int) -> RenderableType:
+    """The whole screen: the table first, and below it as many happenings as there is room for (some, always)."""
+    if view.status is None:
+        return Group(
+            Text(f"{view.step} …", "bold", no_wrap=True, overflow="ellipsis"), ProgressBar(pulse=True, width=40)
+        )
+    head: list[RenderableType] = [_title(view)]
+    if not settled(view.status):
+        head.append(_progress(view.status, width))
+    caption = _caption(view)
+    room = height - len(head) - _TABLE_FRAME - len(caption)
+    for_rows = max(
+        _FEWEST_ROWS, min(len(rows_of(view.status)), room - min(_HAPPENINGS_SHOWN, room // 3, len(view.happenings)))
+    )
+    for_happenings = max(0, room - for_rows)
+    latest = view.happenings[-for_happenings:] if for_happenings else ()
+    return Group(*head, table(view.status, for_rows, width), *caption, *map(_line, latest))
+
+
+def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 200) -> Table:
+    """Every instrument, or those most in need of attention where there are more than fit."""
+    rows = rows_of(status)
+    left_out = 0
+    if most_rows is not None and len(rows) > most_rows:
+        shown = max(1, most_rows - 1)
+        left_out = len(rows) - shown
+        places = sorted(range(len(rows)), key=lambda place: (_calm(rows[place][1]), place))[:shown]
+        rows = [rows[place] for place in sorted(places)]
+    made = Table(box=None, expand=True, pad_edge=False, header_style="bold dim", collapse_padding=True)
+    wide = width >= 100
+    made.add_column("account", no_wrap=True, max_width=20)
+    made.add_column("instrument", no_wrap=True, max_width=24)
+    made.add_column("state", no_wrap=True)
+    breaks = any(row["error"] or any(not found["resolved"] for found in row["discrepancies"]) for _, row in rows)
+    made.add_column("book", no_wrap=True, ratio=3, min_width=12, overflow="ellipsis")
+    if wide:
+        made.add_column("broker", no_wrap=True, max_width=24, overflow="ellipsis")
+    made.add_column("open breaks", no_wrap=True, ratio=4 if breaks else 1, min_width=11, overflow="ellipsis")
+    made.add_column("verified", justify="right", no_wrap=True)
+    if wide:
+        made.add_column("cycle", justify="right", no_wrap=True)
+        made.add_column("restarts", justify="right", no_wrap=True)
+    for account, row in rows:
+        made.add_row(*_cells(account, row, wide=wide))
+    if left_out:
+        made.add_row(Text("…", "dim"), Text(f"{left_out} more", "dim"))
+    return made
+
+
+def _cells(account: str, row: Mapping[str, Any], *, wide: bool) -> list[RenderableType]:
+    health = row["health"]
+    cycle_ms, age_s = health["last_cycle_ms"], health["verified_age_s"]
+    cells: list[RenderableType] = [Text(account), Text(row["instrument"]), _state(row), _book(row)]
+    if wide:
+        cells.append(_broker(row))
+    cells += [_breaks(row), Text(duration(age_s) if age_s is not None else "never")]
+    if wide:
+        cells += [Text(f"{cycle_ms:.0f} ms" if cycle_ms is not None else ""), Text(str(health["restarts"]))]
+    return cells
+
+
+def _calm(row: Mapping[str, Any]) -> int:
+    """How little attention a row needs."""
+    if row["health"]["state"] != "UP" or row["status"] in {"FAILED", "DEGRADED"}:
+        return 0
+    return 1 if row["status"] != "SUCCESS" or row["discrepancies"] else 2
+
+
+def _state(row: Mapping[str, Any]) -> Text:
+    health = row["health"]
+    if health["state"] != "UP":
+        return Text(health["state"], _STATE_COLOURS.get(health["state"], "cyan"))
+    if health["paused"]:
+        return Text("PAUSED", _STATE_COLOURS["PAUSED"])
+    return Text(row["status"], _COLOURS.get(row["status"], ""))
+
+
+def _book(row: Mapping[str, Any]) -> Text:
+    return Text(book_words(row["book"], known=row["health"]["verified_at"] is not None))
+
+
+def book_words(book: Mapping[str, Any], *, known: bool) -> str:
+    """A book in one line. Without legs it is flat only where it is ``known``: somebody has verified it."""
+    words = [f"{leg['leg']} {leg['quantity']} @ {shown_price(leg['average_price'])}" for leg in book["legs"]]
+    if not words:
+        words = ["flat" if known else "unknown"]
+    orders = len(book["open_orders"])
+    if orders:
+        words.append(f"{orders} order{'s' if orders > 1 else ''}")
+    return ", ".join(words)
+
+
+def _broker(row: Mapping[str, Any]) -> Text:
+    if row["health"]["last_cycle_at"] is None:
+        return Text("not asked yet", "dim")
+    amiss = section_words(row["broker"])
+    return Text(amiss, "magenta") if amiss else Text("complete", "dim")
+
+
+def _breaks(row: Mapping[str, Any]) -> Text:
+    found = [one for one in row["discrepancies"] if not one["resolved"]]
+    if not found:
+        error = row["error"]
+        return Text(str(error) if error else "", "magenta")
+    worst = next((one for one in found if one["severity"] == "CRITICAL"), found[0])
+    words = f"{len(found)}: {worst['type']} {worst['key']}"
+    return Text(words[:_LONGEST_BREAK], "bold red" if worst["severity"] == "CRITICAL" else "yellow")
+
+
+def _title(view: View) -> Text:
+    status = view.status or {}
+    worst = status.get("status", "")
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if view.stopping:
+        text.append(f"{view.step} …", "bold yellow")
+        return text
+    text.append("reconciling " if settled(status) else "starting ", "bold")
+    text.append(str(worst), _COLOURS.get(worst, ""))
+    if view.trouble:
+        text.append(f"  {view.trouble}", "bold red")
+    return text
+
+
+def _progress(status: Mapping[str, Any], width: int) -> RenderableType:
+    up, of = actors_up(status)
+    words = Text(f" {up} of {of} actors up", no_wrap=True)
+    grid = Table.grid(expand=False)
+    grid.add_column(width=max(10, min(50, width - len(words))))
+    grid.add_column()
+    grid.add_row(ProgressBar(total=max(1, of), completed=up), words)
+    return grid
+
+
+def _caption(view: View) -> list[Text]:
+    lines = [totals(view.status or {})]
+    place = f"dashboard {view.dashboard} · " if view.dashboard else ""
+    lines.append(f"{place}Ctrl-C {'leaves' if view.watching else 'stops in order'} · times are UTC")
+    return [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in lines]
+
+
+def _line(happening: Happening) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f"{happening.time} ", "dim").append(f"{happening.where} ", "bold")
+    return text.append(happening.text, _SEVERITIES[happening.severity])
+
+
+def duration(seconds: float) -> str:
+    """``3 s``, ``4 min``, ``2 h``, ``3 d``."""
+    if seconds < 120:
+        return f"{max(0, seconds):.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def verdict_table(document: Mapping[str, Any]) -> Table:
+    """The instruments of a ``reconcile`` document."""
+    made = Table(box=None, pad_edge=False, header_style="bold dim")
+    for name in ("account", "instrument", "status", "book", "broker"):
+        made.add_column(name, overflow="fold")
+    for account, row in rows_of(document):
+        known = row["broker"]["positions"] == "COMPLETE"
+        amiss = section_words(row["broker"])
+        made.add_row(
+            Text(account),
+            Text(row["instrument"]),
+            Text(row["status"], _COLOURS[row["status"]]),
+            Text(book_words(row["book"], known=known)),
+            Text(amiss or "complete", "magenta" if amiss else "dim"),
+        )
+    return made
+
+
+def discrepancy_table(document: Mapping[str, Any]) -> Table | None:
+    """Every discrepancy of a ``reconcile`` document with both sides' values; ``None`` where there is none."""
+    found: Sequence[tuple[str, str, Mapping[str, Any]]] = [
+        *((one["account"], "", each) for one in document["accounts"] for each in one["discrepancies"]),
+        *((name, row["instrument"], each) for name, row in rows_of(document) for each in row["discrepancies"]),
+    ]
+    if not found:
+        return None
+    made = Table(box=None, pad_edge=False, header_style="bold dim")
+    for name in ("account", "instrument", "discrepancy", "severity", "key", "book", "broker", "cause", "done"):
+        made.add_column(name, overflow="fold")
+    for account, instrument, one in found:
+        made.add_row(
+            Text(account),
+            Text(instrument),
+            Text(one["type"]),
+            Text(one["severity"], _SEVERITIES[Severity(one["severity"])]),
+            Text(one["key"]),
+            Text("nothing" if one["book_value"] is None else one["book_value"]),
+            Text("nothing" if one["broker_value"] is None else one["broker_value"]),
+            Text(one["cause"] or ""),
+            Text(
+                one["correction"] or ("gone by itself" if one["resolved"] else "open"),
+                "" if one["resolved"] else "bold",
+            ),
+        )
+    return made

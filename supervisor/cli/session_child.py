@@ -1,0 +1,189 @@
+"""The process that holds a running supervisor, started by :mod:`supervisor.cli.session` and told nothing but to
+stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from actors.runtime.ports import CallError
+from supervisor.cli import logs
+from supervisor.cli.screen import View, settled
+from supervisor.cli.session import Ended, Order
+from supervisor.cli.signals import StopSignals
+from supervisor.client import processes
+from supervisor.client.processes import Running
+from supervisor.config.models import Configuration
+from supervisor.presentation.event_text import Happening, happening
+
+if TYPE_CHECKING:
+    from actors.journal.store import Journal
+
+REFRESH_S = 0.7
+GONE_AFTER_S = 60.0
+_HAPPENINGS_KEPT = 300
+
+
+class SupervisorGone(Exception):
+    """A supervisor that ran does not answer any more, and did not come back."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"the supervisor has not answered for {GONE_AFTER_S:g} s: {self.found}"
+
+
+class _AskedToStop(Exception):
+    """The way out of a start that is no longer wanted."""
+
+
+class _Child:
+    def __init__(self, order: Order, said: Connection, signals: StopSignals) -> None:
+        self._order = order
+        self._said = said
+        self._signals = signals
+        self._stop = signals.asked
+        self._up = False
+        self._view = View("starting")
+
+    def run(self) -> None:
+        """From the start to the end."""
+        order = self._order
+        try:
+            with processes.started(
+                order.configuration, detach=order.detach, on_step=self._step, dashboard=order.dashboard
+            ) as supervisor:
+                self._up = True
+                self._watch(supervisor)
+        except _AskedToStop:
+            pass
+
+    def _show(self, **changes: Any) -> None:
+        self._view = replace(self._view, **changes)
+        # A parent that is gone sees nothing, and has asked to stop by that.
+        with contextlib.suppress(OSError):
+            self._said.send(self._view)
+
+    def _step(self, words: str) -> None:
+        """Told by :func:`processes.started` before each of its steps: nothing is half done here."""
+        # Starting Ray takes SIGTERM for its own.
+        self._signals.install()
+        self._show(step=words, stopping=self._up)
+        if not self._up and self._stop.is_set():
+            raise _AskedToStop
+
+    def _watch(self, supervisor: Running) -> None:
+        from actors.runtime.ray_backend import dashboard_url
+
+        self._show(dashboard=dashboard_url())
+        heard_at_s = time.monotonic()
+        with contextlib.closing(_Events(self._order.configuration)) as events:
+            while not self._stop.is_set():
+                try:
+                    status = supervisor.status()
+                except CallError as error:
+                    self._silent(error, time.monotonic() - heard_at_s)
+                else:
+                    heard_at_s = time.monotonic()
+                    if status["supervisor"]["state"] == "STOPPING":
+                        return  # by another command; what was seen before says more than actors that end
+                    self._show(status=status, trouble=None, happenings=events.latest(), happened=events.count)
+                    if self._order.detach and settled(status):
+                        return
+                self._stop.wait(REFRESH_S)
+
+    def _silent(self, error: CallError, for_s: float) -> None:
+        if for_s > GONE_AFTER_S:
+            raise SupervisorGone(error.found)
+        self._show(trouble=f"the supervisor does not answer ({error.found}), waiting for it")
+
+
+class _Events:
+    """The latest happenings in the journal, read beside its writer; ``count`` is how many there were so far."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._since = datetime.now(UTC)  # what was before is not news
+        self._journal: Journal | None = None
+        self._seq = 0
+        self.count = 0
+        self._latest: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
+
+    def latest(self) -> tuple[Happening, ...]:
+        """Oldest first. A journal that cannot be read now gives what was known; its writer says what is wrong."""
+        from actors.journal.types import JournalError
+
+        with contextlib.suppress(JournalError):
+            self._read()
+        return tuple(self._latest)
+
+    def _read(self) -> None:
+        from actors.journal.store import Journal
+
+        if self._journal is None:
+            self._journal = Journal.open(self._configuration.journal_url, read_only=True)
+        for record in self._journal.records(after_seq=self._seq, since=self._since):
+            self._seq = record.seq
+            found = happening(record)
+            if found is not None:
+                self._latest.append(found)
+                self.count += 1
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+
+def _wait_for_the_end(until: int, stop: threading.Event) -> None:
+    """Nothing is ever written into this pipe: it ends when the parent closes it, or ends."""
+    with contextlib.suppress(OSError):
+        os.read(until, 1)
+    stop.set()
+
+
+def _told(error: BaseException) -> BaseException:
+    """The error as it can be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - whatever keeps an error of somebody else's from being pickled
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def main(until: int, said: int) -> None:
+    """Run what standard input orders until the pipe ``until`` ends; ``said`` is told what is seen and how it ended."""
+    for descriptor in (until, said):
+        os.set_inheritable(descriptor, False)
+    signals = StopSignals()
+    signals.install()
+    order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    logs.set_up("WARNING", verbose=order.verbose, bare=True)
+    threading.Thread(target=_wait_for_the_end, args=(until, signals.asked), daemon=True).start()
+    tell = Connection(said, readable=False)
+    ended = Ended(None)
+    try:
+        _Child(order, tell, signals).run()
+    except BaseException as error:  # noqa: BLE001 - the parent tells what it was
+        ended = Ended(_told(error))
+    with contextlib.suppress(OSError):
+        tell.send(ended)
+    signals.ignore()
+
+
+if __name__ == "__main__":
+    # Pickle must find the classes of this module under its own name, not as __main__.
+    from supervisor.cli import session_child
+
+    session_child.main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,234 @@
+"""``start``: everything up, shown while it runs, and ended in order by a signal or by ``stop``."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from loguru import logger
+
+from actors.events import Severity
+from actors.journal.types import JournalError
+from actors.runtime.ray_environment import ClusterNotUp
+from supervisor.cli import logs
+from supervisor.cli.console import Failure, console, say
+from supervisor.cli.screen import Screen, View, actors_up, rows_of, totals
+from supervisor.cli.session import Died, Order, Session
+from supervisor.cli.session_child import SupervisorGone
+from supervisor.cli.signals import StopSignals
+from supervisor.client import run_file
+from supervisor.client.run_file import NotWritable
+from supervisor.config.models import Configuration
+from supervisor.presentation.event_text import Happening
+from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
+
+_LOOK_S = 0.25
+REACH_TIMEOUT_S = 5.0
+_LOG_LINES_KEPT = 20
+_LOG_LEVELS = {Severity.INFO: "INFO", Severity.WARNING: "WARNING", Severity.CRITICAL: "CRITICAL"}
+
+
+def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbose: bool) -> int:
+    """Run until it is asked to stop, and give the exit status. To be called in the main thread.
+
+    Raises ``AlreadyRunning``, :class:`Failure` and whatever kept the supervisor from starting; nothing of ours runs
+    any more then.
+    """
+    if detach and configuration.ray.address == "local":
+        raise Failure(
+            "--detach needs a Ray cluster that outlives this command, and ray.address is local. "
+            "Start one with `ray start --head` and set ray.address to auto or to its host:port"
+        )
+    signals = StopSignals()
+    signals.install()
+    try:
+        _answers(configuration.ray.address)
+    except Failure:
+        signals.restore()
+        raise
+    on_screen = sys.stdout.isatty() and not detach
+    if not on_screen:
+        logs.set_up("INFO", verbose=verbose)
+    show = _OnScreen(verbose=verbose) if on_screen else _AsLines()
+    session = Session(Order(configuration, detach, dashboard, verbose), lambda line: logger.warning("{}", line))
+    session.start()
+    try:
+        with show:
+            while not session.ended(_LOOK_S):
+                show.update(_seen(session, signals))
+            show.update(session.view)
+    finally:
+        # Whatever went wrong with showing it, what was started is ended.
+        session.stop()
+        while not session.ended(_LOOK_S):
+            pass
+        signals.ignore()
+    _raise(session, configuration, signals)
+    _farewell(session, configuration, signals.name, detach=detach)
+    return EXIT_OK
+
+
+def _answers(address: str) -> None:
+    """Raise :class:`Failure` where nobody listens at the address of a cluster: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> Failure:
+    message = f"the Ray cluster {address} does not answer ({error}). Start it, or set ray.address: local"
+    return Failure(message, EXIT_UNVERIFIED)
+
+
+def _seen(session: Session, signals: StopSignals) -> View:
+    if not signals.asked.is_set():
+        return session.view
+    session.stop()
+    return session.view if session.view.stopping else replace(session.view, step="stopping", stopping=True)
+
+
+class _Show(Protocol):
+    """A way to show views, while it is entered."""
+
+    def __enter__(self) -> object: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def update(self, view: View) -> None:
+        """Show this from now on."""
+
+
+class _OnScreen:
+    """A screen of its own, as a pager has; the log goes into its list of happenings."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        from rich.live import Live
+
+        self._verbose = verbose
+        self._said: deque[Happening] = deque(maxlen=_LOG_LINES_KEPT)
+        self._console = console()
+        self._screen = Screen(View("starting"))
+        self._live = Live(self._screen, console=self._console, screen=True, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> _OnScreen:
+        logs.to_lines(self._say, "WARNING")
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # A terminal that is gone cannot be restored, and needs not be.
+        with contextlib.suppress(OSError):
+            self._live.__exit__(None, None, None)
+        logs.set_up("WARNING", verbose=self._verbose)
+
+    def update(self, view: View) -> None:
+        """Draw it."""
+        both = sorted((*view.happenings, *self._said), key=lambda one: one.time)
+        self._screen.view = replace(view, happenings=tuple(both))
+        with contextlib.suppress(OSError):
+            self._live.refresh()
+
+    def _say(self, level: str, message: str) -> None:
+        severity = Severity.CRITICAL if level in {"ERROR", "CRITICAL"} else Severity.WARNING
+        self._said.append(Happening(f"{datetime.now(UTC):%H:%M:%S}", "start", message, severity))
+
+
+class _AsLines:
+    """Lines of a log: what changed since the last view."""
+
+    def __init__(self) -> None:
+        self._shown = View("")
+        self._states: dict[str, str] = {}
+        self._actors: dict[str, str] = {}
+        self._up = (0, 0)
+
+    def __enter__(self) -> _AsLines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def update(self, view: View) -> None:
+        """Log what is new."""
+        before, self._shown = self._shown, view
+        if view.step != before.step:
+            logger.info("{}", view.step)
+        if view.trouble and not before.trouble:
+            logger.error("{}", view.trouble)
+        if view.dashboard and not before.dashboard:
+            logger.info("dashboard {}", view.dashboard)
+        self._happened(view, view.happened - before.happened)
+        if view.status is not None and view.status is not before.status:
+            self._changes(view.status)
+
+    def _happened(self, view: View, news: int) -> None:
+        """Log the latest happenings, and how many more there were than are at hand."""
+        at_hand = view.happenings[-news:] if news > 0 else ()
+        if news > len(at_hand):
+            logger.warning("… {} more before these, see: python -m supervisor audit query", news - len(at_hand))
+        for one in at_hand:
+            logger.log(_LOG_LEVELS[one.severity], "{} {}", one.where, one.text)
+
+    def _changes(self, status: Mapping[str, Any]) -> None:
+        up = actors_up(status)
+        if up != self._up and up[1]:
+            self._up = up
+            logger.info("{} of {} actors up", *up)
+        for actor in status["supervisor"]["actors"]:
+            name, state = actor["name"], actor["state"]
+            if state in {"QUARANTINED", "RESTARTING"} and self._actors.get(name) != state:
+                logger.log(
+                    "CRITICAL" if state == "QUARANTINED" else "WARNING", "{} {}: {}", name, state, actor["reason"]
+                )
+            self._actors[name] = state
+        for account, row in rows_of(status):
+            name = f"{account}/{row['instrument']}"
+            if row["health"]["last_cycle_at"] is None or self._states.get(name) == row["status"]:
+                continue
+            self._states[name] = row["status"]
+            level = "INFO" if row["status"] == "SUCCESS" else "WARNING"
+            logger.log(level, "{} {}{}", name, row["status"], f": {row['error']}" if row["error"] else "")
+
+
+def _raise(session: Session, configuration: Configuration, signals: StopSignals) -> None:
+    """Raise what ended the session, unless it was the signal."""
+    error = session.error
+    if isinstance(error, ConnectionError):
+        raise _no_cluster(configuration.ray.address, error)
+    if signals.asked.is_set() and error is not None:
+        # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
+        logger.warning("not ended in order: {}", error)
+    elif isinstance(error, SupervisorGone | Died | ClusterNotUp | NotWritable):
+        raise Failure(str(error), EXIT_UNVERIFIED)
+    elif error is not None:
+        raise error
+
+
+def _farewell(session: Session, configuration: Configuration, signal_name: str | None, *, detach: bool) -> None:
+    """The last words, in the terminal's own scroll-back."""
+    said = f" (when last asked: {totals(session.view.status)})" if session.view.status is not None else ""
+    if detach and signal_name is None:
+        say(f"running, detached{said}. Its run file is {run_file.path_of(configuration)}")
+    else:
+        how = "stopped in order" if session.error is None else "stopped"
+        say(f"{how}{f' after {signal_name}' if signal_name else ''}{said}{_end_of_journal(configuration)}")
+
+
+def _end_of_journal(configuration: Configuration) -> str:
+    """Where the journal ends now: stopping is journaled too, after anybody could be asked."""
+    from actors.journal.store import Journal
+
+    try:
+        with contextlib.closing(Journal.open(configuration.journal_url, read_only=True)) as journal:
+            head = journal.head()
+    except JournalError:
+        return ""
+    return "" if head is None else f"; the journal ends at record {head[0]}"

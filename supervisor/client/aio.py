@@ -1,0 +1,251 @@
+"""The handle for asyncio strategies, and the one body of all it does: :mod:`supervisor.client.blocking` is the same,
+blocking.
+
+The law of this module: an account or instrument that does not run is named as such, with those that do; what changes
+something says what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.events import EventType, Severity, stream_of
+from actors.journal.client import AUDIT
+from actors.journal.types import JournalError
+from actors.messages import AccountHealth, CycleReport
+from actors.runtime.ports import ActorUnavailable, CallError
+from brokers.model import LegScheme
+from supervisor.changes.parsing import asked_by
+from supervisor.client.answers import Halts, Status, Verdict
+from supervisor.client.arguments import aware, count, identity
+from supervisor.client.calls import Port, patient
+from supervisor.client.changes import AsyncChanges
+from supervisor.client.connection import Connection
+from supervisor.client.events import AsyncEventStream, Selected
+from supervisor.client.instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
+from supervisor.client.processes import HALT_TIMEOUT_S, STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
+from supervisor.client.records import Records, event_types, severity_of
+from supervisor.errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
+from supervisor.supervision.halts import Halted, not_durable
+
+
+class AsyncHandle(AsyncChanges):
+    """A running supervisor, for asyncio: ``sup.aio`` of :func:`supervisor.connect`'s handle."""
+
+    def __init__(self, connection: Connection, port: Callable[[], Port]) -> None:
+        self._connection = connection
+        self._port = port
+
+    async def instrument(self, account: str, symbol: str) -> AsyncInstrument:
+        """One instrument. Where the account takes all it has, one that nobody has heard of yet is started. Raises
+        :class:`UnknownName` with those there are, and :class:`NotAnswered`."""
+        return AsyncInstrument(await self.named(account, symbol), self._connection, self._port)
+
+    async def named(self, account: str, symbol: str) -> Named:
+        """Look an instrument up; raises as :meth:`instrument`."""
+        known = await self._directory()
+        if account not in known:
+            raise no_account(account, known)
+        found = known[account]
+        if symbol not in found["instruments"]:
+            taken = found["all"] and await self._supervisor("look_after", account, symbol)
+            if not taken:
+                raise no_instrument(account, symbol, found["instruments"])
+        return Named(account, symbol, stream_of(account, symbol), LegScheme(found["legs"]))
+
+    async def venue(self, account: str) -> AsyncVenue:
+        """The venue of a paper account. Raises :class:`UnknownName`."""
+        await self._check(account, None)
+        return AsyncVenue(account, self._port)
+
+    # Asking
+
+    async def status(self) -> Status:
+        """What the supervisor last heard of everything, in one call. Raises :class:`NotAnswered`."""
+        return Status(await self._supervisor("status"))
+
+    async def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
+        """A verdict now on all, an account or an instrument, past the schedule. Raises :class:`UnknownName` and
+        :class:`NotAnswered`."""
+        return await self._verdict(account, instrument, dry_run=False)
+
+    async def detect_drift(self, account: str | None = None, instrument: str | None = None) -> Verdict:
+        """Every difference there is, nothing changed. Raises as :meth:`reconcile`."""
+        return await self._verdict(account, instrument, dry_run=True)
+
+    async def audit(
+        self,
+        account: str | None = None,
+        instrument: str | None = None,
+        *,
+        types: Collection[EventType | str] | None = None,
+        severity: Severity | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order_id: str | int | None = None,
+        fill_id: str | int | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> Records:
+        """Records of the journal that meet every filter, at most ``limit``. ``since`` is inclusive and ``until``
+        exclusive, both aware. Raises ``TypeError`` and ``ValueError`` for a filter that cannot be, :class:`UnknownName`
+        for an account or instrument that neither runs nor is in the journal, and :class:`NotAnswered`."""
+        filters: dict[str, Any] = {
+            "account": account,
+            "instrument": instrument,
+            "types": event_types(types),
+            "severity": severity_of(severity),
+            "since": aware("since", since),
+            "until": aware("until", until),
+            "order_id": None if order_id is None else identity("order_id", order_id),
+            "fill_id": None if fill_id is None else identity("fill_id", fill_id),
+        }
+        given = {key: value for key, value in filters.items() if value is not None}
+        given |= {"limit": count("limit", limit), "order": "newest" if newest_first else "oldest"}
+        found = Records(await self._journal("query", given))
+        if not found:
+            await self._check_journaled(account, instrument)
+        return found
+
+    def events(
+        self,
+        types: Collection[EventType | str] | None = None,
+        *,
+        account: str | None = None,
+        instrument: str | None = None,
+        severity: Severity | str | None = None,
+        after_seq: int | None = None,
+        idle_s: float | None = None,
+    ) -> AsyncEventStream:
+        """Every record from now on, or after ``after_seq``, as it is written; with ``idle_s`` until none that is wanted
+        came for so long."""
+        return AsyncEventStream(self._port, Selected(types, severity, account, instrument), after_seq, idle_s)
+
+    # Operating
+
+    async def halt(
+        self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None
+    ) -> Halts:
+        """Stop trading in an instrument, an account, or everything: ``trading_allowed`` is false from now on and after
+        every restart, until it is resumed. In force at once, and durable when it returns: a journal that is away is
+        waited for. Raises :class:`HaltNotDurable` where it stays away, :class:`NotAnswered` (halt again after either),
+        and :class:`UnknownName`."""
+        await self._check(account, instrument)
+        try:
+            result: Halted = await self._supervisor(
+                "halt",
+                account,
+                instrument,
+                None if reason is None else str(reason),
+                asked_by(),
+                timeout_s=HALT_TIMEOUT_S,
+            )
+        finally:
+            self._connection.permissions.clear()
+        if result.failure is not None:
+            raise HaltNotDurable(not_durable(result.failure), result)
+        return Halts("halted", result)
+
+    async def resume_trading(self, account: str | None = None, instrument: str | None = None) -> Halts:
+        """End the halts of an instrument, of an account with its instruments, or all. A wider halt stays in force and
+        is shown. Raises as :meth:`halt`."""
+        await self._check(account, instrument)
+        result = await self._supervisor("resume_trading", account, instrument, asked_by(), timeout_s=HALT_TIMEOUT_S)
+        self._connection.permissions.clear()
+        return Halts("trading resumed", result)
+
+    async def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives those that answered."""
+        await self._check(account, instrument)
+        return tuple(await self._supervisor("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
+
+    async def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
+        """Let paused instruments go on, and end halts as :meth:`resume_trading` does: what ``python -m supervisor
+        resume`` does. Raises as :meth:`halt`."""
+        halts = await self.resume_trading(account, instrument)
+        told = await self._supervisor("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)
+        silent = {*halts.result.silent, *(set(halts.result.instruments) - set(told))}
+        return Halts("resumed", replace(halts.result, instruments=tuple(told), silent=tuple(sorted(silent))))
+
+    async def restart(self, name: str) -> bool:
+        """Restart one actor by its name as ``status`` shows it; ends a quarantine. True. Raises :class:`UnknownName`
+        with those there are, and :class:`NotAnswered`."""
+        if not await self._supervisor("restart", name, asked_by()):
+            known = [actor["name"] for actor in (await self._supervisor("status"))["supervisor"]["actors"]]
+            raise UnknownName(f"there is no actor {name!r}. There are: {', '.join(known)}")
+        return True
+
+    async def stop(self) -> None:
+        """End every actor in order. The process that started the supervisor then ends it, and Ray where it is its own;
+        one that was detached is ended here."""
+        place = self._connection.place
+        try:
+            await self._port().call(SUPERVISOR, "stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
+        except ActorUnavailable:
+            pass  # who started it ends it at the same moment, so that the answer may not come
+        except CallError as error:
+            raise NotAnswered(f"the supervisor did not stop: {error}") from None
+        if place.run is not None and place.run.detached and place.configuration is not None:
+            from actors.runtime import ray_backend
+            from supervisor.client import run_file
+
+            ray_backend.kill(SUPERVISOR, place.namespace)
+            run_file.remove(place.configuration)
+
+    # Within
+
+    async def _verdict(self, account: str | None, instrument: str | None, *, dry_run: bool) -> Verdict:
+        await self._check(account, instrument)
+        began = datetime.now(UTC)
+        found: list[tuple[AccountHealth, list[CycleReport]]] = await self._supervisor(
+            "verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S
+        )
+        return Verdict(found, began, dry_run=dry_run)
+
+    async def _check(self, account: str | None, instrument: str | None) -> None:
+        """Raise :class:`UnknownName`, with those there are, for an account or instrument that does not run."""
+        if account is None and instrument is None:
+            return
+        known = await self._directory()
+        if account is not None and account not in known:
+            raise no_account(account, known)
+        chosen = [account] if account is not None else list(known)
+        if instrument is None or any(instrument in known[name]["instruments"] for name in chosen):
+            return
+        there = [symbol for name in chosen for symbol in known[name]["instruments"]]
+        raise no_instrument(" or ".join(chosen), instrument, there)
+
+    async def _check_journaled(self, account: str | None, instrument: str | None) -> None:
+        """Raise :class:`UnknownName` for what neither runs nor ever wrote into the journal."""
+        if account is None and instrument is None:
+            return
+        streams = {name.partition("/")[::2] for name in await self._journal("streams")}
+        if any(account in (None, one) and instrument in (None, symbol) for one, symbol in streams):
+            return
+        known = await self._directory()
+        streams |= {(one, symbol) for one in known for symbol in ("", *known[one]["instruments"])}
+        accounts = sorted({one for one, _ in streams})
+        if account is not None and account not in accounts:
+            raise no_account(account, accounts)
+        symbols = sorted({symbol for one, symbol in streams if symbol and account in (None, one)})
+        if instrument is not None and instrument not in symbols:
+            raise no_instrument(account or " or ".join(accounts), instrument, symbols)
+
+    async def _journal(self, method: str, *args: object) -> Any:
+        try:
+            return await patient(self._port(), AUDIT, method, *args, timeout_s=TIMEOUT_S)
+        except (CallError, JournalError) as error:
+            raise NotAnswered(f"the journal was not read: {error}") from None
+
+    async def _directory(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = await self._supervisor("directory")
+        return found
+
+    async def _supervisor(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
+        try:
+            return await patient(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
+        except CallError as error:
+            raise NotAnswered(f"the supervisor did not answer {method}: {error}") from None

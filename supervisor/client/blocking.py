@@ -1,0 +1,300 @@
+"""``supervisor.connect()``: a running supervisor in the hands of a strategy or of a person in a notebook.
+
+Every method blocks until it is done, in a plain script as in a notebook whose thread has an event loop running;
+``.aio`` is the same to be awaited. What is promised of each is said in :mod:`supervisor.client.aio` and
+:mod:`supervisor.client.instrument`, where the one body of both is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Literal, Unpack
+
+from actors.events import EventType, Severity
+from brokers.model import Side
+from supervisor.client.aio import AsyncHandle
+from supervisor.client.answers import Check, FeatureReport, Halts, Recorded, Status, TradingAllowed, Verdict
+from supervisor.client.books import Book, Order, Positions
+from supervisor.client.calls import now
+from supervisor.client.changes import BlockingChanges
+from supervisor.client.connection import DEFAULT_CONFIG, Connection, open_connection
+from supervisor.client.events import EventStream, Selected
+from supervisor.client.features import PositionFeatures
+from supervisor.client.instrument import (
+    PERMISSION_TIMEOUT_S,
+    AsyncInstrument,
+    AsyncVenue,
+    Exact,
+    FillFields,
+    Named,
+    OrderFields,
+    PositionFields,
+    Trade,
+)
+from supervisor.client.processes import VERDICT_TIMEOUT_S
+from supervisor.client.records import Recent, Records
+from supervisor.client.reports import FillReport, OrderReport, PositionReport
+
+CONNECT_TIMEOUT_S = 15.0
+
+
+def connect(
+    config: str | os.PathLike[str] | None = DEFAULT_CONFIG,
+    *,
+    address: str | None = None,
+    namespace: str | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Handle:
+    """The running supervisor that holds a configuration's journal, found by the run file beside it.
+
+    Of the configuration only ``ray`` and ``journal`` are read, so that no secret of an account is needed. Without a
+    configuration (``None``, or no file of the default name) it is the one supervisor of ``namespace`` in this
+    machine's Ray cluster. ``address`` is host:port of a cluster, for another machine. Raises
+    :class:`~supervisor.client.processes.NotRunning`, which says what was looked for and how to start one;
+    :class:`~supervisor.errors.RayConflict` where Ray in this process is connected to another cluster, or was
+    imported with other settings; and ``ConfigurationError``. It may be called again and again; close each handle,
+    best by ``with``.
+    """
+    return Handle(open_connection(config, address, namespace, timeout_s))
+
+
+class Handle(BlockingChanges):
+    """A running supervisor. Its answers show as tables, and give ``to_dict()``, ``to_pandas()`` and ``to_polars()``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._work: AsyncHandle = AsyncHandle(connection, lambda: connection.blocking)
+        self.aio = AsyncHandle(connection, lambda: connection.awaiting)
+
+    def __repr__(self) -> str:
+        place = self._connection.place
+        state = "closed" if self._connection.closed else "connected"
+        return f"<supervisor in namespace {place.namespace} at {place.cluster.gcs}, {state}>"
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back; the supervisor goes on. May be called twice. The last handle of a process leaves
+        the Ray cluster, unless the program had joined it itself."""
+        self._connection.close()
+
+    def instrument(self, account: str, symbol: str) -> Instrument:
+        """See :meth:`AsyncHandle.instrument`."""
+        return Instrument(now(self._work.named(account, symbol)), self._connection)
+
+    def venue(self, account: str) -> Venue:
+        """See :meth:`AsyncHandle.venue`."""
+        return Venue(now(self._work.venue(account)), AsyncVenue(account, lambda: self._connection.awaiting))
+
+    def status(self) -> Status:
+        """See :meth:`AsyncHandle.status`."""
+        return now(self._work.status())
+
+    def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
+        """See :meth:`AsyncHandle.reconcile`."""
+        return now(self._work.reconcile(account, instrument))
+
+    def detect_drift(self, account: str | None = None, instrument: str | None = None) -> Verdict:
+        """See :meth:`AsyncHandle.detect_drift`."""
+        return now(self._work.detect_drift(account, instrument))
+
+    def audit(
+        self,
+        account: str | None = None,
+        instrument: str | None = None,
+        *,
+        types: Collection[EventType | str] | None = None,
+        severity: Severity | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order_id: str | int | None = None,
+        fill_id: str | int | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> Records:
+        """See :meth:`AsyncHandle.audit`."""
+        return now(
+            self._work.audit(
+                account,
+                instrument,
+                types=types,
+                severity=severity,
+                since=since,
+                until=until,
+                order_id=order_id,
+                fill_id=fill_id,
+                limit=limit,
+                newest_first=newest_first,
+            )
+        )
+
+    def events(
+        self,
+        types: Collection[EventType | str] | None = None,
+        *,
+        account: str | None = None,
+        instrument: str | None = None,
+        severity: Severity | str | None = None,
+        after_seq: int | None = None,
+        idle_s: float | None = None,
+    ) -> EventStream:
+        """Every record from this call on, or after ``after_seq``, as it is written, for a ``for`` loop; with ``idle_s``
+        until none that is wanted came for so long."""
+        wanted = Selected(types, severity, account, instrument)
+        return EventStream(lambda: self._connection.blocking, wanted, after_seq, idle_s)
+
+    def halt(self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None) -> Halts:
+        """See :meth:`AsyncHandle.halt`."""
+        return now(self._work.halt(account, instrument, reason=reason))
+
+    def resume_trading(self, account: str | None = None, instrument: str | None = None) -> Halts:
+        """See :meth:`AsyncHandle.resume_trading`."""
+        return now(self._work.resume_trading(account, instrument))
+
+    def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
+        """See :meth:`AsyncHandle.pause`."""
+        return now(self._work.pause(account, instrument))
+
+    def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
+        """See :meth:`AsyncHandle.resume`."""
+        return now(self._work.resume(account, instrument))
+
+    def restart(self, name: str) -> bool:
+        """See :meth:`AsyncHandle.restart`."""
+        return now(self._work.restart(name))
+
+    def stop(self) -> None:
+        """See :meth:`AsyncHandle.stop`."""
+        now(self._work.stop())
+
+
+class Instrument:
+    """One instrument of one account: report to it, ask it. ``aio`` is the same to be awaited."""
+
+    def __init__(self, named: Named, connection: Connection) -> None:
+        self._work = AsyncInstrument(named, connection, lambda: connection.blocking)
+        self.aio = AsyncInstrument(named, connection, lambda: connection.awaiting)
+
+    def __repr__(self) -> str:
+        return repr(self._work)
+
+    def record_order(self, report: OrderReport | None = None, /, **fields: Unpack[OrderFields]) -> Recorded:
+        """An order we sent, or what became of it: an :class:`OrderReport`, or its fields as keywords: client_order_id,
+        broker_order_id, side, quantity, status, and order_type, limit_price, submitted_at, leg, strategy.
+
+        See :meth:`AsyncInstrument.record_order`."""
+        return now(self._work.record_order(report, **fields))
+
+    def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
+        """An execution we were told of: a :class:`FillReport`, or its fields as keywords: fill_id, side, quantity,
+        price, time, and broker_order_id, client_order_id, leg, strategy.
+
+        See :meth:`AsyncInstrument.record_fill`."""
+        return now(self._work.record_fill(report, **fields))
+
+    def record_position(self, report: PositionReport | None = None, /, **fields: Unpack[PositionFields]) -> Recorded:
+        """What we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields as keywords: quantity,
+        average_price, and leg, strategy.
+
+        See :meth:`AsyncInstrument.record_position`."""
+        return now(self._work.record_position(report, **fields))
+
+    def post_trade(self, trade: Trade, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """See :meth:`AsyncInstrument.post_trade`."""
+        return now(self._work.post_trade(trade, timeout_s=timeout_s))
+
+    def check(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """See :meth:`AsyncInstrument.check`."""
+        return now(self._work.check(timeout_s=timeout_s))
+
+    def reconcile(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """See :meth:`AsyncInstrument.reconcile`."""
+        return now(self._work.reconcile(timeout_s=timeout_s))
+
+    def detect_drift(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """See :meth:`AsyncInstrument.detect_drift`."""
+        return now(self._work.detect_drift(timeout_s=timeout_s))
+
+    def book(self) -> Book:
+        """See :meth:`AsyncInstrument.book`."""
+        return now(self._work.book())
+
+    def positions_by_ticket(self) -> Positions:
+        """See :meth:`AsyncInstrument.positions_by_ticket`."""
+        return now(self._work.positions_by_ticket())
+
+    def order_by_ticket(self, ticket: str | int) -> Order | None:
+        """See :meth:`AsyncInstrument.order_by_ticket`."""
+        return now(self._work.order_by_ticket(ticket))
+
+    def recent(self, newest: int | None = None) -> Recent:
+        """See :meth:`AsyncInstrument.recent`."""
+        return now(self._work.recent(newest))
+
+    def validate_features(
+        self, features: PositionFeatures | Mapping[str, object], *, mark_price: Exact | float | None = None
+    ) -> FeatureReport:
+        """See :meth:`AsyncInstrument.validate_features`."""
+        return now(self._work.validate_features(features, mark_price=mark_price))
+
+    def trading_allowed(
+        self, *, max_age_s: float | None = None, timeout_s: float = PERMISSION_TIMEOUT_S
+    ) -> TradingAllowed:
+        """See :meth:`AsyncInstrument.trading_allowed`."""
+        return now(self._work.trading_allowed(max_age_s=max_age_s, timeout_s=timeout_s))
+
+
+class Venue:
+    """The venue of a paper account. ``aio`` is the same to be awaited."""
+
+    def __init__(self, work: AsyncVenue, aio: AsyncVenue) -> None:
+        self._work = work
+        self.aio = aio
+
+    def submit(
+        self,
+        symbol: str,
+        client_order_id: str,
+        side: Side | Literal["BUY", "SELL"],
+        quantity: Exact,
+        order_type: str = "MARKET",
+        *,
+        limit_price: Exact | None = None,
+        stop_price: Exact | None = None,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """See :meth:`AsyncVenue.submit`."""
+        return now(
+            self._work.submit(
+                symbol,
+                client_order_id,
+                side,
+                quantity,
+                order_type,
+                limit_price=limit_price,
+                stop_price=stop_price,
+                expires_at=expires_at,
+            )
+        )
+
+    def cancel(self, broker_order_id: str) -> bool:
+        """See :meth:`AsyncVenue.cancel`."""
+        return now(self._work.cancel(broker_order_id))
+
+    def feed(self, symbol: str, bid: Exact, ask: Exact) -> None:
+        """See :meth:`AsyncVenue.feed`."""
+        now(self._work.feed(symbol, bid, ask))
+
+    def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """See :meth:`AsyncVenue.prices`."""
+        return now(self._work.prices())

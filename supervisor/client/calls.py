@@ -1,0 +1,104 @@
+"""How the handle calls actors: blocking or awaiting, with one body for both.
+
+Everything the handle does is written once, as a coroutine over a :class:`Port`. On a :class:`BlockingPort` every await
+is over when it returns, so that :func:`now` can run such a coroutine to its end without an event loop: in a script, and
+in a notebook whose thread has a loop running.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from actors.journal.client import JournalAway
+from actors.runtime.ports import ActorUnavailable, Runtime
+from supervisor.client.link import Link
+
+if TYPE_CHECKING:
+    from actors.runtime.ray_backend import Client
+
+T = TypeVar("T")
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.5
+
+
+class Port(Protocol):
+    """Calls actors by name, and waits."""
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """The answer of an actor's method. Raises what it raised, or :class:`~actors.runtime.ports.CallError`."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def monotonic_s(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+
+class BlockingPort:
+    """Each call is over when it returns."""
+
+    def __init__(self, client: Client, link: Link) -> None:
+        self._client = client
+        self._link = link
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """Call, and block this thread meanwhile."""
+        with self._link.call(actor, method):
+            return self._client.call(actor, method, *args, timeout_s=timeout_s)
+
+    async def sleep(self, seconds: float) -> None:
+        """Block this thread."""
+        time.sleep(seconds)
+
+    def monotonic_s(self) -> float:
+        """This process's."""
+        return time.monotonic()
+
+
+class AwaitingPort:
+    """Calls from a running event loop, which goes on meanwhile."""
+
+    def __init__(self, runtime: Runtime, link: Link) -> None:
+        self._runtime = runtime
+        self._link = link
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """Call, and await the answer."""
+        with self._link.call(actor, method):
+            return await self._runtime.call(actor, method, *args, timeout_s=timeout_s)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others work."""
+        await self._runtime.sleep(seconds)
+
+    def monotonic_s(self) -> float:
+        """The runtime's."""
+        return self._runtime.monotonic_s()
+
+
+def now(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that runs on a :class:`BlockingPort`."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # of the coroutine's own type
+    finally:
+        work.close()
+    raise RuntimeError("this coroutine waits for something that does not block: an error of ours")
+
+
+async def patient(port: Port, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+    """Call an actor that may be being restarted, as may the journal's: while there is none of its name it is tried
+    again, until ``timeout_s`` have passed. Only for what may be done twice."""
+    deadline_s = port.monotonic_s() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return await port.call(actor, method, *args, timeout_s=max(0.001, deadline_s - port.monotonic_s()))
+        except (ActorUnavailable, JournalAway):
+            if port.monotonic_s() + pause_s >= deadline_s:
+                raise
+        await port.sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)

@@ -1,0 +1,219 @@
+"""Changing what runs, from a strategy or a notebook: accounts, instruments, intervals, or a whole configuration.
+
+The law of this module: a change is checked before it is asked for, made whole or not at all, and durable when the call
+returns; then the actors concerned are waited for, within a bound, and what became of them is told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actors.runtime.ports import CallError
+from supervisor.changes import parsing
+from supervisor.changes.requests import Change, RemoveAccount, RemoveInstrument
+from supervisor.changes.transaction import Changed
+from supervisor.client.calls import Port, now
+from supervisor.client.processes import ANSWER_TIMEOUT_S, CHANGE_TIMEOUT_S, SUPERVISOR
+from supervisor.config.models import Configuration
+from supervisor.errors import NotAnswered
+from supervisor.presentation.tables import Answer, Cell, Table, columns
+
+WAIT_S = 60.0
+
+
+class Changes(Answer):
+    """What a change came to. A row for each account, instrument or section that differs; ``made`` is false where
+    nothing was to be changed or only asked; ``waiting`` are the actors that are not as they shall be."""
+
+    def __init__(self, result: Changed, states: Mapping[str, tuple[str, str]], *, forced: bool = False) -> None:
+        self.result = result
+        self._forced = forced
+        self._states = dict(states)
+
+    @property
+    def made(self) -> bool:
+        """Whether anything was changed."""
+        return self.result.made
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """The actors that were not yet as they shall be when the waiting ended, and why."""
+        return {name: words for name, (state, words) in self._states.items() if state != "SETTLED"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The change, what differs by key, the actors concerned, and those that are waited for."""
+        return {**self.result.to_json(), "made": self.made, "waiting": self.waiting}
+
+    def table(self) -> Table:
+        """A row for each thing that differs."""
+        rows: list[dict[str, Cell]] = [
+            {"what": row.kind, "name": row.name, "change": row.how.value, "keys": row.details}
+            for row in self.result.rows
+        ]
+        return Table(self._title(), columns("what", "name", "change", "keys"), rows, tuple(self._notes()))
+
+    def _title(self) -> str:
+        if not self.result.rows:
+            return f"{self.result.change}: nothing differs"
+        return f"{self.result.change}: {'done' if self.made else 'what would change'}"
+
+    def _notes(self) -> list[str]:
+        effects = self.result.effects
+        named = (("starts", effects.started), ("restarts", effects.restarted), ("stops", effects.stopped))
+        notes = [f"{verb}: {', '.join(names)}" for verb, names in named if names]
+        if self.result.rows and not notes:
+            notes.append("no actor has to be restarted for it")
+        if self.result.held:
+            notes.append(f"no longer looked after, and not known to be flat: {'; '.join(self.result.held)}")
+            notes += [] if self.made or self._forced else ["this needs --force (force=True)"]
+        return notes + (self.outcome() if self.made else [])
+
+    def outcome(self) -> list[str]:
+        """What became of the actors concerned, in words."""
+        if not self._states:
+            return ["done: it is journaled, and no actor had to be waited for"]
+        done = len(self._states) - len(self.waiting)
+        lines = [f"done: it is journaled, and {done} of {len(self._states)} actors concerned are as they shall be"]
+        return lines + [f"not yet: {name}: {words}" for name, words in self.waiting.items()]
+
+
+class AsyncChanges:
+    """The changes of :class:`~supervisor.client.aio.AsyncHandle`. Each raises ``ConfigurationError`` for what cannot
+    be, :class:`~supervisor.changes.diff.ChangeRefused` for what cannot be done now,
+    :class:`~supervisor.changes.transaction.ChangeNotMade` while the journal is away (nothing was changed after any of
+    these), and :class:`NotAnswered`, after which it is not known. With ``dry_run`` nothing is changed; ``wait_s``
+    bounds the wait for the actors; ``force`` lets go of books that hold something, or are not verified."""
+
+    _port: Callable[[], Port]
+
+    async def add_account(
+        self,
+        account: Mapping[str, Any] | None = None,
+        /,
+        *,
+        dry_run: bool = False,
+        wait_s: float = WAIT_S,
+        **keys: Any,
+    ) -> Changes:
+        """One more account, by the keys it has in ``accounts.yaml``, as a mapping or as keywords. A secret is named as
+        ``${NAME}``, a variable that is set where the actors run."""
+        wanted = parsing.account_from({**(account or {}), **keys})
+        return await self._change(wanted, force=False, dry_run=dry_run, wait_s=wait_s)
+
+    async def remove_account(
+        self, account: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
+    ) -> Changes:
+        """Look after an account no more. Its records stay in the journal."""
+        return await self._change(RemoveAccount(account), force=force, dry_run=dry_run, wait_s=wait_s)
+
+    async def add_instrument(
+        self, account: str, symbol: str, *, dry_run: bool = False, wait_s: float = WAIT_S, **overrides: Any
+    ) -> Changes:
+        """One more instrument, with any of the settings it may have in ``accounts.yaml``."""
+        wanted = parsing.instrument_from(account, symbol, overrides)
+        return await self._change(wanted, force=False, dry_run=dry_run, wait_s=wait_s)
+
+    async def remove_instrument(
+        self, account: str, symbol: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
+    ) -> Changes:
+        """Look after an instrument no more. Its records stay in the journal."""
+        return await self._change(RemoveInstrument(account, symbol), force=force, dry_run=dry_run, wait_s=wait_s)
+
+    async def set_interval(
+        self, account: str, symbol: str | None, interval_s: float, *, dry_run: bool = False, wait_s: float = WAIT_S
+    ) -> Changes:
+        """Check an instrument every ``interval_s`` seconds, or, for ``None``, those of the account that have no
+        interval of their own. Each is restarted, and its book is the one it had."""
+        wanted = parsing.interval_from(account, symbol, interval_s)
+        return await self._change(wanted, force=False, dry_run=dry_run, wait_s=wait_s)
+
+    async def apply(
+        self,
+        configuration: str | os.PathLike[str] | Configuration,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        wait_s: float = WAIT_S,
+    ) -> Changes:
+        """Have a configuration, or the file of one, run from now on. What does not differ is not touched."""
+        wanted = parsing.configuration_from(configuration)
+        return await self._change(wanted, force=force, dry_run=dry_run, wait_s=wait_s)
+
+    async def _change(self, wanted: Change, *, force: bool, dry_run: bool, wait_s: float) -> Changes:
+        port, by = self._port(), parsing.asked_by()
+        try:
+            result: Changed = await port.call(
+                SUPERVISOR, "change", wanted, by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S
+            )
+        except CallError as error:
+            found = f"it is not known whether this was done: {wanted}: {error}"
+            raise NotAnswered(f"{found}. Look at status(), or ask for it again") from None
+        return Changes(result, await self._settled(port, result, wait_s), forced=force)
+
+    async def _settled(self, port: Port, result: Changed, wait_s: float) -> Mapping[str, tuple[str, str]]:
+        names = result.effects.names
+        if not result.made or not names:
+            return {}
+        timeout_s = wait_s + ANSWER_TIMEOUT_S
+        try:
+            states: dict[str, tuple[str, str]] = await port.call(
+                SUPERVISOR, "settled", names, wait_s, timeout_s=timeout_s
+            )
+        except CallError as error:
+            return {name: ("UNKNOWN", str(error)) for name in names}
+        return states
+
+
+class BlockingChanges:
+    """The same, blocking, for :class:`~supervisor.client.blocking.Handle`."""
+
+    _work: AsyncChanges
+
+    def add_account(
+        self,
+        account: Mapping[str, Any] | None = None,
+        /,
+        *,
+        dry_run: bool = False,
+        wait_s: float = WAIT_S,
+        **keys: Any,
+    ) -> Changes:
+        """See :meth:`AsyncChanges.add_account`."""
+        return now(self._work.add_account(account, dry_run=dry_run, wait_s=wait_s, **keys))
+
+    def remove_account(
+        self, account: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
+    ) -> Changes:
+        """See :meth:`AsyncChanges.remove_account`."""
+        return now(self._work.remove_account(account, force=force, dry_run=dry_run, wait_s=wait_s))
+
+    def add_instrument(
+        self, account: str, symbol: str, *, dry_run: bool = False, wait_s: float = WAIT_S, **overrides: Any
+    ) -> Changes:
+        """See :meth:`AsyncChanges.add_instrument`."""
+        return now(self._work.add_instrument(account, symbol, dry_run=dry_run, wait_s=wait_s, **overrides))
+
+    def remove_instrument(
+        self, account: str, symbol: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
+    ) -> Changes:
+        """See :meth:`AsyncChanges.remove_instrument`."""
+        return now(self._work.remove_instrument(account, symbol, force=force, dry_run=dry_run, wait_s=wait_s))
+
+    def set_interval(
+        self, account: str, symbol: str | None, interval_s: float, *, dry_run: bool = False, wait_s: float = WAIT_S
+    ) -> Changes:
+        """See :meth:`AsyncChanges.set_interval`."""
+        return now(self._work.set_interval(account, symbol, interval_s, dry_run=dry_run, wait_s=wait_s))
+
+    def apply(
+        self,
+        configuration: str | os.PathLike[str] | Configuration,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        wait_s: float = WAIT_S,
+    ) -> Changes:
+        """See :meth:`AsyncChanges.apply`."""
+        return now(self._work.apply(configuration, force=force, dry_run=dry_run, wait_s=wait_s))

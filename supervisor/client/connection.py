@@ -1,0 +1,254 @@
+"""From a configuration or an address to the running supervisor, from any process of its machine or cluster.
+
+The laws of this module: only the configuration's ``ray`` and ``journal`` are read, so that no secret of an account is
+needed; nothing is waited for where it is plain that nobody is there; Ray, which allows one connection a process, is
+connected to once, shared by all handles, and left by the last one unless somebody else had connected it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.book.trading_permission import Permission
+from actors.runtime import ray_environment
+from actors.runtime.ports import CallError
+from actors.runtime.ray_environment import Address
+from supervisor.client import run_file
+from supervisor.client.calls import AwaitingPort, BlockingPort, now, patient
+from supervisor.client.link import Link, outliving_the_cluster, reach, without_advice
+from supervisor.client.processes import SUPERVISOR, NotRunning, lives
+from supervisor.errors import NotConnected, RayConflict
+
+if TYPE_CHECKING:
+    from supervisor.client.run_file import RunFile
+    from supervisor.config.models import Configuration
+
+DEFAULT_CONFIG = "config/accounts.yaml"
+DEFAULT_NAMESPACE = "reconciliation"
+_REMEDY = "Start one with: python -m supervisor start {}"
+
+_lock = threading.Lock()
+_link: Link | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to look: the cluster, the namespace, in which words that was found, and by which run file."""
+
+    cluster: Address
+    namespace: str
+    named_by: str
+    run: RunFile | None = None
+    configuration: Configuration | None = None
+
+
+class Connection:
+    """One handle's share of the process's connection to the cluster. ``permissions`` are the last answers to
+    ``trading_allowed``, by instrument, with the monotonic time at which they were asked for."""
+
+    def __init__(self, place: Place, link: Link, blocking: BlockingPort, awaiting: AwaitingPort) -> None:
+        self.place = place
+        self._link = link
+        self.permissions: dict[str, tuple[float, Permission]] = {}
+        self._blocking = blocking
+        self._awaiting = awaiting
+        self._closed = False
+
+    @property
+    def blocking(self) -> BlockingPort:
+        """Raises :class:`NotConnected` once closed."""
+        self.check_open()
+        return self._blocking
+
+    @property
+    def awaiting(self) -> AwaitingPort:
+        """Raises :class:`NotConnected` once closed."""
+        self.check_open()
+        return self._awaiting
+
+    @property
+    def closed(self) -> bool:
+        """Whether this handle has been closed."""
+        return self._closed
+
+    def check_open(self) -> None:
+        """Raise :class:`NotConnected` once closed."""
+        if self._closed:
+            raise NotConnected("this handle was closed. Call supervisor.connect() again")
+
+    def close(self) -> None:
+        """Give this share back. May be called twice."""
+        with _lock:
+            if not self._closed:
+                self._closed = True
+                self._link.leave()
+
+
+def open_connection(
+    config: str | os.PathLike[str] | None, address: str | None, namespace: str | None, timeout_s: float
+) -> Connection:
+    """Reach the running supervisor. Raises :class:`NotRunning`, which says what was looked for,
+    :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
+    remedy = _REMEDY.format(config or DEFAULT_CONFIG)
+    looked_for = []
+    with _lock:
+        if _link is not None:
+            _link.settle()
+        for place in _places(config, address, namespace, remedy):
+            try:
+                return _open(place, remedy, timeout_s)
+            except NotRunning as error:
+                looked_for.append(error.looked_for)
+    raise NotRunning("; ".join(looked_for), remedy)
+
+
+def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
+    _check_somebody_may_be_there(place, remedy, timeout_s)
+    link = _join(place, remedy)
+    from actors.runtime.ray_backend import AwaitingClient, Client
+
+    blocking = BlockingPort(Client(place.namespace), link)
+    connection = Connection(place, link, blocking, AwaitingPort(AwaitingClient(place.namespace), link))
+    try:
+        now(patient(blocking, SUPERVISOR, "pid", timeout_s=timeout_s))
+    except CallError as error:
+        link.leave()
+        found = f"{place.named_by}, where no supervisor answers in namespace {place.namespace} ({error.found})"
+        raise NotRunning(found, remedy) from None
+    except BaseException:
+        link.leave()
+        raise
+    return connection
+
+
+def _places(
+    config: str | os.PathLike[str] | None, address: str | None, namespace: str | None, remedy: str
+) -> list[Place]:
+    """Where the supervisor may be. Raises :class:`NotRunning` where there is no such place."""
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    configuration = None
+    looked_for = ""
+    if config is not None and (os.fspath(config) != DEFAULT_CONFIG or Path(config).exists()):
+        from supervisor.config.loader import load_place
+
+        configuration = load_place(config)
+        namespace = namespace or configuration.ray.namespace
+    elif config is not None:
+        looked_for = f"there is no {DEFAULT_CONFIG} in {Path.cwd()}; "
+    namespace = namespace or DEFAULT_NAMESPACE
+    if address is not None:
+        return [Place(Address(address, mode), namespace, f"the Ray cluster at {address}", None, configuration)]
+    if configuration is not None:
+        found = _place_of(configuration, namespace, mode)
+        if found is not None:
+            return [found]
+        looked_for = f"there is no run file {run_file.path_of(configuration)}"
+        if configuration.ray.address == "local":
+            raise NotRunning(looked_for, remedy)
+        looked_for += "; "
+    connected = _connected_to()
+    clusters = [connected] if connected is not None else _clusters_of_this_machine()
+    if not clusters:
+        found_none = "no Ray cluster runs on this machine, and RAY_ADDRESS names none"
+        raise NotRunning(looked_for + found_none, remedy)
+    return [
+        Place(Address(gcs, mode), namespace, f"{looked_for}there is a Ray cluster at {gcs}", None, configuration)
+        for gcs in clusters
+    ]
+
+
+def _place_of(configuration: Configuration, namespace: str, mode: str) -> Place | None:
+    """Where the run file says that the supervisor is; else the cluster that the configuration names, if it does."""
+    run, path = run_file.read(configuration), run_file.path_of(configuration)
+    if run is not None:
+        named_by = f"{path} names process {run.pid} at {run.address}"
+        return Place(run.cluster, run.namespace, named_by, run, configuration)
+    gcs = configuration.ray.address
+    if gcs in ("local", "auto"):
+        return None
+    named_by = f"there is no run file {path}; the configuration names the Ray cluster at {gcs}"
+    return Place(Address(gcs, mode), namespace, named_by, None, configuration)
+
+
+def _clusters_of_this_machine() -> list[str]:
+    """host:port of the clusters that Ray's own ``auto`` would choose from. One on loopback needs a setting before Ray
+    is imported, so that they have to be known before."""
+    named = os.environ.get("RAY_ADDRESS")
+    if named and named not in ("auto", "local"):
+        return [named]
+    found: dict[str, None] = {}
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found |= dict.fromkeys(re.findall(r"--gcs-address=([^\0]+:\d+)", arguments.read_text(errors="replace")))
+    if not found:
+        with contextlib.suppress(OSError):
+            current = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").read_text(encoding="utf-8").strip()
+            found |= {current: None} if current else {}
+    return list(found)
+
+
+def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) -> None:
+    """Ray takes half a minute and more to notice that nobody answers; a socket notices at once."""
+    if _connected_to() == place.cluster.gcs:
+        return
+    run, configuration = place.run, place.configuration
+    gone = f"{place.named_by}, which does not answer. If it was killed, start it again"
+    if run is not None and configuration is not None and configuration.ray.address == "local" and not lives(run.pid):
+        raise NotRunning(f"{place.named_by}, which has ended", remedy)
+    host, _, port = place.cluster.gcs.rpartition(":")
+    if not host or not port.isdigit():
+        raise NotRunning(f"{place.cluster.gcs!r} is no host:port of a Ray cluster", remedy)
+    try:
+        reach(place.cluster.gcs, timeout_s)
+    except OSError as error:
+        raise NotRunning(f"{gone} ({error.strerror or error})", remedy) from None
+
+
+def _connected_to() -> str | None:
+    """The cluster that this process is connected to already. Does not import Ray."""
+    if "ray" not in sys.modules:
+        return None
+    from actors.runtime import ray_backend
+
+    return ray_backend.connected_to()
+
+
+def _join(place: Place, remedy: str) -> Link:
+    """This process's connection to the cluster, with one more user."""
+    global _link
+    connected = _connected_to()
+    if connected is not None and connected != place.cluster.gcs:
+        raise RayConflict(
+            f"this process is connected to the Ray cluster at {connected}, and the supervisor's is at "
+            f"{place.cluster.gcs}: Ray allows one. Call ray.shutdown() first (or close the other handle), or connect "
+            "from another process"
+        )
+    if connected is None:
+        _connect(place, remedy)
+    if connected is None or _link is None or _link.gcs != place.cluster.gcs or not _link.usable:
+        _link = Link(place.cluster.gcs, ours=connected is None)
+    _link.join()
+    return _link
+
+
+def _connect(place: Place, remedy: str) -> None:
+    try:
+        ray_environment.prepare(place.cluster)
+    except RuntimeError as error:
+        raise RayConflict(str(error)) from None
+    try:
+        with outliving_the_cluster(), without_advice():
+            from actors.runtime import ray_backend
+
+            ray_backend.join(place.cluster, place.namespace)
+    except (ConnectionError, RuntimeError) as error:
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise NotRunning(f"{place.named_by}, which does not let us in: {said}", remedy) from None

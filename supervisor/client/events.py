@@ -1,0 +1,176 @@
+"""Live events: every record of the journal from a point on, as it is written.
+
+The laws of this module: nothing is missed between the start and the end, whatever is restarted meanwhile; an event is
+given once; :attr:`EventStream.seq` is where to resume, in this process or another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from types import TracebackType
+
+from actors.events import EventType, Record, Severity
+from actors.journal.client import AUDIT
+from actors.journal.types import JournalError
+from actors.runtime.ports import CallError
+from supervisor.client.arguments import count, seconds
+from supervisor.client.calls import Port, now
+from supervisor.client.link import ClusterGone
+from supervisor.client.records import Entry, event_types, severity_of
+from supervisor.errors import NotAnswered
+
+_POLL_S = 1.0
+"""One question is out no longer than this: so soon :meth:`EventStream.close` and an interrupt take effect."""
+_ANSWER_WITHIN_S = 10.0
+_PAUSE_S = 0.2
+_PATIENCE_S = 120.0
+"""How long the journal may be away before that ends the stream, with an error that says where to resume."""
+
+
+class Selected:
+    """Which records are wanted."""
+
+    def __init__(
+        self,
+        types: Collection[EventType | str] | None,
+        severity: Severity | str | None,
+        account: str | None,
+        instrument: str | None,
+    ) -> None:
+        self._types = event_types(types)
+        self._severity = severity_of(severity)
+        self._account = account
+        self._instrument = instrument
+
+    def __call__(self, record: Record) -> bool:
+        """Whether this one is."""
+        account, _, instrument = record.stream.partition("/")
+        return (
+            (self._types is None or record.event.type in self._types)
+            and (self._severity is None or record.event.severity is self._severity)
+            and self._account in (None, account)
+            and self._instrument in (None, instrument)
+        )
+
+
+class _Following:
+    """The one body of both kinds of streams. With ``idle_s`` it ends when nothing wanted came for that long."""
+
+    def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
+        self.seq = None if after_seq is None else count("after_seq", after_seq)
+        self.closed = False
+        self._port = port
+        self._wanted = wanted
+        self._idle_s = None if idle_s is None else seconds("idle_s", idle_s)
+        self._waiting: deque[Record] = deque()
+
+    async def begin(self) -> None:
+        """Fix where it starts: after what is in the journal now, unless told."""
+        if self.seq is None:
+            deadline_s = self._port().monotonic_s() + _ANSWER_WITHIN_S
+            while True:
+                try:
+                    head = await self._port().call(AUDIT, "head", timeout_s=_ANSWER_WITHIN_S)
+                except (CallError, JournalError) as error:
+                    await self._again(error, deadline_s)
+                else:
+                    self.seq = 0 if head is None else head[0]
+                    return
+
+    async def next(self) -> Entry | None:
+        """The next event that is wanted; ``None`` at the end."""
+        await self.begin()
+        quiet_since_s = answered_s = self._port().monotonic_s()
+        while not self.closed:
+            while self._waiting:
+                record = self._waiting.popleft()
+                self.seq = record.seq
+                if self._wanted(record):
+                    return Entry(record)
+            if self._idle_s is not None and self._port().monotonic_s() - quiet_since_s >= self._idle_s:
+                return None
+            poll_s = _POLL_S if self._idle_s is None else min(_POLL_S, self._idle_s)
+            try:
+                page = await self._port().call(AUDIT, "wait_for", self.seq, poll_s, timeout_s=poll_s + _ANSWER_WITHIN_S)
+            except (CallError, JournalError) as error:
+                await self._again(error, answered_s + _PATIENCE_S)
+            else:
+                answered_s = self._port().monotonic_s()
+                self._waiting.extend(page)
+        return None
+
+    async def _again(self, error: Exception, deadline_s: float) -> None:
+        if isinstance(error, ClusterGone) or self._port().monotonic_s() > deadline_s:
+            resume = "" if self.seq is None else f". Resume with after_seq={self.seq}"
+            raise NotAnswered(f"the journal's events cannot be read: {error}{resume}") from None
+        await self._port().sleep(_PAUSE_S)
+
+
+class EventStream:
+    """Live events for a ``for`` loop. ``seq`` is the last record dealt with: resume with ``after_seq=seq``. It may be
+    closed from another thread, or is by leaving its ``with`` block; then the loop ends within a second."""
+
+    def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
+        self._following = _Following(port, wanted, after_seq, idle_s)
+        now(self._following.begin())
+
+    @property
+    def seq(self) -> int:
+        """The last record that was dealt with, given or passed over."""
+        return self._following.seq or 0
+
+    def close(self) -> None:
+        """End it."""
+        self._following.closed = True
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> Entry:
+        entry = now(self._following.next())
+        if entry is None:
+            raise StopIteration
+        return entry
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncEventStream:
+    """As :class:`EventStream`, for ``async for``. It starts with ``async with``, or with its first event."""
+
+    def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
+        self._following = _Following(port, wanted, after_seq, idle_s)
+
+    @property
+    def seq(self) -> int | None:
+        """The last record that was dealt with; ``None`` before it has started."""
+        return self._following.seq
+
+    async def aclose(self) -> None:
+        """End it."""
+        self._following.closed = True
+
+    def __aiter__(self) -> AsyncEventStream:
+        return self
+
+    async def __anext__(self) -> Entry:
+        entry = await self._following.next()
+        if entry is None:
+            raise StopAsyncIteration
+        return entry
+
+    async def __aenter__(self) -> AsyncEventStream:
+        await self._following.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

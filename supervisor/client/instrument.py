@@ -1,0 +1,356 @@
+"""One instrument, and a paper account's venue, for asyncio: the one body of both forms of the handle.
+
+The laws of this module: a report goes straight to its instrument's actor and is durable when the call returns, or an
+error says to report the same again; an actor that was restarted is found again by its name; whoever cannot be asked
+whether trading is allowed has not allowed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+
+from pydantic import TypeAdapter, ValidationError
+
+from actors.book.trading_permission import Obstacle, Permission, Reason
+from actors.book.view import BookState
+from actors.journal.client import JournalAway
+from actors.reconciliation.own_reports import Report
+from actors.runtime.ports import CallError
+from brokers.model import LegScheme, OrderStatus, Side
+from supervisor.client import arguments
+from supervisor.client.answers import Check, FeatureReport, Recorded, TradingAllowed
+from supervisor.client.arguments import count, identity, seconds, word
+from supervisor.client.books import Book, Order, Positions
+from supervisor.client.calls import Port, patient
+from supervisor.client.connection import Connection
+from supervisor.client.features import PositionFeatures, validate
+from supervisor.client.processes import SUPERVISOR, VERDICT_TIMEOUT_S
+from supervisor.client.records import Recent
+from supervisor.client.reports import (
+    AnyReport,
+    FillReport,
+    Finite,
+    OrderReport,
+    PositionReport,
+    Positive,
+    Unfit,
+    described,
+    fitted,
+)
+from supervisor.errors import InvalidReport, NotAnswered, NotRecorded
+
+Trade = Literal["buy", "sell", "close"]
+Exact = Decimal | int | str
+"""A number without loss: a Decimal, a whole number, or digits as text. A float is refused."""
+Model = TypeVar("Model", OrderReport, FillReport, PositionReport)
+
+TIMEOUT_S = 15.0
+"""How long an actor that is being restarted is waited for."""
+PERMISSION_TIMEOUT_S = 2.0
+_WHY_TIMEOUT_S = 0.5
+
+
+class OrderFields(TypedDict, total=False):
+    """The keywords of ``record_order``: the fields of :class:`OrderReport`."""
+
+    client_order_id: str | int | None
+    broker_order_id: str | int | None
+    side: Side | Literal["BUY", "SELL"]
+    quantity: Exact
+    order_type: str
+    limit_price: Exact | None
+    status: OrderStatus | str
+    submitted_at: datetime | str | None
+    instrument: str | None
+    leg: str | None
+    strategy: str | None
+
+
+class FillFields(TypedDict, total=False):
+    """The keywords of ``record_fill``: the fields of :class:`FillReport`."""
+
+    fill_id: str | int
+    broker_order_id: str | int | None
+    client_order_id: str | int | None
+    side: Side | Literal["BUY", "SELL"]
+    quantity: Exact
+    price: Exact
+    time: datetime | str
+    instrument: str | None
+    leg: str | None
+    strategy: str | None
+
+
+class PositionFields(TypedDict, total=False):
+    """The keywords of ``record_position``: the fields of :class:`PositionReport`."""
+
+    quantity: Exact
+    average_price: Exact
+    instrument: str | None
+    leg: str | None
+    strategy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An instrument that was looked up: its account, symbol, actor, and how its legs are named."""
+
+    account: str
+    symbol: str
+    name: str
+    legs: LegScheme
+
+
+class AsyncInstrument:
+    """One instrument of one account: report to it, ask it."""
+
+    def __init__(self, named: Named, connection: Connection, port: Callable[[], Port]) -> None:
+        self._named = named
+        self._connection = connection
+        self._port = port
+
+    def __repr__(self) -> str:
+        return f"<{self._named.name}>"
+
+    # Reporting
+
+    async def record_order(self, report: OrderReport | None = None, /, **fields: Unpack[OrderFields]) -> Recorded:
+        """An order we sent, or what became of it: an :class:`OrderReport`, or its fields as keywords.
+
+        Durable when it returns. Known by its client_order_id and broker_order_id: the same again is no news. Raises
+        :class:`InvalidReport` and :class:`NotRecorded`.
+        """
+        return await self._record("order", _model(OrderReport, report, dict(fields)))
+
+    async def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
+        """An execution we were told of: a :class:`FillReport`, or its fields as keywords.
+
+        Durable when it returns, and counted once by its fill_id; another fill under an id that you reported before is
+        an :class:`InvalidReport`, as is one dated in the future. Raises as :meth:`record_order`.
+        """
+        return await self._record("fill", _model(FillReport, report, dict(fields)))
+
+    async def record_position(
+        self, report: PositionReport | None = None, /, **fields: Unpack[PositionFields]
+    ) -> Recorded:
+        """What we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields as keywords.
+
+        Durable when it returns. Raises as :meth:`record_order`.
+        """
+        return await self._record("position", _model(PositionReport, report, dict(fields)))
+
+    async def post_trade(self, trade: Trade, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """A check right after a trade, past the interval; its events name the trade. Raises :class:`NotAnswered`."""
+        if trade not in ("buy", "sell", "close"):
+            raise ValueError(f"trade: found {trade!r}, expected buy, sell or close")
+        return Check(await self._ask("post_trade", trade, timeout_s=timeout_s))
+
+    # Asking
+
+    async def check(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """One throttled cycle: before its interval has passed it does nothing and gives the last result again, which
+        says so by ``throttled``; with an interval of 0 it is always due. Raises :class:`NotAnswered`."""
+        return Check(await self._ask("check", timeout_s=timeout_s))
+
+    async def reconcile(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """A verdict now, past the interval, in as many passes as its proof needs. Raises :class:`NotAnswered`."""
+        return Check(await self._ask("reconcile_now", timeout_s=timeout_s))
+
+    async def detect_drift(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
+        """Every difference there is, nothing changed. Raises :class:`NotAnswered`."""
+        return Check(await self._ask("detect_drift", timeout_s=timeout_s), dry_run=True)
+
+    async def book(self) -> Book:
+        """What is believed now: legs with their lots, open orders, open breaks. Raises :class:`NotAnswered`."""
+        return Book(await self._state())
+
+    async def positions_by_ticket(self) -> Positions:
+        """What is held, by leg: by ticket where the account is hedging. Raises :class:`NotAnswered`."""
+        return Positions(await self._state())
+
+    async def order_by_ticket(self, ticket: str | int) -> Order | None:
+        """The order with this broker_order_id, one that ended in the last two days among them; ``None`` where the book
+        has none. Raises :class:`NotAnswered`."""
+        order = await self._ask("order_by_ticket", identity("ticket", ticket))
+        return None if order is None else Order(order)
+
+    async def recent(self, newest: int | None = None) -> Recent:
+        """The newest entries of this instrument that its actor has at hand (1,000 at most), oldest first. Raises
+        :class:`NotAnswered`."""
+        wanted = None if newest is None else count("newest", newest)
+        return Recent(self._named.name, await self._ask("recent", wanted))
+
+    async def validate_features(
+        self, features: PositionFeatures | Mapping[str, object], *, mark_price: Exact | float | None = None
+    ) -> FeatureReport:
+        """Are a model's position features (as such, or a mapping of their names) those of the verified book?
+        ``mark_price`` stands in for theirs. See :mod:`supervisor.client.features`. Raises ``TypeError`` and
+        ``ValueError`` for what is no feature, and :class:`NotAnswered`."""
+        asked = arguments.features(features, mark_price)
+        return FeatureReport(validate(asked, await self._state()))
+
+    async def trading_allowed(
+        self, *, max_age_s: float | None = None, timeout_s: float = PERMISSION_TIMEOUT_S
+    ) -> TradingAllowed:
+        """Whether trading is allowed: true or false, with the reasons.
+
+        With ``max_age_s`` the last answer this process got stands, if it was asked for no longer ago than that. Nobody
+        to be asked is a reason against, never an error; an argument that is no number of seconds, 0 or more, is one.
+        """
+        if max_age_s is not None:
+            seconds("max_age_s", max_age_s)
+        seconds("timeout_s", timeout_s)
+        connection, name = self._connection, self._named.name
+        port = self._port()
+        asked_s = port.monotonic_s()
+        if max_age_s is not None:
+            known = connection.permissions.get(name)
+            if known is not None and asked_s - known[0] <= max_age_s:
+                return TradingAllowed(known[1])
+        try:
+            permission: Permission = await port.call(name, "trading_allowed", timeout_s=timeout_s)
+        except CallError as error:
+            permission = await self._nobody(error)
+        connection.permissions[name] = (asked_s, permission)
+        return TradingAllowed(permission)
+
+    async def _nobody(self, error: CallError) -> Permission:
+        """The instrument's actor does not answer: the supervisor may know why."""
+        reason = Reason(Obstacle.NO_ANSWER, str(error))
+        try:
+            word, text = await self._port().call(SUPERVISOR, "actor_state", self._named.name, timeout_s=_WHY_TIMEOUT_S)
+        except Exception:  # noqa: BLE001, S110 - what was found already is a reason against
+            pass
+        else:
+            obstacle = Obstacle.QUARANTINED if word == "QUARANTINED" else Obstacle.NO_ANSWER
+            if word != "UP":
+                reason = Reason(obstacle, text)
+        return Permission(self._named.account, self._named.symbol, (reason,), datetime.now(UTC), None)
+
+    async def _state(self) -> BookState:
+        state: BookState = await self._ask("book")
+        return state
+
+    async def _ask(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
+        seconds("timeout_s", timeout_s)
+        try:
+            return await patient(self._port(), self._named.name, method, *args, timeout_s=timeout_s)
+        except (CallError, JournalAway) as error:
+            raise NotAnswered(f"{self._named.name}: {method} was not answered: {error}") from None
+
+    async def _record(self, kind: str, given: AnyReport) -> Recorded:
+        named = self._named
+        if given.instrument not in (None, named.symbol):
+            raise InvalidReport(
+                f"{named.name}: this {kind} names instrument {given.instrument!r}: record it with "
+                f"sup.instrument({named.account!r}, {given.instrument!r}), or leave the instrument out"
+            )
+        try:
+            report = fitted(given, named.symbol, named.legs)
+        except Unfit as unfit:
+            raise InvalidReport(f"{named.name}: {kind}: {unfit}") from None
+        key = _key(report)
+        try:
+            news = await patient(self._port(), named.name, "record", (report,), timeout_s=TIMEOUT_S)
+        except ValueError as error:
+            raise InvalidReport(str(error)) from None
+        except (CallError, JournalAway) as error:
+            raise NotRecorded(
+                f"{named.name}: {kind} {key} is not known to be recorded: {error}. Report the same again: what is in "
+                "already counts once"
+            ) from None
+        return Recorded(named.account, named.symbol, kind, key, bool(news))
+
+
+class AsyncVenue:
+    """The venue of a paper account: orders to it, and prices. Every other account refuses; nothing is ever sent to a
+    real broker."""
+
+    def __init__(self, account: str, port: Callable[[], Port]) -> None:
+        self._account = account
+        self._port = port
+
+    async def submit(
+        self,
+        symbol: str,
+        client_order_id: str,
+        side: Side | Literal["BUY", "SELL"],
+        quantity: Exact,
+        order_type: str = "MARKET",
+        *,
+        limit_price: Exact | None = None,
+        stop_price: Exact | None = None,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """Hand an order over; gives its broker_order_id. The same order again is still one order. Raises
+        ``brokers.errors.Refused`` for what the venue does not take, and :class:`NotAnswered`."""
+        return str(
+            await self._ask(
+                "venue_submit",
+                identity("symbol", symbol),
+                identity("client_order_id", client_order_id),
+                word(Side, "side", side),
+                _exact(Positive, "quantity", quantity),
+                order_type,
+                None if limit_price is None else _exact(Finite, "limit_price", limit_price),
+                None if stop_price is None else _exact(Finite, "stop_price", stop_price),
+                expires_at,
+            )
+        )
+
+    async def cancel(self, broker_order_id: str) -> bool:
+        """Cancel an order. Whether it is cancelled now. Raises as :meth:`submit`."""
+        return bool(await self._ask("venue_cancel", identity("broker_order_id", broker_order_id)))
+
+    async def feed(self, symbol: str, bid: Exact, ask: Exact) -> None:
+        """The price from now on; what it makes executable is executed before this returns. Raises as
+        :meth:`submit`."""
+        await self._ask(
+            "venue_feed", identity("symbol", symbol), _exact(Finite, "bid", bid), _exact(Finite, "ask", ask)
+        )
+
+    async def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """The last (bid, ask) of each symbol. Raises as :meth:`submit`."""
+        return dict(await self._ask("venue_prices"))
+
+    async def _ask(self, method: str, *args: object) -> Any:
+        try:
+            return await patient(self._port(), self._account, method, *args, timeout_s=TIMEOUT_S)
+        except CallError as error:
+            raise NotAnswered(f"{self._account}: {method} was not answered: {error}") from None
+
+
+def _model(model: type[Model], given: Model | None, fields: dict[str, Any]) -> Model:
+    """The report as it was given: as a model, or by its fields. Raises :class:`InvalidReport`."""
+    if given is not None:
+        if not isinstance(given, model) or fields:
+            also = f" and {', '.join(fields)}" if fields else ""
+            raise InvalidReport(f"found a {type(given).__name__}{also}, expected one {model.__name__} or its fields")
+        return given
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(str(described(one, model)) for one in error.errors())
+        raise InvalidReport(f"{model.__name__}: {problems}") from None
+
+
+def _exact(kind: Any, key: str, value: object) -> Decimal:
+    try:
+        number: Decimal = TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        what = error.errors()[0].get("ctx", {}).get("expected", "a number")
+        raise InvalidReport(f"{key}: found {value!r}, expected {what}") from None
+    return number
+
+
+def _key(report: Report) -> str:
+    """By what a person knows a report."""
+    for name in ("fill_id", "client_order_id", "broker_order_id", "leg"):
+        found = getattr(report, name, None)
+        if found is not None:
+            return str(found)
+    return "?"

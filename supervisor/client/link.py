@@ -1,0 +1,174 @@
+"""This process's connection to a Ray cluster, shared by its handles: left when nobody needs it, and watched meanwhile.
+
+Ray ends a process whose cluster has gone: after a minute it calls exit, and until then lookups wait. A strategy must
+outlive its supervisor.
+
+The laws of this module: Ray is told to wait for ever instead; a cluster that has gone is noticed within seconds, every
+call from then on fails at once and says so, and Ray is left as soon as no call is under way. A connection that the
+program made itself is never ended here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from loguru import logger
+
+from actors.runtime.ports import CallError
+
+_WAIT_FOR_EVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2147483"}
+"""Ray 2.60 exits after 60 s without its cluster's GCS. Undocumented."""
+_LOOK_EVERY_S = 0.5
+_LOOK_TIMEOUT_S = 2.0
+_REFUSED_TIMES = 3
+_LEAVE_WITHIN_S = 20.0
+_SILENT_S = 60.0
+"""A machine that is not reached may be reached again; one that refuses has no cluster there any more."""
+
+
+class ClusterGone(CallError):
+    """The cluster has ended, and with it the supervisor: connect again when it runs."""
+
+
+class Link:
+    """One connection to one cluster. ``ours`` says that it was made here, and is to be ended here."""
+
+    def __init__(self, gcs: str, *, ours: bool) -> None:
+        self.gcs = gcs
+        self._ours = ours
+        self._users = 0
+        self._calls = 0
+        self._gone = False
+        self._left = False
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._done = threading.Event()
+        threading.Thread(target=self._watch, name="supervisor-link", daemon=True).start()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the cluster is there, for all we know, and the connection still stands."""
+        return not self._gone and not self._left
+
+    def join(self) -> None:
+        """One more handle."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        """One handle less; the last one ends the connection, if it is ours."""
+        with self._lock:
+            self._users -= 1
+            last = self._users <= 0
+        if last:
+            self._ended.set()
+            self._leave()
+
+    def settle(self) -> None:
+        """Wait until Ray has been left, if it is being left."""
+        if self._left:
+            self._done.wait(_LEAVE_WITHIN_S)
+
+    def call(self, actor: str, method: str) -> _Call:
+        """For the time of a call. Raises :class:`ClusterGone` instead of beginning one in vain."""
+        return _Call(self, actor, method)
+
+    def begin(self, actor: str, method: str) -> None:
+        """A call begins."""
+        with self._lock:
+            if self._gone:
+                found = f"the Ray cluster at {self.gcs} has ended. Connect again when the supervisor runs"
+                raise ClusterGone(actor, method, found)
+            self._calls += 1
+
+    def end(self) -> None:
+        """A call has ended."""
+        with self._lock:
+            self._calls -= 1
+        if self._gone:
+            self._leave()
+
+    def _watch(self) -> None:
+        refused, heard_s = 0, time.monotonic()
+        while not self._ended.wait(_LOOK_EVERY_S):
+            try:
+                reach(self.gcs, _LOOK_TIMEOUT_S)
+            except ConnectionRefusedError:
+                refused += 1
+            except OSError:
+                refused = 0
+            else:
+                refused, heard_s = 0, time.monotonic()
+            if refused >= _REFUSED_TIMES or time.monotonic() - heard_s > _SILENT_S:
+                logger.warning("the Ray cluster at {} has ended, and the supervisor with it", self.gcs)
+                self._gone = True
+                self._leave()
+                return
+
+    def _leave(self) -> None:
+        """End the connection, unless it is not ours or a call is under way. Takes seconds where the cluster has gone,
+        so that nobody else waits for it."""
+        with self._lock:
+            if not self._ours or self._left or self._calls:
+                return
+            self._left = True
+        from actors.runtime import ray_backend
+
+        ray_backend.leave()
+        self._done.set()
+
+
+class _Call:
+    """A call under way, as a context."""
+
+    __slots__ = ("_actor", "_link", "_method")
+
+    def __init__(self, link: Link, actor: str, method: str) -> None:
+        self._link, self._actor, self._method = link, actor, method
+
+    def __enter__(self) -> None:
+        self._link.begin(self._actor, self._method)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._link.end()
+
+
+def reach(gcs: str, timeout_s: float) -> None:
+    """Find out whether anybody listens at host:port. Raises ``OSError``."""
+    host, _, port = gcs.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+
+
+@contextlib.contextmanager
+def outliving_the_cluster() -> Iterator[None]:
+    """For the time of importing Ray: what keeps it from ending this process with its cluster. It is taken back, as a
+    cluster that this process starts is to end."""
+    added = {} if "ray" in sys.modules else {k: v for k, v in _WAIT_FOR_EVER.items() if k not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """For the time of importing Ray: in a notebook it advises to install what only its own displays need."""
+    advising = logging.getLogger("ray.widgets.util")
+    before = advising.level
+    advising.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        advising.setLevel(before)

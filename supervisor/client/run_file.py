@@ -1,0 +1,85 @@
+"""The run file: how other programs find the supervisor that holds a journal.
+
+It lies beside the journal, readable by its owner alone, and says where the cluster is and which process started it. It
+is advice: that a supervisor really runs is known when it answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from actors.runtime.ray_environment import Address
+from supervisor.config.models import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """What a run file says. ``detached`` is a supervisor whose cluster outlives the command that started it."""
+
+    address: str
+    auth_mode: str | None
+    namespace: str
+    pid: int
+    detached: bool
+
+    @property
+    def cluster(self) -> Address:
+        """Where the cluster is."""
+        return Address(self.address, self.auth_mode)
+
+
+def path_of(configuration: Configuration) -> Path:
+    """Where the run file of a configuration's journal lies."""
+    return configuration.state_dir / f"{configuration.journal_file}.run.json"
+
+
+class NotWritable(Exception):
+    """There is no place for the run file. ``path`` is where it was to lie, ``found`` the system's word."""
+
+    def __init__(self, path: str, found: str) -> None:
+        super().__init__(path, found)
+        self.path = path
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"the run file {self.path} cannot be written: {self.found}. The journal lies beside it and could not be "
+            "written either: make room there or make the directory writable, or name another one in journal.url"
+        )
+
+
+def write(configuration: Configuration, run: RunFile) -> Path:
+    """Put the run file in its place, whole or not at all. Raises :class:`NotWritable`."""
+    path = path_of(configuration)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(run), file)
+        draft.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise NotWritable(str(path), error.strerror or str(error)) from error
+    return path
+
+
+def read(configuration: Configuration) -> RunFile | None:
+    """The run file, if there is a readable one."""
+    try:
+        said = json.loads(path_of(configuration).read_text(encoding="utf-8"))
+        return RunFile(
+            str(said["address"]), said["auth_mode"], str(said["namespace"]), int(said["pid"]), bool(said["detached"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remove(configuration: Configuration) -> None:
+    """Take the run file away; nothing happens when there is none."""
+    path_of(configuration).unlink(missing_ok=True)

@@ -1,0 +1,331 @@
+"""From a file to a checked configuration, collecting every problem on the way.
+
+The environment is filled in before anything is checked, and secrets are replaced by references before anything could
+show them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from pydantic import BaseModel, ValidationError
+
+from brokers.spec import SecretRef, SecretSource
+from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
+from supervisor.config.models import (
+    Account,
+    Configuration,
+    IbAccount,
+    Instrument,
+    KiteAccount,
+    Mt5Account,
+    OandaAccount,
+    PaperAccount,
+    PaperMarket,
+)
+from supervisor.config.yaml_source import Data, Document, Number, Path, read, scalar
+
+_REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_JOURNAL_URL: Path = ("journal", "url")
+_MODELS: Mapping[str, type[Account]] = {
+    "oanda": OandaAccount, "kite": KiteAccount, "ib": IbAccount, "mt5": Mt5Account, "paper": PaperAccount,
+}  # fmt: skip
+# What a simulated account need not say. Secrets are dealt with apart.
+_SIMULATED: Mapping[str, Mapping[str, Data]] = {
+    "oanda": {"account_id": "101-001-0000001-001"},
+    "kite": {"user_id": "SIM001"},
+    "ib": {"account_id": "DU0000001", "port": Number("4002"), "client_id": Number("17")},
+    "mt5": {"login": Number("5001")},
+}
+
+
+def load_file(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Configuration:
+    """See :func:`supervisor.config.models.load`."""
+    file = os.fspath(path)
+    document = read(_text(file))
+    problems = from_findings(document.findings, file)
+    if document.data is None and not problems:
+        problems = [Problem(file, 1, "", "an empty file", "a configuration with at least accounts")]
+    if document.data is None:
+        raise ConfigurationError(tuple(problems))
+    loader = _Loader(file, document, environ, problems)
+    configuration = loader.configuration()
+    if problems or configuration is None:
+        raise ConfigurationError(tuple(sorted(problems, key=lambda problem: problem.line)))
+    return configuration
+
+
+def load_place(path: str | os.PathLike[str]) -> Configuration:
+    """Where the journal and the cluster of a configuration are, and nothing of its accounts: what a program needs that
+    only talks to the supervisor, and has none of the accounts' secrets. Raises :class:`ConfigurationError`."""
+    file = os.fspath(path)
+    document = read(_text(file))
+    problems = from_findings(document.findings, file)
+    if isinstance(document.data, dict):
+        kept: dict[str, Data] = {key: document.data[key] for key in ("ray", "journal") if key in document.data}
+        kept["accounts"] = [{"name": "none", "broker": "paper", "instruments": "all"}]
+        document.data.clear()
+        document.data.update(kept)
+    elif not problems:
+        problems = [Problem(file, 1, "", "no mapping", "a configuration with at least accounts")]
+    configuration = None if problems else _Loader(file, document, os.environ, problems).configuration()
+    if problems or configuration is None:
+        raise ConfigurationError(tuple(problems))
+    return configuration
+
+
+def check_data(data: Data, where: str, environ: Mapping[str, str]) -> Configuration:
+    """As :func:`load_file`, of data that stands in no file: its problems are told without lines. Raises
+    :class:`ConfigurationError`."""
+    problems: list[Problem] = []
+    loader = _Loader(where, Document(data, {(): 0}), environ, problems)
+    configuration = loader.configuration()
+    if problems or configuration is None:
+        raise ConfigurationError(tuple(problems))
+    return configuration
+
+
+def _text(file: str) -> str:
+    wanted = "a readable YAML file"
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read()
+    except FileNotFoundError:
+        found, line = "no such file", 0
+    except IsADirectoryError:
+        found, line = "a directory", 0
+    except OSError as error:
+        found, line = f"a file that cannot be read ({error.strerror})", 0
+    else:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            found, wanted = "bytes that are not UTF-8", "a text file in UTF-8"
+            line = data.count(b"\n", 0, error.start) + 1
+    raise ConfigurationError((Problem(file, line, "", found, wanted),)) from None
+
+
+class _Loader:
+    def __init__(self, file: str, document: Document, environ: Mapping[str, str], problems: list[Problem]) -> None:
+        self._file = file
+        self._document = document
+        self._environ = environ
+        self._problems = problems
+        self._origins: dict[Path, str] = {}
+        self._reported: set[Path] = {finding.path for finding in document.findings}
+
+    def configuration(self) -> Configuration | None:
+        """The configuration, or ``None`` after the reasons against it have been added to the problems."""
+        self._fill_in(self._document.data, ())
+        self._journal()
+        for place, account in self._accounts():
+            self._secrets(account)
+            self._simulated(account)
+            self._gateway(place, account)
+            self._symbols(place, account)
+            self._prices(place, account)
+        self._account_names()
+        return self._checked()
+
+    def _checked(self) -> Configuration | None:
+        try:
+            return Configuration.model_validate(self._document.data)
+        except ValidationError as error:
+            translator = Translator(self._file, self._document, self._origins, self._known_keys, self._description)
+            for detail in error.errors(include_url=False):
+                path, problem = translator.problem(detail)
+                if path not in self._reported:
+                    self._problems.append(problem)
+        return None
+
+    def _problem(self, path: Path, found: str, expected: str) -> None:
+        self._reported.add(path)
+        self._problems.append(Problem(self._file, self._document.line_of(path), dotted(path), found, expected))
+
+    def _accounts(self) -> Iterator[tuple[Path, dict[str, Data]]]:
+        root = self._document.data
+        accounts = root.get("accounts") if isinstance(root, dict) else None
+        for place, account in enumerate(accounts if isinstance(accounts, list) else ()):
+            if isinstance(account, dict):
+                yield ("accounts", place), account
+
+    # The environment
+
+    def _fill_in(self, data: Data, path: Path) -> None:
+        """Put values in the place of ``${NAME}``; what is or may contain a secret stays as it is written."""
+        inner: list[tuple[str | int, Data]] = []
+        if isinstance(data, dict | list):
+            inner += data.items() if isinstance(data, dict) else enumerate(data)
+        for key, value in inner:
+            here: Path = (*path, key)
+            if isinstance(value, str) and "${" in value:
+                if self._all_set(here, value) and not _is_secret(here):
+                    self._origins[here] = value
+                    data[key] = _value_of(self._expanded(value))  # type: ignore[index]  # key is of data, whichever kind it is
+            else:
+                self._fill_in(value, here)
+
+    def _all_set(self, path: Path, text: str) -> bool:
+        before = len(self._problems)
+        for name, closed in _REFERENCE.findall(text):
+            if not closed or not _NAME.fullmatch(name):
+                self._problem(path, "${ without the name of a variable and }", "${NAME}")
+            elif name not in self._environ:
+                if not self._unused(path):
+                    self._problem(path, f"${{{name}}}, which is not set", f"environment variable {name}")
+            elif not self._environ[name].strip():
+                self._problem(path, f"${{{name}}}, which is set but empty", f"a value in environment variable {name}")
+        return len(self._problems) == before
+
+    def _unused(self, path: Path) -> bool:
+        """Whether it is a secret of an account that is switched off: nobody will ask for it."""
+        return _is_secret(path) and path[0] == "accounts" and self._at((*path[:2], "enabled")) is False
+
+    def _expanded(self, text: str) -> str:
+        return _REFERENCE.sub(lambda match: self._environ.get(match[1], match[0]), text)
+
+    def _at(self, path: Path) -> Data:
+        try:
+            return at(self._document.data, path)
+        except LookupError:
+            return None
+
+    # Secrets
+
+    def _reference(self, account: str, key: str, written: str) -> SecretRef:
+        whole = _REFERENCE.fullmatch(written)
+        if whole:
+            return SecretRef(SecretSource.ENVIRONMENT, account, key, whole[1])
+        return SecretRef(SecretSource.FILE, account, key, os.path.abspath(self._file))
+
+    def _journal(self) -> None:
+        url = self._at(_JOURNAL_URL)
+        if not isinstance(url, str):
+            return
+        expanded = self._expanded(url)
+        is_postgresql = re.match(r"postgresql(\+\w+)?://.", expanded) is not None
+        self._origins.update({_JOURNAL_URL: url} if expanded != url else {})
+        section = cast("dict[str, object]", self._at(("journal",)))
+        section["url"] = self._reference("", "url", url) if is_postgresql else expanded
+
+    def _secrets(self, account: dict[str, Data]) -> None:
+        name = account.get("name")
+        owner = name.text if isinstance(name, Number) else str(name)
+        section = cast("dict[str, object]", account)
+        for key in SECRET_KEYS & account.keys():
+            value = account[key]
+            written = value.text if isinstance(value, Number) else value
+            if isinstance(written, str) and written.strip():
+                section[key] = self._reference(owner, key, written)
+
+    # What need not be said
+
+    def _simulated(self, account: dict[str, Data]) -> None:
+        broker = account.get("broker")
+        if account.get("simulator") is not True or not isinstance(broker, str) or broker not in _MODELS:
+            return
+        for key, value in _SIMULATED.get(broker, {}).items():
+            if account.get(key) is None:
+                account[key] = value
+        section = cast("dict[str, object]", account)
+        for key in _MODELS[broker].secret_keys:
+            section[key] = SecretRef(SecretSource.DEMONSTRATION, str(account.get("name")), key)
+
+    def _gateway(self, place: Path, account: dict[str, Data]) -> None:
+        """The environment names that users of MT5 gateways know."""
+        if account.get("broker") != "mt5":
+            return
+        if account.get("simulator") is not True and account.get("endpoint") is None:
+            host, port = self._environ.get("GTW_HOST", "127.0.0.1"), self._environ.get("GTW_PORT", "5555")
+            account["endpoint"] = f"tcp://{host}:{port}"
+            self._origins[(*place, "endpoint")] = "GTW_HOST and GTW_PORT"
+        for key, name in (("timeout_ms", "GTW_TIMEOUT_MS"), ("interval_s", "SYNC_INTERVAL_SEC")):
+            configured = account.get(key) is not None or self._at(("defaults", key)) is not None
+            if not configured and name in self._environ:
+                account[key] = scalar(self._environ[name].strip())
+                self._origins[(*place, key)] = name
+
+    # What one entry cannot know of another
+
+    def _account_names(self) -> None:
+        first: dict[str, int] = {}
+        for place, account in self._accounts():
+            name, path = _text_of(account.get("name")), (*place, "name")
+            if name in first:
+                self._problem(path, f"{name!r} a second time (first on line {first[name]})", "a name of its own")
+            elif name:
+                first[name] = self._document.line_of(path)
+
+    def _symbols(self, place: Path, account: dict[str, Data]) -> None:
+        listed = account.get("instruments")
+        seen: dict[str, int] = {}
+        for index, entry in enumerate(listed if isinstance(listed, list) else ()):
+            path = (*place, "instruments", index)
+            symbol = _text_of(entry.get("symbol") if isinstance(entry, dict) else entry)
+            line = self._document.line_of(path)
+            if symbol in seen:
+                found = f"{symbol!r} a second time (first on line {seen[symbol]})"
+                self._problem(path, found, "each instrument once in an account")
+            elif symbol:
+                seen[symbol] = line
+        ignored = account.get("ignore_instruments")
+        for index, entry in enumerate(ignored if isinstance(ignored, list) else ()):
+            if _text_of(entry) in seen:
+                found = f"{_text_of(entry)!r}, which is also in instruments"
+                self._problem((*place, "ignore_instruments", index), found, "a symbol that is not reconciled")
+
+    def _prices(self, place: Path, account: dict[str, Data]) -> None:
+        """Of a paper account's prices, what no single key can tell."""
+        prices, listed = account.get("prices"), account.get("instruments")
+        entries = listed if isinstance(listed, list) else ()
+        symbols = {_text_of(entry.get("symbol") if isinstance(entry, dict) else entry) for entry in entries}
+        for symbol, market in prices.items() if isinstance(prices, dict) else ():
+            here: Path = (*place, "prices", symbol)
+            if symbols and symbol not in symbols:
+                self._problem(here, f"{symbol!r}, which is not in instruments", "a symbol of instruments")
+            walks = isinstance(market, dict) and market.get("seed") is not None
+            for key in ("start", "tick") if walks else ():
+                if isinstance(market, dict) and market.get(key) is None:
+                    self._problem((*here, key), "nothing beside seed", f"{key}, as a walk begins and steps somewhere")
+
+    # What the models know of themselves
+
+    def _model(self, path: Path) -> type[BaseModel] | None:
+        if not path:
+            return Configuration
+        if path[0] == "accounts" and len(path) == 2:
+            return _MODELS.get(str(self._at((*path, "broker"))), Account)
+        if path[0] == "accounts" and len(path) == 4 and path[2] == "instruments":
+            return Instrument
+        if path[0] == "accounts" and len(path) == 4 and path[2] == "prices":
+            return PaperMarket
+        field = Configuration.model_fields.get(str(path[0])) if len(path) == 1 else None
+        kind = field.annotation if field is not None else None
+        return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+    def _known_keys(self, path: Path) -> frozenset[str]:
+        model = self._model(path)
+        return frozenset(model.model_fields) if model else frozenset()
+
+    def _description(self, path: Path) -> str:
+        model = self._model(path[:-1])
+        field = model.model_fields.get(str(path[-1])) if model and path else None
+        return (field.description if field else None) or "a value"
+
+
+def _is_secret(path: Path) -> bool:
+    return path == _JOURNAL_URL or (len(path) == 3 and path[0] == "accounts" and path[2] in SECRET_KEYS)
+
+
+def _value_of(text: str) -> Data:
+    """What a variable's text means: a number or a truth value, and never null, as it is set."""
+    meaning = scalar(text)
+    return text if meaning is None else meaning
+
+
+def _text_of(value: Data) -> str:
+    return value.text if isinstance(value, Number) else value if isinstance(value, str) else ""

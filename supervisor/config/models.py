@@ -1,0 +1,469 @@
+"""``accounts.yaml`` as checked, typed models.
+
+* A configuration is read whole or not at all: :func:`load` raises one :class:`ConfigurationError` with every problem.
+* Exact numbers come from their text, never by way of a float.
+* A secret is held as the reference to where it is found. No repr, JSON or error of anything here contains one.
+* What applies to an instrument is decided here once: instrument before account before defaults before broker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
+
+from brokers.paper.prices import Market
+from brokers.spec import BrokerSpec, SecretRef, Setting
+from supervisor.config.errors import ConfigurationError, Problem, expected
+from supervisor.config.values import (
+    AccountId,
+    ActorName,
+    Backoff,
+    Fraction,
+    Host,
+    HttpUrl,
+    Interval,
+    Milliseconds,
+    Port,
+    Price,
+    Quantity,
+    Raw,
+    RayAddress,
+    Seconds,
+    Secret,
+    SocketUrl,
+    Spread,
+    Step,
+    Symbol,
+    Timeout,
+    TimeZone,
+    ZmqEndpoint,
+    whole,
+)
+from supervisor.config.yaml_source import Number
+
+__all__ = ["SUPPORTED_BROKERS", "Configuration", "ConfigurationError", "InstrumentSettings", "Problem", "load"]
+
+SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite", "ib", "paper"})
+"""The brokers that this version can open. The others are read and checked, and their accounts cannot be started."""
+
+T = TypeVar("T")
+BrokerName = Literal["oanda", "kite", "ib", "mt5", "paper"]
+Mode = Literal["live", "paper"]
+Correct = Literal["auto", "alert"]
+
+_INTERVAL_S: Mapping[str, float] = {"oanda": 300, "kite": 2, "ib": 300, "mt5": 15, "paper": 5}
+_KITE_PAPER_INTERVAL_S = 5.0
+_TIMEOUT_MS: Mapping[str, float] = {"mt5": 5000}
+_OTHER_TIMEOUT_MS = 10000.0
+# IB's average cost contains commissions, so it differs a little from the average of the fills.
+_PRICE_TOLERANCE: Mapping[str, Decimal] = {"ib": Decimal("0.002")}
+_OTHER_PRICE_TOLERANCE = Decimal("0.00001")
+_LEAST_UNVERIFIED_S = 60.0
+# With an interval of 0 (always at once) three intervals are nothing, and every snapshot would be stale.
+_LEAST_MAX_AGE_S = 1.0
+# Keys for which null is a value of its own ("no limit") and not the same as being left out.
+NULL_COUNTS = frozenset({"max_correction", "stale_order_s"})
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentSettings:
+    """What applies to one instrument, with every default filled in. Units: seconds, a fraction of the price for
+    ``price_tolerance``, the leg's own units for ``quantity_tolerance`` and ``max_correction``."""
+
+    symbol: str
+    interval_s: float
+    correct: Correct
+    confirmations: int
+    confirm_gap_s: float
+    settle_s: float
+    quantity_tolerance: Decimal
+    price_tolerance: Decimal
+    max_correction: Decimal | None
+    stale_order_s: float | None
+    cancel_stale_orders: bool
+    max_age_s: float
+    unverified_s: float
+    mode: Mode
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Overrides(_Model):
+    """What may be said for all, for an account or for one instrument; ``None`` is said by nobody here."""
+
+    correct: Correct | None = None
+    confirmations: Annotated[int, whole("a whole number from 1 to 100", 1, 100)] | None = None
+    confirm_gap_ms: Milliseconds | None = None
+    settle_ms: Milliseconds | None = None
+    quantity_tolerance: Quantity | None = None
+    price_tolerance: Fraction | None = None
+    max_correction: Quantity | None = None
+    stale_order_s: Seconds | None = None
+    cancel_stale_orders: StrictBool | None = None
+    max_age_s: Seconds | None = None
+    unverified_s: Seconds | None = None
+    interval_s: Interval | None = None
+
+
+class Defaults(Overrides):
+    """What may be said for all or for an account."""
+
+    timeout_ms: Timeout | None = None
+    include_holdings: StrictBool | None = None
+
+
+class Instrument(Overrides):
+    """One instrument of an account, by its symbol alone or with settings of its own."""
+
+    symbol: Symbol = Field(description="the instrument's symbol at the broker")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _symbol_alone(cls, value: Raw) -> Raw:
+        if isinstance(value, list):
+            raise expected("a symbol, or a mapping with symbol")
+        return {"symbol": value} if isinstance(value, str | Number | bool | None) else value
+
+
+def _instruments(value: Raw) -> Raw:
+    if value == "all":
+        return None
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise expected("all, or a list of at least one symbol")
+
+
+class Account(Defaults):
+    """What the accounts of every broker have in common. ``instruments`` is ``None`` for ``all``.
+    An instrument found by ``all`` is retired after it has been empty for ``retire_after_s`` (``None``: never)."""
+
+    name: ActorName = Field(description="a name for the account")
+    broker: BrokerName = Field(description="oanda, kite, ib, mt5 or paper")
+    enabled: StrictBool = True
+    simulator: StrictBool = False
+    mode: Mode = "live"
+    instruments: Annotated[tuple[Instrument, ...] | None, BeforeValidator(_instruments)] = Field(
+        description="all, or a list of at least one symbol"
+    )
+    ignore_instruments: tuple[Symbol, ...] = ()
+    book: Literal["journal"] = "journal"
+    retire_after_s: Seconds | None = 3600.0
+
+    secret_keys: ClassVar[tuple[str, ...]] = ()
+    plain_keys: ClassVar[tuple[str, ...]] = ()
+    endpoint_keys: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The configured symbols; none where the account reconciles all it has."""
+        return tuple(instrument.symbol for instrument in self.instruments or ())
+
+    def settings(self) -> dict[str, Setting]:
+        """The broker's own keys, without secrets; no endpoint of a real broker where it is simulated."""
+        return {k: None if self.simulator and k in self.endpoint_keys else getattr(self, k) for k in self.plain_keys}
+
+    def secrets(self) -> dict[str, SecretRef]:
+        """Where the broker's secrets are found."""
+        return {key: getattr(self, key) for key in self.secret_keys}
+
+
+class OandaAccount(Account):
+    """An OANDA v20 account. ``rest_url`` and ``stream_url`` are the hosts' parts, without ``/v3``; ``None`` leaves
+    them to ``environment``."""
+
+    broker: Literal["oanda"]
+    account_id: AccountId = Field(description="the account id, such as 101-001-1234567-001")
+    token: Secret = Field(description="the API token, best as ${NAME} from the environment")
+    environment: Literal["practice", "live"] = "practice"
+    rest_url: HttpUrl | None = None
+    stream_url: HttpUrl | None = None
+
+    secret_keys = ("token",)
+    plain_keys = ("account_id", "environment", "rest_url", "stream_url")
+    endpoint_keys = frozenset({"rest_url", "stream_url"})
+
+
+class KiteAccount(Account):
+    """A Zerodha Kite account. The access token dies every morning at six, Indian time."""
+
+    broker: Literal["kite"]
+    api_key: Secret = Field(description="the API key, best as ${NAME} from the environment")
+    access_token: Secret = Field(description="today's access token, itself or as ${NAME} from the environment")
+    user_id: AccountId | None = None
+    rest_url: HttpUrl | None = None
+    stream_url: SocketUrl | None = None
+
+    secret_keys = ("api_key", "access_token")
+    plain_keys = ("user_id", "rest_url", "stream_url")
+    endpoint_keys = frozenset({"rest_url", "stream_url"})
+
+
+SecType = Literal[
+    "STK", "OPT", "FUT", "FOP", "CASH", "IND", "CFD", "BOND", "CMDTY", "FUND", "WAR", "BAG", "CRYPTO", "CONTFUT", "IOPT"
+]
+
+
+class IbAccount(Account):
+    """An account at Interactive Brokers behind TWS or its gateway. ``sec_types`` of ``None`` are all.
+    ``timezone`` is what TWS shows times in, where it does not say so itself."""
+
+    broker: Literal["ib"]
+    host: Host = "127.0.0.1"
+    port: Port = Field(description="the port of TWS or its gateway, such as 4002")
+    client_id: Annotated[int, whole("a whole number from 0 to 2147483647", 0, 2**31 - 1)] = Field(
+        description="a client id that no other program uses"
+    )
+    account_id: AccountId = Field(description="the account id, such as DU1234567")
+    sec_types: tuple[SecType, ...] | None = None
+    timezone: TimeZone | None = None
+
+    plain_keys = ("host", "port", "client_id", "account_id", "sec_types", "timezone")
+    endpoint_keys = frozenset({"host", "port"})
+
+
+class Mt5Account(Account):
+    """An MT5 terminal behind a ZeroMQ gateway. ``login`` of ``None`` takes whichever the gateway is logged in to."""
+
+    broker: Literal["mt5"]
+    endpoint: ZmqEndpoint = "tcp://127.0.0.1:5555"
+    events_endpoint: ZmqEndpoint | None = None
+    login: Annotated[int, whole("the login: a whole number", 1, 10**18 - 1)] | None = None
+
+    plain_keys = ("endpoint", "events_endpoint", "login")
+    endpoint_keys = frozenset({"endpoint", "events_endpoint"})
+
+
+class PaperMarket(_Model):
+    """How one symbol trades at the venue of a paper account, as :class:`brokers.paper.prices.Market` tells; without
+    ``start`` its prices are fed."""
+
+    start: Price | None = None
+    tick: Price | None = None
+    spread: Spread = Decimal(0)
+    seed: Annotated[int, whole("a whole number, 0 or more", 0, 10**18 - 1)] | None = None
+    step_s: Step = 1.0
+    slippage: Spread = Decimal(0)
+    liquidity: Price | None = None
+
+
+class PaperAccount(Account):
+    """An account at a venue of our own, embedded in its actor. ``prices`` say how its symbols trade; one that is not
+    there has no price before one is fed. A fed price older than ``stale_price_s`` executes nothing (``None``: any)."""
+
+    broker: Literal["paper"]
+    mode: Mode = "paper"
+    prices: dict[Symbol, PaperMarket] = Field(default_factory=dict)
+    stale_price_s: Seconds | None = 60.0
+
+    plain_keys = ("stale_price_s",)
+
+    @property
+    def markets(self) -> tuple[Market, ...]:
+        """How its symbols trade, as the venue takes it."""
+        return tuple(Market(symbol=symbol, **dict(given)) for symbol, given in self.prices.items())
+
+
+AnyAccount = Annotated[
+    OandaAccount | KiteAccount | IbAccount | Mt5Account | PaperAccount, Field(discriminator="broker")
+]
+
+
+class RaySettings(_Model):
+    """Which Ray cluster, and the namespace of our actors in it."""
+
+    address: RayAddress = "local"
+    namespace: ActorName = "reconciliation"
+
+
+_SQLITE = "sqlite:///"
+_JOURNAL_URL = "sqlite:///PATH of a file, or postgresql://…"
+
+
+class JournalSettings(_Model):
+    """Where the journal is. An SQLite URL is absolute; a PostgreSQL one may hold a password and is a reference.
+
+    ``head_file``, absolute, is where the end of the journal is noted from time to time (``None``: nowhere).
+    """
+
+    url: str | SecretRef = Field(default="sqlite:///var/journal.db", validate_default=True)
+    head_file: str | None = None
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _absolute(cls, value: Raw) -> str | SecretRef:
+        if isinstance(value, SecretRef):
+            return value
+        path = value.removeprefix(_SQLITE) if isinstance(value, str) else ""
+        if not path or path == value or path.startswith(":") or path.endswith("/") or "?" in path:
+            raise expected(_JOURNAL_URL)
+        return f"{_SQLITE}{os.path.abspath(os.path.expanduser(path))}"
+
+    @field_validator("head_file", mode="before")
+    @classmethod
+    def _absolute_head_file(cls, value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected("the path of a file, or null")
+        return os.path.abspath(os.path.expanduser(value))
+
+
+class SupervisionSettings(_Model):
+    """More than ``intensity`` restarts of one actor within ``period_s`` quarantine it; ``backoff_s`` are the smallest
+    and the largest delay before a restart that is not the first."""
+
+    intensity: Annotated[int, whole("a whole number, 0 to 1000", 0, 1000)] = 5
+    period_s: Seconds = 60.0
+    backoff_s: Backoff = (0.5, 30.0)
+
+
+def _some_accounts(value: Raw) -> Raw:
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise expected("a list of at least one account")
+
+
+class Configuration(_Model):
+    """A whole configuration that has been checked. Pickles, and holds no secret."""
+
+    ray: RaySettings = RaySettings()
+    journal: JournalSettings = Field(default_factory=JournalSettings)
+    defaults: Defaults = Defaults()
+    supervision: SupervisionSettings = SupervisionSettings()
+    accounts: Annotated[tuple[AnyAccount, ...], BeforeValidator(_some_accounts)] = Field(
+        description="a list of at least one account"
+    )
+
+    @property
+    def enabled_accounts(self) -> tuple[AnyAccount, ...]:
+        """The accounts that are to run."""
+        return tuple(account for account in self.accounts if account.enabled)
+
+    @property
+    def journal_url(self) -> str:
+        """The journal's URL, with its password where it has one: hand it on to the journal alone, and show
+        :attr:`journal_name` instead. Raises ``Refused`` where a PostgreSQL URL can no longer be resolved."""
+        url = self.journal.url
+        return url if isinstance(url, str) else url.resolve()
+
+    @property
+    def journal_name(self) -> str:
+        """The journal in words that may be shown."""
+        return str(self.journal.url)
+
+    @property
+    def state_dir(self) -> Path:
+        """The absolute directory for what lies beside the journal: that of its SQLite file, else ``./var``."""
+        url = self.journal.url
+        return Path(url.removeprefix(_SQLITE)).parent if isinstance(url, str) else Path("var").absolute()
+
+    @property
+    def journal_file(self) -> str:
+        """The name that what lies beside the journal carries."""
+        url = self.journal.url
+        return Path(url.removeprefix(_SQLITE)).name if isinstance(url, str) else "journal"
+
+    def account(self, name: str) -> AnyAccount:
+        """The account of that name; raises ``LookupError`` that lists those there are."""
+        for account in self.accounts:
+            if account.name == name:
+                return account
+        known = ", ".join(account.name for account in self.accounts)
+        raise LookupError(f"there is no account {name!r} in the configuration, which has {known}")
+
+    def timeout_s(self, account: str) -> float:
+        """The bound of one call to the account's broker."""
+        found = self.account(account)
+        for given in (found.timeout_ms, self.defaults.timeout_ms):
+            if given is not None:
+                return given / 1000
+        return _TIMEOUT_MS.get(found.broker, _OTHER_TIMEOUT_MS) / 1000
+
+    def broker_spec(self, account: str) -> BrokerSpec:
+        """What the account's actor opens its adapter with."""
+        found = self.account(account)
+        settings = found.settings()
+        if found.broker == "kite":
+            holdings = found.include_holdings
+            settings["include_holdings"] = bool(self.defaults.include_holdings if holdings is None else holdings)
+        return BrokerSpec(
+            account=found.name,
+            broker=found.broker,
+            timeout_s=self.timeout_s(account),
+            settings=settings,
+            secrets=found.secrets(),
+            simulated=found.simulator,
+            instruments=found.symbols,
+            state_dir=str(self.state_dir),
+            journal=self.journal_file,
+            markets=found.markets if isinstance(found, PaperAccount) else (),
+        )
+
+    def instrument_settings(self, account: str, symbol: str) -> InstrumentSettings:
+        """What applies to an instrument. One that the configuration does not name, as ``all`` discovers them, has the
+        settings of its account."""
+        found = self.account(account)
+        named = tuple(instrument for instrument in found.instruments or () if instrument.symbol == symbol)
+        return _settled(symbol, found, (*named, found, self.defaults))
+
+
+def _settled(symbol: str, account: Account, levels: tuple[Overrides, ...]) -> InstrumentSettings:
+    merged = _merged(levels)
+    interval_s = _first(merged.interval_s, _default_interval_s(account))
+    max_age_s = max(3 * interval_s, _LEAST_MAX_AGE_S)
+    return InstrumentSettings(
+        symbol=symbol,
+        interval_s=interval_s,
+        correct=merged.correct or "auto",
+        confirmations=_first(merged.confirmations, 2),
+        confirm_gap_s=_first(merged.confirm_gap_ms, 500.0) / 1000,
+        settle_s=_first(merged.settle_ms, 5000.0) / 1000,
+        quantity_tolerance=_first(merged.quantity_tolerance, Decimal(0)),
+        price_tolerance=_first(merged.price_tolerance, _PRICE_TOLERANCE.get(account.broker, _OTHER_PRICE_TOLERANCE)),
+        max_correction=merged.max_correction,
+        stale_order_s=merged.stale_order_s,
+        cancel_stale_orders=bool(merged.cancel_stale_orders),
+        max_age_s=_first(merged.max_age_s, max_age_s),
+        unverified_s=_first(merged.unverified_s, max(3 * interval_s, _LEAST_UNVERIFIED_S)),
+        mode=account.mode,
+    )
+
+
+def _merged(levels: tuple[Overrides, ...]) -> Overrides:
+    """The first level that says something decides, key by key."""
+    decided: dict[str, object] = {}
+    for level in levels:
+        for key in Overrides.model_fields.keys() & level.model_fields_set:
+            value = getattr(level, key)
+            if key not in decided and (value is not None or key in NULL_COUNTS):
+                decided[key] = value
+    return Overrides.model_construct(None, **decided)
+
+
+def _first(given: T | None, default: T) -> T:
+    return default if given is None else given
+
+
+def _default_interval_s(account: Account) -> float:
+    if account.broker == "kite" and account.mode == "paper":
+        return _KITE_PAPER_INTERVAL_S
+    return _INTERVAL_S[account.broker]
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Configuration:
+    """Read and check a configuration file.
+
+    ``environ`` is the process's environment unless given. Relative paths in the file are taken from the working
+    directory. Raises :class:`ConfigurationError`, which holds every problem.
+    """
+    from supervisor.config.loader import load_file  # it needs the models above
+
+    return load_file(path, os.environ if environ is None else environ)

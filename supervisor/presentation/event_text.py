@@ -1,0 +1,158 @@
+"""What the journal says happened, in one line for a person: zombies recovered, ghosts cleared, drift corrected.
+
+:func:`happening` is for those who watch, and leaves out what only the books need to know; :func:`told` is for those
+who ask afterwards, and has words for every record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actors.events import Event, EventType, Json, Record, Severity
+from supervisor.presentation.prices import shown_price
+
+_GLOSSES = {
+    "force_add_position": "zombie recovered",
+    "force_close_position": "ghost cleared",
+    "force_update_position": "drift corrected",
+    "apply_fill": "fill applied",
+    "infer_fill": "fill inferred",
+    "update_order": "order brought up to date",
+    "adopt_order": "order adopted",
+    "give_up_order": "order given up",
+}
+_DISCREPANCIES = frozenset({EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED})
+_ORDER_ENDS = {
+    EventType.ORDER_CANCELLED: "cancelled",
+    EventType.ORDER_EXPIRED: "expired",
+    EventType.ORDER_REJECTED: "rejected",
+}
+_ACTORS = {
+    EventType.ACTOR_RESTARTED: "restarted",
+    EventType.ACTOR_QUARANTINED: "in quarantine",
+}
+_HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
+_LONGEST = 160
+_CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
+_STREAMS = {EventType.CONNECTION_LOST: "stream lost", EventType.CONNECTION_RESTORED: "stream live again"}
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that happened: ``time`` as HH:MM:SS UTC, ``where`` it did, and ``text``."""
+
+    time: str
+    where: str
+    text: str
+    severity: Severity
+
+    def __str__(self) -> str:
+        return f"{self.time} {self.where} {self.text}"
+
+
+def happening(record: Record) -> Happening | None:
+    """The line for a record; ``None`` for what only the books need to know."""
+    kind, payload = record.event.type, record.event.payload
+    text = _text(kind, payload)
+    if text is None:
+        return None
+    where = str(payload.get("actor") or record.stream)
+    return Happening(f"{record.event.time:%H:%M:%S}", where, text, record.event.severity)
+
+
+def told(event: Event) -> str:
+    """What any event says happened."""
+    kind, payload = event.type, event.payload
+    text = _text(kind, payload)
+    if text is not None:
+        cause = payload.get("cause")
+        return f"{text}, {cause}" if cause and kind in _DISCREPANCIES else text
+    order = payload.get("order")
+    if isinstance(order, dict):
+        return _order(order)
+    match kind:
+        case EventType.FILL_RECORDED:
+            return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+        case EventType.COMMISSION_REPORTED:
+            amount = f"{payload.get('commission')} {payload.get('commission_currency') or ''}".rstrip()
+            return f"commission {amount} of fill {payload.get('fill_id')}"
+        case EventType.POSITION_RECORDED | EventType.POSITION_SYNCED:
+            correction = payload.get("correction")
+            by = f", {correction}" if correction else ""
+            price = shown_price(payload.get("average_price"))
+            return f"{payload.get('leg')} is {payload.get('quantity')} @ {price}{by}"
+        case EventType.RECONCILED:
+            sections = ", ".join(f"{name} {payload.get(name)}" for name in ("positions", "orders", "fills"))
+            return f"in step: {sections}"
+        case EventType.CHECKPOINT:
+            return "the whole book"
+        case EventType.CONFIGURATION_CHANGED:
+            desired = payload.get("desired")
+            return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
+        case _:
+            return _plain(payload)
+
+
+def _order(order: Mapping[str, Json]) -> str:
+    price = order.get("limit_price")
+    at = f" @ {price}" if price is not None else ""
+    filled = f", filled {order.get('filled_quantity')}" if order.get("filled_quantity") != "0" else ""
+    terms = f"{order.get('side')} {order.get('quantity')}{at}"
+    return f"order {_order_name(order)} {terms}: {order.get('status')}{filled}"
+
+
+def _plain(payload: Mapping[str, Json]) -> str:
+    """The plain values of a payload."""
+    plain = {key: value for key, value in payload.items() if isinstance(value, str | int) and value != ""}
+    return " ".join(f"{key}={value}" for key, value in plain.items())[:_LONGEST]
+
+
+def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
+    if kind in _DISCREPANCIES:
+        return _discrepancy(payload)
+    if kind is EventType.ORDER_FILLED:
+        inferred = " (inferred)" if payload.get("inferred") else ""
+        return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}{inferred}"
+    if kind in _ORDER_ENDS:
+        return _order_end(kind, payload)
+    if kind in _ACTORS or kind in _CONNECTIONS:
+        reason = payload.get("reason")
+        words = _ACTORS.get(kind) or (_STREAMS if payload.get("stream") else _CONNECTIONS)[kind]
+        return f"{words}: {reason}" if reason else words
+    by = f" by {payload['by']}" if payload.get("by") else ""
+    if kind in _HALTS:
+        return f"{_HALTS[kind]}{by}" + (f": {payload['reason']}" if payload.get("reason") else "")
+    changes = payload.get("changes")
+    if kind is EventType.CONFIGURATION_CHANGED and isinstance(changes, list):
+        return f"configuration changed{by}: {'; '.join(map(str, changes))}"
+    if kind is EventType.OPERATOR_ACTION:
+        whom = payload.get("instruments") or payload.get("actor") or ()
+        names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""
+        return f"operator{by}: {payload.get('action')} {names}".rstrip()
+    return None
+
+
+def _order_end(kind: EventType, payload: Mapping[str, Json]) -> str:
+    order = payload.get("order")
+    if not isinstance(order, dict):
+        return _ORDER_ENDS[kind]
+    why = f": {order['reason']}" if order.get("reason") else ""
+    return f"order {_order_name(order)} {_ORDER_ENDS[kind]}{why}"
+
+
+def _discrepancy(payload: Mapping[str, Json]) -> str:
+    if payload.get("type") == "BOOK_MISMATCH":
+        return f"the book was not what its journal makes: {payload.get('book_value')}, {payload.get('correction')}"
+    book, broker = payload.get("book_value"), payload.get("broker_value")
+    values = f"{'nothing' if book is None else book} → {'nothing' if broker is None else broker}"
+    correction = payload.get("correction")
+    if correction is not None:
+        done = f"{correction} ({_GLOSSES[str(correction)]})" if str(correction) in _GLOSSES else str(correction)
+    else:
+        done = "gone by itself" if payload.get("resolved") else "open"
+    return f"{payload.get('type')} {payload.get('key')}: {values}, {done}"
+
+
+def _order_name(order: Mapping[str, Json]) -> str:
+    return str(order.get("broker_order_id") or order.get("client_order_id") or order.get("key"))

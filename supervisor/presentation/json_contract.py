@@ -1,0 +1,95 @@
+"""The documents of the JSON contract, and the exit status that follows from them.
+
+``reconcile --json`` prints one object. Decimals are strings, times ISO 8601 UTC.
+
+* ``status``: the worst of its instruments: SUCCESS, PARTIAL, DEGRADED, FAILED
+* ``started_at``, ``duration_ms``: when the verdict was begun, and how long it took
+* ``accounts``: ``account``, ``broker``, ``connection``, ``error``, ``broker_calls`` (requests that left for the
+  broker), ``discrepancies`` (those that belong to no instrument), ``instruments``
+* each instrument: ``instrument``, ``status``, ``error``, ``passes``, ``book``, ``broker``, ``discrepancies``
+
+  * ``book``: ``legs`` (``leg``, ``quantity``, ``average_price``; non-zero ones) and ``open_orders``
+    (``broker_order_id``, ``client_order_id``, ``side``, ``quantity``, ``filled_quantity``, ``status``)
+  * ``broker``: ``positions``, ``orders``, ``fills``, each COMPLETE, PARTIAL, FAILED or UNSUPPORTED
+  * each discrepancy: ``id``, ``type``, ``severity``, ``phase``, ``cause``, ``key``, ``book_value``, ``broker_value``,
+    ``resolved``, ``correction``; and ``strategy`` where the order or fill has one
+
+``status --json`` prints the same with ``health`` besides in each instrument, and ``supervisor``: there ``started_at``
+is the supervisor's start and ``duration_ms`` its age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from actors.book.discrepancies import Discrepancy
+from actors.events import Json, to_iso
+from actors.messages import AccountHealth, CycleReport
+from actors.reconciliation.reconciliation_pass import Status
+from brokers.model import Completeness
+
+EXIT_OK = 0
+EXIT_BREAK_OPEN = 1
+EXIT_USAGE = 2
+EXIT_UNVERIFIED = 3
+
+_WORST_FIRST = (Status.FAILED, Status.DEGRADED, Status.PARTIAL)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of some statuses; SUCCESS for none."""
+    found = set(statuses)
+    return next((status for status in _WORST_FIRST if status in found), Status.SUCCESS)
+
+
+def document(
+    started_at: datetime,
+    duration_ms: float,
+    accounts: Sequence[tuple[AccountHealth, Sequence[CycleReport]]],
+) -> dict[str, Any]:
+    """What ``reconcile --json`` prints."""
+    rows: list[dict[str, Any]] = []
+    statuses: list[Status] = []
+    for health, reports in accounts:
+        statuses += [report.status for report in reports]
+        statuses += [Status.PARTIAL for found in health.discrepancies if found.found.type in _COUNTING]
+        statuses += [Status.DEGRADED] if health.error is not None else []
+        rows.append({**health.to_json(), "instruments": [report.to_json() for report in reports]})
+    return {
+        "status": worst(statuses).value,
+        "started_at": to_iso(started_at),
+        "duration_ms": round(duration_ms, 3),
+        "accounts": rows,
+    }
+
+
+def exit_status(accounts: Sequence[tuple[AccountHealth, Sequence[CycleReport]]]) -> int:
+    """0 every instrument in step · 1 a break is open · 3 something could not be verified (3 before 1)."""
+    reports = [report for _, of_account in accounts for report in of_account]
+    if any(report.unverified for report in reports) or any(health.error is not None for health, _ in accounts):
+        return EXIT_UNVERIFIED
+    if any(report.status is not Status.SUCCESS for report in reports):
+        return EXIT_BREAK_OPEN
+    unreadable = (found.found.type in _COUNTING for health, _ in accounts for found in health.discrepancies)
+    return EXIT_BREAK_OPEN if any(unreadable) else EXIT_OK
+
+
+def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = ()) -> str:
+    """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``. ``of_account`` are those that belong
+    to none of its instruments."""
+    found = [*of_account, *(one for report in reports for one in report.discrepancies)]
+    critical = sum(one.found.severity == "CRITICAL" for one in found)
+    in_step = sum(report.status is Status.SUCCESS for report in reports)
+    return f"{name}: {in_step} in step of {len(reports)}, discrepancies: {len(found)} ({critical} critical)"
+
+
+def section_words(broker: Mapping[str, Json]) -> str:
+    """The sections that were not complete, for a person: ``fills FAILED``; empty when all is known."""
+    usual = {Completeness.COMPLETE.value, Completeness.UNSUPPORTED.value}
+    return ", ".join(f"{name} {value}" for name, value in broker.items() if value not in usual)
+
+
+_COUNTING = frozenset({"MALFORMED_DATA"})
+"""Of the discrepancies that belong to no instrument, those that keep a verdict from being a success."""

@@ -1,0 +1,340 @@
+"""The supervisor actor: the shell around :mod:`supervisor.tree.tree`.
+
+It owns the queue of events and the loop that hands them to the tree, and answers for all that runs; what is to be done
+is decided in the tree. It may be killed at any time: it comes back with the configuration it was given and finds its
+children again by their names.
+
+Its parts, each with laws of its own: :mod:`supervisor.supervision.desired` (what shall run),
+:mod:`supervisor.supervision.lifecycle` (the tree's commands carried out), :mod:`supervisor.supervision.health` (what
+the children last said), :mod:`supervisor.supervision.actor_states` (where they are),
+:mod:`supervisor.supervision.discovery`, :mod:`supervisor.supervision.operator_commands` (pauses and halts),
+:mod:`supervisor.supervision.verdicts`, :mod:`supervisor.changes.transaction`.
+
+The laws of this module: one queue of events, one loop that hands them to the tree; what the supervisor shows is what
+its children last reported, never a call to all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from loguru import logger
+
+from actors.events import EventType, Json, Severity, stream_of
+from actors.journal.actor import Audit
+from actors.journal.outbox import Outbox
+from actors.messages import AccountHealth, CycleReport, InstrumentHealth
+from actors.reconciliation.own_reports import Report
+from actors.runtime.deployment import Cluster, Deployment
+from actors.runtime.ports import CallError, Runtime
+from brokers.registry import open_broker
+from brokers.stream import StreamState
+from supervisor.changes.applied_configuration import Run, Standing
+from supervisor.changes.diff import Effects, Marks
+from supervisor.changes.requests import Change, ChangeRefused
+from supervisor.changes.transaction import Changed, Changing, words_of
+from supervisor.config.models import SUPPORTED_BROKERS, Configuration
+from supervisor.supervision import specs, status
+from supervisor.supervision.actor_states import ActorStates, is_up
+from supervisor.supervision.desired import DesiredState
+from supervisor.supervision.discovery import Discovery
+from supervisor.supervision.halts import Halted, Halting
+from supervisor.supervision.health import Healths
+from supervisor.supervision.lifecycle import CannotRun, Lifecycle
+from supervisor.supervision.operator_commands import Instructions
+from supervisor.supervision.self_checks import SelfChecks
+from supervisor.supervision.specs import MakeBroker
+from supervisor.supervision.verdicts import Verdicts
+from supervisor.tree.model import ChildKey, ChildSpec, DesiredChanged, Event, Kind, OperatorRestart, Tick, TreePolicy
+from supervisor.tree.restart import RestartPolicy
+from supervisor.tree.time_outs import PROBE_TIMEOUT_S, START_TIMEOUT_S, SUPERVISOR
+from supervisor.tree.tree import Tree
+
+__all__ = ["SUPERVISOR", "Supervisor"]
+
+LONGEST_SLEEP_S = 5.0
+RECORD_TIMEOUT_S = 30.0
+
+
+class Supervisor:
+    """Keeps the desired actors alive, and answers for all of them. ``make_broker`` opens an account's adapter, inside
+    the account's actor; ``make_audit`` makes the audit actor of a journal's URL and its
+    heads file."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        runtime: Runtime,
+        cluster: Cluster,
+        make_broker: MakeBroker = open_broker,
+        make_audit: Callable[[str, str | None], Audit] = Audit,
+        run: Run = Run(),  # noqa: B008 - it is frozen
+    ) -> None:
+        self._runtime = runtime
+        self._make_broker = make_broker
+        self._make_audit = make_audit
+        self._run_identity = run.identity
+        restarts = _restarts(configuration)
+        policy = TreePolicy(restart=restarts, wave_size=cluster.at_once, start_timeout_s=START_TIMEOUT_S)
+        self._tree = Tree(policy, runtime.uniform)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._outbox = Outbox(SUPERVISOR, runtime)
+        self._halting = Halting(runtime)
+        self._desired = DesiredState(configuration)
+        self._journaled: list[Json] = []  # what is desired, as the journal last had it
+        children = self._tree.children
+        self._states = ActorStates(runtime, children, self._desired)
+        self._healths = Healths(runtime, children, self._desired)
+        self._verdicts = Verdicts(runtime, children, self._desired, self._healths)
+        self._instructions = Instructions(runtime, run.identity, self._desired, self._halting, self._outbox)
+        self._discovery = Discovery(runtime, self._desired, self._desire, lambda: self._stopping)
+        self._changing = Changing(configuration, run, runtime, self._outbox, _Staff(self))
+        self._lifecycle = Lifecycle(
+            runtime,
+            cluster,
+            self._outbox,
+            self._healths,
+            self._instructions,
+            self._discovery,
+            deployment=self._deployment,
+            heed=self._heed,
+            happened=self._events.put_nowait,
+        )
+        self._started_at = runtime.now()
+        self._stopped = asyncio.Event()
+        self._stopping = False
+        self._loop = runtime.spawn(SUPERVISOR, self._run())
+        self._self_checks = SelfChecks(runtime, self._states.instruments_up)
+        runtime.spawn(SUPERVISOR, self._self_checks.run(self._stopped))
+
+    def __repr__(self) -> str:
+        return SUPERVISOR
+
+    # What people and programs ask
+
+    async def status(self) -> dict[str, Any]:
+        """The JSON document of ``status --json``, from the children's last reports."""
+        result = self._healths.document(self._started_at, self._halting.on)
+        result["supervisor"] = {
+            "pid": os.getpid(),
+            "state": "STOPPING" if self._stopping else "RUNNING",
+            "journal": self._healths.journal,
+            "actors": status.actor_rows(self._tree.children, self._healths.pids()),
+            "self_check": self._self_checks.to_json(),
+        }
+        return result
+
+    async def directory(self) -> dict[str, dict[str, Any]]:
+        """The accounts that run, each with its ``broker``, how it names ``legs`` as far as the broker's name tells,
+        its ``instruments``, and whether it takes ``all`` the account has."""
+        return self._desired.directory()
+
+    async def actor_state(self, name: str) -> tuple[str, str]:
+        """Where an actor of ours is: in one word, as ``status`` shows it, and in words with the reason."""
+        word, words = self._states.state(name)
+        if self._stopping and word == "ABSENT":
+            return word, "the supervisor was stopped, and its actor with it"
+        return word, words
+
+    async def verdict(
+        self, account: str | None, instrument: str | None, dry_run: bool
+    ) -> list[tuple[AccountHealth, list[CycleReport]]]:
+        """A verdict on every selected instrument, past the schedule, each by its own actor."""
+        return await self._verdicts.on(account, instrument, dry_run=dry_run)
+
+    async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
+        """Put our side's reports into the books of one account; gives how many were news."""
+        news = 0
+        for symbol, of_symbol in reports.items():
+            name = stream_of(account, symbol)
+            news += await self._runtime.call(name, "record", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
+        return news
+
+    async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives their names. ``by`` is who asks."""
+        return await self._instructions.pause(account, instrument, by)
+
+    async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+        """Let them go on; gives their names."""
+        return await self._instructions.resume(account, instrument, by)
+
+    async def halt(
+        self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
+    ) -> Halted:
+        """Stop trading in one instrument, an account or everything: ``trading_allowed`` is false there from now on,
+        and after every restart. What runs goes on being reconciled; nothing is sent to a broker. Answers when it is
+        durable, or could not be made so within ``halting.KEEP_WITHIN_S``."""
+        return await self._instructions.halt(account, instrument, reason, by)
+
+    async def resume_trading(self, account: str | None, instrument: str | None, by: str | None = None) -> Halted:
+        """End the halts of one instrument, of an account and its instruments, or all; a wider one stays in force."""
+        return await self._instructions.resume_trading(account, instrument, by)
+
+    async def look_after(self, account: str, symbol: str) -> bool:
+        """Start an actor for an instrument of an account that takes all it has, before its broker speaks of it. False
+        where the account does not, or ignores it."""
+        self._discovery.found(account, [symbol])
+        return symbol in self._desired.symbols(account)
+
+    async def change(self, wanted: Change, asked_by: str, force: bool = False, dry_run: bool = False) -> Changed:
+        """Change what runs, or with ``dry_run`` tell what that would be. Durable when it returns; :meth:`settled` waits
+        for the actors. ``force`` lets go of books that hold something. Raises :class:`ChangeRefused` and
+        :class:`ChangeNotMade`, and then nothing was changed."""
+        if self._stopping:
+            raise ChangeRefused(str(wanted), "the supervisor is stopping", "Change the file, and start again.")
+        return await self._changing.change(wanted, asked_by, force=force, dry_run=dry_run)
+
+    async def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
+        """Wait until each of these actors is up as it is desired now, gone where it is not, or in quarantine, and for
+        no longer than ``timeout_s``. Gives where each is: in one word (``SETTLED`` where it is as it shall be), and in
+        words."""
+        return await self._states.settled(names, timeout_s)
+
+    async def restart(self, name: str, by: str | None = None) -> bool:
+        """Restart one actor, whatever its history; this ends a quarantine. False when there is none of that name."""
+        key = self._states.key(name)
+        if key is None:
+            return False
+        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "restart", "actor": name, "by": by}, name)
+        self._events.put_nowait(OperatorRestart(key))
+        return True
+
+    async def stop(self, by: str | None = None) -> None:
+        """End every child, in order, and answer when nothing of ours lives but this actor."""
+        if not self._stopping:
+            self._stopping = True
+            self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": by}, "stop")
+            self._events.put_nowait(DesiredChanged(()))
+        await self._stopped.wait()
+
+    async def pid(self) -> int:
+        """The process this actor lives in."""
+        return os.getpid()
+
+    # The loop
+
+    async def _run(self) -> None:
+        living = await self._lifecycle.find_the_living()
+        stands = await self._changing.learn(living, lambda: self._stopping)
+        self._desired.begin_with(stands.configuration)
+        self._tree.restart_by(_restarts(stands.configuration))
+        self._desire()
+        self._instructions.learn()
+        wake_at_s: float | None = None
+        while not self._stopped.is_set():
+            event = await self._next_event(wake_at_s)
+            now_s = self._runtime.monotonic_s()
+            for command in self._tree.handle(event, now_s):
+                self._lifecycle.execute(command)
+            wake_at_s = self._tree.wake_at_s(now_s)
+            if self._stopping and self._tree.stopped:
+                self._stopped.set()
+
+    async def _next_event(self, wake_at_s: float | None) -> Event:
+        now_s = self._runtime.monotonic_s()
+        wait_s = LONGEST_SLEEP_S if wake_at_s is None else min(LONGEST_SLEEP_S, max(0.0, wake_at_s - now_s))
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._events.get()
+        except TimeoutError:
+            return Tick()
+
+    def _note(self, kind: EventType, payload: dict[str, Json], identity: str) -> None:
+        self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, identity, Severity.INFO))
+
+    # What shall run
+
+    def _desire(self, *, journaled: bool = False) -> None:
+        """Tell the tree what shall run, and the journal when that is something else than before, unless it has it."""
+        if self._stopping:
+            return
+        specs = self._desired.settle(self._changing.marks)
+        self._events.put_nowait(DesiredChanged(specs))
+        words = words_of(specs)
+        if words != self._journaled:
+            self._journaled = words
+            if not journaled:
+                body: dict[str, Json] = {"run": self._run_identity, "desired": words}
+                self._note(EventType.CONFIGURATION_CHANGED, body, "desired")
+
+    def _adopt(self, found: Standing, effects: Effects) -> None:
+        """Have this run from now on: what differs is started, restarted and stopped by the tree."""
+        self._desired.adopt(found.configuration)
+        for name in effects.stopped:
+            self._healths.forget(name)
+            self._instructions.forget(name)
+        self._tree.restart_by(_restarts(found.configuration))
+        self._desire(journaled=True)
+        for account in effects.told:
+            self._runtime.spawn(SUPERVISOR, self._tell_managed(account))
+
+    async def _tell_managed(self, account: str) -> None:
+        managed = specs.managed_by(self._desired.configuration, account)
+        if managed is None:
+            return
+        try:
+            await self._runtime.call(account, "manage", *managed, timeout_s=PROBE_TIMEOUT_S)
+        except CallError as error:
+            logger.debug("{}: it is told with its next probe: {}", account, error)
+
+    def _deployment(self, key: ChildKey) -> Deployment:
+        """What a child is made of. Raises :class:`CannotRun`."""
+        configuration = self._desired.configuration
+        if key.kind is Kind.AUDIT:
+            return Deployment(key.name, self._make_audit, specs.audit_actor(configuration), begin=None)
+        if key.kind is Kind.INSTRUMENT:
+            account, _, symbol = key.name.partition("/")
+            made = specs.instrument_actor(configuration, account, symbol, self._runtime)
+            return Deployment(key.name, specs.actor_of(key), made, begin_with=(self._halting.on(key.name),))
+        if key.name in self._desired.accounts:
+            broker = configuration.account(key.name).broker
+            if broker not in SUPPORTED_BROKERS:
+                raise CannotRun(f"there is no adapter for broker {broker} in this version")
+        marks = self._changing.marks
+        given = specs.account_actor(configuration, key.name, self._runtime, make_broker=self._make_broker, marks=marks)
+        return Deployment(key.name, specs.actor_of(key), given)
+
+    # What the children say
+
+    def _heed(self, key: ChildKey, attempt: int, health: object) -> None:
+        """See to whatever a child's answer calls for."""
+        match health:
+            case InstrumentHealth():
+                child = self._tree.children.get(key)
+                if child is not None and child.attempt == attempt and is_up(child):
+                    # One that is being stopped pauses too.
+                    self._instructions.note_pause(key.name, paused=health.paused)
+                self._instructions.note_halts(key.name, health.halts)
+                self._discovery.retire_when_quiet(key, health)
+            case AccountHealth():
+                self._discovery.found(health.account, health.unowned)
+                wanted = specs.managed_by(self._desired.configuration, key.name)
+                if health.managed is not None and wanted not in (None, (health.managed, health.ignored)):
+                    self._runtime.spawn(SUPERVISOR, self._tell_managed(key.name))
+                if health.stream is StreamState.SPENT:
+                    # Its stream cannot be opened in that process any more; another process can.
+                    self._events.put_nowait(OperatorRestart(key))
+
+
+class _Staff:
+    """The supervisor as :class:`~supervisor.changes.transaction.Staff`; none of this is for callers from outside."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def specs(self, configuration: Configuration, marks: Marks) -> tuple[ChildSpec, ...]:
+        return self._supervisor._desired.specs_by(configuration, marks)
+
+    def unverified(self, name: str) -> str | None:
+        return self._supervisor._healths.unverified(name)
+
+    def adopt(self, found: Standing, effects: Effects) -> None:
+        self._supervisor._adopt(found, effects)
+
+
+def _restarts(configuration: Configuration) -> RestartPolicy:
+    given = configuration.supervision
+    return RestartPolicy(given.intensity, given.period_s, *given.backoff_s)

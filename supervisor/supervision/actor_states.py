@@ -1,0 +1,66 @@
+"""Where the actors are, as the tree knows them, beside where they shall be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from actors.journal.client import AUDIT
+from actors.runtime.ports import Runtime
+from supervisor.supervision import status
+from supervisor.supervision.desired import DesiredState
+from supervisor.tree.model import Child, ChildKey, Kind, Up
+
+LOOK_AGAIN_AFTER_S = 0.1
+_FINAL = frozenset({"SETTLED", "QUARANTINED"})
+
+
+class ActorStates:
+    """Tells of actors by their names. ``children`` is the tree's live view of them."""
+
+    def __init__(self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState) -> None:
+        self._runtime = runtime
+        self._children = children
+        self._desired = desired
+
+    def key(self, name: str) -> ChildKey | None:
+        """The child of that name, if there is one."""
+        return next((key for key in self._children if key.name == name), None)
+
+    def state(self, name: str) -> tuple[str, str]:
+        """Where an actor is: in one word, ``ABSENT`` where there is none, and in words with the reason."""
+        key = self.key(name)
+        child = self._children[key] if key is not None else None
+        return status.state_name(child.state) if child is not None else "ABSENT", status.state_words(child)
+
+    def instruments_up(self) -> list[str]:
+        """The instruments that can be asked now."""
+        up = (key for key, child in self._children.items() if is_up(child))
+        return [key.name for key in up if key.kind is Kind.INSTRUMENT]
+
+    async def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
+        """Wait until each is where it shall be or in quarantine, no longer than that; gives where each is then."""
+        until_s = self._runtime.monotonic_s() + timeout_s
+        while any(self._stands(name)[0] not in _FINAL for name in names) and self._runtime.monotonic_s() < until_s:
+            await self._runtime.sleep(LOOK_AGAIN_AFTER_S)
+        return {name: self._stands(name) for name in names}
+
+    def _stands(self, name: str) -> tuple[str, str]:
+        key = key_of(name)
+        child, spec = self._children.get(key), self._desired.spec(key)
+        if child is None:
+            return ("SETTLED", "it runs no more") if spec is None else ("WAITING", status.state_words(None))
+        if spec is not None and child.spec == child.running == spec and is_up(child):
+            return "SETTLED", "it is up"
+        return status.state_name(child.state), status.state_words(child)
+
+
+def key_of(name: str) -> ChildKey:
+    """The child that an actor of this name is, whether or not there is one."""
+    if name == AUDIT:
+        return ChildKey(Kind.AUDIT, name)
+    return ChildKey(Kind.INSTRUMENT if "/" in name else Kind.ACCOUNT, name)
+
+
+def is_up(child: Child | None) -> bool:
+    """Whether it lives and is neither starting nor ending."""
+    return child is not None and isinstance(child.state, Up)

@@ -1,0 +1,26 @@
+"""What our books hold, by the journal alone: for accounts that reconcile all they have."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from actors.book.checkpoint import replay
+from actors.journal import client
+from actors.journal.client import AUDIT
+from actors.journal.types import JournalError
+from actors.runtime.ports import CallError, Runtime
+
+
+async def held_in_our_books(account: str, runtime: Runtime) -> set[str]:
+    """The instruments in which our books of an account hold anything: its broker need not speak of those any more."""
+    held = set()
+    try:
+        for name in await runtime.call(AUDIT, "streams", timeout_s=client.JOURNAL_TIMEOUT_S):
+            of, _, symbol = name.partition("/")
+            if of == account and symbol:
+                book = replay(of, symbol, (await client.load(runtime, name)).records)
+                if book.legs or book.breaks or any(book.open_orders()):
+                    held.add(symbol)
+    except (CallError, JournalError, client.JournalAway) as error:
+        logger.warning("{}: which books there are cannot be told: {}", account, error)  # each verdict will say so
+    return held

@@ -1,0 +1,76 @@
+"""With ``instruments: all``: an actor for everything that the account has, or our books say it has, and none any more
+for what has long been empty.
+
+The laws of this module: an instrument is retired only after it was found in step with nothing held, nothing working
+and nothing open for ``retire_after_s`` on end; its account forgets it first, as it would be found again at once
+otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from loguru import logger
+
+from actors.events import stream_of
+from actors.messages import InstrumentHealth
+from actors.runtime.ports import CallError, Runtime
+from supervisor.supervision import status
+from supervisor.supervision.books import held_in_our_books
+from supervisor.supervision.desired import DesiredState
+from supervisor.tree.model import ChildKey
+from supervisor.tree.time_outs import PROBE_TIMEOUT_S, SUPERVISOR
+
+
+class Discovery:
+    """Which instruments come and go by themselves. ``desire`` has what is desired now carried out; nothing comes and
+    goes while ``stopping``."""
+
+    def __init__(
+        self, runtime: Runtime, desired: DesiredState, desire: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
+        self._runtime = runtime
+        self._desired = desired
+        self._desire = desire
+        self._stopping = stopping
+        self._empty_since: dict[ChildKey, tuple[int, float]] = {}
+
+    def found(self, account: str, symbols: Iterable[str]) -> None:
+        """The account has these: look after those that are new, if it takes all it has."""
+        new = self._desired.undiscovered(account, symbols)
+        if new and not self._stopping():
+            self._desired.discover(account, new)
+            self._desire()
+
+    async def find_in_our_books(self, account: str) -> None:
+        """Look after what our books of an account hold: its broker need not speak of it any more."""
+        if self._desired.takes_all(account):
+            self.found(account, await held_in_our_books(account, self._runtime))
+
+    def retire_when_quiet(self, key: ChildKey, health: InstrumentHealth) -> None:
+        """An instrument that was discovered needs no actor once it has been empty for long enough."""
+        account, _, symbol = key.name.partition("/")
+        if not self._desired.is_discovered(account, symbol):
+            return
+        limit_s = self._desired.configuration.account(account).retire_after_s
+        now_s = self._runtime.monotonic_s()
+        if limit_s is None or not status.is_empty(health.report):
+            self._empty_since.pop(key, None)
+            return
+        seen = health.statistics.discrepancies
+        discrepancies, since_s = self._empty_since.setdefault(key, (seen, now_s))
+        if discrepancies != seen:
+            self._empty_since[key] = (seen, now_s)
+        elif now_s - since_s >= limit_s and not self._stopping():
+            del self._empty_since[key]
+            self._desired.retire(account, symbol)
+            self._runtime.spawn(SUPERVISOR, self._retire(account, symbol))
+
+    async def _retire(self, account: str, symbol: str) -> None:
+        # Before its actor goes: else the account would have it found again at once.
+        try:
+            await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+        logger.info("{}: retired, it has been empty long enough", stream_of(account, symbol))
+        self._desire()

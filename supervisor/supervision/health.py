@@ -1,0 +1,118 @@
+"""What the children last said of themselves, and the status document that comes of it.
+
+The laws of this module: nobody is called here; what a child said counts only while it is up, and is shown as
+unverified, with where its actor is, when it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from actors.book.trading_permission import Halt
+from actors.events import Json, stream_of
+from actors.instrument.statistics import Totals
+from actors.journal.client import AUDIT
+from actors.messages import AccountHealth, Connection, CycleReport, InstrumentHealth
+from actors.runtime.ports import Runtime
+from supervisor.presentation.json_contract import document
+from supervisor.supervision import status
+from supervisor.supervision.actor_states import is_up
+from supervisor.supervision.desired import DesiredState
+from supervisor.tree.model import Child, ChildKey, Kind
+
+
+class Healths:
+    """The last answers to probes. ``children`` is the tree's live view of those asked."""
+
+    def __init__(self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState) -> None:
+        self._runtime = runtime
+        self._children = children
+        self._desired = desired
+        self._accounts: dict[str, AccountHealth] = {}
+        self._instruments: dict[str, InstrumentHealth] = {}
+        self._totals = Totals()
+        self._journal: dict[str, Json] = {}
+
+    # What is heard
+
+    def keep(self, key: ChildKey, attempt: int, health: Any) -> None:
+        """Keep what a child said; an instrument's statistics come together with those of its former processes."""
+        match health:
+            case InstrumentHealth():
+                self._instruments[key.name] = self._totals.with_former(key.name, attempt, health)
+            case AccountHealth():
+                self._accounts[key.name] = health
+            case _:
+                self._journal = health
+
+    def ended(self, name: str) -> None:
+        """Its process is gone: what an account said counts no longer, the last report of an instrument is still
+        shown."""
+        self._accounts.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """It is not to run any more."""
+        self._accounts.pop(name, None)
+        self._instruments.pop(name, None)
+
+    # What is told
+
+    def knows_instrument(self, name: str) -> bool:
+        """Whether an instrument of that name ever answered."""
+        return name in self._instruments
+
+    @property
+    def journal(self) -> dict[str, Json]:
+        """What the audit actor last said."""
+        return self._journal
+
+    def pids(self) -> dict[str, int]:
+        """The processes of the children, as far as they have told."""
+        pids = {name: health.pid for name, health in (self._accounts | self._instruments).items()}
+        audit = self._journal.get("pid")
+        return pids | ({AUDIT: audit} if isinstance(audit, int) else {})
+
+    def account(self, name: str) -> AccountHealth:
+        """What the account last said of itself, or why it says nothing."""
+        child = self._children.get(ChildKey(Kind.ACCOUNT, name))
+        said = self._accounts.get(name)
+        if said is not None and is_up(child):
+            return said
+        error = status.state_words(child)
+        broker = self._desired.configuration.account(name).broker
+        return AccountHealth(name, broker, Connection.CONNECTING, error, 0, 0, None, (), (), 0)
+
+    def reports(self, account: str) -> list[CycleReport]:
+        """The last report of each instrument, or a degraded one that says where its actor is."""
+        return [self._report(account, symbol) for symbol in self._desired.symbols(account)]
+
+    def _report(self, account: str, symbol: str) -> CycleReport:
+        name = stream_of(account, symbol)
+        child = self._children.get(ChildKey(Kind.INSTRUMENT, name))
+        health = self._instruments.get(name)
+        last = health.report if health is not None else None
+        if last is None or health is None or not is_up(child):
+            return status.absent(account, symbol, child, last, self._runtime.now())
+        max_age_s = self._desired.configuration.instrument_settings(account, symbol).max_age_s
+        return status.aged(last, health, max_age_s, self._runtime.now())
+
+    def unverified(self, name: str) -> str | None:
+        """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
+        account, _, symbol = name.partition("/")
+        for report in self.reports(account):
+            if report.instrument == symbol:
+                never = report.verified_at is None
+                return (report.error or "never yet in step") if report.unverified or never else None
+        return "nobody looks after it"
+
+    def document(self, started_at: datetime, halts_on: Callable[[str], tuple[Halt, ...] | None]) -> dict[str, Any]:
+        """The document of ``status --json``, without its ``supervisor``. ``halts_on`` tells which halts apply to an
+        instrument, ``None`` while that is not known."""
+        rows = [(self.account(name), self.reports(name)) for name in self._desired.accounts]
+        age_ms = (self._runtime.now() - started_at).total_seconds() * 1000
+        result = document(started_at, age_ms, rows)
+        status.add_account_health(result, [health for health, _ in rows])
+        status.add_health(result, self._children, self._instruments, self._runtime.now(), halts_on)
+        return result

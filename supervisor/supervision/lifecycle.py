@@ -1,0 +1,241 @@
+"""The commands of the tree, carried out: children are started, stopped, killed and probed.
+
+The laws of this module: every command runs in a task of its own and ends in an event; a newer command on a child ends
+an older one that is still under way; nothing of a start that failed is left alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from loguru import logger
+
+from actors.events import EventType, Json, Severity
+from actors.journal.client import AUDIT
+from actors.journal.outbox import Outbox
+from actors.journal.types import JournalError
+from actors.messages import AccountHealth, InstrumentHealth
+from actors.runtime.deployment import Cluster, Deployment
+from actors.runtime.ports import CallError, CallTimeout, Runtime
+from supervisor.supervision.actor_states import key_of
+from supervisor.supervision.discovery import Discovery
+from supervisor.supervision.health import Healths
+from supervisor.supervision.operator_commands import Instructions
+from supervisor.tree.model import (
+    Begin,
+    ChildKey,
+    ChildSpec,
+    Command,
+    Died,
+    Discovered,
+    Ended,
+    Event,
+    Kill,
+    Kind,
+    Probe,
+    ProbeAnswered,
+    ProbeFailed,
+    Quarantined,
+    RestartScheduled,
+    Start,
+    Started,
+    StartFailed,
+    Stop,
+)
+from supervisor.tree.time_outs import PROBE_TIMEOUT_S, START_TIMEOUT_S, STOP_CALL_TIMEOUT_S, SUPERVISOR
+
+ASK_AGAIN_AFTER_S = 1.0
+FIRST_CYCLE_WITHIN_S = 1.0
+"""How long an instrument's probe waits for its first cycle: less than a probe's time-out."""
+
+
+class CannotRun(Exception):
+    """A child that this version has nothing to make of: trying again does not help."""
+
+
+class Lifecycle:
+    """Starts, probes and ends children. ``deployment`` gives what one is made of, or raises :class:`CannotRun`;
+    ``heed`` is told what each said of itself, ``happened`` what became of a command."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        cluster: Cluster,
+        outbox: Outbox,
+        healths: Healths,
+        instructions: Instructions,
+        discovery: Discovery,
+        *,
+        deployment: Callable[[ChildKey], Deployment],
+        heed: Callable[[ChildKey, int, Any], None],
+        happened: Callable[[Event], None],
+    ) -> None:
+        self._runtime = runtime
+        self._cluster = cluster
+        self._outbox = outbox
+        self._healths = healths
+        self._instructions = instructions
+        self._discovery = discovery
+        self._deployment = deployment
+        self._heed = heed
+        self._happened = happened
+        self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
+        self._may_begin: dict[ChildKey, asyncio.Event] = {}
+        self._lived: set[ChildKey] = set()
+
+    # Whom a supervisor before this one left
+
+    async def find_the_living(self) -> tuple[str, ...]:
+        """Find the children that live, and tell the tree; gives their names."""
+        names = tuple(name for name in await self._living() if name != SUPERVISOR)
+        if names:
+            logger.warning("this supervisor takes over from one that died; living: {}", ", ".join(sorted(names)))
+            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it takes over from one that died"}
+            # Awaited: once it is written, nothing that the one that died had sent can be written any more.
+            await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
+        self._lived = {key_of(name) for name in names}
+        self._happened(Discovered(tuple(self._lived)))
+        return names
+
+    async def _living(self) -> tuple[str, ...]:
+        """Who lives. Nothing may be started before that is known, so it is asked until it is answered."""
+        while True:
+            try:
+                return await self._cluster.living()
+            except Exception:  # noqa: BLE001 - whatever it is, without an answer there is nothing we may do
+                logger.exception("the cluster does not tell who lives; asking again")
+                await self._runtime.sleep(ASK_AGAIN_AFTER_S)
+
+    # Commands
+
+    def execute(self, command: Command) -> None:
+        """Begin to carry out a command; an event tells what became of it."""
+        match command:
+            case Start(spec, attempt, waiting):
+                may_begin = self._may_begin[spec.key] = asyncio.Event()
+                if not waiting:
+                    may_begin.set()
+                self._begin(spec.key, self._start(spec, attempt, may_begin))
+            case Begin(key):
+                self._may_begin[key].set()
+            case Stop(key, attempt):
+                self._begin(key, self._stop(key, attempt))
+            case Kill(key, attempt, reason):
+                logger.warning("{}: killed: {}", key.name, reason)
+                self._begin(key, self._kill(key, attempt))
+            case Probe(key, attempt):
+                self._runtime.spawn(SUPERVISOR, self._probe(key, attempt))
+            case RestartScheduled(key, reason, delay_s, restarts):
+                logger.warning("{}: died ({}), restart {} in {:.1f} s", key.name, reason, restarts, delay_s)
+                body: dict[str, Json] = {"actor": key.name, "reason": reason, "restarts": restarts}
+                self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
+            case Quarantined(key, reason):
+                logger.critical("{}: quarantined: {}. `restart {}` ends it", key.name, reason, key.name)
+                body = {"actor": key.name, "reason": reason}
+                self._note(EventType.ACTOR_QUARANTINED, body, key.name, Severity.CRITICAL)
+
+    def _begin(self, key: ChildKey, work: Coroutine[Any, Any, None]) -> None:
+        """Run a command on a child; a newer one ends an older one that is still under way."""
+        under_way = self._tasks.get(key)
+        if under_way is not None:
+            under_way.cancel()
+        self._tasks[key] = self._runtime.spawn(SUPERVISOR, work)
+
+    def _note(self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity) -> None:
+        self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, identity, severity))
+
+    # Starting
+
+    async def _start(self, spec: ChildSpec, attempt: int, may_begin: asyncio.Event) -> None:
+        key = spec.key
+        try:
+            await self._cluster.create(self._deployment(key), START_TIMEOUT_S, may_begin)
+            if key.kind is Kind.AUDIT:
+                await self._open_journal()
+        except asyncio.CancelledError:
+            raise
+        except CannotRun as refused:
+            self._happened(StartFailed(key, attempt, str(refused), permanent=True))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a constructor raises, the tree decides what follows
+            await self._cluster.kill(key.name)
+            self._happened(StartFailed(key, attempt, str(error)))
+            return
+        await self._greet(key, attempt)
+
+    async def _greet(self, key: ChildKey, attempt: int) -> None:
+        """It lives: tell it what it has to know, and everybody else that it is there."""
+        if key.kind is Kind.INSTRUMENT:
+            await self._instructions.repeat(key.name)
+        if key.kind is not Kind.INSTRUMENT or self._healths.knows_instrument(key.name):
+            # A new instrument has something to tell after its first cycle; of one that was restarted, what the process
+            # before it told is no longer so.
+            await self._ask_health(key, attempt)
+        self._happened(Started(key, attempt))
+        if key.kind is Kind.AUDIT:
+            self._instructions.learn()
+        if key.kind is Kind.ACCOUNT and key in self._lived:
+            self._runtime.spawn(SUPERVISOR, self._wake_instruments(key.name))
+        self._lived.add(key)
+        if key.kind is Kind.ACCOUNT:
+            await self._discovery.find_in_our_books(key.name)
+        self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
+
+    async def _wake_instruments(self, account: str) -> None:
+        try:
+            await self._runtime.call(account, "wake_instruments", timeout_s=START_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+
+    async def _open_journal(self) -> None:
+        """A journal that cannot be opened leaves its actor alive, which says so and tries again."""
+        try:
+            await self._runtime.call(AUDIT, "open", timeout_s=START_TIMEOUT_S)
+        except JournalError as error:
+            logger.critical("{}", error)
+
+    # Ending
+
+    async def _stop(self, key: ChildKey, attempt: int) -> None:
+        method = "stop" if key.kind is Kind.INSTRUMENT else "close"
+        try:
+            await self._runtime.call(key.name, method, timeout_s=STOP_CALL_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+        await self._kill(key, attempt)
+
+    async def _kill(self, key: ChildKey, attempt: int) -> None:
+        await self._cluster.kill(key.name)
+        self._healths.ended(key.name)
+        self._happened(Ended(key, attempt))
+
+    # Probing
+
+    async def _probe(self, key: ChildKey, attempt: int) -> None:
+        patience = (FIRST_CYCLE_WITHIN_S,) if key.kind is Kind.INSTRUMENT else ()
+        self._happened(await self._ask_health(key, attempt, *patience))
+
+    async def _ask_health(self, key: ChildKey, attempt: int, *patience_s: float) -> ProbeAnswered | ProbeFailed | Died:
+        """What the actor says of itself, kept for whoever asks us."""
+        try:
+            health = await self._runtime.call(key.name, "health", *patience_s, timeout_s=PROBE_TIMEOUT_S)
+        except CallTimeout:
+            return ProbeFailed(key, attempt)
+        except CallError as error:
+            return Died(key, attempt, error.found)
+        self._healths.keep(key, attempt, health)
+        self._heed(key, attempt, health)
+        return _answer(key, attempt, health)
+
+
+def _answer(key: ChildKey, attempt: int, health: Any) -> ProbeAnswered:
+    """What the tree has to know of it."""
+    match health:
+        case InstrumentHealth():
+            return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint)
+        case AccountHealth():
+            return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
+        case _:
+            return ProbeAnswered(key, attempt, None, cycle_due=False)

@@ -1,0 +1,196 @@
+"""What operators have instruments told: pauses and halts.
+
+The laws of this module: a pause is noted for the journal before anybody is told, and lasts until it is resumed or the
+run ends, whatever its actor or the supervisor was restarted for meanwhile; a halt is in force whether or not its
+instrument has been told (:mod:`supervisor.supervision.halts`), and whoever could not be told is told with its next
+probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from loguru import logger
+
+from actors.book.trading_permission import Halt
+from actors.events import EventType, Json, Record
+from actors.journal.client import AUDIT, JOURNAL_TIMEOUT_S
+from actors.journal.outbox import Outbox
+from actors.journal.types import JournalError
+from actors.runtime.ports import CallError, Runtime
+from supervisor.supervision.desired import DesiredState
+from supervisor.supervision.halts import Halted, Halting
+from supervisor.tree.time_outs import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S, SUPERVISOR
+
+_NOTES = 1_000
+"""How many of the supervisor's own records are looked through for the pauses of this run."""
+
+
+def pauses_of(newest_first: Iterable[Record], run: str) -> set[str]:
+    """The instruments that are paused, by what was noted in this run. A record is this run's where one that names the
+    run comes before it."""
+    last: dict[str, str] = {}
+    since: dict[str, str] = {}  # whose run is not known yet
+    for record in newest_first:
+        payload = record.event.payload
+        if record.event.type is EventType.CONFIGURATION_CHANGED:
+            if payload.get("run") != run:
+                break
+            last = since | last
+            since = {}
+        elif payload.get("action") in ("pause", "resume"):
+            names = payload.get("instruments")
+            of_these = names if isinstance(names, list) else []
+            since = dict.fromkeys(map(str, of_these), str(payload["action"])) | since
+    return {name for name, action in last.items() if action == "pause"}
+
+
+class Instructions:
+    """Tells the instruments, and knows which of them are to stay paused."""
+
+    def __init__(self, runtime: Runtime, run: str, desired: DesiredState, halting: Halting, outbox: Outbox) -> None:
+        self._runtime = runtime
+        self._run = run
+        self._desired = desired
+        self._halting = halting
+        self._outbox = outbox
+        self._paused: set[str] = set()
+        self._pauses_known = False
+        self._learning: asyncio.Task[None] | None = None
+        self._up_before: set[str] = set()  # while the halts were not known yet
+
+    async def repeat(self, name: str) -> None:
+        """Tell an instrument that has just started what its former process was told."""
+        if name in self._paused:
+            await self._told(name, "pause")  # until it is resumed, whatever it was restarted for
+
+    def forget(self, name: str) -> None:
+        """It is not to run any more."""
+        self._paused.discard(name)
+
+    def learn(self) -> None:
+        """Have the halts in force and this run's pauses read from the journal, now and until it answers, and the
+        instruments that are up told of them; the others are told when they start."""
+        if self._halting.known:
+            return
+        if self._learning is not None:
+            self._learning.cancel()
+        self._learning = self._runtime.spawn(SUPERVISOR, self._learn())
+
+    async def _learn(self) -> None:
+        await self._halting.learn()
+        await asyncio.gather(*(self._set_halts(name) for name in self._up_before), self._learn_pauses())
+        self._up_before.clear()
+
+    # Pauses
+
+    async def _learn_pauses(self) -> None:
+        """A supervisor that comes back in the middle of a run goes by what the one before it noted."""
+        types = (EventType.OPERATOR_ACTION, EventType.CONFIGURATION_CHANGED)
+        filters = {"stream": SUPERVISOR, "types": types, "order": "newest", "limit": _NOTES}
+        try:
+            noted = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+        except (CallError, JournalError) as error:
+            logger.warning("what was paused before is not known: {}", error)
+            return
+        paused = pauses_of(noted, self._run) - self._paused
+        self._paused |= paused
+        self._pauses_known = True
+        await asyncio.gather(*(self._told(name, "pause") for name in paused & self._up_before))
+
+    async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
+        self._paused.update(self._desired.chosen(account, instrument))
+        return await self._tell("pause", account, instrument, by)
+
+    async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+        """Let them go on; gives the names of those that were told."""
+        self._paused.difference_update(self._desired.chosen(account, instrument))
+        return await self._tell("resume", account, instrument, by)
+
+    def note_pause(self, name: str, *, paused: bool) -> None:
+        """An instrument says whether it is paused. Before the journal has told, that is the word of the supervisor
+        before us; afterwards our own counts (an answer may be from before it was resumed), and whoever has not heard it
+        is told again."""
+        if paused and not self._pauses_known:
+            self._paused.add(name)
+        elif not paused and name in self._paused:
+            self._runtime.spawn(SUPERVISOR, self._pause_again(name))
+
+    async def _pause_again(self, name: str) -> None:
+        if name in self._paused:  # it may have been resumed since
+            await self._told(name, "pause")
+
+    async def _tell(self, method: str, account: str | None, instrument: str | None, by: str | None) -> tuple[str, ...]:
+        chosen = self._desired.chosen(account, instrument)
+        body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": by}
+        await self._outbox.write(EventType.OPERATOR_ACTION, body, method)
+        told = await asyncio.gather(*(self._told(name, method) for name in chosen))
+        return tuple(name for name, done in zip(chosen, told, strict=True) if done)
+
+    async def _told(self, name: str, method: str) -> bool:
+        try:
+            await self._runtime.call(name, method, timeout_s=STOP_CALL_TIMEOUT_S)
+        except CallError as error:
+            logger.warning("{}", error)
+            return False
+        return True
+
+    # Halts
+
+    async def halt(
+        self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
+    ) -> Halted:
+        """Put the halts of a selection in force, tell its instruments, and make the halts durable."""
+        scopes = self._desired.scopes(account, instrument)
+        for scope in scopes:
+            self._halting.put(scope, reason, by)
+        keep = asyncio.gather(*(self._halting.keep(scope) for scope in scopes))
+        told, failures = await asyncio.gather(self._tell_halts(account, instrument), keep)
+        return self._halted(scopes, told, next(filter(None, failures), None))
+
+    async def resume_trading(self, account: str | None, instrument: str | None, by: str | None = None) -> Halted:
+        """End the halts of a selection and of all within it, and tell its instruments."""
+        lifted: tuple[str, ...] = ()
+        failure: str | None = None
+        for scope in self._desired.scopes(account, instrument):
+            ended, why_not = await self._halting.lift(scope, by)
+            lifted, failure = lifted + ended, failure or why_not
+        return self._halted(lifted, await self._tell_halts(account, instrument), failure)
+
+    def note_halts(self, name: str, halts: tuple[Halt, ...] | None) -> None:
+        """An instrument says which halts it knows of: tell it when they are others."""
+        if not self._halting.known:
+            self._up_before.add(name)
+        if self._halting.on(name) not in (None, halts):
+            self._runtime.spawn(SUPERVISOR, self._correct_halts(name))
+
+    async def _tell_halts(self, account: str | None, instrument: str | None) -> dict[str, bool]:
+        chosen = self._desired.chosen(account, instrument)
+        told = await asyncio.gather(*(self._set_halts(name) for name in chosen))
+        return dict(zip(chosen, told, strict=True))
+
+    async def _correct_halts(self, name: str) -> None:
+        await self._set_halts(name)
+
+    async def _set_halts(self, name: str) -> bool:
+        halts = self._halting.on(name)
+        if halts is None:
+            return False
+        try:
+            await self._runtime.call(name, "set_halts", halts, timeout_s=PROBE_TIMEOUT_S)
+        except CallError as error:
+            logger.debug("{}: it hears of its halts when it is back: {}", name, error)
+            return False
+        return True
+
+    def _halted(self, scopes: tuple[str, ...], told: dict[str, bool], failure: str | None) -> Halted:
+        remaining = dict.fromkeys(halt for name in told for halt in self._halting.on(name) or ())
+        return Halted(
+            scopes,
+            tuple(name for name, done in told.items() if done),
+            tuple(name for name, done in told.items() if not done),
+            tuple(remaining),
+            failure,
+        )

@@ -1,0 +1,177 @@
+"""From the configuration to actors: what each is made of, and when it counts as hung. Used by the cluster and by the
+one-process run alike, so that both run the same system."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
+
+from actors.account.actor import Account, AccountSettings
+from actors.book.policy import Correct, Policy
+from actors.events import stream_of
+from actors.instrument.actor import Instrument, InstrumentSettings
+from actors.runtime.ports import Runtime
+from brokers.model import Conventions
+from brokers.port import Broker
+from brokers.registry import CONVENTIONS, PAPER, open_broker
+from brokers.spec import BrokerSpec, SecretRef, SecretSource
+from supervisor.config.models import Configuration
+from supervisor.tree.model import AUDIT, ChildKey, ChildSpec, Kind
+
+MakeBroker = Callable[..., Broker]
+""":func:`brokers.registry.open_broker`, or a stand-in of its signature that pickles where actors are processes."""
+
+NO_MARKS: Mapping[str, str] = MappingProxyType({})
+
+_OPENED_WITH_INSTRUMENTS = frozenset({"ib", PAPER})
+"""The brokers whose adapter names its instruments, or trades in them, by those of the configuration."""
+
+CYCLE_MARGIN_S = 5.0
+"""How much longer than one call to its broker a cycle may take: the journal, the decision, the way there and back."""
+
+ADAPTER_TRIES = 10
+"""An adapter tries a call a few times, and proves the account again in between: all of it ends within this many."""
+
+_HOUSE_INTERVAL_S = 5.0
+_HOUSE_TIMEOUT_S = 15.0
+"""Accounts and the audit actor have no interval; they have to answer a probe within half a minute."""
+
+
+def account_actor(
+    configuration: Configuration,
+    name: str,
+    runtime: Runtime,
+    *,
+    one_verdict: bool = False,
+    make_broker: MakeBroker = open_broker,
+    marks: Mapping[str, str] = NO_MARKS,
+) -> tuple[AccountSettings, Callable[[], Broker], Runtime]:
+    """The arguments of one account's actor. For ``one_verdict`` it waits for its broker as long as the adapter tries,
+    and a simulated broker stands still. ``marks`` tell literal secrets apart."""
+    settings = _account_settings(configuration, name, one_verdict=one_verdict)
+    spec = configuration.broker_spec(name)
+    settings = replace(settings, fingerprint=_account_fingerprint(settings, spec, marks))
+    return settings, partial(make_broker, spec, lively=not one_verdict), runtime
+
+
+def _account_settings(configuration: Configuration, name: str, *, one_verdict: bool = False) -> AccountSettings:
+    account = configuration.account(name)
+    return AccountSettings(
+        account=name,
+        broker=account.broker,
+        managed=frozenset(account.symbols),
+        ignored=frozenset(account.ignore_instruments),
+        discover=account.instruments is None,
+        patience_s=None if one_verdict else configuration.timeout_s(name),
+        discover_every_s=max(1.0, configuration.instrument_settings(name, "").interval_s),
+    )
+
+
+def _account_fingerprint(settings: AccountSettings, spec: BrokerSpec, marks: Mapping[str, str]) -> str:
+    """Stands for what an account's actor cannot be told while it lives. Which instruments it manages, it can: but for
+    the brokers whose adapter is opened with them."""
+    secrets = {key: _known_as(ref, marks.get(f"{spec.account}.{key}")) for key, ref in spec.secrets.items()}
+    told = spec.instruments if spec.broker in _OPENED_WITH_INSTRUMENTS else ()
+    every_s = settings.discover_every_s if settings.discover else None
+    opened = replace(spec, secrets={}, instruments=told)
+    return _fingerprint(opened, secrets, settings.discover, settings.patience_s, every_s)
+
+
+def _known_as(ref: SecretRef, mark: str | None) -> tuple[str, str]:
+    return ref.source.value, ref.place if mark is None or ref.source is not SecretSource.FILE else mark
+
+
+def instrument_actor(
+    configuration: Configuration, account: str, symbol: str, runtime: Runtime, *, one_verdict: bool = False
+) -> tuple[InstrumentSettings, Runtime]:
+    """The arguments of one instrument's actor. For ``one_verdict`` it waits as long as its account does, and sends
+    nothing to the broker that changes anything there."""
+    settings = _instrument_settings(configuration, account, symbol, one_verdict=one_verdict)
+    return replace(settings, fingerprint=_fingerprint(settings)), runtime
+
+
+def _instrument_settings(
+    configuration: Configuration, account: str, symbol: str, *, one_verdict: bool = False
+) -> InstrumentSettings:
+    given = configuration.instrument_settings(account, symbol)
+    policy = Policy(
+        correct=Correct(given.correct),
+        confirmations=given.confirmations,
+        confirm_gap=timedelta(seconds=given.confirm_gap_s),
+        settle=timedelta(seconds=given.settle_s),
+        quantity_tolerance=given.quantity_tolerance,
+        price_tolerance=given.price_tolerance,
+        max_correction=given.max_correction,
+        stale_order=None if given.stale_order_s is None else timedelta(seconds=given.stale_order_s),
+        cancel_stale_orders=given.cancel_stale_orders and not one_verdict,
+        max_age=timedelta(seconds=given.max_age_s),
+        unverified=timedelta(seconds=given.unverified_s),
+        positions=given.mode == "live",
+        conventions=CONVENTIONS.get(configuration.account(account).broker, Conventions()),
+    )
+    timeout_s = configuration.timeout_s(account)
+    timeout_s = timeout_s * ADAPTER_TRIES + CYCLE_MARGIN_S if one_verdict else timeout_s + CYCLE_MARGIN_S
+    venue = configuration.account(account).broker == PAPER
+    return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue)
+
+
+def audit_actor(configuration: Configuration) -> tuple[str, str | None]:
+    """The arguments of the audit actor."""
+    return configuration.journal_url, configuration.journal.head_file
+
+
+def children(
+    configuration: Configuration,
+    discovered: Iterable[tuple[str, str]] = (),
+    marks: Mapping[str, str] = NO_MARKS,
+) -> tuple[ChildSpec, ...]:
+    """Everything that shall run: the audit actor, the enabled accounts, and their instruments; ``discovered`` are
+    (account, symbol) pairs beyond those the configuration names. ``marks`` tell literal secrets apart."""
+    specs = [ChildSpec(AUDIT, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S)]
+    more: dict[str, list[str]] = {}
+    for name, symbol in discovered:
+        more.setdefault(name, []).append(symbol)
+    for account in configuration.enabled_accounts:
+        key = ChildKey(Kind.ACCOUNT, account.name)
+        settings, spec = _account_settings(configuration, account.name), configuration.broker_spec(account.name)
+        fingerprint = _account_fingerprint(settings, spec, marks)
+        specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, fingerprint))
+        for symbol in (*account.symbols, *more.get(account.name, ())):
+            made = _instrument_settings(configuration, account.name, symbol)
+            child = ChildKey(Kind.INSTRUMENT, stream_of(account.name, symbol))
+            specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, _fingerprint(made)))
+    return tuple(specs)
+
+
+def discovered_in(
+    configuration: Configuration, before: Configuration, discovered: Iterable[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """Of what was discovered before, or was listed then, what is looked after by the accounts that take all now."""
+    listed = {(one.name, symbol) for one in before.enabled_accounts for symbol in one.symbols}
+    takes_all = {one.name: one for one in configuration.enabled_accounts if one.instruments is None}
+    return {
+        (account, symbol)
+        for account, symbol in listed.union(discovered)
+        if account in takes_all and symbol not in takes_all[account].ignore_instruments
+    }
+
+
+def managed_by(configuration: Configuration, account: str) -> tuple[frozenset[str], frozenset[str]] | None:
+    """What an account looks after and what it ignores; ``None`` for one that is not to run."""
+    for one in configuration.enabled_accounts:
+        if one.name == account:
+            return frozenset(one.symbols), frozenset(one.ignore_instruments)
+    return None
+
+
+def actor_of(key: ChildKey) -> type:
+    """The class of a child's actor. The audit actor's is imported by whoever starts it: it brings a database."""
+    return Account if key.kind is Kind.ACCOUNT else Instrument
+
+
+def _fingerprint(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,174 @@
+"""How living and dead actors are shown: states in words, and the ``health`` of ``status --json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from actors.book.trading_permission import Halt
+from actors.events import Json, to_iso
+from actors.instrument.views import NOTHING_KNOWN
+from actors.messages import AccountHealth, CycleReport, InstrumentHealth
+from actors.reconciliation.reconciliation_pass import Status
+from supervisor.tree.model import (
+    Absent,
+    Backoff,
+    Child,
+    ChildKey,
+    Ending,
+    InQuarantine,
+    Kind,
+    Starting,
+    State,
+    Up,
+)
+
+HEALTH_AGE_S = 3.0
+"""How old a probe's answer may be: a report is that much older than its actor knows."""
+
+_WORDS: dict[type, str] = {
+    Absent: "WAITING",
+    Starting: "STARTING",
+    Up: "UP",
+    Ending: "STOPPING",
+    Backoff: "RESTARTING",
+    InQuarantine: "QUARANTINED",
+}
+
+
+def state_name(state: State) -> str:
+    """One word for a state."""
+    return _WORDS[type(state)]
+
+
+def state_words(child: Child | None) -> str:
+    """Where an actor is, and why."""
+    if child is None:
+        return "its actor has not been started yet"
+    match child.state:
+        case Backoff(reason=reason):
+            return f"its actor died and is being restarted: {reason}"
+        case InQuarantine(reason=reason):
+            return f"its actor is in quarantine: {reason}"
+        case Ending(death=str(death)):
+            return f"its actor is being killed: {death}"
+        case _:
+            return f"its actor is {state_name(child.state).lower()}"
+
+
+def aged(last: CycleReport, health: InstrumentHealth, max_age_s: float, now: datetime) -> CycleReport:
+    """The last report as it counts now: what was in step long ago (a paused actor, one that hangs) is not known to
+    be."""
+    if last.status is not Status.SUCCESS or last.verified_at is None:
+        return last
+    age_s = (now - last.verified_at).total_seconds()
+    if age_s <= max_age_s + HEALTH_AGE_S:
+        return last
+    why = "it is paused" if health.paused else "its actor has finished no cycle"
+    error = f"not verified for {age_s:.0f} s: {why}"
+    return replace(last, status=Status.DEGRADED, error=error, unverified=True)
+
+
+def is_empty(report: CycleReport | None) -> bool:
+    """Whether an instrument was last found in step with nothing held, nothing working and nothing open."""
+    if report is None or report.status is not Status.SUCCESS:
+        return False
+    return not report.book["legs"] and not report.book["open_orders"]
+
+
+def absent(
+    account: str,
+    instrument: str,
+    child: Child | None,
+    last: CycleReport | None,
+    now: datetime,
+    error: str | None = None,
+) -> CycleReport:
+    """The report of an instrument whose actor does not speak: what it last said, and that this is unverified."""
+    why = error if error is not None else state_words(child)
+    if last is not None:
+        return replace(last, status=Status.DEGRADED, error=why, broker=dict(NOTHING_KNOWN), unverified=True)
+    return CycleReport(
+        account=account,
+        instrument=instrument,
+        status=Status.DEGRADED,
+        error=why,
+        finished_at=now,
+        duration_ms=0.0,
+        passes=0,
+        book={"legs": [], "open_orders": []},
+        broker=dict(NOTHING_KNOWN),
+        unverified=True,
+    )
+
+
+def add_health(
+    result: dict[str, Any],
+    children: Mapping[ChildKey, Child],
+    healths: Mapping[str, InstrumentHealth],
+    now: datetime,
+    halts_on: Callable[[str], tuple[Halt, ...] | None] = lambda _: (),
+) -> None:
+    """Give each instrument of the document its ``health``; ``halts_on`` tells which halts apply to it, ``None`` while
+    that is not known."""
+    for account in result["accounts"]:
+        for row in account["instruments"]:
+            name = f"{account['account']}/{row['instrument']}"
+            child = children.get(ChildKey(Kind.INSTRUMENT, name))
+            halts = halts_on(name)
+            row["health"] = _health(child, healths.get(name), now)
+            row["health"]["halted"] = None if halts is None else [halt.to_json() for halt in halts]
+
+
+def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth]) -> None:
+    """Give each account of the document its ``health``: when a broker that failed is asked again, and how its stream
+    stands (``None`` where it has none)."""
+    for account, health in zip(result["accounts"], healths, strict=True):
+        account["health"] = {
+            "retry_at": None if health.retry_at is None else to_iso(health.retry_at),
+            "stream": None if health.stream is None else health.stream.value,
+            "fetches": health.fetches,
+            "pid": health.pid,
+        }
+
+
+def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> list[Json]:
+    """Every actor with its state and its process, in the order of starting."""
+    return [
+        {
+            "name": key.name,
+            "kind": key.kind.name.lower(),
+            "state": state_name(child.state),
+            "reason": getattr(child.state, "reason", None) or getattr(child.state, "death", None),
+            "restarts": child.restarts,
+            "pid": pids.get(key.name),
+        }
+        for key, child in sorted(children.items())
+    ]
+
+
+def _health(child: Child | None, health: InstrumentHealth | None, now: datetime) -> dict[str, Any]:
+    report = health.report if health is not None else None
+    statistics = health.statistics if health is not None else None
+    rate = statistics.success_rate if statistics is not None else None
+    verified_at = report.verified_at if report is not None else None
+    return {
+        "state": state_name(child.state) if child is not None else "WAITING",
+        "paused": health.paused if health is not None else False,
+        "restarts": child.restarts if child is not None else 0,
+        "pid": health.pid if health is not None else None,
+        "version": health.version if health is not None else 0,
+        "verified_at": to_iso(verified_at) if verified_at is not None else None,
+        "verified_age_s": round((now - verified_at).total_seconds(), 3) if verified_at is not None else None,
+        "last_cycle_at": to_iso(report.finished_at) if report is not None else None,
+        "last_cycle_ms": round(report.duration_ms, 3) if report is not None else None,
+        "cycles": statistics.cycles if statistics is not None else 0,
+        "success_rate": round(rate, 6) if rate is not None else None,
+        "discrepancies": statistics.discrepancies if statistics is not None else 0,
+        "critical": statistics.critical if statistics is not None else 0,
+        "corrections": statistics.corrections if statistics is not None else 0,
+        "by_type": dict(statistics.by_type) if statistics is not None else {},
+        "mean_cycle_ms": round(statistics.mean_cycle_ms, 3) if statistics is not None else None,
+    }

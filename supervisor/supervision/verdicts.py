@@ -1,0 +1,65 @@
+"""A verdict on what runs, past the schedule, each by its own actor.
+
+The law of this module: an actor that does not answer is an unverified instrument in the answer, never one left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from actors.events import stream_of
+from actors.messages import AccountHealth, CycleReport
+from actors.runtime.ports import CallError, Runtime
+from supervisor.supervision import status
+from supervisor.supervision.desired import DesiredState
+from supervisor.supervision.health import Healths
+from supervisor.tree.model import Child, ChildKey, Kind
+from supervisor.tree.time_outs import PROBE_TIMEOUT_S
+
+VERDICT_MARGIN_S = 30.0
+"""How much longer than its calls to the broker and its pauses between confirmations a verdict may take."""
+
+
+class Verdicts:
+    """Asks for verdicts. ``children`` is the tree's live view of those asked."""
+
+    def __init__(
+        self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState, healths: Healths
+    ) -> None:
+        self._runtime = runtime
+        self._children = children
+        self._desired = desired
+        self._healths = healths
+
+    async def on(
+        self, account: str | None, instrument: str | None, *, dry_run: bool
+    ) -> list[tuple[AccountHealth, list[CycleReport]]]:
+        """One on every selected instrument, by account."""
+        chosen = [name for name in self._desired.accounts if account in (None, name)]
+        work = [self._of_account(name, instrument, dry_run=dry_run) for name in chosen]
+        return list(await asyncio.gather(*work))
+
+    async def _of_account(
+        self, account: str, instrument: str | None, *, dry_run: bool
+    ) -> tuple[AccountHealth, list[CycleReport]]:
+        symbols = [symbol for symbol in self._desired.symbols(account) if instrument in (None, symbol)]
+        reports = await asyncio.gather(*(self._of(account, symbol, dry_run=dry_run) for symbol in symbols))
+        try:
+            health = await self._runtime.call(account, "health", timeout_s=PROBE_TIMEOUT_S)
+        except CallError:
+            health = self._healths.account(account)
+        return health, list(reports)
+
+    async def _of(self, account: str, symbol: str, *, dry_run: bool) -> CycleReport:
+        name = stream_of(account, symbol)
+        given = self._desired.configuration.instrument_settings(account, symbol)
+        bound_s = given.settle_s + given.confirmations * given.confirm_gap_s
+        timeout_s = bound_s + 2 * self._desired.configuration.timeout_s(account) + VERDICT_MARGIN_S
+        method = "detect_drift" if dry_run else "reconcile_now"
+        try:
+            report: CycleReport = await self._runtime.call(name, method, timeout_s=timeout_s)
+        except CallError as error:
+            child = self._children.get(ChildKey(Kind.INSTRUMENT, name))
+            return status.absent(account, symbol, child, None, self._runtime.now(), str(error))
+        return report

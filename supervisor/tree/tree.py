@@ -1,0 +1,430 @@
+"""The supervision tree: events in, commands out.
+
+:class:`Tree` holds what is desired and what is known of each actor. The supervisor's loop hands it every event with
+the time, executes the commands it gets back, and reports the result of each as an event. A loop that does so:
+
+    commands = tree.handle(event, now_s)     # event: what happened; Tick no later than tree.wake_at_s(now_s)
+    for command in commands: ...             # each in its own task, whose end puts an event on the queue
+
+========================  ==========================================================================================
+command                   what the loop does, and the events that answer it
+========================  ==========================================================================================
+Start(spec, attempt)      make sure nothing lives under the name, create the actor, wait for its first answer:
+                          Started, StartFailed
+Stop(key, attempt)        ask it to end, wait, kill it when it does not: Ended
+Kill(key, attempt)        cancel a start under way, kill that very actor (by its handle, as its name may by then
+                          be another's) without asking: Ended
+Probe(key, attempt)       ask for its health, within its time-out: ProbeAnswered, ProbeFailed, or Died
+RestartScheduled          record and show it; no answer
+Quarantined               record it and alert; no answer
+========================  ==========================================================================================
+
+The laws of this module:
+
+* Nothing is started before both the desired state and the living actors are known (``DesiredChanged``,
+  ``Discovered``): a supervisor that was killed finds its children again instead of starting a second set.
+* Audit, then accounts, then instruments, and no more than ``wave_size`` starting at once. The audit actor must be up
+  for anything to start; an account must have been started once for its instruments. It need not be connected, nor
+  alive when an instrument of it is restarted: one broker down stops nobody else.
+* What is not desired is stopped, in reverse: an account after its instruments, the audit actor last.
+* Whatever happens to one child changes no other child, but for what the two laws before this one say.
+* At most one Start, Stop or Kill of a child is unanswered (but for the Kill that follows one whose time is up), and at
+  most one Probe. An answer that belongs to an earlier attempt is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from supervisor.tree.model import (
+    AUDIT,
+    LIVING,
+    Absent,
+    Answer,
+    Backoff,
+    Begin,
+    Child,
+    ChildKey,
+    ChildSpec,
+    Command,
+    DesiredChanged,
+    Died,
+    Discovered,
+    Ended,
+    Ending,
+    Event,
+    InQuarantine,
+    Kill,
+    Kind,
+    OperatorRestart,
+    Probe,
+    ProbeAnswered,
+    ProbeFailed,
+    Quarantined,
+    RestartScheduled,
+    Start,
+    Started,
+    StartFailed,
+    Starting,
+    Stop,
+    Tick,
+    TreePolicy,
+    Up,
+)
+from supervisor.tree.restart import Quarantine, RestartHistory, RestartPolicy, after_death
+
+
+def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
+    """When to probe next: after the period × U(0.9, 1.1), so that probes of many actors spread out."""
+    return now_s + period_s * (0.9 + 0.2 * uniform)
+
+
+def hung_for_s(spec: ChildSpec, up: Up, answer: ProbeAnswered, now_s: float) -> float | None:
+    """How long a child that answered has been without a finished cycle, when that is too long."""
+    if not answer.cycle_due:
+        return None
+    since_up_s = now_s - up.since_s
+    idle_s = since_up_s if answer.cycle_age_s is None else min(since_up_s, answer.cycle_age_s)
+    return idle_s if idle_s > spec.hung_after_s else None
+
+
+def _account_of(key: ChildKey) -> ChildKey:
+    """What it stands on besides the audit actor; the audit actor and an account stand on themselves."""
+    return ChildKey(Kind.ACCOUNT, key.account) if key.kind is Kind.INSTRUMENT else key
+
+
+def _running_as_found(child: Child) -> Child:
+    """A child found living runs, for all we know, what is desired; a later change of that restarts it."""
+    found = child.running is None and isinstance(child.state, Up)
+    return replace(child, running=child.spec) if found else child
+
+
+def _running_as_told(child: Child, fingerprint: str | None) -> Child:
+    """A child that was found living may have been started with something else, by a supervisor that died before it
+    could see to that."""
+    if child.running is None or fingerprint in (None, child.running.fingerprint):
+        return child
+    return replace(child, running=replace(child.running, fingerprint=fingerprint or ""))
+
+
+class Tree:
+    """The state of the tree. :meth:`handle` alone changes it. ``uniform`` gives random numbers from 0 to 1."""
+
+    def __init__(self, policy: TreePolicy, uniform: Callable[[], float]) -> None:
+        self._policy = policy
+        self._uniform = uniform
+        self._children: dict[ChildKey, Child] = {}
+        self._attempts = 0
+        self._desired_known = False
+        self._living_known = False
+
+    @property
+    def children(self) -> Mapping[ChildKey, Child]:
+        """Everything known, for a table or a test."""
+        return MappingProxyType(self._children)
+
+    def restart_by(self, policy: RestartPolicy) -> None:
+        """Restart by other rules from now on."""
+        self._policy = replace(self._policy, restart=policy)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is desired and nothing of ours lives."""
+        return self._desired_known and self._living_known and not self._children
+
+    def wake_at_s(self, now_s: float) -> float | None:
+        """When a Tick is needed at the latest, if nothing else happens before: asked right after :meth:`handle`, with
+        the same time. What has been due longer waits for another event (for room in the wave, for the audit actor)."""
+        due = (at_s for child in self._children.values() for at_s in self._due_s(child))
+        return min((at_s for at_s in due if at_s > now_s), default=None)
+
+    def handle(self, event: Event, now_s: float) -> list[Command]:
+        """Take in what happened and give what is to be done, in the order to do it in."""
+        commands: list[Command] = []
+        match event:
+            case Tick():
+                pass
+            case DesiredChanged(specs):
+                self._desire(specs)
+            case Discovered(living):
+                self._discover(living, now_s)
+            case OperatorRestart(key):
+                commands += self._operator_restart(key, now_s)
+            case _:
+                child = self._children.get(event.key)
+                if child is not None and child.attempt == event.attempt:
+                    commands += self._answer(event, child, now_s)
+        if self._desired_known and self._living_known:
+            commands += self._overdue(now_s)
+            commands += self._stops(now_s)
+            commands += self._begins(now_s)
+            commands += self._starts(now_s)
+            commands += self._probes(now_s)
+        return commands
+
+    # What is wanted, and what is there
+
+    def _desire(self, specs: Iterable[ChildSpec]) -> None:
+        wanted = {spec.key: spec for spec in specs}
+        for key in wanted:
+            if not {AUDIT, _account_of(key)} <= wanted.keys() | {key}:
+                raise ValueError(f"{key.name} is desired without what it stands on")
+        self._desired_known = True
+        for key, child in self._children.items():
+            spec = wanted.get(key)
+            changed = spec is not None and child.spec is not None and spec != child.spec
+            waiting = isinstance(child.state, Backoff | InQuarantine)
+            if changed and waiting:
+                self._children[key] = replace(child, spec=spec, state=Absent(), history=RestartHistory())
+            else:
+                self._children[key] = _running_as_found(replace(child, spec=spec))
+        for key, spec in wanted.items():
+            if key not in self._children:
+                self._children[key] = Child(spec)
+        self._forget_the_gone()
+
+    def _discover(self, living: Iterable[ChildKey], now_s: float) -> None:
+        self._living_known = True
+        for key in living:
+            child = self._children.get(key, Child(None))
+            if child.attempt == 0 and isinstance(child.state, Absent):
+                self._children[key] = _running_as_found(replace(child, state=self._up(key, now_s), was_up=True))
+
+    def _operator_restart(self, key: ChildKey, now_s: float) -> list[Command]:
+        child = self._children.get(key)
+        if child is None or child.spec is None:
+            return []
+        child = replace(child, history=RestartHistory())
+        match child.state:
+            case Up():
+                self._children[key] = replace(child, state=Ending(now_s))
+                return [Stop(key, child.attempt)]
+            case Ending():
+                child = replace(child, state=replace(child.state, death=None))
+            case Backoff() | InQuarantine():
+                child = replace(child, state=Absent())
+        self._children[key] = child
+        return []
+
+    # What came back
+
+    def _answer(self, event: Answer, child: Child, now_s: float) -> list[Command]:
+        key = event.key
+        match event, child.state:
+            case Started(), Starting():
+                self._children[key] = replace(child, state=self._up(key, now_s), was_up=True)
+            case StartFailed(permanent=True), Starting():
+                return self._quarantine(key, child, event.reason)
+            case StartFailed(), Starting():
+                return self._dead(key, child, event.reason, now_s)
+            case Died(), Up():
+                return self._dead(key, child, event.reason, now_s)
+            # A death while it starts or ends is told by the answer to that command: until then a new start could
+            # meet the end of the old one.
+            case Ended(), Ending(death=death):
+                return self._ended(key, child, death, now_s)
+            case ProbeAnswered(), Up():
+                return self._probe_answered(event, child, child.state, now_s)
+            case ProbeFailed(), Up(asked_s=asked_s, silent_since_s=silent_since_s):
+                silent = silent_since_s if silent_since_s is not None else asked_s
+                self._children[key] = replace(child, state=replace(child.state, asked_s=None, silent_since_s=silent))
+            case _:
+                pass  # it came too late to matter
+        return []
+
+    def _probe_answered(self, answer: ProbeAnswered, child: Child, up: Up, now_s: float) -> list[Command]:
+        up = replace(up, asked_s=None, silent_since_s=None)
+        if answer.cycle_due and answer.cycle_age_s is None:
+            up = replace(up, next_probe_s=next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
+        self._children[answer.key] = _running_as_told(replace(child, state=up), answer.fingerprint)
+        idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
+        return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]
+
+    def _ended(self, key: ChildKey, child: Child, death: str | None, now_s: float) -> list[Command]:
+        if death is not None:
+            return self._dead(key, child, death, now_s)
+        self._children[key] = replace(child, state=Absent())
+        self._forget_the_gone()
+        return []
+
+    def _dead(self, key: ChildKey, child: Child, reason: str, now_s: float) -> list[Command]:
+        if child.spec is None:
+            return self._ended(key, child, None, now_s)
+        history, verdict = after_death(self._policy.restart, child.history, now_s, self._uniform())
+        child = replace(child, history=history)
+        if isinstance(verdict, Quarantine):
+            return self._quarantine(key, child, f"{verdict.reason}: {reason}")
+        restarts = child.restarts + 1
+        self._children[key] = replace(child, state=Backoff(now_s + verdict.delay_s, reason), restarts=restarts)
+        return [RestartScheduled(key, reason, verdict.delay_s, restarts)]
+
+    def _quarantine(self, key: ChildKey, child: Child, reason: str) -> list[Command]:
+        self._children[key] = replace(child, state=InQuarantine(reason))
+        self._forget_the_gone()
+        return [Quarantined(key, reason)]
+
+    def _kill(self, key: ChildKey, death: str, now_s: float) -> Kill:
+        child = self._children[key]
+        self._children[key] = replace(child, state=Ending(now_s, death))
+        return Kill(key, child.attempt, death)
+
+    def _up(self, key: ChildKey, now_s: float) -> Up:
+        """An instrument is asked at once, as it answers when its first cycle has finished."""
+        if key.kind is Kind.INSTRUMENT:
+            return Up(now_s, now_s)
+        return Up(now_s, next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
+
+    def _forget_the_gone(self) -> None:
+        for key in [k for k, c in self._children.items() if c.spec is None and not isinstance(c.state, LIVING)]:
+            del self._children[key]
+
+    # What is to be done
+
+    def _overdue(self, now_s: float) -> list[Command]:
+        commands: list[Command] = []
+        for key, child in list(self._children.items()):
+            limit_s = self._limit_s(child)
+            if limit_s is None or now_s < limit_s:
+                continue
+            match child.state:
+                case Starting():
+                    commands.append(self._kill(key, "hung: it did not come up in time", now_s))
+                case Up():
+                    commands.append(self._kill(key, "hung: it answers no probe", now_s))
+                case Ending(death=death):
+                    self._children[key] = replace(child, state=Ending(now_s, death))
+                    commands.append(Kill(key, child.attempt, "it did not end in time"))
+        return commands
+
+    def _stops(self, now_s: float) -> list[Command]:
+        commands: list[Command] = []
+        for key in sorted(self._children, reverse=True):
+            child = self._children[key]
+            changed = child.running is not None and child.spec is not None and child.running != child.spec
+            if isinstance(child.state, Starting | Up) and (changed or (child.spec is None and self._childless(key))):
+                starting = isinstance(child.state, Starting)
+                self._children[key] = replace(child, state=Ending(now_s))
+                attempt = child.attempt
+                commands.append(Kill(key, attempt, "not wanted any more") if starting else Stop(key, attempt))
+        return commands
+
+    def _childless(self, key: ChildKey) -> bool:
+        """Whether nothing lives that is to be stopped before it."""
+        return not any(
+            other.kind > key.kind and isinstance(child.state, LIVING)
+            for other, child in self._children.items()
+            if key.kind is Kind.AUDIT or other.account == key.account
+        )
+
+    def _begins(self, now_s: float) -> list[Command]:
+        commands: list[Command] = []
+        for key, child in list(self._children.items()):
+            waits = isinstance(child.state, Starting) and child.state.waiting and child.spec is not None
+            if not waits or self._ground_comes_up(key):
+                continue
+            if self._has_ground(key):
+                self._children[key] = replace(child, state=Starting(now_s))
+                commands.append(Begin(key, child.attempt))
+            else:
+                self._children[key] = replace(child, state=Ending(now_s))
+                commands.append(Kill(key, child.attempt, "what it stands on did not come up"))
+        return commands
+
+    def _starts(self, now_s: float) -> list[Command]:
+        starting = [child.state for child in self._children.values() if isinstance(child.state, Starting)]
+        waiting = sum(state.waiting for state in starting)
+        # Apart: what waits for an account that is slow to come up must not keep the others waiting.
+        rooms = {False: self._policy.wave_size - (len(starting) - waiting), True: self._policy.ahead - waiting}
+        commands: list[Command] = []
+        ready = [key for key, child in self._children.items() if self._is_due(child, now_s)]
+        for key in sorted(ready, key=lambda key: key.kind):
+            waiting = self._ground_comes_up(key)
+            if rooms[waiting] > 0 and (self._may_come_up(key) if waiting else self._has_ground(key)):
+                rooms[waiting] -= 1
+                commands.append(self._start(key, now_s, waiting=waiting))
+        return commands
+
+    def _is_due(self, child: Child, now_s: float) -> bool:
+        match child.state:
+            case Absent():
+                due = True
+            case Backoff(until_s=until_s):
+                due = until_s <= now_s
+            case _:
+                due = False
+        return due and child.spec is not None
+
+    def _ground_of(self, key: ChildKey) -> tuple[Child | None, Child | None]:
+        """The audit actor and the account that it stands on; it may be either itself."""
+        return self._children.get(AUDIT), self._children.get(_account_of(key))
+
+    def _ground_comes_up(self, key: ChildKey) -> bool:
+        """Whether something it stands on is starting, for the first time."""
+        others = [child for child in self._ground_of(key) if child is not self._children.get(key)]
+        return any(child and isinstance(child.state, Starting) and not child.was_up for child in others)
+
+    def _has_ground(self, key: ChildKey) -> bool:
+        """Whether what it stands on is there. An account that was up once and is down keeps no instrument from
+        starting: that one says itself that it cannot verify anything."""
+        audit, account = self._ground_of(key)
+        if key.kind is Kind.AUDIT:
+            return True
+        if audit is None or not isinstance(audit.state, Up):
+            return False
+        return key.kind is Kind.ACCOUNT or (account is not None and account.was_up)
+
+    def _may_come_up(self, key: ChildKey) -> bool:
+        """Whether what it stands on is there or comes up just now."""
+        audit, account = self._ground_of(key)
+        comes_up = audit is not None and isinstance(audit.state, Starting) and not audit.was_up
+        if audit is None or not (comes_up or isinstance(audit.state, Up)):
+            return False
+        if key.kind is Kind.ACCOUNT:
+            return True
+        return account is not None and (account.was_up or isinstance(account.state, Starting))
+
+    def _start(self, key: ChildKey, now_s: float, *, waiting: bool) -> Start:
+        child = self._children[key]
+        assert child.spec is not None  # noqa: S101 - _is_due has seen to it
+        # Numbered over all children: one that is removed and added again does not repeat an old attempt.
+        self._attempts += 1
+        state = Starting(now_s, waiting)
+        self._children[key] = replace(child, state=state, running=child.spec, attempt=self._attempts)
+        return Start(child.spec, self._attempts, waiting)
+
+    def _probes(self, now_s: float) -> list[Command]:
+        commands: list[Command] = []
+        period_s = max(self._policy.probe_period_s, len(self._children) / self._policy.probes_per_s)
+        for key, child in self._children.items():
+            up = child.state
+            if isinstance(up, Up) and up.asked_s is None and up.next_probe_s <= now_s:
+                after_s = next_probe_s(now_s, period_s, self._uniform())
+                self._children[key] = replace(child, state=replace(up, asked_s=now_s, next_probe_s=after_s))
+                commands.append(Probe(key, child.attempt))
+        return commands
+
+    # When something is due
+
+    def _limit_s(self, child: Child) -> float | None:
+        """When the present state has lasted too long."""
+        match child.state:
+            case Starting(since_s, waiting):
+                return None if waiting else since_s + self._policy.start_timeout_s
+            case Ending(since_s):
+                return since_s + self._policy.stop_timeout_s
+            case Up(asked_s=asked_s, silent_since_s=silent_since_s) if child.spec is not None:
+                unanswered_s = silent_since_s if silent_since_s is not None else asked_s
+                return None if unanswered_s is None else unanswered_s + child.spec.hung_after_s
+        return None
+
+    def _due_s(self, child: Child) -> Iterable[float]:
+        limit_s = self._limit_s(child)
+        if limit_s is not None:
+            yield limit_s
+        match child.state:
+            case Backoff(until_s=until_s):
+                yield until_s
+            case Up(asked_s=None, next_probe_s=due_s):
+                yield due_s
