@@ -92,11 +92,6 @@ class StreamTail:
     records: tuple[Record, ...]
 
 
-def stream_of(account: str, instrument: str) -> str:
-    """The name of an instrument's stream, which is also the name of its actor."""
-    return f"{account}/{instrument}"
-
-
 def event_id(stream: str, *parts: str) -> str:
     """An id that only the content decides."""
     return hashlib.sha256("\x1f".join((stream, *parts)).encode()).hexdigest()[:32]

@@ -25,13 +25,14 @@ from decimal import Decimal
 
 from loguru import logger
 
-from actors.account.snapshot_cache import Ledger
-from actors.account.stream_watch import Follower
+from actors.account.snapshot_cache import SnapshotCache
+from actors.account.stream_watch import StreamWatch
 from actors.book import payloads
 from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
-from actors.events import EventType, Json, Severity, event_id, stream_of
+from actors.events import EventType, Json, Severity, event_id
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
+from actors.names import instrument_name
 from actors.runtime.ports import CallError, Runtime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
@@ -109,7 +110,7 @@ class Account:
         self._connected = False
         self._connection = Connection.CONNECTING
         self._error: str | None = None
-        self._ledger = Ledger(settings.account, f"{int(runtime.uniform() * 2**48):012x}.{next(_INCARNATIONS)}")
+        self._ledger = SnapshotCache(settings.account, f"{int(runtime.uniform() * 2**48):012x}.{next(_INCARNATIONS)}")
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_began: datetime | None = None
         self._asked_since: Cursor | None = None
@@ -121,7 +122,7 @@ class Account:
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._outbox = Outbox(settings.account, runtime)
-        self._follower = Follower(settings.account, runtime, self._woken_by_stream, self._say)
+        self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._say)
         self._loops: list[asyncio.Task[None]] = []
         self._failing = asyncio.Event()
         self._closed = False
@@ -512,7 +513,7 @@ class Account:
 
     async def _wake(self, instrument: str) -> None:
         try:
-            name = stream_of(self._settings.account, instrument)
+            name = instrument_name(self._settings.account, instrument)
             await self._runtime.call(name, "wake", timeout_s=WAKE_TIMEOUT_S)
         except CallError as error:
             # It will see for itself when it is back: its first cycle is a full one.

@@ -68,7 +68,7 @@ class _Gap:
     reason: str
 
 
-class Ledger:
+class SnapshotCache:
     """The newest snapshot of one account, and the fills it may still have to hand out.
 
     ``incarnation`` keeps the revisions of two incarnations of an account actor apart.

@@ -36,7 +36,7 @@ Say = Callable[[EventType, dict[str, Json], str, Severity], None]
 """Journal what happened: its kind, payload, identity and severity."""
 
 
-class Follower:
+class StreamWatch:
     """Follows one stream for one account. ``wake`` is called with the instruments that something happened in; an empty
     set says that it may have been any. ``say`` journals that the stream was lost (CONNECTION_LOST, with its state as
     ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""

@@ -22,7 +22,8 @@ from actors.book import payloads
 from actors.book.discrepancies import Break, DiscrepancyType
 from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
-from actors.events import Event, EventType, from_iso, stream_of
+from actors.events import Event, EventType, from_iso
+from actors.names import instrument_name
 from brokers.model import Completeness, OrderStatus
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
@@ -48,7 +49,7 @@ class Book:
     def __init__(self, account: str, instrument: str) -> None:
         self.account = account
         self.instrument = instrument
-        self.stream = stream_of(account, instrument)
+        self.stream = instrument_name(account, instrument)
         self.version = 0
         self.legs: dict[str, Leg] = {}
         self.orders: dict[str, BookOrder] = {}

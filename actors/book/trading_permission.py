@@ -14,8 +14,9 @@ from enum import StrEnum
 
 from actors.book.discrepancies import Break
 from actors.events import EventType, Json, Record, Severity, to_iso
+from actors.names import SUPERVISOR, account_of, instrument_name
 
-EVERYTHING = "supervisor"
+EVERYTHING = SUPERVISOR
 """The stream of a halt of everything."""
 
 HALT_TYPES = (EventType.TRADING_HALTED, EventType.TRADING_RESUMED)
@@ -87,7 +88,7 @@ def scope_of(account: str | None, instrument: str | None) -> str:
     """The stream of a halt of everything (neither given), an account, or an instrument."""
     if account is None:
         return EVERYTHING
-    return account if instrument is None else f"{account}/{instrument}"
+    return account if instrument is None else instrument_name(account, instrument)
 
 
 def folded(records: Iterable[Record]) -> dict[str, Halt]:
@@ -104,7 +105,7 @@ def folded(records: Iterable[Record]) -> dict[str, Halt]:
 
 def halts_on(name: str, halts: Mapping[str, Halt]) -> tuple[Halt, ...]:
     """Those that stop an instrument (``account/symbol``): of everything, of its account, its own."""
-    scopes = (EVERYTHING, name.partition("/")[0], name)
+    scopes = (EVERYTHING, account_of(name), name)
     return tuple(halts[scope] for scope in scopes if scope in halts)
 
 

@@ -17,9 +17,9 @@ from loguru import logger
 
 from actors.book.book import Book
 from actors.book.discrepancies import NEEDS_PROOF
-from actors.events import stream_of
-from actors.instrument.settings import InstrumentSettings, Occasion
+from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
+from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import Decision
 from actors.runtime.ports import CallError, Runtime
 from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
@@ -34,13 +34,13 @@ SLICE_SHARE = 0.8
 """Of a cycle's time, what the account may take for its answer: the rest is for saying that there was none."""
 
 
-class BrokerSide:
+class AccountClient:
     """Asks one account about one instrument. ``last`` is the last slice it gave in full, ``None`` while it has given
     none to the book that is in memory."""
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self._settings = settings
-        self._name = stream_of(settings.account, settings.instrument)
+        self._name = instrument_name(settings.account, settings.instrument)
         self._runtime = runtime
         self._policy = settings.policy
         self._cursor: int | None = None
@@ -49,7 +49,7 @@ class BrokerSide:
 
     # Asking
 
-    async def slice(self, book: Book, occasion: Occasion, *, urgent: bool) -> Slice | NoSlice:
+    async def slice(self, book: Book, occasion: CycleTrigger, *, urgent: bool) -> Slice | NoSlice:
         """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
         rests on nothing the broker said before."""
         request = self._request(book, occasion, urgent=urgent)
@@ -71,7 +71,7 @@ class BrokerSide:
         assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
         return answer
 
-    def _request(self, book: Book, occasion: Occasion, *, urgent: bool) -> SliceRequest:
+    def _request(self, book: Book, occasion: CycleTrigger, *, urgent: bool) -> SliceRequest:
         not_before = occasion.not_before if book.last_local_at is None else max(occasion.not_before, book.last_local_at)
         cursor = self._cursor if self._cursor is not None else book.cursor
         known = self.last.revision if self.last is not None else None

@@ -20,9 +20,10 @@ import asyncio
 import contextlib
 import math
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from loguru import logger
 
@@ -32,20 +33,19 @@ from actors.book.orders import BookOrder
 from actors.book.self_check import SelfCheck
 from actors.book.trading_permission import Halt, Permission, obstacles
 from actors.book.view import BookState, book_state
-from actors.events import stream_of
-from actors.instrument.account_client import BrokerSide
+from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import CHECKPOINT_EVERY, BookKeeper
 from actors.instrument.cycle import CycleRunner
 from actors.instrument.recorder import Recorder
-from actors.instrument.schedule import tick
-from actors.instrument.settings import InstrumentSettings, Occasion
+from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.instrument.statistics import Tally
 from actors.messages import CycleReport, InstrumentHealth
+from actors.names import instrument_name
 from actors.reconciliation.own_reports import Report
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import Runtime
 
-__all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "Instrument", "InstrumentSettings", "Occasion"]
+__all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "CycleTrigger", "Instrument", "InstrumentSettings"]
 
 STARTING_TOGETHER = timedelta(seconds=5)
 """Actors that start within this time of each other share the fetch of their first cycle."""
@@ -65,10 +65,10 @@ class Instrument:
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self._settings = settings
-        self._name = stream_of(settings.account, settings.instrument)
+        self._name = instrument_name(settings.account, settings.instrument)
         self._runtime = runtime
         self._policy = settings.policy
-        self._broker = BrokerSide(settings, runtime)
+        self._broker = AccountClient(settings, runtime)
         self._keeper = BookKeeper(settings, runtime, self._broker)
         self._recorder = Recorder(settings, runtime, self._keeper, self._broker)
         self._cycles = CycleRunner(settings, runtime, self._keeper, self._broker, lambda: bool(self._verdicts))
@@ -130,7 +130,7 @@ class Instrument:
         ``throttled``. With an interval of 0 it is always due."""
         if self._report is not None and not self._is_due():
             return replace(self._report, throttled=True)
-        return await self._cycle(Occasion(self._runtime.now()))
+        return await self._cycle(CycleTrigger(self._runtime.now()))
 
     async def reconcile_now(self, *, dry_run: bool = False, trade: str | None = None) -> CycleReport:
         """A verdict now, past the schedule, in as many passes as its proof needs. With ``dry_run`` nothing is
@@ -218,13 +218,13 @@ class Instrument:
     # The loop
 
     async def _run(self) -> None:
-        occasion = Occasion(max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER))
+        occasion = CycleTrigger(max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER))
         while True:
             if not self._paused:
                 await self._cycle(occasion)
             occasion = await self._next_occasion()
 
-    async def _next_occasion(self) -> Occasion:
+    async def _next_occasion(self) -> CycleTrigger:
         """Wait for the next reason to look."""
         report = self._report
         due = self._tick(after=True)
@@ -235,9 +235,9 @@ class Instrument:
             async with asyncio.timeout(wait_s):
                 await self._awake.wait()
         except TimeoutError:
-            return Occasion(due, calm=report is None or report.recheck_at != due)
+            return CycleTrigger(due, calm=report is None or report.recheck_at != due)
         self._awake.clear()
-        return Occasion(self._runtime.now())
+        return CycleTrigger(self._runtime.now())
 
     def _tick(self, *, after: bool) -> datetime:
         return tick(self._settings.account, self._settings.interval_s, self._runtime.now(), after=after)
@@ -258,7 +258,7 @@ class Instrument:
         give_up_at = began + timedelta(seconds=patience_s + PATIENCE_S)
         seen: dict[str, Discrepancy] = {}
         passes = 0
-        occasion = Occasion(began, trade, dry_run=dry_run)
+        occasion = CycleTrigger(began, trade, dry_run=dry_run)
         shadow: Book | None = None
         if not dry_run:
             self._verdicts.append(seen)  # a cycle of the loop's between two passes belongs to this verdict too
@@ -279,11 +279,11 @@ class Instrument:
 
     # One cycle
 
-    async def _cycle(self, occasion: Occasion) -> CycleReport:
+    async def _cycle(self, occasion: CycleTrigger) -> CycleReport:
         report, _ = await self._pass(occasion, None)
         return report
 
-    async def _pass(self, occasion: Occasion, shadow: Book | None) -> tuple[CycleReport, Book | None]:
+    async def _pass(self, occasion: CycleTrigger, shadow: Book | None) -> tuple[CycleReport, Book | None]:
         """One pass, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
         began, began_s = self._runtime.now(), self._runtime.monotonic_s()
         async with self._cycling:
@@ -298,3 +298,13 @@ class Instrument:
             for verdict in self._verdicts:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow
+
+
+def tick(account: str, interval_s: float, now: datetime, *, after: bool) -> datetime:
+    """The next tick of an account's grid after ``now``, or the last one that is not. Accounts tick apart from each
+    other. With an interval of 0 it is always now."""
+    if interval_s <= 0:
+        return now
+    offset_s = zlib.crc32(account.encode()) % 1000 / 1000 * interval_s
+    ticks = math.floor((now.timestamp() - offset_s) / interval_s)
+    return datetime.fromtimestamp((ticks + after) * interval_s + offset_s, UTC)

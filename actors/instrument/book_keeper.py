@@ -20,12 +20,13 @@ from loguru import logger
 from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.self_check import Folded, SelfCheck, differences, event_of, fold
-from actors.events import Event, Json, Record, stream_of
-from actors.instrument.account_client import BrokerSide
+from actors.events import Event, Json, Record
+from actors.instrument.account_client import AccountClient
 from actors.instrument.recent_events import Recent
 from actors.instrument.settings import InstrumentSettings
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
+from actors.names import instrument_name
 from actors.runtime.ports import Runtime
 
 CHECKPOINT_EVERY = 250
@@ -38,9 +39,9 @@ class BookKeeper:
     ``turn`` is the lock under which the book is loaded and written; ``book`` is ``None`` while it is not in memory.
     """
 
-    def __init__(self, settings: InstrumentSettings, runtime: Runtime, broker: BrokerSide) -> None:
+    def __init__(self, settings: InstrumentSettings, runtime: Runtime, broker: AccountClient) -> None:
         self._settings = settings
-        self._name = stream_of(settings.account, settings.instrument)
+        self._name = instrument_name(settings.account, settings.instrument)
         self._runtime = runtime
         self._broker = broker
         self.turn = asyncio.Lock()

@@ -20,13 +20,14 @@ from loguru import logger
 
 from actors.book.book import Book
 from actors.book.policy import Correct
-from actors.events import Event, stream_of
-from actors.instrument.account_client import LOOK_AGAIN_AFTER, BrokerSide
+from actors.events import Event
+from actors.instrument.account_client import LOOK_AGAIN_AFTER, AccountClient
 from actors.instrument.book_keeper import BookKeeper, apply
 from actors.instrument.reports import away, unverified, verified
-from actors.instrument.settings import InstrumentSettings, Occasion
+from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.journal.client import Fenced, JournalAway
 from actors.messages import Connection, CycleReport, NoSlice
+from actors.names import instrument_name
 from actors.reconciliation.decide import evidence_of, reconcile
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from actors.runtime.ports import CallError, Runtime
@@ -47,11 +48,11 @@ class CycleRunner:
         settings: InstrumentSettings,
         runtime: Runtime,
         keeper: BookKeeper,
-        broker: BrokerSide,
+        broker: AccountClient,
         is_awaited: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._name = stream_of(settings.account, settings.instrument)
+        self._name = instrument_name(settings.account, settings.instrument)
         self._runtime = runtime
         self._policy = settings.policy
         self._keeper = keeper
@@ -61,7 +62,9 @@ class CycleRunner:
         self.verified_at: datetime | None = None
         self.refused: str | None = None
 
-    async def run(self, occasion: Occasion, shadow: Book | None, began: datetime) -> tuple[CycleReport, Book | None]:
+    async def run(
+        self, occasion: CycleTrigger, shadow: Book | None, began: datetime
+    ) -> tuple[CycleReport, Book | None]:
         """One cycle, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
         if self._began_at is None:
             self._began_at = began
@@ -82,7 +85,7 @@ class CycleRunner:
             report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
         return report, shadow
 
-    async def _look(self, occasion: Occasion, shadow: Book | None) -> tuple[CycleReport, Book | None]:
+    async def _look(self, occasion: CycleTrigger, shadow: Book | None) -> tuple[CycleReport, Book | None]:
         dry_run, trade = occasion.dry_run, occasion.trade
         async with self._keeper.turn:
             book = shadow or await self._keeper.loaded()

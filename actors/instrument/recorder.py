@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from actors.book.book import Book
 from actors.book.legs import impossible
 from actors.book.orders import BookOrder
-from actors.events import stream_of
-from actors.instrument.account_client import BrokerSide
+from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import BookKeeper
 from actors.instrument.order_entry import hand_over, to_hand_over
 from actors.instrument.settings import InstrumentSettings
 from actors.journal.client import Fenced
+from actors.names import instrument_name
 from actors.reconciliation.own_reports import FillReport, PositionReport, Report, another_fill, contradiction, events_of
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions
@@ -28,7 +28,9 @@ from brokers.model import Conventions
 class Recorder:
     """Takes reports for one book."""
 
-    def __init__(self, settings: InstrumentSettings, runtime: Runtime, keeper: BookKeeper, broker: BrokerSide) -> None:
+    def __init__(
+        self, settings: InstrumentSettings, runtime: Runtime, keeper: BookKeeper, broker: AccountClient
+    ) -> None:
         self._settings = settings
         self._runtime = runtime
         self._keeper = keeper
@@ -61,7 +63,7 @@ class Recorder:
         if found is None and isinstance(report, FillReport) and report.fill_id in book.applied:
             found = another_fill(self._keeper.recent(), report)
         if found is not None:
-            raise ValueError(f"{stream_of(self._settings.account, self._settings.instrument)}: {found}")
+            raise ValueError(f"{instrument_name(self._settings.account, self._settings.instrument)}: {found}")
 
     def _check_leg(self, report: Report, conventions: Conventions) -> None:
         if report.leg is None:
@@ -69,5 +71,5 @@ class Recorder:
         quantity = report.quantity if isinstance(report, PositionReport) else None
         instead = impossible(conventions.legs, report.leg, quantity, mode_told=self._broker.last is not None)
         if instead is not None:
-            name = stream_of(self._settings.account, self._settings.instrument)
+            name = instrument_name(self._settings.account, self._settings.instrument)
             raise ValueError(f"{name}: there can be no leg {report.leg!r} as reported, expected {instead}")

@@ -24,7 +24,9 @@ class InstrumentSettings:
     fingerprint: str | None = None
 
 
-class Occasion(NamedTuple):  # made in a fifth of a dataclass's time, in each actor's process; never leaves the actor
+class CycleTrigger(
+    NamedTuple
+):  # made in a fifth of a dataclass's time, in each actor's process; never leaves the actor
     """Why the broker is looked at: no earlier than when it is to be asked, the trade after which, and whether anything
     but the interval asks for it (``calm``: nothing does)."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from actors.events import Event, Record, StreamTail
 from actors.journal.types import Appended, JournalError, Stale
+from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
 
-AUDIT = "audit"
 JOURNAL_TIMEOUT_S = 20.0
 _NO_VERSION = -1
 

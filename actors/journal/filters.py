@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, func
 from actors.book.discrepancies import Phase
 from actors.events import EventType, Payload, Severity, to_iso
 from actors.journal.schema import records
+from actors.names import split_name
 
 _PHASES_OF_ORDERS = frozenset({Phase.FILLS, Phase.ORDERS})
 """What is found in these is keyed by the id of its order."""
@@ -75,7 +76,7 @@ def conditions(
 
 def belongs(stream: str, account: str | None, instrument: str | None) -> bool:
     """Whether a stream is the account's own or one of its instruments', and of that instrument."""
-    own, _, rest = stream.partition("/")
+    own, rest = split_name(stream)
     return (account is None or account == own) and (instrument is None or instrument == rest)
 
 

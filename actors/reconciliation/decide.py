@@ -19,7 +19,7 @@ from actors.events import Event, Json, Severity, to_iso
 from actors.reconciliation.fills import reconcile_fills
 from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
-from actors.reconciliation.reconciliation_pass import Decision, Difference, Status, Working
+from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status
 from brokers.model import AnyRow, Complete, Completeness, Failed, Partial, Section, Slice, problems_of, rows_of
 
 _FILLS_LOST = (DiscrepancyType.STALE_DATA, "fills")
@@ -64,7 +64,7 @@ def reconcile(
     unchanged = book.clean == slice_.revision and book.clean_under is policy
     if unchanged and not evidence_due and now - slice_.requested_at <= policy.max_age:
         return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
-    work = Working(book, slice_, policy, now)
+    work = ReconciliationPass(book, slice_, policy, now)
     _unreadable_rows(work)
     fresh = _is_fresh(work, verified_at)
     if fresh:
@@ -79,7 +79,7 @@ def reconcile(
     return _conclude(work, evidence_due, fresh=fresh)
 
 
-def _unreadable_rows(work: Working) -> None:
+def _unreadable_rows(work: ReconciliationPass) -> None:
     """MALFORMED_DATA for each row of ours that could not be read. Rows that name no instrument are the account's."""
     slice_ = work.slice
     sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
@@ -89,7 +89,7 @@ def _unreadable_rows(work: Working) -> None:
                 if problem.again_at is not None:
                     work.look_again(problem.again_at)
                 work.found(
-                    Difference(
+                    Finding(
                         type=DiscrepancyType.MALFORMED_DATA,
                         key=f"{problem.section.value}:{problem.key or place}",
                         phase=Phase.SECTIONS,
@@ -101,7 +101,7 @@ def _unreadable_rows(work: Working) -> None:
                 )
 
 
-def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
+def _is_fresh(work: ReconciliationPass, verified_at: datetime | None) -> bool:
     """Whether the slice may be acted on. STALE_DATA when it is too old, or when nothing could be verified for long."""
     slice_, policy = work.slice, work.policy
     too_old = work.now - slice_.requested_at > policy.max_age
@@ -109,7 +109,7 @@ def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
     since = slice_.requested_at if too_old and not unknown else verified_at or work.book.reconciled_at
     if (too_old or unknown) and since is not None and work.now - since > policy.max_age:
         work.found(
-            Difference(
+            Finding(
                 type=DiscrepancyType.STALE_DATA,
                 key="verified",
                 phase=Phase.SECTIONS,
@@ -122,13 +122,13 @@ def _is_fresh(work: Working, verified_at: datetime | None) -> bool:
     return not too_old
 
 
-def _lost_fills(work: Working) -> None:
+def _lost_fills(work: ReconciliationPass) -> None:
     """STALE_DATA where the broker no longer has the fills after our cursor: they are in the positions, and no more can
     be had of them. The next look goes on from where the broker's list begins."""
     fills, cursor = work.slice.fills, work.slice.fills_cursor
     if isinstance(fills, Failed) and cursor is not None:
         work.found(
-            Difference(
+            Finding(
                 type=_FILLS_LOST[0],
                 key=_FILLS_LOST[1],
                 phase=Phase.SECTIONS,
@@ -141,14 +141,14 @@ def _lost_fills(work: Working) -> None:
         work.look_again(work.now)
 
 
-def _close_what_is_gone(work: Working) -> None:
+def _close_what_is_gone(work: ReconciliationPass) -> None:
     """Open breaks whose difference this slice would have shown, and did not."""
     for place, found in list(work.book.breaks.items()):
         if place not in {*work.touched, _FILLS_LOST} and _would_have_been_seen(work, found):
             work.gone(found)
 
 
-def _would_have_been_seen(work: Working, found: Break) -> bool:
+def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
     slice_ = work.slice
     if work.now - slice_.requested_at > work.policy.max_age:
         return False
@@ -165,7 +165,7 @@ def _would_have_been_seen(work: Working, found: Break) -> bool:
     return isinstance(sections.get(found.key.split(":")[0]), Complete)
 
 
-def _order_was_looked_at(work: Working, key: str) -> bool:
+def _order_was_looked_at(work: ReconciliationPass, key: str) -> bool:
     """Whether both sides of an order were seen in this pass."""
     deferred = {
         order_discrepancy_key(order.broker_order_id, order.client_order_id)
@@ -176,7 +176,7 @@ def _order_was_looked_at(work: Working, key: str) -> bool:
     return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
 
 
-def _conclude(work: Working, evidence_due: bool, *, fresh: bool) -> Decision:
+def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> Decision:
     slice_ = work.slice
     needed: list[Section[AnyRow]] = [slice_.orders, slice_.fills]
     if work.policy.positions:
@@ -212,12 +212,12 @@ def _conclude(work: Working, evidence_due: bool, *, fresh: bool) -> Decision:
 def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tuple[Event, ...]:
     """The RECONCILED of a pass that found everything in step, for one that is to be seen in the journal (after a
     trade), however short a time ago the last one was. The book is not changed."""
-    work = Working(book, slice_, policy, now)
+    work = ReconciliationPass(book, slice_, policy, now)
     _evidence(work)
     return tuple(work.events)
 
 
-def _evidence(work: Working) -> None:
+def _evidence(work: ReconciliationPass) -> None:
     """RECONCILED: at that broker time both sides were the same."""
     slice_ = work.slice
     payload: dict[str, Json] = {

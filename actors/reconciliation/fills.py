@@ -21,7 +21,7 @@ from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, event_id, to_text
 from actors.reconciliation.order_matching import order_of_fill
-from actors.reconciliation.reconciliation_pass import Difference, Working
+from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import (
     LONG,
     NET,
@@ -39,7 +39,7 @@ from brokers.model import (
 _CORRECTION = "correction"
 
 
-def reconcile_fills(work: Working) -> None:
+def reconcile_fills(work: ReconciliationPass) -> None:
     """Apply every fill of the slice, and of the answers to our questions, that the book has not seen. A correction of
     an execution that was never told is a fill like any other, and the execution counts for nothing beside it."""
     if work.book.without_commission:
@@ -74,7 +74,7 @@ def reconcile_fills(work: Working) -> None:
             allowed[whose].apply(work, fill)
 
 
-def _report_commissions(work: Working) -> None:
+def _report_commissions(work: ReconciliationPass) -> None:
     """Write what was charged for fills that are in the book without it. That is no difference between the two sides:
     it is told under ``alert`` too."""
     lacking = work.book.without_commission
@@ -98,18 +98,18 @@ def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
     return unique
 
 
-def _remember(work: Working, fill: Fill, order: BookOrder | None) -> None:
+def _remember(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> None:
     """Record a fill that changes nothing, as the positions of the book's first look contain it."""
     booked = book_fill(work.book, fill, order, work.slice.conventions)
     booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False, corrects=fill.corrects)
     work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
-def _correct(work: Working, fill: Fill, was: Corrected, order: BookOrder | None) -> None:
+def _correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None) -> None:
     """The broker took back what it said of an execution: the book is changed by the difference. Where positions were
     taken over since then, they contain it."""
     apply_it = work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.MISSED_FILL,
             key=fill.fill_id,
             phase=Phase.FILLS,
@@ -146,7 +146,7 @@ def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
     return fill.time, len(fill.fill_id), fill.fill_id
 
 
-def _is_history(work: Working, fill: Fill, order: BookOrder | None) -> bool:
+def _is_history(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> bool:
     """Whether a fill is from before the book's first look, of an order that was not ours: the positions contain it, and
     the order's row is all we go by."""
     if order is not None and order.adopted_at is None:
@@ -160,7 +160,7 @@ def _was_adopted(order: BookOrder, fill: Fill) -> bool:
     return order.adopted_at is None or fill.time <= order.adopted_at
 
 
-def _orders_by_broker_id(work: Working) -> dict[str, Order]:
+def _orders_by_broker_id(work: ReconciliationPass) -> dict[str, Order]:
     rows = [*rows_of(work.slice.orders), *(a.order for a in work.slice.answers if a.order is not None)]
     return {row.broker_order_id: row for row in rows}
 
@@ -176,7 +176,9 @@ class _Allowed:
     apply_them: bool
 
     @classmethod
-    def of(cls, work: Working, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]) -> _Allowed:
+    def of(
+        cls, work: ReconciliationPass, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]
+    ) -> _Allowed:
         """Report them as one difference; not at all where the order has had every unit of them, under other ids or
         as the quantity it was adopted with."""
         first, order = fills[0]
@@ -190,7 +192,7 @@ class _Allowed:
         had = order.filled_quantity if order is not None else None
         filled = (had or ZERO) + missed
         apply_them = work.found(
-            Difference(
+            Finding(
                 type=DiscrepancyType.MISSED_FILL,
                 key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
                 phase=Phase.FILLS,
@@ -205,7 +207,7 @@ class _Allowed:
         )
         return cls(order.key if order is not None else None, cause, cap, apply_them)
 
-    def apply(self, work: Working, fill: Fill) -> None:
+    def apply(self, work: ReconciliationPass, fill: Fill) -> None:
         """Apply one of them."""
         if self.apply_them:
             order = work.book.orders.get(self.order_key) if self.order_key is not None else None
@@ -318,7 +320,7 @@ def _usual_leg(fill: Fill, conventions: Conventions) -> str:
     return fill.position_id or fill.broker_order_id or fill.fill_id
 
 
-def infer_fill(work: Working, order: BookOrder, row: Order) -> payloads.BookedFill | None:
+def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloads.BookedFill | None:
     """The fill that must have happened for an order to be filled as far as the broker says, at the incremental price;
     ``None`` where no price is known at all.
 
@@ -356,7 +358,7 @@ def infer_fill(work: Working, order: BookOrder, row: Order) -> payloads.BookedFi
     )
 
 
-def _incremental_price(work: Working, order: BookOrder, row: Order, quantity: Decimal) -> Decimal | None:
+def _incremental_price(work: ReconciliationPass, order: BookOrder, row: Order, quantity: Decimal) -> Decimal | None:
     average = row.average_fill_price
     if average is not None:
         price = (average * row.filled_quantity - order.notional) / quantity
@@ -366,7 +368,7 @@ def _incremental_price(work: Working, order: BookOrder, row: Order, quantity: De
     return row.limit_price or order.limit_price or average or (held[0] if held else None)
 
 
-def _brings_nearer(work: Working, legs: tuple[tuple[str, Decimal], ...]) -> bool:
+def _brings_nearer(work: ReconciliationPass, legs: tuple[tuple[str, Decimal], ...]) -> bool:
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete):
         return True

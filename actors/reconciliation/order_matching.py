@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 
 from actors.book.book import Book
 from actors.book.orders import BookOrder
-from actors.reconciliation.reconciliation_pass import Working
+from actors.reconciliation.reconciliation_pass import ReconciliationPass
 from brokers.model import Fill, Order, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far a broker's clock and ours may be apart, beyond what a snapshot shows of it."""
 
 
-def order_of_row(work: Working, row: Order) -> BookOrder | None:
+def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The book's order that a row shows; ``None`` for one the book does not have."""
     order = work.book.find_order(row.broker_order_id, None)
     if order is None and row.client_order_id is not None:
@@ -27,7 +27,7 @@ def order_of_row(work: Working, row: Order) -> BookOrder | None:
     return order if order is not None and order.side is row.side else None
 
 
-def order_of_fill(work: Working, fill: Fill, shown: dict[str, Order]) -> BookOrder | None:
+def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order]) -> BookOrder | None:
     """The book's order that a fill belongs to: by the ids it carries, else by those that its order's row carries.
     ``shown`` are the rows at hand by broker_order_id."""
     order = work.book.find_order(fill.broker_order_id, None)
@@ -49,7 +49,7 @@ def is_about(book: Book, order: BookOrder, row: Order) -> bool:
     return order.broker_order_id is None and order.side is row.side
 
 
-def _links(work: Working) -> dict[str, str]:
+def _links(work: ReconciliationPass) -> dict[str, str]:
     """Rows of orders not known by their broker_order_id → keys of orders with the same client_order_id."""
     if work.links is not None:
         return work.links
@@ -72,7 +72,7 @@ def _links(work: Working) -> dict[str, str]:
     return work.links
 
 
-def _sent_before(work: Working, order: BookOrder, time: datetime | None) -> bool:
+def _sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
     """Whether the broker can have had this order at a time of its own clock."""
     sent_at = order.submitted_at or order.local_at
     if sent_at is None or time is None:

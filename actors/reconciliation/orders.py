@@ -18,7 +18,7 @@ from actors.book.orders import BookOrder, OrderAction, order_key, same_terms, tr
 from actors.events import EventType, Severity, to_text
 from actors.reconciliation.fills import infer_fill
 from actors.reconciliation.order_matching import is_about, order_of_row
-from actors.reconciliation.reconciliation_pass import Difference, Working
+from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import Complete, Failed, Order, OrderQuery, OrderStatus, Partial, Side, Unsupported, rows_of
 
 _ENDINGS = {
@@ -28,7 +28,7 @@ _ENDINGS = {
 }
 
 
-def reconcile_orders(work: Working) -> None:
+def reconcile_orders(work: ReconciliationPass) -> None:
     """Bring every order of the book and of the slice in step."""
     seen: set[str] = set()
     for row in _one_row_each(rows_of(work.slice.orders)):
@@ -50,7 +50,7 @@ def order_discrepancy_key(broker_order_id: str | None, client_order_id: str | No
     return broker_order_id or client_order_id or "unknown"
 
 
-def _long_over(work: Working, row: Order) -> bool:
+def _long_over(work: ReconciliationPass, row: Order) -> bool:
     """An ended order from so long ago that the book would only forget it again."""
     if row.submitted_at is None or not row.status.terminal:
         return False
@@ -97,13 +97,13 @@ def _theirs(row: Order) -> str:
     )
 
 
-def _adopt(work: Working, row: Order) -> str:
+def _adopt(work: ReconciliationPass, row: Order) -> str:
     """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
     took the place of an order of ours is ours."""
     replaced = _replaced_by(work, row)
     expected = work.new_book or replaced is not None
     adopt = work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.EXTERNAL_ORDER if replaced is None else DiscrepancyType.ORDER_STATUS_MISMATCH,
             key=row.broker_order_id,
             phase=Phase.ORDERS,
@@ -142,7 +142,7 @@ def _adopt(work: Working, row: Order) -> str:
     return key
 
 
-def _replaced_by(work: Working, row: Order) -> BookOrder | None:
+def _replaced_by(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The order of ours that this one took the place of."""
     answered = (answer.order for answer in work.slice.answers if answer.order is not None)
     for other in (*rows_of(work.slice.orders), *answered):
@@ -151,7 +151,7 @@ def _replaced_by(work: Working, row: Order) -> BookOrder | None:
     return None
 
 
-def _compare(work: Working, order: BookOrder, row: Order) -> None:
+def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """One order that both sides know, in the order: what is filled, then its terms and status, then its age."""
     again_at = _too_early(work, order, row)
     if again_at is not None:
@@ -169,7 +169,7 @@ def _compare(work: Working, order: BookOrder, row: Order) -> None:
     _check_age(work, work.book.orders[order.key], row)
 
 
-def _too_early(work: Working, order: BookOrder, row: Order) -> datetime | None:
+def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> datetime | None:
     """When to look again, where this slice is from before the newest thing we know of the order, whoever said it."""
     soon = work.now + work.policy.confirm_gap
     if _older(work, order.told_at) and not _in_step(order, row):
@@ -183,7 +183,7 @@ def _too_early(work: Working, order: BookOrder, row: Order) -> datetime | None:
     return None
 
 
-def _older(work: Working, told_at: datetime | None) -> bool:
+def _older(work: ReconciliationPass, told_at: datetime | None) -> bool:
     """Whether the slice was requested before the broker told us something else."""
     return told_at is not None and work.slice.requested_at <= told_at
 
@@ -192,7 +192,7 @@ def _amended(order: BookOrder, row: Order) -> bool:
     return order.quantity != row.quantity or (order.limit_price is not None and not same_terms(order, row))
 
 
-def _claim_fills(work: Working, order: BookOrder, row: Order) -> bool:
+def _claim_fills(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
     """Fills that were booked under the broker's id before we knew it to be this order's: count them in it."""
     correct = _mismatch(work, order, row, Severity.INFO, DiscrepancyType.ORDER_STATUS_MISMATCH)
     if correct:
@@ -207,7 +207,7 @@ def _claim_fills(work: Working, order: BookOrder, row: Order) -> bool:
 
 
 def _mismatch(
-    work: Working,
+    work: ReconciliationPass,
     order: BookOrder,
     row: Order,
     severity: Severity,
@@ -215,7 +215,7 @@ def _mismatch(
     correction: Correction | None = Correction.UPDATE_ORDER,
 ) -> bool:
     return work.found(
-        Difference(
+        Finding(
             type=kind,
             key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
             phase=Phase.ORDERS,
@@ -228,7 +228,7 @@ def _mismatch(
     )
 
 
-def _catch_up(work: Working, order: BookOrder, row: Order) -> bool:
+def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
     """Fills the broker counts and has not reported: ask for the order, then infer one. False when it stays open."""
     section = work.slice.fills
     unknown = work.policy.positions and isinstance(work.slice.positions, Failed | Partial)
@@ -248,7 +248,7 @@ def _catch_up(work: Working, order: BookOrder, row: Order) -> bool:
     booked = infer_fill(work, order, row)
     missed = row.filled_quantity - order.filled_quantity
     correct = work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.MISSED_FILL,
             key=row.broker_order_id,
             phase=Phase.ORDERS,
@@ -267,7 +267,7 @@ def _catch_up(work: Working, order: BookOrder, row: Order) -> bool:
     return True
 
 
-def _take_over(work: Working, order: BookOrder, row: Order) -> None:
+def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """The broker is right about an order's terms and its status."""
     action = transition(order.status, row.status)
     if action is OrderAction.UPDATE and row.filled_quantity < order.filled_quantity:
@@ -299,7 +299,7 @@ def _take_over(work: Working, order: BookOrder, row: Order) -> None:
     work.emit(event, {"order": payloads.order_to(after)}, order.key, severity)
 
 
-def _check_age(work: Working, order: BookOrder, row: Order) -> None:
+def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """STALE_ORDER: cancelled at the broker, once, and only where the configuration asks for it."""
     limit = work.policy.stale_order
     submitted_at = order.submitted_at or row.submitted_at
@@ -309,7 +309,7 @@ def _check_age(work: Working, order: BookOrder, row: Order) -> None:
     old = work.book.breaks.get((DiscrepancyType.STALE_ORDER, key))
     cancel = work.auto and work.policy.cancel_stale_orders and not (old is not None and old.cancel_asked)
     work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.STALE_ORDER,
             key=key,
             phase=Phase.ORDERS,
@@ -325,7 +325,7 @@ def _check_age(work: Working, order: BookOrder, row: Order) -> None:
         work.cancels.append(OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id))
 
 
-def _absent(work: Working, order: BookOrder) -> None:
+def _absent(work: ReconciliationPass, order: BookOrder) -> None:
     """An order the broker should show and does not."""
     if _older(work, order.told_at):
         work.defer(order.key)
@@ -344,20 +344,20 @@ def _absent(work: Working, order: BookOrder) -> None:
         _missing(work, order)
 
 
-def _unanswered(work: Working, order: BookOrder, failure: str) -> None:
+def _unanswered(work: ReconciliationPass, order: BookOrder, failure: str) -> None:
     key = order_discrepancy_key(order.broker_order_id, order.client_order_id)
     work.unverified.append(f"order {key} could not be looked up: {failure}")
     work.deferred.add(order.key)
 
 
-def _missing(work: Working, order: BookOrder) -> None:
+def _missing(work: ReconciliationPass, order: BookOrder) -> None:
     """The broker says that it knows no such order. A failed fills section means it may yet have been filled."""
     settled_at = work.settled_at(order.local_at)
     if settled_at is not None or not isinstance(work.slice.fills, Complete | Unsupported):
         work.defer(order.key, settled_at)
         return
     give_up = work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.ORDER_MISSING,
             key=order_discrepancy_key(order.broker_order_id, order.client_order_id),
             phase=Phase.ORDERS,

@@ -8,17 +8,18 @@ which our side, or a fill newer than the slice, was active, nor about one that i
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from decimal import Decimal
 
+from actors.book import payloads
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
-from actors.book.lots import Leg
-from actors.events import EventType, Severity, to_text
-from actors.reconciliation.corrections import force_add_position, force_close_position, force_update_position
-from actors.reconciliation.reconciliation_pass import Difference, Working
+from actors.book.lots import ZERO, Leg
+from actors.events import EventType, Json, Severity, to_text
+from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import Complete, Position, rows_of
 
 
-def reconcile_positions(work: Working) -> None:
+def reconcile_positions(work: ReconciliationPass) -> None:
     """Compare every leg of the slice and of the book."""
     if not work.policy.positions:
         return
@@ -45,7 +46,7 @@ def reconcile_positions(work: Working) -> None:
             _drift(work, leg_held, row)
 
 
-def _leave_unread(work: Working, shown: Collection[str]) -> None:
+def _leave_unread(work: ReconciliationPass, shown: Collection[str]) -> None:
     """Legs of the book that the adapter does not read: that they are not shown says nothing about them."""
     for name, why in work.slice.unread_legs.items():
         if name in work.book.legs and name not in shown:
@@ -53,7 +54,7 @@ def _leave_unread(work: Working, shown: Collection[str]) -> None:
             work.deferred.add(name)
 
 
-def _shown_twice(work: Working, shown: tuple[Position, ...]) -> set[str]:
+def _shown_twice(work: ReconciliationPass, shown: tuple[Position, ...]) -> set[str]:
     """Legs that the slice contradicts itself about. Which row is right is not ours to guess: MALFORMED_DATA."""
     first: dict[str, Position] = {}
     clashing = {row.leg for row in shown if first.setdefault(row.leg, row) != row}
@@ -61,7 +62,7 @@ def _shown_twice(work: Working, shown: tuple[Position, ...]) -> set[str]:
         work.deferred.add(name)
         rows = [f"{to_text(row.quantity)} @ {to_text(row.average_price)}" for row in shown if row.leg == name]
         work.found(
-            Difference(
+            Finding(
                 type=DiscrepancyType.MALFORMED_DATA,
                 key=f"positions:{name}",
                 phase=Phase.SECTIONS,
@@ -74,7 +75,7 @@ def _shown_twice(work: Working, shown: tuple[Position, ...]) -> set[str]:
     return clashing
 
 
-def _may_speak_of(work: Working, leg: str) -> bool:
+def _may_speak_of(work: ReconciliationPass, leg: str) -> bool:
     """Whether this slice is new enough to say something about a leg; if not, another look is asked for."""
     settled_at = work.settled_at(work.book.activity.get(leg))
     if settled_at is not None:
@@ -87,16 +88,16 @@ def _may_speak_of(work: Working, leg: str) -> bool:
     return True
 
 
-def _correction(work: Working, kind: Correction, change: Decimal) -> Correction | None:
+def _correction(work: ReconciliationPass, kind: Correction, change: Decimal) -> Correction | None:
     """The correction, unless it is too large to be made without a person."""
     limit = work.policy.max_correction
     return kind if limit is None or abs(change) <= limit else None
 
 
-def _recover(work: Working, row: Position) -> None:
+def _recover(work: ReconciliationPass, row: Position) -> None:
     """MISSING_LOCALLY, a zombie: held at the broker, unknown to the book."""
     correct = work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.MISSING_LOCALLY,
             key=row.leg,
             phase=Phase.RECOVERY,
@@ -113,10 +114,10 @@ def _recover(work: Working, row: Position) -> None:
         work.emit(EventType.POSITION_SYNCED, payload, row.leg)
 
 
-def _ghost(work: Working, leg: Leg) -> None:
+def _ghost(work: ReconciliationPass, leg: Leg) -> None:
     """NAKED_POSITION, a ghost: in the book, not held at the broker. Closed only when that is proven."""
     correct = work.found(
-        Difference(
+        Finding(
             type=DiscrepancyType.NAKED_POSITION,
             key=leg.name,
             phase=Phase.GHOST,
@@ -135,14 +136,14 @@ def _ghost(work: Working, leg: Leg) -> None:
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, Severity.CRITICAL)
 
 
-def _drift(work: Working, leg: Leg, row: Position) -> None:
+def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
     """POSITION_MISMATCH, else PRICE_MISMATCH."""
     change = row.quantity - leg.quantity
     if abs(change) > work.policy.quantity_tolerance:
         if not _may_speak_of(work, leg.name):
             return
         opposite = (row.quantity > 0) != (leg.quantity > 0)
-        found = Difference(
+        found = Finding(
             type=DiscrepancyType.POSITION_MISMATCH,
             key=leg.name,
             phase=Phase.DRIFT,
@@ -156,7 +157,7 @@ def _drift(work: Working, leg: Leg, row: Position) -> None:
     elif abs(row.average_price - leg.average_price) > work.policy.price_tolerance * abs(row.average_price):
         if not _may_speak_of(work, leg.name):
             return
-        found = Difference(
+        found = Finding(
             type=DiscrepancyType.PRICE_MISMATCH,
             key=leg.name,
             phase=Phase.DRIFT,
@@ -171,3 +172,19 @@ def _drift(work: Working, leg: Leg, row: Position) -> None:
     if work.found(found):
         payload = force_update_position(leg.name, row.quantity, row.average_price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
+
+
+def force_add_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: datetime) -> dict[str, Json]:
+    """Payload of a POSITION_SYNCED: hold a leg that the book did not have. Fills up to ``as_of`` (broker time) are in
+    it."""
+    return payloads.position_to(leg, quantity, average_price, as_of, Correction.FORCE_ADD_POSITION)
+
+
+def force_update_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: datetime) -> dict[str, Json]:
+    """Payload of a POSITION_SYNCED: hold this quantity at this price in a leg the book has otherwise."""
+    return payloads.position_to(leg, quantity, average_price, as_of, Correction.FORCE_UPDATE_POSITION)
+
+
+def force_close_position(leg: str, as_of: datetime) -> dict[str, Json]:
+    """Payload of a POSITION_SYNCED: hold nothing in a leg."""
+    return payloads.position_to(leg, ZERO, ZERO, as_of, Correction.FORCE_CLOSE_POSITION)

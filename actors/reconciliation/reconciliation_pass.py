@@ -51,7 +51,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Finding:
     """A difference as a phase finds it. ``correction`` is ``None`` where there is none or a person has to make it.
 
     A difference that ``needs_proof`` (law 4: its correction destroys) is corrected only after enough COMPLETE sections,
@@ -73,7 +73,7 @@ class Difference:
     strategy: str | None = None
 
 
-class Working:
+class ReconciliationPass:
     """The state of one pass. The phases call :meth:`found` and :meth:`emit`; nothing else changes it."""
 
     def __init__(self, book: Book, slice_: Slice, policy: Policy, now: datetime) -> None:
@@ -119,7 +119,7 @@ class Working:
         """RECONCILED, written whatever may be corrected."""
         self.note(EventType.RECONCILED, payload, "reconciled")
 
-    def found(self, it: Difference) -> bool:
+    def found(self, it: Finding) -> bool:
         """Report a difference. True when the caller is to make its correction now (to try it, under ``alert``)."""
         if not self.auto and (it.type, it.key) in self.touched:
             return it.correction is not None  # one break a subject: the first report of this pass stands
@@ -181,7 +181,7 @@ class Working:
             return None
         return activity + self.policy.settle
 
-    def _sightings(self, it: Difference, old: Break | None) -> tuple[datetime, ...]:
+    def _sightings(self, it: Finding, old: Break | None) -> tuple[datetime, ...]:
         """The times that count as proof, this slice's with them where it counts."""
         taken_at = self.slice.requested_at
         since = None if it.activity is None else it.activity + self.policy.settle

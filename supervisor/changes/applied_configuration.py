@@ -32,7 +32,7 @@ from pydantic import BaseModel, ValidationError
 
 from brokers.errors import Refused
 from brokers.spec import SecretRef, SecretSource
-from supervisor.changes.diff import Marks
+from supervisor.changes.diff import SecretFingerprints
 from supervisor.changes.requests import FIXED
 from supervisor.config.models import Account, Configuration
 
@@ -45,15 +45,15 @@ class Run:
     """One `start`, over every crash of its supervisor. ``marks`` are those of the configuration it was given."""
 
     identity: str = ""
-    marks: Marks = field(default_factory=dict, repr=False)
+    marks: SecretFingerprints = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AppliedConfiguration:
     """A standing configuration with the marks of its literal secrets, and the SHA-256 of its file."""
 
     configuration: Configuration
-    marks: Marks = field(repr=False)
+    marks: SecretFingerprints = field(repr=False)
     sha256: str
 
 
@@ -101,7 +101,7 @@ def _mark(ref: SecretRef, salt: str) -> str:
     return hashlib.scrypt(ref.resolve().encode(), salt=salted, n=2**14, r=8, p=1, dklen=16).hex()
 
 
-def write(configuration: Configuration, marks: Marks, run: str) -> Standing:
+def write(configuration: Configuration, marks: SecretFingerprints, run: str) -> AppliedConfiguration:
     """Keep it beside the journal, readable by its owner alone, whole or not at all. Raises ``OSError``."""
     document = {"run": run, "marks": dict(marks), "configuration": _encoded(configuration)}
     content = json.dumps(document, indent=1, sort_keys=True).encode()
@@ -120,10 +120,10 @@ def write(configuration: Configuration, marks: Marks, run: str) -> Standing:
         os.fsync(directory)  # else a crash of the machine could take the name, and leave a record of it
     finally:
         os.close(directory)
-    return Standing(configuration, dict(marks), sha256)
+    return AppliedConfiguration(configuration, dict(marks), sha256)
 
 
-def read(given: Configuration, sha256: str) -> Standing:
+def read(given: Configuration, sha256: str) -> AppliedConfiguration:
     """The standing configuration of that SHA-256, beside the journal of the one that was given, with that one's
     sections that cannot change. Raises :class:`Unusable`."""
     path = path_of(given, sha256)
@@ -137,7 +137,7 @@ def read(given: Configuration, sha256: str) -> Standing:
         document = json.loads(content)
         decoded = _decoded(document["configuration"])
         found = Configuration.model_validate({**decoded, **{one: getattr(given, one) for one in FIXED}})
-        return Standing(found, dict(document["marks"]), sha256)
+        return AppliedConfiguration(found, dict(document["marks"]), sha256)
     except (ValueError, KeyError, TypeError, ValidationError):
         # Its cause would quote what it stumbled over.
         raise Unusable(str(path), "this version of the program does not understand it") from None

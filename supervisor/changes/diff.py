@@ -19,7 +19,7 @@ from brokers.spec import SecretRef, SecretSource
 from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, Defaults, SupervisionSettings
 from supervisor.tree.model import ChildSpec, Kind
 
-Marks = Mapping[str, str]
+SecretFingerprints = Mapping[str, str]
 """What tells, of each literal secret (``account.key``), whether it is the one it was, and not what it is."""
 
 IDENTITY = frozenset({"broker", "simulator", "account_id", "user_id", "login", "environment"})
@@ -85,7 +85,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ConfigurationDifference:
     """From one configuration to another. ``rows`` are it in words; the rest is what :func:`applied` needs: ``accounts``
     as they are to be, ``removed`` names, all names in their ``order``, and the ``sections`` that differ."""
 
@@ -101,8 +101,11 @@ class Difference:
 
 
 def difference(
-    old: Configuration, new: Configuration, old_marks: Marks | None = None, new_marks: Marks | None = None
-) -> Difference:
+    old: Configuration,
+    new: Configuration,
+    old_marks: SecretFingerprints | None = None,
+    new_marks: SecretFingerprints | None = None,
+) -> ConfigurationDifference:
     """What differs between two configurations, but for the sections that cannot be changed while a supervisor runs.
     A literal secret counts as changed where its mark is another one."""
     marks = (old_marks or {}, new_marks or {})
@@ -126,10 +129,10 @@ def difference(
         if name in after and (of_account or before.get(name) != after[name]):
             touched.append(after[name])
     removed = tuple(name for name in before if name not in after)
-    return Difference(tuple(rows), tuple(touched), removed, tuple(after), sections)
+    return ConfigurationDifference(tuple(rows), tuple(touched), removed, tuple(after), sections)
 
 
-def applied(found: Difference, configuration: Configuration) -> Configuration:
+def applied(found: ConfigurationDifference, configuration: Configuration) -> Configuration:
     """The configuration with a difference applied to it."""
     accounts = {one.name: one for one in configuration.accounts if one.name not in found.removed}
     accounts |= {account.name: account for account in found.accounts}
@@ -137,7 +140,9 @@ def applied(found: Difference, configuration: Configuration) -> Configuration:
     return configuration.model_copy(update={**found.sections, "accounts": ordered})
 
 
-def _account_rows(old: AnyAccount | None, new: AnyAccount | None, marks: tuple[Marks, Marks]) -> Iterable[Row]:
+def _account_rows(
+    old: AnyAccount | None, new: AnyAccount | None, marks: tuple[SecretFingerprints, SecretFingerprints]
+) -> Iterable[Row]:
     there = new or old
     assert there is not None  # noqa: S101 - the name came from one of the two
     was, becomes = ({} if one is None else said_by(one) for one in (old, new))
@@ -187,7 +192,11 @@ def all_of(model: BaseModel) -> dict[str, Any]:
 
 
 def key_changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], account: str, old_marks: Marks, new_marks: Marks
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    account: str,
+    old_marks: SecretFingerprints,
+    new_marks: SecretFingerprints,
 ) -> tuple[KeyChange, ...]:
     """The keys of an account or a section whose values differ; a secret's by its reference, or by its mark."""
     found = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supervisor.changes.diff import Marks, all_of, key_changes, said_by
+from supervisor.changes.diff import SecretFingerprints, all_of, key_changes, said_by
 from supervisor.config.models import AnyAccount, Configuration, Instrument
 from supervisor.errors import HandleError
 
@@ -98,7 +98,10 @@ Change = AddAccount | RemoveAccount | AddInstrument | RemoveInstrument | SetInte
 
 
 def changed(
-    configuration: Configuration, change: Change, marks: Marks | None = None, new_marks: Marks | None = None
+    configuration: Configuration,
+    change: Change,
+    marks: SecretFingerprints | None = None,
+    new_marks: SecretFingerprints | None = None,
 ) -> Configuration:
     """The configuration as the change makes it. Raises :class:`ChangeRefused`."""
     match change:
@@ -204,7 +207,7 @@ def _with_interval(
 
 
 def _refuse_what_is_fixed(
-    old: Configuration, new: Configuration, attempted: str, old_marks: Marks, new_marks: Marks
+    old: Configuration, new: Configuration, attempted: str, old_marks: SecretFingerprints, new_marks: SecretFingerprints
 ) -> None:
     found = []
     for section in FIXED:

@@ -18,20 +18,20 @@ from loguru import logger
 from actors.book.checkpoint import replay
 from actors.events import Event, EventType, Json, Payload, Record, Severity, event_id, to_text
 from actors.journal import client
-from actors.journal.client import AUDIT, JOURNAL_TIMEOUT_S, Fenced, JournalAway
+from actors.journal.client import JOURNAL_TIMEOUT_S, Fenced, JournalAway
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError, JournalMissing
+from actors.names import AUDIT, SUPERVISOR, split_name
 from actors.runtime.ports import CallError, Runtime
 from brokers.errors import Refused
 from supervisor.changes import applied_configuration, diff, requests
-from supervisor.changes.applied_configuration import Run, Standing, Unusable
-from supervisor.changes.diff import Difference, Effects, Marks, Row
+from supervisor.changes.applied_configuration import AppliedConfiguration, Run, Unusable
+from supervisor.changes.diff import ConfigurationDifference, Effects, Row, SecretFingerprints
 from supervisor.changes.requests import Apply, Change, ChangeRefused
 from supervisor.config.models import Configuration
 from supervisor.errors import HandleError
 from supervisor.tree.model import ChildSpec, Kind
 
-_STREAM = "supervisor"
 _NOTES = 1_000
 """How many of our records are looked through for the one that names a standing configuration, before all are."""
 _TRIES = 5
@@ -77,25 +77,25 @@ class Changed:
 class Staff(Protocol):
     """What changing asks of the supervisor."""
 
-    def specs(self, configuration: Configuration, marks: Marks) -> tuple[ChildSpec, ...]:
+    def specs(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
         """Everything that shall run by a configuration."""
 
     def unverified(self, name: str) -> str | None:
         """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
 
-    def adopt(self, found: Standing, effects: Effects) -> None:
+    def adopt(self, found: AppliedConfiguration, effects: Effects) -> None:
         """Have this run from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     configuration: Configuration
-    marks: Marks
-    difference: Difference
+    marks: SecretFingerprints
+    difference: ConfigurationDifference
     effects: Effects
 
 
-class Changing:
+class ConfigurationTransaction:
     """The configuration that stands, and the one way to change it."""
 
     def __init__(self, given: Configuration, run: Run, runtime: Runtime, outbox: Outbox, staff: Staff) -> None:
@@ -104,12 +104,12 @@ class Changing:
         self._runtime = runtime
         self._outbox = outbox
         self._staff = staff
-        self._stands = Standing(given, run.marks, "")
+        self._stands = AppliedConfiguration(given, run.marks, "")
         self._changing = asyncio.Lock()
         self._learned = asyncio.Event()
 
     @property
-    def marks(self) -> Marks:
+    def marks(self) -> SecretFingerprints:
         """Those of the standing configuration's literal secrets."""
         return self._stands.marks
 
@@ -144,7 +144,7 @@ class Changing:
         self._check_secrets(new, {*effects.started, *effects.restarted}, str(wanted))
         return _Plan(new, marks, found, effects)
 
-    def _marks_of(self, wanted: Change) -> Marks:
+    def _marks_of(self, wanted: Change) -> SecretFingerprints:
         """Those of what is to stand: of a file as it is now; all else changes no literal secret."""
         if not isinstance(wanted, Apply):
             return self._stands.marks
@@ -186,7 +186,7 @@ class Changing:
         return tuple(f"{name}: {found}" for name, found in zip(names, words, strict=True) if found)
 
     async def _held_by(self, name: str) -> str:
-        account, _, symbol = name.partition("/")
+        account, symbol = split_name(name)
         book = replay(account, symbol, (await client.load(self._runtime, name)).records)
         found = [f"{leg} {to_text(held.quantity)}" for leg, held in book.legs.items() if held.quantity]
         found += _counted(sum(1 for _ in book.open_orders()), "open order")
@@ -215,19 +215,19 @@ class Changing:
         self._staff.adopt(new, plan.effects)
         applied_configuration.keep_only(self._given, new.sha256)
 
-    async def _journal(self, payload: Payload, new: Standing, severity: Severity) -> None:
+    async def _journal(self, payload: Payload, new: AppliedConfiguration, severity: Severity) -> None:
         # What waits may name what stood before: it must not come after this one.
         await self._outbox.flush()
         if self._outbox.waiting:
             raise ChangeNotMade(f"{self._outbox.waiting} earlier record(s) wait for it")
         try:
-            version = await client.version(self._runtime, _STREAM)
+            version = await client.version(self._runtime, SUPERVISOR)
         except JournalAway as away:
             raise ChangeNotMade(str(away)) from None
         try:
             for _ in range(_TRIES):
                 try:
-                    await client.append(self._runtime, _STREAM, version, (self._event(payload, version, severity),))
+                    await client.append(self._runtime, SUPERVISOR, version, (self._event(payload, version, severity),))
                 except Fenced as fenced:
                     version = fenced.stale.actual_version  # what else the supervisor writes went in between
                 else:
@@ -239,10 +239,10 @@ class Changing:
 
     def _event(self, payload: Payload, version: int, severity: Severity) -> Event:
         kind = EventType.CONFIGURATION_CHANGED
-        identity = event_id(_STREAM, str(version + 1), kind, str(payload["standing"]))
+        identity = event_id(SUPERVISOR, str(version + 1), kind, str(payload["standing"]))
         return Event(identity, kind, severity, self._runtime.now(), payload)
 
-    async def _withdraw(self, new: Standing) -> None:
+    async def _withdraw(self, new: AppliedConfiguration) -> None:
         """The journal may have it, or get it yet: what it takes after this one names what stands."""
         words: list[Json] = ["a change was withdrawn, as the journal did not answer"]
         payload: dict[str, Json] = {
@@ -255,13 +255,13 @@ class Changing:
 
     # After a start, and after a crash
 
-    async def learn(self, living: Collection[str], stopping: Callable[[], bool]) -> Standing:
+    async def learn(self, living: Collection[str], stopping: Callable[[], bool]) -> AppliedConfiguration:
         """What stands: by the journal, and the configuration that was given where it names none of this run. Waits for
         the journal where a changed one may stand."""
         if AUDIT not in living and not applied_configuration.any_of(self._given, self._run.identity):
             # Whatever the journal names of this run is not on this machine, so that what was given stands: nobody waits
             # for the journal, whose actor tells what there is to say of it.
-            self._runtime.spawn(_STREAM, self._learn_later(stopping))
+            self._runtime.spawn(SUPERVISOR, self._learn_later(stopping))
             return self._stands
         said = False
         while not stopping():
@@ -314,7 +314,7 @@ class Changing:
 
     async def _told(self, limit: int) -> list[Record]:
         """What its actor answers. Raises :class:`CallError` and :class:`JournalError`."""
-        filters = {"stream": _STREAM, "types": (EventType.CONFIGURATION_CHANGED,), "order": "newest", "limit": limit}
+        filters = {"stream": SUPERVISOR, "types": (EventType.CONFIGURATION_CHANGED,), "order": "newest", "limit": limit}
         found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
         return found
 
@@ -330,7 +330,7 @@ class Changing:
         except (JournalError, Refused):
             return None
         try:
-            return list(journal.records(stream=_STREAM, types=kinds, order="newest", limit=limit))
+            return list(journal.records(stream=SUPERVISOR, types=kinds, order="newest", limit=limit))
         except JournalError:
             return None
         finally:
@@ -340,7 +340,7 @@ class Changing:
         payloads = [record.event.payload for record in records]
         return any("standing" in one or one.get("run") != self._run.identity for one in payloads)
 
-    def _by(self, records: Iterable[Record]) -> Standing:
+    def _by(self, records: Iterable[Record]) -> AppliedConfiguration:
         """By the newest record of this run that names one."""
         of_before: str | None = None
         for record in records:
@@ -360,7 +360,7 @@ class Changing:
         applied_configuration.keep_only(self._given, None)
         return self._stands
 
-    def _named(self, sha256: str, payload: Payload) -> Standing:
+    def _named(self, sha256: str, payload: Payload) -> AppliedConfiguration:
         if not sha256:
             logger.info("the configuration that was given at the start stands")
             return self._stands
@@ -395,7 +395,7 @@ class Changing:
         """In the journal, where whoever starts it sees it."""
         payload: dict[str, Json] = {"changes": [words], "run": self._run.identity, "standing": ""}
         kind = EventType.CONFIGURATION_CHANGED
-        self._runtime.spawn(_STREAM, self._outbox.write(kind, payload, "given", severity))
+        self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, "given", severity))
 
 
 def words_of(specs: Iterable[ChildSpec]) -> list[Json]:

@@ -17,6 +17,7 @@ from actors.book.trading_permission import HALT_TYPES, folded, scope_words
 from actors.events import to_iso
 from actors.journal.store import Append, Journal
 from actors.journal.types import JournalInUse
+from actors.names import split_name
 from supervisor.cli.audit_selection import Source
 from supervisor.cli.console import Failure, print_json, say
 from supervisor.presentation.json_contract import EXIT_OK
@@ -59,7 +60,7 @@ def _write_checkpoints(journal: Journal, before: datetime) -> None:
     now = datetime.now(UTC)
     batch = []
     for name in journal.streams():
-        account, _, symbol = name.partition("/")
+        account, symbol = split_name(name)
         tail = journal.load(name)
         if symbol and tail.records and tail.records[0].event.time < before:
             book = replay(account, symbol, tail.records)

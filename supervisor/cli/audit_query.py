@@ -20,7 +20,7 @@ from actors.journal.hash_chain import record_to_json
 from actors.journal.store import Journal, Order
 from supervisor.cli.audit_selection import Selection, Source, check_known, reading, tell_of_archived
 from supervisor.cli.console import Failure, console, say
-from supervisor.presentation.event_text import told
+from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import EXIT_OK
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def line(record: Record) -> str:
     """A record in one line for a person."""
     event = record.event
     severity = "" if event.severity == "INFO" else f" {event.severity}"
-    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {told(event)}".rstrip()
+    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {describe(event)}".rstrip()
 
 
 def _print_table(found: list[Record], limit: int | None, order: str) -> None:
@@ -233,5 +233,5 @@ def table(records: Iterator[Record]) -> Table:
         event = record.event
         severity = Text(event.severity.value, _COLOURS[event.severity])
         at = f"{event.time:%Y-%m-%d %H:%M:%S}.{event.time.microsecond // 1000:03d}"
-        made.add_row(str(record.seq), at, record.stream, who(event), severity, event.type.value, told(event))
+        made.add_row(str(record.seq), at, record.stream, who(event), severity, event.type.value, describe(event))
     return made

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from actors.book.book import Book
 from actors.book.history import BookAt, Change, Explained, Incomplete, book_at, changes, explained
 from actors.book.payloads import break_to, leg_to
-from actors.events import EventType, Record, stream_of, to_iso, to_text
+from actors.events import EventType, Record, to_iso, to_text
 from actors.journal.hash_chain import canonical, chained, record_to_json
 from actors.journal.store import Journal
+from actors.names import instrument_name
 from supervisor.cli.audit_selection import Source, check_known, reading
 from supervisor.cli.console import Failure, console, print_json
-from supervisor.presentation.event_text import told
+from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Past:
         self._journals = journals
         self._account = account
         self._instrument = instrument
-        self._stream = stream_of(account, instrument)
+        self._stream = instrument_name(account, instrument)
 
     def at(self, at: datetime) -> BookAt:
         """The book at a moment. Raises :class:`Failure` where records that it needs are missing or altered."""
@@ -242,7 +243,7 @@ def _change_document(change: Change) -> dict[str, Any]:
 
 
 def _step_document(step: Explained) -> dict[str, Any]:
-    return {**record_to_json(step.record), "what": told(step.record.event), "who": step.who, "why": step.why}
+    return {**record_to_json(step.record), "what": describe(step.record.event), "who": step.who, "why": step.why}
 
 
 # For people
@@ -313,5 +314,5 @@ def _diff_words(changed: Sequence[Change], steps: Sequence[Explained]) -> Iterat
     for step in steps:
         event = step.record.event
         at = f"{event.time:%Y-%m-%d %H:%M:%S}"
-        rows.add_row(str(step.record.seq), at, step.who, f"{event.type} {told(event)}", step.why)
+        rows.add_row(str(step.record.seq), at, step.who, f"{event.type} {describe(event)}", step.why)
     yield rows

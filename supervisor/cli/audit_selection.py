@@ -17,6 +17,7 @@ from typing import TypeVar
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import EventType, Record, Severity, to_iso
 from actors.journal.store import Journal, Order
+from actors.names import split_name, symbol_of
 from supervisor.cli.console import Failure, load, say
 from supervisor.cli.time_text import NoMoment, moment
 
@@ -99,7 +100,7 @@ def check_known(journal: Journal, of: Source, account: str | None, instrument: s
     if instrument is None:
         return
     chosen = sorted(f"{name}/{symbol}" for name, symbol in known if symbol and account in (None, name))
-    if not any(one.partition("/")[2] == instrument for one in chosen):
+    if not any(symbol_of(one) == instrument for one in chosen):
         where = f"account {account}" if account is not None else "the journal"
         raise Failure(f"{where} has no instrument {instrument!r}. There are: {', '.join(chosen) or 'none yet'}")
 
@@ -108,7 +109,7 @@ def _known(streams: Sequence[str], of: Source) -> set[tuple[str, str]]:
     """Account and symbol of everything there is; the symbol is empty for the account itself."""
     known = {(account, symbol) for account, symbols in of.configured for symbol in ("", *symbols)}
     for stream in streams:
-        account, _, symbol = stream.partition("/")
+        account, symbol = split_name(stream)
         known |= {(account, ""), (account, symbol)}
     return known
 

@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from loguru import logger
 
 from actors.account.actor import Account
-from actors.events import Json, stream_of
+from actors.events import Json
 from actors.instrument.actor import Instrument
 from actors.instrument.views import NOTHING_KNOWN
 from actors.journal.actor import Audit
-from actors.journal.client import AUDIT, JOURNAL_TIMEOUT_S
+from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.journal.types import JournalError, JournalInUse
 from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
+from actors.names import AUDIT, instrument_name
 from actors.reconciliation.own_reports import Report
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import CallError, LocalRuntime
@@ -102,7 +103,7 @@ async def _account(
         reports = []
         for symbol in symbols:
             actor = Instrument(*specs.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
-            runtime.register(stream_of(name, symbol), actor)
+            runtime.register(instrument_name(name, symbol), actor)
             reports.append(actor.reconcile_now(dry_run=dry_run))
         done = list(await asyncio.gather(*reports))
         return await account.health(), done
@@ -131,7 +132,7 @@ async def _is_heard_of(name: str, symbol: str, account: Account, runtime: LocalR
     if isinstance(found, NoSlice) or symbol in found:
         return True
     try:
-        return stream_of(name, symbol) in await runtime.call(AUDIT, "streams", timeout_s=JOURNAL_TIMEOUT_S)
+        return instrument_name(name, symbol) in await runtime.call(AUDIT, "streams", timeout_s=JOURNAL_TIMEOUT_S)
     except (CallError, JournalError):
         return True
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from actors.names import split_name
 from supervisor.cli.audit import audit
 
 # Every usage error of typer's; it has no public name there.
@@ -194,7 +195,7 @@ def _selected(name: str | None, account: str | None, instrument: str | None) -> 
         return account, instrument
     if account is not None or instrument is not None:
         raise Failure("name it once: as ACCOUNT/INSTRUMENT, or by --account and --instrument")
-    account, _, rest = name.partition("/")
+    account, rest = split_name(name)
     return account, rest or None
 
 

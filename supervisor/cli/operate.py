@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.book.trading_permission import scope_words
+from actors.names import account_of, split_name, symbol_of
 from actors.runtime.ports import CallError
 from brokers.model import Completeness
 from supervisor.cli.console import Failure, check_names, console, print_json, say
@@ -122,8 +123,8 @@ def _supervisor_of(configuration: Configuration, account: str | None, instrument
     except Failure as unknown:
         with contextlib.suppress(NotRunning):
             supervisor = find(configuration)
-            running = [name.partition("/") for name in _names(supervisor)]
-            if any(account in (None, one) and instrument in (None, symbol) for one, _, symbol in running):
+            running = [split_name(name) for name in _names(supervisor)]
+            if any(account in (None, one) and instrument in (None, symbol) for one, symbol in running):
                 return supervisor
         raise unknown from None
     return find(configuration)
@@ -138,7 +139,7 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
     meant = [
         name
         for name in _names(supervisor)
-        if account in (None, name.partition("/")[0]) and instrument in (None, name.partition("/")[2])
+        if account in (None, account_of(name)) and instrument in (None, symbol_of(name))
     ]
     silent = [name for name in meant if name not in told]
     if silent or not meant:

@@ -23,7 +23,7 @@ from supervisor.cli.signals import StopSignals
 from supervisor.client import processes
 from supervisor.client.processes import Running
 from supervisor.config.models import Configuration
-from supervisor.presentation.event_text import Happening, happening
+from supervisor.presentation.event_text import Happening, summarize
 
 if TYPE_CHECKING:
     from actors.journal.store import Journal
@@ -135,7 +135,7 @@ class _Events:
             self._journal = Journal.open(self._configuration.journal_url, read_only=True)
         for record in self._journal.records(after_seq=self._seq, since=self._since):
             self._seq = record.seq
-            found = happening(record)
+            found = summarize(record)
             if found is not None:
                 self._latest.append(found)
                 self.count += 1

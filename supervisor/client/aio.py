@@ -12,21 +12,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from actors.events import EventType, Severity, stream_of
-from actors.journal.client import AUDIT
+from actors.events import EventType, Severity
 from actors.journal.types import JournalError
 from actors.messages import AccountHealth, CycleReport
+from actors.names import AUDIT, SUPERVISOR, instrument_name, split_name
 from actors.runtime.ports import ActorUnavailable, CallError
 from brokers.model import LegScheme
 from supervisor.changes.parsing import asked_by
 from supervisor.client.answers import Halts, Status, Verdict
 from supervisor.client.arguments import aware, count, identity
-from supervisor.client.calls import Port, patient
+from supervisor.client.calls import Port, call_with_retry
 from supervisor.client.changes import AsyncChanges
 from supervisor.client.connection import Connection
 from supervisor.client.events import AsyncEventStream, Selected
 from supervisor.client.instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
-from supervisor.client.processes import HALT_TIMEOUT_S, STOP_TIMEOUT_S, SUPERVISOR, VERDICT_TIMEOUT_S
+from supervisor.client.processes import HALT_TIMEOUT_S, STOP_TIMEOUT_S, VERDICT_TIMEOUT_S
 from supervisor.client.records import Records, event_types, severity_of
 from supervisor.errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
 from supervisor.supervision.halts import Halted, not_durable
@@ -54,7 +54,7 @@ class AsyncHandle(AsyncChanges):
             taken = found["all"] and await self._supervisor("look_after", account, symbol)
             if not taken:
                 raise no_instrument(account, symbol, found["instruments"])
-        return Named(account, symbol, stream_of(account, symbol), LegScheme(found["legs"]))
+        return Named(account, symbol, instrument_name(account, symbol), LegScheme(found["legs"]))
 
     async def venue(self, account: str) -> AsyncVenue:
         """The venue of a paper account. Raises :class:`UnknownName`."""
@@ -222,7 +222,7 @@ class AsyncHandle(AsyncChanges):
         """Raise :class:`UnknownName` for what neither runs nor ever wrote into the journal."""
         if account is None and instrument is None:
             return
-        streams = {name.partition("/")[::2] for name in await self._journal("streams")}
+        streams = {split_name(name) for name in await self._journal("streams")}
         if any(account in (None, one) and instrument in (None, symbol) for one, symbol in streams):
             return
         known = await self._directory()
@@ -236,7 +236,7 @@ class AsyncHandle(AsyncChanges):
 
     async def _journal(self, method: str, *args: object) -> Any:
         try:
-            return await patient(self._port(), AUDIT, method, *args, timeout_s=TIMEOUT_S)
+            return await call_with_retry(self._port(), AUDIT, method, *args, timeout_s=TIMEOUT_S)
         except (CallError, JournalError) as error:
             raise NotAnswered(f"the journal was not read: {error}") from None
 
@@ -246,6 +246,6 @@ class AsyncHandle(AsyncChanges):
 
     async def _supervisor(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
         try:
-            return await patient(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
+            return await call_with_retry(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
         except CallError as error:
             raise NotAnswered(f"the supervisor did not answer {method}: {error}") from None

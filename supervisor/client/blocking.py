@@ -19,7 +19,7 @@ from brokers.model import Side
 from supervisor.client.aio import AsyncHandle
 from supervisor.client.answers import Check, FeatureReport, Halts, Recorded, Status, TradingAllowed, Verdict
 from supervisor.client.books import Book, Order, Positions
-from supervisor.client.calls import now
+from supervisor.client.calls import run_blocking
 from supervisor.client.changes import BlockingChanges
 from supervisor.client.connection import DEFAULT_CONFIG, Connection, open_connection
 from supervisor.client.events import EventStream, Selected
@@ -90,23 +90,23 @@ class Handle(BlockingChanges):
 
     def instrument(self, account: str, symbol: str) -> Instrument:
         """See :meth:`AsyncHandle.instrument`."""
-        return Instrument(now(self._work.named(account, symbol)), self._connection)
+        return Instrument(run_blocking(self._work.named(account, symbol)), self._connection)
 
     def venue(self, account: str) -> Venue:
         """See :meth:`AsyncHandle.venue`."""
-        return Venue(now(self._work.venue(account)), AsyncVenue(account, lambda: self._connection.awaiting))
+        return Venue(run_blocking(self._work.venue(account)), AsyncVenue(account, lambda: self._connection.awaiting))
 
     def status(self) -> Status:
         """See :meth:`AsyncHandle.status`."""
-        return now(self._work.status())
+        return run_blocking(self._work.status())
 
     def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
         """See :meth:`AsyncHandle.reconcile`."""
-        return now(self._work.reconcile(account, instrument))
+        return run_blocking(self._work.reconcile(account, instrument))
 
     def detect_drift(self, account: str | None = None, instrument: str | None = None) -> Verdict:
         """See :meth:`AsyncHandle.detect_drift`."""
-        return now(self._work.detect_drift(account, instrument))
+        return run_blocking(self._work.detect_drift(account, instrument))
 
     def audit(
         self,
@@ -123,7 +123,7 @@ class Handle(BlockingChanges):
         newest_first: bool = True,
     ) -> Records:
         """See :meth:`AsyncHandle.audit`."""
-        return now(
+        return run_blocking(
             self._work.audit(
                 account,
                 instrument,
@@ -155,27 +155,27 @@ class Handle(BlockingChanges):
 
     def halt(self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None) -> Halts:
         """See :meth:`AsyncHandle.halt`."""
-        return now(self._work.halt(account, instrument, reason=reason))
+        return run_blocking(self._work.halt(account, instrument, reason=reason))
 
     def resume_trading(self, account: str | None = None, instrument: str | None = None) -> Halts:
         """See :meth:`AsyncHandle.resume_trading`."""
-        return now(self._work.resume_trading(account, instrument))
+        return run_blocking(self._work.resume_trading(account, instrument))
 
     def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
         """See :meth:`AsyncHandle.pause`."""
-        return now(self._work.pause(account, instrument))
+        return run_blocking(self._work.pause(account, instrument))
 
     def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
         """See :meth:`AsyncHandle.resume`."""
-        return now(self._work.resume(account, instrument))
+        return run_blocking(self._work.resume(account, instrument))
 
     def restart(self, name: str) -> bool:
         """See :meth:`AsyncHandle.restart`."""
-        return now(self._work.restart(name))
+        return run_blocking(self._work.restart(name))
 
     def stop(self) -> None:
         """See :meth:`AsyncHandle.stop`."""
-        now(self._work.stop())
+        run_blocking(self._work.stop())
 
 
 class Instrument:
@@ -193,65 +193,65 @@ class Instrument:
         broker_order_id, side, quantity, status, and order_type, limit_price, submitted_at, leg, strategy.
 
         See :meth:`AsyncInstrument.record_order`."""
-        return now(self._work.record_order(report, **fields))
+        return run_blocking(self._work.record_order(report, **fields))
 
     def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
         """An execution we were told of: a :class:`FillReport`, or its fields as keywords: fill_id, side, quantity,
         price, time, and broker_order_id, client_order_id, leg, strategy.
 
         See :meth:`AsyncInstrument.record_fill`."""
-        return now(self._work.record_fill(report, **fields))
+        return run_blocking(self._work.record_fill(report, **fields))
 
     def record_position(self, report: PositionReport | None = None, /, **fields: Unpack[PositionFields]) -> Recorded:
         """What we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields as keywords: quantity,
         average_price, and leg, strategy.
 
         See :meth:`AsyncInstrument.record_position`."""
-        return now(self._work.record_position(report, **fields))
+        return run_blocking(self._work.record_position(report, **fields))
 
     def post_trade(self, trade: Trade, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """See :meth:`AsyncInstrument.post_trade`."""
-        return now(self._work.post_trade(trade, timeout_s=timeout_s))
+        return run_blocking(self._work.post_trade(trade, timeout_s=timeout_s))
 
     def check(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """See :meth:`AsyncInstrument.check`."""
-        return now(self._work.check(timeout_s=timeout_s))
+        return run_blocking(self._work.check(timeout_s=timeout_s))
 
     def reconcile(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """See :meth:`AsyncInstrument.reconcile`."""
-        return now(self._work.reconcile(timeout_s=timeout_s))
+        return run_blocking(self._work.reconcile(timeout_s=timeout_s))
 
     def detect_drift(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """See :meth:`AsyncInstrument.detect_drift`."""
-        return now(self._work.detect_drift(timeout_s=timeout_s))
+        return run_blocking(self._work.detect_drift(timeout_s=timeout_s))
 
     def book(self) -> Book:
         """See :meth:`AsyncInstrument.book`."""
-        return now(self._work.book())
+        return run_blocking(self._work.book())
 
     def positions_by_ticket(self) -> Positions:
         """See :meth:`AsyncInstrument.positions_by_ticket`."""
-        return now(self._work.positions_by_ticket())
+        return run_blocking(self._work.positions_by_ticket())
 
     def order_by_ticket(self, ticket: str | int) -> Order | None:
         """See :meth:`AsyncInstrument.order_by_ticket`."""
-        return now(self._work.order_by_ticket(ticket))
+        return run_blocking(self._work.order_by_ticket(ticket))
 
     def recent(self, newest: int | None = None) -> Recent:
         """See :meth:`AsyncInstrument.recent`."""
-        return now(self._work.recent(newest))
+        return run_blocking(self._work.recent(newest))
 
     def validate_features(
         self, features: PositionFeatures | Mapping[str, object], *, mark_price: Exact | float | None = None
     ) -> FeatureReport:
         """See :meth:`AsyncInstrument.validate_features`."""
-        return now(self._work.validate_features(features, mark_price=mark_price))
+        return run_blocking(self._work.validate_features(features, mark_price=mark_price))
 
     def trading_allowed(
         self, *, max_age_s: float | None = None, timeout_s: float = PERMISSION_TIMEOUT_S
     ) -> TradingAllowed:
         """See :meth:`AsyncInstrument.trading_allowed`."""
-        return now(self._work.trading_allowed(max_age_s=max_age_s, timeout_s=timeout_s))
+        return run_blocking(self._work.trading_allowed(max_age_s=max_age_s, timeout_s=timeout_s))
 
 
 class Venue:
@@ -274,7 +274,7 @@ class Venue:
         expires_at: datetime | None = None,
     ) -> str:
         """See :meth:`AsyncVenue.submit`."""
-        return now(
+        return run_blocking(
             self._work.submit(
                 symbol,
                 client_order_id,
@@ -289,12 +289,12 @@ class Venue:
 
     def cancel(self, broker_order_id: str) -> bool:
         """See :meth:`AsyncVenue.cancel`."""
-        return now(self._work.cancel(broker_order_id))
+        return run_blocking(self._work.cancel(broker_order_id))
 
     def feed(self, symbol: str, bid: Exact, ask: Exact) -> None:
         """See :meth:`AsyncVenue.feed`."""
-        now(self._work.feed(symbol, bid, ask))
+        run_blocking(self._work.feed(symbol, bid, ask))
 
     def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
         """See :meth:`AsyncVenue.prices`."""
-        return now(self._work.prices())
+        return run_blocking(self._work.prices())

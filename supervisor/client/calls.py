@@ -1,8 +1,8 @@
 """How the handle calls actors: blocking or awaiting, with one body for both.
 
 Everything the handle does is written once, as a coroutine over a :class:`Port`. On a :class:`BlockingPort` every await
-is over when it returns, so that :func:`now` can run such a coroutine to its end without an event loop: in a script, and
-in a notebook whose thread has a loop running.
+is over when it returns, so that :func:`run_blocking` can run such a coroutine to its end without an event loop: in a
+script, and in a notebook whose thread has a loop running.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class AwaitingPort:
         return self._runtime.monotonic_s()
 
 
-def now(work: Coroutine[Any, Any, T]) -> T:
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that runs on a :class:`BlockingPort`."""
     try:
         work.send(None)
@@ -89,7 +89,7 @@ def now(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("this coroutine waits for something that does not block: an error of ours")
 
 
-async def patient(port: Port, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+async def call_with_retry(port: Port, actor: str, method: str, *args: object, timeout_s: float) -> Any:
     """Call an actor that may be being restarted, as may the journal's: while there is none of its name it is tried
     again, until ``timeout_s`` have passed. Only for what may be done twice."""
     deadline_s = port.monotonic_s() + timeout_s

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from actors.names import SUPERVISOR
 from actors.runtime.ports import CallError
 from supervisor.changes import parsing
 from supervisor.changes.requests import Change, RemoveAccount, RemoveInstrument
 from supervisor.changes.transaction import Changed
-from supervisor.client.calls import Port, now
-from supervisor.client.processes import ANSWER_TIMEOUT_S, CHANGE_TIMEOUT_S, SUPERVISOR
+from supervisor.client.calls import Port, run_blocking
+from supervisor.client.processes import ANSWER_TIMEOUT_S, CHANGE_TIMEOUT_S
 from supervisor.config.models import Configuration
 from supervisor.errors import NotAnswered
 from supervisor.presentation.tables import Answer, Cell, Table, columns
@@ -181,31 +182,31 @@ class BlockingChanges:
         **keys: Any,
     ) -> Changes:
         """See :meth:`AsyncChanges.add_account`."""
-        return now(self._work.add_account(account, dry_run=dry_run, wait_s=wait_s, **keys))
+        return run_blocking(self._work.add_account(account, dry_run=dry_run, wait_s=wait_s, **keys))
 
     def remove_account(
         self, account: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
     ) -> Changes:
         """See :meth:`AsyncChanges.remove_account`."""
-        return now(self._work.remove_account(account, force=force, dry_run=dry_run, wait_s=wait_s))
+        return run_blocking(self._work.remove_account(account, force=force, dry_run=dry_run, wait_s=wait_s))
 
     def add_instrument(
         self, account: str, symbol: str, *, dry_run: bool = False, wait_s: float = WAIT_S, **overrides: Any
     ) -> Changes:
         """See :meth:`AsyncChanges.add_instrument`."""
-        return now(self._work.add_instrument(account, symbol, dry_run=dry_run, wait_s=wait_s, **overrides))
+        return run_blocking(self._work.add_instrument(account, symbol, dry_run=dry_run, wait_s=wait_s, **overrides))
 
     def remove_instrument(
         self, account: str, symbol: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
     ) -> Changes:
         """See :meth:`AsyncChanges.remove_instrument`."""
-        return now(self._work.remove_instrument(account, symbol, force=force, dry_run=dry_run, wait_s=wait_s))
+        return run_blocking(self._work.remove_instrument(account, symbol, force=force, dry_run=dry_run, wait_s=wait_s))
 
     def set_interval(
         self, account: str, symbol: str | None, interval_s: float, *, dry_run: bool = False, wait_s: float = WAIT_S
     ) -> Changes:
         """See :meth:`AsyncChanges.set_interval`."""
-        return now(self._work.set_interval(account, symbol, interval_s, dry_run=dry_run, wait_s=wait_s))
+        return run_blocking(self._work.set_interval(account, symbol, interval_s, dry_run=dry_run, wait_s=wait_s))
 
     def apply(
         self,
@@ -216,4 +217,4 @@ class BlockingChanges:
         wait_s: float = WAIT_S,
     ) -> Changes:
         """See :meth:`AsyncChanges.apply`."""
-        return now(self._work.apply(configuration, force=force, dry_run=dry_run, wait_s=wait_s))
+        return run_blocking(self._work.apply(configuration, force=force, dry_run=dry_run, wait_s=wait_s))

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.book.trading_permission import Permission
+from actors.names import SUPERVISOR
 from actors.runtime import ray_environment
 from actors.runtime.ports import CallError
 from actors.runtime.ray_environment import Address
 from supervisor.client import run_file
-from supervisor.client.calls import AwaitingPort, BlockingPort, now, patient
+from supervisor.client.calls import AwaitingPort, BlockingPort, call_with_retry, run_blocking
 from supervisor.client.link import Link, outliving_the_cluster, reach, without_advice
-from supervisor.client.processes import SUPERVISOR, NotRunning, lives
+from supervisor.client.processes import NotRunning, lives
 from supervisor.errors import NotConnected, RayConflict
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
     blocking = BlockingPort(Client(place.namespace), link)
     connection = Connection(place, link, blocking, AwaitingPort(AwaitingClient(place.namespace), link))
     try:
-        now(patient(blocking, SUPERVISOR, "pid", timeout_s=timeout_s))
+        run_blocking(call_with_retry(blocking, SUPERVISOR, "pid", timeout_s=timeout_s))
     except CallError as error:
         link.leave()
         found = f"{place.named_by}, where no supervisor answers in namespace {place.namespace} ({error.found})"

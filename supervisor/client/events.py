@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 
 from actors.events import EventType, Record, Severity
-from actors.journal.client import AUDIT
 from actors.journal.types import JournalError
+from actors.names import AUDIT, split_name
 from actors.runtime.ports import CallError
 from supervisor.client.arguments import count, seconds
-from supervisor.client.calls import Port, now
+from supervisor.client.calls import Port, run_blocking
 from supervisor.client.link import ClusterGone
 from supervisor.client.records import Entry, event_types, severity_of
 from supervisor.errors import NotAnswered
@@ -45,7 +45,7 @@ class Selected:
 
     def __call__(self, record: Record) -> bool:
         """Whether this one is."""
-        account, _, instrument = record.stream.partition("/")
+        account, instrument = split_name(record.stream)
         return (
             (self._types is None or record.event.type in self._types)
             and (self._severity is None or record.event.severity is self._severity)
@@ -113,7 +113,7 @@ class EventStream:
 
     def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
         self._following = _Following(port, wanted, after_seq, idle_s)
-        now(self._following.begin())
+        run_blocking(self._following.begin())
 
     @property
     def seq(self) -> int:
@@ -128,7 +128,7 @@ class EventStream:
         return self
 
     def __next__(self) -> Entry:
-        entry = now(self._following.next())
+        entry = run_blocking(self._following.next())
         if entry is None:
             raise StopIteration
         return entry

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from actors.book.trading_permission import Obstacle, Permission, Reason
 from actors.book.view import BookState
 from actors.journal.client import JournalAway
+from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from brokers.model import LegScheme, OrderStatus, Side
@@ -25,10 +26,10 @@ from supervisor.client import arguments
 from supervisor.client.answers import Check, FeatureReport, Recorded, TradingAllowed
 from supervisor.client.arguments import count, identity, seconds, word
 from supervisor.client.books import Book, Order, Positions
-from supervisor.client.calls import Port, patient
+from supervisor.client.calls import Port, call_with_retry
 from supervisor.client.connection import Connection
 from supervisor.client.features import PositionFeatures, validate
-from supervisor.client.processes import SUPERVISOR, VERDICT_TIMEOUT_S
+from supervisor.client.processes import VERDICT_TIMEOUT_S
 from supervisor.client.records import Recent
 from supervisor.client.reports import (
     AnyReport,
@@ -238,7 +239,7 @@ class AsyncInstrument:
     async def _ask(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
         seconds("timeout_s", timeout_s)
         try:
-            return await patient(self._port(), self._named.name, method, *args, timeout_s=timeout_s)
+            return await call_with_retry(self._port(), self._named.name, method, *args, timeout_s=timeout_s)
         except (CallError, JournalAway) as error:
             raise NotAnswered(f"{self._named.name}: {method} was not answered: {error}") from None
 
@@ -255,7 +256,7 @@ class AsyncInstrument:
             raise InvalidReport(f"{named.name}: {kind}: {unfit}") from None
         key = _key(report)
         try:
-            news = await patient(self._port(), named.name, "record", (report,), timeout_s=TIMEOUT_S)
+            news = await call_with_retry(self._port(), named.name, "record", (report,), timeout_s=TIMEOUT_S)
         except ValueError as error:
             raise InvalidReport(str(error)) from None
         except (CallError, JournalAway) as error:
@@ -319,7 +320,7 @@ class AsyncVenue:
 
     async def _ask(self, method: str, *args: object) -> Any:
         try:
-            return await patient(self._port(), self._account, method, *args, timeout_s=TIMEOUT_S)
+            return await call_with_retry(self._port(), self._account, method, *args, timeout_s=TIMEOUT_S)
         except CallError as error:
             raise NotAnswered(f"{self._account}: {method} was not answered: {error}") from None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors.messages import AccountHealth, CycleReport
+from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
 from actors.runtime.ports import ActorUnavailable, CallError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from actors.runtime.ray_backend import Client
     from supervisor.changes.transaction import Changed
 
-SUPERVISOR = "supervisor"
 ANSWER_TIMEOUT_S = 15.0
 _ASK_AGAIN_AFTER_S = 0.5
 STOP_TIMEOUT_S = 90.0

@@ -11,7 +11,7 @@ from typing import Any
 from actors.events import EventType, Payload, Record, Severity, from_iso, to_iso
 from actors.journal.hash_chain import record_to_json
 from supervisor.client.arguments import word
-from supervisor.presentation.event_text import happening
+from supervisor.presentation.event_text import summarize
 from supervisor.presentation.tables import Answer, Cell, Table, columns
 
 
@@ -54,7 +54,7 @@ class Entry:
     @property
     def text(self) -> str:
         """It in a few words."""
-        said = happening(self.record)
+        said = summarize(self.record)
         return said.text if said is not None else _words(self.payload)
 
     def to_dict(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Happening:
         return f"{self.time} {self.where} {self.text}"
 
 
-def happening(record: Record) -> Happening | None:
+def summarize(record: Record) -> Happening | None:
     """The line for a record; ``None`` for what only the books need to know."""
     kind, payload = record.event.type, record.event.payload
     text = _text(kind, payload)
@@ -61,7 +61,7 @@ def happening(record: Record) -> Happening | None:
     return Happening(f"{record.event.time:%H:%M:%S}", where, text, record.event.severity)
 
 
-def told(event: Event) -> str:
+def describe(event: Event) -> str:
     """What any event says happened."""
     kind, payload = event.type, event.payload
     text = _text(kind, payload)

@@ -23,34 +23,45 @@ from typing import Any
 
 from loguru import logger
 
-from actors.events import EventType, Json, Severity, stream_of
+from actors.events import EventType, Json, Severity
 from actors.journal.actor import Audit
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, CycleReport, InstrumentHealth
+from actors.names import SUPERVISOR, instrument_name, split_name
 from actors.reconciliation.own_reports import Report
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, Runtime
 from brokers.registry import open_broker
 from brokers.stream import StreamState
-from supervisor.changes.applied_configuration import Run, Standing
-from supervisor.changes.diff import Effects, Marks
+from supervisor.changes.applied_configuration import AppliedConfiguration, Run
+from supervisor.changes.diff import Effects, SecretFingerprints
 from supervisor.changes.requests import Change, ChangeRefused
-from supervisor.changes.transaction import Changed, Changing, words_of
+from supervisor.changes.transaction import Changed, ConfigurationTransaction, words_of
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration
 from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import ActorStates, is_up
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.discovery import Discovery
 from supervisor.supervision.halts import Halted, Halting
-from supervisor.supervision.health import Healths
+from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.lifecycle import CannotRun, Lifecycle
 from supervisor.supervision.operator_commands import Instructions
 from supervisor.supervision.self_checks import SelfChecks
 from supervisor.supervision.specs import MakeBroker
 from supervisor.supervision.verdicts import Verdicts
-from supervisor.tree.model import ChildKey, ChildSpec, DesiredChanged, Event, Kind, OperatorRestart, Tick, TreePolicy
+from supervisor.tree.model import (
+    PROBE_TIMEOUT_S,
+    START_TIMEOUT_S,
+    ChildKey,
+    ChildSpec,
+    DesiredChanged,
+    Event,
+    Kind,
+    OperatorRestart,
+    Tick,
+    TreePolicy,
+)
 from supervisor.tree.restart import RestartPolicy
-from supervisor.tree.time_outs import PROBE_TIMEOUT_S, START_TIMEOUT_S, SUPERVISOR
 from supervisor.tree.tree import Tree
 
 __all__ = ["SUPERVISOR", "Supervisor"]
@@ -87,11 +98,11 @@ class Supervisor:
         self._journaled: list[Json] = []  # what is desired, as the journal last had it
         children = self._tree.children
         self._states = ActorStates(runtime, children, self._desired)
-        self._healths = Healths(runtime, children, self._desired)
+        self._healths = HealthRegistry(runtime, children, self._desired)
         self._verdicts = Verdicts(runtime, children, self._desired, self._healths)
         self._instructions = Instructions(runtime, run.identity, self._desired, self._halting, self._outbox)
         self._discovery = Discovery(runtime, self._desired, self._desire, lambda: self._stopping)
-        self._changing = Changing(configuration, run, runtime, self._outbox, _Staff(self))
+        self._changing = ConfigurationTransaction(configuration, run, runtime, self._outbox, _Staff(self))
         self._lifecycle = Lifecycle(
             runtime,
             cluster,
@@ -149,7 +160,7 @@ class Supervisor:
         """Put our side's reports into the books of one account; gives how many were news."""
         news = 0
         for symbol, of_symbol in reports.items():
-            name = stream_of(account, symbol)
+            name = instrument_name(account, symbol)
             news += await self._runtime.call(name, "record", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
         return news
 
@@ -260,7 +271,7 @@ class Supervisor:
                 body: dict[str, Json] = {"run": self._run_identity, "desired": words}
                 self._note(EventType.CONFIGURATION_CHANGED, body, "desired")
 
-    def _adopt(self, found: Standing, effects: Effects) -> None:
+    def _adopt(self, found: AppliedConfiguration, effects: Effects) -> None:
         """Have this run from now on: what differs is started, restarted and stopped by the tree."""
         self._desired.adopt(found.configuration)
         for name in effects.stopped:
@@ -286,7 +297,7 @@ class Supervisor:
         if key.kind is Kind.AUDIT:
             return Deployment(key.name, self._make_audit, specs.audit_actor(configuration), begin=None)
         if key.kind is Kind.INSTRUMENT:
-            account, _, symbol = key.name.partition("/")
+            account, symbol = split_name(key.name)
             made = specs.instrument_actor(configuration, account, symbol, self._runtime)
             return Deployment(key.name, specs.actor_of(key), made, begin_with=(self._halting.on(key.name),))
         if key.name in self._desired.accounts:
@@ -325,13 +336,13 @@ class _Staff:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
-    def specs(self, configuration: Configuration, marks: Marks) -> tuple[ChildSpec, ...]:
+    def specs(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
         return self._supervisor._desired.specs_by(configuration, marks)
 
     def unverified(self, name: str) -> str | None:
         return self._supervisor._healths.unverified(name)
 
-    def adopt(self, found: Standing, effects: Effects) -> None:
+    def adopt(self, found: AppliedConfiguration, effects: Effects) -> None:
         self._supervisor._adopt(found, effects)
 
 

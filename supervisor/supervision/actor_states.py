@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from actors.journal.client import AUDIT
+from actors.names import AUDIT
 from actors.runtime.ports import Runtime
 from supervisor.supervision import status
 from supervisor.supervision.desired import DesiredState

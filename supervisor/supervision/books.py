@@ -6,8 +6,8 @@ from loguru import logger
 
 from actors.book.checkpoint import replay
 from actors.journal import client
-from actors.journal.client import AUDIT
 from actors.journal.types import JournalError
+from actors.names import AUDIT, split_name
 from actors.runtime.ports import CallError, Runtime
 
 
@@ -16,7 +16,7 @@ async def held_in_our_books(account: str, runtime: Runtime) -> set[str]:
     held = set()
     try:
         for name in await runtime.call(AUDIT, "streams", timeout_s=client.JOURNAL_TIMEOUT_S):
-            of, _, symbol = name.partition("/")
+            of, symbol = split_name(name)
             if of == account and symbol:
                 book = replay(of, symbol, (await client.load(runtime, name)).records)
                 if book.legs or book.breaks or any(book.open_orders()):

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from actors.book.trading_permission import scope_of
-from actors.events import stream_of
+from actors.names import instrument_name
 from brokers.model import Conventions
 from brokers.registry import CONVENTIONS
-from supervisor.changes.diff import Marks
+from supervisor.changes.diff import SecretFingerprints
 from supervisor.config.models import Configuration
 from supervisor.supervision import specs
 from supervisor.tree.model import ChildKey, ChildSpec
@@ -65,7 +65,7 @@ class DesiredState:
     def chosen(self, account: str | None, instrument: str | None) -> list[str]:
         """The names of the selected instruments; ``None`` selects all."""
         return [
-            stream_of(name, symbol)
+            instrument_name(name, symbol)
             for name in self.accounts
             if account in (None, name)
             for symbol in self.symbols(name)
@@ -110,12 +110,12 @@ class DesiredState:
         self._discovered = specs.discovered_in(configuration, self._configuration, self._discovered)
         self._configuration = configuration
 
-    def specs_by(self, configuration: Configuration, marks: Marks) -> tuple[ChildSpec, ...]:
+    def specs_by(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
         """Everything that would run by another configuration."""
         found = specs.discovered_in(configuration, self._configuration, self._discovered)
         return specs.children(configuration, sorted(found), marks)
 
-    def settle(self, marks: Marks) -> tuple[ChildSpec, ...]:
+    def settle(self, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
         """Everything that shall run from now on."""
         wanted = specs.children(self._configuration, sorted(self._discovered), marks)
         self._specs = {spec.key: spec for spec in wanted}

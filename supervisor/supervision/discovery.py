@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable
 
 from loguru import logger
 
-from actors.events import stream_of
 from actors.messages import InstrumentHealth
+from actors.names import SUPERVISOR, instrument_name, split_name
 from actors.runtime.ports import CallError, Runtime
 from supervisor.supervision import status
 from supervisor.supervision.books import held_in_our_books
 from supervisor.supervision.desired import DesiredState
-from supervisor.tree.model import ChildKey
-from supervisor.tree.time_outs import PROBE_TIMEOUT_S, SUPERVISOR
+from supervisor.tree.model import PROBE_TIMEOUT_S, ChildKey
 
 
 class Discovery:
@@ -49,7 +48,7 @@ class Discovery:
 
     def retire_when_quiet(self, key: ChildKey, health: InstrumentHealth) -> None:
         """An instrument that was discovered needs no actor once it has been empty for long enough."""
-        account, _, symbol = key.name.partition("/")
+        account, symbol = split_name(key.name)
         if not self._desired.is_discovered(account, symbol):
             return
         limit_s = self._desired.configuration.account(account).retire_after_s
@@ -72,5 +71,5 @@ class Discovery:
             await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
             logger.warning("{}", error)
-        logger.info("{}: retired, it has been empty long enough", stream_of(account, symbol))
+        logger.info("{}: retired, it has been empty long enough", instrument_name(account, symbol))
         self._desire()

@@ -15,8 +15,9 @@ from loguru import logger
 from actors.book.trading_permission import EVERYTHING, HALT_TYPES, Halt, folded, halts_on, scope_words
 from actors.events import Event, EventType, Json, Payload, Severity, event_id
 from actors.journal import client
-from actors.journal.client import AUDIT, Fenced, JournalAway
+from actors.journal.client import Fenced, JournalAway
 from actors.journal.types import JournalError
+from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
 
 _PAGE = 1000

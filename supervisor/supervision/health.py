@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from actors.book.trading_permission import Halt
-from actors.events import Json, stream_of
+from actors.events import Json
 from actors.instrument.statistics import Totals
-from actors.journal.client import AUDIT
 from actors.messages import AccountHealth, Connection, CycleReport, InstrumentHealth
+from actors.names import AUDIT, instrument_name, split_name
 from actors.runtime.ports import Runtime
 from supervisor.presentation.json_contract import document
 from supervisor.supervision import status
@@ -23,7 +23,7 @@ from supervisor.supervision.desired import DesiredState
 from supervisor.tree.model import Child, ChildKey, Kind
 
 
-class Healths:
+class HealthRegistry:
     """The last answers to probes. ``children`` is the tree's live view of those asked."""
 
     def __init__(self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState) -> None:
@@ -89,7 +89,7 @@ class Healths:
         return [self._report(account, symbol) for symbol in self._desired.symbols(account)]
 
     def _report(self, account: str, symbol: str) -> CycleReport:
-        name = stream_of(account, symbol)
+        name = instrument_name(account, symbol)
         child = self._children.get(ChildKey(Kind.INSTRUMENT, name))
         health = self._instruments.get(name)
         last = health.report if health is not None else None
@@ -100,7 +100,7 @@ class Healths:
 
     def unverified(self, name: str) -> str | None:
         """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
-        account, _, symbol = name.partition("/")
+        account, symbol = split_name(name)
         for report in self.reports(account):
             if report.instrument == symbol:
                 never = report.verified_at is None

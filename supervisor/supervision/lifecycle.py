@@ -13,17 +13,20 @@ from typing import Any
 from loguru import logger
 
 from actors.events import EventType, Json, Severity
-from actors.journal.client import AUDIT
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
 from actors.messages import AccountHealth, InstrumentHealth
+from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, CallTimeout, Runtime
 from supervisor.supervision.actor_states import key_of
 from supervisor.supervision.discovery import Discovery
-from supervisor.supervision.health import Healths
+from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.operator_commands import Instructions
 from supervisor.tree.model import (
+    PROBE_TIMEOUT_S,
+    START_TIMEOUT_S,
+    STOP_CALL_TIMEOUT_S,
     Begin,
     ChildKey,
     ChildSpec,
@@ -44,7 +47,6 @@ from supervisor.tree.model import (
     StartFailed,
     Stop,
 )
-from supervisor.tree.time_outs import PROBE_TIMEOUT_S, START_TIMEOUT_S, STOP_CALL_TIMEOUT_S, SUPERVISOR
 
 ASK_AGAIN_AFTER_S = 1.0
 FIRST_CYCLE_WITHIN_S = 1.0
@@ -64,7 +66,7 @@ class Lifecycle:
         runtime: Runtime,
         cluster: Cluster,
         outbox: Outbox,
-        healths: Healths,
+        healths: HealthRegistry,
         instructions: Instructions,
         discovery: Discovery,
         *,

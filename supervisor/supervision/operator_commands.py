@@ -15,13 +15,14 @@ from loguru import logger
 
 from actors.book.trading_permission import Halt
 from actors.events import EventType, Json, Record
-from actors.journal.client import AUDIT, JOURNAL_TIMEOUT_S
+from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
+from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.halts import Halted, Halting
-from supervisor.tree.time_outs import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S, SUPERVISOR
+from supervisor.tree.model import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S
 
 _NOTES = 1_000
 """How many of the supervisor's own records are looked through for the pauses of this run."""

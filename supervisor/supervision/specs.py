@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 from actors.account.actor import Account, AccountSettings
 from actors.book.policy import Correct, Policy
-from actors.events import stream_of
 from actors.instrument.actor import Instrument, InstrumentSettings
+from actors.names import instrument_name
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions
 from brokers.port import Broker
@@ -142,7 +142,7 @@ def children(
         specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, fingerprint))
         for symbol in (*account.symbols, *more.get(account.name, ())):
             made = _instrument_settings(configuration, account.name, symbol)
-            child = ChildKey(Kind.INSTRUMENT, stream_of(account.name, symbol))
+            child = ChildKey(Kind.INSTRUMENT, instrument_name(account.name, symbol))
             specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, _fingerprint(made)))
     return tuple(specs)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from actors.events import stream_of
 from actors.messages import AccountHealth, CycleReport
+from actors.names import instrument_name
 from actors.runtime.ports import CallError, Runtime
 from supervisor.supervision import status
 from supervisor.supervision.desired import DesiredState
-from supervisor.supervision.health import Healths
-from supervisor.tree.model import Child, ChildKey, Kind
-from supervisor.tree.time_outs import PROBE_TIMEOUT_S
+from supervisor.supervision.health import HealthRegistry
+from supervisor.tree.model import PROBE_TIMEOUT_S, Child, ChildKey, Kind
 
 VERDICT_MARGIN_S = 30.0
 """How much longer than its calls to the broker and its pauses between confirmations a verdict may take."""
@@ -25,7 +24,7 @@ class Verdicts:
     """Asks for verdicts. ``children`` is the tree's live view of those asked."""
 
     def __init__(
-        self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState, healths: Healths
+        self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState, healths: HealthRegistry
     ) -> None:
         self._runtime = runtime
         self._children = children
@@ -52,7 +51,7 @@ class Verdicts:
         return health, list(reports)
 
     async def _of(self, account: str, symbol: str, *, dry_run: bool) -> CycleReport:
-        name = stream_of(account, symbol)
+        name = instrument_name(account, symbol)
         given = self._desired.configuration.instrument_settings(account, symbol)
         bound_s = given.settle_s + given.confirmations * given.confirm_gap_s
         timeout_s = bound_s + 2 * self._desired.configuration.timeout_s(account) + VERDICT_MARGIN_S

@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from actors import names
 from supervisor.tree.restart import RestartHistory, RestartPolicy
+
+PROBE_TIMEOUT_S = 3.0
+STOP_CALL_TIMEOUT_S = 8.0
+START_TIMEOUT_S = 120.0
 
 
 class Kind(IntEnum):
@@ -30,10 +35,10 @@ class ChildKey:
     @property
     def account(self) -> str:
         """The account it belongs to; an account's is itself."""
-        return self.name.partition("/")[0]
+        return names.account_of(self.name)
 
 
-AUDIT = ChildKey(Kind.AUDIT, "audit")
+AUDIT = ChildKey(Kind.AUDIT, names.AUDIT)
 
 
 @dataclass(frozen=True, slots=True)

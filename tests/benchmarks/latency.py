@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from actors.names import SUPERVISOR
 from actors.runtime.ray_environment import prepare
 
 prepare(None)
@@ -28,7 +29,7 @@ from actors.runtime import ray_backend  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
-from supervisor.client.processes import SUPERVISOR, Running  # noqa: E402 - as above
+from supervisor.client.processes import Running  # noqa: E402 - as above
 from supervisor.config.models import load  # noqa: E402 - as above
 from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
 from tests.benchmarks.cluster import Empty  # noqa: E402 - as above

@@ -19,10 +19,10 @@ import pytest
 from actors.account.actor import Account, AccountSettings
 from actors.book.policy import Policy
 from actors.events import EventType
-from actors.instrument.actor import Instrument, InstrumentSettings, Occasion
+from actors.instrument.actor import CycleTrigger, Instrument, InstrumentSettings
 from actors.journal.actor import Audit
-from actors.journal.client import AUDIT
 from actors.messages import Connection, CycleReport
+from actors.names import AUDIT
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.ports import LocalRuntime
 from brokers.ib.client import IbBroker
@@ -233,7 +233,7 @@ async def test_a_ghost_is_closed_only_after_two_looks(world: World) -> None:
     await world.verdict()
     world.simulator.set_position(world.symbol, leg, D(0), D(0))
     world.runtime.clock.ahead += timedelta(seconds=2)
-    first = await world.instrument._cycle(Occasion(world.runtime.now()))
+    first = await world.instrument._cycle(CycleTrigger(world.runtime.now()))
     assert (list(quantities(first)), found(first)) == ([leg], ["NAKED_POSITION!"])
     report = await world.verdict()
     assert (report.status, quantities(report)) == ("SUCCESS", {})
@@ -416,7 +416,7 @@ async def test_one_empty_answer_after_an_error_closes_nothing(tmp_path: Path, wh
         before = quantities(await world.verdict())
         world.simulator.faults.add(Fault.EMPTY, times=1)
         world.runtime.clock.ahead += timedelta(seconds=2)
-        report = await world.instrument._cycle(Occasion(world.runtime.now()))
+        report = await world.instrument._cycle(CycleTrigger(world.runtime.now()))
         assert quantities(report) == before
         report = await world.verdict()
         assert (report.status, quantities(report)) == ("SUCCESS", before)
@@ -437,7 +437,7 @@ async def test_a_wrong_token_says_so_and_is_not_tried_in_a_tight_loop(tmp_path: 
     """Whatever a broker says, the sentence names account and remedy, and the book is untouched."""
     async with a_world(tmp_path, "oanda", token="wrong-token-1234") as fx:
         for _ in range(20):
-            report = await fx.instrument._cycle(Occasion(fx.runtime.now()))
+            report = await fx.instrument._cycle(CycleTrigger(fx.runtime.now()))
             assert report.status == "DEGRADED"
             assert "wrong-token-1234" not in (report.error or "")
         health = await fx.account.health()

@@ -20,7 +20,7 @@ from actors.book.policy import Policy
 from actors.events import EventType
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.actor import Audit
-from actors.journal.client import AUDIT
+from actors.names import AUDIT
 from actors.runtime.ports import LocalRuntime
 from brokers.ib import IbBroker
 from brokers.model import Fill, Side, Snapshot, rows_of

@@ -18,8 +18,8 @@ from actors.account.actor import Account
 from actors.events import EventType
 from actors.instrument.actor import Instrument
 from actors.journal.actor import Audit
-from actors.journal.client import AUDIT
 from actors.messages import CycleReport
+from actors.names import AUDIT
 from actors.reconciliation.own_reports import OrderReport, PositionReport
 from actors.runtime.ports import ActorUnavailable, CallTimeout, LocalRuntime
 from brokers.errors import Refused, Unreachable

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from actors.account.actor import Account, AccountSettings
 from actors.book.policy import Policy
-from actors.events import Event, EventType, stream_of
+from actors.events import Event, EventType
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.actor import Audit
-from actors.journal.client import AUDIT
 from actors.messages import CycleReport
+from actors.names import AUDIT, instrument_name
 from actors.runtime.ports import LocalRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
@@ -403,7 +403,7 @@ class House:
         return self.account
 
     async def replace_instrument(self, name: str = EURUSD) -> Instrument:
-        await self.runtime.kill(stream_of(FX, name))
+        await self.runtime.kill(instrument_name(FX, name))
         return self._make_instrument(name)
 
     def second(self, name: str = EURUSD) -> Instrument:
@@ -422,7 +422,7 @@ class House:
     def _make_instrument(self, name: str) -> Instrument:
         made = Instrument(self._instrument_settings(name), self.runtime)
         self.instruments[name] = made
-        self.runtime.register(stream_of(FX, name), made)
+        self.runtime.register(instrument_name(FX, name), made)
         return made
 
     def _instrument_settings(self, name: str) -> InstrumentSettings:
@@ -430,11 +430,11 @@ class House:
 
     # What there is to see
 
-    async def events(self, stream: str = stream_of(FX, EURUSD)) -> list[Event]:
+    async def events(self, stream: str = instrument_name(FX, EURUSD)) -> list[Event]:
         """Everything in a stream of the journal, oldest first."""
         return [record.event for record in await self.audit.records(stream=stream, limit=100_000)]
 
-    async def kinds(self, stream: str = stream_of(FX, EURUSD)) -> list[EventType]:
+    async def kinds(self, stream: str = instrument_name(FX, EURUSD)) -> list[EventType]:
         """The types of a stream's events."""
         return [event.type for event in await self.events(stream)]
 

@@ -13,7 +13,7 @@ import pytest
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.policy import Policy
 from actors.events import Event, EventType, Severity
-from actors.reconciliation.corrections import force_add_position, force_close_position, force_update_position
+from actors.reconciliation.positions import force_add_position, force_close_position, force_update_position
 from brokers.model import NET, Order, OrderAnswer, OrderQuery, OrderStatus, Section, Unsupported
 from tests.unit.builders import (
     FAILED,

@@ -22,16 +22,16 @@ import supervisor
 from actors.book.trading_permission import EVERYTHING, HALT_TYPES, Obstacle, folded
 from actors.events import Event, EventType, Severity
 from actors.journal.actor import Audit
-from actors.journal.client import AUDIT
 from actors.journal.store import Journal
 from actors.journal.types import Append
+from actors.names import AUDIT, symbol_of
 from actors.runtime.ports import ActorUnavailable, LocalRuntime
 from actors.runtime.ray_environment import Address
 from brokers.model import Conventions, CostBasis, LegScheme
 from supervisor.changes.parsing import asked_by
 from supervisor.client import run_file
 from supervisor.client.aio import AsyncHandle
-from supervisor.client.calls import AwaitingPort, BlockingPort, Port, now, patient
+from supervisor.client.calls import AwaitingPort, BlockingPort, Port, call_with_retry, run_blocking
 from supervisor.client.connection import Connection, Place
 from supervisor.client.events import EventStream, Selected
 from supervisor.client.features import PositionFeatures
@@ -163,7 +163,7 @@ def test_a_halt_stops_trading_where_it_says_over_every_restart_until_it_is_resum
             await until_so(as_before, "the same after the actors were killed")
             row = {r["instrument"]: r["health"]["halted"] for a in (await sup.status()).to_dict()["accounts"]
                    for r in a["instruments"]}  # fmt: skip
-            assert {symbol for symbol, halts in row.items() if halts} == {name.partition("/")[2] for name in halted}
+            assert {symbol for symbol, halts in row.items() if halts} == {symbol_of(name) for name in halted}
 
         async with a_handle(tmp_path) as (hall, sup):
             await until_so(as_before_in(sup, halted), "the same after everything was started anew")
@@ -509,14 +509,14 @@ class Scripted:
 
 def test_a_blocking_call_needs_no_event_loop_and_waits_for_an_actor_that_is_being_restarted() -> None:
     port = BlockingPort(Scripted(2), LINK)  # type: ignore[arg-type] # stands in for the client
-    assert now(patient(port, "fx", "book", 1, timeout_s=5)) == "fx.book(1,)"
+    assert run_blocking(call_with_retry(port, "fx", "book", 1, timeout_s=5)) == "fx.book(1,)"
     for_ever = BlockingPort(Scripted(10**9), LINK)  # type: ignore[arg-type] # as above
     with pytest.raises(ActorUnavailable):
-        now(patient(for_ever, "fx", "book", timeout_s=0.2))
+        run_blocking(call_with_retry(for_ever, "fx", "book", timeout_s=0.2))
 
 
 async def test_a_blocking_call_works_in_a_thread_whose_event_loop_is_running() -> None:
-    assert now(patient(BlockingPort(Scripted(1), LINK), "fx", "book", timeout_s=5)) == "fx.book()"  # type: ignore[arg-type] # as above
+    assert run_blocking(call_with_retry(BlockingPort(Scripted(1), LINK), "fx", "book", timeout_s=5)) == "fx.book()"  # type: ignore[arg-type] # as above
 
 
 # Finding a supervisor
@@ -608,12 +608,12 @@ def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pyte
         link = Link(address, ours=False)
         link.join()
         port = BlockingPort(Scripted(0), link)  # type: ignore[arg-type] # stands in for the client
-        assert now(port.call("fx", "book", timeout_s=1)) == "fx.book()"
+        assert run_blocking(port.call("fx", "book", timeout_s=1)) == "fx.book()"
     deadline_s = port.monotonic_s() + 20
     while link.usable and port.monotonic_s() < deadline_s:
-        now(port.sleep(0.01))
+        run_blocking(port.sleep(0.01))
     with pytest.raises(ClusterGone, match=f"the Ray cluster at {address} has ended. Connect again"):
-        now(patient(port, "fx", "book", timeout_s=1))
+        run_blocking(call_with_retry(port, "fx", "book", timeout_s=1))
 
 
 def test_live_events_end_with_their_cluster_and_say_where_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:

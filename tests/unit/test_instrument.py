@@ -15,11 +15,12 @@ import pytest
 
 from actors.book.checkpoint import checkpoint, replay
 from actors.book.policy import Correct
-from actors.events import EventType, stream_of
-from actors.instrument.actor import CHECKPOINT_EVERY, STOP_WITHIN_S, Occasion
+from actors.events import EventType
+from actors.instrument.actor import CHECKPOINT_EVERY, STOP_WITHIN_S, CycleTrigger
 from actors.journal.client import JournalAway
 from actors.journal.types import JournalUnavailable
 from actors.messages import CycleReport
+from actors.names import instrument_name
 from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report
 from brokers.model import (
     Conventions,
@@ -53,7 +54,7 @@ from tests.unit.fakes import (
 from tests.unit.virtual_time import virtual_time
 
 S = OrderStatus
-STREAM = stream_of(FX, EURUSD)
+STREAM = instrument_name(FX, EURUSD)
 AT_ONCE = replace(QUICK, settle=timedelta(0))
 
 
@@ -321,7 +322,7 @@ async def test_an_empty_answer_closes_nothing_at_first_sight(tmp_path: Path) -> 
         house.broker.hold(0)
         first = await house.instrument().check()
         assert first.status == "SUCCESS", "not due yet: nothing was looked at"
-        report = await house.instrument()._cycle(Occasion(house.clock()))
+        report = await house.instrument()._cycle(CycleTrigger(house.clock()))
         assert quantities(report) == {"net": "100"}
         assert found(report) == ["NAKED_POSITION!"]
         house.broker.hold(100)
@@ -380,7 +381,7 @@ async def test_an_order_recorded_while_a_cycle_waits_is_not_given_up(tmp_path: P
     async with a_house(tmp_path) as house:
         await verdict(house)
         house.broker.gate.clear()
-        cycle = asyncio.create_task(house.instrument()._cycle(Occasion(house.clock())))
+        cycle = asyncio.create_task(house.instrument()._cycle(CycleTrigger(house.clock())))
         await until(lambda: house.broker.snapshots == 2)
         await passes(0.1)
         await house.instrument().record([an_order("c1", house)])
@@ -946,7 +947,7 @@ async def test_an_account_that_restarts_between_the_slice_and_the_lookup_proves_
         await verdict(house)
         house.broker.forgotten.add("7")
         house.broker.find_gate.clear()
-        cycle = asyncio.create_task(house.instrument()._cycle(Occasion(house.clock())))
+        cycle = asyncio.create_task(house.instrument()._cycle(CycleTrigger(house.clock())))
         await until(lambda: house.broker.finds == 1)
         await house.replace_account()
         house.broker.find_gate.set()

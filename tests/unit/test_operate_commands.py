@@ -20,7 +20,7 @@ from supervisor.cli.start import _AsLines
 from supervisor.client import processes
 from supervisor.client.processes import Running
 from supervisor.config.models import Configuration
-from supervisor.presentation.event_text import Happening, told
+from supervisor.presentation.event_text import Happening, describe
 from supervisor.supervision.halts import Halted
 from tests.unit.builders import at
 
@@ -145,4 +145,4 @@ def test_lines_of_the_start_leave_out_no_happening_without_a_word(logged: list[s
     ],
 )
 def test_a_record_says_why_and_who(kind: EventType, payload: dict[str, Any], words: str) -> None:
-    assert told(Event("1", kind, Severity.INFO, at(0), payload)) == words
+    assert describe(Event("1", kind, Severity.INFO, at(0), payload)) == words

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from actors.events import Event, EventType, Json, Severity
-from supervisor.presentation.event_text import told
+from supervisor.presentation.event_text import describe
 
 LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
 CONNECTIONS: dict[str, tuple[EventType, dict[str, Json], str]] = {
@@ -22,4 +22,4 @@ CONNECTIONS: dict[str, tuple[EventType, dict[str, Json], str]] = {
 def test_a_connection_and_a_stream_are_told_apart(kind: EventType, payload: dict[str, Json], line: str) -> None:
     event = Event("1", kind, Severity.WARNING, datetime(2026, 1, 5, tzinfo=UTC), payload)
 
-    assert told(event) == line
+    assert describe(event) == line

@@ -17,8 +17,8 @@ from actors.book.checkpoint import checkpoint, checkpoint_event
 from actors.book.self_check import FIELDS_AT_MOST, SelfCheck, differences, fold
 from actors.events import EventType, Record, Severity
 from actors.instrument import book_keeper
-from actors.journal.client import AUDIT
 from actors.journal.types import JournalUnavailable
+from actors.names import AUDIT
 from actors.runtime.ports import LocalRuntime
 from brokers.model import NET
 from supervisor.supervision.self_checks import EVERY_S, SelfChecks

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from actors.account.snapshot_cache import Ledger
+from actors.account.snapshot_cache import SnapshotCache
 from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
     Complete,
@@ -52,7 +52,7 @@ def shot(
 
 
 def ask(
-    ledger: Ledger, since: int | None = None, known: str | None = None, instrument: str = A, at_s: float = 0
+    ledger: SnapshotCache, since: int | None = None, known: str | None = None, instrument: str = A, at_s: float = 0
 ) -> Slice | Unchanged:
     return ledger.slice(SliceRequest(instrument, at(at_s), since, known))
 
@@ -66,8 +66,8 @@ def ids(answer: Slice | Unchanged) -> list[str]:
     return [row.fill_id for row in rows_of(whole(answer).fills)]
 
 
-def a_ledger(*snapshots: tuple[Snapshot, int | None], incarnation: str = "i1") -> Ledger:
-    ledger = Ledger("acc", incarnation)
+def a_ledger(*snapshots: tuple[Snapshot, int | None], incarnation: str = "i1") -> SnapshotCache:
+    ledger = SnapshotCache("acc", incarnation)
     for snapshot, since in snapshots:
         ledger.take(snapshot, since)
     return ledger

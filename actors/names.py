@@ -1,0 +1,30 @@
+"""The names of actors, which are also the names of their streams in the journal: ``audit``, ``supervisor``, an account
+(``fx``), an instrument of it (``fx/GBP_JPY``). A symbol may itself contain a slash; the name of an account may not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+AUDIT: Final = "audit"
+SUPERVISOR: Final = "supervisor"
+
+
+def instrument_name(account: str, symbol: str) -> str:
+    """The name of an instrument of an account."""
+    return f"{account}/{symbol}"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The account of a name and its symbol; the symbol of what is no instrument is empty."""
+    account, _, symbol = name.partition("/")
+    return account, symbol
+
+
+def account_of(name: str) -> str:
+    """The account of an instrument; what is no instrument answers with itself."""
+    return split_name(name)[0]
+
+
+def symbol_of(name: str) -> str:
+    """The symbol of an instrument; empty for what is no instrument."""
+    return split_name(name)[1]
