@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from supervisor.supervision.halts import Halted
+    from actors.book.trading_permission import Halted
 
 
 class HandleError(Exception):

@@ -77,6 +77,19 @@ class Permission:
         return not self.reasons
 
 
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """What an operator's halt or resume came to. ``scopes`` are those it changed, ``instruments`` those concerned that
+    have answered, ``silent`` those that have not (and will hear of it when they do). ``remaining`` are the halts that
+    still apply to any of them. ``failure`` is why it is not durable, if it is not."""
+
+    scopes: tuple[str, ...]
+    instruments: tuple[str, ...]
+    silent: tuple[str, ...]
+    remaining: tuple[Halt, ...]
+    failure: str | None = None
+
+
 def scope_words(scope: str) -> str:
     """What a halt's scope is called."""
     if scope == EVERYTHING:

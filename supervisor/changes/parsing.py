@@ -18,9 +18,8 @@ from typing import Any, cast
 
 from brokers.spec import SecretRef, SecretSource
 from supervisor.changes.requests import AddAccount, AddInstrument, Apply, SetInterval
-from supervisor.config import models
 from supervisor.config.errors import SECRET_KEYS, Problem
-from supervisor.config.loader import check_data
+from supervisor.config.loader import check_data, load
 from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.config.yaml_source import Data, Number
 
@@ -58,7 +57,7 @@ def configuration_from(given: str | os.PathLike[str] | Configuration, *, source:
     """A whole configuration that was read from ``source``, or the file of one. Raises :class:`ConfigurationError`."""
     if isinstance(given, Configuration):
         return Apply(given, source)
-    return Apply(models.load(given), os.fspath(given))
+    return Apply(load(given), os.fspath(given))
 
 
 def asked_by() -> str:

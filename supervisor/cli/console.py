@@ -67,7 +67,7 @@ def say(message: str) -> None:
 def load(path: Path | None) -> Configuration:
     """The configuration at a path, ``config/accounts.yaml`` for ``None``. Raises ``ConfigurationError`` and, where
     nothing was named and there is none, :class:`Failure`."""
-    from supervisor.config.models import load as load_file
+    from supervisor.config.loader import load as load_file
 
     if path is None and not DEFAULT_CONFIG.exists():
         raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: name a configuration")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.book.trading_permission import scope_words
+from actors.book.trading_permission import Halted, scope_words
 from actors.names import account_of, split_name, symbol_of
 from actors.runtime.ports import CallError
 from brokers.model import Completeness
@@ -17,7 +17,7 @@ from supervisor.client import run_file
 from supervisor.client.processes import STOP_TIMEOUT_S, NotRunning, Running, end, find
 from supervisor.config.models import Configuration
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
-from supervisor.supervision.halts import Halted, not_durable
+from supervisor.supervision.halts import not_durable
 
 REFRESH_S = 1.0
 _UNVERIFIED = frozenset({"DEGRADED", "FAILED"})

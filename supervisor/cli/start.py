@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from loguru import logger
 
@@ -95,15 +95,6 @@ def _seen(session: Session, signals: StopSignals) -> View:
         return session.view
     session.stop()
     return session.view if session.view.stopping else replace(session.view, step="stopping", stopping=True)
-
-
-class _Show(Protocol):
-    """A way to show views, while it is entered."""
-
-    def __enter__(self) -> object: ...
-    def __exit__(self, *exc: object) -> None: ...
-    def update(self, view: View) -> None:
-        """Show this from now on."""
 
 
 class _OnScreen:

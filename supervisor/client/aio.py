@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from actors.book.trading_permission import Halted
 from actors.events import EventType, Severity
 from actors.journal.types import JournalError
 from actors.messages import AccountHealth, CycleReport
@@ -29,7 +30,7 @@ from supervisor.client.instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue,
 from supervisor.client.processes import HALT_TIMEOUT_S, STOP_TIMEOUT_S, VERDICT_TIMEOUT_S
 from supervisor.client.records import Records, event_types, severity_of
 from supervisor.errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
-from supervisor.supervision.halts import Halted, not_durable
+from supervisor.supervision.halts import not_durable
 
 
 class AsyncHandle(AsyncChanges):

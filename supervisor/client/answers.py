@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from actors.book.discrepancies import Discrepancy
-from actors.book.trading_permission import Permission, Reason, scope_words
+from actors.book.trading_permission import Halted, Permission, Reason, scope_words
 from actors.events import Severity, from_iso, to_iso
 from actors.messages import AccountHealth, CycleReport
 from supervisor.client.features import FeatureCheck, PositionFeatures, Validation
 from supervisor.presentation import json_contract
 from supervisor.presentation.prices import shown_price
 from supervisor.presentation.tables import Answer, Cell, Table, columns, json_value
-from supervisor.supervision.halts import Halted
 
 
 class Status(Answer):
@@ -337,7 +336,7 @@ class Recorded(Answer):
 
 
 class Halts(Answer):
-    """What a halt, or a resume, came to; see :class:`supervisor.supervision.halts.Halted`. True where it is done: in
+    """What a halt, or a resume, came to; see :class:`actors.book.trading_permission.Halted`. True where it is done: in
     force, told to everybody concerned, and durable."""
 
     def __init__(self, did: str, result: Halted) -> None:

@@ -102,10 +102,6 @@ class PositionFeatures(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def marked(self, mark_price: object) -> PositionFeatures:
-        """The same features at another mark price."""
-        return PositionFeatures.model_validate({**self.model_dump(), "mark_price": mark_price})
-
     side: Annotated[PositionSide, BeforeValidator(_side)] | None = None
     quantity: Number | None = None
     average_price: Number | None = None

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
@@ -22,7 +23,6 @@ from supervisor.changes.requests import Change
 from supervisor.client import run_file
 from supervisor.client.run_file import RunFile
 from supervisor.config.models import Configuration
-from supervisor.supervision.halts import Halted
 
 if TYPE_CHECKING:
     from actors.runtime.ray_backend import Client

@@ -43,9 +43,14 @@ _SIMULATED: Mapping[str, Mapping[str, Data]] = {
 }
 
 
-def load_file(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Configuration:
-    """See :func:`supervisor.config.models.load`."""
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Configuration:
+    """Read and check a configuration file.
+
+    ``environ`` is the process's environment unless given. Relative paths in the file are taken from the working
+    directory. Raises :class:`ConfigurationError`, which holds every problem.
+    """
     file = os.fspath(path)
+    environ = os.environ if environ is None else environ
     document = read(_text(file))
     problems = from_findings(document.findings, file)
     if document.data is None and not problems:
@@ -79,7 +84,7 @@ def load_place(path: str | os.PathLike[str]) -> Configuration:
 
 
 def check_data(data: Data, where: str, environ: Mapping[str, str]) -> Configuration:
-    """As :func:`load_file`, of data that stands in no file: its problems are told without lines. Raises
+    """As :func:`load`, of data that stands in no file: its problems are told without lines. Raises
     :class:`ConfigurationError`."""
     problems: list[Problem] = []
     loader = _Loader(where, Document(data, {(): 0}), environ, problems)

@@ -47,7 +47,7 @@ from supervisor.config.values import (
 )
 from supervisor.config.yaml_source import Number
 
-__all__ = ["SUPPORTED_BROKERS", "Configuration", "ConfigurationError", "InstrumentSettings", "Problem", "load"]
+__all__ = ["SUPPORTED_BROKERS", "Configuration", "ConfigurationError", "InstrumentSettings", "Problem"]
 
 SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite", "ib", "paper"})
 """The brokers that this version can open. The others are read and checked, and their accounts cannot be started."""
@@ -456,14 +456,3 @@ def _default_interval_s(account: Account) -> float:
     if account.broker == "kite" and account.mode == "paper":
         return _KITE_PAPER_INTERVAL_S
     return _INTERVAL_S[account.broker]
-
-
-def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Configuration:
-    """Read and check a configuration file.
-
-    ``environ`` is the process's environment unless given. Relative paths in the file are taken from the working
-    directory. Raises :class:`ConfigurationError`, which holds every problem.
-    """
-    from supervisor.config.loader import load_file  # it needs the models above
-
-    return load_file(path, os.environ if environ is None else environ)

@@ -23,6 +23,7 @@ from typing import Any
 
 from loguru import logger
 
+from actors.book.trading_permission import Halted
 from actors.events import EventType, Json, Severity
 from actors.journal.actor import Audit
 from actors.journal.outbox import Outbox
@@ -42,7 +43,7 @@ from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import ActorStates, is_up
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.discovery import Discovery
-from supervisor.supervision.halts import Halted, Halting
+from supervisor.supervision.halts import Halting
 from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.lifecycle import CannotRun, Lifecycle
 from supervisor.supervision.operator_commands import Instructions

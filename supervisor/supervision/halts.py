@@ -32,19 +32,6 @@ _READ_TIMEOUT_S = 300.0
 """A journal of years is read through for its few halts; until then nobody is told that there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """What an operator's halt or resume came to. ``scopes`` are those it changed, ``instruments`` those concerned that
-    have answered, ``silent`` those that have not (and will hear of it when they do). ``remaining`` are the halts that
-    still apply to any of them. ``failure`` is why it is not durable, if it is not."""
-
-    scopes: tuple[str, ...]
-    instruments: tuple[str, ...]
-    silent: tuple[str, ...]
-    remaining: tuple[Halt, ...]
-    failure: str | None = None
-
-
 @dataclass(slots=True)
 class _Unwritten:
     """A halt that the journal does not have yet, and ``by`` whom it is."""

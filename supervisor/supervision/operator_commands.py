@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from loguru import logger
 
-from actors.book.trading_permission import Halt
+from actors.book.trading_permission import Halt, Halted
 from actors.events import EventType, Json, Record
 from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.journal.outbox import Outbox
@@ -21,7 +21,7 @@ from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 from supervisor.supervision.desired import DesiredState
-from supervisor.supervision.halts import Halted, Halting
+from supervisor.supervision.halts import Halting
 from supervisor.tree.model import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S
 
 _NOTES = 1_000

@@ -34,7 +34,8 @@ from actors.runtime import ray_backend  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor.client import processes  # noqa: E402 - as above
-from supervisor.config.models import Configuration, load  # noqa: E402 - as above
+from supervisor.config.loader import load  # noqa: E402 - as above
+from supervisor.config.models import Configuration  # noqa: E402 - as above
 from supervisor.supervision import specs  # noqa: E402 - as above
 from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
 from supervisor.tree.model import ChildKey, DesiredChanged, Discovered, Kind  # noqa: E402 - as above

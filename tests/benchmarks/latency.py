@@ -30,7 +30,7 @@ from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor.client.processes import Running  # noqa: E402 - as above
-from supervisor.config.models import load  # noqa: E402 - as above
+from supervisor.config.loader import load  # noqa: E402 - as above
 from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
 from tests.benchmarks.cluster import Empty  # noqa: E402 - as above
 

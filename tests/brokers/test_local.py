@@ -12,7 +12,8 @@ from actors.reconciliation.own_reports import OrderReport, PositionReport
 from actors.runtime.ports import LocalRuntime
 from brokers.model import OrderStatus, Side
 from supervisor.cli import in_process
-from supervisor.config.models import Configuration, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
 from supervisor.presentation.json_contract import exit_status
 from supervisor.supervision import specs
 from tests.unit.fakes import T0, found

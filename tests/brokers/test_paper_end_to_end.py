@@ -27,7 +27,8 @@ from brokers.model import OrderStatus, Side
 from brokers.paper.client import PaperBroker
 from brokers.simulators.oanda import OandaSimulator
 from supervisor.cli import in_process
-from supervisor.config.models import Configuration, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
 from supervisor.presentation.json_contract import exit_status
 from supervisor.supervision import specs
 from tests.unit.fakes import found, quantities

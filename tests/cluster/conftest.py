@@ -14,7 +14,8 @@ from actors.runtime.ports import CallError
 from actors.runtime.ray_environment import prepare
 from supervisor.client import processes
 from supervisor.client.processes import Running
-from supervisor.config.models import Configuration, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
 
 CONFIGURATION = """
 ray: {{address: local, namespace: test}}

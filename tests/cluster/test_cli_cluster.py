@@ -19,7 +19,8 @@ import pytest
 
 from actors.journal.store import Journal
 from supervisor.client import run_file
-from supervisor.config.models import Configuration, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
 from tests.cluster.conftest import CONFIGURATION, PATIENCE_S, all_verified
 
 

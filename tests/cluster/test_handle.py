@@ -27,7 +27,8 @@ from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
 from supervisor.client import processes
 from supervisor.client.processes import Running
-from supervisor.config.models import Configuration, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
 from tests.cluster.conftest import actors, all_verified, until
 
 ACCOUNT_ID, TOKEN, LOGIN = "101-001-0000001-001", "the-token-of-this-test", 5001

@@ -20,7 +20,8 @@ from supervisor.changes.applied_configuration import Run
 from supervisor.changes.requests import Apply, Change, ChangeRefused, RemoveAccount, RemoveInstrument, SetInterval
 from supervisor.changes.transaction import Changed, ChangeNotMade
 from supervisor.client.changes import AsyncChanges, Changes
-from supervisor.config.models import Configuration, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
 from supervisor.supervision.actor import SUPERVISOR
 from tests.unit.fakes import FakeBroker
 from tests.unit.test_supervisor import EVERYBODY, TWO_ACCOUNTS, Hall, restarts, rows, states

@@ -23,7 +23,8 @@ from supervisor.changes.requests import (
     SetInterval,
     changed,
 )
-from supervisor.config.models import Configuration, ConfigurationError, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.supervision import specs
 
 FX = "{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, {symbol: GBP_JPY, interval_s: 7}]}"

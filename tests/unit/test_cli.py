@@ -25,7 +25,7 @@ from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
 from supervisor.cli.main import app
-from supervisor.config.models import load
+from supervisor.config.loader import load
 
 ACCOUNT_ID, TOKEN = "101-001-1-001", "a-token-nobody-may-see"
 SETTINGS = "{confirm_gap_ms: 20, settle_ms: 0, timeout_ms: 500}"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from brokers.errors import Refused
 from brokers.registry import CONVENTIONS, KINDS, PAPER
 from brokers.spec import BrokerSpec, SecretRef, SecretSource
-from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, load
+from supervisor.config.loader import load
+from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError
 from supervisor.config.yaml_source import Number, read
 
 ROOT = Path(__file__).parents[2]

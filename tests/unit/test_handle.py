@@ -41,7 +41,8 @@ from supervisor.client.processes import NotRunning
 from supervisor.client.records import event_types, severity_of
 from supervisor.client.reports import FillReport, OrderReport, PositionReport
 from supervisor.client.run_file import NotWritable, RunFile
-from supervisor.config.models import ConfigurationError, load
+from supervisor.config.loader import load
+from supervisor.config.models import ConfigurationError
 from supervisor.errors import (
     HaltNotDurable,
     InvalidReport,

@@ -15,7 +15,8 @@ from actors.events import to_iso
 from actors.journal.actor import Audit
 from actors.journal.head_file import NOTE_EVERY_S
 from actors.journal.store import Journal
-from supervisor.config.models import Configuration, ConfigurationError, load
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.supervision.specs import audit_actor
 from tests.unit.fakes import in_this_thread
 from tests.unit.journal_cases import events, url_of

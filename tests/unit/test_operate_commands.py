@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from actors.book.trading_permission import Halt
+from actors.book.trading_permission import Halt, Halted
 from actors.events import Event, EventType, Severity
 from actors.runtime.ports import ActorUnavailable
 from supervisor.cli import operate
@@ -21,7 +21,6 @@ from supervisor.client import processes
 from supervisor.client.processes import Running
 from supervisor.config.models import Configuration
 from supervisor.presentation.event_text import Happening, describe
-from supervisor.supervision.halts import Halted
 from tests.unit.builders import at
 
 ACCOUNT = Halt("fx", "news", at(10)).to_json()

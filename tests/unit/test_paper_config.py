@@ -14,7 +14,8 @@ from brokers.paper.client import PaperBroker
 from brokers.paper.prices import Market
 from brokers.registry import open_broker
 from brokers.spec import BrokerSpec
-from supervisor.config.models import ConfigurationError, PaperAccount, PaperMarket, load
+from supervisor.config.loader import load
+from supervisor.config.models import ConfigurationError, PaperAccount, PaperMarket
 from supervisor.supervision import specs
 from tests.unit.fakes import T0
 

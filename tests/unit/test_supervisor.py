@@ -20,7 +20,7 @@ from actors.runtime.ports import ActorUnavailable, LocalRuntime
 from brokers.model import Side
 from brokers.spec import BrokerSpec
 from supervisor.changes.applied_configuration import Run
-from supervisor.config.models import load
+from supervisor.config.loader import load
 from supervisor.supervision.actor import SUPERVISOR, Supervisor
 from tests.unit.builders import dec
 from tests.unit.fakes import Clock, FakeBroker, in_this_thread, refused, unreachable
