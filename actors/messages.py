@@ -12,7 +12,7 @@ from actors.book.trading_permission import Halt
 from actors.events import Json
 from actors.reconciliation.reconciliation_pass import Status
 from brokers.model import Cursor
-from brokers.stream import StreamState
+from brokers.port import StreamState
 
 
 class Connection(StrEnum):

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from brokers.errors import Refused
 from brokers.model import Conventions, CostBasis, Cursor, LegScheme, OrderAnswer, OrderQuery, Snapshot
-from brokers.port import Broker, Clock
+from brokers.port import Broker, Clock, Stream
 from brokers.simulators.base import Simulator
 from brokers.spec import DEMONSTRATION_VALUE, BrokerSpec
-from brokers.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from loguru import logger
 from actors.events import EventType, Json, Severity
 from actors.runtime.ports import Runtime
 from brokers.errors import BrokerError, with_remedy
-from brokers.stream import Stream, StreamState
+from brokers.port import Stream, StreamState
 
 LOOK_EVERY_S = 1.0
 START_AGAIN_AFTER_S = 60.0

@@ -27,9 +27,9 @@ from brokers.ib.link import (
     Declined,
     NoAnswer,
 )
-from brokers.ib.listener import Heard
 from brokers.ib.reader import Reader
 from brokers.ib.reading import Reading, answer, without_commission
+from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import Read, Scope, WorkingOrder, order_key
 from brokers.ib.sequence import FillSequence, began_before_today
 from brokers.ib.session import Session
@@ -46,8 +46,7 @@ from brokers.model import (
     OrderQuery,
     Snapshot,
 )
-from brokers.port import Clock
-from brokers.stream import OnEvent, Stream, StreamState
+from brokers.port import Clock, OnEvent, Stream, StreamState
 
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 _CANCELLED = 202

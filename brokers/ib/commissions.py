@@ -15,7 +15,7 @@ from decimal import Decimal
 from loguru import logger
 
 from brokers.ib import wire
-from brokers.ib.listener import Heard
+from brokers.ib.row_decoder import Heard
 from brokers.ib.wire import Unreadable
 from brokers.model import Fill
 

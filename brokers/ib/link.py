@@ -25,9 +25,9 @@ from typing import Any
 from ib_async import IB, RequestError
 
 from brokers.ib import wire
-from brokers.ib.listener import Heard, Listener
+from brokers.ib.row_decoder import Heard, Listener
 from brokers.ib.wire import Notice, Unreadable
-from brokers.port_probe import spoken, unreached
+from brokers.kit.port_probe import spoken, unreached
 
 _LARGEST_GREETING_BYTES = 4096
 _CLOSE_S = 1.0

@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo
 
 from brokers.errors import Malformed, Unreachable, with_remedy
 from brokers.ib import rows, wire
-from brokers.ib.carry import carried, is_whole
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
 from brokers.ib.link import (
@@ -33,8 +32,9 @@ from brokers.ib.link import (
     Ended,
     NoAnswer,
 )
-from brokers.ib.listener import Heard
+from brokers.ib.pushed_changes import carried, is_whole
 from brokers.ib.reading import Lists, Reading, in_doubt, read
+from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import Read, Scope, WorkingOrder
 from brokers.ib.sequence import Listing
 from brokers.ib.session import GATEWAY, Session

@@ -17,7 +17,7 @@ from datetime import datetime, tzinfo
 from typing import Generic, TypeVar
 
 from brokers.ib import wire
-from brokers.ib.listener import Ending, Heard
+from brokers.ib.row_decoder import Ending, Heard
 from brokers.ib.wire import Contract, Execution, Holding, OrderState, OrderTerms, Unreadable
 
 Fact = TypeVar("Fact")

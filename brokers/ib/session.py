@@ -15,9 +15,9 @@ from aiolimiter import AsyncLimiter
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.ib.link import Declined, Link, NoAnswer, NotOpened, Obstacle, Request, foreign
-from brokers.ib.listener import Heard
+from brokers.ib.row_decoder import Heard
 from brokers.ib.wire import Notice
-from brokers.port_probe import PROBE_S, probe
+from brokers.kit.port_probe import PROBE_S, probe
 
 PATIENCE = 3
 """A call's whole time, in time-outs."""

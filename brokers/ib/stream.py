@@ -1,4 +1,4 @@
-"""What TWS tells by itself, as a :class:`brokers.stream.Stream` over the adapter's own connection.
+"""What TWS tells by itself, as a :class:`brokers.port.Stream` over the adapter's own connection.
 
 IB counts connections, so there is one: the rows that TWS pushes over it (positions of everybody's making, orders and
 executions of this client's) wake the instrument they name. TWS has no heartbeat, so where nothing was heard for half of
@@ -14,8 +14,7 @@ from typing import Protocol
 from loguru import logger
 
 from brokers.errors import BrokerError, Refused
-from brokers.port import Clock
-from brokers.stream import OnEvent, StreamState
+from brokers.port import Clock, OnEvent, StreamState
 
 
 class Source(Protocol):
@@ -36,7 +35,7 @@ class Source(Protocol):
 
 
 class IbStream:
-    """The events of one account; meets :class:`brokers.stream.Stream`.
+    """The events of one account; meets :class:`brokers.port.Stream`.
 
     ``broker`` is the account's adapter, whose loop this is used in. ``budget_s`` is how long TWS may be silent.
     """

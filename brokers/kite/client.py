@@ -6,7 +6,7 @@ The laws of this module:
 * Positions are asked for first and trades last, so every fill that the positions contain is among the trades. A row of
   ``net`` says how much of it was traded today: where that is not the sum of its trades, something was filled in
   between, and all is asked for again. What still does not agree is in doubt, and no position is corrected by it.
-* What an answer lost against an earlier one of the same day is not believed at once; see :mod:`brokers.kite.today`.
+* What an answer lost against an earlier one of the same day is not believed at once; see :mod:`brokers.kite.day_lists`.
 * A token that was refused is not sent again for a while. A new one from its source is, at the next connect.
 """
 
@@ -25,10 +25,10 @@ from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kite import decode
-from brokers.kite.agreement import Agreement, Clash, clashes, in_doubt
+from brokers.kite.day_lists import Lasting, Orderbook
 from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, PositionRow
+from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.ticker import KiteStream
-from brokers.kite.today import Lasting, Orderbook
 from brokers.kite.tradebook import Tradebook
 from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Answer, Wire
 from brokers.model import (
@@ -50,8 +50,7 @@ from brokers.model import (
     rows_of,
     section,
 )
-from brokers.port import Clock
-from brokers.stream import Stream
+from brokers.port import Clock, Stream
 
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""

@@ -1,4 +1,4 @@
-"""Order updates of one Kite user through the SDK's KiteTicker, as a :class:`brokers.stream.Stream`.
+"""Order updates of one Kite user through the SDK's KiteTicker, as a :class:`brokers.port.Stream`.
 
 Kite tells orders and no positions; an update wakes its instrument, whose positions are then fetched. The laws:
 
@@ -29,11 +29,10 @@ from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.task import LoopingCall
 
 from brokers.errors import with_remedy
+from brokers.kit.scrubber import Scrubber
 from brokers.kite.decode import BadRow, instrument_of
 from brokers.kite.wire import LOG_IN, RENEWAL
-from brokers.port import Clock
-from brokers.scrub import Scrubber
-from brokers.stream import OnEvent, StreamState
+from brokers.port import Clock, OnEvent, StreamState
 
 STREAM_URL = "wss://ws.kite.trade"
 SILENCE_S = 10.0
@@ -95,7 +94,7 @@ class _Link:
 
 
 class KiteStream:
-    """The order updates of one user; meets :class:`brokers.stream.Stream`.
+    """The order updates of one user; meets :class:`brokers.port.Stream`.
 
     ``access_token`` is asked at every :meth:`start`. ``stream_url`` is the host part, ``None`` for Zerodha's. After a
     lost connection the SDK waits from ``first_retry_s`` on, growing to ``longest_retry_s`` (at least 5). ``renewal``

@@ -1,4 +1,4 @@
-"""One Kite account's calls through the kiteconnect SDK, by the laws of :mod:`brokers.sdk_call`.
+"""One Kite account's calls through the kiteconnect SDK, by the laws of :mod:`brokers.kit.sdk_call`.
 
 * What the SDK makes of an answer it cannot digest (``KeyError`` for a missing Content-Type, ``TypeError`` for an error
   without error_type, ``UnboundLocalError`` for ``data: null``) means: no answer. Never: nothing there.
@@ -21,7 +21,7 @@ import requests
 from kiteconnect import KiteConnect
 
 from brokers.errors import Malformed, Refused, Unreachable
-from brokers.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
+from brokers.kit.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
 
 REST_URL = "https://api.kite.trade"
 REQUESTS_PER_S = 10

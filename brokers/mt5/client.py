@@ -49,8 +49,7 @@ from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled,
 from brokers.mt5.sequence import Movement
 from brokers.mt5.sequence import Sequence as FillSequence
 from brokers.mt5.stream import Mt5Stream
-from brokers.port import Clock
-from brokers.stream import Stream
+from brokers.port import Clock, Stream
 
 _PATIENCE = ATTEMPTS + 2
 """A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""

@@ -27,9 +27,9 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.kit.port_probe import PROBE_S, PortAnswer, probe
 from brokers.mt5.decode import Content, Unreadable, parse, quote
 from brokers.port import Clock
-from brokers.port_probe import PROBE_S, PortAnswer, probe
 
 ATTEMPTS = 3
 _LARGEST_REPLY_BYTES = 64 * 1024 * 1024

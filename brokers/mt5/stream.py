@@ -1,4 +1,4 @@
-"""The events of an MT5 gateway from its PUB socket, as a :class:`brokers.stream.Stream`.
+"""The events of an MT5 gateway from its PUB socket, as a :class:`brokers.port.Stream`.
 
 The laws of this module:
 
@@ -25,8 +25,7 @@ from loguru import logger
 from zmq.utils.monitor import parse_monitor_message
 
 from brokers.mt5.decode import Unreadable, parse, quote
-from brokers.port import Clock
-from brokers.stream import OnEvent, StreamState
+from brokers.port import Clock, OnEvent, StreamState
 
 HEARTBEAT_S = 2.0
 PUBLISHERS_MARK = 1000
@@ -89,7 +88,7 @@ class _Link:
 
 
 class Mt5Stream:
-    """The events of one account's gateway; meets :class:`brokers.stream.Stream`.
+    """The events of one account's gateway; meets :class:`brokers.port.Stream`.
 
     ``heartbeat_s`` is how often ZMTP asks the other side for a sign of life; a peer that gives none is noticed within
     three of them. 0 asks for none, as a gateway with a ZeroMQ older than 4.2 does not know them. ``retry_s`` is the

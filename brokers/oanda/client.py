@@ -71,8 +71,7 @@ from brokers.oanda.decode import (
 )
 from brokers.oanda.stream import OandaStream
 from brokers.oanda.wire import AGAIN, PATH, Answer, Wire
-from brokers.port import Clock
-from brokers.stream import Stream
+from brokers.port import Clock, Stream
 
 REUSE_S = 1.0
 """How old the reading that proved the connection may be to serve as the snapshot that follows."""

@@ -1,4 +1,4 @@
-"""OANDA's transaction stream through the SDK, as a :class:`brokers.stream.Stream`.
+"""OANDA's transaction stream through the SDK, as a :class:`brokers.port.Stream`.
 
 A transaction wakes its instrument, whose positions are then fetched. The laws of this module:
 
@@ -28,15 +28,14 @@ from oandapyV20.endpoints.transactions import TransactionsStream
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from requests.utils import check_header_validity
 
-from brokers.cut import Call
 from brokers.errors import with_remedy
-from brokers.http_failure import cause_of, no_connection
+from brokers.kit.abortable_http import Call
+from brokers.kit.http_failure import cause_of, no_connection
+from brokers.kit.scrubber import Scrubber
+from brokers.kit.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
 from brokers.oanda.decode import BadRow, mapping, transaction_id
 from brokers.oanda.wire import TOKEN
-from brokers.port import Clock
-from brokers.scrub import Scrubber
-from brokers.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
-from brokers.stream import OnEvent, StreamState
+from brokers.port import Clock, OnEvent, StreamState
 
 SILENCE_S = 20.0
 """OANDA v20 documentation: a heartbeat comes every 5 seconds. Four of them missed are no accident."""
@@ -125,7 +124,7 @@ class _Link:
 
 
 class OandaStream:
-    """The transactions of one account; meets :class:`brokers.stream.Stream`.
+    """The transactions of one account; meets :class:`brokers.port.Stream`.
 
     ``account`` is our name of it, ``account_id`` OANDA's. ``stream_url`` is the host part without ``/v3``. Nothing
     heard for ``silence_s`` is SILENT, and connected anew. After a connection that ended it waits from ``backoff_s`` on,

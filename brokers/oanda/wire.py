@@ -1,4 +1,4 @@
-"""One OANDA account's calls through the oandapyV20 SDK, by the laws of :mod:`brokers.sdk_call`.
+"""One OANDA account's calls through the oandapyV20 SDK, by the laws of :mod:`brokers.kit.sdk_call`.
 
 Only reads are repeated: after no answer, 429, 5xx or an unreadable answer.
 """
@@ -17,7 +17,7 @@ import oandapyV20
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 
 from brokers.errors import Malformed, Refused, Unreachable
-from brokers.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
+from brokers.kit.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
 
 AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and OANDA's status page"
 TOKEN = (

@@ -37,8 +37,7 @@ from brokers.paper.state import State
 from brokers.paper.store import Store
 from brokers.paper.stream import PaperStream
 from brokers.paper.venue import Venue
-from brokers.port import Clock, NewOrder
-from brokers.stream import Stream
+from brokers.port import Clock, NewOrder, Stream
 
 CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 PRICES_KEPT_EVERY = timedelta(seconds=10)

@@ -13,8 +13,7 @@ from loguru import logger
 
 from brokers.errors import BrokerError
 from brokers.paper.prices import Market
-from brokers.port import Clock
-from brokers.stream import OnEvent, StreamState
+from brokers.port import Clock, OnEvent, StreamState
 
 
 class PaperStream:

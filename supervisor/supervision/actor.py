@@ -32,8 +32,8 @@ from actors.names import SUPERVISOR, instrument_name, split_name
 from actors.reconciliation.own_reports import Report
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, Runtime
+from brokers.port import StreamState
 from brokers.registry import open_broker
-from brokers.stream import StreamState
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run
 from supervisor.changes.diff import Effects, SecretFingerprints
 from supervisor.changes.requests import Change, ChangeRefused

@@ -33,13 +33,12 @@ from brokers.model import (
     problems_of,
     rows_of,
 )
-from brokers.port import Broker
+from brokers.port import Broker, OnEvent
 from brokers.simulators import ib_wire
 from brokers.simulators.base import Fault
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_desk import COMMISSION
 from brokers.simulators.ib_wire import SimContract
-from brokers.stream import OnEvent
 
 D = Decimal
 TIMEOUT_S = 0.3

@@ -12,7 +12,7 @@ import pytest
 
 from brokers.ib import decode, rows, wire
 from brokers.ib.contracts import Names
-from brokers.ib.listener import Ending, Heard
+from brokers.ib.row_decoder import Ending, Heard
 from brokers.ib.rows import Read, Scope
 from brokers.ib.sequence import FillSequence, Listing, began_before_today
 from brokers.ib.wire import Contract, Execution, Notice, Unreadable

@@ -13,9 +13,9 @@ import pytest
 from brokers.ib import IbBroker
 from brokers.ib.stream import IbStream
 from brokers.model import Side
+from brokers.port import Stream, StreamState
 from brokers.simulators.base import Fault
 from brokers.simulators.ib import IbSimulator
-from brokers.stream import Stream, StreamState
 
 D = Decimal
 BUDGET_S = 0.2

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from brokers.kite.agreement import STANDING_S, Agreement, clashes, in_doubt
+from brokers.kite.day_lists import DISBELIEVED_S, Lasting, Orderbook
 from brokers.kite.decode import (
     BadAnswer,
     BadRow,
@@ -26,7 +26,7 @@ from brokers.kite.decode import (
     positions,
     trades,
 )
-from brokers.kite.today import DISBELIEVED_S, Lasting, Orderbook
+from brokers.kite.positions_against_trades import STANDING_S, Agreement, clashes, in_doubt
 from brokers.kite.tradebook import OVERLAP_MS, Tradebook
 from brokers.model import Complete, Failed, Fill, OrderStatus, Partial, Position, RowProblem, SectionName, Side, rows_of
 

@@ -18,8 +18,8 @@ import pytest
 from brokers.errors import Refused
 from brokers.kite.ticker import KiteStream
 from brokers.model import Side
+from brokers.port import Stream, StreamState
 from brokers.simulators.kite import KiteSimulator
-from brokers.stream import Stream, StreamState
 
 D = Decimal
 KEY, TOKEN = "an-api-key-0000", "access-token-of-tests"

@@ -21,8 +21,8 @@ import pytest
 from brokers.model import Side
 from brokers.mt5 import Mt5Broker
 from brokers.mt5.stream import Mt5Stream
+from brokers.port import Stream, StreamState
 from brokers.simulators.mt5 import Mt5Simulator
-from brokers.stream import Stream, StreamState
 
 D = Decimal
 PATIENCE_S = 10.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from brokers.kit.scrubber import Scrubber
 from brokers.model import Complete, Failed, OrderStatus, Partial, Position, Side, rows_of
 from brokers.oanda.account import (
     KEPT_ENDED_ORDERS,
@@ -29,7 +30,6 @@ from brokers.oanda.decode import (
     position_rows,
     rejected_row,
 )
-from brokers.scrub import Scrubber
 
 D = Decimal
 FLAT = {"units": "0"}

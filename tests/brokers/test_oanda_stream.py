@@ -17,10 +17,10 @@ import pytest
 from brokers.model import Side
 from brokers.oanda import OandaBroker
 from brokers.oanda.stream import CONNECTION_SPACING_S, OandaStream, turn_in_s, wakes
+from brokers.port import Stream, StreamState
 from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
 from brokers.simulators.oanda_http import error
-from brokers.stream import Stream, StreamState
 
 D = Decimal
 ACCOUNT_ID, TOKEN = "101-001-1-001", "token-of-the-tests"

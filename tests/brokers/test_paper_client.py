@@ -21,9 +21,8 @@ from brokers.oanda import OandaBroker
 from brokers.paper import venue as venue_module
 from brokers.paper.client import PaperBroker
 from brokers.paper.prices import Market
-from brokers.port import NewOrder, OrderEntry
+from brokers.port import NewOrder, OrderEntry, StreamState
 from brokers.registry import SimulatedBroker
-from brokers.stream import StreamState
 
 D = Decimal
 S = OrderStatus

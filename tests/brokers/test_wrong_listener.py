@@ -16,10 +16,10 @@ import zmq
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.ib import IbBroker
+from brokers.kit.port_probe import PortAnswer, probe, protocol_of, unreached
 from brokers.kite import KiteBroker
 from brokers.mt5 import Mt5Broker
 from brokers.oanda import OandaBroker
-from brokers.port_probe import PortAnswer, probe, protocol_of, unreached
 from brokers.simulators.base import Fault
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.oanda import OandaSimulator

@@ -43,7 +43,7 @@ from brokers.model import (
     Snapshot,
     Unsupported,
 )
-from brokers.stream import OnEvent, Stream, StreamState
+from brokers.port import OnEvent, Stream, StreamState
 
 T = TypeVar("T")
 

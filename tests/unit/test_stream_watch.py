@@ -10,7 +10,7 @@ import pytest
 from actors.account.stream_watch import BACK_AFTER_S, TOLD_AFTER_S
 from actors.events import EventType, Severity
 from brokers.errors import Refused
-from brokers.stream import OnEvent, StreamState
+from brokers.port import OnEvent, StreamState
 from tests.unit.fakes import EURUSD, FX, FakeBroker, FakeStream, a_house, unreachable
 from tests.unit.virtual_time import virtual_time
 

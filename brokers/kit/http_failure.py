@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import ProxyError
 
 from brokers.errors import BrokerError, Malformed, Unreachable
-from brokers.port_probe import PortAnswer, unreached
+from brokers.kit.port_probe import PortAnswer, unreached
 
 CERTIFICATE = (
     "Check the host of `rest_url` and the clock of this machine; where the certificate is of an authority of your own, "

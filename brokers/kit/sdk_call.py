@@ -31,11 +31,11 @@ import requests
 import stamina
 from aiolimiter import AsyncLimiter
 
-from brokers.cut import Call, CuttableAdapter
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.http_failure import CERTIFICATE, address_of, cause_of, explained, no_connection, tls_instead, wants_tls
-from brokers.port_probe import PROBE_S, probe
-from brokers.scrub import Scrubber
+from brokers.kit.abortable_http import Call, CuttableAdapter
+from brokers.kit.http_failure import CERTIFICATE, address_of, cause_of, explained, no_connection, tls_instead, wants_tls
+from brokers.kit.port_probe import PROBE_S, probe
+from brokers.kit.scrubber import Scrubber
 
 ATTEMPTS = 3
 CONNECT_TIMEOUT_S = 5.0

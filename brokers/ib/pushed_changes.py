@@ -15,8 +15,8 @@ from decimal import Decimal
 
 from brokers.ib import rows, wire
 from brokers.ib.decode import ORDER_STATUSES, newest
-from brokers.ib.listener import Heard
 from brokers.ib.reading import Lists
+from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import CompletedOrder, Read, Scope, WorkingOrder, order_key
 from brokers.ib.wire import BAG, Execution, Holding
 
