@@ -158,3 +158,7 @@ class OrderEntry(Protocol):
 
     async def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
         """The last (bid, ask) of each symbol that has had a price."""
+
+
+OPTIONAL_PROTOCOLS: tuple[type, ...] = (Watched, Vouching, OrderEntry)
+"""What an adapter may promise beside :class:`Broker`. Who stands in front of an adapter passes all of them on."""

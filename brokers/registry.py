@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brokers.errors import Refused
-from brokers.model import Conventions, CostBasis, Cursor, LegScheme, OrderAnswer, OrderQuery, Snapshot
-from brokers.port import Broker, Clock, Stream
+from brokers.model import Conventions, CostBasis, LegScheme
+from brokers.port import OPTIONAL_PROTOCOLS, Broker, Clock
 from brokers.simulators.base import Simulator
 from brokers.spec import DEMONSTRATION_VALUE, BrokerSpec
+
+if TYPE_CHECKING:
+    from brokers.simulators.demonstration import Demonstration  # made for a simulated account alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,64 +73,62 @@ def open_broker(spec: BrokerSpec, *, lively: bool = True, clock: Clock = utc_now
             f"The brokers it can open are {known}. Set enabled: false for this account to go on without it.",
         )
     if spec.simulated:
-        return SimulatedBroker(spec, kind, lively=lively, clock=clock)
+        return _simulated(spec, kind, lively=lively, clock=clock)
     return kind.adapter(spec, kind.configured(spec), clock)
 
 
-class SimulatedBroker:
+class SimulatedBroker(Broker):
     """An account together with its broker: a simulator on loopback that the adapter reaches over the wire.
 
     The simulator's state is kept in ``state_dir``, so that the death of this process changes nothing at the "broker".
+    Whatever the adapter promises, this promises: :meth:`around` takes every member of the protocols that it meets.
     """
 
-    def __init__(self, spec: BrokerSpec, kind: Kind, *, lively: bool, clock: Clock) -> None:
-        from brokers.simulators.demonstration import Demonstration
+    def __init__(self, adapter: Broker, simulator: Simulator, demonstration: Demonstration) -> None:
+        self.adapter = adapter
+        self._simulator = simulator
+        self._demonstration = demonstration
 
-        self.simulator = kind.simulator(spec, zlib.crc32(spec.account.encode()))
-        self._demonstration = Demonstration(
-            self.simulator,
-            spec.instruments or kind.instruments,
-            kind.conventions.legs,
-            random.Random(),  # noqa: S311 - what a demonstration does next is no secret
-            lot=kind.lot,
-            state_file=Path(spec.state_dir) / f"{spec.account}.simulator.json",
-        )
-        self._adapter = kind.adapter(spec, kind.serve(self.simulator), clock)
-        if lively:
-            self._demonstration.start()
-        else:
-            self._demonstration.restore()
-
-    @property
-    def calls(self) -> int:
-        """Requests that left for the simulator."""
-        return self._adapter.calls
-
-    async def connect(self) -> None:
-        """As the adapter."""
-        await self._adapter.connect()
-
-    async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
-        """As the adapter."""
-        return await self._adapter.snapshot(fills_since, whole=whole)
-
-    async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """As the adapter."""
-        return await self._adapter.find_orders(queries)
-
-    async def cancel_order(self, query: OrderQuery) -> None:
-        """As the adapter."""
-        await self._adapter.cancel_order(query)
-
-    def stream(self) -> Stream | None:
-        """As the adapter."""
-        return self._adapter.stream()
+    @classmethod
+    def around(cls, adapter: Broker, simulator: Simulator, demonstration: Demonstration) -> SimulatedBroker:
+        """One that passes on all that the port asks for, and all of ``OPTIONAL_PROTOCOLS`` that the adapter meets."""
+        met = [Broker, *(protocol for protocol in OPTIONAL_PROTOCOLS if isinstance(adapter, protocol))]
+        members = {name for protocol in met for name in vars(protocol) if not name.startswith("_")} - set(vars(cls))
+        made: type[SimulatedBroker] = type(cls.__name__, (cls,), {name: _passed_on(name) for name in members})
+        return made(adapter, simulator, demonstration)
 
     async def close(self) -> None:
         """Close the adapter, then its broker."""
-        await self._adapter.close()
+        await self.adapter.close()
         self._demonstration.close()
-        self.simulator.close()
+        self._simulator.close()
+
+
+def _passed_on(name: str) -> property:
+    def of_the_adapter(self: SimulatedBroker) -> object:
+        return getattr(self.adapter, name)
+
+    return property(of_the_adapter)
+
+
+def _simulated(spec: BrokerSpec, kind: Kind, *, lively: bool, clock: Clock) -> Broker:
+    from brokers.simulators.demonstration import Demonstration
+
+    simulator = kind.simulator(spec, zlib.crc32(spec.account.encode()))
+    demonstration = Demonstration(
+        simulator,
+        spec.instruments or kind.instruments,
+        kind.conventions.legs,
+        random.Random(),  # noqa: S311 - what a demonstration does next is no secret
+        lot=kind.lot,
+        state_file=Path(spec.state_dir) / f"{spec.account}.simulator.json",
+    )
+    adapter = kind.adapter(spec, kind.serve(simulator), clock)
+    if lively:
+        demonstration.start()
+    else:
+        demonstration.restore()
+    return SimulatedBroker.around(adapter, simulator, demonstration)
 
 
 def _text(spec: BrokerSpec, key: str) -> str | None:
