@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -88,19 +88,91 @@ class CostBasis(StrEnum):
 
     WEIGHTED = "weighted"  # it stays
     FIFO = "fifo"  # it becomes the average of the lots that are left
+    ALL_OPENING = "all_opening"  # it is that of everything traded on the leg's side since the row began, closed or not
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """An account's way of keeping positions; it decides which leg a fill joins and at what average price."""
+    """An account's way of keeping positions; it decides which leg a fill joins and at what average price.
+
+    ``commission_in_average``: the average that the broker reports contains the commissions of the fills that opened the
+    leg (a cost raises a long leg's average and lowers a short one's), spread over its units.
+    """
 
     legs: LegScheme = LegScheme.NET
     cost_basis: CostBasis = CostBasis.WEIGHTED
+    commission_in_average: bool = False
+
+
+class Reason(StrEnum):
+    """What ended or changed a position, or placed an order, other than its owner's trading. An adapter gives one only
+    where its broker says so or shows it; :mod:`actors.book.discrepancies` has the evidence that each one takes."""
+
+    EXPIRY = "EXPIRY"
+    EXERCISE = "EXERCISE"
+    ASSIGNMENT = "ASSIGNMENT"
+    SPLIT = "SPLIT"
+    MERGER = "MERGER"
+    REPLACED_BY = "REPLACED_BY"
+    SETTLEMENT = "SETTLEMENT"
+    CONVERSION = "CONVERSION"
+    TRANSFER = "TRANSFER"
+    LIQUIDATION = "LIQUIDATION"
+    SQUARE_OFF = "SQUARE_OFF"
+    ROLLOVER = "ROLLOVER"
+    FINANCING = "FINANCING"
+    DIVIDEND = "DIVIDEND"
+    FORCED_BUY_IN = "FORCED_BUY_IN"
+    STOP_LOSS = "STOP_LOSS"
+    TAKE_PROFIT = "TAKE_PROFIT"
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFacts:
+    """What the broker tells of an instrument itself; ``None`` where it does not tell.
+
+    ``identity`` is the broker's lasting id of it, whatever its name: IB's conId, Kite's ISIN. ``expiry`` is the last
+    day on which it can be held, by its exchange's calendar. ``underlying`` is the instrument it settles in, by this
+    account's name where it has one. ``multiplier`` is what one unit is worth in ``currency`` where the price is 1: 100
+    for an option on 100 shares, 0.01 where prices are quoted in hundredths.
+    """
+
+    identity: str | None = None
+    kind: str | None = None
+    expiry: date | None = None
+    right: str | None = None
+    strike: Decimal | None = None
+    underlying: str | None = None
+    multiplier: Decimal = Decimal(1)
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A change of one leg that no fill explains, as the broker tells it or shows it in two snapshots.
+
+    ``change`` is signed, in the leg's units. ``price`` is the price it was settled at, ``None`` for none told.
+    ``ratio`` is new units per old one (4 for a 4:1 split). ``moved_to`` is the leg of the same instrument that has it
+    now (conversion, settlement, a renamed ticket). ``linked`` are the other instruments it touches (the stock that an
+    assigned put became). ``text`` quotes what the broker said. It is told in every snapshot that may still show the
+    change for the first time to somebody; whoever has dealt with the change ignores it.
+    """
+
+    reason: Reason
+    instrument: str
+    leg: str
+    change: Decimal
+    text: str
+    price: Decimal | None = None
+    ratio: Decimal | None = None
+    moved_to: str | None = None
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero."""
+    """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero. An ``average_price`` of
+    0 is one that the broker did not tell."""
 
     instrument: str
     leg: str
@@ -116,7 +188,8 @@ class Order:
     ``client_order_id`` IB's orderRef, OANDA's clientExtensions.id, Kite's tag, MT5's comment.
     ``filled_quantity`` is cumulative and ``average_fill_price`` its average, ``None`` where not told.
     ``leg`` names the leg the order works on where the broker says so. ``reason`` is the broker's word for why it
-    ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place.
+    ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where
+    the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter.
     """
 
     instrument: str
@@ -133,6 +206,8 @@ class Order:
     leg: str | None = None
     reason: str | None = None
     replaced_by: str | None = None
+    origin: Reason | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +226,8 @@ class Fill:
 
     ``commission`` is what the broker charged for it, in ``commission_currency`` where that is told; a cost is
     positive, ``None`` is not told. A fill that ``corrects`` another takes its place, under an id of its own; only such
-    a one may have the quantity 0, which takes the execution back.
+    a one may have the quantity 0, which takes the execution back. ``reason`` is set where the broker says that
+    something else than an order of the owner's made it.
     """
 
     instrument: str
@@ -167,6 +243,7 @@ class Fill:
     commission: Decimal | None = None
     commission_currency: str | None = None
     corrects: Corrected | None = None
+    reason: Reason | None = None
 
 
 class SectionName(StrEnum):
@@ -282,6 +359,9 @@ class Snapshot:
     The rows are those of what the adapter was told to look at. ``left_out`` are the instruments of which it saw a row
     and left it out, and ``unread_legs`` the legs that it does not read, each with why and what to do: of these nothing
     is known, however COMPLETE a section is.
+
+    ``contracts`` are the facts of the instruments it speaks of, and ``evidence`` is what explains changes that no fill
+    does; both are what the adapter knows, and an absence in them says nothing.
     """
 
     requested_at: datetime
@@ -294,6 +374,8 @@ class Snapshot:
     whole: bool = True
     left_out: Mapping[str, str] = field(default_factory=dict)
     unread_legs: Mapping[str, str] = field(default_factory=dict)
+    contracts: Mapping[str, ContractFacts] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
 
     def instruments(self) -> frozenset[str]:
         """Every instrument that a readable row speaks of."""
@@ -331,6 +413,8 @@ class Slice:
     answers: tuple[OrderAnswer, ...] = ()
     whole: bool = True
     unread_legs: Mapping[str, str] = field(default_factory=dict)
+    contract: ContractFacts | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

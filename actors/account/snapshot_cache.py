@@ -16,8 +16,10 @@ from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
     AnyRow,
     Complete,
+    ContractFacts,
     Conventions,
     Cursor,
+    Evidence,
     Failed,
     Fill,
     Order,
@@ -47,6 +49,8 @@ class _Said:
     conventions: Conventions
     left_out: str | None
     unread_legs: Mapping[str, str]
+    contract: ContractFacts | None
+    evidence: tuple[Evidence, ...]
 
 
 @dataclass(slots=True)
@@ -156,6 +160,8 @@ class SnapshotCache:
             revision=revision,
             whole=snapshot.whole,
             unread_legs=said.unread_legs,
+            contract=said.contract,
+            evidence=said.evidence,
         )
 
     def _fills_for(self, request: SliceRequest) -> Section[Fill]:
@@ -232,6 +238,8 @@ class SnapshotCache:
             self._snapshot.conventions,
             left_out,
             self._snapshot.unread_legs,
+            self._snapshot.contracts.get(instrument),
+            tuple(one for one in self._snapshot.evidence if one.instrument == instrument),
         )
         if self._said.get(instrument) != said:
             self._revisions[instrument] += 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from actors.events import Json, Severity
+from brokers.model import Reason
 
 
 class DiscrepancyType(StrEnum):
@@ -26,6 +29,8 @@ class DiscrepancyType(StrEnum):
     UNMANAGED_INSTRUMENT = "UNMANAGED_INSTRUMENT"
     MALFORMED_DATA = "MALFORMED_DATA"
     BOOK_MISMATCH = "BOOK_MISMATCH"  # the book in memory is not what its journal makes
+    DUPLICATE_ORDER = "DUPLICATE_ORDER"  # two working orders of the broker's for one of ours
+    OVERFILL = "OVERFILL"  # more was executed than the order was for
 
 
 NEEDS_PROOF = frozenset({DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING})
@@ -50,6 +55,92 @@ class Cause(StrEnum):
     MISSED_FILL = "MISSED_FILL"  # an order of ours was filled and we were not told
     EXTERNAL_TRADE = "EXTERNAL_TRADE"  # somebody else traded in this account
     UNEXPLAINED = "UNEXPLAINED"  # no order and no fill accounts for it
+    DUPLICATE_ORDER = "DUPLICATE_ORDER"
+    EXPIRY = "EXPIRY"
+    EXERCISE = "EXERCISE"
+    ASSIGNMENT = "ASSIGNMENT"
+    SPLIT = "SPLIT"
+    MERGER = "MERGER"
+    REPLACED_BY = "REPLACED_BY"
+    SETTLEMENT = "SETTLEMENT"
+    CONVERSION = "CONVERSION"
+    TRANSFER = "TRANSFER"
+    LIQUIDATION = "LIQUIDATION"
+    SQUARE_OFF = "SQUARE_OFF"
+    ROLLOVER = "ROLLOVER"
+    FINANCING = "FINANCING"
+    DIVIDEND = "DIVIDEND"
+    FORCED_BUY_IN = "FORCED_BUY_IN"
+    STOP_LOSS = "STOP_LOSS"
+    TAKE_PROFIT = "TAKE_PROFIT"
+
+
+@dataclass(frozen=True, slots=True)
+class CauseRule:
+    """What a cause means for whoever is on watch, and what it takes to claim it. One that needs ``a_person`` is never
+    corrected by itself."""
+
+    severity: Severity
+    evidence: str
+    a_person: bool = False
+
+
+CAUSES: Mapping[Cause, CauseRule] = MappingProxyType(
+    {
+        Cause.EXPIRY: CauseRule(
+            Severity.INFO, "the whole leg is gone on or after the expiry date that the broker told of the contract"
+        ),
+        Cause.EXERCISE: CauseRule(
+            Severity.INFO, "the broker says so; or a long option is gone and its underlying came or went at the strike"
+        ),
+        Cause.ASSIGNMENT: CauseRule(
+            Severity.WARNING,
+            "the broker says so; or a short option is gone and its underlying came or went at the strike",
+        ),
+        Cause.SPLIT: CauseRule(
+            Severity.INFO, "the broker says so; or one contract, its quantity times an exact ratio, its cost the same"
+        ),
+        Cause.MERGER: CauseRule(Severity.WARNING, "the broker says so", a_person=True),
+        Cause.REPLACED_BY: CauseRule(
+            Severity.WARNING,
+            "one contract is gone and another of the same name has come, its quantity by an exact ratio",
+            a_person=True,
+        ),
+        Cause.SETTLEMENT: CauseRule(
+            Severity.INFO, "what left one place of an instrument is in the place it settles into, unit for unit"
+        ),
+        Cause.CONVERSION: CauseRule(
+            Severity.INFO, "what left one leg of an instrument is in another one, unit for unit"
+        ),
+        Cause.TRANSFER: CauseRule(Severity.WARNING, "the broker says so"),
+        Cause.LIQUIDATION: CauseRule(Severity.CRITICAL, "the broker marks the fill or the order as its own closing"),
+        Cause.SQUARE_OFF: CauseRule(
+            Severity.WARNING, "the broker says that its risk management, and no user, placed the order"
+        ),
+        Cause.ROLLOVER: CauseRule(Severity.INFO, "the broker says so: one position under another ticket or price"),
+        Cause.FINANCING: CauseRule(Severity.INFO, "the broker says so: cash or price, and no quantity"),
+        Cause.DIVIDEND: CauseRule(Severity.INFO, "the broker says so: cash, price, or units of the same instrument"),
+        Cause.FORCED_BUY_IN: CauseRule(Severity.CRITICAL, "the broker says so"),
+        Cause.STOP_LOSS: CauseRule(Severity.WARNING, "the broker says that the stop of a position or order made it"),
+        Cause.TAKE_PROFIT: CauseRule(Severity.INFO, "the broker says that the target of a position or order made it"),
+        Cause.DUPLICATE_ORDER: CauseRule(
+            Severity.CRITICAL, "two working orders of different broker_order_id carry the id of one order of ours"
+        ),
+    }
+)
+"""The causes that take evidence of their own; without it a difference stays UNEXPLAINED. ARCHITECTURE.md has the same
+table."""
+
+
+def cause_of(reason: Reason | None, otherwise: Cause) -> Cause:
+    """The cause that a broker's reason stands for."""
+    return otherwise if reason is None else Cause(reason.value)
+
+
+def severity_of(cause: Cause | None, otherwise: Severity) -> Severity:
+    """How grave a difference of that cause is."""
+    rule = CAUSES.get(cause) if cause is not None else None
+    return otherwise if rule is None else rule.severity
 
 
 class Correction(StrEnum):
@@ -73,6 +164,7 @@ class Break:
     ``book_value`` and ``broker_value`` are both sides' values as text (``None``: that side has no such thing), and
     ``difference`` is broker minus book where both are numbers. ``seen_at`` are the request times of the COMPLETE
     sections that count as its confirmations. ``cancel_asked`` is for a stale order whose cancellation was requested.
+    ``linked`` are the other instruments or orders that the same story touches, and ``told`` is what the broker said.
     """
 
     id: str
@@ -88,6 +180,8 @@ class Break:
     seen_at: tuple[datetime, ...] = ()
     cancel_asked: bool = False
     strategy: str | None = None
+    linked: tuple[str, ...] = ()
+    told: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +209,8 @@ class Discrepancy:
         }
         if self.found.strategy is not None:
             row["strategy"] = self.found.strategy
+        if self.found.linked:
+            row["linked"] = list(self.found.linked)
+        if self.found.told is not None:
+            row["told"] = self.found.told
         return row

@@ -220,8 +220,8 @@ def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datet
 
 
 def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> Document:
-    """A discrepancy as JSON."""
-    return {
+    """A discrepancy as JSON. What it links and what was told stand in it only where there is some."""
+    document: Document = {
         "id": found.id,
         "type": found.type.value,
         "key": found.key,
@@ -237,6 +237,11 @@ def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> 
         "resolved": resolved,
         "correction": None if correction is None else correction.value,
     }
+    if found.linked:
+        document["linked"] = list(found.linked)
+    if found.told is not None:
+        document["told"] = found.told
+    return document
 
 
 def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
@@ -255,6 +260,8 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
         seen_at=tuple(from_iso(at) for at in data["seen_at"]),
         cancel_asked=data["cancel_asked"],
         strategy=data["strategy"],
+        linked=tuple(data.get("linked", ())),
+        told=data.get("told"),
     )
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from actors.book import payloads
 from actors.book.book import Book
-from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, event_id, to_text
@@ -184,7 +184,9 @@ class _Allowed:
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
         cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO)
-        cause = Cause.EXTERNAL_TRADE if order is None else Cause.MISSED_FILL
+        told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
+        cause = cause_of(told, Cause.EXTERNAL_TRADE if order is None else Cause.MISSED_FILL)
+        usual = Severity.WARNING if order is None and not work.new_book else Severity.INFO
         conventions = work.slice.conventions
         if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
             return cls(order.key if order is not None else None, cause, cap, apply_them=True)
@@ -196,7 +198,7 @@ class _Allowed:
                 type=DiscrepancyType.MISSED_FILL,
                 key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
                 phase=Phase.FILLS,
-                severity=Severity.WARNING if order is None and not work.new_book else Severity.INFO,
+                severity=severity_of(cause, usual),
                 cause=cause,
                 book_value=to_text(had),
                 broker_value=to_text(filled if cap is None else min(filled, cap)),

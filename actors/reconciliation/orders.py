@@ -12,7 +12,7 @@ from datetime import datetime
 
 from actors.book import payloads
 from actors.book.book import ENDED_ORDERS_KEPT_FOR
-from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, order_key, same_terms, transition
 from actors.events import EventType, Severity, to_text
@@ -102,13 +102,14 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
     took the place of an order of ours is ours."""
     replaced = _replaced_by(work, row)
     expected = work.new_book or replaced is not None
+    cause = None if expected and row.origin is None else cause_of(row.origin, Cause.EXTERNAL_TRADE)
     adopt = work.found(
         Finding(
             type=DiscrepancyType.EXTERNAL_ORDER if replaced is None else DiscrepancyType.ORDER_STATUS_MISMATCH,
             key=row.broker_order_id,
             phase=Phase.ORDERS,
-            severity=Severity.INFO if expected else Severity.WARNING,
-            cause=None if expected else Cause.EXTERNAL_TRADE,
+            severity=severity_of(cause, Severity.INFO if expected else Severity.WARNING),
+            cause=cause,
             book_value=None if replaced is None else _ours(replaced),
             broker_value=_theirs(row),
             correction=Correction.ADOPT_ORDER,

@@ -71,6 +71,8 @@ class Finding:
     activity: datetime | None = None
     cancel_asked: bool = False
     strategy: str | None = None
+    linked: tuple[str, ...] = ()
+    told: str | None = None
 
 
 class ReconciliationPass:
@@ -142,6 +144,8 @@ class ReconciliationPass:
             seen_at=sightings,
             cancel_asked=it.cancel_asked or (old is not None and old.cancel_asked),
             strategy=it.strategy,
+            linked=it.linked,
+            told=it.told,
         )
         if correct_now and old is not None:
             self._resolve(new, it.correction)
