@@ -7,8 +7,9 @@ The laws of this module:
 * A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. After one the
   circuit is open: nobody's request reaches the broker before that time, then one fetch tries for all. The pauses grow;
   one after a refusal is long from the beginning, as it takes a person.
-* What belongs to no instrument is the account's own: instruments nobody manages, rows that name none. Each is said
-  once, and once more when it is over; what could not be looked at is not over.
+* What belongs to no instrument is the account's own: positions and working orders that nobody manages, rows that name
+  no instrument. Each is an open break, journaled once and once more when it is over; what could not be looked at is not
+  over.
 * The journal keeps nobody waiting for a slice: what this actor has to say is written beside its work.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +31,7 @@ from actors.account.snapshot_cache import SnapshotCache
 from actors.account.stream_watch import StreamWatch
 from actors.book import payloads
 from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
-from actors.events import EventType, Json, Severity, event_id
+from actors.events import EventType, Json, Severity, event_id, to_text
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
@@ -46,6 +48,7 @@ from brokers.model import (
     Slice,
     Snapshot,
     Unsupported,
+    rows_of,
 )
 from brokers.port import Broker, NewOrder, OrderEntry, Watched
 
@@ -529,11 +532,14 @@ class Account:
             key = f"{problem.section.value}:{problem.key or number}"
             found[(DiscrepancyType.MALFORMED_DATA, key)] = problem.text
         if not self._settings.discover:
-            for name in snapshot.instruments() - looked_after:
-                found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = "in the account, and not in the configuration"
+            for name, text in _exposures(snapshot).items():
+                if name not in looked_after:
+                    found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = f"{text}, and not in the configuration"
         for place, text in found.items():
             if place not in self._breaks:
                 self._open_break(place, text)
+            elif self._breaks[place].broker_value != text:
+                self._breaks[place] = replace(self._breaks[place], broker_value=text)
         for place in [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]:
             old = self._breaks.pop(place)
             payload = payloads.break_to(old, resolved=True, correction=None)
@@ -556,6 +562,19 @@ class Account:
         self._breaks[place] = new
         payload = payloads.break_to(new, resolved=False, correction=None)
         self._say(EventType.RECONCILIATION_DISCREPANCY, payload, new.id, Severity.WARNING)
+
+
+def _exposures(snapshot: Snapshot) -> dict[str, str]:
+    """What each instrument of a snapshot holds or may yet come to hold, in words: its legs and working orders. One that
+    is flat and has nothing working is not among them."""
+    words: dict[str, list[str]] = {}
+    for row in rows_of(snapshot.positions):
+        if row.quantity:
+            words.setdefault(row.instrument, []).append(f"{row.leg} {to_text(row.quantity)}")
+    working = Counter(order.instrument for order in rows_of(snapshot.orders) if not order.status.terminal)
+    for name, orders in working.items():
+        words.setdefault(name, []).append(f"{orders} working order{'s' if orders > 1 else ''}")
+    return {name: f"in the account: {', '.join(found)}" for name, found in words.items()}
 
 
 def _would_show(snapshot: Snapshot, kind: DiscrepancyType, key: str) -> bool:

@@ -74,6 +74,32 @@ def load(path: Path | None) -> Configuration:
     return load_file(path or DEFAULT_CONFIG)
 
 
+def load_place(path: Path | None) -> Configuration:
+    """As :func:`load`, for what only talks to the running supervisor: where the journal and the cluster are, and
+    nothing of the accounts, so that no secret and nothing else of theirs need be set in this terminal."""
+    from supervisor.config.loader import load_place as load_place_of
+
+    if path is None and not DEFAULT_CONFIG.exists():
+        raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: name a configuration")
+    return load_place_of(path or DEFAULT_CONFIG)
+
+
+def refuse_second_journal(configuration: Configuration, path: Path | None) -> None:
+    """Raise :class:`Failure` where a new journal would be begun although one lies where a relative ``journal.url`` used
+    to be looked for: in the working directory. Its halts and its history would be forgotten without a word."""
+    file = configuration.state_dir / configuration.journal_file
+    folder = (path or DEFAULT_CONFIG).absolute().parent
+    if not isinstance(configuration.journal.url, str) or file.exists() or not file.is_relative_to(folder):
+        return
+    former = Path.cwd() / file.relative_to(folder)
+    if former != file and former.exists():
+        raise Failure(
+            f"there is no journal {file}, and there is one at {former}: relative paths are taken from the folder of "
+            f"the configuration, and used to be from the working directory. Move it there with what lies beside it "
+            f"({former.name}.*), or set journal.url: sqlite:///{former}"
+        )
+
+
 def check_names(configuration: Configuration, account: str | None, instrument: str | None) -> None:
     """Raise :class:`Failure`, with the names there are, for an account or an instrument nobody configured."""
     accounts = {one.name: one for one in configuration.accounts}

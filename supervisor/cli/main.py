@@ -65,8 +65,19 @@ def _verbose(ctx: Any) -> bool:
     return bool(ctx.find_root().params.get("verbose"))
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("reconciliation-supervisor"))
+        raise typer.Exit
+
+
 @app.callback()
 def _before(
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log everything, and show tracebacks.")] = False,
 ) -> None:
     from supervisor.cli import logs
@@ -85,10 +96,12 @@ def start(
 
     Until SIGINT, SIGTERM, SIGHUP or `stop`; then all is ended in order, with status 0.
     """
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load, refuse_second_journal
     from supervisor.cli.start import start as run
 
-    return run(load(config), detach=detach, dashboard=not no_dashboard, verbose=_verbose(ctx))
+    configuration = load(config)
+    refuse_second_journal(configuration, config)
+    return run(configuration, detach=detach, dashboard=not no_dashboard, verbose=_verbose(ctx))
 
 
 @app.command()
@@ -100,15 +113,23 @@ def reconcile(
         bool, typer.Option("--dry-run", help="Change nothing; each difference is an open break.")
     ] = False,
     as_json: Json = False,
+    create: Annotated[
+        bool, typer.Option("--create/--no-create", help="Whether to begin a journal where there is none.")
+    ] = True,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing where every instrument is in step.")
+    ] = False,
 ) -> int:
     """One verdict per instrument.
 
     In this process, or by the running supervisor where one holds the journal.
     """
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load, refuse_second_journal
     from supervisor.cli.reconcile import reconcile as run
 
-    return run(load(config), account, instrument, dry_run=dry_run, as_json=as_json)
+    configuration = load(config)
+    refuse_second_journal(configuration, config)
+    return run(configuration, account, instrument, dry_run=dry_run, as_json=as_json, create=create, quiet=quiet)
 
 
 @app.command()
@@ -121,10 +142,12 @@ def record(
 
     JSON Lines of orders, fills and positions of one account: all of them, or none.
     """
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load, refuse_second_journal
     from supervisor.cli.reconcile import record as run
 
-    return run(load(config), account, file)
+    configuration = load(config)
+    refuse_second_journal(configuration, config)
+    return run(configuration, account, file)
 
 
 @app.command()
@@ -137,10 +160,10 @@ def status(
 
     Exit status as `reconcile`, from its last reports; 3 where no supervisor answers.
     """
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load_place
     from supervisor.cli.operate import status as run
 
-    return run(load(config), as_json=as_json, watch=watch)
+    return run(load_place(config), as_json=as_json, watch=watch)
 
 
 @app.command()
@@ -175,17 +198,17 @@ def halt(
     An instrument, an account, or everything: `trading_allowed` is false there, over every restart. Nothing is sent to
     a broker, and reconciliation goes on.
     """
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load_place
     from supervisor.cli.operate import halt as run
 
-    return run(load(config), *_selected(name, account, instrument), reason)
+    return run(load_place(config), *_selected(name, account, instrument), reason)
 
 
 def _pause(name: str | None, account: str | None, instrument: str | None, config: Path | None, *, resume: bool) -> int:
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load_place
     from supervisor.cli.operate import pause as run
 
-    return run(load(config), *_selected(name, account, instrument), resume=resume)
+    return run(load_place(config), *_selected(name, account, instrument), resume=resume)
 
 
 def _selected(name: str | None, account: str | None, instrument: str | None) -> tuple[str | None, str | None]:
@@ -205,10 +228,10 @@ def restart(
     config: ConfigOption = None,
 ) -> int:
     """Restart one actor; ends a quarantine."""
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load_place
     from supervisor.cli.operate import restart as run
 
-    return run(load(config), name)
+    return run(load_place(config), name)
 
 
 @app.command()
@@ -217,10 +240,10 @@ def stop(config: ConfigOption = None) -> int:
 
     Returns when everything has ended.
     """
-    from supervisor.cli.console import load
+    from supervisor.cli.console import load_place
     from supervisor.cli.operate import stop as run
 
-    return run(load(config))
+    return run(load_place(config))
 
 
 @app.command(name="apply")

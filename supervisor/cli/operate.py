@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.book.trading_permission import Halted, scope_words
-from actors.names import account_of, split_name, symbol_of
+from actors.names import account_of, symbol_of
 from actors.runtime.ports import CallError
 from brokers.model import Completeness
-from supervisor.cli.console import Failure, check_names, console, print_json, say
+from supervisor.cli.console import Failure, console, print_json, say
 from supervisor.client import run_file
-from supervisor.client.processes import STOP_TIMEOUT_S, NotRunning, Running, end, find
+from supervisor.client.processes import STOP_TIMEOUT_S, Running, end, find
 from supervisor.config.models import Configuration
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 from supervisor.supervision.halts import not_durable
@@ -116,18 +116,23 @@ def _watch(supervisor: Running) -> int:
 
 
 def _supervisor_of(configuration: Configuration, account: str | None, instrument: str | None) -> Running:
-    """The running supervisor, which knows the account and the instrument; what was added to it at run time is in no
-    file. Raises :class:`Failure` for what neither knows."""
+    """The running supervisor, which alone knows what runs. Raises :class:`Failure`, with the names there are, for an
+    account or an instrument that it does not have."""
+    supervisor = find(configuration)
+    if account is None and instrument is None:
+        return supervisor
     try:
-        check_names(configuration, account, instrument)
-    except Failure as unknown:
-        with contextlib.suppress(NotRunning):
-            supervisor = find(configuration)
-            running = [split_name(name) for name in _names(supervisor)]
-            if any(account in (None, one) and instrument in (None, symbol) for one, symbol in running):
-                return supervisor
-        raise unknown from None
-    return find(configuration)
+        running = supervisor.directory()
+    except CallError:
+        return supervisor  # what is asked of it next fails by itself, with its own reason
+    if account is not None and account not in running:
+        raise Failure(f"there is no account {account!r}. There are: {', '.join(running)}")
+    chosen = {name: row for name, row in running.items() if account in (None, name)}
+    if instrument is None or any(row["all"] or instrument in row["instruments"] for row in chosen.values()):
+        return supervisor
+    known = ", ".join(f"{name}/{symbol}" for name, row in chosen.items() for symbol in row["instruments"])
+    where = f"account {account} has" if account is not None else "there is"
+    raise Failure(f"{where} no instrument {instrument!r}. There are: {known}")
 
 
 def pause(configuration: Configuration, account: str | None, instrument: str | None, *, resume: bool) -> int:

@@ -19,6 +19,7 @@ from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from supervisor.cli import in_process
 from supervisor.cli.console import Failure, check_names, console, print_json, say, selected
+from supervisor.client import run_file
 from supervisor.client.processes import NotRunning, Running, find
 from supervisor.config.models import Configuration
 from supervisor.presentation import json_contract
@@ -32,9 +33,18 @@ _IN_USE_PAUSE_S = 0.2
 
 
 def reconcile(
-    configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool, as_json: bool
+    configuration: Configuration,
+    account: str | None,
+    instrument: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    create: bool = True,
+    quiet: bool = False,
 ) -> int:
-    """Print a verdict on every selected instrument, and give the exit status that follows from it."""
+    """Print a verdict on every selected instrument, and return the exit status that follows from it. ``create`` allows
+    a new journal where there is none; ``quiet`` prints nothing where all is in step."""
+    _announce_new_journal(configuration, create=create)
     started_at, began_s = datetime.now(UTC), time.monotonic()
     added_to = _where_it_was_added(configuration, account, instrument)
     verdicts: in_process.Verdicts = []
@@ -49,11 +59,25 @@ def reconcile(
     if instrument is not None:
         verdicts = _heard_of(instrument, verdicts)
     made = json_contract.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
+    exit_status = json_contract.exit_status(verdicts)
     if as_json:
         print_json(made)
-    else:
+    elif not quiet or exit_status != EXIT_OK:
         _print(made, verdicts)
-    return json_contract.exit_status(verdicts)
+    return exit_status
+
+
+def _announce_new_journal(configuration: Configuration, *, create: bool) -> None:
+    """Say where a new journal is about to be begun, or raise :class:`Failure` where none may be."""
+    if not isinstance(configuration.journal.url, str):
+        return
+    file = configuration.state_dir / configuration.journal_file
+    if file.exists() or run_file.read(configuration) is not None:
+        return
+    if not create:
+        found = f"there is no journal {file}, and --no-create allows no new one"
+        raise Failure(f"{found}. Name the right configuration, or begin it once with --create", EXIT_UNVERIFIED)
+    say(f"there is no journal yet: a new one begins at {file}")
 
 
 def _where_it_was_added(configuration: Configuration, account: str | None, instrument: str | None) -> Running | None:
@@ -181,7 +205,7 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         # The broker has said how it names legs, which its name alone does not tell.
         again = "Put it right and record the file again: what is in counts once"
         raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
-    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} of them news")
+    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} new")
     return EXIT_OK
 
 

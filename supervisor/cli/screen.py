@@ -52,6 +52,17 @@ def rows_of(status: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(account["account"], row) for account in status["accounts"] for row in account["instruments"]]
 
 
+def of_no_instrument(status: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every open break that belongs to no instrument, with its account's name: what is held or ordered and not in the
+    configuration, and rows that could not be read."""
+    return [
+        (account["account"], found)
+        for account in status["accounts"]
+        for found in account["discrepancies"]
+        if not found["resolved"]
+    ]
+
+
 def actors_up(status: Mapping[str, Any]) -> tuple[int, int]:
     """How many actors are up, of how many."""
     actors = status["supervisor"]["actors"]
@@ -66,12 +77,15 @@ def settled(status: Mapping[str, Any]) -> bool:
 
 
 def totals(status: Mapping[str, Any]) -> str:
-    """``6 of 7 in step, corrections 12, journal at record 420``; corrections are those since the
+    """``6 of 7 in step, corrections 12, 1 unmanaged, journal at record 420``; corrections are those since the
     supervisor began, over the restarts of its actors."""
     rows = rows_of(status)
     in_step = sum(row["status"] == "SUCCESS" for _, row in rows)
     corrections = sum(row["health"]["corrections"] for _, row in rows)
     words = f"{in_step} of {len(rows)} in step, corrections {corrections}"
+    unmanaged = sum(found["type"] == "UNMANAGED_INSTRUMENT" for _, found in of_no_instrument(status))
+    if unmanaged:
+        words += f", {unmanaged} unmanaged"
     journal = journal_words(status["supervisor"]["journal"])
     return f"{words}, journal {journal}" if journal else words
 
@@ -107,18 +121,21 @@ def render(view: View, height: int, width: int) -> RenderableType:
         head.append(_progress(view.status, width))
     caption = _caption(view)
     room = height - len(head) - _TABLE_FRAME - len(caption)
-    for_rows = max(
-        _FEWEST_ROWS, min(len(rows_of(view.status)), room - min(_HAPPENINGS_SHOWN, room // 3, len(view.happenings)))
-    )
+    rows = len(rows_of(view.status)) + len(of_no_instrument(view.status))
+    for_rows = max(_FEWEST_ROWS, min(rows, room - min(_HAPPENINGS_SHOWN, room // 3, len(view.happenings))))
     for_happenings = max(0, room - for_rows)
     latest = view.happenings[-for_happenings:] if for_happenings else ()
     return Group(*head, table(view.status, for_rows, width), *caption, *map(_line, latest))
 
 
 def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 200) -> Table:
-    """Every instrument, or those most in need of attention where there are more than fit."""
+    """Every instrument, or those most in need of attention where there are more than fit; first what nobody looks
+    after."""
     rows = rows_of(status)
+    nobodys = of_no_instrument(status)
     left_out = 0
+    if most_rows is not None:
+        most_rows = max(1, most_rows - len(nobodys))
     if most_rows is not None and len(rows) > most_rows:
         shown = max(1, most_rows - 1)
         left_out = len(rows) - shown
@@ -129,7 +146,9 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     made.add_column("account", no_wrap=True, max_width=20)
     made.add_column("instrument", no_wrap=True, max_width=24)
     made.add_column("state", no_wrap=True)
-    breaks = any(row["error"] or any(not found["resolved"] for found in row["discrepancies"]) for _, row in rows)
+    breaks = bool(nobodys) or any(
+        row["error"] or any(not found["resolved"] for found in row["discrepancies"]) for _, row in rows
+    )
     made.add_column("book", no_wrap=True, ratio=3, min_width=12, overflow="ellipsis")
     if wide:
         made.add_column("broker", no_wrap=True, max_width=24, overflow="ellipsis")
@@ -138,6 +157,8 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     if wide:
         made.add_column("cycle", justify="right", no_wrap=True)
         made.add_column("restarts", justify="right", no_wrap=True)
+    for account, found in nobodys:
+        made.add_row(*_cells_of_nobody(account, found, wide=wide))
     for account, row in rows:
         made.add_row(*_cells(account, row, wide=wide))
     if left_out:
@@ -155,6 +176,17 @@ def _cells(account: str, row: Mapping[str, Any], *, wide: bool) -> list[Renderab
     if wide:
         cells += [Text(f"{cycle_ms:.0f} ms" if cycle_ms is not None else ""), Text(str(health["restarts"]))]
     return cells
+
+
+def _cells_of_nobody(account: str, found: Mapping[str, Any], *, wide: bool) -> list[RenderableType]:
+    unmanaged = found["type"] == "UNMANAGED_INSTRUMENT"
+    name, state = (found["key"], "UNMANAGED") if unmanaged else ("", "UNREADABLE")
+    book = Text("no book" if unmanaged else "", "dim")
+    said = Text(f"1: {found['broker_value']}", "yellow")
+    cells: list[RenderableType] = [Text(account), Text(name), Text(state, "bold yellow"), book]
+    cells += [Text("not compared", "yellow")] if wide else []
+    cells += [said, Text("never")]
+    return cells + ([Text(""), Text("")] if wide else [])
 
 
 def _calm(row: Mapping[str, Any]) -> int:
@@ -256,6 +288,9 @@ def verdict_table(document: Mapping[str, Any]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold dim")
     for name in ("account", "instrument", "status", "book", "broker"):
         made.add_column(name, overflow="fold")
+    for account, found in of_no_instrument(document):
+        if found["type"] == "UNMANAGED_INSTRUMENT":
+            made.add_row(account, found["key"], Text("UNMANAGED", "bold yellow"), "no book", "not compared")
     for account, row in rows_of(document):
         known = row["broker"]["positions"] == "COMPLETE"
         amiss = section_words(row["broker"])

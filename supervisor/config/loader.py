@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from brokers.spec import SecretRef, SecretSource
 from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
 from supervisor.config.models import (
+    DEFAULT_JOURNAL_URL,
+    SQLITE,
     Account,
     Configuration,
     IbAccount,
@@ -46,8 +48,8 @@ _SIMULATED: Mapping[str, Mapping[str, Data]] = {
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Configuration:
     """Read and check a configuration file.
 
-    ``environ`` is the process's environment unless given. Relative paths in the file are taken from the working
-    directory. Raises :class:`ConfigurationError`, which holds every problem.
+    ``environ`` is the process's environment unless given. Relative paths in the file are taken from the file's own
+    folder. Raises :class:`ConfigurationError`, which holds every problem.
     """
     file = os.fspath(path)
     environ = os.environ if environ is None else environ
@@ -208,14 +210,36 @@ class _Loader:
         return SecretRef(SecretSource.FILE, account, key, os.path.abspath(self._file))
 
     def _journal(self) -> None:
-        url = self._at(_JOURNAL_URL)
+        root = self._document.data
+        if isinstance(root, dict) and root.get("journal") is None:
+            root["journal"] = {}
+        found = self._at(("journal",))
+        if not isinstance(found, dict):
+            return
+        section = cast("dict[str, object]", found)
+        url = section.setdefault("url", DEFAULT_JOURNAL_URL)
+        for key in ("head_file", "state_dir"):
+            if isinstance(section.get(key), str) and section[key]:
+                section[key] = self._from_here(str(section[key]))
         if not isinstance(url, str):
             return
         expanded = self._expanded(url)
         is_postgresql = re.match(r"postgresql(\+\w+)?://.", expanded) is not None
         self._origins.update({_JOURNAL_URL: url} if expanded != url else {})
-        section = cast("dict[str, object]", self._at(("journal",)))
-        section["url"] = self._reference("", "url", url) if is_postgresql else expanded
+        if is_postgresql:
+            section["url"] = self._reference("", "url", url)
+            section.setdefault("state_dir", self._from_here("var"))
+            return
+        path = expanded.removeprefix(SQLITE)
+        plain = path != expanded and path and not path.startswith(":") and not path.endswith("/")
+        section["url"] = f"{SQLITE}{self._from_here(path)}" if plain else expanded
+
+    def _from_here(self, path: str) -> str:
+        """A relative path is of the configuration's folder, whatever the working directory is; of what stands in no
+        file, of the working directory."""
+        folder = os.path.dirname(os.path.abspath(self._file)) if os.path.isfile(self._file) else os.getcwd()
+        ends = "/" if path.endswith("/") else ""
+        return os.path.normpath(os.path.join(folder, os.path.expanduser(path))) + ends
 
     def _secrets(self, account: dict[str, Data]) -> None:
         name = account.get("name")

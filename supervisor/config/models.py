@@ -283,7 +283,8 @@ class RaySettings(_Model):
     namespace: ActorName = "reconciliation"
 
 
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
+DEFAULT_JOURNAL_URL = "sqlite:///var/journal.db"
 _JOURNAL_URL = "sqlite:///PATH of a file, or postgresql://…"
 
 
@@ -291,20 +292,32 @@ class JournalSettings(_Model):
     """Where the journal is. An SQLite URL is absolute; a PostgreSQL one may hold a password and is a reference.
 
     ``head_file``, absolute, is where the end of the journal is noted from time to time (``None``: nowhere).
+    ``state_dir``, absolute, is the directory of what lies beside a journal that is no file (the run file, the venues of
+    paper accounts); a file's is its own.
     """
 
-    url: str | SecretRef = Field(default="sqlite:///var/journal.db", validate_default=True)
+    url: str | SecretRef = Field(default=DEFAULT_JOURNAL_URL, validate_default=True)
     head_file: str | None = None
+    state_dir: str | None = None
 
     @field_validator("url", mode="before")
     @classmethod
     def _absolute(cls, value: Raw) -> str | SecretRef:
         if isinstance(value, SecretRef):
             return value
-        path = value.removeprefix(_SQLITE) if isinstance(value, str) else ""
+        path = value.removeprefix(SQLITE) if isinstance(value, str) else ""
         if not path or path == value or path.startswith(":") or path.endswith("/") or "?" in path:
             raise expected(_JOURNAL_URL)
-        return f"{_SQLITE}{os.path.abspath(os.path.expanduser(path))}"
+        return f"{SQLITE}{os.path.abspath(os.path.expanduser(path))}"
+
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _absolute_directory(cls, value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value:
+            raise expected("the path of a directory, or null")
+        return os.path.abspath(os.path.expanduser(value))
 
     @field_validator("head_file", mode="before")
     @classmethod
@@ -361,15 +374,17 @@ class Configuration(_Model):
 
     @property
     def state_dir(self) -> Path:
-        """The absolute directory for what lies beside the journal: that of its SQLite file, else ``./var``."""
+        """The absolute directory for what lies beside the journal: that of its SQLite file, else ``state_dir``."""
         url = self.journal.url
-        return Path(url.removeprefix(_SQLITE)).parent if isinstance(url, str) else Path("var").absolute()
+        if isinstance(url, str):
+            return Path(url.removeprefix(SQLITE)).parent
+        return Path(self.journal.state_dir or "var").absolute()
 
     @property
     def journal_file(self) -> str:
         """The name that what lies beside the journal carries."""
         url = self.journal.url
-        return Path(url.removeprefix(_SQLITE)).name if isinstance(url, str) else "journal"
+        return Path(url.removeprefix(SQLITE)).name if isinstance(url, str) else "journal"
 
     def account(self, name: str) -> AnyAccount:
         """The account of that name; raises ``LookupError`` that lists those there are."""

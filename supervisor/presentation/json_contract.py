@@ -72,8 +72,8 @@ def exit_status(accounts: Sequence[tuple[AccountHealth, Sequence[CycleReport]]])
         return EXIT_UNVERIFIED
     if any(report.status is not Status.SUCCESS for report in reports):
         return EXIT_BREAK_OPEN
-    unreadable = (found.found.type in _COUNTING for health, _ in accounts for found in health.discrepancies)
-    return EXIT_BREAK_OPEN if any(unreadable) else EXIT_OK
+    of_accounts = (found.found.type in _COUNTING for health, _ in accounts for found in health.discrepancies)
+    return EXIT_BREAK_OPEN if any(of_accounts) else EXIT_OK
 
 
 def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = ()) -> str:
@@ -91,5 +91,6 @@ def section_words(broker: Mapping[str, Json]) -> str:
     return ", ".join(f"{name} {value}" for name, value in broker.items() if value not in usual)
 
 
-_COUNTING = frozenset({"MALFORMED_DATA"})
-"""Of the discrepancies that belong to no instrument, those that keep a verdict from being a success."""
+_COUNTING = frozenset({"MALFORMED_DATA", "UNMANAGED_INSTRUMENT"})
+"""Of the discrepancies that belong to no instrument, those that keep a verdict from being a success: what could not be
+read, and what is held or ordered without anybody to look after it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -363,7 +364,7 @@ def test_an_order_whose_confirmation_was_lost_is_found_and_settled(house: House)
     """FEATURES 23: recorded as sent, confirmed to nobody, filled at the broker."""
     order_id = house.oanda.place_limit("GBP_JPY", Side.BUY, Decimal(100), Decimal(100), "c1")
 
-    assert run("record", house.path, "--account", "fx", stdin=PLACED).stdout == "1 line read, 1 of them news\n"
+    assert run("record", house.path, "--account", "fx", stdin=PLACED).stdout == "1 line read, 1 new\n"
     _, found = reconciled(house)
     house.oanda.fill_order(order_id)
     code, settled = reconciled(house)
@@ -379,9 +380,9 @@ def test_recording_the_same_file_twice_is_harmless(house: House) -> None:
     file = house.directory / "orders.jsonl"
     file.write_text(PLACED)
 
-    assert run("record", house.path, "--account", "fx", file).stdout == "1 line read, 1 of them news\n"
+    assert run("record", house.path, "--account", "fx", file).stdout == "1 line read, 1 new\n"
     before = records(house)
-    assert run("record", house.path, "--account", "fx", file).stdout == "1 line read, 0 of them news\n"
+    assert run("record", house.path, "--account", "fx", file).stdout == "1 line read, 0 new\n"
     assert run("record", house.path, "--account", "fx", "-", stdin=PLACED).exit_code == 0
     assert records(house) == before
 
@@ -429,9 +430,6 @@ COMMANDS = [
     ("reconcile", "CONFIG"),
     ("record", "CONFIG", "--account", "fx"),
     ("start", "CONFIG"),
-    ("status", "-c", "CONFIG"),
-    ("stop", "-c", "CONFIG"),
-    ("pause", "-c", "CONFIG"),
     ("check", "CONFIG"),
     ("audit", "tail", "-c", "CONFIG"),
     ("audit", "verify", "-c", "CONFIG"),
@@ -464,6 +462,69 @@ def test_a_secret_that_is_not_in_the_environment_is_a_configuration_error(
 
     assert result.exit_code == 2
     assert "OANDA_TOKEN" in result.stderr
+
+
+BRAKE = [
+    ("status", "-c", "CONFIG"),
+    ("stop", "-c", "CONFIG"),
+    ("pause", "-c", "CONFIG"),
+    ("resume", "fx", "-c", "CONFIG"),
+    ("halt", "fx/EUR_USD", "-c", "CONFIG"),
+    ("restart", "fx", "-c", "CONFIG"),
+]
+
+
+@pytest.mark.parametrize("command", BRAKE, ids=lambda command: command[0])
+@pytest.mark.parametrize("accounts", ["[{name: fx, broker: oanda, token: '${NOT_SET}'}]", "[{intrval_s: 5}]"])
+def test_the_emergency_brake_needs_no_secret_and_no_account_that_can_be_read(
+    house: House, command: tuple[str, ...], accounts: str
+) -> None:
+    path = house.directory / "brake.yaml"
+    path.write_text(f"accounts: {accounts}\n")
+
+    result = run(*(path if part == "CONFIG" else part for part in command))
+
+    assert result.exit_code == 3
+    run_file = house.directory / "var" / "journal.db.run.json"
+    assert result.stderr.startswith(f"error: no supervisor is running: there is no run file {run_file}")
+
+
+@pytest.mark.parametrize("command", [("reconcile",), ("start",), ("record", "--account", "fx")], ids=lambda one: one[0])
+def test_a_journal_where_relative_paths_used_to_lead_is_named_and_not_forgotten(
+    house: House, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "var").mkdir(parents=True)
+    former = elsewhere / "var" / "journal.db"
+    former.write_bytes(b"")
+    monkeypatch.chdir(elsewhere)
+    path = house.write(journal="sqlite:///var/journal.db")
+
+    result = run(command[0], path, *command[1:], stdin=PLACED)
+
+    assert result.exit_code == 2
+    assert f"there is one at {former}" in result.stderr
+    assert f"set journal.url: sqlite:///{former}" in result.stderr
+
+
+def test_reconcile_says_once_where_a_new_journal_begins(house: House) -> None:
+    told = f"there is no journal yet: a new one begins at {house.journal}"
+    assert told in run("reconcile", house.path).stderr
+    assert told not in run("reconcile", house.path).stderr
+
+
+def test_reconcile_from_cron_begins_no_journal_unasked(house: House) -> None:
+    result = run("reconcile", house.path, "--no-create")
+
+    assert result.exit_code == 3
+    assert f"there is no journal {house.journal}, and --no-create allows no new one" in result.stderr
+    assert not house.journal.exists()
+    assert run("reconcile", house.path, "--create", "--quiet").stdout == ""
+    assert run("reconcile", house.path, "--no-create").exit_code == 0
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run("--version").stdout)
 
 
 def test_check_prints_what_would_run(house: House) -> None:

@@ -463,10 +463,10 @@ def test_a_known_name_with_a_wrong_value_is_an_error_of_the_configuration(tmp_pa
     assert {2} == {problem.line for problem in error.problems}
 
 
-def test_a_relative_journal_is_made_absolute_from_the_working_directory(
+def test_a_relative_journal_is_made_absolute_from_the_configuration_s_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir("/")
     configuration = loaded(tmp_path, f"accounts: [{FX}]")
 
     assert f"sqlite:///{tmp_path}/var/journal.db" == configuration.journal_url == configuration.journal_name

@@ -79,7 +79,7 @@ PARTIAL, DEGRADED, FAILURE = Status.PARTIAL, Status.DEGRADED, Status.FAILED
         (health(), [report()], 0, "SUCCESS"),
         (health(), [], 0, "SUCCESS"),
         (health(), [report(Status.SUCCESS, resolved())], 0, "SUCCESS"),
-        (health(None, UNMANAGED), [report()], 0, "SUCCESS"),
+        (health(None, UNMANAGED), [report()], 1, "PARTIAL"),
         (health(), [report(), report(PARTIAL, open_())], 1, "PARTIAL"),
         (health(None, UNREADABLE), [report()], 1, "PARTIAL"),
         (health(), [report(PARTIAL, open_(DiscrepancyType.MALFORMED_DATA))], 1, "PARTIAL"),
