@@ -34,7 +34,8 @@ from brokers.ib.rows import Read, Scope, WorkingOrder, order_key
 from brokers.ib.sequence import FillSequence, began_before_today
 from brokers.ib.session import Session
 from brokers.ib.stream import IbStream
-from brokers.ib.wire import Notice, Unreadable
+from brokers.ib.wire import Notice
+from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
     Conventions,
@@ -292,7 +293,7 @@ class IbBroker:
         """Its rows come for every move of a price: only a quantity that no position told is news."""
         try:
             contract, held = wire.portfolio(heard.fields)
-        except Unreadable:
+        except BadRow:
             return  # the positions themselves are what counts, and they are read with every row proven
         if not self._scope.has_type(contract):
             return
@@ -303,7 +304,7 @@ class IbBroker:
         begin = wire.CONTRACT_AT[heard.kind]
         try:
             contract = wire.contract(heard.fields[begin : begin + 11])
-        except Unreadable:
+        except BadRow:
             self._tell(None)
             return
         if self._scope.has_type(contract):

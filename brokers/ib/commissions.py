@@ -16,7 +16,7 @@ from loguru import logger
 
 from brokers.ib import wire
 from brokers.ib.row_decoder import Heard
-from brokers.ib.wire import Unreadable
+from brokers.kit.foreign_row import BadRow
 from brokers.model import Fill
 
 _TOLD_KEPT = 20_000
@@ -35,7 +35,7 @@ class Commissions:
         """Take one row. Gives the fill it is of, now with its commission, where that was handed out without it."""
         try:
             exec_id, amount, currency = wire.commission(heard.fields)
-        except Unreadable as error:
+        except BadRow as error:
             logger.warning("{}: a commission that cannot be read: {}", self._account, error)
             return None
         if amount is None:

@@ -19,7 +19,8 @@ from types import MappingProxyType
 from brokers.errors import with_remedy
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key
-from brokers.ib.wire import BAG, Contract, Execution, Holding, Notice, OrderTerms, Unreadable
+from brokers.ib.wire import BAG, Contract, Execution, Holding, Notice, OrderTerms
+from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     NET,
     Corrected,
@@ -111,7 +112,7 @@ def orders(
                 rows[key] = _working(order, name, key, errors.get((terms.client_id, terms.order_id)))
             else:
                 rows[key] = _completed(order, name, key, executed.get(key, NOTHING))
-        except Unreadable as error:
+        except BadRow as error:
             rows.pop(key, None)
             problems.append(_problem(SectionName.ORDERS, name, key, str(error)))
     return section(rows.values(), problems)
@@ -120,7 +121,7 @@ def orders(
 def _working(order: WorkingOrder, name: str, key: str, error: Notice | None) -> Order:
     state = order.state
     if state is None:
-        raise Unreadable("TWS told no status of it")
+        raise BadRow("TWS told no status of it")
     status, reason = _status(state.status), None
     if error is not None and error.code not in _NO_ERRORS:
         rejected = error.code == REJECTED_BY_BROKER and status is OrderStatus.CANCELLED
@@ -129,7 +130,7 @@ def _working(order: WorkingOrder, name: str, key: str, error: Notice | None) -> 
     if status is OrderStatus.OPEN and state.filled:
         status = OrderStatus.PARTIALLY_FILLED
     if not order.terms.quantity:
-        raise Unreadable("its quantity is 0")
+        raise BadRow("its quantity is 0")
     return replace(
         _order(order.terms, name, key),
         filled_quantity=state.filled,
@@ -156,7 +157,7 @@ def _completed(order: CompletedOrder, name: str, key: str, executed: Executed) -
         status = OrderStatus.CANCELLED if status is not OrderStatus.HELD else OrderStatus.REJECTED
     quantity = order.terms.quantity or filled
     if not quantity:
-        raise Unreadable("it tells no quantity, and no execution of it is known")
+        raise BadRow("it tells no quantity, and no execution of it is known")
     return replace(
         _order(order.terms, name, key),
         quantity=max(quantity, filled),
@@ -184,7 +185,7 @@ def _order(terms: OrderTerms, name: str, key: str) -> Order:
 def _status(word: str) -> OrderStatus:
     status = ORDER_STATUSES.get(word)
     if status is None:
-        raise Unreadable(f"its status {word[:40]!r} is none that is known")
+        raise BadRow(f"its status {word[:40]!r} is none that is known")
     return status
 
 

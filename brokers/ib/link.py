@@ -26,7 +26,8 @@ from ib_async import IB, RequestError
 
 from brokers.ib import wire
 from brokers.ib.row_decoder import Heard, Listener
-from brokers.ib.wire import Notice, Unreadable
+from brokers.ib.wire import Notice
+from brokers.kit.foreign_row import BadRow
 from brokers.kit.port_probe import spoken, unreached
 
 _LARGEST_GREETING_BYTES = 4096
@@ -305,7 +306,7 @@ class Link:
     def _note(self, heard: Heard) -> None:
         try:
             told = wire.notice(heard.fields)
-        except Unreadable:
+        except BadRow:
             return
         text = f"{told.code}: {told.text}"
         if told.code in CONNECTIVITY_LOST:
@@ -347,7 +348,7 @@ def _word_on(heard: Heard, order_id: int, client_id: int) -> Notice | str | None
         if heard.kind == wire.ORDER_STATUS:
             state = wire.order_state(heard.fields)
             return state.status if (state.order_id, state.client_id) == (order_id, client_id) else None
-    except Unreadable:
+    except BadRow:
         return None
     return None
 

@@ -38,7 +38,8 @@ from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import Read, Scope, WorkingOrder
 from brokers.ib.sequence import Listing
 from brokers.ib.session import GATEWAY, Session
-from brokers.ib.wire import Execution, Holding, Notice, Unreadable
+from brokers.ib.wire import Execution, Holding, Notice
+from brokers.kit.foreign_row import BadRow
 from brokers.model import Complete, Failed, rows_of
 from brokers.port import Clock
 
@@ -189,7 +190,7 @@ class Reader:
             return wire.server_time(answers[-1].fields if answers else ())
         except (NoAnswer, Declined) as error:
             raise Unreachable(attempted, self._account, str(error), GATEWAY) from None
-        except Unreadable as error:
+        except BadRow as error:
             raise Malformed(attempted, self._account, str(error), "It is asked again by itself") from None
 
     def _scope_now(self) -> Scope:

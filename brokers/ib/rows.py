@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 
 from brokers.ib import wire
 from brokers.ib.row_decoder import Ending, Heard
-from brokers.ib.wire import Contract, Execution, Holding, OrderState, OrderTerms, Unreadable
+from brokers.ib.wire import Contract, Execution, Holding, OrderState, OrderTerms
+from brokers.kit.foreign_row import BadRow
 
 Fact = TypeVar("Fact")
 
@@ -59,9 +60,9 @@ class Scope:
     others: frozenset[str] = frozenset()
 
     def has(self, account: str) -> bool:
-        """Whether a row is of the account; raises :class:`Unreadable` where it is of none of the login's."""
+        """Whether a row is of the account; raises :class:`BadRow` where it is of none of the login's."""
         if account != self.account_id and account not in self.others:
-            raise Unreadable(f"its account is {account[:40]!r}, which is none of the login's")
+            raise BadRow(f"its account is {account[:40]!r}, which is none of the login's")
         return account == self.account_id
 
     def has_type(self, contract: Contract) -> bool:
@@ -156,7 +157,7 @@ def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest:
     def read(fields: wire.Fields) -> Execution:
         found = wire.execution(fields, zone)
         if found.time > latest:
-            raise Unreadable(f"time is {found.time:%Y-%m-%d %H:%M:%S} UTC, which TWS's own clock has not reached")
+            raise BadRow(f"time is {found.time:%Y-%m-%d %H:%M:%S} UTC, which TWS's own clock has not reached")
         return found
 
     found: dict[str, Execution] = {}
@@ -184,7 +185,7 @@ def _read(
     try:
         fact = parse(row.fields)
         if row.trouble is not None:
-            raise Unreadable(f"ib_async could not read it ({row.trouble})")
+            raise BadRow(f"ib_async could not read it ({row.trouble})")
         if subject is None:
             return fact
         account, contract = subject(fact)
@@ -193,7 +194,7 @@ def _read(
         if not scope.has_type(contract):
             return LeftOut(contract, flat=isinstance(fact, Holding) and not fact.quantity)
         return fact
-    except Unreadable as error:
+    except BadRow as error:
         return _trouble(row, str(error), scope)
 
 
@@ -235,5 +236,5 @@ def _contract_of(row: Heard) -> Contract | None:
         return None
     try:
         return wire.contract(row.fields[begin : begin + 11])
-    except Unreadable:
+    except BadRow:
         return None

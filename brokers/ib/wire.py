@@ -2,7 +2,7 @@
 
 ib_async turns an empty number into 0 and every number into a float, and drops a row it cannot read. An empty quantity
 read as 0 would look flat. So the rows that money hangs on are read here, from the fields as they came, and what cannot
-be read raises :class:`Unreadable`. The places of the fields are those of ib_async 2.1 at server version 178 (the
+be read raises :class:`BadRow`. The places of the fields are those of ib_async 2.1 at server version 178 (the
 newest it speaks; what is read here stands in the same places since 157).
 """
 
@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from brokers.kit.foreign_row import BadRow, cut
 from brokers.model import Side
 
 ORDER_STATUS = 3
@@ -44,10 +45,6 @@ _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL, "SLONG": Side
 _EXECUTED = {"BOT": Side.BUY, "SLD": Side.SELL}
 _TIME = re.compile(r"(\d{8})[ -]+(\d{2}:\d{2}:\d{2})(?:[ ]+(\S+))?")
 _QUOTE_LENGTH = 160
-
-
-class Unreadable(ValueError):
-    """A row that cannot be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,14 +356,13 @@ def moment(text: str, zone: tzinfo | None) -> tuple[datetime, str | None]:
 
 def _check_length(fields: Fields, expected: int, *, exactly: bool = True) -> None:
     if len(fields) < expected or (exactly and len(fields) != expected):
-        raise Unreadable(f"it has {len(fields)} fields, expected {expected}{'' if exactly else ' or more'}")
+        raise BadRow(f"it has {len(fields)} fields, expected {expected}{'' if exactly else ' or more'}")
 
 
 def _reject(name: str, found: str, expected: str) -> NoReturn:
-    raise Unreadable(f"{name} is {found[:40]!r}, expected {expected}" if found else f"{name} is empty")
+    raise BadRow(f"{name} is {found[:40]!r}, expected {expected}" if found else f"{name} is empty")
 
 
 def quote(fields: Fields) -> str:
     """A row for people, cut to a readable length."""
-    text = ",".join(fields)
-    return repr(text if len(text) <= _QUOTE_LENGTH else text[:_QUOTE_LENGTH] + "…")
+    return repr(cut(",".join(fields), _QUOTE_LENGTH))

@@ -24,9 +24,10 @@ from urllib.parse import quote as url_quote
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kite import decode
 from brokers.kite.day_lists import Lasting, Orderbook
-from brokers.kite.decode import IST, BadAnswer, BadRow, Listing, OrderRow, PositionRow
+from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook

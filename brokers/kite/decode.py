@@ -10,35 +10,24 @@ The laws of this module:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from brokers.errors import with_remedy
+from brokers.kit import foreign_row
+from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.model import Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
-
-Json = Mapping[str, Any]
 
 HOLDINGS = "holdings"
 """The leg of what is delivered, beside the products."""
 
 IST = timezone(timedelta(hours=5, minutes=30), "IST")
-QUOTE_LENGTH = 240
 ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
-
-
-class BadRow(ValueError):
-    """A row that cannot be read, and why."""
-
-
-class BadAnswer(ValueError):
-    """An answer that does not have the shape of its kind: nothing of it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +157,7 @@ def instrument_of(row: Json) -> str:
 
 def position_row(item: object) -> PositionRow:
     """A row of ``net``; its leg is the product. Kite Connect documentation: ``quantity`` is signed."""
-    row = _mapping(item, "the position")
+    row = mapping(item, "the position")
     instrument, leg = instrument_of(row), _word(row, "product")
     quantity = _number(row, "quantity")
     held = Position(instrument, leg, quantity, _number(row, "average_price")) if quantity else None
@@ -179,7 +168,7 @@ def holding_row(item: object) -> PositionRow:
     """Delivered stock. In Kite's own examples ``quantity`` leaves out what was bought yesterday and is not delivered
     yet (``t1_quantity``), so both are added. ``used_quantity``, what of it was sold today, is not subtracted: the sale
     is a negative CNC row of ``net`` already."""
-    row = _mapping(item, "the holding")
+    row = mapping(item, "the holding")
     instrument = instrument_of(row)
     quantity = _number(row, "quantity") + (_optional(row, "t1_quantity") or Decimal(0))
     held = Position(instrument, HOLDINGS, quantity, _number(row, "average_price")) if quantity else None
@@ -189,7 +178,7 @@ def holding_row(item: object) -> PositionRow:
 def order_row(item: object) -> OrderRow:
     """An order. ``pending_quantity`` and ``cancelled_quantity`` are not added up: a cancelled order may show both for
     the same units. ``limit_price`` is the price it works at, a stop-loss market order's trigger included."""
-    row = _mapping(item, "the order")
+    row = mapping(item, "the order")
     quantity, filled = _number(row, "quantity"), _number(row, "filled_quantity")
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
@@ -216,7 +205,7 @@ def order_row(item: object) -> OrderRow:
 
 def fill_row(item: object) -> Fill:
     """A trade; its leg is the product. ``order_timestamp`` of a trade is only HH:MM:SS and is not looked at."""
-    row = _mapping(item, "the trade")
+    row = mapping(item, "the trade")
     quantity = _number(row, "quantity")
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
@@ -320,36 +309,18 @@ def moment(value: object, key: str = "time") -> datetime:
     raise BadRow(f"{key} is no date and time")
 
 
-def quote(row: object) -> str:
-    """The row as text for a person, cut to a readable length."""
-    text = json.dumps(row, default=str, ensure_ascii=False)
-    return text if len(text) <= QUOTE_LENGTH else f"{text[:QUOTE_LENGTH]}…"
+_KEYS = {SectionName.POSITIONS: "product", SectionName.ORDERS: "order_id", SectionName.FILLS: "trade_id"}
 
 
 def problem(section: SectionName, item: object, why: BadRow) -> RowProblem:
     """A row that could not be read, with whatever names it."""
-    row = item if isinstance(item, dict) else {}
-    try:
-        instrument: str | None = instrument_of(row)
-    except BadRow:
-        instrument = None
-    name = {SectionName.POSITIONS: "product", SectionName.ORDERS: "order_id", SectionName.FILLS: "trade_id"}[section]
-    key = row.get(name)
-    told = with_remedy(f"{why}: {quote(item)}", ROW_REMEDY)
-    return RowProblem(section, instrument, key if isinstance(key, str) and key else None, told)
-
-
-def _mapping(value: object, what: str) -> Json:
-    if not isinstance(value, dict):
-        raise BadRow(f"{what} is not an object")
-    return value
+    return foreign_row.problem(
+        section, item, why, ROW_REMEDY, instrument=instrument_of, key=lambda row: row.get(_KEYS[section])
+    )
 
 
 def _word(row: Json, key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise BadRow(f"no {key}")
-    return value.strip()
+    return text(row, key).strip()
 
 
 def _text_or_none(row: Json, key: str) -> str | None:
@@ -375,16 +346,7 @@ def _side(row: Json) -> Side:
 
 
 def _number(row: Json, key: str) -> Decimal:
-    value = row.get(key)
-    if value is None:
-        raise BadRow(f"no {key}")
-    exact = isinstance(value, int | Decimal) and not isinstance(value, bool)
-    if not exact and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
-        raise BadRow(f"{key} is not a number")
-    result = Decimal(value)
-    if not result.is_finite() or abs(result.adjusted()) > 20:
-        raise BadRow(f"{key} is out of range")
-    return result
+    return foreign_row.number(row, key, _NUMBER, digits=20)
 
 
 def _optional(row: Json, key: str) -> Decimal | None:

@@ -29,8 +29,9 @@ from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.task import LoopingCall
 
 from brokers.errors import with_remedy
+from brokers.kit.foreign_row import BadRow
 from brokers.kit.scrubber import Scrubber
-from brokers.kite.decode import BadRow, instrument_of
+from brokers.kite.decode import instrument_of
 from brokers.kite.wire import LOG_IN, RENEWAL
 from brokers.port import Clock, OnEvent, StreamState
 

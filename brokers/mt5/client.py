@@ -23,6 +23,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
+from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
     Conventions,
@@ -241,7 +242,7 @@ class Mt5Broker:
             raise self._error(action, outcome, words)
         try:
             facts = decode.account(outcome.content)
-        except decode.Unreadable as error:
+        except BadRow as error:
             raise self._malformed(f"read {action}", str(error)) from None
         if facts.time_s is not None:
             # Its second may have begun long before the reply came: this is the least that its clock is ahead of ours.

@@ -20,7 +20,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NoReturn, TypeVar
 
-from brokers.errors import with_remedy
+from brokers.kit import foreign_row
+from brokers.kit.foreign_row import BadRow, Json, exact
 from brokers.model import (
     NET,
     Complete,
@@ -92,12 +93,9 @@ _MARGIN_MODES = {"netting": LegScheme.NET, "exchange": LegScheme.NET, "hedging":
 _VOLUME_STEP = Decimal("0.00000001")
 _LARGEST_TICKET = 2**64 - 1
 _QUOTE_LENGTH = 160
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
-
-
-class Unreadable(ValueError):
-    """An answer as a whole, or one row of it, that cannot be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +121,24 @@ class _NotANumber:
 
 
 def parse(body: bytes) -> Content:
-    """One reply, with every fractional number a ``Decimal``. Raises :class:`Unreadable` for anything but an object."""
+    """One reply, with every fractional number a ``Decimal``. Raises :class:`BadRow` for anything but an object."""
     try:
         content: object = json.loads(
             body, parse_float=Decimal, parse_constant=_NotANumber, object_pairs_hook=_object_without_repeats
         )
-    except Unreadable:
+    except BadRow:
         raise
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it is not JSON ({type(error).__name__}): {quote(body)}") from None
+        raise BadRow(f"it is not JSON ({type(error).__name__}): {quote(body)}") from None
     if not isinstance(content, dict):
-        raise Unreadable(f"it is not a JSON object: {quote(body)}")
+        raise BadRow(f"it is not a JSON object: {quote(body)}")
     return content
 
 
 def _object_without_repeats(pairs: list[tuple[str, object]]) -> Content:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise Unreadable("it has an object with the same key twice")
+        raise BadRow("it has an object with the same key twice")
     return content
 
 
@@ -157,13 +155,13 @@ def quote(value: object) -> str:
 
 
 def account(content: Content) -> AccountFacts:
-    """The reply to GET_ACCOUNT or PING. Raises :class:`Unreadable` for what is told but cannot be understood."""
+    """The reply to GET_ACCOUNT or PING. Raises :class:`BadRow` for what is told but cannot be understood."""
     mode = content.get("margin_mode")
     legs = None
     if mode not in (None, ""):
         words = str(mode).lower().removeprefix("account_margin_mode_").removeprefix("retail_")
         if words not in _MARGIN_MODES:
-            raise Unreadable(f"margin_mode {quote(mode)} is neither netting nor hedging")
+            raise BadRow(f"margin_mode {quote(mode)} is neither netting nor hedging")
         legs = _MARGIN_MODES[words]
     login = content.get("login")
     return AccountFacts(
@@ -222,7 +220,7 @@ def _order(row: Content, legs: LegScheme) -> Order:
     quantity = _volume(row, "volume_initial")
     remaining = _volume(row, "volume_current", zero=True)
     if remaining > quantity:
-        raise Unreadable(f"volume_current {remaining} is more than volume_initial {quantity}")
+        raise BadRow(f"volume_current {remaining} is more than volume_initial {quantity}")
     filled = quantity - remaining
     position_id = _reference(row, "position_id")
     return Order(
@@ -243,7 +241,7 @@ def _order(row: Content, legs: LegScheme) -> Order:
 def _status(row: Content, quantity: Decimal, filled: Decimal) -> OrderStatus:
     status = _one_of(row, "state", ORDER_STATES, "ORDER_STATE_")
     if status is OrderStatus.FILLED and filled != quantity:
-        raise Unreadable(f"state FILLED with only {filled} of {quantity} filled")
+        raise BadRow(f"state FILLED with only {filled} of {quantity} filled")
     if status is OrderStatus.OPEN and filled:
         return OrderStatus.PARTIALLY_FILLED
     if status is OrderStatus.PARTIALLY_FILLED and row.get("time_done") not in (None, 0):
@@ -257,7 +255,7 @@ def _fill(row: Content, legs: LegScheme) -> Fill | None:
         return None
     entry = row.get("entry")
     if not isinstance(entry, str) or entry.lower().removeprefix("deal_entry_") not in _ENTRIES:
-        raise Unreadable(f"entry {quote(entry)} is none of in, out and inout")
+        raise BadRow(f"entry {quote(entry)} is none of in, out and inout")
     position_id = _reference(row, "position_id")
     return Fill(
         instrument=_symbol(row),
@@ -305,9 +303,9 @@ def _section(
     for item in items:
         try:
             if not isinstance(item, dict):
-                raise Unreadable("it is no object")
+                raise BadRow("it is no object")
             row = read(item)
-        except Unreadable as error:
+        except BadRow as error:
             problems.append(_problem(name, item, str(error)))
         else:
             if row is not None:
@@ -348,25 +346,25 @@ def _one_leg_each(found: list[Read[Position]]) -> tuple[list[Read[Position]], li
 
 
 def _problem(name: SectionName, item: object, text: str) -> RowProblem:
-    fields: Content = item if isinstance(item, dict) else {}
-    ticket = fields.get("ticket")
-    try:
-        instrument: str | None = _symbol(fields)
-    except Unreadable:
-        instrument = None
-    key = str(ticket) if isinstance(ticket, int | str) and not isinstance(ticket, bool) and ticket != "" else None
-    return RowProblem(name, instrument, key and quote(key), with_remedy(f"{text}: {quote(item)}", ROW_REMEDY))
+    return foreign_row.problem(name, item, text, ROW_REMEDY, instrument=_symbol, key=_told_ticket, quoted=quote)
+
+
+def _told_ticket(row: Json) -> str | None:
+    """A row's ticket as it was told, right or wrong."""
+    ticket = row.get("ticket")
+    told = isinstance(ticket, int | str) and not isinstance(ticket, bool) and ticket != ""
+    return quote(str(ticket)) if told else None
 
 
 # -- one value of a row ------------------------------------------------------------------------------------------
 
 
-def _reject(row: Content, key: str, expected: str) -> NoReturn:
+def _reject(row: Json, key: str, expected: str) -> NoReturn:
     found = "is missing" if key not in row else f"is {quote(row[key])}"
-    raise Unreadable(f"{key} {found}, expected {expected}")
+    raise BadRow(f"{key} {found}, expected {expected}")
 
 
-def _symbol(row: Content) -> str:
+def _symbol(row: Json) -> str:
     value = row.get("symbol")
     if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable():
         _reject(row, "symbol", "a symbol")
@@ -398,12 +396,8 @@ def _reference(row: Content, key: str) -> str | None:
 
 
 def _decimal(row: Content, key: str, expected: str) -> Decimal:
-    value = row.get(key)
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value):
-        value = Decimal(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = Decimal(value)
-    if not isinstance(value, Decimal) or not value.is_finite() or abs(value.adjusted()) > 18:
+    value = exact(row.get(key), _NUMBER)
+    if value is None or abs(value.adjusted()) > 18:
         _reject(row, key, expected)
     return value
 

@@ -27,8 +27,9 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.kit.foreign_row import BadRow
 from brokers.kit.port_probe import PROBE_S, PortAnswer, probe
-from brokers.mt5.decode import Content, Unreadable, parse, quote
+from brokers.mt5.decode import Content, parse, quote
 from brokers.port import Clock
 
 ATTEMPTS = 3
@@ -210,7 +211,7 @@ class Gateway:
     def _outcome(self, parts: list[bytes], request_id: str) -> Outcome:
         try:
             content = parse(b"".join(parts))
-        except Unreadable as error:
+        except BadRow as error:
             return Garbled(str(error))
         echo = content.get("request_id")
         if echo is not None and str(echo) != request_id:

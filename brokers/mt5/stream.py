@@ -24,7 +24,8 @@ import zmq
 from loguru import logger
 from zmq.utils.monitor import parse_monitor_message
 
-from brokers.mt5.decode import Unreadable, parse, quote
+from brokers.kit.foreign_row import BadRow
+from brokers.mt5.decode import parse, quote
 from brokers.port import Clock, OnEvent, StreamState
 
 HEARTBEAT_S = 2.0
@@ -300,7 +301,7 @@ class Mt5Stream:
     def _symbol(self, link: _Link, body: bytes) -> str | None:
         try:
             symbol = parse(body).get("symbol")
-        except Unreadable as error:
+        except BadRow as error:
             self._say(link, f"an event of the gateway at {self._endpoint} could not be read: {error}")
             return None
         if link.state is StreamState.LIVE:

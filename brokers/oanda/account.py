@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any
 
 from brokers.errors import with_remedy
+from brokers.kit.foreign_row import BadAnswer, BadRow, Json, Unusable, mapping, text
 from brokers.model import (
     Complete,
     Failed,
@@ -32,12 +33,9 @@ from brokers.model import (
 )
 from brokers.oanda.decode import (
     ROW_REMEDY,
-    BadRow,
-    Json,
     OrderFacts,
     Trade,
     fill_row,
-    mapping,
     moment,
     named_by_client,
     order_facts,
@@ -45,7 +43,6 @@ from brokers.oanda.decode import (
     position_rows,
     problem,
     rejected_row,
-    text,
     trade,
     transaction_id,
 )
@@ -96,11 +93,7 @@ _MERGEABLE = frozenset(
 )
 
 
-class BadAnswer(ValueError):
-    """An answer that cannot be used as a whole, and why."""
-
-
-class Doubt(ValueError):
+class Doubt(Unusable):
     """Changes that cannot be merged with certainty, and why."""
 
 

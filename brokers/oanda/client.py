@@ -24,6 +24,7 @@ from urllib.parse import quote as url_quote
 from oandapyV20.endpoints import accounts, orders, trades, transactions
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.model import (
     Complete,
     Conventions,
@@ -43,7 +44,6 @@ from brokers.model import (
 )
 from brokers.oanda.account import (
     SECTION_REMEDY,
-    BadAnswer,
     Doubt,
     Merged,
     Reading,
@@ -54,18 +54,14 @@ from brokers.oanda.account import (
 )
 from brokers.oanda.decode import (
     ROW_REMEDY,
-    BadRow,
     Fills,
-    Json,
     OrderFacts,
     Trade,
     fill_row,
     fills_of,
-    mapping,
     order_facts,
     order_row,
     rejected_row,
-    text,
     trade,
     transaction_id,
 )

@@ -9,32 +9,24 @@ The laws of this module:
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import Decimal
 
-from brokers.errors import with_remedy
+from brokers.kit import foreign_row
+from brokers.kit.foreign_row import BadRow, Json, mapping, text
 from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
 
-Json = Mapping[str, Any]
-
-QUOTE_LENGTH = 240
 ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _UNIX = re.compile(r"\d{1,12}(\.\d+)?", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 
 # A trailing stop's price moves with the market: showing it would be an amendment at every tick.
 _PRICELESS = frozenset({"MARKET", "TRAILING_STOP_LOSS"})
-
-
-class BadRow(ValueError):
-    """A row that cannot be read, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +67,11 @@ class OrderFacts:
     replaced_by: str | None
 
 
-def quote(row: object) -> str:
-    """The row as text for a person, cut to a readable length."""
-    text = json.dumps(row, default=str, ensure_ascii=False)
-    return text if len(text) <= QUOTE_LENGTH else f"{text[:QUOTE_LENGTH]}…"
-
-
 def problem(section: SectionName, row: object, why: BadRow) -> RowProblem:
     """A row that could not be read, with whatever names it."""
-    fields = row if isinstance(row, dict) else {}
-    instrument, key = fields.get("instrument"), fields.get("id")
-    return RowProblem(
-        section,
-        instrument if isinstance(instrument, str) and instrument else None,
-        key if isinstance(key, str) and key else None,
-        with_remedy(f"{why}: {quote(row)}", ROW_REMEDY),
+    return foreign_row.problem(
+        section, row, why, ROW_REMEDY, instrument=lambda fields: text(fields, "instrument"), key=lambda f: f.get("id")
     )
-
-
-def mapping(value: object, what: str) -> Json:
-    """A JSON object, or :class:`BadRow`."""
-    if not isinstance(value, dict):
-        raise BadRow(f"{what} is not an object")
-    return value
-
-
-def text(row: Json, key: str) -> str:
-    """A text that is there and not empty."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise BadRow(f"no {key}")
-    return value
 
 
 def _text_or_none(row: Json, key: str) -> str | None:
@@ -115,20 +81,7 @@ def _text_or_none(row: Json, key: str) -> str | None:
 def number(row: Json, key: str) -> Decimal:
     """A finite number, from a string (OANDA v20 documentation: a DecimalNumber is encoded as a string) or an exact
     JSON number."""
-    value = row.get(key)
-    if value is None:
-        raise BadRow(f"no {key}")
-    if isinstance(value, bool | float) or not isinstance(value, str | int | Decimal):
-        raise BadRow(f"{key} is not a number")
-    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
-        raise BadRow(f"{key} is not a number")
-    try:
-        result = Decimal(value.strip() if isinstance(value, str) else value)
-    except InvalidOperation:
-        raise BadRow(f"{key} is not a number") from None
-    if not result.is_finite():
-        raise BadRow(f"{key} is not finite")
-    return result
+    return foreign_row.number(row, key, _NUMBER)
 
 
 def transaction_id(row: Json, key: str) -> int:

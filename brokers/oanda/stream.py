@@ -30,10 +30,11 @@ from requests.utils import check_header_validity
 
 from brokers.errors import with_remedy
 from brokers.kit.abortable_http import Call
+from brokers.kit.foreign_row import BadRow, mapping
 from brokers.kit.http_failure import cause_of, no_connection
 from brokers.kit.scrubber import Scrubber
 from brokers.kit.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
-from brokers.oanda.decode import BadRow, mapping, transaction_id
+from brokers.oanda.decode import transaction_id
 from brokers.oanda.wire import TOKEN
 from brokers.port import Clock, OnEvent, StreamState
 

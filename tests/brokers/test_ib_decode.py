@@ -15,7 +15,8 @@ from brokers.ib.contracts import Names
 from brokers.ib.row_decoder import Ending, Heard
 from brokers.ib.rows import Read, Scope
 from brokers.ib.sequence import FillSequence, Listing, began_before_today
-from brokers.ib.wire import Contract, Execution, Notice, Unreadable
+from brokers.ib.wire import Contract, Execution, Notice
+from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
     Corrected,
@@ -622,7 +623,7 @@ def test_a_bust_takes_its_execution_back_and_the_execution_of_a_combination_is_n
     [(["49", "1"], "fields"), (["49", "1", "x"], "time"), (["49", "1", "1795000000000"], "epoch seconds")],
 )
 def test_a_clock_that_cannot_be_read_is_refused(fields: list[str], words: str) -> None:
-    with pytest.raises(Unreadable, match=words):
+    with pytest.raises(BadRow, match=words):
         wire.server_time(fields)
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kite.day_lists import DISBELIEVED_S, Lasting, Orderbook
 from brokers.kite.decode import (
-    BadAnswer,
-    BadRow,
     Listing,
     OrderRow,
     PositionRow,

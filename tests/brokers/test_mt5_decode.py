@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
     Failed,
@@ -374,7 +375,7 @@ def test_a_fill_is_joined_to_the_comment_of_its_order() -> None:
     ],
 )
 def test_a_body_that_is_no_object_is_unreadable_and_said_to_be(body: bytes) -> None:
-    with pytest.raises(decode.Unreadable) as caught:
+    with pytest.raises(BadRow) as caught:
         decode.parse(body)
     assert len(str(caught.value)) < 300
 
@@ -383,7 +384,7 @@ def test_a_body_that_is_no_object_is_unreadable_and_said_to_be(body: bytes) -> N
 def test_no_body_whatever_raises_anything_else(body: bytes) -> None:
     try:
         content = decode.parse(body)
-    except decode.Unreadable:
+    except BadRow:
         return
     assert isinstance(content, dict)
 
@@ -425,5 +426,5 @@ def test_the_margin_mode_decides_the_legs(mode: object, legs: LegScheme | None) 
 
 
 def test_a_margin_mode_nobody_knows_is_not_guessed_at() -> None:
-    with pytest.raises(decode.Unreadable, match="margin_mode"):
+    with pytest.raises(BadRow, match="margin_mode"):
         decode.account({"margin_mode": "barter"})

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kit.scrubber import Scrubber
 from brokers.model import Complete, Failed, OrderStatus, Partial, Position, Side, rows_of
 from brokers.oanda.account import (
     KEPT_ENDED_ORDERS,
-    BadAnswer,
     Doubt,
     Reading,
     merge,
@@ -20,7 +20,6 @@ from brokers.oanda.account import (
     with_rejections,
 )
 from brokers.oanda.decode import (
-    BadRow,
     Trade,
     fill_row,
     fills_of,
