@@ -372,6 +372,6 @@ def _short(error: BaseException) -> str:
     if isinstance(error, ActorDiedError):
         return "its process has ended"
     if isinstance(error, ValueError) and "look up actor" in str(error):
-        return "there is no actor of that name"
+        return "its process has ended"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -7,7 +7,7 @@ difference: it is told that it changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from actors.events import Json, to_text
+from actors.names import split_name
 from brokers.spec import SecretRef, SecretSource
 from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, Defaults, SupervisionSettings
 from supervisor.tree.model import ChildSpec, Kind
@@ -39,19 +40,21 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """One key that differs: its values in words, ``None`` where it is not said."""
+    """One key that differs: its values in words, ``None`` where it is not given; ``default`` is what then holds."""
 
     key: str
     before: str | None
     after: str | None
     secret: bool = False
+    default: str | None = None
 
     def __str__(self) -> str:
         if self.secret:
             return f"{self.key} changed"
         if self.before is None:
             return f"{self.key} {self.after}"
-        return f"{self.key} {self.before} → {'not said' if self.after is None else self.after}"
+        default = "default" if self.default is None else f"default ({self.default})"
+        return f"{self.key} {self.before} → {default if self.after is None else self.after}"
 
     def to_json(self) -> dict[str, Json]:
         """As it is journaled and shown."""
@@ -124,7 +127,7 @@ def difference(
             sections[name] = becomes
     touched: list[AnyAccount] = []
     for name in dict.fromkeys((*before, *after)):
-        of_account = tuple(_account_rows(before.get(name), after.get(name), marks))
+        of_account = tuple(_with_defaults(row, new) for row in _account_rows(before.get(name), after.get(name), marks))
         rows += of_account
         if name in after and (of_account or before.get(name) != after[name]):
             touched.append(after[name])
@@ -170,6 +173,22 @@ def _account_rows(
             yield Row("instrument", name, How.ADDED, keys)
         elif keys:
             yield Row("instrument", name, How.CHANGED, keys)
+
+
+def _with_defaults(row: Row, configuration: Configuration) -> Row:
+    """The row with what holds for each key that is no longer given."""
+    if row.how is not How.CHANGED:
+        return row
+    account, symbol = split_name(row.name)
+    settings = configuration.instrument_settings(account, symbol)
+
+    def default(key: str) -> str | None:
+        in_seconds = getattr(settings, f"{key.removesuffix('_ms')}_s", None) if key.endswith("_ms") else None
+        found = in_seconds * 1000 if in_seconds is not None else getattr(settings, key, None)
+        return None if found is None else _shown(found)
+
+    keys = tuple(replace(one, default=default(one.key)) if one.after is None else one for one in row.keys)
+    return replace(row, keys=keys)
 
 
 def _entries(account: AnyAccount) -> dict[str, dict[str, Any]]:

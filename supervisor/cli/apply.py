@@ -16,7 +16,8 @@ from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
 
 def apply(configuration: Configuration, path: Path, *, force: bool, dry_run: bool, as_json: bool) -> int:
     """Compute, show and carry out the difference between what runs and a configuration, and wait for the actors
-    concerned. The exit status: 0 all are as they shall be, or nothing differs; 2 it was refused; 3 some are not yet."""
+    concerned. The exit status: 0 every affected actor runs the new settings, or nothing differs; 2 it was refused; 3
+    some are not yet."""
     supervisor = _found(configuration)
     wanted = parsing.configuration_from(configuration, source=str(path))
     by = parsing.asked_by()

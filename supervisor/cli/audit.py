@@ -103,14 +103,18 @@ def tail(
     config: Config = None,
     journal: JournalFile = None,
     count: Annotated[int, typer.Option("-n", min=0, help="How many records.")] = 20,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
+    as_json_lines: Annotated[bool, typer.Option("--jsonl", help="Print a JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     follow: Follow = False,
 ) -> int:
     """The last records, oldest first; `query` for more."""
     from supervisor.cli import audit_query
     from supervisor.cli.audit_selection import source
 
-    return audit_query.tail(source(config, journal), count, as_json=as_json, follow=follow)
+    form = _form(as_json=as_json, as_json_lines=as_json_lines, as_csv=as_csv)
+    form = audit_query.Format.LINES if form is audit_query.Format.TABLE else form
+    return audit_query.tail(source(config, journal), count, form, follow=follow)
 
 
 @audit.command("verify")

@@ -66,9 +66,8 @@ def query(of: Source, selection: Selection, form: Format, *, oldest: bool, limit
     return EXIT_OK
 
 
-def tail(of: Source, count: int, *, as_json: bool, follow: bool) -> int:
+def tail(of: Source, count: int, form: Format, *, follow: bool) -> int:
     """Print the last records, oldest first, and with ``follow`` those that come. Raises ``JournalError``."""
-    form = Format.JSON if as_json else Format.LINES
     if follow:
         _check_endless(Selection(), form, oldest=False)
         return _follow(of, Selection(), form, count)

@@ -140,7 +140,7 @@ def explain(error: BaseException, *, verbose: bool) -> int:
             say(f"error: {error}")
             return error.status
         case ConfigurationError():
-            say(f"{error}\nerror: the configuration cannot be used, nothing was started")
+            say(f"{error}\nerror: the configuration cannot be used, nothing was done")
             return EXIT_USAGE
         case AlreadyRunning():
             say(f"error: {error}")

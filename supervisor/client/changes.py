@@ -26,7 +26,7 @@ WAIT_S = 60.0
 
 class Changes(Answer):
     """What a change came to. A row for each account, instrument or section that differs; ``made`` is false where
-    nothing was to be changed or only asked; ``waiting`` are the actors that are not as they shall be."""
+    nothing was to be changed or only asked; ``waiting`` are the actors that do not run the new settings yet."""
 
     def __init__(self, result: Changed, states: Mapping[str, tuple[str, str]], *, forced: bool = False) -> None:
         self.result = result
@@ -40,7 +40,7 @@ class Changes(Answer):
 
     @property
     def waiting(self) -> dict[str, str]:
-        """The actors that were not yet as they shall be when the waiting ended, and why."""
+        """The actors that did not run the new settings yet when the waiting ended, and why."""
         return {name: words for name, (state, words) in self._states.items() if state != "SETTLED"}
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Changes(Answer):
         if not self._states:
             return ["done: it is journaled, and no actor had to be waited for"]
         done = len(self._states) - len(self.waiting)
-        lines = [f"done: it is journaled, and {done} of {len(self._states)} actors concerned are as they shall be"]
+        lines = [f"done: it is journaled, and {done} of {len(self._states)} affected actors run the new settings"]
         return lines + [f"not yet: {name}: {words}" for name, words in self.waiting.items()]
 
 

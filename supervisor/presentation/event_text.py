@@ -1,6 +1,6 @@
 """What the journal says happened, in one line for a person: zombies recovered, ghosts cleared, drift corrected.
 
-:func:`happening` is for those who watch, and leaves out what only the books need to know; :func:`told` is for those
+:func:`summarize` is for those who watch, and leaves out what only the books need to know; :func:`describe` is for those
 who ask afterwards, and has words for every record.
 """
 
@@ -29,9 +29,9 @@ _ORDER_ENDS = {
     EventType.ORDER_REJECTED: "rejected",
 }
 _ACTORS = {
-    EventType.ACTOR_RESTARTED: "restarted",
     EventType.ACTOR_QUARANTINED: "in quarantine",
 }
+_ACTIONS = {"stop": "stopped it", "pause": "paused", "resume": "resumed", "restart": "restarted"}
 _HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
 _LONGEST = 160
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
@@ -118,6 +118,8 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
         return _order_end(kind, payload)
     if kind in _ACTORS or kind in _CONNECTIONS:
         reason = payload.get("reason")
+        if kind is EventType.ACTOR_RESTARTED:
+            return f"{reason}, restarted" if reason else "restarted"
         words = _ACTORS.get(kind) or (_STREAMS if payload.get("stream") else _CONNECTIONS)[kind]
         return f"{words}: {reason}" if reason else words
     by = f" by {payload['by']}" if payload.get("by") else ""
@@ -129,7 +131,9 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
     if kind is EventType.OPERATOR_ACTION:
         whom = payload.get("instruments") or payload.get("actor") or ()
         names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""
-        return f"operator{by}: {payload.get('action')} {names}".rstrip()
+        action = str(payload.get("action"))
+        how = f" ({payload['signal']})" if payload.get("signal") else ""
+        return f"{payload.get('by') or 'an operator'} {_ACTIONS.get(action, action)} {names}".rstrip() + how
     return None
 
 
@@ -144,14 +148,31 @@ def _order_end(kind: EventType, payload: Mapping[str, Json]) -> str:
 def _discrepancy(payload: Mapping[str, Json]) -> str:
     if payload.get("type") == "BOOK_MISMATCH":
         return f"the book was not what its journal makes: {payload.get('book_value')}, {payload.get('correction')}"
-    book, broker = payload.get("book_value"), payload.get("broker_value")
-    values = f"{'nothing' if book is None else book} → {'nothing' if broker is None else broker}"
     correction = payload.get("correction")
     if correction is not None:
         done = f"{correction} ({_GLOSSES[str(correction)]})" if str(correction) in _GLOSSES else str(correction)
     else:
         done = "gone by itself" if payload.get("resolved") else "open"
-    return f"{payload.get('type')} {payload.get('key')}: {values}, {done}"
+    return f"{_difference(payload)}, {done}"
+
+
+def _difference(payload: Mapping[str, Json]) -> str:
+    """What differs: both sides' values, or a sentence where one of them says nothing."""
+    kind, key, book, broker = (payload.get(one) for one in ("type", "key", "book_value", "broker_value"))
+    match kind:
+        case "STALE_DATA" if book is not None:
+            return f"STALE_DATA: not verified since {_clock(str(book))}"
+        case "MISSED_FILL":
+            return f"missed fill of order {key}: {broker if book is None else f'{book} → {broker}'}"
+        case "UNMANAGED_INSTRUMENT":
+            return f"UNMANAGED_INSTRUMENT {key}: {broker}"
+        case _:
+            return f"{kind} {key}: {'nothing' if book is None else book} → {'nothing' if broker is None else broker}"
+
+
+def _clock(time: str) -> str:
+    """The time of day of an ISO time; other words as they are."""
+    return time[11:19] if len(time) > 19 and time[10] == "T" else time
 
 
 def _order_name(order: Mapping[str, Json]) -> str:

@@ -76,7 +76,7 @@ def test_an_applied_file_and_an_added_account_stand_after_the_supervisor_was_kil
     both = _pids(until(supervisor, all_verified, "the account comes up"))
     report = {"kind": "position", "instrument": "EURUSD", "leg": "net", "quantity": "0", "average_price": "0"}
     recorded = _command("record", str(path), "--account", "p", told=json.dumps(report))
-    assert (recorded.returncode, recorded.stdout) == (0, "1 line read, 0 of them news\n"), recorded.stderr
+    assert (recorded.returncode, recorded.stdout) == (0, "1 line read, 0 new\n"), recorded.stderr
     verdict = _command("reconcile", str(path), "--account", "p", "--json")  # which no file has
     assert (verdict.returncode, json.loads(verdict.stdout)["accounts"][0]["account"]) == (0, "p"), verdict.stderr
     nobody = _command("reconcile", str(path), "--account", "q")

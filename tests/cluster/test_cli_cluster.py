@@ -114,7 +114,7 @@ def test_commands_reach_the_running_supervisor_and_stop_ends_it_and_the_start_th
     assert (second.returncode, second.stdout) == (2, "")
     assert "a supervisor is running already" in second.stderr
     assert verdict.returncode in {0, 1}
-    assert recorded.stdout == "1 line read, 1 of them news\n"
+    assert recorded.stdout == "1 line read, 1 new\n"
     assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
     assert process.returncode == 0, errors
     assert "5 of 6 actors up" in errors or "6 of 6 actors up" in errors

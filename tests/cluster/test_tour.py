@@ -87,7 +87,7 @@ SHOWN = {
     "connect-it": "<supervisor in namespace reconciliation at 127.0.0.1:",
     "status-it": "of 11 in step",
     "frames-it": "mean_cycle_ms",
-    "desk-it": "2 of 2 actors concerned are as they shall be",
+    "desk-it": "2 of 2 affected actors run the new settings",
     "order-it": "entry-1",
     "fill-it": "known already",
     "post-it": "desk/EUR_USD: SUCCESS after a buy",

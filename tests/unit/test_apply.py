@@ -546,7 +546,7 @@ async def test_the_handle_changes_what_runs_and_shows_what_came_of_it(tmp_path: 
         assert "what would change" in str(dry)
         added = await sup.add_account({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})
         assert (added.made, added.waiting) == (True, {})
-        assert "2 of 2 actors concerned are as they shall be" in str(added)
+        assert "2 of 2 affected actors run the new settings" in str(added)
         assert (await sup.add_instrument("p", "GBPUSD", interval_s=3)).result.effects.restarted == ("p",)
         assert (await sup.set_interval("fx", "EUR_USD", 2)).to_dict()["changes"] == [
             "instrument fx/EUR_USD changed: interval_s 2"
@@ -555,7 +555,7 @@ async def test_the_handle_changes_what_runs_and_shows_what_came_of_it(tmp_path: 
         assert (await sup.remove_account("p", force=True)).made
         assert (await sup.set_interval("fx", "EUR_USD", 2)).made is False
         back = await sup.apply(tmp_path / "accounts.yaml")
-        assert [row["keys"] for row in back.table().rows] == ["interval_s 2 → not said"]
+        assert [row["keys"] for row in back.table().rows] == ["interval_s 2 → default (1)"]
         assert names(hall) == EVERYBODY
         assert all(record["by"] == parsing.asked_by() for record in changes(hall))
         assert len(changes(hall)) == 6

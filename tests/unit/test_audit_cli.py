@@ -154,6 +154,11 @@ def test_tail_is_the_short_form(case: Case) -> None:
     every = case.json("query", "--oldest")
     assert case.json("tail", "-n", 3) == every[-3:]
     assert case.json("tail", "-n", 0) == []
+    lines = case.audit("tail", "-n", 2, "--jsonl").stdout.splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == [one["seq"] for one in every[-2:]]
+    header, *rows = case.audit("tail", "-n", 2, "--csv").stdout.splitlines()
+    assert header.startswith("seq,")
+    assert len(rows) == 2
     assert "WARNING connection lost: time-out" in case.audit("tail").stdout
 
 

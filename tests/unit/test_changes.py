@@ -64,7 +64,7 @@ def real(token: str, name: str = "fx", more: str = "") -> str:
         pytest.param(
             FX,
             FX.replace("[EUR_USD, {symbol: GBP_JPY, interval_s: 7}]", "[EUR_USD, GBP_JPY]"),
-            ["instrument fx/GBP_JPY changed: interval_s 7 → not said"],
+            ["instrument fx/GBP_JPY changed: interval_s 7 → default (300)"],
             id="a setting less",
         ),
         pytest.param(
@@ -94,7 +94,7 @@ def real(token: str, name: str = "fx", more: str = "") -> str:
         pytest.param(
             CFD,
             CFD.replace("mt5", "paper").replace("simulator: true, ", ""),
-            ["account cfd changed: broker mt5 → paper, simulator true → not said, login 5001 → not said"],
+            ["account cfd changed: broker mt5 → paper, simulator true → default, login 5001 → default"],
             id="another broker under the name",
         ),
     ],

@@ -282,10 +282,10 @@ async def test_what_an_operator_did_says_who_it_was(tmp_path: Path) -> None:
         assert [entry.payload["by"] for entry in done] == [by] * 5
         assert [entry.text for entry in done] == [
             f"trading halted by {by}: news",
-            f"operator by {by}: pause fx/EUR_USD",
+            f"{by} paused fx/EUR_USD",
             f"trading resumed by {by}",
-            f"operator by {by}: resume fx/EUR_USD, fx/GBP_JPY, cfd/EURUSD",
-            f"operator by {by}: restart cfd",
+            f"{by} resumed fx/EUR_USD, fx/GBP_JPY, cfd/EURUSD",
+            f"{by} restarted cfd",
         ]
 
 

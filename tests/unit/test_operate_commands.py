@@ -137,10 +137,10 @@ def test_lines_of_the_start_leave_out_no_happening_without_a_word(logged: list[s
         ),
         (EventType.TRADING_HALTED, {"reason": "news", "by": "me@here"}, "trading halted by me@here: news"),
         (EventType.TRADING_RESUMED, {}, "trading resumed"),
-        (EventType.OPERATOR_ACTION, {"action": "pause", "by": "me@here"}, "operator by me@here: pause"),
-        (EventType.OPERATOR_ACTION, {"action": "pause", "by": None}, "operator: pause"),
-        (EventType.OPERATOR_ACTION, {"action": "pause", "instruments": ["a/X", "a/Y"]}, "operator: pause a/X, a/Y"),
-        (EventType.OPERATOR_ACTION, {"action": "restart", "actor": "a/X", "by": "me"}, "operator by me: restart a/X"),
+        (EventType.OPERATOR_ACTION, {"action": "pause", "by": "me@here"}, "me@here paused"),
+        (EventType.OPERATOR_ACTION, {"action": "pause", "by": None}, "an operator paused"),
+        (EventType.OPERATOR_ACTION, {"action": "pause", "instruments": ["a/X", "a/Y"]}, "an operator paused a/X, a/Y"),
+        (EventType.OPERATOR_ACTION, {"action": "restart", "actor": "a/X", "by": "me"}, "me restarted a/X"),
     ],
 )
 def test_a_record_says_why_and_who(kind: EventType, payload: dict[str, Any], words: str) -> None:
