@@ -63,6 +63,12 @@ def of_no_instrument(status: Mapping[str, Any]) -> list[tuple[str, Mapping[str, 
     ]
 
 
+def halted_scopes(status: Mapping[str, Any]) -> list[str]:
+    """What trading is halted, as operators name it: everything, an account, or an instrument."""
+    halts = [one["scope"] for _, row in rows_of(status) for one in row["health"].get("halted") or ()]
+    return list(dict.fromkeys(halts))
+
+
 def actors_up(status: Mapping[str, Any]) -> tuple[int, int]:
     """How many actors are up, of how many."""
     actors = status["supervisor"]["actors"]
@@ -246,6 +252,8 @@ def _title(view: View) -> Text:
         return text
     text.append("reconciling " if settled(status) else "starting ", "bold")
     text.append(str(worst), _COLOURS.get(worst, ""))
+    if halted := halted_scopes(status):
+        text.append(f"  trading halted: {', '.join(halted)}", "bold red")
     if view.trouble:
         text.append(f"  {view.trouble}", "bold red")
     return text

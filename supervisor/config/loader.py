@@ -32,6 +32,7 @@ from supervisor.config.yaml_source import Data, Document, Number, Path, read, sc
 
 _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WITHOUT_BRACES = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _JOURNAL_URL: Path = ("journal", "url")
 _MODELS: Mapping[str, type[Account]] = {
     "oanda": OandaAccount, "kite": KiteAccount, "ib": IbAccount, "mt5": Mt5Account, "paper": PaperAccount,
@@ -136,6 +137,7 @@ class _Loader:
             self._symbols(place, account)
             self._prices(place, account)
         self._account_names()
+        self._logins()
         return self._checked()
 
     def _checked(self) -> Configuration | None:
@@ -169,7 +171,9 @@ class _Loader:
             inner += data.items() if isinstance(data, dict) else enumerate(data)
         for key, value in inner:
             here: Path = (*path, key)
-            if isinstance(value, str) and "${" in value:
+            if isinstance(value, str) and _WITHOUT_BRACES.fullmatch(value.strip()):
+                self._problem(here, f"{value.strip()}, which is no reference", f"${{{value.strip()[1:]}}}")
+            elif isinstance(value, str) and "${" in value:
                 if self._all_set(here, value) and not _is_secret(here):
                     self._origins[here] = value
                     data[key] = _value_of(self._expanded(value))  # type: ignore[index]  # key is of data, whichever kind it is
@@ -289,6 +293,20 @@ class _Loader:
             elif name:
                 first[name] = self._document.line_of(path)
 
+    def _logins(self) -> None:
+        """Two accounts that reach one login would keep two books of one truth; two connections of one client id at one
+        IB gateway throw each other out."""
+        first: dict[tuple[str, ...], str] = {}
+        for place, account in self._accounts():
+            if account.get("simulator") is True or account.get("enabled") is False:
+                continue
+            for key, words in _login_keys(account):
+                if key in first:
+                    found = f"{words} a second time (first in account {first[key]})"
+                    self._problem((*place, "name"), found, "one account for each login")
+                else:
+                    first[key] = _text_of(account.get("name")) or ""
+
     def _symbols(self, place: Path, account: dict[str, Data]) -> None:
         listed = account.get("instruments")
         seen: dict[str, int] = {}
@@ -344,6 +362,34 @@ class _Loader:
         model = self._model(path[:-1])
         field = model.model_fields.get(str(path[-1])) if model and path else None
         return (field.description if field else None) or "a value"
+
+
+def _login_keys(account: dict[str, Data]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What must not come twice among accounts of one broker, each with its words."""
+
+    def text(key: str, default: str = "") -> str:
+        found: object = account.get(key)
+        if isinstance(found, SecretRef):
+            return found.place if found.source is SecretSource.ENVIRONMENT else ""
+        return _text_of(account.get(key)) or default
+
+    broker = text("broker")
+    where = text("host", "127.0.0.1") + ":" + text("port")
+    keys = {
+        "oanda": ((text("account_id"), text("environment"), text("rest_url")),),
+        "kite": ((text("user_id") or text("api_key"), text("rest_url")),),
+        "mt5": ((text("endpoint"),),),
+        "ib": ((text("account_id"), where), ("client_id", text("client_id"), where)),
+    }.get(broker, ())
+    words = {
+        "oanda": (f"the login {text('account_id')}",),
+        "kite": ("one login",),
+        "mt5": (f"the gateway {text('endpoint')}",),
+        "ib": (f"the login {text('account_id')} at {where}", f"client_id {text('client_id')} at {where}"),
+    }.get(broker, ())
+    for key, said in zip(keys, words, strict=True):
+        if key[0]:
+            yield (broker, *key), said
 
 
 def _is_secret(path: Path) -> bool:

@@ -44,7 +44,8 @@ def made(directory: Path, accounts: str, head: str = HEAD, name: str = "accounts
 
 
 def real(token: str, name: str = "fx", more: str = "") -> str:
-    return f"{{name: {name}, broker: oanda, account_id: a-1, token: '{token}', instruments: [EUR_USD]{more}}}"
+    login = "a-1" if name == "fx" else f"a-{name}"
+    return f"{{name: {name}, broker: oanda, account_id: {login}, token: '{token}', instruments: [EUR_USD]{more}}}"
 
 
 @pytest.mark.parametrize(

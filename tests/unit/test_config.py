@@ -654,3 +654,49 @@ def test_a_quantity_may_stand_in_quotes_as_decimals_do_in_json(tmp_path: Path, m
     path.write_text(with_account("quantity_tolerance: '0.001', max_correction: \"5\""))
     given = load(path).instrument_settings("fx", "GBP_JPY")
     assert (given.quantity_tolerance, given.max_correction) == (Decimal("0.001"), Decimal(5))
+
+
+def ib(name: str, port: int, client_id: int, account_id: str) -> str:
+    keys = f"port: {port}, client_id: {client_id}, account_id: {account_id}"
+    return f"{{name: {name}, broker: ib, {keys}, instruments: [SPY]}}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (FX, FX.replace("name: fx", "name: gx"), "the login 101-001-1-001 a second time (first in account fx)"),
+        (ib("a", 4002, 1, "DU1"), ib("b", 4002, 1, "DU2"), "client_id 1 at 127.0.0.1:4002 a second time"),
+        (ib("a", 4002, 1, "DU1"), ib("b", 4002, 2, "DU1"), "the login DU1 at 127.0.0.1:4002 a second time"),
+        (
+            "{name: a, broker: mt5, instruments: [EURUSD]}",
+            "{name: b, broker: mt5, instruments: [EURUSD]}",
+            "the gateway tcp://127.0.0.1:5555 a second time",
+        ),
+    ],
+    ids=["OANDA account", "IB client id", "IB account", "MT5 gateway"],
+)
+def test_two_accounts_that_reach_one_login_are_one_mistake(tmp_path: Path, first: str, second: str, found: str) -> None:
+    error = refused(tmp_path, f"accounts:\n  - {first}\n  - {second}\n")
+
+    [problem] = error.problems
+    assert problem.found.startswith(found)
+    assert problem.line == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ib("a", 4002, 1, "DU1"), ib("b", 4002, 2, "DU2")),
+        (ib("a", 4002, 1, "DU1"), ib("b", 4001, 1, "DU2")),
+        (FX, FX.replace("name: fx", "name: gx, enabled: false")),
+    ],
+    ids=["two of one IB gateway", "two IB gateways", "one is switched off"],
+)
+def test_accounts_of_their_own_may_share_what_they_can_share(tmp_path: Path, first: str, second: str) -> None:
+    assert len(loaded(tmp_path, f"accounts:\n  - {first}\n  - {second}\n").accounts) == 2
+
+
+def test_a_variable_without_braces_is_asked_about(tmp_path: Path) -> None:
+    [problem] = refused(tmp_path, f"accounts: [{FX.replace('${TOKEN}', '$TOKEN')}]").problems
+
+    assert (problem.found, problem.expected) == ("$TOKEN, which is no reference", "${TOKEN}")

@@ -196,3 +196,29 @@ def test_a_verdict_shows_both_sides_values_and_what_was_done() -> None:
     assert isinstance(out.file, io.StringIO)
     last = out.file.getvalue().splitlines()[-1]
     assert last.split() == ["fx", "GBP_JPY", "POSITION_MISMATCH", "CRITICAL", "long", "80", "-100", "open"]
+
+
+def test_a_halt_stands_in_the_head() -> None:
+    halts = [{"scope": "account fx", "reason": "news", "since": "2026-01-05T00:00:00Z"}]
+    rows = (_row("GBP_JPY", health={"halted": halts}), _row("EUR_USD", health={"halted": halts}))
+
+    assert "trading halted: account fx" in _drawn(View("", _status(*rows)))[0]
+
+
+def test_what_nobody_looks_after_is_a_row_of_its_own_and_not_in_step() -> None:
+    status = _status(_row("GBP_JPY"))
+    status["accounts"][0]["discrepancies"] = [
+        {
+            "type": "UNMANAGED_INSTRUMENT",
+            "key": "AUD_USD",
+            "broker_value": "in the account: long 5, and not in the configuration",
+            "resolved": False,
+        }
+    ]
+
+    drawn = _drawn(View("", status), width=160)
+
+    assert "AUD_USD" in drawn[2]
+    assert "UNMANAGED" in drawn[2]
+    assert "in the account: long 5" in drawn[2]
+    assert "1 of 1 in step, corrections 2, 1 unmanaged" in "\n".join(drawn)
