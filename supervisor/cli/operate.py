@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from actors.book.trading_permission import Halted, scope_words
@@ -20,6 +21,7 @@ from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT
 from supervisor.supervision.halts import not_durable
 
 REFRESH_S = 1.0
+WATCH_TIMEOUT_S = 3.0
 _UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
 
 
@@ -99,6 +101,7 @@ def _self_check_words(made: Mapping[str, Any]) -> str:
 
 
 def _watch(supervisor: Running) -> int:
+    """Show it until Ctrl-C, and go on showing what was last known, with its age, while the supervisor is silent."""
     from rich.live import Live
 
     from supervisor.cli.screen import Screen, View
@@ -107,9 +110,15 @@ def _watch(supervisor: Running) -> int:
     if not out.is_terminal:
         raise Failure("--watch needs a terminal")
     screen = Screen(View("asking"))
+    heard_at_s = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt), Live(screen, console=out, screen=True, auto_refresh=False) as live:
         while True:
-            screen.view = View("", supervisor.status(), watching=True)
+            try:
+                screen.view = View("", supervisor.status(timeout_s=WATCH_TIMEOUT_S), watching=True)
+                heard_at_s = time.monotonic()
+            except CallError as error:
+                age = f"what is shown is {time.monotonic() - heard_at_s:.0f} s old"
+                screen.view = replace(screen.view, trouble=f"{age}: the supervisor does not answer ({error.found})")
             live.refresh()
             time.sleep(REFRESH_S)
     return EXIT_OK

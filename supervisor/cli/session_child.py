@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from actors.journal.store import Journal
 
 REFRESH_S = 0.7
+ASK_TIMEOUT_S = 3.0
+HUNG_AFTER_S = 15.0
+"""A supervisor whose process lives and that has not answered for so long hangs: it is killed; Ray brings it back."""
 GONE_AFTER_S = 60.0
 _HAPPENINGS_KEPT = 300
 
@@ -46,6 +51,39 @@ class SupervisorGone(Exception):
 
 class _AskedToStop(Exception):
     """The way out of a start that is no longer wanted."""
+
+
+class SupervisorWatch:
+    """Watches the watcher: kills the process of a supervisor that hangs, once for each silence, so that Ray brings it
+    back; its children go on meanwhile and it finds them again. Says in words how old what is shown is.
+
+    ``kill`` ends a process by its number; ``None`` where the supervisor may live on another machine, whose numbers mean
+    other processes here. ``lives`` tells whether there is such a process."""
+
+    def __init__(self, kill: Callable[[int], None] | None, lives: Callable[[int], bool], now_s: float) -> None:
+        self._kill = kill
+        self._lives = lives
+        self._heard_at_s = now_s
+        self._pid: int | None = None
+        self._killed: int | None = None
+
+    def heard(self, pid: int | None, now_s: float) -> None:
+        """It answered, from this process."""
+        self._heard_at_s, self._pid, self._killed = now_s, pid, None
+
+    def silent(self, found: str, now_s: float) -> str:
+        """It did not answer: what a person has to know. Raises :class:`SupervisorGone` when it does not come back."""
+        for_s = now_s - self._heard_at_s
+        if for_s > GONE_AFTER_S:
+            raise SupervisorGone(found)
+        hangs = for_s > HUNG_AFTER_S and self._killed is None and self._pid is not None and self._lives(self._pid)
+        if hangs and self._kill is not None and self._pid is not None:
+            self._killed = self._pid
+            self._kill(self._pid)
+        age = f"what is shown is {for_s:.0f} s old"
+        if self._killed is not None:
+            return f"{age}: the supervisor hung, process {self._killed} was killed and is being brought back"
+        return f"{age}: the supervisor does not answer ({found}), waiting for it"
 
 
 class _Child:
@@ -87,15 +125,16 @@ class _Child:
         from actors.runtime.ray_backend import dashboard_url
 
         self._show(dashboard=dashboard_url())
-        heard_at_s = time.monotonic()
+        kill = _kill if self._order.configuration.ray.address == "local" else None
+        watch = SupervisorWatch(kill, processes.lives, time.monotonic())
         with contextlib.closing(_Events(self._order.configuration)) as events:
             while not self._stop.is_set():
                 try:
-                    status = supervisor.status()
+                    status = supervisor.status(timeout_s=ASK_TIMEOUT_S)
                 except CallError as error:
-                    self._silent(error, time.monotonic() - heard_at_s)
+                    self._show(trouble=watch.silent(error.found, time.monotonic()))
                 else:
-                    heard_at_s = time.monotonic()
+                    watch.heard(status["supervisor"].get("pid"), time.monotonic())
                     if status["supervisor"]["state"] == "STOPPING":
                         return  # by another command; what was seen before says more than actors that end
                     self._show(status=status, trouble=None, happenings=events.latest(), happened=events.count)
@@ -103,10 +142,10 @@ class _Child:
                         return
                 self._stop.wait(REFRESH_S)
 
-    def _silent(self, error: CallError, for_s: float) -> None:
-        if for_s > GONE_AFTER_S:
-            raise SupervisorGone(error.found)
-        self._show(trouble=f"the supervisor does not answer ({error.found}), waiting for it")
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class _Events:

@@ -152,7 +152,7 @@ class _AsLines:
         before, self._shown = self._shown, view
         if view.step != before.step:
             logger.info("{}", view.step)
-        if view.trouble and not before.trouble:
+        if view.trouble and (not before.trouble or ("was killed" in view.trouble) > ("was killed" in before.trouble)):
             logger.error("{}", view.trouble)
         if view.dashboard and not before.dashboard:
             logger.info("dashboard {}", view.dashboard)

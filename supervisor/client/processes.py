@@ -67,9 +67,9 @@ class Running:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
         """The document of ``status --json``."""
-        return self._ask("status")  # type: ignore[no-any-return]  # Supervisor.status gives it
+        return self._ask("status", timeout_s=timeout_s)  # type: ignore[no-any-return]  # Supervisor.status gives it
 
     def directory(self) -> dict[str, dict[str, Any]]:
         """The accounts that run; see :meth:`supervisor.supervision.actor.Supervisor.directory`."""

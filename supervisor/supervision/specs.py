@@ -36,8 +36,8 @@ CYCLE_MARGIN_S = 5.0
 ADAPTER_TRIES = 10
 """An adapter tries a call a few times, and proves the account again in between: all of it ends within this many."""
 
-_HOUSE_INTERVAL_S = 5.0
-_HOUSE_TIMEOUT_S = 15.0
+_HOUSE_INTERVAL_S = 3.0
+_HOUSE_TIMEOUT_S = 4.0
 """Accounts and the audit actor have no interval; they have to answer a probe within half a minute."""
 
 

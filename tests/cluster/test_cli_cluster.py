@@ -123,6 +123,30 @@ def test_commands_reach_the_running_supervisor_and_stop_ends_it_and_the_start_th
     assert _verifies(configuration)
 
 
+def test_a_supervisor_that_hangs_is_told_killed_and_brought_back_and_finds_its_children(path: Path) -> None:
+    configuration = load(path)
+    with _started(path) as process:
+        before = _verified(path, process, configuration)
+        hung = before["supervisor"]["pid"]
+        os.kill(hung, signal.SIGSTOP)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while psutil.pid_exists(hung) and time.monotonic() < deadline_s:
+            time.sleep(0.2)  # another process's end; there is no event for it
+        after = _verified(path, process, configuration)
+        _run("stop", "-c", path)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert "the supervisor does not answer" in errors
+    assert f"process {hung} was killed and is being brought back" in errors
+    assert after["supervisor"]["pid"] != hung
+    pids = [
+        {row["name"]: row["pid"] for row in status["supervisor"]["actors"] if "/" in row["name"]}
+        for status in (before, after)
+    ]
+    assert pids[0] == pids[1]
+    assert process.returncode == 0, errors
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_at_any_moment_of_the_start_leaves_no_process_and_a_journal_that_verifies(
     path: Path, number: signal.Signals
