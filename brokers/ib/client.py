@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from loguru import logger
@@ -21,6 +21,7 @@ from brokers.errors import BrokerError, Refused, Unreachable, with_remedy
 from brokers.ib import wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
+from brokers.ib.executions import began_before_today
 from brokers.ib.link import (
     CONNECTIVITY_BACK,
     CONNECTIVITY_LOST,
@@ -31,10 +32,10 @@ from brokers.ib.reader import Reader
 from brokers.ib.reading import Reading, answer, without_commission
 from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import Read, Scope, WorkingOrder, order_key
-from brokers.ib.sequence import FillSequence, began_before_today
 from brokers.ib.session import Session
 from brokers.ib.stream import IbStream
 from brokers.ib.wire import Notice
+from brokers.kit.fill_cursor import FillCursor, before_second_of
 from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
@@ -106,7 +107,7 @@ class IbBroker:
             account, self._session, client_id, self._scope, self._names, self._commissions, zone, full_every_s, clock
         )
         self._stream = IbStream(self, silence_s, clock)
-        self._sequence = FillSequence()
+        self._sequence = FillCursor()
         self._read_generation = 0
         self._portfolio_began = False
 
@@ -214,8 +215,7 @@ class IbBroker:
         self._commissions.handed_out(without_commission(fills, reading.listed))
         return Snapshot(
             requested_at=reading.lists.requested_at,
-            # An execution is dated to its second: one made later in this second must still count as later.
-            as_of=datetime.fromtimestamp(reading.lists.server_s, UTC) - timedelta(microseconds=1),
+            as_of=before_second_of(datetime.fromtimestamp(reading.lists.server_s, UTC)),
             positions=reading.positions,
             orders=reading.orders,
             fills=fills,

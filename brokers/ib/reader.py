@@ -22,6 +22,7 @@ from brokers.errors import Malformed, Unreachable, with_remedy
 from brokers.ib import rows, wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
+from brokers.ib.executions import Listing
 from brokers.ib.link import (
     COMPLETED_ORDERS,
     CURRENT_TIME,
@@ -36,7 +37,6 @@ from brokers.ib.pushed_changes import carried, is_whole
 from brokers.ib.reading import Lists, Reading, in_doubt, read
 from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import Read, Scope, WorkingOrder
-from brokers.ib.sequence import Listing
 from brokers.ib.session import GATEWAY, Session
 from brokers.ib.wire import Execution, Holding, Notice
 from brokers.kit.foreign_row import BadRow

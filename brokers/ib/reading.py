@@ -11,6 +11,8 @@ from brokers.ib import decode
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder
 from brokers.ib.wire import Execution, Holding, Notice
+from brokers.kit.doubt import FILLS_KEPT_COMING, doubted
+from brokers.kit.order_lookup import is_meant, with_its_fills
 from brokers.model import (
     Complete,
     Failed,
@@ -136,13 +138,8 @@ def _orders(
 
 def in_doubt(reading: Reading, moved: frozenset[str]) -> Reading:
     """The positions less their word on instruments that were traded while they were read time and again."""
-    if not moved or not isinstance(reading.positions, Complete | Partial):
-        return reading
-    found = "its fills kept coming while the positions were read, so the two may not belong together"
-    text = with_remedy(found, "Both are read again in the next cycle")
-    doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in sorted(moved)]
-    doubtful = Partial(reading.positions.rows, (*problems_of(reading.positions), *doubts))
-    return replace(reading, positions=doubtful)
+    text = with_remedy(FILLS_KEPT_COMING, "Both are read again in the next cycle")
+    return replace(reading, positions=doubted(reading.positions, moved, text))
 
 
 def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
@@ -152,7 +149,7 @@ def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
         return OrderAnswer(query, failure=reading.left_out[query.instrument])
     if not isinstance(orders, Complete | Partial):
         return OrderAnswer(query, failure=orders.reason if isinstance(orders, Failed) else "TWS lists no orders")
-    found = [order for order in orders.rows if _is_meant(query, order)]
+    found = [order for order in orders.rows if is_meant(query, order)]
     if len(found) > 1:
         name = f"the orderRef {query.client_order_id!r}"
         return _untold(query, f"{len(found)} orders of {query.instrument} carry {name}")
@@ -161,15 +158,7 @@ def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
     order = found[0]
     if order.instrument != query.instrument:
         return _untold(query, f"order {order.broker_order_id} is one of {order.instrument}")
-    if not order.filled_quantity:
-        return OrderAnswer(query, order)
-    if isinstance(reading.fills, Failed):
-        return OrderAnswer(query, failure=f"the order is there, but not its fills: {reading.fills.reason}")
-    fills = tuple(fill for fill in rows_of(reading.fills) if fill.broker_order_id == order.broker_order_id)
-    unread = problems_of(reading.fills)
-    if unread and sum(fill.quantity for fill in fills) != order.filled_quantity:
-        return OrderAnswer(query, failure=f"a fill of it cannot be read: {unread[0].text}")
-    return OrderAnswer(query, order, fills)
+    return with_its_fills(query, order, reading.fills, "fill")
 
 
 def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, ...]) -> OrderAnswer:
@@ -180,7 +169,7 @@ def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, 
         return OrderAnswer(query, failure=f"it is in no list, and its fills are not known: {reading.fills.reason}")
     if problems_of(reading.fills):
         return OrderAnswer(query, failure=f"a fill that could be its own: {problems_of(reading.fills)[0].text}")
-    fills = [fill for fill in rows_of(reading.fills) if _is_meant(query, fill)]
+    fills = [fill for fill in rows_of(reading.fills) if is_meant(query, fill)]
     if fills:
         return _untold(query, f"TWS lists {len(fills)} executions of it, and the order in no list")
     return OrderAnswer(query)
@@ -188,9 +177,3 @@ def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, 
 
 def _untold(query: OrderQuery, found: str) -> OrderAnswer:
     return OrderAnswer(query, failure=with_remedy(found, "Look the order up in TWS"))
-
-
-def _is_meant(query: OrderQuery, row: Order | Fill) -> bool:
-    if query.broker_order_id is not None:
-        return row.broker_order_id == query.broker_order_id
-    return row.client_order_id == query.client_order_id and row.instrument == query.instrument

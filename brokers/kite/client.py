@@ -24,7 +24,10 @@ from urllib.parse import quote as url_quote
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.kit.doubt import settled
+from brokers.kit.fill_cursor import before_second_of
 from brokers.kit.foreign_row import BadAnswer, BadRow
+from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kite import decode
 from brokers.kite.day_lists import Lasting, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
@@ -56,7 +59,6 @@ from brokers.port import Clock, Stream
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
 
-_REREADS = 2
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 _HOLDINGS_UNREAD = with_remedy(
     "the holdings are not read, as `include_holdings` is false", "Set `include_holdings: true` in the configuration"
@@ -217,15 +219,11 @@ class KiteBroker:
 
     async def _settled(self) -> _Reading:
         """A reading whose parts belong together, or the last of a few."""
-        reading = await self._round()
-        for _ in range(_REREADS):
-            if not self._agreement.fresh(reading.clashes, self._clock()):
-                break
-            reading = await self._round()
+        reading = await settled(self._round, lambda r: self._agreement.fresh(r.clashes, self._clock()))
         now = self._clock()
         fresh = self._agreement.fresh(reading.clashes, now)
         self._agreement.note(reading.clashes, now)
-        believed_at = self._agreement.believed_at(fresh, now)
+        believed_at = self._agreement.each_believed_at(fresh, now)
         return replace(reading, positions=in_doubt(reading.positions, fresh, believed_at))
 
     async def _round(self) -> _Reading:
@@ -246,7 +244,7 @@ class KiteBroker:
         looked_at = _looked_at((net, listed, traded), requested_at)
         return _Reading(
             requested_at=requested_at,
-            as_of=looked_at.replace(microsecond=0) - timedelta(microseconds=1),
+            as_of=before_second_of(looked_at),
             now_ms=floor(looked_at.timestamp()) * 1000,
             positions=self._positions_of(net, held, requested_at),
             orders=orders,
@@ -320,25 +318,14 @@ class KiteBroker:
         an earlier day that was seen working is answered with its end. After a query that nobody answered the rest is
         not asked, so that a broker that is away costs one time-out and not one for each order.
         """
-        answers: list[OrderAnswer] = []
-        away: str | None = None
         listed: Section[Order] | None = None
-        for query in queries:
-            if away is not None:
-                answers.append(OrderAnswer(query, failure=f"not asked, as the query before failed: {away}"))
-                continue
-            try:
-                listed = await self._todays_orders() if listed is None else listed
-                answers.append(await self._find(query, listed))
-            except Malformed as error:
-                answers.append(OrderAnswer(query, failure=error.reason))
-            except BrokerError as error:
-                away = error.reason
-                answers.append(OrderAnswer(query, failure=away))
-            except (BadRow, BadAnswer) as why:
-                words = self._wire.scrub(f"the answer about order {_name(query)} cannot be used: {why}")
-                answers.append(OrderAnswer(query, failure=with_remedy(words, decode.ROW_REMEDY)))
-        return tuple(answers)
+
+        async def find(query: OrderQuery) -> OrderAnswer:
+            nonlocal listed
+            listed = await self._todays_orders() if listed is None else listed
+            return await self._find(query, listed)
+
+        return await answer_each(queries, find, _name, self._wire.scrub, decode.ROW_REMEDY)
 
     async def _todays_orders(self) -> Section[Order]:
         if not self._proven:
@@ -444,16 +431,10 @@ def _day(answer: Answer, asked_at: datetime) -> date:
 def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:
     """The order asked for among today's. Raises :class:`BadRow` where a tag names several, as it does for the parts of
     an iceberg order."""
-    if query.broker_order_id is not None:
-        return next((row for row in rows_of(listed) if row.broker_order_id == query.broker_order_id), None)
-    tagged = [
-        row
-        for row in rows_of(listed)
-        if row.client_order_id == query.client_order_id and row.instrument == query.instrument
-    ]
-    if len(tagged) > 1:
-        raise BadRow(f"{len(tagged)} orders of today have this tag")
-    return tagged[0] if tagged else None
+    found = [row for row in rows_of(listed) if is_meant(query, row)]
+    if len(found) > 1:
+        raise BadRow(f"{len(found)} orders of today have this tag")
+    return found[0] if found else None
 
 
 def _name(query: OrderQuery) -> str:

@@ -8,12 +8,13 @@ unchanged for ``STANDING_S`` is a peculiarity (a product converted into another)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from brokers.errors import with_remedy
+from brokers.kit.doubt import Doubts, doubted
 from brokers.kite.decode import Listing, PositionRow
-from brokers.model import Complete, Fill, Partial, Position, RowProblem, Section, SectionName, problems_of
+from brokers.model import Complete, Fill, Position, Section
 
 STANDING_S = 10.0
 
@@ -44,39 +45,25 @@ def clashes(net: Listing[PositionRow], fills: Section[Fill]) -> frozenset[Clash]
     return frozenset(found)
 
 
-class Agreement:
+class Agreement(Doubts[Clash]):
     """How long each difference has been there."""
 
     def __init__(self) -> None:
-        self._since: dict[Clash, datetime] = {}
+        super().__init__(STANDING_S)
 
-    def fresh(self, found: frozenset[Clash], now: datetime) -> frozenset[Clash]:
-        """Those that may be a lag."""
-        long = timedelta(seconds=STANDING_S)
-        return frozenset(clash for clash in found if abs(now - self._since.get(clash, now)) < long)
-
-    def believed_at(self, found: frozenset[Clash], now: datetime) -> dict[str, datetime]:
+    def each_believed_at(self, found: frozenset[Clash], now: datetime) -> dict[str, datetime]:
         """When each instrument's differences will have stood for long."""
         last: dict[str, datetime] = {}
         for clash in found:
-            at = self._since.get(clash, now) + timedelta(seconds=STANDING_S)
+            at = self.believed_at(clash, now)
             last[clash[0]] = max(at, last.get(clash[0], at))
         return last
-
-    def note(self, found: frozenset[Clash], now: datetime) -> None:
-        """Those found in the last reading, and no others."""
-        self._since = {clash: self._since.get(clash, now) for clash in found}
 
 
 def in_doubt(
     positions: Section[Position], fresh: frozenset[Clash], believed_at: Mapping[str, datetime] | None = None
 ) -> Section[Position]:
     """The positions, less their word on instruments whose trades say otherwise."""
-    doubted = sorted({clash[0] for clash in fresh})
-    if not doubted or not isinstance(positions, Complete | Partial):
-        return positions
     found = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
     text = with_remedy(found, f"Both are read again, and believed when they say the same for {STANDING_S:g} s")
-    again = believed_at or {}
-    doubts = [RowProblem(SectionName.POSITIONS, name, None, text, again.get(name)) for name in doubted]
-    return Partial(positions.rows, (*problems_of(positions), *doubts))
+    return doubted(positions, {clash[0] for clash in fresh}, text, believed_at or {})

@@ -1,13 +1,10 @@
-"""Which of the day's trades a caller has had already.
+"""Which of the day's trades a caller has had already, and which are lost to him.
 
 Kite lists every trade of the day at every request, and a trade may be told a little late. A cursor is an epoch
-millisecond of the broker, moved on by at least one whenever a fill is handed out for the first time: a fill that was
-handed out with cursor ``c`` is known to everybody who asks with ``c`` or more, and to nobody who asks with less.
-
-Within one connection a fill is new when its id is. At the first reading of a connection nothing tells when the fills
-of the day were first listed: then those count as new that were made less than ``OVERLAP_MS`` before the cursor. The
-very first cursor of all is set so far ahead that this reaches back to its own moment, and to none of the fills listed
-then: the positions contain those.
+millisecond of the broker; see :mod:`brokers.kit.fill_cursor`. At the first reading of a connection nothing tells when
+the fills of the day were first listed: then those count as new that were made less than ``OVERLAP_MS`` before the
+cursor. The very first cursor of all is set so far ahead that this reaches back to its own moment, and to none of the
+fills listed then: the positions contain those.
 
 Kite lists no trades of earlier days. Who asks from such a day is given today's, and the positions, which are whole,
 tell what he missed; :meth:`Tradebook.gap` says that it is so.
@@ -17,6 +14,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+from brokers.kit.fill_cursor import FillCursor
 from brokers.kite.decode import IST
 from brokers.model import Complete, Cursor, Fill, Partial, Section
 
@@ -33,31 +31,16 @@ class Tradebook:
     def __init__(self) -> None:
         self._there_since: Cursor | None = None
         self._looked: Cursor = 0
-        self._noted: dict[str, Cursor] = {}
-        self._last = 0
-        self._began = False
+        self._cursor = FillCursor(listed_by=_surely_listed_by)
 
     def hand_out(self, found: Section[Fill], cursor: Cursor | None, now_ms: int) -> tuple[Section[Fill], Cursor | None]:
-        """The fills after ``cursor`` of all those of the day, and the cursor to ask with next time.
-
-        Without a cursor none is wanted: what was found is held by the positions already. A section that is not
-        COMPLETE keeps the cursor where it was, so that the same fills are asked for until they can be read.
-        """
+        """The fills after ``cursor`` of all those of the day, and the cursor to ask with next time; see
+        :meth:`brokers.kit.fill_cursor.FillCursor.hand_out`."""
         if not isinstance(found, Complete | Partial):
             return found, cursor
         if isinstance(found, Complete):
             self._look(now_ms)
-        fresh = any(fill.fill_id not in self._noted for fill in found.rows)
-        if cursor is None:
-            contained = [self._known_from(fill, 0) for fill in found.rows]
-            self._note(found.rows, max(now_ms + OVERLAP_MS, self._last + fresh, *contained))
-            return (Complete() if isinstance(found, Complete) else Partial((), found.problems)), self._last
-        rows = tuple(fill for fill in found.rows if self._known_from(fill, cursor) > cursor)
-        if isinstance(found, Partial):
-            return Partial(rows, found.problems), cursor
-        # Beyond the caller's own cursor, else one more who stands there would count as having been given the new ones.
-        self._note(found.rows, max(now_ms, cursor, self._last) + fresh)
-        return Complete(rows), self._last
+        return self._cursor.hand_out(found, cursor, now_ms, overlap=OVERLAP_MS)
 
     def _look(self, now_ms: Cursor) -> None:
         if self._there_since is None or (now_ms - self._looked > NIGHT_MS and _day(now_ms) != _day(self._looked)):
@@ -77,18 +60,10 @@ class Tradebook:
             f"the broker lists today's trades alone: those made on {_day(cursor)} or after, and before today, are lost"
         )
 
-    def _known_from(self, fill: Fill, cursor: Cursor) -> Cursor:
-        """The first cursor whose holder has been given this fill."""
-        noted = self._noted.get(fill.fill_id)
-        if noted is not None:
-            return noted
-        # To the end of its second, as that is all that is told of its time.
-        return cursor + 1 if self._began else int(fill.time.timestamp()) * 1000 + 1000 + OVERLAP_MS
 
-    def _note(self, rows: tuple[Fill, ...], cursor: Cursor) -> None:
-        """Remember the day's fills, and no others: tomorrow's exchange may use an id again."""
-        self._noted = {fill.fill_id: min(self._known_from(fill, cursor - 1), cursor) for fill in rows}
-        self._last, self._began = cursor, True
+def _surely_listed_by(fill: Fill) -> Cursor:
+    """To the end of its second, as that is all that is told of its time."""
+    return int(fill.time.timestamp()) * 1000 + 1000 + OVERLAP_MS
 
 
 def _day(cursor: Cursor) -> date:

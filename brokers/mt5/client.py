@@ -17,13 +17,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from math import floor
 from typing import TypeVar
 
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
+from brokers.kit.doubt import FILLS_KEPT_COMING, doubted, settled
+from brokers.kit.fill_cursor import FillCursor, before_second_of
 from brokers.kit.foreign_row import BadRow
+from brokers.kit.order_lookup import is_meant, with_its_fills
 from brokers.model import (
     Complete,
     Conventions,
@@ -37,24 +41,21 @@ from brokers.model import (
     OrderQuery,
     Partial,
     Position,
-    RowProblem,
     Section,
-    SectionName,
     Snapshot,
     Unsupported,
     problems_of,
     rows_of,
 )
 from brokers.mt5 import decode
+from brokers.mt5.deals import OVERLAP_S, REMEMBERED, Movement, since
 from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled, Gateway, Outcome, UnknownAction
-from brokers.mt5.sequence import Movement
-from brokers.mt5.sequence import Sequence as FillSequence
 from brokers.mt5.stream import Mt5Stream
 from brokers.port import Clock, Stream
 
 _PATIENCE = ATTEMPTS + 2
 """A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""
-_REREADS = 2
+_KEPT_COMING = with_remedy(FILLS_KEPT_COMING, "They are read again in the next cycle")
 _IDENTITY_AGE = timedelta(minutes=5)
 _REFUSALS = re.compile(
     r"unauthori[sz]ed|forbidden|permission|invalid (account|login|password|credential)", re.IGNORECASE
@@ -117,7 +118,7 @@ class Mt5Broker:
         self._identified_at: datetime | None = None
         self._identified_generation = -1
         self._offset_s: float | None = None
-        self._sequence = FillSequence()
+        self._sequence = FillCursor(remembered=REMEMBERED)
         self._movement = Movement()
 
     @property
@@ -151,11 +152,7 @@ class Mt5Broker:
         if self._identity_is_due():
             await self._identify(deadline)
         legs = self._legs
-        reading = await self._read(fills_since, deadline)
-        for _ in range(_REREADS):
-            if not reading.moved:
-                break
-            reading = await self._read(fills_since, deadline)
+        reading = await settled(partial(self._read, fills_since, deadline), lambda one: one.moved)
         if self._identity_is_due() and "GET_ACCOUNT" not in self._unsupported:
             # A reply was lost on the way: what came after it may be another account's.
             await self._identify(Deadline(ATTEMPTS * self._timeout_s))
@@ -269,22 +266,20 @@ class Mt5Broker:
     def _as_of(self, requested_at: datetime) -> datetime:
         if self._offset_s is None:
             return requested_at
-        whole = requested_at + timedelta(seconds=self._offset_s)
-        # A deal is dated to its second: one made later in this second must still count as later.
-        return whole.replace(microsecond=0) - timedelta(microseconds=1)
+        return before_second_of(requested_at + timedelta(seconds=self._offset_s))
 
     # -- the sections ----------------------------------------------------------------------------------------------
 
     async def _read(self, fills_since: Cursor | None, deadline: Deadline) -> _Reading:
         requested_at = self._clock()
         now_s = self._now_s(requested_at)
-        since = self._sequence.since(fills_since, now_s, clockless=self._offset_s is None)
+        asked_since = since(fills_since, now_s, clockless=self._offset_s is None)
         outcome = await self._ask("GET_POSITIONS", deadline, symbol="*")
         positions = self._decoded("GET_POSITIONS", outcome, decode.positions)
         if isinstance(positions, Unsupported):
             positions = Failed("the gateway does not know GET_POSITIONS, without which nothing can be verified")
         orders = await self._section("GET_ORDERS", decode.orders, deadline, symbol="*")
-        fills = await self._section("GET_DEALS", decode.fills, deadline, symbol="*", since=since)
+        fills = await self._section("GET_DEALS", decode.fills, deadline, symbol="*", since=asked_since)
         error = None
         if isinstance(positions, Failed):
             error = self._error("GET_POSITIONS", outcome, positions.reason)
@@ -296,12 +291,13 @@ class Mt5Broker:
         fills = decode.name_clients(reading.fills, rows_of(reading.orders))
         cursor: Cursor | None = None
         if not isinstance(fills, Unsupported):
-            clockless = self._offset_s is None
-            fills, cursor = self._sequence.hand_out(fills, fills_since, reading.now_s, clockless=clockless)
+            # Without a clock the overlap is a day, which no cursor is set ahead of.
+            overlap_s = 0 if self._offset_s is None else OVERLAP_S
+            fills, cursor = self._sequence.hand_out(fills, fills_since, reading.now_s, overlap=overlap_s)
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=self._as_of(reading.requested_at),
-            positions=_in_doubt(reading.positions, reading.moved),
+            positions=doubted(reading.positions, reading.moved, _KEPT_COMING),
             orders=reading.orders,
             fills=fills,
             fills_cursor=cursor,
@@ -347,9 +343,7 @@ class Mt5Broker:
             return _unknown(query, "the gateway does not support GET_ORDERS")
         if isinstance(orders, Failed):
             return OrderAnswer(query, failure=orders.reason)
-        found = [
-            o for o in orders.rows if (o.client_order_id == name if ticket is None else o.broker_order_id == ticket)
-        ]
+        found = [order for order in orders.rows if is_meant(query, order, in_any_instrument=True)]
         if len(found) > 1:
             return _unknown(query, f"{len(found)} orders of {query.instrument} carry the comment {name!r}")
         if not found and problems_of(orders):
@@ -365,15 +359,7 @@ class Mt5Broker:
             return OrderAnswer(query, order)
         placed_s = 0 if order.submitted_at is None else floor(order.submitted_at.timestamp())
         deals = await self._section("GET_DEALS", decode.fills, deadline, symbol=query.instrument, since=placed_s)
-        if isinstance(deals, Unsupported):
-            return OrderAnswer(query, order)
-        if isinstance(deals, Failed):
-            return OrderAnswer(query, failure=f"the order is there, but not its deals: {deals.reason}")
-        named = rows_of(decode.name_clients(deals, [order]))
-        fills = tuple(fill for fill in named if fill.broker_order_id == order.broker_order_id)
-        if problems_of(deals) and sum(fill.quantity for fill in fills) != order.filled_quantity:
-            return OrderAnswer(query, failure=f"a deal of it cannot be read: {problems_of(deals)[0].text}")
-        return OrderAnswer(query, order, fills)
+        return with_its_fills(query, order, decode.name_clients(deals, [order]), "deal")
 
     # -- requests and errors ---------------------------------------------------------------------------------------
 
@@ -402,13 +388,3 @@ class Mt5Broker:
 
 def _unknown(query: OrderQuery, found: str) -> OrderAnswer:
     return OrderAnswer(query, failure=with_remedy(found, "Look the order up in the terminal"))
-
-
-def _in_doubt(positions: Section[Position], moved: frozenset[str]) -> Section[Position]:
-    """The positions, less their word on instruments that were traded while they were read time and again."""
-    if not moved or not isinstance(positions, Complete | Partial):
-        return positions
-    found = "its fills kept coming while the positions were read, so the two may not belong together"
-    text = with_remedy(found, "They are read again in the next cycle")
-    doubts = [RowProblem(SectionName.POSITIONS, instrument, None, text) for instrument in sorted(moved)]
-    return Partial(positions.rows, (*problems_of(positions), *doubts))

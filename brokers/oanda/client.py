@@ -25,6 +25,7 @@ from oandapyV20.endpoints import accounts, orders, trades, transactions
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
+from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.model import (
     Complete,
     Conventions,
@@ -87,7 +88,7 @@ _LOST = "The positions contain them: look them up in OANDA's transaction history
 _CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO)
 
 
-class _Gone(Exception):
+class _Gone(BadRow):
     """The broker has no such thing, by its own word."""
 
 
@@ -327,23 +328,7 @@ class OandaBroker:
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """One answer for each query. After one that nobody answered the rest is not asked, so that a broker that is
         away costs one time-out and not one for each order."""
-        answers: list[OrderAnswer] = []
-        away: str | None = None
-        for query in queries:
-            if away is not None:
-                answers.append(OrderAnswer(query, failure=f"not asked, as the query before failed: {away}"))
-                continue
-            try:
-                answers.append(await self._find(query))
-            except Malformed as error:
-                answers.append(OrderAnswer(query, failure=error.reason))
-            except BrokerError as error:
-                away = error.reason
-                answers.append(OrderAnswer(query, failure=away))
-            except (BadRow, BadAnswer, _Gone) as why:
-                found = self._wire.scrub(f"the answer about order {_name(query)} cannot be used: {why}")
-                answers.append(OrderAnswer(query, failure=with_remedy(found, ROW_REMEDY)))
-        return tuple(answers)
+        return await answer_each(queries, self._find, _name, self._wire.scrub, ROW_REMEDY)
 
     async def _find(self, query: OrderQuery) -> OrderAnswer:
         attempted = f"read order {_name(query)} of {query.instrument}"
@@ -379,7 +364,7 @@ class OandaBroker:
         if query.broker_order_id is None:
             await self._look_back()
         for order in reversed(self._kept.reading.ended_rows() if self._kept is not None else ()):
-            if order.status is OrderStatus.REJECTED and _is_meant(query, order):
+            if order.status is OrderStatus.REJECTED and is_meant(query, order, in_any_instrument=True):
                 return order
         if query.broker_order_id is None:
             return None
@@ -448,12 +433,6 @@ def _specifier(query: OrderQuery) -> str:
     if query.broker_order_id is not None:
         return url_quote(query.broker_order_id, safe="")
     return "@" + url_quote(query.client_order_id or "", safe="")
-
-
-def _is_meant(query: OrderQuery, order: Order) -> bool:
-    if query.broker_order_id is not None:
-        return order.broker_order_id == query.broker_order_id
-    return order.client_order_id == query.client_order_id
 
 
 def _name(query: OrderQuery) -> str:

@@ -12,10 +12,11 @@ import pytest
 
 from brokers.ib import decode, rows, wire
 from brokers.ib.contracts import Names
+from brokers.ib.executions import Listing, began_before_today
 from brokers.ib.row_decoder import Ending, Heard
 from brokers.ib.rows import Read, Scope
-from brokers.ib.sequence import FillSequence, Listing, began_before_today
 from brokers.ib.wire import Contract, Execution, Notice
+from brokers.kit.fill_cursor import FillCursor
 from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
@@ -635,7 +636,7 @@ def fill(fill_id: str) -> Fill:
 
 
 def test_a_fill_handed_out_first_comes_after_every_cursor_given_before() -> None:
-    sequence = FillSequence()
+    sequence = FillCursor()
     first, start = sequence.hand_out(Complete((fill("a"),)), None, 1000)
     assert (first, start) == (Complete(), 1000)
     second, later = sequence.hand_out(Complete((fill("a"), fill("b"))), start, 1000)
@@ -648,12 +649,12 @@ def test_a_fill_handed_out_first_comes_after_every_cursor_given_before() -> None
 
 
 def test_a_new_process_is_given_every_fill_of_the_day() -> None:
-    found, _ = FillSequence().hand_out(Complete((fill("a"), fill("b"))), 5000, 9000)
+    found, _ = FillCursor().hand_out(Complete((fill("a"), fill("b"))), 5000, 9000)
     assert len(rows_of(found)) == 2
 
 
 def test_what_is_not_complete_keeps_the_cursor_and_a_gap_is_told_once() -> None:
-    sequence = FillSequence()
+    sequence = FillCursor()
     _, start = sequence.hand_out(Complete(), None, 1000)
     assert sequence.hand_out(Failed("no"), start, 2000) == (Failed("no"), start)
     told, after = sequence.hand_out(Complete((fill("a"),)), start, 2000, gap="midnight")
@@ -664,7 +665,7 @@ def test_what_is_not_complete_keeps_the_cursor_and_a_gap_is_told_once() -> None:
 
 
 def test_a_fill_whose_commission_came_later_is_handed_out_once_more_to_everybody() -> None:
-    sequence = FillSequence()
+    sequence = FillCursor()
     _, start = sequence.hand_out(Complete(), None, 1000)
     _, first = sequence.hand_out(Complete((fill("a"), fill("b"))), start, 1000)
     charged = replace(fill("a"), commission=D(1))

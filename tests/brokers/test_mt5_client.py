@@ -16,6 +16,7 @@ import zmq
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.kit.fill_cursor import FillCursor
 from brokers.model import (
     Complete,
     Completeness,
@@ -33,7 +34,6 @@ from brokers.model import (
     rows_of,
 )
 from brokers.mt5 import Mt5Broker
-from brokers.mt5.sequence import Sequence
 from brokers.port import Broker, Vouching
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
@@ -775,5 +775,5 @@ def walk(simulator: Mt5Simulator, rng: random.Random, resting: dict[str, Decimal
 def test_a_fill_after_a_restart_comes_behind_a_cursor_that_ran_ahead_of_the_clock() -> None:
     """An earlier process gave that cursor out: a fill handed out with the very same one would count as known."""
     fill = Fill("EURUSD", "9", "8", Side.BUY, Decimal(1), Decimal("1.1"), datetime(2024, 1, 2, tzinfo=UTC))
-    fresh, cursor = Sequence().hand_out(Complete((fill,)), 160, 105, clockless=False)
+    fresh, cursor = FillCursor().hand_out(Complete((fill,)), 160, 105)
     assert (fresh, cursor > 160) == (Complete((fill,)), True)

@@ -1,0 +1,112 @@
+"""Which fills of an account a caller has had already, where a broker gives them no number that grows. Pure but for its
+memory.
+
+A cursor is a time of the broker in whole units of the adapter (seconds, milliseconds), moved on by at least one
+whenever a fill is handed out for the first time: a fill that was handed out with cursor ``c`` is known to everybody who
+asks with ``c`` or more, and to nobody who asks with less. So a list may reach back behind the cursor, be told late, or
+be the whole day's: what was handed out before is left out by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from brokers.model import Complete, Cursor, Failed, Fill, Partial, Section, rows_of
+
+
+def before_second_of(at: datetime) -> datetime:
+    """The last moment before the second in which a reading began. A fill of that second may have come in before the
+    reading or after it, and is dated to its begin: it must still count as later."""
+    return at.replace(microsecond=0) - timedelta(microseconds=1)
+
+
+class FillCursor:
+    """The memory of one account or one connection.
+
+    ``remembered`` is how many fills are kept beyond those listed now: 0 where a list that lacks one cannot show it
+    again. ``listed_by`` gives, for a fill that is there at the very first reading, a cursor whose holder has surely had
+    it; without it, it is handed out to whoever asks with one.
+    """
+
+    def __init__(self, *, remembered: int = 0, listed_by: Callable[[Fill], Cursor] | None = None) -> None:
+        self._remembered = remembered
+        self._listed_by = listed_by
+        self._handed: dict[str, Cursor] = {}
+        self._late: dict[str, Fill] = {}
+        self._last: Cursor = 0
+        self._began = False
+
+    @property
+    def owes(self) -> bool:
+        """Whether a fill is to be handed out again that has not been yet."""
+        return any(fill_id not in self._handed for fill_id in self._late)
+
+    def hand_out_again(self, fill: Fill) -> None:
+        """A fill that was handed out before has a commission now: it comes with the next ones, whether or not the
+        broker still lists it."""
+        self._late[fill.fill_id] = fill
+        self._handed.pop(fill.fill_id, None)
+
+    def hand_out(
+        self, found: Section[Fill], cursor: Cursor | None, now: Cursor, *, overlap: int = 0, gap: str | None = None
+    ) -> tuple[Section[Fill], Cursor]:
+        """The fills after ``cursor`` of those found, and the cursor to ask with next time.
+
+        Without a cursor none is wanted: what was found is held by the positions already, and the first cursor is placed
+        so that an ``overlap``, by which later requests reach back, does not reach back before ``now``. A section that
+        is not COMPLETE keeps the cursor where it was, so that the same fills are asked for until they can be read. A
+        ``gap`` is told once: the section is FAILED with its reason and the cursor goes on behind it, and what was found
+        comes next.
+        """
+        found = self._with_late(found)
+        if cursor is None:
+            first = max([now + overlap, *(self._known_from(fill, 0) for fill in rows_of(found))])
+            return _without_rows(found), self._remember(found, first, 0)
+        if gap is not None and isinstance(found, Complete | Partial):
+            self._last = max(now, cursor + 1, self._last)
+            return Failed(gap), self._last
+        rows = tuple(fill for fill in rows_of(found) if self._known_from(fill, cursor) > cursor)
+        if isinstance(found, Partial):
+            return Partial(rows, found.problems), cursor
+        if not isinstance(found, Complete):
+            return found, cursor
+        had = [fill_id for fill_id, fill in self._late.items() if self._known_from(fill, cursor) <= cursor]
+        # Beyond the caller's own cursor, which may be ahead of the clock: another who stands there has not had them.
+        last = self._remember(found, now, cursor)
+        for fill_id in had:
+            del self._late[fill_id]
+        return Complete(rows), last
+
+    def _known_from(self, fill: Fill, cursor: Cursor) -> Cursor:
+        """The first cursor whose holder has been given this fill; one after ``cursor`` for a new one."""
+        known = self._handed.get(fill.fill_id)
+        if known is not None:
+            return known
+        return cursor + 1 if self._began or self._listed_by is None else self._listed_by(fill)
+
+    def _with_late(self, found: Section[Fill]) -> Section[Fill]:
+        """With the fills to be handed out again; where the broker lists one with its commission that row counts."""
+        if not self._late or not isinstance(found, Complete | Partial):
+            return found
+        listed = {f.fill_id: f for f in found.rows if f.commission is not None or f.fill_id not in self._late}
+        return replace(found, rows=tuple((self._late | listed).values()))
+
+    def _remember(self, found: Section[Fill], now: Cursor, cursor: Cursor) -> Cursor:
+        """Note what is handed out, and with which cursor: no sooner than ``now``, and beyond ``cursor``."""
+        rows = rows_of(found)
+        fresh = [fill for fill in rows if fill.fill_id not in self._handed]
+        last = max(now, max(cursor, self._last) + bool(fresh))
+        self._handed.update({fill.fill_id: min(self._known_from(fill, last - 1), last) for fill in fresh})
+        present = {fill.fill_id for fill in rows}
+        if isinstance(found, Complete) and len(self._handed) > self._remembered:
+            self._handed = {fill_id: at for fill_id, at in self._handed.items() if fill_id in present}
+        self._last, self._began = last, True
+        return last
+
+
+def _without_rows(found: Section[Fill]) -> Section[Fill]:
+    if isinstance(found, Complete):
+        return Complete()
+    return Partial((), found.problems) if isinstance(found, Partial) else found

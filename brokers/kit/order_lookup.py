@@ -1,0 +1,57 @@
+"""Single orders, asked for by the ids known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from brokers.errors import BrokerError, Malformed, with_remedy
+from brokers.kit.foreign_row import Unusable
+from brokers.model import Failed, Fill, Order, OrderAnswer, OrderQuery, Section, Unsupported, problems_of, rows_of
+
+
+def is_meant(query: OrderQuery, row: Order | Fill, *, in_any_instrument: bool = False) -> bool:
+    """Whether a row is of the order asked for: by the broker's id where that is known, else by the client's, which
+    another order may bear in another instrument."""
+    if query.broker_order_id is not None:
+        return row.broker_order_id == query.broker_order_id
+    return row.client_order_id == query.client_order_id and (in_any_instrument or row.instrument == query.instrument)
+
+
+async def answer_each(
+    queries: Sequence[OrderQuery],
+    find: Callable[[OrderQuery], Awaitable[OrderAnswer]],
+    name: Callable[[OrderQuery], str],
+    scrub: Callable[[str], str],
+    remedy: str,
+) -> tuple[OrderAnswer, ...]:
+    """One answer for each query. After one that nobody answered the rest is not asked, so that a broker that is away
+    costs one time-out and not one for each order. ``find`` raises broker errors, and :class:`Unusable` for an answer
+    that cannot be used; ``name`` names an order for a person, and ``remedy`` is what that one can do then."""
+    answers: list[OrderAnswer] = []
+    away: str | None = None
+    for query in queries:
+        if away is not None:
+            answers.append(OrderAnswer(query, failure=f"not asked, as the query before failed: {away}"))
+            continue
+        try:
+            answers.append(await find(query))
+        except Unusable as why:
+            found = scrub(f"the answer about order {name(query)} cannot be used: {why}")
+            answers.append(OrderAnswer(query, failure=with_remedy(found, remedy)))
+        except BrokerError as error:
+            away = None if isinstance(error, Malformed) else error.reason
+            answers.append(OrderAnswer(query, failure=error.reason))
+    return tuple(answers)
+
+
+def with_its_fills(query: OrderQuery, order: Order, fills: Section[Fill], called: str) -> OrderAnswer:
+    """An order with its own of these fills, which its broker has ``called`` so."""
+    if not order.filled_quantity or isinstance(fills, Unsupported):
+        return OrderAnswer(query, order)
+    if isinstance(fills, Failed):
+        return OrderAnswer(query, failure=f"the order is there, but not its {called}s: {fills.reason}")
+    own = tuple(fill for fill in rows_of(fills) if fill.broker_order_id == order.broker_order_id)
+    unread = problems_of(fills)
+    if unread and sum(fill.quantity for fill in own) != order.filled_quantity:
+        return OrderAnswer(query, failure=f"a {called} of it cannot be read: {unread[0].text}")
+    return OrderAnswer(query, order, own)
