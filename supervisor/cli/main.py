@@ -89,7 +89,7 @@ def _before(
 def start(
     ctx: typer.Context,
     config: Config = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Leave it running on a cluster that outlives this.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background when it is up.")] = False,
     no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Start Ray without its dashboard.")] = False,
 ) -> int:
     """Start everything, and show it.

@@ -14,6 +14,7 @@ from actors.names import account_of, symbol_of
 from actors.runtime.ports import CallError
 from brokers.model import Completeness
 from supervisor.cli.console import Failure, console, print_json, say
+from supervisor.cli.session import sweep
 from supervisor.client import run_file
 from supervisor.client.processes import STOP_TIMEOUT_S, Running, end, find
 from supervisor.config.models import Configuration
@@ -217,6 +218,7 @@ def stop(configuration: Configuration) -> int:
         if time.monotonic() > until_s:
             raise Failure(f"process {run.pid}, which started it, has not ended yet", EXIT_UNVERIFIED)
         time.sleep(0.1)  # another process's end; there is no event for it
+    sweep(run.pid)
     return _stopped()
 
 

@@ -3,7 +3,8 @@
 Ray's processes stay in the process group of whoever starts them: a Ctrl-C, a closed terminal or a signal to the group
 would end them under the supervisor, in no order. In a session of their own they hear none of it. The laws of this
 module: the child is asked to stop by the end of a pipe, so that the death of its parent, however it dies, asks it too;
-it stops at the next point at which nothing is half done; and when it has ended, nothing of its session is left.
+it stops at the next point at which nothing is half done; and when it has ended, nothing of its session is left. A child
+that is let go of reads a byte from that pipe before its end, and goes on by itself until a signal or ``stop`` ends it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import psutil
 
 from supervisor.cli.screen import View
 from supervisor.client.processes import STOP_TIMEOUT_S
@@ -40,6 +43,20 @@ class Order:
     detach: bool
     dashboard: bool
     verbose: bool
+
+    @property
+    def background(self) -> bool:
+        """Whether the child itself is to go on by itself, as its cluster is its own and ends with it."""
+        return self.detach and self.configuration.ray.address == "local"
+
+    @property
+    def log_file(self) -> Path:
+        """Where a child that goes on by itself logs to."""
+        return self.configuration.state_dir / f"{self.configuration.journal_file}.log"
+
+
+LET_GO = b"g"
+"""What a child reads from its pipe when it is let go of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +87,49 @@ class Session:
         self._on_line = on_line
         self._ended: Ended | None = None
         self._asked_at_s: float | None = None
+        self.let_go_of = False
         self.view = View("starting")
 
     def start(self) -> None:
         """Begin."""
         until, self._ask = os.pipe()
         views, said = os.pipe()
+        log = self._log()
         self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the module are our own
             [sys.executable, "-m", "supervisor.cli.session_child", str(until), str(said)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE if log is None else log,
             pass_fds=(until, said),
             start_new_session=True,
         )
         os.close(until)
         os.close(said)
-        self._threads = (
-            threading.Thread(target=self._hear, args=(Connection(views, writable=False),), name="views", daemon=True),
-            threading.Thread(target=self._read, name="errors", daemon=True),
-        )
+        self._threads = [
+            threading.Thread(target=self._hear, args=(Connection(views, writable=False),), name="views", daemon=True)
+        ]
+        if log is None:
+            self._threads.append(threading.Thread(target=self._read, name="errors", daemon=True))
+        else:
+            os.close(log)
         for thread in self._threads:
             thread.start()
         assert self._process.stdin is not None  # noqa: S101 - it was asked for above
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             pickle.dump(self._order, stdin)
+
+    def _log(self) -> int | None:
+        """The log of a child that is to outlive whoever reads its standard error; ``None`` for one that is not."""
+        if not self._order.background:
+            return None
+        self._order.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._order.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def let_go(self) -> None:
+        """Leave it to itself: from now on only a signal or ``stop`` ends it."""
+        os.write(self._ask, LET_GO)
+        os.close(self._ask)
+        self.let_go_of = True
 
     def stop(self) -> None:
         """Ask it to stop in order. May be called twice."""
@@ -149,33 +184,19 @@ def sweep(session: int) -> None:
     """End what is left of a session whose leader is dead; Ray's workers notice such a death late, or not at all."""
     until_s = time.monotonic() + _GONE_WITHIN_S
     while left := _members(session):
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         if time.monotonic() > until_s:
             return
-        time.sleep(0.05)  # orphans are reaped by init; there is no event for it
+        psutil.wait_procs(left, timeout=_GONE_WITHIN_S)
 
 
-def _members(session: int) -> list[int]:
+def _members(session: int) -> list[psutil.Process]:
     found = []
-    for pid in _pids():
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == session and pid != session and not _is_zombie(pid):
-                found.append(pid)
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            dead = process.status() == psutil.STATUS_ZOMBIE
+            if process.pid != session and os.getsid(process.pid) == session and not dead:
+                found.append(process)
     return found
-
-
-def _pids() -> list[int]:
-    proc = Path("/proc")
-    if proc.joinpath("self").exists():
-        return [int(one.name) for one in proc.iterdir() if one.name.isdigit()]
-    listed = subprocess.run(["/bin/ps", "-A", "-o", "pid="], capture_output=True, text=True, check=False)
-    return [int(word) for word in listed.stdout.split()]
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False

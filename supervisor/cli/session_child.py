@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from actors.runtime.ports import CallError
 from supervisor.cli import logs
 from supervisor.cli.screen import View, settled
-from supervisor.cli.session import Ended, Order
+from supervisor.cli.session import LET_GO, Ended, Order
 from supervisor.cli.signals import StopSignals
 from supervisor.client import processes
 from supervisor.client.processes import Running
@@ -100,7 +100,10 @@ class _Child:
         order = self._order
         try:
             with processes.started(
-                order.configuration, detach=order.detach, on_step=self._step, dashboard=order.dashboard
+                order.configuration,
+                detach=order.detach and not order.background,
+                on_step=self._step,
+                dashboard=order.dashboard,
             ) as supervisor:
                 self._up = True
                 self._watch(supervisor)
@@ -138,7 +141,7 @@ class _Child:
                     if status["supervisor"]["state"] == "STOPPING":
                         return  # by another command; what was seen before says more than actors that end
                     self._show(status=status, trouble=None, happenings=events.latest(), happened=events.count)
-                    if self._order.detach and settled(status):
+                    if self._order.detach and not self._order.background and settled(status):
                         return
                 self._stop.wait(REFRESH_S)
 
@@ -186,10 +189,12 @@ class _Events:
 
 
 def _wait_for_the_end(until: int, stop: threading.Event) -> None:
-    """Nothing is ever written into this pipe: it ends when the parent closes it, or ends."""
+    """This pipe ends when the parent closes it, or ends; before that it says at most that the child is let go of."""
+    said = b""
     with contextlib.suppress(OSError):
-        os.read(until, 1)
-    stop.set()
+        said = os.read(until, 1)
+    if said != LET_GO:
+        stop.set()
 
 
 def _told(error: BaseException) -> BaseException:
@@ -208,7 +213,7 @@ def main(until: int, said: int) -> None:
     signals = StopSignals()
     signals.install()
     order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
-    logs.set_up("WARNING", verbose=order.verbose, bare=True)
+    logs.set_up("WARNING", verbose=order.verbose, bare=not order.background)
     threading.Thread(target=_wait_for_the_end, args=(until, signals.asked), daemon=True).start()
     tell = Connection(said, readable=False)
     ended = Ended(None)

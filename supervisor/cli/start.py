@@ -18,7 +18,7 @@ from actors.journal.types import JournalError
 from actors.runtime.ray_environment import ClusterNotUp
 from supervisor.cli import logs
 from supervisor.cli.console import Failure, console, say
-from supervisor.cli.screen import Screen, View, actors_up, rows_of, totals
+from supervisor.cli.screen import Screen, View, actors_up, rows_of, settled, totals
 from supervisor.cli.session import Died, Order, Session
 from supervisor.cli.session_child import SupervisorGone
 from supervisor.cli.signals import StopSignals
@@ -40,11 +40,6 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
     Raises ``AlreadyRunning``, :class:`Failure` and whatever kept the supervisor from starting; nothing of ours runs
     any more then.
     """
-    if detach and configuration.ray.address == "local":
-        raise Failure(
-            "--detach needs a Ray cluster that outlives this command, and ray.address is local. "
-            "Start one with `ray start --head` and set ray.address to auto or to its host:port"
-        )
     signals = StopSignals()
     signals.install()
     try:
@@ -56,22 +51,34 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
     if not on_screen:
         logs.set_up("INFO", verbose=verbose)
     show = _OnScreen(verbose=verbose) if on_screen else _AsLines()
-    session = Session(Order(configuration, detach, dashboard, verbose), lambda line: logger.warning("{}", line))
+    order = Order(configuration, detach, dashboard, verbose)
+    session = Session(order, lambda line: logger.warning("{}", line))
     session.start()
     try:
         with show:
-            while not session.ended(_LOOK_S):
+            while not session.let_go_of and not session.ended(_LOOK_S):
                 show.update(_seen(session, signals))
+                if order.background and not signals.asked.is_set() and _runs(session.view):
+                    session.let_go()
             show.update(session.view)
     finally:
-        # Whatever went wrong with showing it, what was started is ended.
-        session.stop()
-        while not session.ended(_LOOK_S):
-            pass
+        if not session.let_go_of:
+            # Whatever went wrong with showing it, what was started is ended.
+            session.stop()
+            while not session.ended(_LOOK_S):
+                pass
         signals.ignore()
+    if session.let_go_of:
+        place = f"It logs to {order.log_file}. End it with: python -m supervisor stop"
+        say(f"running in the background (when last asked: {totals(session.view.status or {})}). {place}")
+        return EXIT_OK
     _raise(session, configuration, signals)
     _farewell(session, configuration, signals.name, detach=detach)
     return EXIT_OK
+
+
+def _runs(view: View) -> bool:
+    return view.status is not None and settled(view.status)
 
 
 def _answers(address: str) -> None:

@@ -123,6 +123,25 @@ def test_commands_reach_the_running_supervisor_and_stop_ends_it_and_the_start_th
     assert _verifies(configuration)
 
 
+def test_started_in_the_background_it_goes_on_until_stop_and_leaves_nothing(path: Path) -> None:
+    configuration = load(path)
+    started = _run("start", path, "--detach", "--no-dashboard")
+    run = run_file.read(configuration)
+    assert run is not None, started.stderr
+    family = {run.pid}
+    try:
+        assert started.returncode == 0, started.stderr
+        assert "running in the background" in started.stderr
+        assert f"It logs to {configuration.state_dir}/journal.db.log" in started.stderr
+        assert all_verified(json.loads(_run("status", "--json", "-c", path).stdout))
+    finally:
+        stopped = _run("stop", "-c", path)
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n"), stopped.stderr
+    assert _living(family) == []
+    assert run_file.read(configuration) is None
+    assert _verifies(configuration)
+
+
 def test_a_supervisor_that_hangs_is_told_killed_and_brought_back_and_finds_its_children(path: Path) -> None:
     configuration = load(path)
     with _started(path) as process:

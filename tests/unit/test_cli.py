@@ -622,13 +622,6 @@ def test_commands_to_a_supervisor_that_does_not_run_say_where_it_was_looked_for(
     assert "python -m supervisor start" in result.stderr
 
 
-def test_detaching_from_a_cluster_of_its_own_is_refused(house: House) -> None:
-    result = run("start", house.path, "--detach")
-
-    assert result.exit_code == 2
-    assert "ray.address is local" in result.stderr
-
-
 @pytest.mark.parametrize("more", [(), ("--detach",)], ids=["attached", "detached"])
 def test_a_cluster_that_does_not_answer_is_told_at_once(house: House, more: tuple[str, ...]) -> None:
     with socket.socket() as nobody:
