@@ -227,7 +227,8 @@ class Fill:
     ``commission`` is what the broker charged for it, in ``commission_currency`` where that is told; a cost is
     positive, ``None`` is not told. A fill that ``corrects`` another takes its place, under an id of its own; only such
     a one may have the quantity 0, which takes the execution back. ``reason`` is set where the broker says that
-    something else than an order of the owner's made it.
+    something else than an order of the owner's made it. One that is ``closing`` by its broker's word opens nothing:
+    what of it finds no leg to close was never in the book.
     """
 
     instrument: str
@@ -244,6 +245,7 @@ class Fill:
     commission_currency: str | None = None
     corrects: Corrected | None = None
     reason: Reason | None = None
+    closing: bool = False
 
 
 class SectionName(StrEnum):

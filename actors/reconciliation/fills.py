@@ -281,11 +281,21 @@ def allocate(
     if named is None and conventions.legs is LegScheme.NET:
         named = NET
     signed = quantity * fill.side.sign
+    if named is not None and fill.closing:
+        return () if book.covered(named, fill.time) else _out_of(book, named, signed)
     if named is not None:
         return () if book.covered(named, fill.time) else _into(book, named, signed, conventions)
     if book.covered(None, fill.time):
         return ()
     return _first_in_first_out(book, fill, signed, conventions)
+
+
+def _out_of(book: Book, leg: str, signed: Decimal) -> tuple[tuple[str, Decimal], ...]:
+    """A leg is closed at most, and never opened."""
+    held = book.legs.get(leg)
+    if held is None or (held.quantity > 0) == (signed > 0):
+        return ()
+    return ((leg, min(abs(signed), abs(held.quantity)) * (1 if signed > 0 else -1)),)
 
 
 def _into(book: Book, leg: str, signed: Decimal, conventions: Conventions) -> tuple[tuple[str, Decimal], ...]:

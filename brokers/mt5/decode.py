@@ -32,66 +32,18 @@ from brokers.model import (
     OrderStatus,
     Partial,
     Position,
+    Reason,
     RowProblem,
     Section,
     SectionName,
-    Side,
     section,
 )
+from brokers.mt5 import enumerations as enum
 
 Content = dict[str, object]
 
-ORDER_STATES = {
-    "STARTED": OrderStatus.PENDING_SUBMIT,
-    "REQUEST_ADD": OrderStatus.PENDING_SUBMIT,
-    "PLACED": OrderStatus.OPEN,
-    "REQUEST_MODIFY": OrderStatus.OPEN,
-    "PARTIAL": OrderStatus.PARTIALLY_FILLED,
-    "FILLED": OrderStatus.FILLED,
-    "CANCELED": OrderStatus.CANCELLED,
-    "REJECTED": OrderStatus.REJECTED,
-    "EXPIRED": OrderStatus.EXPIRED,
-    "REQUEST_CANCEL": OrderStatus.PENDING_CANCEL,
-}
-"""MQL5 documentation, ENUM_ORDER_STATE, without the prefix ``ORDER_STATE_``."""
-
-ORDER_TYPES = {
-    "buy": (Side.BUY, "MARKET"),
-    "sell": (Side.SELL, "MARKET"),
-    "buy_limit": (Side.BUY, "LIMIT"),
-    "sell_limit": (Side.SELL, "LIMIT"),
-    "buy_stop": (Side.BUY, "STOP"),
-    "sell_stop": (Side.SELL, "STOP"),
-    "buy_stop_limit": (Side.BUY, "STOP_LIMIT"),
-    "sell_stop_limit": (Side.SELL, "STOP_LIMIT"),
-}
-"""MQL5 documentation, ENUM_ORDER_TYPE. ``close_by`` has no side and is not readable as an order."""
-
-_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
-_ENTRIES = frozenset({"in", "out", "inout", "out_by"})
-_MONEY_DEALS = frozenset(
-    {
-        "balance",
-        "credit",
-        "charge",
-        "correction",
-        "bonus",
-        "commission",
-        "commission_daily",
-        "commission_monthly",
-        "commission_agent_daily",
-        "commission_agent_monthly",
-        "interest",
-        "dividend",
-        "dividend_franked",
-        "tax",
-    }
-)
-"""MQL5 documentation, ENUM_DEAL_TYPE: these move money and no position."""
-
-_MARGIN_MODES = {"netting": LegScheme.NET, "exchange": LegScheme.NET, "hedging": LegScheme.TICKET}
-_VOLUME_STEP = Decimal("0.00000001")
 _LARGEST_TICKET = 2**64 - 1
+_VOLUME_STEP = Decimal("0.00000001")
 _QUOTE_LENGTH = 160
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -157,12 +109,7 @@ def quote(value: object) -> str:
 def account(content: Content) -> AccountFacts:
     """The reply to GET_ACCOUNT or PING. Raises :class:`BadRow` for what is told but cannot be understood."""
     mode = content.get("margin_mode")
-    legs = None
-    if mode not in (None, ""):
-        words = str(mode).lower().removeprefix("account_margin_mode_").removeprefix("retail_")
-        if words not in _MARGIN_MODES:
-            raise BadRow(f"margin_mode {quote(mode)} is neither netting nor hedging")
-        legs = _MARGIN_MODES[words]
+    legs = None if mode in (None, "") else _one_of(content, "margin_mode", enum.MARGIN_MODES)
     login = content.get("login")
     return AccountFacts(
         login=None if login is None else _ticket(content, "login"),
@@ -175,14 +122,19 @@ def account(content: Content) -> AccountFacts:
 
 
 def positions(content: Content, legs: LegScheme) -> Section[Position]:
-    """The reply to GET_POSITIONS. ``volume`` is unsigned lots, the sign comes from ``type``."""
+    """The reply to GET_POSITIONS. ``volume`` is unsigned lots, the sign comes from ``type``.
+
+    A hedging account's leg is the position's ``identifier``, its ticket where the gateway tells none. MQL5
+    documentation, POSITION_IDENTIFIER: it never changes, and orders and deals bear it as their position; the ticket is
+    another one after the server re-opened the position for swap.
+    """
 
     def read(row: Content) -> Position:
         ticket = _ticket(row, "ticket")
-        side = _one_of(row, "type", _SIDES)
+        side = _one_of(row, "type", enum.POSITION_TYPES)
         return Position(
             instrument=_symbol(row),
-            leg=NET if legs is LegScheme.NET else str(ticket),
+            leg=NET if legs is LegScheme.NET else _reference(row, "identifier") or str(ticket),
             quantity=side.sign * _volume(row, "volume"),
             average_price=_price(row, "price_open"),
         )
@@ -197,7 +149,9 @@ def orders(content: Content, legs: LegScheme) -> Section[Order]:
 
 def fills(content: Content, legs: LegScheme) -> Section[Fill]:
     """The reply to GET_DEALS in the order of broker time. Deals that move only money (balance, interest) are left
-    out; a cancelled deal is a row that cannot be read, as what it undoes is not told."""
+    out; a cancelled deal is a row that cannot be read, as what it undoes is not told.
+
+    A deal of no symbol and no volume has no position to change, whatever its type."""
     whole = _section(content, "deals", SectionName.FILLS, lambda row: _fill(row, legs))
     if not isinstance(whole, Complete | Partial):
         return whole
@@ -215,8 +169,11 @@ def name_clients(whole: Section[Fill], known: Iterable[Order]) -> Section[Fill]:
     )
 
 
-def _order(row: Content, legs: LegScheme) -> Order:
-    side, order_type = _one_of(row, "type", ORDER_TYPES)
+def _order(row: Content, legs: LegScheme) -> Order | None:
+    """A close-by order is left out: it has no side of its own, and its two deals say all that it did."""
+    side, order_type = _one_of(row, "type", enum.ORDER_TYPES)
+    if side is None:
+        return None
     quantity = _volume(row, "volume_initial")
     remaining = _volume(row, "volume_current", zero=True)
     if remaining > quantity:
@@ -235,11 +192,18 @@ def _order(row: Content, legs: LegScheme) -> Order:
         limit_price=None if order_type == "MARKET" else _price(row, "price_open"),
         submitted_at=None if row.get("time_setup") in (None, 0) else _moment(row, "time_setup"),
         leg=NET if legs is LegScheme.NET else position_id,
+        origin=_reason(row, enum.ORDER_REASONS),
     )
 
 
+def _reason(row: Content, meanings: enum.Table[Reason | None]) -> Reason | None:
+    """Why, where that is told and documented. A reason is not worth losing a row over."""
+    value = row.get("reason")
+    return None if value is None or isinstance(value, bool) else meanings.get(value)
+
+
 def _status(row: Content, quantity: Decimal, filled: Decimal) -> OrderStatus:
-    status = _one_of(row, "state", ORDER_STATES, "ORDER_STATE_")
+    status = _one_of(row, "state", enum.ORDER_STATES)
     if status is OrderStatus.FILLED and filled != quantity:
         raise BadRow(f"state FILLED with only {filled} of {quantity} filled")
     if status is OrderStatus.OPEN and filled:
@@ -250,24 +214,26 @@ def _status(row: Content, quantity: Decimal, filled: Decimal) -> OrderStatus:
 
 
 def _fill(row: Content, legs: LegScheme) -> Fill | None:
-    kind = row.get("type")
-    if isinstance(kind, str) and kind.lower().removeprefix("deal_type_") in _MONEY_DEALS:
+    if row.get("symbol") == "" and row.get("volume") in (0, "0"):
         return None
-    entry = row.get("entry")
-    if not isinstance(entry, str) or entry.lower().removeprefix("deal_entry_") not in _ENTRIES:
-        raise BadRow(f"entry {quote(entry)} is none of in, out and inout")
+    side = _one_of(row, "type", enum.DEAL_TYPES)
+    if side is None:
+        return None
+    entry = _one_of(row, "entry", enum.DEAL_ENTRIES)
     position_id = _reference(row, "position_id")
     return Fill(
         instrument=_symbol(row),
         fill_id=str(_ticket(row, "ticket")),
         broker_order_id=_reference(row, "order"),
-        side=_one_of(row, "type", _SIDES, "deal_type_"),
+        side=side,
         quantity=_volume(row, "volume"),
         price=_price(row, "price"),
         time=_moment(row, "time"),
         leg=NET if legs is LegScheme.NET else position_id,
         position_id=position_id,
         commission=_charged(row),
+        reason=_reason(row, enum.DEAL_REASONS),
+        closing=entry is enum.Entry.OUT,
     )
 
 
@@ -336,10 +302,11 @@ def _one_row_a_ticket(name: SectionName, found: list[Read[Row]]) -> tuple[list[R
 
 
 def _one_leg_each(found: list[Read[Position]]) -> tuple[list[Read[Position]], list[RowProblem]]:
-    """On a netting account a symbol has one position (MQL5 documentation): two rows of it cannot both be right."""
+    """On a netting account a symbol has one position (MQL5 documentation), and an identifier is one position's: two
+    rows of it cannot both be right."""
     legs = Counter((row.instrument, row.leg) for _, row in found)
     clashing = [(item, row) for item, row in found if legs[row.instrument, row.leg] > 1]
-    text = "it is one of several positions of its symbol on a netting account"
+    text = "it is one of several positions of one identifier, or of its symbol on a netting account"
     return [pair for pair in found if pair not in clashing], [
         _problem(SectionName.POSITIONS, item, text) for item, _ in clashing
     ]
@@ -433,11 +400,9 @@ def _moment(row: Content, key: str) -> datetime:
 Meaning = TypeVar("Meaning")
 
 
-def _one_of(row: Content, key: str, meanings: dict[str, Meaning], prefix: str = "") -> Meaning:
-    """The meaning of a word, with or without MetaTrader's prefix and in either case."""
+def _one_of(row: Content, key: str, meanings: enum.Table[Meaning]) -> Meaning:
+    """The meaning of one of MetaTrader's documented values."""
     value = row.get(key)
-    if isinstance(value, str):
-        for word, meaning in meanings.items():
-            if value.lower().removeprefix(prefix.lower()) == word.lower():
-                return meaning
-    _reject(row, key, "one of " + ", ".join(meanings))
+    if isinstance(value, bool) or value not in meanings:
+        _reject(row, key, f"one of {meanings.words}")
+    return meanings[value]

@@ -17,7 +17,7 @@ from decimal import Decimal
 
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadRow, Json, mapping, text
-from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
+from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, Reason, RowProblem, SectionName, Side
 
 ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +65,7 @@ class OrderFacts:
     filling_id: str | None
     cancelling_id: str | None
     replaced_by: str | None
+    origin: Reason | None = None
 
 
 def problem(section: SectionName, row: object, why: BadRow) -> RowProblem:
@@ -164,8 +165,12 @@ def order_facts(row: object) -> OrderFacts:
         filling_id=_text_or_none(fields, "fillingTransactionID"),
         cancelling_id=_text_or_none(fields, "cancellingTransactionID"),
         replaced_by=_text_or_none(fields, "replacedByOrderID"),
+        origin=next((Reason.LIQUIDATION for key in _BROKERS_OWN if fields.get(key) is not None), None),
     )
 
+
+_BROKERS_OWN = ("marginCloseout", "delayedTradeClose")
+"""OANDA v20 documentation, MarketOrder: details of a market order that OANDA itself placed."""
 
 _STATES = {
     "PENDING": OrderStatus.OPEN,
@@ -176,13 +181,98 @@ _STATES = {
 
 
 def cancelled_status(reason: str | None) -> OrderStatus:
-    """What a cancelling transaction's reason makes of an order (OANDA v20 documentation: OrderCancelReason)."""
-    if reason is None:
-        return OrderStatus.CANCELLED
-    if reason == "TIME_IN_FORCE_EXPIRED":
-        return OrderStatus.EXPIRED
-    refused = reason.startswith("INSUFFICIENT_") or reason.endswith(("_VIOLATION", "_HALTED")) or "_ON_FILL_" in reason
-    return OrderStatus.REJECTED if refused else OrderStatus.CANCELLED
+    """What a cancelling transaction's reason makes of an order. One that is not documented is a cancellation: nothing
+    works any more, and ``reason`` says the rest."""
+    return CANCEL_REASONS.get(reason or "", OrderStatus.CANCELLED)
+
+
+_ASKED_FOR = (
+    "CLIENT_REQUEST",
+    "CLIENT_REQUEST_REPLACED",
+    "DIVIDEND_ADJUSTMENT_REPLACED",
+    "LINKED_TRADE_CLOSED",
+    "MIGRATION",
+)
+_REFUSED = (
+    "INTERNAL_SERVER_ERROR",
+    "ACCOUNT_LOCKED",
+    "ACCOUNT_NEW_POSITIONS_LOCKED",
+    "ACCOUNT_ORDER_CREATION_LOCKED",
+    "ACCOUNT_ORDER_FILL_LOCKED",
+    "ACCOUNT_POSITION_VALUE_LIMIT_EXCEEDED",
+    "MARKET_HALTED",
+    "INSTRUMENT_BID_HALTED",
+    "INSTRUMENT_ASK_HALTED",
+    "INSTRUMENT_BID_REDUCE_ONLY",
+    "INSTRUMENT_ASK_REDUCE_ONLY",
+    "INSUFFICIENT_MARGIN",
+    "INSUFFICIENT_LIQUIDITY",
+    "FIFO_VIOLATION",
+    "BOUNDS_VIOLATION",
+    "HEDGING_GSLO_VIOLATION",
+    "LOSING_TAKE_PROFIT",
+    "CLIENT_TRADE_ID_ALREADY_EXISTS",
+    "POSITION_CLOSEOUT_FAILED",
+    "POSITION_SIZE_EXCEEDED",
+    "OPEN_TRADES_ALLOWED_EXCEEDED",
+    "PENDING_ORDERS_ALLOWED_EXCEEDED",
+    "TAKE_PROFIT_ON_FILL_GTD_TIMESTAMP_IN_PAST",
+    "TAKE_PROFIT_ON_FILL_LOSS",
+    "TAKE_PROFIT_ON_FILL_PRICE_DISTANCE_MAXIMUM_EXCEEDED",
+    "TAKE_PROFIT_ON_FILL_CLIENT_ORDER_ID_ALREADY_EXISTS",
+    "STOP_LOSS_ON_FILL_GTD_TIMESTAMP_IN_PAST",
+    "STOP_LOSS_ON_FILL_LOSS",
+    "STOP_LOSS_ON_FILL_PRICE_DISTANCE_MAXIMUM_EXCEEDED",
+    "STOP_LOSS_ON_FILL_REQUIRED",
+    "STOP_LOSS_ON_FILL_GUARANTEED_REQUIRED",
+    "STOP_LOSS_ON_FILL_GUARANTEED_NOT_ALLOWED",
+    "STOP_LOSS_ON_FILL_GUARANTEED_MINIMUM_DISTANCE_NOT_MET",
+    "STOP_LOSS_ON_FILL_GUARANTEED_LEVEL_RESTRICTION_EXCEEDED",
+    "STOP_LOSS_ON_FILL_GUARANTEED_HEDGING_NOT_ALLOWED",
+    "STOP_LOSS_ON_FILL_GUARANTEED_BID_HALTED",
+    "STOP_LOSS_ON_FILL_GUARANTEED_ASK_HALTED",
+    "STOP_LOSS_ON_FILL_TIME_IN_FORCE_INVALID",
+    "STOP_LOSS_ON_FILL_TRIGGER_CONDITION_INVALID",
+    "STOP_LOSS_ON_FILL_CLIENT_ORDER_ID_ALREADY_EXISTS",
+    "GUARANTEED_STOP_LOSS_ON_FILL_BID_HALTED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_ASK_HALTED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_CLIENT_ORDER_ID_ALREADY_EXISTS",
+    "GUARANTEED_STOP_LOSS_ON_FILL_GTD_TIMESTAMP_IN_PAST",
+    "GUARANTEED_STOP_LOSS_ON_FILL_HEDGING_NOT_ALLOWED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_LEVEL_RESTRICTION_EXCEEDED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_LOSS",
+    "GUARANTEED_STOP_LOSS_ON_FILL_MINIMUM_DISTANCE_NOT_MET",
+    "GUARANTEED_STOP_LOSS_ON_FILL_NOT_ALLOWED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_PRICE_DISTANCE_MAXIMUM_EXCEEDED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_REQUIRED",
+    "GUARANTEED_STOP_LOSS_ON_FILL_TIME_IN_FORCE_INVALID",
+    "GUARANTEED_STOP_LOSS_ON_FILL_TRIGGER_CONDITION_INVALID",
+    "TRAILING_STOP_LOSS_ON_FILL_GTD_TIMESTAMP_IN_PAST",
+    "TRAILING_STOP_LOSS_ON_FILL_CLIENT_ORDER_ID_ALREADY_EXISTS",
+    "TRAILING_STOP_LOSS_ON_FILL_LOSS",
+    "TRAILING_STOP_LOSS_ON_FILL_PRICE_DISTANCE_MAXIMUM_EXCEEDED",
+    "TRAILING_STOP_LOSS_ON_FILL_TIME_IN_FORCE_INVALID",
+    "TRAILING_STOP_LOSS_ON_FILL_TRIGGER_CONDITION_INVALID",
+)
+CANCEL_REASONS = {
+    "TIME_IN_FORCE_EXPIRED": OrderStatus.EXPIRED,
+    **dict.fromkeys(_ASKED_FOR, OrderStatus.CANCELLED),
+    **dict.fromkeys(_REFUSED, OrderStatus.REJECTED),
+}
+"""OANDA v20 documentation, OrderCancelReason: every reason by what it makes of the order. What would have broken a rule
+when it was to be filled was refused, by whatever name."""
+
+FILL_REASONS = {
+    "MARKET_ORDER_MARGIN_CLOSEOUT": Reason.LIQUIDATION,
+    "MARKET_ORDER_DELAYED_TRADE_CLOSE": Reason.LIQUIDATION,
+    "STOP_LOSS_ORDER": Reason.STOP_LOSS,
+    "GUARANTEED_STOP_LOSS_ORDER": Reason.STOP_LOSS,
+    "TRAILING_STOP_LOSS_ORDER": Reason.STOP_LOSS,
+    "TAKE_PROFIT_ORDER": Reason.TAKE_PROFIT,
+    "FIXED_PRICE_ORDER_PLATFORM_ACCOUNT_MIGRATION": Reason.TRANSFER,
+    "FIXED_PRICE_ORDER_DIVISION_ACCOUNT_MIGRATION": Reason.TRANSFER,
+}
+"""OANDA v20 documentation, OrderFillReason: those that are not an order which somebody placed to trade."""
 
 
 def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, cancel: Json | None = None) -> Order:
@@ -218,6 +308,7 @@ def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, can
         leg=leg,
         reason=reason,
         replaced_by=facts.replaced_by or (_text_or_none(cancel, "replacedByOrderID") if cancel is not None else None),
+        origin=facts.origin,
     )
 
 
@@ -291,6 +382,7 @@ def fill_row(transaction: Json) -> Fill:
         client_order_id=_text_or_none(transaction, "clientOrderID"),
         # OANDA v20 documentation: in the account's home currency, always positive, and it reduces the balance.
         commission=_charged(transaction),
+        reason=FILL_REASONS.get(str(transaction.get("reason"))),
     )
 
 

@@ -30,6 +30,7 @@ from brokers.model import (
 )
 from tests.unit.builders import (
     FAILED,
+    TICKET,
     Desk,
     at,
     dec,
@@ -445,3 +446,11 @@ def test_a_correction_stands_in_for_what_was_inferred_of_its_order() -> None:
     assert ours is not None
     assert (ours.filled_quantity, ours.inferred) == (100, ())
     assert desk.quantities() == {"net": 100}
+
+
+def test_a_deal_that_closes_by_its_brokers_word_never_opens_a_leg() -> None:
+    desk = Desk()
+    desk.look(slice_at(1, [], conventions=TICKET))
+    out = replace(fill("f1", 1, at_s=2, side=Side.SELL, order_id="o1", leg="7", position_id="7"), closing=True)
+    desk.look(slice_at(3, [], fills=[out], conventions=TICKET))
+    assert desk.book.legs == {}
