@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from kiteconnect import KiteTicker
-from loguru import logger
 from twisted.internet import reactor as _reactor
 from twisted.internet import ssl
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.task import LoopingCall
 
 from brokers.errors import with_remedy
+from brokers.kit.event_stream import EventStream, Run
 from brokers.kit.foreign_row import BadRow
 from brokers.kit.scrubber import Scrubber
 from brokers.kite.decode import instrument_of
@@ -67,19 +65,19 @@ class _Ticker(KiteTicker):  # type: ignore[misc]  # the SDK ships no types
         return connectWS(self.factory, contextFactory=context, timeout=connect_timeout_s)
 
 
-class _Link:
-    """One ticker and its connector; forgotten as a whole, so that nothing it still says is heard."""
+class _Run(Run):
+    """One ticker and its connector."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_event: OnEvent) -> None:
+        super().__init__(on_event)
         self.ticker: _Ticker | None = None
         self.connector: Any = None
         self.watch: LoopingCall | None = None
         self.was_silent = False
-        self.gone = False
 
     def end(self) -> None:
         """Cut it and try no more. In the reactor's thread."""
-        self.gone = True
+        self.over.set()
         if self.watch is not None and self.watch.running:
             self.watch.stop()
         if self.ticker is not None:
@@ -94,7 +92,7 @@ class _Link:
             self.ticker.ws.dropConnection(abort=True)
 
 
-class KiteStream:
+class KiteStream(EventStream[_Run]):
     """The order updates of one user; meets :class:`brokers.port.Stream`.
 
     ``access_token`` is asked at every :meth:`start`. ``stream_url`` is the host part, ``None`` for Zerodha's. After a
@@ -116,166 +114,110 @@ class KiteStream:
         longest_retry_s: float = 30.0,
         renewal: str = RENEWAL,
     ) -> None:
-        self._account = account
+        super().__init__(account, clock, _Run, silence_s)
+        self.followed = "ticker"
+        self.silence = f"the ticker has said nothing for {silence_s:g} s, no heartbeat either. {_AGAIN}"
         self._api_key = api_key
         self._access_token = access_token
         self._url = (stream_url or STREAM_URL).rstrip("/")
-        self._clock = clock
-        self._silence_s = silence_s
         self._connect_timeout_s = connect_timeout_s
         self._renewal = renewal
         self._retry_s = (first_retry_s, longest_retry_s)
-        self._lock = threading.RLock()
-        self._link = _Link()
+        self._token = ""
         self._scrubber = Scrubber([api_key])
-        self._state = StreamState.CLOSED
-        self._error: str | None = None
-        self._heard_at: datetime | None = None
-        self._heard_tick = 0.0
 
-    def __repr__(self) -> str:
-        return f"KiteStream({self._account!r}, {self._state.value})"
+    def _take_credentials(self) -> None:
+        self._token = self._access_token()
+        self._scrubber = Scrubber([self._api_key, self._token])
 
-    # -- how it stands ---------------------------------------------------------------------------------------------
+    def _begin(self, run: _Run) -> None:
+        if _reactor_runs():
+            reactor.callFromThread(self._open, run)
+        else:
+            self._stand(run, StreamState.SPENT, _REACTOR_SPENT)
 
-    @property
-    def state(self) -> StreamState:
-        """How it stands now, by what was heard and not by what the connection believes of itself."""
-        if self._state is StreamState.LIVE and self._silent():
-            return StreamState.SILENT
-        return self._state
-
-    @property
-    def error(self) -> str | None:
-        """Why it is not LIVE."""
-        if self.state is StreamState.SILENT:
-            found = f"the ticker has said nothing for {self._silence_s:g} s, no heartbeat either"
-            return f"{self._account}: {found}. {_AGAIN}"
-        return self._error
-
-    @property
-    def last_heard_at(self) -> datetime | None:
-        """Our time when anything was last heard."""
-        return self._heard_at
-
-    def _silent(self) -> bool:
-        return time.monotonic() - self._heard_tick > self._silence_s
-
-    # -- start and close -------------------------------------------------------------------------------------------
-
-    def start(self, on_event: OnEvent) -> None:
-        """Follow the user's orders from now on, with the token of now. Every time it has connected it gives an event
-        without an instrument: what happened before is not told."""
-        token = self._access_token()
-        self.close()
-        self._scrubber = Scrubber([self._api_key, token])
-        if not _reactor_runs():
-            self._set(StreamState.SPENT, _REACTOR_SPENT)
-            return
-        link = self._link = _Link()
-        self._set(StreamState.CONNECTING, None)
-        reactor.callFromThread(self._open, link, token, on_event)
-
-    def close(self) -> None:
-        """Hear nothing any more."""
-        with self._lock:  # an event under way is waited for
-            link, self._link = self._link, _Link()
-            link.gone = True
-        self._set(StreamState.CLOSED, None)
+    def _end(self, run: _Run) -> None:
         if reactor.running:
-            reactor.callFromThread(link.end)
-
-    def _set(self, state: StreamState, error: str | None) -> None:
-        self._state = state
-        self._error = None if error is None else f"{self._account}: {self._scrubber.text(error)}"
+            reactor.callFromThread(run.end)
 
     # -- in the reactor's thread -----------------------------------------------------------------------------------
 
-    def _open(self, link: _Link, token: str, on_event: OnEvent) -> None:
-        if link.gone:
+    def _open(self, run: _Run) -> None:
+        if run.gone:
             return
         first_s, longest_s = self._retry_s
-        ticker = link.ticker = _Ticker(
-            self._api_key, token, root=self._url, reconnect_max_tries=_MOST_TRIES, reconnect_max_delay=longest_s
+        ticker = run.ticker = _Ticker(
+            self._api_key, self._token, root=self._url, reconnect_max_tries=_MOST_TRIES, reconnect_max_delay=longest_s
         )
-        ticker.on_open = lambda _: self._opened(link, on_event)
-        ticker.on_message = lambda *_: self._heard(link)
-        ticker.on_order_update = lambda _, data: self._order(link, data, on_event)
-        ticker.on_close = lambda _, code, reason: self._closed(link, code, str(reason))
-        ticker.on_error = lambda _, code, reason: self._complained(link, code, str(reason))
-        ticker.on_noreconnect = lambda _: self._gave_up(link)
-        link.watch = LoopingCall(self._watch, link)
-        link.watch.start(self._silence_s / 4, now=False)
+        ticker.on_open = lambda _: self._opened(run)
+        ticker.on_message = lambda *_: self._heard(run)
+        ticker.on_order_update = lambda _, data: self._order(run, data)
+        ticker.on_close = lambda _, code, reason: self._closed(run, code, str(reason))
+        ticker.on_error = lambda _, code, reason: self._complained(run, code, str(reason))
+        ticker.on_noreconnect = lambda _: self._gave_up(run)
+        run.watch = LoopingCall(self._watch, run)
+        run.watch.start(self._silence_s / 4, now=False)
         try:
-            link.connector = ticker.open(self._connect_timeout_s, first_s)
+            run.connector = ticker.open(self._connect_timeout_s, first_s)
         except Exception as error:  # noqa: BLE001 - the SDK reads the address here, and it is the configuration's
-            self._set(StreamState.CLOSED, f"{self._url} cannot be opened: {error}. Check `stream_url`")
-            link.end()
+            self._stand(run, StreamState.CLOSED, f"{self._url} cannot be opened: {error}. Check `stream_url`")
+            run.end()
 
-    def _opened(self, link: _Link, on_event: OnEvent) -> None:
-        if not link.gone:
-            self._note()
-            if not link.was_silent:  # else it has to say something first
-                self._set(StreamState.LIVE, None)
-            self._tell(link, None, on_event)
+    def _opened(self, run: _Run) -> None:
+        if not run.gone:
+            self._hear()
+            if not run.was_silent:  # else it has to say something first
+                self._stand(run, StreamState.LIVE)
+            self._tell(run, None)
 
-    def _heard(self, link: _Link) -> None:
-        if link.gone:
+    def _heard(self, run: _Run) -> None:
+        if run.gone:
             return
-        self._note()
-        if link.was_silent:
-            link.was_silent = False
-            self._set(StreamState.LIVE, None)
+        self._hear()
+        if run.was_silent:
+            run.was_silent = False
+            self._stand(run, StreamState.LIVE)
 
-    def _note(self) -> None:
-        self._heard_at, self._heard_tick = self._clock(), time.monotonic()
-
-    def _order(self, link: _Link, data: object, on_event: OnEvent) -> None:
+    def _order(self, run: _Run, data: object) -> None:
         try:
             instrument = instrument_of(data) if isinstance(data, dict) else None
         except BadRow:
             instrument = None  # of which one is not known, so it may be any
-        self._tell(link, instrument, on_event)
+        self._tell(run, instrument)
 
-    def _tell(self, link: _Link, instrument: str | None, on_event: OnEvent) -> None:
-        with self._lock:
-            if link.gone:
-                return
-            try:
-                on_event(instrument)
-            except Exception:  # noqa: BLE001 - the SDK would drop the connection for an error that is not its own
-                logger.exception("{}: an error of ours while taking an event of the ticker", self._account)
+    def _complained(self, run: _Run, code: int | None, reason: str) -> None:
+        if not run.gone and code == 0:  # a frame of type error, on a connection that stays
+            self._say(run, with_remedy(f"the ticker said: {reason}", "It stays connected; polling goes on"))
 
-    def _complained(self, link: _Link, code: int | None, reason: str) -> None:
-        if not link.gone and code == 0:  # a frame of type error, on a connection that stays
-            said = with_remedy(f"the ticker said: {self._scrubber.text(reason)}", "It stays connected; polling goes on")
-            self._error = f"{self._account}: {said}"
-
-    def _closed(self, link: _Link, code: int | None, reason: str) -> None:
-        if link.gone:
+    def _closed(self, run: _Run, code: int | None, reason: str) -> None:
+        if run.gone:
             return
         if _REFUSED.search(reason):
             found = f"the ticker does not accept the session ({reason})"
-            self._set(StreamState.REFUSED, f"{found}. {LOG_IN}. {self._renewal}")
-            link.end()
-        elif not link.was_silent:
-            self._set(
-                StreamState.CONNECTING, with_remedy(f"the connection of the ticker ended ({code}: {reason})", _AGAIN)
+            self._stand(run, StreamState.REFUSED, f"{found}. {LOG_IN}. {self._renewal}")
+            run.end()
+        elif not run.was_silent:
+            self._stand(
+                run,
+                StreamState.CONNECTING,
+                with_remedy(f"the connection of the ticker ended ({code}: {reason})", _AGAIN),
             )
 
-    def _gave_up(self, link: _Link) -> None:
-        if not link.gone:
-            self._set(StreamState.CLOSED, f"the ticker could not be reached in {_MOST_TRIES} tries. {_CHECK}")
-            link.end()
+    def _gave_up(self, run: _Run) -> None:
+        if not run.gone:
+            self._stand(run, StreamState.CLOSED, f"the ticker could not be reached in {_MOST_TRIES} tries. {_CHECK}")
+            run.end()
 
-    def _watch(self, link: _Link) -> None:
-        connected = link.ticker is not None and link.ticker.is_connected()
-        if not link.gone and connected and self._silent():
-            link.was_silent = True
-            self._set(
-                StreamState.CONNECTING, f"the ticker had said nothing for {self._silence_s:g} s and was cut. {_AGAIN}"
+    def _watch(self, run: _Run) -> None:
+        connected = run.ticker is not None and run.ticker.is_connected()
+        if not run.gone and connected and self._is_silent():
+            run.was_silent = True
+            self._stand(
+                run,
+                StreamState.CONNECTING,
+                f"the ticker had said nothing for {self._silence_s:g} s and was cut. {_AGAIN}",
             )
-            link.cut()
+            run.cut()
 
 
 def _reactor_runs() -> bool:

@@ -18,12 +18,12 @@ import contextlib
 import socket
 import threading
 import time
-from datetime import datetime
 
 import zmq
 from loguru import logger
 from zmq.utils.monitor import parse_monitor_message
 
+from brokers.kit.event_stream import EventStream, Run
 from brokers.kit.foreign_row import BadRow
 from brokers.mt5.decode import parse, quote
 from brokers.port import Clock, OnEvent, StreamState
@@ -67,28 +67,16 @@ class _Subscription:
         self.events.close(linger=0)
 
 
-class _Link:
-    """One run of the stream: its state, and the pair by which its thread is woken. Nobody else writes to it once it
-    was replaced, so that a thread that ends late changes nothing."""
+class _Run(Run):
+    """One start: its thread, and the pair by which that is woken."""
 
-    def __init__(self) -> None:
-        self.state = StreamState.CLOSED
-        self.error: str | None = None
-        self.gone = False
+    def __init__(self, on_event: OnEvent) -> None:
+        super().__init__(on_event)
         self.thread: threading.Thread | None = None
         self.wake: socket.socket | None = None
 
-    def end(self) -> None:
-        """Have the thread stop, and wait for it unless it is the one that asks."""
-        self.gone = True
-        if self.wake is not None:
-            with contextlib.suppress(OSError):  # it has ended by itself
-                self.wake.send(b"x")
-        if self.thread is not None and self.thread is not threading.current_thread():
-            self.thread.join(_CLOSE_TIMEOUT_S)
 
-
-class Mt5Stream:
+class Mt5Stream(EventStream[_Run]):
     """The events of one account's gateway; meets :class:`brokers.port.Stream`.
 
     ``heartbeat_s`` is how often ZMTP asks the other side for a sign of life; a peer that gives none is noticed within
@@ -110,160 +98,116 @@ class Mt5Stream:
         reopen_s: float = 10.0,
         backlog: int = PUBLISHERS_MARK,
     ) -> None:
-        self._account = account
+        super().__init__(account, clock, _Run)
+        self.followed = "gateway"
         self._endpoint = events_endpoint
-        self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._retry_s = retry_s
         self._reopen_s = reopen_s
         self._backlog = backlog
-        self._lock = threading.RLock()
-        self._link = _Link()
-        self._heard_at: datetime | None = None
 
-    def __repr__(self) -> str:
-        return f"Mt5Stream({self._account!r}, {self.state.value})"
-
-    # -- how it stands ---------------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> StreamState:
-        """CLOSED, CONNECTING or LIVE; what LIVE does not prove is in the module's laws."""
-        return self._link.state
-
-    @property
-    def error(self) -> str | None:
-        """Why it is not LIVE; while it is, the last event where that one could not be read."""
-        return self._link.error
-
-    @property
-    def last_heard_at(self) -> datetime | None:
-        """Our time when an event came or a connection was made, last. ZMTP's heartbeats are not shown to us."""
-        return self._heard_at
-
-    # -- start and close -------------------------------------------------------------------------------------------
-
-    def start(self, on_event: OnEvent) -> None:
-        """Follow the gateway from now on. Every time it has connected it gives an event without a symbol: what
-        happened before is not told. Where nothing listens it is CONNECTING and goes on trying; an endpoint that is
-        none leaves it CLOSED, with the error."""
-        with self._lock:
-            self.close()
-            link = self._link = _Link()
-            context = zmq.Context()
-            try:
-                subscription = self._subscribe(context)
-            except zmq.ZMQError as error:
-                context.destroy(linger=0)
-                self._say(
-                    link,
-                    f"{quote(self._endpoint)} cannot be followed: {error}. "
-                    "Set events_endpoint to an address such as tcp://127.0.0.1:5556",
-                )
-                return
-            link.state = StreamState.CONNECTING
-            link.wake, woken = socket.socketpair()
-            link.thread = threading.Thread(
-                target=self._run,
-                args=(link, context, subscription, woken, on_event),
-                name=f"mt5-events-{self._account}",
-                daemon=True,
-            )
-            link.thread.start()
-
-    def close(self) -> None:
-        """Hear nothing any more. An event under way is waited for, unless it is the one that closes."""
-        if self._link.thread is threading.current_thread():  # whoever holds the lock may be waiting for us
-            self._forget(self._link)
+    def _begin(self, run: _Run) -> None:
+        """Where nothing listens it is CONNECTING and goes on trying; an endpoint that is none leaves it CLOSED, with
+        the error."""
+        context = zmq.Context()
+        try:
+            subscription = self._subscribe(context)
+        except zmq.ZMQError as error:
+            context.destroy(linger=0)
+            remedy = "Set events_endpoint to an address such as tcp://127.0.0.1:5556"
+            self._stand(run, StreamState.CLOSED, f"{quote(self._endpoint)} cannot be followed: {error}. {remedy}")
             return
-        with self._lock:
-            self._forget(self._link)
+        run.wake, woken = socket.socketpair()
+        run.thread = threading.Thread(
+            target=self._work,
+            args=(run, context, subscription, woken),
+            name=f"mt5-events-{self._account}",
+            daemon=True,
+        )
+        run.thread.start()
 
-    def _forget(self, link: _Link) -> None:
-        link.end()
-        link.state, link.error = StreamState.CLOSED, None
+    def _end(self, run: _Run) -> None:
+        if run.wake is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                run.wake.send(b"x")
+        if run.thread is not None and run.thread is not threading.current_thread():
+            run.thread.join(_CLOSE_TIMEOUT_S)
 
     def _subscribe(self, context: zmq.Context[zmq.Socket[bytes]]) -> _Subscription:
         return _Subscription(context, self._endpoint, self._heartbeat_s, self._retry_s)
 
-    def _say(self, link: _Link, error: str | None) -> None:
-        if not link.gone:
-            link.error = None if error is None else f"{self._account}: {error}"
-
     # -- in the stream's own thread --------------------------------------------------------------------------------
 
-    def _run(
+    def _work(
         self,
-        link: _Link,
+        run: _Run,
         context: zmq.Context[zmq.Socket[bytes]],
         subscription: _Subscription,
         woken: socket.socket,
-        on_event: OnEvent,
     ) -> None:
         try:
-            while not link.gone:
-                subscription = self._follow(link, context, subscription, woken, on_event)
+            while not run.gone:
+                subscription = self._follow(run, context, subscription, woken)
         except Exception as error:  # noqa: BLE001 - a thread that ends unseen would look LIVE for ever
             logger.exception("{}: the stream of events ended by an error of ours", self._account)
-            self._say(link, f"the stream of events ended by an error of ours: {error!r}. Start it again")
-            link.state = StreamState.CLOSED
+            ended = f"the stream of events ended by an error of ours: {error!r}. Start it again"
+            self._stand(run, StreamState.CLOSED, ended)
         finally:
             context.destroy(linger=0)
             woken.close()
-            if link.wake is not None:
-                link.wake.close()
+            if run.wake is not None:
+                run.wake.close()
 
     def _follow(
         self,
-        link: _Link,
+        run: _Run,
         context: zmq.Context[zmq.Socket[bytes]],
         subscription: _Subscription,
         woken: socket.socket,
-        on_event: OnEvent,
     ) -> _Subscription:
         """Wait for something and deal with it; gives the subscription to go on with."""
         poller = zmq.Poller()
         for source in (subscription.events, subscription.monitor, woken.fileno()):
             poller.register(source, zmq.POLLIN)
-        ready = dict(poller.poll(self._patience_ms(link, subscription)))
+        ready = dict(poller.poll(self._patience_ms(subscription)))
         if woken.fileno() in ready:
             return subscription
         woke: list[str | None] = []
         if subscription.monitor in ready:
-            woke += self._connection(link, subscription)
+            woke += self._connection(run, subscription)
         if subscription.events in ready:
-            woke += self._events(link, subscription)
+            woke += self._events(run, subscription)
         for symbol in (None,) if None in woke else dict.fromkeys(woke):
-            self._tell(link, symbol, on_event)
-        if link.state is StreamState.CONNECTING and self._patience_ms(link, subscription) == 0:
-            if link.error is None:
-                self._say(link, self._unreached())
+            self._tell(run, symbol)
+        if self._state is StreamState.CONNECTING and self._patience_ms(subscription) == 0:
+            if self._error is None:
+                self._say(run, self._unreached())
             subscription.close()
             return self._subscribe(context)
         return subscription
 
-    def _patience_ms(self, link: _Link, subscription: _Subscription) -> int | None:
-        if link.state is not StreamState.CONNECTING:
+    def _patience_ms(self, subscription: _Subscription) -> int | None:
+        if self._state is not StreamState.CONNECTING:
             return None
         left_s = subscription.opened_tick + self._reopen_s - time.monotonic()
         return _ms(left_s) if left_s > 0 else 0
 
-    def _connection(self, link: _Link, subscription: _Subscription) -> list[str | None]:
+    def _connection(self, run: _Run, subscription: _Subscription) -> list[str | None]:
         """What became of the connection. Only the handshake proves one: a hung gateway's port is connected too."""
         woke: list[str | None] = []
         while subscription.monitor.poll(0):
             event = parse_monitor_message(subscription.monitor.recv_multipart())["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._heard_at = self._clock()
-                self._stand(link, StreamState.LIVE, None)
+                self._hear()
+                self._stand(run, StreamState.LIVE)
                 woke.append(None)
-            elif event == zmq.EVENT_DISCONNECTED and link.state is StreamState.LIVE:
+            elif event == zmq.EVENT_DISCONNECTED and self._state is StreamState.LIVE:
                 subscription.opened_tick = time.monotonic()
-                self._stand(link, StreamState.CONNECTING, self._cut_off())
+                self._stand(run, StreamState.CONNECTING, self._cut_off())
             elif event == zmq.EVENT_DISCONNECTED or event & _HANDSHAKE_FAILED:
-                self._stand(link, StreamState.CONNECTING, self._no_publisher())
-            elif link.error is None and link.state is StreamState.CONNECTING:
-                self._say(link, self._unreached())
+                self._stand(run, StreamState.CONNECTING, self._no_publisher())
+            elif self._error is None and self._state is StreamState.CONNECTING:
+                self._say(run, self._unreached())
         return woke
 
     def _cut_off(self) -> str:
@@ -281,12 +225,7 @@ class Mt5Stream:
     def _unreached(self) -> str:
         return f"no events can be had at {self._endpoint} yet. Check that the gateway publishes there"
 
-    def _stand(self, link: _Link, state: StreamState, error: str | None) -> None:
-        if not link.gone:
-            self._say(link, error)
-            link.state = state
-
-    def _events(self, link: _Link, subscription: _Subscription) -> list[str | None]:
+    def _events(self, run: _Run, subscription: _Subscription) -> list[str | None]:
         """The symbols of what waits to be read."""
         woke: list[str | None] = []
         for _ in range(self._backlog):
@@ -294,27 +233,19 @@ class Mt5Stream:
                 parts = subscription.events.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return woke
-            self._heard_at = self._clock()
-            woke.append(self._symbol(link, b"".join(parts)))
+            self._hear()
+            woke.append(self._symbol(run, b"".join(parts)))
         return [None]
 
-    def _symbol(self, link: _Link, body: bytes) -> str | None:
+    def _symbol(self, run: _Run, body: bytes) -> str | None:
         try:
             symbol = parse(body).get("symbol")
         except BadRow as error:
-            self._say(link, f"an event of the gateway at {self._endpoint} could not be read: {error}")
+            self._say(run, f"an event of the gateway at {self._endpoint} could not be read: {error}")
             return None
-        if link.state is StreamState.LIVE:
-            self._say(link, None)
+        if self._state is StreamState.LIVE:
+            self._say(run, None)
         return symbol if isinstance(symbol, str) and symbol not in ("", "*") else None
-
-    def _tell(self, link: _Link, symbol: str | None, on_event: OnEvent) -> None:
-        if link.gone:
-            return
-        try:
-            on_event(symbol)
-        except Exception:  # noqa: BLE001 - the listener's error must not end the stream
-            logger.exception("{}: an error of ours while taking an event of the gateway", self._account)
 
 
 def _ms(seconds: float) -> int:

@@ -18,18 +18,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import oandapyV20
 import requests
-from loguru import logger
 from oandapyV20.endpoints.transactions import TransactionsStream
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from requests.utils import check_header_validity
 
 from brokers.errors import with_remedy
 from brokers.kit.abortable_http import Call
+from brokers.kit.event_stream import EventStream, Run
 from brokers.kit.foreign_row import BadRow, mapping
 from brokers.kit.http_failure import cause_of, no_connection
 from brokers.kit.scrubber import Scrubber
@@ -104,27 +103,27 @@ def turn_in_s(tries: int, since_last_s: float, first_s: float, longest_s: float,
 
 
 class _Connection:
-    """One request of the stream. ``tick`` is when it was last heard of, or began."""
+    """One request of the stream."""
 
     def __init__(self) -> None:
         self.call = Call()
-        self.began = self.tick = time.monotonic()
+        self.began = time.monotonic()
         self.newest: int | None = None
         self.response: requests.Response | None = None
         self.refusal = ""
         self.silent = False
 
 
-class _Link:
-    """What one start began; forgotten as a whole, so that nothing it still says is heard."""
+class _Run(Run):
+    """One start: its threads, and the connection under way."""
 
-    def __init__(self) -> None:
-        self.over = threading.Event()
+    def __init__(self, on_event: OnEvent) -> None:
+        super().__init__(on_event)
         self.connection: _Connection | None = None
         self.threads: list[threading.Thread] = []
 
 
-class OandaStream:
+class OandaStream(EventStream[_Run]):
     """The transactions of one account; meets :class:`brokers.port.Stream`.
 
     ``account`` is our name of it, ``account_id`` OANDA's. ``stream_url`` is the host part without ``/v3``. Nothing
@@ -147,128 +146,70 @@ class OandaStream:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._account = account
+        super().__init__(account, clock, _Run, silence_s)
+        self.subject = f"the transaction stream of {account_id} "
+        self.silence = f"has said nothing for {silence_s:g} s, no heartbeat either; it is connected anew"
         self._account_id = account_id
         self._token = token
         self._url = stream_url.rstrip("/")
-        self._clock = clock
-        self._silence_s = silence_s
         self._backoff_s = (backoff_s, longest_backoff_s)
         self._connect_timeout_s = connect_timeout_s
         self._jitter = jitter
         self._scrubber = Scrubber([token])
-        self._lock = threading.RLock()
-        self._link: _Link | None = None
         self._connected_tick = time.monotonic() - CONNECTION_SPACING_S
-        self._state = StreamState.CLOSED
-        self._error: str | None = None
-        self._heard_at: datetime | None = None
 
-    def __repr__(self) -> str:
-        return f"OandaStream({self._account!r}, {self._account_id!r}, {self._state.value})"
-
-    # -- how it stands ---------------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> StreamState:
-        """How it stands now, by what was heard and not by what the connection believes of itself."""
-        return StreamState.SILENT if self._is_overdue() else self._state
-
-    @property
-    def error(self) -> str | None:
-        """Why it is not LIVE."""
-        return self._told(self._silence()) if self._is_overdue() else self._error
-
-    @property
-    def last_heard_at(self) -> datetime | None:
-        """Our time when anything was last heard."""
-        return self._heard_at
-
-    def _is_overdue(self) -> bool:
-        link = self._link
-        connection = link.connection if link is not None else None
-        return self._state is StreamState.LIVE and connection is not None and self._is_silent(connection)
-
-    def _is_silent(self, connection: _Connection) -> bool:
-        return time.monotonic() - connection.tick > self._silence_s
-
-    def _silence(self) -> str:
-        return f"has said nothing for {self._silence_s:g} s, no heartbeat either; it is connected anew"
-
-    def _told(self, what: str) -> str:
-        return self._scrubber.text(f"{self._account}: the transaction stream of {self._account_id} {what}")
-
-    def _set(self, state: StreamState, what: str | None = None) -> None:
-        self._state = state
-        self._error = None if what is None else self._told(what)
-
-    # -- start and close -------------------------------------------------------------------------------------------
-
-    def start(self, on_event: OnEvent) -> None:
-        """Follow the account from now on. Every time it has connected it gives an event without an instrument."""
-        self.close()
-        link = _Link()
+    def _begin(self, run: _Run) -> None:
         for name, work in (("oanda-stream", self._follow), ("oanda-stream-watch", self._watch)):
-            args = (link, on_event) if name == "oanda-stream" else (link,)
-            link.threads.append(threading.Thread(target=work, args=args, name=f"{name}-{self._account}", daemon=True))
-        with self._lock:
-            self._link = link
-            self._set(StreamState.CONNECTING)
-        for thread in link.threads:
+            thread = threading.Thread(target=work, args=(run,), name=f"{name}-{self._account}", daemon=True)
+            run.threads.append(thread)
+        for thread in run.threads:
             thread.start()
 
-    def close(self) -> None:
-        """Hear nothing any more. Its threads have ended, save one that still waits for a connection to come about:
-        that one ends with its connect time-out and tells nothing."""
-        with self._lock:  # an event under way is waited for
-            link, self._link = self._link, None
-            connection = link.connection if link is not None else None
-            if link is not None:
-                link.over.set()
-            self._set(StreamState.CLOSED)
+    def _end(self, run: _Run) -> None:
+        """Its threads have ended, save one that still waits for a connection to come about: that one ends with its
+        connect time-out and tells nothing."""
+        connection = run.connection
         if connection is not None:
             connection.call.cut()
-        if link is not None and threading.current_thread() not in link.threads:
-            for thread in link.threads:
+        if threading.current_thread() not in run.threads:
+            for thread in run.threads:
                 thread.join(JOIN_TIMEOUT_S)
 
     # -- in its threads --------------------------------------------------------------------------------------------
 
-    def _follow(self, link: _Link, on_event: OnEvent) -> None:
+    def _follow(self, run: _Run) -> None:
         """Connection after connection, until it is closed or refused."""
         tries = 0
-        while not link.over.wait(self._turn_in_s(tries)):
-            connection = self._begin(link)
+        while not run.over.wait(self._turn_in_s(tries)):
+            connection = self._connection(run)
             if connection is None:
                 return
-            state, why = self._listen(link, connection, on_event)
-            self._end(link, connection, state, why)
+            state, why = self._listen(run, connection)
+            self._ended(run, connection, state, why)
             # One that comes up and breaks at once is as good as none.
-            tries = 1 if connection.tick - connection.began > self._backoff_s[1] else tries + 1
+            tries = 1 if self._heard_tick - connection.began > self._backoff_s[1] else tries + 1
 
     def _turn_in_s(self, tries: int) -> float:
         return turn_in_s(tries, time.monotonic() - self._connected_tick, *self._backoff_s, self._jitter())
 
-    def _begin(self, link: _Link) -> _Connection | None:
+    def _connection(self, run: _Run) -> _Connection | None:
         with self._lock:
-            if link.over.is_set():
+            if run.gone:
                 return None
-            link.connection = _Connection()
-            self._connected_tick = link.connection.began
-            return link.connection
+            run.connection = _Connection()
+            self._connected_tick = self._heard_tick = run.connection.began
+            return run.connection
 
-    def _end(self, link: _Link, connection: _Connection, state: StreamState, why: str) -> None:
+    def _ended(self, run: _Run, connection: _Connection, state: StreamState, why: str) -> None:
         with self._lock:
-            link.connection = None
-            if link.over.is_set():
-                return
+            run.connection = None
             if connection.silent and state is not StreamState.REFUSED:
                 return  # stays SILENT, as the watch said
-            self._set(state, why)
+            self._stand(run, state, why)
             if state is StreamState.REFUSED:
-                link.over.set()
+                run.over.set()
 
-    def _listen(self, link: _Link, connection: _Connection, on_event: OnEvent) -> tuple[StreamState, str]:
+    def _listen(self, run: _Run, connection: _Connection) -> tuple[StreamState, str]:
         """One connection from its request to its end, and what its end says."""
         try:
             check_header_validity(
@@ -282,7 +223,7 @@ class OandaStream:
         try:
             with connection.call:
                 for line in api.request(TransactionsStream(self._account_id)):
-                    self._heard(link, connection, line, on_event)
+                    self._heard(run, connection, line)
             return _ending(connection, None, self._url)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream has ended and is connected anew
             return _ending(connection, error, self._url)
@@ -311,28 +252,25 @@ class OandaStream:
         api.client.hooks["response"] = [note]  # the one of calls reads an answer to its end, which this one has not
         return api
 
-    def _heard(self, link: _Link, connection: _Connection, line: Any, on_event: OnEvent) -> None:
+    def _heard(self, run: _Run, connection: _Connection, line: Any) -> None:
         with self._lock:
-            if link.over.is_set() or connection.silent:
+            if run.gone or connection.silent:
                 return
-            connection.tick, self._heard_at = time.monotonic(), self._clock()
-            self._set(StreamState.LIVE)
+            self._hear()
+            self._stand(run, StreamState.LIVE)
             woken, connection.newest = wakes(line, connection.newest, self._account_id)
             for instrument in woken:
-                try:
-                    on_event(instrument)
-                except Exception:  # noqa: BLE001 - an error of the listener is not the stream's end
-                    logger.exception("{}: an error of ours while taking an event of the stream", self._account)
+                self._tell(run, instrument)
 
-    def _watch(self, link: _Link) -> None:
+    def _watch(self, run: _Run) -> None:
         """Cut what is silent, as often as it takes."""
-        while not link.over.wait(self._silence_s / 8):
+        while not run.over.wait(self._silence_s / 8):
             with self._lock:
-                connection = link.connection
-                if link.over.is_set() or connection is None or not self._is_silent(connection):
+                connection = run.connection
+                if run.gone or connection is None or not self._is_silent():
                     continue
                 connection.silent = True
-                self._set(StreamState.SILENT, self._silence())
+                self._stand(run, StreamState.SILENT, self.silence)
             connection.call.cut()
 
 

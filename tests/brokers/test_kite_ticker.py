@@ -202,11 +202,13 @@ def test_a_token_that_cannot_be_had_is_raised(sim: KiteSimulator) -> None:
         opened(sim, access_token=unset).start(lambda _: None)
 
 
-def test_where_nobody_listens_it_goes_on_connecting_until_somebody_does(sim: KiteSimulator) -> None:
+def test_where_nobody_listens_it_goes_on_connecting_until_somebody_does(
+    sim: KiteSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
     url = sim.start_ticker()
     sim.ticker.close()
     with following(url) as (stream, events):
-        until(lambda: stream._link.ticker is not None and stream._link.ticker.factory.retries > 1)
+        until(lambda: "Retry attempt count: 2" in caplog.text)
         assert stream.state is StreamState.CONNECTING
         late = KiteSimulator(KEY, TOKEN, "AB1234", heartbeat_s=0.05)
         try:

@@ -315,17 +315,6 @@ def test_a_token_that_no_header_can_carry_is_refused_before_anybody_logs_it(
     assert sim.stream.connections == 0
 
 
-def test_silence_is_told_by_the_clock_and_not_by_the_connection(sim: OandaSimulator) -> None:
-    with following(sim) as (stream, events):
-        heard(events)
-        sim.stream.mute = True
-        connection = stream._link.connection if stream._link is not None else None
-        assert connection is not None
-        connection.tick -= 60.0  # as if the watch hung, and could cut nothing
-        assert stream.state is StreamState.SILENT
-        assert "said nothing" in str(stream.error)
-
-
 def test_an_error_of_the_listener_ends_nothing(sim: OandaSimulator) -> None:
     events: Events = queue.Queue()
 

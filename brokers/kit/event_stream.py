@@ -1,0 +1,156 @@
+"""The life of a stream that is heard in a thread of its own: how it stands, who is told, and when silence counts.
+
+What an adapter adds (:class:`EventStream`): ``_begin`` opens what is followed and returns at once, ``_end`` gives it
+up; ``_take_credentials`` fetches those of now. In its own thread it calls ``_hear`` for every sign of life, ``_stand``
+when the connection stands differently, and ``_tell`` for what an event wakes. Each run of it bears a :class:`Run`: once
+closed or replaced it is ``gone``, and nothing that its threads still say is heard.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from loguru import logger
+
+from brokers.kit.scrubber import Scrubber
+from brokers.port import Clock, OnEvent, StreamState
+
+
+class Run:
+    """What one start began; forgotten as a whole. ``over`` is set once it is."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self.on_event = on_event
+        self.over = threading.Event()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was closed, given up or replaced."""
+        return self.over.is_set()
+
+
+RunT = TypeVar("RunT", bound=Run)
+
+
+class EventStream(Generic[RunT]):
+    """Meets :class:`brokers.port.Stream`. Nothing heard for ``silence_s`` is SILENT, which ``silence`` says in
+    words. ``subject`` begins every error after the account's name, ``followed`` is what sends the events, for the log.
+    ``new_run`` makes the adapter's own :class:`Run`."""
+
+    subject = ""
+    silence = ""
+    followed = "stream"
+
+    def __init__(
+        self, account: str, clock: Clock, new_run: Callable[[OnEvent], RunT], silence_s: float = math.inf
+    ) -> None:
+        self._account = account
+        self._clock = clock
+        self._new_run = new_run
+        self._silence_s = silence_s
+        self._scrubber = Scrubber([])
+        self._lock = threading.RLock()
+        self._run: RunT | None = None
+        self._state = StreamState.CLOSED
+        self._error: str | None = None
+        self._heard_at: datetime | None = None
+        self._heard_tick = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._account!r}, {self.state.value})"
+
+    # -- how it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> StreamState:
+        """How it stands now, by what was heard and not by what the connection believes of itself."""
+        return StreamState.SILENT if self._is_overdue() else self._state
+
+    @property
+    def error(self) -> str | None:
+        """Why it is not LIVE; ``None`` while nothing is known to be wrong."""
+        return self._worded(self.silence) if self._is_overdue() else self._error
+
+    @property
+    def last_heard_at(self) -> datetime | None:
+        """Our time when anything was last heard."""
+        return self._heard_at
+
+    def _is_overdue(self) -> bool:
+        return self._state is StreamState.LIVE and self._is_silent()
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._heard_tick > self._silence_s
+
+    def _worded(self, what: str) -> str:
+        return f"{self._account}: {self._scrubber.text(self.subject + what)}"
+
+    # -- start and close -------------------------------------------------------------------------------------------
+
+    def start(self, on_event: OnEvent) -> None:
+        """Follow the broker from now on. Every time it has connected it gives an event without an instrument: what
+        happened before is not told."""
+        self._take_credentials()
+        self._replace(self._new_run(on_event))
+
+    def close(self) -> None:
+        """Hear nothing any more. An event under way is waited for, unless it is the one that closes."""
+        self._replace(None)
+
+    def _replace(self, run: RunT | None) -> None:
+        with self._lock:
+            old, self._run = self._run, run
+            if old is not None:
+                old.over.set()
+            self._state, self._error = StreamState.CLOSED, None
+        if old is not None:
+            self._end(old)
+        with self._lock:
+            if run is not None and not run.gone:
+                self._stand(run, StreamState.CONNECTING)
+                self._begin(run)
+
+    # -- what an adapter adds --------------------------------------------------------------------------------------
+
+    def _take_credentials(self) -> None:
+        """Fetch the credentials of now and have them masked. May raise ``Refused``."""
+
+    def _begin(self, run: RunT) -> None:
+        """Open what is followed, in a thread of its own; never waits."""
+        raise NotImplementedError
+
+    def _end(self, run: RunT) -> None:
+        """Cut what ``_begin`` opened. Called once, after the run is ``gone``."""
+        raise NotImplementedError
+
+    # -- what an adapter calls -------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Something came."""
+        self._heard_at, self._heard_tick = self._clock(), time.monotonic()
+
+    def _stand(self, run: RunT, state: StreamState, what: str | None = None) -> None:
+        """It stands so from now on, because of ``what``."""
+        with self._lock:
+            if not run.gone:
+                self._state = state
+                self._error = None if what is None else self._worded(what)
+
+    def _say(self, run: RunT, what: str | None) -> None:
+        """It stands as before, and ``what`` is wrong."""
+        self._stand(run, self._state, what)
+
+    def _tell(self, run: RunT, instrument: str | None) -> None:
+        """Wake who listens. Its error must not end the stream."""
+        with self._lock:  # who closes waits for it
+            if run.gone:
+                return
+            try:
+                run.on_event(instrument)
+            except Exception:  # noqa: BLE001 - the listener's error is ours, and not the stream's end
+                logger.exception("{}: an error of ours while taking an event of the {}", self._account, self.followed)
