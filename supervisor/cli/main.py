@@ -282,6 +282,24 @@ def check(
 
 
 @app.command()
+def metrics(
+    config: ConfigOption = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 9464,
+    host: Annotated[str, typer.Option("--host", help="Only for a network that you trust: anyone there may read.")] = (
+        "127.0.0.1"
+    ),
+) -> int:
+    """Serve the running supervisor's status to Prometheus.
+
+    A process of its own, until SIGINT or SIGTERM; it may start before the supervisor and outlive it.
+    """
+    from supervisor.cli.console import load_place
+    from supervisor.cli.metrics import metrics as run
+
+    return run(load_place(config), port=port, host=host)
+
+
+@app.command()
 def simulate(
     broker: Annotated[str, typer.Argument(metavar="BROKER", help="oanda, mt5, ib or kite.")],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes any that is free.")],

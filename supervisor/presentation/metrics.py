@@ -1,0 +1,112 @@
+"""The status document as Prometheus metrics. Pure: a document in, metric families out.
+
+The laws of this module: names and units follow Prometheus' conventions; labels are accounts, instruments, brokers,
+actors, types and severities, so that their number is bounded by what is configured; what is not known has no sample,
+and never the value that a healthy one would have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+PREFIX: Final = "reconciliation"
+_OF_INSTRUMENT: Final = ("account", "instrument")
+_COUNTED: Final = (
+    ("cycles", "Cycles that an instrument has finished, over the restarts of its actor."),
+    ("corrections", "Corrections made to a book."),
+    ("discrepancies", "Differences found between a book and its broker."),
+)
+
+
+def families(status: Mapping[str, Any] | None, age_s: float | None) -> Iterator[Metric]:
+    """The metrics of a status document that is ``age_s`` seconds old; ``None`` where no supervisor answers, which is a
+    metric too."""
+    yield _gauge("supervisor_up", "Whether the supervisor answers.", {(): 1 if status is not None else 0})
+    if status is None:
+        return
+    if age_s is not None:
+        yield _gauge("status_age_seconds", "How old everything below is.", {(): age_s})
+    yield from _of_instruments(status)
+    yield from _of_accounts(status)
+    yield from _of_actors(status["supervisor"])
+
+
+def _of_instruments(status: Mapping[str, Any]) -> Iterator[Metric]:
+    rows = {
+        (account["account"], row["instrument"]): row for account in status["accounts"] for row in account["instruments"]
+    }
+    health = {key: row["health"] for key, row in rows.items()}
+    for name, words in _COUNTED:
+        yield _counter(name, words, {key: one[name] for key, one in health.items()}, _OF_INSTRUMENT)
+    ages = {key: one["verified_age_s"] for key, one in health.items() if one["verified_age_s"] is not None}
+    yield _gauge("verified_age_seconds", "Since when a book was last proven to be its broker's.", ages, _OF_INSTRUMENT)
+    in_step = {key: int(row["status"] == "SUCCESS") for key, row in rows.items()}
+    yield _gauge("in_step", "Whether a book is verified, complete and without a break.", in_step, _OF_INSTRUMENT)
+    durations = {key: one["last_cycle_ms"] / 1000 for key, one in health.items() if one["last_cycle_ms"] is not None}
+    yield _gauge("last_cycle_seconds", "How long the last cycle took.", durations, _OF_INSTRUMENT)
+    halted = {key: int(bool(one["halted"])) for key, one in health.items() if one["halted"] is not None}
+    yield _gauge("trading_halted", "Whether an operator has halted trading.", halted, _OF_INSTRUMENT)
+    paused = {key: int(one["paused"]) for key, one in health.items()}
+    yield _gauge("paused", "Whether an operator has paused an instrument's cycles.", paused, _OF_INSTRUMENT)
+    found: Counter[tuple[str, ...]] = Counter()
+    for account in status["accounts"]:
+        found.update(_breaks(account["account"], "", account["discrepancies"]))
+        for row in account["instruments"]:
+            found.update(_breaks(account["account"], row["instrument"], row["discrepancies"]))
+    labels = (*_OF_INSTRUMENT, "type", "severity")
+    yield _gauge("open_breaks", "Differences that stand; without instrument: nobody looks after it.", found, labels)
+
+
+def _breaks(account: str, instrument: str, found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for one in found:
+        if not one["resolved"]:
+            yield account, instrument, one["type"], one["severity"]
+
+
+def _of_accounts(status: Mapping[str, Any]) -> Iterator[Metric]:
+    accounts = {(one["account"], one["broker"]): one for one in status["accounts"]}
+    labels = ("account", "broker")
+    calls = {key: one["broker_calls"] for key, one in accounts.items()}
+    yield _counter("broker_calls", "Requests that left for a broker.", calls, labels)
+    connected = {key: int(one["connection"] == "CONNECTED") for key, one in accounts.items()}
+    yield _gauge("account_connected", "Whether a broker answers.", connected, labels)
+    streams = {key: one["health"]["stream"] for key, one in accounts.items() if one.get("health")}
+    live = {key: int(stream == "LIVE") for key, stream in streams.items() if stream is not None}
+    yield _gauge("stream_live", "Whether a broker's own stream is heard.", live, labels)
+
+
+def _of_actors(supervisor: Mapping[str, Any]) -> Iterator[Metric]:
+    actors = {(one["name"], one["kind"]): one for one in supervisor["actors"]}
+    labels = ("actor", "kind")
+    restarts = {key: one["restarts"] for key, one in actors.items()}
+    yield _counter("actor_restarts", "Restarts of an actor since the supervisor began.", restarts, labels)
+    up = {key: int(one["state"] == "UP") for key, one in actors.items()}
+    yield _gauge("actor_up", "Whether an actor is up.", up, labels)
+    quarantined = {key: int(one["state"] == "QUARANTINED") for key, one in actors.items()}
+    yield _gauge("actor_quarantined", "Whether an actor was given up until somebody restarts it.", quarantined, labels)
+    checks = supervisor["self_check"]
+    yield _counter("self_checks", "Books compared with their journal.", {(): checks["checked"]})
+    yield _counter("self_check_failures", "Books that were not what their journal makes.", {(): checks["failed"]})
+    journal = supervisor["journal"]
+    if journal:
+        yield _gauge("journal_up", "Whether the journal can be written.", {(): int(not journal.get("error"))})
+        if journal.get("last_seq") is not None:
+            yield _counter("journal_records", "Records in the journal.", {(): journal["last_seq"]})
+
+
+def _gauge(name: str, words: str, samples: Mapping[Any, float], labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
+    made = GaugeMetricFamily(f"{PREFIX}_{name}", words, labels=labels)
+    for key, value in samples.items():
+        made.add_metric(key, value)
+    return made
+
+
+def _counter(name: str, words: str, samples: Mapping[Any, float], labels: tuple[str, ...] = ()) -> CounterMetricFamily:
+    made = CounterMetricFamily(f"{PREFIX}_{name}", words, labels=labels)
+    for key, value in samples.items():
+        made.add_metric(key, value)
+    return made
