@@ -171,13 +171,23 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero. An ``average_price`` of
-    0 is one that the broker did not tell."""
+    """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero. An ``average_price``
+    that is not ``price_told`` is 0 and says nothing. ``open_average`` is the average of what is left, where the
+    account's ``cost_basis`` makes ``average_price`` something else and the adapter can work it out."""
 
     instrument: str
     leg: str
     quantity: Decimal
     average_price: Decimal
+    open_average: Decimal | None = None
+    price_told: bool = True
+
+    @property
+    def comparable_price(self) -> Decimal | None:
+        """The average of what is left; ``None`` where that is not known."""
+        if not self.price_told:
+            return None
+        return self.average_price if self.open_average is None else self.open_average
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +374,8 @@ class Snapshot:
 
     ``contracts`` are the facts of the instruments it speaks of, and ``evidence`` is what explains changes that no fill
     does; both are what the adapter knows, and an absence in them says nothing.
+    ``aside`` are legs that the adapter looks at and was told not to take up (delivered stock): what left another leg
+    may have gone there, and what is there and was never in a book is no difference.
     """
 
     requested_at: datetime
@@ -378,6 +390,7 @@ class Snapshot:
     unread_legs: Mapping[str, str] = field(default_factory=dict)
     contracts: Mapping[str, ContractFacts] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
+    aside: tuple[Position, ...] = ()
 
     def instruments(self) -> frozenset[str]:
         """Every instrument that a readable row speaks of."""
@@ -417,6 +430,7 @@ class Slice:
     unread_legs: Mapping[str, str] = field(default_factory=dict)
     contract: ContractFacts | None = None
     evidence: tuple[Evidence, ...] = ()
+    aside: tuple[Position, ...] = ()
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

@@ -51,6 +51,7 @@ class _Said:
     unread_legs: Mapping[str, str]
     contract: ContractFacts | None
     evidence: tuple[Evidence, ...]
+    aside: tuple[Position, ...]
 
 
 @dataclass(slots=True)
@@ -162,6 +163,7 @@ class SnapshotCache:
             unread_legs=said.unread_legs,
             contract=said.contract,
             evidence=said.evidence,
+            aside=said.aside,
         )
 
     def _fills_for(self, request: SliceRequest) -> Section[Fill]:
@@ -240,6 +242,7 @@ class SnapshotCache:
             self._snapshot.unread_legs,
             self._snapshot.contracts.get(instrument),
             tuple(one for one in self._snapshot.evidence if one.instrument == instrument),
+            tuple(one for one in self._snapshot.aside if one.instrument == instrument),
         )
         if self._said.get(instrument) != said:
             self._revisions[instrument] += 1

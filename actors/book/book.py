@@ -260,6 +260,10 @@ class Book:
             self.without_commission.clear()
 
     def _on_position(self, event: Event) -> None:
+        moved = payloads.move_from(event.payload)
+        if moved is not None:
+            self._on_move(event.time, *moved)
+            return
         name, quantity, price, watermark = payloads.position_from(event.payload)
         self._hold(name, quantity, price, event.time)
         self.watermarks[name] = max(watermark, self.watermarks.get(name, watermark))
@@ -270,6 +274,19 @@ class Book:
         self.known_at[name] = event.time
         if self.baseline is None:
             self.baseline = watermark
+
+    def _on_move(
+        self, at: datetime, source: str, target: str, quantity: Decimal, price: Decimal, watermark: datetime
+    ) -> None:
+        """The lots that leave one leg go on in the other, which they close where it is on the other side."""
+        giver = self.legs.setdefault(source, Leg(source, at))
+        taker = self.legs.setdefault(target, Leg(target, at))
+        taker.receive(giver.give(quantity, price, at), price, at)
+        for leg in (giver, taker):
+            if not leg.quantity:
+                del self.legs[leg.name]
+            self.watermarks[leg.name] = max(watermark, self.watermarks.get(leg.name, watermark))
+            self.known_at[leg.name] = at
 
     def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
         if not quantity:

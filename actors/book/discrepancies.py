@@ -149,6 +149,7 @@ class Correction(StrEnum):
     FORCE_ADD_POSITION = "force_add_position"
     FORCE_UPDATE_POSITION = "force_update_position"
     FORCE_CLOSE_POSITION = "force_close_position"
+    MOVE_POSITION = "move_position"  # from one leg to another, nothing added or lost
     APPLY_FILL = "apply_fill"
     INFER_FILL = "infer_fill"
     UPDATE_ORDER = "update_order"

@@ -9,6 +9,12 @@ from brokers.model import LONG, NET, SHORT, LegScheme
 KITE_PRODUCTS = frozenset({"CNC", "MIS", "NRML", "MTF", "CO", "BO"})
 """Kite Connect documentation: the products of a position, which are its legs. Otherwise Kite nets."""
 
+HOLDINGS = "holdings"
+"""Kite's delivered stock, beside the products."""
+
+PRODUCT_LEGS = KITE_PRODUCTS | {HOLDINGS}
+"""Legs between which a quantity may go without a trade."""
+
 
 def impossible(legs: LegScheme, leg: str, quantity: Decimal | None, *, mode_told: bool = True) -> str | None:
     """What a leg would have to be instead, in words; ``None`` for one that there can be.

@@ -128,6 +128,39 @@ class Leg:
         self.lots = kept
         return quantity
 
+    def give(self, quantity: Decimal, price: Decimal, at: datetime) -> tuple[Lot, ...]:
+        """Hand over a signed quantity, oldest lots first. What exceeds them is opened on the other side, at the price,
+        and handed over as one lot."""
+        given: list[Lot] = []
+        left = quantity
+        while left and self.lots and (self.lots[0].quantity > 0) == (left > 0):
+            oldest = self.lots[0]
+            part = oldest.quantity if abs(oldest.quantity) <= abs(left) else left
+            given.append(replace(oldest, quantity=part))
+            if part == oldest.quantity:
+                self.lots.popleft()
+            else:
+                self.lots[0] = replace(oldest, quantity=oldest.quantity - part)
+            self.quantity -= part
+            left -= part
+        if not self.quantity:
+            self.average_price = ZERO
+        if left:
+            given.append(Lot(left, price, None, at))
+            self.trade(-left, price, None, at, CostBasis.WEIGHTED)
+        return tuple(given)
+
+    def receive(self, lots: Iterable[Lot], price: Decimal, at: datetime) -> None:
+        """Take over what another leg held at this average price."""
+        for lot in lots:
+            if self.quantity and (lot.quantity > 0) != (self.quantity > 0):
+                self.trade(lot.quantity, price, lot.fill_id, at, CostBasis.WEIGHTED)
+                continue
+            total = self.quantity + lot.quantity
+            self.average_price = (self.average_price * self.quantity + price * lot.quantity) / total
+            self.lots.append(lot)
+            self.quantity = total
+
     def _close(self, quantity: Decimal, basis: CostBasis) -> Decimal:
         """Take an opposite quantity out of the oldest lots; gives what exceeded them."""
         while quantity and self.lots:

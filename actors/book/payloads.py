@@ -216,6 +216,32 @@ def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datet
     return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), from_iso(data["watermark"])
 
 
+def move_to(
+    source: str,
+    target: str,
+    moved: Decimal,
+    quantity: Decimal,
+    price: Decimal,
+    watermark: datetime,
+    cause: Cause,
+) -> Document:
+    """A signed quantity that goes from one leg to another, which has ``quantity`` then. ``price`` is what it was held
+    at."""
+    document = position_to(target, quantity, price, watermark, Correction.MOVE_POSITION)
+    document["moved"] = to_text(moved)
+    document["moved_from"] = source
+    document["cause"] = cause.value
+    return document
+
+
+def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, datetime] | None:
+    """Source, target, quantity, price and watermark, as :func:`move_to` wrote them; ``None`` where nothing moved."""
+    if "moved_from" not in data:
+        return None
+    moved, price = Decimal(data["moved"]), Decimal(data["average_price"])
+    return data["moved_from"], data["leg"], moved, price, from_iso(data["watermark"])
+
+
 # Discrepancies
 
 

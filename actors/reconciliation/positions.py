@@ -15,6 +15,7 @@ from actors.book import payloads
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
 from actors.book.lots import ZERO, Leg
 from actors.events import EventType, Json, Severity, to_text
+from actors.reconciliation.moves import reconcile_moves
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import Complete, Position, rows_of
 
@@ -28,22 +29,34 @@ def reconcile_positions(work: ReconciliationPass) -> None:
     clashing = _shown_twice(work, shown) if len(rows) != len(shown) else set()
     for name in clashing:
         rows.pop(name, None)
+    reconcile_moves(work, rows)
+    _compare_aside(work, rows)
     legs = work.book.legs
     if rows.keys() != legs.keys():
         small = work.policy.quantity_tolerance
         for row in rows.values():
-            if row.leg not in work.book.legs and abs(row.quantity) > small and _may_speak_of(work, row.leg):
+            if row.leg not in work.book.legs and abs(row.quantity) > small and work.may_speak_of(row.leg):
                 _recover(work, row)
         _leave_unread(work, rows.keys())
         if isinstance(work.slice.positions, Complete):
             for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
                 unread = leg.name in work.slice.unread_legs
-                if abs(leg.quantity) > small and not unread and _may_speak_of(work, leg.name):
+                if abs(leg.quantity) > small and not unread and work.may_speak_of(leg.name):
                     _ghost(work, leg)
     for row in rows.values():
         leg_held = work.book.legs.get(row.leg)
         if leg_held is not None:
             _drift(work, leg_held, row)
+
+
+def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
+    """A leg that is looked at and not taken up: of what the book has of it there must be enough. What is there beyond
+    that is nobody's business here."""
+    for row in work.slice.aside:
+        held = work.book.legs.get(row.leg)
+        if held is not None and row.leg not in rows:
+            least = min(held.quantity, row.quantity)
+            rows[row.leg] = Position(row.instrument, row.leg, least, ZERO, price_told=False) if least else row
 
 
 def _leave_unread(work: ReconciliationPass, shown: Collection[str]) -> None:
@@ -75,19 +88,6 @@ def _shown_twice(work: ReconciliationPass, shown: tuple[Position, ...]) -> set[s
     return clashing
 
 
-def _may_speak_of(work: ReconciliationPass, leg: str) -> bool:
-    """Whether this slice is new enough to say something about a leg; if not, another look is asked for."""
-    settled_at = work.settled_at(work.book.activity.get(leg))
-    if settled_at is not None:
-        work.defer(leg, settled_at)
-        return False
-    known_at = work.told_of_leg_at(leg)
-    if known_at is not None and work.slice.requested_at <= known_at:
-        work.defer(leg)
-        return False
-    return True
-
-
 def _correction(work: ReconciliationPass, kind: Correction, change: Decimal) -> Correction | None:
     """The correction, unless it is too large to be made without a person."""
     limit = work.policy.max_correction
@@ -110,7 +110,8 @@ def _recover(work: ReconciliationPass, row: Position) -> None:
         )
     )
     if correct:
-        payload = force_add_position(row.leg, row.quantity, row.average_price, work.slice.as_of)
+        price = row.average_price if row.comparable_price is None else row.comparable_price
+        payload = force_add_position(row.leg, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, row.leg)
 
 
@@ -137,10 +138,11 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
 
 
 def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
-    """POSITION_MISMATCH, else PRICE_MISMATCH."""
+    """POSITION_MISMATCH, else PRICE_MISMATCH. A price that is not told is compared with nothing."""
     change = row.quantity - leg.quantity
+    price = row.comparable_price
     if abs(change) > work.policy.quantity_tolerance:
-        if not _may_speak_of(work, leg.name):
+        if not work.may_speak_of(leg.name):
             return
         opposite = (row.quantity > 0) != (leg.quantity > 0)
         found = Finding(
@@ -154,8 +156,8 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
             difference=to_text(change),
             correction=_correction(work, Correction.FORCE_UPDATE_POSITION, change),
         )
-    elif abs(row.average_price - leg.average_price) > work.policy.price_tolerance * abs(row.average_price):
-        if not _may_speak_of(work, leg.name):
+    elif price is not None and abs(price - leg.average_price) > work.policy.price_tolerance * abs(price):
+        if not work.may_speak_of(leg.name):
             return
         found = Finding(
             type=DiscrepancyType.PRICE_MISMATCH,
@@ -163,14 +165,17 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
             phase=Phase.DRIFT,
             severity=Severity.INFO,
             book_value=to_text(leg.average_price),
-            broker_value=to_text(row.average_price),
-            difference=to_text(row.average_price - leg.average_price),
+            broker_value=to_text(price),
+            difference=to_text(price - leg.average_price),
+            told=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
             correction=Correction.FORCE_UPDATE_POSITION,
         )
     else:
         return
     if work.found(found):
-        payload = force_update_position(leg.name, row.quantity, row.average_price, work.slice.as_of)
+        payload = force_update_position(
+            leg.name, row.quantity, leg.average_price if price is None else price, work.slice.as_of
+        )
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
 
 

@@ -169,6 +169,18 @@ class ReconciliationPass:
         self.deferred.add(key)
         self.look_again(until if until is not None else self.now + self.policy.confirm_gap)
 
+    def may_speak_of(self, leg: str) -> bool:
+        """Whether this slice is new enough to say something about a leg; if not, another look is asked for."""
+        settled_at = self.settled_at(self.book.activity.get(leg))
+        if settled_at is not None:
+            self.defer(leg, settled_at)
+            return False
+        known_at = self.told_of_leg_at(leg)
+        if known_at is not None and self.slice.requested_at <= known_at:
+            self.defer(leg)
+            return False
+        return True
+
     def look_again(self, at: datetime) -> None:
         """Another look is needed at that time, or earlier if another reason asks for it."""
         at = max(at, self.now)

@@ -81,6 +81,8 @@ def describe(event: Event) -> str:
             correction = payload.get("correction")
             by = f", {correction}" if correction else ""
             price = shown_price(payload.get("average_price"))
+            if "moved_from" in payload:
+                return f"{payload.get('moved')} went from {payload.get('moved_from')} to {payload.get('leg')}{by}"
             return f"{payload.get('leg')} is {payload.get('quantity')} @ {price}{by}"
         case EventType.RECONCILED:
             sections = ", ".join(f"{name} {payload.get(name)}" for name in ("positions", "orders", "fills"))

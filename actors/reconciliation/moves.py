@@ -1,0 +1,113 @@
+"""What went from one leg of an instrument to another: a product converted, a purchase delivered.
+
+The laws of this module: the quantity over all legs is the same before and after, to the unit; nothing is moved on a
+guess (both ends are seen in one COMPLETE section); a move is one difference and one event, so that no moment shows the
+quantity twice or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from actors.book import payloads
+from actors.book.discrepancies import CAUSES, Cause, Correction, DiscrepancyType, Phase
+from actors.book.legs import HOLDINGS, PRODUCT_LEGS
+from actors.book.lots import ZERO
+from actors.events import EventType, to_text
+from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.model import Complete, Position, rows_of
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A signed quantity that left one leg for another."""
+
+    source: str
+    target: str
+    quantity: Decimal
+
+
+def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> None:
+    """Move what is conserved over the legs of an instrument whose account has products. ``shown`` are the rows by leg,
+    without those that contradict each other."""
+    legs = work.book.legs
+    if not legs or not isinstance(work.slice.positions, Complete) or len(shown) != len(rows_of(work.slice.positions)):
+        return
+    if not legs.keys() <= PRODUCT_LEGS or not shown.keys() <= PRODUCT_LEGS:
+        return
+    aside = {row.leg: row for row in work.slice.aside}
+    changes = _changes(work, shown, aside)
+    moves = moves_of(changes)
+    if not moves or any(not work.may_speak_of(name) for name in changes):
+        return
+    for move in moves:
+        _move(work, move, shown.get(move.target, aside.get(move.target)))
+
+
+def _changes(
+    work: ReconciliationPass, shown: Mapping[str, Position], aside: Mapping[str, Position]
+) -> dict[str, Decimal]:
+    """By how much each leg differs. A leg aside takes up what left the others, as far as there is room for it, and is
+    no difference otherwise."""
+    held = {name: leg.quantity for name, leg in work.book.legs.items()}
+    names = (held.keys() | shown.keys()) - aside.keys()
+    changes = {name: (shown[name].quantity if name in shown else ZERO) - held.get(name, ZERO) for name in names}
+    left = -sum(changes.values(), ZERO)
+    for name, row in aside.items():
+        had = held.get(name, ZERO)
+        taken = max(min(left, row.quantity - had), -had)
+        changes[name] = taken
+        left -= taken
+    for name in work.slice.unread_legs:
+        if name not in shown and name not in aside and name in changes:
+            # Nothing is known of it but what the other legs lost or gained.
+            changes[name] = ZERO
+    return {name: change for name, change in changes.items() if change}
+
+
+def moves_of(changes: Mapping[str, Decimal]) -> tuple[Move, ...]:
+    """The moves that make these changes; none, unless they add up to nothing."""
+    if sum(changes.values(), ZERO):
+        return ()
+    lost = {name: -change for name, change in sorted(changes.items()) if change < 0}
+    gained = {name: change for name, change in sorted(changes.items()) if change > 0}
+    moves: list[Move] = []
+    for target, wanted in gained.items():
+        for source in [name for name, left in lost.items() if left]:
+            part = min(lost[source], wanted)
+            if part:
+                moves.append(Move(source, target, part))
+                lost[source] -= part
+                wanted -= part
+    return tuple(moves)
+
+
+def _move(work: ReconciliationPass, move: Move, row: Position | None) -> None:
+    cause = Cause.SETTLEMENT if HOLDINGS in (move.source, move.target) else Cause.CONVERSION
+    source, target = work.book.legs.get(move.source), work.book.legs.get(move.target)
+    had = source.quantity if source is not None else ZERO
+    limit = work.policy.max_correction
+    correction = Correction.MOVE_POSITION if limit is None or abs(move.quantity) <= limit else None
+    apply_it = work.found(
+        Finding(
+            type=DiscrepancyType.POSITION_MISMATCH,
+            key=move.source,
+            phase=Phase.RECOVERY,
+            severity=CAUSES[cause].severity,
+            cause=cause,
+            book_value=to_text(had),
+            broker_value=to_text(had - move.quantity),
+            difference=to_text(-move.quantity),
+            correction=correction,
+            told=f"{to_text(move.quantity)} went from {move.source} to {move.target}",
+        )
+    )
+    if not apply_it:
+        return
+    quantity = (target.quantity if target is not None else ZERO) + move.quantity
+    told = row.comparable_price if row is not None else None
+    price = source.average_price if source is not None else told or ZERO
+    payload = payloads.move_to(move.source, move.target, move.quantity, quantity, price, work.slice.as_of, cause)
+    work.emit(EventType.POSITION_SYNCED, payload, f"{move.source} to {move.target}", CAUSES[cause].severity)

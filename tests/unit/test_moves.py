@@ -1,0 +1,155 @@
+"""What goes from one leg to another is one event, and the quantity over all legs is the same at every moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.book.discrepancies import Cause
+from actors.book.policy import Correct, Policy
+from actors.events import Event, EventType, Severity
+from actors.reconciliation.moves import moves_of
+from actors.reconciliation.reconciliation_pass import Decision, Status
+from brokers.model import Position, Slice
+from tests.unit.builders import INSTRUMENT, Desk, dec, pos, slice_at
+
+WHY = {"holdings": "the holdings are not taken up"}
+
+
+def holding_at(seconds: float, held: list[Position], aside: list[Position]) -> Slice:
+    return replace(slice_at(seconds, held), aside=tuple(aside), unread_legs=WHY)
+
+
+def desk(*rows: Position, policy: Policy | None = None) -> Desk:
+    made = Desk(policy)
+    made.look(slice_at(1, list(rows)))
+    return made
+
+
+def synced(decision: Decision) -> list[Event]:
+    return [event for event in decision.events if event.type is EventType.POSITION_SYNCED]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "cause"),
+    [
+        ("MIS", "CNC", Cause.CONVERSION),
+        ("NRML", "MIS", Cause.CONVERSION),
+        ("CNC", "MTF", Cause.CONVERSION),
+        ("CNC", "holdings", Cause.SETTLEMENT),
+    ],
+)
+def test_a_product_that_is_converted_or_delivered_is_one_event_in_one_look(
+    source: str, target: str, cause: Cause
+) -> None:
+    it = desk(pos(10, 100, source))
+    decision = it.look(slice_at(10, [pos(10, 100, target)]))
+    assert it.held() == {target: (dec(10), dec(100))}
+    assert len(synced(decision)) == 1
+    (found,) = decision.discrepancies
+    assert (found.found.cause, found.found.severity, found.resolved) == (cause, Severity.INFO, True)
+    assert it.look(slice_at(11, [pos(10, 100, target)])).status is Status.SUCCESS
+    it.restart()
+
+
+def test_a_part_that_is_converted_takes_its_lots_along() -> None:
+    it = desk(pos(10, 100, "MIS"), pos(5, 90, "CNC"))
+    it.look(slice_at(10, [pos(6, 100, "MIS"), pos(9, "94.444", "CNC")]))
+    assert it.quantities() == {"MIS": dec(6), "CNC": dec(9)}
+    it.restart()
+
+
+def test_a_sale_out_of_the_holdings_settles_with_them_in_the_morning() -> None:
+    it = desk(pos(92, 100, "holdings"), pos(-57, 120, "CNC"))
+    decision = it.look(slice_at(10, [pos(35, 100, "holdings")]))
+    assert it.quantities() == {"holdings": dec(35)}
+    assert [d.found.cause for d in decision.discrepancies] == [Cause.SETTLEMENT]
+
+
+def test_a_purchase_goes_into_holdings_that_are_not_taken_up_and_what_was_there_before_is_no_difference() -> None:
+    it = desk(pos(10, 100, "CNC"))
+    it.look(holding_at(10, [], [pos(510, 80, "holdings")]))
+    assert it.held() == {"holdings": (dec(10), dec(100))}
+    again = it.look(holding_at(11, [], [pos(510, 80, "holdings")]))
+    assert (again.status, again.discrepancies) == (Status.SUCCESS, ())
+
+
+def test_holdings_that_are_not_taken_up_are_no_zombie() -> None:
+    it = Desk()
+    decision = it.look(holding_at(1, [], [pos(500, 80, "holdings")]))
+    assert (decision.status, it.quantities()) == (Status.SUCCESS, {})
+
+
+def test_holdings_too_few_for_the_purchase_are_a_difference_and_no_delivery() -> None:
+    it = desk(pos(10, 100, "CNC"))
+    decision = it.look(holding_at(10, [], [pos(4, 80, "holdings")]))
+    assert decision.status is Status.PARTIAL
+    assert it.quantities() == {"CNC": dec(10)}
+
+
+def test_what_is_not_conserved_is_no_conversion() -> None:
+    it = desk(pos(10, 100, "MIS"))
+    decision = it.look(slice_at(10, [pos(9, 100, "CNC")]))
+    assert Cause.CONVERSION not in {d.found.cause for d in decision.discrepancies}
+
+
+def test_legs_of_a_broker_without_products_are_never_converted() -> None:
+    it = desk(pos(10, 1, "1001"))
+    decision = it.look(slice_at(10, [pos(10, 1, "1002")]))
+    assert Cause.CONVERSION not in {d.found.cause for d in decision.discrepancies}
+
+
+def test_under_alert_a_conversion_is_told_once_and_nothing_is_moved() -> None:
+    it = desk(pos(10, 100, "MIS"))
+    it.policy = Policy(correct=Correct.ALERT)
+    decision = it.look(slice_at(10, [pos(10, 100, "CNC")]))
+    assert [(d.found.cause, d.resolved) for d in decision.discrepancies] == [(Cause.CONVERSION, False)]
+    assert it.quantities() == {"MIS": dec(10)}
+
+
+def test_an_average_that_is_not_told_is_compared_with_nothing() -> None:
+    it = desk(pos(10, 100, "CNC"))
+    untold = replace(pos(10, 0, "CNC"), price_told=False)
+    assert it.look(slice_at(10, [untold])).status is Status.SUCCESS
+    it.look(slice_at(11, [replace(untold, quantity=dec(12))]))
+    assert it.held() == {"CNC": (dec(12), dec(100))}
+
+
+def test_an_average_of_all_buys_is_not_compared_with_that_of_what_is_left() -> None:
+    it = desk(pos(1, "2.63", "CNC"))
+    row = Position(INSTRUMENT, "CNC", dec(1), dec("2.635"), open_average=dec("2.63"))
+    assert it.look(slice_at(10, [row])).status is Status.SUCCESS
+
+
+LEGS = ["CNC", "MIS", "NRML", "MTF", "holdings"]
+quantities = st.dictionaries(st.sampled_from(LEGS), st.integers(-50, 50).filter(bool).map(Decimal), min_size=1)
+
+
+@given(before=quantities, after=quantities)
+def test_whatever_is_moved_the_quantity_over_all_legs_stays(
+    before: dict[str, Decimal], after: dict[str, Decimal]
+) -> None:
+    name = next(iter(after))
+    after[name] += sum(before.values()) - sum(after.values())
+    it = desk(*(pos(quantity, 100, leg) for leg, quantity in before.items()))
+    decision = it.look(slice_at(10, [pos(quantity, 100, leg) for leg, quantity in after.items() if quantity]))
+    assert it.quantities() == {leg: quantity for leg, quantity in after.items() if quantity}
+    assert {d.found.cause for d in decision.discrepancies} <= {Cause.CONVERSION, Cause.SETTLEMENT, None}
+    it.restart()
+
+
+@given(st.dictionaries(st.sampled_from(LEGS), st.integers(-50, 50).map(Decimal)))
+def test_moves_make_the_changes_or_there_are_none(changes: dict[str, Decimal]) -> None:
+    made: dict[str, Decimal] = {}
+    for move in moves_of(changes):
+        assert move.quantity > 0
+        made[move.source] = made.get(move.source, Decimal(0)) - move.quantity
+        made[move.target] = made.get(move.target, Decimal(0)) + move.quantity
+    if sum(changes.values()) == 0:
+        assert made == {name: change for name, change in changes.items() if change}
+    else:
+        assert made == {}
