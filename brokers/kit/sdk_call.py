@@ -19,12 +19,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -91,9 +91,21 @@ class AttemptFailed(Exception):
         self.unexplained = unexplained
 
 
-Answer = TypeVar("Answer")
-Judge = Callable[[Heard], Answer | AttemptFailed]
-"""Makes an answer, or a failure, of what was heard."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A readable answer, or one that the broker may give in its own words. ``date`` is its Date header (whole seconds);
+    ``elapsed_s`` the time it took."""
+
+    payload: Any
+    date: datetime | None
+    elapsed_s: float
+    status: int = 200
+
+    @property
+    def looked_at(self) -> datetime | None:
+        """The broker's time when it looked, or earlier: that of its answer less the time that took. ``None`` where it
+        tells none."""
+        return None if self.date is None else self.date - timedelta(seconds=self.elapsed_s)
 
 
 def at_most(requests_per_s: float) -> Callable[[], Awaitable[None]]:
@@ -105,7 +117,8 @@ def at_most(requests_per_s: float) -> Callable[[], Awaitable[None]]:
 
 
 class SdkCalls:
-    """The calls of one account. Not bound to an event loop.
+    """The calls of one account. Not bound to an event loop. An adapter adds :meth:`_send`, which calls its SDK, and
+    :meth:`_judge`, which makes an answer or a failure of what was heard.
 
     ``name`` names the threads, ``again`` is the remedy of errors that pass by themselves. ``admit`` is awaited before
     each request leaves: a rate limiter's place.
@@ -157,9 +170,10 @@ class SdkCalls:
         for scheme in ("http://", "https://"):
             session.mount(scheme, CuttableAdapter())
 
-    async def read(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
+    async def read(self, attempted: str, call: Callable[..., Any], expected: Collection[object] = ()) -> Answer:
         """Ask; again after what may pass, at most ``ATTEMPTS`` times and with no new attempt after twice the
-        time-out. Raises ``BrokerError``."""
+        time-out. What is ``expected`` is an answer and not an error, in the broker's own words only: a proxy on the way
+        says 404, too. Raises ``BrokerError``."""
         try:
             async for attempt in stamina.retry_context(
                 on=self._again,
@@ -170,16 +184,16 @@ class SdkCalls:
                 wait_jitter=self._backoff_s,
             ):
                 with attempt:
-                    return await self._once(attempted, call, judge)
+                    return await self._once(attempted, call, expected)
         except AttemptFailed as failed:
             last = failed
         # Outside the handler, so that no exception of requests (they carry the header) is chained to ours.
         raise await self._explained(last)
 
-    async def write(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
+    async def write(self, attempted: str, call: Callable[..., Any], expected: Collection[object] = ()) -> Answer:
         """Ask for a change, once."""
         try:
-            return await self._once(attempted, call, judge)
+            return await self._once(attempted, call, expected)
         except AttemptFailed as failed:
             last = failed
         raise await self._explained(last)
@@ -188,6 +202,18 @@ class SdkCalls:
         """Cut what is under way."""
         for call in tuple(self._under_way):
             call.cut()
+
+    def scrub(self, text: str) -> str:
+        """The text without our credentials."""
+        return self._scrubber.text(text)
+
+    def _send(self, call: Callable[..., Any]) -> None:
+        """Call the SDK: in a thread of its own, and what it makes of the answer is not looked at."""
+        raise NotImplementedError
+
+    def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
+        """The answer, or the failure, that was heard."""
+        raise NotImplementedError
 
     def failed(
         self,
@@ -230,7 +256,7 @@ class SdkCalls:
         # A longer wait than this is for the caller's schedule, not for a call that somebody waits for.
         return exc.retry_after_s if exc.retry_after_s <= min(WAIT_MAX_S, self._timeout_s) else False
 
-    async def _once(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer:
+    async def _once(self, attempted: str, call: Callable[..., Any], expected: Collection[object]) -> Answer:
         """One attempt in a thread of its own: one that outlives its bound holds up neither the loop's executor nor
         the end of the process."""
         if self._admit is not None:
@@ -246,7 +272,7 @@ class SdkCalls:
         def work() -> None:
             try:
                 with under_way:
-                    result = self._ask(attempted, call, judge)
+                    result = self._ask(attempted, call, expected)
                 loop.call_soon_threadsafe(deliver, result)
             except RuntimeError:
                 pass  # the loop was closed while we waited: nobody is left to tell
@@ -271,12 +297,12 @@ class SdkCalls:
     def _no_answer(self) -> str:
         return f"no whole answer within {self._timeout_s:g} s"
 
-    def _ask(self, attempted: str, call: Callable[[], object], judge: Judge[Answer]) -> Answer | AttemptFailed:
+    def _ask(self, attempted: str, call: Callable[..., Any], expected: Collection[object]) -> Answer | AttemptFailed:
         """The call itself, every exception turned into an outcome."""
         heard = self._heard.value = Heard()
         began = time.monotonic()
         try:
-            call()
+            self._send(call)
         except requests.exceptions.Timeout:
             return self._unexplained(attempted, self._no_answer())
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
@@ -302,7 +328,7 @@ class SdkCalls:
             failure = self.failed(Malformed, attempted, heard.shown, self._again_remedy)
             failure.error = tls_instead(failure.error, self._url)
             return failure
-        return judge(heard)
+        return self._judge(attempted, expected, heard)
 
     def _note(self, response: requests.Response, *_args: object, **_kwargs: object) -> None:
         """Runs in the calling thread before the SDK sees the answer."""

@@ -13,7 +13,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -28,13 +28,14 @@ from brokers.kit.doubt import settled
 from brokers.kit.fill_cursor import before_second_of
 from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kit.order_lookup import answer_each, is_meant
+from brokers.kit.sdk_call import Answer
 from brokers.kite import decode
 from brokers.kite.day_lists import Lasting, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook
-from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Answer, Wire
+from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Wire
 from brokers.model import (
     Complete,
     Conventions,
@@ -162,7 +163,7 @@ class KiteBroker:
         self._token = token
         self._wire.use(token)
         answer = await self._read(attempted, lambda kite: kite.profile())
-        self._check_user(attempted, answer.data)
+        self._check_user(attempted, answer.payload)
         self._proven, self._refusal = True, None
 
     def _check_user(self, attempted: str, profile: object) -> None:
@@ -177,9 +178,9 @@ class KiteBroker:
         # With any user allowed, the first one met stays the only one: another one's rows must not join its books.
         self._user_id = found
 
-    async def _read(self, attempted: str, call: Callable[..., object], *, may_be_absent: bool = False) -> Answer:
+    async def _read(self, attempted: str, call: Callable[..., object], expected: Collection[object] = ()) -> Answer:
         try:
-            return await self._wire.read(attempted, call, may_be_absent=may_be_absent)
+            return await self._wire.read(attempted, call, expected)
         except Refused as error:
             self._note_refusal(error)
             raise
@@ -262,7 +263,7 @@ class KiteBroker:
         """One list of the broker's, or why there is none. Raises ``Refused`` where the session is over."""
         try:
             answer = await self._read(attempted, call)
-            return read(answer.data), answer
+            return read(answer.payload), answer
         except BadAnswer as why:
             error: BrokerError = Malformed(attempted, self._account, str(why), AGAIN)
         except BrokerError as failed:
@@ -333,7 +334,7 @@ class KiteBroker:
         asked_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
         self._today = _day(answer, asked_at)
-        return self._orders.take(decode.orders(answer.data), self._today, asked_at)
+        return self._orders.take(decode.orders(answer.payload), self._today, asked_at)
 
     async def _find(self, query: OrderQuery, listed: Section[Order]) -> OrderAnswer:
         order = _listed(query, listed)
@@ -353,16 +354,16 @@ class KiteBroker:
     async def _by_id(self, order_id: str, instrument: str) -> Order | None:
         specifier = url_quote(order_id, safe="")
         attempted = f"read order {order_id} of {instrument}"
-        answer = await self._read(attempted, lambda kite: kite.order_history(specifier), may_be_absent=True)
-        if answer.data is NO_SUCH_ORDER:
+        answer = await self._read(attempted, lambda kite: kite.order_history(specifier), {NO_SUCH_ORDER})
+        if answer.payload is NO_SUCH_ORDER:
             return None
-        return self._orders.later(decode.history(answer.data, order_id), self._today).order
+        return self._orders.later(decode.history(answer.payload, order_id), self._today).order
 
     async def _fills_of_order(self, order: Order) -> tuple[Fill, ...]:
         specifier = url_quote(order.broker_order_id, safe="")
         attempted = f"read the trades of order {order.broker_order_id} of {order.instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_trades(specifier))
-        listing = decode.trades(answer.data)
+        listing = decode.trades(answer.payload)
         if listing.problems:
             raise BadRow(f"a trade of it: {listing.problems[0].text}")
         fills = tuple(replace(fill, client_order_id=order.client_order_id) for fill in listing.rows.values())
@@ -392,14 +393,14 @@ class KiteBroker:
         specifier = url_quote(order_id, safe="")
         try:
             answer = await self._wire.write(
-                attempted, lambda kite: kite.cancel_order(variety, specifier, parent), may_be_absent=True
+                attempted, lambda kite: kite.cancel_order(variety, specifier, parent), {NO_SUCH_ORDER}
             )
         except Refused as error:
             self._note_refusal(error)
             raise
-        if answer.data is NO_SUCH_ORDER:
+        if answer.payload is NO_SUCH_ORDER:
             raise Refused(attempted, self._account, "the broker has no such order", "It has ended: look it up")
-        told = answer.data.get("order_id") if isinstance(answer.data, dict) else None
+        told = answer.payload.get("order_id") if isinstance(answer.payload, dict) else None
         if str(told) != order_id:
             found = f"an answer about order {told}"
             raise Malformed(attempted, self._account, found, "It may have been cancelled: look it up")
@@ -418,9 +419,8 @@ class KiteBroker:
 def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:
     """The broker's time when it looked into the first list that came, or earlier: the Date header less the time the
     answer took. Ours where it tells none."""
-    answers = (one[1] for one in found if not isinstance(one, BrokerError))
-    told = (answer.date - timedelta(seconds=answer.elapsed_s) for answer in answers if answer.date is not None)
-    return next(told, asked_at)
+    told = (one[1].looked_at for one in found if not isinstance(one, BrokerError))
+    return next((at for at in told if at is not None), asked_at)
 
 
 def _day(answer: Answer, asked_at: datetime) -> date:

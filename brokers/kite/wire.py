@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Collection
 from decimal import Decimal
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +18,7 @@ import requests
 from kiteconnect import KiteConnect
 
 from brokers.errors import Malformed, Refused, Unreachable
-from brokers.kit.sdk_call import AttemptFailed, Heard, SdkCalls, at_most
+from brokers.kit.sdk_call import Answer, AttemptFailed, Heard, SdkCalls, at_most
 
 REST_URL = "https://api.kite.trade"
 REQUESTS_PER_S = 10
@@ -50,17 +47,8 @@ _NO_SUCH_ORDER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The ``data`` of a readable answer; ``NO_SUCH_ORDER`` where that is what was said, and asked for. ``date`` is the
-    broker's Date header (whole seconds); ``elapsed_s`` the time it took."""
-
-    data: Any
-    date: datetime | None
-    elapsed_s: float
-
-
 NO_SUCH_ORDER = object()
+"""The payload where the broker said that it has no such order, and that was ``expected``."""
 
 
 class _Session(requests.Session):
@@ -71,7 +59,7 @@ class _Session(requests.Session):
         return super().send(request, **{**kwargs, "allow_redirects": False})
 
 
-class Wire:
+class Wire(SdkCalls):
     """The calls of one account. Not bound to an event loop, unless it has to wait for its turn.
 
     ``requests_per_s`` of them are made in any second, a share of that at once: the burst and what trickles after it are
@@ -91,17 +79,12 @@ class Wire:
         self.log_in = f"{LOG_IN}. {renewal}"
         self.url = (rest_url or REST_URL).rstrip("/")
         self._api_key = api_key
-        self._sdk = SdkCalls(account, "kite", AGAIN, timeout_s, backoff_s, at_most(requests_per_s))
-        self._sdk.keep_secret(api_key)
+        super().__init__(account, "kite", AGAIN, timeout_s, backoff_s, at_most(requests_per_s))
+        self.keep_secret(api_key)
         self._kite = KiteConnect(api_key, root=self.url)
-        self._kite.timeout = self._sdk.http_timeout_s
+        self._kite.timeout = self.http_timeout_s
         self._kite.reqsession = _Session()
-        self._sdk.prepare(self._kite.reqsession, self.url)
-
-    @property
-    def calls(self) -> int:
-        """How many requests have left, repeated ones included."""
-        return self._sdk.calls
+        self.prepare(self._kite.reqsession, self.url)
 
     @property
     def misdirected(self) -> bool:
@@ -111,38 +94,22 @@ class Wire:
 
     def use(self, access_token: str) -> None:
         """Speak with this token from now on."""
-        self._sdk.keep_secret(self._api_key, access_token)
+        self.keep_secret(self._api_key, access_token)
         self._kite.set_access_token(access_token)
-
-    def scrub(self, text: str) -> str:
-        """The text without our credentials."""
-        return self._sdk.scrubber.text(text)
-
-    async def read(
-        self, attempted: str, call: Callable[[KiteConnect], object], *, may_be_absent: bool = False
-    ) -> Answer:
-        """Ask; again after what may pass. With ``may_be_absent`` the broker's word that it has no such order is an
-        answer. Raises ``BrokerError``."""
-        judge = partial(self._judge, attempted, may_be_absent)
-        return await self._sdk.read(attempted, lambda: call(self._kite), judge)
-
-    async def write(
-        self, attempted: str, call: Callable[[KiteConnect], object], *, may_be_absent: bool = False
-    ) -> Answer:
-        """Ask for a change, once."""
-        judge = partial(self._judge, attempted, may_be_absent)
-        return await self._sdk.write(attempted, lambda: call(self._kite), judge)
 
     def close(self) -> None:
         """Cut what is under way and give the connections back."""
-        self._sdk.close()
+        super().close()
         self._kite.reqsession.close()
 
-    def _judge(self, attempted: str, may_be_absent: bool, heard: Heard) -> Answer | AttemptFailed:
+    def _send(self, call: Callable[..., Any]) -> None:
+        call(self._kite)
+
+    def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
         payload = _payload(heard)
         kind = payload.get("error_type")
-        status, failed = heard.status or 0, self._sdk.failed
-        if status < 500 and may_be_absent and kind and _NO_SUCH_ORDER.search(str(payload.get("message"))):
+        status, failed = heard.status or 0, self.failed
+        if status < 500 and NO_SUCH_ORDER in expected and kind and _NO_SUCH_ORDER.search(str(payload.get("message"))):
             return Answer(NO_SUCH_ORDER, heard.date, heard.elapsed_s)
         if kind in _REFUSALS:
             return failed(Refused, attempted, heard.shown, PERMISSION if kind == "PermissionException" else HOST)
@@ -155,7 +122,7 @@ class Wire:
         data = payload.get("data")
         if status != 200 or heard.raised is not None or payload.get("status") != "success" or data is None:
             return failed(Malformed, attempted, f"not the answer of Kite Connect, but {heard.shown}", HOST)
-        return Answer(self._sdk.scrubber.json(data), heard.date, heard.elapsed_s)
+        return Answer(self.scrubber.json(data), heard.date, heard.elapsed_s)
 
 
 def _payload(heard: Heard) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from oandapyV20.endpoints import accounts, orders, trades, transactions
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kit.order_lookup import answer_each, is_meant
+from brokers.kit.sdk_call import Answer
 from brokers.model import (
     Complete,
     Conventions,
@@ -67,7 +68,7 @@ from brokers.oanda.decode import (
     transaction_id,
 )
 from brokers.oanda.stream import OandaStream
-from brokers.oanda.wire import AGAIN, PATH, Answer, Wire
+from brokers.oanda.wire import AGAIN, PATH, Wire
 from brokers.port import Clock, Stream
 
 REUSE_S = 1.0
@@ -413,7 +414,7 @@ class OandaBroker:
             raise BadRow("the broker does not take the id")
         if answer.status == 404:
             raise _Gone(f"the broker has none: {attempted}")
-        return answer.payload
+        return mapping(answer.payload, "the answer")
 
     async def cancel_order(self, query: OrderQuery) -> None:
         """Ask for the cancellation of a pending order, once. ``Refused`` when there is none such pending."""
@@ -470,7 +471,5 @@ def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: date
     fill that closed a trade just before it; its cursor keeps such a fill from being handed out again. Our own clock
     is used where the broker tells no time at all. ``floor`` is the time of the reading this one was carried on from.
     """
-    known = [at for at in (reading.newest, floor) if at is not None]
-    if answer.date is not None:
-        known.append(answer.date - timedelta(seconds=answer.elapsed_s))
+    known = [at for at in (reading.newest, floor, answer.looked_at) if at is not None]
     return max(known, default=requested_at)
