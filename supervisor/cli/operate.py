@@ -16,7 +16,8 @@ from brokers.model import Completeness
 from supervisor.cli.console import Failure, console, print_json, say
 from supervisor.cli.session import sweep
 from supervisor.client import run_file
-from supervisor.client.processes import STOP_TIMEOUT_S, Running, end, find
+from supervisor.client.processes import Running, end, find
+from supervisor.client.supervisor_client import STOP_TIMEOUT_S
 from supervisor.config.models import Configuration
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 from supervisor.supervision.halts import not_durable

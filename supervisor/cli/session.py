@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from supervisor.cli.screen import View
-from supervisor.client.processes import STOP_TIMEOUT_S
+from supervisor.client.supervisor_client import STOP_TIMEOUT_S
 from supervisor.config.models import Configuration
 
 STOP_WITHIN_S = STOP_TIMEOUT_S + 60.0

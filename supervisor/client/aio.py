@@ -7,19 +7,16 @@ something says what came of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from actors.book.trading_permission import Halted
 from actors.events import EventType, Severity
 from actors.journal.types import JournalError
-from actors.messages import AccountHealth, CycleReport
 from actors.names import AUDIT, SUPERVISOR, instrument_name, split_name
 from actors.runtime.ports import ActorUnavailable, CallError
 from brokers.model import LegScheme
-from supervisor.changes.parsing import asked_by
 from supervisor.client.answers import Halts, Status, Verdict
 from supervisor.client.arguments import aware, count, identity
 from supervisor.client.calls import Port, call_with_retry
@@ -27,10 +24,12 @@ from supervisor.client.changes import AsyncChanges
 from supervisor.client.connection import Connection
 from supervisor.client.events import AsyncEventStream, Selected
 from supervisor.client.instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
-from supervisor.client.processes import HALT_TIMEOUT_S, STOP_TIMEOUT_S, VERDICT_TIMEOUT_S
 from supervisor.client.records import Records, event_types, severity_of
+from supervisor.client.supervisor_client import SupervisorClient
 from supervisor.errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
 from supervisor.supervision.halts import not_durable
+
+T = TypeVar("T")
 
 
 class AsyncHandle(AsyncChanges):
@@ -39,6 +38,7 @@ class AsyncHandle(AsyncChanges):
     def __init__(self, connection: Connection, port: Callable[[], Port]) -> None:
         self._connection = connection
         self._port = port
+        self._supervisor = SupervisorClient(port)
 
     async def instrument(self, account: str, symbol: str) -> AsyncInstrument:
         """One instrument. Where the account takes all it has, one that nobody has heard of yet is started. Raises
@@ -52,7 +52,7 @@ class AsyncHandle(AsyncChanges):
             raise no_account(account, known)
         found = known[account]
         if symbol not in found["instruments"]:
-            taken = found["all"] and await self._supervisor("look_after", account, symbol)
+            taken = found["all"] and await self._answered("look_after", self._supervisor.look_after(account, symbol))
             if not taken:
                 raise no_instrument(account, symbol, found["instruments"])
         return Named(account, symbol, instrument_name(account, symbol), LegScheme(found["legs"]))
@@ -66,7 +66,7 @@ class AsyncHandle(AsyncChanges):
 
     async def status(self) -> Status:
         """What the supervisor last heard of everything, in one call. Raises :class:`NotAnswered`."""
-        return Status(await self._supervisor("status"))
+        return Status(await self._answered("status", self._supervisor.status(timeout_s=TIMEOUT_S)))
 
     async def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
         """A verdict now on all, an account or an instrument, past the schedule. Raises :class:`UnknownName` and
@@ -136,14 +136,8 @@ class AsyncHandle(AsyncChanges):
         and :class:`UnknownName`."""
         await self._check(account, instrument)
         try:
-            result: Halted = await self._supervisor(
-                "halt",
-                account,
-                instrument,
-                None if reason is None else str(reason),
-                asked_by(),
-                timeout_s=HALT_TIMEOUT_S,
-            )
+            words = None if reason is None else str(reason)
+            result = await self._answered("halt", self._supervisor.halt(account, instrument, words))
         finally:
             self._connection.permissions.clear()
         if result.failure is not None:
@@ -154,28 +148,28 @@ class AsyncHandle(AsyncChanges):
         """End the halts of an instrument, of an account with its instruments, or all. A wider halt stays in force and
         is shown. Raises as :meth:`halt`."""
         await self._check(account, instrument)
-        result = await self._supervisor("resume_trading", account, instrument, asked_by(), timeout_s=HALT_TIMEOUT_S)
+        result = await self._answered("resume_trading", self._supervisor.resume_trading(account, instrument))
         self._connection.permissions.clear()
         return Halts("trading resumed", result)
 
     async def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives those that answered."""
         await self._check(account, instrument)
-        return tuple(await self._supervisor("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
+        return await self._answered("pause", self._supervisor.pause(account, instrument))
 
     async def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
         """Let paused instruments go on, and end halts as :meth:`resume_trading` does: what ``python -m supervisor
         resume`` does. Raises as :meth:`halt`."""
         halts = await self.resume_trading(account, instrument)
-        told = await self._supervisor("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)
+        told = await self._answered("resume", self._supervisor.resume(account, instrument))
         silent = {*halts.result.silent, *(set(halts.result.instruments) - set(told))}
         return Halts("resumed", replace(halts.result, instruments=tuple(told), silent=tuple(sorted(silent))))
 
     async def restart(self, name: str) -> bool:
         """Restart one actor by its name as ``status`` shows it; ends a quarantine. True. Raises :class:`UnknownName`
         with those there are, and :class:`NotAnswered`."""
-        if not await self._supervisor("restart", name, asked_by()):
-            known = [actor["name"] for actor in (await self._supervisor("status"))["supervisor"]["actors"]]
+        if not await self._answered("restart", self._supervisor.restart(name)):
+            known = [actor["name"] for actor in (await self.status()).to_dict()["supervisor"]["actors"]]
             raise UnknownName(f"there is no actor {name!r}. There are: {', '.join(known)}")
         return True
 
@@ -184,7 +178,7 @@ class AsyncHandle(AsyncChanges):
         one that was detached is ended here."""
         place = self._connection.place
         try:
-            await self._port().call(SUPERVISOR, "stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
+            await self._supervisor.stop()
         except ActorUnavailable:
             pass  # who started it ends it at the same moment, so that the answer may not come
         except CallError as error:
@@ -201,9 +195,7 @@ class AsyncHandle(AsyncChanges):
     async def _verdict(self, account: str | None, instrument: str | None, *, dry_run: bool) -> Verdict:
         await self._check(account, instrument)
         began = datetime.now(UTC)
-        found: list[tuple[AccountHealth, list[CycleReport]]] = await self._supervisor(
-            "verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S
-        )
+        found = await self._answered("verdict", self._supervisor.verdict(account, instrument, dry_run=dry_run))
         return Verdict(found, began, dry_run=dry_run)
 
     async def _check(self, account: str | None, instrument: str | None) -> None:
@@ -242,11 +234,10 @@ class AsyncHandle(AsyncChanges):
             raise NotAnswered(f"the journal was not read: {error}") from None
 
     async def _directory(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = await self._supervisor("directory")
-        return found
+        return await self._answered("directory", self._supervisor.directory(timeout_s=TIMEOUT_S))
 
-    async def _supervisor(self, method: str, *args: object, timeout_s: float = TIMEOUT_S) -> Any:
+    async def _answered(self, method: str, answer: Awaitable[T]) -> T:
         try:
-            return await call_with_retry(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
+            return await answer
         except CallError as error:
             raise NotAnswered(f"the supervisor did not answer {method}: {error}") from None

@@ -35,9 +35,9 @@ from supervisor.client.instrument import (
     PositionFields,
     Trade,
 )
-from supervisor.client.processes import VERDICT_TIMEOUT_S
 from supervisor.client.records import Recent, Records
 from supervisor.client.reports import FillReport, OrderReport, PositionReport
+from supervisor.client.supervisor_client import VERDICT_TIMEOUT_S
 
 CONNECT_TIMEOUT_S = 15.0
 

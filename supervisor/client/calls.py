@@ -7,6 +7,7 @@ script, and in a notebook whose thread has a loop running.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -37,15 +38,15 @@ class Port(Protocol):
 
 
 class BlockingPort:
-    """Each call is over when it returns."""
+    """Each call is over when it returns. ``link`` watches a connection whose process is to outlive the cluster."""
 
-    def __init__(self, client: Client, link: Link) -> None:
+    def __init__(self, client: Client, link: Link | None = None) -> None:
         self._client = client
         self._link = link
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """Call, and block this thread meanwhile."""
-        with self._link.call(actor, method):
+        with self._link.call(actor, method) if self._link is not None else contextlib.nullcontext():
             return self._client.call(actor, method, *args, timeout_s=timeout_s)
 
     async def sleep(self, seconds: float) -> None:

@@ -10,13 +10,12 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actors.names import SUPERVISOR
 from actors.runtime.ports import CallError
 from supervisor.changes import parsing
 from supervisor.changes.requests import Change, RemoveAccount, RemoveInstrument
 from supervisor.changes.transaction import Changed
 from supervisor.client.calls import Port, run_blocking
-from supervisor.client.processes import ANSWER_TIMEOUT_S, CHANGE_TIMEOUT_S
+from supervisor.client.supervisor_client import SupervisorClient
 from supervisor.config.models import Configuration
 from supervisor.errors import NotAnswered
 from supervisor.presentation.tables import Answer, Cell, Table, columns
@@ -143,28 +142,24 @@ class AsyncChanges:
         return await self._change(wanted, force=force, dry_run=dry_run, wait_s=wait_s)
 
     async def _change(self, wanted: Change, *, force: bool, dry_run: bool, wait_s: float) -> Changes:
-        port, by = self._port(), parsing.asked_by()
+        supervisor = SupervisorClient(self._port)
         try:
-            result: Changed = await port.call(
-                SUPERVISOR, "change", wanted, by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S
-            )
+            result = await supervisor.change(wanted, parsing.asked_by(), force=force, dry_run=dry_run)
         except CallError as error:
             found = f"it is not known whether this was done: {wanted}: {error}"
             raise NotAnswered(f"{found}. Look at status(), or ask for it again") from None
-        return Changes(result, await self._settled(port, result, wait_s), forced=force)
+        return Changes(result, await self._settled(supervisor, result, wait_s), forced=force)
 
-    async def _settled(self, port: Port, result: Changed, wait_s: float) -> Mapping[str, tuple[str, str]]:
+    async def _settled(
+        self, supervisor: SupervisorClient, result: Changed, wait_s: float
+    ) -> Mapping[str, tuple[str, str]]:
         names = result.effects.names
         if not result.made or not names:
             return {}
-        timeout_s = wait_s + ANSWER_TIMEOUT_S
         try:
-            states: dict[str, tuple[str, str]] = await port.call(
-                SUPERVISOR, "settled", names, wait_s, timeout_s=timeout_s
-            )
+            return await supervisor.settled(names, wait_s)
         except CallError as error:
             return {name: ("UNKNOWN", str(error)) for name in names}
-        return states
 
 
 class BlockingChanges:

@@ -18,7 +18,6 @@ from pydantic import TypeAdapter, ValidationError
 from actors.book.trading_permission import Obstacle, Permission, Reason
 from actors.book.view import BookState
 from actors.journal.client import JournalAway
-from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from brokers.model import LegScheme, OrderStatus, Side
@@ -29,7 +28,6 @@ from supervisor.client.books import Book, Order, Positions
 from supervisor.client.calls import Port, call_with_retry
 from supervisor.client.connection import Connection
 from supervisor.client.features import PositionFeatures, validate
-from supervisor.client.processes import VERDICT_TIMEOUT_S
 from supervisor.client.records import Recent
 from supervisor.client.reports import (
     AnyReport,
@@ -42,6 +40,7 @@ from supervisor.client.reports import (
     described,
     fitted,
 )
+from supervisor.client.supervisor_client import VERDICT_TIMEOUT_S, SupervisorClient
 from supervisor.errors import InvalidReport, NotAnswered, NotRecorded
 
 Trade = Literal["buy", "sell", "close"]
@@ -223,7 +222,7 @@ class AsyncInstrument:
         """The instrument's actor does not answer: the supervisor may know why."""
         reason = Reason(Obstacle.NO_ANSWER, str(error))
         try:
-            word, text = await self._port().call(SUPERVISOR, "actor_state", self._named.name, timeout_s=_WHY_TIMEOUT_S)
+            word, text = await SupervisorClient(self._port).actor_state(self._named.name, timeout_s=_WHY_TIMEOUT_S)
         except Exception:  # noqa: BLE001, S110 - what was found already is a reason against
             pass
         else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +15,18 @@ from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
-from actors.runtime.ports import ActorUnavailable, CallError
+from actors.runtime.ports import CallError
 from actors.runtime.ray_environment import Address
-from supervisor.changes.parsing import asked_by
 from supervisor.changes.requests import Change
 from supervisor.client import run_file
+from supervisor.client.calls import BlockingPort, run_blocking
 from supervisor.client.run_file import RunFile
+from supervisor.client.supervisor_client import ANSWER_TIMEOUT_S, SupervisorClient
 from supervisor.config.models import Configuration
 
 if TYPE_CHECKING:
     from actors.runtime.ray_backend import Client
     from supervisor.changes.transaction import Changed
-
-ANSWER_TIMEOUT_S = 15.0
-_ASK_AGAIN_AFTER_S = 0.5
-STOP_TIMEOUT_S = 90.0
-VERDICT_TIMEOUT_S = 600.0
-CHANGE_TIMEOUT_S = 120.0
-HALT_TIMEOUT_S = 40.0
-"""A halt is answered when it is durable, or was tried to be for ``halting.KEEP_WITHIN_S``."""
 
 
 class NotRunning(Exception):
@@ -61,78 +53,65 @@ class AlreadyRunning(Exception):
 
 
 class Running:
-    """A supervisor that answers. Every method raises :class:`~actors.runtime.ports.CallError` when it no longer
-    does."""
+    """A supervisor that answers, asked from a script: :class:`SupervisorClient`, each call over when it returns."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        port = BlockingPort(client)
+        self._work = SupervisorClient(lambda: port)
 
     def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
-        """The document of ``status --json``."""
-        return self._ask("status", timeout_s=timeout_s)  # type: ignore[no-any-return]  # Supervisor.status gives it
+        """See :meth:`SupervisorClient.status`; so for the others."""
+        return run_blocking(self._work.status(timeout_s=timeout_s))
 
     def directory(self) -> dict[str, dict[str, Any]]:
-        """The accounts that run; see :meth:`supervisor.supervision.actor.Supervisor.directory`."""
-        return self._ask("directory")  # type: ignore[no-any-return]  # as above
+        """The accounts that run."""
+        return run_blocking(self._work.directory())
 
     def verdict(
         self, account: str | None, instrument: str | None, *, dry_run: bool
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:
         """A verdict on every selected instrument, now."""
-        return self._ask("verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return run_blocking(self._work.verdict(account, instrument, dry_run=dry_run))
 
     def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
-        """Put our side's reports into the books of one account; gives how many were news."""
-        return self._ask("record", account, reports, timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        """Put our side's reports into the books of one account."""
+        return run_blocking(self._work.record(account, reports))
 
     def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves."""
-        return self._ask("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return run_blocking(self._work.pause(account, instrument))
 
     def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let them go on."""
-        return self._ask("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        return run_blocking(self._work.resume(account, instrument))
 
     def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
-        """Stop trading in an instrument, an account or everything, until it is resumed. A supervisor that is being
-        restarted is waited for, and asked again."""
-        deadline_s = time.monotonic() + HALT_TIMEOUT_S
-        while True:
-            try:
-                left_s = max(1.0, deadline_s - time.monotonic())
-                return self._ask("halt", account, instrument, reason, asked_by(), timeout_s=left_s)  # type: ignore[no-any-return]  # as above
-            except ActorUnavailable:
-                if time.monotonic() + _ASK_AGAIN_AFTER_S > deadline_s:
-                    raise
-            time.sleep(_ASK_AGAIN_AFTER_S)
+        """Stop trading until it is resumed."""
+        return run_blocking(self._work.halt(account, instrument, reason))
 
     def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
-        """End the halts of an instrument, of an account and its instruments, or all."""
-        return self._ask("resume_trading", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        """End halts."""
+        return run_blocking(self._work.resume_trading(account, instrument))
 
     def change(self, wanted: Change, asked_by: str, *, force: bool = False, dry_run: bool = False) -> Changed:
-        """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
-        :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only tells."""
-        return self._ask("change", wanted, asked_by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        """Change what runs."""
+        return run_blocking(self._work.change(wanted, asked_by, force=force, dry_run=dry_run))
 
     def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
-        """Wait, for ``timeout_s`` at most, until the actors of these names are as is desired; gives where each is."""
-        return self._ask("settled", names, timeout_s, timeout_s=timeout_s + ANSWER_TIMEOUT_S)  # type: ignore[no-any-return]  # as above
+        """Wait until the actors of these names are as is desired."""
+        return run_blocking(self._work.settled(names, timeout_s))
 
     def restart(self, name: str) -> bool:
-        """Restart one actor by its name; False when there is none."""
-        return self._ask("restart", name, asked_by())  # type: ignore[no-any-return]  # as above
+        """Restart one actor by its name."""
+        return run_blocking(self._work.restart(name))
 
     def stop(self) -> None:
-        """End every actor in order; the supervisor itself is left to whoever started it, or see :func:`end`."""
-        self._ask("stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
+        """End every actor in order; see :func:`end`."""
+        run_blocking(self._work.stop())
 
     def pid(self) -> int:
         """The process the supervisor lives in."""
-        return self._ask("pid")  # type: ignore[no-any-return]  # as above
-
-    def _ask(self, method: str, *args: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
-        return self._client.call(SUPERVISOR, method, *args, timeout_s=timeout_s)
+        return run_blocking(self._work.pid())
 
 
 def find(configuration: Configuration) -> Running:

@@ -17,7 +17,6 @@ from supervisor.cli.console import Failure
 from supervisor.cli.operate import halt, halt_lines
 from supervisor.cli.screen import View
 from supervisor.cli.start import _AsLines
-from supervisor.client import processes
 from supervisor.client.processes import Running
 from supervisor.config.models import Configuration
 from supervisor.presentation.event_text import Happening, describe
@@ -86,8 +85,7 @@ class Restarting:
         return Halted(("fx",), (), (), ())
 
 
-def test_a_halt_is_asked_for_again_of_a_supervisor_that_is_being_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_ASK_AGAIN_AFTER_S", 0.0)
+def test_a_halt_is_asked_for_again_of_a_supervisor_that_is_being_restarted() -> None:
     client = Restarting()
     assert Running(client).halt("fx", None, None).scopes == ("fx",)  # type: ignore[arg-type] # it only calls
     assert client.asked == 2

@@ -1,0 +1,117 @@
+"""What the supervisor actor is asked, typed, with one retry policy: the body of the command line and of the handle.
+
+The law of this module: a supervisor that is being restarted is waited for and asked again, for as long as the question
+may wait; what must not be done twice (a change, a stop) is asked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from actors.book.trading_permission import Halted
+from actors.messages import AccountHealth, CycleReport
+from actors.names import SUPERVISOR
+from actors.reconciliation.own_reports import Report
+from supervisor.changes.parsing import asked_by
+from supervisor.changes.requests import Change
+from supervisor.client.calls import Port, call_with_retry
+
+if TYPE_CHECKING:
+    from supervisor.changes.transaction import Changed
+
+ANSWER_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 90.0
+VERDICT_TIMEOUT_S = 600.0
+CHANGE_TIMEOUT_S = 120.0
+HALT_TIMEOUT_S = 40.0
+"""A halt is answered when it is durable, or was tried to be for ``halting.KEEP_WITHIN_S``."""
+
+
+class SupervisorClient:
+    """A supervisor behind a :class:`Port`. Every method raises :class:`~actors.runtime.ports.CallError` when it does
+    not answer within its time."""
+
+    def __init__(self, port: Callable[[], Port]) -> None:
+        self._port = port
+
+    async def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
+        """The document of ``status --json``."""
+        found: dict[str, Any] = await self._ask("status", timeout_s=timeout_s)
+        return found
+
+    async def directory(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, dict[str, Any]]:
+        """The accounts that run; see :meth:`supervisor.supervision.actor.Supervisor.directory`."""
+        found: dict[str, dict[str, Any]] = await self._ask("directory", timeout_s=timeout_s)
+        return found
+
+    async def look_after(self, account: str, symbol: str) -> bool:
+        """Start an instrument of an account that takes all it has; False where it does not."""
+        return bool(await self._ask("look_after", account, symbol))
+
+    async def actor_state(self, name: str, *, timeout_s: float) -> tuple[str, str]:
+        """Where an actor is: a word, and words with the reason."""
+        word, words = await self._once("actor_state", name, timeout_s=timeout_s)
+        return str(word), str(words)
+
+    async def verdict(
+        self, account: str | None, instrument: str | None, *, dry_run: bool
+    ) -> list[tuple[AccountHealth, list[CycleReport]]]:
+        """A verdict on every selected instrument, now."""
+        found: list[tuple[AccountHealth, list[CycleReport]]] = await self._ask(
+            "verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S
+        )
+        return found
+
+    async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
+        """Put our side's reports into the books of one account; returns how many were new."""
+        return int(await self._ask("record", account, reports, timeout_s=VERDICT_TIMEOUT_S))
+
+    async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let the selected instruments run no cycle by themselves; returns those that answered."""
+        return tuple(await self._ask("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
+
+    async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
+        """Let them go on; returns those that answered."""
+        return tuple(await self._ask("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
+
+    async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+        """Stop trading in an instrument, an account or everything, until it is resumed."""
+        found: Halted = await self._ask("halt", account, instrument, reason, asked_by(), timeout_s=HALT_TIMEOUT_S)
+        return found
+
+    async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
+        """End the halts of an instrument, of an account and its instruments, or all."""
+        found: Halted = await self._ask("resume_trading", account, instrument, asked_by(), timeout_s=HALT_TIMEOUT_S)
+        return found
+
+    async def change(self, wanted: Change, asked_by: str, *, force: bool = False, dry_run: bool = False) -> Changed:
+        """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
+        :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only tells."""
+        found: Changed = await self._once("change", wanted, asked_by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S)
+        return found
+
+    async def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
+        """Wait, for ``timeout_s`` at most, until the actors of these names are as is desired; returns where each is."""
+        found: dict[str, tuple[str, str]] = await self._once(
+            "settled", names, timeout_s, timeout_s=timeout_s + ANSWER_TIMEOUT_S
+        )
+        return found
+
+    async def restart(self, name: str) -> bool:
+        """Restart one actor by its name; False when there is none."""
+        return bool(await self._ask("restart", name, asked_by()))
+
+    async def stop(self) -> None:
+        """End every actor in order; the supervisor itself is left to whoever started it."""
+        await self._once("stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
+
+    async def pid(self) -> int:
+        """The process the supervisor lives in; one that is not there now is not waited for."""
+        return int(await self._once("pid", timeout_s=ANSWER_TIMEOUT_S))
+
+    async def _ask(self, method: str, *args: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
+        return await call_with_retry(self._port(), SUPERVISOR, method, *args, timeout_s=timeout_s)
+
+    async def _once(self, method: str, *args: object, timeout_s: float) -> Any:
+        return await self._port().call(SUPERVISOR, method, *args, timeout_s=timeout_s)
