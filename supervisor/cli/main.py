@@ -235,6 +235,21 @@ def restart(
 
 
 @app.command()
+def story(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `status` shows it: fx, fx/GBP_JPY, audit.")],
+    config: ConfigOption = None,
+) -> int:
+    """What became of one actor, and why.
+
+    Which event led from which state to which, since the supervisor began.
+    """
+    from supervisor.cli.console import load_place
+    from supervisor.cli.operate import story as run
+
+    return run(load_place(config), name)
+
+
+@app.command()
 def stop(config: ConfigOption = None) -> int:
     """Stop the running supervisor in order.
 

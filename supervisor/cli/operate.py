@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from actors.book.trading_permission import Halted, scope_words
@@ -197,10 +198,26 @@ def restart(configuration: Configuration, name: str) -> int:
     """Restart one actor, whatever its history; ends a quarantine."""
     supervisor = find(configuration)
     if not supervisor.restart(name):
-        known = [actor["name"] for actor in supervisor.status()["supervisor"]["actors"]]
-        raise Failure(f"there is no actor {name!r}. There are: {', '.join(known)}")
+        raise _no_actor(supervisor, name)
     print(f"restarting {name}")
     return EXIT_OK
+
+
+def story(configuration: Configuration, name: str) -> int:
+    """Print what became of one actor, and why."""
+    supervisor = find(configuration)
+    found = supervisor.story(name)
+    if found is None:
+        raise _no_actor(supervisor, name)
+    now = datetime.now(UTC)
+    for ago_s, what in found:
+        print(f"{now - timedelta(seconds=ago_s):%Y-%m-%d %H:%M:%S}Z {what}")
+    return EXIT_OK
+
+
+def _no_actor(supervisor: Running, name: str) -> Failure:
+    known = [actor["name"] for actor in supervisor.status()["supervisor"]["actors"]]
+    return Failure(f"there is no actor {name!r}. There are: {', '.join(known)}")
 
 
 def stop(configuration: Configuration) -> int:

@@ -105,6 +105,10 @@ class Running:
         """Restart one actor by its name."""
         return run_blocking(self._work.restart(name))
 
+    def story(self, name: str) -> list[tuple[float, str]] | None:
+        """What became of an actor."""
+        return run_blocking(self._work.story(name))
+
     def stop(self) -> None:
         """End every actor in order; see :func:`end`."""
         run_blocking(self._work.stop())

@@ -102,6 +102,11 @@ class SupervisorClient:
         """Restart one actor by its name; False when there is none."""
         return bool(await self._ask("restart", name, asked_by()))
 
+    async def story(self, name: str) -> list[tuple[float, str]] | None:
+        """What became of an actor: how many seconds ago, and what; ``None`` where there is none of that name."""
+        found: list[tuple[float, str]] | None = await self._ask("story", name)
+        return found
+
     async def stop(self) -> None:
         """End every actor in order; the supervisor itself is left to whoever started it."""
         await self._once("stop", asked_by(), timeout_s=STOP_TIMEOUT_S)

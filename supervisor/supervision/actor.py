@@ -205,6 +205,15 @@ class Supervisor:
         words."""
         return await self._states.settled(names, timeout_s)
 
+    async def story(self, name: str) -> list[tuple[float, str]] | None:
+        """What became of an actor since this supervisor began: how many seconds ago, and what, oldest first. ``None``
+        where there is none of that name."""
+        key = self._states.key(name)
+        if key is None:
+            return None
+        now_s = self._runtime.monotonic_s()
+        return [(round(now_s - step.at_s, 3), str(step)) for step in self._tree.story(key)]
+
     async def restart(self, name: str, by: str | None = None) -> bool:
         """Restart one actor, whatever its history; this ends a quarantine. False when there is none of that name."""
         key = self._states.key(name)

@@ -74,6 +74,7 @@ from supervisor.tree.model import (
     Up,
 )
 from supervisor.tree.restart import Quarantine, RestartHistory, RestartPolicy, after_death
+from supervisor.tree.story import Children, Step
 
 
 def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
@@ -115,7 +116,7 @@ class Tree:
     def __init__(self, policy: TreePolicy, uniform: Callable[[], float]) -> None:
         self._policy = policy
         self._uniform = uniform
-        self._children: dict[ChildKey, Child] = {}
+        self._children = Children()
         self._attempts = 0
         self._desired_known = False
         self._living_known = False
@@ -124,6 +125,37 @@ class Tree:
     def children(self) -> Mapping[ChildKey, Child]:
         """Everything known, for a table or a test."""
         return MappingProxyType(self._children)
+
+    def story(self, key: ChildKey) -> tuple[Step, ...]:
+        """What became of a child, oldest first: which event led from which state to which, and why."""
+        return self._children.story(key)
+
+    def validate(self) -> list[str]:
+        """The laws of the tree's state that do not hold, in words: none, after every event. For tests, which ask after
+        each; nothing else does."""
+        starting = [child.state for child in self._children.values() if isinstance(child.state, Starting)]
+        waiting = sum(state.waiting for state in starting)
+        attempts = [child.attempt for child in self._children.values() if child.attempt]
+        broken = {
+            "more come up at once than there is room for": len(starting) > self._policy.wave_size + self._policy.ahead,
+            "more wait for what they stand on than may": waiting > self._policy.ahead,
+            "two children have one attempt": len(attempts) != len(set(attempts)),
+            "an attempt is numbered beyond the last": max(attempts, default=0) > self._attempts,
+        }
+        for key, child in self._children.items():
+            state = child.state
+            broken |= {
+                f"{key.name} is neither desired nor living": child.spec is None and not isinstance(state, LIVING),
+                f"{key.name} starts as nothing": isinstance(state, Starting) and child.running is None,
+                f"{key.name} was started before both sides were known": child.attempt > 0
+                and not (self._desired_known and self._living_known),
+                f"{key.name} was asked before it was up": isinstance(state, Up)
+                and state.asked_s is not None
+                and state.asked_s < state.since_s,
+            }
+            last = self.story(key)[-1:]
+            broken[f"{key.name}'s story ends elsewhere"] = [step.after for step in last] != [type(state).__name__]
+        return [words for words, holds in broken.items() if holds]
 
     def restart_by(self, policy: RestartPolicy) -> None:
         """Restart by other rules from now on."""
@@ -143,6 +175,7 @@ class Tree:
     def handle(self, event: Event, now_s: float) -> list[Command]:
         """Take in what happened and give what is to be done, in the order to do it in."""
         commands: list[Command] = []
+        self._children.event, self._children.now_s = event, now_s
         match event:
             case Tick():
                 pass

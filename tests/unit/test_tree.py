@@ -86,6 +86,7 @@ class World:
     def tell(self, event: Event, after_s: float = 0.0) -> list[Command]:
         self.now_s += after_s
         commands = self.tree.handle(event, self.now_s)
+        assert self.tree.validate() == []
         self.log += commands
         return commands
 
@@ -705,3 +706,35 @@ class AnyEvents(RuleBasedStateMachine):
 
 TestAnyEvents = AnyEvents.TestCase
 TestAnyEvents.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+
+
+def test_a_child_s_story_says_why_it_was_restarted_and_by_which_event() -> None:
+    world = World().up()
+    world.settle(world.die(GBP))
+    world.settle(world.tell(Tick(), 1.0))
+
+    steps = [str(step) for step in world.tree.story(GBP)]
+
+    assert steps[:3] == [
+        "unknown → Absent by DesiredChanged",
+        "Absent → Starting by DesiredChanged",
+        "Starting → Up by Started",
+    ]
+    assert "Up → Backoff by Died: killed" in steps
+    assert steps[-1] == "Starting → Up by Started"
+    assert world.tree.story(instrument("fx/NOBODY")) == ()
+
+
+def test_a_hung_child_s_story_says_how_long_it_hung() -> None:
+    world = World().up()
+    world.answer(GBP, 100.0, after_s=100.0)
+
+    assert str(world.tree.story(GBP)[-1]) == "Up → Ending by ProbeAnswered: hung: no cycle finished for 100.0 s"
+
+
+def test_the_story_of_one_that_went_is_still_there() -> None:
+    world = World().up()
+    world.settle(world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP))))))
+
+    assert [step.after for step in world.tree.story(XAU)[-3:]] == ["Ending", "Absent", None]
+    assert XAU not in world.tree.children

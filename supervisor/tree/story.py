@@ -1,0 +1,72 @@
+"""What became of each child, and from which event: kept beside its state, for whoever asks why it was restarted.
+
+The law of this module: a step is written where the state is set, so that no transition can be left out; the newest
+:data:`STEPS_KEPT` of each child are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from supervisor.tree.model import Backoff, Child, ChildKey, Ending, Event, InQuarantine, State
+
+STEPS_KEPT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a child's state, at ``at_s`` of the tree's clock: the names of the states and of the event that led
+    from the one to the other, and the reason where there is one."""
+
+    at_s: float
+    before: str | None
+    after: str | None
+    event: str
+    reason: str | None
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.before or 'unknown'} → {self.after or 'gone'} by {self.event}{why}"
+
+
+class Children(dict[ChildKey, Child]):
+    """The children of a tree, with the story of each. ``event`` and ``now_s`` are of the event being handled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event: Event | None = None
+        self.now_s = 0.0
+        self._stories: dict[ChildKey, deque[Step]] = {}
+
+    def __setitem__(self, key: ChildKey, child: Child) -> None:
+        before = self.get(key)
+        super().__setitem__(key, child)
+        if before is None or type(before.state) is not type(child.state):
+            self._write(key, None if before is None else before.state, child.state)
+
+    def __delitem__(self, key: ChildKey) -> None:
+        before = self[key]
+        super().__delitem__(key)
+        self._write(key, before.state, None)
+
+    def story(self, key: ChildKey) -> tuple[Step, ...]:
+        """What became of a child, oldest first; also of one that is gone. Empty for one that never was."""
+        return tuple(self._stories.get(key, ()))
+
+    @property
+    def stories(self) -> Mapping[ChildKey, deque[Step]]:
+        """All of them."""
+        return self._stories
+
+    def _write(self, key: ChildKey, before: State | None, after: State | None) -> None:
+        reason = getattr(self.event, "reason", None)
+        match after:
+            case Backoff(reason=words) | InQuarantine(reason=words):
+                reason = words
+            case Ending(death=words) if words is not None:
+                reason = words
+        left, entered = (None if state is None else type(state).__name__ for state in (before, after))
+        step = Step(self.now_s, left, entered, type(self.event).__name__, reason)
+        self._stories.setdefault(key, deque(maxlen=STEPS_KEPT)).append(step)
