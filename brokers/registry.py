@@ -236,6 +236,7 @@ def _kite_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
         include_holdings=bool(spec.settings.get("include_holdings")),
         stream_url=at.events,
         renewal=spec.secrets["access_token"].renewal,
+        instruments=spec.instruments,
     )
 
 
@@ -312,7 +313,7 @@ KINDS: dict[str, Kind] = {
         instruments=("EURUSD", "GBPUSD"),
     ),
     "kite": Kind(
-        conventions=Conventions(LegScheme.NET, CostBasis.WEIGHTED),
+        conventions=Conventions(LegScheme.NET, CostBasis.ALL_OPENING),
         configured=_kite_configured,
         adapter=_kite_adapter,
         simulator=_kite_simulator,

@@ -57,7 +57,8 @@ def _changes(
     left = -sum(changes.values(), ZERO)
     for name, row in aside.items():
         had = held.get(name, ZERO)
-        taken = max(min(left, row.quantity - had), -had)
+        room = row.quantity - had
+        taken = max(min(left, max(room, ZERO)), min(room, ZERO))
         changes[name] = taken
         left -= taken
     for name in work.slice.unread_legs:

@@ -2,7 +2,8 @@
 
 The laws of this module:
 
-* At rest a snapshot costs three requests (four with holdings), for however many instruments.
+* At rest a snapshot costs four requests, for however many instruments. The holdings are one of them whatever is
+  configured: a purchase that is no longer in ``net`` is looked for there before anything is concluded.
 * Positions are asked for first and trades last, so every fill that the positions contain is among the trades. A row of
   ``net`` says how much of it was traded today: where that is not the sum of its trades, something was filled in
   between, and all is asked for again. What still does not agree is in doubt, and no position is corrected by it.
@@ -13,8 +14,8 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from math import floor
@@ -30,8 +31,9 @@ from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
 from brokers.kite import decode
-from brokers.kite.day_lists import Lasting, Orderbook
+from brokers.kite.day_lists import Lasting, Morning, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
+from brokers.kite.portfolio import DELIVERED, Names, Portfolio, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook
@@ -60,10 +62,13 @@ from brokers.port import Clock, Stream
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
 
-_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
+_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.ALL_OPENING)
 _HOLDINGS_UNREAD = with_remedy(
-    "the holdings are not read, as `include_holdings` is false", "Set `include_holdings: true` in the configuration"
+    "the holdings are not taken up, as `include_holdings` is false",
+    "Set `include_holdings: true` in the configuration",
 )
+TRADES_LATE_S = 10.0
+"""How late the trades of a filled order may be listed. Those that are not there by then are not waited for."""
 
 RowT = TypeVar("RowT")
 
@@ -79,6 +84,9 @@ class _Reading:
     orders: Section[Order]
     fills: Section[Fill]
     clashes: frozenset[Clash]
+    aside: tuple[Position, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    unread_legs: Mapping[str, str] = field(default_factory=dict)
 
 
 class KiteBroker:
@@ -94,8 +102,9 @@ class KiteBroker:
     there is no stream, as the token is nobody else's business.
 
     A position has a leg for each product (CNC, MIS, NRML, MTF, CO), and with ``include_holdings`` the leg ``holdings``
-    for what is delivered; without it that leg is unknown, and never flat. A fill names its leg, and an order the one it
-    works on. Overnight, CNC turns into holdings.
+    for what is delivered; without it that leg is not taken up, and never flat, but what was bought goes there. A fill
+    names its leg, and an order the one it works on. Overnight, CNC turns into holdings. ``instruments`` are those
+    configured, none where the account has all: a holding that the broker shows on another exchange goes by its name.
 
     ``as_of`` is the second before the positions were looked at, by the Date header, as Kite tells no other time and
     dates fills to the second. A fill of that second is contained all the same, and in the snapshot's fills or in those
@@ -117,6 +126,7 @@ class KiteBroker:
         backoff_s: float = 0.2,
         requests_per_s: float = REQUESTS_PER_S,
         renewal: str = RENEWAL,
+        instruments: Iterable[str] = (),
     ) -> None:
         self._account = account
         self._access_token = access_token
@@ -135,6 +145,8 @@ class KiteBroker:
         self._lasting_legs = Lasting("positions")
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
+        self._names = Names(instruments)
+        self._morning = Morning()
         self._today = clock().astimezone(IST).date()
 
     @property
@@ -215,7 +227,9 @@ class KiteBroker:
             fills=fills,
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
-            unread_legs={} if self._include_holdings else {decode.HOLDINGS: _HOLDINGS_UNREAD},
+            left_out=reading.left_out,
+            unread_legs=reading.unread_legs,
+            aside=reading.aside,
         )
 
     async def _settled(self) -> _Reading:
@@ -231,11 +245,7 @@ class KiteBroker:
         requested_at = self._clock()
         errors: list[BrokerError] = []
         net = await self._list("read the positions", lambda kite: kite.positions(), decode.positions, errors)
-        held = (
-            await self._list("read the holdings", lambda kite: kite.holdings(), decode.holdings, errors)
-            if self._include_holdings
-            else None
-        )
+        held = await self._list("read the holdings", lambda kite: kite.holdings(), decode.holdings, errors)
         listed = await self._list("read the orders", lambda kite: kite.orders(), decode.orders, errors)
         traded = await self._list("read the trades", lambda kite: kite.trades(), decode.trades, errors)
         if all(isinstance(found, BrokerError) for found in (net, listed, traded)):
@@ -243,14 +253,22 @@ class KiteBroker:
         orders = self._orders_of(listed, requested_at)
         fills = self._fills_of(traded, orders, requested_at)
         looked_at = _looked_at((net, listed, traded), requested_at)
+        positions, found = self._positions_of(net, held, fills, requested_at)
+        unread = {} if self._include_holdings else {decode.HOLDINGS: _HOLDINGS_UNREAD}
+        if isinstance(held, BrokerError) and not self._include_holdings:
+            why = f"what is not in the day's positions may be in the holdings, and {held.reason}"
+            unread = dict.fromkeys((decode.HOLDINGS, *DELIVERED), why)
         return _Reading(
             requested_at=requested_at,
             as_of=before_second_of(looked_at),
             now_ms=floor(looked_at.timestamp()) * 1000,
-            positions=self._positions_of(net, held, requested_at),
+            positions=positions,
             orders=orders,
             fills=fills,
             clashes=frozenset() if isinstance(net, BrokerError) else clashes(net[0], fills),
+            aside=() if self._include_holdings else found.holdings,
+            left_out=found.left_out,
+            unread_legs=unread,
         )
 
     async def _list(
@@ -276,22 +294,32 @@ class KiteBroker:
     def _positions_of(
         self,
         net: tuple[Listing[PositionRow], Answer] | BrokerError,
-        held: tuple[Listing[PositionRow], Answer] | BrokerError | None,
+        held: tuple[Listing[PositionRow], Answer] | BrokerError,
+        fills: Section[Fill],
         asked_at: datetime,
-    ) -> Section[Position]:
+    ) -> tuple[Section[Position], Portfolio]:
         if isinstance(net, BrokerError):
-            return Failed(net.reason)
-        doubt = self._lasting_legs.doubt(net[0], _day(net[1], asked_at), asked_at)
+            return Failed(net.reason), Portfolio(())
+        day = _day(net[1], asked_at)
+        doubt = self._lasting_legs.doubt(net[0], day, asked_at)
         if doubt is not None:
-            return Failed(doubt)
-        rows = [row.position for row in net[0].rows.values() if row.position is not None]
+            return Failed(doubt), Portfolio(())
+        trades = fills.rows if isinstance(fills, Complete) else None
+        found = portfolio(net[0], None if isinstance(held, BrokerError) else held[0], self._names, trades)
         problems = net[0].problems
-        if isinstance(held, BrokerError):
+        if not isinstance(held, BrokerError):
+            problems = (*problems, *self._of_ours(held[0].problems))
+            problems = (*problems, *self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at))
+        elif self._include_holdings:
             problems = (*problems, RowProblem(SectionName.POSITIONS, None, decode.HOLDINGS, held.reason))
-        elif held is not None:
-            rows += [row.position for row in held[0].rows.values() if row.position is not None]
-            problems = (*problems, *held[0].problems)
-        return section(rows, problems)
+        rows = (*found.rows, *found.holdings) if self._include_holdings else found.rows
+        return section(rows, problems), found
+
+    def _of_ours(self, problems: tuple[RowProblem, ...]) -> tuple[RowProblem, ...]:
+        """Unreadable holdings. Where they are not taken up, only those of an instrument that somebody trades here."""
+        if self._include_holdings:
+            return problems
+        return tuple(one for one in problems if one.instrument is None or self._names.traded(one.instrument))
 
     def _orders_of(self, listed: tuple[Listing[OrderRow], Answer] | BrokerError, asked_at: datetime) -> Section[Order]:
         if isinstance(listed, BrokerError):
@@ -306,8 +334,8 @@ class KiteBroker:
         doubt = self._lasting_trades.doubt(traded[0], _day(traded[1], asked_at), asked_at)
         if doubt is not None:
             return Failed(doubt)
-        tags = {order.broker_order_id: order.client_order_id for order in rows_of(orders)}
-        rows = [replace(f, client_order_id=tags.get(f.broker_order_id or "")) for f in traded[0].rows.values()]
+        known = {order.broker_order_id: order for order in rows_of(orders)}
+        rows = [_of_order(fill, known.get(fill.broker_order_id or "")) for fill in traded[0].rows.values()]
         return section(rows, traded[0].problems)
 
     # -- single orders ---------------------------------------------------------------------------------------------
@@ -369,9 +397,19 @@ class KiteBroker:
         fills = tuple(replace(fill, client_order_id=order.client_order_id) for fill in listing.rows.values())
         if any(fill.broker_order_id != order.broker_order_id for fill in fills):
             raise BadRow("trades of another order")
-        if sum((fill.quantity for fill in fills), Decimal(0)) < order.filled_quantity:
+        if sum((fill.quantity for fill in fills), Decimal(0)) < order.filled_quantity and not self._are_late(
+            order, answer
+        ):
             raise BadRow(f"{order.filled_quantity} are filled, and its trades do not add up to that")
         return fills
+
+    def _are_late(self, order: Order, answer: Answer) -> bool:
+        """Whether the order changed so long ago that its trades would be listed, if they ever were."""
+        row = self._orders.known(order.broker_order_id, None)
+        now = answer.date or self._clock()
+        if row is None or row.changed_at is None or not order.status.terminal:
+            return False
+        return now - row.changed_at > timedelta(seconds=TRADES_LATE_S)
 
     async def cancel_order(self, query: OrderQuery) -> None:
         """Ask for the cancellation of an order, once, under the variety its row has. ``Refused`` when there is none."""
@@ -414,6 +452,13 @@ class KiteBroker:
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
         self._wire.close()
+
+
+def _of_order(fill: Fill, order: Order | None) -> Fill:
+    """A trade with what its order alone tells."""
+    if order is None:
+        return fill
+    return replace(fill, client_order_id=order.client_order_id, reason=order.origin)
 
 
 def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:

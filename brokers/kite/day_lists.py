@@ -12,15 +12,18 @@ The laws of this module:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 from brokers.errors import with_remedy
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
-from brokers.model import Failed, Order, OrderStatus, Section, section
+from brokers.model import Failed, Fill, Order, OrderStatus, Position, RowProblem, Section, SectionName, section
 
 DISBELIEVED_S = 10.0
 REMEMBERED_DAYS = 7
+MORNING_S = 300.0
 
 
 class Lasting:
@@ -49,6 +52,42 @@ class Lasting:
                 return with_remedy(gone, remedy)
         self._day, self._known, self._lost, self._since = day, found, frozenset(), None
         return None
+
+
+class Morning:
+    """The first answers of a trading day. In the morning ``net`` is emptied before the holdings and what is carried are
+    loaded: what was held last evening and is less now, with no trade that says so, is not believed at once."""
+
+    def __init__(self) -> None:
+        self._day: date | None = None
+        self._evening: dict[str, Decimal] = {}
+        self._latest: dict[str, Decimal] = {}
+        self._began: datetime | None = None
+
+    def doubts(
+        self, held: Iterable[Position], trades: Iterable[Fill] | None, day: date, now: datetime
+    ) -> tuple[RowProblem, ...]:
+        """The instruments of which not enough is shown, for :data:`MORNING_S` from the day's first answer on."""
+        total: dict[str, Decimal] = {}
+        for row in held:
+            total[row.instrument] = total.get(row.instrument, Decimal(0)) + row.quantity
+        if self._day is not None and day != self._day:
+            self._evening, self._began = self._latest, now
+        self._day = day
+        until = None if self._began is None else self._began + timedelta(seconds=MORNING_S)
+        if until is None or now >= until:
+            self._evening = {}
+        expected = dict(self._evening)
+        for fill in trades or ():
+            if fill.instrument in expected:
+                expected[fill.instrument] += fill.quantity * fill.side.sign
+        lost = {name for name, quantity in expected.items() if abs(total.get(name, Decimal(0))) < abs(quantity)}
+        self._latest = total if not lost else {**total, **{name: expected[name] for name in lost}}
+        text = with_remedy(
+            "less of it is shown than last evening, and no trade says why; the broker may be loading its day",
+            f"It is read again, and believed when it still says so {MORNING_S:g} s after the day's first answer",
+        )
+        return tuple(RowProblem(SectionName.POSITIONS, name, None, text, until) for name in sorted(lost))
 
 
 @dataclass(frozen=True, slots=True)

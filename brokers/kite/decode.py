@@ -19,7 +19,9 @@ from typing import Generic, TypeVar
 
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
-from brokers.model import Fill, Order, OrderStatus, Position, RowProblem, SectionName, Side
+from brokers.model import Fill, Order, OrderStatus, Position, Reason, RowProblem, SectionName, Side
+
+_ZERO = Decimal(0)
 
 HOLDINGS = "holdings"
 """The leg of what is delivered, beside the products."""
@@ -33,22 +35,27 @@ _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class PositionRow:
     """One product of one instrument. ``position`` is ``None`` where it is flat. ``bought`` and ``sold`` are what of it
-    was traded today, ``None`` where the broker does not say."""
+    was traded today and ``overnight`` what came over night, ``None`` where the broker does not say. ``isin`` and
+    ``mtf`` (what is held on margin beside it) are a holding's."""
 
     instrument: str
     leg: str
     position: Position | None
     bought: Decimal | None
     sold: Decimal | None
+    overnight: Decimal | None = None
+    isin: str | None = None
+    mtf: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """An order, and what Kite wants to know of it when it is cancelled."""
+    """An order, what Kite wants to know of it when it is cancelled, and when it last changed."""
 
     order: Order
     variety: str
     parent_order_id: str | None
+    changed_at: datetime | None = None
 
 
 RowT = TypeVar("RowT", covariant=True)
@@ -160,19 +167,57 @@ def position_row(item: object) -> PositionRow:
     row = mapping(item, "the position")
     instrument, leg = instrument_of(row), _word(row, "product")
     quantity = _number(row, "quantity")
-    held = Position(instrument, leg, quantity, _number(row, "average_price")) if quantity else None
-    return PositionRow(instrument, leg, held, _optional(row, "day_buy_quantity"), _optional(row, "day_sell_quantity"))
+    held = _held(row, instrument, leg, quantity)
+    bought, sold = _optional(row, "day_buy_quantity"), _optional(row, "day_sell_quantity")
+    return PositionRow(instrument, leg, held, bought, sold, _optional(row, "overnight_quantity"))
 
 
 def holding_row(item: object) -> PositionRow:
-    """Delivered stock. In Kite's own examples ``quantity`` leaves out what was bought yesterday and is not delivered
-    yet (``t1_quantity``), so both are added. ``used_quantity``, what of it was sold today, is not subtracted: the sale
-    is a negative CNC row of ``net`` already."""
+    """Delivered stock: what the day began with. A sale of it is a negative CNC row of ``net`` until the night.
+
+    In Kite's own examples ``quantity`` leaves out what was bought yesterday and is not delivered yet (``t1_quantity``),
+    and people report that it leaves out what is pledged (``collateral_quantity``): all three are added. Of
+    ``used_quantity``, what was sold today, public sources differ on whether ``quantity`` shrinks by it at once.
+    ``opening_quantity``, what came over night, tells: it is ``quantity`` where that stays, and the sum of both where it
+    shrinks. Where it is not told, or neither, the holding is unknown. Of ``mtf``, shares held on margin, the same.
+    """
     row = mapping(item, "the holding")
     instrument = instrument_of(row)
-    quantity = _number(row, "quantity") + (_optional(row, "t1_quantity") or Decimal(0))
-    held = Position(instrument, HOLDINGS, quantity, _number(row, "average_price")) if quantity else None
-    return PositionRow(instrument, HOLDINGS, held, None, None)
+    free = _number(row, "quantity") + (_optional(row, "t1_quantity") or _ZERO)
+    pledged = _optional(row, "collateral_quantity") or _ZERO
+    used = _optional(row, "used_quantity") or _ZERO
+    quantity = _at_begin(free, used, _optional(row, "opening_quantity"), pledged) + pledged
+    told = row.get("mtf")
+    margin = mapping(told, "mtf of the holding") if told is not None else {}
+    financed = _optional(margin, "quantity") or _ZERO
+    financed = _at_begin(financed, _optional(margin, "used_quantity") or _ZERO, None, _ZERO)
+    return PositionRow(
+        instrument,
+        HOLDINGS,
+        _held(row, instrument, HOLDINGS, quantity),
+        None,
+        None,
+        isin=_text_or_none(row, "isin"),
+        mtf=_held(margin, instrument, "MTF", financed),
+    )
+
+
+def _at_begin(free: Decimal, used: Decimal, opening: Decimal | None, pledged: Decimal) -> Decimal:
+    """What the day began with, by both readings of what was sold of it."""
+    if not used:
+        return free
+    for began in (opening, None if opening is None else opening - pledged):
+        if began is not None and began in (free, free + used):
+            return began
+    raise BadRow(f"{used} of it were sold today, and nothing tells whether the quantity {free} is before or after that")
+
+
+def _held(row: Json, instrument: str, leg: str, quantity: Decimal) -> Position | None:
+    """A position. Kite shows an average of 0 where it does not know one (carried rows, ``discrepancy``)."""
+    if not quantity:
+        return None
+    price = _number(row, "average_price")
+    return Position(instrument, leg, quantity, price, price_told=price != 0)
 
 
 def order_row(item: object) -> OrderRow:
@@ -199,8 +244,27 @@ def order_row(item: object) -> OrderRow:
         submitted_at=_moment_or_none(row, "order_timestamp"),
         leg=_word(row, "product"),
         reason=_text_or_none(row, "status_message"),
+        origin=_origin(row),
+        parent=_text_or_none(row, "parent_order_id"),
     )
-    return OrderRow(order, _text_or_none(row, "variety") or "regular", _text_or_none(row, "parent_order_id"))
+    changed_at = next((row[key] for key in _CHANGED_AT if row.get(key) not in (None, "")), None)
+    return OrderRow(
+        order,
+        _text_or_none(row, "variety") or "regular",
+        order.parent,
+        None if changed_at is None else moment(changed_at, "exchange_update_timestamp"),
+    )
+
+
+_CHANGED_AT = ("exchange_update_timestamp", "exchange_timestamp", "order_timestamp")
+_RISK_MANAGEMENT = re.compile(r"ADMIN\w*|RMS\w*", re.ASCII)
+"""Zerodha's words in ``placed_by``: ADMINSQF, or RMS and a number. Else it is the id of a user."""
+
+
+def _origin(row: Json) -> Reason | None:
+    placed_by = row.get("placed_by")
+    squared_off = isinstance(placed_by, str) and _RISK_MANAGEMENT.fullmatch(placed_by.strip().upper())
+    return Reason.SQUARE_OFF if squared_off else None
 
 
 def fill_row(item: object) -> Fill:

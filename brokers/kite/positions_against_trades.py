@@ -8,13 +8,14 @@ unchanged for ``STANDING_S`` is a peculiarity (a product converted into another)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
 from brokers.errors import with_remedy
 from brokers.kit.doubt import Doubts, doubted
 from brokers.kite.decode import Listing, PositionRow
-from brokers.model import Complete, Fill, Position, Section
+from brokers.model import Complete, Fill, Partial, Position, Section
 
 STANDING_S = 10.0
 
@@ -42,7 +43,17 @@ def clashes(net: Listing[PositionRow], fills: Section[Fill]) -> frozenset[Clash]
         same = said == traded or (said == (None, None) and traded == (_ZERO, _ZERO))
         if not same and not unread & {None, key[0]}:
             found.add((*key, *said, *traded))
-    return frozenset(found)
+    return frozenset(clash for clash in found if clash[0] not in _converted(found))
+
+
+def _converted(found: set[Clash]) -> set[str]:
+    """Instruments whose products differ from their trades and agree with them as a whole: what left one product is in
+    another."""
+    nets: dict[str, list[Decimal]] = {}
+    for instrument, _, bought, sold, traded_in, traded_out in found:
+        change = (bought or _ZERO) - (sold or _ZERO) - traded_in + traded_out
+        nets.setdefault(instrument, []).append(change)
+    return {name for name, changes in nets.items() if len(changes) > 1 and any(changes) and not sum(changes, _ZERO)}
 
 
 class Agreement(Doubts[Clash]):
@@ -66,4 +77,7 @@ def in_doubt(
     """The positions, less their word on instruments whose trades say otherwise."""
     found = "what it traded today is not the sum of its trades, so positions and trades may not belong together"
     text = with_remedy(found, f"Both are read again, and believed when they say the same for {STANDING_S:g} s")
-    return doubted(positions, {clash[0] for clash in fresh}, text, believed_at or {})
+    doubtful = {clash[0] for clash in fresh}
+    if doubtful and isinstance(positions, Complete | Partial):
+        positions = replace(positions, rows=tuple(row for row in positions.rows if row.instrument not in doubtful))
+    return doubted(positions, doubtful, text, believed_at or {})

@@ -188,10 +188,51 @@ class KiteSimulator:
             self._ledger.hold(instrument, product, quantity, price)
         return product
 
-    def set_holding(self, instrument: str, quantity: Decimal, price: Decimal, t1: Decimal = Decimal(0)) -> None:
-        """Have this delivered, and ``t1`` more bought yesterday."""
+    def set_holding(
+        self,
+        instrument: str,
+        quantity: Decimal,
+        price: Decimal,
+        t1: Decimal = Decimal(0),
+        *,
+        pledged: Decimal = Decimal(0),
+        used: Decimal = Decimal(0),
+        isin: str = "",
+        shown_as: str = "",
+    ) -> None:
+        """Have this delivered, ``t1`` more bought yesterday, and ``pledged`` more as collateral."""
         with self._lock:
-            self._ledger.holdings[instrument] = Holding(quantity, t1, Decimal(0), price)
+            held = Holding(quantity, t1, used, price, pledged, isin=isin, shown_as=shown_as)
+            self._ledger.holdings[instrument] = held
+
+    def show_holding_as(self, instrument: str, shown_as: str, isin: str) -> None:
+        """Show a holding under the name of another exchange."""
+        with self._lock:
+            held = self._ledger.holdings[instrument]
+            held.shown_as, held.isin = shown_as, isin
+
+    def convert(self, instrument: str, source: str, target: str, quantity: Decimal) -> None:
+        """Convert a position into another product. The rows change as if both had been traded; no trade is listed."""
+        with self._lock:
+            self._ledger.convert(instrument, source, target, quantity)
+
+    def load_day(self, done: bool = True) -> None:
+        """The morning: nothing is shown in ``net`` and in the holdings until they are loaded."""
+        self._ledger.loading = not done
+
+    def square_off(self, instrument: str, placed_by: str = "RMS1") -> None:
+        """Zerodha's risk management closes every leg of an instrument."""
+        with self._lock:
+            for (held, product), quantity in self._ledger.held().items():
+                if held == instrument:
+                    side = Side.SELL if quantity > 0 else Side.BUY
+                    order_id = self.trade(instrument, side, abs(quantity), product=product)
+                    self._ledger.orders[order_id].placed_by = placed_by
+
+    def forget_trades(self) -> None:
+        """List no trade of today any more, and none ever of what was filled by now."""
+        with self._lock:
+            self._ledger.trades.clear()
 
     def close_by_hand(self, instrument: str) -> None:
         """Somebody closes every leg with a market order of his own."""

@@ -82,7 +82,7 @@ def order_json(order: Order, status: str | None = None, filled: Decimal | None =
     left = order.quantity - filled
     return {
         "account_id": "AB1234",
-        "placed_by": "AB1234",
+        "placed_by": order.placed_by,
         "order_id": order.id,
         "exchange_order_id": f"11{order.id}",
         "parent_order_id": order.parent,
@@ -160,22 +160,31 @@ class Rest:
         return "unknown", lambda _: error(404, "GeneralException", "Route not found")
 
     def _positions(self) -> Body:
-        rows = [position_json(leg, self.ledger.price(leg.instrument)) for leg in self.ledger.legs.values()]
+        legs = [] if self.ledger.loading else self.ledger.legs.values()
+        rows = [position_json(leg, self.ledger.price(leg.instrument)) for leg in legs]
         return {"net": rows, "day": [row for row in rows if row["day_buy_quantity"] or row["day_sell_quantity"]]}
 
     def _holdings(self) -> list[Body]:
         return [
             {
-                **_symbol(instrument),
+                **_symbol(held.shown_as or instrument),
+                "isin": held.isin,
                 "product": "CNC",
                 "quantity": number(held.quantity),
                 "t1_quantity": number(held.t1),
                 "used_quantity": number(held.used),
                 "realised_quantity": number(held.quantity),
                 "opening_quantity": number(held.quantity + held.t1),
+                "collateral_quantity": number(held.pledged),
                 "average_price": number(held.price),
+                "mtf": {
+                    "quantity": number(held.margin),
+                    "used_quantity": 0,
+                    "average_price": number(held.margin_price),
+                },
             }
             for instrument, held in self.ledger.holdings.items()
+            if not self.ledger.loading
         ]
 
     def _history(self, order_id: str) -> Reply:

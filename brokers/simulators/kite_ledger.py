@@ -64,6 +64,7 @@ class Order:
     validity_ttl: int = 0
     variety: str = "regular"
     parent: str | None = None
+    placed_by: str = "AB1234"
     states: list[list[str]] = field(default_factory=list)
 
 
@@ -83,12 +84,18 @@ class Trade:
 
 @dataclass(slots=True)
 class Holding:
-    """Delivered stock; ``t1`` is bought and not delivered yet, ``used`` what was sold of it today."""
+    """Delivered stock; ``t1`` is bought and not delivered yet, ``used`` what was sold of it today, ``pledged`` what is
+    collateral, ``margin`` what is held on margin. ``shown_as`` is the name under which the broker shows it."""
 
     quantity: Decimal = ZERO
     t1: Decimal = ZERO
     used: Decimal = ZERO
     price: Decimal = ZERO
+    pledged: Decimal = ZERO
+    margin: Decimal = ZERO
+    margin_price: Decimal = ZERO
+    isin: str = ""
+    shown_as: str = ""
 
 
 class Ledger:
@@ -98,6 +105,7 @@ class Ledger:
         self.seed = seed
         self.offset_s = 0.0
         self.count = 0
+        self.loading = False
         self.prices: dict[str, Decimal] = {}
         self.legs: dict[str, Leg] = {}
         self.holdings: dict[str, Holding] = {}
@@ -206,18 +214,37 @@ class Ledger:
         for holding in self.holdings.values():
             holding.quantity, holding.t1, holding.used = holding.quantity + holding.t1, ZERO, ZERO
         for key, leg in list(self.legs.items()):
-            if leg.product == "CNC" and leg.quantity > 0:
+            if leg.product == "CNC" and leg.quantity:
                 self._deliver(leg)
-            if leg.product == "CNC" or not leg.quantity:
+            if leg.product == "MTF" and leg.quantity:
+                self._finance(leg)
+            if leg.product in {"CNC", "MTF"} or not leg.quantity:
                 del self.legs[key]
             else:
                 leg.overnight, leg.bought, leg.sold = leg.quantity, ZERO, ZERO
 
     def _deliver(self, leg: Leg) -> None:
         holding = self.holdings.setdefault(leg.instrument, Holding())
+        if leg.quantity < 0:
+            holding.quantity += leg.quantity
+            return
         before = holding.quantity + holding.t1
         holding.price = (before * holding.price + leg.quantity * leg.price) / (before + leg.quantity)
         holding.t1 += leg.quantity
+
+    def _finance(self, leg: Leg) -> None:
+        holding = self.holdings.setdefault(leg.instrument, Holding())
+        total = holding.margin + leg.quantity
+        if leg.quantity > 0:
+            holding.margin_price = (holding.margin * holding.margin_price + leg.quantity * leg.price) / total
+        holding.margin = total
+
+    def convert(self, instrument: str, source: str, target: str, quantity: Decimal) -> None:
+        """A signed quantity goes from one product to another, as if it had been traded in both."""
+        giver, taker = self.leg(instrument, source), self.leg(instrument, target)
+        price = giver.price
+        self._join(giver, -quantity, price)
+        self._join(taker, quantity, price)
 
     def held(self) -> dict[tuple[str, str], Decimal]:
         """(instrument, leg) → signed quantity, without zeros and without holdings."""
@@ -245,9 +272,8 @@ class Ledger:
         orders = [Order(**_decimals(row, "quantity", "price", "filled", "notional")) for row in state["orders"]]
         legs = [Leg(**_decimals(row, "overnight", "bought", "sold", "price")) for row in state["legs"]]
         trades = [Trade(**_decimals(row, "quantity", "price")) for row in state["trades"]]
-        holdings = {
-            k: Holding(**_decimals(row, "quantity", "t1", "used", "price")) for k, row in state["holdings"].items()
-        }
+        numbers = ("quantity", "t1", "used", "price", "pledged", "margin", "margin_price")
+        holdings = {name: Holding(**_decimals(row, *numbers)) for name, row in state["holdings"].items()}
         self.seed, self.offset_s, self.count = state["seed"], state["offset_s"], state["count"]
         self.prices = {key: Decimal(value) for key, value in state["prices"].items()}
         self.orders = {order.id: order for order in orders}

@@ -159,24 +159,24 @@ def held_account(sim: KiteSimulator) -> str:
 # -- what a snapshot costs and says --------------------------------------------------------------------------------
 
 
-async def test_at_rest_a_snapshot_takes_three_requests_for_however_many_instruments(sim: KiteSimulator) -> None:
+async def test_at_rest_a_snapshot_takes_four_requests_for_however_many_instruments(sim: KiteSimulator) -> None:
     order_id = held_account(sim)
     for number in range(20):
         sim.trade(f"NSE:SYMBOL{number}", BUY, D(1))
     async with broker(sim) as adapter:
         await adapter.connect()
         first = await adapter.snapshot(None)
-        assert adapter.calls == 1 + 3
+        assert adapter.calls == 1 + 4
         sim.trade(INFY, SELL, D(30), "mine")
         second = await adapter.snapshot(first.fills_cursor)
-        assert adapter.calls == 1 + 3 + 3
+        assert adapter.calls == 1 + 4 + 4
         assert legs(first)[(INFY, "MIS")] == D(100)
         assert orders(first)[order_id].status is OrderStatus.OPEN
         assert fills(first) == []
         assert legs(second) == sim.positions()
         assert fills(second) == [(INFY, SELL, D(30), "MIS")]
         assert rows_of(second.fills)[0].client_order_id == "mine"
-        assert (second.conventions.legs, second.conventions.cost_basis) == (LegScheme.NET, CostBasis.WEIGHTED)
+        assert (second.conventions.legs, second.conventions.cost_basis) == (LegScheme.NET, CostBasis.ALL_OPENING)
         assert len(sim.requests) == adapter.calls
 
 
@@ -202,7 +202,7 @@ async def test_what_is_delivered_is_a_leg_of_its_own_where_it_is_wanted(sim: Kit
     sim.trade(INFY, SELL, D(2), product="CNC")
     async with broker(sim, include_holdings=include) as adapter:
         snapshot = await adapter.snapshot(None)
-        assert adapter.calls == (5 if include else 4)
+        assert adapter.calls == 5
     expected = {(INFY, "CNC"): D(-2)}
     assert legs(snapshot) == ({**expected, (INFY, "holdings"): D(12)} if include else expected)
     assert set(snapshot.unread_legs) == (set() if include else {"holdings"})
@@ -1046,7 +1046,7 @@ async def test_whatever_happens_the_snapshot_is_what_the_account_holds(seed: int
                     one_step(sim, rng)
                 before = adapter.calls
                 snapshot = await adapter.snapshot(cursor)
-                assert adapter.calls == before + 3
+                assert adapter.calls == before + 4
                 assert legs(snapshot) == sim.positions()
                 async with broker(sim, timeout_s=5.0) as fresh:
                     whole = await fresh.snapshot(cursor)

@@ -176,11 +176,23 @@ def test_a_row_told_twice_is_read_once_if_both_agree_and_not_at_all_if_they_diff
     [
         ({"quantity": 11, "t1_quantity": 1, "used_quantity": 0}, 12),
         ({"quantity": 0, "t1_quantity": 4, "used_quantity": 0}, 4),
-        ({"quantity": 11, "t1_quantity": 0, "used_quantity": 3}, 11),
+        ({"quantity": 11, "t1_quantity": 0, "used_quantity": 3, "opening_quantity": 11}, 11),
+        ({"quantity": 8, "t1_quantity": 0, "used_quantity": 3, "opening_quantity": 11}, 11),
+        ({"quantity": 0, "t1_quantity": 0, "collateral_quantity": 40}, 40),
+        ({"quantity": 60, "t1_quantity": 5, "collateral_quantity": 40}, 105),
         ({"quantity": 5}, 5),
         ({"quantity": 0, "t1_quantity": 0}, None),
     ],
-    ids=["both", "not delivered yet", "some of it sold today", "no t1", "none"],
+    ids=[
+        "both",
+        "not delivered yet",
+        "some sold today",
+        "some sold today and gone",
+        "pledged",
+        "pledged in part",
+        "no t1",
+        "none",
+    ],
 )
 def test_delivered_and_undelivered_stock_is_one_leg(fields: dict[str, Any], quantity: int | None) -> None:
     row = {"exchange": "BSE", "tradingsymbol": "BHEL", "product": "CNC", "average_price": D("56.35"), **fields}

@@ -1,0 +1,161 @@
+"""What is held, from every place in which Zerodha keeps it: the day's positions, the holdings, what is held on margin.
+
+A purchase is a row of ``net`` on its day. From the next morning a CNC purchase is in the holdings, an MTF purchase in
+the holding's ``mtf``; that is the same leg MTF. A sale out of either is a negative row of ``net`` until the night.
+
+A holding belongs to no exchange: the broker shows it under one, often not the one on which it was bought. One ISIN is
+one thing here, under the name by which this account trades it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from brokers.kite.decode import Listing, PositionRow
+from brokers.model import Fill, Position, Side
+
+MTF = "MTF"
+DELIVERED = ("CNC", MTF)
+_EQUITY = ("NSE", "BSE")
+_ZERO = Decimal(0)
+
+
+class Names:
+    """By which name each holding is known; a name once given stays. ``configured`` are those of the configuration."""
+
+    def __init__(self, configured: Iterable[str] = ()) -> None:
+        self._configured = frozenset(configured)
+        self._bought: set[str] = set()
+        self._of: dict[str, str] = {}
+
+    def learn(self, net: Iterable[PositionRow]) -> None:
+        """What is bought for delivery is held under that name tomorrow."""
+        self._bought.update(row.instrument for row in net if row.leg in DELIVERED)
+
+    def traded(self, instrument: str) -> bool:
+        """Whether this account trades it, by any of its names."""
+        return bool({instrument, *_siblings(instrument)} & (self._configured | self._bought))
+
+    def name(self, row: PositionRow) -> str:
+        """The name of a holding: that of its ISIN, else the one it is configured or was bought by, else its own."""
+        identity = row.isin or row.instrument
+        if identity not in self._of:
+            own, others = row.instrument, _siblings(row.instrument)
+            known = [n for names in (self._configured, self._bought) for n in (own, *others) if n in names]
+            self._of[identity] = known[0] if known else own
+        return self._of[identity]
+
+    def uncertain(self, row: PositionRow) -> tuple[str, ...]:
+        """Other names by which a holding may have been bought, where nothing says which it is."""
+        own, others = row.instrument, _siblings(row.instrument)
+        if self._configured or self.name(row) != own or {own, *others} & self._bought:
+            return ()
+        return others
+
+
+def _siblings(instrument: str) -> tuple[str, ...]:
+    exchange, _, symbol = instrument.partition(":")
+    return tuple(f"{other}:{symbol}" for other in _EQUITY if other != exchange) if exchange in _EQUITY else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """``rows`` are the legs, ``holdings`` those of what is delivered. ``left_out`` are instruments that may be among
+    the holdings under another name."""
+
+    rows: tuple[Position, ...]
+    holdings: tuple[Position, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def portfolio(
+    net: Listing[PositionRow], held: Listing[PositionRow] | None, names: Names, trades: Iterable[Fill] | None
+) -> Portfolio:
+    """All legs of an account. ``trades`` are the day's, ``None`` where they are not all known."""
+    names.learn(net.rows.values())
+    made = _by_leg(trades) if trades is not None else None
+    rows: dict[tuple[str, str], Position] = {}
+    for row in net.rows.values():
+        if row.position is not None:
+            key = row.instrument, row.leg
+            rows[key] = with_open_average(row, None if made is None else made.get(key, ()))
+    holdings: dict[tuple[str, str], Position] = {}
+    left_out: dict[str, str] = {}
+    for row in held.rows.values() if held is not None else ():
+        if row.position is None and row.mtf is None:
+            continue
+        name = names.name(row)
+        if row.position is not None:
+            _add(holdings, replace(row.position, instrument=name))
+        if row.mtf is not None:
+            _add(rows, replace(row.mtf, instrument=name))
+        for other in names.uncertain(row):
+            left_out[other] = f"shares of {row.isin or 'no ISIN'} are held, which the broker calls {row.instrument}"
+    return Portfolio(tuple(row for row in rows.values() if row.quantity), tuple(holdings.values()), left_out)
+
+
+def _add(rows: dict[tuple[str, str], Position], row: Position) -> None:
+    """Two places of one leg: their sum, at the average of both where both are known and on one side."""
+    key = row.instrument, row.leg
+    known = rows.get(key)
+    if known is None:
+        rows[key] = row
+        return
+    quantity = known.quantity + row.quantity
+    one, other = known.comparable_price, row.comparable_price
+    average = None
+    if one is not None and other is not None and known.quantity * row.quantity > 0:
+        average = (known.quantity * one + row.quantity * other) / quantity
+    rows[key] = Position(row.instrument, row.leg, quantity, average or _ZERO, price_told=average is not None)
+
+
+def _by_leg(trades: Iterable[Fill]) -> dict[tuple[str, str], list[Fill]]:
+    found: dict[tuple[str, str], list[Fill]] = {}
+    for fill in sorted(trades, key=lambda fill: (fill.time, len(fill.fill_id), fill.fill_id)):
+        found.setdefault((fill.instrument, fill.leg or ""), []).append(fill)
+    return found
+
+
+def with_open_average(row: PositionRow, trades: Iterable[Fill] | None) -> Position:
+    """A row's position with the average of what is left of it.
+
+    Seen at Kite: ``average_price`` is that of everything bought in the row since it began (sold, where it is short),
+    what was closed since included. Where nothing was closed that is the average of what is left. Else what is left is
+    worked out from the day's trades; where they do not make the row, its average is not told.
+    """
+    held = row.position
+    assert held is not None  # noqa: S101 - the caller looks at those that are not flat
+    closed = row.sold if held.quantity > 0 else row.bought
+    if not held.price_told or not closed:
+        return held
+    average = _replayed(row, held, list(trades)) if trades is not None else None
+    return replace(held, price_told=False) if average is None else replace(held, open_average=average)
+
+
+def _replayed(row: PositionRow, held: Position, trades: list[Fill]) -> Decimal | None:
+    carried = row.overnight or _ZERO
+    if carried + sum((fill.quantity * fill.side.sign for fill in trades), _ZERO) != held.quantity:
+        return None
+    for told, side in ((row.bought, Side.BUY), (row.sold, Side.SELL)):
+        if told is not None and told != sum((fill.quantity for fill in trades if fill.side is side), _ZERO):
+            return None
+    opening = [fill for fill in trades if fill.side.sign * held.quantity > 0]
+    price = _ZERO
+    if carried * held.quantity > 0:
+        opened = sum((fill.quantity for fill in opening), _ZERO)
+        paid = sum((fill.quantity * fill.price for fill in opening), _ZERO)
+        price = (held.average_price * (abs(carried) + opened) - paid) / abs(carried)
+        if price <= 0:
+            return None
+    quantity = carried
+    for fill in trades:
+        signed = fill.quantity * fill.side.sign
+        total = quantity + signed
+        if quantity * signed >= 0:
+            price = (quantity * price + signed * fill.price) / total
+        elif total * signed > 0:
+            price = fill.price
+        quantity = total
+    return price
