@@ -29,7 +29,7 @@ import duckdb
 import polars as pl
 
 text = "2024-01-02 09:15:00+05:30"
-naive, with_zone = duckdb.sql(f"set timezone='UTC'; select '{text}'::timestamp, epoch('{text}'::timestamptz)").fetchone()
+naive, with_zone = duckdb.sql(f"select '{text}'::timestamp, epoch('{text}'::timestamptz)").fetchall()[0]
 by_polars = pl.Series([text.replace(" ", "T")]).str.to_datetime()[0]
 print("duckdb TIMESTAMP", naive, "| TIMESTAMPTZ", datetime.fromtimestamp(with_zone, timezone.utc), "| polars", by_polars)
 assert naive == datetime(2024, 1, 2, 9, 15)

@@ -12,13 +12,13 @@ set -euo pipefail
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check oandapyV20==0.7.2
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check oandapyV20==0.7.2 requests==2.34.2 six==1.17.0
 cd "$work"
 
 "$work/venv/bin/python" - <<'PY'
 from importlib.metadata import version
 
-for package in "oandapyV20".split():
+for package in "oandapyV20 requests six".split():
     print(package, version(package))
 
 from datetime import datetime, timedelta, timezone

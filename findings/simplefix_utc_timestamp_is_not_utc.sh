@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # simplefix: append_utc_timestamp writes an aware time's wall clock as UTC; append_tz_timestamp gives it the machine's offset.
 #
-# One would guess: an aware datetime is converted, and the one with "tz" in its name writes the datetime's own
-#   offset.
+# One would guess: an aware datetime (neither docstring rules it out) is converted, and the one with "tz" in
+#   its name writes the datetime's own offset.
 # What happens: 09:15+05:30 becomes 09:15:00.000 as UTCTimestamp, and on a machine in UTC 09:15:00.000Z as
 #   TZTimestamp: both are another instant than was given.
 # Why it matters: TransactTime is five and a half hours in the future; the order is refused as stale or early,

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 by_polars = pl.select(q=pl.lit(Decimal("1.10")) / pl.lit(Decimal("3")))["q"].item()
 by_arrow = pc.divide(pa.array([Decimal("1.10")]), pa.array([Decimal("3.00")]))[0].as_py()
-by_duckdb = duckdb.sql("select 1.10::decimal(18,2) / 3::decimal(18,0), avg(x) from (values (1.10::decimal(18,2)), (1.11)) v(x)").fetchone()
+by_duckdb = duckdb.sql("select 1.10::decimal(18,2) / 3::decimal(18,0), avg(x) from (values (1.10::decimal(18,2)), (1.11)) v(x)").fetchall()[0]
 mean = pl.Series([Decimal("1.10"), Decimal("1.11")]).mean()
 print("polars", repr(by_polars), "| pyarrow", repr(by_arrow), "| duckdb", by_duckdb, "| polars mean", repr(mean))
 assert by_polars == Decimal("0.37")
