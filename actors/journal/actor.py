@@ -6,7 +6,8 @@
 * A journal that cannot be opened does not end the actor: it says why in :meth:`Audit.health`, raises it from every
   call, and tries to open it again at most once a second.
 * The event loop never waits for the disk: the journal is written in a thread of its own and read in another.
-* Where the journal ends is noted in ``head_file``, where there is one, beside all this and never instead of it.
+* Where the journal ends is noted in ``head_file``, where there is one, and signed where evidence is kept, beside
+  all this and never instead of it.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from loguru import logger
 
 from actors.events import Event, EventType, Json, Record, Severity, StreamTail
+from actors.journal.evidence import Evidence, EvidenceSettings, RunBlocking
 from actors.journal.head_file import HeadsFile
 from actors.journal.types import (
     Append,
@@ -44,13 +46,6 @@ T = TypeVar("T")
 _REOPEN_AFTER_S: Final = 1.0
 _CHECKPOINTS_AT_MOST: Final = 8
 """How far :meth:`Audit.load_before` goes back: what it gives is held in memory and sent."""
-
-
-class RunBlocking(Protocol):
-    """Runs work that waits for the disk, and gives its result without holding up the loop."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
-        """The result of ``work``, or what it raised."""
 
 
 class OpenJournal(Protocol):
@@ -94,30 +89,35 @@ def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False)
 class Audit:
     """The journal, shared by every actor.
 
-    ``head_file`` is the path of a heads file (:mod:`journal_heads`). ``run_blocking`` replaces the threads of its own;
-    ``monotonic`` gives seconds and limits how often a journal that cannot be opened is tried again, and a head noted;
-    ``max_batch_events`` bounds one commit (a single larger append is still one).
+    ``head_file`` is the path of a heads file (:mod:`head_file`), ``evidence`` what signed heads are made with.
+    ``run_blocking`` replaces the threads of its own; ``monotonic`` gives seconds and limits how often a journal that
+    cannot be opened is tried again, and a head noted; ``max_batch_events`` bounds one commit (a single larger append is
+    still one).
     """
 
     def __init__(
         self,
         journal_url: str,
         head_file: str | None = None,
+        evidence: EvidenceSettings | None = None,
         *,
         run_blocking: RunBlocking | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         max_batch_events: int = 5000,
         open_journal: OpenJournal | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._url = journal_url
+        self._evidence = Evidence(evidence, now, monotonic) if evidence is not None else None
         self._head_file = head_file
         self._heads: HeadsFile | None = None
         self._noting: asyncio.Task[None] | None = None
+        self._proving: asyncio.Task[None] | None = None
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
         self._open_journal = open_journal or _open_journal
-        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify")]
-        self._write, self._read, self._check = (run_blocking or thread for thread in self._threads)
+        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify", "publish")]
+        self._write, self._read, self._check, self._publish = (run_blocking or thread for thread in self._threads)
         self._journal: Journal | None = None
         self._reader: Journal | None = None
         self._opening: asyncio.Task[Journal] | None = None
@@ -259,6 +259,8 @@ class Audit:
             "last_seq": self._last_seq,
             "waiting": len(self._waiting),
             "head_file_error": None if self._heads is None else self._heads.error,
+            "evidence_error": None if self._evidence is None else self._evidence.error,
+            "signed_size": None if self._evidence is None else self._evidence.signed_size,
             **self._counts,
         }
 
@@ -267,10 +269,13 @@ class Audit:
         self._closed = True
         while tasks := [task for task in (self._opening, self._writing, self._probing) if task is not None]:
             await asyncio.gather(*tasks, return_exceptions=True)
-        if self._noting is not None:
-            await asyncio.gather(self._noting, return_exceptions=True)
+        for beside in (self._noting, self._proving):
+            if beside is not None:
+                await asyncio.gather(beside, return_exceptions=True)
         if self._heads is not None and self._journal is not None:
             await self._note_head(self._heads)
+        if self._evidence is not None and self._journal is not None:
+            await self._evidence.end(self._write, self._publish)
         journal, self._journal = self._journal, None
         reader, self._reader = self._reader, None
         # The writer last: it alone can bring what is in the write-ahead log into the file.
@@ -312,6 +317,8 @@ class Audit:
         journal = self._open_journal(self._url, exclusive=True)
         try:
             head = journal.head()
+            if self._evidence is not None:
+                self._evidence.begin(journal)
         except BaseException:
             journal.close()
             raise
@@ -398,6 +405,9 @@ class Audit:
         free = not self._closed and (self._noting is None or self._noting.done())
         if free and self._heads is not None and self._heads.due(self._last_seq or 0):
             self._noting = asyncio.create_task(self._note_head(self._heads))
+        free = not self._closed and (self._proving is None or self._proving.done())
+        if free and self._evidence is not None and self._journal is not None and self._evidence.due():
+            self._proving = asyncio.create_task(self._evidence.work(self._write, self._publish))
 
     async def _note_head(self, heads: HeadsFile) -> None:
         try:

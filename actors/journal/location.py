@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from actors.journal.evidence_tables import add_tables
 from actors.journal.high_water_mark import Mark, Seen
 from actors.journal.lock import JournalLock
 from actors.journal.postgresql import settle_postgresql
@@ -102,6 +103,8 @@ class Place:
             if self.dialect == "postgresql":
                 settle_postgresql(connection, attempted, exclusive=self._exclusive, read_only=read_only)
             ensure_schema(connection, self._url, read_only=read_only, alone=self._alone)
+            if not read_only:
+                add_tables(connection)
         except BaseException:
             connection.close()
             raise

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -58,6 +58,8 @@ from actors.journal.types import (
     Verification,
 )
 from actors.journal.verification import check_seen, check_tail, record_of, verify
+
+T = TypeVar("T")
 
 Outcome = Appended | Stale | AppendRefused
 """What became of one append; an :class:`AppendRefused` is given back in its place, not raised."""
@@ -234,6 +236,17 @@ class Journal:
         with self._using(f"read the head of the journal {self._name}") as connection, connection.begin():
             row = connection.execute(last).one_or_none()
         return None if row is None else (row.seq, row.hash, from_iso(row.time))
+
+    @property
+    def file(self) -> Path | None:
+        """Its file; ``None`` where it is in a database that is a server."""
+        return self._place.file
+
+    def with_connection(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` gives with the connection, outside a transaction: for the evidence beside the records. Raises
+        what every method does."""
+        with self._using(f"keep the evidence of the journal {self._name}") as connection:
+            return work(connection)
 
     def verify(self, *, head: str | None = None) -> Verification:
         """Read everything again: hashes, links, gaps in ``seq``, gaps in the versions of each stream, event ids that

@@ -60,6 +60,21 @@ def check_tail(connection: Connection, attempted: str) -> tuple[int, str]:
     return seq, last_hash
 
 
+def check_from(connection: Connection, seq: int, last_hash: str, attempted: str) -> None:
+    """That the records after ``seq``, whose hash is given, are whole and linked to the end that the last commit left;
+    raises :class:`JournalCorrupt` otherwise."""
+    chain = _Chain(seq, last_hash)
+    for row in _rows_after(connection, chain):
+        wrong = chain.follow(row)
+        if wrong is not None:
+            raise corrupt(attempted, wrong)
+    with connection.begin():
+        end = read_head(connection, attempted)
+    wrong = _wrong_end(chain, *end)
+    if wrong is not None:
+        raise corrupt(attempted, wrong)
+
+
 def verify(connection: Connection, *, wanted: str | None = None, seen: Seen | None = None) -> Verification:
     """Read and check every record; see :class:`Verification`. May run beside a writer: it ends where that one is.
 

@@ -37,6 +37,10 @@ Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to this time, it not included.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="The public keys you trust: a file, or one; else those beside the journal."),
+]
 Archives = Annotated[
     list[Path] | None, typer.Option("--archive", help="An archive with what is older; may be repeated.")
 ]
@@ -124,16 +128,119 @@ def verify(
     head: Annotated[
         str | None, typer.Option("--head", metavar="HASH", help="A hash noted before: all up to it must be there.")
     ] = None,
+    heads: Annotated[
+        list[Path] | None, typer.Option("--heads", help="Signed heads that were kept elsewhere; may be repeated.")
+    ] = None,
+    key: Key = None,
+    archives: Archives = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Make the Merkle tree anew from the records, too.")] = False,
     as_json: Json = False,
 ) -> int:
     """Is the journal what was written?
 
-    Reads all of it again: 0 it is, 1 it is not, 3 it cannot be read.
+    Reads all of it again and holds it against its signed heads: 0 it is, 1 it is not, 3 it cannot be read.
     """
     from supervisor.cli import audit_verify
     from supervisor.cli.audit_selection import source
 
-    return audit_verify.verify(source(config, journal), head=head, as_json=as_json)
+    return audit_verify.verify(
+        source(config, journal),
+        head=head,
+        as_json=as_json,
+        heads=heads or (),
+        key=key,
+        archives=archives or (),
+        tree=tree,
+    )
+
+
+@audit.command("prove")
+def prove(
+    seqs: Annotated[list[int] | None, typer.Argument(metavar="[SEQ]...", help="The records to prove.")] = None,
+    config: Config = None,
+    journal: JournalFile = None,
+    account: Annotated[str | None, typer.Option("--account", help="A book instead: of this account ...")] = None,
+    instrument: Annotated[str | None, typer.Option("--instrument", help="... and this instrument ...")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="... at this time; now if left out.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="HEAD", help="Under this signed head (a size, a file), not the newest."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="HEAD", help="Also that nothing was cut out since this head.")
+    ] = None,
+    archives: Archives = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Into this file, not on standard output.")] = None,
+) -> int:
+    """One self-contained document that proves records.
+
+    Whoever has the public key checks it with `audit check`, or with evidence/check_proof.py alone.
+    """
+    from datetime import UTC, datetime
+
+    from supervisor.cli import audit_evidence
+    from supervisor.cli.audit_selection import past, source
+    from supervisor.cli.console import Failure
+
+    if (account is None) != (instrument is None) or (at is not None and account is None):
+        raise Failure("a book is named by --account and --instrument together, and --at is its time")
+    if seqs and account is not None:
+        raise Failure("name records or a book, not both")
+    moment = None if at is None else past("--at", at, datetime.now(UTC))
+    wanted = audit_evidence.Wanted(tuple(seqs or ()), account, instrument, moment)
+    return audit_evidence.prove(source(config, journal), wanted, to, since, archives or (), out)
+
+
+@audit.command("check")
+def check(
+    proof: Annotated[Path, typer.Argument(metavar="PROOF", help="What `audit prove` wrote.")],
+    key: Annotated[str, typer.Option("--key", help="The public keys you trust: a file, or one key itself.")],
+    heads: Annotated[
+        list[Path] | None, typer.Option("--heads", help="Signed heads that you got elsewhere; may be repeated.")
+    ] = None,
+    roots: Annotated[
+        Path | None, typer.Option("--roots", help="The pinned roots (PEM) of the time-stamp server.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Does a proof hold? Needs no journal and no configuration: 0 it does, 1 it does not."""
+    from supervisor.cli import audit_evidence
+
+    return audit_evidence.check_proof(proof, key, heads or (), roots, as_json=as_json)
+
+
+@audit.command("heads")
+def heads(
+    config: Config = None,
+    journal: JournalFile = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many; one is printed as it is signed.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """The signed heads, the newest last.
+
+    `audit heads -n 1` prints the newest in full: kept elsewhere, it proves all before it to `verify --heads`.
+    """
+    from supervisor.cli import audit_evidence
+    from supervisor.cli.audit_selection import source
+
+    return audit_evidence.heads(source(config, journal), count=count, as_json=as_json)
+
+
+@audit.command("key")
+def key(
+    config: Config = None,
+    journal: JournalFile = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Hand on to a new key, which the old one signs. The supervisor must not run.")
+    ] = False,
+) -> int:
+    """The public keys that this journal's heads are signed with: give them to whoever is to check."""
+    from supervisor.cli import audit_evidence
+    from supervisor.cli.audit_selection import source
+    from supervisor.cli.console import load_place
+
+    private = None if journal is not None else load_place(config).signing_key
+    return audit_evidence.key(source(config, journal), private, new=new)
 
 
 @audit.command("head")

@@ -16,10 +16,12 @@ from typing import TypeVar
 
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import EventType, Record, Severity, to_iso
+from actors.journal.signing_keys import public_file
 from actors.journal.store import Journal, Order
 from actors.names import split_name, symbol_of
-from supervisor.cli.console import Failure, load, say
+from supervisor.cli.console import Failure, load, load_place, say
 from supervisor.cli.time_text import NoMoment, moment
+from supervisor.config.errors import ConfigurationError
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -27,10 +29,11 @@ E = TypeVar("E", bound=StrEnum)
 @dataclass(frozen=True, slots=True)
 class Source:
     """A journal to read. ``configured`` are the accounts of the configuration with their symbols; none of them where
-    only a file was named."""
+    only a file was named. ``public`` is the file that lists the public keys of its heads."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    public: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,18 @@ def source(config: Path | None, file: Path | None) -> Source:
     if file is not None:
         if config is not None:
             raise Failure("--journal names a file, and --config another journal: use one of them")
-        return Source(f"sqlite:///{file.absolute()}")
-    configuration = load(config)
+        return Source(f"sqlite:///{file.absolute()}", public=str(public_file(file.absolute())))
+    try:
+        configuration = load(config)
+    except ConfigurationError as error:
+        # Whoever reads the journal needs none of the accounts, nor their secrets: only where the journal is.
+        try:
+            configuration = load_place(config)
+        except ConfigurationError:
+            raise error from None
+        return Source(configuration.journal_url, public=configuration.public_keys)
     configured = tuple((account.name, tuple(account.symbols)) for account in configuration.accounts)
-    return Source(configuration.journal_url, configured)
+    return Source(configuration.journal_url, configured, configuration.public_keys)
 
 
 @contextlib.contextmanager

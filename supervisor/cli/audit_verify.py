@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from actors.events import to_iso
+from actors.journal.head_checks import check_heads, notes_in
+from actors.journal.head_keeper import archived_hashes
+from actors.journal.signed_head import HeadError
+from actors.journal.signing_keys import read_public
+from actors.journal.store import Journal
 from actors.journal.types import JournalCorrupt, Verification
+from supervisor.cli.audit_evidence import trusted_keys_of
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
@@ -17,24 +27,76 @@ Head = tuple[int, str, str]
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def verify(of: Source, *, head: str | None, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the journal was held against besides its chain: ``count`` signed heads, ``reason`` what contradicts them.
+    ``keys`` says whether their signatures could be judged."""
+
+    count: int
+    reason: str | None
+    keys: bool
+
+
+def verify(
+    of: Source,
+    *,
+    head: str | None,
+    as_json: bool,
+    heads: Sequence[Path] = (),
+    key: str | None = None,
+    archives: Sequence[Path] = (),
+    tree: bool = False,
+) -> int:
     """Read the whole journal again and print whether it is what was written; with ``head``, a hash noted before, also
-    whether everything up to it is still there. Raises ``JournalError`` where it cannot be read now."""
+    whether everything up to it is still there. It is held against its signed heads and those in ``heads``, by ``key``
+    or the public keys beside the journal. Raises ``JournalError`` where it cannot be read now."""
     if head is not None and not _HASH.fullmatch(head.lower()):
         raise Failure(f"--head {head}: a hash is 64 hexadecimal digits, as `audit head` prints it")
     last: Head | None = None
+    held = Held(0, None, keys=False)
     try:
         with reading(of) as journal:
             # The head is read first: what is appended meanwhile is verified besides.
             last = _written(journal.head())
             result = journal.verify(head=None if head is None else head.lower())
+            held = _held(of, journal, heads, key, archives, tree=tree)
     except JournalCorrupt as error:
         result = Verification(False, 0, None, error.found)
+    if held.reason is not None:
+        reasons = [] if result.reason is None else [result.reason]
+        result = replace(result, ok=False, reason="; ".join([held.reason, *reasons]))
     if as_json:
-        print_json(_document(result, last))
+        print_json({**_document(result, last), "signed_heads": held.count, "signatures": held.keys})
     else:
-        print(_words(result, last, head))
+        print(_words(result, last, head) + (_held_words(held) if result.ok else ""))
     return EXIT_OK if result.ok else EXIT_BREAK_OPEN
+
+
+def _held(
+    of: Source, journal: Journal, heads: Sequence[Path], key: str | None, archives: Sequence[Path], *, tree: bool
+) -> Held:
+    keys = None
+    live = journal.file
+    leaves = None if live is None else partial(archived_hashes, live, list(archives))
+    try:
+        if key is not None:
+            keys = trusted_keys_of(key)
+        elif of.public is not None and Path(of.public).exists():
+            keys = read_public(Path(of.public))
+        elsewhere = [note for file in heads for note in notes_in(file)]
+    except HeadError as error:
+        raise Failure(str(error)) from None
+    count, reason = journal.with_connection(
+        lambda connection: check_heads(connection, keys, elsewhere, leaves=leaves, anew=tree)
+    )
+    return Held(count, reason, keys is not None)
+
+
+def _held_words(held: Held) -> str:
+    if not held.count:
+        return "\nno head is signed yet"
+    judged = "" if held.keys else " (signatures not judged: there is no public key; name one with --key)"
+    return f"\nin accord with {held.count} signed head{'' if held.count == 1 else 's'}{judged}"
 
 
 def head(of: Source, *, as_json: bool) -> int:

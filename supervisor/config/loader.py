@@ -34,6 +34,7 @@ _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WITHOUT_BRACES = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _JOURNAL_URL: Path = ("journal", "url")
+_HEADS: Path = ("journal", "heads")
 _MODELS: Mapping[str, type[Account]] = {
     "oanda": OandaAccount, "kite": KiteAccount, "ib": IbAccount, "mt5": Mt5Account, "paper": PaperAccount,
 }  # fmt: skip
@@ -75,6 +76,9 @@ def load_place(path: str | os.PathLike[str]) -> Configuration:
     problems = from_findings(document.findings, file)
     if isinstance(document.data, dict):
         kept: dict[str, Data] = {key: document.data[key] for key in ("ray", "journal") if key in document.data}
+        if isinstance(kept.get("journal"), dict):
+            # Only who signs heads sends them, and needs what their places ask for.
+            kept["journal"] = {key: one for key, one in kept["journal"].items() if key != "heads"}  # type: ignore[union-attr]
         kept["accounts"] = [{"name": "none", "broker": "paper", "instruments": "all"}]
         document.data.clear()
         document.data.update(kept)
@@ -225,6 +229,7 @@ class _Loader:
         for key in ("head_file", "state_dir"):
             if isinstance(section.get(key), str) and section[key]:
                 section[key] = self._from_here(str(section[key]))
+        self._evidence(section)
         if not isinstance(url, str):
             return
         expanded = self._expanded(url)
@@ -237,6 +242,18 @@ class _Loader:
         path = expanded.removeprefix(SQLITE)
         plain = path != expanded and path and not path.startswith(":") and not path.endswith("/")
         section["url"] = f"{SQLITE}{self._from_here(path)}" if plain else expanded
+
+    def _evidence(self, section: dict[str, object]) -> None:
+        key, places, stamped = section.get("key"), section.get("heads"), section.get("timestamp")
+        if isinstance(key, str) and key and not key.startswith("keyring:"):
+            section["key"] = self._from_here(key)
+        if isinstance(places, list):
+            section["heads"] = [
+                self._from_here(place) if isinstance(place, str) and place and "://" not in place else place
+                for place in places
+            ]
+        if isinstance(stamped, dict) and isinstance(stamped.get("roots"), str) and stamped["roots"]:
+            stamped["roots"] = self._from_here(str(stamped["roots"]))
 
     def _from_here(self, path: str) -> str:
         """A relative path is of the configuration's folder, whatever the working directory is; of what stands in no
@@ -393,7 +410,11 @@ def _login_keys(account: dict[str, Data]) -> Iterator[tuple[tuple[str, ...], str
 
 
 def _is_secret(path: Path) -> bool:
-    return path == _JOURNAL_URL or (len(path) == 3 and path[0] == "accounts" and path[2] in SECRET_KEYS)
+    return (
+        path == _JOURNAL_URL
+        or path[:2] == _HEADS
+        or (len(path) == 3 and path[0] == "accounts" and path[2] in SECRET_KEYS)
+    )
 
 
 def _value_of(text: str) -> Data:

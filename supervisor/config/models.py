@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -283,9 +284,30 @@ class RaySettings(_Model):
     namespace: ActorName = "reconciliation"
 
 
+def _timestamp_url(value: Raw) -> str:
+    # The answer is signed and what is sent is a hash: plain http is usual and gives nothing away.
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s@]+", value):
+        raise expected("http(s)://host[:port]/path")
+    return value
+
+
 SQLITE = "sqlite:///"
 DEFAULT_JOURNAL_URL = "sqlite:///var/journal.db"
 _JOURNAL_URL = "sqlite:///PATH of a file, or postgresql://…"
+
+
+class TimestampSettings(_Model):
+    """A time-stamp server (RFC 3161) for one head an hour, and the PEM file of the roots that its answers lead to."""
+
+    url: Annotated[str, BeforeValidator(_timestamp_url)]
+    roots: str
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _absolute_roots(cls, value: Raw) -> str:
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected("the path of a PEM file with the roots of the time-stamp server")
+        return os.path.abspath(os.path.expanduser(value))
 
 
 class JournalSettings(_Model):
@@ -294,11 +316,17 @@ class JournalSettings(_Model):
     ``head_file``, absolute, is where the end of the journal is noted from time to time (``None``: nowhere).
     ``state_dir``, absolute, is the directory of what lies beside a journal that is no file (the run file, the venues of
     paper accounts); a file's is its own.
+    ``key`` signs the heads: a path or ``keyring:SERVICE/NAME`` (``None``: beside the journal). ``heads`` are the places
+    that get signed heads, as they are written: a ``${NAME}`` in them is put in where they are used. ``timestamp`` is
+    who stamps them.
     """
 
     url: str | SecretRef = Field(default=DEFAULT_JOURNAL_URL, validate_default=True)
     head_file: str | None = None
     state_dir: str | None = None
+    key: str | None = None
+    heads: tuple[str, ...] = ()
+    timestamp: TimestampSettings | None = None
 
     @field_validator("url", mode="before")
     @classmethod
@@ -327,6 +355,40 @@ class JournalSettings(_Model):
         if not isinstance(value, str) or not value or value.endswith("/"):
             raise expected("the path of a file, or null")
         return os.path.abspath(os.path.expanduser(value))
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _absolute_key(cls, value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected("the path of a file, keyring:SERVICE/NAME, or null")
+        if value.startswith("keyring:"):
+            return value
+        return os.path.abspath(os.path.expanduser(value))
+
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _places(cls, value: Raw) -> tuple[str, ...]:
+        wanted = "a list of paths of files, https:// (http:// on loopback only) and smtp(s)://host/?from=A&to=B"
+        if not isinstance(value, list | tuple):
+            raise expected(wanted)
+        return tuple(_head_place(one, wanted) for one in value)
+
+
+def _head_place(value: Raw, wanted: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise expected(wanted)
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        if value.endswith("/") or "${" in value:
+            raise expected(wanted)
+        return os.path.abspath(os.path.expanduser(value))
+    loopback = re.match(r"([^@/]*@)?(127\.|localhost|\[::1\])", rest) is not None
+    mail = scheme in {"smtp", "smtps"} and "from=" in rest and "to=" in rest
+    if not (scheme == "https" or mail or (scheme == "http" and loopback)):
+        raise expected(wanted)
+    return value
 
 
 class SupervisionSettings(_Model):
@@ -385,6 +447,16 @@ class Configuration(_Model):
         """The name that what lies beside the journal carries."""
         url = self.journal.url
         return Path(url.removeprefix(SQLITE)).name if isinstance(url, str) else "journal"
+
+    @property
+    def signing_key(self) -> str:
+        """Where the key is that signs the journal's heads: a path, or ``keyring:SERVICE/NAME``."""
+        return self.journal.key or str(self.state_dir / f"{self.journal_file}.key")
+
+    @property
+    def public_keys(self) -> str:
+        """The file that lists the public keys of the journal's heads."""
+        return str(self.state_dir / f"{self.journal_file}.pub")
 
     def account(self, name: str) -> AnyAccount:
         """The account of that name; raises ``LookupError`` that lists those there are."""

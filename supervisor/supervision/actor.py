@@ -26,6 +26,7 @@ from loguru import logger
 from actors.book.trading_permission import Halted
 from actors.events import EventType, Json, Severity
 from actors.journal.actor import Audit
+from actors.journal.evidence import EvidenceSettings
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, CycleReport, InstrumentHealth
 from actors.names import SUPERVISOR, instrument_name, split_name
@@ -82,7 +83,7 @@ class Supervisor:
         runtime: Runtime,
         cluster: Cluster,
         make_broker: MakeBroker = open_broker,
-        make_audit: Callable[[str, str | None], Audit] = Audit,
+        make_audit: Callable[[str, str | None, EvidenceSettings], Audit] = Audit,
         run: Run = Run(),  # noqa: B008 - it is frozen
     ) -> None:
         self._runtime = runtime

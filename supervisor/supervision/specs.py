@@ -13,6 +13,7 @@ from types import MappingProxyType
 from actors.account.actor import Account, AccountSettings
 from actors.book.policy import Correct, Policy
 from actors.instrument.actor import Instrument, InstrumentSettings
+from actors.journal.evidence import EvidenceSettings
 from actors.names import instrument_name
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions
@@ -119,9 +120,18 @@ def _instrument_settings(
     return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue)
 
 
-def audit_actor(configuration: Configuration) -> tuple[str, str | None]:
+def audit_actor(configuration: Configuration) -> tuple[str, str | None, EvidenceSettings]:
     """The arguments of the audit actor."""
-    return configuration.journal_url, configuration.journal.head_file
+    journal = configuration.journal
+    stamped = journal.timestamp
+    evidence = EvidenceSettings(
+        configuration.signing_key,
+        configuration.public_keys,
+        journal.heads,
+        None if stamped is None else stamped.url,
+        None if stamped is None else stamped.roots,
+    )
+    return configuration.journal_url, journal.head_file, evidence
 
 
 def children(

@@ -13,6 +13,7 @@ import pytest
 from actors.events import EventType
 from actors.instrument.actor import Instrument
 from actors.journal.actor import Audit
+from actors.journal.evidence import EvidenceSettings
 from actors.journal.store import Journal
 from actors.reconciliation.own_reports import PositionReport
 from actors.runtime.deployment import LocalCluster
@@ -56,8 +57,8 @@ class Hall:
         def make_broker(spec: BrokerSpec, **_: object) -> FakeBroker:
             return self.brokers[spec.account]
 
-        def make_audit(url: str, head_file: str | None) -> Audit:
-            return Audit(url, head_file, run_blocking=in_this_thread)
+        def make_audit(url: str, head_file: str | None, evidence: EvidenceSettings) -> Audit:
+            return Audit(url, head_file, evidence, run_blocking=in_this_thread)
 
         made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit, run)
         self.runtime.register(SUPERVISOR, made)

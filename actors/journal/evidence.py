@@ -1,0 +1,165 @@
+"""The audit actor's part in the evidence: when heads are signed, stamped and given away, and how long that may take.
+
+Imports no database driver: who names the audit actor to create it must not carry one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from loguru import logger
+
+from actors.journal.types import JournalError
+
+if TYPE_CHECKING:
+    from actors.journal.evidence_tables import StoredHead
+    from actors.journal.head_keeper import HeadKeeper
+    from actors.journal.store import Journal
+
+T = TypeVar("T")
+
+SIGN_EVERY_S: Final = 45.0
+"""With a probe every few seconds, a head is signed and sent within a minute of what it covers."""
+LAST_WORDS_S: Final = 5.0
+"""How long the end waits for places that do not answer: they are caught up at the next start."""
+
+
+class RunBlocking(Protocol):
+    """Runs work that waits for the disk, and gives its result without holding up the loop."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """The result of ``work``, or what it raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """What a journal's heads are signed with and where they go. ``key`` is a path or ``keyring:SERVICE/NAME``,
+    ``public`` the list of public keys, ``places`` as :func:`head_places.deliver` takes them, ``timestamp_url`` an
+    RFC 3161 server and ``timestamp_roots`` a PEM file with the roots its answers must lead to."""
+
+    key: str
+    public: str
+    places: tuple[str, ...] = ()
+    timestamp_url: str | None = None
+    timestamp_roots: str | None = None
+
+    def __repr__(self) -> str:
+        # Places may hold credentials.
+        return f"EvidenceSettings({self.key}, {len(self.places)} places)"
+
+
+class Evidence:
+    """The evidence of the journal that one audit actor writes. Methods that wait give their waiting to the threads they
+    are handed; none of them raises for what can be tried again."""
+
+    def __init__(self, settings: EvidenceSettings, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+        self._settings = settings
+        self._now = now
+        self._monotonic = monotonic
+        self._keeper: HeadKeeper | None = None
+        self._tried_at: float | None = None
+        self._away: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    @property
+    def signed_size(self) -> int | None:
+        """How many records the last signed head covers."""
+        return None if self._keeper is None else self._keeper.signed_size
+
+    @property
+    def error(self) -> str | None:
+        """Why heads are not signed, stamped or taken, in words without credentials."""
+        own = None if self._keeper is None else self._keeper.error
+        return "; ".join([*([own] if own else []), *self._away.values()]) or None
+
+    def begin(self, journal: Journal) -> None:
+        """Check a journal against its last signed head, and take the key. Waits for the disk. Raises ``JournalCorrupt``
+        where the journal contradicts that head."""
+        from actors.journal.head_keeper import HeadKeeper
+
+        keeper = HeadKeeper(journal, self._settings, self._now)
+        keeper.begin()
+        self._keeper = keeper
+        if keeper.error is not None:
+            self._tell("key", keeper.error)
+
+    def due(self) -> bool:
+        """Whether the last time is long enough ago."""
+        waited = self._tried_at is None or self._monotonic() - self._tried_at >= SIGN_EVERY_S
+        return self._keeper is not None and waited
+
+    async def work(self, write: RunBlocking, publish: RunBlocking) -> None:
+        """Grow the tree, sign the head, give it to every place, and stamp it when that is due."""
+        self._tried_at = self._monotonic()
+        keeper = self._keeper
+        if keeper is None:
+            return
+        try:
+            await self._sign(keeper, write)
+            await asyncio.gather(*(self._give(keeper, place, write, publish) for place in self._settings.places))
+            await self._stamp(keeper, write, publish)
+        except JournalError as error:
+            self._tell("journal", str(error))
+
+    async def end(self, write: RunBlocking, publish: RunBlocking) -> None:
+        """The same for the last time, whatever was done when; places that do not answer are not waited for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.work(write, publish), LAST_WORDS_S)
+
+    async def _sign(self, keeper: HeadKeeper, write: RunBlocking) -> None:
+        try:
+            while await write(keeper.grow):
+                pass
+            await write(keeper.sign)
+        except JournalError as error:
+            keeper.error = str(error)
+            raise
+
+    async def _give(self, keeper: HeadKeeper, place: str, write: RunBlocking, publish: RunBlocking) -> None:
+        from actors.journal.head_places import PlaceAway, deliver
+
+        while heads := await write(lambda: keeper.due(place)):
+            try:
+                await publish(lambda heads=heads: deliver(place, heads))  # type: ignore[misc]  # the heads of this turn
+            except PlaceAway as error:
+                self._away[place] = str(error)
+                self._tell(place, str(error))
+                return
+            await write(lambda last=heads[-1]: keeper.told(place, last))  # type: ignore[misc]  # as above
+            self._well(place)
+
+    async def _stamp(self, keeper: HeadKeeper, write: RunBlocking, publish: RunBlocking) -> None:
+        url, roots = self._settings.timestamp_url, self._settings.timestamp_roots
+        if url is None or roots is None or not keeper.stamp_due():
+            return
+        head = await write(keeper.newest)
+        if head is None or head.stamp is not None:
+            return
+        from actors.journal.time_stamp import StampError, ask_for_stamp
+
+        def ask(head: StoredHead = head) -> bytes:
+            return ask_for_stamp(url, head.note, Path(roots))
+
+        try:
+            stamp = await publish(ask)
+        except StampError as error:
+            self._away["time stamp"] = str(error)
+            self._tell("time stamp", str(error))
+            return
+        await write(lambda: keeper.stamped(head, stamp))
+        self._well("time stamp")
+
+    def _tell(self, what: str, found: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("{}. It is tried again", found.rstrip("."))
+
+    def _well(self, what: str) -> None:
+        self._away.pop(what, None)
+        self._told.discard(what)

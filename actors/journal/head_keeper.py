@@ -1,0 +1,215 @@
+"""Keeping the evidence of a journal: its Merkle tree up to date, its heads signed, stamped and given away.
+
+* Nothing of this is on the way of an append: the tree is grown and the head signed afterwards, in short steps between
+  which appends go on, and once more at the end.
+* What cannot be done now is told once and tried again: a key that is gone, a place that is away, a time-stamp server
+  that does not answer keep nothing else from going on.
+* A journal that contradicts its own last signed head is refused: something was changed or cut off since it was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Connection, select
+
+from actors.journal.archive_anchor import read_anchor
+from actors.journal.evidence import EvidenceSettings
+from actors.journal.evidence_tables import (
+    StoredHead,
+    Tree,
+    chain_hashes,
+    delivered,
+    grow,
+    newest_head,
+    origin_of,
+    put_delivered,
+    put_stamp,
+    rotation_notes,
+    signed_head,
+    stored_heads,
+)
+from actors.journal.head_places import MOST_AT_ONCE
+from actors.journal.schema import corrupt, read_head, records
+from actors.journal.signed_head import HeadError, Signer, trusted_keys, verified_head
+from actors.journal.signing_keys import load_or_make, read_public
+from actors.journal.types import JournalUnavailable
+from actors.journal.verification import check_from
+
+if TYPE_CHECKING:
+    from actors.journal.store import Journal
+
+STAMP_EVERY_S: Final = 3600.0
+_CHECKED_AT_MOST: Final = 50_000
+"""Records after the last head that opening reads again; a journal that was not signed for long has more."""
+
+
+class HeadKeeper:
+    """The evidence of one journal that this process writes. Every method waits for the disk, and none for a network."""
+
+    def __init__(self, journal: Journal, settings: EvidenceSettings, now: Callable[[], datetime]) -> None:
+        self._journal = journal
+        self._settings = settings
+        self._now = now
+        self._signer: Signer | None = None
+        self._origin: str | None = None
+        self.signed_size = 0
+        self.stamped_at: datetime | None = None
+        self.error: str | None = None
+
+    def begin(self) -> None:
+        """Take the key, and check the journal against its last signed head.
+
+        Raises ``JournalCorrupt`` where it contradicts that head; what keeps heads from being signed is in ``error``.
+        """
+        last = self._journal.with_connection(self._last_head)
+        try:
+            self._signer = load_or_make(self._settings.key, Path(self._settings.public), self._origin)
+        except JournalUnavailable as error:
+            self.error = str(error)
+        if last is not None:
+            self._journal.with_connection(lambda connection: self._check(connection, last))
+            self.signed_size = last.size
+
+    def grow(self) -> bool:
+        """Grow the tree a little; says whether there is more to do."""
+        return self._journal.with_connection(lambda connection: grow(connection, elsewhere=self._elsewhere()))
+
+    def sign(self) -> StoredHead | None:
+        """Sign where the journal ends, if it has grown; :meth:`grow` comes first."""
+        signer = self._signer
+        if signer is None:
+            return None
+        if self._journal.with_connection(_end) <= self.signed_size:
+            return None
+        origin = self._origin or signer.public.name
+        head = self._journal.with_connection(lambda found: signed_head(found, [signer], origin, self._now()))
+        if head is not None:
+            self.signed_size, self._origin, self.error = head.size, origin, None
+        return head
+
+    def newest(self) -> StoredHead | None:
+        """The newest signed head."""
+        return self._journal.with_connection(_newest)
+
+    def due(self, place: str) -> list[StoredHead]:
+        """The next heads that a place has not had, oldest first."""
+        return self._journal.with_connection(lambda connection: _due(connection, place))
+
+    def told(self, place: str, head: StoredHead) -> None:
+        """A place has had all heads up to this one."""
+        self._journal.with_connection(lambda connection: put_delivered(connection, place, head.size))
+
+    def stamp_due(self) -> bool:
+        """Whether the last time stamp is old enough for another."""
+        if self._settings.timestamp_url is None:
+            return False
+        return self.stamped_at is None or (self._now() - self.stamped_at).total_seconds() >= STAMP_EVERY_S
+
+    def stamped(self, head: StoredHead, stamp: bytes) -> None:
+        """Keep a time stamp that was read back and found right."""
+        self._journal.with_connection(lambda connection: put_stamp(connection, head, stamp))
+        self.stamped_at = self._now()
+
+    def _last_head(self, connection: Connection) -> StoredHead | None:
+        with connection.begin():
+            self._origin = origin_of(connection)
+            stamped = newest_head(connection, stamped=True)
+            if stamped is not None:
+                self.stamped_at = datetime.fromisoformat(stamped.time)
+            return newest_head(connection)
+
+    def _check(self, connection: Connection, last: StoredHead) -> None:
+        attempted = "check the journal against its last signed head"
+        try:
+            keys = read_public(Path(self._settings.public))
+            with connection.begin():
+                head = verified_head(last.note, trusted_keys(keys, rotation_notes(connection)))
+        except HeadError as error:
+            self._signer, self.error = None, f"the journal's heads are not signed on: {error}"
+            return
+        with connection.begin():
+            end = read_head(connection, attempted)[0]
+            cut = read_anchor(connection, attempted)
+            chain = connection.execute(select(records.c.hash).where(records.c.seq == head.size)).scalar()
+            if end < head.size:
+                raise corrupt(
+                    attempted,
+                    f"it ends at record {end}, and the head signed at {last.time} covers {head.size}: its end is gone",
+                )
+            if head.size >= cut.seq and (cut.hash if head.size == cut.seq else chain) != head.chain:
+                raise corrupt(
+                    attempted, f"record {head.size} is not the one that the head signed at {last.time} covers"
+                )
+            try:
+                root = Tree(connection, kept=True, elsewhere=self._elsewhere()).root(head.size)
+            except JournalUnavailable as error:
+                self.error = str(error)
+                return
+            if root != head.root:
+                raise corrupt(
+                    attempted, f"the root over its first {head.size} records is not the one signed at {last.time}"
+                )
+        begin = max(cut.seq, head.size)
+        if end - begin <= _CHECKED_AT_MOST:
+            check_from(connection, begin, head.chain if begin == head.size else cut.hash, attempted)
+
+    def _elsewhere(self) -> Callable[[int, int], list[str]] | None:
+        file = self._journal.file
+        return None if file is None else lambda first, last: archived_hashes(file, [], first, last)
+
+
+def archived_hashes(live: Path, archives: list[Path], first: int, last: int) -> list[str]:
+    """The chain hashes of archived records, out of the archives named or those that lie beside the journal under the
+    names that it knows. Raises ``JournalUnavailable`` where one is not there."""
+    from actors.journal.store import Journal
+
+    found: dict[int, str] = {}
+    waiting, seen = [live, *archives], set[Path]()
+    while waiting and len(found) < last - first + 1:
+        file = waiting.pop()
+        if file in seen or not file.exists():
+            continue
+        seen.add(file)
+        journal = Journal.open(f"sqlite:///{file}", read_only=True)
+        try:
+            start, hashes = journal.with_connection(lambda connection: _hashes_of(connection, first, last))
+        finally:
+            journal.close()
+        found |= hashes
+        if start is not None:
+            waiting.append(live.with_name(start))
+    missing = next((seq for seq in range(first, last + 1) if seq not in found), None)
+    if missing is not None:
+        raise JournalUnavailable(
+            "read the Merkle tree of the journal",
+            f"record {missing} is in an archive that is not here, and it was cut off before there was a tree",
+            "Put the archive beside the journal, or name it (--archive FILE)",
+        )
+    return [found[seq] for seq in range(first, last + 1)]
+
+
+def _hashes_of(connection: Connection, first: int, last: int) -> tuple[str | None, dict[int, str]]:
+    with connection.begin():
+        cut = read_anchor(connection, "read an archive")
+        begin = max(first - 1, cut.seq)
+        hashes = chain_hashes(connection, begin, last)
+        return cut.file, {begin + 1 + number: found for number, found in enumerate(hashes)}
+
+
+def _end(connection: Connection) -> int:
+    with connection.begin():
+        return read_head(connection, "sign the head of the journal")[0]
+
+
+def _newest(connection: Connection) -> StoredHead | None:
+    with connection.begin():
+        return newest_head(connection)
+
+
+def _due(connection: Connection, place: str) -> list[StoredHead]:
+    with connection.begin():
+        return list(stored_heads(connection, after_size=delivered(connection, place), limit=MOST_AT_ONCE))

@@ -1,0 +1,109 @@
+"""Where signed heads go besides the journal: files, addresses of the web, mail. A copy where the journal's keeper
+cannot reach it is what makes a head worth something.
+
+* A place is given every head that it has not had, oldest first; one that is away is caught up when it is back.
+* A place never holds anything else up: each call is bounded, and a failure is told once in words without credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import smtplib
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Final
+
+from actors.journal.evidence_tables import StoredHead
+
+TIMEOUT_S: Final = 10.0
+MOST_AT_ONCE: Final = 100
+"""Heads that one call brings; what remains goes with the next ones."""
+
+Deliver = Callable[[Sequence[StoredHead]], None]
+
+
+class PlaceAway(Exception):
+    """A place did not take its heads; the message has no credentials. They are offered again."""
+
+
+def shown(place: str) -> str:
+    """A place for people: without the credentials and the query that it may have."""
+    parts = urllib.parse.urlsplit(place)
+    if not parts.scheme or not parts.hostname:
+        return place
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def deliver(place: str, heads: Sequence[StoredHead]) -> None:
+    """Give a place these heads, oldest first; raises :class:`PlaceAway`.
+
+    A path gets them appended, an empty line after each; ``http(s)://`` one POST of ``text/plain`` in the same form;
+    ``smtp(s)://[user:password@]host[:port]/?from=A&to=B`` one mail.
+    """
+    place = _with_environment(place)
+    scheme = urllib.parse.urlsplit(place).scheme
+    text = "".join(f"{head.note}\n" for head in heads)
+    try:
+        if scheme in ("http", "https"):
+            _post(place, text)
+        elif scheme in ("smtp", "smtps"):
+            _mail(place, text, heads[-1])
+        else:
+            _append(Path(place.removeprefix("file://")), text)
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        found = getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
+        raise PlaceAway(f"heads could not be given to {shown(place)}: {found}") from None
+
+
+def _with_environment(place: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        if not os.environ.get(match[1], "").strip():
+            raise PlaceAway(f"heads could not be given to {shown(place)}: ${{{match[1]}}} is not set")
+        return urllib.parse.quote(os.environ[match[1]], safe="")
+
+    return re.sub(r"\$\{(\w+)\}", value, place)
+
+
+def _append(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _post(url: str, text: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
+    bare = urllib.parse.urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    request = urllib.request.Request(bare, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})  # noqa: S310 - the scheme is http or https
+    if parts.username is not None:
+        import base64
+
+        user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - as above
+        pass
+
+
+def _mail(url: str, text: str, last: StoredHead) -> None:
+    parts = urllib.parse.urlsplit(url)
+    asked = dict(urllib.parse.parse_qsl(parts.query))
+    mail = EmailMessage()
+    mail["From"], mail["To"] = asked["from"], asked["to"]
+    mail["Subject"] = f"journal head {last.size} {last.time}"
+    mail.set_content(text)
+    kind = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
+    with kind(parts.hostname or "", parts.port or 0, timeout=TIMEOUT_S) as server:
+        if parts.username is not None:
+            if parts.scheme == "smtp":
+                server.starttls()
+            server.login(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
+        server.send_message(mail)

@@ -1,0 +1,180 @@
+"""Where the key is that signs a journal's heads: made at the first start, for its owner alone, and followed by others.
+
+* The private key is a PEM file (PKCS #8, 0600), or an entry of the system's keyring that holds the same text. It is
+  read where heads are signed and stands in no message.
+* Beside it ``….pub`` lists the public keys, one a line as ``NAME+ID+BASE64``: the first, and each that followed it.
+  That file is meant to be given away; who checks a journal for somebody else uses a copy that he got earlier.
+* A key that is gone is not quietly replaced: heads by a key nobody knows would prove nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from actors.journal.signed_head import HeadError, PublicKey, Signer
+from actors.journal.types import JournalUnavailable
+
+KEYRING: Final = "keyring:"
+_ATTEMPTED: Final = "read the key that signs the journal's heads"
+
+
+def default_key(journal: Path) -> Path:
+    """The key of a journal's file, where the configuration names no other."""
+    return journal.with_name(journal.name + ".key")
+
+
+def public_file(journal: Path) -> Path:
+    """The list of a journal's public keys."""
+    return journal.with_name(journal.name + ".pub")
+
+
+def read_public(file: Path) -> list[PublicKey]:
+    """The public keys that a file lists; raises :class:`HeadError`, also where there is no such file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise HeadError(f"the public keys in {file} cannot be read: {getattr(error, 'strerror', error)}") from None
+    keys = [PublicKey.parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise HeadError(f"{file} lists no public key")
+    return keys
+
+
+def load_or_make(where: str, public: Path, origin: str | None) -> Signer:
+    """The signer of a journal's heads, made with its key at the first start.
+
+    ``where`` is a path or ``keyring:SERVICE/NAME``, ``public`` the list of public keys, ``origin`` what earlier heads
+    are named by. Raises :class:`JournalUnavailable` where the key cannot be read or made, or is gone.
+    """
+    text = _read(where)
+    if text is None:
+        if origin is not None or public.exists():
+            raise JournalUnavailable(
+                _ATTEMPTED,
+                f"{where} is gone, and heads were signed with it",
+                f"Put it back. Only to go on with another, which nobody knows yet, remove {public} and the old heads' "
+                "trust with it: python -m supervisor audit key --new",
+            )
+        key = Ed25519PrivateKey.generate()
+        write_private(where, key)
+    else:
+        key = _parsed(where, text)
+    signer = Signer(origin or _name_of(key), key)
+    if not public.exists():
+        write_public(public, [signer.public])
+    return signer
+
+
+def new_key(name: str) -> tuple[Signer, Ed25519PrivateKey]:
+    """A new key that will sign under this name."""
+    key = Ed25519PrivateKey.generate()
+    return Signer(name, key), key
+
+
+def write_private(where: str, key: Ed25519PrivateKey) -> None:
+    """Keep a private key, in place of one that is there; raises :class:`JournalUnavailable`."""
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    if where.startswith(KEYRING):
+        service, name = _entry(where)
+        _keyring().set_password(service, name, text)
+        return
+    _replace(Path(where), text, 0o600)
+
+
+def write_public(file: Path, keys: list[PublicKey]) -> None:
+    """List the public keys, in place of the list that is there; raises :class:`JournalUnavailable`."""
+    _replace(file, "".join(f"{key}\n" for key in keys), 0o644)
+
+
+def _read(where: str) -> str | None:
+    if where.startswith(KEYRING):
+        service, name = _entry(where)
+        found: str | None = _keyring().get_password(service, name)
+        return found
+    try:
+        with open(where, encoding="ascii") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise JournalUnavailable(
+                    _ATTEMPTED, f"others may read {where} (mode {mode:o})", f"chmod 600 {where}, or make a new key"
+                )
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        found_ = getattr(error, "strerror", None) or "it is no text"
+        raise JournalUnavailable(_ATTEMPTED, f"{where}: {found_}", "Make it readable for this user") from None
+
+
+def _parsed(where: str, text: str) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(text.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise JournalUnavailable(_ATTEMPTED, f"{where} holds no Ed25519 key in PEM", "Restore it from a copy")
+    return key
+
+
+def _name_of(key: Ed25519PrivateKey) -> str:
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return f"reconciliation-journal/{hashlib.sha256(raw).hexdigest()[:16]}"
+
+
+def _replace(file: Path, text: str, mode: int) -> None:
+    part = file.with_name(file.name + ".part")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            os.write(descriptor, text.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.chmod(part, mode)
+        os.replace(part, file)
+    except OSError as error:
+        raise JournalUnavailable(
+            f"write the key file {file}", error.strerror or str(error), "Make its directory writable, or name another"
+        ) from None
+
+
+def _entry(where: str) -> tuple[str, str]:
+    service, _, name = where.removeprefix(KEYRING).partition("/")
+    if not service or not name:
+        raise JournalUnavailable(_ATTEMPTED, f"{where} names no entry", "Write keyring:SERVICE/NAME")
+    return service, name
+
+
+def _keyring() -> ModuleType:
+    try:
+        return import_module("keyring")
+    except ImportError:
+        raise JournalUnavailable(
+            _ATTEMPTED, "the library keyring is not installed", "Install the extra 'keyring' of this package"
+        ) from None
+
+
+def check_public(file: Path, trusted: list[PublicKey]) -> None:
+    """That a list of public keys names none but the trusted ones; raises :class:`HeadError`."""
+    unknown = [key for key in read_public(file) if key not in trusted]
+    if unknown:
+        raise HeadError(f"{file} lists the key {unknown[0]}, which no trusted key has signed")
