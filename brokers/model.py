@@ -134,7 +134,8 @@ class ContractFacts:
     ``identity`` is the broker's lasting id of it, whatever its name: IB's conId, Kite's ISIN. ``expiry`` is the last
     day on which it can be held, by its exchange's calendar. ``underlying`` is the instrument it settles in, by this
     account's name where it has one. ``multiplier`` is what one unit is worth in ``currency`` where the price is 1: 100
-    for an option on 100 shares, 0.01 where prices are quoted in hundredths.
+    for an option on 100 shares, 0.01 where prices are quoted in hundredths. What can not be ``held``, a combination, is
+    traded under a name of its own and held as its legs.
     """
 
     identity: str | None = None
@@ -145,23 +146,25 @@ class ContractFacts:
     underlying: str | None = None
     multiplier: Decimal = Decimal(1)
     currency: str | None = None
+    held: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """A change of one leg that no fill explains, as the broker tells it or shows it in two snapshots.
 
-    ``change`` is signed, in the leg's units. ``price`` is the price it was settled at, ``None`` for none told.
-    ``ratio`` is new units per old one (4 for a 4:1 split). ``moved_to`` is the leg of the same instrument that has it
-    now (conversion, settlement, a renamed ticket). ``linked`` are the other instruments it touches (the stock that an
-    assigned put became). ``text`` quotes what the broker said. It is told in every snapshot that may still show the
-    change for the first time to somebody; whoever has dealt with the change ignores it.
+    ``change`` is signed, in the leg's units, and ``None`` where all of it is gone, however much that was. ``price`` is
+    the price it was settled at, ``None`` for none told. ``ratio`` is new units per old one (4 for a 4:1 split).
+    ``moved_to`` is the leg of the same instrument that has it now (conversion, settlement, a renamed ticket).
+    ``linked`` are the other instruments it touches (the stock that an assigned put became). ``text`` quotes what the
+    broker said. It is told in every snapshot that may still show the change for the first time to somebody; whoever has
+    dealt with the change ignores it.
     """
 
     reason: Reason
     instrument: str
     leg: str
-    change: Decimal
+    change: Decimal | None
     text: str
     price: Decimal | None = None
     ratio: Decimal | None = None
@@ -199,7 +202,8 @@ class Order:
     ``filled_quantity`` is cumulative and ``average_fill_price`` its average, ``None`` where not told.
     ``leg`` names the leg the order works on where the broker says so. ``reason`` is the broker's word for why it
     ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where
-    the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter.
+    the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter. A
+    ``quantity`` of 0 is one that the broker did not tell (an order for an amount of cash).
     """
 
     instrument: str
@@ -238,7 +242,9 @@ class Fill:
     positive, ``None`` is not told. A fill that ``corrects`` another takes its place, under an id of its own; only such
     a one may have the quantity 0, which takes the execution back. ``reason`` is set where the broker says that
     something else than an order of the owner's made it. One that is ``closing`` by its broker's word opens nothing:
-    what of it finds no leg to close was never in the book.
+    what of it finds no leg to close was never in the book. ``combination`` is the
+    instrument of the combination whose order it belongs to, if any: a fill of that instrument itself counts in the
+    order and moves no leg, as the legs of a combination have fills of their own.
     """
 
     instrument: str
@@ -256,6 +262,7 @@ class Fill:
     corrects: Corrected | None = None
     reason: Reason | None = None
     closing: bool = False
+    combination: str | None = None
 
 
 class SectionName(StrEnum):

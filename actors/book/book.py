@@ -24,7 +24,7 @@ from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, EventType, from_iso
 from actors.names import instrument_name
-from brokers.model import Completeness, OrderStatus
+from brokers.model import Completeness, ContractFacts, OrderStatus
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
@@ -42,6 +42,7 @@ class Book:
     us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
+    ``contract`` is what the broker last told of the instrument itself.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
     """
@@ -63,6 +64,7 @@ class Book:
         self.known_at: dict[str, datetime] = {}
         self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
         self.without_commission: dict[str, str | None] = {}
+        self.contract: ContractFacts | None = None
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
@@ -239,11 +241,13 @@ class Book:
         for replaced_id, quantity in fill.replaces:
             for leg in self.legs.values():
                 leg.reprice(replaced_id, quantity, fill.price, fill.fill_id)
+                if fill.cost is not None:
+                    leg.charge(fill.fill_id, fill.cost)
         for name, quantity in fill.legs:
             leg = self.legs.setdefault(name, Leg(name, fill.time))
             if fill.corrects is not None:
                 quantity = leg.take_back(fill.corrects.fill_id, quantity)
-            leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis)
+            leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis, fill.cost or ZERO)
             if not leg.quantity:
                 del self.legs[name]
             (self.activity if ours else self.known_at)[name] = event.time
@@ -251,7 +255,11 @@ class Book:
             self._touch(event.time)
 
     def _on_commission(self, event: Event) -> None:
-        self.without_commission.pop(str(event.payload["fill_id"]), None)
+        fill_id = str(event.payload["fill_id"])
+        self.without_commission.pop(fill_id, None)
+        cost = event.payload.get("cost")
+        for leg in self.legs.values() if cost is not None else ():
+            leg.charge(fill_id, Decimal(str(cost)))
 
     def _on_checkpoint(self, event: Event) -> None:
         """It says nothing new; but one of an earlier version of this program knows of no commission that is lacking,
@@ -265,7 +273,11 @@ class Book:
             self._on_move(event.time, *moved)
             return
         name, quantity, price, watermark = payloads.position_from(event.payload)
-        self._hold(name, quantity, price, event.time)
+        ratio, leg = payloads.ratio_from(event.payload), self.legs.get(name)
+        if ratio is not None and leg is not None:
+            leg.scale(ratio)
+        if ratio is None or leg is None or (leg.quantity, leg.average_price) != (quantity, price):
+            self._hold(name, quantity, price, event.time)
         self.watermarks[name] = max(watermark, self.watermarks.get(name, watermark))
         if event.type is EventType.POSITION_RECORDED:
             self.activity[name] = event.time
@@ -314,6 +326,8 @@ class Book:
         cursor = event.payload["fills_cursor"]
         if isinstance(cursor, int):
             self.cursor = cursor
+        if event.payload.get("contract") is not None:
+            self.contract = payloads.contract_from(event.payload["contract"])
         self.reconciled_at = event.time
         self._forget_old(event.time)
 

@@ -14,7 +14,7 @@ from actors.events import Event, EventType, Json, Record, Severity, event_id, fr
 
 def checkpoint(book: Book) -> dict[str, Json]:
     """The whole state of a book."""
-    return {
+    document: dict[str, Json] = {
         "legs": [payloads.leg_to(leg) for leg in book.legs.values()],
         "orders": [payloads.order_to(order) for order in book.orders.values()],
         "applied": list(book.applied),
@@ -35,6 +35,9 @@ def checkpoint(book: Book) -> dict[str, Json]:
         "cursor": book.cursor,
         "reconciled_at": None if book.reconciled_at is None else to_iso(book.reconciled_at),
     }
+    if book.contract is not None:
+        document["contract"] = payloads.contract_to(book.contract)
+    return document
 
 
 def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
@@ -55,6 +58,7 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
     book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
     book.without_commission = dict(data.get("without_commission", ()))
+    book.contract = None if data.get("contract") is None else payloads.contract_from(data["contract"])
     book.cursor = data["cursor"]
     book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
 

@@ -2,7 +2,8 @@
 
 The laws of this module: the quantities of a leg's lots add up to the leg's quantity, exactly and always; lots are
 closed first in, first out; a lot has the sign of its leg. The average price of a leg is what the broker would report
-for it, which is the average of its lots only where the account's cost basis is FIFO.
+for it, which is the average of its lots only where the account's cost basis is FIFO. What the broker's average has in
+it besides, commissions of the fills that opened the leg, is kept beside it as ``cost``.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class Lot:
 
 
 class Leg:
-    """One leg of a position: a signed quantity, its average price and the lots it is made of."""
+    """One leg of a position: a signed quantity, its average price and the lots it is made of. ``cost`` is unsigned, a
+    unit's, in terms of the price."""
 
-    __slots__ = ("average_price", "lots", "name", "opened_at", "quantity")
+    __slots__ = ("average_price", "cost", "lots", "name", "opened_at", "quantity")
 
     def __init__(
         self,
@@ -40,28 +42,46 @@ class Leg:
         quantity: Decimal = ZERO,
         average_price: Decimal = ZERO,
         lots: Iterable[Lot] = (),
+        cost: Decimal = ZERO,
     ) -> None:
         self.name = name
         self.opened_at = opened_at
         self.quantity = quantity
         self.average_price = average_price
         self.lots: deque[Lot] = deque(lots)
+        self.cost = cost
 
     def __repr__(self) -> str:
         return f"Leg({self.name!r}, {self.quantity} @ {self.average_price}, {len(self.lots)} lots)"
 
     def copy(self) -> Leg:
         """An independent leg of the same state."""
-        return Leg(self.name, self.opened_at, self.quantity, self.average_price, self.lots)
+        return Leg(self.name, self.opened_at, self.quantity, self.average_price, self.lots, self.cost)
 
-    def trade(self, quantity: Decimal, price: Decimal, fill_id: str | None, at: datetime, basis: CostBasis) -> None:
-        """Add a signed quantity traded at a price. Against the leg's sign it closes lots first in, first out; what
-        exceeds them opens a new lot on the other side."""
+    @property
+    def average_with_cost(self) -> Decimal:
+        """What a broker tells whose averages contain commissions: they add to a long leg's, and take from a short
+        one's."""
+        return self.average_price + (self.cost if self.quantity > 0 else -self.cost)
+
+    def trade(
+        self,
+        quantity: Decimal,
+        price: Decimal,
+        fill_id: str | None,
+        at: datetime,
+        basis: CostBasis,
+        cost: Decimal = ZERO,
+    ) -> None:
+        """Add a signed quantity traded at a price, and at a cost a unit. Against the leg's sign it closes lots first
+        in, first out; what exceeds them opens a new lot on the other side."""
         if self.quantity and (quantity > 0) != (self.quantity > 0):
             quantity = self._close(quantity, basis)
         if quantity:
             total = self.quantity + quantity
             self.average_price = (self.average_price * self.quantity + price * quantity) / total
+            if cost or self.cost:
+                self.cost = (self.cost * self.quantity + cost * quantity) / total
             self.lots.append(Lot(quantity, price, fill_id, at))
             self.quantity = total
 
@@ -91,6 +111,24 @@ class Leg:
                 self.lots = one_lot
         self.quantity = quantity
         self.average_price = average_price
+        self.cost = ZERO  # an average that the broker told has it in it
+
+    def charge(self, fill_id: str, cost: Decimal) -> None:
+        """The cost a unit of a fill, told later: what of it is still open is spread over the leg."""
+        opened = sum((lot.quantity for lot in self.lots if lot.fill_id == fill_id), ZERO)
+        if opened:
+            self.cost += cost * opened / self.quantity
+
+    def scale(self, ratio: Decimal) -> None:
+        """A split: each unit is ``ratio`` units from now on, at a price divided by it. Each lot keeps its fill and its
+        cost in money; the last one takes what rounding leaves."""
+        quantity = self.quantity * ratio
+        lots = [replace(lot, quantity=lot.quantity * ratio, price=lot.price / ratio) for lot in self.lots]
+        if lots:
+            rest = quantity - sum((lot.quantity for lot in lots), ZERO)
+            lots[-1] = replace(lots[-1], quantity=lots[-1].quantity + rest)
+        self.lots = deque(lots)
+        self.quantity, self.average_price, self.cost = quantity, self.average_price / ratio, self.cost / ratio
 
     def reprice(self, inferred_id: str, quantity: Decimal, price: Decimal, fill_id: str) -> None:
         """Let ``quantity`` (unsigned) of what an inferred fill opened have been opened by the real fill, at its
@@ -177,7 +215,7 @@ class Leg:
             self.quantity -= taken
             quantity += taken
         if not self.quantity:
-            self.average_price = ZERO
+            self.average_price = self.cost = ZERO
         return quantity
 
     def _possible(self, price: Decimal, average_price: Decimal) -> bool:

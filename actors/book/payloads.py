@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType,
 from actors.book.lots import ZERO, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
-from brokers.model import Corrected, CostBasis, Fill, OrderStatus, Side
+from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side
 
 Document = dict[str, Json]
 
@@ -101,7 +101,8 @@ class BookedFill:
     ``replaces`` are the parts of inferred fills it stands in for; ``adopted`` is how much of it was counted in the
     order before we knew the order. A fill that is not ``counted`` is only remembered by its id: the order had all of it
     already, under other ids. One that ``corrects`` another changes the book by the difference of the two; where the
-    book has had nothing of that one (a quantity of 0), it counts like any other, and that one never.
+    book has had nothing of that one (a quantity of 0), it counts like any other, and that one never. ``cost`` is what
+    the broker's average price has of its commission, a unit; ``None`` where the average has none or that is not known.
     """
 
     fill_id: str
@@ -122,6 +123,7 @@ class BookedFill:
     commission: Decimal | None = None
     commission_currency: str | None = None
     corrects: Corrected | None = None
+    cost: Decimal | None = None
 
     @property
     def before(self) -> tuple[Decimal, Decimal]:
@@ -131,8 +133,8 @@ class BookedFill:
 
 
 def booked_fill_to(fill: BookedFill) -> Document:
-    """A fill and its effect as JSON."""
-    return {
+    """A fill and its effect as JSON. Its cost stands in it only where there is one."""
+    document: Document = {
         "fill_id": fill.fill_id,
         "order_key": fill.order_key,
         "broker_order_id": fill.broker_order_id,
@@ -154,17 +156,23 @@ def booked_fill_to(fill: BookedFill) -> Document:
         if (was := fill.corrects) is None
         else {"fill_id": was.fill_id, "quantity": to_text(was.quantity), "price": to_text(was.price)},
     }
+    if fill.cost is not None:
+        document["cost"] = to_text(fill.cost)
+    return document
 
 
-def commission_to(fill: Fill, strategy: str | None) -> Document:
+def commission_to(fill: Fill, strategy: str | None, cost: Decimal | None = None) -> Document:
     """What was charged for a fill that was journaled without it, as JSON; the same keys as in the fill's own event."""
-    return {
+    document: Document = {
         "fill_id": fill.fill_id,
         "broker_order_id": fill.broker_order_id,
         "strategy": strategy,
         "commission": to_text(fill.commission),
         "commission_currency": fill.commission_currency,
     }
+    if cost is not None:
+        document["cost"] = to_text(cost)
+    return document
 
 
 def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
@@ -188,6 +196,7 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
         commission=_decimal(data.get("commission")),
         commission_currency=data.get("commission_currency"),
         corrects=_corrected(data.get("corrects")),
+        cost=_decimal(data.get("cost")),
     )
 
 
@@ -199,16 +208,25 @@ def _corrected(data: Any) -> Corrected | None:
 
 
 def position_to(
-    leg: str, quantity: Decimal, price: Decimal, watermark: datetime, correction: Correction | None
+    leg: str,
+    quantity: Decimal,
+    price: Decimal,
+    watermark: datetime,
+    correction: Correction | None,
+    ratio: Decimal | None = None,
 ) -> Document:
-    """A leg as it is from now on, and the broker time up to which fills are contained in it."""
-    return {
+    """A leg as it is from now on, and the broker time up to which fills are contained in it. After a split
+    ``ratio`` is new units per old one, and the lots go on."""
+    document: Document = {
         "leg": leg,
         "quantity": to_text(quantity),
         "average_price": to_text(price),
         "watermark": to_iso(watermark),
         "correction": None if correction is None else correction.value,
     }
+    if ratio is not None:
+        document["ratio"] = to_text(ratio)
+    return document
 
 
 def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datetime]:
@@ -240,6 +258,44 @@ def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, date
         return None
     moved, price = Decimal(data["moved"]), Decimal(data["average_price"])
     return data["moved_from"], data["leg"], moved, price, from_iso(data["watermark"])
+
+
+def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
+    """New units per old one, where the leg was split."""
+    return _decimal(data.get("ratio"))
+
+
+# Contracts
+
+
+def contract_to(facts: ContractFacts) -> Document:
+    """What a broker told of an instrument itself, as JSON."""
+    return {
+        "identity": facts.identity,
+        "kind": facts.kind,
+        "expiry": None if facts.expiry is None else facts.expiry.isoformat(),
+        "right": facts.right,
+        "strike": to_text(facts.strike),
+        "underlying": facts.underlying,
+        "multiplier": to_text(facts.multiplier),
+        "currency": facts.currency,
+        "held": facts.held,
+    }
+
+
+def contract_from(data: Any) -> ContractFacts:
+    """The facts that :func:`contract_to` wrote."""
+    return ContractFacts(
+        identity=data["identity"],
+        kind=data["kind"],
+        expiry=None if data["expiry"] is None else date.fromisoformat(data["expiry"]),
+        right=data["right"],
+        strike=_decimal(data["strike"]),
+        underlying=data["underlying"],
+        multiplier=Decimal(data["multiplier"]),
+        currency=data["currency"],
+        held=data["held"],
+    )
 
 
 # Discrepancies
@@ -301,20 +357,23 @@ def break_of(event: Event) -> Break:
 
 def leg_to(leg: Leg) -> Document:
     """A leg with its lots as JSON. Averages keep every digit, as a replay must give the same ones."""
-    return {
+    document: Document = {
         "leg": leg.name,
         "opened_at": to_iso(leg.opened_at),
         "quantity": to_text(leg.quantity),
         "average_price": to_text(leg.average_price),
         "lots": [[to_text(lot.quantity), to_text(lot.price), lot.fill_id, to_iso(lot.opened_at)] for lot in leg.lots],
     }
+    if leg.cost:
+        document["cost"] = to_text(leg.cost)
+    return document
 
 
 def leg_from(data: Any) -> Leg:
     """The leg that :func:`leg_to` wrote."""
     lots = (Lot(Decimal(q), Decimal(p), fill_id, from_iso(at)) for q, p, fill_id, at in data["lots"])
-    opened_at = from_iso(data["opened_at"])
-    return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots)
+    opened_at, cost = from_iso(data["opened_at"]), Decimal(data.get("cost", 0))
+    return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots, cost)
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from actors.book import payloads
 from actors.book.book import Book
 from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.policy import Policy
@@ -187,6 +188,7 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
         work.gone(work.book.breaks[_FILLS_LOST])
         evidence_due = True
     in_step = nothing_else and not work.book.breaks
+    evidence_due = evidence_due or _told_more(work)
     clean = not work.touched and not work.events
     missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
     dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed
@@ -217,6 +219,11 @@ def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tup
     return tuple(work.events)
 
 
+def _told_more(work: ReconciliationPass) -> bool:
+    """Whether the broker tells something of the instrument itself that the journal does not have yet."""
+    return work.slice.contract is not None and work.slice.contract != work.book.contract
+
+
 def _evidence(work: ReconciliationPass) -> None:
     """RECONCILED: at that broker time both sides were the same."""
     slice_ = work.slice
@@ -229,4 +236,6 @@ def _evidence(work: ReconciliationPass) -> None:
         "fills_cursor": slice_.fills_cursor if isinstance(slice_.fills, Complete) else None,
         "legs": len(work.book.legs),
     }
+    if work.slice.contract is not None and _told_more(work):
+        payload["contract"] = payloads.contract_to(work.slice.contract)
     work.evidence(payload)

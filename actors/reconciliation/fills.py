@@ -27,6 +27,7 @@ from brokers.model import (
     NET,
     SHORT,
     Complete,
+    ContractFacts,
     Conventions,
     Corrected,
     Fill,
@@ -84,7 +85,8 @@ def _report_commissions(work: ReconciliationPass) -> None:
     for fill in sorted(_once_each(told).values(), key=_broker_order):
         order = work.book.find_order(fill.broker_order_id, None)
         strategy = lacking[fill.fill_id] or (order.strategy if order is not None else None)
-        payload = payloads.commission_to(fill, strategy)
+        cost = cost_of(fill, work.slice.conventions, work.contract)
+        payload = payloads.commission_to(fill, strategy, cost)
         work.note(EventType.COMMISSION_REPORTED, payload, fill.fill_id)
 
 
@@ -205,6 +207,7 @@ class _Allowed:
                 difference=to_text(missed),
                 correction=Correction.APPLY_FILL,
                 strategy=order.strategy if order is not None else None,
+                linked=tuple(sorted({f.combination for f, _ in fills if f.combination} - {work.book.instrument})),
             )
         )
         return cls(order.key if order is not None else None, cause, cap, apply_them)
@@ -213,7 +216,9 @@ class _Allowed:
         """Apply one of them."""
         if self.apply_them:
             order = work.book.orders.get(self.order_key) if self.order_key is not None else None
-            booked = book_fill(work.book, fill, order, work.slice.conventions, self.cap, self.cause)
+            booked = book_fill(
+                work.book, fill, order, work.slice.conventions, self.cap, self.cause, contract=work.contract
+            )
             work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
@@ -229,6 +234,7 @@ def book_fill(
     cap: Decimal | None = None,
     cause: Cause | None = None,
     strategy: str | None = None,
+    contract: ContractFacts | None = None,
 ) -> payloads.BookedFill:
     """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
 
@@ -261,7 +267,18 @@ def book_fill(
         commission=fill.commission,
         commission_currency=fill.commission_currency,
         corrects=None if fill.corrects is None else replace(fill.corrects, quantity=ZERO),
+        cost=cost_of(fill, conventions, contract),
     )
+
+
+def cost_of(fill: Fill, conventions: Conventions, contract: ContractFacts | None) -> Decimal | None:
+    """What a fill's commission adds to the average price that the broker tells, a unit and in terms of the price;
+    ``None`` where that average has no commission in it, or what is needed to tell is not known."""
+    if not conventions.commission_in_average or fill.commission is None or contract is None or not fill.quantity:
+        return None
+    if fill.commission_currency not in (None, contract.currency):
+        return None
+    return fill.commission / fill.quantity / contract.multiplier
 
 
 def allocate(
@@ -273,7 +290,7 @@ def allocate(
     other side in FIFO order and opens the account's usual leg with the rest. Nothing, where the book was corrected to a
     position that contains it.
     """
-    if not quantity:
+    if not quantity or fill.combination == book.instrument:
         return ()
     named = fill.leg or (order.leg if order is not None else None)
     if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
@@ -342,6 +359,7 @@ def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloa
     price = _incremental_price(work, order, row, quantity)
     if price is None:
         return None
+    contract = work.slice.contract
     fill_id = "inferred:" + event_id(work.book.stream, order.key, str(to_text(row.filled_quantity)))
     fill = Fill(
         instrument=work.book.instrument,
@@ -352,6 +370,7 @@ def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloa
         price=price,
         time=work.slice.as_of,
         leg=row.leg,
+        combination=work.book.instrument if contract is not None and not contract.held else None,
     )
     legs = allocate(work.book, fill, quantity, order, work.slice.conventions)
     return payloads.BookedFill(

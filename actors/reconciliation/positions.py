@@ -8,16 +8,18 @@ which our side, or a fill newer than the slice, was active, nor about one that i
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 
 from actors.book import payloads
-from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.discrepancies import CAUSES, Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO, Leg
 from actors.events import EventType, Json, Severity, to_text
 from actors.reconciliation.moves import reconcile_moves
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
-from brokers.model import Complete, Position, rows_of
+from brokers.model import Complete, Evidence, Position, rows_of
 
 
 def reconcile_positions(work: ReconciliationPass) -> None:
@@ -94,22 +96,46 @@ def _correction(work: ReconciliationPass, kind: Correction, change: Decimal) -> 
     return kind if limit is None or abs(change) <= limit else None
 
 
+def _near(work: ReconciliationPass, one: Decimal, other: Decimal) -> bool:
+    return abs(one - other) <= work.policy.price_tolerance * max(abs(one), abs(other))
+
+
+def _evidence_of(work: ReconciliationPass, leg: str, change: Decimal) -> Evidence | None:
+    """What the broker tells of exactly this change."""
+    told = (one for one in work.slice.evidence if one.leg == leg and one.change in (None, change))
+    return next(told, None)
+
+
+def _explained(work: ReconciliationPass, leg: str, change: Decimal, usual: Finding) -> Finding:
+    """The finding with the cause that there is evidence of."""
+    told = _evidence_of(work, leg, change)
+    if told is None:
+        return usual
+    cause = cause_of(told.reason, Cause.UNEXPLAINED)
+    return replace(
+        usual,
+        cause=cause,
+        severity=severity_of(cause, usual.severity),
+        linked=told.linked,
+        told=told.text,
+        correction=None if cause in CAUSES and CAUSES[cause].a_person else usual.correction,
+    )
+
+
 def _recover(work: ReconciliationPass, row: Position) -> None:
     """MISSING_LOCALLY, a zombie: held at the broker, unknown to the book."""
-    correct = work.found(
-        Finding(
-            type=DiscrepancyType.MISSING_LOCALLY,
-            key=row.leg,
-            phase=Phase.RECOVERY,
-            severity=Severity.INFO if work.new_book else Severity.WARNING,
-            cause=None if work.new_book else Cause.UNEXPLAINED,
-            book_value=None,
-            broker_value=to_text(row.quantity),
-            difference=to_text(row.quantity),
-            correction=_correction(work, Correction.FORCE_ADD_POSITION, row.quantity),
-        )
+    usual = Finding(
+        type=DiscrepancyType.MISSING_LOCALLY,
+        key=row.leg,
+        phase=Phase.RECOVERY,
+        severity=Severity.INFO if work.new_book else Severity.WARNING,
+        cause=None if work.new_book else Cause.UNEXPLAINED,
+        book_value=None,
+        broker_value=to_text(row.quantity),
+        difference=to_text(row.quantity),
+        correction=_correction(work, Correction.FORCE_ADD_POSITION, row.quantity),
     )
-    if correct:
+    if work.found(usual if work.new_book else _explained(work, row.leg, row.quantity, usual)):
         price = row.average_price if row.comparable_price is None else row.comparable_price
         payload = force_add_position(row.leg, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, row.leg)
@@ -117,24 +143,34 @@ def _recover(work: ReconciliationPass, row: Position) -> None:
 
 def _ghost(work: ReconciliationPass, leg: Leg) -> None:
     """NAKED_POSITION, a ghost: in the book, not held at the broker. Closed only when that is proven."""
-    correct = work.found(
-        Finding(
-            type=DiscrepancyType.NAKED_POSITION,
-            key=leg.name,
-            phase=Phase.GHOST,
-            severity=Severity.CRITICAL,
-            cause=Cause.UNEXPLAINED,
-            book_value=to_text(leg.quantity),
-            broker_value=None,
-            difference=to_text(-leg.quantity),
-            correction=_correction(work, Correction.FORCE_CLOSE_POSITION, leg.quantity),
-            needs_proof=True,
-            activity=work.book.activity.get(leg.name),
-        )
+    expired = _has_expired(work)
+    usual = Finding(
+        type=DiscrepancyType.NAKED_POSITION,
+        key=leg.name,
+        phase=Phase.GHOST,
+        severity=severity_of(Cause.EXPIRY, Severity.INFO) if expired is not None else Severity.CRITICAL,
+        cause=Cause.EXPIRY if expired is not None else Cause.UNEXPLAINED,
+        book_value=to_text(leg.quantity),
+        broker_value=None,
+        difference=to_text(-leg.quantity),
+        correction=_correction(work, Correction.FORCE_CLOSE_POSITION, leg.quantity),
+        needs_proof=True,
+        activity=work.book.activity.get(leg.name),
+        told=expired,
     )
-    if correct:
+    found = _explained(work, leg.name, -leg.quantity, usual)
+    if work.found(found):
         payload = force_close_position(leg.name, work.slice.as_of)
-        work.emit(EventType.POSITION_SYNCED, payload, leg.name, Severity.CRITICAL)
+        work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
+
+
+def _has_expired(work: ReconciliationPass) -> str | None:
+    """What says that the contract is past its last day, in words; ``None`` where nothing does. The day is UTC's, which
+    no exchange's close of that day is ahead of."""
+    expiry = work.contract.expiry if work.contract is not None else None
+    if expiry is None or work.slice.as_of.date() < expiry:
+        return None
+    return f"the contract expired on {expiry.isoformat()}"
 
 
 def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
@@ -142,41 +178,85 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
     change = row.quantity - leg.quantity
     price = row.comparable_price
     if abs(change) > work.policy.quantity_tolerance:
-        if not work.may_speak_of(leg.name):
-            return
-        opposite = (row.quantity > 0) != (leg.quantity > 0)
-        found = Finding(
-            type=DiscrepancyType.POSITION_MISMATCH,
-            key=leg.name,
-            phase=Phase.DRIFT,
-            severity=Severity.CRITICAL if opposite else Severity.WARNING,
-            cause=Cause.UNEXPLAINED,
-            book_value=to_text(leg.quantity),
-            broker_value=to_text(row.quantity),
-            difference=to_text(change),
-            correction=_correction(work, Correction.FORCE_UPDATE_POSITION, change),
-        )
-    elif price is not None and abs(price - leg.average_price) > work.policy.price_tolerance * abs(price):
-        if not work.may_speak_of(leg.name):
-            return
-        found = Finding(
-            type=DiscrepancyType.PRICE_MISMATCH,
-            key=leg.name,
-            phase=Phase.DRIFT,
-            severity=Severity.INFO,
-            book_value=to_text(leg.average_price),
-            broker_value=to_text(price),
-            difference=to_text(price - leg.average_price),
-            told=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
-            correction=Correction.FORCE_UPDATE_POSITION,
-        )
-    else:
+        _quantity_drift(work, leg, row, change)
         return
+    average = leg.average_with_cost if work.slice.conventions.commission_in_average else leg.average_price
+    if price is None or abs(price - average) <= work.policy.price_tolerance * abs(price):
+        return
+    if not work.may_speak_of(leg.name) or _commission_not_told(work, leg):
+        return
+    found = Finding(
+        type=DiscrepancyType.PRICE_MISMATCH,
+        key=leg.name,
+        phase=Phase.DRIFT,
+        severity=Severity.INFO,
+        book_value=to_text(average),
+        broker_value=to_text(price),
+        difference=to_text(price - average),
+        told=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
+        correction=Correction.FORCE_UPDATE_POSITION,
+    )
+    told = _evidence_of(work, leg.name, ZERO)
+    if told is not None:
+        cause = cause_of(told.reason, Cause.UNEXPLAINED)
+        found = replace(found, cause=cause, severity=severity_of(cause, found.severity), told=told.text)
     if work.found(found):
-        payload = force_update_position(
-            leg.name, row.quantity, leg.average_price if price is None else price, work.slice.as_of
-        )
+        payload = force_update_position(leg.name, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
+
+
+def _commission_not_told(work: ReconciliationPass, leg: Leg) -> bool:
+    """Whether the broker's average has a commission in it that it has not told yet."""
+    lacking = work.book.without_commission
+    return work.slice.conventions.commission_in_average and any(lot.fill_id in lacking for lot in leg.lots)
+
+
+def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: Decimal) -> None:
+    if not work.may_speak_of(leg.name):
+        return
+    opposite = (row.quantity > 0) != (leg.quantity > 0)
+    usual = Finding(
+        type=DiscrepancyType.POSITION_MISMATCH,
+        key=leg.name,
+        phase=Phase.DRIFT,
+        severity=Severity.CRITICAL if opposite else Severity.WARNING,
+        cause=Cause.UNEXPLAINED,
+        book_value=to_text(leg.quantity),
+        broker_value=to_text(row.quantity),
+        difference=to_text(change),
+        correction=_correction(work, Correction.FORCE_UPDATE_POSITION, change),
+    )
+    found = _explained(work, leg.name, change, usual)
+    ratio = None if opposite else _split(work, leg, row)
+    if ratio is not None and found.cause in (Cause.UNEXPLAINED, Cause.SPLIT):
+        told = found.told or f"a split {to_text(Decimal(ratio.numerator))}:{to_text(Decimal(ratio.denominator))}"
+        found = replace(found, cause=Cause.SPLIT, severity=severity_of(Cause.SPLIT, Severity.INFO), told=told)
+    if not work.found(found):
+        return
+    price = leg.average_price if row.comparable_price is None else row.comparable_price
+    factor = None
+    if found.cause is Cause.SPLIT and ratio is not None:
+        factor = Decimal(ratio.numerator) / Decimal(ratio.denominator)
+        if _near(work, price, leg.average_with_cost / factor):
+            price = leg.average_price / factor  # what is in it besides the price goes on with it
+    payload = payloads.position_to(
+        leg.name, row.quantity, price, work.slice.as_of, Correction.FORCE_UPDATE_POSITION, factor
+    )
+    work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
+
+
+_LARGEST_RATIO = 1000
+
+
+def _split(work: ReconciliationPass, leg: Leg, row: Position) -> Fraction | None:
+    """New units per old one, where the quantity changed by a ratio of small whole numbers and the cost of all of it is
+    the same. A trade at a price above 0 would have changed the cost."""
+    ratio = Fraction(row.quantity) / Fraction(leg.quantity)
+    price = row.comparable_price
+    if max(ratio.numerator, ratio.denominator) > _LARGEST_RATIO or price is None:
+        return None
+    average = leg.average_with_cost if work.slice.conventions.commission_in_average else leg.average_price
+    return ratio if average > 0 and _near(work, price * row.quantity, average * leg.quantity) else None
 
 
 def force_add_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: datetime) -> dict[str, Json]:

@@ -17,7 +17,7 @@ from actors.book.book import Book
 from actors.book.discrepancies import Break, Cause, Correction, Discrepancy, DiscrepancyType, Phase
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Json, Severity, event_id
-from brokers.model import OrderAnswer, OrderQuery, Slice
+from brokers.model import ContractFacts, OrderAnswer, OrderQuery, Slice
 
 
 class Status(StrEnum):
@@ -96,6 +96,11 @@ class ReconciliationPass:
         self.links: dict[str, str] | None = None
         self._original = book
         self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
+
+    @property
+    def contract(self) -> ContractFacts | None:
+        """What the broker tells of the instrument itself, now or when it last did."""
+        return self.slice.contract if self.slice.contract is not None else self.book.contract
 
     def answer(self, query: OrderQuery) -> OrderAnswer | None:
         """The broker's answer to this question, if it was asked (of an order that had not told its broker_order_id yet,

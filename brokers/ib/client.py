@@ -50,7 +50,8 @@ from brokers.model import (
 )
 from brokers.port import Clock, OnEvent, Stream, StreamState
 
-_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
+_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True)
+"""TWS API documentation, ``avgCost``: the average cost of a position, commissions in it."""
 _CANCELLED = 202
 _TOLD_BY_CODE = frozenset(str(code) for code in CONNECTIVITY_LOST | CONNECTIVITY_BACK)
 
@@ -223,6 +224,7 @@ class IbBroker:
             conventions=_CONVENTIONS,
             whole=not self._reader.carried,
             left_out=reading.left_out,
+            contracts=reading.contracts,
         )
 
     def _gap(self, reading: Reading, fills_since: Cursor | None, now_ms: int) -> str | None:
@@ -306,6 +308,9 @@ class IbBroker:
             contract = wire.contract(heard.fields[begin : begin + 11])
         except BadRow:
             self._tell(None)
+            return
+        if contract.sec_type == wire.BAG:
+            self._tell(None)  # which of them it is, and whose legs it moves, only the lists tell
             return
         if self._scope.has_type(contract):
             self._names.learn([contract])

@@ -8,6 +8,7 @@ The laws of this module:
   its rows cannot be told apart and that name is unknown, never flat.
 * Where several configured names may mean one contract, it has none of them: all of them are unknown, never flat.
 * So is every name that a contract which was left out may have.
+* A combination is named by its legs and their ratios: TWS gives all of them one conId, and one localSymbol a day.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from collections.abc import Iterable
 
 from brokers.errors import with_remedy
 from brokers.ib.wire import BAG, Contract
+from brokers.model import ContractFacts
 
 STOCK = "STK"
+_COMBINATIONS_KEPT = 5_000
 _ON_A_STOCK = frozenset({"OPT", "FOP", "WAR", "IOPT", "BOND"})
 
 
@@ -37,6 +40,34 @@ class Names:
         self._unclear: dict[int, str] = {}
         self._doubles: dict[int, tuple[str, ...]] = {}
         self._taken: frozenset[str] = frozenset()
+        self._combinations: dict[str, Contract] = {}
+
+    def learn_combination(self, order_key: str, contract: Contract) -> None:
+        """The combination that an order is for. Rows of its executions do not tell its legs."""
+        known = self._combinations.get(order_key)
+        if known is None or contract.legs:
+            self._combinations[order_key] = contract
+        while len(self._combinations) > _COMBINATIONS_KEPT:
+            del self._combinations[next(iter(self._combinations))]
+
+    def combination_of(self, order_key: str) -> Contract | None:
+        """The combination that an order is for; ``None`` for an order for one contract."""
+        return self._combinations.get(order_key)
+
+    def facts(self, contract: Contract) -> ContractFacts:
+        """What TWS tells of a contract itself."""
+        is_bag = contract.sec_type == BAG
+        return ContractFacts(
+            identity=None if is_bag else str(contract.con_id),
+            kind=contract.sec_type,
+            expiry=contract.expiry,
+            right=contract.right,
+            strike=contract.strike,
+            underlying=contract.symbol if contract.sec_type in _ON_A_STOCK else None,
+            multiplier=contract.multiplier,
+            currency=contract.currency,
+            held=not is_bag,
+        )
 
     def learn(self, contracts: Iterable[Contract]) -> None:
         """Name all of these together, so that their order decides nothing."""
@@ -61,8 +92,10 @@ class Names:
     def name(self, contract: Contract) -> str:
         """Its name; for an unclear one the name it may have."""
         if contract.sec_type == BAG:
-            # Every combination has the same conId, and none of them is ever a position.
-            return contract.local_symbol or f"{contract.symbol} {BAG}"
+            if contract.local_symbol in self._configured:
+                return contract.local_symbol
+            legs = "".join(f"{leg.ratio:+d}x{leg.con_id}" for leg in contract.legs)
+            return f"{contract.symbol} {BAG} {legs}".rstrip()
         return self._given.get(contract.con_id) or self._wish(contract)
 
     def names(self, contract: Contract) -> tuple[str, ...]:

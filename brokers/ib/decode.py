@@ -28,6 +28,7 @@ from brokers.model import (
     Order,
     OrderStatus,
     Position,
+    Reason,
     RowProblem,
     Section,
     SectionName,
@@ -53,10 +54,11 @@ was rejected says so in its error 201 or its ``completedStatus``."""
 
 ORDER_TYPES = {"MKT": "MARKET", "LMT": "LIMIT", "STP": "STOP", "STP LMT": "STOP_LIMIT"}
 
-REJECTED_BY_BROKER = 201
-_NO_ERRORS = frozenset({105, 110, 161, 165, 202, 329, 399, 404, 434, 492, 10147, 10148, 10167})
-"""TWS API documentation, message codes: warnings about an order, and answers to a cancellation. After each of them the
-order may well be alive."""
+REJECTIONS = frozenset({200, 201, 203, 387, 388})
+"""TWS API documentation, message codes: an order that was refused, as its contract is not known (200), IB rejected it
+(201), the account may not trade it (203), the exchange has no such order type (387), or it is too small (388). After
+every other code the order may well be alive: there are warnings among them, answers to a cancellation, and refusals of
+a change. So these are listed, and not the exceptions."""
 
 AnyRead = Read[Holding] | Read[WorkingOrder] | Read[CompletedOrder] | Read[Execution]
 
@@ -73,7 +75,8 @@ def contracts(*reads: AnyRead) -> list[Contract]:
 
 
 def positions(read: Read[Holding], names: Names) -> Section[Position]:
-    """One leg, ``net``, for each contract held. IB's average cost contains the multiplier, so it is taken out."""
+    """One leg, ``net``, for each contract held. IB's average cost contains the multiplier, so it is taken out; one of 0
+    is none that was told (of a transfer, say)."""
     rows: list[Position] = []
     problems = _problems(SectionName.POSITIONS, read, names)
     for fact in read.facts:
@@ -82,7 +85,8 @@ def positions(read: Read[Holding], names: Names) -> Section[Position]:
         if unclear is not None and fact.quantity:
             problems += _unclear(SectionName.POSITIONS, fact.contract, str(fact.contract.con_id), unclear, names)
         elif fact.quantity:
-            rows.append(Position(name, NET, fact.quantity, fact.average_cost / fact.contract.multiplier))
+            average = fact.average_cost / fact.contract.multiplier
+            rows.append(Position(name, NET, fact.quantity, average, price_told=bool(average)))
     return section(rows, problems)
 
 
@@ -109,7 +113,8 @@ def orders(
             continue
         try:
             if isinstance(order, WorkingOrder):
-                rows[key] = _working(order, name, key, errors.get((terms.client_id, terms.order_id)))
+                error = errors.get((terms.client_id, terms.order_id))
+                rows[key] = _working(order, name, key, error, executed.get(key, NOTHING))
             else:
                 rows[key] = _completed(order, name, key, executed.get(key, NOTHING))
         except BadRow as error:
@@ -118,36 +123,41 @@ def orders(
     return section(rows.values(), problems)
 
 
-def _working(order: WorkingOrder, name: str, key: str, error: Notice | None) -> Order:
+def _working(order: WorkingOrder, name: str, key: str, error: Notice | None, executed: Executed) -> Order:
     state = order.state
     if state is None:
         raise BadRow("TWS told no status of it")
     status, reason = _status(state.status), None
-    if error is not None and error.code not in _NO_ERRORS:
-        rejected = error.code == REJECTED_BY_BROKER and status is OrderStatus.CANCELLED
-        if rejected or status is OrderStatus.HELD:
-            status, reason = OrderStatus.REJECTED, f"{error.code}: {error.text}"
-    if status is OrderStatus.OPEN and state.filled:
+    if error is not None and error.code in REJECTIONS and status in {OrderStatus.CANCELLED, OrderStatus.HELD}:
+        status, reason = OrderStatus.REJECTED, f"{error.code}: {error.text}"
+    filled, average = state.filled, state.average_price
+    if order.terms.allocation is not None:
+        filled, average, reason = executed.quantity, executed.average, reason or _shared_out(order.terms)
+    if status is OrderStatus.OPEN and filled:
         status = OrderStatus.PARTIALLY_FILLED
-    if not order.terms.quantity:
-        raise BadRow("its quantity is 0")
     return replace(
         _order(order.terms, name, key),
-        filled_quantity=state.filled,
-        average_fill_price=state.average_price,
+        filled_quantity=filled,
+        average_fill_price=average,
         status=status,
         reason=reason,
     )
 
 
+def _shared_out(terms: OrderTerms) -> str:
+    """Of an adviser's order, this account has what was allocated to it, and that is what its executions say."""
+    return f"an adviser's order, shared out by {terms.allocation}: what is filled is this account's part"
+
+
 def _completed(order: CompletedOrder, name: str, key: str, executed: Executed) -> Order:
     """TWS often tells neither quantity nor average price of a completed order; today's executions do. Where they do not
     add up to what is filled, their average is not the order's and none is given."""
-    told = _filled_by_its_word(order.ending.filled)
+    shared = order.terms.allocation is not None
+    told = Decimal(0) if shared else _filled_by_its_word(order.ending.filled)
     filled = max(told, executed.quantity)
     status = _status(order.ending.status)
     words = order.ending.completed_status.lower()
-    if status is OrderStatus.FILLED and not filled:
+    if status is OrderStatus.FILLED and not filled and not shared:
         filled = order.terms.quantity
     if status is not OrderStatus.FILLED and "reject" in words:
         status = OrderStatus.REJECTED
@@ -156,15 +166,15 @@ def _completed(order: CompletedOrder, name: str, key: str, executed: Executed) -
     if not status.terminal:
         status = OrderStatus.CANCELLED if status is not OrderStatus.HELD else OrderStatus.REJECTED
     quantity = order.terms.quantity or filled
-    if not quantity:
+    if not quantity and status is OrderStatus.FILLED and not shared:
         raise BadRow("it tells no quantity, and no execution of it is known")
     return replace(
         _order(order.terms, name, key),
-        quantity=max(quantity, filled),
+        quantity=quantity,
         filled_quantity=filled,
         average_fill_price=executed.average if filled and executed.quantity == filled else None,
         status=status,
-        reason=order.ending.completed_status or None,
+        reason=_shared_out(order.terms) if shared else order.ending.completed_status or None,
     )
 
 
@@ -244,29 +254,33 @@ def fills(read: Read[Execution], names: Names, commissions: Commissions = Mappin
 
     ``fill_id`` is the execId. The lowest revision that TWS lists of an execution has the id it had first, whose
     revision IB writes as ``01``, so that a book knows it again when TWS lists a correction alone; every further one
-    corrects the one before it. A correction to nothing is a bust. An execution of a combination moves nothing by
-    itself, as its legs have executions of their own.
+    corrects the one before it. A correction to nothing is a bust. A combination has executions of its own beside those
+    of its legs: each is a fill of its own instrument, and says which combination it is of.
     """
     rows: list[Fill] = []
     problems = _problems(SectionName.FILLS, read, names)
     for revisions in _revisions(read.facts):
         one = revisions[0]
-        if one.contract.sec_type == BAG or not one.quantity:
+        if not one.quantity:
             continue
         name, unclear = names.name(one.contract), names.unclear(one.contract)
         if unclear is not None:
             problems += _unclear(SectionName.FILLS, one.contract, one.exec_id, unclear, names)
             continue
-        told = _fill(one, first_id(one), name, commissions)
+        bag = names.combination_of(order_key(one.perm_id, one.client_id, one.order_id))
+        if one.contract.sec_type == BAG:
+            bag = one.contract
+        combination = names.name(bag) if bag is not None else None
+        told = _fill(one, first_id(one), name, commissions, combination)
         rows.append(told)
         for further in revisions[1:]:
             was = Corrected(told.fill_id, told.quantity, told.price)
-            told = replace(_fill(further, further.exec_id, name, commissions), corrects=was)
+            told = replace(_fill(further, further.exec_id, name, commissions, combination), corrects=was)
             rows.append(told)
     return section(rows, problems)
 
 
-def _fill(one: Execution, fill_id: str, name: str, commissions: Commissions) -> Fill:
+def _fill(one: Execution, fill_id: str, name: str, commissions: Commissions, combination: str | None) -> Fill:
     commission, currency = commissions.get(one.exec_id, (None, None))
     return Fill(
         instrument=name,
@@ -280,6 +294,8 @@ def _fill(one: Execution, fill_id: str, name: str, commissions: Commissions) -> 
         client_order_id=one.order_ref,
         commission=commission,
         commission_currency=currency,
+        reason=Reason.LIQUIDATION if one.liquidation else None,
+        combination=combination,
     )
 
 

@@ -9,12 +9,13 @@ from datetime import datetime
 from brokers.errors import with_remedy
 from brokers.ib import decode
 from brokers.ib.contracts import Names
-from brokers.ib.rows import CompletedOrder, Read, WorkingOrder
-from brokers.ib.wire import Execution, Holding, Notice
+from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key
+from brokers.ib.wire import BAG, Execution, Holding, Notice
 from brokers.kit.doubt import FILLS_KEPT_COMING, doubted
 from brokers.kit.order_lookup import is_meant, with_its_fills
 from brokers.model import (
     Complete,
+    ContractFacts,
     Failed,
     Fill,
     Order,
@@ -59,12 +60,14 @@ class Reading:
     fills: Section[Fill]
     listed: tuple[tuple[str, str], ...]
     left_out: Mapping[str, str]
+    contracts: Mapping[str, ContractFacts]
 
 
 def read(
     lists: Lists, names: Names, errors: Mapping[tuple[int, int], Notice], commissions: decode.Commissions
 ) -> Reading:
     """All of it, its contracts named together."""
+    lists = _with_combinations(lists, names)
     reads = [r for r in (lists.positions, lists.working, lists.completed, lists.executions) if isinstance(r, Read)]
     names.learn(decode.contracts(*reads))
     positions: Section[Position]
@@ -82,7 +85,29 @@ def read(
         executed = decode.executed(lists.executions)
         listed = tuple((names.name(one.contract), one.exec_id) for one in lists.executions.facts)
     orders = _orders(lists, executed, names, errors)
-    return Reading(lists, positions, orders, fills, listed, _left_out(lists, names))
+    facts = {names.name(c): names.facts(c) for c in decode.contracts(*reads) if names.unclear(c) is None}
+    return Reading(lists, positions, orders, fills, listed, _left_out(lists, names), facts)
+
+
+def _with_combinations(lists: Lists, names: Names) -> Lists:
+    """The executions of combinations with the legs that their orders tell."""
+    for orders in (lists.working, lists.completed):
+        for order in orders.facts if isinstance(orders, Read) else ():
+            terms = order.terms
+            if terms.contract.sec_type == BAG:
+                names.learn_combination(order_key(terms.perm_id, terms.client_id, terms.order_id), terms.contract)
+    if isinstance(lists.executions, str):
+        return lists
+    facts = tuple(_as_ordered(one, names) for one in lists.executions.facts)
+    return replace(lists, executions=replace(lists.executions, facts=facts))
+
+
+def _as_ordered(one: Execution, names: Names) -> Execution:
+    if one.contract.sec_type != BAG:
+        return one
+    key = order_key(one.perm_id, one.client_id, one.order_id)
+    names.learn_combination(key, one.contract)
+    return replace(one, contract=names.combination_of(key) or one.contract)
 
 
 def _left_out(lists: Lists, names: Names) -> dict[str, str]:
@@ -169,7 +194,7 @@ def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, 
         return OrderAnswer(query, failure=f"it is in no list, and its fills are not known: {reading.fills.reason}")
     if problems_of(reading.fills):
         return OrderAnswer(query, failure=f"a fill that could be its own: {problems_of(reading.fills)[0].text}")
-    fills = [fill for fill in rows_of(reading.fills) if is_meant(query, fill)]
+    fills = [fill for fill in rows_of(reading.fills) if is_meant(query, fill) and fill.instrument == query.instrument]
     if fills:
         return _untold(query, f"TWS lists {len(fills)} executions of it, and the order in no list")
     return OrderAnswer(query)

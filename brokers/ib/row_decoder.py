@@ -17,6 +17,8 @@ from ib_async.decoder import Decoder
 from ib_async.order import Order, OrderState
 from ib_async.wrapper import Wrapper
 
+from brokers.ib.wire import ComboLeg
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -30,28 +32,42 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One row. ``kind`` is its message id, 0 where it has none; ``trouble`` is why ib_async could not read it."""
+    """One row. ``kind`` is its message id, 0 where it has none; ``trouble`` is why ib_async could not read it. ``legs``
+    are those of the combination that an order is for, which stand in places that only a whole parser finds."""
 
     kind: int
     fields: tuple[str, ...]
     trouble: str | None = None
     ending: Ending | None = None
+    legs: tuple[ComboLeg, ...] = ()
 
 
 class _Ear:
-    """Stands between decoder and wrapper, and hears what the decoder made of a completed order: ib_async itself keeps
-    neither its ``completedStatus`` nor what of it was filled by that word."""
+    """Stands between decoder and wrapper, and hears what the decoder made of an order: the legs of its combination, and
+    of a completed one what ib_async itself does not keep: its ``completedStatus`` and what of it was filled by that
+    word."""
 
     def __init__(self, wrapper: Wrapper) -> None:
         self._wrapper = wrapper
         self.ending: Ending | None = None
+        self.legs: tuple[ComboLeg, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wrapper, name)
 
+    def openOrder(self, order_id: int, contract: Contract, order: Order, state: OrderState) -> None:  # noqa: N802 - TWS's
+        self.legs = _legs(contract)
+        self._wrapper.openOrder(order_id, contract, order, state)
+
     def completedOrder(self, contract: Contract, order: Order, state: OrderState) -> None:  # noqa: N802 - TWS's name
+        self.legs = _legs(contract)
         self.ending = Ending(state.status, state.completedStatus, repr(order.filledQuantity))
         self._wrapper.completedOrder(contract, order, state)
+
+
+def _legs(contract: Contract) -> tuple[ComboLeg, ...]:
+    legs = (ComboLeg(leg.conId, leg.ratio if leg.action == "BUY" else -leg.ratio) for leg in contract.comboLegs or ())
+    return tuple(sorted(legs))
 
 
 class _Trouble(logging.Handler):
@@ -82,6 +98,7 @@ class Listener(Decoder):
         """Hear one row, and let ib_async read it."""
         row = tuple(fields)  # ib_async takes its list apart
         self._trouble.last = self._ear.ending = None
+        self._ear.legs = ()
         super().interpret(fields)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
-        self._hear(Heard(kind, row, self._trouble.last, self._ear.ending))
+        self._hear(Heard(kind, row, self._trouble.last, self._ear.ending, self._ear.legs))

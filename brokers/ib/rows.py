@@ -12,7 +12,7 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Generic, TypeVar
 
@@ -124,7 +124,7 @@ def working_orders(rows: Sequence[Heard], scope: Scope) -> Read[WorkingOrder]:
             elif isinstance(state, OrderState):
                 states[order_key(state.perm_id, state.client_id, state.order_id)] = state
             continue
-        found = _read(row, wire.open_order, lambda o: (o.account, o.contract), scope)
+        found = _read(row, _with_legs(row, wire.open_order), _subject, scope)
         if isinstance(found, Trouble):
             troubles.append(found)
         elif isinstance(found, LeftOut):
@@ -141,7 +141,7 @@ def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder
     troubles: list[Trouble] = []
     left_out: set[LeftOut] = set()
     for row in rows:
-        terms = _read(row, wire.completed_order, lambda o: (o.account, o.contract), scope)
+        terms = _read(row, _with_legs(row, wire.completed_order), _subject, scope)
         if isinstance(terms, Trouble):
             troubles.append(terms)
         elif isinstance(terms, LeftOut):
@@ -149,6 +149,19 @@ def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder
         elif terms is not None and row.ending is not None:
             found.append(CompletedOrder(terms, row.ending))
     return Read(tuple(found), tuple(troubles), frozenset(left_out))
+
+
+def _with_legs(row: Heard, parse: Callable[[wire.Fields], OrderTerms]) -> Callable[[wire.Fields], OrderTerms]:
+    def read(fields: wire.Fields) -> OrderTerms:
+        terms = parse(fields)
+        return replace(terms, contract=replace(terms.contract, legs=row.legs)) if row.legs else terms
+
+    return read
+
+
+def _subject(terms: OrderTerms) -> tuple[str | None, Contract]:
+    """An adviser's order is of no single account."""
+    return (None if terms.allocation is not None else terms.account), terms.contract
 
 
 def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: datetime) -> Read[Execution]:
@@ -177,7 +190,7 @@ def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest:
 def _read(
     row: Heard,
     parse: Callable[[wire.Fields], Fact],
-    subject: Callable[[Fact], tuple[str, Contract]] | None,
+    subject: Callable[[Fact], tuple[str | None, Contract]] | None,
     scope: Scope,
 ) -> Fact | Trouble | LeftOut | None:
     """One row: what it says, ``None`` where it is none of ours, that it was left out, or why it cannot be read. Whose
@@ -189,7 +202,7 @@ def _read(
         if subject is None:
             return fact
         account, contract = subject(fact)
-        if not scope.has(account):
+        if account is not None and not scope.has(account):
             return None
         if not scope.has_type(contract):
             return LeftOut(contract, flat=isinstance(fact, Holding) and not fact.quantity)

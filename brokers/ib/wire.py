@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from typing import NoReturn
 from zoneinfo import ZoneInfo
@@ -47,16 +47,29 @@ _TIME = re.compile(r"(\d{8})[ -]+(\d{2}:\d{2}:\d{2})(?:[ ]+(\S+))?")
 _QUOTE_LENGTH = 160
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ComboLeg:
+    """One leg of a combination: a contract, and how many of it one unit buys (negative: sells)."""
+
+    con_id: int
+    ratio: int
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """What names a contract. ``con_id`` is 0 only for a combination of legs (BAG); ``multiplier`` is 1 where the
-    contract has none."""
+    contract has none. ``legs`` are those of a combination, which only rows of orders tell."""
 
     con_id: int
     symbol: str
     sec_type: str
     multiplier: Decimal
     local_symbol: str
+    expiry: date | None = None
+    strike: Decimal | None = None
+    right: str | None = None
+    currency: str | None = None
+    legs: tuple[ComboLeg, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +84,9 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class OrderTerms:
-    """What was ordered. ``quantity`` is 0 for many completed orders; ``order_id`` is 0 for one placed by hand."""
+    """What was ordered. ``quantity`` is 0 for many completed orders, and for an order for an amount of cash;
+    ``order_id`` is 0 for one placed by hand. ``allocation`` is set for an order that a financial adviser placed for
+    several accounts: its group or method."""
 
     account: str
     contract: Contract
@@ -83,6 +98,7 @@ class OrderTerms:
     perm_id: int
     client_id: int = 0
     order_id: int = 0
+    allocation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +132,7 @@ class Execution:
     client_id: int
     order_id: int
     order_ref: str | None
+    liquidation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +167,32 @@ def open_order(fields: Fields) -> OrderTerms:
         client_id=_whole(fields[24], "clientId"),
         order_id=_order_id(fields[1]),
         perm_id=_whole(fields[25], "permId"),
+        allocation=_allocation(fields, fields[20], 31),
     )
 
 
 def completed_order(fields: Fields) -> OrderTerms:
     """The beginning of a row of message 101, which tells no order id and no client."""
     _check_length(fields, 25, exactly=False)
-    return _terms(fields[1:24], client_id=0, order_id=0, perm_id=_whole(fields[23], "permId"))
+    return _terms(
+        fields[1:24],
+        client_id=0,
+        order_id=0,
+        perm_id=_whole(fields[23], "permId"),
+        allocation=_allocation(fields, fields[19], 28),
+    )
 
 
-def _terms(shared: Fields, *, client_id: int, order_id: int, perm_id: int) -> OrderTerms:
+def _allocation(fields: Fields, account: str, group_at: int) -> str | None:
+    """By what an adviser's order is shared out: its faGroup, else its faMethod. It is of no account, or of the group
+    (TWS API documentation, "Allocation methods and groups")."""
+    told = [field for field in fields[group_at : group_at + 2] if field]
+    if told:
+        return told[0]
+    return None if account else "several accounts"
+
+
+def _terms(shared: Fields, *, client_id: int, order_id: int, perm_id: int, allocation: str | None) -> OrderTerms:
     kind = _text(shared[13], "orderType")
     side = _SIDES.get(shared[11])
     if side is None:
@@ -175,6 +208,7 @@ def _terms(shared: Fields, *, client_id: int, order_id: int, perm_id: int) -> Or
         perm_id=perm_id,
         client_id=client_id,
         order_id=order_id,
+        allocation=allocation,
     )
 
 
@@ -219,6 +253,8 @@ def execution(fields: Fields, zone: tzinfo | None) -> Execution:
         client_id=_whole(fields[22], "clientId"),
         order_id=_order_id(fields[2]),
         order_ref=fields[26] or None,
+        # TWS API documentation, Execution.Liquidation: whether IB initiated it; a count in the wire's own text.
+        liquidation=fields[23] not in {"", "0"},
     )
 
 
@@ -274,7 +310,33 @@ def contract(fields: Fields) -> Contract:
             _reject("multiplier", fields[6], "a number above zero")
     elif sec_type in {"OPT", "FUT", "FOP", "WAR"}:
         _reject("multiplier", fields[6], f"the multiplier of a {sec_type}")
-    return Contract(con_id, fields[1], sec_type, multiplier, fields[9])
+    return Contract(
+        con_id,
+        fields[1],
+        sec_type,
+        multiplier,
+        fields[9],
+        expiry=_day(fields[3]),
+        strike=_strike(fields[4]),
+        right=fields[5][:1] if fields[5][:1] in {"C", "P"} else None,
+        currency=fields[8] or None,
+    )
+
+
+def _day(text: str) -> date | None:
+    """The last trading day that a contract names; ``None`` for a month alone, and where there is none."""
+    try:
+        return datetime.strptime(text[:8], "%Y%m%d").replace(tzinfo=UTC).date() if len(text) >= 8 else None
+    except ValueError:
+        return None
+
+
+def _strike(text: str) -> Decimal | None:
+    """What is no number there names no strike, and takes nothing else of the row with it."""
+    try:
+        return _optional(text, "strike") or None
+    except BadRow:
+        return None
 
 
 # -- one field ---------------------------------------------------------------------------------------------------

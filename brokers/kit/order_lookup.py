@@ -50,7 +50,11 @@ def with_its_fills(query: OrderQuery, order: Order, fills: Section[Fill], called
         return OrderAnswer(query, order)
     if isinstance(fills, Failed):
         return OrderAnswer(query, failure=f"the order is there, but not its {called}s: {fills.reason}")
-    own = tuple(fill for fill in rows_of(fills) if fill.broker_order_id == order.broker_order_id)
+    own = tuple(  # an order for a combination has fills in its legs' instruments besides
+        fill
+        for fill in rows_of(fills)
+        if fill.broker_order_id == order.broker_order_id and fill.instrument == query.instrument
+    )
     unread = problems_of(fills)
     if unread and sum(fill.quantity for fill in own) != order.filled_quantity:
         return OrderAnswer(query, failure=f"a {called} of it cannot be read: {unread[0].text}")

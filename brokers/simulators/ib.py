@@ -211,6 +211,38 @@ class IbSimulator:
             self._filled(self._books.orders[one.perm_id], one)
             return one.exec_id
 
+    def share_out(self, order_id: str, group: str) -> None:
+        """A resting order is an adviser's for a group of accounts: it names no account of its own."""
+        with self._lock:
+            self._books.resting(order_id).group = group
+
+    def order_by_cash(self, order_id: str) -> None:
+        """A resting order is for an amount of cash: no quantity of it is told."""
+        with self._lock:
+            self._books.resting(order_id).by_cash = True
+
+    def liquidate(self, instrument: str) -> str:
+        """IB closes a position by itself; gives the execId."""
+        with self._lock:
+            held = self._books.holdings[instrument]
+            side = Side.SELL if held.quantity > 0 else Side.BUY
+            order = self._books.add_order(instrument, side, abs(held.quantity), None, None, None)
+            one = self._books.fill(order, order.quantity, self.price(instrument), self._now_s())
+            one.liquidation = True
+            self._filled(order, one)
+            return one.exec_id
+
+    def split(self, instrument: str, ratio: Decimal) -> None:
+        """Each unit becomes ``ratio`` units, at a price divided by it, without a trade."""
+        with self._lock:
+            held = self._books.holdings[instrument]
+            self._books.hold(instrument, held.quantity * ratio, held.price / ratio)
+            self._tell_of_position(instrument)
+
+    def expire(self, instrument: str) -> None:
+        """The contract's last day is over: its position is gone, without a trade."""
+        self.set_position(instrument, NET, Decimal(0), Decimal(0))
+
     def charge(self, fill_id: str) -> None:
         """The commission of an execution is known: it is told to whoever hears of its order, and listed from now on."""
         with self._lock:
@@ -381,8 +413,16 @@ class IbSimulator:
         one.charged = not self.charges_late
         told = {v: self._desk.execution(one, self._books, -1, v) for v in self._versions()}
         self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
+        contract = self._books.contract(order.name)
+        legs = self._books.fill_legs(one, self.price) if contract.legs else []
+        for leg in legs:
+            rows = {v: self._desk.execution(leg, self._books, -1, v) for v in self._versions()}
+            self._broadcast(
+                lambda client, rows=rows: rows.get(client.version, []) if _hears(client, order) else []  # type: ignore[misc]  # bound now, as each leg has rows of its own
+            )
         self._tell_of_order(order)
-        self._tell_of_position(order.name)
+        for name in [leg.name for leg in legs] or ([order.name] if contract.sec_type != "BAG" else []):
+            self._tell_of_position(name)
 
     def _tell_of_order(self, order: SimOrder) -> None:
         told = {v: self._desk.working(order, self._books, v) for v in self._versions()}

@@ -1,19 +1,23 @@
 """The books of a simulated account at Interactive Brokers: contracts, positions, orders, executions.
 
-One net position a contract, its average cost with the multiplier in it; an increase averages, a reduction keeps the
-average, a reversal begins anew. Orders are kept by permId. Executions and completed orders are those of the day.
+One net position a contract, its average cost with the multiplier and the commissions in it; an increase averages, a
+reduction keeps the average, a reversal begins anew. Orders are kept by permId. Executions and completed orders are
+those of the day.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from brokers.model import Side
 from brokers.simulators.ib_wire import SimContract, contract_named
 
+COMMISSION = Decimal("1.00")
+"""What each execution costs."""
 _FIRST_PERM_ID = 700_000_001
 _ENDINGS = {
     "CANCELLED": ("Cancelled", "Cancelled by Trader"),
@@ -25,7 +29,8 @@ _ENDINGS = {
 
 @dataclass(slots=True)
 class SimOrder:
-    """An order by anybody; ``order_id`` is 0 for one placed by hand."""
+    """An order by anybody; ``order_id`` is 0 for one placed by hand. One of a ``group`` is an adviser's for several
+    accounts; of one ``by_cash`` no quantity is told."""
 
     perm_id: int
     order_id: int
@@ -41,6 +46,8 @@ class SimOrder:
     notional: Decimal = Decimal(0)
     ended_s: int = 0
     completed_status: str = ""
+    group: str = ""
+    by_cash: bool = False
 
     @property
     def average(self) -> Decimal:
@@ -62,6 +69,7 @@ class SimExecution:
     cumulative: Decimal
     average: Decimal
     charged: bool = True
+    liquidation: bool = False
 
 
 @dataclass(slots=True)
@@ -123,7 +131,8 @@ class IbBooks:
         if order.filled == order.quantity:
             order.status, order.ended_s = "Filled", now_s
             order.completed_status = f"Filled Size: {order.quantity:f}"
-        self._join(order.name, Side(order.side).sign * quantity, price)
+        if self.contract(order.name).sec_type != "BAG":
+            self._join(order.name, Side(order.side).sign * quantity, price)
         number = sum(1 for one in self.executions if one.perm_id == order.perm_id) + 1
         one = SimExecution(
             f"0000e0d5.{order.perm_id:08x}.{number:02d}.01",
@@ -138,6 +147,23 @@ class IbBooks:
         )
         self.executions.append(one)
         return one
+
+    def fill_legs(self, bag: SimExecution, price: Callable[[str], Decimal]) -> list[SimExecution]:
+        """The executions of a combination's legs, beside its own: they have its order, and move positions."""
+        legs: list[SimExecution] = []
+        names = {contract.con_id: name for name, contract in self.contracts.items()}
+        for con_id, ratio in self.contract(bag.name).combination:
+            name = names[con_id]
+            signed = Side(bag.side).sign * ratio * bag.quantity
+            side = Side.BUY if signed > 0 else Side.SELL
+            root, _, _ = bag.exec_id.rpartition(".")
+            exec_id = f"{root}{len(legs) + 1:02d}.01"
+            at = price(name)
+            self._join(name, signed, at)
+            one = replace(bag, exec_id=exec_id, name=name, side=side.value, quantity=abs(signed), price=at)
+            legs.append(one)
+        self.executions += legs
+        return legs
 
     def correct(self, exec_id: str, quantity: Decimal, price: Decimal) -> SimExecution:
         """A correction of an execution: another row whose id differs in the digits after its last dot."""
@@ -186,6 +212,10 @@ class IbBooks:
     def _join(self, name: str, signed: Decimal, price: Decimal) -> None:
         held = self.holdings.get(name) or SimHolding(Decimal(0), price)
         total = held.quantity + signed
+        opened = total if held.quantity and (held.quantity > 0) != (signed > 0) else signed
+        if opened and (opened > 0) == (signed > 0):
+            fee = COMMISSION / self.contract(name).factor / abs(signed)
+            price += fee if signed > 0 else -fee
         if not held.quantity or (held.quantity > 0) == (signed > 0):
             price = (held.quantity * held.price + signed * price) / total
         elif not total or (total > 0) != (signed > 0):

@@ -9,10 +9,8 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from brokers.simulators import ib_wire
-from brokers.simulators.ib_books import IbBooks, SimExecution, SimOrder
+from brokers.simulators.ib_books import COMMISSION, IbBooks, SimExecution, SimOrder
 from brokers.simulators.ib_wire import ExecutionRow, OrderRow, Row
-
-COMMISSION = Decimal("1.00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +90,11 @@ class Desk:
 
     def _order(self, order: SimOrder, books: IbBooks) -> OrderRow:
         return OrderRow(
-            account=self.account_id,
+            account="" if order.group else self.account_id,
+            group=order.group,
             contract=books.contract(order.name),
             action=order.side,
-            quantity=order.quantity,
+            quantity=Decimal(0) if order.by_cash else order.quantity,
             order_type=order.type,
             limit=order.limit,
             ref=order.ref,
@@ -125,4 +124,5 @@ class Desk:
             cumulative=one.cumulative,
             average=one.average,
             ref=order.ref if order is not None else "",
+            liquidation=one.liquidation,
         )

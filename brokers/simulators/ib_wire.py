@@ -40,7 +40,7 @@ Row = list[str]
 
 @dataclass(frozen=True, slots=True)
 class SimContract:
-    """A contract as TWS describes it."""
+    """A contract as TWS describes it. ``legs`` are those of a combination: ``+1x700000001-2x700000002``."""
 
     con_id: int
     symbol: str
@@ -53,6 +53,20 @@ class SimContract:
     currency: str = "USD"
     local_symbol: str = ""
     trading_class: str = ""
+    legs: str = ""
+
+    @property
+    def combination(self) -> list[tuple[int, int]]:
+        """conId and signed ratio of each leg."""
+        return [(int(con_id), int(ratio)) for ratio, con_id in re.findall(r"([+-]\d+)x(\d+)", self.legs)]
+
+    def leg_fields(self) -> Row:
+        """How many legs there are, and eight fields for each."""
+        rows = [
+            [str(con_id), str(abs(ratio)), "BUY" if ratio > 0 else "SELL", "SMART", "0", "0", "", "-1"]
+            for con_id, ratio in self.combination
+        ]
+        return [str(len(rows)), *(field for row in rows for field in row)]
 
     def fields(self) -> Row:
         """Its eleven fields."""
@@ -181,6 +195,7 @@ class OrderRow:
     average: Decimal
     completed_time: str = ""
     completed_status: str = ""
+    group: str = ""
 
 
 def order_status(order: OrderRow) -> Row:
@@ -195,12 +210,13 @@ def open_order(order: OrderRow, version: int) -> Row:
     unset = UNSET_DOUBLE
     head = _terms(order, str(order.order_id))
     ids = [order.ref, str(order.client_id), str(order.perm_id)]
-    times = ["0", "0", "0", "", f"{order.perm_id}.0/{order.account}/100", "", "", ""]
+    times = ["0", "0", "0", "", f"{order.perm_id}.0/{order.account}/100", order.group, "", ""]
     profile = [""] if version < 177 else []
     model = ["", "", "", unset, "", "0", "", "-1", "0", unset, unset, unset, unset, unset, "0"]
     flags = ["0", "0", "0", UNSET_INTEGER, "3", "0", "0", unset, "0", "0", unset, "0", "None", unset]
     neutral = ["0", "", "", "", "?", "0", "0", ""]
-    after = ["0", "0", unset, unset, unset, UNSET_INTEGER, "", "0", "0", "0", UNSET_INTEGER, UNSET_INTEGER, unset, ""]
+    legs = order.contract.leg_fields()
+    after = ["0", "0", unset, unset, unset, UNSET_INTEGER, "", *legs, "0", "0", UNSET_INTEGER, UNSET_INTEGER, unset, ""]
     clearing = ["0", "", "IB", "0", "0", "", "0", "0", order.status, *[unset] * 9, unset, unset, unset, "", ""]
     adjusted = ["0", "0", "0", "None", *[unset] * 6, "0", "", "", "", "0", "0", "0", "0", "2147483647"]
     newer = [field for since, field in ((159, UNSET_INTEGER), (160, UNSET_INTEGER), (162, "0")) if version >= since]
@@ -215,12 +231,13 @@ def completed_order(order: OrderRow, version: int) -> Row:
     if order.status == "Filled":
         head[12] = "0"
     ids = [order.ref, str(order.perm_id)]
-    times = ["0", "0", "0", "", "", "", ""]
+    times = ["0", "0", "0", "", order.group, "", ""]
     profile = [""] if version < 177 else []
     model = ["", "", "", unset, "", "0", "", "-1", unset, unset, unset, unset, unset, "0"]
     flags = ["0", "0", UNSET_INTEGER, "3", "0", unset, "0", "None", unset]
     neutral = ["0", "0", "0", ""]
-    after = ["0", "0", unset, unset, "", "0", "0", "0", UNSET_INTEGER, UNSET_INTEGER, unset, ""]
+    legs = order.contract.leg_fields()
+    after = ["0", "0", unset, unset, "", *legs, "0", "0", UNSET_INTEGER, UNSET_INTEGER, unset, ""]
     clearing = ["", "IB", "0", "0", "", "0", order.status, "0", "0", "0"]
     ending = [unset, unset, unset, "1", "0", "", text(order.filled), "0", "0", "", "0", "0", UNSET_INTEGER]
     ended = [order.completed_time, order.completed_status]
@@ -254,13 +271,15 @@ class ExecutionRow:
     cumulative: Decimal
     average: Decimal
     ref: str
+    liquidation: bool = False
 
 
 def execution(one: ExecutionRow, request_id: int, version: int) -> Row:
     """32 fields at 178. TWS writes "unset" for the order id of one that was placed by hand."""
     order_id = str(one.order_id) if one.order_id else UNSET_INTEGER
     told = [one.exec_id, one.time, one.account, "SMART", one.side, text(one.shares), text(one.price)]
-    ids = [str(one.perm_id), str(one.client_id), "0", text(one.cumulative), text(one.average), one.ref]
+    forced = "1" if one.liquidation else "0"
+    ids = [str(one.perm_id), str(one.client_id), forced, text(one.cumulative), text(one.average), one.ref]
     newer = ["0"] if version >= 178 else []
     return ["11", str(request_id), order_id, *one.contract.fields(), *told, *ids, "", "", "", "1", *newer]
 

@@ -27,7 +27,7 @@ from brokers.model import Fill, Side, Snapshot, rows_of
 from brokers.registry import CONVENTIONS
 from brokers.simulators import ib_wire
 from brokers.simulators.ib import IbSimulator
-from brokers.simulators.ib_desk import COMMISSION
+from brokers.simulators.ib_books import COMMISSION
 from tests.brokers.test_ib_client import connected, eventually, fill_ids, now, simulated
 from tests.brokers.test_ib_stream import streamed
 

@@ -600,7 +600,7 @@ def test_commissions_join_their_executions() -> None:
     assert (fill.commission, fill.commission_currency) == (D("1.05"), "USD")
 
 
-def test_a_bust_takes_its_execution_back_and_the_execution_of_a_combination_is_no_fill() -> None:
+def test_a_bust_takes_its_execution_back_and_the_execution_of_a_combination_is_a_fill_of_its_own_alone() -> None:
     bag = SimContract(28812380, "AAPL", "BAG", local_symbol="")
     lines = [
         executed_row("e0.a1.01.01"),
@@ -608,13 +608,18 @@ def test_a_bust_takes_its_execution_back_and_the_execution_of_a_combination_is_n
         executed_row("e0.b1.01.01", contract=bag, shares=D(1), price=D("-0.5")),
         executed_row("e0.b1.02.01", contract=OPTION, shares=D(1), price=D(2)),
     ]
-    first, bust, leg = rows_of(fills_of(*lines))
+    first, bust, combination, leg = rows_of(fills_of(*lines))
     assert (bust.fill_id, bust.quantity, bust.corrects) == (
         "e0.a1.01.02",
         D(0),
         Corrected("e0.a1.01.01", first.quantity, first.price),
     )
     assert leg.fill_id == "e0.b1.02.01"
+    assert (combination.fill_id, combination.instrument, combination.combination) == (
+        "e0.b1.01.01",
+        "AAPL BAG",
+        "AAPL BAG",
+    )
     read = rows.executions([heard(line) for line in lines[2:]], SCOPE, None, LATEST)
     assert decode.executed(read)["900"] == decode.Executed(D(1), D("-0.5"))
 

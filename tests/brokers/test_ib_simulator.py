@@ -110,14 +110,14 @@ def test_an_open_order_has_as_many_fields_as_tws_sends(version: int, fields: int
 @pytest.mark.parametrize(
     ("trades", "quantity", "price"),
     [
-        ([("BUY", "1", "10"), ("BUY", "1", "20")], "2", "15"),
-        ([("BUY", "2", "10"), ("SELL", "1", "20")], "1", "10"),
-        ([("BUY", "1", "10"), ("SELL", "3", "20")], "-2", "20"),
+        ([("BUY", "1", "10"), ("BUY", "1", "20")], "2", "16"),
+        ([("BUY", "2", "10"), ("SELL", "1", "20")], "1", "10.5"),
+        ([("BUY", "1", "10"), ("SELL", "4", "20")], "-3", "19.75"),
         ([("SELL", "1", "10"), ("BUY", "1", "20")], None, None),
     ],
     ids=["increase averages", "reduction keeps the price", "reversal", "flat"],
 )
-async def test_an_account_keeps_one_net_position_a_contract(
+async def test_an_account_keeps_one_net_position_a_contract_with_commissions_in_its_average_cost(
     simulator: IbSimulator, trades: list[tuple[str, str, str]], quantity: str | None, price: str | None
 ) -> None:
     for side, amount, at in trades:
