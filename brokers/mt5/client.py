@@ -24,7 +24,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
-from brokers.kit.doubt import FILLS_KEPT_COMING, doubted, settled
+from brokers.kit.doubt import FILLS_KEPT_COMING, Doubts, doubted, settled
 from brokers.kit.fill_cursor import FillCursor, before_second_of
 from brokers.kit.foreign_row import BadRow
 from brokers.kit.order_lookup import is_meant, with_its_fills
@@ -50,13 +50,17 @@ from brokers.model import (
 from brokers.mt5 import decode
 from brokers.mt5.deals import OVERLAP_S, REMEMBERED, Movement, since
 from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled, Gateway, Outcome, UnknownAction
+from brokers.mt5.server_time import ServerTime
 from brokers.mt5.stream import Mt5Stream
+from brokers.mt5.vanished import Vanished
 from brokers.port import Clock, Stream
 
 _PATIENCE = ATTEMPTS + 2
 """A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""
 _KEPT_COMING = with_remedy(FILLS_KEPT_COMING, "They are read again in the next cycle")
 _IDENTITY_AGE = timedelta(minutes=5)
+NAMELESS_S = 300.0
+"""How long a deal that cannot be read, and names no instrument, is asked for again."""
 _REFUSALS = re.compile(
     r"unauthori[sz]ed|forbidden|permission|invalid (account|login|password|credential)", re.IGNORECASE
 )
@@ -89,7 +93,8 @@ class Mt5Broker:
 
     A gateway without GET_ACCOUNT cannot tell which account it serves: then a configured ``login`` is :attr:`unproven`,
     which the log says once, and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for
-    each ticket.
+    each ticket. Its times may be the server's (see :mod:`brokers.mt5.server_time`): all that is told here is in UTC,
+    but for the cursor, which stays in the gateway's seconds.
     ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one.
     """
 
@@ -113,11 +118,14 @@ class Mt5Broker:
         self._gateway = Gateway(account, endpoint, timeout_s, clock, backoff_s)
         self._legs = LegScheme.TICKET
         self._first_login: int | None = None
+        self._zone_told_s = 0
         self._unproven: str | None = None
         self._unsupported: set[str] = set()
         self._identified_at: datetime | None = None
         self._identified_generation = -1
-        self._offset_s: float | None = None
+        self._time = ServerTime()
+        self._vanished = Vanished()
+        self._nameless = Doubts[str](NAMELESS_S)
         self._sequence = FillCursor(remembered=REMEMBERED)
         self._movement = Movement()
 
@@ -208,11 +216,12 @@ class Mt5Broker:
                 raise self._malformed(f"prove login {self._first_login}", "the gateway no longer knows GET_ACCOUNT")
             self._legs = LegScheme.TICKET
             self._doubt_login()
-            await self._facts("PING", deadline)  # for its time
         else:
             self._check_login(facts.login)
             self._unproven = None
             self._legs = facts.legs or LegScheme.TICKET
+        if facts is None or facts.time_s is None:
+            await self._facts("PING", deadline)  # for its time
         self._identified_at = self._clock()
         self._identified_generation = self._gateway.generation
 
@@ -228,7 +237,8 @@ class Mt5Broker:
 
     async def _facts(self, action: str, deadline: Deadline) -> decode.AccountFacts | None:
         """What GET_ACCOUNT or PING tell, ``None`` where the gateway has no such action."""
-        self._offset_s = None
+        if action == "GET_ACCOUNT":
+            self._time.forget()
         outcome = await self._ask(action, deadline)
         if isinstance(outcome, UnknownAction):
             return None
@@ -242,8 +252,10 @@ class Mt5Broker:
         except BadRow as error:
             raise self._malformed(f"read {action}", str(error)) from None
         if facts.time_s is not None:
-            # Its second may have begun long before the reply came: this is the least that its clock is ahead of ours.
-            self._offset_s = facts.time_s - outcome.received_at.timestamp()
+            self._time.told(facts.time_s, outcome.received_at)
+            if self._time.zone_s != self._zone_told_s:
+                self._zone_told_s = self._time.zone_s
+                logger.info("{}: the gateway tells the server's time, {}", self._account, self._time.words)
         return facts
 
     def _check_login(self, found: int | None) -> None:
@@ -261,39 +273,70 @@ class Mt5Broker:
         self._first_login = found
 
     def _now_s(self, ours: datetime) -> int:
-        return floor(ours.timestamp() + (self._offset_s or 0.0))
+        return floor(ours.timestamp() + (self._time.offset_s or 0.0))
 
     def _as_of(self, requested_at: datetime) -> datetime:
-        if self._offset_s is None:
+        if self._time.offset_s is None:
             return requested_at
-        return before_second_of(requested_at + timedelta(seconds=self._offset_s))
+        return before_second_of(requested_at + self._time.skew)
 
     # -- the sections ----------------------------------------------------------------------------------------------
 
     async def _read(self, fills_since: Cursor | None, deadline: Deadline) -> _Reading:
         requested_at = self._clock()
         now_s = self._now_s(requested_at)
-        asked_since = since(fills_since, now_s, clockless=self._offset_s is None)
+        asked_since = since(fills_since, now_s, clockless=self._time.offset_s is None)
         outcome = await self._ask("GET_POSITIONS", deadline, symbol="*")
         positions = self._decoded("GET_POSITIONS", outcome, decode.positions)
         if isinstance(positions, Unsupported):
             positions = Failed("the gateway does not know GET_POSITIONS, without which nothing can be verified")
-        orders = await self._section("GET_ORDERS", decode.orders, deadline, symbol="*")
-        fills = await self._section("GET_DEALS", decode.fills, deadline, symbol="*", since=asked_since)
+        orders = await self._section("GET_ORDERS", self._orders, deadline, symbol="*")
+        fills = await self._section("GET_DEALS", self._fills, deadline, symbol="*", since=asked_since)
         error = None
         if isinstance(positions, Failed):
             error = self._error("GET_POSITIONS", outcome, positions.reason)
             positions = Failed(with_remedy(positions.reason, error.remedy))
         moved = self._movement.since_last(fills, orders)
+        if self._vanished.doubted(positions, fills, moved):
+            positions = await self._second_source(positions, deadline)
         return _Reading(requested_at, now_s, positions, orders, fills, moved, error)
+
+    def _orders(self, content: decode.Content, legs: LegScheme) -> Section[Order]:
+        return self._time.orders(decode.orders(content, legs))
+
+    def _fills(self, content: decode.Content, legs: LegScheme) -> Section[Fill]:
+        return self._time.fills(decode.fills(content, legs), self._clock())
+
+    async def _second_source(self, positions: Section[Position], deadline: Deadline) -> Section[Position]:
+        """Positions that are all gone, believed where the account has no margin in use."""
+        facts = await self._facts("GET_ACCOUNT", deadline)
+        margin = None if facts is None else facts.margin
+        if margin is not None and not margin and isinstance(positions, Complete):
+            self._vanished.believe(positions)
+            return positions
+        return self._vanished.failed(margin)
+
+    def _handed_out(
+        self, fills: Section[Fill], cursor: Cursor | None, now_s: int, overlap_s: int
+    ) -> tuple[Section[Fill], Cursor]:
+        """The fills after the cursor. A deal that cannot be read and names no instrument holds the cursor of them all;
+        one that stood so for long is left behind, told to the end."""
+        now = self._clock()
+        nameless = [problem.text for problem in problems_of(fills) if problem.instrument is None]
+        waited = bool(nameless) and len(nameless) == len(problems_of(fills)) and not self._nameless.fresh(nameless, now)
+        self._nameless.note(nameless, now)
+        if not waited or not isinstance(fills, Partial):
+            return self._sequence.hand_out(fills, cursor, now_s, overlap=overlap_s)
+        handed, last = self._sequence.hand_out(Complete(fills.rows), cursor, now_s, overlap=overlap_s)
+        return Partial(rows_of(handed), fills.problems), last
 
     def _snapshot(self, reading: _Reading, fills_since: Cursor | None) -> Snapshot:
         fills = decode.name_clients(reading.fills, rows_of(reading.orders))
         cursor: Cursor | None = None
         if not isinstance(fills, Unsupported):
             # Without a clock the overlap is a day, which no cursor is set ahead of.
-            overlap_s = 0 if self._offset_s is None else OVERLAP_S
-            fills, cursor = self._sequence.hand_out(fills, fills_since, reading.now_s, overlap=overlap_s)
+            overlap_s = 0 if self._time.offset_s is None else OVERLAP_S
+            fills, cursor = self._handed_out(fills, fills_since, reading.now_s, overlap_s)
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=self._as_of(reading.requested_at),
@@ -336,7 +379,7 @@ class Mt5Broker:
         symbol: dict[str, str | int] = {"symbol": query.instrument}
         with_ticket = symbol if ticket is None else {**symbol, "ticket": int(ticket)}
         try:
-            orders = await self._section("GET_ORDERS", decode.orders, deadline, **with_ticket)
+            orders = await self._section("GET_ORDERS", self._orders, deadline, **with_ticket)
         except BrokerError as error:
             return OrderAnswer(query, failure=error.reason)
         if isinstance(orders, Unsupported):
@@ -357,8 +400,8 @@ class Mt5Broker:
     async def _with_fills(self, query: OrderQuery, order: Order, deadline: Deadline) -> OrderAnswer:
         if not order.filled_quantity:
             return OrderAnswer(query, order)
-        placed_s = 0 if order.submitted_at is None else floor(order.submitted_at.timestamp())
-        deals = await self._section("GET_DEALS", decode.fills, deadline, symbol=query.instrument, since=placed_s)
+        placed_s = 0 if order.submitted_at is None else floor(order.submitted_at.timestamp()) + self._time.zone_s
+        deals = await self._section("GET_DEALS", self._fills, deadline, symbol=query.instrument, since=placed_s)
         return with_its_fills(query, order, decode.name_clients(deals, [order]), "deal")
 
     # -- requests and errors ---------------------------------------------------------------------------------------

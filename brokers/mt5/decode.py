@@ -52,11 +52,13 @@ ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
 
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
-    """What a gateway tells of its account: each is ``None`` where it is not told. ``time_s`` is epoch seconds."""
+    """What a gateway tells of its account: each is ``None`` where it is not told. ``time_s`` is epoch seconds;
+    ``margin`` is what is in use, 0 where nothing is held."""
 
     login: int | None
     legs: LegScheme | None
     time_s: int | None
+    margin: Decimal | None = None
 
 
 # -- the answer as a whole ---------------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ def account(content: Content) -> AccountFacts:
         login=None if login is None else _ticket(content, "login"),
         legs=legs,
         time_s=None if content.get("time") is None else int(_moment(content, "time").timestamp()),
+        margin=exact(content.get("margin"), _NUMBER),
     )
 
 

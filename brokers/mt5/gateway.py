@@ -75,6 +75,27 @@ class Garbled:
 Outcome = Answered | UnknownAction | Declined | Garbled
 
 
+_FINE_CODES = frozenset({"", "0", "1"})
+"""MetaTrader5's ``last_error``: RES_S_OK is 1; a terminal's own GetLastError is 0 without an error."""
+_FINE_RETCODES = frozenset({"", "0", "10008", "10009"})
+"""MQL5 documentation, trade server return codes: placed, done."""
+
+
+def error_beside(content: Content) -> str | None:
+    """What contradicts a SUCCESS in the same reply, in words: an error of the terminal, or a terminal without its
+    broker. Such a reply is no answer, and an empty list in it least of all."""
+    if content.get("connected") is False:
+        return "the terminal is up, and not connected to its broker"
+    told = content.get("last_error")
+    code = told[0] if isinstance(told, list) and told else told.get("code") if isinstance(told, dict) else told
+    if code is not None and not isinstance(code, bool) and str(code) not in _FINE_CODES and code != []:
+        return f"SUCCESS, and beside it the terminal's last_error {quote(told)}"
+    retcode = content.get("retcode")
+    if retcode is not None and str(retcode) not in _FINE_RETCODES:
+        return f"SUCCESS, and beside it the retcode {quote(retcode)}"
+    return None
+
+
 class Deadline:
     """How much of a call's whole time is left."""
 
@@ -218,7 +239,8 @@ class Gateway:
             raise _NotOurs("the reply carries the request_id of another request: the gateway mixes replies up")
         status = content.get("status")
         if status == "SUCCESS":
-            return Answered(content, self._clock())
+            beside = error_beside(content)
+            return Answered(content, self._clock()) if beside is None else Declined(beside)
         if status == "ERROR":
             words = quote(content.get("error") or "an ERROR without a reason")
             return UnknownAction() if _UNKNOWN.search(words) else Declined(words)

@@ -43,6 +43,7 @@ class _Holding:
     quantity: Decimal  # signed
     price: Decimal
     time_s: int
+    renamed: int = 0  # the ticket it has now, where that is another one than it began with
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class _Deal:
     volume: Decimal
     price: Decimal
     time_s: int
+    reason: int = 0
 
 
 class Mt5Simulator:
@@ -120,6 +122,9 @@ class Mt5Simulator:
         self._deals: list[_Deal] = []
         self._last_ticket = 1000
         self._crossed = 0
+        self._told: Json = {}
+        self._deals_ahead_s = 0
+        self._terse: dict[str, object] | None = None
         self._server: Router | None = None
         for instrument in instruments:
             self.price(instrument)
@@ -244,6 +249,83 @@ class Mt5Simulator:
         with self._lock:
             for held in [held for held in self._holdings.values() if held.symbol == instrument]:
                 self._close(held, abs(held.quantity))
+
+    def reopen_for_swap(self, leg: str) -> str:
+        """The server re-opens a position: it has another ticket, and its identifier stays. Gives the ticket."""
+        with self._lock:
+            held = self._holdings[int(leg)]
+            held.renamed = self._ticket()
+            self.events.tell("position", held.symbol, held.renamed)
+            return str(held.renamed)
+
+    def close_by(self, leg: str, opposite: str) -> str:
+        """Somebody closes a position by an opposite one, as far as the smaller goes: one order, two deals."""
+        with self._lock:
+            first, second = self._holdings[int(leg)], self._holdings[int(opposite)]
+            volume = min(abs(first.quantity), abs(second.quantity))
+            price = second.price
+            order = self._add_order(first.symbol, "close_by", volume, price, f"close #{leg} by #{opposite}"[:31])
+            order.remaining, order.state, order.time_done_s = Decimal(0), "FILLED", self._now_s()
+            order.position_id = first.ticket
+            for held in (first, second):
+                side = "sell" if held.quantity > 0 else "buy"
+                self._deal(order.ticket, held.ticket, held.symbol, side, "out_by", volume, price)
+                held.quantity -= volume if held.quantity > 0 else -volume
+                if not held.quantity:
+                    del self._holdings[held.ticket]
+            return str(order.ticket)
+
+    def stop_out(self, leg: str) -> str:
+        """The server closes a position for want of margin; gives the deal."""
+        with self._lock:
+            held = self._holdings.pop(int(leg))
+            side = "sell" if held.quantity > 0 else "buy"
+            ticket = self._ticket()
+            return self._deal(ticket, held.ticket, held.symbol, side, "out", abs(held.quantity), held.price, reason=6)
+
+    def book_money(self, kind: str | int, symbol: str = "", ticket: int | None = None) -> None:
+        """A deal that moves money alone: a dividend, a tax, interest, or one of a type nobody knows."""
+        with self._lock:
+            at = self._now_s()
+            made = _Deal(ticket or self._ticket(), 0, 0, symbol, str(kind), "in", Decimal(0), Decimal(0), at)
+            self._deals.append(made)
+
+    def tell_beside(self, **fields: object) -> None:
+        """Add these to every reply (``last_error``, ``connected``, ``retcode``); none takes them back."""
+        with self._lock:
+            self._told = dict(fields)
+
+    def lose_broker(self, **fields: object) -> None:
+        """The terminal lost its broker: every list is empty, and these are told beside it. None brings it back."""
+        with self._lock:
+            self._terse = dict(fields) if fields else None
+
+    def date_deals_ahead(self, seconds: int) -> None:
+        """Tell the times of deals in another zone than that of the clock."""
+        with self._lock:
+            self._deals_ahead_s = seconds
+
+    def forget_positions(self) -> None:
+        """Every position is gone, with no deal that says why."""
+        with self._lock:
+            self._holdings.clear()
+
+    def _deal(
+        self,
+        order: int,
+        position: int,
+        symbol: str,
+        side: str,
+        entry: str,
+        volume: Decimal,
+        price: Decimal,
+        *,
+        reason: int = 0,
+    ) -> str:
+        made = _Deal(self._ticket(), order, position, symbol, side, entry, volume, price, self._now_s(), reason)
+        self._deals.append(made)
+        self.events.tell("deal", symbol, made.ticket)
+        return str(made.ticket)
 
     def dump(self) -> str:
         """The whole state as JSON text."""
@@ -372,6 +454,10 @@ class Mt5Simulator:
             self._requests.append(action)
             fault = self.faults.take(action)
             reply = self._answer(action, asked)
+            if self._terse is not None and action in _SECTIONS:
+                reply = {"status": "SUCCESS", _SECTIONS[action]: []} | self._terse
+            if reply["status"] == "SUCCESS":
+                reply |= self._told
             if fault in _ERRORS:
                 reply = {"status": "ERROR", "error": _ERRORS[fault]}
             elif fault is Fault.EMPTY:
@@ -400,15 +486,24 @@ class Mt5Simulator:
             rows = [_order_row(order) for order in self._orders.values() if wanted in (None, order.ticket)]
         elif action == "GET_DEALS":
             since = asked.get("since", 0)
-            rows = [_deal_row(deal) for deal in self._deals if isinstance(since, int) and deal.time_s >= since]
+            ahead_s = self._deals_ahead_s
+            rows = [
+                _deal_row(deal) | {"time": deal.time_s + ahead_s}
+                for deal in self._deals
+                if isinstance(since, int) and deal.time_s + ahead_s >= since
+            ]
         elif action == "GET_ACCOUNT":
-            told = {} if self._margin_mode is None else {"margin_mode": self._margin_mode}
+            told: Json = {} if self._margin_mode is None else {"margin_mode": self._margin_mode}
+            told["margin"] = sum((abs(held.quantity) for held in self._holdings.values()), Decimal(0)) * 100
             return {"status": "SUCCESS", "login": self.login, "server": "Loopback-Demo", "time": self._now_s(), **told}
         elif action == "PING":
             return {"status": "SUCCESS", "time": self._now_s()}
         else:
             return {"status": "ERROR", "error": f"unknown action {action}"}
-        return {"status": "SUCCESS", _SECTIONS[action]: [row for row in rows if symbol in ("*", row["symbol"])]}
+        return {
+            "status": "SUCCESS",
+            _SECTIONS[action]: [row for row in rows if symbol in ("*", row["symbol"]) or not row["symbol"]],
+        }
 
     def _spoil(self, reply: Json, section: str) -> None:
         """Make one row unreadable, an additional one where there is none."""
@@ -450,7 +545,8 @@ def _encode(reply: Json) -> bytes:
 
 def _position_row(held: _Holding) -> Json:
     return {
-        "ticket": held.ticket,
+        "ticket": held.renamed or held.ticket,
+        "identifier": held.ticket,
         "symbol": held.symbol,
         "type": "buy" if held.quantity > 0 else "sell",
         "volume": abs(held.quantity),
@@ -488,5 +584,6 @@ def _deal_row(deal: _Deal) -> Json:
         "volume": deal.volume,
         "price": deal.price,
         "commission": 0.0,
+        "reason": deal.reason,
         "time": deal.time_s,
     }

@@ -76,7 +76,7 @@ def test_the_documented_request_has_the_documented_reply(simulator: Mt5Simulator
     reply = client.ask(action="GET_POSITIONS", symbol="*")
     (row,) = rows(reply, "positions")
     assert reply["status"] == "SUCCESS"
-    assert set(row) == {"ticket", "symbol", "type", "volume", "price_open", "profit", "time"}
+    assert set(row) == {"ticket", "identifier", "symbol", "type", "volume", "price_open", "profit", "time"}
     assert (row["ticket"], row["type"], row["volume"], row["price_open"]) == (123456, "sell", 0.01, 1.0543)
     assert client.ask(action="GET_POSITIONS", symbol="GBPUSD")["positions"] == []
     assert simulator.requests == ("GET_POSITIONS", "GET_POSITIONS")

@@ -1,0 +1,99 @@
+"""What time it is at the trade server, and what that makes of the times it tells. Pure but for what it remembers.
+
+MetaTrader tells all times as seconds since 1970 in the *server's* zone (UTC+2 or +3, with its daylight saving), as its
+Python package does. A gateway passes them on, or tells UTC. Which of both is measured: what GET_ACCOUNT or PING tell
+against our clock. A quarter of an hour is the smallest step of a zone, so what is less than ten minutes off is a clock
+that is wrong and no zone.
+
+A gateway whose clock is in one zone and whose deals are in another cannot be believed: its deals "of the future" would
+count a second time when their hour comes. They are refused, and stay so for as long as they are told with that time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from brokers.errors import with_remedy
+from brokers.model import Complete, Fill, Order, Partial, RowProblem, Section, SectionName
+
+_STEP_S = 900
+_SMALLEST_ZONE_S = 600
+AHEAD_S = 60.0
+"""How far a deal may be dated ahead of the gateway's clock."""
+CLOCKLESS_AHEAD_S = 300.0
+"""The same where the gateway tells no time, and ours may be wrong."""
+
+_REMEDY = (
+    "Let the gateway tell all times in one zone: those of GET_ACCOUNT and PING as those of its deals, all in the "
+    "server's zone or all in UTC"
+)
+
+
+class ServerTime:
+    """``offset_s`` is how far the gateway's clock is ahead of ours at the least, ``None`` where it tells none;
+    ``zone_s`` is the part of it that is a time zone."""
+
+    def __init__(self) -> None:
+        self.offset_s: float | None = None
+        self.zone_s = 0
+        self._refused: dict[str, datetime] = {}
+
+    def forget(self) -> None:
+        """The clock is not known until it is told again."""
+        self.offset_s, self.zone_s = None, 0
+
+    def told(self, time_s: float, received_at: datetime) -> bool:
+        """The gateway's time in a reply that came then. True where it is in another zone than before."""
+        # Its second may have begun long before the reply came: this is the least that its clock is ahead of ours.
+        self.offset_s = time_s - received_at.timestamp()
+        zone_s = round(self.offset_s / _STEP_S) * _STEP_S if abs(self.offset_s) >= _SMALLEST_ZONE_S else 0
+        moved, self.zone_s = zone_s != self.zone_s, zone_s
+        return moved
+
+    @property
+    def words(self) -> str:
+        """The zone for a person."""
+        hours, minutes = divmod(abs(self.zone_s) // 60, 60)
+        return f"UTC{'-' if self.zone_s < 0 else '+'}{hours}:{minutes:02d}" if self.zone_s else "UTC"
+
+    @property
+    def skew(self) -> timedelta:
+        """How far the gateway's clock is ahead of ours, its zone apart."""
+        return timedelta(seconds=(self.offset_s or 0.0) - self.zone_s)
+
+    def orders(self, section: Section[Order]) -> Section[Order]:
+        """The same orders, with their times in UTC."""
+        if not self.zone_s or not isinstance(section, Complete | Partial):
+            return section
+        zone = timedelta(seconds=self.zone_s)
+        rows = (replace(o, submitted_at=o.submitted_at and o.submitted_at - zone) for o in section.rows)
+        return replace(section, rows=tuple(rows))
+
+    def fills(self, section: Section[Fill], now: datetime) -> Section[Fill]:
+        """The same fills with their times in UTC, less those of the future."""
+        if not isinstance(section, Complete | Partial) or not section.rows:
+            return section
+        zone = timedelta(seconds=self.zone_s)
+        limit = now + self.skew + timedelta(seconds=CLOCKLESS_AHEAD_S if self.offset_s is None else AHEAD_S)
+        rows: list[Fill] = []
+        problems: list[RowProblem] = []
+        for fill in section.rows:
+            made = replace(fill, time=fill.time - zone) if zone else fill
+            if made.time > limit or self._refused.get(made.fill_id) == made.time:
+                self._refused[made.fill_id] = made.time
+                problems.append(self._problem(made))
+            else:
+                self._refused.pop(made.fill_id, None)
+                rows.append(made)
+        if not problems:
+            return replace(section, rows=tuple(rows))
+        known = section.problems if isinstance(section, Partial) else ()
+        return Partial(tuple(rows), (*known, *problems))
+
+    def _problem(self, fill: Fill) -> RowProblem:
+        clock = "our clock (it tells none)" if self.offset_s is None else "the gateway's own clock"
+        found = (
+            f"deal {fill.fill_id} was dated {fill.time:%Y-%m-%d %H:%M:%S}, after {clock}: they are not in one time zone"
+        )
+        return RowProblem(SectionName.FILLS, fill.instrument, fill.fill_id, with_remedy(found, _REMEDY))
