@@ -1,6 +1,7 @@
-"""Moving the oldest records of a SQLite journal into a file of their own.
+"""Moving the oldest records of a journal into a SQLite file of their own.
 
-* The archive is a journal like any other: it is verified where it lies, and names the archive before it.
+* The archive is a journal like any other: it is verified where it lies, names the archive before it, and holds the
+  nodes of the Merkle tree and the signed heads that prove it.
 * It is written under another name, verified, made durable and only then given its own; only then do its records leave
   the journal, in one transaction with the anchor that takes their place. A process that is killed in between leaves
   both whole, and the records in both.
@@ -15,13 +16,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any, Final
 
-from sqlalchemy import URL, Connection, delete, func, select
+from sqlalchemy import URL, ColumnElement, Connection, Select, case, delete, func, insert, select
 
 from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType
 from actors.journal.archive_anchor import Anchor, read_anchor, write_anchor
+from actors.journal.evidence_tables import add_tables, grow, heads, keep_for_cut, nodes, rotations
 from actors.journal.filters import aware_iso
 from actors.journal.schema import (
     corrupt,
@@ -40,11 +42,18 @@ from actors.journal.verification import verify
 Crash = Callable[[str], None]
 """Told of each step once it is done; a test ends the work there."""
 
+Seal = Callable[[Connection, int], None]
+"""Signs a head over so many records."""
 
-def archive(connection: Connection, live: Path, before: datetime, file: Path, step: Crash) -> Archived:
-    """Move the records before ``before`` out of ``live``, whose one writer is ``connection``; see
-    :meth:`Journal.archive`."""
-    attempted = f"archive the records of {live} before {aware_iso(before)} in {file}"
+_PAGE: Final = 5000
+
+
+def archive(
+    connection: Connection, name: str, before: datetime, file: Path, step: Crash, seal: Seal | None = None
+) -> Archived:
+    """Move the records before ``before`` out of the journal ``name``, whose one writer is ``connection``; ``seal``
+    signs where it is cut, so that the archive proves itself. See :meth:`Journal.archive`."""
+    attempted = f"archive the records of {name} before {aware_iso(before)} in {file}"
     if file.exists():
         raise ArchiveRefused(attempted, "there is such a file, and no archive is written over", "Name another file")
     with connection.begin():
@@ -53,9 +62,12 @@ def archive(connection: Connection, live: Path, before: datetime, file: Path, st
         if last_seq <= start.seq:
             return Archived(0, start.seq + 1, start.seq, start.hash, None, held_by)
         new = _anchor_at(connection, start, last_seq, file.name)
+    whole_tree = _grown(connection)
+    if seal is not None and whole_tree:
+        seal(connection, last_seq)
     part = file.with_name(file.name + ".part")
     with _in_words(attempted), _removed_if_it_fails(part):
-        _write(live, part, start, new, attempted)
+        _write(connection, part, start, new, attempted)
         step("written")
         _check(part, start, new, attempted)
         os.chmod(part, 0o400)  # it is evidence from now on: whoever starts a supervisor on it by mistake is refused
@@ -67,10 +79,22 @@ def archive(connection: Connection, live: Path, before: datetime, file: Path, st
             raise corrupt(
                 attempted, f"it was cut by another hand meanwhile; {file} holds records that it may still have"
             )
+        if whole_tree:
+            keep_for_cut(connection, last_seq)
         connection.execute(delete(records).where(records.c.seq <= last_seq))
         write_anchor(connection, new)
     step("cut")
     return Archived(last_seq - start.seq, start.seq + 1, last_seq, new.hash, str(file), held_by)
+
+
+def _grown(connection: Connection) -> bool:
+    """Whether the tree is kept up to here; it is not where earlier records were archived before there was one."""
+    try:
+        while grow(connection):
+            pass
+    except JournalUnavailable:
+        return False
+    return True
 
 
 def _last_to_go(connection: Connection, start: Anchor, before: str, attempted: str) -> tuple[int, str | None]:
@@ -109,7 +133,7 @@ def _anchor_at(connection: Connection, start: Anchor, seq: int, file: str) -> An
     return Anchor(seq, last_hash, file, {**start.versions, **versions})
 
 
-def _write(live: Path, part: Path, start: Anchor, new: Anchor, attempted: str) -> None:
+def _write(source: Connection, part: Path, start: Anchor, new: Anchor, attempted: str) -> None:
     """The archive under its passing name, durable and in one file."""
     _remove(part)  # of a process that was killed: nothing left the journal for it
     create_file(part)
@@ -117,26 +141,37 @@ def _write(live: Path, part: Path, start: Anchor, new: Anchor, attempted: str) -
     engine = engine_for(url, read_only=False, busy_timeout_s=0.0, doubtful=False, on_connect=None)
     with contextlib.closing(engine.connect()) as connection:
         ensure_schema(connection, url, read_only=False, alone=contextlib.nullcontext)
+        add_tables(connection)
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the engine makes no other
-        driver.execute("ATTACH DATABASE ? AS live", (f"file:{quote(str(live))}?mode=ro",))
-        with connection.begin():
-            columns = ", ".join(records.c.keys())
-            connection.exec_driver_sql(
-                f"INSERT INTO main.{records.name} ({columns}) SELECT {columns} FROM live.{records.name}"  # noqa: S608 - names of ours
-                " WHERE seq <= ? ORDER BY seq",
-                (new.seq,),
-            )
+        with connection.begin(), source.begin():
+            _copy(source, connection, select(records).where(records.c.seq <= new.seq).order_by(records.c.seq))
+            _copy(source, connection, select(nodes).where((nodes.c.place + 1) * _width() <= new.seq))
+            _copy(source, connection, select(heads).where(heads.c.size <= new.seq))
+            _copy(source, connection, select(rotations))
             move_head(connection, new.seq, new.hash)
             if start.seq:
                 write_anchor(connection, start)
-        driver.execute("DETACH DATABASE live")
         # One file, without a log beside it: it can be copied, and read where nobody may write.
         (mode,) = driver.execute("PRAGMA journal_mode=DELETE").fetchone()
         if mode != "delete":
             raise JournalUnavailable(attempted, f"the archive stays in the journal mode {mode}", "Try it again")
     _sync(part)
     _sync(part.parent)
+
+
+def _width() -> ColumnElement[int]:
+    """How many records a node of the tree is over."""
+    return case(*((nodes.c.level == level, 1 << level) for level in range(32)), else_=1 << 62)
+
+
+def _copy(source: Connection, target: Connection, chosen: Select[Any]) -> None:
+    """Rows into the table of the same name, by pages: the journal may be on a server, and larger than memory."""
+    (table,) = chosen.get_final_froms()
+    names = list(chosen.selected_columns.keys())
+    found = source.execute(chosen.execution_options(stream_results=True))
+    for page in found.partitions(_PAGE):
+        target.execute(insert(table), [dict(zip(names, row, strict=True)) for row in page])  # type: ignore[arg-type]  # a table
 
 
 def _check(part: Path, start: Anchor, new: Anchor, attempted: str) -> None:

@@ -129,7 +129,7 @@ class HeadKeeper:
             with connection.begin():
                 head = verified_head(last.note, trusted_keys(keys, rotation_notes(connection)))
         except HeadError as error:
-            self._signer, self.error = None, f"the journal's heads are not signed on: {error}"
+            self._signer, self.error = None, self.error or f"the journal's heads are not signed on: {error}"
             return
         with connection.begin():
             end = read_head(connection, attempted)[0]

@@ -52,8 +52,8 @@ class Place:
 
     @property
     def held(self) -> bool:
-        """Whether this process holds the lock of its file."""
-        return self._lock is not None
+        """Whether this process is its one writer: by the lock of its file, or of the server that it is in."""
+        return self._exclusive and (self._lock is not None or self.file is None)
 
     def take(self) -> None:
         """Make the directory, and this process the one writer where it is to be. Raises what :class:`JournalLock`

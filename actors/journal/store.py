@@ -27,7 +27,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from actors.events import EventType, Record, Severity, StreamTail, from_iso
-from actors.journal.archive import archive
+from actors.journal.archive import Seal, archive
 from actors.journal.archive_anchor import archived_version
 from actors.journal.commit_plan import Heads, Plan
 from actors.journal.filters import Ids, belongs, conditions
@@ -272,27 +272,28 @@ class Journal:
                 return Verification(False, 0, None, found.found)
             raise found from None
 
-    def archive(self, before: datetime, file: Path, *, step: Callable[[str], None] = lambda _: None) -> Archived:
+    def archive(
+        self, before: datetime, file: Path, *, step: Callable[[str], None] = lambda _: None, seal: Seal | None = None
+    ) -> Archived:
         """Move the oldest records, up to the first that is not before ``before``, into ``file``, a new journal.
 
         Every instrument keeps its records from its last checkpoint on (all, where it has none), and nothing after the
         first of those goes either; :attr:`Archived.held_by` names the stream. :meth:`load` gives the same as before.
         The place in the old file is used again and not given back. A process that is killed meanwhile loses nothing;
-        ``step`` is told of each step that is done.
+        ``step`` is told of each step that is done; ``seal`` signs a head over so many records, where it is cut.
 
         Raises :class:`ArchiveRefused` for a file that exists, and where this journal is not opened as exclusive.
         """
         attempted = f"archive records of the journal {self._name}"
-        live = self._place.file
-        if live is None or not self._place.held:
+        if not self._place.held:
             raise ArchiveRefused(
                 attempted,
-                "it is not held by its one writer" if live else "it is in a database that is a server",
-                "Stop the supervisor and open the journal as exclusive" if live else "Use the server's own means",
+                "it is not held by its one writer",
+                "Stop the supervisor and open the journal as exclusive",
             )
         with self._using(attempted) as connection:
             self._place.check(attempted)
-            done = archive(connection, live, before, file.absolute(), step)
+            done = archive(connection, self._name, before, file.absolute(), step, seal)
             if done.records:
                 empty_the_log(connection)
         return done

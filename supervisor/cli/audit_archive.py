@@ -12,11 +12,16 @@ import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from actors.book.checkpoint import checkpoint_event, replay
 from actors.book.trading_permission import HALT_TYPES, folded, scope_words
 from actors.events import to_iso
+from actors.journal.archive import Seal
+from actors.journal.evidence_tables import origin_of, signed_head
+from actors.journal.signing_keys import load_or_make
 from actors.journal.store import Append, Journal
-from actors.journal.types import JournalInUse
+from actors.journal.types import JournalInUse, JournalUnavailable
 from actors.names import split_name
 from supervisor.cli.audit_selection import Source
 from supervisor.cli.console import Failure, print_json, say
@@ -35,7 +40,7 @@ def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
     with contextlib.closing(journal):
         before = _before_halts(journal, before)
         _write_checkpoints(journal, before)
-        done = journal.archive(before, file.absolute())
+        done = journal.archive(before, file.absolute(), seal=_seal(of))
     if as_json:
         print_json(dataclasses.asdict(done))
     elif done.records:
@@ -44,6 +49,25 @@ def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
         held = "there is nothing older" if done.held_by is None else f"{done.held_by} needs record {done.first_seq}"
         print(f"nothing was archived: {held}")
     return EXIT_OK
+
+
+def _seal(of: Source) -> Seal | None:
+    """Signs where the journal is cut, with the key that signs its heads; ``None`` where there is no such key yet."""
+    private, public = of.private, of.public
+    if private is None or public is None or not Path(public).exists():
+        return None
+
+    def seal(connection: Connection, size: int) -> None:
+        with connection.begin():
+            origin = origin_of(connection)
+        try:
+            signer = load_or_make(private, Path(public), origin)
+        except JournalUnavailable as error:
+            say(f"the archive gets no signed head of its own: {error}")
+            return
+        signed_head(connection, [signer], origin or signer.public.name, datetime.now(UTC), size)
+
+    return seal
 
 
 def _before_halts(journal: Journal, before: datetime) -> datetime:

@@ -29,11 +29,12 @@ E = TypeVar("E", bound=StrEnum)
 @dataclass(frozen=True, slots=True)
 class Source:
     """A journal to read. ``configured`` are the accounts of the configuration with their symbols; none of them where
-    only a file was named. ``public`` is the file that lists the public keys of its heads."""
+    only a file was named. ``public`` lists the public keys of its heads, ``private`` is where the key is that signs."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     public: str | None = None
+    private: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ def source(config: Path | None, file: Path | None) -> Source:
             configuration = load_place(config)
         except ConfigurationError:
             raise error from None
-        return Source(configuration.journal_url, public=configuration.public_keys)
+        return Source(configuration.journal_url, public=configuration.public_keys, private=configuration.signing_key)
     configured = tuple((account.name, tuple(account.symbols)) for account in configuration.accounts)
-    return Source(configuration.journal_url, configured, configuration.public_keys)
+    return Source(configuration.journal_url, configured, configuration.public_keys, configuration.signing_key)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,25 @@ def test_a_change_by_another_hand_is_found(journal: Journal, url: str) -> None:
         Journal.open(url, exclusive=True)
 
 
-def test_a_reader_creates_nothing_and_no_archive_is_made(url: str, tmp_path: Path) -> None:
+def test_a_reader_creates_nothing(url: str) -> None:
     with pytest.raises(JournalMissing, match="nothing was ever written"):
         Journal.open(url, read_only=True)
+
+
+def test_old_records_move_into_a_file_of_their_own_and_both_verify(url: str, tmp_path: Path) -> None:
     journal = Journal.open(url, exclusive=True)
-    with pytest.raises(ArchiveRefused, match="server"):
-        journal.archive(START, tmp_path / "old.db")
-    journal.close()
+    journal.append([Append("fx/A", 0, (*events("1", "2"), an_event("point", kind=EventType.CHECKPOINT)))])
+    journal.append([Append("fx/A", 3, events("after"))])
+    before = journal.load("fx/A")
+    reader = Journal.open(url, read_only=True)
+    with pytest.raises(ArchiveRefused, match="one writer"):
+        reader.archive(START + timedelta(days=99), tmp_path / "old.db")
+    done = journal.archive(START + timedelta(days=99), tmp_path / "old.db")
+    assert (done.records, done.first_seq, done.last_seq) == (2, 1, 2)
+    assert journal.load("fx/A") == before
+    assert reader.verify() == Verification(True, 2, archived_seq=2, archive="old.db")
+    archive = Journal.open(f"sqlite:///{tmp_path}/old.db", read_only=True)
+    assert archive.verify() == Verification(True, 2)
+    assert ids(archive.records()) == ids_of_names("1", "2")
+    for opened in (reader, archive, journal):
+        opened.close()
