@@ -75,6 +75,12 @@ class Completeness(StrEnum):
     UNSUPPORTED = "UNSUPPORTED"
 
 
+def is_provisional(broker_order_id: str | None) -> bool:
+    """Whether a broker_order_id was good for one session of the broker's alone: IB's client and order id, ``17/4``, as
+    long as an order has no permId. After a restart it may be another order's, so the client's id decides then."""
+    return broker_order_id is not None and "/" in broker_order_id
+
+
 class LegScheme(StrEnum):
     """How an account names the legs of a position."""
 
@@ -96,12 +102,14 @@ class Conventions:
     """An account's way of keeping positions; it decides which leg a fill joins and at what average price.
 
     ``commission_in_average``: the average that the broker reports contains the commissions of the fills that opened the
-    leg (a cost raises a long leg's average and lowers a short one's), spread over its units.
+    leg (a cost raises a long leg's average and lowers a short one's), spread over its units. ``unique_client_ids``: a
+    client_order_id is meant for one order, so that two working ones of it are one too many.
     """
 
     legs: LegScheme = LegScheme.NET
     cost_basis: CostBasis = CostBasis.WEIGHTED
     commission_in_average: bool = False
+    unique_client_ids: bool = False
 
 
 class Reason(StrEnum):

@@ -24,7 +24,7 @@ from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, EventType, from_iso
 from actors.names import instrument_name
-from brokers.model import Completeness, ContractFacts, OrderStatus
+from brokers.model import Completeness, ContractFacts, OrderStatus, is_provisional
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
@@ -103,7 +103,7 @@ class Book:
             return None
         candidates = self.orders_by_client_id(client_order_id)
         if broker_order_id is not None:
-            candidates = [order for order in candidates if order.broker_order_id is None]
+            candidates = [o for o in candidates if o.broker_order_id is None or is_provisional(o.broker_order_id)]
         working = [order for order in candidates if not order.status.terminal]
         return working[0] if working else (candidates[-1] if candidates else None)
 
@@ -160,6 +160,10 @@ class Book:
 
     def put(self, order: BookOrder) -> None:
         """Have this order, by all its ids. For the fold and for :mod:`actors.book.checkpoint` alone."""
+        before = self.orders.get(order.key)
+        left = before.broker_order_id if before is not None else None
+        if left not in (None, order.broker_order_id) and self._by_broker_id.get(left or "") == order.key:
+            del self._by_broker_id[left or ""]
         self.orders[order.key] = order
         if order.status.terminal:
             self._open.pop(order.key, None)
@@ -359,7 +363,7 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
     if fill.inferred:
         inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
     status = order.status
-    if filled >= order.quantity:
+    if filled >= order.quantity and order.quantity:
         status = OrderStatus.FILLED
     elif filled and status in {OrderStatus.PENDING_SUBMIT, OrderStatus.OPEN}:
         status = OrderStatus.PARTIALLY_FILLED

@@ -16,7 +16,7 @@ from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType,
 from actors.book.lots import ZERO, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
-from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side
+from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional
 
 Document = dict[str, Json]
 
@@ -377,9 +377,10 @@ def leg_from(data: Any) -> Leg:
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:
-    """The order with the ids that have become known of it; an id once known is kept."""
+    """The order with the ids that have become known of it; an id once known is kept, but for a provisional one."""
+    known = None if is_provisional(order.broker_order_id) else order.broker_order_id
     return replace(
         order,
-        broker_order_id=order.broker_order_id or broker_order_id,
+        broker_order_id=known or broker_order_id or order.broker_order_id,
         client_order_id=order.client_order_id or client_order_id,
     )

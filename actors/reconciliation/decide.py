@@ -45,6 +45,8 @@ _ORDER_BREAKS = frozenset(
         DiscrepancyType.EXTERNAL_ORDER,
         DiscrepancyType.STALE_ORDER,
         DiscrepancyType.ORDER_REJECTED,
+        DiscrepancyType.DUPLICATE_ORDER,
+        DiscrepancyType.OVERFILL,
     }
 )
 

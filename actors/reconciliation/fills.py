@@ -185,7 +185,7 @@ class _Allowed:
         as the quantity it was adopted with."""
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
-        cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO)
+        cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO) or None
         told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         cause = cause_of(told, Cause.EXTERNAL_TRADE if order is None else Cause.MISSED_FILL)
         usual = Severity.WARNING if order is None and not work.new_book else Severity.INFO

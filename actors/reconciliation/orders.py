@@ -15,7 +15,7 @@ from actors.book.book import ENDED_ORDERS_KEPT_FOR
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, order_key, same_terms, transition
-from actors.events import EventType, Severity, to_text
+from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.fills import infer_fill
 from actors.reconciliation.order_matching import is_about, order_of_row
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
@@ -40,9 +40,62 @@ def reconcile_orders(work: ReconciliationPass) -> None:
         seen.add(order.key)
         if not _in_step(order, row) or work.policy.stale_order is not None:
             _compare(work, order, row)
+    _overfilled(work)
+    _duplicated(work)
     if isinstance(work.slice.orders, Complete):
         for order in [order for order in work.book.open_orders() if order.key not in seen]:
             _absent(work, order)
+
+
+def _overfilled(work: ReconciliationPass) -> None:
+    """OVERFILL: more was executed than was ordered. The order keeps its quantity, as that is what was meant."""
+    for row in rows_of(work.slice.orders):
+        if not row.quantity or row.filled_quantity <= row.quantity:
+            continue
+        order = order_of_row(work, row)
+        work.found(
+            Finding(
+                type=DiscrepancyType.OVERFILL,
+                key=order_discrepancy_key(row.broker_order_id, row.client_order_id),
+                phase=Phase.ORDERS,
+                severity=Severity.CRITICAL,
+                book_value=to_text(row.quantity if order is None else order.quantity),
+                broker_value=to_text(row.filled_quantity),
+                difference=to_text(row.filled_quantity - row.quantity),
+                correction=None,
+                strategy=None if order is None else order.strategy,
+            )
+        )
+
+
+def _duplicated(work: ReconciliationPass) -> None:
+    """DUPLICATE_ORDER: beside an order of ours another one works that bears its id, sent twice. Both are followed;
+    which of them is to go takes a person."""
+    if not work.slice.conventions.unique_client_ids:
+        return
+    working: dict[str, list[Order]] = {}
+    for row in _one_row_each(rows_of(work.slice.orders)):
+        if row.client_order_id is not None and row.parent is None and not row.status.terminal:
+            working.setdefault(row.client_order_id, []).append(row)
+    for client_order_id, rows in working.items():
+        orders = [order_of_row(work, row) for row in rows] if len(rows) > 1 else []
+        ours = [order for order in orders if order is not None and order.adopted_at is None]
+        if not ours or len(ours) == len(rows):
+            continue
+        work.found(
+            Finding(
+                type=DiscrepancyType.DUPLICATE_ORDER,
+                key=client_order_id,
+                phase=Phase.ORDERS,
+                severity=severity_of(Cause.DUPLICATE_ORDER, Severity.CRITICAL),
+                cause=Cause.DUPLICATE_ORDER,
+                book_value=_ours(ours[0]),
+                broker_value="; ".join(f"{row.broker_order_id}: {_theirs(row)}" for row in rows),
+                correction=None,
+                strategy=ours[0].strategy,
+                linked=tuple(row.broker_order_id for row in rows),
+            )
+        )
 
 
 def order_discrepancy_key(broker_order_id: str | None, client_order_id: str | None) -> str:
@@ -117,6 +170,8 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         )
     )
     key = order_key(row.broker_order_id, row.client_order_id)
+    if key in work.book.orders:  # of an order that bore a provisional id before
+        key = f"{key}@{to_iso(work.slice.as_of)}"
     if not adopt:
         return key
     known, _ = work.book.orphans.get(row.broker_order_id, (ZERO, ZERO))

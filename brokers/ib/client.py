@@ -47,10 +47,11 @@ from brokers.model import (
     OrderAnswer,
     OrderQuery,
     Snapshot,
+    is_provisional,
 )
 from brokers.port import Clock, OnEvent, Stream, StreamState
 
-_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True)
+_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True, unique_client_ids=True)
 """TWS API documentation, ``avgCost``: the average cost of a position, commissions in it."""
 _CANCELLED = 202
 _TOLD_BY_CODE = frozenset(str(code) for code in CONNECTIVITY_LOST | CONNECTIVITY_BACK)
@@ -329,6 +330,7 @@ class IbBroker:
 
 def _is_meant(query: OrderQuery, order: WorkingOrder) -> bool:
     terms = order.terms
-    if query.broker_order_id is not None:
+    provisional = is_provisional(query.broker_order_id) and query.client_order_id is not None
+    if query.broker_order_id is not None and not provisional:
         return order_key(terms.perm_id, terms.client_id, terms.order_id) == query.broker_order_id
     return terms.order_ref is not None and terms.order_ref == query.client_order_id

@@ -6,13 +6,27 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from brokers.errors import BrokerError, Malformed, with_remedy
 from brokers.kit.foreign_row import Unusable
-from brokers.model import Failed, Fill, Order, OrderAnswer, OrderQuery, Section, Unsupported, problems_of, rows_of
+from brokers.model import (
+    Failed,
+    Fill,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    Section,
+    Unsupported,
+    is_provisional,
+    problems_of,
+    rows_of,
+)
 
 
 def is_meant(query: OrderQuery, row: Order | Fill, *, in_any_instrument: bool = False) -> bool:
     """Whether a row is of the order asked for: by the broker's id where that is known, else by the client's, which
-    another order may bear in another instrument."""
-    if query.broker_order_id is not None:
+    another order may bear in another instrument. A provisional id may be another order's by now, so the client's id
+    counts more."""
+    if query.broker_order_id is not None and (
+        query.client_order_id is None or not is_provisional(query.broker_order_id) or row.client_order_id is None
+    ):
         return row.broker_order_id == query.broker_order_id
     return row.client_order_id == query.client_order_id and (in_any_instrument or row.instrument == query.instrument)
 

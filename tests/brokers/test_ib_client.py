@@ -255,7 +255,9 @@ async def test_a_snapshot_holds_stocks_options_futures_orders_and_fills() -> Non
         async with connected(tws) as broker:
             first = await broker.snapshot(None)
             assert completeness(first) == "COMPLETE COMPLETE COMPLETE"
-            assert first.conventions == Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True)
+            assert first.conventions == Conventions(
+                LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True, unique_client_ids=True
+            )
             assert held(first) == tws.positions()
             prices = {row.instrument: row.average_price for row in rows_of(first.positions)}
             assert (prices["ESZ6"], prices[OPTION]) == (D("6302.295"), D("5.123"))
