@@ -191,9 +191,12 @@ def _mt5_configured(spec: BrokerSpec) -> Endpoints:
 
 def _mt5_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
     from brokers.mt5.client import Mt5Broker
+    from brokers.mt5.curve import ClientKeys
 
     login = _number(spec, "login")
-    return Mt5Broker(spec.account, at.calls, login, spec.timeout_s, clock, events_endpoint=at.events)
+    own, server = _text(spec, "curve_key"), _text(spec, "curve_server_key")
+    keys = None if own is None or server is None else ClientKeys.read(spec.account, own, server)
+    return Mt5Broker(spec.account, at.calls, login, spec.timeout_s, clock, events_endpoint=at.events, curve=keys)
 
 
 def _mt5_simulator(spec: BrokerSpec, seed: int) -> Simulator:

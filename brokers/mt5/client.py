@@ -48,6 +48,7 @@ from brokers.model import (
     rows_of,
 )
 from brokers.mt5 import decode
+from brokers.mt5.curve import ClientKeys
 from brokers.mt5.deals import OVERLAP_S, REMEMBERED, Movement, since
 from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled, Gateway, Outcome, UnknownAction
 from brokers.mt5.server_time import ServerTime
@@ -95,7 +96,8 @@ class Mt5Broker:
     which the log says once, and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for
     each ticket. Its times may be the server's (see :mod:`brokers.mt5.server_time`): all that is told here is in UTC,
     but for the cursor, which stays in the gateway's seconds.
-    ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one.
+    ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one. ``curve`` are the keys for
+    both, ``None`` where the gateway asks for none.
     """
 
     def __init__(
@@ -108,14 +110,15 @@ class Mt5Broker:
         *,
         backoff_s: float = 0.1,
         events_endpoint: str | None = None,
+        curve: ClientKeys | None = None,
     ) -> None:
         self._account = account
-        self._stream = None if events_endpoint is None else Mt5Stream(account, events_endpoint, clock)
+        self._stream = None if events_endpoint is None else Mt5Stream(account, events_endpoint, clock, curve=curve)
         self._endpoint = endpoint
         self._login = login
         self._timeout_s = timeout_s
         self._clock = clock
-        self._gateway = Gateway(account, endpoint, timeout_s, clock, backoff_s)
+        self._gateway = Gateway(account, endpoint, timeout_s, clock, backoff_s, curve)
         self._legs = LegScheme.TICKET
         self._first_login: int | None = None
         self._zone_told_s = 0

@@ -29,6 +29,7 @@ from zmq.utils.monitor import parse_monitor_message
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.kit.foreign_row import BadRow
 from brokers.kit.port_probe import PROBE_S, PortAnswer, probe
+from brokers.mt5.curve import ClientKeys
 from brokers.mt5.decode import Content, parse, quote
 from brokers.port import Clock
 
@@ -120,7 +121,16 @@ class Gateway:
     """The connection to one gateway. ``calls`` counts the requests that left, repeated ones included;
     ``generation`` the sockets that were thrown away."""
 
-    def __init__(self, account: str, endpoint: str, timeout_s: float, clock: Clock, backoff_s: float) -> None:
+    def __init__(
+        self,
+        account: str,
+        endpoint: str,
+        timeout_s: float,
+        clock: Clock,
+        backoff_s: float,
+        curve: ClientKeys | None = None,
+    ) -> None:
+        self._curve = curve
         self.calls = 0
         self.generation = 0
         self._account = account
@@ -255,6 +265,8 @@ class Gateway:
         socket.setsockopt(zmq.REQ_RELAXED, 1)
         socket.setsockopt(zmq.REQ_CORRELATE, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_REPLY_BYTES)
+        if self._curve is not None:
+            self._curve.secure(socket)
         monitor = socket.get_monitor_socket(_WATCHED)
         try:
             socket.connect(self._endpoint)

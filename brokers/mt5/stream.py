@@ -25,6 +25,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from brokers.kit.event_stream import EventStream, Run
 from brokers.kit.foreign_row import BadRow
+from brokers.mt5.curve import ClientKeys
 from brokers.mt5.decode import parse, quote
 from brokers.port import Clock, OnEvent, StreamState
 
@@ -43,8 +44,17 @@ _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CO
 class _Subscription:
     """A SUB socket and the monitor of its connection."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, heartbeat_s: float, retry_s: float):
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        heartbeat_s: float,
+        retry_s: float,
+        curve: ClientKeys | None,
+    ) -> None:
         self.events = context.socket(zmq.SUB)
+        if curve is not None:
+            curve.secure(self.events)
         self.events.linger = 0
         self.events.setsockopt(zmq.RCVHWM, 10 * PUBLISHERS_MARK)
         self.events.setsockopt(zmq.MAXMSGSIZE, _LARGEST_EVENT_BYTES)
@@ -97,7 +107,9 @@ class Mt5Stream(EventStream[_Run]):
         retry_s: float = 0.25,
         reopen_s: float = 10.0,
         backlog: int = PUBLISHERS_MARK,
+        curve: ClientKeys | None = None,
     ) -> None:
+        self._curve = curve
         super().__init__(account, clock, _Run)
         self.followed = "gateway"
         self._endpoint = events_endpoint
@@ -134,7 +146,7 @@ class Mt5Stream(EventStream[_Run]):
             run.thread.join(_CLOSE_TIMEOUT_S)
 
     def _subscribe(self, context: zmq.Context[zmq.Socket[bytes]]) -> _Subscription:
-        return _Subscription(context, self._endpoint, self._heartbeat_s, self._retry_s)
+        return _Subscription(context, self._endpoint, self._heartbeat_s, self._retry_s, self._curve)
 
     # -- in the stream's own thread --------------------------------------------------------------------------------
 
