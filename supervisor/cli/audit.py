@@ -294,8 +294,10 @@ def replay(
 
 @audit.command("export")
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; must not be there yet.")],
-    form: Annotated[str, typer.Option("--format", help="parquet, csv or jsonl.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Where to; must not be there yet. With delta: a table's URI.")
+    ],
+    form: Annotated[str, typer.Option("--format", help="parquet, csv, jsonl or delta.")],
     config: Config = None,
     journal: JournalFile = None,
     account: Account = None,
@@ -308,14 +310,23 @@ def export(
 ) -> int:
     """Records into a file, oldest first.
 
-    The file takes its name when it is whole. Parquet needs the extra `parquet`.
+    The file takes its name when it is whole. Parquet needs the extra `parquet`. With `delta` the whole journal goes
+    into a Delta table, and what came since is added when it is done again; it needs the extra `delta`.
     """
     from supervisor.cli import audit_export
     from supervisor.cli.audit_selection import select, source
     from supervisor.cli.console import Failure
 
+    if form == audit_export.DELTA:
+        if force or any((account, instrument, kinds, severities, since, until)):
+            raise Failure(
+                "--format delta takes the whole journal, and adds to a table: it goes with no filter or --force"
+            )
+        return audit_export.export_to_delta(source(config, journal), file)
     if form not in list(audit_export.FileFormat):
-        raise Failure(f"--format: there is no {form!r}. There are: {', '.join(audit_export.FileFormat)}")
+        raise Failure(
+            f"--format: there is no {form!r}. There are: {', '.join((*audit_export.FileFormat, audit_export.DELTA))}"
+        )
     selection = select(
         account=account,
         instrument=instrument,
@@ -324,7 +335,8 @@ def export(
         since=since,
         until=until,
     )
-    return audit_export.export(source(config, journal), selection, audit_export.FileFormat(form), file, force=force)
+    wanted = audit_export.FileFormat(form)
+    return audit_export.export(source(config, journal), selection, wanted, Path(file), force=force)
 
 
 @audit.command("archive")

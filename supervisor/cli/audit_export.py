@@ -31,8 +31,12 @@ PAGE = 10_000
 EXTRA = "parquet"
 
 
+DELTA = "delta"
+"""The format that is no file: a table, which is added to."""
+
+
 class FileFormat(StrEnum):
-    """What an export can be."""
+    """What an export to a file can be."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -69,6 +73,39 @@ def export(of: Source, selection: Selection, form: FileFormat, file: Path, *, fo
         tell_of_archived(journal, selection)
     place = "" if first is None or last is None else f", records {first.seq} to {last.seq}"
     print(f"exported {counted} records to {file}{place}")
+    return EXIT_OK
+
+
+def export_to_delta(of: Source, uri: str) -> int:
+    """Add the records that the Delta table at ``uri`` does not hold yet, each once, and make the table where there is
+    none. What was written stays when it breaks off. Raises ``JournalError``, ``BrokerError`` where the table cannot be
+    written, and :class:`Failure` where the extra is missing or somebody else writes to the table."""
+    try:
+        from actors.delta import journal_table
+        from actors.delta.once import OvertakenError, Place
+    except ImportError:
+        extra = f"pip install 'reconciliation-supervisor[{DELTA}]'"
+        raise Failure(f"--format {DELTA} needs the extra {DELTA!r}: {extra}, or use another format") from None
+    table = journal_table.journal_table(uri)
+    with reading(of) as journal:
+        reached = table.reached()
+        if reached.seq:
+            known = next(journal.records(after_seq=reached.seq - 1, limit=1), None)
+            same = known is not None and known.seq >= reached.seq
+            if same and known is not None and known.seq == reached.seq:
+                same = Place(known.seq, known.hash).fingerprint == reached.fingerprint
+            if not same:
+                raise Failure(f"the table at {uri} holds another journal up to seq {reached.seq}. Name another table")
+        found, seq, counted = journal.records(after_seq=reached.seq), reached.seq, 0
+        try:
+            while page := list(islice(found, PAGE)):
+                seq = journal_table.append(table, page, seq).seq
+                counted += len(page)
+        except OvertakenError as error:
+            raise Failure(f"{error}. Let it finish, then do this again") from None
+        if not reached.seq:
+            tell_of_archived(journal, Selection())
+    print(f"added {counted} records to {uri}, up to record {seq}")
     return EXIT_OK
 
 

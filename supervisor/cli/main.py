@@ -315,6 +315,24 @@ def metrics(
 
 
 @app.command()
+def sink(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="A Delta table: a folder, or s3://… as AWS_* say.")],
+    config: ConfigOption = None,
+    every_s: Annotated[float, typer.Option("--every-s", min=0.1, max=3600, help="Time between two batches.")] = 3.0,
+    once: Annotated[bool, typer.Option("--once", help="Write what there is, and end.")] = False,
+) -> int:
+    """Position updates of the journal into a Delta table.
+
+    Each once, whatever crashes. A process of its own, until SIGINT or SIGTERM; it may start before the supervisor and
+    outlive it. Needs the extra `delta`.
+    """
+    from supervisor.cli.console import load_place
+    from supervisor.cli.sink import sink as run
+
+    return run(load_place(config), uri, every_s=every_s, once=once)
+
+
+@app.command()
 def simulate(
     broker: Annotated[str, typer.Argument(metavar="BROKER", help="oanda, mt5, ib or kite.")],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes any that is free.")],

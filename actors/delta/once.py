@@ -1,0 +1,183 @@
+"""A Delta table that takes each place of a journal once, whoever writes, however often, and whatever crashes.
+
+The laws of this module:
+
+* The rows of a commit and the place in the journal up to which they reach are one commit: both are there, or neither.
+* The format records the identifiers of transactions and refuses none of them. The check is ours: an append names the
+  place that it continues, and is made against the very version of the table in which that place was read. Of two
+  writers that continue the same place one is refused, since a commit whose own identifier was written meanwhile is.
+* A table that another journal filled is not continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+
+from brokers.errors import Refused, Unreachable
+
+T = TypeVar("T")
+
+TRIES = 5
+"""So often an append is made again that lost against a change which did not concern its place."""
+
+KEPT_FOR = timedelta(days=8)
+"""How long a file stays after it was replaced: a reader of the last seven days may need it, and clocks differ."""
+
+_PROPERTIES = {"delta.deletedFileRetentionDuration": f"interval {KEPT_FOR.days} days"}
+_DIGITS_OF_HASH = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a journal: the ``seq`` of a record and its ``hash``. ``seq`` 0 is before the first record."""
+
+    seq: int
+    hash: str = ""
+
+    @property
+    def fingerprint(self) -> int:
+        """As much of the hash as the format has room for."""
+        return int(self.hash[:_DIGITS_OF_HASH] or "0", 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Up to where a table holds the journal. ``fingerprint`` is that of the record at ``seq``."""
+
+    seq: int
+    fingerprint: int
+
+
+class OvertakenError(Exception):
+    """Somebody else wrote under our name meanwhile: the table has reached another place. Nothing of ours is in it."""
+
+    def __init__(self, expected: int, reached: Reached) -> None:
+        super().__init__(expected, reached)
+        self.expected = expected
+        self.reached = reached
+
+    def __str__(self) -> str:
+        return f"the table has reached seq {self.reached.seq}, and not {self.expected}: another writer is at work"
+
+
+class OnceTable:
+    """One Delta table, local or in an object store, written under one name.
+
+    ``uri`` is what delta-rs takes: a path, ``s3://…``. Without ``storage_options`` it finds credentials of a store in
+    the environment (``AWS_…``). No error of this class shows the options. Every method raises :class:`Unreachable`
+    where the store does not answer, and :class:`Refused` where a person has to act.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        writer: str,
+        schema: pa.Schema,
+        *,
+        partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._uri = uri
+        self._writer = writer
+        self._schema = schema
+        self._partition_by = list(partition_by)
+        self._properties = {**_PROPERTIES, **(properties or {})}
+        self._options = dict(storage_options) if storage_options is not None else None
+        self._table: DeltaTable | None = None
+
+    def reached(self) -> Reached:
+        """Up to where the newest version of the table holds the journal; the table is made where there is none."""
+        table = self._guarded("read", self._newest)
+        return self._reached_in(table)
+
+    def append(self, rows: pa.Table, expected: int, place: Place) -> None:
+        """Add ``rows``, which continue the journal after ``expected`` and reach to ``place``. Raises
+        :class:`OvertakenError` where the table has reached another place than ``expected``."""
+        self._guarded("append to", lambda: self._append(rows, expected, place))
+
+    def compact(self) -> None:
+        """Make few large files of many small ones. The rows stay, and so do the small files, for :data:`KEPT_FOR`."""
+        self._guarded("compact", lambda: self._newest().optimize.compact())
+
+    def vacuum(self) -> None:
+        """Delete what was replaced longer than :data:`KEPT_FOR` ago, and nothing that is younger."""
+        hours = int(KEPT_FOR.total_seconds() // 3600)
+        self._guarded("vacuum", lambda: self._newest().vacuum(retention_hours=hours, dry_run=False))
+
+    def _append(self, rows: pa.Table, expected: int, place: Place) -> None:
+        for tried in range(1, TRIES + 1):
+            table = self._newest()
+            reached = self._reached_in(table)
+            if reached.seq != expected:
+                raise OvertakenError(expected, reached)
+            marks = [
+                Transaction(self._writer, place.seq),
+                Transaction(f"{self._writer}:hash", place.fingerprint),
+            ]
+            try:
+                write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=marks))
+            except CommitFailedError:
+                # Another commit came in between. Whether it was one under our name is read from the table.
+                self._table = None
+                if tried == TRIES:
+                    raise
+            else:
+                return
+
+    def _newest(self) -> DeltaTable:
+        if self._table is not None:
+            self._table.update_incremental()
+            return self._table
+        try:
+            table = DeltaTable(self._uri, storage_options=self._options)
+        except TableNotFoundError:
+            table = DeltaTable.create(
+                self._uri,
+                self._schema,
+                mode="ignore",  # somebody else may make it at the same time
+                partition_by=self._partition_by,
+                configuration=dict(self._properties),
+                storage_options=self._options,
+            )
+        self._check_columns(table)
+        self._table = table
+        return table
+
+    def _check_columns(self, table: DeltaTable) -> None:
+        found = {field.name: str(field.type) for field in pa.schema(table.schema().to_arrow())}
+        wanted = {field.name: field.type for field in self._schema}
+        lacking = sorted(wanted.keys() - found.keys())
+        if lacking:
+            told = f"it has no column {', '.join(lacking)}; it has {', '.join(sorted(found))}"
+            raise Refused(f"write to the Delta table {self._uri}", self._writer, told, "Name a table of its own.")
+
+    def _reached_in(self, table: DeltaTable) -> Reached:
+        seq = table.transaction_version(self._writer)
+        fingerprint = table.transaction_version(f"{self._writer}:hash")
+        return Reached(seq or 0, fingerprint or 0)
+
+    def _guarded(self, attempted: str, work: Callable[[], T]) -> T:
+        """Errors split by remedy. What the library says is cut short, and shows no credential."""
+        what = f"{attempted} the Delta table {self._uri}"
+        try:
+            return work()
+        except SchemaMismatchError as error:
+            remedy = "Its columns were changed: give ours a table of its own, or put the columns back."
+            raise Refused(what, self._writer, self._said(error), remedy) from None
+        except (DeltaError, OSError) as error:
+            self._table = None
+            raise Unreachable(what, self._writer, self._said(error), "It is tried again by itself.") from None
+
+    def _said(self, error: Any) -> str:
+        text = " ".join(str(error).split())
+        for secret in (self._options or {}).values():
+            text = text.replace(secret, "…") if secret else text
+        return text[:300]
