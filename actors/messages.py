@@ -34,7 +34,7 @@ class SliceRequest:
     ``known_revision`` the rows are left out when nothing has changed since. A ``whole`` snapshot is one that rests on
     nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_since``
     is set where nothing but the interval asks: then it is enough to know that up to this time, at least, nothing has
-    changed.
+    changed. ``identity`` is the lasting id of what the book is of, by the broker's word, where there is one.
     """
 
     instrument: str
@@ -44,6 +44,7 @@ class SliceRequest:
     whole: bool = False
     urgent: bool = False
     calm_since: datetime | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,9 +164,9 @@ class Evidence:
     ``change`` is signed, in the leg's units, and ``None`` where all of it is gone, however much that was. ``price`` is
     the price it was settled at, ``None`` for none told. ``ratio`` is new units per old one (4 for a 4:1 split).
     ``moved_to`` is the leg of the same instrument that has it now (conversion, settlement, a renamed ticket).
-    ``linked`` are the other instruments it touches (the stock that an assigned put became). ``text`` quotes what the
-    broker said. It is told in every snapshot that may still show the change for the first time to somebody; whoever has
-    dealt with the change ignores it.
+    ``became`` is how much of another instrument is held in its place. ``linked`` are the other instruments it touches
+    (the stock that an assigned put became). ``text`` quotes what the broker said. It is told in every snapshot that may
+    still show the change for the first time to somebody; whoever has dealt with the change ignores it.
     """
 
     reason: Reason
@@ -178,6 +178,7 @@ class Evidence:
     ratio: Decimal | None = None
     moved_to: str | None = None
     linked: tuple[str, ...] = ()
+    became: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ The laws of a stream, which is what a broker says by itself, and how far its sil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -111,6 +111,15 @@ class Watched(Protocol):
     def undisturbed(self) -> datetime | None:
         """Our time up to which it would have told of any change since the last snapshot, and told of none; ``None``
         where a change was told, or that cannot be vouched for."""
+
+
+@runtime_checkable
+class Identifying(Protocol):
+    """A broker whose names of instruments can come to mean others, while ids of its own last."""
+
+    def identify(self, identities: Mapping[str, str]) -> None:
+        """These instruments' books are of these lasting ids (:attr:`brokers.model.ContractFacts.identity`): from the
+        next snapshot on each name means that one, and no other."""
 
 
 @runtime_checkable

@@ -50,7 +50,7 @@ from brokers.model import (
     Unsupported,
     rows_of,
 )
-from brokers.port import Broker, NewOrder, OrderEntry, Watched
+from brokers.port import Broker, Identifying, NewOrder, OrderEntry, Watched
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -119,6 +119,8 @@ class Account:
         self._asked_since: Cursor | None = None
         self._asked_whole = False
         self._last_since: Cursor | None = None
+        self._identities: dict[str, str] = {}
+        self._identified: dict[str, str] = {}
         self._talk = asyncio.Lock()
         self._failures = 0
         self._retry_at: datetime | None = None
@@ -145,6 +147,8 @@ class Account:
             return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
 
     async def _slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
+        if request.identity is not None:
+            self._identities[request.instrument] = request.identity
         at_rest = self._at_rest(request)
         if at_rest is not None:
             return at_rest
@@ -333,6 +337,10 @@ class Account:
         snapshot = self._ledger.snapshot
         if snapshot is None or snapshot.requested_at < request.not_before or (request.whole and not snapshot.whole):
             return False
+        named_otherwise = self._identified.get(request.instrument) != request.identity
+        broker: object = self._broker
+        if request.identity is not None and named_otherwise and isinstance(broker, Identifying):
+            return False
         if isinstance(snapshot.fills, Unsupported) or self._ledger.covers(request.fills_since):
             return True
         # They were asked for from there, and could not be had: the slice says so, and asking at once would not help.
@@ -378,7 +386,11 @@ class Account:
                 broker = await self._open()
                 self._fetches += 1
                 whole, self._asked_whole = self._asked_whole, False
+                identified = dict(self._identities)
+                if isinstance(broker, Identifying):
+                    broker.identify(identified)
                 snapshot = await broker.snapshot(since, whole=whole)
+                self._identified = identified
             self._check_clock(snapshot)
             self._ledger.take(snapshot, since)
             self._last_since = since

@@ -78,7 +78,8 @@ class AccountClient:
         whole = any(kind in NEEDS_PROOF for kind, _ in book.breaks)
         calm = occasion.calm and not urgent and known is not None and book.clean == known
         calm_since = self._runtime.now() - self._policy.max_age * CALM_SHARE if calm else None
-        return SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent, calm_since)
+        identity = None if book.contract is None else book.contract.identity
+        return SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent, calm_since, identity)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """What the broker says of these orders by their ids; no answer is told as such for each."""

@@ -159,6 +159,12 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
         told=expired,
     )
     found = _explained(work, leg.name, -leg.quantity, usual)
+    became = next((one.became for one in work.slice.evidence if one.leg == leg.name and one.became), None)
+    if became is not None and found.cause is Cause.REPLACED_BY:
+        ratio = Fraction(became) / Fraction(leg.quantity)
+        found = replace(
+            found, told=f"{found.told}: {to_text(became)}, a ratio of {ratio.numerator}:{ratio.denominator}"
+        )
     if work.found(found):
         payload = force_close_position(leg.name, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)

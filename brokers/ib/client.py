@@ -11,7 +11,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from brokers.errors import BrokerError, Refused, Unreachable, with_remedy
 from brokers.ib import wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
+from brokers.ib.events import replaced, settled
 from brokers.ib.executions import began_before_today
 from brokers.ib.link import (
     CONNECTIVITY_BACK,
@@ -42,6 +43,7 @@ from brokers.model import (
     Conventions,
     CostBasis,
     Cursor,
+    Evidence,
     Failed,
     LegScheme,
     OrderAnswer,
@@ -54,6 +56,8 @@ from brokers.port import Clock, OnEvent, Stream, StreamState
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True, unique_client_ids=True)
 """TWS API documentation, ``avgCost``: the average cost of a position, commissions in it."""
 _CANCELLED = 202
+_EVENTS_KEPT_S = 900
+"""An interval and what may delay it; no longer, as another change of the same size has another reason."""
 _TOLD_BY_CODE = frozenset(str(code) for code in CONNECTIVITY_LOST | CONNECTIVITY_BACK)
 
 
@@ -112,6 +116,9 @@ class IbBroker:
         self._sequence = FillCursor()
         self._read_generation = 0
         self._portfolio_began = False
+        self._held_before: tuple[wire.Holding, ...] | None = None
+        self._executed_before: frozenset[str] = frozenset()
+        self._seen_events: dict[tuple[str, int], Evidence] = {}
 
     def __repr__(self) -> str:
         return f"IbBroker({self._account!r}, {self._scope.account_id!r})"
@@ -154,6 +161,10 @@ class IbBroker:
         async with self._lock:
             reading = await self._reader.now(beginning=fills_since is None, whole=whole)
             return self._snapshot(reading, fills_since)
+
+    def identify(self, identities: Mapping[str, str]) -> None:
+        """The conIds of the books; meets :class:`brokers.port.Identifying`."""
+        self._names.pin(identities)
 
     def undisturbed(self) -> datetime | None:
         """When TWS last said anything, where it has pushed no change of a position, an order or an execution since the
@@ -215,6 +226,7 @@ class IbBroker:
         if isinstance(fills, Complete):
             self._reader.handed_out()
         self._commissions.handed_out(without_commission(fills, reading.listed))
+        self._note_events(reading)
         return Snapshot(
             requested_at=reading.lists.requested_at,
             as_of=before_second_of(datetime.fromtimestamp(reading.lists.server_s, UTC)),
@@ -226,7 +238,30 @@ class IbBroker:
             whole=not self._reader.carried,
             left_out=reading.left_out,
             contracts=reading.contracts,
+            evidence=self._evidence(reading),
         )
+
+    def _note_events(self, reading: Reading) -> None:
+        """What this reading shows beside the one before it, kept for as long as somebody may see it for the first
+        time."""
+        positions, executions = reading.lists.positions, reading.lists.executions
+        if isinstance(positions, str) or isinstance(executions, str) or not isinstance(reading.positions, Complete):
+            return
+        before = self._held_before
+        self._held_before = positions.facts
+        known, self._executed_before = self._executed_before, frozenset(one.exec_id for one in executions.facts)
+        if before is None:
+            return
+        since = [one for one in executions.facts if one.exec_id not in known]
+        for told in settled(before, positions.facts, since, self._names):
+            self._seen_events[(told.instrument, reading.lists.server_s)] = told
+        oldest = reading.lists.server_s - _EVENTS_KEPT_S
+        self._seen_events = {key: told for key, told in self._seen_events.items() if key[1] >= oldest}
+
+    def _evidence(self, reading: Reading) -> tuple[Evidence, ...]:
+        held = () if isinstance(reading.lists.positions, str) else reading.lists.positions.facts
+        found = replaced(self._names.pinned, held, self._names) if isinstance(reading.positions, Complete) else []
+        return (*self._seen_events.values(), *found)
 
     def _gap(self, reading: Reading, fills_since: Cursor | None, now_ms: int) -> str | None:
         """Why fills after the cursor may be lost. While one connection lasts the lists themselves show that a day has

@@ -2,7 +2,8 @@
 
 The laws of this module:
 
-* A name means one contract, for as long as this memory lives: once given it stays, whatever appears later.
+* A name means one contract, for as long as this memory lives: once given it stays, whatever appears later. A book's
+  name means the contract of the book, by its conId: tickers change, and come to mean another company.
 * A contract whose conId, localSymbol or symbol is configured goes by exactly that name.
 * Where several contracts have an equal claim to a name, none has it: unconfigured, each goes by its conId; configured,
   its rows cannot be told apart and that name is unknown, never flat.
@@ -13,7 +14,7 @@ The laws of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from brokers.errors import with_remedy
 from brokers.ib.wire import BAG, Contract
@@ -41,6 +42,21 @@ class Names:
         self._doubles: dict[int, tuple[str, ...]] = {}
         self._taken: frozenset[str] = frozenset()
         self._combinations: dict[str, Contract] = {}
+        self.pinned: dict[str, str] = {}
+
+    def pin(self, identities: Mapping[str, str]) -> None:
+        """These names are those of books of these conIds. What was named otherwise is named anew."""
+        news = {name: con_id for name, con_id in identities.items() if self.pinned.get(name) != con_id}
+        if not news:
+            return
+        self.pinned |= news
+        pinned = {int(con_id): name for name, con_id in self.pinned.items() if con_id.isdecimal()}
+        names = frozenset(pinned.values())
+        kept = {c: name for c, name in self._given.items() if name not in names and c not in pinned}
+        self._given = kept | pinned
+        self._taken = frozenset(self._given.values())
+        known, self._known = self._known, {}
+        self.learn(known.values())
 
     def learn_combination(self, order_key: str, contract: Contract) -> None:
         """The combination that an order is for. Rows of its executions do not tell its legs."""

@@ -69,7 +69,14 @@ def read(
     """All of it, its contracts named together."""
     lists = _with_combinations(lists, names)
     reads = [r for r in (lists.positions, lists.working, lists.completed, lists.executions) if isinstance(r, Read)]
-    names.learn(decode.contracts(*reads))
+    flat = (
+        {fact.contract for fact in lists.positions.facts if not fact.quantity}
+        if not isinstance(lists.positions, str)
+        else set()
+    )
+    told = decode.contracts(*reads)
+    names.learn(contract for contract in told if contract not in flat)
+    names.learn(told)  # what is not held any more takes no name from what is
     positions: Section[Position]
     fills: Section[Fill]
     if isinstance(lists.positions, str):
