@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brokers.errors import Refused
-from brokers.model import Conventions, CostBasis, LegScheme
+from brokers.model import Conventions, CostBasis, IdScope, LegScheme
 from brokers.port import OPTIONAL_PROTOCOLS, Broker, Clock
 from brokers.simulators.base import Simulator
 from brokers.spec import DEMONSTRATION_VALUE, BrokerSpec
@@ -316,7 +316,13 @@ KINDS: dict[str, Kind] = {
         instruments=("EURUSD", "GBPUSD"),
     ),
     "kite": Kind(
-        conventions=Conventions(LegScheme.NET, CostBasis.ALL_OPENING),
+        conventions=Conventions(
+            LegScheme.NET,
+            CostBasis.ALL_OPENING,
+            products=True,
+            fill_ids=IdScope.TRADING_DAY_AND_SIDE,
+            day_ahead_of_utc=timedelta(hours=5, minutes=30),
+        ),
         configured=_kite_configured,
         adapter=_kite_adapter,
         simulator=_kite_simulator,

@@ -40,12 +40,9 @@ from brokers.kite.tradebook import Tradebook
 from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Wire
 from brokers.model import (
     Complete,
-    Conventions,
-    CostBasis,
     Cursor,
     Failed,
     Fill,
-    LegScheme,
     Order,
     OrderAnswer,
     OrderQuery,
@@ -62,7 +59,6 @@ from brokers.port import Clock, Stream
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
 
-_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.ALL_OPENING)
 _HOLDINGS_UNREAD = with_remedy(
     "the holdings are not taken up, as `include_holdings` is false",
     "Set `include_holdings: true` in the configuration",
@@ -226,7 +222,7 @@ class KiteBroker:
             orders=reading.orders,
             fills=fills,
             fills_cursor=cursor,
-            conventions=_CONVENTIONS,
+            conventions=decode.CONVENTIONS,
             left_out=reading.left_out,
             unread_legs=reading.unread_legs,
             aside=reading.aside,
