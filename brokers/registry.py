@@ -163,7 +163,10 @@ def _oanda_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
 
     account_id = _text(spec, "account_id") or DEMONSTRATION_ACCOUNT_ID
     token = spec.secrets["token"].resolve()
-    return OandaBroker(spec.account, account_id, token, at.calls, spec.timeout_s, clock, stream_url=at.events)
+    names = spec.instruments
+    return OandaBroker(
+        spec.account, account_id, token, at.calls, spec.timeout_s, clock, stream_url=at.events, instruments=names
+    )
 
 
 def _oanda_simulator(spec: BrokerSpec, seed: int) -> Simulator:
@@ -196,7 +199,16 @@ def _mt5_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
     login = _number(spec, "login")
     own, server = _text(spec, "curve_key"), _text(spec, "curve_server_key")
     keys = None if own is None or server is None else ClientKeys.read(spec.account, own, server)
-    return Mt5Broker(spec.account, at.calls, login, spec.timeout_s, clock, events_endpoint=at.events, curve=keys)
+    return Mt5Broker(
+        spec.account,
+        at.calls,
+        login,
+        spec.timeout_s,
+        clock,
+        events_endpoint=at.events,
+        curve=keys,
+        instruments=spec.instruments,
+    )
 
 
 def _mt5_simulator(spec: BrokerSpec, seed: int) -> Simulator:

@@ -33,7 +33,7 @@ from brokers.kit.sdk_call import Answer
 from brokers.kite import decode
 from brokers.kite.day_lists import Lasting, Morning, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
-from brokers.kite.portfolio import DELIVERED, Names, Portfolio, portfolio
+from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook
@@ -142,6 +142,7 @@ class KiteBroker:
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
         self._names = Names(instruments)
+        self._misnamed = misnamed(instruments)
         self._morning = Morning()
         self._today = clock().astimezone(IST).date()
 
@@ -223,7 +224,7 @@ class KiteBroker:
             fills=fills,
             fills_cursor=cursor,
             conventions=decode.CONVENTIONS,
-            left_out=reading.left_out,
+            left_out={**reading.left_out, **self._misnamed},
             unread_legs=reading.unread_legs,
             aside=reading.aside,
         )
