@@ -23,7 +23,6 @@ class DiscrepancyType(StrEnum):
     ORDER_STATUS_MISMATCH = "ORDER_STATUS_MISMATCH"
     MISSED_FILL = "MISSED_FILL"
     ORDER_MISSING = "ORDER_MISSING"
-    FILLED_MISMATCH = "FILLED_MISMATCH"  # of one order, and no fill tells which side is right
     EXTERNAL_ORDER = "EXTERNAL_ORDER"
     STALE_ORDER = "STALE_ORDER"
     ORDER_REJECTED = "ORDER_REJECTED"
@@ -34,9 +33,7 @@ class DiscrepancyType(StrEnum):
     OVERFILL = "OVERFILL"  # more was executed than the order was for
 
 
-NEEDS_PROOF = frozenset(
-    {DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING, DiscrepancyType.FILLED_MISMATCH}
-)
+NEEDS_PROOF = frozenset({DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING})
 """Their corrections destroy (law 4)."""
 
 

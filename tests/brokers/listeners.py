@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import ssl
@@ -80,6 +81,24 @@ def resetting() -> Listening:
 def saying(greeting: bytes) -> Listening:
     """Greets first, and then says nothing more."""
     return taking(lambda connection: connection.sendall(greeting))
+
+
+@contextmanager
+def answering(answer: Callable[[bytes], Iterator[bytes]]) -> Iterator[str]:
+    """A server that sends what ``answer`` yields for a request's head, and then hangs up; gives its URL."""
+
+    def take(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            for piece in answer(connection.recv(65536)):
+                connection.sendall(piece)
+
+    with taking(take) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def http_answer(body: bytes, status: str = "200 OK", head: str = "Content-Type: application/json\r\n") -> bytes:
+    """One answer of HTTP, after which the connection is closed."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{head}\r\n".encode() + body
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
