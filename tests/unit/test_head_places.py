@@ -1,0 +1,112 @@
+"""Where signed heads go: what a configuration may name, what a place is given, and that no credential is shown."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.journal.evidence_tables import StoredHead
+from actors.journal.head_places import PlaceAway, deliver, shown
+from supervisor.config.loader import load, load_place
+from supervisor.config.models import Configuration, ConfigurationError
+from supervisor.supervision.specs import audit_actor
+
+HEADS = [StoredHead(1, "t", "one\n\n— k AAAA\n"), StoredHead(2, "t", "two\n\n— k AAAA\n")]
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[int, list[tuple[str, str | None]]]]:
+    """A server that takes what is posted to it: its port, and the bodies with their authorization."""
+    taken: list[tuple[str, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            taken.append((body, self.headers["Authorization"]))
+            self.send_response(204 if self.path == "/heads" else 403)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port, taken
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def configured(directory: Path, journal: str) -> Configuration:
+    path = directory / "accounts.yaml"
+    path.write_text(f"journal: {journal}\naccounts: [{{name: p, broker: paper, instruments: [X]}}]\n")
+    return load(path, {"PW": "s3cret"})
+
+
+def test_a_server_gets_what_is_due_in_one_post_and_its_password_from_the_environment(
+    collector: tuple[int, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, taken = collector
+    monkeypatch.setenv("HEADS_PASSWORD", "s3cret@/")
+    deliver(f"http://me:${{HEADS_PASSWORD}}@127.0.0.1:{port}/heads", HEADS)
+    ((body, authorization),) = taken
+    assert body == "one\n\n— k AAAA\n\ntwo\n\n— k AAAA\n\n"
+    assert authorization == "Basic " + base64.b64encode(b"me:s3cret@/").decode()
+
+
+def test_one_that_refuses_or_lacks_its_password_is_away_and_no_credential_is_told(
+    collector: tuple[int, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, _ = collector
+    monkeypatch.setenv("HEADS_PASSWORD", "s3cret")
+    for place in (f"http://me:${{HEADS_PASSWORD}}@127.0.0.1:{port}/no?token=s3cret", "http://me:s3cret@127.0.0.1:1/"):
+        with pytest.raises(PlaceAway) as refused:
+            deliver(place, HEADS)
+        assert "s3cret" not in str(refused.value)
+        assert "127.0.0.1" in str(refused.value)
+    monkeypatch.delenv("HEADS_PASSWORD")
+    with pytest.raises(PlaceAway, match="HEADS_PASSWORD} is not set"):
+        deliver(f"http://me:${{HEADS_PASSWORD}}@127.0.0.1:{port}/heads", HEADS)
+
+
+def test_a_place_is_shown_without_its_credentials() -> None:
+    assert shown("https://me:pw@host:8443/a?token=t") == "https://host:8443/a"
+    assert shown("/var/heads.txt") == "/var/heads.txt"
+
+
+def test_the_configuration_names_key_places_and_time_stamps(tmp_path: Path) -> None:
+    given = configured(
+        tmp_path,
+        "{url: 'sqlite:///j.db', key: secret.pem, heads: [heads.txt, 'https://me:${PW}@example.org/heads'], "
+        "timestamp: {url: 'http://tsa.example.org/', roots: roots.pem}}",
+    )
+    settings = audit_actor(given)[2]
+    assert "s3cret" not in repr(given) + given.model_dump_json() + repr(settings)
+    assert settings.key == f"{tmp_path}/secret.pem"
+    assert settings.public == f"{tmp_path}/j.db.pub"
+    assert settings.places == (f"{tmp_path}/heads.txt", "https://me:${PW}@example.org/heads")
+    assert (settings.timestamp_url, settings.timestamp_roots) == ("http://tsa.example.org/", f"{tmp_path}/roots.pem")
+    assert load_place(tmp_path / "accounts.yaml").journal.heads == ()
+
+
+def test_without_a_word_the_key_lies_beside_the_journal(tmp_path: Path) -> None:
+    settings = audit_actor(configured(tmp_path, "{url: 'sqlite:///j.db'}"))[2]
+    assert (settings.key, settings.places) == (f"{tmp_path}/j.db.key", ())
+
+
+@pytest.mark.parametrize(
+    "journal",
+    ["{heads: heads.txt}", "{heads: ['http://example.org/heads']}", "{heads: [3]}", "{heads: ['smtp://host/']}",
+     "{timestamp: {url: 'ftp://x', roots: r.pem}}", "{timestamp: {url: 'http://x/'}}", "{key: 3}"],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, journal: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        configured(tmp_path, journal)
+    (problem,) = refused.value.problems
+    assert problem.key.startswith("journal.")
