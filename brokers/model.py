@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -89,6 +89,15 @@ class LegScheme(StrEnum):
     TICKET = "ticket"  # a leg for each position ticket
 
 
+class IdScope(StrEnum):
+    """Within what an id means one thing only. Each adapter states it in its :class:`Conventions`."""
+
+    ACCOUNT = "account"  # in the account, for ever
+    TRADING_DAY_AND_SIDE = (
+        "trading day and side"  # of an instrument; tomorrow it comes again, and a match has two sides
+    )
+
+
 class CostBasis(StrEnum):
     """What closing a part of a leg does to the average price that the broker reports for it."""
 
@@ -103,13 +112,36 @@ class Conventions:
 
     ``commission_in_average``: the average that the broker reports contains the commissions of the fills that opened the
     leg (a cost raises a long leg's average and lowers a short one's), spread over its units. ``unique_client_ids``: a
-    client_order_id is meant for one order, so that two working ones of it are one too many.
+    client_order_id is meant for one order, so that two working ones of it are one too many. ``products``: a netting
+    account has a leg for each of the broker's products instead of one.
+
+    ``fill_ids`` and ``order_ids`` are the scopes in which the adapter's ids are unique. ``day_ahead_of_utc`` is how far
+    the broker's trading day is ahead of UTC's, for a scope that is a day.
     """
 
     legs: LegScheme = LegScheme.NET
     cost_basis: CostBasis = CostBasis.WEIGHTED
     commission_in_average: bool = False
     unique_client_ids: bool = False
+    products: bool = False
+    fill_ids: IdScope = IdScope.ACCOUNT
+    order_ids: IdScope = IdScope.ACCOUNT
+    day_ahead_of_utc: timedelta = timedelta(0)
+
+    @property
+    def told_legs(self) -> bool:
+        """Whether only the broker can say which leg a fill changed: tickets and products are no matter of sides."""
+        return self.products or self.legs is LegScheme.TICKET
+
+    def fill_scope(self, side: Side, time: datetime) -> str:
+        """What tells a fill from another one of the same ``fill_id``, as its ``id_scope``; empty where nothing need."""
+        if self.fill_ids is IdScope.ACCOUNT:
+            return ""
+        return f"{self.day_of(time)} {side.value}"
+
+    def day_of(self, time: datetime) -> str:
+        """The broker's trading day of a time."""
+        return (time + self.day_ahead_of_utc).date().isoformat()
 
 
 class Reason(StrEnum):
@@ -240,12 +272,24 @@ class Corrected:
     fill_id: str
     quantity: Decimal
     price: Decimal
+    id_scope: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other fill of its instrument."""
+        return scoped_id(self.fill_id, self.id_scope)
+
+
+def scoped_id(fill_id: str, id_scope: str) -> str:
+    """An id that is unique for ever, from one that is unique in a scope."""
+    return f"{fill_id}|{id_scope}" if id_scope else fill_id
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution. ``fill_id`` is unique in the account: IB's execId, OANDA's transaction id, Kite's trade_id,
-    MT5's deal ticket. ``leg`` is set where the broker says which leg it changed; ``position_id`` is MT5's.
+    """One execution. ``fill_id`` is IB's execId, OANDA's transaction id, Kite's trade_id, MT5's deal ticket, and unique
+    within ``id_scope`` (see :class:`IdScope`), which is empty where that is the account for ever. ``leg`` is set where
+    the broker says which leg it changed; ``position_id`` is MT5's.
 
     ``commission`` is what the broker charged for it, in ``commission_currency`` where that is told; a cost is
     positive, ``None`` is not told. A fill that ``corrects`` another takes its place, under an id of its own; only such
@@ -272,6 +316,18 @@ class Fill:
     reason: Reason | None = None
     closing: bool = False
     combination: str | None = None
+    id_scope: str = field(default="", compare=False)  # it follows from what is compared
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other fill of its instrument."""
+        return scoped_id(self.fill_id, self.id_scope)
+
+    @property
+    def account_key(self) -> str:
+        """What tells it from every other fill of the account. One that is unique there for ever is the same under any
+        name of its instrument."""
+        return f"{self.key}|{self.instrument}" if self.id_scope else self.fill_id
 
 
 class SectionName(StrEnum):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brokers.errors import Refused
-from brokers.model import Conventions, CostBasis, LegScheme
+from brokers.model import Conventions, CostBasis, IdScope, LegScheme
 from brokers.port import OPTIONAL_PROTOCOLS, Broker, Clock
 from brokers.simulators.base import Simulator
 from brokers.spec import DEMONSTRATION_VALUE, BrokerSpec
@@ -163,7 +163,10 @@ def _oanda_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
 
     account_id = _text(spec, "account_id") or DEMONSTRATION_ACCOUNT_ID
     token = spec.secrets["token"].resolve()
-    return OandaBroker(spec.account, account_id, token, at.calls, spec.timeout_s, clock, stream_url=at.events)
+    names = spec.instruments
+    return OandaBroker(
+        spec.account, account_id, token, at.calls, spec.timeout_s, clock, stream_url=at.events, instruments=names
+    )
 
 
 def _oanda_simulator(spec: BrokerSpec, seed: int) -> Simulator:
@@ -196,7 +199,16 @@ def _mt5_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
     login = _number(spec, "login")
     own, server = _text(spec, "curve_key"), _text(spec, "curve_server_key")
     keys = None if own is None or server is None else ClientKeys.read(spec.account, own, server)
-    return Mt5Broker(spec.account, at.calls, login, spec.timeout_s, clock, events_endpoint=at.events, curve=keys)
+    return Mt5Broker(
+        spec.account,
+        at.calls,
+        login,
+        spec.timeout_s,
+        clock,
+        events_endpoint=at.events,
+        curve=keys,
+        instruments=spec.instruments,
+    )
 
 
 def _mt5_simulator(spec: BrokerSpec, seed: int) -> Simulator:
@@ -316,7 +328,13 @@ KINDS: dict[str, Kind] = {
         instruments=("EURUSD", "GBPUSD"),
     ),
     "kite": Kind(
-        conventions=Conventions(LegScheme.NET, CostBasis.ALL_OPENING),
+        conventions=Conventions(
+            LegScheme.NET,
+            CostBasis.ALL_OPENING,
+            products=True,
+            fill_ids=IdScope.TRADING_DAY_AND_SIDE,
+            day_ahead_of_utc=timedelta(hours=5, minutes=30),
+        ),
         configured=_kite_configured,
         adapter=_kite_adapter,
         simulator=_kite_simulator,

@@ -199,9 +199,9 @@ class SnapshotCache:
             self.fills_cursor = cursor if cursor is not None else self.fills_cursor
         until = cursor if isinstance(section, Complete) else None
         for fill in rows_of(section):
-            kept = self._by_id.get(fill.fill_id)
+            kept = self._by_id.get(fill.account_key)
             if kept is None:
-                kept = self._by_id[fill.fill_id] = _KeptFill(fill, until)
+                kept = self._by_id[fill.account_key] = _KeptFill(fill, until)
                 self._fills[fill.instrument].append(kept)
             elif _is_charged_late(kept.fill, fill):
                 self._give_again(kept, fill, until)
@@ -216,7 +216,7 @@ class SnapshotCache:
         self._charged_late[kept.fill.instrument] += 1
         if not kept.at_hand:
             kept.at_hand = True
-            self._by_id[fill.fill_id] = self._by_id.pop(fill.fill_id)
+            self._by_id[fill.account_key] = self._by_id.pop(fill.account_key)
             self._fills[kept.fill.instrument].append(kept)
 
     def _before_gap(self, cursor: Cursor | None) -> _Gap | None:

@@ -4,7 +4,8 @@ The laws of this module:
 
 * :meth:`Book.apply` is the only way in. It never looks at a clock, and never fails on an event that was journaled.
 * Applying the same events in the same order gives the same book, to the digit.
-* A fill changes legs once, by its id, whatever it is called for and however often it is reported.
+* A fill changes legs once, by its id in the scope of that id, whatever it is called for and however often it is
+  reported. What was assumed of it is undone when it is restated, to the unit.
 * A correction leaves a watermark on its leg: a fill not later than that is contained in the correction.
 
 The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:`find_order_by_ticket`; the three
@@ -13,22 +14,26 @@ The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from actors.book import payloads
 from actors.book.discrepancies import Break, DiscrepancyType
 from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
-from actors.events import Event, EventType, from_iso
+from actors.book.payloads import BookedFill, ReportedFill
+from actors.events import Event, EventType, Json, from_iso
 from actors.names import instrument_name
-from brokers.model import Completeness, ContractFacts, OrderStatus, is_provisional
+from brokers.model import Completeness, ContractFacts, Fill, OrderStatus, is_provisional, scoped_id
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
 ORPHANS_KEPT = 5_000
+REPORTED_KEPT = 5_000
+SAME_DAY = timedelta(hours=12)
 WITHOUT_COMMISSION_KEPT = 5_000
 """Of a broker that never tells one, no more than this is remembered."""
 
@@ -41,6 +46,9 @@ class Book:
     snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last told
     us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
+    ``applied`` are the fills that are in the book, each by its id in its scope. ``reported`` are those of them that our
+    side told and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is in
+    no leg meanwhile.
     ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
     ``contract`` is what the broker last told of the instrument itself.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
@@ -63,6 +71,7 @@ class Book:
         self.floor: datetime | None = None
         self.known_at: dict[str, datetime] = {}
         self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
+        self.reported: dict[str, ReportedFill] = {}
         self.without_commission: dict[str, str | None] = {}
         self.contract: ContractFacts | None = None
         self.cursor: int | None = None
@@ -72,6 +81,7 @@ class Book:
         self._open: dict[str, None] = {}
         self._by_broker_id: dict[str, str] = {}
         self._by_client_id: dict[str, tuple[str, ...]] = {}
+        self._successors: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Book({self.stream}, version {self.version})"
@@ -110,6 +120,36 @@ class Book:
     def orders_by_client_id(self, client_order_id: str) -> list[BookOrder]:
         """Every order with this client_order_id, in the order they became known."""
         return [self.orders[key] for key in self._by_client_id.get(client_order_id, ())]
+
+    def replaced_order(self, broker_order_id: str) -> BookOrder | None:
+        """The order whose place was taken by the one with this broker_order_id."""
+        key = self._successors.get(broker_order_id)
+        return self.orders.get(key) if key is not None else None
+
+    def known_as(self, fill: Fill) -> str | None:
+        """The name under which a fill is in the book already; ``None`` where it is not.
+
+        A fill of an id that needs a scope may have come without one: from a report before the account said how its ids
+        go, or from a journal of an earlier version of this program. It is the same unless it is known to be of another
+        day or side.
+        """
+        key = fill.key
+        if key in self.applied:
+            return key
+        if not fill.id_scope or fill.fill_id not in self.applied:
+            return None
+        told = self.reported.get(fill.fill_id)
+        if told is None:
+            return fill.fill_id
+        same = told.fill.side is fill.side and abs(told.fill.time - fill.time) < SAME_DAY
+        return fill.fill_id if same else None
+
+    def pending_fills(self) -> list[ReportedFill]:
+        """The reported fills that wait for the broker to say which leg they changed, the earliest first."""
+        if not self.reported:
+            return []
+        waiting = [told for told in self.reported.values() if told.fill.pending]
+        return sorted(waiting, key=lambda told: (told.fill.time, told.fill.key))
 
     def open_orders(self) -> Iterator[BookOrder]:
         """The orders that more is expected of."""
@@ -150,10 +190,12 @@ class Book:
             "activity",
             "known_at",
             "orphans",
+            "reported",
             "without_commission",
             "_open",
             "_by_broker_id",
             "_by_client_id",
+            "_successors",
         ):
             setattr(other, name, dict(getattr(self, name)))
         return other
@@ -176,18 +218,68 @@ class Book:
             known = self._by_client_id.get(order.client_order_id, ())
             if order.key not in known:
                 self._by_client_id[order.client_order_id] = (*known, order.key)
+        if order.replaced_by is not None:
+            self._successors[order.replaced_by] = order.key
+
+    def _forget(self, order: BookOrder) -> None:
+        """Have this order no more, by none of its ids."""
+        del self.orders[order.key]
+        self._open.pop(order.key, None)
+        if order.broker_order_id is not None and self._by_broker_id.get(order.broker_order_id) == order.key:
+            del self._by_broker_id[order.broker_order_id]
+        if order.client_order_id is not None:
+            left = tuple(key for key in self._by_client_id.pop(order.client_order_id, ()) if key != order.key)
+            if left:
+                self._by_client_id[order.client_order_id] = left
+        if order.replaced_by is not None and self._successors.get(order.replaced_by) == order.key:
+            del self._successors[order.replaced_by]
+
+    def names(self) -> dict[str, Json]:
+        """Which order each id means, and in which order more is expected of them, where the orders in their order do
+        not tell it. For :mod:`actors.book.checkpoint` alone."""
+        derived = Book(self.account, self.instrument)
+        for order in self.orders.values():
+            derived.put(order)
+        found: dict[str, Json] = {}
+        if list(derived._open) != list(self._open):
+            found["open"] = list(self._open)
+        for place, theirs, ours in (
+            ("broker", derived._by_broker_id, self._by_broker_id),
+            ("successors", derived._successors, self._successors),
+        ):
+            if theirs != ours:
+                found[place] = {key: ours.get(key) for key in (*theirs, *ours) if theirs.get(key) != ours.get(key)}
+        if derived._by_client_id != self._by_client_id:
+            found["client"] = {
+                key: list(of) for key, of in self._by_client_id.items() if derived._by_client_id.get(key) != of
+            }
+        return found
+
+    def rename(self, names: Mapping[str, Any]) -> None:
+        """Have the ids mean what :meth:`names` told, in a book that has the same orders in the same order. For
+        :mod:`actors.book.checkpoint` alone."""
+        self._open, self._by_broker_id, self._by_client_id, self._successors = {}, {}, {}, {}
+        for order in list(self.orders.values()):
+            self.put(order)
+        if "open" in names:
+            self._open = dict.fromkeys(names["open"])
+        for place, ours in (("broker", self._by_broker_id), ("successors", self._successors)):
+            for key, means in names.get(place, {}).items():
+                if means is None:
+                    ours.pop(key, None)
+                else:
+                    ours[key] = means
+        self._by_client_id |= {key: tuple(of) for key, of in names.get("client", {}).items()}
 
     def _forget_old(self, now: datetime) -> None:
         """Bound the memory: orders ended long ago, the oldest fill ids, the times of legs closed long ago."""
         limit = now - ENDED_ORDERS_KEPT_FOR
         for order in [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit]:
-            del self.orders[order.key]
-            if order.broker_order_id is not None and self._by_broker_id.get(order.broker_order_id) == order.key:
-                del self._by_broker_id[order.broker_order_id]
-            if order.client_order_id is not None:
-                left = tuple(key for key in self._by_client_id.pop(order.client_order_id, ()) if key != order.key)
-                if left:
-                    self._by_client_id[order.client_order_id] = left
+            self._forget(order)
+        for key in [key for key, told in self.reported.items() if told.at < limit and not told.fill.pending]:
+            del self.reported[key]
+        while len(self.reported) > REPORTED_KEPT:
+            del self.reported[next(iter(self.reported))]
         while len(self.applied) > FILL_IDS_KEPT:
             oldest = next(iter(self.applied))
             del self.applied[oldest]
@@ -202,10 +294,20 @@ class Book:
 
     def _on_order(self, event: Event) -> None:
         order = payloads.order_from(event.payload["order"])
+        same = event.payload.get("merges")
+        if isinstance(same, str) and same in self.orders:
+            self._forget(self.orders[same])
+            for key, told in self.reported.items():
+                if told.fill.order_key == same:
+                    self.reported[key] = replace(told, fill=replace(told.fill, order_key=order.key))
         if order.status.terminal and order.ended_at is None:
             order = replace(order, ended_at=event.time)
+        known = self.orders.get(order.key)
+        if order.recorded_at is None and known is not None and known.recorded_at is not None:
+            order = replace(order, recorded_at=known.recorded_at)
         if event.type is EventType.ORDER_RECORDED:
-            order = replace(self._with_orphans(order), local_at=event.time)
+            first = order.recorded_at or event.time
+            order = replace(self._with_orphans(order), local_at=event.time, recorded_at=first)
             self._touch(event.time)
         else:
             order = replace(order, told_at=event.time)
@@ -220,56 +322,127 @@ class Book:
 
     def _on_fill(self, event: Event) -> None:
         fill = payloads.booked_fill_from(event.payload)
-        if fill.fill_id in self.applied:
+        name = fill.key
+        if name in self.applied:
             return
-        self.applied[fill.fill_id] = None
+        self.applied[name] = None
         if fill.corrects is not None:
-            self.applied[fill.corrects.fill_id] = None
+            self.applied[fill.corrects.key] = None
         if fill.commission is None and not fill.inferred:
-            self.without_commission[fill.fill_id] = fill.strategy
+            self.without_commission[name] = fill.strategy
         if not fill.counted:
             return
         ours = event.type is EventType.FILL_RECORDED
+        if ours:
+            self.reported[name] = ReportedFill(fill, event.time)
         order = self.orders.get(fill.order_key) if fill.order_key is not None else None
         if order is not None:
             if order.broker_order_id is None:
                 order = self._with_orphans(payloads.with_ids(order, fill.broker_order_id, None))
             self.put(_filled(order, fill, event.time, ours=ours))
         elif fill.broker_order_id is not None:
-            quantity, notional = self.orphans.get(fill.broker_order_id, (ZERO, ZERO))
             had, paid = fill.before
-            self.orphans[fill.broker_order_id] = (
-                quantity + fill.quantity - had,
-                notional + fill.quantity * fill.price - paid,
-            )
+            self._orphan(fill.broker_order_id, fill.quantity - had, fill.quantity * fill.price - paid)
         for replaced_id, quantity in fill.replaces:
             for leg in self.legs.values():
-                leg.reprice(replaced_id, quantity, fill.price, fill.fill_id)
+                leg.reprice(replaced_id, quantity, fill.price, name)
                 if fill.cost is not None:
-                    leg.charge(fill.fill_id, fill.cost)
-        for name, quantity in fill.legs:
-            leg = self.legs.setdefault(name, Leg(name, fill.time))
+                    leg.charge(name, fill.cost)
+        changed_at = self.activity if ours else self.known_at
+        for leg_name, quantity in fill.legs:
             if fill.corrects is not None:
-                quantity = leg.take_back(fill.corrects.fill_id, quantity)
-            leg.trade(quantity, fill.price, fill.fill_id, fill.time, fill.cost_basis, fill.cost or ZERO)
-            if not leg.quantity:
-                del self.legs[name]
-            (self.activity if ours else self.known_at)[name] = event.time
+                quantity = self._leg_of(leg_name, fill.time).take_back(fill.corrects.key, quantity)
+            self._trade(leg_name, quantity, fill, name)
+            changed_at[leg_name] = event.time
         if ours:
             self._touch(event.time)
 
+    def _orphan(self, broker_order_id: str, quantity: Decimal, notional: Decimal) -> None:
+        had, paid = self.orphans.get(broker_order_id, (ZERO, ZERO))
+        if had + quantity or paid + notional:
+            self.orphans[broker_order_id] = (had + quantity, paid + notional)
+        else:
+            self.orphans.pop(broker_order_id, None)
+
+    def _leg_of(self, name: str, at: datetime) -> Leg:
+        leg = self.legs.get(name)
+        if leg is None:
+            leg = self.legs[name] = Leg(name, at)
+        return leg
+
+    def _trade(self, name: str, quantity: Decimal, fill: BookedFill, fill_key: str | None) -> None:
+        leg = self._leg_of(name, fill.time)
+        cost = fill.cost if fill.cost is not None and fill_key is not None else ZERO
+        leg.trade(quantity, fill.price, fill_key, fill.time, fill.cost_basis, cost)
+        if not leg.quantity:
+            del self.legs[name]
+
+    def _on_restated(self, event: Event) -> None:
+        """What was assumed of a fill of ours gives way, in its order and in its legs."""
+        was = payloads.booked_fill_from(event.payload["was"])  # type: ignore[arg-type]  # written by restated_to
+        fill = payloads.booked_fill_from(event.payload)
+        old, name = was.key, fill.key
+        self.reported.pop(old, None)
+        self.applied[name] = None
+        if event.payload["assumed"]:
+            self.reported[name] = ReportedFill(fill, event.time)
+        if old != name and old in self.without_commission:
+            self.without_commission[name] = self.without_commission.pop(old)
+        self._restate_order(fill, was, event.time)
+        if was.legs == fill.legs and not fill.pending:
+            for leg_name, quantity in fill.legs:
+                if leg_name in self.legs:
+                    self.legs[leg_name].reprice(old, abs(quantity), fill.price, name)
+        else:
+            self.undo_legs(was)
+            for leg_name, quantity in fill.legs:
+                self._trade(leg_name, quantity, fill, name)
+        for leg_name, _ in (*was.legs, *fill.legs):
+            self.known_at[leg_name] = event.time
+
+    def undo_legs(self, was: BookedFill) -> None:
+        """Take out of the legs what a fill put into them. For the fold, and to try what it would have done else."""
+        for name, quantity in was.legs:
+            rest = self._leg_of(name, was.time).take_back(was.key, -quantity)
+            self._trade(name, rest, was, None)
+
+    def _restate_order(self, fill: BookedFill, was: BookedFill, at: datetime) -> None:
+        before = self.orders.get(was.order_key) if was.order_key is not None else None
+        after = self.orders.get(fill.order_key) if fill.order_key is not None else None
+        if before is not None and before is after:
+            more, paid = fill.quantity - was.quantity, fill.quantity * fill.price - was.quantity * was.price
+            if more or paid:
+                self.put(_recounted(before, before.filled_quantity + more, before.notional + paid, at))
+            return
+        if before is not None:
+            filled = before.filled_quantity - was.quantity + was.adopted
+            notional = before.notional - (was.quantity - was.adopted) * was.price
+            self.put(replace(_recounted(before, filled, notional, at), adopted=before.adopted + was.adopted))
+        elif was.broker_order_id is not None:
+            self._orphan(was.broker_order_id, -was.quantity, -was.quantity * was.price)
+        if after is not None:
+            self.put(_filled(after, fill, at, ours=False))
+        elif fill.broker_order_id is not None:
+            self._orphan(fill.broker_order_id, fill.quantity, fill.quantity * fill.price)
+
     def _on_commission(self, event: Event) -> None:
-        fill_id = str(event.payload["fill_id"])
-        self.without_commission.pop(fill_id, None)
+        fill_id, id_scope = str(event.payload["fill_id"]), str(event.payload.get("id_scope", ""))
+        name = scoped_id(fill_id, id_scope)
+        self.without_commission.pop(name, None)
         cost = event.payload.get("cost")
         for leg in self.legs.values() if cost is not None else ():
-            leg.charge(fill_id, Decimal(str(cost)))
+            leg.charge(name, Decimal(str(cost)))
 
     def _on_checkpoint(self, event: Event) -> None:
-        """It says nothing new; but one of an earlier version of this program knows of no commission that is lacking,
-        and whoever begins with it must have the same book as whoever comes by it."""
+        """It says nothing new; but one of an earlier version of this program lacks what that did not know, and whoever
+        begins with it must have the same book as whoever comes by it."""
         if "without_commission" not in event.payload:
             self.without_commission.clear()
+        if "reported" not in event.payload:
+            self.reported.clear()
+            for order in list(self.orders.values()):
+                self.orders[order.key] = replace(order, recorded_at=None, replaced_by=None, taken_back=ZERO)
+            self.rename({})
 
     def _on_position(self, event: Event) -> None:
         moved = payloads.move_from(event.payload)
@@ -349,6 +522,7 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
             filled_quantity=order.filled_quantity + fill.quantity - had,
             notional=order.notional + fill.quantity * fill.price - paid,
             filled_at=at,
+            taken_back=max(order.taken_back + had - fill.quantity, ZERO),
         )
     replaced = dict(fill.replaces)
     inferred = []
@@ -380,6 +554,19 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
     )
 
 
+def _recounted(order: BookOrder, filled: Decimal, notional: Decimal, at: datetime) -> BookOrder:
+    """The order with another quantity filled than was assumed. That it had ended was assumed with it."""
+    status = order.status
+    if status in _BY_FILLS and filled < order.quantity:
+        status = OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.OPEN
+    elif not status.terminal and filled >= order.quantity:
+        status = OrderStatus.FILLED
+    ended_at = (order.ended_at or at) if status.terminal else None
+    return replace(order, filled_quantity=filled, notional=notional, status=status, ended_at=ended_at, filled_at=at)
+
+
+_BY_FILLS = frozenset({OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED})
+
 _FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
     EventType.ORDER_RECORDED: Book._on_order,
     EventType.ORDER_UPDATED: Book._on_order,
@@ -388,6 +575,7 @@ _FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
     EventType.ORDER_REJECTED: Book._on_order,
     EventType.FILL_RECORDED: Book._on_fill,
     EventType.ORDER_FILLED: Book._on_fill,
+    EventType.FILL_RESTATED: Book._on_restated,
     EventType.COMMISSION_REPORTED: Book._on_commission,
     EventType.POSITION_RECORDED: Book._on_position,
     EventType.POSITION_SYNCED: Book._on_position,

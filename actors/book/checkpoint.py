@@ -31,6 +31,8 @@ def checkpoint(book: Book) -> dict[str, Json]:
         "orphans": {
             order: [to_text(quantity), to_text(notional)] for order, (quantity, notional) in book.orphans.items()
         },
+        "reported": [payloads.reported_to(told) for told in book.reported.values()],
+        "names": book.names(),
         "without_commission": [[fill_id, strategy] for fill_id, strategy in book.without_commission.items()],
         "cursor": book.cursor,
         "reconciled_at": None if book.reconciled_at is None else to_iso(book.reconciled_at),
@@ -46,7 +48,10 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.legs = {leg.name: leg for leg in map(payloads.leg_from, data["legs"])}
     for order in map(payloads.order_from, data["orders"]):
         book.put(order)
+    book.rename(data.get("names", {}))
     book.applied = dict.fromkeys(data["applied"])
+    for told in map(payloads.reported_from, data.get("reported", ())):
+        book.reported[told.fill.key] = told
     for severity, found in data["breaks"]:
         restored = payloads.break_from(found, Severity(severity))
         book.breaks[(restored.type, restored.key)] = restored

@@ -23,6 +23,7 @@ class DiscrepancyType(StrEnum):
     ORDER_STATUS_MISMATCH = "ORDER_STATUS_MISMATCH"
     MISSED_FILL = "MISSED_FILL"
     ORDER_MISSING = "ORDER_MISSING"
+    FILLED_MISMATCH = "FILLED_MISMATCH"  # of one order, and no fill tells which side is right
     EXTERNAL_ORDER = "EXTERNAL_ORDER"
     STALE_ORDER = "STALE_ORDER"
     ORDER_REJECTED = "ORDER_REJECTED"
@@ -33,7 +34,9 @@ class DiscrepancyType(StrEnum):
     OVERFILL = "OVERFILL"  # more was executed than the order was for
 
 
-NEEDS_PROOF = frozenset({DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING})
+NEEDS_PROOF = frozenset(
+    {DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING, DiscrepancyType.FILLED_MISMATCH}
+)
 """Their corrections destroy (law 4)."""
 
 

@@ -29,7 +29,7 @@ _ORDERS = frozenset(
     {EventType.ORDER_UPDATED, EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
 )
 _CORRECTING = _ORDERS | {EventType.ORDER_FILLED, EventType.POSITION_SYNCED}
-_TOLD = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED})
+_TOLD = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED, EventType.FILL_RESTATED})
 _BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, EventType.TRADING_RESUMED})
 
 
@@ -152,7 +152,9 @@ def _said(record: Record) -> Iterator[Said]:
             sections = ", ".join(f"{name} {payload[name]}" for name in ("positions", "orders", "fills"))
             words = f"the same as the book ({sections})"
             yield Said("everything", words, from_iso(str(payload["as_of"])), record.seq)
-        case EventType.ORDER_FILLED if not payload.get("inferred"):
+        case EventType.ORDER_FILLED | EventType.FILL_RESTATED if not (
+            payload.get("inferred") or payload.get("assumed")
+        ):
             words = f"{payload['side']} {payload['quantity']} @ {payload['price']}, {payload['fill_id']}"
             yield Said("last fill", words, from_iso(str(payload["time"])), record.seq)
         case EventType.COMMISSION_REPORTED:
@@ -276,6 +278,9 @@ def why(event: Event, cause: Event | None = None) -> str:
         return f"{payload.get('cause') or 'the two sides differed'}{after}"
     if event.type is EventType.RECONCILED:
         return f"both sides were the same{after}"
+    if event.type is EventType.FILL_RESTATED:
+        by = "the broker's positions" if payload.get("assumed") else "the broker's word on it"
+        return f"{by} took the place of what was assumed of the fill{after}"
     if event.type is EventType.COMMISSION_REPORTED:
         return f"the broker told it after the fill{after}"
     if event.type in _CORRECTING:

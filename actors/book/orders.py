@@ -7,7 +7,7 @@ does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -77,11 +77,13 @@ class Inferred:
 class BookOrder:
     """An order as the book has it.
 
-    ``filled_quantity`` only grows. Of it, ``adopted`` was filled before we knew the order and ``inferred`` was
-    concluded; both give way, unit by unit, to the real fills as they come. ``notional`` is price times quantity over
+    Of ``filled_quantity``, ``adopted`` was filled before we knew the order and ``inferred`` was concluded; both give
+    way, unit by unit, to the real fills as they come. What the broker corrected away lowers it and is in
+    ``taken_back`` until the broker's row of the order is lowered too. ``notional`` is price times quantity over
     all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order. ``told_at`` and
     ``filled_at`` are our time when the broker last told us of a change of it, and of a fill. ``adopted_at`` is the
-    broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
+    broker's time of the row it was adopted from: a fill after it is not among the adopted ones. ``recorded_at`` is our
+    time when our side first reported it. ``replaced_by`` is the broker_order_id of the order that took its place.
     """
 
     key: str
@@ -105,6 +107,14 @@ class BookOrder:
     told_at: datetime | None = None
     filled_at: datetime | None = None
     adopted_at: datetime | None = None
+    recorded_at: datetime | None = None
+    replaced_by: str | None = None
+    taken_back: Decimal = Decimal(0)
+
+    @property
+    def told_quantity(self) -> Decimal:
+        """How much of what is filled is known fill by fill."""
+        return self.filled_quantity - self.adopted - sum((i.quantity for i in self.inferred), Decimal(0))
 
     @property
     def average_fill_price(self) -> Decimal | None:
@@ -120,4 +130,44 @@ def order_key(broker_order_id: str | None, client_order_id: str | None) -> str:
 def same_terms(ours: BookOrder, theirs: Order) -> bool:
     """Whether what was ordered (not what became of it) is the same on both sides. A limit price the broker does not
     tell is no difference."""
-    return ours.quantity == theirs.quantity and theirs.limit_price in (None, ours.limit_price)
+    return (
+        ours.quantity == theirs.quantity and theirs.limit_price in (None, ours.limit_price) and ours.side is theirs.side
+    )
+
+
+def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: Decimal | None) -> BookOrder:
+    """Two orders that turn out to be one: ours, with what the broker's has. ``told`` and ``average`` are what the
+    broker says to be filled of it, where it does. A fill was counted in one of the two, so that the fills that are
+    known add up; what was adopted or inferred beside them is as much as is left of what is filled."""
+    known = ours.told_quantity + theirs.told_quantity
+    filled = max(known, theirs.filled_quantity if told is None else told)
+    left = filled - known
+    inferred: list[Inferred] = []
+    for guess in (*ours.inferred, *theirs.inferred):
+        part = min(guess.quantity, left)
+        if part:
+            inferred.append(replace(guess, quantity=part))
+            left -= part
+    both, paid = ours.filled_quantity + theirs.filled_quantity, ours.notional + theirs.notional
+    if average is not None and told == filled:
+        notional = average * filled
+    else:
+        notional = paid * filled / both if both else Decimal(0)
+    return replace(
+        ours,
+        broker_order_id=theirs.broker_order_id,
+        quantity=theirs.quantity,
+        status=theirs.status,
+        ended_at=theirs.ended_at,
+        filled_quantity=filled,
+        notional=notional,
+        adopted=left,
+        adopted_at=theirs.adopted_at,
+        inferred=tuple(inferred),
+        limit_price=theirs.limit_price or ours.limit_price,
+        submitted_at=ours.submitted_at or theirs.submitted_at,
+        leg=ours.leg or theirs.leg,
+        strategy=ours.strategy or theirs.strategy,
+        replaced_by=theirs.replaced_by or ours.replaced_by,
+        taken_back=ours.taken_back + theirs.taken_back,
+    )

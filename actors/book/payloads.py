@@ -16,7 +16,7 @@ from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType,
 from actors.book.lots import ZERO, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
-from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional
+from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
 
 Document = dict[str, Json]
 
@@ -60,6 +60,9 @@ def order_to(order: BookOrder) -> Document:
         "told_at": _iso(order.told_at),
         "filled_at": _iso(order.filled_at),
         "adopted_at": _iso(order.adopted_at),
+        "recorded_at": _iso(order.recorded_at),
+        "replaced_by": order.replaced_by,
+        "taken_back": to_text(order.taken_back),
     }
 
 
@@ -87,6 +90,9 @@ def order_from(data: Any) -> BookOrder:
         told_at=_time(data.get("told_at")),
         filled_at=_time(data.get("filled_at")),
         adopted_at=_time(data.get("adopted_at")),
+        recorded_at=_time(data.get("recorded_at")),
+        replaced_by=data.get("replaced_by"),
+        taken_back=Decimal(data.get("taken_back", "0")),
     )
 
 
@@ -124,6 +130,13 @@ class BookedFill:
     commission_currency: str | None = None
     corrects: Corrected | None = None
     cost: Decimal | None = None
+    id_scope: str = ""
+    pending: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other fill of its book."""
+        return scoped_id(self.fill_id, self.id_scope)
 
     @property
     def before(self) -> tuple[Decimal, Decimal]:
@@ -133,7 +146,8 @@ class BookedFill:
 
 
 def booked_fill_to(fill: BookedFill) -> Document:
-    """A fill and its effect as JSON. Its cost stands in it only where there is one."""
+    """A fill and its effect as JSON. Its cost, what tells its id from another day's, and that its leg is waited for,
+    stand in it only where there is something to tell."""
     document: Document = {
         "fill_id": fill.fill_id,
         "order_key": fill.order_key,
@@ -152,12 +166,21 @@ def booked_fill_to(fill: BookedFill) -> Document:
         "strategy": fill.strategy,
         "commission": to_text(fill.commission),
         "commission_currency": fill.commission_currency,
-        "corrects": None
-        if (was := fill.corrects) is None
-        else {"fill_id": was.fill_id, "quantity": to_text(was.quantity), "price": to_text(was.price)},
+        "corrects": None if (was := fill.corrects) is None else _corrected_to(was),
     }
     if fill.cost is not None:
         document["cost"] = to_text(fill.cost)
+    if fill.id_scope:
+        document["id_scope"] = fill.id_scope
+    if fill.pending:
+        document["pending"] = True
+    return document
+
+
+def _corrected_to(was: Corrected) -> Document:
+    document: Document = {"fill_id": was.fill_id, "quantity": to_text(was.quantity), "price": to_text(was.price)}
+    if was.id_scope:
+        document["id_scope"] = was.id_scope
     return document
 
 
@@ -172,6 +195,8 @@ def commission_to(fill: Fill, strategy: str | None, cost: Decimal | None = None)
     }
     if cost is not None:
         document["cost"] = to_text(cost)
+    if fill.id_scope:
+        document["id_scope"] = fill.id_scope
     return document
 
 
@@ -197,11 +222,40 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
         commission_currency=data.get("commission_currency"),
         corrects=_corrected(data.get("corrects")),
         cost=_decimal(data.get("cost")),
+        id_scope=data.get("id_scope", ""),
+        pending=data.get("pending", False),
     )
 
 
 def _corrected(data: Any) -> Corrected | None:
-    return None if data is None else Corrected(data["fill_id"], Decimal(data["quantity"]), Decimal(data["price"]))
+    if data is None:
+        return None
+    return Corrected(data["fill_id"], Decimal(data["quantity"]), Decimal(data["price"]), data.get("id_scope", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedFill:
+    """A fill as our side reported it ``at`` our time, of which the broker's own word has not come: until then its
+    order, side, quantity, price and legs are assumed."""
+
+    fill: BookedFill
+    at: datetime
+
+
+def reported_to(reported: ReportedFill) -> Document:
+    """A reported fill as JSON."""
+    return {"at": to_iso(reported.at), "fill": booked_fill_to(reported.fill)}
+
+
+def reported_from(data: Mapping[str, Any]) -> ReportedFill:
+    """The reported fill that :func:`reported_to` wrote."""
+    return ReportedFill(booked_fill_from(data["fill"]), from_iso(data["at"]))
+
+
+def restated_to(fill: BookedFill, was: BookedFill, *, assumed: bool) -> Document:
+    """A fill that takes the place of what was assumed of it, as JSON. Where it is still ``assumed``, the broker's word
+    on it takes its place in turn."""
+    return {**booked_fill_to(fill), "was": booked_fill_to(was), "assumed": assumed}
 
 
 # Positions

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from actors.book.discrepancies import Break
-from actors.events import EventType, Json, Record, Severity, to_iso
+from actors.book.discrepancies import Break, DiscrepancyType
+from actors.book.payloads import ReportedFill
+from actors.events import EventType, Json, Record, Severity, to_iso, to_text
 from actors.names import SUPERVISOR, account_of, instrument_name
 
 EVERYTHING = SUPERVISOR
@@ -27,6 +28,8 @@ class Obstacle(StrEnum):
 
     HALTED = "HALTED"  # an operator halted this instrument, its account, or everything
     CRITICAL_BREAK = "CRITICAL_BREAK"  # a CRITICAL difference between book and broker is open
+    PENDING_FILL = "PENDING_FILL"  # a fill is reported, and in which leg it is has not been told yet
+    ORDER_IN_DOUBT = "ORDER_IN_DOUBT"  # how far an order is filled differs, and no fill tells which side is right
     UNVERIFIED = "UNVERIFIED"  # the book has not been found in step for too long, or never
     ACCOUNT_REFUSED = "ACCOUNT_REFUSED"  # the broker refuses our account
     QUARANTINED = "QUARANTINED"  # the instrument's actor kept dying and stays down
@@ -130,12 +133,13 @@ def obstacles(
     refused: str | None,
     last_error: str | None,
     now: datetime,
+    pending: Iterable[ReportedFill] = (),
 ) -> tuple[Reason, ...]:
     """Everything that stands against trading.
 
     ``breaks`` are the open ones, ``None`` while the book is not loaded; ``halts`` those that apply, ``None`` while
     nobody has told; ``refused`` is the broker's refusal, if its last answer was one; ``last_error`` is what was amiss
-    in the last cycle.
+    in the last cycle; ``pending`` are the fills that wait for the broker to name their leg.
     """
     reasons: list[Reason] = []
     if halts is None:
@@ -146,6 +150,12 @@ def obstacles(
     reasons += [
         Reason(Obstacle.CRITICAL_BREAK, _words(found)) for found in breaks or () if found.severity is Severity.CRITICAL
     ]
+    reasons += [
+        Reason(Obstacle.ORDER_IN_DOUBT, _words(found))
+        for found in breaks or ()
+        if found.type is DiscrepancyType.FILLED_MISMATCH and found.severity is not Severity.CRITICAL
+    ]
+    reasons += [Reason(Obstacle.PENDING_FILL, _waits(told)) for told in pending]
     reasons += _unverified(breaks, verified_at, unverified_s, last_error, now)
     return tuple(reasons)
 
@@ -163,6 +173,12 @@ def _unverified(
         return []
     text = f"the book was last found in step {age_s:.1f} s ago, more than unverified_s ({unverified_s:g}){why}"
     return [Reason(Obstacle.UNVERIFIED, text)]
+
+
+def _waits(told: ReportedFill) -> str:
+    fill = told.fill
+    what = f"{fill.side} {to_text(fill.quantity)} @ {to_text(fill.price)}"
+    return f"fill {fill.fill_id} ({what}, reported at {to_iso(told.at)}) is in no leg until the broker names its leg"
 
 
 def _words(found: Break) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
@@ -10,7 +10,9 @@ from actors.book.book import Book
 from actors.book.discrepancies import Break
 from actors.book.lots import Leg, Lot
 from actors.book.orders import BookOrder
+from actors.book.payloads import ReportedFill
 from actors.book.policy import Policy
+from brokers.model import Conventions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class LegState:
 @dataclass(frozen=True, slots=True)
 class BookState:
     """The book of one instrument. ``as_of`` is the time of this answer, ``verified_at`` when the book was last found in
-    step with the broker, and ``version`` that of its last event. ``error`` is what was amiss in the last cycle."""
+    step with the broker, and ``version`` that of its last event. ``error`` is what was amiss in the last cycle.
+    ``pending_fills`` were reported and are in no leg, as the broker has not said which one they changed.
+    ``conventions`` are how the account names its legs; ``mode_told`` is false while only its name tells."""
 
     account: str
     instrument: str
@@ -43,6 +47,9 @@ class BookState:
     breaks: tuple[Break, ...]
     policy: Policy
     error: str | None = None
+    pending_fills: tuple[ReportedFill, ...] = ()
+    conventions: Conventions = field(default=Conventions())
+    mode_told: bool = False
 
     @property
     def unverified_s(self) -> float:
@@ -51,9 +58,14 @@ class BookState:
 
 
 def book_state(
-    book: Book, policy: Policy, as_of: datetime, verified_at: datetime | None, error: str | None
+    book: Book,
+    policy: Policy,
+    as_of: datetime,
+    verified_at: datetime | None,
+    error: str | None,
+    conventions: Conventions | None = None,
 ) -> BookState:
-    """What a book holds now."""
+    """What a book holds now. ``conventions`` are those that the broker told, ``None`` while it has told none."""
     return BookState(
         account=book.account,
         instrument=book.instrument,
@@ -65,6 +77,9 @@ def book_state(
         breaks=tuple(book.breaks.values()),
         policy=policy,
         error=error,
+        pending_fills=tuple(book.pending_fills()),
+        conventions=policy.conventions if conventions is None else conventions,
+        mode_told=conventions is not None,
     )
 
 

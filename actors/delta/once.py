@@ -6,7 +6,8 @@ The laws of this module:
 * The format records the identifiers of transactions and refuses none of them. The check is ours: an append names the
   place that it continues, and is made against the very version of the table in which that place was read. Of two
   writers that continue the same place one is refused, since a commit whose own identifier was written meanwhile is.
-* A table that another journal filled is not continued.
+* A table that another journal filled is not continued, nor one that lost rows: a table that is restored to an older
+  version keeps its newest identifiers, and would have a hole for ever. So the number of rows is an identifier too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ TRIES = 5
 KEPT_FOR = timedelta(days=8)
 """How long a file stays after it was replaced: a reader of the last seven days may need it, and clocks differ."""
 
-_PROPERTIES = {"delta.deletedFileRetentionDuration": f"interval {KEPT_FOR.days} days"}
+_PROPERTIES = {
+    "delta.deletedFileRetentionDuration": f"interval {KEPT_FOR.days} days",
+    "delta.appendOnly": "true",  # compaction and vacuum go through, whatever takes rows away does not
+}
 _DIGITS_OF_HASH = 15
 
 
@@ -92,6 +96,7 @@ class OnceTable:
         self._properties = {**_PROPERTIES, **(properties or {})}
         self._options = dict(storage_options) if storage_options is not None else None
         self._table: DeltaTable | None = None
+        self._counted_at: int | None = None
 
     def reached(self) -> Reached:
         """Up to where the newest version of the table holds the journal; the table is made where there is none."""
@@ -118,10 +123,13 @@ class OnceTable:
             reached = self._reached_in(table)
             if reached.seq != expected:
                 raise OvertakenError(expected, reached)
+            total = (table.transaction_version(f"{self._writer}:rows") or 0) + rows.num_rows
             marks = [
                 Transaction(self._writer, place.seq),
                 Transaction(f"{self._writer}:hash", place.fingerprint),
+                Transaction(f"{self._writer}:rows", total),
             ]
+            before = table.version()
             try:
                 write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=marks))
             except CommitFailedError:
@@ -130,11 +138,14 @@ class OnceTable:
                 if tried == TRIES:
                     raise
             else:
+                if self._counted_at == before and table.version() == before + 1:
+                    self._counted_at = before + 1  # ours alone, so there is nothing to count
                 return
 
     def _newest(self) -> DeltaTable:
         if self._table is not None:
             self._table.update_incremental()
+            self._check_rows(self._table)
             return self._table
         try:
             table = DeltaTable(self._uri, storage_options=self._options)
@@ -148,8 +159,21 @@ class OnceTable:
                 storage_options=self._options,
             )
         self._check_columns(table)
+        self._check_rows(table)
         self._table = table
         return table
+
+    def _check_rows(self, table: DeltaTable) -> None:
+        """Every row that was written is there still. Counted where somebody else made a version, as it costs a look at
+        every file."""
+        if table.version() == self._counted_at:
+            return
+        written, found = table.transaction_version(f"{self._writer}:rows") or 0, table.count()
+        if found != written:
+            told = f"it has {found} rows, and {written} were written: some were removed or added, or it was restored"
+            remedy = "Name a new table, which is filled from the journal again, or bring back its newest version."
+            raise Refused(f"write to the Delta table {self._uri}", self._writer, told, remedy)
+        self._counted_at = table.version()
 
     def _check_columns(self, table: DeltaTable) -> None:
         found = {field.name: str(field.type) for field in pa.schema(table.schema().to_arrow())}

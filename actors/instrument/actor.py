@@ -178,14 +178,23 @@ class Instrument:
         breaks = None if book is None else book.breaks.values()
         unverified_s = self._policy.unverified.total_seconds()
         reasons = obstacles(
-            breaks, self._cycles.verified_at, unverified_s, self._halts, self._cycles.refused, self._last_error(), now
+            breaks,
+            self._cycles.verified_at,
+            unverified_s,
+            self._halts,
+            self._cycles.refused,
+            self._last_error(),
+            now,
+            () if book is None else book.pending_fills(),
         )
         return Permission(self._settings.account, self._settings.instrument, reasons, now, self._cycles.verified_at)
 
     async def book(self) -> BookState:
         """What the book holds now. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
         book = await self._keeper.readable()
-        return book_state(book, self._policy, self._runtime.now(), self._cycles.verified_at, self._last_error())
+        conventions = None if self._broker.last is None else self._broker.conventions_of(book)
+        now, verified_at = self._runtime.now(), self._cycles.verified_at
+        return book_state(book, self._policy, now, verified_at, self._last_error(), conventions)
 
     async def order_by_ticket(self, ticket: str) -> BookOrder | None:
         """The order with this broker_order_id, ended ones of the last two days among them. Raises as :meth:`book`."""

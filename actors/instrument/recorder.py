@@ -20,7 +20,15 @@ from actors.instrument.order_entry import hand_over, to_hand_over
 from actors.instrument.settings import InstrumentSettings
 from actors.journal.client import Fenced
 from actors.names import instrument_name
-from actors.reconciliation.own_reports import FillReport, PositionReport, Report, another_fill, contradiction, events_of
+from actors.reconciliation.own_reports import (
+    FillReport,
+    PositionReport,
+    Report,
+    another_fill,
+    contradiction,
+    events_of,
+    fill_of,
+)
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions
 
@@ -53,15 +61,17 @@ class Recorder:
             conventions = self._broker.conventions_of(book)
             for report in reports:
                 self._check_leg(report, conventions)
-                self._check_terms(book, report)
+                self._check_terms(book, report, conventions)
             events = events_of(book, reports, conventions, self._runtime.now())
             await self._keeper.write(book, events)
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 
-    def _check_terms(self, book: Book, report: Report) -> None:
+    def _check_terms(self, book: Book, report: Report, conventions: Conventions) -> None:
         found = contradiction(book, report, self._runtime.now())
-        if found is None and isinstance(report, FillReport) and report.fill_id in book.applied:
-            found = another_fill(self._keeper.recent(), report)
+        if found is None and isinstance(report, FillReport):
+            fill = fill_of(report, conventions)
+            if book.known_as(fill) is not None:
+                found = another_fill(self._keeper.recent(), report, fill.id_scope)
         if found is not None:
             raise ValueError(f"{instrument_name(self._settings.account, self._settings.instrument)}: {found}")
 

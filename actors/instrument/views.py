@@ -14,8 +14,9 @@ NOTHING_KNOWN: dict[str, Json] = {
 
 
 def book_view(book: Book) -> dict[str, Json]:
-    """The non-zero legs and the orders that are not terminal."""
-    return {
+    """The non-zero legs and the orders that are not terminal; where there are any, the fills that wait for the broker
+    to name their leg."""
+    view: dict[str, Json] = {
         "legs": [
             {"leg": name, "quantity": to_text(leg.quantity), "average_price": to_text(leg.average_price)}
             for name, leg in sorted(book.legs.items())
@@ -32,6 +33,19 @@ def book_view(book: Book) -> dict[str, Json]:
             for order in book.open_orders()
         ],
     }
+    pending = book.pending_fills()
+    if pending:
+        view["pending_fills"] = [
+            {
+                "fill_id": told.fill.fill_id,
+                "broker_order_id": told.fill.broker_order_id,
+                "side": told.fill.side.value,
+                "quantity": to_text(told.fill.quantity),
+                "price": to_text(told.fill.price),
+            }
+            for told in pending
+        ]
+    return view
 
 
 def broker_view(slice_: Slice) -> dict[str, Json]:

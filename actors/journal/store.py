@@ -57,7 +57,7 @@ from actors.journal.types import (
     Stale,
     Verification,
 )
-from actors.journal.verification import check_seen, check_tail, record_of, verify
+from actors.journal.verification import check_seen, check_tail, record_of, verify, verify_in_parallel
 
 T = TypeVar("T")
 
@@ -248,14 +248,15 @@ class Journal:
         with self._using(f"keep the evidence of the journal {self._name}") as connection:
             return work(connection)
 
-    def verify(self, *, head: str | None = None) -> Verification:
+    def verify(self, *, head: str | None = None, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Read everything again: hashes, links, gaps in ``seq``, gaps in the versions of each stream, event ids that
         stand twice in one stream, records cut off the end, and the soundness of the file itself.
 
         ``head`` is a hash noted earlier (:meth:`head`): unless it is found in the chain, records were cut off the end
         since, or this is another journal. Where records were archived, reading begins after them.
 
-        Has a connection of its own, so that appends go on meanwhile. A journal that is wrong is a result, not an
+        With ``progress``, which is told how many of how many records were read, a large SQLite file is read on every
+        core. Has a connection of its own, so that appends go on meanwhile. A journal that is wrong is a result, not an
         error; one that cannot be read now raises.
         """
         attempted = f"verify the journal {self._name}"
@@ -263,7 +264,12 @@ class Journal:
         seen = self._place.seen()
         try:
             with contextlib.closing(self._place.connect(attempted, read_only=True)) as connection:
-                return verify(connection, wanted=None if head is None else head.strip().lower(), seen=seen)
+                wanted = None if head is None else head.strip().lower()
+                if progress is not None and self._place.file is not None:
+                    quick = verify_in_parallel(connection, self._place.file, wanted, seen, progress)
+                    if quick is not None:
+                        return quick
+                return verify(connection, wanted=wanted, seen=seen)
         except JournalCorrupt as error:
             return Verification(False, 0, None, error.found)
         except DBAPIError as error:

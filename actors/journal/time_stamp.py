@@ -2,6 +2,7 @@
 
 What is stamped is the whole signed note. An answer counts only once it was verified against the pinned roots: a server
 may answer with something that nobody will be able to verify later. Certificates are judged at the stamp's own time.
+rfc3161-client 1.0.9 reads no answer whose certificates do not stand in DER's order, and one with the signer's.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ _ORDER_BREAKS = frozenset(
     {
         DiscrepancyType.ORDER_STATUS_MISMATCH,
         DiscrepancyType.ORDER_MISSING,
+        DiscrepancyType.FILLED_MISMATCH,
         DiscrepancyType.EXTERNAL_ORDER,
         DiscrepancyType.STALE_ORDER,
         DiscrepancyType.ORDER_REJECTED,
@@ -185,7 +186,7 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
     if work.policy.positions:
         needed.append(slice_.positions)
     known = not any(isinstance(section, Failed | Partial) for section in needed)
-    nothing_else = known and not work.deferred and not work.unverified
+    nothing_else = known and not work.deferred and not work.unverified and not work.book.pending_fills()
     if nothing_else and fresh and work.book.breaks.keys() == {_FILLS_LOST}:
         work.gone(work.book.breaks[_FILLS_LOST])
         evidence_due = True

@@ -1,17 +1,20 @@
 """Step 2 of a cycle: the fills that the book has not seen, in broker time order. What they explain is not drift.
 
-A fill is applied once, by its id. What it does to the legs is decided here, written into its event, and only repeated
-by the fold. Three things keep it from counting twice: a watermark (a correction contains it already), an inferred fill
-it stands in for, and the quantity its order had when we first saw the order.
+A fill is applied once, by its id in the scope of that id. What it does to the legs is decided here, written into its
+event, and only repeated by the fold. Three things keep it from counting twice: a watermark (a correction contains it
+already), an inferred fill it stands in for, and the quantity its order had when we first saw the order.
+
+What our side reported of a fill is assumed until the broker tells the same fill: then the broker's word takes its place
+in one event, whatever may be corrected, and is no difference between two sides.
 
 A commission that comes after its fill is written once, and changes nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from actors.book import payloads
@@ -20,7 +23,7 @@ from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase,
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, event_id, to_text
-from actors.reconciliation.order_matching import order_of_fill
+from actors.reconciliation.order_matching import order_of_fill, replaced_by
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import (
     LONG,
@@ -39,25 +42,35 @@ from brokers.model import (
 
 _CORRECTION = "correction"
 
+SET_WITHIN = timedelta(seconds=5)
+"""How much later than it says a position may have been taken. Adapters give a time that is surely not too late: whole
+seconds rounded down, from before the first of several requests."""
+
 
 def reconcile_fills(work: ReconciliationPass) -> None:
     """Apply every fill of the slice, and of the answers to our questions, that the book has not seen. A correction of
     an execution that was never told is a fill like any other, and the execution counts for nothing beside it."""
     if work.book.without_commission:
         _report_commissions(work)
-    applied = work.book.applied
-    new = [fill for fill in rows_of(work.slice.fills) if fill.fill_id not in applied]
-    for answer in work.slice.answers:
-        new.extend(fill for fill in answer.fills if fill.fill_id not in applied)
+    rows = rows_of(work.slice.fills)
+    if work.slice.answers:
+        rows = (*rows, *(fill for answer in work.slice.answers for fill in answer.fills))
+    if not rows:
+        return
+    linked = _orders_by_broker_id(work)
+    if work.book.reported:
+        _restate_all(work, rows, linked)
+    known_as = work.book.known_as
+    new = [fill for fill in rows if known_as(fill) is None]
     if not new:
         return
+    applied = work.book.applied
     unique = _once_each(new)
     in_time: list[tuple[Fill, str]] = []
     by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
-    linked = _orders_by_broker_id(work)
     for fill in sorted(unique.values(), key=_broker_order):
         order = order_of_fill(work, fill, linked)
-        alone = fill.corrects is not None and fill.corrects.fill_id not in applied.keys() | unique.keys()
+        alone = fill.corrects is not None and _is_new(fill.corrects.key, applied, unique)
         if _is_history(work, fill, order) or (alone and not fill.quantity):
             _remember(work, fill, order)
             continue
@@ -67,36 +80,129 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
         in_time.append((fill, whose))
+    contained = _contained(work, [fill for fill, _ in in_time])
     allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
     for fill, whose in in_time:
         if whose == _CORRECTION and fill.corrects is not None:
             _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
         else:
-            allowed[whose].apply(work, fill)
+            allowed[whose].apply(work, fill, contained)
+
+
+def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:
+    return key not in applied and key not in unique
+
+
+def _contained(work: ReconciliationPass, fills: list[Fill]) -> frozenset[str]:
+    """The legs whose position the book was set to so short a time before these fills that it may contain them, and
+    does: the positions of this very slice, which contain them, are the book's without them."""
+    section = work.slice.positions
+    if not work.policy.positions or not isinstance(section, Complete) or work.new_book:
+        return frozenset()
+    changes: dict[str, Decimal] = {}
+    for fill in fills:
+        leg = fill.leg or (
+            NET if work.slice.conventions.legs is LegScheme.NET and not work.slice.conventions.products else None
+        )
+        set_at = None if leg is None else work.book.watermarks.get(leg) or work.book.floor
+        if leg is None or set_at is None or fill.corrects is not None or fill.time > work.slice.as_of:
+            return frozenset()
+        if set_at < fill.time <= set_at + SET_WITHIN:
+            changes[leg] = changes.get(leg, ZERO) + fill.quantity * fill.side.sign
+        elif fill.time > set_at:
+            return frozenset()
+    if not changes:
+        return frozenset()
+    shown = {row.leg: row.quantity for row in rows_of(section)}
+    held = {name: leg.quantity for name, leg in work.book.legs.items()}
+    return frozenset(
+        leg
+        for leg, change in changes.items()
+        if change
+        and work.settled_at(work.book.activity.get(leg)) is None
+        and shown.get(leg, ZERO) == held.get(leg, ZERO)
+    )
+
+
+def _restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str, Order]) -> None:
+    for fill in rows:
+        name = work.book.known_as(fill)
+        assumed = work.book.reported.get(name) if name is not None else None
+        if assumed is not None and assumed.fill.counted and fill.corrects is None:
+            _restate(work, fill, assumed.fill, linked)
+
+
+def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, linked: dict[str, Order]) -> None:
+    """Let the broker's word on a fill take the place of what was assumed of it."""
+    order = order_of_fill(work, fill, linked)
+    if order is not None and was.order_key is None and was.broker_order_id == order.broker_order_id:
+        was = replace(was, order_key=order.key)  # it came before its order, and was counted in it with that
+    was = replace(was, legs=tuple(part for part in was.legs if not work.book.covered(part[0], was.time)))
+    ours = work.book.orders.get(was.order_key) if was.order_key is not None else None
+    if order is None and ours is not None and ours.side is fill.side:
+        untold = fill.broker_order_id is None or ours.broker_order_id in (None, fill.broker_order_id)
+        order = ours if untold else None
+    row = linked.get(fill.broker_order_id or "")
+    named = _named_leg(work.book, fill, order, work.slice.conventions) or (row.leg if row is not None else None)
+    same_terms = (fill.side, fill.quantity, fill.price) == (was.side, was.quantity, was.price)
+    if order is not None:
+        same_order = order.key == was.order_key
+    else:
+        same_order = ours is None and fill.broker_order_id in (None, was.broker_order_id)
+    same_legs = not was.pending and (not was.legs or named is None or all(leg == named for leg, _ in was.legs))
+    if same_terms and same_order and same_legs:
+        return
+    told = replace(fill, leg=named)
+    without = work.book
+    if was.legs:
+        without = work.book.fork()
+        without.undo_legs(was)
+    booked = book_fill(without, told, order, work.slice.conventions, contract=work.contract)
+    contained = not was.legs and not was.pending
+    booked = replace(
+        booked,
+        legs=() if contained else allocate(without, told, fill.quantity, order, work.slice.conventions),
+        adopted=min(was.adopted, fill.quantity) if same_order else booked.adopted,
+        replaces=was.replaces if same_order else booked.replaces,
+        strategy=was.strategy or booked.strategy,
+        commission=None,
+        commission_currency=None,
+        cause=was.cause,
+    )
+    work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=False), fill.key)
+
+
+def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | None) -> None:
+    """Let a fill that waited for its leg be in this one, by the positions that the broker shows; in none (``None``)
+    where they contain it in a way that only they tell. The broker's own word on it may still come."""
+    legs = () if leg is None else ((leg, was.quantity * was.side.sign),)
+    booked = replace(was, legs=legs, pending=False, commission=None, commission_currency=None)
+    work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=True), was.key)
 
 
 def _report_commissions(work: ReconciliationPass) -> None:
     """Write what was charged for fills that are in the book without it. That is no difference between the two sides:
     it is told under ``alert`` too."""
     lacking = work.book.without_commission
-    told = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.fill_id in lacking]
+    told = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.key in lacking]
     for answer in work.slice.answers:
-        told.extend(fill for fill in answer.fills if fill.commission is not None and fill.fill_id in lacking)
+        told.extend(fill for fill in answer.fills if fill.commission is not None and fill.key in lacking)
     for fill in sorted(_once_each(told).values(), key=_broker_order):
         order = work.book.find_order(fill.broker_order_id, None)
-        strategy = lacking[fill.fill_id] or (order.strategy if order is not None else None)
+        strategy = lacking[fill.key] or (order.strategy if order is not None else None)
         cost = cost_of(fill, work.slice.conventions, work.contract)
         payload = payloads.commission_to(fill, strategy, cost)
-        work.note(EventType.COMMISSION_REPORTED, payload, fill.fill_id)
+        work.note(EventType.COMMISSION_REPORTED, payload, fill.key)
 
 
 def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
     """Each fill once by its id, with its commission where one of its rows tells it."""
     unique: dict[str, Fill] = {}
     for fill in fills:
-        known = unique.get(fill.fill_id)
+        name = fill.key
+        known = unique.get(name)
         if known is None or known.commission is None or fill.commission is not None:
-            unique[fill.fill_id] = fill
+            unique[name] = fill
     return unique
 
 
@@ -137,7 +243,7 @@ def _booked_correction(
     return replace(
         book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
         legs=() if contained else ((leg, (fill.quantity - was.quantity) * fill.side.sign),),
-        replaces=() if contained else ((was.fill_id, min(was.quantity, fill.quantity)),),
+        replaces=() if contained else ((was.key, min(was.quantity, fill.quantity)),),
         adopted=ZERO,
         counted=True,
         corrects=was,
@@ -170,12 +276,14 @@ def _orders_by_broker_id(work: ReconciliationPass) -> dict[str, Order]:
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """What was decided of the fills of one order. ``cap`` is how much of it the broker itself says is filled, at most;
-    ``None`` where it does not say."""
+    ``None`` where it does not say. ``told`` is what its row in this slice says is filled."""
 
     order_key: str | None
     cause: Cause
     cap: Decimal | None
     apply_them: bool
+    strategy: str | None = None
+    told: Decimal | None = None
 
     @classmethod
     def of(
@@ -187,11 +295,14 @@ class _Allowed:
         row = linked.get(first.broker_order_id or "")
         cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO) or None
         told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
-        cause = cause_of(told, Cause.EXTERNAL_TRADE if order is None else Cause.MISSED_FILL)
-        usual = Severity.WARNING if order is None and not work.new_book else Severity.INFO
+        whose = order if order is not None else replaced_by(work, first.broker_order_id)
+        cause = cause_of(told, Cause.EXTERNAL_TRADE if whose is None else Cause.MISSED_FILL)
+        usual = Severity.WARNING if whose is None and not work.new_book else Severity.INFO
+        strategy = whose.strategy if whose is not None else None
+        counted = row.filled_quantity if row is not None and order is not None and order.adopted else None
         conventions = work.slice.conventions
         if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
-            return cls(order.key if order is not None else None, cause, cap, apply_them=True)
+            return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
         missed = sum((fill.quantity for fill, _ in fills), ZERO)
         had = order.filled_quantity if order is not None else None
         filled = (had or ZERO) + missed
@@ -206,19 +317,30 @@ class _Allowed:
                 broker_value=to_text(filled if cap is None else min(filled, cap)),
                 difference=to_text(missed),
                 correction=Correction.APPLY_FILL,
-                strategy=order.strategy if order is not None else None,
+                strategy=strategy,
                 linked=tuple(sorted({f.combination for f, _ in fills if f.combination} - {work.book.instrument})),
             )
         )
-        return cls(order.key if order is not None else None, cause, cap, apply_them)
+        return cls(order.key if order is not None else None, cause, cap, apply_them, strategy, counted)
 
-    def apply(self, work: ReconciliationPass, fill: Fill) -> None:
-        """Apply one of them."""
+    def apply(self, work: ReconciliationPass, fill: Fill, contained: frozenset[str]) -> None:
+        """Apply one of them; ``contained`` are the legs that have it already."""
         if self.apply_them:
             order = work.book.orders.get(self.order_key) if self.order_key is not None else None
+            told = self.told if fill.time <= work.slice.as_of else None
             booked = book_fill(
-                work.book, fill, order, work.slice.conventions, self.cap, self.cause, contract=work.contract
+                work.book,
+                fill,
+                order,
+                work.slice.conventions,
+                self.cap,
+                self.cause,
+                self.strategy,
+                contract=work.contract,
+                told=told,
             )
+            if contained and all(leg in contained for leg, _ in booked.legs):
+                booked = replace(booked, legs=())
             work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
@@ -235,12 +357,19 @@ def book_fill(
     cause: Cause | None = None,
     strategy: str | None = None,
     contract: ContractFacts | None = None,
+    told: Decimal | None = None,
 ) -> payloads.BookedFill:
     """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
 
     ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
+    ``told`` is how much the broker says is filled of it, this fill included: what exceeds that is among the adopted.
     """
-    adopted = min(fill.quantity, order.adopted) if order is not None and _was_adopted(order, fill) else ZERO
+    adopted = ZERO
+    if order is not None and order.adopted:
+        adopted = fill.quantity if _was_adopted(order, fill) else ZERO
+        if told is not None:
+            adopted = max(adopted, order.filled_quantity + fill.quantity - told)
+        adopted = min(adopted, fill.quantity, order.adopted)
     replaces: list[tuple[str, Decimal]] = []
     fresh = fill.quantity - adopted
     for guess in order.inferred if order is not None else ():
@@ -268,6 +397,7 @@ def book_fill(
         commission_currency=fill.commission_currency,
         corrects=None if fill.corrects is None else replace(fill.corrects, quantity=ZERO),
         cost=cost_of(fill, conventions, contract),
+        id_scope=fill.id_scope,
     )
 
 
@@ -292,11 +422,7 @@ def allocate(
     """
     if not quantity or fill.combination == book.instrument:
         return ()
-    named = fill.leg or (order.leg if order is not None else None)
-    if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
-        named = fill.position_id
-    if named is None and conventions.legs is LegScheme.NET:
-        named = NET
+    named = _named_leg(book, fill, order, conventions)
     signed = quantity * fill.side.sign
     if named is not None and fill.closing:
         return () if book.covered(named, fill.time) else _out_of(book, named, signed)
@@ -315,10 +441,18 @@ def _out_of(book: Book, leg: str, signed: Decimal) -> tuple[tuple[str, Decimal],
     return ((leg, min(abs(signed), abs(held.quantity)) * (1 if signed > 0 else -1)),)
 
 
+def _named_leg(book: Book, fill: Fill, order: BookOrder | None, conventions: Conventions) -> str | None:
+    named = fill.leg or (order.leg if order is not None else None)
+    if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
+        named = fill.position_id
+    one_leg = conventions.legs is LegScheme.NET and not conventions.products
+    return NET if named is None and one_leg else named
+
+
 def _into(book: Book, leg: str, signed: Decimal, conventions: Conventions) -> tuple[tuple[str, Decimal], ...]:
     """A leg that has only one side is closed at most; what exceeds it was never in our book."""
     held = book.legs.get(leg)
-    one_sided = conventions.legs is not LegScheme.NET
+    one_sided = conventions.legs in (LegScheme.SIDED, LegScheme.TICKET)
     if one_sided and leg in (LONG, SHORT):
         closing = (leg == LONG) == (signed < 0)
         if closing:
@@ -344,6 +478,8 @@ def _first_in_first_out(
 
 
 def _usual_leg(fill: Fill, conventions: Conventions) -> str:
+    if conventions.products:
+        return NET  # nobody says the product, and nothing is pending: from before the first look
     if conventions.legs is LegScheme.SIDED:
         return LONG if fill.side is Side.BUY else SHORT
     return fill.position_id or fill.broker_order_id or fill.fill_id
@@ -360,7 +496,7 @@ def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloa
     if price is None:
         return None
     contract = work.slice.contract
-    fill_id = "inferred:" + event_id(work.book.stream, order.key, str(to_text(row.filled_quantity)))
+    fill_id = "inferred:" + event_id(work.book.stream, order.key, str(to_text(row.filled_quantity)), work.place)
     fill = Fill(
         instrument=work.book.instrument,
         fill_id=fill_id,

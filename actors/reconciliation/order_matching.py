@@ -13,25 +13,30 @@ from datetime import datetime, timedelta
 from actors.book.book import Book
 from actors.book.orders import BookOrder
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
-from brokers.model import Fill, Order, is_provisional, rows_of
+from brokers.model import Fill, IdScope, Order, is_provisional, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far a broker's clock and ours may be apart, beyond what a snapshot shows of it."""
 
 
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
-    """The book's order that a row shows; ``None`` for one the book does not have."""
+    """The book's order that a row shows; ``None`` for one the book does not have. By its broker_order_id it is the same
+    order whatever else the row says of it."""
     order = _by_broker_id(work.book, row)
-    if order is None and row.client_order_id is not None:
-        key = _links(work).get(row.broker_order_id)
-        order = work.book.orders.get(key) if key is not None else None
-    return order if order is not None and order.side is row.side else None
+    if order is not None:
+        return None if _of_another_day(work, order, row.submitted_at) else order
+    if row.client_order_id is None:
+        return None
+    key = _links(work).get(row.broker_order_id)
+    return work.book.orders.get(key) if key is not None else None
 
 
 def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order]) -> BookOrder | None:
     """The book's order that a fill belongs to: by the ids it carries, else by those that its order's row carries.
     ``shown`` are the rows at hand by broker_order_id."""
     order = _by_broker_id(work.book, fill)
+    if order is not None and _of_another_day(work, order, fill.time):
+        order = None
     row = shown.get(fill.broker_order_id) if fill.broker_order_id is not None else None
     if order is None and row is not None:
         order = order_of_row(work, row)
@@ -40,12 +45,60 @@ def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order])
         order = work.book.find_order(real, fill.client_order_id)
         if order is not None and not _sent_before(work, order, fill.time):
             order = None
-    return order if order is not None and order.side is fill.side else None
+    if order is None or order.side is fill.side:
+        return order
+    return order if row is not None and row.side is fill.side else None  # what we have of its side is to be mended
+
+
+def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOrder | None:
+    """The order of the book whose place the order with this id took, over however many others. It does not matter in
+    which order the broker shows them."""
+    if broker_order_id is None:
+        return None
+    answered = (answer.order for answer in work.slice.answers if answer.order is not None)
+    rows = {row.replaced_by: row for row in (*rows_of(work.slice.orders), *answered) if row.replaced_by is not None}
+    passed: set[str] = set()
+    while broker_order_id not in passed:
+        passed.add(broker_order_id)
+        order = work.book.replaced_order(broker_order_id)
+        row = rows.get(broker_order_id)
+        if order is None and row is not None:
+            order = order_of_row(work, row)
+        if order is not None or row is None:
+            return order
+        broker_order_id = row.broker_order_id
+    return None
+
+
+def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder | None:
+    """An order of ours without a broker_order_id that turns out to be this one, which was adopted before the broker
+    told the client id that both have."""
+    if order.client_order_id is not None or row.client_order_id is None or order.adopted_at is None:
+        return None
+    ours = [
+        other
+        for other in work.book.orders_by_client_id(row.client_order_id)
+        if other.broker_order_id is None
+        and not other.status.terminal
+        and other.side is row.side
+        and _sent_before(work, other, row.submitted_at)
+    ]
+    return min(ours, key=lambda other: _unlikeness(other, row)) if ours else None
+
+
+def _of_another_day(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
+    """Whether an order of the book cannot be the one of that time, because the broker's ids begin anew each day."""
+    conventions = work.slice.conventions
+    if conventions.order_ids is IdScope.ACCOUNT or time is None or order.submitted_at is None:
+        return False
+    return conventions.day_of(time) != conventions.day_of(order.submitted_at)
 
 
 def is_about(book: Book, order: BookOrder, row: Order) -> bool:
     """Whether a row that was found for this order by either of its ids can be its own, and not another order's."""
     owner = _by_broker_id(book, row)
+    if owner is not None and owner.key != order.key and owner.client_order_id is None:
+        return owner.adopted_at is not None and owner.side is order.side and order.broker_order_id is None
     if owner is not None:
         return owner.key == order.key
     return _not_known_yet(order) and order.side is row.side
@@ -70,7 +123,11 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
     work.links = {}
     pairs: list[tuple[tuple[bool, bool, bool, float], str, str]] = []
     answered = [answer.order for answer in work.slice.answers if answer.order is not None]
-    for row in (*rows_of(work.slice.orders), *answered):
+    rows = [*rows_of(work.slice.orders), *answered]
+    successors = {row.replaced_by for row in rows if row.replaced_by is not None}
+    for row in rows:
+        if row.broker_order_id in successors:
+            continue  # the order whose place it took is the one that was sent
         if row.client_order_id is None or _by_broker_id(work.book, row) is not None:
             continue
         pairs.extend(
@@ -88,7 +145,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
 
 def _sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
     """Whether the broker can have had this order at a time of its own clock."""
-    sent_at = order.submitted_at or order.local_at
+    sent_at = order.submitted_at or order.recorded_at
     if sent_at is None or time is None:
         return True
     offset = work.slice.as_of - work.slice.requested_at
@@ -96,6 +153,6 @@ def _sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | No
 
 
 def _unlikeness(order: BookOrder, row: Order) -> tuple[bool, bool, bool, float]:
-    sent_at = order.submitted_at or order.local_at
+    sent_at = order.submitted_at or order.recorded_at
     apart = abs((row.submitted_at - sent_at).total_seconds()) if row.submitted_at and sent_at else 0.0
     return order.status.terminal, order.quantity != row.quantity, order.limit_price != row.limit_price, apart

@@ -1,7 +1,8 @@
 """Step 3 of a cycle: orders, by the transition table of :mod:`actors.book.orders`.
 
-The laws of this module: filled quantity goes up, never down; fills come before the end of an order; an order that the
-broker does not show is asked for by id, and only the broker's own word, repeated, is taken for its absence.
+The laws of this module: filled quantity goes up by one answer of the broker's, and down only by its correction of an
+execution or on proof (law 4); rows and reports of one order are one order; fills come before the end of an order; an
+order that the broker does not show is asked for by id, and only its own word, repeated, is taken for the absence.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from actors.book import payloads
 from actors.book.book import ENDED_ORDERS_KEPT_FOR
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
-from actors.book.orders import BookOrder, OrderAction, order_key, same_terms, transition
+from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition
 from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.fills import infer_fill
-from actors.reconciliation.order_matching import is_about, order_of_row
+from actors.reconciliation.order_matching import is_about, order_of_row, replaced_by, same_order
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import Complete, Failed, Order, OrderQuery, OrderStatus, Partial, Side, Unsupported, rows_of
 
@@ -130,6 +131,9 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         and order.filled_quantity == row.filled_quantity
         and order.broker_order_id == row.broker_order_id
         and same_terms(order, row)
+        and (row.client_order_id is None or order.client_order_id is not None)
+        and (row.replaced_by is None or row.replaced_by == order.replaced_by)
+        and not order.taken_back
     )
 
 
@@ -153,7 +157,7 @@ def _theirs(row: Order) -> str:
 def _adopt(work: ReconciliationPass, row: Order) -> str:
     """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
     took the place of an order of ours is ours."""
-    replaced = _replaced_by(work, row)
+    replaced = replaced_by(work, row.broker_order_id)
     expected = work.new_book or replaced is not None
     cause = None if expected and row.origin is None else cause_of(row.origin, Cause.EXTERNAL_TRADE)
     adopt = work.found(
@@ -193,18 +197,10 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         reason=row.reason,
         adopted=max(row.filled_quantity - known, ZERO),
         adopted_at=work.slice.as_of,
+        replaced_by=row.replaced_by,
     )
     work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(order)}, key)
     return key
-
-
-def _replaced_by(work: ReconciliationPass, row: Order) -> BookOrder | None:
-    """The order of ours that this one took the place of."""
-    answered = (answer.order for answer in work.slice.answers if answer.order is not None)
-    for other in (*rows_of(work.slice.orders), *answered):
-        if other.replaced_by == row.broker_order_id:
-            return order_of_row(work, other)
-    return None
 
 
 def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
@@ -213,10 +209,17 @@ def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     if again_at is not None:
         work.defer(order.key, again_at)
         return
+    order = _merge(work, order, row)
     if order.broker_order_id is None and row.broker_order_id in work.book.orphans:
         if not _claim_fills(work, order, row):
             return
         order = work.book.orders[order.key]
+    if order.filled_quantity < row.filled_quantity <= order.filled_quantity + order.taken_back:
+        work.found(_filled_mismatch(order, row, correction=None, needs_proof=False))  # its row lags behind a correction
+        return
+    if row.filled_quantity < order.filled_quantity:
+        _filled_further(work, order, row)
+        return
     if row.filled_quantity > order.filled_quantity:
         if not _catch_up(work, order, row):
             return
@@ -231,7 +234,7 @@ def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> dateti
     if _older(work, order.told_at) and not _in_step(order, row):
         return soon
     behind = row.filled_quantity < order.filled_quantity or (order.status.terminal and not row.status.terminal)
-    if behind and _older(work, order.filled_at):
+    if (behind or order.taken_back) and _older(work, order.filled_at):
         return soon
     cancel_unseen = order.status is OrderStatus.PENDING_CANCEL and not row.status.terminal
     if behind or cancel_unseen or _amended(order, row):
@@ -246,6 +249,68 @@ def _older(work: ReconciliationPass, told_at: datetime | None) -> bool:
 
 def _amended(order: BookOrder, row: Order) -> bool:
     return order.quantity != row.quantity or (order.limit_price is not None and not same_terms(order, row))
+
+
+def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
+    """The order that a row is of, where two of the book's turn out to be it: made one in one event."""
+    owner = work.book.find_order(row.broker_order_id, None)
+    if owner is None:
+        return order
+    ours = order if owner.key != order.key else same_order(work, owner, row)
+    if ours is None:
+        return order
+    one = payloads.with_ids(
+        merged(ours, owner, row.filled_quantity, row.average_fill_price), row.broker_order_id, row.client_order_id
+    )
+    work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(one), "merges": owner.key}, one.key + ":merged")
+    return work.book.orders[one.key]
+
+
+def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
+    """The book counts more than the broker. Proven, the broker is right. Where the order works again that had ended,
+    which of the two is right takes a person."""
+    if order.status.terminal and not row.status.terminal:
+        _mismatch(work, order, row, Severity.WARNING, DiscrepancyType.ORDER_STATUS_MISMATCH, correction=None)
+        return
+    if not work.found(_filled_mismatch(order, row, Correction.UPDATE_ORDER, needs_proof=True)):
+        return
+    left = row.filled_quantity - min(order.told_quantity, row.filled_quantity)
+    inferred = []
+    for guess in order.inferred:
+        part = min(guess.quantity, left)
+        left -= part
+        if part:
+            inferred.append(replace(guess, quantity=part))
+    average = row.average_fill_price if row.average_fill_price is not None else order.average_fill_price
+    lowered = replace(
+        order,
+        filled_quantity=row.filled_quantity,
+        notional=(average or ZERO) * row.filled_quantity,
+        adopted=left,
+        inferred=tuple(inferred),
+        status=row.status,
+        quantity=row.quantity,
+        limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
+        ended_at=order.ended_at if row.status.terminal else None,
+        taken_back=ZERO,
+    )
+    work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(lowered)}, order.key + ":lowered", Severity.WARNING)
+
+
+def _filled_mismatch(order: BookOrder, row: Order, correction: Correction | None, *, needs_proof: bool) -> Finding:
+    return Finding(
+        type=DiscrepancyType.FILLED_MISMATCH,
+        key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
+        phase=Phase.ORDERS,
+        severity=Severity.INFO if needs_proof else Severity.WARNING,  # one sighting may be a row that lags
+        book_value=to_text(order.filled_quantity),
+        broker_value=to_text(row.filled_quantity),
+        difference=to_text(row.filled_quantity - order.filled_quantity),
+        correction=correction,
+        needs_proof=needs_proof,
+        activity=order.local_at,
+        strategy=order.strategy,
+    )
 
 
 def _claim_fills(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
@@ -326,25 +391,25 @@ def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
 def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """The broker is right about an order's terms and its status."""
     action = transition(order.status, row.status)
-    if action is OrderAction.UPDATE and row.filled_quantity < order.filled_quantity:
-        action = OrderAction.KEEP
-    if action is OrderAction.KEEP and same_terms(order, row) and order.broker_order_id == row.broker_order_id:
+    if action is OrderAction.KEEP and _in_step(replace(order, status=row.status, taken_back=ZERO), row):
+        if order.taken_back:
+            after = replace(order, taken_back=ZERO)  # the broker's row has followed its correction
+            work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(after)}, order.key + ":followed")
         return
     rejected = action is OrderAction.REJECT
     surprising = order.status.terminal and action is not OrderAction.KEEP
     severity = Severity.WARNING if rejected or surprising else Severity.INFO
-    if action is OrderAction.REVIVE and row.filled_quantity < order.filled_quantity:
-        # It works again, and less of it is filled than we were told: which of the two is right takes a person.
-        _mismatch(work, order, row, severity, DiscrepancyType.ORDER_STATUS_MISMATCH, correction=None)
-        return
     kind = DiscrepancyType.ORDER_REJECTED if rejected else DiscrepancyType.ORDER_STATUS_MISMATCH
     if not _mismatch(work, order, row, severity, kind):
         return
     status = order.status if action is OrderAction.KEEP else row.status
     after = replace(
         payloads.with_ids(order, row.broker_order_id, row.client_order_id),
+        side=row.side,
         quantity=row.quantity,
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
+        replaced_by=row.replaced_by or order.replaced_by,
+        taken_back=ZERO,
         submitted_at=order.submitted_at or row.submitted_at,
         leg=order.leg or row.leg,
         status=status,

@@ -1,7 +1,8 @@
 """What our side reports of itself: orders sent, fills received, positions believed. Reports → events, pure.
 
 The laws of this module: a report that says nothing new gives no event (an order by its ids, a fill by its id); what is
-reported twice counts once; an order's filled quantity is never lowered by a report.
+reported twice counts once; an order's filled quantity is never lowered by a report; a report with both ids of what
+were two orders makes them one; where only the broker can say which leg a fill changed, the fill waits for that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from decimal import Decimal
 
 from actors.book import payloads
 from actors.book.book import Book
-from actors.book.orders import BookOrder, order_key
+from actors.book.orders import BookOrder, merged, order_key
 from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to_text
 from actors.reconciliation.fills import book_fill
 from actors.reconciliation.order_matching import CLOCK_SKEW
@@ -105,10 +106,26 @@ def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None
     if known is None or _is_another(known, report):
         order = _new_order(book, report)
     else:
+        same = _same_order(book, known, report)
+        if same is not None:
+            order = _brought_up_to_date(merged(same, known, None, None), report)
+            both: dict[str, Json] = {"order": payloads.order_to(order), "merges": known.key}
+            return _event(book, EventType.ORDER_RECORDED, both, order.key, now)
         order = _brought_up_to_date(known, report)
         if order == known:
             return None
     return _event(book, EventType.ORDER_RECORDED, {"order": payloads.order_to(order)}, order.key, now)
+
+
+def _same_order(book: Book, known: BookOrder, report: OrderReport) -> BookOrder | None:
+    """The order with the report's client id, where it was not known yet to be the one with its broker id."""
+    named = report.client_order_id is not None and report.broker_order_id == known.broker_order_id
+    if not named or known.client_order_id not in (None, report.client_order_id):
+        return None
+    for other in book.orders_by_client_id(report.client_order_id or ""):
+        if other.key != known.key and other.broker_order_id is None and not other.status.terminal:
+            return other if other.side is known.side else None
+    return None
 
 
 def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
@@ -139,7 +156,7 @@ def contradiction(book: Book, report: Report, now: datetime) -> str | None:
     if isinstance(report, PositionReport):
         return None
     if isinstance(report, FillReport):
-        return _of_the_future(f"fill {report.fill_id}", report.time, now)
+        return _of_the_future(f"fill {report.fill_id}", report.time, now) or _of_the_other_side(book, report)
     ahead = _of_the_future(f"order {report.client_order_id or report.broker_order_id}", report.submitted_at, now)
     if ahead is not None:
         return ahead
@@ -153,14 +170,25 @@ def contradiction(book: Book, report: Report, now: datetime) -> str | None:
     )
 
 
-def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport) -> str | None:
+def _of_the_other_side(book: Book, report: FillReport) -> str | None:
+    order = book.find_order(report.broker_order_id, None)
+    if order is None or order.side is report.side:
+        return None
+    return (
+        f"fill {report.fill_id} was reported as a {report.side} of order {report.broker_order_id}, which is a "
+        f"{order.side} of {order.quantity} in the book: report side and broker_order_id as the broker tells them"
+    )
+
+
+def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport, id_scope: str = "") -> str | None:
     """Why a fill that was reported under a known id is another one, by the newest entries of its journal; ``None``
-    where it is the same. What the broker told of it is its own word, which a report need not match."""
+    where it is the same. ``id_scope`` is what its id is unique in. What the broker told of it is its own word, which a
+    report need not match."""
     for entry in recent:
         payload = entry["payload"]
         if entry["type"] != EventType.FILL_RECORDED or not isinstance(payload, Mapping):
             continue
-        if payload.get("fill_id") != report.fill_id:
+        if payload.get("fill_id") != report.fill_id or payload.get("id_scope", "") != id_scope:
             continue
         first = (payload["side"], payload["quantity"], payload["price"])
         again = (report.side.value, to_text(report.quantity), to_text(report.price))
@@ -215,10 +243,23 @@ def _new_order(book: Book, report: OrderReport) -> BookOrder:
 
 
 def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: datetime) -> Event | None:
-    if report.fill_id in book.applied:
+    fill = fill_of(report, conventions)
+    if book.known_as(fill) is not None:
         return None
     order = book.find_order(report.broker_order_id, report.client_order_id)
-    fill = Fill(
+    if order is not None and order.side is not report.side:
+        order = None
+    booked = book_fill(book, fill, order, conventions, strategy=report.strategy)
+    leg = report.leg or (order.leg if order is not None else None)
+    opens = any(name not in book.legs for name, _ in booked.legs)
+    if leg is None and conventions.told_legs and booked.counted and (book.baseline is not None or opens):
+        booked = replace(booked, legs=(), pending=True)
+    return _event(book, EventType.FILL_RECORDED, payloads.booked_fill_to(booked), fill.key, now)
+
+
+def fill_of(report: FillReport, conventions: Conventions) -> Fill:
+    """The fill that a report is of, with the scope of its id."""
+    return Fill(
         instrument=report.instrument,
         fill_id=report.fill_id,
         broker_order_id=report.broker_order_id,
@@ -228,12 +269,8 @@ def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: d
         time=report.time,
         leg=report.leg,
         client_order_id=report.client_order_id,
+        id_scope=conventions.fill_scope(report.side, report.time),
     )
-    if order is not None and order.side is not report.side:
-        order = None
-    cap = max(order.quantity, order.filled_quantity) if order is not None else None
-    booked = book_fill(book, fill, order, conventions, cap, strategy=report.strategy)
-    return _event(book, EventType.FILL_RECORDED, payloads.booked_fill_to(booked), report.fill_id, now)
 
 
 def _event(book: Book, kind: EventType, payload: dict[str, Json], identity: str, now: datetime) -> Event:

@@ -186,6 +186,11 @@ class ReconciliationPass:
             return False
         return True
 
+    @property
+    def place(self) -> str:
+        """The version that the next event of this pass will have: what names something once and for ever."""
+        return str(self._next_version())
+
     def look_again(self, at: datetime) -> None:
         """Another look is needed at that time, or earlier if another reason asks for it."""
         at = max(at, self.now)

@@ -87,6 +87,22 @@ class Names:
 
     def learn(self, contracts: Iterable[Contract]) -> None:
         """Name all of these together, so that their order decides nothing."""
+        contracts = list(contracts)
+        self._name_afresh(contracts)
+        for contract in contracts:
+            name = self._given.get(contract.con_id)
+            if name in self.pinned and contract.con_id not in self._unclear:
+                self._second_names(contract, name or "")
+
+    def _second_names(self, contract: Contract, name: str) -> None:
+        """What a book is of may be configured under another name besides, and that one has a book of its own then."""
+        names = (str(contract.con_id), contract.local_symbol, contract.symbol if contract.sec_type == STOCK else "")
+        doubles = tuple(n for n in dict.fromkeys(names) if n in self._configured and n != name)
+        if doubles and name in self._configured:
+            self._doubles[contract.con_id] = doubles
+            self._settle(name, [contract], taken=False)
+
+    def _name_afresh(self, contracts: list[Contract]) -> None:
         fresh = {c.con_id: c for c in contracts if c.sec_type != BAG and c.con_id not in self._given}
         if not fresh.keys() - self._known.keys():
             return
@@ -137,7 +153,7 @@ class Names:
         kind, shown = contract.sec_type, f"{contract.con_id} ({contract.sec_type} {_short(contract)})"
         listed = ", ".join(self._sec_types or ())
         remedy = f"Add {kind} to `sec_types`, or take {name} from the instruments"
-        if name in self._taken:
+        if name in self._taken and self._given.get(contract.con_id) != name:
             remedy = f"Configure the contract that is meant by its conId, or add {kind} to `sec_types`"
         return with_remedy(f"{shown} is left out by `sec_types` [{listed}], though there is {what} of it", remedy)
 

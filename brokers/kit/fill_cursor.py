@@ -46,8 +46,8 @@ class FillCursor:
     def hand_out_again(self, fill: Fill) -> None:
         """A fill that was handed out before has a commission now: it comes with the next ones, whether or not the
         broker still lists it."""
-        self._late[fill.fill_id] = fill
-        self._handed.pop(fill.fill_id, None)
+        self._late[fill.account_key] = fill
+        self._handed.pop(fill.account_key, None)
 
     def hand_out(
         self, found: Section[Fill], cursor: Cursor | None, now: Cursor, *, overlap: int = 0, gap: str | None = None
@@ -81,7 +81,7 @@ class FillCursor:
 
     def _known_from(self, fill: Fill, cursor: Cursor) -> Cursor:
         """The first cursor whose holder has been given this fill; one after ``cursor`` for a new one."""
-        known = self._handed.get(fill.fill_id)
+        known = self._handed.get(fill.account_key)
         if known is not None:
             return known
         return cursor + 1 if self._began or self._listed_by is None else self._listed_by(fill)
@@ -90,16 +90,16 @@ class FillCursor:
         """With the fills to be handed out again; where the broker lists one with its commission that row counts."""
         if not self._late or not isinstance(found, Complete | Partial):
             return found
-        listed = {f.fill_id: f for f in found.rows if f.commission is not None or f.fill_id not in self._late}
+        listed = {f.account_key: f for f in found.rows if f.commission is not None or f.account_key not in self._late}
         return replace(found, rows=tuple((self._late | listed).values()))
 
     def _remember(self, found: Section[Fill], now: Cursor, cursor: Cursor) -> Cursor:
         """Note what is handed out, and with which cursor: no sooner than ``now``, and beyond ``cursor``."""
         rows = rows_of(found)
-        fresh = [fill for fill in rows if fill.fill_id not in self._handed]
+        fresh = [fill for fill in rows if fill.account_key not in self._handed]
         last = max(now, max(cursor, self._last) + bool(fresh))
-        self._handed.update({fill.fill_id: min(self._known_from(fill, last - 1), last) for fill in fresh})
-        present = {fill.fill_id for fill in rows}
+        self._handed.update({fill.account_key: min(self._known_from(fill, last - 1), last) for fill in fresh})
+        present = {fill.account_key for fill in rows}
         if isinstance(found, Complete) and len(self._handed) > self._remembered:
             self._handed = {fill_id: at for fill_id, at in self._handed.items() if fill_id in present}
         self._last, self._began = last, True

@@ -33,19 +33,16 @@ from brokers.kit.sdk_call import Answer
 from brokers.kite import decode
 from brokers.kite.day_lists import Lasting, Morning, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
-from brokers.kite.portfolio import DELIVERED, Names, Portfolio, portfolio
+from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook
 from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Wire
 from brokers.model import (
     Complete,
-    Conventions,
-    CostBasis,
     Cursor,
     Failed,
     Fill,
-    LegScheme,
     Order,
     OrderAnswer,
     OrderQuery,
@@ -62,7 +59,6 @@ from brokers.port import Clock, Stream
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
 
-_CONVENTIONS = Conventions(LegScheme.NET, CostBasis.ALL_OPENING)
 _HOLDINGS_UNREAD = with_remedy(
     "the holdings are not taken up, as `include_holdings` is false",
     "Set `include_holdings: true` in the configuration",
@@ -146,6 +142,7 @@ class KiteBroker:
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
         self._names = Names(instruments)
+        self._misnamed = misnamed(instruments)
         self._morning = Morning()
         self._today = clock().astimezone(IST).date()
 
@@ -226,8 +223,8 @@ class KiteBroker:
             orders=reading.orders,
             fills=fills,
             fills_cursor=cursor,
-            conventions=_CONVENTIONS,
-            left_out=reading.left_out,
+            conventions=decode.CONVENTIONS,
+            left_out={**reading.left_out, **self._misnamed},
             unread_legs=reading.unread_legs,
             aside=reading.aside,
         )

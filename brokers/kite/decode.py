@@ -19,9 +19,32 @@ from typing import Generic, TypeVar
 
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
-from brokers.model import Fill, Order, OrderStatus, Position, Reason, RowProblem, SectionName, Side
+from brokers.model import (
+    Conventions,
+    CostBasis,
+    Fill,
+    IdScope,
+    LegScheme,
+    Order,
+    OrderStatus,
+    Position,
+    Reason,
+    RowProblem,
+    SectionName,
+    Side,
+)
 
 _ZERO = Decimal(0)
+
+CONVENTIONS = Conventions(
+    LegScheme.NET,
+    CostBasis.ALL_OPENING,
+    products=True,
+    fill_ids=IdScope.TRADING_DAY_AND_SIDE,  # of an instrument, which names its exchange
+    day_ahead_of_utc=timedelta(hours=5, minutes=30),
+)
+"""Kite Connect documentation: a position is of one product. Its trade_id is the exchange's, and begins anew each day;
+an order_id begins with its date, and is unique for ever."""
 
 HOLDINGS = "holdings"
 """The leg of what is delivered, beside the products."""
@@ -94,8 +117,9 @@ def orders(data: object) -> Listing[OrderRow]:
 def trades(data: object) -> Listing[Fill]:
     """``trades()``: those of today, by fill_id.
 
-    Kite Connect documentation: trade_id is the exchange's. Two exchanges, or the two sides of one match, may use the
-    same; then the later order's fill is called ``trade_id:order_id``, so that neither hides the other. Raises
+    Kite Connect documentation: trade_id is the exchange's. It begins anew each day, and the two sides of one match have
+    the same, so that it is unique within an instrument's day and side alone: that is each fill's ``id_scope``, whatever
+    else is listed. By fill_id, or by ``trade_id:order_id`` where one list has the same twice. Raises
     :class:`BadAnswer`.
     """
     read = _listing(
@@ -103,8 +127,7 @@ def trades(data: object) -> Listing[Fill]:
     )
     named: dict[str, Fill] = {}
     for qualified, fill in sorted(read.rows.items(), key=lambda item: (item[1].time, item[0])):
-        fill_id = qualified if fill.fill_id in named else fill.fill_id
-        named[fill_id] = _renamed(fill, fill_id)
+        named[qualified if fill.fill_id in named else fill.fill_id] = fill
     return Listing(named, read.problems)
 
 
@@ -146,12 +169,6 @@ def _listing(
 
 def _leg_key(row: PositionRow) -> str:
     return f"{row.instrument}/{row.leg}"
-
-
-def _renamed(fill: Fill, fill_id: str) -> Fill:
-    return Fill(
-        fill.instrument, fill_id, fill.broker_order_id, fill.side, fill.quantity, fill.price, fill.time, fill.leg
-    )
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
@@ -274,15 +291,17 @@ def fill_row(item: object) -> Fill:
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
     told = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
+    side, made_at = _side(row), moment(row.get(told), told)
     return Fill(
         instrument=instrument_of(row),
         fill_id=_id(row, "trade_id"),
         broker_order_id=_id(row, "order_id"),
-        side=_side(row),
+        side=side,
         quantity=quantity,
         price=_number(row, "average_price"),
-        time=moment(row.get(told), told),
+        time=made_at,
         leg=_word(row, "product"),
+        id_scope=CONVENTIONS.fill_scope(side, made_at),
     )
 
 

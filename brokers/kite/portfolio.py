@@ -9,10 +9,12 @@ one thing here, under the name by which this account trades it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from brokers.errors import with_remedy
 from brokers.kite.decode import Listing, PositionRow
 from brokers.model import Fill, Position, Side
 
@@ -53,6 +55,28 @@ class Names:
         if self._configured or self.name(row) != own or {own, *others} & self._bought:
             return ()
         return others
+
+
+EXCHANGES = frozenset({"NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX", "NCO", "MF", "NSEIX", "GLOBAL"})
+"""Kite Connect documentation, constants: the exchanges."""
+
+
+def misnamed(configured: Iterable[str]) -> dict[str, str]:
+    """Configured names that cannot be Kite's, which are EXCHANGE:TRADINGSYMBOL in capitals: each with what to do.
+    Kite's own list of instruments is not read, as it has a hundred thousand rows."""
+    found: dict[str, str] = {}
+    for name in configured:
+        exchange, _, symbol = name.partition(":")
+        if exchange in EXCHANGES and symbol and symbol == symbol.upper():
+            continue
+        words = re.split(r"[:/.\s]", name.upper())
+        place, rest = (words[0], words[1:]) if words[0] in EXCHANGES and len(words) > 1 else ("NSE", words)
+        near = f"{place}:{''.join(rest)}"
+        found[name] = with_remedy(
+            f"the broker has no instrument {name}: its names are EXCHANGE:TRADINGSYMBOL, in capitals",
+            f"Did you mean {near}? Correct it under `instruments`",
+        )
+    return found
 
 
 def _siblings(instrument: str) -> tuple[str, ...]:

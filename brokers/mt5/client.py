@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import floor
@@ -27,6 +27,7 @@ from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_re
 from brokers.kit.doubt import FILLS_KEPT_COMING, Doubts, doubted, settled
 from brokers.kit.fill_cursor import FillCursor, before_second_of
 from brokers.kit.foreign_row import BadRow
+from brokers.kit.known_names import KnownNames, mistaken, same_but_for_suffix
 from brokers.kit.order_lookup import is_meant, with_its_fills
 from brokers.model import (
     Complete,
@@ -97,7 +98,8 @@ class Mt5Broker:
     each ticket. Its times may be the server's (see :mod:`brokers.mt5.server_time`): all that is told here is in UTC,
     but for the cursor, which stays in the gateway's seconds.
     ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one. ``curve`` are the keys for
-    both, ``None`` where the gateway asks for none.
+    both, ``None`` where the gateway asks for none. ``instruments`` are the configured symbols; one that the broker does
+    not have is left out, with the nearest ones.
     """
 
     def __init__(
@@ -111,8 +113,11 @@ class Mt5Broker:
         backoff_s: float = 0.1,
         events_endpoint: str | None = None,
         curve: ClientKeys | None = None,
+        instruments: Iterable[str] = (),
     ) -> None:
         self._account = account
+        self._configured = tuple(instruments)
+        self._names = KnownNames(self._configured, self._symbols)
         self._stream = None if events_endpoint is None else Mt5Stream(account, events_endpoint, clock, curve=curve)
         self._endpoint = endpoint
         self._login = login
@@ -171,7 +176,22 @@ class Mt5Broker:
             raise self._malformed("read the account", "its margin mode changed while it was read")
         if reading.error and not reading.tells_anything():
             raise reading.error
-        return self._snapshot(reading, fills_since)
+        mistakes = await self._names.mistakes(self._clock())
+        return replace(self._snapshot(reading, fills_since), left_out=mistakes or self._unlike(reading))
+
+    async def _symbols(self) -> frozenset[str] | None:
+        """Every symbol of the broker; ``None`` where the gateway tells none."""
+        outcome = await self._ask("GET_SYMBOLS", Deadline(ATTEMPTS * self._timeout_s))
+        told = outcome.content.get("symbols") if isinstance(outcome, Answered) else None
+        return frozenset(map(str, told)) if isinstance(told, list) else None
+
+    def _unlike(self, reading: _Reading) -> dict[str, str]:
+        """Configured symbols of which nothing is there, while one that differs in a suffix or in case is held and not
+        configured: where no list of symbols tells, that is the mistake."""
+        held = {row.instrument for row in rows_of(reading.positions)}
+        others = held - set(self._configured)
+        absent = [name for name in self._configured if name not in held and others]
+        return mistaken([name for name in absent if any(same_but_for_suffix(name, one) for one in others)], others)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """Orders by their ticket, else by their comment among the instrument's orders; with the deals of those that

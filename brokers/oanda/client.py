@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +25,7 @@ from oandapyV20.endpoints import accounts, orders, trades, transactions
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
+from brokers.kit.known_names import KnownNames
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
 from brokers.model import (
@@ -125,7 +126,8 @@ class OandaBroker:
     ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to three times with
     exponential backoff and jitter from ``backoff_s``, and no attempt starts later than twice the time-out, so a call
     ends within about three of them. ``full_every_s`` is the age at which the account is read whole again.
-    ``stream_url`` is the host part of the transaction stream.
+    ``stream_url`` is the host part of the transaction stream. ``instruments`` are the configured names; one that the
+    account does not have is left out, with the nearest ones.
 
     A position has the legs ``long`` and ``short``. OANDA's average price of a leg is the volume-weighted average of
     the open prices of its *open* trades, and an opposite order closes the oldest trades first, so a partial close
@@ -145,6 +147,7 @@ class OandaBroker:
         backoff_s: float = 0.25,
         full_every_s: float = 900.0,
         stream_url: str | None = None,
+        instruments: Iterable[str] = (),
     ) -> None:
         self._account = account
         self._account_id = account_id
@@ -152,6 +155,7 @@ class OandaBroker:
         self._full_every = timedelta(seconds=full_every_s)
         self._wire = Wire(account, token, rest_url, timeout_s, backoff_s)
         self._stream = OandaStream(account, account_id, token, stream_url, clock) if stream_url is not None else None
+        self._names = KnownNames(instruments, self._tradeable)
         self._reading_lock = asyncio.Lock()
         self._kept: _Kept | None = None
         self._looked_back = False
@@ -186,6 +190,7 @@ class OandaBroker:
             taken = replace(taken, kept=taken.kept.learning(listed))
             self._kept, self._unused = taken.kept, False
         reading = taken.kept.reading
+        mistakes = await self._names.mistakes(self._clock())
         failed = Failed(with_remedy(taken.stale, _DISBELIEVED)) if taken.stale is not None else None
         return Snapshot(
             requested_at=taken.kept.requested_at,
@@ -196,7 +201,20 @@ class OandaBroker:
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
             whole=taken.kept.full_at == taken.kept.requested_at,
+            left_out=mistakes,
         )
+
+    async def _tradeable(self) -> frozenset[str] | None:
+        """The names of everything that this account may trade; ``None`` where the broker has no such list."""
+        try:
+            endpoint = partial(accounts.AccountInstruments, self._account_id)
+            payload = await self._get("read the instruments", endpoint)
+        except _Gone:
+            return None
+        rows = payload.get("instruments")
+        if not isinstance(rows, list):
+            raise BadAnswer("the answer has no list of instruments")
+        return frozenset(text(mapping(row, "the instrument"), "name") for row in rows)
 
     def stream(self) -> Stream | None:
         """The account's transaction stream, always the same one, for its owner to start and to close; ``None`` without

@@ -496,6 +496,9 @@ class Mt5Simulator:
             told: Json = {} if self._margin_mode is None else {"margin_mode": self._margin_mode}
             told["margin"] = sum((abs(held.quantity) for held in self._holdings.values()), Decimal(0)) * 100
             return {"status": "SUCCESS", "login": self.login, "server": "Loopback-Demo", "time": self._now_s(), **told}
+        elif action == "GET_SYMBOLS":
+            named = {held.symbol for held in self._holdings.values()} | {o.symbol for o in self._orders.values()}
+            return {"status": "SUCCESS", "symbols": sorted(named | self._prices.keys())}
         elif action == "PING":
             return {"status": "SUCCESS", "time": self._now_s()}
         else:

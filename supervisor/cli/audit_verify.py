@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -58,7 +60,7 @@ def verify(
         with reading(of) as journal:
             # The head is read first: what is appended meanwhile is verified besides.
             last = _written(journal.head())
-            result = journal.verify(head=None if head is None else head.lower())
+            result = journal.verify(head=None if head is None else head.lower(), progress=_Progress())
             held = _held(of, journal, heads, key, archives, tree=tree)
     except JournalCorrupt as error:
         result = Verification(False, 0, None, error.found)
@@ -70,6 +72,19 @@ def verify(
     else:
         print(_words(result, last, head) + (_held_words(held) if result.ok else ""))
     return EXIT_OK if result.ok else EXIT_BREAK_OPEN
+
+
+class _Progress:
+    """How far a long verification is, on standard error and at a terminal alone, a line a second."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    def __call__(self, read: int, of: int) -> None:
+        if sys.stderr.isatty() and (read == of or time.monotonic() - self._said_at >= 1.0):
+            self._said_at = time.monotonic()
+            sys.stderr.write(f"\r{read:,} of {of:,} records ({100 * read // of} %)" + ("\n" if read == of else ""))
+            sys.stderr.flush()
 
 
 def _held(

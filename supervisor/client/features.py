@@ -21,6 +21,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from actors.book.discrepancies import DiscrepancyType
+from actors.book.legs import impossible
 from actors.book.view import BookState, LegState
 from actors.events import to_iso
 from supervisor.config.errors import expected
@@ -79,6 +80,13 @@ def _number(value: object) -> Decimal:
     return number
 
 
+def _above_zero(value: object) -> Decimal:
+    number = _number(value)
+    if number <= 0:
+        raise expected("a number above 0")
+    return number
+
+
 def _seconds(value: object) -> Decimal:
     number = _number(value)
     if number < 0:
@@ -88,6 +96,7 @@ def _seconds(value: object) -> Decimal:
 
 Number = Annotated[Decimal, BeforeValidator(_number)]
 Seconds = Annotated[Decimal, BeforeValidator(_seconds)]
+AboveZero = Annotated[Decimal, BeforeValidator(_above_zero)]
 
 
 class PositionFeatures(BaseModel):
@@ -108,7 +117,7 @@ class PositionFeatures(BaseModel):
     unrealised_pnl: Number | None = None
     seconds_in_position: Seconds | None = None
     mark_price: Number | None = None
-    contract_size: Number = Decimal(1)
+    contract_size: AboveZero = Decimal(1)
     leg: str | None = None
 
 
@@ -168,7 +177,9 @@ class _Held:
 
 
 def validate(features: PositionFeatures, book: BookState) -> Validation:
-    """Compare a model's features with a book."""
+    """Compare a model's features with a book. Raises ``ValueError`` for those of a leg that there cannot be: of that
+    nothing is known, and least of all that it is flat."""
+    _check_leg(features.leg, book)
     mark = features.mark_price
     held = _held(book.legs, features.leg)
     corrected = _corrected(held, features, mark, book.as_of)
@@ -185,6 +196,17 @@ def validate(features: PositionFeatures, book: BookState) -> Validation:
     )
 
 
+def _check_leg(leg: str | None, book: BookState) -> None:
+    if leg is None or any(leg == held.leg for held in book.legs):
+        return
+    instead = impossible(book.conventions.legs, leg, None, mode_told=book.mode_told)
+    if instead is not None:
+        raise ValueError(
+            f"features of {book.account}/{book.instrument}: leg: found {leg!r}, expected {instead}; "
+            "there can be no such leg"
+        )
+
+
 def _held(legs: Sequence[LegState], name: str | None) -> _Held:
     chosen = [leg for leg in legs if name in (None, leg.leg)]
     quantity = sum((leg.quantity for leg in chosen), ZERO)
@@ -199,7 +221,9 @@ def _held(legs: Sequence[LegState], name: str | None) -> _Held:
 
 def _corrected(held: _Held, features: PositionFeatures, mark: Decimal | None, as_of: datetime) -> PositionFeatures:
     pnl = None
-    if mark is not None:
+    if not held.quantity:  # whatever the mark
+        pnl = -held.cost * features.contract_size if held.cost else ZERO
+    elif mark is not None:
         pnl = (mark * held.quantity - held.cost) * features.contract_size
     seconds = ZERO
     if held.opened_at is not None:
@@ -238,7 +262,7 @@ def _checks(
     if features.average_price is not None:
         checks.append(_price_check(features.average_price, held, of_price))
     if features.unrealised_pnl is not None:
-        note = None if mark is not None else "needs mark_price"
+        note = None if mark is not None or not held.quantity else "needs mark_price"
         tolerance = of_pnl * features.contract_size
         checks.append(_compared("unrealised_pnl", features.unrealised_pnl, corrected.unrealised_pnl, tolerance, note))
     if features.seconds_in_position is not None:
@@ -276,6 +300,8 @@ def _unusable(book: BookState, leg: str | None) -> str | None:
         return (
             f"the book was last found in step {age_s:.1f} s ago, more than unverified_s ({book.unverified_s:g}){error}"
         )
+    for told in book.pending_fills:
+        return f"fill {told.fill.fill_id} is in no leg yet: the broker has not said which one it changed"
     for found in book.breaks:
         if found.type in _POSITION_BREAKS and leg in (None, found.key):
             sides = f"book {found.book_value or 'nothing'}, broker {found.broker_value or 'nothing'}"

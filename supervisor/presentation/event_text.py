@@ -74,6 +74,9 @@ def describe(event: Event) -> str:
     match kind:
         case EventType.FILL_RECORDED:
             return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+        case EventType.FILL_RESTATED:
+            what = f"{payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+            return f"fill {payload.get('fill_id')} is {what}{_in_legs(payload.get('legs'))}"
         case EventType.COMMISSION_REPORTED:
             amount = f"{payload.get('commission')} {payload.get('commission_currency') or ''}".rstrip()
             return f"commission {amount} of fill {payload.get('fill_id')}"
@@ -94,6 +97,11 @@ def describe(event: Event) -> str:
             return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
         case _:
             return _plain(payload)
+
+
+def _in_legs(legs: Json) -> str:
+    names = [str(leg[0]) for leg in legs if isinstance(leg, list)] if isinstance(legs, list) else []
+    return f" in {', '.join(names)}" if names else ""
 
 
 def _order(order: Mapping[str, Json]) -> str:

@@ -9,7 +9,8 @@
 * each instrument: ``instrument``, ``status``, ``error``, ``passes``, ``book``, ``broker``, ``discrepancies``
 
   * ``book``: ``legs`` (``leg``, ``quantity``, ``average_price``; non-zero ones) and ``open_orders``
-    (``broker_order_id``, ``client_order_id``, ``side``, ``quantity``, ``filled_quantity``, ``status``)
+    (``broker_order_id``, ``client_order_id``, ``side``, ``quantity``, ``filled_quantity``, ``status``);
+    and ``pending_fills``, only while a fill waits for the broker to name its leg
   * ``broker``: ``positions``, ``orders``, ``fills``, each COMPLETE, PARTIAL, FAILED or UNSUPPORTED
   * each discrepancy: ``id``, ``type``, ``severity``, ``phase``, ``cause``, ``key``, ``book_value``, ``broker_value``,
     ``resolved``, ``correction``; and ``strategy`` where the order or fill has one

@@ -48,6 +48,7 @@ from supervisor.supervision.halts import Halting
 from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.lifecycle import CannotRun, Lifecycle
 from supervisor.supervision.operator_commands import Instructions
+from supervisor.supervision.provenance import program_version, provenance
 from supervisor.supervision.self_checks import SelfChecks
 from supervisor.supervision.specs import MakeBroker
 from supervisor.supervision.verdicts import Verdicts
@@ -95,6 +96,7 @@ class Supervisor:
         self._tree = Tree(policy, runtime.uniform)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._outbox = Outbox(SUPERVISOR, runtime)
+        self._told_what_runs = False
         self._halting = Halting(runtime)
         self._desired = DesiredState(configuration)
         self._journaled: list[Json] = []  # what is desired, as the journal last had it
@@ -220,7 +222,11 @@ class Supervisor:
         key = self._states.key(name)
         if key is None:
             return False
-        await self._outbox.write(EventType.OPERATOR_ACTION, {"action": "restart", "actor": name, "by": by}, name)
+        await self._outbox.write(
+            EventType.OPERATOR_ACTION,
+            {"action": "restart", "actor": name, "by": by, "program": program_version()},
+            name,
+        )
         self._events.put_nowait(OperatorRestart(key))
         return True
 
@@ -228,7 +234,7 @@ class Supervisor:
         """End every child, in order, and answer when nothing of ours lives but this actor."""
         if not self._stopping:
             self._stopping = True
-            self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": by}, "stop")
+            self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": by, "program": program_version()}, "stop")
             self._events.put_nowait(DesiredChanged(()))
         await self._stopped.wait()
 
@@ -280,6 +286,9 @@ class Supervisor:
             self._journaled = words
             if not journaled:
                 body: dict[str, Json] = {"run": self._run_identity, "desired": words}
+                if not self._told_what_runs:
+                    self._told_what_runs = True
+                    body["runs"] = provenance()
                 self._note(EventType.CONFIGURATION_CHANGED, body, "desired")
 
     def _adopt(self, found: AppliedConfiguration, effects: Effects) -> None:

@@ -22,6 +22,7 @@ from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.halts import Halting
+from supervisor.supervision.provenance import program_version
 from supervisor.tree.model import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S
 
 _NOTES = 1_000
@@ -125,7 +126,7 @@ class Instructions:
 
     async def _tell(self, method: str, account: str | None, instrument: str | None, by: str | None) -> tuple[str, ...]:
         chosen = self._desired.chosen(account, instrument)
-        body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": by}
+        body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": by, "program": program_version()}
         await self._outbox.write(EventType.OPERATOR_ACTION, body, method)
         told = await asyncio.gather(*(self._told(name, method) for name in chosen))
         return tuple(name for name, done in zip(chosen, told, strict=True) if done)

@@ -104,9 +104,11 @@ def kill_sinks(directory: Path, times: int, chance: random.Random) -> tuple[int,
 
     def write_some() -> None:
         nonlocal written
+        appends = []
         for stream in streams:
             written += 1
-            journal.append([Append(stream, journal.load(stream).version, (held(written, stream),))])
+            appends.append(Append(stream, (written - 1) // len(streams), (held(written, stream),)))
+        journal.append(appends)
 
     command = [sys.executable, "-m", "supervisor", "sink", str(uri), "--config", str(case.config), "--every-s", "0.1"]
     try:

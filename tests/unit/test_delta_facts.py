@@ -75,3 +75,24 @@ def test_an_empty_partition_is_read_back_as_null_and_a_slash_as_it_was(tmp_path:
     write_deltalake(str(tmp_path), rows, partition_by=["symbol"])
     found = {row["n"]: row["symbol"] for row in DeltaTable(str(tmp_path)).to_pyarrow_table().to_pylist()}
     assert found == {1: None, 2: "EUR/USD"}
+
+
+def test_a_restored_table_keeps_the_identifier_of_the_rows_that_it_lost(tmp_path: Path) -> None:
+    """So the number of rows is checked too."""
+    for version in (1, 2, 3):
+        write_deltalake(str(tmp_path), amounts(str(version)), mode="append", commit_properties=marked(version))
+    DeltaTable(str(tmp_path)).restore(1)
+    table = DeltaTable(str(tmp_path))
+    assert table.transaction_version("app") == 3
+    assert table.count() == 2
+
+
+def test_a_table_that_only_grows_refuses_a_delete_and_takes_compaction(tmp_path: Path) -> None:
+    DeltaTable.create(str(tmp_path), pa.schema([pa.field("q", WIDE)]), configuration={"delta.appendOnly": "true"})
+    for value in ("1", "2"):
+        write_deltalake(str(tmp_path), amounts(value), mode="append")
+    table = DeltaTable(str(tmp_path))
+    with pytest.raises(Exception, match=r"(?i)append"):
+        table.delete()
+    table.optimize.compact()
+    assert len(DeltaTable(str(tmp_path)).file_uris()) == 1

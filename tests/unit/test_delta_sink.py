@@ -164,6 +164,20 @@ def test_a_table_with_other_columns_is_refused_with_their_names(world: World) ->
         world.sink().step()
 
 
+@pytest.mark.parametrize("running", [True, False], ids=["under a running sink", "before it starts"])
+def test_a_table_that_was_restored_to_an_older_version_is_refused(world: World, *, running: bool) -> None:
+    """It keeps the identifier of its newest version, so that what it lost would never be written again."""
+    sink = world.sink()
+    for number in (1, 2, 3):
+        world.hold("acc/X", number)
+        sink.step()
+    DeltaTable(world.uri).restore(2)
+    world.hold("acc/X", "4")
+    with pytest.raises(Refused, match="2 rows, and 3 were written"):
+        (sink if running else world.sink()).step()
+    assert DeltaTable(world.uri).to_pyarrow_table().num_rows == 2
+
+
 def test_symbols_with_every_sign_survive_partitioning(world: World) -> None:
     symbols = ["EUR/USD", "a b", "50%", "%2F", "ü", "x=y", "BRK.B", "a:b", "__HIVE_DEFAULT_PARTITION__"]
     for symbol in symbols:

@@ -345,3 +345,25 @@ async def test_stop_ends_everybody_and_the_journal_is_whole(tmp_path: Path) -> N
             await hall.runtime.call("audit", "health", timeout_s=1)
         assert all(broker.closed for broker in hall.brokers.values())
         assert hall.events(EventType.OPERATOR_ACTION)
+
+
+@virtual_time
+async def test_the_journal_says_at_each_start_what_runs_and_with_every_action_by_which_version(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with a_hall(tmp_path) as hall:
+            await hall.up()
+            await hall.supervisor.restart("fx", by="someone, by the command line")
+            await hall.supervisor.stop(by="someone, by the command line")
+    journal = Journal.open(hall.configuration.journal_url, read_only=True)
+    starts = [r.event.payload["runs"] for r in journal.records(types=[EventType.CONFIGURATION_CHANGED])]
+    actions = [r.event.payload for r in journal.records(types=[EventType.OPERATOR_ACTION])]
+    journal.close()
+    assert len(starts) == 2
+    for start in starts:
+        assert isinstance(start, dict)
+        assert start["program"]
+        assert start["user"]
+        assert isinstance(start["packages"], dict)
+        assert "SQLAlchemy" in start["packages"]
+    assert len(actions) == 4
+    assert all((action["by"], bool(action["program"])) == ("someone, by the command line", True) for action in actions)

@@ -1,0 +1,83 @@
+"""Configured names that a broker does not have: a mistake, and never a flat instrument.
+
+A name that no row bears looks like an instrument of which nothing is held. So what is configured is looked up in the
+broker's own list, once a connection; what is not there is told with the names nearest to it, and is unknown until it is
+corrected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+
+from brokers.errors import BrokerError, with_remedy
+from brokers.kit.foreign_row import Unusable
+
+AGAIN_AFTER = timedelta(minutes=10)
+"""When a list that could not be had is asked for again."""
+_SUFFIX = re.compile(r"[.#+\-_/\s]")
+_CLOSE = 0.8
+_SHOWN = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """The known names most like it: those that differ in case, in a separator or in a suffix first."""
+    listed = sorted(set(known))
+    bare, root = _bare(name), _SUFFIX.split(name.casefold())[0]
+    alike = [other for other in listed if _bare(other) == bare]
+    alike += [other for other in listed if other not in alike and _SUFFIX.split(other.casefold())[0] == root]
+    alike += [
+        other
+        for other in listed
+        if other not in alike
+        and min(len(bare), len(_bare(other))) >= 3
+        and (_bare(other).startswith(bare) or bare.startswith(_bare(other)))
+    ]
+    by_bare = {_bare(other): other for other in listed}
+    alike += [by_bare[one] for one in difflib.get_close_matches(bare, by_bare, _SHOWN, _CLOSE)]
+    return tuple(dict.fromkeys(alike))[:_SHOWN]
+
+
+def _bare(name: str) -> str:
+    return _SUFFIX.sub("", name.casefold())
+
+
+def same_but_for_suffix(name: str, other: str) -> bool:
+    """Whether two names differ in case, separators or a suffix alone."""
+    return name != other and (_bare(name) == _bare(other) or _bare(other).startswith(_bare(name)))
+
+
+def mistaken(configured: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """The configured names that are not known, each with what to do. Nothing is judged by an empty list."""
+    if not known:
+        return {}
+    return {name: _told(name, nearest(name, known)) for name in configured if name not in known}
+
+
+def _told(name: str, near: tuple[str, ...]) -> str:
+    ask = f"Did you mean {' or '.join(near)}?" if near else "Look its name up at the broker."
+    return with_remedy(f"the broker has no instrument {name}", f"{ask} Correct it under `instruments`")
+
+
+class KnownNames:
+    """What is wrong with the configured names of one account. ``ask`` gives the broker's own list, ``None`` where it
+    has none."""
+
+    def __init__(self, configured: Iterable[str], ask: Callable[[], Awaitable[Collection[str] | None]]) -> None:
+        self._configured = tuple(configured)
+        self._ask = ask
+        self._found: Mapping[str, str] | None = None
+        self._again_at: datetime | None = None
+
+    async def mistakes(self, now: datetime) -> Mapping[str, str]:
+        """Name → what is wrong with it. Nothing while the list cannot be had."""
+        if self._found is None and self._configured and (self._again_at is None or now >= self._again_at):
+            self._again_at = now + AGAIN_AFTER
+            try:
+                known = await self._ask()
+            except (BrokerError, Unusable):
+                return {}
+            self._found = {} if known is None else mistaken(self._configured, known)
+        return self._found or {}

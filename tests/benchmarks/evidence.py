@@ -1,0 +1,139 @@
+"""What evidence costs: appends with tree and signature beside appends without, a proof, verification beside SHA-256.
+
+    python -m tests.benchmarks.evidence [RECORDS]
+
+The floor of the verification is `hashlib.sha256` over the same bytes, a record at a time, on the same cores. Ratios
+hold over machines; seconds do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from actors.journal.evidence import EvidenceSettings
+from actors.journal.head_keeper import HeadKeeper
+from actors.journal.parallel_verification import _TEXT, CHUNK
+from actors.journal.proof_reading import ProofReader
+from actors.journal.store import Append, Journal
+from tests.benchmarks.journal import commits, say, timed
+
+ROUNDS = 5
+
+
+def appended(directory: Path, batches: list[list[Append]], *, evidence: bool) -> float:
+    """Seconds for these commits, and with evidence for growing the tree and signing as the audit actor does."""
+    directory.mkdir()
+    journal = Journal.open(f"sqlite:///{directory}/journal.db", exclusive=True)
+    settings = EvidenceSettings(str(directory / "key"), str(directory / "pub"))
+    keeper = HeadKeeper(journal, settings, lambda: datetime.now(UTC))
+    if evidence:
+        keeper.begin()
+
+    def write() -> None:
+        for batch in batches:
+            journal.append(batch)
+        if evidence:
+            while keeper.grow():
+                pass
+            keeper.sign()
+
+    try:
+        return timed(write)
+    finally:
+        journal.close()
+
+
+def _hash_alone(file: str, after: int, last: int) -> float:
+    connection = sqlite3.connect(file)
+    texts = [row[0] for row in connection.execute(
+        f"SELECT CAST({_TEXT} AS BLOB) FROM journal_records WHERE seq > ? AND seq <= ?", (after, last)  # noqa: S608 - ours
+    )]  # fmt: skip
+    connection.close()
+    start = time.perf_counter()
+    for text in texts:
+        hashlib.sha256(text).hexdigest()
+    return time.perf_counter() - start
+
+
+def hash_floor(file: Path, count: int) -> float:
+    """Seconds that SHA-256 alone takes over the same bytes on every core."""
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pieces = [
+            pool.submit(_hash_alone, str(file), begin, min(begin + CHUNK, count)) for begin in range(0, count, CHUNK)
+        ]
+        return sum(piece.result() for piece in pieces) / cores
+
+
+def main(count: int) -> None:
+    """Print the figures; verification and proof of a journal of ``count`` records."""
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        for appends_a_commit, how_many in ((1, 1000), (10, 300), (100, 50)):
+            batches = list(commits(appends_a_commit, how_many))
+            best = [float("inf")] * 2
+            for attempt in range(ROUNDS):
+                for kind in (0, 1):
+                    place_ = directory / f"{appends_a_commit}-{attempt}-{kind}"
+                    best[kind] = min(best[kind], appended(place_, batches, evidence=bool(kind)))
+            say(
+                f"{appends_a_commit * 10:>5} events a commit: {best[0] / best[1]:.3f} of the appends without evidence\n"
+            )
+        large = directory / "large"
+        large.mkdir()
+        journal = Journal.open(f"sqlite:///{large}/journal.db", exclusive=True)
+        keeper = HeadKeeper(
+            journal, EvidenceSettings(str(large / "key"), str(large / "pub")), lambda: datetime.now(UTC)
+        )
+        keeper.begin()
+        for batch in commits(100, count // 1000):
+            journal.append(batch)
+        grown_s = timed(lambda: _grow(keeper))
+        keeper.sign()
+        say(f"the tree over {count:,} records made at once: {grown_s:.1f} s\n")
+        journal.close()
+        opened_s = timed(lambda: _open(large))
+        say(f"opening it, checked from its last signed head: {opened_s * 1000:.0f} ms\n")
+        reader = Journal.open(f"sqlite:///{large}/journal.db", read_only=True)
+        took = []
+        for seq in (1, count // 3, count // 2, count - 1, count):
+            start = time.perf_counter()
+            proofs = ProofReader(reader)
+            document = proofs.proof([seq], proofs.head(None), None)
+            took.append((time.perf_counter() - start) * 1000)
+        say(f"a proof: {max(took):.1f} ms at most, {len(str(document))} bytes\n")
+        floor_s = hash_floor(large / "journal.db", count)
+        verified_s = timed(lambda: _verify(reader))
+        say(f"verification: {verified_s:.1f} s, {floor_s / verified_s:.2f} of SHA-256 alone on the same cores\n")
+        reader.close()
+
+
+def _grow(keeper: HeadKeeper) -> None:
+    while keeper.grow():
+        pass
+
+
+def _open(directory: Path) -> None:
+    journal = Journal.open(f"sqlite:///{directory}/journal.db", exclusive=True)
+    settings = EvidenceSettings(str(directory / "key"), str(directory / "pub"))
+    HeadKeeper(journal, settings, lambda: datetime.now(UTC)).begin()
+    journal.close()
+
+
+def _verify(journal: Journal) -> None:
+    found = journal.verify(progress=lambda _read, _of: None)
+    if not found.ok:
+        raise SystemExit(str(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)

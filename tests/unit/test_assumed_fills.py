@@ -1,0 +1,158 @@
+"""A guess gives way: the broker's word on a fill takes the place of whatever was assumed of it, in one event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actors.book.trading_permission import obstacles
+from actors.book.view import book_state
+from actors.events import EventType
+from actors.instrument.views import book_view
+from brokers.model import Conventions, LegScheme, OrderStatus, Side, Unsupported
+from tests.unit.builders import (
+    SIDED,
+    TICKET,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    order,
+    order_report,
+    pos,
+    slice_at,
+    types,
+)
+
+FILLED, OPEN = OrderStatus.FILLED, OrderStatus.OPEN
+PRODUCTS = Conventions(LegScheme.NET, products=True)
+
+
+def net(desk: Desk) -> dict[str, int]:
+    """What is held in each leg, in whole units."""
+    return {leg: int(quantity) for leg, quantity in desk.quantities().items()}
+
+
+def desk_with(*held: object, conventions: Conventions = TICKET, quantity: int = 10, side: Side = Side.BUY) -> Desk:
+    """A book in step, and an order of ours that is filled at 11 s as far as our side knows."""
+    desk = Desk()
+    desk.look(slice_at(0, list(held), conventions=conventions))  # type: ignore[arg-type]  # rows of positions
+    desk.report(order_report("c1", None, quantity=10, side=side, submitted_at=at(10)), at_s=10)
+    told = fill_report("501", quantity, at_s=11, client_id="c1", side=side)
+    desk.report(told, at_s=11, conventions=conventions)
+    return desk
+
+
+def discrepancies(desk: Desk) -> set[object]:
+    found = (e for e in desk.events if e.type is EventType.RECONCILIATION_DISCREPANCY and e.time > at(0))
+    return {e.payload["type"] for e in found}
+
+
+def pending(desk: Desk) -> list[str]:
+    return [told.fill.fill_id for told in desk.book.pending_fills()]
+
+
+@pytest.mark.parametrize(("conventions", "leg"), [(TICKET, "777"), (PRODUCTS, "MIS")], ids=["tickets", "products"])
+def test_a_fill_whose_leg_only_the_broker_can_say_waits_for_it_and_is_shown(conventions: Conventions, leg: str) -> None:
+    desk = desk_with(conventions=conventions)
+    assert (net(desk), pending(desk)) == ({}, ["501"])
+    reasons = obstacles((), at(11), 60.0, (), None, None, at(11), desk.book.pending_fills())
+    assert [reason.obstacle.value for reason in reasons] == ["PENDING_FILL"]
+    assert "501" in reasons[0].text
+    assert book_view(desk.book)["pending_fills"] == [
+        {"fill_id": "501", "broker_order_id": None, "side": "BUY", "quantity": "10", "price": "1.1"}
+    ]
+    assert len(book_state(desk.book, desk.policy, at(11), at(11), None).pending_fills) == 1
+    desk.restart()
+    row = order("B1", 10, 10, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
+    made = fill("501", 10, at_s=11, order_id="B1", leg=leg)
+    desk.look(slice_at(11.2, [pos(10, leg=leg)], [row], [made], conventions=conventions))
+    assert (net(desk), pending(desk)) == ({leg: 10}, [])
+    last = desk.look(slice_at(12, [pos(10, leg=leg)], [row], [made], conventions=conventions))
+    assert (last.status.value, net(desk)) == ("SUCCESS", {leg: 10})
+    assert discrepancies(desk) <= {"ORDER_STATUS_MISMATCH"}
+    assert sum(e.type is EventType.FILL_RESTATED for e in desk.events) == 1
+    assert "pending_fills" not in book_view(desk.book)
+    desk.restart()
+
+
+def test_a_close_without_its_ticket_never_closes_another_one() -> None:
+    desk = desk_with(pos(10, leg="700"), pos(10, leg="777"), side=Side.SELL)
+    row = order("778", 10, 10, FILLED, client_id="c1", average="1.1", side=Side.SELL, submitted_at=at(10.5))
+    made = fill("501", 10, at_s=11, order_id="778", position_id="777", leg="777", side=Side.SELL)
+    for seconds in (11.2, 11.8, 14):
+        desk.look(slice_at(seconds, [pos(10, leg="700")], [row], [made], conventions=TICKET))
+        assert net(desk) == {"700": 10}
+    assert discrepancies(desk) <= {"ORDER_STATUS_MISMATCH"}
+
+
+def test_a_fill_is_where_one_leg_alone_differs_by_it_where_the_broker_tells_no_fills() -> None:
+    desk = desk_with(pos(5, leg="700"))
+    rows = [pos(5, leg="700"), pos(10, leg="777")]
+    row = order("B1", 10, 10, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
+    desk.look(slice_at(11.5, rows, [row], Unsupported(), conventions=TICKET))
+    assert net(desk) == {"700": 5, "777": 10}
+    desk.look(slice_at(12.5, rows, [row], Unsupported(), conventions=TICKET))
+    assert discrepancies(desk) <= {"ORDER_STATUS_MISMATCH"}
+
+
+def test_a_fill_that_no_leg_shows_is_waited_for_until_the_positions_are_settled() -> None:
+    desk = desk_with()
+    row = order("B1", 10, 10, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
+    early = desk.look(slice_at(12, [pos(4, leg="777")], [row], conventions=TICKET))
+    assert (early.status.value, net(desk), pending(desk)) == ("PARTIAL", {}, ["501"])
+    assert early.recheck_at is not None
+    desk.look(slice_at(20, [pos(4, leg="777")], [row], conventions=TICKET))
+    assert (net(desk), pending(desk)) == ({"777": 4}, [])
+    last = desk.look(slice_at(30, [pos(4, leg="777")], [row], conventions=TICKET))
+    assert last.status.value == "SUCCESS"
+
+
+@pytest.mark.parametrize(
+    ("told", "held"),
+    [
+        ({"quantity": dec(7)}, 7),
+        ({"price": dec("1.2")}, 10),
+        ({"side": Side.SELL, "broker_order_id": "B9"}, -10),
+    ],
+    ids=["quantity", "price", "side and order"],
+)
+def test_the_brokers_word_on_a_fill_takes_the_place_of_our_report(told: dict[str, object], held: int) -> None:
+    desk = desk_with(conventions=Conventions())
+    price = told.get("price", dec("1.1"))
+    ours = order("B1", 10, 0 if held < 0 else held, FILLED if held == 10 else OPEN, client_id="c1", average=price)
+    rows = [replace(ours, status=OrderStatus.PARTIALLY_FILLED) if held == 7 else ours]
+    if held < 0:
+        rows.append(order("B9", 10, 10, FILLED, side=Side.SELL, average="1.1"))
+    made = replace(fill("501", 10, at_s=11, order_id="B1"), **told)  # type: ignore[arg-type]  # fields of a fill
+    for seconds in (11.2, 12, 13, 20, 30):
+        last = desk.look(slice_at(seconds, [pos(held, price)], rows, [made]))
+    assert (last.status.value, desk.held()) == ("SUCCESS", {"net": (dec(held), price)})
+    ours_now = desk.book.find_order(None, "c1")
+    assert ours_now is not None
+    assert ours_now.filled_quantity == max(held, 0)
+    assert not discrepancies(desk) & {"POSITION_MISMATCH", "PRICE_MISMATCH", "NAKED_POSITION", "MISSING_LOCALLY"}
+    desk.restart()
+
+
+def test_a_leg_that_was_guessed_on_a_sided_account_gives_way_to_the_one_told() -> None:
+    desk = desk_with(pos(-10, leg="short"), conventions=SIDED)
+    assert net(desk) == {}, "first in, first out: the short is closed"
+    made = fill("501", 10, at_s=11, leg="long")
+    row = order("B1", 10, 10, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
+    rows = [pos(-10, leg="short"), pos(10, leg="long")]
+    desk.look(slice_at(11.2, rows, [row], [made], conventions=SIDED))
+    assert net(desk) == {"short": -10, "long": 10}
+    assert desk.look(slice_at(12, rows, [row], [made], conventions=SIDED)).status == "SUCCESS"
+
+
+def test_a_fill_beyond_the_quantity_that_was_recorded_is_not_dropped() -> None:
+    desk = desk_with(conventions=Conventions(), quantity=15)
+    row = order("B1", 15, 15, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
+    made = fill("501", 15, at_s=11, order_id="B1")
+    desk.look(slice_at(20, [pos(15)], [row], [made]))
+    assert net(desk) == {"net": 15}
+    assert not any(e.payload.get("inferred") for e in desk.events)
+    assert types(desk.look(slice_at(30, [pos(15)], [row], [made]))) == []
