@@ -15,12 +15,15 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 from brokers.errors import with_remedy
 from brokers.ib.wire import BAG, Contract
 from brokers.model import ContractFacts
 
 STOCK = "STK"
+_FUTURES = frozenset({"FUT", "FOP"})
+_WITH_HUNDREDTHS = frozenset({"GBP", "ZAR", "ILS"})
 _COMBINATIONS_KEPT = 5_000
 _ON_A_STOCK = frozenset({"OPT", "FOP", "WAR", "IOPT", "BOND"})
 
@@ -43,6 +46,8 @@ class Names:
         self._taken: frozenset[str] = frozenset()
         self._combinations: dict[str, Contract] = {}
         self.pinned: dict[str, str] = {}
+        self.magnifiers: dict[int, Decimal] = {}
+        self.unsaid: set[int] = set()
 
     def pin(self, identities: Mapping[str, str]) -> None:
         """These names are those of books of these conIds. What was named otherwise is named anew."""
@@ -70,6 +75,18 @@ class Names:
         """The combination that an order is for; ``None`` for an order for one contract."""
         return self._combinations.get(order_key)
 
+    def unmagnified(self, contracts: Iterable[Contract]) -> list[Contract]:
+        """Those of which it has yet to be asked in what their prices are, each once."""
+        found = {c.con_id: c for c in contracts if _may_be_in_cents(c) and c.con_id not in self.magnifiers}
+        return list(found.values())
+
+    def worth(self, contract: Contract) -> Decimal | None:
+        """What one unit is worth in its currency where the price is 1; ``None`` where TWS was asked in what its prices
+        are and has not said."""
+        if contract.con_id in self.unsaid:
+            return None
+        return contract.multiplier / self.magnifiers.get(contract.con_id, Decimal(1))
+
     def facts(self, contract: Contract) -> ContractFacts:
         """What TWS tells of a contract itself."""
         is_bag = contract.sec_type == BAG
@@ -80,7 +97,7 @@ class Names:
             right=contract.right,
             strike=contract.strike,
             underlying=contract.symbol if contract.sec_type in _ON_A_STOCK else None,
-            multiplier=contract.multiplier,
+            multiplier=self.worth(contract) or contract.multiplier,
             currency=contract.currency,
             held=not is_bag,
         )
@@ -212,6 +229,11 @@ class Names:
     @staticmethod
     def _by_root(contract: Contract, name: str) -> bool:
         return contract.sec_type != STOCK and name == contract.symbol != contract.local_symbol
+
+
+def _may_be_in_cents(contract: Contract) -> bool:
+    """Grains are quoted in cents, shares in London, Johannesburg and Tel Aviv in hundredths of their currency."""
+    return contract.sec_type in _FUTURES or contract.currency in _WITH_HUNDREDTHS
 
 
 def _short(contract: Contract) -> str:

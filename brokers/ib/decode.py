@@ -75,8 +75,9 @@ def contracts(*reads: AnyRead) -> list[Contract]:
 
 
 def positions(read: Read[Holding], names: Names) -> Section[Position]:
-    """One leg, ``net``, for each contract held. IB's average cost contains the multiplier, so it is taken out; one of 0
-    is none that was told (of a transfer, say)."""
+    """One leg, ``net``, for each contract held. IB's average cost contains the multiplier and is in whole units of
+    the currency, while prices may be in hundredths; so both are taken out. One of 0 is none that was told (of a
+    transfer, say)."""
     rows: list[Position] = []
     problems = _problems(SectionName.POSITIONS, read, names)
     for fact in read.facts:
@@ -85,7 +86,8 @@ def positions(read: Read[Holding], names: Names) -> Section[Position]:
         if unclear is not None and fact.quantity:
             problems += _unclear(SectionName.POSITIONS, fact.contract, str(fact.contract.con_id), unclear, names)
         elif fact.quantity:
-            average = fact.average_cost / fact.contract.multiplier
+            worth = names.worth(fact.contract)
+            average = fact.average_cost / worth if worth is not None else Decimal(0)
             rows.append(Position(name, NET, fact.quantity, average, price_told=bool(average)))
     return section(rows, problems)
 

@@ -23,6 +23,7 @@ from enum import Enum, auto
 from typing import Any
 
 from ib_async import IB, RequestError
+from ib_async import Contract as IbContract
 
 from brokers.ib import wire
 from brokers.ib.row_decoder import Heard, Listener
@@ -90,6 +91,17 @@ COMPLETED_ORDERS = Request(
     "reqCompletedOrders", lambda ib: ib.reqCompletedOrdersAsync(apiOnly=False), frozenset({wire.COMPLETED_ORDER})
 )
 EXECUTIONS = Request("reqExecutions", lambda ib: ib.reqExecutionsAsync(), frozenset({wire.EXECUTION}))
+
+
+def contract_details(con_id: int) -> Request:
+    """What one contract is."""
+    return Request(
+        "reqContractDetails",
+        lambda ib: ib.reqContractDetailsAsync(IbContract(conId=con_id)),
+        frozenset({wire.CONTRACT_DETAILS}),
+    )
+
+
 CURRENT_TIME = Request("reqCurrentTime", lambda ib: ib.reqCurrentTimeAsync(), frozenset({wire.TIME}))
 
 

@@ -18,8 +18,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from loguru import logger
+
 from brokers.errors import Malformed, Unreachable, with_remedy
-from brokers.ib import rows, wire
+from brokers.ib import decode, rows, wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
 from brokers.ib.executions import Listing
@@ -32,6 +34,7 @@ from brokers.ib.link import (
     Declined,
     Ended,
     NoAnswer,
+    contract_details,
 )
 from brokers.ib.pushed_changes import carried, is_whole
 from brokers.ib.reading import Lists, Reading, in_doubt, read
@@ -46,6 +49,10 @@ from brokers.port import Clock
 _REREADS = 2
 _CLOCKS_APART = timedelta(minutes=5)
 _NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
+
+_DETAILS_TRIES = 2
+_DETAILS_S = 2.0
+"""What a contract is must not cost an account's reading its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class Reader:
         self._live_executions: dict[str, Heard] = {}
         self._revisions: dict[str, dict[int, Execution]] = {}
         self._held: dict[int, Decimal] = {}
+        self._details_asked: dict[int, int] = {}
         self._portfolio: dict[int, Decimal] = {}
 
     # -- what is told without being asked for ----------------------------------------------------------------------
@@ -217,7 +225,10 @@ class Reader:
         if any(row.kind == 0 or row.trouble is not None for row in news):
             return None
         lists = carried(kept.lists, news, rows.working_orders(found, scope), scope, self._zone, latest)
-        if lists is None or self._disagreeing():
+        if lists is None or self._disagreeing() or isinstance(lists.positions, str):
+            return None
+        unasked = self._names.unmagnified(decode.contracts(lists.positions))
+        if any(contract.con_id not in self._details_asked for contract in unasked):
             return None
         self._news = []
         lists = replace(lists, requested_at=requested_at, server_s=server_s)
@@ -249,10 +260,35 @@ class Reader:
         held = await self._positions(ends_at)
         rest = await self._orders_and_executions(ends_at, server_s)
         lists = replace(rest, requested_at=requested_at, positions=held)
+        await self._ask_magnifiers(lists, ends_at)
         if not lists.tell_anything():
             remedy = "The account counts as unverified; it is asked again by itself"
             raise Unreachable("read the account", self._account, str(lists.positions), remedy)
         return self._decoded(lists)
+
+    async def _ask_magnifiers(self, lists: Lists, ends_at: float) -> None:
+        """In what the prices of contracts are that may be quoted in hundredths: asked once for each, whatever the
+        interval. While TWS does not say, their average costs are none that was told."""
+        told = [one for one in (lists.positions, lists.executions) if isinstance(one, Read)]
+        for contract in self._names.unmagnified(contract for one in told for contract in decode.contracts(one)):
+            tries = self._details_asked.get(contract.con_id, 0)
+            if tries >= _DETAILS_TRIES:
+                continue
+            self._details_asked[contract.con_id] = tries + 1
+            self._names.unsaid.add(contract.con_id)
+            answers = await self._session.asked(
+                contract_details(contract.con_id), min(ends_at, time.monotonic() + _DETAILS_S)
+            )
+            if isinstance(answers, str):
+                logger.warning("{}: in what {} is priced: {}", self._account, contract.local_symbol, answers)
+                return
+            for row in answers:
+                try:
+                    con_id, magnifier = wire.price_magnifier(row.fields)
+                except BadRow:
+                    continue
+                self._names.magnifiers[con_id] = magnifier
+                self._names.unsaid.discard(con_id)
 
     async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
         """The same with positions and executions of now. Its times stay: it contains no less than it did then."""

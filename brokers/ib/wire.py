@@ -23,6 +23,7 @@ ORDER_STATUS = 3
 NOTICE = 4
 OPEN_ORDER = 5
 PORTFOLIO = 7
+CONTRACT_DETAILS = 10
 EXECUTION = 11
 TIME = 49
 PORTFOLIO_END = 54
@@ -262,6 +263,18 @@ def commission(fields: Fields) -> tuple[str, Decimal | None, str | None]:
     """The execId, the commission and its currency of a row of message 59; ``None`` where TWS has not got it yet."""
     _check_length(fields, 8)
     return _text(fields[2], "execId"), _optional(fields[3], "commission"), fields[4] or None
+
+
+def price_magnifier(fields: Fields) -> tuple[int, Decimal]:
+    """The conId and the priceMagnifier of a row of message 10: how many units of its price are one of its currency, 100
+    where it is quoted in cents (TWS API documentation, ``ContractDetails``). Before server version 164 the row had two
+    more fields."""
+    _check_length(fields, 30, exactly=False)
+    at = 12 if fields[3].isupper() and not fields[2].isdecimal() else 13
+    magnifier = number(fields[at + (5 if at == 12 else 6)], "priceMagnifier")
+    if magnifier <= 0:
+        _reject("priceMagnifier", str(magnifier), "a number above zero")
+    return _whole(fields[at], "conId"), magnifier
 
 
 def portfolio(fields: Fields) -> tuple[Contract, Decimal]:

@@ -384,6 +384,10 @@ class IbSimulator:
             return [["49", "1", str(self._now_s())]]
         if name == "cancelOrder":
             return self._cancel(client, int(request[2]))
+        if name == "reqContractDetails":
+            known = [c for c in books.contracts.values() if c.con_id == int(request[3])]
+            rows = [ib_wire.contract_details(c, int(request[2]), version) for c in known[:1]]
+            return [*rows, ["52", "1", request[2]]]
         if name == "reqIds":
             return [["9", "1", str(books.next_order_id)]]
         if name == "reqManagedAccts":

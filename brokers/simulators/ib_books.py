@@ -70,6 +70,7 @@ class SimExecution:
     average: Decimal
     charged: bool = True
     liquidation: bool = False
+    currency: str = "USD"
 
 
 @dataclass(slots=True)
@@ -144,6 +145,7 @@ class IbBooks:
             now_s,
             order.filled,
             order.average,
+            currency=self.contract(order.name).currency,
         )
         self.executions.append(one)
         return one

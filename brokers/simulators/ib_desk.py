@@ -66,7 +66,7 @@ class Desk:
 
     def commission(self, one: SimExecution) -> Row:
         """What it cost."""
-        return ib_wire.commission(one.exec_id, COMMISSION)
+        return ib_wire.commission(one.exec_id, COMMISSION, one.currency)
 
     def account_updates(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
         """Values and portfolio, with the end."""

@@ -21,6 +21,7 @@ REQUESTS = {
     6: "reqAccountUpdates",
     7: "reqExecutions",
     8: "reqIds",
+    9: "reqContractDetails",
     15: "reqAutoOpenOrders",
     16: "reqAllOpenOrders",
     17: "reqManagedAccts",
@@ -54,6 +55,7 @@ class SimContract:
     local_symbol: str = ""
     trading_class: str = ""
     legs: str = ""
+    magnifier: str = "1"
 
     @property
     def combination(self) -> list[tuple[int, int]]:
@@ -75,8 +77,8 @@ class SimContract:
 
     @property
     def factor(self) -> Decimal:
-        """The multiplier as a number."""
-        return Decimal(self.multiplier or 1)
+        """What one unit is worth in its currency where the price is 1."""
+        return Decimal(self.multiplier or 1) / Decimal(self.magnifier)
 
 
 _OPTION = re.compile(r"([A-Z]{1,6}) *(\d{6})([CP])(\d{8})")
@@ -166,6 +168,26 @@ def notice(request_id: int, code: int, words: str, version: int) -> Row:
 def position(account: str, contract: SimContract, quantity: Decimal, average_cost: Decimal) -> Row:
     """Sixteen fields. Futures come with an empty exchange, as everything does here."""
     return ["61", "3", account, *contract.fields(), text(quantity), text(average_cost)]
+
+
+def contract_details(contract: SimContract, request_id: int, version: int) -> Row:
+    """40 fields at 178."""
+    old = [] if version >= 164 else ["8"]
+    c = contract
+    head = [c.symbol, c.sec_type, c.last_trade, c.strike, c.right, "SMART", c.currency, c.local_symbol, c.symbol]
+    ids = [
+        c.trading_class,
+        str(c.con_id),
+        "0.01",
+        *([] if version >= 164 else ["100"]),
+        c.multiplier,
+        "LMT,MKT",
+        "SMART",
+    ]
+    names = [c.magnifier, "0", c.symbol, "", "", "", "", "", "US/Eastern", "", "", "", "0", "0"]
+    rest = ["1", c.symbol, c.sec_type, "26", c.last_trade, "COMMON"]
+    sizes = ["0.0001", "0.0001", "100"] if version >= 164 else ["100"] if version == 163 else []
+    return ["10", *old, str(request_id), *head, *ids, *names, *rest, *sizes]
 
 
 def portfolio(account: str, contract: SimContract, quantity: Decimal, price: Decimal, average_cost: Decimal) -> Row:
@@ -284,6 +306,6 @@ def execution(one: ExecutionRow, request_id: int, version: int) -> Row:
     return ["11", str(request_id), order_id, *one.contract.fields(), *told, *ids, "", "", "", "1", *newer]
 
 
-def commission(exec_id: str, amount: Decimal) -> Row:
+def commission(exec_id: str, amount: Decimal, currency: str = "USD") -> Row:
     """Eight fields."""
-    return ["59", "1", exec_id, text(amount), "USD", UNSET_DOUBLE, UNSET_DOUBLE, ""]
+    return ["59", "1", exec_id, text(amount), currency, UNSET_DOUBLE, UNSET_DOUBLE, ""]

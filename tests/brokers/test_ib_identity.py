@@ -11,6 +11,7 @@ import pytest
 from actors.book.discrepancies import CAUSES, Cause, DiscrepancyType
 from actors.events import Severity
 from brokers.model import Side, rows_of
+from brokers.simulators.base import Fault
 from brokers.simulators.ib_wire import SimContract
 from tests.brokers.test_ib_client import connected, held, now, simulated
 from tests.brokers.test_ib_stories import a_desk
@@ -145,6 +146,43 @@ async def test_shares_that_came_otherwise_than_by_the_option_leave_it_unexplaine
         tws.set_position(PUT, "net", D(0), D(0))
         tws.set_position("XYZ", "net", D(after[0]), D(after[1]))
         assert {d.found.cause for d in await desk.look(PUT, "XYZ")} == {Cause.UNEXPLAINED}
+
+
+CORN = SimContract(651000001, "ZC", "FUT", "20270312", multiplier="5000", local_symbol="ZCH7", magnifier="100")
+VODAFONE = SimContract(12345, "VOD", currency="GBP", local_symbol="VOD", magnifier="100")
+
+
+@pytest.mark.parametrize(
+    ("contract", "price"), [(CORN, "450.25"), (VODAFONE, "71.5")], ids=["grain in cents", "a share in pence"]
+)
+async def test_what_is_quoted_in_hundredths_has_the_average_price_of_its_own_fills(
+    contract: SimContract, price: str
+) -> None:
+    async with a_desk() as desk:
+        tws = desk.tws
+        tws.describe("it", contract)
+        tws.set_price("it", D(price))
+        await desk.look(contract.local_symbol)
+        tws.trade("it", Side.BUY, D(3))
+        found = await desk.look(contract.local_symbol)
+        assert DiscrepancyType.PRICE_MISMATCH not in {d.found.type for d in found}
+        snapshot = await desk.broker.snapshot(None)
+        (row,) = rows_of(snapshot.positions)
+        fee = D(1) / 3 / (D(contract.multiplier or 1) / 100)
+        assert abs(row.average_price - (D(price) + fee)) < D("1e-12")
+        assert tws.requests.count("reqContractDetails") == 1
+
+
+async def test_while_tws_does_not_say_in_what_a_contract_is_quoted_its_average_price_is_not_told() -> None:
+    with simulated() as tws:
+        tws.describe("it", CORN)
+        tws.set_position("it", "net", D(3), D("450.25"))
+        tws.faults.add(Fault.TIMEOUT, match="reqContractDetails")
+        async with connected(tws) as broker:
+            (row,) = rows_of((await broker.snapshot(None)).positions)
+            assert (row.quantity, row.price_told) == (D(3), False)
+            (row,) = rows_of((await broker.snapshot(None)).positions)
+            assert (row.average_price, row.price_told) == (D("450.25"), True)
 
 
 async def test_every_contract_is_told_with_what_it_is() -> None:
