@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from actors.account.actor import Account, AccountSettings
+from actors.book.discrepancies import Cause
 from actors.book.policy import Policy
 from actors.events import EventType
 from actors.instrument.actor import CycleTrigger, Instrument, InstrumentSettings
@@ -309,6 +310,35 @@ async def test_holdings_that_are_no_longer_taken_up_are_not_closed(tmp_path: Pat
                 assert (report.status, quantities(report)) == ("SUCCESS", {"holdings": "24", "MIS": "2"})
         async with opened_with(world, at_kite(world, include_holdings=True)):
             assert (await world.verdict()).status == "SUCCESS"
+
+
+async def test_a_purchase_is_delivered_overnight_in_one_settlement_by_the_default_settings(tmp_path: Path) -> None:
+    """No ghost and no zombie: the holdings are looked at whatever is configured."""
+    async with a_world(tmp_path, "kite") as world:
+        assert isinstance(world.simulator, KiteSimulator)
+        world.simulator.set_holding("NSE:INFY", D(500), D("56.35"))
+        async with opened_with(world, at_kite(world, include_holdings=False)):
+            assert (await world.verdict()).status == "SUCCESS"
+            world.simulator.trade("NSE:INFY", BUY, D(10), product="CNC")
+            assert quantities(await world.verdict()) == {"CNC": "10"}
+            world.simulator.next_day()
+            world.runtime.clock.ahead += timedelta(days=1)
+            report = await world.verdict()
+            assert (report.status, quantities(report)) == ("SUCCESS", {"holdings": "10"})
+            assert [one.found.cause for one in report.discrepancies] == [Cause.SETTLEMENT]
+            assert (await world.verdict()).discrepancies == ()
+
+
+async def test_a_conversion_is_one_event_and_never_shows_the_quantity_twice(tmp_path: Path) -> None:
+    async with a_world(tmp_path, "kite") as world:
+        assert isinstance(world.simulator, KiteSimulator)
+        await world.verdict()
+        world.simulator.trade("NSE:INFY", BUY, D(10), product="MIS")
+        await world.verdict()
+        world.simulator.convert("NSE:INFY", "MIS", "CNC", D(10))
+        report = await world.verdict()
+        assert (report.status, quantities(report)) == ("SUCCESS", {"CNC": "10"})
+        assert [one.found.cause for one in report.discrepancies] == [Cause.CONVERSION]
 
 
 async def test_drift_is_corrected(world: World) -> None:
