@@ -22,7 +22,7 @@ CLOCK_SKEW = timedelta(minutes=1)
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The book's order that a row shows; ``None`` for one the book does not have. By its broker_order_id it is the same
     order whatever else the row says of it."""
-    order = _by_broker_id(work.book, row)
+    order = by_broker_id(work.book, row)
     if order is not None:
         return None if _of_another_day(work, order, row.submitted_at) else order
     if row.client_order_id is None:
@@ -34,7 +34,7 @@ def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
 def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order]) -> BookOrder | None:
     """The book's order that a fill belongs to: by the ids it carries, else by those that its order's row carries.
     ``shown`` are the rows at hand by broker_order_id."""
-    order = _by_broker_id(work.book, fill)
+    order = by_broker_id(work.book, fill)
     if order is not None and _of_another_day(work, order, fill.time):
         order = None
     row = shown.get(fill.broker_order_id) if fill.broker_order_id is not None else None
@@ -96,7 +96,7 @@ def _of_another_day(work: ReconciliationPass, order: BookOrder, time: datetime |
 
 def is_about(book: Book, order: BookOrder, row: Order) -> bool:
     """Whether a row that was found for this order by either of its ids can be its own, and not another order's."""
-    owner = _by_broker_id(book, row)
+    owner = by_broker_id(book, row)
     if owner is not None and owner.key != order.key and owner.client_order_id is None:
         return owner.adopted_at is not None and owner.side is order.side and order.broker_order_id is None
     if owner is not None:
@@ -104,7 +104,7 @@ def is_about(book: Book, order: BookOrder, row: Order) -> bool:
     return _not_known_yet(order) and order.side is row.side
 
 
-def _by_broker_id(book: Book, row: Order | Fill) -> BookOrder | None:
+def by_broker_id(book: Book, row: Order | Fill) -> BookOrder | None:
     """The order that bears the row's broker_order_id; where that is provisional, only if it bears the client's too."""
     order = book.find_order(row.broker_order_id, None)
     if order is None or not is_provisional(row.broker_order_id):
@@ -128,7 +128,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
     for row in rows:
         if row.broker_order_id in successors:
             continue  # the order whose place it took is the one that was sent
-        if row.client_order_id is None or _by_broker_id(work.book, row) is not None:
+        if row.client_order_id is None or by_broker_id(work.book, row) is not None:
             continue
         pairs.extend(
             (_unlikeness(order, row), row.broker_order_id, order.key)

@@ -18,7 +18,7 @@ from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition
 from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.fills import infer_fill
-from actors.reconciliation.order_matching import is_about, order_of_row, replaced_by, same_order
+from actors.reconciliation.order_matching import by_broker_id, is_about, order_of_row, replaced_by, same_order
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import Complete, Failed, Order, OrderQuery, OrderStatus, Partial, Side, Unsupported, rows_of
 
@@ -253,7 +253,7 @@ def _amended(order: BookOrder, row: Order) -> bool:
 
 def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
     """The order that a row is of, where two of the book's turn out to be it: made one in one event."""
-    owner = work.book.find_order(row.broker_order_id, None)
+    owner = by_broker_id(work.book, row)
     if owner is None:
         return order
     ours = order if owner.key != order.key else same_order(work, owner, row)
