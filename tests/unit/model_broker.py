@@ -21,6 +21,7 @@ from brokers.model import (
     CostBasis,
     Failed,
     Fill,
+    IdScope,
     LegScheme,
     Order,
     OrderAnswer,
@@ -49,15 +50,26 @@ class ModelBroker:
     basis: CostBasis
     shows_ended: bool
     reports_fills: bool
+    daily_ids: bool = False  # the ids of fills begin anew each day, and those of both sides are the same
     now_ms: int = 0
     legs: dict[str, Leg] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     fills: list[tuple[int, Fill]] = field(default_factory=list)  # and from when on it is reported
     _ids: int = 0
+    _daily: dict[str, int] = field(default_factory=dict)
 
     @property
     def conventions(self) -> Conventions:
-        return Conventions(self.scheme, self.basis)
+        scope = IdScope.TRADING_DAY_AND_SIDE if self.daily_ids else IdScope.ACCOUNT
+        return Conventions(self.scheme, self.basis, fill_ids=scope)
+
+    def fill_id(self, side: Side) -> str:
+        """The id of a new fill: where they are daily, one that another day has too, and the other side."""
+        if not self.daily_ids:
+            return self.next_id("F")
+        day = f"{self.time.date()} {side.value}"
+        self._daily[day] = self._daily.get(day, 0) + 1
+        return f"F{self._daily[day]}"
 
     def next_id(self, prefix: str) -> str:
         self._ids += 1
@@ -121,8 +133,8 @@ class ModelBroker:
 
     def _trade(self, leg: str, side: Side, amount: Decimal, price: int, order_id: str, delay_ms: int) -> Fill:
         trade = Fill(
-            INSTRUMENT, self.next_id("F"), order_id, side, amount, Decimal(price), self.time,
-            leg=None if self.scheme is LegScheme.NET else leg,
+            INSTRUMENT, self.fill_id(side), order_id, side, amount, Decimal(price), self.time,
+            leg=None if self.scheme is LegScheme.NET else leg, id_scope=self.conventions.fill_scope(side, self.time),
         )  # fmt: skip
         held = self.legs.setdefault(leg, Leg(leg, self.time))
         held.trade(amount * side.sign, Decimal(price), trade.fill_id, self.time, self.basis)
@@ -133,19 +145,25 @@ class ModelBroker:
 
     def correct(self, number: int, quantity: int, price: int, delay_ms: int) -> None:
         """An execution was another one: of its own order's the price, of somebody else's the quantity too."""
-        corrected = {fill.corrects.fill_id for _, fill in self.fills if fill.corrects is not None}
-        open_to_it = [fill for _, fill in self.fills if fill.fill_id not in corrected]
+        corrected = {fill.corrects.key for _, fill in self.fills if fill.corrects is not None}
+        open_to_it = [fill for _, fill in self.fills if fill.key not in corrected]
         if self.scheme is not LegScheme.NET or not open_to_it:
             return
         was = open_to_it[number % len(open_to_it)]
-        now = was.quantity if was.broker_order_id in self.orders else Decimal(quantity)
-        change = Corrected(was.fill_id, was.quantity, was.price)
+        row = self.orders.get(was.broker_order_id or "")
+        now = Decimal(quantity) if row is None else min(was.quantity, Decimal(quantity))
+        if row is not None:
+            filled = row.filled_quantity + now - was.quantity
+            paid = (row.average_fill_price or ZERO) * row.filled_quantity + now * price - was.quantity * was.price
+            average = paid / filled if filled else None
+            self.orders[row.broker_order_id] = replace(row, filled_quantity=filled, average_fill_price=average)
+        change = Corrected(was.fill_id, was.quantity, was.price, was.id_scope)
         self.fills.append(
             (
                 self.now_ms + delay_ms,
                 replace(
                     was,
-                    fill_id=self.next_id("F"),
+                    fill_id=self.next_id("C"),
                     quantity=now,
                     price=Decimal(price),
                     commission=None,
@@ -184,6 +202,24 @@ class ModelBroker:
         order = self.orders[broker_id]
         if not order.status.terminal and quantity > order.filled_quantity:
             self.orders[broker_id] = replace(order, quantity=Decimal(quantity), limit_price=Decimal(price))
+
+    def supersede(self, broker_id: str, quantity: int, price: int) -> None:
+        """The order is replaced by another one, for what is left of it or more."""
+        order = self.orders[broker_id]
+        if order.status.terminal or not quantity:
+            return
+        new_id = self.next_id("B")
+        self.orders[broker_id] = replace(order, status=OrderStatus.CANCELLED, replaced_by=new_id)
+        self.orders[new_id] = replace(
+            order,
+            broker_order_id=new_id,
+            quantity=Decimal(quantity),
+            filled_quantity=ZERO,
+            average_fill_price=None,
+            limit_price=Decimal(price),
+            status=OrderStatus.OPEN,
+            submitted_at=self.time,
+        )
 
     # What it says
 
