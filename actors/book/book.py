@@ -541,8 +541,7 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
         status = OrderStatus.FILLED
     elif filled and status in {OrderStatus.PENDING_SUBMIT, OrderStatus.OPEN}:
         status = OrderStatus.PARTIALLY_FILLED
-    return replace(
-        order,
+    return order.after_fill(
         filled_quantity=filled,
         notional=notional + fresh * fill.price,
         adopted=order.adopted - fill.adopted,

@@ -338,9 +338,8 @@ class _Allowed:
                 self.strategy,
                 contract=work.contract,
                 told=told,
+                contained=contained,
             )
-            if contained and all(leg in contained for leg, _ in booked.legs):
-                booked = replace(booked, legs=())
             work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
@@ -358,11 +357,13 @@ def book_fill(
     strategy: str | None = None,
     contract: ContractFacts | None = None,
     told: Decimal | None = None,
+    contained: frozenset[str] = frozenset(),
 ) -> payloads.BookedFill:
     """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
 
     ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
     ``told`` is how much the broker says is filled of it, this fill included: what exceeds that is among the adopted.
+    ``contained`` are the legs that have it already.
     """
     adopted = ZERO
     if order is not None and order.adopted:
@@ -378,6 +379,9 @@ def book_fill(
             replaces.append((guess.fill_id, part))
             fresh -= part
     counted = order is None or cap is None or order.filled_quantity + fresh <= cap or bool(replaces)
+    legs = allocate(book, fill, adopted + fresh, order, conventions) if counted else ()
+    if contained and all(leg in contained for leg, _ in legs):
+        legs = ()
     return payloads.BookedFill(
         fill_id=fill.fill_id,
         order_key=order.key if order is not None else None,
@@ -385,7 +389,7 @@ def book_fill(
         quantity=fill.quantity,
         price=fill.price,
         time=fill.time,
-        legs=allocate(book, fill, adopted + fresh, order, conventions) if counted else (),
+        legs=legs,
         cost_basis=conventions.cost_basis,
         replaces=tuple(replaces),
         adopted=adopted,

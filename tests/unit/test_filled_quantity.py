@@ -93,3 +93,23 @@ def test_a_row_that_lags_behind_a_correction_is_a_break_and_no_missed_fill() -> 
     last = desk.look(slice_at(510, [], [gone]))
     assert (last.status.value, desk.book.breaks) == ("SUCCESS", {})
     desk.restart()
+
+
+def test_a_fill_changes_what_it_says_of_an_order_and_keeps_every_other_field() -> None:
+    desk = Desk()
+    desk.look(
+        slice_at(0, [], [order("B1", 100, 10, PARTIAL, client_id="c1", average="1.1", leg="x", replaced_by="B2")])
+    )
+    (before,) = desk.book.orders.values()
+    before = replace(before, taken_back=dec(3), strategy="s1", recorded_at=at(1), told_at=at(2), reason="why")
+    changes = {
+        "filled_quantity": dec(20),
+        "notional": dec(22),
+        "adopted": dec(0),
+        "inferred": (),
+        "status": FILLED,
+        "ended_at": at(9),
+        "local_at": at(8),
+        "filled_at": at(7),
+    }
+    assert before.after_fill(**changes) == replace(before, **changes)  # type: ignore[arg-type]  # of each field its kind
