@@ -24,7 +24,8 @@ from actors.journal.evidence_tables import (
 )
 from actors.journal.schema import read_head, records
 from actors.journal.signed_head import Head, HeadError, PublicKey, parse_head, split_notes, trusted_keys, verified_head
-from actors.journal.types import JournalUnavailable
+from actors.journal.types import JournalCorrupt, JournalUnavailable
+from actors.journal.verification import check_from
 
 _ATTEMPTED = "check the journal against its signed heads"
 
@@ -61,6 +62,38 @@ def check_heads(
             if wrong is not None:
                 return checker.count, wrong
     return checker.count, None
+
+
+def check_since(
+    connection: Connection, note: str, keys: Sequence[PublicKey] | None, *, leaves: LeavesElsewhere | None = None
+) -> tuple[int, int, str | None]:
+    """The size of a head up to which the journal was verified before, how many records were added since, and what is
+    wrong with those or with that head. Costs what is new: the tree up to the head is made of its kept nodes."""
+    wrong = _against_one(connection, note, keys, leaves)
+    size = parse_head(note).size
+    if wrong is not None:
+        return size, 0, wrong
+    with connection.begin():
+        end, _ = read_head(connection, _ATTEMPTED)
+        cut = read_anchor(connection, _ATTEMPTED)
+    begin = (size, parse_head(note).chain) if size >= cut.seq else (cut.seq, cut.hash)
+    try:
+        check_from(connection, *begin, _ATTEMPTED)
+    except JournalCorrupt as error:
+        return size, 0, error.found
+    return size, end - size, None
+
+
+def _against_one(
+    connection: Connection, note: str, keys: Sequence[PublicKey] | None, leaves: LeavesElsewhere | None
+) -> str | None:
+    kept = has_tables(connection)
+    with connection.begin():
+        trusted = None if keys is None else trusted_keys(keys, rotation_notes(connection) if kept else [])
+        tree = Tree(connection, kept=kept, elsewhere=leaves)
+        end, _ = read_head(connection, _ATTEMPTED)
+        checker = _Checker(connection, trusted, read_anchor(connection, _ATTEMPTED), end, tree)
+        return checker.wrong(note, "another place", with_root=True)
 
 
 class _Checker:

@@ -133,6 +133,9 @@ def verify(
     ] = None,
     key: Key = None,
     archives: Archives = None,
+    since: Annotated[
+        Path | None, typer.Option("--since", metavar="HEAD", help="Only what came after this signed head; costs that.")
+    ] = None,
     tree: Annotated[bool, typer.Option("--tree", help="Make the Merkle tree anew from the records, too.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -143,6 +146,10 @@ def verify(
     from supervisor.cli import audit_verify
     from supervisor.cli.audit_selection import source
 
+    if since is not None:
+        return audit_verify.verify_since(
+            source(config, journal), since, key=key, archives=archives or (), as_json=as_json
+        )
     return audit_verify.verify(
         source(config, journal),
         head=head,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.events import to_iso
-from actors.journal.head_checks import check_heads, notes_in
+from actors.journal.head_checks import check_heads, check_since, notes_in
 from actors.journal.head_keeper import archived_hashes
-from actors.journal.signed_head import HeadError
+from actors.journal.signed_head import HeadError, PublicKey
 from actors.journal.signing_keys import read_public
 from actors.journal.store import Journal
 from actors.journal.types import JournalCorrupt, Verification
@@ -74,6 +74,36 @@ def verify(
     return EXIT_OK if result.ok else EXIT_BREAK_OPEN
 
 
+def verify_since(of: Source, head: Path, *, key: str | None, archives: Sequence[Path], as_json: bool) -> int:
+    """Print whether what was added since a signed head is what was written: the journal was verified up to it before.
+    Raises ``JournalError`` where it cannot be read now."""
+    try:
+        note = notes_in(head)[-1]
+        keys = _keys(of, key)
+    except HeadError as error:
+        raise Failure(str(error)) from None
+    with reading(of) as journal:
+        last = _written(journal.head())
+        leaves = None if journal.file is None else partial(archived_hashes, journal.file, list(archives))
+        size, new, wrong = journal.with_connection(
+            lambda connection: check_since(connection, note, keys, leaves=leaves)
+        )
+    if as_json:
+        document = {"ok": wrong is None, "records": new, "since": size, "reason": wrong, "head": _head_document(last)}
+        print_json({**document, "signatures": keys is not None})
+    elif wrong is None:
+        print(f"{new} records since the head over {size}, chain intact, head {' '.join(map(str, (last or ())[:2]))}")
+    else:
+        print(f"NOT intact: {wrong}")
+    return EXIT_OK if wrong is None else EXIT_BREAK_OPEN
+
+
+def _keys(of: Source, key: str | None) -> list[PublicKey] | None:
+    if key is not None:
+        return trusted_keys_of(key)
+    return read_public(Path(of.public)) if of.public is not None and Path(of.public).exists() else None
+
+
 class _Progress:
     """How far a long verification is, on standard error and at a terminal alone, a line a second."""
 
@@ -90,14 +120,10 @@ class _Progress:
 def _held(
     of: Source, journal: Journal, heads: Sequence[Path], key: str | None, archives: Sequence[Path], *, tree: bool
 ) -> Held:
-    keys = None
     live = journal.file
     leaves = None if live is None else partial(archived_hashes, live, list(archives))
     try:
-        if key is not None:
-            keys = trusted_keys_of(key)
-        elif of.public is not None and Path(of.public).exists():
-            keys = read_public(Path(of.public))
+        keys = _keys(of, key)
         elsewhere = [note for file in heads for note in notes_in(file)]
     except HeadError as error:
         raise Failure(str(error)) from None

@@ -257,6 +257,16 @@ class TestEachTamperingIsFoundAndNamed:
         assert "the end is cut off: the head over 700 records" in found["reason"]
         assert "kept in another place" in found["reason"]
 
+    def test_what_came_since_a_head_is_verified_alone(self, kept: Path) -> None:
+        before = kept / "before.txt"
+        before.write_text(notes(kept)[0])
+        found = verify(kept, "--since", before)
+        assert (found["ok"], found["since"], found["records"], found["signatures"]) == (True, 300, 400, True)
+        change(kept, "UPDATE journal_records SET payload = '{}' WHERE seq = 450")
+        assert "record 450 was altered" in verify(kept, "--since", before)["reason"]
+        rehash(kept, 200, '{"fill_id":"another"}')
+        assert "not those that were signed" in verify(kept, "--since", before)["reason"]
+
     def test_a_rehashed_tail(self, kept: Path) -> None:
         rehash(kept, 450, '{"fill_id":"another"}')
         found = verify(kept)
