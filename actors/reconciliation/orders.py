@@ -426,6 +426,8 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     submitted_at = order.submitted_at or row.submitted_at
     if limit is None or submitted_at is None or row.status.terminal or work.now - submitted_at <= limit:
         return
+    if row.waits_for_open:
+        return
     key = order_discrepancy_key(row.broker_order_id, order.client_order_id)
     old = work.book.breaks.get((DiscrepancyType.STALE_ORDER, key))
     cancel = work.auto and work.policy.cancel_stale_orders and not (old is not None and old.cancel_asked)

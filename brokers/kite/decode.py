@@ -263,6 +263,7 @@ def order_row(item: object) -> OrderRow:
         reason=_text_or_none(row, "status_message"),
         origin=_origin(row),
         parent=_text_or_none(row, "parent_order_id"),
+        waits_for_open=_word(row, "status").upper().startswith("AMO REQ"),
     )
     changed_at = next((row[key] for key in _CHANGED_AT if row.get(key) not in (None, "")), None)
     return OrderRow(

@@ -310,3 +310,11 @@ async def test_an_order_whose_trades_are_never_listed_is_answered_without_them_i
     assert (answer.failure, answer.fills) == (None, ())
     assert answer.order is not None
     assert answer.order.filled_quantity == D(10)
+
+
+@pytest.mark.parametrize(("status", "waits"), [("AMO REQ RECEIVED", True), ("OPEN", False), ("COMPLETE", False)])
+def test_an_order_for_the_next_day_waits_for_its_market_to_open(status: str, waits: bool) -> None:
+    row = {"order_id": "1", "status": status, "exchange": "NSE", "tradingsymbol": "INFY", "transaction_type": "BUY"}
+    filled = 5 if status == "COMPLETE" else 0
+    read = order_row({**row, "variety": "amo", "product": "CNC", "quantity": 5, "filled_quantity": filled})
+    assert read.order.waits_for_open is waits

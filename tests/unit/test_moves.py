@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -15,7 +16,7 @@ from actors.events import Event, EventType, Severity
 from actors.reconciliation.moves import moves_of
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from brokers.model import Position, Slice
-from tests.unit.builders import INSTRUMENT, Desk, dec, pos, slice_at
+from tests.unit.builders import INSTRUMENT, Desk, at, dec, order, pos, slice_at
 
 WHY = {"holdings": "the holdings are not taken up"}
 
@@ -123,6 +124,15 @@ def test_an_average_of_all_buys_is_not_compared_with_that_of_what_is_left() -> N
     it = desk(pos(1, "2.63", "CNC"))
     row = Position(INSTRUMENT, "CNC", dec(1), dec("2.635"), open_average=dec("2.63"))
     assert it.look(slice_at(10, [row])).status is Status.SUCCESS
+
+
+def test_an_order_that_waits_for_its_market_to_open_is_not_stale_before_that() -> None:
+    it = Desk(Policy(stale_order=timedelta(seconds=60)))
+    waiting = replace(order("A1", submitted_at=at(0)), waits_for_open=True)
+    assert it.look(slice_at(40_000, orders=[waiting])).cancels == ()
+    assert not any(key[0] == "STALE_ORDER" for key in it.book.breaks)
+    it.look(slice_at(50_000, orders=[replace(waiting, waits_for_open=False)]))
+    assert any(key[0] == "STALE_ORDER" for key in it.book.breaks)
 
 
 LEGS = ["CNC", "MIS", "NRML", "MTF", "holdings"]
