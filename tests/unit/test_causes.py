@@ -9,7 +9,7 @@ from actors.book.discrepancies import CAUSES, Break, Cause, DiscrepancyType, Pha
 from actors.book.payloads import break_from, break_to
 from actors.events import Severity
 from brokers.model import Reason, Side
-from tests.unit.builders import Desk, at, fill, order, order_report, pos, slice_at
+from tests.unit.builders import FAILED, INSTRUMENT, Desk, at, fill, order, order_report, pos, slice_at
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 
@@ -61,3 +61,11 @@ def test_a_break_keeps_what_it_links_and_one_without_is_written_as_ever() -> Non
     told = replace(plain, cause=Cause.ASSIGNMENT, linked=("XYZ",), told="put 50 of XYZ")
     assert {"linked", "told"}.isdisjoint(break_to(plain, resolved=False, correction=None))
     assert break_from(break_to(told, resolved=False, correction=None), Severity.INFO) == told
+
+
+def test_a_combinations_own_fill_moves_no_leg_while_positions_are_unknown_too() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    own = replace(fill("x1", 2, at_s=20, order_id="900"), combination=INSTRUMENT)
+    desk.look(slice_at(30, FAILED, fills=[own]))
+    assert (desk.quantities(), list(desk.book.applied)) == ({}, ["x1"])
