@@ -135,7 +135,8 @@ def _restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[st
 def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, linked: dict[str, Order]) -> None:
     """Let the broker's word on a fill take the place of what was assumed of it."""
     order = order_of_fill(work, fill, linked)
-    if order is not None and was.order_key is None and was.broker_order_id == order.broker_order_id:
+    named_before = was.order_key is None and was.broker_order_id is not None
+    if order is not None and named_before and was.broker_order_id == order.broker_order_id:
         was = replace(was, order_key=order.key)  # it came before its order, and was counted in it with that
     was = replace(was, legs=tuple(part for part in was.legs if not work.book.covered(part[0], was.time)))
     ours = work.book.orders.get(was.order_key) if was.order_key is not None else None

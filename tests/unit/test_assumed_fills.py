@@ -156,3 +156,17 @@ def test_a_fill_beyond_the_quantity_that_was_recorded_is_not_dropped() -> None:
     assert net(desk) == {"net": 15}
     assert not any(e.payload.get("inferred") for e in desk.events)
     assert types(desk.look(slice_at(30, [pos(15)], [row], [made]))) == []
+
+
+def test_a_fill_reported_without_its_order_is_in_the_order_that_the_broker_names_and_none_is_inferred() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", None, quantity=10, submitted_at=at(10)), at_s=10)
+    desk.report(fill_report("501", 10, at_s=11), at_s=11)
+    row = order("B1", 10, 10, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
+    for seconds in (20, 30):
+        last = desk.look(slice_at(seconds, [pos(10)], [row], [fill("501", 10, at_s=11, order_id="B1")]))
+    ours = desk.book.find_order_by_ticket("B1")
+    assert ours is not None
+    assert (last.status.value, net(desk), int(ours.filled_quantity)) == ("SUCCESS", {"net": 10}, 10)
+    assert not any(e.payload.get("inferred") for e in desk.events)
