@@ -23,7 +23,7 @@ class TickerServer:
     def __init__(self, admits: Callable[[str, str], bool], heartbeat_s: float) -> None:
         self._admits = admits
         self._heartbeat_s = heartbeat_s
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop  # while it serves
         self._sockets: set[web.WebSocketResponse] = set()
         self._runner: web.AppRunner | None = None
         self._thread: threading.Thread | None = None
@@ -34,6 +34,7 @@ class TickerServer:
     def start(self, port: int) -> int:
         """Serve on any free port for 0, and give the port."""
         if self._thread is None:
+            self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="kite-ticker-simulator")
             self._thread.start()
             self.port = self._in_loop(self._serve(port))
