@@ -251,8 +251,9 @@ def _booked_correction(
     )
 
 
-def _broker_order(fill: Fill) -> tuple[datetime, int, str]:
-    return fill.time, len(fill.fill_id), fill.fill_id
+def _broker_order(fill: Fill) -> tuple[datetime, bool, int, str]:
+    """A correction comes after what it corrects, whatever its id: both have the time of the execution."""
+    return fill.time, fill.corrects is not None, len(fill.fill_id), fill.fill_id
 
 
 def _is_history(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> bool:

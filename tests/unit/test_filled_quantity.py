@@ -113,3 +113,14 @@ def test_a_fill_changes_what_it_says_of_an_order_and_keeps_every_other_field() -
         "filled_at": at(7),
     }
     assert before.after_fill(**changes) == replace(before, **changes)  # type: ignore[arg-type]  # of each field its kind
+
+
+def test_a_correction_told_with_what_it_corrects_comes_after_it_whatever_its_id() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    first = fill("F1", 100, at_s=9)
+    second = replace(first, fill_id="C1", quantity=dec(40), corrects=Corrected("F1", dec(100), first.price))
+    desk.look(slice_at(60, [pos(40)], [], [second, first]))
+    assert net(desk) == {"net": 40}
+    assert [e.payload["fill_id"] for e in desk.events if e.type == "ORDER_FILLED"] == ["F1", "C1"]
+    assert desk.look(slice_at(70, [pos(40)], [], [second, first])).status.value == "SUCCESS"
