@@ -56,6 +56,7 @@ class EventType(StrEnum):
     TRADING_RESUMED = "TRADING_RESUMED"
     OPERATOR_ACTION = "OPERATOR_ACTION"
     CHECKPOINT = "CHECKPOINT"
+    CLOCK_STEPPED = "CLOCK_STEPPED"
 
 
 @dataclass(frozen=True, slots=True)

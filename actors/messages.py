@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NewType
 
 from actors.book.discrepancies import Discrepancy
 from actors.book.trading_permission import Halt
@@ -13,6 +14,10 @@ from actors.events import Json
 from actors.reconciliation.reconciliation_pass import Status
 from brokers.model import Cursor
 from brokers.port import StreamState
+
+Ago = NewType("Ago", timedelta)
+"""How long before a message left its sender something was; negative where it is still to come. Lengths of time mean the
+same in every process and on every node, and times do not: no actor's clock is ever compared with another's."""
 
 
 class Connection(StrEnum):
@@ -28,13 +33,16 @@ class Connection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SliceRequest:
-    """Asks an account for one instrument's rows, from a snapshot requested at or after ``not_before``.
+    """Asks an account for one instrument's rows, from a snapshot requested no longer ago than ``within``: a length of
+    time, which the account counts back from the arrival of this on its own clock, so that no two clocks are compared.
+    ``not_before`` is the same as a time, for whoever has the account's clock, and counts where ``within`` is not set.
 
     ``fills_since`` is the place in the broker's fills up to which the book has dealt with everything. With
     ``known_revision`` the rows are left out when nothing has changed since. A ``whole`` snapshot is one that rests on
-    nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_since``
-    is set where nothing but the interval asks: then it is enough to know that up to this time, at least, nothing has
-    changed. ``identity`` is the lasting id of what the book is of, by the broker's word, where there is one.
+    nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_within``
+    is set where nothing but the interval asks: then it is enough to know that this long ago, at most, nothing had
+    changed. ``identity`` is the lasting id of what the book is of, by the broker's word,
+    where there is one.
     """
 
     instrument: str
@@ -43,28 +51,32 @@ class SliceRequest:
     known_revision: str | None = None
     whole: bool = False
     urgent: bool = False
-    calm_since: datetime | None = None
     identity: str | None = None
+    calm_within: Ago | None = None
+    within: Ago | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The slice asked for says what the one of this revision said, at a later time."""
+    """The slice asked for says what the one of this revision said, at a later time. ``asked`` as in a slice."""
 
     revision: str
     requested_at: datetime
     as_of: datetime
     fills_cursor: Cursor | None
     whole: bool = True
+    asked: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NoSlice:
-    """The broker could not be asked, or did not answer readably. ``retry_at`` is when it will be asked again."""
+    """The broker could not be asked, or did not answer readably. ``retry_at`` is when it will be asked again, by the
+    account's clock and for people; ``retry_in`` is how long that is after this answer."""
 
     connection: Connection
     reason: str
     retry_at: datetime | None = None
+    retry_in: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +158,9 @@ class Statistics:
 @dataclass(frozen=True, slots=True)
 class InstrumentHealth:
     """What a probe learns of an instrument actor. ``cycle_age_s`` is the time since its last cycle finished; ``halts``
-    are those it knows to apply to it, ``None`` while nobody has told it. ``fingerprint`` stands for its settings."""
+    are those it knows to apply to it, ``None`` while nobody has told it. ``fingerprint`` stands for its settings.
+    ``verified_age_s`` is how long before this answer, as the actor measured it, its book was found in step as the
+    report says; infinite where that counts no more, as the book is another or the clock was set."""
 
     report: CycleReport | None
     statistics: Statistics
@@ -156,6 +170,7 @@ class InstrumentHealth:
     pid: int
     halts: tuple[Halt, ...] | None = None
     fingerprint: str | None = None
+    verified_age_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -487,6 +487,8 @@ class Slice:
     it PARTIAL, as it might be ours. ``revision`` is equal for two slices of one account only when all they say but
     the times is equal, so that an unchanged slice need not be read again. ``answers`` are those to the questions
     that an earlier decision on this slice asked. ``unread_legs`` are legs of which nothing is known, with the reason.
+    ``asked`` is how long after the request for this slice arrived its broker was asked (negative: before), where it
+    comes from another actor, by whose clock ``requested_at`` then is.
     """
 
     account: str
@@ -505,6 +507,7 @@ class Slice:
     contract: ContractFacts | None = None
     evidence: tuple[Evidence, ...] = ()
     aside: tuple[Position, ...] = ()
+    asked: timedelta | None = None
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

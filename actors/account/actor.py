@@ -3,7 +3,9 @@
 The laws of this module:
 
 * One fetch serves every instrument that can share it; broker calls do not grow with the number of instruments.
-* A slice comes from a snapshot requested at or after the time the caller names, or not at all.
+* A slice comes from a snapshot requested no longer ago than the caller names, or not at all. How long ago is measured
+  here, by one steady clock: it is the time before the broker was asked that counts, not what an adapter says of it.
+* A wall clock that steps is journaled, and no snapshot from before counts for anybody.
 * A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. After one the
   circuit is open: nobody's request reaches the broker before that time, then one fetch tries for all. The pauses grow;
   one after a refusal is long from the beginning, as it takes a person.
@@ -22,7 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from loguru import logger
@@ -36,6 +38,7 @@ from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
 from actors.runtime.ports import CallError, Runtime
+from actors.runtime.steady_clock import SteadyRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
     Complete,
@@ -108,7 +111,9 @@ class Account:
     def __init__(self, settings: AccountSettings, open_broker: Callable[[], Broker], runtime: Runtime) -> None:
         self._settings = settings
         self._open_broker = open_broker
-        self._runtime = runtime
+        self._runtime = SteadyRuntime(runtime)
+        self._wall = runtime.now
+        self._believed_from = datetime.min.replace(tzinfo=UTC)
         self._broker: Broker | None = None
         self._connected = False
         self._connection = Connection.CONNECTING
@@ -138,18 +143,23 @@ class Account:
     # What instruments ask
 
     async def slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
-        """One instrument's rows, from a snapshot requested at or after ``request.not_before``."""
+        """One instrument's rows, from a snapshot requested no longer ago than ``request.within``."""
+        arrived = self._runtime.now()
+        self._look_at_the_clock()
+        wanted = request.not_before if request.within is None else arrived - request.within
+        request = replace(request, not_before=max(wanted, self._believed_from))
         try:
             async with asyncio.timeout(self._settings.patience_s):
-                return await self._slice(request)
+                answer = await self._slice(request, arrived)
         except TimeoutError:
             self._failing.set()  # whoever could not wait is woken when the answer is there
             return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+        return answer if isinstance(answer, NoSlice) else replace(answer, asked=answer.requested_at - arrived)
 
-    async def _slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
+    async def _slice(self, request: SliceRequest, arrived: datetime) -> Slice | Unchanged | NoSlice:
         if request.identity is not None:
             self._identities[request.instrument] = request.identity
-        at_rest = self._at_rest(request)
+        at_rest = self._at_rest(request, arrived)
         if at_rest is not None:
             return at_rest
         # Twice, as a fetch that was under way need not have asked for fills from far enough back.
@@ -163,19 +173,23 @@ class Account:
             if failure is not None:
                 return failure
         if not self._serves(request):
-            found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set back"
-            return NoSlice(self._connection, f"{self._settings.account}: {found}")
+            found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set meanwhile"
+            return NoSlice(self._connection, f"{self._settings.account}: {found}. It is asked again")
         return self._ledger.slice(request)
 
-    def _at_rest(self, request: SliceRequest) -> Unchanged | None:
+    def _at_rest(self, request: SliceRequest, arrived: datetime) -> Unchanged | None:
         """The answer to a request that nothing but the interval asks, where the broker would have told of any change
         by itself: it is not asked at all."""
         snapshot = self._ledger.snapshot
         broker: object = self._broker
-        if request.calm_since is None or self._error is not None or snapshot is None or request.whole:
+        if request.calm_within is None or self._error is not None or snapshot is None or request.whole:
             return None
-        until = broker.undisturbed() if isinstance(broker, Watched) else None
-        if until is None or until < request.calm_since or not self._ledger.covers(request.fills_since):
+        heard_at = broker.undisturbed() if isinstance(broker, Watched) else None
+        ago = None if heard_at is None else self._wall() - heard_at
+        if ago is None or ago < timedelta() or snapshot.requested_at < self._believed_from:
+            return None  # what was heard in the future, or before the clock was set, vouches for nothing
+        until = arrived - ago
+        if ago > request.calm_within or not self._ledger.covers(request.fills_since):
             return None
         answer = self._ledger.slice(request)
         if not isinstance(answer, Unchanged):
@@ -272,6 +286,7 @@ class Account:
 
     async def health(self) -> AccountHealth:
         """How it stands with the broker. Never waits for the broker."""
+        self._look_at_the_clock()
         known = self._settings.managed | self._settings.ignored
         return AccountHealth(
             account=self._settings.account,
@@ -280,7 +295,7 @@ class Account:
             error=self._error,
             broker_calls=self._broker.calls if self._broker is not None else 0,
             fetches=self._fetches,
-            retry_at=self._retry_at,
+            retry_at=self._shown(self._retry_at),
             unowned=tuple(sorted(self._ledger.instruments() - known)),
             discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.values()),
             pid=os.getpid(),
@@ -292,6 +307,8 @@ class Account:
 
     async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
         """Every instrument the account has anything in, from a snapshot requested at or after that time."""
+        self._look_at_the_clock()
+        not_before = max(not_before, self._believed_from)
         snapshot = self._ledger.snapshot
         if snapshot is None or snapshot.requested_at < not_before:
             try:
@@ -359,7 +376,7 @@ class Account:
                 return NoSlice(self._connection, f"{found}. Check the clocks")
             await self._runtime.sleep(ahead_s)
         if not urgent and self._retry_at is not None and self._runtime.now() < self._retry_at:
-            return NoSlice(self._connection, self._error or "no answer yet", self._retry_at)
+            return self._no_slice(self._error or "no answer yet")
         while not self._closed:
             if self._fetching is None or self._fetching.done():
                 self._fetch_began = self._runtime.now()
@@ -368,11 +385,32 @@ class Account:
             # Waited for without owning it: a caller that gives up must not take the fetch away from the others.
             await asyncio.wait([self._fetching])
             if self._error is not None:
-                return NoSlice(self._connection, self._error, self._retry_at)
+                return self._no_slice(self._error)
             snapshot = self._ledger.snapshot
             if late_enough or (snapshot is not None and snapshot.requested_at >= not_before):
                 return None
         return NoSlice(self._connection, f"{self._settings.account}: this account's actor is closed")
+
+    def _no_slice(self, reason: str) -> NoSlice:
+        wait = None if self._retry_at is None else self._retry_at - self._runtime.now()
+        return NoSlice(self._connection, reason, self._shown(self._retry_at), wait)
+
+    def _shown(self, time: datetime | None) -> datetime | None:
+        """A time of the steady clock as the wall clock says it."""
+        return None if time is None else self._wall() + (time - self._runtime.now())
+
+    def _look_at_the_clock(self) -> None:
+        """Where the wall clock has stepped nothing is believed from before: what was kept for a while by that clock, in
+        the adapter too, may have been kept for longer."""
+        by = self._runtime.clock.pass_over()
+        if not by:
+            return
+        self._believed_from = self._runtime.now()
+        self._asked_whole = True
+        logger.warning("{}: the clock of this machine was set by {:+.3f} s", self._settings.account, by.total_seconds())
+        payload = payloads.clock_step_to(by)
+        self._say(EventType.CLOCK_STEPPED, {"account": self._settings.account, **payload}, "clock", Severity.WARNING)
+        self._runtime.spawn(self._settings.account, self._wake_all())
 
     def _no_answer_yet(self) -> str:
         began = self._fetch_began or self._runtime.now()
@@ -389,9 +427,13 @@ class Account:
                 identified = dict(self._identities)
                 if isinstance(broker, Identifying):
                     broker.identify(identified)
+                asked, asked_wall = self._runtime.now(), self._wall()
                 snapshot = await broker.snapshot(since, whole=whole)
                 self._identified = identified
             self._check_clock(snapshot)
+            # An adapter may answer from what it was told before it was asked, and never from afterwards.
+            snapshot = replace(snapshot, requested_at=asked + min(timedelta(), snapshot.requested_at - asked_wall))
+            self._look_at_the_clock()
             self._ledger.take(snapshot, since)
             self._last_since = since
             if self._ledger.covers(self._asked_since):
@@ -447,7 +489,8 @@ class Account:
     async def _reached(self) -> Broker:
         """As :meth:`_open`, and never sooner after a failure than the next fetch would be."""
         if not self._connected and self._retry_at is not None and self._runtime.now() < self._retry_at:
-            found = f"not asked before {self._retry_at.isoformat()}, as the last answer was: {self._error}"
+            shown = self._shown(self._retry_at) or self._retry_at
+            found = f"not asked before {shown.isoformat()}, as the last answer was: {self._error}"
             raise Unreachable("reach the broker", self._settings.account, found, "It is asked again by itself.")
         return await self._open()
 
@@ -475,9 +518,10 @@ class Account:
         pause_s = REFUSED_PAUSE_S if refused else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         self._retry_at = self._runtime.now() + timedelta(seconds=pause_s * (0.5 + self._runtime.uniform() / 2))
+        shown = self._shown(self._retry_at)
         self._failing.set()
         if first or self._connection is not before:
-            again = f" Asked again at {self._retry_at:%H:%M:%S} UTC, and so on." if self._loops else ""
+            again = f" Asked again at {shown:%H:%M:%S} UTC, and so on." if self._loops else ""
             logger.warning("{}.{}", str(error).rstrip("."), again)
         if first:
             payload: dict[str, Json] = {
@@ -569,7 +613,7 @@ class Account:
             book_value=None,
             broker_value=text,
             difference=None,
-            opened_at=self._runtime.now(),
+            opened_at=self._wall(),
         )
         self._breaks[place] = new
         payload = payloads.break_to(new, resolved=False, correction=None)

@@ -508,6 +508,33 @@ class Book:
         self.reconciled_at = event.time
         self._forget_old(event.time)
 
+    def _on_clock_step(self, event: Event) -> None:
+        """Every time of ours from before is by another clock than those that follow: whatever was done or told counts
+        as done or told now, what was seen proves nothing, and the book is to be found in step again."""
+        at = event.time
+        self.last_local_at = None if self.last_local_at is None else at
+        self.activity = dict.fromkeys(self.activity, at)
+        self.known_at = dict.fromkeys(self.known_at, at)
+        for order in list(self.orders.values()):
+            self.orders[order.key] = replace(
+                order,
+                local_at=order.local_at and at,
+                told_at=order.told_at and at,
+                filled_at=order.filled_at and at,
+            )
+        for place, found in list(self.breaks.items()):
+            if found.seen_at:
+                self.breaks[place] = replace(found, seen_at=())
+        self.reconciled_at = None
+
+    def newest_own_time(self) -> datetime | None:
+        """The latest time of ours in it: by the clock of whoever wrote that event."""
+        times = [*self.activity.values(), *self.known_at.values()]
+        perhaps = [self.last_local_at, self.reconciled_at]
+        for order in self.orders.values():
+            perhaps += [order.local_at, order.told_at, order.filled_at]
+        return max((*times, *(at for at in perhaps if at is not None)), default=None)
+
     def _touch(self, at: datetime) -> None:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
@@ -582,4 +609,5 @@ _FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
     EventType.DISCREPANCY_RESOLVED: Book._on_resolved,
     EventType.RECONCILED: Book._on_reconciled,
     EventType.CHECKPOINT: Book._on_checkpoint,
+    EventType.CLOCK_STEPPED: Book._on_clock_step,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -350,6 +350,14 @@ def contract_from(data: Any) -> ContractFacts:
         currency=data["currency"],
         held=data["held"],
     )
+
+
+# Clocks
+
+
+def clock_step_to(by: timedelta) -> Document:
+    """By how much the wall clock of a machine has jumped against its monotonic one; negative is back."""
+    return {"by_s": to_text(Decimal(by // timedelta(microseconds=1)) / 1_000_000)}
 
 
 # Discrepancies

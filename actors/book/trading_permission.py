@@ -169,6 +169,9 @@ def _unverified(
     if verified_at is None:
         return [Reason(Obstacle.UNVERIFIED, f"the book has not been found in step since its actor started{why}")]
     age_s = (now - verified_at).total_seconds()
+    if age_s < 0:
+        text = f"the book was found in step {-age_s:.1f} s from now, which verifies nothing: see to the clocks{why}"
+        return [Reason(Obstacle.UNVERIFIED, text)]
     if age_s <= unverified_s:
         return []
     text = f"the book was last found in step {age_s:.1f} s ago, more than unverified_s ({unverified_s:g}){why}"

@@ -4,6 +4,8 @@ The laws of this module:
 
 * An account that does not answer is an answer, with the reason in words: nothing here raises for it.
 * Rows that are not sent again are those of the slice we hold; a slice is held for one book, and forgotten with it.
+* When the broker was asked is known by our own clock: the account says how long after the question came to it, or
+  before, that was, and the question cannot have come before it was sent. No time of another actor's is read.
 * Fills are asked for from where the book has dealt with everything, and never from further on.
 """
 
@@ -18,7 +20,7 @@ from loguru import logger
 from actors.book.book import Book
 from actors.book.discrepancies import NEEDS_PROOF
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
-from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
+from actors.messages import Ago, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import Decision
 from actors.runtime.ports import CallError, Runtime
@@ -26,6 +28,10 @@ from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, Orde
 
 LOOK_AGAIN_AFTER = timedelta(seconds=2)
 """When one of our own actors did not answer: it is being restarted, and a long interval must not pass meanwhile."""
+
+SHARED_WITHIN = timedelta(milliseconds=250)
+"""How much older than its tick a fetch may be that the interval alone asks for: the instruments of an account tick
+together, and their questions need not come at once."""
 
 CALM_SHARE = 2 / 3
 """Of ``max_age``, how old the proof may be that nothing has changed, where nothing but the interval asks for it."""
@@ -36,7 +42,7 @@ SLICE_SHARE = 0.8
 
 class AccountClient:
     """Asks one account about one instrument. ``last`` is the last slice it gave in full, ``None`` while it has given
-    none to the book that is in memory."""
+    none to the book that is in memory. Nothing it was asked before ``believed_from`` counts."""
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self._settings = settings
@@ -46,19 +52,25 @@ class AccountClient:
         self._cursor: int | None = None
         self._conventions = settings.policy.conventions
         self.last: Slice | None = None
+        self.believed_from: datetime | None = None
 
     # Asking
 
     async def slice(self, book: Book, occasion: CycleTrigger, *, urgent: bool) -> Slice | NoSlice:
         """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
         rests on nothing the broker said before."""
-        request = self._request(book, occasion, urgent=urgent)
+        sent = self._runtime.now()
+        request = self._request(book, occasion, sent, urgent=urgent)
         last = self.last
         timeout_s = self._settings.cycle_timeout_s * SLICE_SHARE
         try:
             answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
         except CallError as error:
             return NoSlice(Connection.UNREACHABLE, str(error), self._runtime.now() + LOOK_AGAIN_AFTER)
+        if isinstance(answer, NoSlice) and answer.retry_in is not None:
+            answer = replace(answer, retry_at=self._runtime.now() + answer.retry_in)
+        if isinstance(answer, Slice | Unchanged) and answer.asked is not None:
+            answer = replace(answer, requested_at=sent + answer.asked, asked=None)
         if isinstance(answer, Unchanged):
             assert last is not None  # noqa: S101 - only then is a revision offered
             answer = replace(
@@ -71,15 +83,27 @@ class AccountClient:
         assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
         return answer
 
-    def _request(self, book: Book, occasion: CycleTrigger, *, urgent: bool) -> SliceRequest:
-        not_before = occasion.not_before if book.last_local_at is None else max(occasion.not_before, book.last_local_at)
+    def _request(self, book: Book, occasion: CycleTrigger, sent: datetime, *, urgent: bool) -> SliceRequest:
+        shared = min(SHARED_WITHIN, timedelta(seconds=self._settings.interval_s / 10)) if occasion.calm else timedelta()
+        since = [occasion.not_before - shared, book.last_local_at, self.believed_from]
+        not_before = min(sent, max(at for at in since if at is not None))
         cursor = self._cursor if self._cursor is not None else book.cursor
         known = self.last.revision if self.last is not None else None
         whole = any(kind in NEEDS_PROOF for kind, _ in book.breaks)
         calm = occasion.calm and not urgent and known is not None and book.clean == known
-        calm_since = self._runtime.now() - self._policy.max_age * CALM_SHARE if calm else None
+        calm_within = Ago(self._policy.max_age * CALM_SHARE) if calm else None
         identity = None if book.contract is None else book.contract.identity
-        return SliceRequest(self._settings.instrument, not_before, cursor, known, whole, urgent, calm_since, identity)
+        return SliceRequest(
+            instrument=self._settings.instrument,
+            not_before=not_before,
+            fills_since=cursor,
+            known_revision=known,
+            whole=whole,
+            urgent=urgent,
+            calm_within=calm_within,
+            within=Ago(sent - not_before),
+            identity=identity,
+        )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """What the broker says of these orders by their ids; no answer is told as such for each."""

@@ -44,6 +44,7 @@ from actors.names import instrument_name
 from actors.reconciliation.own_reports import Report
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import Runtime
+from actors.runtime.steady_clock import SteadyRuntime
 
 __all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "CycleTrigger", "Instrument", "InstrumentSettings"]
 
@@ -66,7 +67,7 @@ class Instrument:
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self._settings = settings
         self._name = instrument_name(settings.account, settings.instrument)
-        self._runtime = runtime
+        self._runtime = runtime = SteadyRuntime(runtime)
         self._policy = settings.policy
         self._broker = AccountClient(settings, runtime)
         self._keeper = BookKeeper(settings, runtime, self._broker)
@@ -155,8 +156,18 @@ class Instrument:
         age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
         version = self._keeper.book.version if self._keeper.book is not None else 0
         statistics, paused = self._tally.statistics, self._paused
-        fingerprint = self._settings.fingerprint
-        return InstrumentHealth(self._report, statistics, age_s, paused, version, os.getpid(), self._halts, fingerprint)
+        self._step_seen()
+        return InstrumentHealth(
+            self._report,
+            statistics,
+            age_s,
+            paused,
+            version,
+            os.getpid(),
+            self._halts,
+            self._settings.fingerprint,
+            self._verified_age_s(),
+        )
 
     async def self_check(self) -> SelfCheck:
         """Compare the book in memory with what its journal makes, at one version. Where they differ the book is made
@@ -177,17 +188,12 @@ class Instrument:
         book = self._keeper.book
         breaks = None if book is None else book.breaks.values()
         unverified_s = self._policy.unverified.total_seconds()
-        reasons = obstacles(
-            breaks,
-            self._cycles.verified_at,
-            unverified_s,
-            self._halts,
-            self._cycles.refused,
-            self._last_error(),
-            now,
-            () if book is None else book.pending_fills(),
-        )
-        return Permission(self._settings.account, self._settings.instrument, reasons, now, self._cycles.verified_at)
+        stepped = self._step_seen()
+        verified_at = None if stepped else self._cycles.verified_at
+        error = f"the clock was set by {stepped.total_seconds():+.3f} s" if stepped else self._last_error()
+        pending = () if book is None else book.pending_fills()
+        reasons = obstacles(breaks, verified_at, unverified_s, self._halts, self._cycles.refused, error, now, pending)
+        return Permission(self._settings.account, self._settings.instrument, reasons, now, verified_at)
 
     async def book(self) -> BookState:
         """What the book holds now. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
@@ -204,6 +210,19 @@ class Instrument:
         """These halts, and no others, apply from now on. (The supervisor writes them, this instrument's own into its
         stream: the next write here is refused once, and goes on from there.)"""
         self._halts = halts
+
+    def _verified_age_s(self) -> float | None:
+        if self._report is None or self._report.verified_at is None:
+            return None
+        verified_at = None if self._runtime.clock.step else self._cycles.verified_at
+        return math.inf if verified_at is None else (self._runtime.now() - verified_at).total_seconds()
+
+    def _step_seen(self) -> timedelta:
+        """By how much the clock has jumped and nobody has dealt with it: a cycle will, at once."""
+        by = self._runtime.clock.step
+        if by:
+            self._awake.set()
+        return by
 
     def _last_error(self) -> str | None:
         """What was amiss in the last cycle."""
@@ -252,9 +271,8 @@ class Instrument:
         return tick(self._settings.account, self._settings.interval_s, self._runtime.now(), after=after)
 
     def _is_due(self) -> bool:
-        report = self._report
-        age_s = (self._runtime.now() - report.finished_at).total_seconds() if report is not None else math.inf
-        return age_s >= self._settings.interval_s
+        age_s = math.inf if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
+        return age_s >= self._settings.interval_s or bool(self._runtime.clock.step)
 
     # One verdict
 
@@ -263,8 +281,8 @@ class Instrument:
         policy = self._policy
         most = policy.confirmations + PASSES_BEYOND_PROOF
         patience_s = policy.settle.total_seconds() + policy.confirmations * policy.confirm_gap.total_seconds()
-        began = self._runtime.now()
-        give_up_at = began + timedelta(seconds=patience_s + PATIENCE_S)
+        began, began_s = self._runtime.now(), self._runtime.monotonic_s()
+        give_up_s = began_s + patience_s + PATIENCE_S
         seen: dict[str, Discrepancy] = {}
         passes = 0
         occasion = CycleTrigger(began, trade, dry_run=dry_run)
@@ -277,13 +295,16 @@ class Instrument:
                 passes += 1
                 seen.update({found.found.id: found for found in report.discrepancies})
                 again = report.recheck_at
-                if again is None or passes >= most or again > give_up_at or report.status is Status.DEGRADED:
+                if again is None or passes >= most or report.status is Status.DEGRADED:
                     break
-                await self._runtime.sleep(max(0.0, (again - self._runtime.now()).total_seconds()))
+                wait_s = (again - self._runtime.now()).total_seconds()
+                if self._runtime.monotonic_s() + wait_s > give_up_s:
+                    break
+                await self._runtime.sleep(max(0.0, wait_s))
                 occasion = occasion._replace(not_before=again)
         finally:
             self._verdicts = [verdict for verdict in self._verdicts if verdict is not seen]
-        duration_ms = (self._runtime.now() - began).total_seconds() * 1000
+        duration_ms = (self._runtime.monotonic_s() - began_s) * 1000
         return replace(report, passes=passes, duration_ms=duration_ms, discrepancies=tuple(seen.values()))
 
     # One cycle

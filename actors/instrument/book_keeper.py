@@ -6,6 +6,8 @@ The laws of this module:
 * Whoever loads or writes the book holds its ``turn``, and decides on the book as it then is.
 * A stream that somebody else continued is loaded again before anything else is written to it. So is one that a cycle
   continued which was cut off before its events were applied. What the broker said is forgotten with the book.
+* Where the clock has stepped since anything in the book was written, that is written (CLOCK_STEPPED) before anything
+  else, and the book is as good as never verified.
 * The journal is right: a book that differs from what its journal makes is made anew from it, and that is told.
 """
 
@@ -14,20 +16,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from loguru import logger
 
+from actors.book import payloads
 from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.self_check import Folded, SelfCheck, differences, event_of, fold
-from actors.events import Event, Json, Record
+from actors.events import Event, EventType, Json, Record, Severity, event_id
 from actors.instrument.account_client import AccountClient
 from actors.instrument.recent_events import Recent
 from actors.instrument.settings import InstrumentSettings
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
 from actors.names import instrument_name
-from actors.runtime.ports import Runtime
+from actors.runtime.steady_clock import STEP, SteadyRuntime
 
 CHECKPOINT_EVERY = 250
 """Events of a stream between two checkpoints: what a restart has to read at most."""
@@ -37,9 +41,10 @@ class BookKeeper:
     """One book, and the writer's end of its stream.
 
     ``turn`` is the lock under which the book is loaded and written; ``book`` is ``None`` while it is not in memory.
+    ``stepped`` counts how often the clock has.
     """
 
-    def __init__(self, settings: InstrumentSettings, runtime: Runtime, broker: AccountClient) -> None:
+    def __init__(self, settings: InstrumentSettings, runtime: SteadyRuntime, broker: AccountClient) -> None:
         self._settings = settings
         self._name = instrument_name(settings.account, settings.instrument)
         self._runtime = runtime
@@ -50,6 +55,8 @@ class BookKeeper:
         self._proven = 0
         self._recent = Recent()
         self._recent_version = 0
+        self._timed: Book | None = None
+        self.stepped = 0
 
     # Reading
 
@@ -72,6 +79,43 @@ class BookKeeper:
                 if record.version > self._recent_version:
                     self._keep(record.version, record.event)
         return self.book
+
+    async def in_time(self) -> Book:
+        """As :meth:`loaded`, with every time in it by the clock as it now is. Raises as :meth:`write`, too."""
+        book = await self.loaded()
+        by = self._step_since(book)
+        if by:
+            logger.warning("{}: the clock was set by {:+.3f} s", self._name, by.total_seconds())
+            at = self._runtime.now() + by
+            self._broker.forget()
+            await self.write(book, (clock_stepped(book, by, at),))
+            self._runtime.clock.follow(by)
+            self._broker.believed_from = at
+            self.stepped += 1
+        self._timed = book
+        return book
+
+    def _step_since(self, book: Book) -> timedelta:
+        """By how much the clock has jumped since the newest time in a book: while we lived, or, where another actor
+        wrote it, before. A book just loaded from a little ahead is waited for."""
+        clock = self._runtime.clock
+        by = clock.step
+        newest = book.newest_own_time() if book is not self._timed else None
+        if newest is not None:
+            apart = clock.now() + by - newest
+            if apart < -STEP:
+                return by + apart if by else apart
+            if not by:
+                clock.be_after(newest)
+        return by
+
+    def shadow_of(self, book: Book) -> Book:
+        """A copy for a dry run, in which nothing is written: its times are by the clock as it now is."""
+        shadow = book.fork()
+        by = self._step_since(book)
+        if by:
+            shadow.apply(clock_stepped(shadow, by, self._runtime.now()))
+        return shadow
 
     def recent(self, newest: int | None = None) -> list[dict[str, object]]:
         """The newest entries of the stream that are at hand, oldest first."""
@@ -160,6 +204,12 @@ class BookKeeper:
 
     def _folded(self, records: Sequence[Record], version: int | None) -> Folded | None:
         return fold(self._settings.account, self._settings.instrument, records, version)
+
+
+def clock_stepped(book: Book, by: timedelta, at: datetime) -> Event:
+    """CLOCK_STEPPED: ``at`` is by the clock as it now is."""
+    kind, payload = EventType.CLOCK_STEPPED, payloads.clock_step_to(by)
+    return Event(event_id(book.stream, str(book.version + 1), kind), kind, Severity.WARNING, at, payload)
 
 
 def apply(book: Book, events: Sequence[Event]) -> None:

@@ -30,7 +30,8 @@ from actors.messages import Connection, CycleReport, NoSlice
 from actors.names import instrument_name
 from actors.reconciliation.decide import evidence_of, reconcile
 from actors.reconciliation.reconciliation_pass import Decision, Status
-from actors.runtime.ports import CallError, Runtime
+from actors.runtime.ports import CallError
+from actors.runtime.steady_clock import SteadyRuntime
 from brokers.model import Slice
 
 ROUNDS_OF_QUESTIONS = 3
@@ -39,14 +40,14 @@ ROUNDS_OF_QUESTIONS = 3
 class CycleRunner:
     """Runs the cycles of one instrument, one at a time: whoever calls :meth:`run` sees to that.
 
-    ``verified_at`` is when the broker was asked for the last slice that agreed with the book, ``refused`` why it would
-    not answer, while it does not. ``is_awaited`` tells whether somebody waits for a verdict.
+    ``refused`` is why the broker would not answer, while it does not. ``is_awaited`` tells whether somebody waits for a
+    verdict.
     """
 
     def __init__(
         self,
         settings: InstrumentSettings,
-        runtime: Runtime,
+        runtime: SteadyRuntime,
         keeper: BookKeeper,
         broker: AccountClient,
         is_awaited: Callable[[], bool],
@@ -59,8 +60,17 @@ class CycleRunner:
         self._broker = broker
         self._is_awaited = is_awaited
         self._began_at: datetime | None = None
-        self.verified_at: datetime | None = None
+        self._verified: tuple[datetime, Book, int] | None = None
         self.refused: str | None = None
+
+    @property
+    def verified_at(self) -> datetime | None:
+        """When the broker was asked for the last slice that agreed with the book that is now in memory, by the clock as
+        it now is: what was said of another book, or before the clock was set, verifies nothing."""
+        if self._verified is None:
+            return None
+        at, book, stepped = self._verified
+        return at if book is self._keeper.book and stepped == self._keeper.stepped else None
 
     async def run(
         self, occasion: CycleTrigger, shadow: Book | None, began: datetime
@@ -88,9 +98,9 @@ class CycleRunner:
     async def _look(self, occasion: CycleTrigger, shadow: Book | None) -> tuple[CycleReport, Book | None]:
         dry_run, trade = occasion.dry_run, occasion.trade
         async with self._keeper.turn:
-            book = shadow or await self._keeper.loaded()
+            book = shadow or await (self._keeper.loaded() if dry_run else self._keeper.in_time())
         if dry_run and shadow is None:
-            shadow = book = book.fork()
+            shadow = book = self._keeper.shadow_of(book)
         slice_ = await self._broker.slice(book, occasion, urgent=dry_run or self._is_awaited())
         self.refused = None
         if isinstance(slice_, NoSlice):
@@ -99,6 +109,7 @@ class CycleRunner:
         for _ in range(ROUNDS_OF_QUESTIONS):
             async with self._keeper.turn:
                 book = shadow or await self._keeper.loaded()
+                stepped = self._keeper.stepped
                 decision = self._decide(book, slice_, dry_run=dry_run)
                 if not decision.lookups:
                     if dry_run:
@@ -111,6 +122,8 @@ class CycleRunner:
             asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
             return self._unverified(Status.PARTIAL, f"the broker's answers left orders {asked} open"), shadow
         if not dry_run:
+            if decision.status is Status.SUCCESS:
+                self._verified = slice_.requested_at, book, stepped
             await self._after(decision, slice_)
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
 
@@ -132,8 +145,6 @@ class CycleRunner:
     async def _after(self, decision: Decision, slice_: Slice) -> None:
         """What a decision asks for besides its events."""
         self._broker.dealt_with(decision, slice_)
-        if decision.status is Status.SUCCESS:
-            self.verified_at = slice_.requested_at
         for query in decision.cancels:
             await self._broker.cancel(query)
 
@@ -142,9 +153,9 @@ class CycleRunner:
         as such."""
         self.refused = answer.reason if answer.connection is Connection.REFUSED else None
         if not dry_run:
-            now = self._runtime.now()
             async with self._keeper.turn:
-                book = await self._keeper.loaded()
+                book = await self._keeper.in_time()
+                now = self._runtime.now()
                 decision = self._decide(book, self._broker.nothing_known(answer.reason, now), dry_run=False)
                 await self._keeper.write(book, decision.events)
         return replace(self._unverified(Status.DEGRADED, answer.reason), recheck_at=answer.retry_at)

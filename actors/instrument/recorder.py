@@ -57,7 +57,7 @@ class Recorder:
 
     async def _into_the_book(self, reports: Sequence[Report]) -> tuple[int, tuple[BookOrder, ...]]:
         async with self._keeper.turn:
-            book = await self._keeper.loaded()
+            book = await self._keeper.in_time()
             conventions = self._broker.conventions_of(book)
             for report in reports:
                 self._check_leg(report, conventions)

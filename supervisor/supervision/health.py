@@ -7,6 +7,7 @@ unverified, with where its actor is, when it is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,7 @@ class HealthRegistry:
         self._desired = desired
         self._accounts: dict[str, AccountHealth] = {}
         self._instruments: dict[str, InstrumentHealth] = {}
+        self._heard_s: dict[str, float] = {}
         self._totals = Totals()
         self._journal: dict[str, Json] = {}
 
@@ -42,6 +44,7 @@ class HealthRegistry:
         match health:
             case InstrumentHealth():
                 self._instruments[key.name] = self._totals.with_former(key.name, attempt, health)
+                self._heard_s[key.name] = self._runtime.monotonic_s()
             case AccountHealth():
                 self._accounts[key.name] = health
             case _:
@@ -91,12 +94,20 @@ class HealthRegistry:
     def _report(self, account: str, symbol: str) -> CycleReport:
         name = instrument_name(account, symbol)
         child = self._children.get(ChildKey(Kind.INSTRUMENT, name))
-        health = self._instruments.get(name)
+        health = self._as_of_now(name)
         last = health.report if health is not None else None
         if last is None or health is None or not is_up(child):
             return status.absent(account, symbol, child, last, self._runtime.now())
         max_age_s = self._desired.configuration.instrument_settings(account, symbol).max_age_s
         return status.aged(last, health, max_age_s, self._runtime.now())
+
+    def _as_of_now(self, name: str) -> InstrumentHealth | None:
+        """What an instrument last said, its age grown by what has passed since."""
+        health = self._instruments.get(name)
+        if health is None or health.verified_age_s is None:
+            return health
+        passed_s = self._runtime.monotonic_s() - self._heard_s[name]
+        return replace(health, verified_age_s=health.verified_age_s + passed_s)
 
     def unverified(self, name: str) -> str | None:
         """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
@@ -113,6 +124,7 @@ class HealthRegistry:
         rows = [(self.account(name), self.reports(name)) for name in self._desired.accounts]
         age_ms = (self._runtime.now() - started_at).total_seconds() * 1000
         result = document(started_at, age_ms, rows)
+        healths = {name: said for name in self._instruments if (said := self._as_of_now(name)) is not None}
         status.add_account_health(result, [health for health, _ in rows])
-        status.add_health(result, self._children, self._instruments, self._runtime.now(), halts_on)
+        status.add_health(result, self._children, healths, self._runtime.now(), halts_on)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -63,12 +64,19 @@ def aged(last: CycleReport, health: InstrumentHealth, max_age_s: float, now: dat
     be."""
     if last.status is not Status.SUCCESS or last.verified_at is None:
         return last
-    age_s = (now - last.verified_at).total_seconds()
+    age_s = verified_age_s(last, health, now)
     if age_s <= max_age_s + HEALTH_AGE_S:
         return last
     why = "it is paused" if health.paused else "its actor has finished no cycle"
-    error = f"not verified for {age_s:.0f} s: {why}"
+    error = f"not verified for {age_s:.0f} s: {why}" if age_s < math.inf else "not verified since the clock was set"
     return replace(last, status=Status.DEGRADED, error=error, unverified=True)
+
+
+def verified_age_s(last: CycleReport, health: InstrumentHealth, now: datetime) -> float:
+    """How long ago the book was found in step: as its own actor measured it, or else by the two clocks."""
+    if health.verified_age_s is not None or last.verified_at is None:
+        return math.inf if health.verified_age_s is None else health.verified_age_s
+    return (now - last.verified_at).total_seconds()
 
 
 def is_empty(report: CycleReport | None) -> bool:
@@ -154,6 +162,7 @@ def _health(child: Child | None, health: InstrumentHealth | None, now: datetime)
     statistics = health.statistics if health is not None else None
     rate = statistics.success_rate if statistics is not None else None
     verified_at = report.verified_at if report is not None else None
+    age_s = math.inf if report is None or health is None else verified_age_s(report, health, now)
     return {
         "state": state_name(child.state) if child is not None else "WAITING",
         "paused": health.paused if health is not None else False,
@@ -161,7 +170,7 @@ def _health(child: Child | None, health: InstrumentHealth | None, now: datetime)
         "pid": health.pid if health is not None else None,
         "version": health.version if health is not None else 0,
         "verified_at": to_iso(verified_at) if verified_at is not None else None,
-        "verified_age_s": round((now - verified_at).total_seconds(), 3) if verified_at is not None else None,
+        "verified_age_s": round(age_s, 3) if age_s < math.inf else None,
         "last_cycle_at": to_iso(report.finished_at) if report is not None else None,
         "last_cycle_ms": round(report.duration_ms, 3) if report is not None else None,
         "cycles": statistics.cycles if statistics is not None else 0,

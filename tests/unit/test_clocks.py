@@ -1,0 +1,230 @@
+"""Kind: a wall clock taken for the order of events, or for freshness. Which came first is what an actor saw first; how
+old something is, is what its monotonic clock says; a wall clock that jumps is told, and what was before is verified
+anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from actors.events import Event, EventType, Severity
+from actors.messages import Ago, NoSlice, SliceRequest
+from actors.reconciliation.own_reports import FillReport, OrderReport
+from actors.runtime.steady_clock import SteadyClock
+from brokers.model import OrderStatus, Side
+from tests.unit.builders import Desk, at, dec, order_report, pos, slice_at
+from tests.unit.fakes import EURUSD, FX, House, a_house, found, passes, quantities
+from tests.unit.virtual_time import virtual_time
+
+T = datetime(2024, 1, 2, 9, 0, tzinfo=UTC)
+
+
+class Clocks:
+    """A wall clock and a monotonic one, each set by hand."""
+
+    def __init__(self) -> None:
+        self.wall, self.monotonic_s = T, 100.0
+
+    def pass_(self, seconds: float, wall_s: float | None = None) -> None:
+        self.monotonic_s += seconds
+        self.wall += timedelta(seconds=seconds if wall_s is None else wall_s)
+
+
+def steady() -> tuple[Clocks, SteadyClock]:
+    clocks = Clocks()
+    return clocks, SteadyClock(lambda: clocks.wall, lambda: clocks.monotonic_s)
+
+
+@pytest.mark.parametrize("wall_s", [10.0, 9.5, 10.9, -3000.0, 40.0])
+def test_of_two_readings_the_later_one_is_greater_whatever_the_wall_clock_does(wall_s: float) -> None:
+    clocks, clock = steady()
+    first = clock.now()
+    clocks.pass_(10, wall_s)
+    second = clock.now()
+    assert first < second < clock.now()
+    assert abs(second - first - timedelta(seconds=10)) <= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("wall_s", "step_s"), [(9.5, 0), (11.0, 0), (-20.0, -30), (40.0, 30), (8.5, -1.5)])
+def test_a_jump_of_more_than_a_second_is_told_with_its_size(wall_s: float, step_s: float) -> None:
+    clocks, clock = steady()
+    clocks.pass_(10, wall_s)
+    assert clock.step == timedelta(seconds=step_s)
+
+
+def test_a_clock_that_runs_a_little_fast_for_long_is_followed_and_is_no_jump() -> None:
+    clocks, clock = steady()
+    for _ in range(1_000):
+        clocks.pass_(10, 10.01)
+        clock.now()
+    assert clock.step == timedelta()
+    assert abs(clock.now() - clocks.wall) < timedelta(milliseconds=1)
+
+
+def test_many_small_jumps_back_are_one_large_one() -> None:
+    clocks, clock = steady()
+    for _ in range(5):
+        clocks.pass_(0, -0.9)
+        clock.now()
+    assert clock.step < timedelta(seconds=-1)
+
+
+def test_a_clock_that_is_followed_goes_on_from_the_walls_time() -> None:
+    clocks, clock = steady()
+    clocks.pass_(10, -20)
+    clock.follow(clock.step)
+    assert clock.step == timedelta()
+    assert abs(clock.now() - clocks.wall) < timedelta(milliseconds=1)
+
+
+async def in_step(house: House, held: int = 10) -> None:
+    house.broker.hold(held)
+    await house.instrument().set_halts(())
+    await house.instrument().reconcile_now()
+    await passes(0.7)
+    assert (await house.instrument().reconcile_now()).status == "SUCCESS"
+
+
+def set_clock(house: House, seconds: float) -> None:
+    """The machine's clock jumps; the broker's own does not."""
+    house.clock.wrong_by += timedelta(seconds=seconds)
+    house.broker.clock_off -= timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("by_s", [-30, -600, 30, 600])
+@virtual_time
+async def test_a_slice_from_before_our_fill_never_undoes_it_however_the_clock_is_set(
+    tmp_path: Path, by_s: float
+) -> None:
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        set_clock(house, by_s)
+        await passes(3)
+        house.broker.order("B1", 5, client_id="c1")
+        sent = OrderReport(EURUSD, "c1", "B1", Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.OPEN)
+        await house.instrument().record([sent])
+        fill = house.broker.trade(5, order_id="B1")
+        by_broker = fill.time - timedelta(seconds=by_s)
+        house.broker.fills[-1] = replace(fill, time=by_broker)
+        told = FillReport(EURUSD, fill.fill_id, "B1", Side.BUY, dec(5), fill.price, by_broker)
+        await house.instrument().record([told])
+        fetches = house.broker.snapshots
+        for _ in range(2):
+            report = await house.instrument().post_trade("buy")
+            assert (report.status, found(report), quantities(report)) == ("SUCCESS", [], {"net": "15"})
+            assert house.broker.snapshots > fetches
+            fetches = house.broker.snapshots
+        assert await house.instrument().trading_allowed()
+
+
+@virtual_time
+async def test_a_clock_set_back_keeps_no_change_at_the_broker_from_being_seen(tmp_path: Path) -> None:
+    async with a_house(tmp_path, interval_s=15.0) as house:
+        await in_step(house)
+        await house.start()
+        await passes(20)
+        set_clock(house, -800)
+        house.broker.hold(-500)
+        await passes(60)
+        assert quantities(await house.instrument().check()) == {"net": "-500"}
+
+
+@virtual_time
+async def test_a_clock_an_hour_away_from_the_brokers_is_no_success(tmp_path: Path) -> None:
+    async with a_house(tmp_path, interval_s=15.0) as house:
+        await in_step(house)
+        await house.start()
+        await passes(20)
+        set_clock(house, -3000)
+        fetches = house.broker.snapshots
+        await passes(60)
+        assert house.broker.snapshots > fetches
+        assert (await house.instrument().check()).status == "DEGRADED"
+        assert not await house.instrument().trading_allowed()
+
+
+@pytest.mark.parametrize("by_s", [-30, 30, -4000, 4000])
+@virtual_time
+async def test_a_jump_is_journaled_by_account_and_instrument_and_nothing_is_allowed_until_verified_anew(
+    tmp_path: Path, by_s: float
+) -> None:
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        assert await house.instrument().trading_allowed()
+        set_clock(house, by_s)
+        permission = await house.instrument().trading_allowed()
+        assert not permission
+        assert f"{by_s:+d}" in str(permission.reasons[0])
+        fetches = house.broker.snapshots
+        house.broker.clock_off = timedelta()
+        assert (await house.instrument().reconcile_now()).status == "SUCCESS"
+        assert house.broker.snapshots > fetches
+        assert await house.instrument().trading_allowed()
+        for stream in (FX, f"{FX}/{EURUSD}"):
+            stepped = [event for event in await house.events(stream) if event.type is EventType.CLOCK_STEPPED]
+            assert [round(float(str(event.payload["by_s"]))) for event in stepped] == [by_s]
+
+
+@virtual_time
+async def test_a_book_made_anew_is_not_verified_by_what_was_said_of_the_one_before(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        house.broker.failing = OSError("away")
+        book = house.instrument()._keeper.book
+        assert book is not None
+        book.legs["net"].hold(dec(99), dec("1.1"), T)
+        assert (await house.instrument().self_check()).differences
+        assert not await house.instrument().trading_allowed()
+
+
+@virtual_time
+async def test_an_actor_that_starts_behind_its_book_tells_so_and_waits_for_no_future(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        sent = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
+        await house.instrument().record([sent])
+        set_clock(house, -1200)
+        house.broker.clock_off = timedelta()
+        await house.replace_account()
+        await house.replace_instrument()
+        house.broker.order("B1", 5, client_id="c1")
+        assert (await house.instrument().reconcile_now()).status == "SUCCESS"
+        kinds = await house.kinds()
+        assert kinds.count(EventType.CLOCK_STEPPED) == 1
+
+
+@virtual_time
+async def test_an_account_on_a_node_with_another_clock_serves_as_any_other(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        far = timedelta(hours=5)
+        asked = SliceRequest(EURUSD, house.clock() + far, within=Ago(timedelta(seconds=2)))
+        answer = await house.account.slice(asked)
+        assert not isinstance(answer, NoSlice)
+        assert answer.asked is not None
+        assert answer.asked >= timedelta(seconds=-2)
+
+
+@virtual_time
+async def test_what_a_broker_said_in_the_future_vouches_for_nothing(tmp_path: Path) -> None:
+    async with a_house(tmp_path, interval_s=15.0) as house:
+        house.broker.vouches_until = lambda: house.clock() + timedelta(hours=1)
+        await in_step(house)
+        await house.start()
+        fetches = house.broker.snapshots
+        await passes(60)
+        assert house.broker.snapshots >= fetches + 3
+
+
+def test_after_a_step_the_book_of_the_journal_is_the_one_in_memory_and_every_time_of_ours_is_the_new_one() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(5)]))
+    desk.report(order_report(), at_s=100)
+    stepped = Event("s", EventType.CLOCK_STEPPED, Severity.WARNING, at(-50), {"by_s": "-150"})
+    desk.write([stepped])
+    desk.restart()
+    assert desk.book.newest_own_time() == at(-50)
+    assert desk.book.reconciled_at is None
