@@ -87,6 +87,7 @@ class SnapshotCache:
         self._revisions: dict[str, int] = defaultdict(int)
         self._fills: dict[str, list[_KeptFill]] = defaultdict(list)
         self._by_id: dict[str, _KeptFill] = {}
+        self._told: dict[str, int] = defaultdict(int)
         self._charged_late: dict[str, int] = defaultdict(int)
         self._covered_from: Cursor | None = None
         self._gap: _Gap | None = None
@@ -203,6 +204,7 @@ class SnapshotCache:
             if kept is None:
                 kept = self._by_id[fill.account_key] = _KeptFill(fill, until)
                 self._fills[fill.instrument].append(kept)
+                self._told[fill.instrument] += 1  # their number stays the same once the oldest are forgotten
             elif _is_charged_late(kept.fill, fill):
                 self._give_again(kept, fill, until)
             elif kept.until is None:
@@ -236,7 +238,7 @@ class SnapshotCache:
             _section_for(self._snapshot.positions, instrument, positions, left_out),
             _section_for(self._snapshot.orders, instrument, orders, left_out),
             fills_say + repr(_problems_for(self._snapshot.fills, instrument)),
-            (len(self._fills.get(instrument, ())), self._charged_late.get(instrument, 0)),
+            (self._told.get(instrument, 0), self._charged_late.get(instrument, 0)),
             self._snapshot.conventions,
             left_out,
             self._snapshot.unread_legs,

@@ -21,7 +21,18 @@ from actors.reconciliation.fills import reconcile_fills
 from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status
-from brokers.model import AnyRow, Complete, Completeness, Failed, Partial, Section, Slice, problems_of, rows_of
+from brokers.model import (
+    AnyRow,
+    Complete,
+    Completeness,
+    Failed,
+    Partial,
+    Section,
+    Slice,
+    Unsupported,
+    problems_of,
+    rows_of,
+)
 
 _FILLS_LOST = (DiscrepancyType.STALE_DATA, "fills")
 """The broker no longer has the fills from our cursor on. Open until both sides are the same again, which is journaled
@@ -162,7 +173,8 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
     if found.type in _ORDER_BREAKS:
         return _order_was_looked_at(work, found.key)
     if found.type is DiscrepancyType.MISSED_FILL:
-        return isinstance(slice_.fills, Complete) and _order_was_looked_at(work, found.key)
+        # Where there are no fills at all the question ends with its order.
+        return isinstance(slice_.fills, Complete | Unsupported) and _order_was_looked_at(work, found.key)
     if found.type is DiscrepancyType.STALE_DATA:
         return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
     sections = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
