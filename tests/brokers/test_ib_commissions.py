@@ -28,10 +28,15 @@ from brokers.registry import CONVENTIONS
 from brokers.simulators import ib_wire
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_books import COMMISSION
-from tests.brokers.test_ib_client import connected, eventually, fill_ids, now, simulated
-from tests.brokers.test_ib_stream import streamed
+from tests.brokers.at_ib import (
+    D,
+    connected,
+    simulated,
+    streamed,
+)
+from tests.brokers.following import eventually
+from tests.brokers.reading import fill_ids, now
 
-D = Decimal
 CLIENT = 17
 UNSET = "1.7976931348623157E308"
 

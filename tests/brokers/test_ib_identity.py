@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
@@ -13,11 +12,15 @@ from actors.events import Severity
 from brokers.model import Side, rows_of
 from brokers.simulators.base import Fault
 from brokers.simulators.ib_wire import SimContract
-from tests.brokers.test_ib_client import connected, held, now, simulated
+from tests.brokers.at_ib import (
+    D,
+    connected,
+    simulated,
+)
+from tests.brokers.reading import held, now
 from tests.brokers.test_ib_stories import a_desk
 from tests.brokers.test_local import configured, verdicts
 
-D = Decimal
 NASDAQ = SimContract(265598, "AAPL", exchange="NASDAQ", local_symbol="AAPL", trading_class="NMS")
 MEXICO = SimContract(38708077, "AAPL", exchange="MEXI", currency="MXN", local_symbol="AAPL", trading_class="AAPL")
 

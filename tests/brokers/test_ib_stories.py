@@ -23,7 +23,7 @@ from brokers.model import Cursor, OrderQuery, OrderStatus, Reason, Side, Slice, 
 from brokers.registry import CONVENTIONS
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_wire import SimContract
-from tests.brokers.test_ib_client import completeness, connected, simulated
+from tests.brokers.at_ib import completeness, connected, simulated
 from tests.unit.builders import records
 
 D = Decimal

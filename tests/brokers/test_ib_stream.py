@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from decimal import Decimal
-
 import pytest
 
-from brokers.ib import IbBroker
-from brokers.ib.stream import IbStream
 from brokers.model import Side
 from brokers.port import Stream, StreamState
-from brokers.simulators.base import Fault
-from brokers.simulators.ib import IbSimulator
-
-D = Decimal
-BUDGET_S = 0.2
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-async def eventually(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
-        while not done():
-            await asyncio.sleep(0.002)
-
-
-@asynccontextmanager
-async def streamed(
-    events: list[str | None], full_every_s: float = 240.0
-) -> AsyncIterator[tuple[IbSimulator, IbBroker, IbStream]]:
-    simulator = IbSimulator()
-    simulator.start()
-    broker = IbBroker(
-        "options",
-        "127.0.0.1",
-        simulator.port,
-        17,
-        "DU1",
-        None,
-        0.2,
-        now,
-        backoff_s=0.01,
-        messages_per_s=9000,
-        silence_s=BUDGET_S,
-        full_every_s=full_every_s,
-    )
-    stream = broker.stream()
-    assert isinstance(stream, IbStream)
-    try:
-        stream.start(events.append)
-        await eventually(lambda: stream.state is StreamState.LIVE)
-        yield simulator, broker, stream
-    finally:
-        stream.close()
-        await broker.close()
-        simulator.close()
-        await asyncio.sleep(0)
-    assert {task for task in asyncio.all_tasks() if not task.done()} == {asyncio.current_task()}
+from tests.brokers.at_ib import (
+    D,
+    streamed,
+)
+from tests.brokers.following import eventually
 
 
 async def test_it_shares_the_adapters_connection_and_wakes_the_instrument_concerned() -> None:
@@ -88,29 +36,6 @@ async def test_a_quiet_account_is_heard_of_within_the_budget_by_its_clock() -> N
         before = simulator.requests.count("reqCurrentTime")
         await eventually(lambda: simulator.requests.count("reqCurrentTime") > before + 1)
         assert stream.state is StreamState.LIVE
-
-
-async def test_a_silent_tws_is_noticed_and_its_return_wakes_all() -> None:
-    """FEATURES 24. PEERS 13: heartbeats may look healthy, so after a reconnect everything is verified."""
-    events: list[str | None] = []
-    async with streamed(events) as (simulator, _, stream):
-        simulator.faults.add(Fault.TIMEOUT, times=10_000, match="reqCurrentTime")
-        await eventually(lambda: stream.state is StreamState.SILENT)
-        await eventually(lambda: "no answer" in (stream.error or ""))
-        events.clear()
-        simulator.faults.clear()
-        await eventually(lambda: stream.state is StreamState.LIVE)
-        assert None in events
-        assert stream.error is None
-
-
-async def test_a_dropped_connection_is_opened_anew_and_wakes_all() -> None:
-    events: list[str | None] = []
-    async with streamed(events) as (simulator, _, stream):
-        simulator.drop()
-        await eventually(lambda: events == [None, None])
-        await eventually(lambda: stream.state is StreamState.LIVE)
-        assert simulator.requests.count("connect") == 2
 
 
 async def test_while_tws_has_lost_ib_the_stream_is_not_live_however_alive_its_socket_is() -> None:

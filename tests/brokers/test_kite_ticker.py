@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,13 +16,13 @@ import pytest
 from brokers.errors import Refused
 from brokers.kite.ticker import KiteStream
 from brokers.model import Side
-from brokers.port import Stream, StreamState
+from brokers.port import StreamState
 from brokers.simulators.kite import KiteSimulator
+from tests.brokers.following import Events, heard, listening, until
 
 D = Decimal
 KEY, TOKEN = "an-api-key-0000", "access-token-of-tests"
 INFY = "NSE:INFY"
-PATIENCE_S = 10.0
 
 
 @pytest.fixture
@@ -49,33 +47,8 @@ def opened(sim: KiteSimulator | str, **kwargs: Any) -> KiteStream:
     return KiteStream(**{**settings, **kwargs})
 
 
-@contextmanager
-def following(sim: KiteSimulator | str, **kwargs: Any) -> Iterator[tuple[KiteStream, queue.Queue[str | None]]]:
-    events: queue.Queue[str | None] = queue.Queue()
-    stream = opened(sim, **kwargs)
-    stream.start(events.put)
-    try:
-        yield stream, events
-    finally:
-        stream.close()
-        stream.close()
-
-
-def heard(events: queue.Queue[str | None]) -> str | None:
-    return events.get(timeout=PATIENCE_S)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that no event tells."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def test_it_meets_the_protocol_of_all_streams(sim: KiteSimulator) -> None:
-    stream: Stream = opened(sim)
-    assert (stream.state, stream.error, stream.last_heard_at) == (StreamState.CLOSED, None, None)
+def following(sim: KiteSimulator | str, **kwargs: Any) -> AbstractContextManager[tuple[KiteStream, Events]]:
+    return listening(opened(sim, **kwargs))
 
 
 def test_an_order_placed_anywhere_wakes_its_instrument_and_no_other(sim: KiteSimulator) -> None:
@@ -115,47 +88,6 @@ def test_frames_that_are_no_order_updates_wake_nobody(sim: KiteSimulator) -> Non
         assert heard(events) == INFY
         assert stream.state is StreamState.LIVE
         assert stream.error == "eq: the ticker said: Too many of ***. It stays connected; polling goes on"
-
-
-def test_an_error_of_the_listener_ends_nothing(sim: KiteSimulator) -> None:
-    events: queue.Queue[str | None] = queue.Queue()
-
-    def listen(instrument: str | None) -> None:
-        events.put(instrument)
-        raise RuntimeError("of ours")
-
-    stream = opened(sim)
-    stream.start(listen)
-    try:
-        heard(events)
-        for _ in range(2):
-            sim.place_limit(INFY, Side.BUY, D(5), D(1))
-            assert heard(events) == INFY
-    finally:
-        stream.close()
-    assert sim.ticker.handshakes == 1
-
-
-def test_a_ticker_that_silently_died_is_noticed_and_connected_anew(sim: KiteSimulator) -> None:
-    """PEERS 13: the connection looks healthy, and 5.2.2 sends no ping that would tell."""
-    with following(sim) as (stream, events):
-        heard(events)
-        sim.ticker.mute = True
-        until(lambda: sim.ticker.handshakes == 2)
-        assert stream.state is not StreamState.LIVE
-        assert "said nothing" in str(stream.error)
-        sim.ticker.mute = False
-        assert heard(events) is None  # anything may have changed meanwhile
-        until(lambda: stream.state is StreamState.LIVE)
-        assert stream.error is None
-
-
-def test_silence_is_told_by_the_clock_and_not_by_the_connection(sim: KiteSimulator) -> None:
-    with following(sim) as (stream, events):
-        heard(events)
-        stream._heard_tick -= 0.5  # as if the reactor hung, and nothing of it could cut anything
-        assert stream.state is StreamState.SILENT
-        assert "said nothing" in str(stream.error)
 
 
 @pytest.mark.parametrize("how", ["drop", "hang_up"])
@@ -200,41 +132,6 @@ def test_a_token_that_cannot_be_had_is_raised(sim: KiteSimulator) -> None:
 
     with pytest.raises(Refused, match="KITE_TOKEN"):
         opened(sim, access_token=unset).start(lambda _: None)
-
-
-def test_where_nobody_listens_it_goes_on_connecting_until_somebody_does(
-    sim: KiteSimulator, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = sim.start_ticker()
-    sim.ticker.close()
-    with following(url) as (stream, events):
-        until(lambda: "Retry attempt count: 2" in caplog.text)
-        assert stream.state is StreamState.CONNECTING
-        late = KiteSimulator(KEY, TOKEN, "AB1234", heartbeat_s=0.05)
-        try:
-            late.start_ticker(int(url.rsplit(":", 1)[1]))
-            assert heard(events) is None
-        finally:
-            stream.close()
-            late.close()
-
-
-def test_an_address_that_is_none_is_said(sim: KiteSimulator) -> None:
-    with following("http://nowhere") as (stream, _):
-        until(lambda: stream.error is not None)
-        assert stream.state is StreamState.CLOSED
-        assert "`stream_url`" in str(stream.error)
-
-
-def test_nothing_is_heard_after_a_close_and_the_connection_is_gone(sim: KiteSimulator) -> None:
-    with following(sim) as (stream, events):
-        heard(events)
-        stream.close()
-        sim.place_limit(INFY, Side.BUY, D(5), D(1))
-        until(lambda: sim.ticker.connected == 0)
-        assert events.empty()
-        assert stream.state is StreamState.CLOSED
-    assert sim.ticker.handshakes == 1
 
 
 def test_streams_of_several_accounts_share_the_reactor_and_nothing_else(sim: KiteSimulator) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +11,6 @@ from decimal import Decimal
 
 import pytest
 import zmq
-from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.kit.fill_cursor import FillCursor
@@ -28,22 +25,18 @@ from brokers.model import (
     Partial,
     Position,
     Side,
-    Snapshot,
     Unsupported,
     problems_of,
     rows_of,
 )
 from brokers.mt5 import Mt5Broker
-from brokers.port import Broker, Vouching
+from brokers.port import Vouching
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
+from tests.brokers.reading import held, logged, now
 
 D = Decimal
 TIMEOUT_S = 0.2
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 @asynccontextmanager
@@ -84,17 +77,6 @@ def gateway() -> Iterator[tuple[Mt5Simulator, str]]:
 
 
 @contextmanager
-def logged() -> Iterator[list[str]]:
-    """What is logged meanwhile, line by line."""
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)
-
-
-@contextmanager
 def plain_gateway(answer: Callable[[dict[str, object]], bytes]) -> Iterator[str]:
     """A REP socket of the most ordinary kind, as somebody else may have written it."""
     context = zmq.Context()
@@ -121,19 +103,6 @@ def plain_gateway(answer: Callable[[dict[str, object]], bytes]) -> Iterator[str]
         wake.send(b"")
         thread.join()
         context.destroy(linger=0)
-
-
-def held(snapshot: Snapshot) -> dict[tuple[str, str], Decimal]:
-    return {(row.instrument, row.leg): row.quantity for row in rows_of(snapshot.positions)}
-
-
-def completeness(snapshot: Snapshot) -> tuple[Completeness, Completeness, Completeness]:
-    return snapshot.positions.completeness, snapshot.orders.completeness, snapshot.fills.completeness
-
-
-def test_it_meets_the_port() -> None:
-    broker: Broker = Mt5Broker("cfd", "tcp://127.0.0.1:1", None, 1, now)
-    assert broker.calls == 0
 
 
 # -- the account -------------------------------------------------------------------------------------------------
@@ -198,17 +167,6 @@ async def test_the_login_is_proven_again_after_a_while(gateway: tuple[Mt5Simulat
             await broker.snapshot(None)
 
 
-async def test_two_accounts_of_one_kind_of_gateway_never_mix() -> None:
-    """PEERS 2: the same symbol and even the same tickets in two accounts."""
-    with simulated(login=1) as (one, first), simulated(login=2) as (two, second):
-        async with connected(first, login=1) as a, connected(second, login=2) as b:
-            one.trade("EURUSD", Side.BUY, D("0.1"))
-            two.trade("EURUSD", Side.SELL, D("0.4"))
-            for _ in range(3):
-                assert held(await a.snapshot(None)) == {("EURUSD", "1001"): D("0.1")}
-                assert held(await b.snapshot(None)) == {("EURUSD", "1001"): D("-0.4")}
-
-
 @pytest.mark.parametrize(
     ("endpoint", "words"),
     [("127.0.0.1:5555", "127.0.0.1:5555"), ("tcp://", "tcp://"), ("carrier-pigeon://x", "carrier-pigeon")],
@@ -219,112 +177,9 @@ async def test_an_endpoint_that_is_none_is_refused_by_name(endpoint: str, words:
             pass
 
 
-async def test_a_gateway_that_is_off_is_unreachable_and_found_again_when_it_is_back() -> None:
-    """FEATURES 12, FEATURES 4: it degrades, never crashes, and recovers."""
-    with simulated() as (simulator, endpoint):
-        simulator.close()
-        async with connected(endpoint, connect=False) as broker:
-            with pytest.raises(Unreachable, match="no reply within") as caught:
-                await broker.connect()
-            assert endpoint in str(caught.value)
-            assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
-            with pytest.raises(Unreachable):
-                await broker.snapshot(None)
-            simulator.set_position("EURUSD", "7", D("0.1"), D("1.1"))
-            simulator.start(int(endpoint.rpartition(":")[2]))
-            await broker.connect()
-            assert held(await broker.snapshot(None)) == {("EURUSD", "7"): D("0.1")}
-
-
-async def test_closing_never_raises_and_may_come_twice(gateway: tuple[Mt5Simulator, str]) -> None:
-    async with connected(gateway[1]) as broker:
-        gateway[0].faults.add(Fault.TIMEOUT, times=9)
-        with pytest.raises(Unreachable):
-            await broker.snapshot(None)
-        await broker.close()
-        await broker.close()
-
-
 # -- faults ------------------------------------------------------------------------------------------------------
 
-C, P, F = Completeness.COMPLETE, Completeness.PARTIAL, Completeness.FAILED
-
-
-@pytest.mark.parametrize(
-    ("fault", "outcome"),
-    [
-        (Fault.SERVER_ERROR, Unreachable),
-        (Fault.UNAVAILABLE, Unreachable),
-        (Fault.RATE_LIMITED, Unreachable),
-        (Fault.UNAUTHORIZED, Refused),
-        (Fault.HTML, Malformed),
-        (Fault.HALF_BODY, Malformed),
-        (Fault.TIMEOUT, None),
-        (Fault.RESET, None),
-        (Fault.LATE, None),
-    ],
-)
-async def test_a_connection_meets_a_fault(
-    gateway: tuple[Mt5Simulator, str], fault: Fault, outcome: type[BrokerError] | None
-) -> None:
-    """FEATURES 4: a lost reply is asked for again, anything else is told by its remedy."""
-    simulator, endpoint = gateway
-    simulator.faults.add(fault)
-    async with connected(endpoint, connect=False) as broker:
-        if outcome is None:
-            await broker.connect()
-        else:
-            with pytest.raises(outcome):
-                await broker.connect()
-
-
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (Fault.SERVER_ERROR, F),
-        (Fault.UNAVAILABLE, F),
-        (Fault.RATE_LIMITED, F),
-        (Fault.UNAUTHORIZED, F),
-        (Fault.HTML, F),
-        (Fault.HALF_BODY, F),
-        (Fault.MALFORMED_ROW, P),
-        (Fault.EMPTY, C),
-        (Fault.TIMEOUT, C),
-        (Fault.RESET, C),
-        (Fault.LATE, C),
-    ],
-)
-@pytest.mark.parametrize("action", ["GET_POSITIONS", "GET_ORDERS", "GET_DEALS"])
-async def test_each_section_meets_each_fault_and_the_others_stand(
-    gateway: tuple[Mt5Simulator, str], action: str, fault: Fault, expected: Completeness
-) -> None:
-    """PEERS 1, PEERS 12, FEATURES 21: a failed section is failed, and no other section with it."""
-    simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
-        simulator.trade("EURUSD", Side.BUY, D("0.1"))
-        simulator.place_limit("EURUSD", Side.BUY, D("0.2"), D("1.0"))
-        before = await broker.snapshot(None)
-        simulator.faults.add(fault, match=action)
-        snapshot = await broker.snapshot(before.fills_cursor)
-        faulty = {"GET_POSITIONS": 0, "GET_ORDERS": 1, "GET_DEALS": 2}[action]
-        assert completeness(snapshot) == tuple(expected if i == faulty else C for i in range(3))
-        after = await broker.snapshot(snapshot.fills_cursor)
-    assert completeness(after) == (C, C, C)
-    assert after.positions == before.positions
-    assert after.orders == before.orders
-
-
-@pytest.mark.parametrize("action", ["GET_ORDERS", "GET_DEALS"])
-async def test_a_section_that_never_answers_fails_alone(gateway: tuple[Mt5Simulator, str], action: str) -> None:
-    simulator, endpoint = gateway
-    simulator.set_position("EURUSD", "7", D("0.1"), D("1.1"))
-    async with connected(endpoint) as broker:
-        simulator.faults.add(Fault.TIMEOUT, times=3, match=action)
-        snapshot = await broker.snapshot(None)
-    assert held(snapshot) == {("EURUSD", "7"): D("0.1")}
-    section = snapshot.orders if action == "GET_ORDERS" else snapshot.fills
-    assert isinstance(section, Failed)
-    assert "no reply" in section.reason
+C = Completeness.COMPLETE
 
 
 async def test_positions_that_never_answer_are_unreachable_within_the_time_allowed(
@@ -491,19 +346,6 @@ async def test_a_gateway_that_no_longer_tells_its_login_is_another_one() -> None
 # -- consistency and the cursor ----------------------------------------------------------------------------------
 
 
-async def test_at_rest_the_requests_do_not_grow_with_the_instruments(gateway: tuple[Mt5Simulator, str]) -> None:
-    """One fetch an account: three actions, one request each."""
-    simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
-        cursor = (await broker.snapshot(None)).fills_cursor
-        for number in range(50):
-            simulator.set_position(f"SYM{number}", "", D("0.1"), D("1.1"))
-        before = broker.calls
-        snapshot = await broker.snapshot(cursor)
-        assert broker.calls - before == 3
-    assert len(rows_of(snapshot.positions)) == 50
-
-
 class Meddler(Mt5Simulator):
     """Trades just after it answered GET_POSITIONS, so that the deals know more than the positions did."""
 
@@ -550,54 +392,6 @@ async def test_an_account_that_never_stands_still_is_in_doubt_where_it_trades_an
         simulator.close()
 
 
-async def test_fills_come_once_and_an_unchanged_account_says_the_same_again(gateway: tuple[Mt5Simulator, str]) -> None:
-    simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
-        simulator.trade("EURUSD", Side.BUY, D("0.1"))
-        cursor = (await broker.snapshot(None)).fills_cursor
-        seen: list[str] = []
-        for count in (1, 0, 2, 0, 0):
-            for _ in range(count):
-                simulator.trade("EURUSD", Side.SELL, D("0.1"))
-            snapshot = await broker.snapshot(cursor)
-            cursor = snapshot.fills_cursor
-            assert len(rows_of(snapshot.fills)) == count
-            seen += [fill.fill_id for fill in rows_of(snapshot.fills)]
-        assert len(seen) == len(set(seen)) == 3
-
-
-async def test_who_asks_with_an_older_cursor_gets_what_came_since(gateway: tuple[Mt5Simulator, str]) -> None:
-    """PEERS 15: a fill handed to one caller is not lost to another who has not had it."""
-    simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
-        old = (await broker.snapshot(None)).fills_cursor
-        simulator.trade("EURUSD", Side.BUY, D("0.1"))
-        simulator.trade("EURUSD", Side.BUY, D("0.2"))
-        first = await broker.snapshot(old)
-        again = await broker.snapshot(old)
-        assert again.fills == first.fills
-        assert len(rows_of(first.fills)) == 2
-        assert rows_of((await broker.snapshot(first.fills_cursor)).fills) == ()
-    async with connected(endpoint) as broker:  # a new process, with the cursor from before
-        assert rows_of((await broker.snapshot(old)).fills) == rows_of(first.fills)
-
-
-@pytest.mark.parametrize("fault", [Fault.SERVER_ERROR, Fault.MALFORMED_ROW, Fault.HTML])
-async def test_fills_that_could_not_be_read_are_not_passed_over(
-    gateway: tuple[Mt5Simulator, str], fault: Fault
-) -> None:
-    """PEERS 4, PEERS 13: the cursor waits for what it has not seen."""
-    simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
-        cursor = (await broker.snapshot(None)).fills_cursor
-        simulator.trade("EURUSD", Side.BUY, D("0.1"))
-        simulator.faults.add(fault, times=3, match="GET_DEALS")
-        failed = await broker.snapshot(cursor)
-        assert failed.fills_cursor == cursor
-        simulator.faults.clear()
-        assert [fill.quantity for fill in rows_of((await broker.snapshot(failed.fills_cursor)).fills)] == [D("0.1")]
-
-
 @pytest.mark.parametrize("ahead", [timedelta(hours=-5), timedelta(seconds=-3), timedelta(0), timedelta(hours=3)])
 async def test_a_gateway_in_another_time_zone_loses_no_fill_and_dates_none_too_late(ahead: timedelta) -> None:
     """Server time is broker-zone, and told in UTC: fills not after ``as_of`` are contained, whatever the clocks say."""
@@ -611,21 +405,6 @@ async def test_a_gateway_in_another_time_zone_loses_no_fill_and_dates_none_too_l
                 (fill,) = rows_of(snapshot.fills)
                 assert fill.time > as_of
             assert abs(snapshot.as_of - now()) < timedelta(seconds=5)
-
-
-async def test_the_same_script_costs_no_fill_however_fast_the_snapshots_come(
-    gateway: tuple[Mt5Simulator, str],
-) -> None:
-    simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
-        cursor = (await broker.snapshot(None)).fills_cursor
-        count = 0
-        for _ in range(100):
-            simulator.trade("EURUSD", Side.BUY, D("0.01"))
-            snapshot = await broker.snapshot(cursor)
-            cursor = snapshot.fills_cursor
-            count += len(rows_of(snapshot.fills))
-        assert count == 100
 
 
 # -- single orders -----------------------------------------------------------------------------------------------
@@ -657,28 +436,6 @@ async def test_an_order_is_found_by_its_ticket_and_by_its_comment_with_its_fills
 
 
 @pytest.mark.parametrize(
-    ("fault", "match"),
-    [
-        (Fault.SERVER_ERROR, "GET_ORDERS"),
-        (Fault.HTML, "GET_ORDERS"),
-        (Fault.TIMEOUT, "GET_ORDERS"),
-        (Fault.MALFORMED_ROW, "GET_ORDERS"),
-        (Fault.SERVER_ERROR, "GET_DEALS"),
-        (Fault.MALFORMED_ROW, "GET_DEALS"),
-    ],
-)
-async def test_a_query_that_fails_proves_nothing(gateway: tuple[Mt5Simulator, str], fault: Fault, match: str) -> None:
-    """PEERS 12: "not found" is the broker's word alone."""
-    simulator, endpoint = gateway
-    ticket = simulator.trade("EURUSD", Side.BUY, D("0.3"))
-    async with connected(endpoint) as broker:
-        simulator.faults.add(fault, times=3, match=match)
-        (answer,) = await broker.find_orders([OrderQuery("EURUSD", ticket, None)])
-    assert answer.failure
-    assert answer.order is None
-
-
-@pytest.mark.parametrize(
     ("query", "words"),
     [
         (OrderQuery("EURUSD", "not-a-ticket", "twice"), "no MT5 order ticket"),
@@ -707,69 +464,6 @@ async def test_a_gateway_without_orders_says_so() -> None:
 
 
 # -- a random walk -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["hedging", "netting", None])
-@pytest.mark.parametrize("seed", range(3))
-async def test_after_any_script_the_snapshot_is_the_account(mode: str | None, seed: int) -> None:
-    """FEATURES 5, PEERS 14, PEERS 6: partial fills, closes by hand, drift and faults in any order."""
-    rng = random.Random(seed)  # noqa: S311 - a reproducible script, no secret
-    faults = [Fault.SERVER_ERROR, Fault.HTML, Fault.HALF_BODY, Fault.MALFORMED_ROW]
-    with simulated(margin_mode=mode) as (simulator, endpoint):
-        async with connected(endpoint) as broker:
-            cursor = (await broker.snapshot(None)).fills_cursor
-            resting: dict[str, Decimal] = {}
-            filled, seen = 0, set()
-            for _ in range(40):
-                filled += walk(simulator, rng, resting)
-                if rng.random() < 0.3:
-                    simulator.faults.add(
-                        rng.choice(faults), match=rng.choice(["GET_POSITIONS", "GET_ORDERS", "GET_DEALS"])
-                    )
-                snapshot = await broker.snapshot(cursor)
-                cursor = snapshot.fills_cursor
-                seen |= {fill.fill_id for fill in rows_of(snapshot.fills)}
-                if isinstance(snapshot.positions, Complete):
-                    assert held(snapshot) == simulator.positions()
-                assert held(snapshot).items() <= simulator.positions().items()
-            simulator.faults.clear()
-            snapshot = await broker.snapshot(cursor)
-            assert held(snapshot) == simulator.positions()
-            assert {o.broker_order_id for o in rows_of(snapshot.orders) if not o.status.terminal} == set(resting)
-            assert len(seen | {fill.fill_id for fill in rows_of(snapshot.fills)}) == filled
-
-
-def walk(simulator: Mt5Simulator, rng: random.Random, resting: dict[str, Decimal]) -> int:
-    """One step of the script; how many fills it made."""
-    symbol = rng.choice(["EURUSD", "USDJPY"])
-    side = rng.choice([Side.BUY, Side.SELL])
-    lots = D(rng.randint(2, 20)) / 100
-    legs = sum(name == symbol for name, _ in simulator.positions())
-    kind = rng.choice(["trade", "place", "part", "fill", "end", "close", "drift"])
-    if kind == "place":
-        resting[simulator.place_limit(symbol, side, lots, simulator.price(symbol))] = lots
-        return 0
-    if kind == "close":
-        simulator.close_by_hand(symbol)
-        return legs
-    if kind == "drift":
-        leg = next((leg for name, leg in simulator.positions() if name == symbol), "")
-        simulator.set_position(symbol, leg, lots * side.sign, simulator.price(symbol))
-        return 0
-    if kind == "trade" or not resting:
-        simulator.trade(symbol, side, lots)
-        return 1
-    order = rng.choice(sorted(resting))
-    if kind == "end":
-        del resting[order]
-        simulator.end_order(order)
-        return 0
-    part = D("0.01") if kind == "part" and resting[order] > D("0.01") else resting[order]
-    simulator.fill_order(order, part)
-    resting[order] -= part
-    if not resting[order]:
-        del resting[order]
-    return 1
 
 
 def test_a_fill_after_a_restart_comes_behind_a_cursor_that_ran_ahead_of_the_clock() -> None:

@@ -9,24 +9,21 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from brokers.model import Side
-from brokers.mt5 import Mt5Broker
 from brokers.mt5.stream import Mt5Stream
-from brokers.port import Stream, StreamState
+from brokers.port import StreamState
 from brokers.simulators.mt5 import Mt5Simulator
+from tests.brokers.following import PATIENCE_S, Events, heard, listening, until
+from tests.brokers.reading import now
 
 D = Decimal
-PATIENCE_S = 10.0
-Events = queue.Queue[str | None]
 
 
 @pytest.fixture
@@ -38,28 +35,12 @@ def sim() -> Iterator[Mt5Simulator]:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("mt5-")]
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def opened(endpoint: str, **kwargs: Any) -> Mt5Stream:
     return Mt5Stream("cfd", endpoint, now, **{"retry_s": 0.01, "reopen_s": 0.3, **kwargs})
 
 
-@contextmanager
-def following(endpoint: str, **kwargs: Any) -> Iterator[tuple[Mt5Stream, Events]]:
-    events: Events = queue.Queue()
-    stream = opened(endpoint, **kwargs)
-    stream.start(events.put)
-    try:
-        yield stream, events
-    finally:
-        stream.close()
-        stream.close()
-
-
-def heard(events: Events) -> str | None:
-    return events.get(timeout=PATIENCE_S)
+def following(endpoint: str, **kwargs: Any) -> AbstractContextManager[tuple[Mt5Stream, Events]]:
+    return listening(opened(endpoint, **kwargs))
 
 
 def heard_before(events: Events, last: str | None) -> set[str | None]:
@@ -68,14 +49,6 @@ def heard_before(events: Events, last: str | None) -> set[str | None]:
     while (event := heard(events)) != last:
         found.add(event)
     return found
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that no event tells."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def joined(sim: Mt5Simulator, events: Events, connections: int = 1) -> None:
@@ -92,12 +65,6 @@ def free_port() -> int:
 
 
 # -- what wakes ----------------------------------------------------------------------------------------------------
-
-
-def test_it_meets_the_protocol_of_all_streams() -> None:
-    stream: Stream = opened("tcp://127.0.0.1:1")
-    assert (stream.state, stream.error, stream.last_heard_at) == (StreamState.CLOSED, None, None)
-    assert repr(stream) == "Mt5Stream('cfd', CLOSED)"
 
 
 def traded(sim: Mt5Simulator) -> None:
@@ -252,57 +219,7 @@ def test_a_backlog_as_long_as_the_publishers_mark_may_have_lost_anything(sim: Mt
         assert heard(events) is None
 
 
-def test_an_error_of_the_listener_ends_nothing(sim: Mt5Simulator) -> None:
-    events: Events = queue.Queue()
-
-    def listen(symbol: str | None) -> None:
-        events.put(symbol)
-        raise RuntimeError("of ours")
-
-    stream = opened(sim.events_endpoint)
-    stream.start(listen)
-    try:
-        joined(sim, events)
-        for symbol in ("EURUSD", "GBPUSD"):
-            sim.place_limit(symbol, Side.BUY, D(1), D(1))
-            assert heard(events) == symbol
-        assert stream.state is StreamState.LIVE
-    finally:
-        stream.close()
-
-
 # -- the connection ------------------------------------------------------------------------------------------------
-
-
-def test_after_a_restart_of_the_gateway_all_symbols_are_to_be_verified(sim: Mt5Simulator) -> None:
-    """PEERS 13"""
-    with following(sim.events_endpoint) as (stream, events):
-        for connections in (1, 2):
-            joined(sim, events, connections)
-            sim.close()
-            until(lambda: stream.state is StreamState.CONNECTING)
-            assert str(stream.error).startswith("cfd: the events of the gateway at tcp://127.0.0.1:")
-            sim.trade("EURUSD", Side.BUY, D(1))  # heard by nobody
-            sim.start()
-        joined(sim, events, 3)
-        assert (stream.state, stream.error) == (StreamState.LIVE, None)
-        sim.trade("GBPUSD", Side.BUY, D(1))
-        assert heard(events) == "GBPUSD"
-
-
-def test_where_nothing_listens_it_goes_on_connecting_until_something_does() -> None:
-    port = free_port()
-    with following(f"tcp://127.0.0.1:{port}") as (stream, events):
-        until(lambda: stream.error is not None)
-        assert stream.state is StreamState.CONNECTING
-        assert "Check that the gateway publishes there" in str(stream.error)
-        late = Mt5Simulator(events_port=port)
-        late.start()
-        try:
-            joined(late, events)
-            assert (stream.state, stream.error) == (StreamState.LIVE, None)
-        finally:
-            late.close()
 
 
 def test_a_connection_that_zeromq_gave_up_is_opened_anew() -> None:
@@ -382,42 +299,6 @@ def test_a_gateway_that_hangs_is_noticed_with_its_connection_still_open() -> Non
 # -- start and close -----------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_heard_after_a_close_and_the_connection_is_gone(sim: Mt5Simulator) -> None:
-    with following(sim.events_endpoint) as (stream, events):
-        joined(sim, events)
-        stream.close()
-        assert (stream.state, stream.error) == (StreamState.CLOSED, None)
-        sim.trade("EURUSD", Side.BUY, D(1))
-        until(lambda: sim.events.subscribers == 0)
-        assert events.empty()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mt5-events")]
-
-
-def test_another_start_takes_the_place_of_the_first(sim: Mt5Simulator) -> None:
-    with following(sim.events_endpoint) as (stream, first):
-        joined(sim, first)
-        second: Events = queue.Queue()
-        stream.start(second.put)
-        joined(sim, second, 2)
-        sim.trade("EURUSD", Side.BUY, D(1))
-        assert heard(second) == "EURUSD"
-        assert first.empty()
-
-
-def test_a_listener_may_close_what_it_listens_to(sim: Mt5Simulator) -> None:
-    closed = threading.Event()
-    stream = opened(sim.events_endpoint)
-
-    def listen(symbol: str | None) -> None:
-        stream.close()
-        closed.set()
-
-    stream.start(listen)
-    assert closed.wait(PATIENCE_S)
-    assert stream.state is StreamState.CLOSED
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("mt5-events")])
-
-
 def test_it_may_be_closed_while_it_connects() -> None:
     with following(f"tcp://127.0.0.1:{free_port()}", reopen_s=0.01) as (stream, _):
         until(lambda: stream.error is not None)
@@ -425,24 +306,6 @@ def test_it_may_be_closed_while_it_connects() -> None:
 
 
 # -- the broker ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_broker_has_a_stream_where_the_events_have_an_address(sim: Mt5Simulator) -> None:
-    assert Mt5Broker("cfd", sim.start(), None, 1.0, now).stream() is None
-    broker = Mt5Broker("cfd", sim.start(), None, 1.0, now, events_endpoint=sim.events_endpoint)
-    stream = broker.stream()
-    assert stream is not None
-    assert stream is broker.stream()
-    events: Events = queue.Queue()
-    stream.start(events.put)
-    try:
-        joined(sim, events)
-        sim.trade("EURUSD", Side.BUY, D("0.1"))
-        assert heard(events) == "EURUSD"
-        assert {row.instrument for row in (await broker.snapshot(None)).positions.rows} == {"EURUSD"}  # type: ignore[union-attr]  # COMPLETE, or the test fails
-    finally:
-        await broker.close()
-    assert stream.state is StreamState.CLOSED
 
 
 def test_a_simulator_that_never_started_has_no_address_of_its_events() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,18 +13,16 @@ from typing import Any
 import pytest
 
 from brokers.model import Side
-from brokers.oanda import OandaBroker
 from brokers.oanda.stream import CONNECTION_SPACING_S, OandaStream, turn_in_s, wakes
-from brokers.port import Stream, StreamState
+from brokers.port import StreamState
 from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
 from brokers.simulators.oanda_http import error
+from tests.brokers.following import Events, heard, listening, until
 
 D = Decimal
 ACCOUNT_ID, TOKEN = "101-001-1-001", "token-of-the-tests"
 EUR, GBP = "EUR_USD", "GBP_JPY"
-PATIENCE_S = 10.0
-Events = queue.Queue[str | None]
 Step = Callable[[OandaSimulator], object]
 
 
@@ -52,29 +48,8 @@ def opened(sim: OandaSimulator | str, **kwargs: Any) -> OandaStream:
     return OandaStream(**{**settings, **kwargs})
 
 
-@contextmanager
-def following(sim: OandaSimulator | str, **kwargs: Any) -> Iterator[tuple[OandaStream, Events]]:
-    events: Events = queue.Queue()
-    stream = opened(sim, **kwargs)
-    stream.start(events.put)
-    try:
-        yield stream, events
-    finally:
-        stream.close()
-        stream.close()
-        assert not [thread.name for thread in threading.enumerate() if thread.name.endswith("-fx")]
-
-
-def heard(events: Events) -> str | None:
-    return events.get(timeout=PATIENCE_S)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that no event tells."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def following(sim: OandaSimulator | str, **kwargs: Any) -> AbstractContextManager[tuple[OandaStream, Events]]:
+    return listening(opened(sim, **kwargs))
 
 
 # -- what a line wakes ---------------------------------------------------------------------------------------------
@@ -162,12 +137,6 @@ def test_connections_wait_longer_each_time_and_are_never_more_than_two_a_second(
 
 
 # -- over the wire -------------------------------------------------------------------------------------------------
-
-
-def test_it_meets_the_protocol_of_all_streams(sim: OandaSimulator) -> None:
-    stream: Stream = opened(sim)
-    assert (stream.state, stream.error, stream.last_heard_at) == (StreamState.CLOSED, None, None)
-    stream.close()
 
 
 def test_a_transaction_of_anybody_wakes_its_instrument_and_no_other(sim: OandaSimulator) -> None:
@@ -271,16 +240,6 @@ def test_where_it_cannot_be_had_it_is_asked_for_until_it_can(sim: OandaSimulator
         assert (stream.state, stream.error) == (StreamState.LIVE, None)
 
 
-def test_where_nobody_listens_it_goes_on_connecting_until_somebody_does(sim: OandaSimulator) -> None:
-    url = sim.start_stream()
-    sim.stream.close()
-    with following(url) as (stream, events):
-        until(lambda: stream.error is not None)
-        assert stream.state is StreamState.CONNECTING
-        sim.start_stream(int(url.rsplit(":", 1)[1]))
-        assert heard(events) is None
-
-
 @pytest.mark.parametrize(
     "settings", [{"account_id": "101-001-1-002"}, {"stream_url": "nowhere"}], ids=["account_id", "stream_url"]
 )
@@ -315,25 +274,6 @@ def test_a_token_that_no_header_can_carry_is_refused_before_anybody_logs_it(
     assert sim.stream.connections == 0
 
 
-def test_an_error_of_the_listener_ends_nothing(sim: OandaSimulator) -> None:
-    events: Events = queue.Queue()
-
-    def listen(instrument: str | None) -> None:
-        events.put(instrument)
-        raise RuntimeError("of ours")
-
-    stream = opened(sim)
-    stream.start(listen)
-    try:
-        heard(events)
-        for _ in range(2):
-            sim.place_limit(EUR, Side.BUY, D(5), D(1))
-            assert heard(events) == EUR
-    finally:
-        stream.close()
-    assert sim.stream.connections == 1
-
-
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "Connection: close"])
 @pytest.mark.parametrize("quiet", [False, True], ids=["while it speaks", "while it is silent"])
 def test_nothing_is_heard_after_a_close_and_the_connection_is_gone(
@@ -350,61 +290,3 @@ def test_nothing_is_heard_after_a_close_and_the_connection_is_gone(
         until(lambda: sim.stream.connected == 0)
         assert events.empty()
         assert (stream.state, stream.error) == (StreamState.CLOSED, None)
-
-
-def test_a_listener_may_close_the_stream_it_listens_to(sim: OandaSimulator) -> None:
-    stream = opened(sim)
-    stream.start(lambda _: stream.close())
-    until(lambda: stream.state is StreamState.CLOSED and not _following_threads())
-    assert sim.stream.connections == 1
-
-
-def test_started_again_it_has_one_connection(sim: OandaSimulator) -> None:
-    with following(sim) as (stream, events):
-        heard(events)
-        stream.start(events.put)
-        assert heard(events) is None
-        until(lambda: sim.stream.connected == 1)
-        assert sim.stream.connections == 2
-
-
-def test_streams_of_several_accounts_share_nothing(sim: OandaSimulator) -> None:
-    """PEERS 2"""
-    other = OandaSimulator("101-001-1-009", "another-token-0000", heartbeat_s=0.03)
-    try:
-        settings = {"account_id": "101-001-1-009", "token": "another-token-0000", "stream_url": other.start_stream()}
-        with following(sim) as (_, first):
-            second: Events = queue.Queue()
-            stream = opened(other, account="other", **settings)
-            stream.start(second.put)
-            try:
-                assert heard(first) is heard(second) is None
-                other.place_limit(GBP, Side.BUY, D(5), D(1))
-                assert heard(second) == GBP
-                assert first.empty()
-            finally:
-                stream.close()
-    finally:
-        other.close()
-
-
-async def test_the_broker_has_a_stream_where_it_has_an_address(sim: OandaSimulator) -> None:
-    def now() -> datetime:
-        return datetime.now(UTC)
-
-    url = sim.start()
-    without = OandaBroker("fx", ACCOUNT_ID, TOKEN, url, 0.5, now)
-    broker = OandaBroker("fx", ACCOUNT_ID, TOKEN, url, 0.5, now, stream_url=sim.start_stream())
-    assert without.stream() is None
-    stream = broker.stream()
-    assert stream is not None
-    assert broker.stream() is stream
-    events: Events = queue.Queue()
-    stream.start(events.put)
-    try:
-        assert heard(events) is None
-        await broker.connect()
-    finally:
-        stream.close()
-        await broker.close()
-        await without.close()
