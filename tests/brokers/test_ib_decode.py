@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -13,15 +12,13 @@ import pytest
 from brokers.ib import decode, rows, wire
 from brokers.ib.contracts import Names
 from brokers.ib.executions import Listing, began_before_today
-from brokers.ib.row_decoder import Ending, Heard
+from brokers.ib.row_decoder import Ending
 from brokers.ib.rows import Read, Scope
-from brokers.ib.wire import Contract, Execution, Notice
-from brokers.kit.fill_cursor import FillCursor
+from brokers.ib.wire import Notice
 from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
     Corrected,
-    Failed,
     Fill,
     Order,
     OrderStatus,
@@ -34,33 +31,7 @@ from brokers.model import (
 )
 from brokers.simulators import ib_wire
 from brokers.simulators.ib_wire import ExecutionRow, OrderRow, SimContract, contract_named
-
-D = Decimal
-SCOPE = Scope("DU1", None, frozenset({"DU2"}))
-LATEST = datetime(2026, 1, 6, tzinfo=UTC)
-STOCK = contract_named("AAPL")
-FUTURE = contract_named("ESZ6")
-OPTION = contract_named("AAPL  261218C00200000")
-
-
-def heard(row: Sequence[str], trouble: str | None = None, ending: Ending | None = None) -> Heard:
-    return Heard(int(row[0]), tuple(row), trouble, ending)
-
-
-def named(*reads: Read[wire.Holding] | Read[Execution], names: Names | None = None) -> Names:
-    made = names or Names()
-    made.learn(decode.contracts(*reads))
-    return made
-
-
-def positions_of(*lines: Sequence[str], scope: Scope = SCOPE, names: Names | None = None) -> Section[Position]:
-    read = rows.holdings([heard(line) for line in lines], scope)
-    return decode.positions(read, named(read, names=names))
-
-
-def held(contract: SimContract, quantity: str, cost: str, account: str = "DU1") -> list[str]:
-    return ["61", "3", account, *contract.fields(), quantity, cost]
-
+from tests.brokers.ib_rows import FUTURE, LATEST, OPTION, SCOPE, STOCK, D, heard, held, named, positions_of
 
 # -- positions ---------------------------------------------------------------------------------------------------
 
@@ -153,167 +124,6 @@ def test_an_update_in_the_middle_of_a_list_counts_and_an_unreadable_one_takes_th
     spoiled = positions_of(held(STOCK, "5", "1"), held(STOCK, "?", "0"))
     assert isinstance(spoiled, Partial)
     assert spoiled.rows == ()
-
-
-# -- names -------------------------------------------------------------------------------------------------------
-
-
-def stock(con_id: int, symbol: str) -> Contract:
-    return Contract(con_id, symbol, "STK", D(1), symbol)
-
-
-ES_DEC = Contract(11, "ES", "FUT", D(50), "ESZ6")
-ES_MAR = Contract(12, "ES", "FUT", D(50), "ESH7")
-CALL = Contract(13, "AAPL", "OPT", D(100), "AAPL  261218C00200000")
-
-
-@pytest.mark.parametrize(
-    ("configured", "sec_types", "contracts", "names"),
-    [
-        ((), None, [stock(1, "AAPL"), ES_DEC, CALL], ["AAPL", "ESZ6", "AAPL  261218C00200000"]),
-        (("1",), None, [stock(1, "AAPL")], ["1"]),
-        (("ESZ6",), None, [ES_DEC], ["ESZ6"]),
-        (("11",), None, [ES_DEC, ES_MAR], ["11", "ESH7"]),
-        (("ES",), ("FUT",), [ES_DEC], ["ES"]),
-        (("AAPL",), None, [CALL], ["AAPL  261218C00200000"]),
-        (("AAPL",), ("OPT",), [CALL], ["AAPL"]),
-        (("ES",), None, [ES_DEC, stock(2, "ES")], ["ESZ6", "ES"]),
-        ((), None, [stock(1, "RY"), stock(2, "RY")], ["1", "2"]),
-        (("1",), None, [stock(1, "RY"), stock(2, "RY")], ["1", "RY"]),
-        ((), None, [Contract(5, "ES", "FUT", D(50), "")], ["5"]),
-    ],
-    ids=[
-        "unconfigured",
-        "by conId",
-        "by localSymbol",
-        "one of two futures by conId",
-        "a future by its root where no stocks are looked after",
-        "an option is not its stock",
-        "an option by its symbol where no stocks are looked after",
-        "a stock before a future of its name",
-        "two stocks of one symbol go by conId",
-        "unless one of them is configured",
-        "no localSymbol",
-    ],
-)
-def test_a_contract_goes_by_its_configured_name_else_by_symbol_localsymbol_or_conid(
-    configured: tuple[str, ...], sec_types: tuple[str, ...] | None, contracts: list[Contract], names: list[str]
-) -> None:
-    for order in (contracts, contracts[::-1]):
-        made = Names(configured, sec_types)
-        made.learn(order)
-        assert [made.name(contract) for contract in contracts] == names
-        assert [made.unclear(contract) for contract in contracts] == [None] * len(contracts)
-
-
-@pytest.mark.parametrize(
-    ("configured", "sec_types", "contracts", "words"),
-    [
-        (("RY",), None, [stock(1, "RY"), stock(2, "RY")], "several contracts are called RY: 1 (STK RY), 2 (STK RY)"),
-        (("ES",), ("FUT",), [ES_DEC, ES_MAR], "several contracts are called ES"),
-        (("ES",), None, [ES_DEC], "may mean a stock"),
-        (("AAPL", "1"), None, [stock(1, "AAPL")], "1 and AAPL are configured and may be one contract, 1 (STK AAPL)"),
-        (("11", "ESZ6"), None, [ES_DEC], "11 and ESZ6"),
-        (("ES", "ESZ6", "11"), ("FUT",), [ES_DEC], "11 and ESZ6 and ES"),
-    ],
-    ids=[
-        "two stocks",
-        "two months of a future",
-        "a future or the stock of that symbol",
-        "one stock by two names",
-        "one future by two names",
-        "one future by three names",
-    ],
-)
-def test_where_a_configured_name_may_mean_several_contracts_it_is_unknown_and_never_flat(
-    configured: tuple[str, ...], sec_types: tuple[str, ...] | None, contracts: list[Contract], words: str
-) -> None:
-    made = Names(configured, sec_types)
-    made.learn(contracts)
-    read = Read(tuple(wire.Holding("DU1", contract, D(1), D(1)) for contract in contracts))
-    section = decode.positions(read, made)
-    assert isinstance(section, Partial)
-    assert section.rows == ()
-    assert {problem.instrument for problem in section.problems} == set(configured)
-    assert words in section.problems[0].text
-
-
-def test_a_symbol_beside_a_conid_is_another_contract_where_another_one_has_it() -> None:
-    for known in ([stock(1, "RY"), stock(2, "RY")], [stock(2, "RY"), stock(1, "RY")]):
-        made = Names(("RY", "1"))
-        for contract in known:
-            made.learn([contract])
-        assert [made.names(stock(1, "RY")), made.names(stock(2, "RY"))] == [("1",), ("RY",)]
-        assert [made.unclear(contract) for contract in known] == [None, None]
-
-
-def test_a_row_that_cannot_be_read_makes_every_name_of_its_contract_unknown() -> None:
-    section = positions_of(held(STOCK, "n/a", "1"), names=Names(("AAPL", str(STOCK.con_id))))
-    assert {problem.instrument for problem in problems_of(section)} == {"AAPL", str(STOCK.con_id)}
-
-
-CFD = Contract(14, "AAPL", "CFD", D(1), "AAPL")
-
-
-@pytest.mark.parametrize(
-    ("configured", "sec_types", "looked_after", "left_out", "claimed"),
-    [
-        (("AAPL",), ("OPT",), [], stock(1, "AAPL"), {"1", "AAPL"}),
-        (("AAPL",), ("OPT",), [CALL], stock(1, "AAPL"), {"1", "AAPL"}),
-        (("AAPL",), ("STK",), [], CALL, {"13", "AAPL  261218C00200000"}),
-        (("ES",), ("STK",), [], ES_DEC, {"11", "ESZ6", "ES"}),
-        (("ES",), ("STK",), [stock(2, "ES")], ES_DEC, {"11", "ESZ6"}),
-        ((), ("STK",), [], ES_DEC, {"11", "ESZ6"}),
-        (("AAPL",), ("STK",), [stock(1, "AAPL")], CFD, {"14"}),
-        (("AAPL",), ("STK",), [], Contract(0, "AAPL", "BAG", D(1), ""), {"AAPL BAG"}),
-    ],
-    ids=[
-        "a stock",
-        "a stock, though its option goes by its symbol",
-        "an option is not its stock",
-        "a future by its root",
-        "a stock before a future of its name",
-        "a future by its localSymbol",
-        "a stock before another kind of its name",
-        "a combination",
-    ],
-)
-def test_a_contract_that_was_left_out_claims_every_name_it_may_have(
-    configured: tuple[str, ...],
-    sec_types: tuple[str, ...],
-    looked_after: list[Contract],
-    left_out: Contract,
-    claimed: set[str],
-) -> None:
-    """FEATURES 25: what a filter leaves out is never flat."""
-    made = Names(configured, sec_types)
-    made.learn(looked_after)
-    assert set(made.claimed(left_out)) == claimed
-
-
-@pytest.mark.parametrize(
-    ("lines", "left_out"),
-    [
-        ([held(FUTURE, "5", "100")], {"ESZ6"}),
-        ([held(FUTURE, "n/a", "100")], {"ESZ6"}),
-        ([held(FUTURE, "0", "0")], set()),
-        ([held(FUTURE, "5", "100"), held(FUTURE, "0", "0")], set()),
-        ([held(FUTURE, "5", "100", account="DU2")], set()),
-    ],
-    ids=["held", "unreadable", "zero", "closed in the middle of the list", "another account's"],
-)
-def test_a_position_of_a_type_not_looked_after_is_told_as_left_out(lines: list[list[str]], left_out: set[str]) -> None:
-    """FEATURES 25: what a filter leaves out is never flat."""
-    scope = Scope("DU1", frozenset({"STK"}), frozenset({"DU2"}))
-    read = rows.holdings([heard(line) for line in lines], scope)
-    assert {row.contract.local_symbol for row in read.left_out if not row.flat} == left_out
-
-
-def test_a_name_once_given_stays_with_its_contract() -> None:
-    made = Names()
-    made.learn([stock(1, "RY")])
-    made.learn([stock(2, "RY")])
-    assert (made.name(stock(1, "RY")), made.name(stock(2, "RY"))) == ("RY", "2")
 
 
 # -- orders ------------------------------------------------------------------------------------------------------
@@ -633,56 +443,7 @@ def test_a_clock_that_cannot_be_read_is_refused(fields: list[str], words: str) -
         wire.server_time(fields)
 
 
-# -- the cursor --------------------------------------------------------------------------------------------------
-
-
-def fill(fill_id: str) -> Fill:
-    return Fill("AAPL", fill_id, "1", Side.BUY, D(1), D(1), LATEST)
-
-
-def test_a_fill_handed_out_first_comes_after_every_cursor_given_before() -> None:
-    sequence = FillCursor()
-    first, start = sequence.hand_out(Complete((fill("a"),)), None, 1000)
-    assert (first, start) == (Complete(), 1000)
-    second, later = sequence.hand_out(Complete((fill("a"), fill("b"))), start, 1000)
-    assert [f.fill_id for f in rows_of(second)] == ["b"]
-    assert later > start
-    third, last = sequence.hand_out(Complete((fill("a"), fill("b"))), later, 1000)
-    assert (third, last) == (Complete(), later)
-    again, _ = sequence.hand_out(Complete((fill("a"), fill("b"))), start, 1000)
-    assert [f.fill_id for f in rows_of(again)] == ["b"]
-
-
-def test_a_new_process_is_given_every_fill_of_the_day() -> None:
-    found, _ = FillCursor().hand_out(Complete((fill("a"), fill("b"))), 5000, 9000)
-    assert len(rows_of(found)) == 2
-
-
-def test_what_is_not_complete_keeps_the_cursor_and_a_gap_is_told_once() -> None:
-    sequence = FillCursor()
-    _, start = sequence.hand_out(Complete(), None, 1000)
-    assert sequence.hand_out(Failed("no"), start, 2000) == (Failed("no"), start)
-    told, after = sequence.hand_out(Complete((fill("a"),)), start, 2000, gap="midnight")
-    assert told == Failed("midnight")
-    assert after > start
-    found, _ = sequence.hand_out(Complete((fill("a"),)), after, 3000)
-    assert [f.fill_id for f in rows_of(found)] == ["a"]
-
-
-def test_a_fill_whose_commission_came_later_is_handed_out_once_more_to_everybody() -> None:
-    sequence = FillCursor()
-    _, start = sequence.hand_out(Complete(), None, 1000)
-    _, first = sequence.hand_out(Complete((fill("a"), fill("b"))), start, 1000)
-    charged = replace(fill("a"), commission=D(1))
-    sequence.hand_out_again(charged)
-    assert sequence.owes
-    assert sequence.hand_out(Failed("no"), first, 1000) == (Failed("no"), first)
-    assert sequence.hand_out(Partial((fill("b"),), ()), first, 1000) == (Partial((charged,), ()), first)
-    found, second = sequence.hand_out(Complete((charged, fill("b"))), first, 1000)
-    assert (found, second > first, sequence.owes) == (Complete((charged,)), True, False)
-    assert sequence.hand_out(Complete((fill("b"),)), first, 1000)[0] == Complete((charged,)), "it was not taken over"
-    assert sequence.hand_out(Complete((fill("b"),)), second, 1000) == (Complete(), second)
-    assert sequence.hand_out(Complete((fill("b"),)), first, 1000)[0] == Complete(), "everybody had it"
+# -- days and lists -----------------------------------------------------------------------------------------------
 
 
 def test_a_listing_that_lost_executions_was_cut_and_corrections_are_no_loss() -> None:

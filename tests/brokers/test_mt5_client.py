@@ -6,19 +6,17 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 import zmq
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.kit.fill_cursor import FillCursor
 from brokers.model import (
     Complete,
     Completeness,
     Failed,
-    Fill,
     LegScheme,
     OrderQuery,
     OrderStatus,
@@ -464,10 +462,3 @@ async def test_a_gateway_without_orders_says_so() -> None:
 
 
 # -- a random walk -----------------------------------------------------------------------------------------------
-
-
-def test_a_fill_after_a_restart_comes_behind_a_cursor_that_ran_ahead_of_the_clock() -> None:
-    """An earlier process gave that cursor out: a fill handed out with the very same one would count as known."""
-    fill = Fill("EURUSD", "9", "8", Side.BUY, Decimal(1), Decimal("1.1"), datetime(2024, 1, 2, tzinfo=UTC))
-    fresh, cursor = FillCursor().hand_out(Complete((fill,)), 160, 105)
-    assert (fresh, cursor > 160) == (Complete((fill,)), True)
