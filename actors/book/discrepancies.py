@@ -34,6 +34,24 @@ class DiscrepancyType(StrEnum):
     OVERFILL = "OVERFILL"  # more was executed than the order was for
 
 
+OF_A_POSITION_OR_AN_ORDER = frozenset(
+    {
+        DiscrepancyType.MISSING_LOCALLY,
+        DiscrepancyType.NAKED_POSITION,
+        DiscrepancyType.POSITION_MISMATCH,
+        DiscrepancyType.ORDER_STATUS_MISMATCH,
+        DiscrepancyType.MISSED_FILL,
+        DiscrepancyType.ORDER_MISSING,
+        DiscrepancyType.FILLED_MISMATCH,
+        DiscrepancyType.EXTERNAL_ORDER,
+        DiscrepancyType.ORDER_REJECTED,
+        DiscrepancyType.DUPLICATE_ORDER,
+        DiscrepancyType.OVERFILL,
+    }
+)
+"""While one of these is open, what is held, or what became of an order, is not agreed on: nothing is traded on it."""
+
+
 NEEDS_PROOF = frozenset(
     {DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING, DiscrepancyType.FILLED_MISMATCH}
 )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from actors.book.discrepancies import DiscrepancyType
 from brokers.model import Conventions
 
 
@@ -26,7 +27,8 @@ class Policy:
     ``price_tolerance`` a fraction of the price. A position correction of more than ``max_correction`` (units of the
     leg) is left to a person. ``max_age`` is how long a book may go unverified before that is a discrepancy of its
     own, ``unverified`` when it becomes a critical one. ``positions`` is False in paper mode: orders alone are
-    reconciled. ``conventions`` hold until a slice says otherwise.
+    reconciled. ``conventions`` hold until a slice says otherwise. Open breaks of the types in ``may_stand`` do not
+    forbid trading.
     """
 
     correct: Correct = Correct.AUTO
@@ -42,3 +44,4 @@ class Policy:
     unverified: timedelta = timedelta(seconds=900)
     positions: bool = True
     conventions: Conventions = field(default=Conventions())
+    may_stand: frozenset[DiscrepancyType] = frozenset()

@@ -7,12 +7,12 @@ TRADING_RESUMED in that same stream ends it. The system itself never trades: thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from actors.book.discrepancies import Break, DiscrepancyType
+from actors.book.discrepancies import OF_A_POSITION_OR_AN_ORDER, Break, DiscrepancyType
 from actors.book.payloads import ReportedFill
 from actors.events import EventType, Json, Record, Severity, to_iso, to_text
 from actors.names import SUPERVISOR, account_of, instrument_name
@@ -28,6 +28,7 @@ class Obstacle(StrEnum):
 
     HALTED = "HALTED"  # an operator halted this instrument, its account, or everything
     CRITICAL_BREAK = "CRITICAL_BREAK"  # a CRITICAL difference between book and broker is open
+    OPEN_BREAK = "OPEN_BREAK"  # what is held, or what became of an order, is not agreed on
     PENDING_FILL = "PENDING_FILL"  # a fill is reported, and in which leg it is has not been told yet
     ORDER_IN_DOUBT = "ORDER_IN_DOUBT"  # how far an order is filled differs, and no fill tells which side is right
     UNVERIFIED = "UNVERIFIED"  # the book has not been found in step for too long, or never
@@ -134,12 +135,14 @@ def obstacles(
     last_error: str | None,
     now: datetime,
     pending: Iterable[ReportedFill] = (),
+    may_stand: Collection[DiscrepancyType] = frozenset(),
 ) -> tuple[Reason, ...]:
     """Everything that stands against trading.
 
     ``breaks`` are the open ones, ``None`` while the book is not loaded; ``halts`` those that apply, ``None`` while
     nobody has told; ``refused`` is the broker's refusal, if its last answer was one; ``last_error`` is what was amiss
-    in the last cycle; ``pending`` are the fills that wait for the broker to name their leg.
+    in the last cycle; ``pending`` are the fills that wait for the broker to name their leg. Breaks of the types in
+    ``may_stand`` stand against nothing.
     """
     reasons: list[Reason] = []
     if halts is None:
@@ -147,17 +150,19 @@ def obstacles(
     reasons += [Reason(Obstacle.HALTED, str(halt)) for halt in halts or ()]
     if refused is not None:
         reasons.append(Reason(Obstacle.ACCOUNT_REFUSED, f"the broker refuses this account: {refused}"))
-    reasons += [
-        Reason(Obstacle.CRITICAL_BREAK, _words(found)) for found in breaks or () if found.severity is Severity.CRITICAL
-    ]
-    reasons += [
-        Reason(Obstacle.ORDER_IN_DOUBT, _words(found))
-        for found in breaks or ()
-        if found.type is DiscrepancyType.FILLED_MISMATCH and found.severity is not Severity.CRITICAL
-    ]
+    standing = [(found, _obstacle(found)) for found in breaks or () if found.type not in may_stand]
+    reasons += [Reason(obstacle, _words(found)) for found, obstacle in standing if obstacle is not None]
     reasons += [Reason(Obstacle.PENDING_FILL, _waits(told)) for told in pending]
     reasons += _unverified(breaks, verified_at, unverified_s, last_error, now)
     return tuple(reasons)
+
+
+def _obstacle(found: Break) -> Obstacle | None:
+    if found.severity is Severity.CRITICAL:
+        return Obstacle.CRITICAL_BREAK
+    if found.type is DiscrepancyType.FILLED_MISMATCH:
+        return Obstacle.ORDER_IN_DOUBT
+    return Obstacle.OPEN_BREAK if found.type in OF_A_POSITION_OR_AN_ORDER else None
 
 
 def _unverified(

@@ -192,7 +192,9 @@ class Instrument:
         verified_at = None if stepped else self._cycles.verified_at
         error = f"the clock was set by {stepped.total_seconds():+.3f} s" if stepped else self._last_error()
         pending = () if book is None else book.pending_fills()
-        reasons = obstacles(breaks, verified_at, unverified_s, self._halts, self._cycles.refused, error, now, pending)
+        may_stand = self._policy.may_stand
+        refused = self._cycles.refused
+        reasons = obstacles(breaks, verified_at, unverified_s, self._halts, refused, error, now, pending, may_stand)
         return Permission(self._settings.account, self._settings.instrument, reasons, now, verified_at)
 
     async def book(self) -> BookState:

@@ -57,6 +57,10 @@ T = TypeVar("T")
 BrokerName = Literal["oanda", "kite", "ib", "mt5", "paper"]
 Mode = Literal["live", "paper"]
 Correct = Literal["auto", "alert"]
+BreakType = Literal[
+    "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "ORDER_STATUS_MISMATCH", "MISSED_FILL", "ORDER_MISSING",
+    "FILLED_MISMATCH", "EXTERNAL_ORDER", "ORDER_REJECTED", "DUPLICATE_ORDER", "OVERFILL",
+]  # fmt: skip
 
 _INTERVAL_S: Mapping[str, float] = {"oanda": 300, "kite": 2, "ib": 300, "mt5": 15, "paper": 5}
 _KITE_PAPER_INTERVAL_S = 5.0
@@ -91,6 +95,7 @@ class InstrumentSettings:
     max_age_s: float
     unverified_s: float
     mode: Mode
+    may_stand: tuple[str, ...] = ()
 
 
 class _Model(BaseModel):
@@ -111,6 +116,7 @@ class Overrides(_Model):
     cancel_stale_orders: StrictBool | None = None
     max_age_s: Seconds | None = None
     unverified_s: Seconds | None = None
+    may_stand: tuple[BreakType, ...] | None = None
     interval_s: Interval | None = None
 
 
@@ -525,6 +531,7 @@ def _settled(symbol: str, account: Account, levels: tuple[Overrides, ...]) -> In
         max_age_s=_first(merged.max_age_s, max_age_s),
         unverified_s=_first(merged.unverified_s, max(3 * interval_s, _LEAST_UNVERIFIED_S)),
         mode=account.mode,
+        may_stand=merged.may_stand or (),
     )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from types import MappingProxyType
 
 from actors.account.actor import Account, AccountSettings
+from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.evidence import EvidenceSettings
@@ -113,6 +114,7 @@ def _instrument_settings(
         unverified=timedelta(seconds=given.unverified_s),
         positions=given.mode == "live",
         conventions=CONVENTIONS.get(configuration.account(account).broker, Conventions()),
+        may_stand=frozenset(map(DiscrepancyType, given.may_stand)),
     )
     timeout_s = configuration.timeout_s(account)
     timeout_s = timeout_s * ADAPTER_TRIES + CYCLE_MARGIN_S if one_verdict else timeout_s + CYCLE_MARGIN_S

@@ -25,8 +25,7 @@ NOW, VERIFIED = at(1000), at(990)
 HALT = Halt("fx", "lunch", at(10))
 
 
-def a_break(severity: Severity) -> Break:
-    kind = DiscrepancyType.NAKED_POSITION
+def a_break(severity: Severity, kind: DiscrepancyType = DiscrepancyType.NAKED_POSITION) -> Break:
     return Break("b1", kind, "long", severity, Phase.GHOST, None, "100", None, None, at(900))
 
 
@@ -42,8 +41,25 @@ def found(
 
 def test_nothing_known_against_it_and_all_known_allows() -> None:
     assert found() == []
-    assert found([a_break(Severity.WARNING)]) == []
+    assert found([a_break(Severity.INFO, DiscrepancyType.PRICE_MISMATCH)]) == []
     assert found(verified_at=NOW - timedelta(seconds=60)) == []
+
+
+@pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
+@pytest.mark.parametrize("kind", ["POSITION_MISMATCH", "MISSING_LOCALLY", "MISSED_FILL", "ORDER_MISSING"])
+def test_a_break_of_a_position_or_of_an_orders_fate_forbids_trading_unless_it_may_stand(
+    kind: str, severity: Severity
+) -> None:
+    standing = [a_break(severity, DiscrepancyType(kind))]
+
+    def against(*may_stand: str) -> list[str]:
+        allowed = frozenset(map(DiscrepancyType, may_stand))
+        reasons = obstacles(standing, VERIFIED, 60.0, (), None, None, NOW, may_stand=allowed)
+        return [reason.obstacle.value for reason in reasons]
+
+    assert against() == ["OPEN_BREAK"]
+    assert against("STALE_ORDER") == ["OPEN_BREAK"]
+    assert against(kind) == []
 
 
 @pytest.mark.parametrize(
