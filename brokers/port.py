@@ -169,5 +169,5 @@ class OrderEntry(Protocol):
         """The last (bid, ask) of each symbol that has had a price."""
 
 
-OPTIONAL_PROTOCOLS: tuple[type, ...] = (Watched, Vouching, OrderEntry)
+OPTIONAL_PROTOCOLS: tuple[type, ...] = (Watched, Vouching, Identifying, OrderEntry)
 """What an adapter may promise beside :class:`Broker`. Who stands in front of an adapter passes all of them on."""
