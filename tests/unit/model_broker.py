@@ -143,15 +143,17 @@ class ModelBroker:
         self.fills.append((self.now_ms + delay_ms, trade))
         return trade
 
-    def correct(self, number: int, quantity: int, price: int, delay_ms: int) -> None:
-        """An execution was another one: of its own order's the price, of somebody else's the quantity too."""
+    def correct(self, number: int, quantity: int, price: int, delay_ms: int, *, lowers: bool) -> None:
+        """An execution was another one: its price, of somebody else's the quantity too, and where it ``lowers`` of an
+        order's own as well, down to nothing."""
         corrected = {fill.corrects.key for _, fill in self.fills if fill.corrects is not None}
         open_to_it = [fill for _, fill in self.fills if fill.key not in corrected]
         if self.scheme is not LegScheme.NET or not open_to_it:
             return
         was = open_to_it[number % len(open_to_it)]
         row = self.orders.get(was.broker_order_id or "")
-        now = Decimal(quantity) if row is None else min(was.quantity, Decimal(quantity))
+        least = Decimal(quantity) if lowers else was.quantity
+        now = Decimal(quantity) if row is None else min(was.quantity, least)
         if row is not None:
             filled = row.filled_quantity + now - was.quantity
             paid = (row.average_fill_price or ZERO) * row.filled_quantity + now * price - was.quantity * was.price
