@@ -169,5 +169,11 @@ class OrderEntry(Protocol):
         """The last (bid, ask) of each symbol that has had a price."""
 
 
-OPTIONAL_PROTOCOLS: tuple[type, ...] = (Watched, Vouching, Identifying, OrderEntry)
-"""What an adapter may promise beside :class:`Broker`. Who stands in front of an adapter passes all of them on."""
+OPTIONAL_PROTOCOLS: tuple[type, ...] = tuple(
+    # What is checkable at run time is what somebody asks an adapter for. Python keeps the mark under this name alone.
+    found
+    for found in tuple(vars().values())
+    if isinstance(found, type) and getattr(found, "_is_runtime_protocol", False)
+)
+"""What an adapter may promise beside :class:`Broker`: every protocol above that is ``runtime_checkable``. Who stands in
+front of an adapter passes all of them on."""

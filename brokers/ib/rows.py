@@ -95,60 +95,43 @@ def holdings(rows: Iterable[Heard], scope: Scope) -> Read[Holding]:
     """Positions, one a contract: the last row heard, as an update may come in the middle of a list. A row that cannot
     be read takes away what an earlier one said of its contract."""
     held: dict[int, Holding] = {}
-    troubles: list[Trouble] = []
-    left_out: dict[int, LeftOut] = {}
+    listed = _List(scope)
     for row in rows:
-        found = _read(row, wire.holding, lambda h: (h.account, h.contract), scope)
-        if isinstance(found, Trouble):
-            troubles.append(found)
-            if found.contract is not None:
-                held.pop(found.contract.con_id, None)
-        elif isinstance(found, LeftOut):
-            left_out[found.contract.con_id] = found
-        elif found is not None:
+        found = listed.read(row, wire.holding, lambda h: (h.account, h.contract))
+        if isinstance(found, Holding):
             held[found.contract.con_id] = found
-    return Read(tuple(held.values()), tuple(troubles), frozenset(left_out.values()))
+        elif found is not None and found.contract is not None:
+            held.pop(found.contract.con_id, None)
+    left_out = {one.contract.con_id: one for one in listed.left_out}
+    return Read(tuple(held.values()), tuple(listed.troubles), frozenset(left_out.values()))
 
 
 def working_orders(rows: Sequence[Heard], scope: Scope) -> Read[WorkingOrder]:
     """The open orders of all clients, each with the newest status row that came with it."""
-    troubles: list[Trouble] = []
-    left_out: set[LeftOut] = set()
+    listed = _List(scope)
     states: dict[str, OrderState] = {}
     terms: dict[str, OrderTerms] = {}
     for row in rows:
         if row.kind == wire.ORDER_STATUS:
-            state = _read(row, wire.order_state, None, scope)
-            if isinstance(state, Trouble):
-                troubles.append(state)
-            elif isinstance(state, OrderState):
+            state = listed.read(row, wire.order_state, None)
+            if isinstance(state, OrderState):
                 states[order_key(state.perm_id, state.client_id, state.order_id)] = state
             continue
-        found = _read(row, _with_legs(row, wire.open_order), _subject, scope)
-        if isinstance(found, Trouble):
-            troubles.append(found)
-        elif isinstance(found, LeftOut):
-            left_out.add(found)
-        elif found is not None:
+        found = listed.read(row, _with_legs(row, wire.open_order), _subject)
+        if isinstance(found, OrderTerms):
             terms[order_key(found.perm_id, found.client_id, found.order_id)] = found
-    orders = tuple(WorkingOrder(order, states.get(key)) for key, order in terms.items())
-    return Read(orders, tuple(troubles), frozenset(left_out))
+    return listed.done(WorkingOrder(order, states.get(key)) for key, order in terms.items())
 
 
 def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder]:
     """Today's completed orders."""
     found: list[CompletedOrder] = []
-    troubles: list[Trouble] = []
-    left_out: set[LeftOut] = set()
+    listed = _List(scope)
     for row in rows:
-        terms = _read(row, _with_legs(row, wire.completed_order), _subject, scope)
-        if isinstance(terms, Trouble):
-            troubles.append(terms)
-        elif isinstance(terms, LeftOut):
-            left_out.add(terms)
-        elif terms is not None and row.ending is not None:
+        terms = listed.read(row, _with_legs(row, wire.completed_order), _subject)
+        if isinstance(terms, OrderTerms) and row.ending is not None:
             found.append(CompletedOrder(terms, row.ending))
-    return Read(tuple(found), tuple(troubles), frozenset(left_out))
+    return listed.done(found)
 
 
 def _with_legs(row: Heard, parse: Callable[[wire.Fields], OrderTerms]) -> Callable[[wire.Fields], OrderTerms]:
@@ -174,17 +157,40 @@ def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest:
         return found
 
     found: dict[str, Execution] = {}
-    troubles: list[Trouble] = []
-    left_out: set[LeftOut] = set()
+    listed = _List(scope)
     for row in rows:
-        one = _read(row, read, lambda e: (e.account, e.contract), scope)
-        if isinstance(one, Trouble):
-            troubles.append(one)
-        elif isinstance(one, LeftOut):
-            left_out.add(one)
-        elif one is not None:
+        one = listed.read(row, read, lambda e: (e.account, e.contract))
+        if isinstance(one, Execution):
             found[one.exec_id] = one
-    return Read(tuple(found.values()), tuple(troubles), frozenset(left_out))
+    return listed.done(found.values())
+
+
+class _List:
+    """One list as it is read: what of it cannot be read, and what is left out."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.troubles: list[Trouble] = []
+        self.left_out: list[LeftOut] = []
+        self._scope = scope
+
+    def read(
+        self,
+        row: Heard,
+        parse: Callable[[wire.Fields], Fact],
+        subject: Callable[[Fact], tuple[str | None, Contract]] | None,
+    ) -> Fact | Trouble | None:
+        """One row, ``None`` where it is none of ours or left out."""
+        found = _read(row, parse, subject, self._scope)
+        if isinstance(found, LeftOut):
+            self.left_out.append(found)
+            return None
+        if isinstance(found, Trouble):
+            self.troubles.append(found)
+        return found
+
+    def done(self, facts: Iterable[Fact]) -> Read[Fact]:
+        """The list, with what its rows say."""
+        return Read(tuple(facts), tuple(self.troubles), frozenset(self.left_out))
 
 
 def _read(

@@ -32,6 +32,7 @@ from brokers.model import (
     section,
 )
 from brokers.oanda.decode import (
+    OF_THE_ACCOUNT,
     ROW_REMEDY,
     OrderFacts,
     Trade,
@@ -75,22 +76,7 @@ _ORDER_LISTS = (
 
 # Transactions whose whole effect on positions and orders AccountChanges lists. ORDER_CLIENT_EXTENSIONS_MODIFY is not
 # one: no list names an order whose client id changed. Anything unknown is read whole, too.
-_MERGEABLE = frozenset(
-    {
-        "ORDER_FILL",
-        "ORDER_CANCEL",
-        "ORDER_CANCEL_REJECT",
-        "TRANSFER_FUNDS",
-        "TRANSFER_FUNDS_REJECT",
-        "DAILY_FINANCING",
-        "CLIENT_CONFIGURE",
-        "CLIENT_CONFIGURE_REJECT",
-        "MARGIN_CALL_ENTER",
-        "MARGIN_CALL_EXTEND",
-        "MARGIN_CALL_EXIT",
-        "RESET_RESETTABLE_PL",
-    }
-)
+_MERGEABLE = OF_THE_ACCOUNT | {"ORDER_FILL", "ORDER_CANCEL", "ORDER_CANCEL_REJECT"}
 
 
 class Doubt(Unusable):

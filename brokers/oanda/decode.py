@@ -29,6 +29,22 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.AS
 _PRICELESS = frozenset({"MARKET", "TRAILING_STOP_LOSS"})
 
 
+OF_THE_ACCOUNT = frozenset(
+    {
+        "TRANSFER_FUNDS",
+        "TRANSFER_FUNDS_REJECT",
+        "DAILY_FINANCING",
+        "CLIENT_CONFIGURE",
+        "CLIENT_CONFIGURE_REJECT",
+        "MARGIN_CALL_ENTER",
+        "MARGIN_CALL_EXTEND",
+        "MARGIN_CALL_EXIT",
+        "RESET_RESETTABLE_PL",
+    }
+)
+"""The types of transactions that move money or limits of the account, and neither a position nor an order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trade:
     """One open lot: ``units`` is what is left of it, signed; ``initial_units`` what it began with."""

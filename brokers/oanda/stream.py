@@ -33,7 +33,7 @@ from brokers.kit.foreign_row import BadRow, mapping
 from brokers.kit.http_failure import cause_of, no_connection
 from brokers.kit.scrubber import Scrubber
 from brokers.kit.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
-from brokers.oanda.decode import transaction_id
+from brokers.oanda.decode import OF_THE_ACCOUNT, transaction_id
 from brokers.oanda.wire import TOKEN
 from brokers.port import Clock, OnEvent, StreamState
 
@@ -48,21 +48,6 @@ _FOUND_LENGTH = 300
 _LONGEST_EXPONENT = 30
 _AGAIN = "It is connected anew by itself; if it goes on, check the network and `stream_url`"
 _PATH = "Check `account_id`, and that `stream_url` is the host part, without /v3"
-
-# They move money or limits of the account, and neither a position nor an order.
-_TOUCH_NO_INSTRUMENT = frozenset(
-    {
-        "TRANSFER_FUNDS",
-        "TRANSFER_FUNDS_REJECT",
-        "DAILY_FINANCING",
-        "CLIENT_CONFIGURE",
-        "CLIENT_CONFIGURE_REJECT",
-        "MARGIN_CALL_ENTER",
-        "MARGIN_CALL_EXTEND",
-        "MARGIN_CALL_EXIT",
-        "RESET_RESETTABLE_PL",
-    }
-)
 
 Wakes = tuple[str | None, ...]
 _ANY: Wakes = (None,)
@@ -88,7 +73,7 @@ def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int
     newest = max(newest, number)
     if row.get("accountID", account_id) != account_id:
         return _ANY, newest
-    if row.get("type") in _TOUCH_NO_INSTRUMENT:
+    if row.get("type") in OF_THE_ACCOUNT:
         return _NONE, newest
     instrument = row.get("instrument")
     return ((instrument,) if isinstance(instrument, str) and instrument else _ANY), newest
