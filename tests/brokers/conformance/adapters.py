@@ -73,7 +73,7 @@ class Adapter:
     failures: Mapping[Fault, type[BrokerError]]
     rides_out: frozenset[Fault]
     others: Mapping[str, object]
-    knocks: str = ""
+    knocks: Mapping[Fault, str] = field(default_factory=dict)
     believes_empty: frozenset[SectionName] = frozenset()
     forgives_after_s: float = 0.0
     part: OrderStatus = OrderStatus.PARTIALLY_FILLED
@@ -217,7 +217,8 @@ def ib(*, carried: bool) -> Adapter:
         lists={POSITIONS: "reqPositions", ORDERS: "reqAllOpenOrders", FILLS: "reqExecutions"},
         questions=("reqAllOpenOrders", "reqCompletedOrders", "reqExecutions"),
         calls_at_rest=2 if carried else 5,
-        knocks="startApi",
+        # Half an answer to startApi may be enough to be logged on, and half a greeting never is.
+        knocks={**dict.fromkeys(Fault, "startApi"), Fault.HALF_BODY: "connect"},
         failures=_FAILURES | {Fault.HTML: Unreachable, Fault.HALF_BODY: Unreachable},
         rides_out=frozenset(),
         others={"account_id": "DU9"},
