@@ -287,6 +287,11 @@ def scoped_id(fill_id: str, id_scope: str) -> str:
     return f"{fill_id}|{id_scope}" if id_scope else fill_id
 
 
+def id_in_scope(key: str) -> str:
+    """The broker's own id, from what :func:`scoped_id` made of it: what people are shown."""
+    return key.partition("|")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """One execution. ``fill_id`` is IB's execId, OANDA's transaction id, Kite's trade_id, MT5's deal ticket, and unique

@@ -22,6 +22,7 @@ from actors.events import EventType, Record, to_iso, to_text
 from actors.journal.hash_chain import canonical, chained, record_to_json
 from actors.journal.store import Journal
 from actors.names import instrument_name
+from brokers.model import id_in_scope
 from supervisor.cli.audit_selection import Source, check_known, reading
 from supervisor.cli.console import Failure, console, print_json
 from supervisor.presentation.event_text import describe
@@ -216,6 +217,8 @@ def _book_document(book: Book) -> dict[str, Any]:
     for _, leg in sorted(book.legs.items()):
         row: dict[str, Any] = leg_to(leg)
         row["lots"] = [dict(zip(lot_keys, lot, strict=True)) for lot in row["lots"]]
+        for lot in row["lots"]:
+            lot["fill_id"] = lot["fill_id"] and id_in_scope(lot["fill_id"])
         legs.append(row)
     return {
         "legs": legs,
@@ -281,7 +284,7 @@ def _belief_words(book: Book) -> Iterator[str]:
     for name, leg in sorted(book.legs.items()):
         yield f"    leg {name}: {to_text(leg.quantity)} @ {to_text(leg.average_price)}"
         for lot in leg.lots:
-            of = f", {lot.fill_id}" if lot.fill_id else ""
+            of = f", {id_in_scope(lot.fill_id)}" if lot.fill_id else ""
             yield f"      lot {to_text(lot.quantity)} @ {to_text(lot.price)} of {to_iso(lot.opened_at)}{of}"
     if not book.legs:
         yield "    nothing is held"

@@ -11,7 +11,7 @@ from actors.book.discrepancies import Break, Discrepancy
 from actors.book.orders import BookOrder
 from actors.book.view import BookState, LegState
 from actors.events import Json, to_iso
-from brokers.model import OrderStatus, Side
+from brokers.model import OrderStatus, Side, id_in_scope
 from supervisor.client.answers import DISCREPANCY, discrepancy_row
 from supervisor.presentation.tables import Answer, Cell, Table, columns, json_value
 
@@ -32,7 +32,12 @@ def _leg_row(leg: LegState) -> dict[str, Cell]:
 
 def _leg_json(leg: LegState) -> dict[str, Json]:
     lots: list[dict[str, object]] = [
-        {"quantity": lot.quantity, "price": lot.price, "fill_id": lot.fill_id, "opened_at": lot.opened_at}
+        {
+            "quantity": lot.quantity,
+            "price": lot.price,
+            "fill_id": lot.fill_id and id_in_scope(lot.fill_id),
+            "opened_at": lot.opened_at,
+        }
         for lot in leg.lots
     ]
     row = {"leg": leg.leg, "quantity": leg.quantity, "average_price": leg.average_price, "opened_at": leg.opened_at}

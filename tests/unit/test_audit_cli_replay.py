@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from actors.events import Event, EventType, to_iso
 from actors.journal.store import Journal
 from supervisor.cli.audit_replay import document
 from tests.unit.audit_cases import Case, a_case, a_happening, day
-from tests.unit.builders import at, records
+from tests.unit.builders import Desk, at, fill, pos, records, slice_at
 from tests.unit.journal_cases import change
 
 OF = ("--account", "acc", "--instrument", "EURUSD")
@@ -194,3 +195,17 @@ def test_an_empty_stream_of_a_configured_instrument_has_no_book(case: Case) -> N
     found = case.json("replay", "--account", "acc", "--instrument", "GBPUSD")
     assert (found["book"], found["broker"]) == (None, [])
     assert json.loads(case.audit("query", "--instrument", "GBPUSD", "--json").stdout) == []
+
+
+def test_a_lot_bears_the_brokers_own_id_where_that_is_unique_for_a_day_alone(tmp_path: Path) -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    bought = replace(fill("77", 5, "1.1", at_s=50), id_scope="2024-01-02 BUY")
+    desk.look(slice_at(100, [pos("5", "1.1")], [], [bought]))
+    made = Case(tmp_path)
+    made.write_config()
+    made.append(*desk.events)
+
+    (leg,) = made.json("replay", "--account", "acc", "--instrument", "EURUSD")["book"]["legs"]
+    assert [(lot["quantity"], lot["fill_id"]) for lot in leg["lots"]] == [("5", "77")]
+    assert "2024-01-02 BUY" not in made.audit("replay", "--account", "acc", "--instrument", "EURUSD").stdout
