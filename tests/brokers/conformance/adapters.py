@@ -31,6 +31,8 @@ POSITIONS, ORDERS, FILLS = SectionName.POSITIONS, SectionName.ORDERS, SectionNam
 OANDA_ID, OANDA_TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
 KITE_KEY, KITE_TOKEN, KITE_USER = "an-api-key-0000", "access-token-of-tests", "AB1234"
 TIMEOUT_S = 0.2
+IB_TIMEOUT_S = 0.6
+"""A connection to TWS is a socket, a greeting and a thread: on a busy machine that takes longer than a request."""
 
 Open = Callable[..., Broker]
 
@@ -125,7 +127,7 @@ def _mt5(address: str, **changes: Any) -> Broker:
 def _ib(full_every_s: float) -> Open:
     def opened(address: str, **changes: Any) -> Broker:
         host, _, port = address.rpartition(":")
-        given = {"client_id": 17, "account_id": "DU1", "sec_types": None, "timeout_s": TIMEOUT_S, "clock": now}
+        given = {"client_id": 17, "account_id": "DU1", "sec_types": None, "timeout_s": IB_TIMEOUT_S, "clock": now}
         usual = {"backoff_s": 0.01, "messages_per_s": 9000, "full_every_s": full_every_s}
         return IbBroker(account="options", host=host, port=int(port), **{**given, **usual, **changes})
 
