@@ -83,7 +83,13 @@ def test_an_applied_file_and_an_added_account_stand_after_the_supervisor_was_kil
     assert (nobody.returncode, "there is no account 'q'" in nobody.stderr) == (2, True)
     first = supervisor.pid()
     os.kill(first, signal.SIGKILL)
-    again = _pids(until(supervisor, lambda s: all_verified(s) and "p/EURUSD" in actors(s), "what was added stands"))
+    again = _pids(
+        until(
+            supervisor,
+            lambda s: all_verified(s) and _pids(s).keys() == both.keys() and all(_pids(s).values()),
+            "what was added stands",
+        )
+    )
 
     assert supervisor.pid() != first
     assert again == both
