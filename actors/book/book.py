@@ -6,7 +6,8 @@ The laws of this module:
 * Applying the same events in the same order gives the same book, to the digit.
 * A fill changes legs once, by its id in the scope of that id, whatever it is called for and however often it is
   reported. What was assumed of it is undone when it is restated, to the unit.
-* A correction leaves a watermark on its leg: a fill not later than that is contained in the correction.
+* A correction leaves a watermark on its leg: a fill not later than that is contained in the correction. A position
+  that our side reports has no time of the broker's, and leaves none: they are counted instead.
 
 The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:`find_order_by_ticket`; the three
 ``force_…_position`` corrections are events made in :mod:`actors.reconciliation.corrections`.
@@ -45,6 +46,8 @@ class Book:
     with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
     snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last told
     us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
+    ``believed`` are the legs whose position our side reported and no broker confirmed since, each with the number of
+    that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``applied`` are the fills that are in the book, each by its id in its scope. ``reported`` are those of them that our
     side told and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is in
@@ -65,6 +68,8 @@ class Book:
         self.applied: dict[str, None] = {}
         self.breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self.watermarks: dict[str, datetime] = {}
+        self.believed: dict[str, int] = {}
+        self.position_reports = 0
         self.activity: dict[str, datetime] = {}
         self.last_local_at: datetime | None = None
         self.baseline: datetime | None = None
@@ -163,6 +168,14 @@ class Book:
         named = self.watermarks.values() if leg is None else filter(None, [self.watermarks.get(leg)])
         return any(time <= watermark for watermark in named)
 
+    def perhaps_in_a_report(self, leg: str, order: BookOrder | None) -> bool:
+        """Whether the position that our side reported of a leg may have a fill of this order in it that is told after
+        the report. It cannot, where our side recorded the order itself after that."""
+        number = self.believed.get(leg)
+        if number is None:
+            return False
+        return order is None or order.adopted_at is not None or order.since < number
+
     # Changing
 
     def apply(self, event: Event) -> None:
@@ -187,6 +200,7 @@ class Book:
             "applied",
             "breaks",
             "watermarks",
+            "believed",
             "activity",
             "known_at",
             "orphans",
@@ -291,6 +305,8 @@ class Book:
         for times in (self.watermarks, self.activity, self.known_at):
             for leg in [leg for leg, at in times.items() if at < limit and leg not in self.legs]:
                 del times[leg]
+        for leg in [leg for leg in self.believed if leg not in self.activity and leg not in self.legs]:
+            del self.believed[leg]
 
     def _on_order(self, event: Event) -> None:
         order = payloads.order_from(event.payload["order"])
@@ -303,6 +319,9 @@ class Book:
         if order.status.terminal and order.ended_at is None:
             order = replace(order, ended_at=event.time)
         known = self.orders.get(order.key)
+        since = self.position_reports if known is None else known.since
+        if order.since != since and not event.payload.get("merges"):
+            order = replace(order, since=since)
         if order.recorded_at is None and known is not None and known.recorded_at is not None:
             order = replace(order, recorded_at=known.recorded_at)
         if event.type is EventType.ORDER_RECORDED:
@@ -438,6 +457,11 @@ class Book:
         begins with it must have the same book as whoever comes by it."""
         if "without_commission" not in event.payload:
             self.without_commission.clear()
+        if "believed" not in event.payload:
+            self.believed.clear()
+            self.position_reports = 0
+            for order in list(self.orders.values()):
+                self.orders[order.key] = replace(order, since=0)
         if "reported" not in event.payload:
             self.reported.clear()
             for order in list(self.orders.values()):
@@ -455,7 +479,10 @@ class Book:
             leg.scale(ratio)
         if ratio is None or leg is None or (leg.quantity, leg.average_price) != (quantity, price):
             self._hold(name, quantity, price, event.time)
-        self.watermarks[name] = max(watermark, self.watermarks.get(name, watermark))
+        if watermark is None:
+            self._believe(name)
+        else:
+            self._confirm(name, watermark)
         if event.type is EventType.POSITION_RECORDED:
             self.activity[name] = event.time
             self._touch(event.time)
@@ -463,6 +490,20 @@ class Book:
         self.known_at[name] = event.time
         if self.baseline is None:
             self.baseline = watermark
+
+    def _believe(self, leg: str) -> None:
+        """Our side's word on a leg: the fills that were reported before it are in it."""
+        self.position_reports += 1
+        self.believed[leg] = self.position_reports
+        for key, told in self.reported.items():
+            if any(name == leg for name, _ in told.fill.legs):
+                others = tuple(part for part in told.fill.legs if part[0] != leg)
+                self.reported[key] = replace(told, fill=replace(told.fill, legs=others))
+
+    def _confirm(self, leg: str, watermark: datetime) -> None:
+        """The broker's word on a leg, of this broker time."""
+        self.watermarks[leg] = max(watermark, self.watermarks.get(leg, watermark))
+        self.believed.pop(leg, None)
 
     def _on_move(
         self, at: datetime, source: str, target: str, quantity: Decimal, price: Decimal, watermark: datetime
@@ -474,7 +515,7 @@ class Book:
         for leg in (giver, taker):
             if not leg.quantity:
                 del self.legs[leg.name]
-            self.watermarks[leg.name] = max(watermark, self.watermarks.get(leg.name, watermark))
+            self._confirm(leg.name, watermark)
             self.known_at[leg.name] = at
 
     def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
@@ -498,8 +539,6 @@ class Book:
         as_of = from_iso(str(event.payload["as_of"]))
         if self.baseline is None:
             self.baseline = as_of
-        if self.floor is None and event.payload["positions"] == Completeness.COMPLETE:
-            self.floor = as_of
         cursor = event.payload["fills_cursor"]
         if isinstance(cursor, int):
             self.cursor = cursor
@@ -507,6 +546,10 @@ class Book:
             self.contract = payloads.contract_from(event.payload["contract"])
         self.reconciled_at = event.time
         self._forget_old(event.time)
+        if event.payload["positions"] == Completeness.COMPLETE:
+            self.floor = self.floor or as_of
+            for leg in list(self.believed):
+                self._confirm(leg, as_of)
 
     def _on_clock_step(self, event: Event) -> None:
         """Every time of ours from before is by another clock than those that follow: whatever was done or told counts

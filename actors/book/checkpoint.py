@@ -23,6 +23,8 @@ def checkpoint(book: Book) -> dict[str, Json]:
             for found in book.breaks.values()
         ],
         "watermarks": {leg: to_iso(at) for leg, at in book.watermarks.items()},
+        "believed": dict(book.believed),
+        "position_reports": book.position_reports,
         "activity": {leg: to_iso(at) for leg, at in book.activity.items()},
         "last_local_at": None if book.last_local_at is None else to_iso(book.last_local_at),
         "baseline": None if book.baseline is None else to_iso(book.baseline),
@@ -56,6 +58,8 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
         restored = payloads.break_from(found, Severity(severity))
         book.breaks[(restored.type, restored.key)] = restored
     book.watermarks = {leg: from_iso(at) for leg, at in data["watermarks"].items()}
+    book.believed = dict(data.get("believed", {}))
+    book.position_reports = data.get("position_reports", 0)
     book.activity = {leg: from_iso(at) for leg, at in data["activity"].items()}
     book.last_local_at = None if data["last_local_at"] is None else from_iso(data["last_local_at"])
     book.baseline = None if data["baseline"] is None else from_iso(data["baseline"])

@@ -84,6 +84,7 @@ class BookOrder:
     ``filled_at`` are our time when the broker last told us of a change of it, and of a fill. ``adopted_at`` is the
     broker's time of the row it was adopted from: a fill after it is not among the adopted ones. ``recorded_at`` is our
     time when our side first reported it. ``replaced_by`` is the broker_order_id of the order that took its place.
+    ``since`` is how many positions our side had reported when the book had it first.
     """
 
     key: str
@@ -110,6 +111,7 @@ class BookOrder:
     recorded_at: datetime | None = None
     replaced_by: str | None = None
     taken_back: Decimal = Decimal(0)
+    since: int = 0
 
     def after_fill(
         self,
@@ -149,6 +151,7 @@ class BookOrder:
             self.recorded_at,
             self.replaced_by,
             self.taken_back,
+            self.since,
         )
 
     @property
@@ -210,4 +213,5 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
         strategy=ours.strategy or theirs.strategy,
         replaced_by=theirs.replaced_by or ours.replaced_by,
         taken_back=ours.taken_back + theirs.taken_back,
+        since=min(ours.since, theirs.since),
     )

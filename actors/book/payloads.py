@@ -37,8 +37,8 @@ def _iso(value: datetime | None) -> str | None:
 
 
 def order_to(order: BookOrder) -> Document:
-    """An order as JSON."""
-    return {
+    """An order as JSON. Since when the book has it stands in it only where that is after a report of a position."""
+    document: Document = {
         "key": order.key,
         "broker_order_id": order.broker_order_id,
         "client_order_id": order.client_order_id,
@@ -64,6 +64,9 @@ def order_to(order: BookOrder) -> Document:
         "replaced_by": order.replaced_by,
         "taken_back": to_text(order.taken_back),
     }
+    if order.since:
+        document["since"] = order.since
+    return document
 
 
 def order_from(data: Any) -> BookOrder:
@@ -93,6 +96,7 @@ def order_from(data: Any) -> BookOrder:
         recorded_at=_time(data.get("recorded_at")),
         replaced_by=data.get("replaced_by"),
         taken_back=Decimal(data.get("taken_back", "0")),
+        since=data.get("since", 0),
     )
 
 
@@ -265,17 +269,17 @@ def position_to(
     leg: str,
     quantity: Decimal,
     price: Decimal,
-    watermark: datetime,
+    watermark: datetime | None,
     correction: Correction | None,
     ratio: Decimal | None = None,
 ) -> Document:
-    """A leg as it is from now on, and the broker time up to which fills are contained in it. After a split
-    ``ratio`` is new units per old one, and the lots go on."""
+    """A leg as it is from now on, and the broker time up to which fills are contained in it: ``None`` in a report of
+    ours, which has no time of the broker's. After a split ``ratio`` is new units per old one, and the lots go on."""
     document: Document = {
         "leg": leg,
         "quantity": to_text(quantity),
         "average_price": to_text(price),
-        "watermark": to_iso(watermark),
+        "watermark": _iso(watermark),
         "correction": None if correction is None else correction.value,
     }
     if ratio is not None:
@@ -283,9 +287,9 @@ def position_to(
     return document
 
 
-def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datetime]:
+def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datetime | None]:
     """Leg, quantity, average price and watermark, as :func:`position_to` wrote them."""
-    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), from_iso(data["watermark"])
+    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _time(data["watermark"])
 
 
 def move_to(

@@ -150,7 +150,7 @@ class AccountClient:
 
     def conventions_of(self, book: Book) -> Conventions:
         """As the broker last said; before it has said anything, as its name and the legs of the book tell."""
-        if self.last is None and (NET in book.legs or NET in book.watermarks):
+        if self.last is None and (NET in book.legs or NET in book.watermarks or NET in book.believed):
             return replace(self._conventions, legs=LegScheme.NET)
         return self._conventions
 

@@ -1,8 +1,9 @@
 """Step 2 of a cycle: the fills that the book has not seen, in broker time order. What they explain is not drift.
 
 A fill is applied once, by its id in the scope of that id. What it does to the legs is decided here, written into its
-event, and only repeated by the fold. Three things keep it from counting twice: a watermark (a correction contains it
-already), an inferred fill it stands in for, and the quantity its order had when we first saw the order.
+event, and only repeated by the fold. Four things keep it from counting twice: a watermark (a correction contains it
+already), an inferred fill it stands in for, the quantity its order had when we first saw the order, and a position of
+our own report that has it in it, by what the broker's positions show (no time tells that).
 
 What our side reported of a fill is assumed until the broker tells the same fill: then the broker's word takes its place
 in one event, whatever may be corrected, and is no difference between two sides.
@@ -36,6 +37,7 @@ from brokers.model import (
     Fill,
     LegScheme,
     Order,
+    Partial,
     Side,
     rows_of,
 )
@@ -55,6 +57,7 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     rows = rows_of(work.slice.fills)
     if work.slice.answers:
         rows = (*rows, *(fill for answer in work.slice.answers for fill in answer.fills))
+    in_reports = _in_our_reports(work, rows) if work.book.believed else {}
     if not rows:
         return
     linked = _orders_by_broker_id(work)
@@ -84,9 +87,11 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
     for fill, whose in in_time:
         if whose == _CORRECTION and fill.corrects is not None:
-            _correct(work, fill, fill.corrects, order_of_fill(work, fill, linked))
+            order = order_of_fill(work, fill, linked)
+            _correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
         else:
-            allowed[whose].apply(work, fill, contained)
+            leg = in_reports.get(fill.key)
+            allowed[whose].apply(work, fill, contained if leg is None else contained | {leg})
 
 
 def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:
@@ -122,6 +127,85 @@ def _contained(work: ReconciliationPass, fills: list[Fill]) -> frozenset[str]:
         and work.settled_at(work.book.activity.get(leg)) is None
         and shown.get(leg, ZERO) == held.get(leg, ZERO)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What one fill does to a leg: one that the book has not seen, or (``reported``) one that it counts already."""
+
+    fill: Fill | payloads.BookedFill
+    quantity: Decimal
+    perhaps_in: bool
+    reported: bool
+
+
+def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str, str]:
+    """The new fills that a position of our own report has in it, each with the leg; those that the book counts beside
+    it are restated.
+
+    A fill counts, as it is evidence, unless the position that the broker shows is the book's without it. Those that are
+    in the report are the earliest by the broker's time, as the report was made at one moment.
+    """
+    section = work.slice.positions
+    if not work.policy.positions or not isinstance(section, Complete | Partial):
+        return {}
+    shown = {row.leg: row.quantity for row in section.rows}
+    changes = _changes_beside_reports(work, rows)
+    contained: dict[str, str] = {}
+    for leg, of_leg in changes.items():
+        if (leg not in shown and isinstance(section, Partial)) or leg in work.slice.unread_legs:
+            continue
+        told_at = work.told_of_leg_at(leg)
+        if told_at is not None and work.slice.requested_at <= told_at:
+            continue
+        held = work.book.legs.get(leg)
+        left = shown.get(leg, ZERO) - (held.quantity if held is not None else ZERO)
+        left -= sum((change.quantity for change in of_leg if not change.reported), ZERO)
+        earliest: list[_Change] = []
+        for change in sorted((one for one in of_leg if one.perhaps_in), key=lambda one: (one.fill.time, one.fill.key)):
+            if not left:
+                break
+            left += change.quantity
+            earliest.append(change)
+        for change in () if left else earliest:
+            if isinstance(change.fill, Fill):
+                contained[change.fill.key] = leg
+            else:
+                _taken_out_of(work, change.fill, leg)
+    return contained
+
+
+def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str, list[_Change]]:
+    """What the fills do to the legs whose position our side reported. A fill that our side told after such a report
+    is looked at once the positions are settled: they may lag behind it before."""
+    book, conventions = work.book, work.slice.conventions
+    linked = _orders_by_broker_id(work)
+    found: dict[str, list[_Change]] = {}
+    unique = _once_each(fill for fill in rows if book.known_as(fill) is None)
+    for fill in unique.values():
+        order = order_of_fill(work, fill, linked)
+        if _is_history(work, fill, order):
+            continue
+        if fill.corrects is not None and not _is_new(fill.corrects.key, book.applied, unique):
+            legs = _booked_correction(book, fill, fill.corrects, order, conventions).legs
+        else:
+            legs = book_fill(book, fill, order, conventions).legs
+        for leg, quantity in legs:
+            if leg in book.believed:
+                change = _Change(fill, quantity, book.perhaps_in_a_report(leg, order), reported=False)
+                found.setdefault(leg, []).append(change)
+    for told in book.reported.values():
+        for leg, quantity in told.fill.legs:
+            order = book.orders.get(told.fill.order_key or "")
+            if book.perhaps_in_a_report(leg, order) and work.settled_at(book.activity.get(leg)) is None:
+                found.setdefault(leg, []).append(_Change(told.fill, quantity, perhaps_in=True, reported=True))
+    return found
+
+
+def _taken_out_of(work: ReconciliationPass, was: payloads.BookedFill, leg: str) -> None:
+    legs = tuple(part for part in was.legs if part[0] != leg)
+    booked = replace(was, legs=legs, commission=None, commission_currency=None)
+    work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=True), was.key)
 
 
 def _restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str, Order]) -> None:
@@ -214,7 +298,7 @@ def _remember(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> 
     work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
-def _correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None) -> None:
+def _correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None, *, contained: bool) -> None:
     """The broker took back what it said of an execution: the book is changed by the difference. Where positions were
     taken over since then, they contain it."""
     apply_it = work.found(
@@ -232,15 +316,21 @@ def _correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOr
         )
     )
     if apply_it:
-        booked = _booked_correction(work.book, fill, was, order, work.slice.conventions)
+        booked = _booked_correction(work.book, fill, was, order, work.slice.conventions, contained=contained)
         work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
 def _booked_correction(
-    book: Book, fill: Fill, was: Corrected, order: BookOrder | None, conventions: Conventions
+    book: Book,
+    fill: Fill,
+    was: Corrected,
+    order: BookOrder | None,
+    conventions: Conventions,
+    *,
+    contained: bool = False,
 ) -> payloads.BookedFill:
     leg = fill.leg or (order.leg if order is not None else None) or NET
-    contained = book.covered(leg, fill.time)
+    contained = contained or book.covered(leg, fill.time)
     return replace(
         book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
         legs=() if contained else ((leg, (fill.quantity - was.quantity) * fill.side.sign),),

@@ -96,7 +96,7 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
     held = book.leg(report.leg)
     if (held.quantity, held.average_price) == (report.quantity, report.average_price) if held else not report.quantity:
         return None
-    payload = payloads.position_to(report.leg, report.quantity, report.average_price, now, None)
+    payload = payloads.position_to(report.leg, report.quantity, report.average_price, None, None)
     payload["strategy"] = report.strategy
     return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)
 
