@@ -57,6 +57,7 @@ class EventType(StrEnum):
     OPERATOR_ACTION = "OPERATOR_ACTION"
     CHECKPOINT = "CHECKPOINT"
     CLOCK_STEPPED = "CLOCK_STEPPED"
+    JOURNAL_RESTORED = "JOURNAL_RESTORED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,8 @@ class InstrumentHealth:
     """What a probe learns of an instrument actor. ``cycle_age_s`` is the time since its last cycle finished; ``halts``
     are those it knows to apply to it, ``None`` while nobody has told it. ``fingerprint`` stands for its settings.
     ``verified_age_s`` is how long before this answer, as the actor measured it, its book was found in step as the
-    report says; infinite where that counts no more, as the book is another or the clock was set."""
+    report says; infinite where that counts no more, as the book is another or the clock was set. ``began_version`` is
+    that of the book when this actor first had it, ``None`` before."""
 
     report: CycleReport | None
     statistics: Statistics
@@ -171,6 +172,7 @@ class InstrumentHealth:
     halts: tuple[Halt, ...] | None = None
     fingerprint: str | None = None
     verified_age_s: float | None = field(default=None, compare=False)
+    began_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from actors.book.orders import BookOrder
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
 
 _SAID_AT_MOST = 20
+_IDLE_AT_MOST = 5
+_FILLS = frozenset({EventType.FILL_RECORDED, EventType.ORDER_FILLED})
 _POSITION_PHASES = frozenset({"RECOVERY", "GHOST", "DRIFT"})
 _REPORTED = frozenset({EventType.ORDER_RECORDED, EventType.FILL_RECORDED, EventType.POSITION_RECORDED})
 _FOUND = frozenset({EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED})
@@ -61,13 +63,15 @@ class Said:
 @dataclass(frozen=True, slots=True)
 class BookAt:
     """A book at a moment. ``last`` is the record the fold ends with; ``None``: nothing was recorded by then, and there
-    is nothing to believe. ``clock_went_back``: the fold contains events that look later than the moment."""
+    is nothing to believe. ``clock_went_back``: the fold contains events that look later than the moment. ``idle``
+    are the newest fills in the fold that moved nothing."""
 
     at: datetime
     book: Book
     last: Record | None
     said: tuple[Said, ...]
     clock_went_back: bool = False
+    idle: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,19 @@ def book_at(
         last=chosen[-1] if chosen else None,
         said=said_by_broker([*earlier, *chosen]),
         clock_went_back=any(record.event.time > at for record in chosen),
+        idle=tuple(record for record in chosen if record.event.type in _FILLS and without_effect(record.event.payload))[
+            -_IDLE_AT_MOST:
+        ],
     )
+
+
+def without_effect(payload: Mapping[str, Json]) -> str | None:
+    """Why a fill that is in the journal moved nothing; ``None`` where it did, or may yet."""
+    if payload.get("counted") is False:
+        return "the book had it already"
+    if payload.get("legs") == [] and not (payload.get("replaces") or payload.get("pending") or payload.get("corrects")):
+        return "the positions, as the book was last set to them, contain it"
+    return None
 
 
 def _check_whole(stream: str, records: Sequence[Record]) -> None:

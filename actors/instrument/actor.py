@@ -167,6 +167,7 @@ class Instrument:
             self._halts,
             self._settings.fingerprint,
             self._verified_age_s(),
+            self._keeper.began_version,
         )
 
     async def self_check(self) -> SelfCheck:

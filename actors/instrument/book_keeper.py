@@ -57,6 +57,7 @@ class BookKeeper:
         self._recent_version = 0
         self._timed: Book | None = None
         self.stepped = 0
+        self.began_version: int | None = None
 
     # Reading
 
@@ -73,6 +74,7 @@ class BookKeeper:
         if self.book is None:
             tail = await client.load(self._runtime, self._name)
             self.book = replay(self._settings.account, self._settings.instrument, tail.records)
+            self.began_version = self.book.version if self.began_version is None else self.began_version
             self._checkpointed = tail.records[0].version if tail.records else 0
             self._broker.forget()
             for record in tail.records:

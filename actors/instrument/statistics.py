@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from actors.events import Severity
 from actors.messages import CycleReport, InstrumentHealth, Statistics
@@ -40,15 +42,51 @@ class Tally:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A difference, ``new`` or one that had been found before, as the journal has it at a ``version`` of a stream."""
+
+    version: int
+    type: str
+    new: bool
+    critical: bool
+    corrected: bool
+
+
 class Totals:
-    """The statistics of instruments over all of their incarnations that were asked."""
+    """The statistics of instruments over all of their incarnations that were asked, and those of before, as far as the
+    journal told."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, Statistics]] = {}
         self._former: dict[str, Statistics] = {}
+        self._since: dict[str, int] = {}
+        self._journaled: Mapping[str, Sequence[Found]] = {}
+
+    def remember(self, found: Mapping[str, Sequence[Found]]) -> None:
+        """What the journal has of the instruments, of which what came after the version that the first incarnation
+        asked here began with is told by that one itself."""
+        self._journaled = dict(found)
+        for name in self._since:
+            self._add_journaled(name)
+
+    def _add_journaled(self, name: str) -> None:
+        before = [one for one in self._journaled.get(name, ()) if one.version <= self._since[name]]
+        new = [one for one in before if one.new]
+        found = Statistics(
+            discrepancies=len(new),
+            critical=sum(one.critical for one in new),
+            corrections=sum(one.corrected for one in before),
+            by_type=Counter(one.type for one in new),
+        )
+        self._former[name] = self._former.get(name, Statistics()).plus(found)
+        self._journaled = {other: rest for other, rest in self._journaled.items() if other != name}
 
     def with_former(self, name: str, incarnation: int, health: InstrumentHealth) -> InstrumentHealth:
         """What an actor says of itself, its statistics with those of the ones it came in the place of."""
+        if health.began_version is not None and name not in self._since:
+            self._since[name] = health.began_version
+            self._add_journaled(name)
         before, last = self._last.get(name, (incarnation, Statistics()))
         if before != incarnation:
             self._former[name] = self._former.get(name, Statistics()).plus(last)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from loguru import logger
 
-from actors.events import Event, EventType, Json, Record, Severity, StreamTail
+from actors.events import Event, EventType, Json, Record, Severity, StreamTail, to_iso
 from actors.journal.evidence import Evidence, EvidenceSettings, RunBlocking
 from actors.journal.head_file import HeadsFile
 from actors.journal.types import (
@@ -127,6 +127,9 @@ class Audit:
         self._waiting: deque[_Waiting] = deque()
         self._error: JournalError | None = None
         self._tried_at: float | None = None
+        self._now = now
+        self._away_since: datetime | None = None
+        self._outage: dict[str, Json] | None = None
         self._closed = False
         self._last_seq: int | None = None
         self._counts = dict.fromkeys(("appended_events", "commits", "failed_commits", "stale", "refused"), 0)
@@ -248,6 +251,7 @@ class Audit:
         """What was written, and whether more can be: answers at once, whatever the disk does.
 
         ``error`` is why not, in words; while there is one, it is tried in the background whether it still holds.
+        ``last_outage`` is the last time that it could not be written: ``since``, ``until`` and the ``reason``.
         """
         if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
@@ -256,6 +260,8 @@ class Audit:
             "pid": os.getpid(),
             "writable": self._journal is not None and self._error is None,
             "error": None if self._error is None else str(self._error),
+            "away_since": None if self._away_since is None else to_iso(self._away_since),
+            "last_outage": self._outage,
             "last_seq": self._last_seq,
             "waiting": len(self._waiting),
             "head_file_error": None if self._heads is None else self._heads.error,
@@ -304,11 +310,12 @@ class Audit:
         try:
             journal, self._last_seq = await self._write(self._open_as_writer)
         except JournalError as error:
-            self._error = error
+            self._fails(error)
             raise
         finally:
             self._opening = None
-        self._journal, self._error = journal, None
+        self._journal = journal
+        self._works()
         if self._head_file is not None and self._heads is None:
             self._heads = HeadsFile(Path(self._head_file), self._monotonic, self._last_seq or 0)
         return journal
@@ -333,11 +340,21 @@ class Audit:
             if self._error is not None:
                 self._tried_at = self._monotonic()
                 await self._write(journal.probe)
-                self._error = None
+                self._works()
         except JournalError as error:
-            self._error = error
+            self._fails(error)
         finally:
             self._probing = None
+
+    def _fails(self, error: JournalError) -> None:
+        self._error = error
+        self._away_since = self._away_since or self._now()
+
+    def _works(self) -> None:
+        if self._away_since is not None:
+            since, until = to_iso(self._away_since), to_iso(self._now())
+            self._outage = {"since": since, "until": until, "reason": str(self._error)}
+        self._error = self._away_since = None
 
     def _reading(self) -> Journal:
         # Apart from the writer: a long query must not hold up an append.
@@ -373,7 +390,7 @@ class Audit:
                 raise _closed()
             outcomes = await self._write(lambda: journal.append(batch))
         except JournalError as error:
-            self._error = error
+            self._fails(error)
             self._tried_at = self._monotonic()
             self._counts["failed_commits"] += 1
             _fail(taken, error)
@@ -383,7 +400,7 @@ class Audit:
             if isinstance(error, Exception):  # an error of ours: these appends know of it, the others go on
                 return
             raise
-        self._error = None
+        self._works()
         self._count(outcomes)
         for waiting, outcome in zip(taken, outcomes, strict=True):
             if not waiting.answer.done():

@@ -24,6 +24,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,12 @@ _DECIMAL = "$decimal"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One `start`, over every crash of its supervisor. ``marks`` are those of the configuration it was given."""
+    """One `start`, over every crash of its supervisor. ``marks`` are those of the configuration it was given,
+    ``began_at`` is when that was."""
 
     identity: str = ""
     marks: SecretFingerprints = field(default_factory=dict, repr=False)
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def new_run(configuration: Configuration) -> Run:
     """A run of its own for a `start` with this configuration. A literal secret that cannot be read now has no mark;
     its account's actor will say why."""
     identity = os.urandom(8).hex()
-    return Run(identity, marks_of(configuration, identity)[0])
+    return Run(identity, marks_of(configuration, identity)[0], datetime.now(UTC))
 
 
 def marks_of(configuration: Configuration, salt: str) -> tuple[dict[str, str], dict[str, Refused]]:

@@ -285,14 +285,15 @@ def replay(
 
     from supervisor.cli import audit_replay
     from supervisor.cli.audit_selection import past, source
-    from supervisor.cli.console import Failure
+    from supervisor.cli.console import Failure, load_place
 
     if at is not None and diff is not None:
         raise Failure("--at names one time, and --diff two: use one of them")
     of, now = source(config, journal), datetime.now(UTC)
     if diff is None:
         moment = past("--at", at or "now", now)
-        return audit_replay.replay(of, account, instrument, moment, archives or (), as_json=as_json)
+        running = load_place(config) if at is None and journal is None else None
+        return audit_replay.replay(of, account, instrument, moment, archives or (), as_json=as_json, running=running)
     moments = past("--diff", diff[0], now), past("--diff", diff[1], now)
     if moments[0] > moments[1]:
         raise Failure(f"--diff: {diff[0]} is after {diff[1]}. Name the earlier one first")

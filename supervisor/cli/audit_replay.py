@@ -22,9 +22,11 @@ from actors.events import EventType, Record, to_iso, to_text
 from actors.journal.hash_chain import canonical, chained, record_to_json
 from actors.journal.store import Journal
 from actors.names import instrument_name
+from actors.runtime.ports import CallError
 from brokers.model import id_in_scope
 from supervisor.cli.audit_selection import Source, check_known, reading
 from supervisor.cli.console import Failure, console, print_json
+from supervisor.config.models import Configuration
 from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _HEARD_BEFORE = 1000
 """Records before a checkpoint that are looked through for what the broker said."""
 _TICK = timedelta(microseconds=1)
+_ASK_TIMEOUT_S = 3.0
 
 
 class Past:
@@ -135,15 +138,43 @@ def _past(of: Source, archives: Sequence[Path], account: str, instrument: str) -
         yield Past(journals, account, instrument)
 
 
-def replay(of: Source, account: str, instrument: str, at: datetime, archives: Sequence[Path], *, as_json: bool) -> int:
-    """Print a book as it was. Raises ``JournalError`` and :class:`Failure`."""
+def replay(
+    of: Source,
+    account: str,
+    instrument: str,
+    at: datetime,
+    archives: Sequence[Path],
+    *,
+    as_json: bool,
+    running: Configuration | None = None,
+) -> int:
+    """Print a book as it was; beside it, where it is that of now and a supervisor of the configuration ``running``
+    answers, when that one last found it in step. Raises ``JournalError`` and :class:`Failure`."""
     with _past(of, archives, account, instrument) as past:
         found = past.at(at)
+    verified_now = None if running is None else _verified_now(running, account, instrument)
     if as_json:
-        print_json(document(found))
+        print_json({**document(found), "verified_now": verified_now})
     else:
-        _print(_book_words(found))
+        _print(_book_words(found, verified_now))
     return EXIT_OK
+
+
+def _verified_now(configuration: Configuration, account: str, instrument: str) -> str | None:
+    """When the running supervisor last heard that the book is its broker's; ``None`` where none answers, or that is not
+    so now."""
+    from supervisor.client.processes import NotRunning, find
+
+    try:
+        status = find(configuration).status(timeout_s=_ASK_TIMEOUT_S)
+    except (NotRunning, CallError):
+        return None
+    for one in status["accounts"]:
+        for row in one["instruments"]:
+            if (one["account"], row["instrument"]) == (account, instrument) and row["status"] == "SUCCESS":
+                verified_at: str | None = row["health"]["verified_at"]
+                return verified_at
+    return None
 
 
 def diff(
@@ -261,7 +292,7 @@ def _print(parts: Iterable[RenderableType]) -> None:
     sys.stdout.flush()
 
 
-def _book_words(found: BookAt) -> Iterator[RenderableType]:
+def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[RenderableType]:
     book, last = found.book, found.last
     yield f"{book.stream} at {to_iso(found.at)}"
     if last is None:
@@ -270,14 +301,26 @@ def _book_words(found: BookAt) -> Iterator[RenderableType]:
     yield f"  version {book.version}, record {last.seq} of {to_iso(last.event.time)}, hash {last.hash}"
     if found.clock_went_back:
         yield "  a clock went back: some events in it look later than this time"
-    verified = "never by then" if book.reconciled_at is None else to_iso(book.reconciled_at)
-    yield f"  last found the same as the broker: {verified}"
+    verified = "never by then" if book.reconciled_at is None else f"at least at {to_iso(book.reconciled_at)}"
+    yield f"  verified {verified}{_later_words(found, verified_now)}"
     yield "  we believed"
     yield from _belief_words(book)
     yield "  the broker had said, as far as the journal knows"
     yield from (f"    {to_iso(said.at)} {said.subject}: {said.words} (record {said.seq})" for said in found.said)
     if not found.said:
         yield "    nothing"
+    if found.idle:
+        yield "  fills that moved nothing"
+        for record in found.idle:
+            name, event = record.event.payload.get("fill_id"), record.event
+            yield f"    {to_iso(event.time)} {name}: {describe(event)} (record {record.seq})"
+
+
+def _later_words(found: BookAt, verified_now: str | None) -> str:
+    """What the journal does not tell, as it notes a clean check at most every five minutes."""
+    if verified_now is not None:
+        return f" and, by what runs, last at {verified_now}"
+    return " (a clean check is journaled at most every five minutes)" if found.book.reconciled_at is not None else ""
 
 
 def _belief_words(book: Book) -> Iterator[str]:

@@ -20,12 +20,16 @@ from actors.journal.store import Journal
 from actors.journal.types import JournalCorrupt, Verification
 from supervisor.cli.audit_evidence import trusted_keys_of
 from supervisor.cli.audit_selection import Source, reading
-from supervisor.cli.console import Failure, print_json
+from supervisor.cli.console import Failure, print_json, say
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
 Head = tuple[int, str, str]
 """``seq``, ``hash`` and time of the last record."""
 
+NOT_PROVEN = (
+    "this does not prove that its owner has not written all of it anew: a head that somebody else kept from before "
+    "does, with --head HASH or --heads FILE"
+)
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,6 +75,8 @@ def verify(
         print_json({**_document(result, last), "signed_heads": held.count, "signatures": held.keys})
     else:
         print(_words(result, last, head) + (_held_words(held) if result.ok else ""))
+        if result.ok and head is None and not heads:
+            say(NOT_PROVEN)
     return EXIT_OK if result.ok else EXIT_BREAK_OPEN
 
 

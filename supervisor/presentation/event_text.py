@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from actors.book.history import without_effect
 from actors.events import Event, EventType, Json, Record, Severity
 from supervisor.presentation.prices import shown_price
 
@@ -31,6 +32,7 @@ _ORDER_ENDS = {
 _ACTORS = {
     EventType.ACTOR_QUARANTINED: "in quarantine",
 }
+_OF_ACTORS = frozenset({EventType.ACTOR_RESTARTED, EventType.ACTOR_QUARANTINED})
 _ACTIONS = {"stop": "stopped it", "pause": "paused", "resume": "resumed", "restart": "restarted"}
 _HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
 _LONGEST = 160
@@ -66,14 +68,17 @@ def describe(event: Event) -> str:
     kind, payload = event.type, event.payload
     text = _text(kind, payload)
     if text is not None:
-        cause = payload.get("cause")
-        return f"{text}, {cause}" if cause and kind in _DISCREPANCIES else text
+        cause, actor = payload.get("cause"), payload.get("actor")
+        text = f"{text}, {cause}" if cause and kind in _DISCREPANCIES else text
+        return f"{actor}: {text}" if actor and kind in _OF_ACTORS else text
     order = payload.get("order")
     if isinstance(order, dict):
         return _order(order)
     match kind:
         case EventType.FILL_RECORDED:
-            return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+            return _fill(payload)
+        case EventType.ACTOR_STARTED:
+            return f"{payload.get('actor')}: started"
         case EventType.FILL_RESTATED:
             what = f"{payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
             return f"fill {payload.get('fill_id')} is {what}{_in_legs(payload.get('legs'))}"
@@ -99,6 +104,22 @@ def describe(event: Event) -> str:
             return _plain(payload)
 
 
+def _fill(payload: Mapping[str, Json]) -> str:
+    """A fill, and whether it moved anything."""
+    text = f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
+    if payload.get("inferred"):
+        text += " (inferred)"
+    if payload.get("pending"):
+        text += ", waits for the broker to name its leg"
+    why = without_effect(payload)
+    return text if why is None else f"{text} at {payload.get('time')}, without effect: {why}"
+
+
+def _outage(payload: Mapping[str, Json]) -> str:
+    span = f"from {_clock(str(payload.get('since')))} to {_clock(str(payload.get('until')))}"
+    return f"the journal could not be written {span}: {payload.get('reason')}"
+
+
 def _in_legs(legs: Json) -> str:
     names = [str(leg[0]) for leg in legs if isinstance(leg, list)] if isinstance(legs, list) else []
     return f" in {', '.join(names)}" if names else ""
@@ -122,11 +143,14 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
     if kind in _DISCREPANCIES:
         return _discrepancy(payload)
     if kind is EventType.ORDER_FILLED:
-        inferred = " (inferred)" if payload.get("inferred") else ""
-        return f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}{inferred}"
+        return _fill(payload)
+    if kind is EventType.FILL_RECORDED:  # one that changed the book shows there
+        return _fill(payload) if without_effect(payload) else None
+    if kind is EventType.JOURNAL_RESTORED:
+        return _outage(payload)
     if kind in _ORDER_ENDS:
         return _order_end(kind, payload)
-    if kind in _ACTORS or kind in _CONNECTIONS:
+    if kind in _OF_ACTORS or kind in _CONNECTIONS:
         reason = payload.get("reason")
         if kind is EventType.ACTOR_RESTARTED:
             return f"{reason}, restarted" if reason else "restarted"

@@ -24,12 +24,12 @@ from typing import Any
 from loguru import logger
 
 from actors.book.trading_permission import Halted
-from actors.events import EventType, Json, Severity
+from actors.events import EventType, Json, Severity, to_iso
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, CycleReport, InstrumentHealth
-from actors.names import SUPERVISOR, instrument_name, split_name
+from actors.names import AUDIT, SUPERVISOR, instrument_name, split_name
 from actors.reconciliation.own_reports import Report
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, Runtime
@@ -44,10 +44,12 @@ from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import ActorStates, is_up
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.discovery import Discovery
+from supervisor.supervision.former_lives import FormerLives
 from supervisor.supervision.halts import Halting
 from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.lifecycle import CannotRun, Lifecycle
 from supervisor.supervision.operator_commands import Instructions
+from supervisor.supervision.outages import Outages
 from supervisor.supervision.provenance import program_version, provenance
 from supervisor.supervision.self_checks import SelfChecks
 from supervisor.supervision.specs import MakeBroker
@@ -117,8 +119,14 @@ class Supervisor:
             deployment=self._deployment,
             heed=self._heed,
             happened=self._events.put_nowait,
+            journal_is_there=self._journal_is_there,
         )
         self._started_at = runtime.now()
+        self._living: tuple[str, ...] = ()
+        self._outages = Outages(self._started_at)
+        self._former = FormerLives(
+            runtime, run, self._started_at, self._outbox, self._healths.totals, self._events.put_nowait
+        )
         self._stopped = asyncio.Event()
         self._stopping = False
         self._loop = runtime.spawn(SUPERVISOR, self._run())
@@ -136,6 +144,8 @@ class Supervisor:
         result["supervisor"] = {
             "pid": os.getpid(),
             "state": "STOPPING" if self._stopping else "RUNNING",
+            "restarts": self._former.restarts,
+            "run_began_at": to_iso(self._former.began_at),
             "journal": self._healths.journal,
             "actors": status.actor_rows(self._tree.children, self._healths.pids()),
             "self_check": self._self_checks.to_json(),
@@ -250,6 +260,9 @@ class Supervisor:
         self._desired.begin_with(stands.configuration)
         self._tree.restart_by(_restarts(stands.configuration))
         self._desire()
+        self._living = living
+        if AUDIT in living:
+            self._journal_is_there()
         self._instructions.learn()
         wake_at_s: float | None = None
         while not self._stopped.is_set():
@@ -261,6 +274,10 @@ class Supervisor:
             if self._stopping and self._tree.stopped:
                 self._stopped.set()
 
+    def _journal_is_there(self) -> None:
+        self._instructions.learn()
+        self._former.learn(self._living)
+
     async def _next_event(self, wake_at_s: float | None) -> Event:
         now_s = self._runtime.monotonic_s()
         wait_s = LONGEST_SLEEP_S if wake_at_s is None else min(LONGEST_SLEEP_S, max(0.0, wake_at_s - now_s))
@@ -270,8 +287,10 @@ class Supervisor:
         except TimeoutError:
             return Tick()
 
-    def _note(self, kind: EventType, payload: dict[str, Json], identity: str) -> None:
-        self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, identity, Severity.INFO))
+    def _note(
+        self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
+    ) -> None:
+        self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, identity, severity))
 
     # What shall run
 
@@ -333,6 +352,10 @@ class Supervisor:
     def _heed(self, key: ChildKey, attempt: int, health: object) -> None:
         """See to whatever a child's answer calls for."""
         match health:
+            case dict():
+                over = self._outages.over(health, self._runtime.now())
+                if over is not None:
+                    self._note(EventType.JOURNAL_RESTORED, {"actor": AUDIT, **over}, AUDIT, Severity.WARNING)
             case InstrumentHealth():
                 child = self._tree.children.get(key)
                 if child is not None and child.attempt == attempt and is_up(child):

@@ -34,7 +34,7 @@ class HealthRegistry:
         self._accounts: dict[str, AccountHealth] = {}
         self._instruments: dict[str, InstrumentHealth] = {}
         self._heard_s: dict[str, float] = {}
-        self._totals = Totals()
+        self.totals = Totals()
         self._journal: dict[str, Json] = {}
 
     # What is heard
@@ -43,7 +43,7 @@ class HealthRegistry:
         """Keep what a child said; an instrument's statistics come together with those of its former processes."""
         match health:
             case InstrumentHealth():
-                self._instruments[key.name] = self._totals.with_former(key.name, attempt, health)
+                self._instruments[key.name] = self.totals.with_former(key.name, attempt, health)
                 self._heard_s[key.name] = self._runtime.monotonic_s()
             case AccountHealth():
                 self._accounts[key.name] = health

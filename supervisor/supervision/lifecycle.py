@@ -59,7 +59,8 @@ class CannotRun(Exception):
 
 class Lifecycle:
     """Starts, probes and ends children. ``deployment`` gives what one is made of, or raises :class:`CannotRun`;
-    ``heed`` is told what each said of itself, ``happened`` what became of a command."""
+    ``heed`` is told what each said of itself, ``happened`` what became of a command, and ``journal_is_there`` is
+    called when the journal's actor has come up."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Lifecycle:
         deployment: Callable[[ChildKey], Deployment],
         heed: Callable[[ChildKey, int, Any], None],
         happened: Callable[[Event], None],
+        journal_is_there: Callable[[], None],
     ) -> None:
         self._runtime = runtime
         self._cluster = cluster
@@ -83,6 +85,7 @@ class Lifecycle:
         self._deployment = deployment
         self._heed = heed
         self._happened = happened
+        self._journal_is_there = journal_is_there
         self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
         self._may_begin: dict[ChildKey, asyncio.Event] = {}
         self._lived: set[ChildKey] = set()
@@ -177,7 +180,7 @@ class Lifecycle:
             await self._ask_health(key, attempt)
         self._happened(Started(key, attempt))
         if key.kind is Kind.AUDIT:
-            self._instructions.learn()
+            self._journal_is_there()
         if key.kind is Kind.ACCOUNT and key in self._lived:
             self._runtime.spawn(SUPERVISOR, self._wake_instruments(key.name))
         self._lived.add(key)

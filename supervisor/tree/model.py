@@ -233,8 +233,15 @@ class OperatorRestart:
     key: ChildKey
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """So often were these children restarted under supervisors before this one."""
+
+    restarts: tuple[tuple[ChildKey, int], ...]
+
+
 Answer = Started | StartFailed | ProbeAnswered | ProbeFailed | Died | Ended
-Event = Tick | DesiredChanged | Discovered | OperatorRestart | Answer
+Event = Tick | DesiredChanged | Discovered | OperatorRestart | Remembered | Answer
 
 
 # What to do.

@@ -63,6 +63,7 @@ from supervisor.tree.model import (
     ProbeAnswered,
     ProbeFailed,
     Quarantined,
+    Remembered,
     RestartScheduled,
     Start,
     Started,
@@ -185,6 +186,11 @@ class Tree:
                 self._discover(living, now_s)
             case OperatorRestart(key):
                 commands += self._operator_restart(key, now_s)
+            case Remembered(restarts):
+                for key, times in restarts:
+                    known = self._children.get(key)
+                    if known is not None:
+                        self._children[key] = replace(known, restarts=known.restarts + times)
             case _:
                 child = self._children.get(event.key)
                 if child is not None and child.attempt == event.attempt:

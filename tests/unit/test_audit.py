@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -214,7 +214,10 @@ async def test_a_full_disk_fails_every_append_of_the_commit_and_loses_nothing_ac
     disk.set_full(False)
     assert await audit.append("fx/A", 1, events("2")) == Appended(2, 2)
     health = await audit.health()
-    assert (health["writable"], health["error"]) == (True, None)
+    assert (health["writable"], health["error"], health["away_since"]) == (True, None, None)
+    outage: Any = health["last_outage"]
+    assert outage["since"] < outage["until"]
+    assert "readonly" in outage["reason"]
     assert await audit.verify() == Verification(True, 2)
 
 

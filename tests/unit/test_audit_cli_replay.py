@@ -81,7 +81,7 @@ def test_words_for_a_person(case: Case) -> None:
         "leg net: 100 @ 1.1",
         "lot 20 @ 1.1 of 2024-01-02T09:02:00.000000Z, f1",
         "order B1: BUY 50 LIMIT @ 1.1, PARTIALLY_FILLED, filled 20",
-        "last found the same as the broker: 2024-01-02T09:00:00.000000Z",
+        "verified at least at 2024-01-02T09:00:00.000000Z (a clean check is journaled at most every five minutes)",
         "position net: 80 @ 1.1",
     ):
         assert told in words

@@ -681,6 +681,8 @@ def test_verify_tells_an_intact_journal_from_an_altered_one(house: House) -> Non
     first, second = intact.stdout.splitlines()
     assert first == f"{len(every)} records, chain intact, head {len(every)} {every[-1]['hash']}"
     assert second == "in accord with 1 signed head"
+    assert "--head HASH" in intact.stderr
+    assert "--head HASH" not in run("audit", "verify", "-c", house.path, "--head", every[-1]["hash"]).stderr
     assert altered.exit_code == 1
     document = json.loads(altered.stdout)
     assert (document["ok"], document["first_bad_seq"]) == (False, 2)

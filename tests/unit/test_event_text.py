@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from actors.events import Event, EventType, Json, Severity
-from supervisor.presentation.event_text import describe
+from actors.events import Event, EventType, Json, Record, Severity
+from supervisor.presentation.event_text import describe, summarize
 
 LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
 CONNECTIONS: dict[str, tuple[EventType, dict[str, Json], str]] = {
@@ -49,3 +49,65 @@ DISCREPANCIES: dict[str, tuple[dict[str, Json], str]] = {
 def test_a_discrepancy_is_a_sentence(payload: dict[str, Json], line: str) -> None:
     kind = EventType.RECONCILIATION_DISCREPANCY
     assert describe(Event("1", kind, Severity.WARNING, datetime(2026, 1, 5, tzinfo=UTC), payload)) == line
+
+
+FILLED: dict[str, Json] = {
+    "fill_id": "f1", "side": "BUY", "quantity": "3", "price": "1.1", "time": "2026-01-05T09:00:00Z", "legs": [],
+    "replaces": [], "counted": True,
+}  # fmt: skip
+CONTAINED = "the positions, as the book was last set to them, contain it"
+TOLD: dict[str, tuple[EventType, dict[str, Json], str]] = {
+    "a restart names its actor": (
+        EventType.ACTOR_RESTARTED,
+        {"actor": "fx/GBP_JPY", "reason": "its process has ended", "restarts": 1},
+        "fx/GBP_JPY: its process has ended, restarted",
+    ),
+    "a start names its actor": (EventType.ACTOR_STARTED, {"actor": "fx", "attempt": 3}, "fx: started"),
+    "a quarantine names its actor": (
+        EventType.ACTOR_QUARANTINED,
+        {"actor": "fx", "reason": "too often"},
+        "fx: in quarantine: too often",
+    ),
+    "an outage of the disk": (
+        EventType.JOURNAL_RESTORED,
+        {"since": "2026-01-05T20:00:01Z", "until": "2026-01-05T20:03:00Z", "reason": "disk full", "actor": "audit"},
+        "the journal could not be written from 20:00:01 to 20:03:00: disk full",
+    ),
+    "a fill that was counted": (EventType.FILL_RECORDED, FILLED | {"legs": [["net", "3"]]}, "filled BUY 3 @ 1.1"),
+    "a fill of an old time": (
+        EventType.FILL_RECORDED,
+        FILLED,
+        "filled BUY 3 @ 1.1 at 2026-01-05T09:00:00Z, without effect: " + CONTAINED,
+    ),
+    "a fill that was not counted": (
+        EventType.ORDER_FILLED,
+        FILLED | {"counted": False},
+        "filled BUY 3 @ 1.1 at 2026-01-05T09:00:00Z, without effect: the book had it already",
+    ),
+    "a fill that stands in for an inferred one": (
+        EventType.ORDER_FILLED,
+        FILLED | {"replaces": [["x", "3"]]},
+        "filled BUY 3 @ 1.1",
+    ),
+    "a fill whose leg is not known yet": (
+        EventType.FILL_RECORDED,
+        FILLED | {"pending": True},
+        "filled BUY 3 @ 1.1, waits for the broker to name its leg",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "payload", "line"), TOLD.values(), ids=TOLD.keys())
+def test_a_record_reads_as_what_happened_and_to_whom(kind: EventType, payload: dict[str, Json], line: str) -> None:
+    event = Event("1", kind, Severity.INFO, datetime(2026, 1, 5, tzinfo=UTC), payload)
+
+    assert describe(event) == line
+
+
+@pytest.mark.parametrize(("legs", "shown"), [([], True), ([["net", "3"]], False)])
+def test_those_who_watch_are_told_of_a_reported_fill_that_moved_nothing(legs: list[Json], shown: bool) -> None:
+    event = Event(
+        "1", EventType.FILL_RECORDED, Severity.INFO, datetime(2026, 1, 5, tzinfo=UTC), FILLED | {"legs": legs}
+    )
+
+    assert (summarize(Record(1, "fx/EUR_USD", 1, event, "", "")) is not None) is shown
