@@ -20,15 +20,15 @@ from loguru import logger
 
 from actors.book.book import Book
 from actors.book.policy import Correct
-from actors.events import Event
 from actors.instrument.account_client import LOOK_AGAIN_AFTER, AccountClient
 from actors.instrument.book_keeper import BookKeeper, apply
 from actors.instrument.reports import away, unverified, verified
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
+from actors.instrument.slice_keeper import SliceKeeper
 from actors.journal.client import Fenced, JournalAway
 from actors.messages import Connection, CycleReport, NoSlice
 from actors.names import instrument_name
-from actors.reconciliation.decide import evidence_of, reconcile
+from actors.reconciliation.grounds import Grounds
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from actors.runtime.ports import CallError
 from actors.runtime.steady_clock import SteadyRuntime
@@ -59,6 +59,7 @@ class CycleRunner:
         self._keeper = keeper
         self._broker = broker
         self._is_awaited = is_awaited
+        self._slices = SliceKeeper(self._name, runtime) if settings.keep_slices else None
         self._began_at: datetime | None = None
         self._verified: tuple[datetime, Book, int] | None = None
         self.refused: str | None = None
@@ -110,12 +111,13 @@ class CycleRunner:
             async with self._keeper.turn:
                 book = shadow or await self._keeper.loaded()
                 stepped = self._keeper.stepped
-                decision = self._decide(book, slice_, dry_run=dry_run)
+                grounds = self._grounds(book, slice_, trade, dry_run=dry_run)
+                decision = grounds.decide()
                 if not decision.lookups:
                     if dry_run:
                         apply(book, decision.events)
                     else:
-                        await self._keeper.write(book, self._events(book, slice_, decision, trade))
+                        await self._write(grounds, decision)
                     break
             slice_ = slice_.with_answers(await self._broker.find_orders(decision.lookups))
         else:
@@ -127,20 +129,17 @@ class CycleRunner:
             await self._after(decision, slice_)
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
 
-    def _decide(self, book: Book, slice_: Slice, *, dry_run: bool) -> Decision:
+    def _grounds(self, book: Book, slice_: Slice, trade: str | None = None, *, dry_run: bool = False) -> Grounds:
         policy = replace(self._policy, correct=Correct.ALERT) if dry_run else self._policy
         verified_at = self.verified_at or book.reconciled_at or self._began_at
-        return reconcile(book, slice_, policy, self._runtime.now(), verified_at)
+        return Grounds(book, slice_, policy, self._runtime.now(), verified_at, trade)
 
-    def _events(self, book: Book, slice_: Slice, decision: Decision, trade: str | None) -> tuple[Event, ...]:
-        """The decision's events, which name the trade after which they were found. A check after a trade that finds
-        everything in step is told too."""
-        events = decision.events
-        if trade is None:
-            return events
-        if not events and decision.status is Status.SUCCESS:
-            events = evidence_of(book, slice_, self._policy, self._runtime.now())
-        return tuple(replace(event, payload={**event.payload, "trade": trade}) for event in events)
+    async def _write(self, grounds: Grounds, decision: Decision) -> None:
+        """Journal and apply what was decided, after its grounds are kept where they are to be."""
+        events = grounds.events_of(decision)
+        if self._slices is not None:
+            events = await self._slices.with_pass(grounds, events)
+        await self._keeper.write(grounds.book, events)
 
     async def _after(self, decision: Decision, slice_: Slice) -> None:
         """What a decision asks for besides its events."""
@@ -156,8 +155,10 @@ class CycleRunner:
             async with self._keeper.turn:
                 book = await self._keeper.in_time()
                 now = self._runtime.now()
-                decision = self._decide(book, self._broker.nothing_known(answer.reason, now), dry_run=False)
-                await self._keeper.write(book, decision.events)
+                grounds = self._grounds(book, self._broker.nothing_known(answer.reason, now))
+                decision = grounds.decide()
+                if decision.events:
+                    await self._write(grounds, decision)
         return replace(self._unverified(Status.DEGRADED, answer.reason), recheck_at=answer.retry_at)
 
     def _unverified(self, status: Status, error: str) -> CycleReport:

@@ -12,7 +12,8 @@ from actors.book.policy import Policy
 @dataclass(frozen=True, slots=True)
 class InstrumentSettings:
     """Which instrument, how often it is checked (seconds; 0 is as often as asked), how long one cycle may take, and by
-    which rules. With ``venue`` the account has a venue of our own, and orders that are recorded are handed to it.
+    which rules. With ``venue`` the account has a venue of our own, and orders that are recorded are handed to it. With
+    ``keep_slices`` what each decision rested on is kept beside the journal.
     ``fingerprint`` stands for all of this, for whoever asks whether it is still what is wanted."""
 
     account: str
@@ -21,6 +22,7 @@ class InstrumentSettings:
     cycle_timeout_s: float
     policy: Policy
     venue: bool = False
+    keep_slices: bool = False
     fingerprint: str | None = None
 
 

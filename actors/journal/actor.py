@@ -39,6 +39,7 @@ from actors.journal.types import (
 )
 
 if TYPE_CHECKING:
+    from actors.journal.kept_slices import KeptSlices
     from actors.journal.store import Journal, Order, Outcome
 
 T = TypeVar("T")
@@ -109,6 +110,9 @@ class Audit:
     ) -> None:
         self._url = journal_url
         self._evidence = Evidence(evidence, now, monotonic) if evidence is not None else None
+        self._slices_file = None if evidence is None else evidence.slices
+        self._slices: KeptSlices | None = None
+        self._slices_error: str | None = None
         self._head_file = head_file
         self._heads: HeadsFile | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -116,8 +120,10 @@ class Audit:
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
         self._open_journal = open_journal or _open_journal
-        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify", "publish")]
-        self._write, self._read, self._check, self._publish = (run_blocking or thread for thread in self._threads)
+        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify", "publish", "slices")]
+        self._write, self._read, self._check, self._publish, self._keep = (
+            run_blocking or thread for thread in self._threads
+        )
         self._journal: Journal | None = None
         self._reader: Journal | None = None
         self._opening: asyncio.Task[Journal] | None = None
@@ -159,6 +165,17 @@ class Audit:
         if isinstance(outcome, AppendRefused):
             raise outcome
         return outcome
+
+    async def keep_pass(self, stream: str, version: int, own: str, entry: bytes, parts: Mapping[str, bytes]) -> None:
+        """Keep what a decision rested on (see :mod:`kept_slices`), durable when it returns. Raises
+        :class:`JournalUnavailable` where it is not kept."""
+        await self._opened()
+        try:
+            await self._keep(lambda: self._kept_slices().keep(stream, version, own, entry, parts))
+        except JournalError as error:
+            self._slices_error = str(error)
+            raise
+        self._slices_error = None
 
     async def load(self, stream: str) -> StreamTail:
         """The end of a stream from its last checkpoint on, from which its state is folded; raises
@@ -265,7 +282,7 @@ class Audit:
             "last_seq": self._last_seq,
             "waiting": len(self._waiting),
             "head_file_error": None if self._heads is None else self._heads.error,
-            "evidence_error": None if self._evidence is None else self._evidence.error,
+            "evidence_error": self._evidence_error(),
             "signed_size": None if self._evidence is None else self._evidence.signed_size,
             **self._counts,
         }
@@ -282,6 +299,9 @@ class Audit:
             await self._note_head(self._heads)
         if self._evidence is not None and self._journal is not None:
             await self._evidence.end(self._write, self._publish)
+        slices, self._slices = self._slices, None
+        if slices is not None:
+            await self._keep(slices.close)
         journal, self._journal = self._journal, None
         reader, self._reader = self._reader, None
         # The writer last: it alone can bring what is in the write-ahead log into the file.
@@ -361,6 +381,21 @@ class Audit:
         if self._reader is None:
             self._reader = self._open_journal(self._url, read_only=True)
         return self._reader
+
+    def _kept_slices(self) -> KeptSlices:
+        from actors.journal.kept_slices import KeptSlices
+
+        if self._slices_file is None:
+            raise JournalUnavailable(
+                "keep what a decision rested on", "this journal keeps no slices", "Set journal.keep_slices"
+            )
+        if self._slices is None:
+            self._slices = KeptSlices(Path(self._slices_file))
+        return self._slices
+
+    def _evidence_error(self) -> str | None:
+        found = [None if self._evidence is None else self._evidence.error, self._slices_error]
+        return "; ".join(filter(None, found)) or None
 
     async def _write_waiting(self) -> None:
         try:

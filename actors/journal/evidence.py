@@ -41,13 +41,15 @@ class RunBlocking(Protocol):
 class EvidenceSettings:
     """What a journal's heads are signed with and where they go. ``key`` is a path or ``keyring:SERVICE/NAME``,
     ``public`` the list of public keys, ``places`` as :func:`head_places.deliver` takes them, ``timestamp_url`` an
-    RFC 3161 server and ``timestamp_roots`` a PEM file with the roots its answers must lead to."""
+    RFC 3161 server and ``timestamp_roots`` a PEM file with the roots its answers must lead to. ``slices`` is the file
+    in which what decisions rested on is kept, where it is."""
 
     key: str
     public: str
     places: tuple[str, ...] = ()
     timestamp_url: str | None = None
     timestamp_roots: str | None = None
+    slices: str | None = None
 
     def __repr__(self) -> str:
         # Places may hold credentials.

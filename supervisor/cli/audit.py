@@ -264,8 +264,8 @@ def head(config: Config = None, journal: JournalFile = None, as_json: Json = Fal
 
 @audit.command("replay")
 def replay(
-    account: Annotated[str, typer.Option("--account", help="The account.")],
-    instrument: Annotated[str, typer.Option("--instrument", help="The instrument.")],
+    account: Annotated[str | None, typer.Option("--account", help="The account.")] = None,
+    instrument: Annotated[str | None, typer.Option("--instrument", help="The instrument.")] = None,
     config: Config = None,
     journal: JournalFile = None,
     at: Annotated[
@@ -274,19 +274,41 @@ def replay(
     diff: Annotated[
         tuple[str, str] | None, typer.Option("--diff", metavar="TIME TIME", help="What changed in between, and why.")
     ] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Decide again on the slices that were kept (journal.keep_slices).")
+    ] = False,
+    since: Since = None,
+    until: Until = None,
+    slices: Annotated[
+        Path | None, typer.Option("--slices", help="The file of kept slices, where it is not beside the journal.")
+    ] = None,
     archives: Archives = None,
     as_json: Json = False,
 ) -> int:
     """A book as it was, folded from the journal.
 
-    Also what the broker had said by then. The hash it shows proves it: give it to `verify --head`.
+    Also what the broker had said by then. The hash it shows proves it: give it to `verify --head`. With --recompute
+    the kept slices go through the code of today: 0 it decides the same, 1 it would decide otherwise (with where and
+    how) or they are not as they were kept, 3 some are not there.
     """
     from datetime import UTC, datetime
 
     from supervisor.cli import audit_replay
-    from supervisor.cli.audit_selection import past, source
+    from supervisor.cli.audit_selection import past, select, source
     from supervisor.cli.console import Failure, load_place
 
+    if recompute:
+        from supervisor.cli import audit_recompute
+
+        if at is not None or diff is not None:
+            raise Failure("--recompute decides on all that was kept, or on what is between --since and --until")
+        chosen = select(since=since, until=until)
+        wanted = audit_recompute.Wanted(account, instrument, chosen.since, chosen.until)
+        return audit_recompute.recompute(source(config, journal), wanted, slices, archives or (), as_json=as_json)
+    if since is not None or until is not None or slices is not None:
+        raise Failure("--since, --until and --slices go with --recompute; a book is asked for by --at or --diff")
+    if account is None or instrument is None:
+        raise Failure("a book is named by --account and --instrument")
     if at is not None and diff is not None:
         raise Failure("--at names one time, and --diff two: use one of them")
     of, now = source(config, journal), datetime.now(UTC)

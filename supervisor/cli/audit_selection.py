@@ -29,12 +29,14 @@ E = TypeVar("E", bound=StrEnum)
 @dataclass(frozen=True, slots=True)
 class Source:
     """A journal to read. ``configured`` are the accounts of the configuration with their symbols; none of them where
-    only a file was named. ``public`` lists the public keys of its heads, ``private`` is where the key is that signs."""
+    only a file was named. ``public`` lists the public keys of its heads, ``private`` is where the key is that signs,
+    ``slices`` where what decisions rested on is kept."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     public: str | None = None
     private: str | None = None
+    slices: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +79,25 @@ def source(config: Path | None, file: Path | None) -> Source:
     if file is not None:
         if config is not None:
             raise Failure("--journal names a file, and --config another journal: use one of them")
-        return Source(f"sqlite:///{file.absolute()}", public=str(public_file(file.absolute())))
+        beside = file.absolute()
+        return Source(f"sqlite:///{beside}", public=str(public_file(beside)), slices=f"{beside}.slices")
+    configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     try:
         configuration = load(config)
+        configured = tuple((account.name, tuple(account.symbols)) for account in configuration.accounts)
     except ConfigurationError as error:
         # Whoever reads the journal needs none of the accounts, nor their secrets: only where the journal is.
         try:
             configuration = load_place(config)
         except ConfigurationError:
             raise error from None
-        return Source(configuration.journal_url, public=configuration.public_keys, private=configuration.signing_key)
-    configured = tuple((account.name, tuple(account.symbols)) for account in configuration.accounts)
-    return Source(configuration.journal_url, configured, configuration.public_keys, configuration.signing_key)
+    return Source(
+        configuration.journal_url,
+        configured,
+        configuration.public_keys,
+        configuration.signing_key,
+        configuration.kept_slices,
+    )
 
 
 @contextlib.contextmanager

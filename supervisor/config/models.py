@@ -328,7 +328,7 @@ class JournalSettings(_Model):
     paper accounts); a file's is its own.
     ``key`` signs the heads: a path or ``keyring:SERVICE/NAME`` (``None``: beside the journal). ``heads`` are the places
     that get signed heads, as they are written: a ``${NAME}`` in them is put in where they are used. ``timestamp`` is
-    who stamps them.
+    who stamps them. ``keep_slices`` has what each decision rested on kept beside the journal.
     """
 
     url: str | SecretRef = Field(default=DEFAULT_JOURNAL_URL, validate_default=True)
@@ -337,6 +337,7 @@ class JournalSettings(_Model):
     key: str | None = None
     heads: tuple[str, ...] = ()
     timestamp: TimestampSettings | None = None
+    keep_slices: bool = False
 
     @field_validator("url", mode="before")
     @classmethod
@@ -467,6 +468,11 @@ class Configuration(_Model):
     def public_keys(self) -> str:
         """The file that lists the public keys of the journal's heads."""
         return str(self.state_dir / f"{self.journal_file}.pub")
+
+    @property
+    def kept_slices(self) -> str:
+        """The file in which what decisions rested on is kept, where it is."""
+        return str(self.state_dir / f"{self.journal_file}.slices")
 
     def account(self, name: str) -> AnyAccount:
         """The account of that name; raises ``LookupError`` that lists those there are."""

@@ -119,7 +119,8 @@ def _instrument_settings(
     timeout_s = configuration.timeout_s(account)
     timeout_s = timeout_s * ADAPTER_TRIES + CYCLE_MARGIN_S if one_verdict else timeout_s + CYCLE_MARGIN_S
     venue = configuration.account(account).broker == PAPER
-    return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue)
+    keep_slices = configuration.journal.keep_slices
+    return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue, keep_slices)
 
 
 def audit_actor(configuration: Configuration) -> tuple[str, str | None, EvidenceSettings]:
@@ -132,6 +133,7 @@ def audit_actor(configuration: Configuration) -> tuple[str, str | None, Evidence
         journal.heads,
         None if stamped is None else stamped.url,
         None if stamped is None else stamped.roots,
+        configuration.kept_slices if journal.keep_slices else None,
     )
     return configuration.journal_url, journal.head_file, evidence
 

@@ -18,6 +18,7 @@ from actors.book.policy import Policy
 from actors.events import Event, EventType
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.actor import Audit
+from actors.journal.evidence import EvidenceSettings
 from actors.messages import CycleReport
 from actors.names import AUDIT, instrument_name
 from actors.runtime.ports import LocalRuntime
@@ -341,7 +342,10 @@ class House:
         ignored: frozenset[str] = frozenset(),
         conventions: Conventions | None = None,
         uniform: Callable[[], float] | None = None,
+        keep_slices: bool = False,
     ) -> None:
+        self.directory = directory
+        self.keep_slices = keep_slices
         self.url = f"sqlite:///{directory}/journal.db"
         self.clock = Clock()
         self.post = Post()
@@ -379,7 +383,17 @@ class House:
 
     async def open_audit(self) -> None:
         """Bring the audit actor (back)."""
-        self.audit = Audit(self.url, run_blocking=in_this_thread, monotonic=lambda: asyncio.get_running_loop().time())
+        evidence = None
+        if self.keep_slices:
+            file = str(self.directory / "journal.db")
+            evidence = EvidenceSettings(f"{file}.key", f"{file}.pub", slices=f"{file}.slices")
+        self.audit = Audit(
+            self.url,
+            None,
+            evidence,
+            run_blocking=in_this_thread,
+            monotonic=lambda: asyncio.get_running_loop().time(),
+        )
         await self.audit.open()
         self.runtime.register(AUDIT, self.audit)
 
@@ -426,7 +440,9 @@ class House:
         return made
 
     def _instrument_settings(self, name: str) -> InstrumentSettings:
-        return InstrumentSettings(FX, name, self.interval_s, self.cycle_timeout_s, self.policy)
+        return InstrumentSettings(
+            FX, name, self.interval_s, self.cycle_timeout_s, self.policy, keep_slices=self.keep_slices
+        )
 
     # What there is to see
 

@@ -1,0 +1,57 @@
+"""Has what each decision rested on kept beside the journal, where the configuration asks for that.
+
+The laws of this module:
+
+* A pass is kept before its events are journaled, and they name it. One that could not be kept is not named, and holds
+  nothing up: that is told once, and tried again with the next.
+* A pass is kept where it wrote something, or saw something else than the one kept before it.
+"""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from actors.events import Event
+from actors.journal.client import JOURNAL_TIMEOUT_S
+from actors.journal.types import JournalError
+from actors.names import AUDIT
+from actors.reconciliation.grounds import PASS, Grounds, kept, with_key
+from actors.runtime.ports import CallError, Runtime
+
+
+class SliceKeeper:
+    """Keeps the passes of one instrument, one after another."""
+
+    def __init__(self, name: str, runtime: Runtime) -> None:
+        self._name = name
+        self._runtime = runtime
+        self._last: str | None = None
+        self._seen: tuple[str, int] | None = None
+        self._told = False
+
+    async def with_pass(self, grounds: Grounds, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The events, which name the pass that decided them once that is kept. Called before they are journaled."""
+        seen = (grounds.slice.revision, grounds.book.version)
+        if not events and seen == self._seen:
+            return events
+        found = kept(grounds, len(events), self._last)
+        try:
+            await self._runtime.call(
+                AUDIT,
+                "keep_pass",
+                self._name,
+                grounds.book.version,
+                found.hash,
+                found.entry,
+                dict(found.parts),
+                timeout_s=JOURNAL_TIMEOUT_S,
+            )
+        except (CallError, JournalError) as error:
+            if not self._told:
+                logger.warning("{}: what was decided on is not kept: {}", self._name, error)
+            self._told = True
+            return events
+        self._told = False
+        self._last = found.hash
+        self._seen = (grounds.slice.revision, grounds.book.version + len(events))
+        return with_key(events, PASS, found.hash)

@@ -1,0 +1,190 @@
+"""Decisions made again: from kept passes back to their grounds, and what the code of today decides on them.
+
+Whoever reconciles does not need this module; it brings pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from actors.book.book import Book
+from actors.book.policy import Policy
+from actors.events import Event, Json, Record, from_iso
+from actors.reconciliation.grounds import PARTS, PASS, Grounds
+from brokers.model import (
+    AnyRow,
+    Complete,
+    Completeness,
+    ContractFacts,
+    Conventions,
+    Evidence,
+    Failed,
+    Fill,
+    Order,
+    OrderAnswer,
+    Partial,
+    Position,
+    RowProblem,
+    Section,
+    Slice,
+    Unsupported,
+)
+
+Part = Callable[[str], bytes | None]
+"""Gives a part by its SHA-256, ``None`` where it is not kept."""
+
+
+class NotAsKept(Exception):
+    """A kept pass that cannot be used: it was altered, lost in part, or is of a form that is not known. Its text says
+    which."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassEntry:
+    """A kept pass as its entry says it. ``before`` is the hash of the pass before it, ``decided`` how many events it
+    wrote after ``version`` of its stream."""
+
+    hash: str
+    before: str | None
+    account: str
+    instrument: str
+    version: int
+    decided: int
+    now: datetime
+    said: Mapping[str, Any]
+
+
+def entry_of(own: str, entry: bytes) -> PassEntry:
+    """A kept entry, read. Raises :class:`NotAsKept`."""
+    if sha256(entry).hexdigest() != own:
+        raise NotAsKept(f"pass {own} was altered: its content does not have its hash")
+    try:
+        said = orjson.loads(entry)
+        return PassEntry(
+            own,
+            said["before"],
+            said["account"],
+            said["instrument"],
+            said["version"],
+            said["decided"],
+            from_iso(said["now"]),
+            said,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotAsKept(f"pass {own} is in a form that this version does not know ({error})") from None
+
+
+def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
+    """What the decision of a pass rested on; ``book`` is as it was at its version. Raises :class:`NotAsKept`."""
+    said = entry.said
+    try:
+        named = orjson.loads(_content(entry, said["rests_on"], part))
+        policy, positions, orders, fills, beside = (_content(entry, named[name], part) for name in PARTS)
+        more = orjson.loads(beside)
+        slice_ = Slice(
+            entry.account,
+            entry.instrument,
+            from_iso(said["requested_at"]),
+            from_iso(said["as_of"]),
+            _section(positions, Position),
+            _section(orders, Order),
+            _section(fills, Fill),
+            said["fills_cursor"],
+            _read(Conventions, more["conventions"]),
+            revision="",
+            answers=_read(tuple[OrderAnswer, ...], more["answers"]),
+            whole=more["whole"],
+            unread_legs=more["unread_legs"],
+            contract=_read(ContractFacts | None, more["contract"]),
+            evidence=_read(tuple[Evidence, ...], more["evidence"]),
+            aside=_read(tuple[Position, ...], more["aside"]),
+        )
+        verified_at = None if said["verified_at"] is None else from_iso(said["verified_at"])
+        return Grounds(book, slice_, _read(Policy, orjson.loads(policy)), entry.now, verified_at, said["trade"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        found = str(error).splitlines()[0]
+        raise NotAsKept(f"pass {entry.hash} is in a form that this version does not know ({found})") from None
+
+
+def otherwise(journaled: Sequence[Record], grounds: Grounds) -> list[str]:
+    """In words, how today's code decides otherwise on these grounds than what is in the journal; empty where it does
+    not. The book is not changed."""
+    decision = grounds.decide()
+    if decision.lookups:
+        asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
+        return [f"it would first ask the broker about {asked}, which was not asked"]
+    was = [record.event for record in journaled]
+    return _differences(was, list(grounds.events_of(decision)))
+
+
+def _differences(was: Sequence[Event], now: Sequence[Event]) -> list[str]:
+    old, new = ({event.event_id: event for event in events} for events in (was, now))
+    words = [f"{event.type} {_shown(event)}: it would not be decided" for key, event in old.items() if key not in new]
+    words += [f"{event.type} {_shown(event)}: it would be decided" for key, event in new.items() if key not in old]
+    for key in old.keys() & new.keys():
+        words += _fields(old[key], new[key])
+    if not words and [event.event_id for event in was] != [event.event_id for event in now]:
+        words.append("the same events would be in another order")
+    return words
+
+
+def _fields(was: Event, now: Event) -> list[str]:
+    words = []
+    if was.type is not now.type:
+        words.append(f"{was.type} would be {now.type}")
+    if was.severity is not now.severity:
+        words.append(f"{was.type}: severity {was.severity} would be {now.severity}")
+    old = {key: value for key, value in was.payload.items() if key != PASS}
+    for key in sorted(old.keys() | now.payload.keys()):
+        before, after = old.get(key), now.payload.get(key)
+        if before != after:
+            words.append(f"{was.type}: {key} {_json(before)} would be {_json(after)}")
+    return words
+
+
+def _shown(event: Event) -> str:
+    return str(event.payload.get("key") or event.payload.get("fill_id") or event.payload.get("type") or event.event_id)
+
+
+def _json(value: Json) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _content(entry: PassEntry, own: str, part: Part) -> bytes:
+    data = part(own)
+    if data is None:
+        raise NotAsKept(f"pass {entry.hash} cannot be made again: its part {own} is not kept")
+    if sha256(data).hexdigest() != own:
+        raise NotAsKept(f"pass {entry.hash} was altered: its part {own} does not have that hash")
+    return data
+
+
+def _section(data: bytes, kind: type[AnyRow]) -> Section[Any]:
+    completeness, rows, problems, reason = orjson.loads(data)
+    of_kind: tuple[AnyRow, ...] = _read(tuple[kind, ...], rows)  # type: ignore[valid-type]  # a type of rows
+    match Completeness(completeness):
+        case Completeness.COMPLETE:
+            return Complete(of_kind)
+        case Completeness.PARTIAL:
+            return Partial(of_kind, _read(tuple[RowProblem, ...], problems))
+        case Completeness.FAILED:
+            return Failed(reason)
+        case Completeness.UNSUPPORTED:
+            return Unsupported()
+
+
+@lru_cache(maxsize=32)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(kind: Any, value: object) -> Any:
+    return _adapter(kind).validate_python(value)
