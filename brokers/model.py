@@ -438,6 +438,69 @@ class OrderAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """One leg as a book says that somebody else keeps (a table), from its newest row of it.
+
+    ``at`` is that row's own time. ``average_price`` is ``None`` where the book tells none. ``quantity_step`` and
+    ``price_step`` are how finely the book can tell a number of this size at all; on a ``grid`` it tells every multiple
+    of the step exactly (a decimal column), else only about (a float). ``discrepancy`` is the break that the row was
+    written to correct, where it is one of our own.
+    """
+
+    leg: str
+    quantity: Decimal
+    average_price: Decimal | None
+    at: datetime
+    quantity_step: Decimal = Decimal(0)
+    price_step: Decimal = Decimal(0)
+    quantity_grid: bool = True
+    price_grid: bool = True
+    discrepancy: str | None = None
+
+    def tells_quantity(self, quantity: Decimal) -> bool:
+        """Whether a book that holds this quantity would say what this row says."""
+        return _told_as(self.quantity, quantity, self.quantity_step, grid=self.quantity_grid)
+
+    def tells_price(self, price: Decimal) -> bool:
+        """Whether a book that has this average price would say what this row says, as far as it says one."""
+        return self.average_price is None or _told_as(self.average_price, price, self.price_step, grid=self.price_grid)
+
+
+def _told_as(told: Decimal, number: Decimal, step: Decimal, *, grid: bool) -> bool:
+    if told == number:
+        return True
+    if not step or (grid and (number / step) % 1 == 0):
+        return False
+    return abs(told - number) < step
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimDoubt:
+    """Why it is not known what somebody else's book says of a leg (``None``: of the whole instrument): it is ``stale``,
+    or else cannot be read. ``text`` names the column and what to do."""
+
+    leg: str | None
+    stale: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a book that somebody else keeps says of one instrument. A leg that is in no row is not held by it, unless a
+    doubt concerns it."""
+
+    rows: tuple[Claim, ...] = ()
+    doubts: tuple[ClaimDoubt, ...] = ()
+
+    @property
+    def completeness(self) -> Completeness:
+        """FAILED where nothing is known of the instrument, PARTIAL where something is not."""
+        if any(doubt.leg is None for doubt in self.doubts):
+            return Completeness.FAILED
+        return Completeness.PARTIAL if self.doubts else Completeness.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one account's broker said in answer to one request (or one group of them).
 
@@ -493,7 +556,8 @@ class Slice:
     the times is equal, so that an unchanged slice need not be read again. ``answers`` are those to the questions
     that an earlier decision on this slice asked. ``unread_legs`` are legs of which nothing is known, with the reason.
     ``asked`` is how long after the request for this slice arrived its broker was asked (negative: before), where it
-    comes from another actor, by whose clock ``requested_at`` then is.
+    comes from another actor, by whose clock ``requested_at`` then is. ``claims`` are what a book says that is kept
+    elsewhere, where the account has one: it is no word of the broker's.
     """
 
     account: str
@@ -513,6 +577,7 @@ class Slice:
     evidence: tuple[Evidence, ...] = ()
     aside: tuple[Position, ...] = ()
     asked: timedelta | None = None
+    claims: Claims | None = None
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

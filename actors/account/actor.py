@@ -31,16 +31,19 @@ from loguru import logger
 
 from actors.account.snapshot_cache import SnapshotCache
 from actors.account.stream_watch import StreamWatch
+from actors.account.table_watch import BookTable, TableWatch
 from actors.book import payloads
 from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
 from actors.events import EventType, Json, Severity, event_id, to_text
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
+from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from actors.runtime.ports import CallError, Runtime
 from actors.runtime.steady_clock import SteadyRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
+    Claims,
     Complete,
     Cursor,
     Failed,
@@ -81,7 +84,8 @@ class AccountSettings:
     is for the supervisor to start an actor for every other one, and no discrepancy. ``patience_s`` is how long a caller
     is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
     ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks. ``fingerprint``
-    stands for what cannot be changed while the actor lives."""
+    stands for what cannot be changed while the actor lives. ``open_table`` opens the table in which somebody else keeps
+    the account's book, where there is one."""
 
     account: str
     broker: str
@@ -91,6 +95,7 @@ class AccountSettings:
     patience_s: float | None = None
     discover_every_s: float = 60.0
     fingerprint: str | None = None
+    open_table: Callable[[], BookTable] | None = None
 
 
 class _Ours(BrokerError):
@@ -132,6 +137,8 @@ class Account:
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._outbox = Outbox(settings.account, runtime)
+        open_table = settings.open_table
+        self._table = None if open_table is None else TableWatch(settings.account, open_table, runtime)
         self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._say)
         self._loops: list[asyncio.Task[None]] = []
         self._failing = asyncio.Event()
@@ -184,6 +191,8 @@ class Account:
         broker: object = self._broker
         if request.calm_within is None or self._error is not None or snapshot is None or request.whole:
             return None
+        if self._table is not None:
+            return None  # no stream tells when somebody writes to it
         heard_at = broker.undisturbed() if isinstance(broker, Watched) else None
         ago = None if heard_at is None else self._wall() - heard_at
         if ago is None or ago < timedelta() or snapshot.requested_at < self._believed_from:
@@ -219,6 +228,12 @@ class Account:
             logger.exception("{}: an error of ours while cancelling an order", self._settings.account)
             return str(self._ours("cancel an order", error))
         return None
+
+    async def correct_table(self, instrument: str, corrections: Sequence[ClaimCorrection]) -> None:
+        """Append the rows that the account's table lacks, each once for its discrepancy. Nothing where there is no
+        table, or it is not to be written to."""
+        if self._table is not None:
+            await self._table.correct(instrument, self._identity_of(instrument), corrections)
 
     # The venue of a paper account: every other one refuses, as nothing here ever trades
 
@@ -296,7 +311,7 @@ class Account:
             broker_calls=self._broker.calls if self._broker is not None else 0,
             fetches=self._fetches,
             retry_at=self._shown(self._retry_at),
-            unowned=tuple(sorted(self._ledger.instruments() - known)),
+            unowned=tuple(sorted(self._all_instruments() - known)),
             discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.values()),
             pid=os.getpid(),
             stream=self._follower.state,
@@ -318,7 +333,30 @@ class Account:
                 failure = NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
             if failure is not None:
                 return failure
-        return tuple(sorted(self._ledger.instruments() - self._settings.ignored))
+        return tuple(sorted(self._all_instruments() - self._settings.ignored))
+
+    def _all_instruments(self) -> frozenset[str]:
+        """Those that the account has anything in, or its table holds something of."""
+        found = self._ledger.instruments()
+        return found if self._table is None else found | self._table.held(self._names()).keys()
+
+    def _identity_of(self, instrument: str) -> str | None:
+        """The broker's lasting id of an instrument, as far as it has been told."""
+        snapshot = self._ledger.snapshot
+        told = None if snapshot is None else snapshot.contracts.get(instrument)
+        known = self._identities.get(instrument)
+        return told.identity if told is not None and told.identity is not None else known
+
+    def _names(self) -> dict[str, str]:
+        """The names of lasting ids."""
+        snapshot = self._ledger.snapshot
+        names = {identity: name for name, identity in self._identities.items()}
+        told = {} if snapshot is None else snapshot.contracts
+        return names | {one.identity: name for name, one in told.items() if one.identity is not None}
+
+    def _claims_of(self, instrument: str) -> Claims:
+        assert self._table is not None  # noqa: S101 - asked only where there is one
+        return self._table.claims(instrument, self._identity_of(instrument))
 
     async def wake_instruments(self) -> None:
         """This actor takes the place of one that died: anything may have happened meanwhile."""
@@ -343,6 +381,8 @@ class Account:
         if under_way:
             await asyncio.wait(under_way)
         await self._follower.close()
+        if self._table is not None:
+            await self._table.close()
         broker, self._broker, self._connected = self._broker, None, False
         if broker is not None:
             await broker.close()
@@ -419,6 +459,8 @@ class Account:
 
     async def _fetch_once(self) -> None:
         since = self._fills_from()
+        if self._table is not None:
+            self._table.begin()
         try:
             async with self._talk:
                 broker = await self._open()
@@ -434,7 +476,9 @@ class Account:
             # An adapter may answer from what it was told before it was asked, and never from afterwards.
             snapshot = replace(snapshot, requested_at=asked + min(timedelta(), snapshot.requested_at - asked_wall))
             self._look_at_the_clock()
-            self._ledger.take(snapshot, since)
+            if self._table is not None:
+                await self._table.finish()
+            self._ledger.take(snapshot, since, None if self._table is None else self._claims_of)
             self._last_since = since
             if self._ledger.covers(self._asked_since):
                 self._asked_since = None
@@ -591,12 +635,18 @@ class Account:
             for name, text in _exposures(snapshot).items():
                 if name not in looked_after:
                     found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = f"{text}, and not in the configuration"
+            for name, text in self._table.held(self._names()).items() if self._table is not None else ():
+                if name not in looked_after:
+                    text = f"in the table of its book: {text}, and not in the configuration"
+                    found.setdefault((DiscrepancyType.UNMANAGED_INSTRUMENT, name), text)
         for place, text in found.items():
             if place not in self._breaks:
                 self._open_break(place, text)
             elif self._breaks[place].broker_value != text:
                 self._breaks[place] = replace(self._breaks[place], broker_value=text)
-        for place in [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]:
+        silent = self._table is not None and self._table.doubt is not None
+        over = [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]
+        for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
             old = self._breaks.pop(place)
             payload = payloads.break_to(old, resolved=True, correction=None)
             self._say(EventType.DISCREPANCY_RESOLVED, payload, old.id)

@@ -9,12 +9,13 @@ not be read; of an instrument of which the adapter left a row out no section is 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
     AnyRow,
+    Claims,
     Complete,
     ContractFacts,
     Conventions,
@@ -52,6 +53,7 @@ class _Said:
     contract: ContractFacts | None
     evidence: tuple[Evidence, ...]
     aside: tuple[Position, ...]
+    claims: Claims | None
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class SnapshotCache:
         self._account = account
         self._incarnation = incarnation
         self._snapshot: Snapshot | None = None
+        self._claims_of: Callable[[str], Claims] | None = None
         self._said: dict[str, _Said] = {}
         self._revisions: dict[str, int] = defaultdict(int)
         self._fills: dict[str, list[_KeptFill]] = defaultdict(list)
@@ -120,9 +123,13 @@ class SnapshotCache:
             return True
         return self._covered_from is not None and self._covered_from <= fills_since
 
-    def take(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
-        """A new snapshot, whose fills were asked for from ``asked_since``."""
+    def take(
+        self, snapshot: Snapshot, asked_since: Cursor | None, claims_of: Callable[[str], Claims] | None = None
+    ) -> None:
+        """A new snapshot, whose fills were asked for from ``asked_since``, and what a book kept elsewhere says of each
+        instrument at that time."""
         self._snapshot = snapshot
+        self._claims_of = claims_of
         self._take_fills(snapshot, asked_since)
         self._forget_oldest()
         positions, orders = _grouped(snapshot.positions), _grouped(snapshot.orders)
@@ -165,6 +172,7 @@ class SnapshotCache:
             contract=said.contract,
             evidence=said.evidence,
             aside=said.aside,
+            claims=said.claims,
         )
 
     def _fills_for(self, request: SliceRequest) -> Section[Fill]:
@@ -245,6 +253,7 @@ class SnapshotCache:
             self._snapshot.contracts.get(instrument),
             tuple(one for one in self._snapshot.evidence if one.instrument == instrument),
             tuple(one for one in self._snapshot.aside if one.instrument == instrument),
+            None if self._claims_of is None else self._claims_of(instrument),
         )
         if self._said.get(instrument) != said:
             self._revisions[instrument] += 1

@@ -54,6 +54,7 @@ class Book:
     no leg meanwhile.
     ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
     ``contract`` is what the broker last told of the instrument itself.
+    ``claimed`` are the legs that a book kept elsewhere set, each with the time of the row that did.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
     """
@@ -79,6 +80,7 @@ class Book:
         self.reported: dict[str, ReportedFill] = {}
         self.without_commission: dict[str, str | None] = {}
         self.contract: ContractFacts | None = None
+        self.claimed: dict[str, datetime] = {}
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
@@ -206,6 +208,7 @@ class Book:
             "orphans",
             "reported",
             "without_commission",
+            "claimed",
             "_open",
             "_by_broker_id",
             "_by_client_id",
@@ -462,6 +465,8 @@ class Book:
             self.position_reports = 0
             for order in list(self.orders.values()):
                 self.orders[order.key] = replace(order, since=0)
+        if "claimed" not in event.payload:
+            self.claimed.clear()
         if "reported" not in event.payload:
             self.reported.clear()
             for order in list(self.orders.values()):
@@ -484,6 +489,14 @@ class Book:
         else:
             self._confirm(name, watermark)
         if event.type is EventType.POSITION_RECORDED:
+            claimed_at = payloads.claimed_at(event.payload)
+            self.claimed.pop(name, None)
+            if claimed_at is not None:
+                # Its writer was active when he says so, and not when we read it.
+                self.claimed[name] = claimed_at
+                self.activity[name] = min(claimed_at, event.time)
+            if payloads.is_claim(event.payload):
+                return
             self.activity[name] = event.time
             self._touch(event.time)
             return

@@ -41,6 +41,8 @@ def checkpoint(book: Book) -> dict[str, Json]:
     }
     if book.contract is not None:
         document["contract"] = payloads.contract_to(book.contract)
+    if book.claimed:
+        document["claimed"] = {leg: to_iso(at) for leg, at in book.claimed.items()}
     return document
 
 
@@ -68,6 +70,7 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
     book.without_commission = dict(data.get("without_commission", ()))
     book.contract = None if data.get("contract") is None else payloads.contract_from(data["contract"])
+    book.claimed = {leg: from_iso(at) for leg, at in data.get("claimed", {}).items()}
     book.cursor = data["cursor"]
     book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
 

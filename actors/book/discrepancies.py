@@ -52,6 +52,17 @@ OF_A_POSITION_OR_AN_ORDER = frozenset(
 """While one of these is open, what is held, or what became of an order, is not agreed on: nothing is traded on it."""
 
 
+IN_A_TABLE: Mapping[DiscrepancyType, str] = MappingProxyType(
+    {
+        DiscrepancyType.MISSING_LOCALLY: "MISSING_FROM_DELTA",
+        DiscrepancyType.NAKED_POSITION: "NAKED_POSITION",
+        DiscrepancyType.POSITION_MISMATCH: "POSITION_MISMATCH",
+        DiscrepancyType.STALE_DATA: "STALE_DATA",
+    }
+)
+"""What those call them whose book is a table in Delta Lake."""
+
+
 NEEDS_PROOF = frozenset(
     {DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING, DiscrepancyType.FILLED_MISMATCH}
 )
@@ -187,6 +198,7 @@ class Break:
     ``difference`` is broker minus book where both are numbers. ``seen_at`` are the request times of the COMPLETE
     sections that count as its confirmations. ``cancel_asked`` is for a stale order whose cancellation was requested.
     ``linked`` are the other instruments or orders that the same story touches, and ``told`` is what the broker said.
+    ``alias`` is what it is called where a table is the book.
     """
 
     id: str
@@ -204,6 +216,7 @@ class Break:
     strategy: str | None = None
     linked: tuple[str, ...] = ()
     told: str | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,4 +248,6 @@ class Discrepancy:
             row["linked"] = list(self.found.linked)
         if self.found.told is not None:
             row["told"] = self.found.told
+        if self.found.alias is not None:
+            row["alias"] = self.found.alias
         return row

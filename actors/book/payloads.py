@@ -287,6 +287,23 @@ def position_to(
     return document
 
 
+def claim_to(leg: str, quantity: Decimal, price: Decimal, watermark: datetime, at: datetime | None) -> Document:
+    """A leg as a book kept elsewhere has it, by its row of that time; ``None`` where it has no row of it."""
+    claimed_at = None if at is None else to_iso(at)
+    return {**position_to(leg, quantity, price, watermark, None), "claimed_at": claimed_at}
+
+
+def is_claim(data: Mapping[str, Any]) -> bool:
+    """Whether a position was recorded as a book kept elsewhere has it."""
+    return "claimed_at" in data
+
+
+def claimed_at(data: Mapping[str, Any]) -> datetime | None:
+    """The time of the row that set a leg; ``None`` where no row did."""
+    found = data.get("claimed_at")
+    return None if found is None else from_iso(found)
+
+
 def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datetime | None]:
     """Leg, quantity, average price and watermark, as :func:`position_to` wrote them."""
     return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _time(data["watermark"])
@@ -389,6 +406,8 @@ def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> 
         document["linked"] = list(found.linked)
     if found.told is not None:
         document["told"] = found.told
+    if found.alias is not None:
+        document["alias"] = found.alias
     return document
 
 
@@ -410,6 +429,7 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
         strategy=data["strategy"],
         linked=tuple(data.get("linked", ())),
         told=data.get("told"),
+        alias=data.get("alias"),
     )
 
 

@@ -22,7 +22,7 @@ from actors.book.discrepancies import NEEDS_PROOF
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.messages import Ago, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
-from actors.reconciliation.reconciliation_pass import Decision
+from actors.reconciliation.reconciliation_pass import ClaimCorrection, Decision
 from actors.runtime.ports import CallError, Runtime
 from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
 
@@ -125,6 +125,16 @@ class AccountClient:
             refused = str(error)
         outcome = "asked for" if refused is None else f"refused: {refused}"
         logger.warning("{}: cancellation of stale order {}: {}", self._name, query.broker_order_id, outcome)
+
+    async def correct_table(self, corrections: Sequence[ClaimCorrection]) -> None:
+        """Ask for the rows that a book kept elsewhere lacks. Whether they are there is seen by the next cycles."""
+        arguments = self._settings.instrument, tuple(corrections)
+        try:
+            await self._runtime.call(
+                self._settings.account, "correct_table", *arguments, timeout_s=self._settings.cycle_timeout_s
+            )
+        except CallError as error:
+            logger.warning("{}: its table was not corrected: {}", self._name, error)
 
     # What is kept of the answers
 

@@ -146,6 +146,8 @@ class CycleRunner:
         self._broker.dealt_with(decision, slice_)
         for query in decision.cancels:
             await self._broker.cancel(query)
+        if decision.claim_corrections and self._settings.writable_table:
+            await self._broker.correct_table(decision.claim_corrections)
 
     async def _not_heard(self, answer: NoSlice, *, dry_run: bool) -> CycleReport:
         """The broker gave no slice. A book that has gone unverified for too long is a discrepancy of its own, journaled

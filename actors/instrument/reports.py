@@ -12,7 +12,7 @@ from datetime import datetime
 from actors.book.book import Book
 from actors.book.discrepancies import Discrepancy
 from actors.instrument.settings import InstrumentSettings
-from actors.instrument.views import NOTHING_KNOWN, book_view, broker_view
+from actors.instrument.views import NOTHING_KNOWN, book_view, broker_view, table_view
 from actors.messages import CycleReport
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from brokers.model import Failed, Slice
@@ -40,7 +40,7 @@ def verified(
         finished_at=now,
         duration_ms=0.0,
         passes=1,
-        book=book_view(book),
+        book=book_view(book) | table_view(book, slice_),
         broker=broker_view(slice_),
         discrepancies=decision.discrepancies,
         unverified=bool(decision.unverified or unknown),

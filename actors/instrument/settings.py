@@ -13,7 +13,8 @@ from actors.book.policy import Policy
 class InstrumentSettings:
     """Which instrument, how often it is checked (seconds; 0 is as often as asked), how long one cycle may take, and by
     which rules. With ``venue`` the account has a venue of our own, and orders that are recorded are handed to it. With
-    ``keep_slices`` what each decision rested on is kept beside the journal.
+    ``keep_slices`` what each decision rested on is kept beside the journal; with
+    ``writable_table`` the table in which its book is kept is corrected.
     ``fingerprint`` stands for all of this, for whoever asks whether it is still what is wanted."""
 
     account: str
@@ -23,6 +24,7 @@ class InstrumentSettings:
     policy: Policy
     venue: bool = False
     keep_slices: bool = False
+    writable_table: bool = False
     fingerprint: str | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.book.book import Book
 from actors.events import Json, to_text
-from brokers.model import Completeness, Slice
+from brokers.model import Completeness, Slice, rows_of
 
 NOTHING_KNOWN: dict[str, Json] = {
     "positions": Completeness.FAILED.value,
@@ -46,6 +46,15 @@ def book_view(book: Book) -> dict[str, Json]:
             for told in pending
         ]
     return view
+
+
+def table_view(book: Book, slice_: Slice) -> dict[str, Json]:
+    """Where a table is the book's source: how complete it is, and how many legs each side holds."""
+    if slice_.claims is None:
+        return {}
+    at_broker = sum(bool(row.quantity) for row in rows_of(slice_.positions))
+    claims = slice_.claims.completeness.value
+    return {"table": {"positions": claims, "legs": len(book.legs), "broker_legs": at_broker}}
 
 
 def broker_view(slice_: Slice) -> dict[str, Json]:

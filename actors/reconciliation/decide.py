@@ -1,7 +1,7 @@
 """``reconcile(book, slice, policy, now) → Decision``: one pass over one instrument, without clock, IO or Ray.
 
-The order is fixed: unreadable rows and age, then fills, then orders, then positions (RECOVERY → GHOST → DRIFT), then
-what is no longer there is closed, and the pass gets its status.
+The order is fixed: unreadable rows and age, then fills, then orders, then what a book kept elsewhere says, then
+positions (RECOVERY → GHOST → DRIFT), then what is no longer there is closed, and the pass gets its status.
 
 The laws of this module: the absence of a row counts in a COMPLETE section only; nothing is concluded from a slice older
 than the last local activity on its subject; the same book, slice, policy and time give the same decision, and a second
@@ -17,6 +17,7 @@ from actors.book.book import Book
 from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.policy import Policy
 from actors.events import Event, Json, Severity, to_iso
+from actors.reconciliation.claims import KEY, corrections_wanted, take_claims
 from actors.reconciliation.fills import reconcile_fills
 from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
@@ -86,6 +87,7 @@ def reconcile(
         _lost_fills(work)
         reconcile_fills(work)
         reconcile_orders(work)
+        take_claims(work)
         reconcile_positions(work)
         if work.lookups:
             return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
@@ -175,6 +177,8 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
     if found.type is DiscrepancyType.MISSED_FILL:
         # Where there are no fills at all the question ends with its order.
         return isinstance(slice_.fills, Complete | Unsupported) and _order_was_looked_at(work, found.key)
+    if found.key.startswith(KEY):
+        return True  # each look tells what is not known of the book kept elsewhere
     if found.type is DiscrepancyType.STALE_DATA:
         return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
     sections = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
@@ -223,6 +227,7 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
         recheck_at=work.recheck_at,
         unverified=tuple(work.unverified),
         cursor=cursor,
+        claim_corrections=corrections_wanted(work),
     )
 
 

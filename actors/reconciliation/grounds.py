@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -75,7 +75,7 @@ def with_key(events: tuple[Event, ...], key: str, value: str) -> tuple[Event, ..
 def kept(grounds: Grounds, decided: int, before: str | None) -> KeptPass:
     """A pass that decided so many events, after the pass whose hash is ``before``."""
     slice_ = grounds.slice
-    contents = {
+    contents: dict[str, Any] = {
         "policy": grounds.policy,
         "positions": _section(slice_.positions),
         "orders": _section(slice_.orders),
@@ -90,6 +90,8 @@ def kept(grounds: Grounds, decided: int, before: str | None) -> KeptPass:
             "aside": slice_.aside,
         },
     }
+    if slice_.claims is not None:
+        contents["beside"]["claims"] = slice_.claims
     parts: dict[str, bytes] = {}
     rests_on = _part({name: _part(_json(contents[name]), parts) for name in PARTS}, parts)
     entry = _json(

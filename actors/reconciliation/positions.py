@@ -17,6 +17,7 @@ from actors.book import payloads
 from actors.book.discrepancies import CAUSES, Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO, Leg
 from actors.events import EventType, Json, Severity, to_text
+from actors.reconciliation.claims import claim_of, is_doubted
 from actors.reconciliation.fills import attribute
 from actors.reconciliation.moves import reconcile_moves
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
@@ -34,24 +35,32 @@ def reconcile_positions(work: ReconciliationPass) -> None:
     clashing = _shown_twice(work, shown) if len(rows) != len(shown) else set()
     for name in clashing:
         rows.pop(name, None)
-    reconcile_moves(work, rows)
+    if work.slice.claims is None:
+        reconcile_moves(work, rows)  # a book kept elsewhere tells its legs itself
     _compare_aside(work, rows)
     legs = work.book.legs
     if rows.keys() != legs.keys():
         small = work.policy.quantity_tolerance
         for row in rows.values():
-            if row.leg not in work.book.legs and abs(row.quantity) > small and work.may_speak_of(row.leg):
-                _recover(work, row)
+            if row.leg not in work.book.legs and abs(row.quantity) > small and _may_compare(work, row.leg):
+                claim = claim_of(work, row.leg)
+                if claim is None or not claim.tells_quantity(row.quantity):
+                    _recover(work, row)
         _leave_unread(work, rows.keys())
         if isinstance(work.slice.positions, Complete):
             for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
                 unread = leg.name in work.slice.unread_legs
-                if abs(leg.quantity) > small and not unread and work.may_speak_of(leg.name):
+                if abs(leg.quantity) > small and not unread and _may_compare(work, leg.name):
                     _ghost(work, leg)
     for row in rows.values():
         leg_held = work.book.legs.get(row.leg)
         if leg_held is not None:
             _drift(work, leg_held, row)
+
+
+def _may_compare(work: ReconciliationPass, leg: str) -> bool:
+    """Whether both sides of a leg are known well enough to be compared."""
+    return not is_doubted(work, leg) and work.may_speak_of(leg)
 
 
 def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
@@ -162,18 +171,20 @@ def _explained(work: ReconciliationPass, leg: str, change: Decimal, usual: Findi
 
 def _recover(work: ReconciliationPass, row: Position) -> None:
     """MISSING_LOCALLY, a zombie: held at the broker, unknown to the book."""
+    # A book that somebody keeps elsewhere is not new because we look at it for the first time.
+    new_book = work.new_book and work.slice.claims is None
     usual = Finding(
         type=DiscrepancyType.MISSING_LOCALLY,
         key=row.leg,
         phase=Phase.RECOVERY,
-        severity=Severity.INFO if work.new_book else Severity.WARNING,
-        cause=None if work.new_book else Cause.UNEXPLAINED,
+        severity=Severity.INFO if new_book else Severity.WARNING,
+        cause=None if new_book else Cause.UNEXPLAINED,
         book_value=None,
         broker_value=to_text(row.quantity),
         difference=to_text(row.quantity),
         correction=_correction(work, Correction.FORCE_ADD_POSITION, row.quantity),
     )
-    if work.found(usual if work.new_book else _explained(work, row.leg, row.quantity, usual)):
+    if work.found(usual if new_book else _explained(work, row.leg, row.quantity, usual)):
         price = row.average_price if row.comparable_price is None else row.comparable_price
         payload = force_add_position(row.leg, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, row.leg)
@@ -221,13 +232,17 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
     """POSITION_MISMATCH, else PRICE_MISMATCH. A price that is not told is compared with nothing."""
     change = row.quantity - leg.quantity
     price = row.comparable_price
-    if abs(change) > work.policy.quantity_tolerance:
+    claim = claim_of(work, leg.name)
+    told = claim is not None and claim.tells_quantity(row.quantity)
+    if abs(change) > work.policy.quantity_tolerance and not told:
         _quantity_drift(work, leg, row, change)
         return
     average = leg.average_with_cost if work.slice.conventions.commission_in_average else leg.average_price
     if price is None or abs(price - average) <= work.policy.price_tolerance * abs(price):
         return
-    if not work.may_speak_of(leg.name) or _commission_not_told(work, leg):
+    if claim is not None and claim.tells_price(price):
+        return
+    if not _may_compare(work, leg.name) or _commission_not_told(work, leg):
         return
     found = Finding(
         type=DiscrepancyType.PRICE_MISMATCH,
@@ -240,10 +255,10 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
         told=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
         correction=Correction.FORCE_UPDATE_POSITION,
     )
-    told = _evidence_of(work, leg.name, ZERO)
-    if told is not None:
-        cause = cause_of(told.reason, Cause.UNEXPLAINED)
-        found = replace(found, cause=cause, severity=severity_of(cause, found.severity), told=told.text)
+    evidence = _evidence_of(work, leg.name, ZERO)
+    if evidence is not None:
+        cause = cause_of(evidence.reason, Cause.UNEXPLAINED)
+        found = replace(found, cause=cause, severity=severity_of(cause, found.severity), told=evidence.text)
     if work.found(found):
         payload = force_update_position(leg.name, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
@@ -256,7 +271,7 @@ def _commission_not_told(work: ReconciliationPass, leg: Leg) -> bool:
 
 
 def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: Decimal) -> None:
-    if not work.may_speak_of(leg.name):
+    if not _may_compare(work, leg.name):
         return
     opposite = (row.quantity > 0) != (leg.quantity > 0)
     usual = Finding(

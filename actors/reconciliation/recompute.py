@@ -21,6 +21,7 @@ from actors.events import Event, Json, Record, from_iso
 from actors.reconciliation.grounds import PARTS, PASS, Grounds
 from brokers.model import (
     AnyRow,
+    Claims,
     Complete,
     Completeness,
     ContractFacts,
@@ -106,6 +107,7 @@ def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
             contract=_read(ContractFacts | None, more["contract"]),
             evidence=_read(tuple[Evidence, ...], more["evidence"]),
             aside=_read(tuple[Position, ...], more["aside"]),
+            claims=_read(Claims | None, more.get("claims")),
         )
         verified_at = None if said["verified_at"] is None else from_iso(said["verified_at"])
         return Grounds(book, slice_, _read(Policy, orjson.loads(policy)), entry.now, verified_at, said["trade"])

@@ -10,14 +10,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from actors.book import payloads
 from actors.book.book import Book
-from actors.book.discrepancies import Break, Cause, Correction, Discrepancy, DiscrepancyType, Phase
+from actors.book.discrepancies import (
+    IN_A_TABLE,
+    Break,
+    Cause,
+    Correction,
+    Discrepancy,
+    DiscrepancyType,
+    Phase,
+)
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Json, Severity, event_id
 from brokers.model import ContractFacts, OrderAnswer, OrderQuery, Slice
+
+IN_A_TABLE_TOO = frozenset(
+    {
+        DiscrepancyType.MISSING_LOCALLY,
+        DiscrepancyType.NAKED_POSITION,
+        DiscrepancyType.POSITION_MISMATCH,
+        DiscrepancyType.PRICE_MISMATCH,
+    }
+)
+"""The differences that, where a book is kept elsewhere, are its own and are corrected there."""
 
 
 class Status(StrEnum):
@@ -30,13 +49,24 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimCorrection:
+    """A row that a book kept elsewhere lacks: what the broker holds of a leg, and the break that it ends."""
+
+    discrepancy: str
+    leg: str
+    quantity: Decimal
+    average_price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What one pass concluded.
 
     When ``lookups`` is not empty nothing else is decided yet: ask the broker for these orders and reconcile the slice
     again with the answers. Otherwise ``events`` are to be journaled and then applied, ``cancels`` are stale orders to
     be cancelled at the broker, and ``recheck_at`` says when another look is needed for a verdict (``None``: the next
-    regular one will do). ``unverified`` names what the broker left unanswered. ``cursor`` is the place in the broker's
+    regular one will do). ``unverified`` names what the broker left unanswered. ``claim_corrections`` are rows that a
+    book kept elsewhere lacks. ``cursor`` is the place in the broker's
     fills up to which this book has dealt with everything, ``None`` while it has not.
     """
 
@@ -48,6 +78,7 @@ class Decision:
     recheck_at: datetime | None = None
     unverified: tuple[str, ...] = ()
     cursor: int | None = None
+    claim_corrections: tuple[ClaimCorrection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +125,7 @@ class ReconciliationPass:
         self.unverified: list[str] = []
         self.recheck_at: datetime | None = None
         self.links: dict[str, str] | None = None
+        self.wanted: dict[str, Break] = {}
         self._original = book
         self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
 
@@ -133,7 +165,9 @@ class ReconciliationPass:
         old = self.book.breaks.get((it.type, it.key))
         sightings = self._sightings(it, old) if it.needs_proof and self.auto else ()
         proven = not it.needs_proof or len(sightings) >= self.policy.confirmations
-        correct_now = self.auto and it.correction is not None and proven
+        elsewhere = self.slice.claims is not None and it.type in IN_A_TABLE_TOO
+        may_correct = self.auto and it.correction is not None and proven
+        correct_now = may_correct and not elsewhere
         identity = event_id(self.book.stream, str(self._next_version()), it.type, it.key)
         new = Break(
             id=old.id if old is not None else identity,
@@ -151,19 +185,23 @@ class ReconciliationPass:
             strategy=it.strategy,
             linked=it.linked,
             told=it.told,
+            alias=IN_A_TABLE.get(it.type) if self.slice.claims is not None else None,
         )
+        if may_correct and elsewhere:
+            self.wanted[it.key] = new
         if correct_now and old is not None:
             self._resolve(new, it.correction)
         elif correct_now or new != old:
             self._report(new, resolved=correct_now, correction=it.correction if correct_now else None)
         self.touched.add((it.type, it.key))
         self.discrepancies[new.id] = Discrepancy(new, correct_now, it.correction if correct_now else None)
-        return correct_now or (not self.auto and it.correction is not None)
+        return correct_now or (not self.auto and not elsewhere and it.correction is not None)
 
-    def gone(self, found: Break) -> None:
-        """An open break whose difference is no longer there."""
-        self._resolve(found, None)
-        self.discrepancies[found.id] = Discrepancy(found, resolved=True, correction=None)
+    def gone(self, found: Break, correction: Correction | None = None) -> None:
+        """An open break whose difference is no longer there. ``correction`` is what was done about it, outside of our
+        book."""
+        self._resolve(found, correction)
+        self.discrepancies[found.id] = Discrepancy(found, resolved=True, correction=correction)
 
     def still_open(self, found: Break) -> None:
         """An open break that this pass could not look at."""

@@ -240,6 +240,8 @@ def _same_secret(was: object, becomes: object, mark: str | None, new_mark: str |
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, SecretRef):
+        return "…"
     if isinstance(value, BaseModel):
         return "{" + ", ".join(f"{key}: {_shown(one)}" for key, one in said_by(value).items()) + "}"
     if isinstance(value, Mapping):

@@ -49,11 +49,41 @@ def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
         print_json({"configuration": str(path or DEFAULT_CONFIG), "problems": [asdict(one) for one in error.problems]})
         return EXIT_USAGE
     attempts = asyncio.run(_connect_all(configuration)) if connect else {}
+    tables = _tables(configuration)
     if as_json:
-        print_json(_document(configuration, path or DEFAULT_CONFIG, attempts))
+        print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables))
     else:
-        _print(configuration, path or DEFAULT_CONFIG, attempts)
-    return EXIT_OK if all(attempt.reached for attempt in attempts.values()) else EXIT_UNVERIFIED
+        _print(configuration, path or DEFAULT_CONFIG, attempts, tables)
+    known = all(attempt.reached for attempt in attempts.values()) and all(found.reached for found in tables.values())
+    return EXIT_OK if known else EXIT_UNVERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class TableFound:
+    """What the table of an account's book is, in sentences, or why it cannot be read."""
+
+    uri: str
+    reached: bool
+    about: tuple[str, ...]
+
+
+def _tables(configuration: Configuration) -> dict[str, TableFound]:
+    """The tables in which books are kept, looked at: what a column cannot tell is to be known before it is compared."""
+    from actors.delta.book_spec import open_book_table
+    from supervisor.supervision.specs import book_spec
+
+    found = {}
+    for account in configuration.enabled_accounts:
+        spec = book_spec(configuration, account.name)
+        if spec is None:
+            continue
+        try:
+            about = open_book_table(spec).about()
+        except BrokerError as error:
+            found[account.name] = TableFound(spec.uri, False, (str(error),))
+        else:
+            found[account.name] = TableFound(spec.uri, True, tuple(about))
+    return found
 
 
 async def _connect_all(configuration: Configuration) -> dict[str, Attempt]:
@@ -94,7 +124,9 @@ async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
     return "REACHED", found if unproven is None else f"{found}; {unproven}"
 
 
-def _document(configuration: Configuration, path: Path, attempts: Mapping[str, Attempt]) -> dict[str, Any]:
+def _document(
+    configuration: Configuration, path: Path, attempts: Mapping[str, Attempt], tables: Mapping[str, TableFound]
+) -> dict[str, Any]:
     rows = []
     for account in configuration.accounts:
         attempt = attempts.get(account.name)
@@ -112,6 +144,7 @@ def _document(configuration: Configuration, path: Path, attempts: Mapping[str, A
                 "instruments": [_settings(one) for one in _instruments(configuration, account.name)],
                 "connect": None if attempt is None else asdict(attempt),
             }
+            | ({"table": asdict(tables[account.name])} if account.name in tables else {})
         )
     return {
         "configuration": str(path),
@@ -134,7 +167,9 @@ def _instruments(configuration: Configuration, name: str) -> Sequence[Instrument
     return [configuration.instrument_settings(name, symbol) for symbol in symbols]
 
 
-def _print(configuration: Configuration, path: Path, attempts: Mapping[str, Attempt]) -> None:
+def _print(
+    configuration: Configuration, path: Path, attempts: Mapping[str, Attempt], tables: Mapping[str, TableFound]
+) -> None:
     out = console()
     out.print(f"{path}: ray {configuration.ray.address}, namespace {configuration.ray.namespace}")
     out.print(f"journal {configuration.journal_name}", soft_wrap=True)
@@ -147,6 +182,11 @@ def _print(configuration: Configuration, path: Path, attempts: Mapping[str, Atte
             out.print(f"{account.name}: {attempt.outcome}: {attempt.found}", soft_wrap=True)
         elif account.broker not in SUPPORTED_BROKERS:
             out.print(f"{account.name}: this version has no adapter for broker {account.broker}", soft_wrap=True)
+        table = tables.get(account.name)
+        if table is not None:
+            out.print(f"{account.name}: its book is the Delta table {table.uri}", soft_wrap=True)
+            for sentence in table.about:
+                out.print(f"{account.name}: {sentence}", soft_wrap=True)
 
 
 def _table(configuration: Configuration) -> Table:

@@ -66,6 +66,8 @@ def _print(document: Mapping[str, Any]) -> None:
             f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True
         )
     for account in document["accounts"]:
+        if account.get("summary"):
+            out.print(f"{account['account']}: {account['summary']}", soft_wrap=True)
         if account["error"]:
             again = (account.get("health") or {}).get("retry_at")
             when = f" Asked again at {again[11:19]} UTC." if again else ""

@@ -173,7 +173,7 @@ def _print(made: Mapping[str, object], verdicts: in_process.Verdicts) -> None:
             if reason:
                 named = reason.startswith(f"{health.account}: ")
                 out.print(reason if named else f"{health.account}: {reason}", soft_wrap=True)
-        out.print(json_contract.summary(health.account, reports, health.discrepancies), soft_wrap=True)
+        out.print(json_contract.summary(health.account, reports, health.discrepancies, health.broker), soft_wrap=True)
 
 
 def record(configuration: Configuration, account: str, file: Path | None) -> int:

@@ -270,7 +270,9 @@ def _progress(status: Mapping[str, Any], width: int) -> RenderableType:
 
 
 def _caption(view: View) -> list[Text]:
-    lines = [totals(view.status or {})]
+    accounts = (view.status or {}).get("accounts", ())
+    lines = [f"{one['account']}: {one['summary']}" for one in accounts if one.get("summary")]
+    lines.append(totals(view.status or {}))
     place = f"dashboard {view.dashboard} · " if view.dashboard else ""
     lines.append(f"{place}Ctrl-C {'leaves' if view.watching else 'stops in order'} · times are UTC")
     return [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in lines]

@@ -44,7 +44,10 @@ class Status(Answer):
                 (">verified_age_s", "verified s ago"), ">cycles", "halted", "error",
             ),
             rows,
-            tuple(f"{a['account']} {a['connection']}: {a['error']}" for a in accounts if a["error"]),
+            (
+                *(f"{a['account']} {a['connection']}: {a['error']}" for a in accounts if a["error"]),
+                *(f"{a['account']}: {a['summary']}" for a in accounts if a.get("summary")),
+            ),
             ("verified_at", "restarts", "paused", "success_rate", "corrections", "mean_cycle_ms"),
         )  # fmt: skip
 
@@ -180,7 +183,8 @@ class Verdict(Answer):
             f"{health.account} {health.connection}: {health.error}" for health, _ in self._accounts if health.error
         ]
         notes += [
-            json_contract.summary(health.account, reports, health.discrepancies) for health, reports in self._accounts
+            json_contract.summary(health.account, reports, health.discrepancies, health.broker)
+            for health, reports in self._accounts
         ]
         return Table(self.status + (", nothing changed" if self.dry_run else ""), _REPORT, rows, tuple(notes))
 

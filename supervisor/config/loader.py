@@ -19,7 +19,10 @@ from supervisor.config.models import (
     DEFAULT_JOURNAL_URL,
     SQLITE,
     Account,
+    BookColumns,
     Configuration,
+    DeltaBook,
+    DeltaSink,
     IbAccount,
     Instrument,
     KiteAccount,
@@ -31,6 +34,7 @@ from supervisor.config.models import (
 from supervisor.config.yaml_source import Data, Document, Number, Path, read, scalar
 
 _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
+_OPENS_A_STORE = re.compile(r"(?i)secret|password|token|access_key|account_key|credential")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WITHOUT_BRACES = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _JOURNAL_URL: Path = ("journal", "url")
@@ -140,6 +144,10 @@ class _Loader:
             self._gateway(place, account)
             self._symbols(place, account)
             self._prices(place, account)
+            self._tables((*place, "book"), [account.get("book")], account)
+        root = self._document.data
+        sinks = root.get("sinks") if isinstance(root, dict) else None
+        self._tables(("sinks",), sinks if isinstance(sinks, list) else [], None)
         self._account_names()
         self._logins()
         return self._checked()
@@ -272,6 +280,27 @@ class _Loader:
             if isinstance(written, str) and written.strip():
                 section[key] = self._reference(owner, key, written)
 
+    def _tables(self, place: Path, tables: list[Data], account: dict[str, Data] | None) -> None:
+        """Tables at paths lie by the configuration's folder, and what opens their stores is not shown."""
+        owner = "sinks" if account is None else _text_of(account.get("name"))
+        for index, table in enumerate(tables):
+            if not isinstance(table, dict):
+                continue
+            uri = table.get("delta")
+            if isinstance(uri, str) and uri and "://" not in uri:
+                table["delta"] = self._from_here(uri)
+            options = table.get("storage_options")
+            for key, value in options.items() if isinstance(options, dict) else ():
+                written = value if isinstance(value, str) else ""
+                whole = _REFERENCE.fullmatch(written)
+                if whole:
+                    ref = SecretRef(SecretSource.ENVIRONMENT, owner, str(key), whole[1])
+                    cast("dict[str, object]", options)[key] = ref
+                elif written and _OPENS_A_STORE.search(str(key)):
+                    here: Path = place if account is not None else (*place, index)
+                    found = "a secret that stands in the file"
+                    self._problem((*here, "storage_options", key), found, "${NAME} from the environment")
+
     # What need not be said
 
     def _simulated(self, account: dict[str, Data]) -> None:
@@ -367,6 +396,10 @@ class _Loader:
             return Instrument
         if path[0] == "accounts" and len(path) == 4 and path[2] == "prices":
             return PaperMarket
+        if path[0] == "accounts" and path[2:] in (("book",), ("book", "columns")):
+            return DeltaBook if len(path) == 3 else BookColumns
+        if path[0] == "sinks" and len(path) == 2:
+            return DeltaSink
         field = Configuration.model_fields.get(str(path[0])) if len(path) == 1 else None
         kind = field.annotation if field is not None else None
         return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
@@ -414,6 +447,7 @@ def _is_secret(path: Path) -> bool:
         path == _JOURNAL_URL
         or path[:2] == _HEADS
         or (len(path) == 3 and path[0] == "accounts" and path[2] in SECRET_KEYS)
+        or (len(path) > 3 and path[-2] == "storage_options")
     )
 
 

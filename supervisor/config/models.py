@@ -14,9 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 
 from brokers.paper.prices import Market
 from brokers.spec import BrokerSpec, SecretRef, Setting
@@ -25,6 +34,7 @@ from supervisor.config.values import (
     AccountId,
     ActorName,
     Backoff,
+    ColumnName,
     Fraction,
     Host,
     HttpUrl,
@@ -148,6 +158,70 @@ def _instruments(value: Raw) -> Raw:
     raise expected("all, or a list of at least one symbol")
 
 
+def _option(value: Raw) -> Raw:
+    if isinstance(value, SecretRef | str):
+        return value
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, bool):
+        return str(value).lower()
+    raise expected("text, or ${NAME} from the environment")
+
+
+StoreOptions = dict[str, Annotated[str | SecretRef, BeforeValidator(_option), PlainSerializer(str, return_type=str)]]
+"""What delta-rs needs to know of an object store. A whole ``${NAME}`` is a reference, resolved where it is used."""
+
+
+def _texts(value: Raw) -> Raw:
+    values = value if isinstance(value, list | tuple) else (value,)
+    found = tuple(one.text if isinstance(one, Number) else one for one in values)
+    if found and all(isinstance(one, str) and one for one in found):
+        return found
+    raise expected("a text, or a list of texts")
+
+
+class BookColumns(_Model):
+    """What the columns of a book's table are called: either ``symbol`` (the instrument as it is configured) or
+    ``con_id`` (the broker's lasting id of it), ``quantity`` (signed) and ``time`` (of the row; the newest counts), and
+    those of the others that there are. ``order`` tells which of two rows of one time came later."""
+
+    symbol: ColumnName | None = None
+    con_id: ColumnName | None = None
+    quantity: ColumnName = Field(description="the column of the signed quantity")
+    time: ColumnName = Field(description="the column of the row's time")
+    average_price: ColumnName | None = None
+    leg: ColumnName | None = None
+    order: ColumnName | None = None
+    source: ColumnName = "source"
+    discrepancy: ColumnName = "discrepancy_id"
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if (self.symbol is None) == (self.con_id is None):
+            raise expected("either symbol or con_id, the column that tells the contract")
+        return self
+
+
+class DeltaBook(_Model):
+    """A book that somebody else keeps in a Delta table: its newest rows are our side of every comparison of positions.
+    ``where`` are columns and the texts that count in them. It is stale when its newest row or version is older than
+    ``max_age_s`` (``None``: never). With ``writable`` what it lacks is appended to it."""
+
+    delta: str = Field(description="the table: a path, s3://…", min_length=1)
+    columns: BookColumns = Field(description="the names of its columns")
+    where: dict[ColumnName, Annotated[tuple[str, ...], BeforeValidator(_texts)]] = Field(default_factory=dict)
+    writable: StrictBool = False
+    max_age_s: Seconds | None = None
+    storage_options: StoreOptions = Field(default_factory=dict)
+
+
+class DeltaSink(_Model):
+    """A Delta table that gets the position updates of the journal."""
+
+    delta: str = Field(description="the table: a path, s3://…", min_length=1)
+    storage_options: StoreOptions = Field(default_factory=dict)
+
+
 class Account(Defaults):
     """What the accounts of every broker have in common. ``instruments`` is ``None`` for ``all``.
     An instrument found by ``all`` is retired after it has been empty for ``retire_after_s`` (``None``: never)."""
@@ -161,8 +235,28 @@ class Account(Defaults):
         description="all, or a list of at least one symbol"
     )
     ignore_instruments: tuple[Symbol, ...] = ()
-    book: Literal["journal"] = "journal"
+    book: DeltaBook | None = None
     retire_after_s: Seconds | None = 3600.0
+
+    @field_validator("book", mode="before")
+    @classmethod
+    def _journal_is_none(cls, value: Raw) -> Raw:
+        if value in (None, "journal"):
+            return None
+        if isinstance(value, dict | DeltaBook):
+            return value
+        raise expected("journal, or a mapping with delta and columns")
+
+    @model_validator(mode="after")
+    def _legs_of_the_book(self) -> Self:
+        book = self.book
+        if book is None or book.columns.leg is not None:
+            return self
+        if self.broker == "kite":
+            raise expected("book.columns.leg, as the legs of a position at this broker are its products")
+        if self.broker == "oanda" and book.writable:
+            raise expected("book.columns.leg where it is writable, as this broker keeps a long and a short side")
+        return self
 
     secret_keys: ClassVar[tuple[str, ...]] = ()
     plain_keys: ClassVar[tuple[str, ...]] = ()

@@ -171,6 +171,7 @@ ZmqEndpoint = Annotated[str, text("tcp://host:port, or ipc:// and a path", rf"tc
 Host = Annotated[str, text("a host name or address", _HOST)]
 Port = Annotated[int, whole("a port: a whole number from 1 to 65535", 1, 65535)]
 RayAddress = Annotated[str, text("local, auto, or host:port", rf"local|auto|{_HOST}{_PORT}")]
+ColumnName = Annotated[str, text("the name of a column")]
 AccountId = Annotated[str, text("the broker's account id: letters, digits, _ and -", r"[A-Za-z0-9_-]+")]
 
 

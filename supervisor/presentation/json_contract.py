@@ -5,15 +5,17 @@
 * ``status``: the worst of its instruments: SUCCESS, PARTIAL, DEGRADED, FAILED
 * ``started_at``, ``duration_ms``: when the verdict was begun, and how long it took
 * ``accounts``: ``account``, ``broker``, ``connection``, ``error``, ``broker_calls`` (requests that left for the
-  broker), ``discrepancies`` (those that belong to no instrument), ``instruments``
+  broker), ``discrepancies`` (those that belong to no instrument), ``instruments``; and ``summary``, one line, where a
+  table in Delta Lake is the book
 * each instrument: ``instrument``, ``status``, ``error``, ``passes``, ``book``, ``broker``, ``discrepancies``
 
   * ``book``: ``legs`` (``leg``, ``quantity``, ``average_price``; non-zero ones) and ``open_orders``
     (``broker_order_id``, ``client_order_id``, ``side``, ``quantity``, ``filled_quantity``, ``status``);
-    and ``pending_fills``, only while a fill waits for the broker to name its leg
+    and ``pending_fills``, only while a fill waits for the broker to name its leg; and ``table`` where a table is the
+    book: ``positions`` (COMPLETE, PARTIAL, FAILED: how much of it is known), ``legs``, ``broker_legs``
   * ``broker``: ``positions``, ``orders``, ``fills``, each COMPLETE, PARTIAL, FAILED or UNSUPPORTED
   * each discrepancy: ``id``, ``type``, ``severity``, ``phase``, ``cause``, ``key``, ``book_value``, ``broker_value``,
-    ``resolved``, ``correction``; and ``strategy`` where the order or fill has one
+    ``resolved``, ``correction``; ``strategy`` where the order or fill has one, and ``alias`` where a table is the book
 
 ``status --json`` prints the same with ``health`` besides in each instrument, and ``supervisor``: there ``started_at``
 is the supervisor's start and ``duration_ms`` its age.
@@ -57,7 +59,9 @@ def document(
         statuses += [report.status for report in reports]
         statuses += [Status.PARTIAL for found in health.discrepancies if found.found.type in _COUNTING]
         statuses += [Status.DEGRADED] if health.error is not None else []
-        rows.append({**health.to_json(), "instruments": [report.to_json() for report in reports]})
+        row = {**health.to_json(), "instruments": [report.to_json() for report in reports]}
+        of_table = table_summary(health.broker, reports, health.discrepancies)
+        rows.append(row if of_table is None else {**row, "summary": of_table})
     return {
         "status": worst(statuses).value,
         "started_at": to_iso(started_at),
@@ -77,9 +81,41 @@ def exit_status(accounts: Sequence[tuple[AccountHealth, Sequence[CycleReport]]])
     return EXIT_BREAK_OPEN if any(of_accounts) else EXIT_OK
 
 
-def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = ()) -> str:
-    """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``. ``of_account`` are those that belong
-    to none of its instruments."""
+def table_summary(broker: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = ()) -> str | None:
+    """``IB: 12, Delta: 11, Discrepancies: 2 (1 critical)``: the legs that are held by the broker and by the table that
+    is the account's book, and the differences that are open. What is not known is ``?``, and never 0. ``None`` where no
+    table is the book."""
+    tables = [report.book.get("table") for report in reports]
+    if not any(isinstance(table, dict) for table in tables):
+        return None
+    known = Completeness.COMPLETE.value
+    at_broker: list[Json] = []
+    in_table: list[Json] = []
+    for report, table in zip(reports, tables, strict=True):
+        told = table if isinstance(table, dict) else {}
+        at_broker.append(told.get("broker_legs") if report.broker.get("positions") == known else None)
+        in_table.append(told.get("legs") if told.get("positions") == known else None)
+    found = [*of_account, *(one for report in reports for one in report.discrepancies)]
+    still = [one for one in found if not one.resolved]
+    critical = sum(one.found.severity == "CRITICAL" for one in still)
+    sides = [f"{_BROKERS.get(broker, broker)}: {_sum(at_broker)}", f"Delta: {_sum(in_table)}"]
+    return f"{', '.join(sides)}, Discrepancies: {len(still)} ({critical} critical)"
+
+
+_BROKERS = {"ib": "IB", "oanda": "OANDA", "mt5": "MT5", "kite": "Kite", "paper": "Paper"}
+
+
+def _sum(counts: Sequence[Json]) -> str:
+    known = [count for count in counts if isinstance(count, int)]
+    return str(sum(known)) if len(known) == len(counts) else "?"
+
+
+def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = (), broker: str = "") -> str:
+    """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``, or that of :func:`table_summary`.
+    ``of_account`` are those that belong to none of its instruments."""
+    of_table = table_summary(broker, reports, of_account)
+    if of_table is not None:
+        return f"{name}: {of_table}"
     found = [*of_account, *(one for report in reports for one in report.discrepancies)]
     critical = sum(one.found.severity == "CRITICAL" for one in found)
     in_step = sum(report.status is Status.SUCCESS for report in reports)

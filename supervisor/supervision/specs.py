@@ -13,11 +13,12 @@ from types import MappingProxyType
 from actors.account.actor import Account, AccountSettings
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
+from actors.delta.book_spec import BookTableSpec, open_book_table
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.evidence import EvidenceSettings
 from actors.names import instrument_name
 from actors.runtime.ports import Runtime
-from brokers.model import Conventions
+from brokers.model import Conventions, LegScheme
 from brokers.port import Broker
 from brokers.registry import CONVENTIONS, PAPER, open_broker
 from brokers.spec import BrokerSpec, SecretRef, SecretSource
@@ -56,8 +57,38 @@ def account_actor(
     and a simulated broker stands still. ``marks`` tell literal secrets apart."""
     settings = _account_settings(configuration, name, one_verdict=one_verdict)
     spec = configuration.broker_spec(name)
-    settings = replace(settings, fingerprint=_account_fingerprint(settings, spec, marks))
+    table = book_spec(configuration, name)
+    open_table = None if table is None else partial(open_book_table, table)
+    fingerprint = _account_fingerprint(settings, spec, marks, table)
+    settings = replace(settings, fingerprint=fingerprint, open_table=open_table)
     return settings, partial(make_broker, spec, lively=not one_verdict), runtime
+
+
+def book_spec(configuration: Configuration, name: str) -> BookTableSpec | None:
+    """The table in which an account's book is kept; ``None`` where it is the journal."""
+    account = configuration.account(name)
+    book = account.book
+    if book is None:
+        return None
+    columns = book.columns
+    return BookTableSpec(
+        account=name,
+        uri=book.delta,
+        key=columns.symbol or columns.con_id or "",
+        quantity=columns.quantity,
+        time=columns.time,
+        by_identity=columns.con_id is not None,
+        leg=columns.leg,
+        average_price=columns.average_price,
+        order=columns.order,
+        source=columns.source,
+        discrepancy=columns.discrepancy,
+        where=dict(book.where),
+        legs=CONVENTIONS.get(account.broker, Conventions()).legs if account.broker == "oanda" else LegScheme.NET,
+        max_age_s=book.max_age_s,
+        writable=book.writable,
+        options=dict(book.storage_options),
+    )
 
 
 def _account_settings(configuration: Configuration, name: str, *, one_verdict: bool = False) -> AccountSettings:
@@ -73,14 +104,17 @@ def _account_settings(configuration: Configuration, name: str, *, one_verdict: b
     )
 
 
-def _account_fingerprint(settings: AccountSettings, spec: BrokerSpec, marks: Mapping[str, str]) -> str:
+def _account_fingerprint(
+    settings: AccountSettings, spec: BrokerSpec, marks: Mapping[str, str], table: BookTableSpec | None
+) -> str:
     """Stands for what an account's actor cannot be told while it lives. Which instruments it manages, it can: but for
     the brokers whose adapter is opened with them."""
     secrets = {key: _known_as(ref, marks.get(f"{spec.account}.{key}")) for key, ref in spec.secrets.items()}
     told = spec.instruments if spec.broker in _OPENED_WITH_INSTRUMENTS else ()
     every_s = settings.discover_every_s if settings.discover else None
     opened = replace(spec, secrets={}, instruments=told)
-    return _fingerprint(opened, secrets, settings.discover, settings.patience_s, every_s)
+    told_of_table = () if table is None else (table,)
+    return _fingerprint(opened, secrets, settings.discover, settings.patience_s, every_s, *told_of_table)
 
 
 def _known_as(ref: SecretRef, mark: str | None) -> tuple[str, str]:
@@ -120,7 +154,9 @@ def _instrument_settings(
     timeout_s = timeout_s * ADAPTER_TRIES + CYCLE_MARGIN_S if one_verdict else timeout_s + CYCLE_MARGIN_S
     venue = configuration.account(account).broker == PAPER
     keep_slices = configuration.journal.keep_slices
-    return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue, keep_slices)
+    book = configuration.account(account).book
+    writable = book is not None and book.writable
+    return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue, keep_slices, writable)
 
 
 def audit_actor(configuration: Configuration) -> tuple[str, str | None, EvidenceSettings]:
@@ -152,7 +188,7 @@ def children(
     for account in configuration.enabled_accounts:
         key = ChildKey(Kind.ACCOUNT, account.name)
         settings, spec = _account_settings(configuration, account.name), configuration.broker_spec(account.name)
-        fingerprint = _account_fingerprint(settings, spec, marks)
+        fingerprint = _account_fingerprint(settings, spec, marks, book_spec(configuration, account.name))
         specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, fingerprint))
         for symbol in (*account.symbols, *more.get(account.name, ())):
             made = _instrument_settings(configuration, account.name, symbol)

@@ -1,0 +1,51 @@
+"""A handle of a Delta table that follows the table and never one that took its place.
+
+deltalake's ``update_incremental`` looks for versions after its own and nothing else. Where a table was deleted and made
+anew it goes on showing the old one, and mixes both once the new one has as many versions. So the commit on which a
+handle stands is looked at each time: where it is another, or gone, the table is opened anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deltalake import DeltaTable
+
+
+class TableHandle:
+    """The newest version of the table at ``uri``. Raises what deltalake raises."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str] | None) -> None:
+        self.uri = uri
+        self.options = dict(storage_options) if storage_options else None
+        self._table: DeltaTable | None = None
+        self._stands_on: Mapping[str, Any] | None = None
+        self.opened = 0
+        """How often it was opened: a table that takes another's place is another opening."""
+
+    def newest(self) -> DeltaTable:
+        """The table as it is now."""
+        table = self._table
+        if table is not None and self._stands_on is not None:
+            had = table.version()
+            table.update_incremental()
+            commits = table.history(table.version() - had + 1)
+            if commits and commits[-1] == self._stands_on:
+                self._stands_on = commits[0]
+                return table
+        self.forget()
+        table = DeltaTable(self.uri, storage_options=self.options)
+        commits = table.history(1)
+        self._table, self._stands_on = table, commits[0] if commits else None
+        self.opened += 1
+        return table
+
+    @property
+    def commit(self) -> Mapping[str, Any]:
+        """What the log says of the newest version."""
+        return self._stands_on or {}
+
+    def forget(self) -> None:
+        """Open the table anew next time."""
+        self._table = self._stands_on = None
