@@ -245,7 +245,8 @@ class Order:
     ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where
     the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter. A
     ``quantity`` of 0 is one that the broker did not tell (an order for an amount of cash).
-    One that ``waits_for_open`` is held by its broker until its market opens, and is not stale before.
+    One that ``waits_for_open`` is held by its broker until its market opens, and is not stale before. ``slices`` are
+    the broker_order_ids of further orders at the broker that are parts of this one: its quantities are the sums of all.
     """
 
     instrument: str
@@ -265,6 +266,7 @@ class Order:
     origin: Reason | None = None
     parent: str | None = None
     waits_for_open: bool = False
+    slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

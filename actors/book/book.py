@@ -231,6 +231,9 @@ class Book:
         if order.broker_order_id is not None:
             self._by_broker_id[order.broker_order_id] = order.key
             self.orphans.pop(order.broker_order_id, None)
+        for part in order.slices:
+            self._by_broker_id[part] = order.key
+            self.orphans.pop(part, None)
         if order.client_order_id is not None:
             known = self._by_client_id.get(order.client_order_id, ())
             if order.key not in known:
@@ -242,8 +245,9 @@ class Book:
         """Have this order no more, by none of its ids."""
         del self.orders[order.key]
         self._open.pop(order.key, None)
-        if order.broker_order_id is not None and self._by_broker_id.get(order.broker_order_id) == order.key:
-            del self._by_broker_id[order.broker_order_id]
+        for name in (order.broker_order_id, *order.slices):
+            if name is not None and self._by_broker_id.get(name) == order.key:
+                del self._by_broker_id[name]
         if order.client_order_id is not None:
             left = tuple(key for key in self._by_client_id.pop(order.client_order_id, ()) if key != order.key)
             if left:

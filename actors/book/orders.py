@@ -85,6 +85,8 @@ class BookOrder:
     broker's time of the row it was adopted from: a fill after it is not among the adopted ones. ``recorded_at`` is our
     time when our side first reported it. ``replaced_by`` is the broker_order_id of the order that took its place.
     ``since`` is how many positions our side had reported when the book had it first.
+    ``slices`` are those of further orders at the broker that are parts of this one. ``parent`` is that of the order it
+    belongs to. ``expires_at`` is when its life ends by its own terms, where that is told.
     """
 
     key: str
@@ -112,6 +114,9 @@ class BookOrder:
     replaced_by: str | None = None
     taken_back: Decimal = Decimal(0)
     since: int = 0
+    slices: tuple[str, ...] = ()
+    parent: str | None = None
+    expires_at: datetime | None = None
 
     def after_fill(
         self,
@@ -152,6 +157,9 @@ class BookOrder:
             self.replaced_by,
             self.taken_back,
             self.since,
+            self.slices,
+            self.parent,
+            self.expires_at,
         )
 
     @property
@@ -214,4 +222,26 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
         replaced_by=theirs.replaced_by or ours.replaced_by,
         taken_back=ours.taken_back + theirs.taken_back,
         since=min(ours.since, theirs.since),
+        slices=theirs.slices or ours.slices,
+        parent=theirs.parent or ours.parent,
+        expires_at=theirs.expires_at or ours.expires_at,
+    )
+
+
+def with_slice(whole: BookOrder, part: BookOrder, told: Decimal, average: Decimal | None) -> BookOrder:
+    """An order with another one of the book's that turns out to be a part of it. ``told`` and ``average`` are what the
+    broker says to be filled of the whole."""
+    both = merged(whole, part, told, average)
+    return replace(
+        both,
+        broker_order_id=whole.broker_order_id,
+        quantity=whole.quantity,
+        status=whole.status,
+        ended_at=whole.ended_at,
+        adopted_at=whole.adopted_at or part.adopted_at if both.adopted else whole.adopted_at,
+        limit_price=whole.limit_price,
+        slices=whole.slices,
+        parent=whole.parent,
+        expires_at=whole.expires_at,
+        replaced_by=whole.replaced_by,
     )

@@ -37,7 +37,7 @@ def _iso(value: datetime | None) -> str | None:
 
 
 def order_to(order: BookOrder) -> Document:
-    """An order as JSON. Since when the book has it stands in it only where that is after a report of a position."""
+    """An order as JSON. What few orders have stands in it only where it says something."""
     document: Document = {
         "key": order.key,
         "broker_order_id": order.broker_order_id,
@@ -66,6 +66,12 @@ def order_to(order: BookOrder) -> Document:
     }
     if order.since:
         document["since"] = order.since
+    if order.slices:
+        document["slices"] = list(order.slices)
+    if order.parent is not None:
+        document["parent"] = order.parent
+    if order.expires_at is not None:
+        document["expires_at"] = _iso(order.expires_at)
     return document
 
 
@@ -97,6 +103,9 @@ def order_from(data: Any) -> BookOrder:
         replaced_by=data.get("replaced_by"),
         taken_back=Decimal(data.get("taken_back", "0")),
         since=data.get("since", 0),
+        slices=tuple(data.get("slices", ())),
+        parent=data.get("parent"),
+        expires_at=_time(data.get("expires_at")),
     )
 
 

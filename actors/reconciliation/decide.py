@@ -22,6 +22,7 @@ from actors.reconciliation.fills import reconcile_fills
 from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status
+from actors.reconciliation.slices import join_slices
 from brokers.model import (
     AnyRow,
     Complete,
@@ -85,6 +86,7 @@ def reconcile(
     fresh = _is_fresh(work, verified_at)
     if fresh:
         _lost_fills(work)
+        join_slices(work)
         reconcile_fills(work)
         reconcile_orders(work)
         take_claims(work)

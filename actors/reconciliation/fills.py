@@ -362,7 +362,7 @@ def _was_adopted(order: BookOrder, fill: Fill) -> bool:
 
 def _orders_by_broker_id(work: ReconciliationPass) -> dict[str, Order]:
     rows = [*rows_of(work.slice.orders), *(a.order for a in work.slice.answers if a.order is not None)]
-    return {row.broker_order_id: row for row in rows}
+    return {name: row for row in rows for name in (row.broker_order_id, *row.slices)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order])
     elif order is None and fill.client_order_id is not None:
         real = None if is_provisional(fill.broker_order_id) else fill.broker_order_id
         order = work.book.find_order(real, fill.client_order_id)
-        if order is not None and not _sent_before(work, order, fill.time):
+        if order is not None and not sent_before(work, order, fill.time):
             order = None
     if order is None or order.side is fill.side:
         return order
@@ -81,7 +81,7 @@ def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOr
         if other.broker_order_id is None
         and not other.status.terminal
         and other.side is row.side
-        and _sent_before(work, other, row.submitted_at)
+        and sent_before(work, other, row.submitted_at)
     ]
     return min(ours, key=lambda other: _unlikeness(other, row)) if ours else None
 
@@ -97,6 +97,8 @@ def _of_another_day(work: ReconciliationPass, order: BookOrder, time: datetime |
 def is_about(book: Book, order: BookOrder, row: Order) -> bool:
     """Whether a row that was found for this order by either of its ids can be its own, and not another order's."""
     owner = by_broker_id(book, row)
+    if order.slices and not row.slices:
+        return False  # a part of it
     if owner is not None and owner.key != order.key and owner.client_order_id is None:
         return owner.adopted_at is not None and owner.side is order.side and order.broker_order_id is None
     if owner is not None:
@@ -105,8 +107,11 @@ def is_about(book: Book, order: BookOrder, row: Order) -> bool:
 
 
 def by_broker_id(book: Book, row: Order | Fill) -> BookOrder | None:
-    """The order that bears the row's broker_order_id; where that is provisional, only if it bears the client's too."""
+    """The order that bears the row's broker_order_id, or that of a part of it; where that is provisional, only if it
+    bears the client's too."""
     order = book.find_order(row.broker_order_id, None)
+    if order is None and isinstance(row, Order):
+        order = next(filter(None, (book.find_order(part, None) for part in row.slices)), None)
     if order is None or not is_provisional(row.broker_order_id):
         return order
     return order if order.client_order_id == row.client_order_id else None
@@ -133,7 +138,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
         pairs.extend(
             (_unlikeness(order, row), row.broker_order_id, order.key)
             for order in work.book.orders_by_client_id(row.client_order_id)
-            if _not_known_yet(order) and order.side is row.side and _sent_before(work, order, row.submitted_at)
+            if _not_known_yet(order) and order.side is row.side and sent_before(work, order, row.submitted_at)
         )
     taken: set[str] = set()
     for _, broker_order_id, key in sorted(pairs):
@@ -143,7 +148,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
     return work.links
 
 
-def _sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
+def sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
     """Whether the broker can have had this order at a time of its own clock."""
     sent_at = order.submitted_at or order.recorded_at
     if sent_at is None or time is None:

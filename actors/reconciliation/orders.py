@@ -15,12 +15,23 @@ from actors.book import payloads
 from actors.book.book import ENDED_ORDERS_KEPT_FOR
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
-from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition
+from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition, with_slice
 from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.fills import infer_fill
 from actors.reconciliation.order_matching import by_broker_id, is_about, order_of_row, replaced_by, same_order
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
-from brokers.model import Complete, Failed, Order, OrderQuery, OrderStatus, Partial, Side, Unsupported, rows_of
+from brokers.model import (
+    Complete,
+    Failed,
+    Order,
+    OrderQuery,
+    OrderStatus,
+    Partial,
+    Side,
+    Unsupported,
+    is_provisional,
+    rows_of,
+)
 
 _ENDINGS = {
     OrderAction.CANCEL: EventType.ORDER_CANCELLED,
@@ -133,6 +144,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         and same_terms(order, row)
         and (row.client_order_id is None or order.client_order_id is not None)
         and (row.replaced_by is None or row.replaced_by == order.replaced_by)
+        and (not row.slices or row.slices == order.slices)
         and not order.taken_back
     )
 
@@ -178,7 +190,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         key = f"{key}@{to_iso(work.slice.as_of)}"
     if not adopt:
         return key
-    known, _ = work.book.orphans.get(row.broker_order_id, (ZERO, ZERO))
+    known = sum((work.book.orphans.get(name, (ZERO, ZERO))[0] for name in (row.broker_order_id, *row.slices)), ZERO)
     price = row.average_fill_price if row.average_fill_price is not None else row.limit_price or ZERO
     order = BookOrder(
         key=key,
@@ -198,6 +210,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         adopted=max(row.filled_quantity - known, ZERO),
         adopted_at=work.slice.as_of,
         replaced_by=row.replaced_by,
+        slices=row.slices,
     )
     work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(order)}, key)
     return key
@@ -209,9 +222,10 @@ def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     if again_at is not None:
         work.defer(order.key, again_at)
         return
-    order = _merge(work, order, row)
-    if order.broker_order_id is None and row.broker_order_id in work.book.orphans:
-        if not _claim_fills(work, order, row):
+    order = _merge_slices(work, _merge(work, order, row), row)
+    orphans = [name for name in (row.broker_order_id, *row.slices) if name in work.book.orphans]
+    if orphans:
+        if not _claim_fills(work, order, row, orphans):
             return
         order = work.book.orders[order.key]
     if order.filled_quantity < row.filled_quantity <= order.filled_quantity + order.taken_back:
@@ -266,6 +280,26 @@ def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
     return work.book.orders[one.key]
 
 
+def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
+    """The order with every other one of the book that the row shows to be a part of it, each made one with it in one
+    event."""
+    if row.slices and row.slices != order.slices:
+        known = None if is_provisional(order.broker_order_id) else order.broker_order_id
+        for name in (row.broker_order_id, *row.slices):
+            part = work.book.find_order(name, None)
+            if part is None or part.key == order.key:
+                continue
+            one = with_slice(order, part, row.filled_quantity, row.average_fill_price)
+            one = replace(one, broker_order_id=known or row.broker_order_id)
+            work.emit(
+                EventType.ORDER_UPDATED,
+                {"order": payloads.order_to(one), "merges": part.key},
+                f"{one.key}:{part.key}",
+            )
+            order = work.book.orders[one.key]
+    return order
+
+
 def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """The book counts more than the broker. Proven, the broker is right. Where the order works again that had ended,
     which of the two is right takes a person."""
@@ -313,15 +347,16 @@ def _filled_mismatch(order: BookOrder, row: Order, correction: Correction | None
     )
 
 
-def _claim_fills(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
-    """Fills that were booked under the broker's id before we knew it to be this order's: count them in it."""
+def _claim_fills(work: ReconciliationPass, order: BookOrder, row: Order, orphans: list[str]) -> bool:
+    """Fills that were booked under the broker's ids before we knew them to be this order's: count them in it."""
     correct = _mismatch(work, order, row, Severity.INFO, DiscrepancyType.ORDER_STATUS_MISMATCH)
     if correct:
-        quantity, notional = work.book.orphans[row.broker_order_id]
+        counted = [work.book.orphans[name] for name in orphans]
         after = replace(
             payloads.with_ids(order, row.broker_order_id, row.client_order_id),
-            filled_quantity=order.filled_quantity + quantity,
-            notional=order.notional + notional,
+            filled_quantity=order.filled_quantity + sum((quantity for quantity, _ in counted), ZERO),
+            notional=order.notional + sum((notional for _, notional in counted), ZERO),
+            slices=row.slices or order.slices,
         )
         work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(after)}, order.key + ":fills")
     return correct
@@ -409,6 +444,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
         quantity=row.quantity,
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
         replaced_by=row.replaced_by or order.replaced_by,
+        slices=row.slices or order.slices,
         taken_back=ZERO,
         submitted_at=order.submitted_at or row.submitted_at,
         leg=order.leg or row.leg,

@@ -21,13 +21,15 @@ from brokers.model import (
 
 
 def is_meant(query: OrderQuery, row: Order | Fill, *, in_any_instrument: bool = False) -> bool:
-    """Whether a row is of the order asked for: by the broker's id where that is known, else by the client's, which
+    """Whether a row is of the order asked for: by the broker's id (that of a part too) where it is known, else by the
+    client's, which
     another order may bear in another instrument. A provisional id may be another order's by now, so the client's id
     counts more."""
     if query.broker_order_id is not None and (
         query.client_order_id is None or not is_provisional(query.broker_order_id) or row.client_order_id is None
     ):
-        return row.broker_order_id == query.broker_order_id
+        part = isinstance(row, Order) and query.broker_order_id in row.slices
+        return part or row.broker_order_id == query.broker_order_id
     return row.client_order_id == query.client_order_id and (in_any_instrument or row.instrument == query.instrument)
 
 

@@ -35,6 +35,7 @@ from brokers.kite.day_lists import Lasting, Morning, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
+from brokers.kite.slices import of_whole
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook
 from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Wire
@@ -331,7 +332,7 @@ class KiteBroker:
         doubt = self._lasting_trades.doubt(traded[0], _day(traded[1], asked_at), asked_at)
         if doubt is not None:
             return Failed(doubt)
-        known = {order.broker_order_id: order for order in rows_of(orders)}
+        known = {name: order for order in rows_of(orders) for name in (order.broker_order_id, *order.slices)}
         rows = [_of_order(fill, known.get(fill.broker_order_id or "")) for fill in traded[0].rows.values()]
         return section(rows, traded[0].problems)
 
@@ -382,49 +383,59 @@ class KiteBroker:
         answer = await self._read(attempted, lambda kite: kite.order_history(specifier), {NO_SUCH_ORDER})
         if answer.payload is NO_SUCH_ORDER:
             return None
-        return self._orders.later(decode.history(answer.payload, order_id), self._today).order
+        return self._orders.whole_of(self._orders.later(decode.history(answer.payload, order_id), self._today))
 
     async def _fills_of_order(self, order: Order) -> tuple[Fill, ...]:
-        specifier = url_quote(order.broker_order_id, safe="")
-        attempted = f"read the trades of order {order.broker_order_id} of {order.instrument}"
+        fills: list[Fill] = []
+        for order_id in (order.broker_order_id, *order.slices):
+            now, own = await self._fills_of_part(order_id, order)
+            fills += own
+        total = sum((fill.quantity for fill in fills), Decimal(0))
+        if total < order.filled_quantity and not self._are_late(order, now):
+            raise BadRow(f"{order.filled_quantity} are filled, and its trades do not add up to that")
+        return tuple(fills)
+
+    async def _fills_of_part(self, order_id: str, order: Order) -> tuple[datetime, list[Fill]]:
+        """The trades of an order, or of a slice of one, and when that was told."""
+        specifier = url_quote(order_id, safe="")
+        attempted = f"read the trades of order {order_id} of {order.instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_trades(specifier))
         listing = decode.trades(answer.payload)
         if listing.problems:
             raise BadRow(f"a trade of it: {listing.problems[0].text}")
-        fills = tuple(replace(fill, client_order_id=order.client_order_id) for fill in listing.rows.values())
-        if any(fill.broker_order_id != order.broker_order_id for fill in fills):
+        if any(fill.broker_order_id != order_id for fill in listing.rows.values()):
             raise BadRow("trades of another order")
-        if sum((fill.quantity for fill in fills), Decimal(0)) < order.filled_quantity and not self._are_late(
-            order, answer
-        ):
-            raise BadRow(f"{order.filled_quantity} are filled, and its trades do not add up to that")
-        return fills
+        return answer.date or self._clock(), [_of_order(fill, order) for fill in listing.rows.values()]
 
-    def _are_late(self, order: Order, answer: Answer) -> bool:
+    def _are_late(self, order: Order, now: datetime) -> bool:
         """Whether the order changed so long ago that its trades would be listed, if they ever were."""
-        row = self._orders.known(order.broker_order_id, None)
-        now = answer.date or self._clock()
-        if row is None or row.changed_at is None or not order.status.terminal:
+        changed = [row.changed_at for row in self._orders.parts(order.broker_order_id, None)]
+        if not changed or not order.status.terminal:
             return False
-        return now - row.changed_at > timedelta(seconds=TRADES_LATE_S)
+        return all(at is not None and now - at > timedelta(seconds=TRADES_LATE_S) for at in changed)
 
     async def cancel_order(self, query: OrderQuery) -> None:
-        """Ask for the cancellation of an order, once, under the variety its row has. ``Refused`` when there is none."""
+        """Ask for the cancellation of an order, once, under the variety its row has; of one in several parts, for that
+        of each part which works. ``Refused`` when there is none."""
         attempted = f"cancel order {_name(query)} of {query.instrument}"
         if not self._proven:
             await self.connect()
-        row = self._orders.known(query.broker_order_id, query.client_order_id)
-        if row is None:
+        parts = self._orders.parts(query.broker_order_id, query.client_order_id)
+        if not parts:
             try:
                 await self._todays_orders()
             except BadAnswer as why:
                 raise Malformed(attempted, self._account, str(why), AGAIN) from None
-            row = self._orders.known(query.broker_order_id, query.client_order_id)
-        order_id = row.order.broker_order_id if row is not None else query.broker_order_id
-        if order_id is None:
+            parts = self._orders.parts(query.broker_order_id, query.client_order_id)
+        if not parts and query.broker_order_id is None:
             raise Refused(attempted, self._account, "no one order of today has this tag", "Look it up in Kite")
-        variety = row.variety if row is not None else "regular"
-        parent = row.parent_order_id if row is not None and variety == "co" else None
+        if not parts:
+            await self._cancel(attempted, query.broker_order_id or "", "regular", None)
+        for row in [part for part in parts if not part.order.status.terminal] or parts[:1]:
+            parent = row.parent_order_id if row.variety == "co" else None
+            await self._cancel(attempted, row.order.broker_order_id, row.variety, parent)
+
+    async def _cancel(self, attempted: str, order_id: str, variety: str, parent: str | None) -> None:
         specifier = url_quote(order_id, safe="")
         try:
             answer = await self._wire.write(
@@ -455,7 +466,7 @@ def _of_order(fill: Fill, order: Order | None) -> Fill:
     """A trade with what its order alone tells."""
     if order is None:
         return fill
-    return replace(fill, client_order_id=order.client_order_id, reason=order.origin)
+    return replace(of_whole(fill, order), client_order_id=order.client_order_id, reason=order.origin)
 
 
 def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:
@@ -471,8 +482,7 @@ def _day(answer: Answer, asked_at: datetime) -> date:
 
 
 def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:
-    """The order asked for among today's. Raises :class:`BadRow` where a tag names several, as it does for the parts of
-    an iceberg order."""
+    """The order asked for among today's. Raises :class:`BadRow` where a tag names several."""
     found = [row for row in rows_of(listed) if is_meant(query, row)]
     if len(found) > 1:
         raise BadRow(f"{len(found)} orders of today have this tag")

@@ -19,6 +19,7 @@ from decimal import Decimal
 
 from brokers.errors import with_remedy
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
+from brokers.kite.slices import parts_of, root_of, whole, wholes
 from brokers.model import Failed, Fill, Order, OrderStatus, Position, RowProblem, Section, SectionName, section
 
 DISBELIEVED_S = 10.0
@@ -114,7 +115,7 @@ class Orderbook:
         doubt = self._lasting.doubt(listing, day, now)
         if doubt is not None:
             return Failed(doubt)
-        rows = [self.later(row, day).order for row in listing.rows.values()]
+        rows = [self.later(row, day) for row in listing.rows.values()]
         listed = listing.rows.keys()
         self._seen = {
             order_id: seen
@@ -123,7 +124,36 @@ class Orderbook:
             or (listing.problems and seen.day == day)
             or (seen.before(day) and (day - seen.day).days <= REMEMBERED_DAYS)
         }
-        return section(rows, listing.problems)
+        return section(self._wholes(rows, listing.problems), listing.problems)
+
+    @staticmethod
+    def _wholes(rows: Iterable[OrderRow], problems: tuple[RowProblem, ...]) -> list[Order]:
+        """Every order once. Of one that is in several parts nothing is said while a part of it may be unreadable."""
+        rows = list(rows)
+        unread = {problem.instrument for problem in problems}
+        sliced = {row.slice_of for row in rows if row.slice_of is not None}
+        parts = sliced if unread else set()
+        return wholes(row for row in rows if root_of(row) not in parts or not {None, row.order.instrument} & unread)
+
+    def whole_of(self, row: OrderRow) -> Order:
+        """The order that a row is, or is a part of."""
+        root = root_of(row)
+        others = (seen.row for order_id, seen in self._seen.items() if order_id != row.order.broker_order_id)
+        return whole(root, parts_of(root, (row, *others)))
+
+    def parts(self, broker_order_id: str | None, client_order_id: str | None) -> tuple[OrderRow, ...]:
+        """The rows last seen of an order, all of its parts; none where it is not known, or a tag alone is told that
+        several orders have."""
+        roots = {
+            root_of(seen.row)
+            for seen in self._seen.values()
+            if (
+                seen.row.order.broker_order_id == broker_order_id
+                if broker_order_id is not None
+                else seen.row.order.client_order_id == client_order_id
+            )
+        }
+        return parts_of(roots.pop(), (seen.row for seen in self._seen.values())) if len(roots) == 1 else ()
 
     def later(self, row: OrderRow, day: date) -> OrderRow:
         """The later of a row and what is known of its order, which is what is known from now on."""
@@ -133,14 +163,6 @@ class Orderbook:
             row = _kept_up(row, known.row.order)
         self._seen[order_id] = _Seen(row, day)
         return row
-
-    def known(self, broker_order_id: str | None, client_order_id: str | None) -> OrderRow | None:
-        """The row last seen of an order; by its tag only where one order alone has it."""
-        if broker_order_id is not None:
-            seen = self._seen.get(broker_order_id)
-            return seen.row if seen is not None else None
-        named = [seen.row for seen in self._seen.values() if seen.row.order.client_order_id == client_order_id]
-        return named[0] if len(named) == 1 else None
 
     def ended_overnight(self, broker_order_id: str | None, client_order_id: str | None, day: date) -> Order | None:
         """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known."""
@@ -152,6 +174,7 @@ class Orderbook:
                 else order.client_order_id == client_order_id
             )
             if named and seen.before(day):
+                order = self.whole_of(seen.row)
                 if order.status.terminal:
                     return order
                 if seen.row.variety != "amo":

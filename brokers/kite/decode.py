@@ -73,12 +73,15 @@ class PositionRow:
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """An order, what Kite wants to know of it when it is cancelled, and when it last changed."""
+    """An order, what Kite wants to know of it when it is cancelled, and when it last changed. ``slice_of`` is the first
+    order of the whole that it is a part of, and ``total`` the quantity of that, where it is told."""
 
     order: Order
     variety: str
     parent_order_id: str | None
     changed_at: datetime | None = None
+    slice_of: str | None = None
+    total: Decimal | None = None
 
 
 RowT = TypeVar("RowT", covariant=True)
@@ -271,7 +274,28 @@ def order_row(item: object) -> OrderRow:
         _text_or_none(row, "variety") or "regular",
         order.parent,
         None if changed_at is None else moment(changed_at, "exchange_update_timestamp"),
+        _slice_of(row, order),
+        _total(row),
     )
+
+
+_AUTOSLICE = re.compile(r"autoslice:\s*(\w+)", re.ASCII)
+"""Kite Connect forum (staff): what a slice has among its ``tags``, with the id of the first one."""
+
+
+def _slice_of(row: Json, order: Order) -> str | None:
+    if row.get("variety") == "iceberg" and order.parent is not None:
+        return order.parent
+    tags = row.get("tags")
+    found = [_AUTOSLICE.fullmatch(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    return next((match[1] for match in found if match is not None and match[1] != order.broker_order_id), None)
+
+
+def _total(row: Json) -> Decimal | None:
+    """The quantity of a whole iceberg, which its ``meta`` tells."""
+    meta = row.get("meta")
+    iceberg = meta.get("iceberg") if isinstance(meta, dict) else None
+    return _optional(iceberg, "total_quantity") if isinstance(iceberg, dict) else None
 
 
 _CHANGED_AT = ("exchange_update_timestamp", "exchange_timestamp", "order_timestamp")

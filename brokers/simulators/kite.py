@@ -142,6 +142,28 @@ class KiteSimulator:
         with self._lock:
             return self._ledger.place(instrument, side, quantity, price, client_order_id, product, variety).id
 
+    def place_sliced(
+        self,
+        instrument: str,
+        side: Side,
+        quantities: Sequence[Decimal],
+        price: Decimal,
+        client_order_id: str | None = None,
+        *,
+        iceberg: bool = False,
+        product: str | None = None,
+        told: bool = True,
+    ) -> tuple[str, ...]:
+        """One order in several, of these quantities; gives the ids of those that are placed. Of an iceberg the next one
+        is placed when the one before it is filled. Nothing but the tag tells that they belong together where that is
+        not ``told``."""
+        with self._lock:
+            first = self._ledger.place(instrument, side, quantities[0], price, client_order_id, product)
+            parts = self._ledger.sliced(first, list(quantities), iceberg=iceberg)
+            for part in parts if not told else ():
+                part.tags = []
+            return tuple(part.id for part in parts)
+
     def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
         """Fill a resting order; the rest of one filled in part goes on resting."""
         with self._lock:

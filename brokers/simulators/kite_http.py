@@ -106,6 +106,8 @@ def order_json(order: Order, status: str | None = None, filled: Decimal | None =
         "pending_quantity": number(left),
         "cancelled_quantity": number(left) if status.startswith("CANCELLED") else 0,
         "tag": order.tag,
+        "tags": [*([order.tag] if order.tag else []), *order.tags],
+        "meta": {"iceberg": order.iceberg} if order.iceberg else {},
     }
 
 

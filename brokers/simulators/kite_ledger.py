@@ -65,6 +65,8 @@ class Order:
     variety: str = "regular"
     parent: str | None = None
     placed_by: str = "AB1234"
+    tags: list[str] = field(default_factory=list)
+    iceberg: dict[str, int] = field(default_factory=dict)
     states: list[list[str]] = field(default_factory=list)
 
 
@@ -180,7 +182,46 @@ class Ledger:
         order.notional += quantity * price
         self._join(self.leg(order.instrument, order.product), quantity * Side(order.side).sign, price)
         self.changed(order, "COMPLETE" if order.filled == order.quantity else "OPEN")
+        if order.status == "COMPLETE" and order.iceberg:
+            self._next_leg(order)
         return trade
+
+    def sliced(self, order: Order, quantities: list[Decimal], *, iceberg: bool) -> list[Order]:
+        """Make an order the first part of one of these quantities. The others are placed at once, or, of an iceberg,
+        each when the one before it is filled. Gives the parts."""
+        order.quantity = quantities[0]
+        if iceberg:
+            order.variety = "iceberg"
+            legs, total = len(quantities), int(sum(quantities))
+            rest = total - int(quantities[0])
+            leg = int(quantities[0])
+            order.iceberg = {
+                "leg": 1,
+                "legs": legs,
+                "leg_quantity": leg,
+                "total_quantity": total,
+                "remaining_quantity": rest,
+            }
+            return [order]
+        order.tags = ["autoslice"]
+        parts = [order]
+        for quantity in quantities[1:]:
+            part = self.place(order.instrument, Side(order.side), quantity, order.price, order.tag, order.product)
+            part.tags = ["autoslice", f"autoslice:{order.id}"]
+            parts.append(part)
+        return parts
+
+    def _next_leg(self, order: Order) -> None:
+        rest = order.iceberg["remaining_quantity"]
+        if not rest:
+            return
+        quantity = min(rest, order.iceberg["leg_quantity"])
+        part = self.place(
+            order.instrument, Side(order.side), Decimal(quantity), order.price, order.tag, order.product, "iceberg"
+        )
+        part.parent = order.parent or order.id
+        left = {"leg": order.iceberg["leg"] + 1, "remaining_quantity": rest - quantity}
+        part.iceberg = order.iceberg | left
 
     def leg(self, instrument: str, product: str) -> Leg:
         """The leg of that name, made where there was none."""

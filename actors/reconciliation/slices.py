@@ -1,0 +1,109 @@
+"""One order of ours in several at its broker: what exceeds the exchange's largest order is sliced on its way.
+
+The laws of this module: what is in step is the whole, quantities summed; parts are joined on the broker's word (rows
+name ``slices``), because the book knows them as one, or where rows of our client id add up to just the quantity
+that we ordered; of a whole whose parts are not all shown nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from actors.book.lots import ZERO
+from actors.book.orders import BookOrder
+from actors.reconciliation.order_matching import by_broker_id, sent_before
+from actors.reconciliation.reconciliation_pass import ReconciliationPass
+from brokers.model import Complete, Order, OrderStatus, Partial, rows_of
+
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def join_slices(work: ReconciliationPass) -> None:
+    """Put one row into the slice's orders for each order of the book that is in several there."""
+    section = work.slice.orders
+    if not isinstance(section, Complete | Partial) or len(section.rows) < 2:
+        return
+    wholes = [whole for whole in (_whole(work, order) for order in _sliced(work)) if whole is not None]
+    if not wholes:
+        return
+    parts = {name for whole in wholes for name in (whole.broker_order_id, *whole.slices)}
+    shown = [whole for whole in wholes if whole.quantity]
+    rows = (*shown, *(row for row in section.rows if row.broker_order_id not in parts))
+    work.slice = replace(work.slice, orders=replace(section, rows=rows))
+
+
+def _sliced(work: ReconciliationPass) -> list[BookOrder]:
+    """The orders of the book that may be in several parts here: those that were before, and those of ours of whose
+    client id several rows are shown."""
+    rows = rows_of(work.slice.orders)
+    found = {order.key: order for order in work.book.orders.values() if order.slices}
+    if not work.slice.conventions.unique_client_ids:
+        named = [row.client_order_id for row in rows if row.client_order_id is not None]
+        for name in {name for name in named if named.count(name) > 1} if len(set(named)) != len(named) else ():
+            found |= {o.key: o for o in work.book.orders_by_client_id(name) if o.adopted_at is None}
+    return list(found.values())
+
+
+def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
+    """The row of an order from those of its parts; ``None`` where it is one row, and one of no quantity where parts are
+    lacking."""
+    rows = rows_of(work.slice.orders)
+    if order.slices:
+        names = {order.broker_order_id, *order.slices}
+        parts = [row for row in rows if row.broker_order_id in names]
+        if not parts or any(row.slices for row in parts):
+            return None
+        return _joined(parts) if len(parts) == len(names) else replace(_joined(parts), quantity=ZERO)
+    parts = [row for row in rows if _may_be_part(work, order, row)]
+    ids = {row.broker_order_id for row in parts}
+    if len(parts) < 2 or order.broker_order_id not in (None, *ids):
+        return None
+    return _joined(parts) if sum((row.quantity for row in parts), ZERO) == order.quantity else None
+
+
+def _may_be_part(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
+    if row.client_order_id is None or row.client_order_id != order.client_order_id or row.side is not order.side:
+        return False
+    if row.parent is not None or row.slices or not 0 < row.quantity < order.quantity:
+        return False
+    owner = by_broker_id(work.book, row)
+    return (owner is None or owner.key == order.key) and sent_before(work, order, row.submitted_at)
+
+
+def _joined(parts: Sequence[Order]) -> Order:
+    parts = sorted(parts, key=lambda row: (row.submitted_at or _LATEST, len(row.broker_order_id), row.broker_order_id))
+    first = parts[0]
+    quantity = sum((row.quantity for row in parts), ZERO)
+    filled = sum((row.filled_quantity for row in parts), ZERO)
+    return replace(
+        first,
+        quantity=quantity,
+        filled_quantity=filled,
+        average_fill_price=_average(parts, filled),
+        status=_status(parts, filled, quantity),
+        reason=next((row.reason for row in reversed(parts) if row.reason is not None), None),
+        slices=tuple(row.broker_order_id for row in parts[1:]),
+    )
+
+
+def _average(parts: Sequence[Order], filled: Decimal) -> Decimal | None:
+    if not filled or any(row.filled_quantity and row.average_fill_price is None for row in parts):
+        return None
+    return sum((row.filled_quantity * (row.average_fill_price or ZERO) for row in parts), ZERO) / filled
+
+
+def _status(parts: Sequence[Order], filled: Decimal, quantity: Decimal) -> OrderStatus:
+    if filled >= quantity:
+        return OrderStatus.FILLED
+    working = [row.status for row in parts if not row.status.terminal]
+    if working and all(status is OrderStatus.PENDING_CANCEL for status in working):
+        return OrderStatus.PENDING_CANCEL
+    if working and filled:
+        return OrderStatus.PARTIALLY_FILLED
+    if working:
+        return OrderStatus.OPEN if OrderStatus.OPEN in working else working[0]
+    ended = {row.status for row in parts if row.status is not OrderStatus.FILLED}
+    return ended.pop() if len(ended) == 1 and not (filled and OrderStatus.REJECTED in ended) else OrderStatus.CANCELLED

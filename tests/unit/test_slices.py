@@ -1,0 +1,130 @@
+"""One order of ours in several at the broker: quantities summed, one fate, and no external orders beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actors.book.orders import BookOrder
+from brokers.model import Order, OrderAnswer, OrderQuery, OrderStatus
+from tests.unit.builders import (
+    INSTRUMENT,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    kinds,
+    order,
+    order_report,
+    pos,
+    slice_at,
+    types,
+)
+
+PARTS = ("b1", "b2", "b3", "b4", "b5")
+
+
+def parts(filled: tuple[int, ...] = (0, 0, 0, 0, 0), each: int = 200) -> list[Order]:
+    """Five orders of one tag, of which so much is filled."""
+    rows = []
+    for number, (name, done) in enumerate(zip(PARTS, filled, strict=True)):
+        status = OrderStatus.FILLED if done == each else OrderStatus.PARTIALLY_FILLED if done else OrderStatus.OPEN
+        rows.append(
+            order(name, each, done, status, client_id="c1", average="1.1" if done else None, submitted_at=at(number))
+        )
+    return rows
+
+
+def one(desk: Desk) -> BookOrder:
+    (found,) = desk.book.orders.values()
+    return found
+
+
+def recorded() -> Desk:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", quantity=1000, submitted_at=at(0)), at_s=1)
+    return desk
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told by the broker", "by its quantity alone"])
+def test_five_orders_of_one_tag_are_one_order_of_ours_to_its_end(told: bool) -> None:
+    desk = recorded()
+
+    def shown(rows: list[Order]) -> list[Order]:
+        if not told:
+            return rows
+        filled = sum((row.filled_quantity for row in rows), dec(0))
+        status = (
+            OrderStatus.OPEN if not filled else OrderStatus.FILLED if filled == 1000 else OrderStatus.PARTIALLY_FILLED
+        )
+        average = dec("1.1") if filled else None
+        first = replace(rows[0], quantity=dec(1000), filled_quantity=filled, status=status, average_fill_price=average)
+        return [replace(first, slices=PARTS[1:])]
+
+    opened = desk.look(slice_at(10, orders=shown(parts())))
+    assert types(opened) == ["ORDER_STATUS_MISMATCH"]
+    assert (one(desk).status, one(desk).quantity, one(desk).broker_order_id) == (OrderStatus.OPEN, dec(1000), "b1")
+    first = [fill("f1", 200, at_s=11, order_id="b1"), fill("f2", 50, at_s=12, order_id="b3")]
+    found = desk.look(slice_at(20, [pos(250)], shown(parts((200, 0, 50, 0, 0))), first))
+    assert types(found) == ["MISSED_FILL"]
+    assert (one(desk).status, one(desk).filled_quantity) == (OrderStatus.PARTIALLY_FILLED, dec(250))
+    rest = [
+        fill(f"r{n}", quantity, at_s=21 + n, order_id=name)
+        for n, (name, quantity) in enumerate(zip(PARTS[1:], (200, 150, 200, 200), strict=True))
+    ]
+    desk.look(slice_at(30, [pos(1000)], shown(parts((200,) * 5)), [*first, *rest]))
+    assert (one(desk).status, one(desk).filled_quantity) == (OrderStatus.FILLED, dec(1000))
+    desk.restart()
+    assert desk.look(slice_at(40, [pos(1000)], shown(parts((200,) * 5)), [*first, *rest])).discrepancies == ()
+    assert desk.quantities() == {"net": dec(1000)}
+
+
+def test_orders_that_merely_share_a_tag_are_not_joined() -> None:
+    """A tag is often a strategy's name."""
+    desk = recorded()
+    rows = [order(name, 300, client_id="c1", submitted_at=at(n)) for n, name in enumerate(PARTS[:2])]
+    found = desk.look(slice_at(10, orders=rows))
+    assert types(found).count("EXTERNAL_ORDER") == 1
+    assert len(desk.book.orders) == 2
+
+
+def test_slices_that_were_adopted_before_are_made_one_with_the_order_they_are_of() -> None:
+    desk = recorded()
+    rows = parts((200, 100, 0, 0, 0))
+    desk.look(
+        slice_at(
+            10, [pos(300)], rows[:2], [fill("f1", 200, at_s=5, order_id="b1"), fill("f2", 100, at_s=6, order_id="b2")]
+        )
+    )
+    assert len(desk.book.orders) == 2
+    whole = replace(
+        rows[0], quantity=dec(1000), filled_quantity=dec(300), status=OrderStatus.PARTIALLY_FILLED, slices=PARTS[1:]
+    )
+    desk.look(slice_at(20, [pos(300)], [whole]))
+    assert (one(desk).client_order_id, one(desk).quantity, one(desk).filled_quantity) == ("c1", dec(1000), dec(300))
+    assert desk.quantities() == {"net": dec(300)}
+    assert desk.look(slice_at(30, [pos(300)], [whole])).discrepancies == ()
+
+
+def test_a_fill_that_our_side_reports_of_a_slice_counts_in_the_whole_once() -> None:
+    desk = recorded()
+    desk.report(fill_report("f2", 50, at_s=9, order_id="b3"), at_s=9)
+    desk.look(slice_at(20, [pos(50)], parts((0, 0, 50, 0, 0)), [fill("f2", 50, at_s=9, order_id="b3")]))
+    assert (one(desk).filled_quantity, desk.quantities()) == (dec(50), {"net": dec(50)})
+    desk.report(fill_report("f3", 20, at_s=21, order_id="b4"), at_s=21)
+    assert one(desk).filled_quantity == 70
+
+
+def test_of_a_whole_whose_slices_are_not_all_shown_nothing_is_said() -> None:
+    desk = recorded()
+    desk.look(slice_at(10, orders=parts()))
+    before = one(desk)
+    rows = parts((200, 0, 0, 0, 0))
+    answer = OrderAnswer(OrderQuery(INSTRUMENT, "b1", "c1"), rows[0])
+    found = desk.look(slice_at(20, orders=rows[:3]), answers={"b1": answer})
+    assert kinds(found.events) == []
+    assert found.unverified
+    assert one(desk) == before
