@@ -245,7 +245,10 @@ class Order:
     ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where
     the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter. A
     ``quantity`` of 0 is one that the broker did not tell (an order for an amount of cash).
-    One that ``waits_for_open`` is held by its broker until its market opens, and is not stale before. ``slices`` are
+    One that ``waits_for_open`` is held by its broker until its market opens, and is not stale before; ``working_since``
+    is when it opened for it, ``None`` for ``submitted_at``. ``expires_at`` is when its life ends by its own terms and
+    its market's hours, ``None`` where that is not known. One that is ``presumed`` ended so by its terms alone: its
+    broker has forgotten it, and whether it was filled before is for the positions to tell. ``slices`` are
     the broker_order_ids of further orders at the broker that are parts of this one: its quantities are the sums of all.
     """
 
@@ -267,6 +270,9 @@ class Order:
     parent: str | None = None
     waits_for_open: bool = False
     slices: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    working_since: datetime | None = None
+    presumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

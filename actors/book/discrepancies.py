@@ -64,9 +64,15 @@ IN_A_TABLE: Mapping[DiscrepancyType, str] = MappingProxyType(
 
 
 NEEDS_PROOF = frozenset(
-    {DiscrepancyType.NAKED_POSITION, DiscrepancyType.ORDER_MISSING, DiscrepancyType.FILLED_MISMATCH}
+    {
+        DiscrepancyType.NAKED_POSITION,
+        DiscrepancyType.ORDER_MISSING,
+        DiscrepancyType.FILLED_MISMATCH,
+        DiscrepancyType.MISSED_FILL,  # of an order that the broker knows no more
+        DiscrepancyType.ORDER_STATUS_MISMATCH,
+    }
 )
-"""Their corrections destroy (law 4)."""
+"""Their corrections destroy, or may (law 4)."""
 
 
 class Phase(StrEnum):

@@ -592,10 +592,9 @@ def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloa
     if price is None:
         return None
     contract = work.slice.contract
-    fill_id = "inferred:" + event_id(work.book.stream, order.key, str(to_text(row.filled_quantity)), work.place)
     fill = Fill(
         instrument=work.book.instrument,
-        fill_id=fill_id,
+        fill_id="inferred",
         broker_order_id=row.broker_order_id,
         side=order.side,
         quantity=quantity,
@@ -605,17 +604,31 @@ def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloa
         combination=work.book.instrument if contract is not None and not contract.held else None,
     )
     legs = allocate(work.book, fill, quantity, order, work.slice.conventions)
+    legs = legs if _brings_nearer(work, legs) else ()
+    named = payloads.with_ids(order, row.broker_order_id, None)
+    return inferred_fill(work, named, quantity, price, row.filled_quantity, legs)
+
+
+def inferred_fill(
+    work: ReconciliationPass,
+    order: BookOrder,
+    quantity: Decimal,
+    price: Decimal,
+    filled: Decimal,
+    legs: tuple[tuple[str, Decimal], ...],
+) -> payloads.BookedFill:
+    """A fill that nobody told, of an order that is ``filled`` so far with it; under an id that is used once."""
     return payloads.BookedFill(
-        fill_id=fill_id,
+        fill_id="inferred:" + event_id(work.book.stream, order.key, str(to_text(filled)), work.place),
         order_key=order.key,
         side=order.side,
         quantity=quantity,
         price=price,
         time=work.slice.as_of,
-        legs=legs if _brings_nearer(work, legs) else (),
+        legs=legs,
         cost_basis=work.slice.conventions.cost_basis,
         inferred=True,
-        broker_order_id=row.broker_order_id,
+        broker_order_id=order.broker_order_id,
         cause=Cause.MISSED_FILL,
         strategy=order.strategy,
     )

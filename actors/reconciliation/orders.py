@@ -17,6 +17,7 @@ from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase,
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition, with_slice
 from actors.events import EventType, Severity, to_iso, to_text
+from actors.reconciliation.absent_orders import end_absent_orders, hold_what_may_be_of
 from actors.reconciliation.fills import infer_fill
 from actors.reconciliation.order_matching import by_broker_id, is_about, order_of_row, replaced_by, same_order
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
@@ -55,8 +56,8 @@ def reconcile_orders(work: ReconciliationPass) -> None:
     _overfilled(work)
     _duplicated(work)
     if isinstance(work.slice.orders, Complete):
-        for order in [order for order in work.book.open_orders() if order.key not in seen]:
-            _absent(work, order)
+        unseen = [order for order in work.book.open_orders() if order.key not in seen]
+        end_absent_orders(work, [(order, _presumed(work, order)) for order in unseen if _is_absent(work, order)])
 
 
 def _overfilled(work: ReconciliationPass) -> None:
@@ -145,8 +146,15 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         and (row.client_order_id is None or order.client_order_id is not None)
         and (row.replaced_by is None or row.replaced_by == order.replaced_by)
         and (not row.slices or row.slices == order.slices)
+        and _facts_known(order, row)
         and not order.taken_back
     )
+
+
+def _facts_known(order: BookOrder, row: Order) -> bool:
+    """Whether the book has what the broker tells of an order beside its terms, and no side is right or wrong about."""
+    known = row.expires_at in (None, order.expires_at) or row.status.terminal
+    return known and row.parent in (None, order.parent)
 
 
 def _describe(side: Side, quantity: object, filled: object, status: OrderStatus, price: object) -> str:
@@ -211,6 +219,8 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         adopted_at=work.slice.as_of,
         replaced_by=row.replaced_by,
         slices=row.slices,
+        parent=row.parent,
+        expires_at=row.expires_at,
     )
     work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(order)}, key)
     return key
@@ -426,6 +436,12 @@ def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
 def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """The broker is right about an order's terms and its status."""
     action = transition(order.status, row.status)
+    if not _facts_known(order, row):
+        expires_at, parent = row.expires_at or order.expires_at, row.parent or order.parent
+        told = replace(order, expires_at=expires_at, parent=parent)
+        if action is OrderAction.KEEP and _in_step(replace(told, status=row.status, taken_back=ZERO), row):
+            work.note(EventType.ORDER_UPDATED, {"order": payloads.order_to(told)}, order.key + ":facts")
+        order = told
     if action is OrderAction.KEEP and _in_step(replace(order, status=row.status, taken_back=ZERO), row):
         if order.taken_back:
             after = replace(order, taken_back=ZERO)  # the broker's row has followed its correction
@@ -459,10 +475,10 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
 def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """STALE_ORDER: cancelled at the broker, once, and only where the configuration asks for it."""
     limit = work.policy.stale_order
-    submitted_at = order.submitted_at or row.submitted_at
-    if limit is None or submitted_at is None or row.status.terminal or work.now - submitted_at <= limit:
+    submitted_at = row.working_since or order.submitted_at or row.submitted_at
+    if limit is None or submitted_at is None or row.status.terminal or row.waits_for_open:
         return
-    if row.waits_for_open:
+    if work.now - submitted_at <= limit:
         return
     key = order_discrepancy_key(row.broker_order_id, order.client_order_id)
     old = work.book.breaks.get((DiscrepancyType.STALE_ORDER, key))
@@ -484,52 +500,36 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
         work.cancels.append(OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id))
 
 
-def _absent(work: ReconciliationPass, order: BookOrder) -> None:
-    """An order the broker should show and does not."""
+def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
+    """Whether the broker says that it does not know an order which it should show."""
     if _older(work, order.told_at):
         work.defer(order.key)
-        return
+        return False
     query = OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id)
     answer = work.answer(query)
     if answer is None:
         work.lookups.append(query)
     elif answer.failure is not None:
         _unanswered(work, order, answer.failure)
+    elif answer.order is not None and answer.order.presumed:
+        return True
     elif answer.order is not None and is_about(work.book, order, answer.order):
         _compare(work, order, answer.order)
     elif answer.order is not None and order.broker_order_id is not None:
         _unanswered(work, order, f"the answer was about order {answer.order.broker_order_id}")
     else:
-        _missing(work, order)
+        return True
+    return False
+
+
+def _presumed(work: ReconciliationPass, order: BookOrder) -> bool:
+    """Whether its adapter knows that the order's life is over."""
+    answer = work.answer(OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id))
+    return answer is not None and answer.order is not None and answer.order.presumed
 
 
 def _unanswered(work: ReconciliationPass, order: BookOrder, failure: str) -> None:
     key = order_discrepancy_key(order.broker_order_id, order.client_order_id)
     work.unverified.append(f"order {key} could not be looked up: {failure}")
     work.deferred.add(order.key)
-
-
-def _missing(work: ReconciliationPass, order: BookOrder) -> None:
-    """The broker says that it knows no such order. A failed fills section means it may yet have been filled."""
-    settled_at = work.settled_at(order.local_at)
-    if settled_at is not None or not isinstance(work.slice.fills, Complete | Unsupported):
-        work.defer(order.key, settled_at)
-        return
-    give_up = work.found(
-        Finding(
-            type=DiscrepancyType.ORDER_MISSING,
-            key=order_discrepancy_key(order.broker_order_id, order.client_order_id),
-            phase=Phase.ORDERS,
-            severity=Severity.WARNING,
-            cause=Cause.UNEXPLAINED,
-            book_value=_ours(order),
-            broker_value=None,
-            correction=Correction.GIVE_UP_ORDER,
-            needs_proof=True,
-            activity=order.local_at,
-            strategy=order.strategy,
-        )
-    )
-    if give_up:
-        gone = replace(order, status=OrderStatus.CANCELLED, reason="not found at the broker")
-        work.emit(EventType.ORDER_CANCELLED, {"order": payloads.order_to(gone)}, order.key, Severity.WARNING)
+    hold_what_may_be_of(work, order)

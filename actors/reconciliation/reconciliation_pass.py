@@ -120,6 +120,7 @@ class ReconciliationPass:
         self.discrepancies: dict[str, Discrepancy] = {}
         self.touched: set[tuple[DiscrepancyType, str]] = set()
         self.deferred: set[str] = set()
+        self.held_back: set[str] = set()
         self.lookups: list[OrderQuery] = []
         self.cancels: list[OrderQuery] = []
         self.unverified: list[str] = []
@@ -213,7 +214,11 @@ class ReconciliationPass:
         self.look_again(until if until is not None else self.now + self.policy.confirm_gap)
 
     def may_speak_of(self, leg: str) -> bool:
-        """Whether this slice is new enough to say something about a leg; if not, another look is asked for."""
+        """Whether this slice is new enough to say something about a leg; if not, another look is asked for. Nothing is
+        said of one whose change may be of an order whose fate is not known yet."""
+        if leg in self.held_back:
+            self.defer(leg)
+            return False
         settled_at = self.settled_at(self.book.activity.get(leg))
         if settled_at is not None:
             self.defer(leg, settled_at)

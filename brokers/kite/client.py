@@ -30,7 +30,7 @@ from brokers.kit.fill_cursor import before_second_of
 from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
-from brokers.kite import decode
+from brokers.kite import decode, sessions
 from brokers.kite.day_lists import Lasting, Morning, Orderbook
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
@@ -145,7 +145,7 @@ class KiteBroker:
         self._names = Names(instruments)
         self._misnamed = misnamed(instruments)
         self._morning = Morning()
-        self._today = clock().astimezone(IST).date()
+        self._told_at = clock()  # by the broker's clock, when it last showed its orders
 
     @property
     def calls(self) -> int:
@@ -172,6 +172,7 @@ class KiteBroker:
                 raise refusal
         self._token = token
         self._wire.use(token)
+        await asyncio.to_thread(sessions.load)
         answer = await self._read(attempted, lambda kite: kite.profile())
         self._check_user(attempted, answer.payload)
         self._proven, self._refusal = True, None
@@ -359,8 +360,12 @@ class KiteBroker:
             await self.connect()
         asked_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
-        self._today = _day(answer, asked_at)
+        self._told_at = answer.date or asked_at
         return self._orders.take(decode.orders(answer.payload), self._today, asked_at)
+
+    @property
+    def _today(self) -> date:
+        return self._told_at.astimezone(IST).date()
 
     async def _find(self, query: OrderQuery, listed: Section[Order]) -> OrderAnswer:
         order = _listed(query, listed)
@@ -371,7 +376,11 @@ class KiteBroker:
             doubt = listed.reason if isinstance(listed, Failed) else unread
             return OrderAnswer(query, failure=f"order {_name(query)}: {doubt}")
         if order is None:
-            gone = self._orders.ended_overnight(query.broker_order_id, query.client_order_id, self._today)
+            named = query.broker_order_id, query.client_order_id
+            awaited = self._orders.awaited(*named, self._told_at)
+            if awaited is not None:
+                raise BadRow(awaited)
+            gone = self._orders.ended_overnight(*named, self._today, self._told_at)
             return OrderAnswer(query, gone)
         if order.instrument != query.instrument:
             raise BadRow(f"it is an order in {order.instrument}")

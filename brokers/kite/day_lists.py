@@ -6,8 +6,8 @@ The laws of this module:
   list that lost one is not believed at once: an error inside the broker looks like that. It is when it still says so
   after ``DISBELIEVED_S``, or when a new day begins by the broker's own clock.
 * What is filled of an order only grows, in whatever order the broker's updates arrive.
-* Kite forgets its orders overnight, and no order but one placed for the next day outlives its day: one that was still
-  working when last seen has EXPIRED.
+* Kite forgets its orders overnight, and no order but one placed for the next session outlives its day: one that was
+  still working when last seen is presumed to have EXPIRED, or to have been filled where the positions say so.
 """
 
 from __future__ import annotations
@@ -164,8 +164,11 @@ class Orderbook:
         self._seen[order_id] = _Seen(row, day)
         return row
 
-    def ended_overnight(self, broker_order_id: str | None, client_order_id: str | None, day: date) -> Order | None:
-        """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known."""
+    def ended_overnight(
+        self, broker_order_id: str | None, client_order_id: str | None, day: date, now: datetime
+    ) -> Order | None:
+        """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known. One
+        that was working when last seen is ``presumed`` to have expired, once its life is over."""
         for seen in reversed(self._seen.values()):
             order = seen.row.order
             named = (
@@ -177,8 +180,18 @@ class Orderbook:
                 order = self.whole_of(seen.row)
                 if order.status.terminal:
                     return order
-                if seen.row.variety != "amo":
-                    return replace(order, status=OrderStatus.EXPIRED, reason=order.reason or "its day is over")
+                if order.expires_at is not None and order.expires_at <= now:
+                    why = order.reason or "its day is over"
+                    return replace(order, status=OrderStatus.EXPIRED, reason=why, presumed=True)
+        return None
+
+    def awaited(self, broker_order_id: str | None, client_order_id: str | None, now: datetime) -> str | None:
+        """Why an order that the broker does not list may well be there, in words: one for a session to come is shown
+        again when that is loaded."""
+        for row in self.parts(broker_order_id, client_order_id):
+            until = row.order.expires_at
+            if row.variety == "amo" and not row.order.status.terminal and until is not None and now < until:
+                return f"it was placed after market for the session until {until:%Y-%m-%d %H:%M} UTC, and is not shown"
         return None
 
 

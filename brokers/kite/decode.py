@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Generic, TypeVar
 
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
+from brokers.kite import sessions
 from brokers.model import (
     Conventions,
     CostBasis,
@@ -49,7 +50,7 @@ an order_id begins with its date, and is unique for ever."""
 HOLDINGS = "holdings"
 """The leg of what is delivered, beside the products."""
 
-IST = timezone(timedelta(hours=5, minutes=30), "IST")
+IST = sessions.IST
 ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
@@ -250,6 +251,9 @@ def order_row(item: object) -> OrderRow:
     if not 0 <= filled <= quantity:
         raise BadRow(f"filled_quantity {filled} of {quantity}")
     average = _optional(row, "average_price")
+    status = _status(row, quantity, filled)
+    placed = _moment_or_none(row, "order_timestamp")
+    opened = _moment_or_none(row, "exchange_timestamp") if row.get("variety") == _AFTER_MARKET else None
     order = Order(
         instrument=instrument_of(row),
         broker_order_id=_id(row, "order_id"),
@@ -257,16 +261,18 @@ def order_row(item: object) -> OrderRow:
         side=_side(row),
         quantity=quantity,
         filled_quantity=filled,
-        status=_status(row, quantity, filled),
+        status=status,
         order_type=_text_or_none(row, "order_type") or "UNKNOWN",
         limit_price=_working_price(row),
         average_fill_price=average if average and filled else None,
-        submitted_at=_moment_or_none(row, "order_timestamp"),
+        submitted_at=placed,
         leg=_word(row, "product"),
         reason=_text_or_none(row, "status_message"),
         origin=_origin(row),
         parent=_text_or_none(row, "parent_order_id"),
-        waits_for_open=_word(row, "status").upper().startswith("AMO REQ"),
+        waits_for_open=_waits_for_open(row, status),
+        expires_at=_good_until(row, placed, opened),
+        working_since=opened,
     )
     changed_at = next((row[key] for key in _CHANGED_AT if row.get(key) not in (None, "")), None)
     return OrderRow(
@@ -353,10 +359,6 @@ _STATUSES: tuple[tuple[str, OrderStatus], ...] = (
 )
 """By whole leading words, the first that fits: the documentation writes both "REQ" and "REQUEST RECEIVED"."""
 
-_CLOSES = {"CDS": time(17, 0), "BCD": time(17, 0), "MCX": time(23, 30), "NCO": time(23, 30)}
-_EQUITY_CLOSES = time(15, 30)
-"""When trading ends, IST. NSE and BSE: 15:30; currencies: 17:00; commodities: 23:30 at the earliest."""
-
 
 def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
     word = " ".join(_word(row, "status").upper().split())
@@ -390,10 +392,32 @@ def _ran_out(row: Json) -> bool:
     if validity == "TTL":
         minutes = _optional(row, "validity_ttl")
         return minutes is not None and minutes > 0 and ended - placed >= timedelta(minutes=int(minutes))
-    close = datetime.combine(
-        placed.astimezone(IST), _CLOSES.get(_word(row, "exchange"), _EQUITY_CLOSES), tzinfo=IST
-    ).astimezone(UTC)
-    return validity == "DAY" and placed < close <= ended
+    close = sessions.close_of(instrument_of(row), placed.astimezone(IST).date())
+    return validity == "DAY" and close is not None and placed < close <= ended
+
+
+_AFTER_MARKET = "amo"
+
+
+def _waits_for_open(row: Json, status: OrderStatus) -> bool:
+    """An after-market order is with the broker until the exchange has it, whatever its state is called."""
+    if _word(row, "status").upper().startswith("AMO REQ"):
+        return True
+    pending = status is OrderStatus.PENDING_SUBMIT and row.get("exchange_timestamp") in (None, "")
+    return pending and row.get("variety") == _AFTER_MARKET
+
+
+def _good_until(row: Json, placed: datetime | None, opened: datetime | None) -> datetime | None:
+    """The end of its life by its validity. Kite Connect documentation: DAY, IOC, or TTL with ``validity_ttl`` minutes;
+    there is none that lasts longer. ``order_timestamp`` moves with every change of the order within its day."""
+    began = opened or placed
+    if began is None:
+        return None
+    if row.get("validity") == "TTL":
+        minutes = _optional(row, "validity_ttl")
+        return began + timedelta(minutes=int(minutes)) if minutes else None
+    ahead = row.get("variety") == _AFTER_MARKET and opened is None
+    return sessions.good_until(instrument_of(row), began, for_next_session=ahead)
 
 
 def _working_price(row: Json) -> Decimal | None:

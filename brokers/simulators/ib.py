@@ -158,6 +158,12 @@ class IbSimulator:
         with self._lock:
             self._books.orders.pop(int(order_id), None)
 
+    def next_day(self) -> None:
+        """The night: TWS forgets its executions, its completed orders, and those that were good for the day."""
+        with self._lock:
+            self._books.orders.clear()
+            self._books.executions.clear()
+
     def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
         """Hold exactly this, unexplained."""
         with self._lock:

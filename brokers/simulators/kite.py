@@ -238,6 +238,13 @@ class KiteSimulator:
         with self._lock:
             self._ledger.convert(instrument, source, target, quantity)
 
+    def open_market(self, order_id: str) -> None:
+        """The session opens: an after-market order goes to the exchange."""
+        with self._lock:
+            order = self._ledger.orders[order_id]
+            order.opened_at = order.updated_at = self._ledger.stamp()
+            self._ledger.changed(order, "OPEN")
+
     def load_day(self, done: bool = True) -> None:
         """The morning: nothing is shown in ``net`` and in the holdings until they are loaded."""
         self._ledger.loading = not done

@@ -90,7 +90,7 @@ def order_json(order: Order, status: str | None = None, filled: Decimal | None =
         "status_message": order.message,
         "order_timestamp": order.placed_at,
         "exchange_update_timestamp": at or order.updated_at,
-        "exchange_timestamp": order.placed_at,
+        "exchange_timestamp": order.opened_at if order.variety == "amo" else order.placed_at,
         "variety": order.variety,
         **_symbol(order.instrument),
         "order_type": order.kind,

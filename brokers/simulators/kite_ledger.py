@@ -55,6 +55,7 @@ class Order:
     tag: str | None
     placed_at: str
     updated_at: str
+    opened_at: str | None = None
     kind: str = "LIMIT"
     status: str = "OPEN"
     filled: Decimal = ZERO

@@ -77,12 +77,14 @@ def test_what_is_filled_of_an_order_only_grows() -> None:
 def test_an_order_of_yesterday_ended_as_it_did_or_expired(fields: dict[str, Any], expected: OrderStatus | None) -> None:
     book = Orderbook()
     book.take(Listing({"1": row(**fields)}), TODAY, NOW)
-    assert book.ended_overnight("1", None, TODAY) is None
+    assert book.ended_overnight("1", None, TODAY, NOW) is None
     tomorrow = TODAY + timedelta(days=1)
     assert rows_of(book.take(Listing(), tomorrow, NOW + timedelta(days=1))) == ()
-    ended = [book.ended_overnight("1", None, tomorrow), book.ended_overnight(None, "mine", tomorrow)]
+    morning = NOW + timedelta(hours=22)
+    ended = [book.ended_overnight(order_id, tag, tomorrow, morning) for order_id, tag in (("1", None), (None, "mine"))]
     assert [found and found.status for found in ended] == [expected] * 2
-    assert book.ended_overnight("2", None, tomorrow) is None
+    assert [found and found.presumed for found in ended] == [expected and expected is S.EXPIRED] * 2
+    assert book.ended_overnight("2", None, tomorrow, morning) is None
 
 
 def test_a_list_that_is_emptied_in_the_morning_still_leaves_yesterdays_orders_expired() -> None:
@@ -93,7 +95,7 @@ def test_a_list_that_is_emptied_in_the_morning_still_leaves_yesterdays_orders_ex
         book.take(Listing({"1": row()}), tomorrow if at > NOW else TODAY, at)
     emptied = [book.take(Listing(), tomorrow, NOW + timedelta(hours=22, seconds=s)) for s in (0, DISBELIEVED_S)]
     assert [type(section) for section in emptied] == [Failed, Complete]
-    found = book.ended_overnight("1", None, tomorrow)
+    found = book.ended_overnight("1", None, tomorrow, NOW + timedelta(hours=22))
     assert found is not None
     assert found.status is S.EXPIRED
 

@@ -234,7 +234,16 @@ def test_a_complete_order_of_which_the_rest_was_cancelled_is_cancelled() -> None
         ({"exchange_update_timestamp": "2025-11-20 15:30:05"}, S.EXPIRED),
         ({"exchange_update_timestamp": "2025-11-20 15:29:00"}, S.CANCELLED),
         ({"exchange": "MCX", "exchange_update_timestamp": "2025-11-20 15:45:00"}, S.CANCELLED),
-        ({"exchange": "MCX", "exchange_update_timestamp": "2025-11-20 23:31:00"}, S.EXPIRED),
+        ({"exchange": "MCX", "exchange_update_timestamp": "2025-11-20 23:54:00"}, S.CANCELLED),
+        ({"exchange": "MCX", "exchange_update_timestamp": "2025-11-20 23:55:10"}, S.EXPIRED),
+        (
+            {
+                "exchange": "MCX",
+                "order_timestamp": "2025-08-20 16:00:00",
+                "exchange_update_timestamp": "2025-08-20 23:31:00",
+            },
+            S.EXPIRED,
+        ),
         ({"exchange": "CDS", "exchange_update_timestamp": "2025-11-20 17:00:00"}, S.EXPIRED),
         (
             {"order_timestamp": "2025-11-20 16:00:00", "exchange_update_timestamp": "2025-11-20 16:30:00"},
@@ -251,7 +260,9 @@ def test_a_complete_order_of_which_the_rest_was_cancelled_is_cancelled() -> None
         "DAY at the close",
         "DAY before the close",
         "MCX goes on",
-        "MCX closes",
+        "MCX goes on in winter",
+        "MCX closes in winter",
+        "MCX closes in summer",
         "currencies close",
         "placed after the close",
         "no time told",

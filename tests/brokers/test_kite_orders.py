@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 from loguru import logger
@@ -34,6 +36,9 @@ from tests.brokers.at_kite import (
     query,
 )
 from tests.brokers.reading import a_failure, calls_have_ended, fills, legs, orders
+
+THURSDAY_AT_TEN = datetime(2025, 11, 20, 4, 30, tzinfo=UTC).timestamp()
+"""IST, on a day of trading."""
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
@@ -203,7 +208,9 @@ async def test_a_tag_that_several_orders_have_is_no_answer(sim: KiteSimulator) -
 async def test_an_order_that_worked_yesterday_has_expired_and_is_not_unknown(
     sim: KiteSimulator, variety: str, expected: OrderStatus | None
 ) -> None:
-    """FEATURES 18: a new trading day empties the lists; no order but one placed for it outlives its day."""
+    """FEATURES 18: a new trading day empties the lists; no order but one placed for it outlives its day. One for the
+    next session is neither gone nor ended while that is not over."""
+    sim.set_clock(THURSDAY_AT_TEN - time.time())
     order_id = sim.place_limit(INFY, BUY, D(5), D(1), "day", variety=variety)
     sim.fill_order(order_id, D(2))
     async with broker(sim) as adapter:
@@ -213,7 +220,7 @@ async def test_an_order_that_worked_yesterday_has_expired_and_is_not_unknown(
         answers = await adapter.find_orders([query(order_id), query(None, "day")])
     assert (orders(second), fills(second)) == ({}, [])
     assert legs(second) == {(INFY, "MIS"): D(2)} == sim.positions()
-    assert [answer.failure for answer in answers] == [None, None]
+    assert [answer.failure is None for answer in answers] == [expected is not None] * 2
     assert [answer.order and answer.order.status for answer in answers] == [expected] * 2
     assert [answer.order and answer.order.filled_quantity for answer in answers] == [expected and D(2)] * 2
 

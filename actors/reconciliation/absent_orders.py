@@ -1,0 +1,237 @@
+"""Orders that the broker should show and does not know any more, and what the positions say of them.
+
+A broker forgets its orders, and its fills with them, when its day is over. What became of an order meanwhile is then
+told by the position alone, and the two are one story: an order that is gone beside a change of its leg that it could
+have made was filled by just that, and the change is explained by it.
+
+The laws of this module: nothing is concluded without proof (law 4), and until then the change is not explained by
+anything else; of several orders that a change could be of none is chosen; an order whose life is over by its own terms
+has EXPIRED, which is no news, and one whose terms are not known is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from actors.book import payloads
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
+from actors.book.legs import HOLDINGS
+from actors.book.lots import ZERO
+from actors.book.orders import BookOrder
+from actors.events import EventType, Severity, to_iso, to_text
+from actors.reconciliation.fills import inferred_fill
+from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.model import NET, Complete, LegScheme, OrderStatus, Position, Unsupported, rows_of
+
+_DELIVERED = "CNC"
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the positions say of an order that is gone: in which leg, and how much of it was filled at what price.
+    ``unclear`` where a leg changed its way and it is not known by whom."""
+
+    leg: str | None = None
+    quantity: Decimal = ZERO
+    price: Decimal = ZERO
+    unclear: bool = False
+
+
+_NOTHING = _Told()
+
+
+def hold_what_may_be_of(work: ReconciliationPass, order: BookOrder) -> None:
+    """Say nothing of a leg whose change may be a fill of this order, as long as its fate is not known."""
+    for leg in _changes(work, order):
+        work.held_back.add(leg)
+
+
+def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, bool]]) -> None:
+    """Conclude what became of the orders that the broker says it does not know, each with whether it is known to be
+    over."""
+    over = {order.key: known or _is_over(work, order) for order, known in gone}
+    told = _what_positions_tell(work, [order for order, _ in gone])
+    legs = {order.key: _changes(work, order) for order, _ in told}
+    for order, what in told:
+        settled_at = work.settled_at(order.local_at)
+        if settled_at is not None or not isinstance(work.slice.fills, Complete | Unsupported):
+            work.defer(order.key, settled_at)  # a failed fills section means that it may yet have been filled
+            concluded = False
+        elif what.leg is not None:
+            concluded = _filled(work, order, what, what.leg, over=over[order.key])
+        elif over[order.key]:
+            concluded = _expired(work, order, what)
+        else:
+            concluded = _given_up(work, order)
+        if not concluded:
+            work.held_back.update(legs[order.key])
+
+
+def _what_positions_tell(work: ReconciliationPass, gone: list[BookOrder]) -> list[tuple[BookOrder, _Told]]:
+    changes = {order.key: _changes(work, order) for order in gone}
+    told: list[tuple[BookOrder, _Told]] = []
+    for order in gone:
+        own = changes[order.key]
+        rivals = [other for other in gone if own.keys() & changes[other.key].keys()]
+        left = sum((_remaining(other) for other in rivals), ZERO)
+        if len(own) != 1:
+            told.append((order, _Told(unclear=bool(own) or _may_be_delivered(work, order))))
+            continue
+        ((leg, change),) = own.items()
+        alone = len(rivals) == 1 and abs(change) <= left
+        price = _price(work, order, leg, change)
+        if price is None or not (alone or abs(change) == left):
+            told.append((order, _Told(unclear=True)))
+        else:
+            told.append((order, _Told(leg, abs(change) if alone else _remaining(order), price)))
+    return told
+
+
+def _remaining(order: BookOrder) -> Decimal:
+    return order.quantity - order.filled_quantity
+
+
+def _changes(work: ReconciliationPass, order: BookOrder) -> dict[str, Decimal]:
+    """The legs that this order may have changed, and differ its way, by how much."""
+    section = work.slice.positions
+    if not work.policy.positions or not isinstance(section, Complete):
+        return {}
+    conventions = work.slice.conventions
+    shown = {row.leg: row.quantity for row in section.rows}
+    held = {name: leg.quantity for name, leg in work.book.legs.items()}
+    names = shown.keys() | held.keys()
+    if order.leg is not None:
+        names = names & ({order.leg, HOLDINGS} if order.leg == _DELIVERED else {order.leg})
+    elif conventions.legs is LegScheme.NET and not conventions.products:
+        names = names & {NET}
+    changes = {name: shown.get(name, ZERO) - held.get(name, ZERO) for name in names}
+    return {name: change for name, change in changes.items() if change * order.side.sign > 0}
+
+
+def _may_be_delivered(work: ReconciliationPass, order: BookOrder) -> bool:
+    """Whether what it bought would be among holdings that are not taken up."""
+    return order.leg == _DELIVERED and HOLDINGS in work.slice.unread_legs
+
+
+def _price(work: ReconciliationPass, order: BookOrder, leg: str, change: Decimal) -> Decimal | None:
+    """At what it was filled: what the average of a leg that grew says, else what was ordered."""
+    row = next((row for row in rows_of(work.slice.positions) if row.leg == leg), None)
+    held = work.book.legs.get(leg)
+    price = _added_at(row, held.quantity if held else ZERO, held.average_price if held else ZERO, change)
+    if price is not None:
+        return price
+    if order.limit_price is not None:
+        return order.limit_price
+    return held.average_price if held is not None else None if row is None else row.comparable_price
+
+
+def _added_at(row: Position | None, held: Decimal, average: Decimal, change: Decimal) -> Decimal | None:
+    if row is None or row.comparable_price is None or held * change < 0:
+        return None
+    price = (row.quantity * row.comparable_price - held * average) / change
+    return price if price > 0 else None
+
+
+def _is_over(work: ReconciliationPass, order: BookOrder) -> bool:
+    return order.expires_at is not None and work.slice.as_of >= order.expires_at
+
+
+def _described(order: BookOrder) -> str:
+    filled, price = to_text(order.filled_quantity), to_text(order.limit_price)
+    at = f" @ {price}" if price is not None else ""
+    return f"{order.side.value} {to_text(order.quantity)}{at} {order.status.value} filled {filled}"
+
+
+def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *, over: bool) -> bool:
+    """MISSED_FILL: the order is gone, and its leg changed by what it can have done."""
+    change = what.quantity * order.side.sign
+    limit = work.policy.max_correction
+    filled = order.filled_quantity + what.quantity
+    infer = work.found(
+        Finding(
+            type=DiscrepancyType.MISSED_FILL,
+            key=_key(order),
+            phase=Phase.ORDERS,
+            severity=Severity.WARNING,
+            cause=Cause.MISSED_FILL,
+            book_value=to_text(order.filled_quantity),
+            broker_value=to_text(filled),
+            difference=to_text(what.quantity),
+            correction=Correction.INFER_FILL if limit is None or what.quantity <= limit else None,
+            needs_proof=True,
+            activity=order.local_at,
+            strategy=order.strategy,
+            told=f"the broker knows the order no more, and {to_text(abs(change))} came or went in {leg}",
+        )
+    )
+    if not infer:
+        return False
+    booked = inferred_fill(work, order, what.quantity, what.price, filled, ((leg, change),))
+    work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), booked.fill_id, Severity.WARNING)
+    after = work.book.orders[order.key]
+    if not after.status.terminal:
+        _end(work, after, Severity.INFO, over=over)
+    return True
+
+
+def _expired(work: ReconciliationPass, order: BookOrder, what: _Told) -> bool:
+    """Its life is over, and the broker has forgotten it with its day."""
+    told = f"it was good until {to_iso(order.expires_at)}" if order.expires_at is not None else ""
+    unclear = ", and whether it was filled before is not clear from the positions" if what.unclear else ""
+    severity = Severity.WARNING if what.unclear else Severity.INFO
+    expire = work.found(
+        Finding(
+            type=DiscrepancyType.ORDER_STATUS_MISMATCH,
+            key=_key(order),
+            phase=Phase.ORDERS,
+            severity=severity,
+            book_value=_described(order),
+            broker_value=None,
+            correction=Correction.UPDATE_ORDER,
+            needs_proof=True,
+            activity=order.local_at,
+            strategy=order.strategy,
+            told=told + unclear,
+        )
+    )
+    if expire:
+        _end(work, order, severity, over=True)
+    return expire
+
+
+def _end(work: ReconciliationPass, order: BookOrder, severity: Severity, *, over: bool) -> None:
+    """End an order that is not filled whole as its terms say, or else as one that nobody knows."""
+    if over:
+        ended = replace(order, status=OrderStatus.EXPIRED, reason=order.reason or "its day is over")
+        work.emit(EventType.ORDER_EXPIRED, {"order": payloads.order_to(ended)}, order.key, severity)
+        return
+    ended = replace(order, status=OrderStatus.CANCELLED, reason="not found at the broker")
+    work.emit(EventType.ORDER_CANCELLED, {"order": payloads.order_to(ended)}, order.key, severity)
+
+
+def _given_up(work: ReconciliationPass, order: BookOrder) -> bool:
+    """ORDER_MISSING: the broker says that it knows no such order, and nothing says why."""
+    give_up = work.found(
+        Finding(
+            type=DiscrepancyType.ORDER_MISSING,
+            key=_key(order),
+            phase=Phase.ORDERS,
+            severity=Severity.WARNING,
+            cause=Cause.UNEXPLAINED,
+            book_value=_described(order),
+            broker_value=None,
+            correction=Correction.GIVE_UP_ORDER,
+            needs_proof=True,
+            activity=order.local_at,
+            strategy=order.strategy,
+        )
+    )
+    if give_up:
+        _end(work, order, Severity.WARNING, over=False)
+    return give_up
+
+
+def _key(order: BookOrder) -> str:
+    return order.broker_order_id or order.client_order_id or "unknown"
