@@ -7,16 +7,15 @@ travel and to be kept. What stands in a configuration file is read there by the 
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
 from brokers.spec import SecretRef, SecretSource
+from supervisor.changes.asking import asked_by as asked_by
 from supervisor.changes.requests import AddAccount, AddInstrument, Apply, SetInterval
 from supervisor.config.errors import SECRET_KEYS, Problem
 from supervisor.config.loader import check_data, load
@@ -58,15 +57,6 @@ def configuration_from(given: str | os.PathLike[str] | Configuration, *, source:
     if isinstance(given, Configuration):
         return Apply(given, source)
     return Apply(load(given), os.fspath(given))
-
-
-def asked_by() -> str:
-    """Who asks, for the journal: the user and the machine."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        user = f"user {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _with_instrument(where: str, instrument: Mapping[str, Any]) -> Configuration:

@@ -26,6 +26,7 @@ from actors.runtime.ports import CallError, Runtime
 from brokers.errors import Refused
 from supervisor.changes import applied_configuration, diff, requests
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run, Unusable
+from supervisor.changes.asking import Who, said_of
 from supervisor.changes.diff import ConfigurationDifference, Effects, Row, SecretFingerprints
 from supervisor.changes.requests import Apply, Change, ChangeRefused
 from supervisor.config.models import Configuration
@@ -115,7 +116,7 @@ class ConfigurationTransaction:
 
     # Changing
 
-    async def change(self, wanted: Change, asked_by: str, *, force: bool, dry_run: bool) -> Changed:
+    async def change(self, wanted: Change, asked_by: Who, *, force: bool, dry_run: bool) -> Changed:
         """Make a change, or with ``dry_run`` only tell what it would be. When this returns it is durable, and the tree
         has been told. Raises :class:`ChangeRefused` and :class:`ChangeNotMade`: nothing was changed."""
         await self._learned.wait()
@@ -194,7 +195,7 @@ class ConfigurationTransaction:
         unverified = self._staff.unverified(name)
         return ", ".join([*found, *([f"not verified ({unverified})"] if unverified else [])])
 
-    async def _carry_out(self, plan: _Plan, result: Changed, asked_by: str) -> None:
+    async def _carry_out(self, plan: _Plan, result: Changed, asked_by: Who) -> None:
         try:
             new = applied_configuration.write(plan.configuration, plan.marks, self._run.identity)
         except OSError as error:
@@ -203,7 +204,7 @@ class ConfigurationTransaction:
         specs = self._staff.specs(new.configuration, new.marks)
         payload: dict[str, Json] = {
             **result.to_json(),
-            "by": asked_by,
+            **said_of(asked_by),
             "run": self._run.identity,
             "standing": new.sha256,
             "desired": words_of(specs),

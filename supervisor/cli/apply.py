@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from supervisor.changes import parsing
+from supervisor.changes.asking import asked
 from supervisor.changes.requests import ChangeRefused
 from supervisor.changes.transaction import ChangeNotMade
 from supervisor.cli.console import Failure, console, print_json
@@ -20,7 +21,7 @@ def apply(configuration: Configuration, path: Path, *, force: bool, dry_run: boo
     some are not yet."""
     supervisor = _found(configuration)
     wanted = parsing.configuration_from(configuration, source=str(path))
-    by = parsing.asked_by()
+    by = asked()
     try:
         result = supervisor.change(wanted, by, dry_run=True)
         if not as_json:

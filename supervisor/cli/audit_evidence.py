@@ -34,6 +34,7 @@ from actors.journal.time_stamp import StampError, claimed_time, verified_time
 from actors.names import instrument_name
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json, say
+from supervisor.cli.operator_action import journal_action
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
 
@@ -165,6 +166,7 @@ def _rotate(of: Source, private: str, public: Path) -> None:
         journal.with_connection(lambda connection: signed_head(connection, [old, following], origin, now))
         write_public(public, [*read_public(public), following.public])
         write_private(private, key_)
+        journal_action(journal, "new key", key=str(following.public))
 
 
 def _book_rests_on(

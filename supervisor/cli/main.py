@@ -363,5 +363,8 @@ def simulate(
 
 def main() -> NoReturn:
     """Run the command line on this process's arguments."""
+    from supervisor.changes.asking import Via, came_by
+
+    came_by(Via.COMMAND_LINE)
     app(prog_name="python -m supervisor")
     raise SystemExit(0)

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from actors.runtime.ports import CallError
+from supervisor.changes.asking import Via, came_by
 from supervisor.cli import logs
 from supervisor.cli.screen import View, settled
 from supervisor.cli.session import LET_GO, Ended, Order
@@ -210,6 +211,7 @@ def main(until: int, said: int) -> None:
     """Run what standard input orders until the pipe ``until`` ends; ``said`` is told what is seen and how it ended."""
     for descriptor in (until, said):
         os.set_inheritable(descriptor, False)
+    came_by(Via.START)
     signals = StopSignals()
     signals.install()
     order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent

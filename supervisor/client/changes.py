@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.runtime.ports import CallError
 from supervisor.changes import parsing
+from supervisor.changes.asking import asked
 from supervisor.changes.requests import Change, RemoveAccount, RemoveInstrument
 from supervisor.changes.transaction import Changed
 from supervisor.client.calls import Port, run_blocking
@@ -144,7 +145,7 @@ class AsyncChanges:
     async def _change(self, wanted: Change, *, force: bool, dry_run: bool, wait_s: float) -> Changes:
         supervisor = SupervisorClient(self._port)
         try:
-            result = await supervisor.change(wanted, parsing.asked_by(), force=force, dry_run=dry_run)
+            result = await supervisor.change(wanted, asked(), force=force, dry_run=dry_run)
         except CallError as error:
             found = f"it is not known whether this was done: {wanted}: {error}"
             raise NotAnswered(f"{found}. Look at status(), or ask for it again") from None

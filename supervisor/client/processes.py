@@ -17,6 +17,7 @@ from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
 from actors.runtime.ports import CallError
 from actors.runtime.ray_environment import Address
+from supervisor.changes.asking import Who
 from supervisor.changes.requests import Change
 from supervisor.client import run_file
 from supervisor.client.calls import BlockingPort, run_blocking
@@ -93,7 +94,7 @@ class Running:
         """End halts."""
         return run_blocking(self._work.resume_trading(account, instrument))
 
-    def change(self, wanted: Change, asked_by: str, *, force: bool = False, dry_run: bool = False) -> Changed:
+    def change(self, wanted: Change, asked_by: Who, *, force: bool = False, dry_run: bool = False) -> Changed:
         """Change what runs."""
         return run_blocking(self._work.change(wanted, asked_by, force=force, dry_run=dry_run))
 

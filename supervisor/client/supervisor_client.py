@@ -13,7 +13,7 @@ from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
-from supervisor.changes.parsing import asked_by
+from supervisor.changes.asking import Who, asked
 from supervisor.changes.requests import Change
 from supervisor.client.calls import Port, call_with_retry
 
@@ -69,23 +69,23 @@ class SupervisorClient:
 
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; returns those that answered."""
-        return tuple(await self._ask("pause", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._ask("pause", account, instrument, asked(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let them go on; returns those that answered."""
-        return tuple(await self._ask("resume", account, instrument, asked_by(), timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._ask("resume", account, instrument, asked(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
         """Stop trading in an instrument, an account or everything, until it is resumed."""
-        found: Halted = await self._ask("halt", account, instrument, reason, asked_by(), timeout_s=HALT_TIMEOUT_S)
+        found: Halted = await self._ask("halt", account, instrument, reason, asked(), timeout_s=HALT_TIMEOUT_S)
         return found
 
     async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
         """End the halts of an instrument, of an account and its instruments, or all."""
-        found: Halted = await self._ask("resume_trading", account, instrument, asked_by(), timeout_s=HALT_TIMEOUT_S)
+        found: Halted = await self._ask("resume_trading", account, instrument, asked(), timeout_s=HALT_TIMEOUT_S)
         return found
 
-    async def change(self, wanted: Change, asked_by: str, *, force: bool = False, dry_run: bool = False) -> Changed:
+    async def change(self, wanted: Change, asked_by: Who, *, force: bool = False, dry_run: bool = False) -> Changed:
         """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
         :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only tells."""
         found: Changed = await self._once("change", wanted, asked_by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S)
@@ -100,7 +100,7 @@ class SupervisorClient:
 
     async def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
-        return bool(await self._ask("restart", name, asked_by()))
+        return bool(await self._ask("restart", name, asked()))
 
     async def story(self, name: str) -> list[tuple[float, str]] | None:
         """What became of an actor: how many seconds ago, and what; ``None`` where there is none of that name."""
@@ -109,7 +109,7 @@ class SupervisorClient:
 
     async def stop(self) -> None:
         """End every actor in order; the supervisor itself is left to whoever started it."""
-        await self._once("stop", asked_by(), timeout_s=STOP_TIMEOUT_S)
+        await self._once("stop", asked(), timeout_s=STOP_TIMEOUT_S)
 
     async def pid(self) -> int:
         """The process the supervisor lives in; one that is not there now is not waited for."""

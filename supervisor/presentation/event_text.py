@@ -33,7 +33,13 @@ _ACTORS = {
     EventType.ACTOR_QUARANTINED: "in quarantine",
 }
 _OF_ACTORS = frozenset({EventType.ACTOR_RESTARTED, EventType.ACTOR_QUARANTINED})
-_ACTIONS = {"stop": "stopped it", "pause": "paused", "resume": "resumed", "restart": "restarted"}
+_ACTIONS = {
+    "stop": "stopped it",
+    "pause": "paused",
+    "resume": "resumed",
+    "restart": "restarted",
+    "new key": "handed on to a new key",
+}
 _HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
 _LONGEST = 160
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}

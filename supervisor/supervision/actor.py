@@ -36,6 +36,7 @@ from actors.runtime.ports import CallError, Runtime
 from brokers.port import StreamState
 from brokers.registry import open_broker
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run
+from supervisor.changes.asking import Who, said_of
 from supervisor.changes.diff import Effects, SecretFingerprints
 from supervisor.changes.requests import Change, ChangeRefused
 from supervisor.changes.transaction import Changed, ConfigurationTransaction, words_of
@@ -50,7 +51,7 @@ from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.lifecycle import CannotRun, Lifecycle
 from supervisor.supervision.operator_commands import Instructions
 from supervisor.supervision.outages import Outages
-from supervisor.supervision.provenance import program_version, provenance
+from supervisor.supervision.provenance import provenance
 from supervisor.supervision.self_checks import SelfChecks
 from supervisor.supervision.specs import MakeBroker
 from supervisor.supervision.verdicts import Verdicts
@@ -178,23 +179,21 @@ class Supervisor:
             news += await self._runtime.call(name, "record", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
         return news
 
-    async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+    async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives their names. ``by`` is who asks."""
         return await self._instructions.pause(account, instrument, by)
 
-    async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+    async def resume(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
         """Let them go on; gives their names."""
         return await self._instructions.resume(account, instrument, by)
 
-    async def halt(
-        self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
-    ) -> Halted:
+    async def halt(self, account: str | None, instrument: str | None, reason: str | None, by: Who = None) -> Halted:
         """Stop trading in one instrument, an account or everything: ``trading_allowed`` is false there from now on,
         and after every restart. What runs goes on being reconciled; nothing is sent to a broker. Answers when it is
         durable, or could not be made so within ``halting.KEEP_WITHIN_S``."""
         return await self._instructions.halt(account, instrument, reason, by)
 
-    async def resume_trading(self, account: str | None, instrument: str | None, by: str | None = None) -> Halted:
+    async def resume_trading(self, account: str | None, instrument: str | None, by: Who = None) -> Halted:
         """End the halts of one instrument, of an account and its instruments, or all; a wider one stays in force."""
         return await self._instructions.resume_trading(account, instrument, by)
 
@@ -204,7 +203,7 @@ class Supervisor:
         self._discovery.found(account, [symbol])
         return symbol in self._desired.symbols(account)
 
-    async def change(self, wanted: Change, asked_by: str, force: bool = False, dry_run: bool = False) -> Changed:
+    async def change(self, wanted: Change, asked_by: Who, force: bool = False, dry_run: bool = False) -> Changed:
         """Change what runs, or with ``dry_run`` tell what that would be. Durable when it returns; :meth:`settled` waits
         for the actors. ``force`` lets go of books that hold something. Raises :class:`ChangeRefused` and
         :class:`ChangeNotMade`, and then nothing was changed."""
@@ -227,24 +226,24 @@ class Supervisor:
         now_s = self._runtime.monotonic_s()
         return [(round(now_s - step.at_s, 3), str(step)) for step in self._tree.story(key)]
 
-    async def restart(self, name: str, by: str | None = None) -> bool:
+    async def restart(self, name: str, by: Who = None) -> bool:
         """Restart one actor, whatever its history; this ends a quarantine. False when there is none of that name."""
         key = self._states.key(name)
         if key is None:
             return False
         await self._outbox.write(
             EventType.OPERATOR_ACTION,
-            {"action": "restart", "actor": name, "by": by, "program": program_version()},
+            {"action": "restart", "actor": name, "by": None, **said_of(by)},
             name,
         )
         self._events.put_nowait(OperatorRestart(key))
         return True
 
-    async def stop(self, by: str | None = None) -> None:
+    async def stop(self, by: Who = None) -> None:
         """End every child, in order, and answer when nothing of ours lives but this actor."""
         if not self._stopping:
             self._stopping = True
-            self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": by, "program": program_version()}, "stop")
+            self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": None, **said_of(by)}, "stop")
             self._events.put_nowait(DesiredChanged(()))
         await self._stopped.wait()
 
@@ -307,7 +306,7 @@ class Supervisor:
                 body: dict[str, Json] = {"run": self._run_identity, "desired": words}
                 if not self._told_what_runs:
                     self._told_what_runs = True
-                    body["runs"] = provenance()
+                    body["runs"] = provenance(self._desired.configuration)
                 self._note(EventType.CONFIGURATION_CHANGED, body, "desired")
 
     def _adopt(self, found: AppliedConfiguration, effects: Effects) -> None:

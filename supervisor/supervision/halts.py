@@ -19,6 +19,7 @@ from actors.journal.client import Fenced, JournalAway
 from actors.journal.types import JournalError
 from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
+from supervisor.changes.asking import Who, said_of
 
 _PAGE = 1000
 _TRIES = 5
@@ -36,7 +37,7 @@ _READ_TIMEOUT_S = 300.0
 class _Unwritten:
     """A halt that the journal does not have yet, and ``by`` whom it is."""
 
-    by: str | None
+    by: Who
     failure: str = "it has not answered"
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -72,7 +73,7 @@ class Halting:
                 logger.debug("which halts are in force cannot be told yet: {}", error)
                 await self._runtime.sleep(_LEARN_AGAIN_AFTER_S)
 
-    def put(self, scope: str, reason: str | None, by: str | None = None) -> None:
+    def put(self, scope: str, reason: str | None, by: Who = None) -> None:
         """Have a halt in force from now on; :meth:`keep` makes it durable. ``by`` is who asked for it."""
         old = self._halts.get(scope)
         if old is None or reason not in (None, old.reason):
@@ -108,7 +109,7 @@ class Halting:
         if waiting is None:
             return
         halt = self._halts[scope]
-        body: dict[str, Json] = {"scope": scope_words(scope), "reason": halt.reason, **_by(waiting.by)}
+        body: dict[str, Json] = {"scope": scope_words(scope), "reason": halt.reason, **said_of(waiting.by)}
         failure = await self._journaled(scope, EventType.TRADING_HALTED, body)
         if failure is not None:
             waiting.failure = failure
@@ -120,14 +121,14 @@ class Halting:
         if waiting is not None:
             waiting.written.set()
 
-    async def lift(self, scope: str, by: str | None = None) -> tuple[tuple[str, ...], str | None]:
+    async def lift(self, scope: str, by: Who = None) -> tuple[tuple[str, ...], str | None]:
         """End the halts of a scope and of all within it. Gives those that ended, and why the others did not."""
         async with self._changing:
             if not self._known:
                 return (), "the journal has not told yet which halts there are. Try again"
             lifted: list[str] = []
             for inner in [one for one in self._halts if _within(one, scope)]:
-                body: dict[str, Json] = {"scope": scope_words(inner), **_by(by)}
+                body: dict[str, Json] = {"scope": scope_words(inner), **said_of(by)}
                 failure = await self._journaled(inner, EventType.TRADING_RESUMED, body)
                 if failure is not None:
                     return tuple(lifted), failure
@@ -173,10 +174,6 @@ def not_durable(failure: str) -> str:
         f"halted now, but not durable: {failure}. It goes on being tried, and is lost if the supervisor ends before "
         "that succeeds: halt again"
     )
-
-
-def _by(whom: str | None) -> dict[str, Json]:
-    return {} if whom is None else {"by": whom}
 
 
 def _within(scope: str, wider: str) -> bool:

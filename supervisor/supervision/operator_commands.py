@@ -20,9 +20,9 @@ from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
+from supervisor.changes.asking import Who, said_of
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.halts import Halting
-from supervisor.supervision.provenance import program_version
 from supervisor.tree.model import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S
 
 _NOTES = 1_000
@@ -101,12 +101,12 @@ class Instructions:
         self._pauses_known = True
         await asyncio.gather(*(self._told(name, "pause") for name in paused & self._up_before))
 
-    async def pause(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+    async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
         self._paused.update(self._desired.chosen(account, instrument))
         return await self._tell("pause", account, instrument, by)
 
-    async def resume(self, account: str | None, instrument: str | None, by: str | None = None) -> tuple[str, ...]:
+    async def resume(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
         """Let them go on; gives the names of those that were told."""
         self._paused.difference_update(self._desired.chosen(account, instrument))
         return await self._tell("resume", account, instrument, by)
@@ -124,9 +124,9 @@ class Instructions:
         if name in self._paused:  # it may have been resumed since
             await self._told(name, "pause")
 
-    async def _tell(self, method: str, account: str | None, instrument: str | None, by: str | None) -> tuple[str, ...]:
+    async def _tell(self, method: str, account: str | None, instrument: str | None, by: Who) -> tuple[str, ...]:
         chosen = self._desired.chosen(account, instrument)
-        body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": by, "program": program_version()}
+        body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": None, **said_of(by)}
         await self._outbox.write(EventType.OPERATOR_ACTION, body, method)
         told = await asyncio.gather(*(self._told(name, method) for name in chosen))
         return tuple(name for name, done in zip(chosen, told, strict=True) if done)
@@ -141,9 +141,7 @@ class Instructions:
 
     # Halts
 
-    async def halt(
-        self, account: str | None, instrument: str | None, reason: str | None, by: str | None = None
-    ) -> Halted:
+    async def halt(self, account: str | None, instrument: str | None, reason: str | None, by: Who = None) -> Halted:
         """Put the halts of a selection in force, tell its instruments, and make the halts durable."""
         scopes = self._desired.scopes(account, instrument)
         for scope in scopes:
@@ -152,7 +150,7 @@ class Instructions:
         told, failures = await asyncio.gather(self._tell_halts(account, instrument), keep)
         return self._halted(scopes, told, next(filter(None, failures), None))
 
-    async def resume_trading(self, account: str | None, instrument: str | None, by: str | None = None) -> Halted:
+    async def resume_trading(self, account: str | None, instrument: str | None, by: Who = None) -> Halted:
         """End the halts of a selection and of all within it, and tell its instruments."""
         lifted: tuple[str, ...] = ()
         failure: str | None = None

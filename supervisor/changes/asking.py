@@ -1,0 +1,91 @@
+"""Who asks for something, how it came in, and by which version of the program: what the journal keeps of every act of
+an operator.
+
+The person is the operating system's user of the process that asks, by its user id: what the environment says of a user
+is anybody's to set. Who may reach the supervisor at all is not decided here (SECURITY.md).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from actors.events import Json
+
+
+class Via(StrEnum):
+    """The way something came in."""
+
+    HANDLE = "handle"  # a program or a notebook that called supervisor.connect()
+    COMMAND_LINE = "command line"
+    START = "start"  # the process of `start`, when it was told to end
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked, how, and by which version of this program."""
+
+    by: str
+    via: str
+    program: str
+
+    def __str__(self) -> str:
+        return self.by
+
+
+Who = Asked | str | None
+"""Who asks, as far as it is known: a caller of an earlier version tells a name alone."""
+
+_way = Via.HANDLE
+
+
+def came_by(way: Via) -> None:
+    """From now on what this process asks for came in this way, in whichever of its threads."""
+    global _way
+    _way = way
+
+
+def asked() -> Asked:
+    """Who asks now, and how."""
+    return Asked(asked_by(), _way.value, program_version())
+
+
+def asked_by() -> str:
+    """Who asks: the user and the machine."""
+    return f"{user_name()}@{socket.gethostname()}"
+
+
+def said_of(who: Who) -> dict[str, Json]:
+    """The keys by which a payload tells who asked. Where that is not known, ``program`` is the version that does it."""
+    match who:
+        case Asked(by, via, program):
+            return {"by": by, "via": via, "program": program}
+        case str():
+            return {"by": who, "program": program_version()}
+        case None:
+            return {"program": program_version()}
+
+
+@cache
+def program_version() -> str:
+    """The version of this program; ``unknown`` where it runs without being installed."""
+    try:
+        return version("reconciliation-supervisor")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def user_name() -> str:
+    """The user whose process this is, by the operating system and not by the environment."""
+    try:
+        import pwd
+    except ImportError:  # Windows: the environment is all there is without another library
+        return os.environ.get("USERNAME", "unknown")
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"user {os.getuid()}"
