@@ -46,6 +46,10 @@ class Cluster(Protocol):
     async def living(self) -> tuple[str, ...]:
         """The names of every living actor of the namespace."""
 
+    async def ended(self, name: str) -> None:
+        """Wait until the actor of that name, as it now is, seems to have ended: then is the time to ask it. One whose
+        end cannot be heard of is waited for for ever."""
+
 
 class LocalCluster:
     """Every actor in this process, on this runtime."""
@@ -77,3 +81,7 @@ class LocalCluster:
     async def living(self) -> tuple[str, ...]:
         """Everybody registered."""
         return self._runtime.names()
+
+    async def ended(self, name: str) -> None:  # noqa: ARG002 - whoever it is
+        """In one process nothing is heard of it."""
+        await asyncio.Event().wait()

@@ -159,6 +159,18 @@ class RayCluster:
         listed = await asyncio.to_thread(ray.util.list_named_actors, True)
         return tuple(row["name"] for row in listed if row["namespace"] == self._namespace)
 
+    async def ended(self, name: str) -> None:
+        """Wait for a call that only the end of its process answers."""
+        try:
+            handle: Any = self._made.get(name)
+            if handle is None:
+                handle = await asyncio.to_thread(ray.get_actor, name, self._namespace)
+            await handle.until_the_end.remote()
+        except (RayError, ValueError):
+            return
+        except AttributeError:  # of a version that cannot be asked so
+            await asyncio.Event().wait()
+
     def _create(self, deployment: Deployment) -> Any:
         if deployment.name in self._made:
             self._kill(deployment.name)
@@ -197,9 +209,12 @@ def _door(actor: type) -> type:
     def __repr__(self: Any) -> str:  # noqa: N807 - as above
         return repr(getattr(self, "_actor", kind))  # total: one that raises would end the process
 
+    async def until_the_end(self: Any) -> None:  # noqa: ARG001 - whoever it is
+        await asyncio.Event().wait()
+
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
-    return type(kind, (), {"__init__": __init__, "__repr__": __repr__, **methods})
+    return type(kind, (), {"__init__": __init__, "__repr__": __repr__, "until_the_end": until_the_end, **methods})
 
 
 def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -44,11 +44,12 @@ _DECIMAL = "$decimal"
 @dataclass(frozen=True, slots=True)
 class Run:
     """One `start`, over every crash of its supervisor. ``marks`` are those of the configuration it was given,
-    ``began_at`` is when that was."""
+    ``began_at`` is when that was, ``door`` the :class:`~supervisor.supervision.local_door.Door` of its supervisor."""
 
     identity: str = ""
     marks: SecretFingerprints = field(default_factory=dict, repr=False)
     began_at: datetime | None = None
+    door: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,11 @@ class Unusable(Exception):
         return f"the standing configuration {self.path} cannot be used: {self.found}"
 
 
-def new_run(configuration: Configuration) -> Run:
+def new_run(configuration: Configuration, door: object = None) -> Run:
     """A run of its own for a `start` with this configuration. A literal secret that cannot be read now has no mark;
     its account's actor will say why."""
     identity = os.urandom(8).hex()
-    return Run(identity, marks_of(configuration, identity)[0], datetime.now(UTC))
+    return Run(identity, marks_of(configuration, identity)[0], datetime.now(UTC), door)
 
 
 def marks_of(configuration: Configuration, salt: str) -> tuple[dict[str, str], dict[str, Refused]]:

@@ -224,8 +224,8 @@ def _no_actor(supervisor: Running, name: str) -> Failure:
 
 def stop(configuration: Configuration) -> int:
     """End every actor in order, then the supervisor, and give the exit status when all is gone."""
-    supervisor = find(configuration)
     run = run_file.read(configuration)
+    supervisor = find(configuration, by_cluster=run is None or run.detached)
     if run is None or run.detached:
         end(configuration, supervisor, lambda words: say(words))
         return _stopped()

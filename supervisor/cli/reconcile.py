@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from actors.journal.client import JournalAway
 from actors.journal.types import JournalInUse
 from actors.messages import Connection
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
-from supervisor.cli import in_process
 from supervisor.cli.console import Failure, check_names, console, print_json, say, selected
 from supervisor.client import run_file
 from supervisor.client.processes import NotRunning, Running, find
 from supervisor.config.models import Configuration
 from supervisor.presentation import json_contract
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
+
+if TYPE_CHECKING:
+    from supervisor.cli.in_process import Verdicts
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ def reconcile(
     _announce_new_journal(configuration, create=create)
     started_at, began_s = datetime.now(UTC), time.monotonic()
     added_to = _where_it_was_added(configuration, account, instrument)
-    verdicts: in_process.Verdicts = []
+    verdicts: Verdicts = []
     if added_to is not None:
         verdicts = added_to.verdict(account, instrument, dry_run=dry_run)
     else:
@@ -95,7 +97,7 @@ def _where_it_was_added(configuration: Configuration, account: str | None, instr
     return None
 
 
-def _heard_of(instrument: str, verdicts: in_process.Verdicts) -> in_process.Verdicts:
+def _heard_of(instrument: str, verdicts: Verdicts) -> Verdicts:
     """Those of the accounts that have it. What no account has ever had is a mistake in the name, and not flat."""
     found = [(health, reports) for health, reports in verdicts if reports]
     if found:
@@ -111,14 +113,14 @@ def _heard_of(instrument: str, verdicts: in_process.Verdicts) -> in_process.Verd
     )
 
 
-def _verdicts(
-    configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool
-) -> in_process.Verdicts:
-    def here() -> in_process.Verdicts:
+def _verdicts(configuration: Configuration, account: str | None, instrument: str | None, *, dry_run: bool) -> Verdicts:
+    def here() -> Verdicts:
+        from supervisor.cli import in_process  # with every broker's library, which nobody needs where a supervisor runs
+
         selection = in_process.Selection(account, instrument)
         return asyncio.run(in_process.reconcile(configuration, selection, dry_run=dry_run))
 
-    def there(supervisor: Running) -> in_process.Verdicts:
+    def there(supervisor: Running) -> Verdicts:
         return supervisor.verdict(account, instrument, dry_run=dry_run)
 
     try:
@@ -130,6 +132,10 @@ def _verdicts(
 def _here_or_there(configuration: Configuration, here: Callable[[], T], there: Callable[[Running], T]) -> T:
     """Work in this process, or through the supervisor that holds the journal; whatever else holds it is waited for."""
     until_s = time.monotonic() + IN_USE_PATIENCE_S
+    if run_file.read(configuration) is not None:
+        # Most likely it runs: the journal need not be opened to find out. Where it does not, its lock decides.
+        with contextlib.suppress(NotRunning):
+            return there(find(configuration))
     while True:
         try:
             return here()
@@ -145,11 +151,11 @@ def _here_or_there(configuration: Configuration, here: Callable[[], T], there: C
             return there(supervisor)
 
 
-def _nobody(
-    configuration: Configuration, account: str | None, instrument: str | None, error: str
-) -> in_process.Verdicts:
+def _nobody(configuration: Configuration, account: str | None, instrument: str | None, error: str) -> Verdicts:
     """The verdicts where the journal is held by somebody who does not answer: nothing is known."""
-    verdicts: in_process.Verdicts = []
+    from supervisor.cli import in_process
+
+    verdicts: Verdicts = []
     for name in selected(configuration, account, instrument):
         found = configuration.account(name)
         symbols = (instrument,) if instrument is not None else found.symbols
@@ -157,7 +163,7 @@ def _nobody(
     return verdicts
 
 
-def _print(made: Mapping[str, object], verdicts: in_process.Verdicts) -> None:
+def _print(made: Mapping[str, object], verdicts: Verdicts) -> None:
     from supervisor.cli.screen import discrepancy_table, verdict_table
 
     out = console()
@@ -216,9 +222,15 @@ def _recorded(
         return added_to.record(account, dict(reports))
     return _here_or_there(
         configuration,
-        lambda: asyncio.run(in_process.record(configuration, account, reports)),
+        lambda: _recorded_here(configuration, account, reports),
         lambda supervisor: supervisor.record(account, dict(reports)),
     )
+
+
+def _recorded_here(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
+    from supervisor.cli import in_process
+
+    return asyncio.run(in_process.record(configuration, account, reports))
 
 
 def _content(file: Path | None) -> tuple[str, bytes]:

@@ -18,6 +18,7 @@ from supervisor.client.link import Link
 
 if TYPE_CHECKING:
     from actors.runtime.ray_backend import Client
+    from supervisor.client.local_door import DoorClient
 
 T = TypeVar("T")
 _FIRST_PAUSE_S = 0.05
@@ -40,7 +41,7 @@ class Port(Protocol):
 class BlockingPort:
     """Each call is over when it returns. ``link`` watches a connection whose process is to outlive the cluster."""
 
-    def __init__(self, client: Client, link: Link | None = None) -> None:
+    def __init__(self, client: Client | DoorClient, link: Link | None = None) -> None:
         self._client = client
         self._link = link
 

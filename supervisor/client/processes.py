@@ -15,15 +15,18 @@ from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
-from actors.runtime.ports import CallError
+from actors.runtime.ports import CallError, CallTimeout
 from actors.runtime.ray_environment import Address
 from supervisor.changes.asking import Who
 from supervisor.changes.requests import Change
 from supervisor.client import run_file
 from supervisor.client.calls import BlockingPort, run_blocking
+from supervisor.client.local_door import DoorClient
 from supervisor.client.run_file import RunFile
 from supervisor.client.supervisor_client import ANSWER_TIMEOUT_S, SupervisorClient
 from supervisor.config.models import Configuration
+from supervisor.supervision import local_door
+from supervisor.supervision.local_door import Door
 
 if TYPE_CHECKING:
     from actors.runtime.ray_backend import Client
@@ -56,7 +59,7 @@ class AlreadyRunning(Exception):
 class Running:
     """A supervisor that answers, asked from a script: :class:`SupervisorClient`, each call over when it returns."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client | DoorClient) -> None:
         port = BlockingPort(client)
         self._work = SupervisorClient(lambda: port)
 
@@ -119,20 +122,22 @@ class Running:
         return run_blocking(self._work.pid())
 
 
-def find(configuration: Configuration) -> Running:
-    """The supervisor that holds this configuration's journal. Raises :class:`NotRunning`."""
+def find(configuration: Configuration, *, by_cluster: bool = False) -> Running:
+    """The supervisor that holds this configuration's journal; with ``by_cluster`` this process is in its cluster
+    afterwards. Raises :class:`NotRunning`."""
     run = run_file.read(configuration)
     if run is None:
         raise NotRunning(
             f"there is no run file {run_file.path_of(configuration)}",
             "Start one with: python -m supervisor start CONFIG",
         )
-    return reach(run, str(run_file.path_of(configuration)), local=configuration.ray.address == "local")
+    named_by = str(run_file.path_of(configuration))
+    return reach(run, named_by, local=configuration.ray.address == "local", by_cluster=by_cluster)
 
 
-def reach(run: RunFile, named_by: str, *, local: bool) -> Running:
-    """The supervisor a run file names; ``local`` says that its cluster is its own. Raises :class:`NotRunning` when it
-    does not answer."""
+def reach(run: RunFile, named_by: str, *, local: bool, by_cluster: bool = False) -> Running:
+    """The supervisor a run file names, by its local socket where it answers there, else by its cluster; ``local`` says
+    that its cluster is its own. Raises :class:`NotRunning` when it does not answer."""
     gone = NotRunning(
         f"{named_by} names process {run.pid} at {run.address}, which does not answer",
         "If it was killed, start it again: python -m supervisor start CONFIG",
@@ -140,10 +145,21 @@ def reach(run: RunFile, named_by: str, *, local: bool) -> Running:
     if local and not lives(run.pid):
         # A cluster of its own ended with that process; trying to reach it would take Ray half a minute.
         raise gone
-    ray_environment.prepare(run.cluster)
-    from actors.runtime import ray_backend
-
+    door = None if by_cluster else run.local_door
+    if door is not None:
+        running = Running(DoorClient(door))
+        try:
+            running.pid()
+        except CallTimeout:
+            raise gone from None  # it hangs, whichever way it is asked
+        except CallError:
+            pass  # it is being restarted, or on another machine: by the cluster it is waited for
+        else:
+            return running
     try:
+        ray_environment.prepare(run.cluster)
+        from actors.runtime import ray_backend
+
         running = Running(ray_backend.join(run.cluster, run.namespace))
         running.pid()
     except (ConnectionError, CallError, RuntimeError) as error:
@@ -173,8 +189,14 @@ def started(
         joined = ray_backend.start_or_join(address, namespace, dashboard=dashboard)
         running = Running(ray_backend.Client(namespace))
         on_step("starting the supervisor")
-        _create(configuration, running, namespace)
-        run_file.write(configuration, RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach))
+        door = local_door.new_door()
+        _create(configuration, running, namespace, door)
+        former = run_file.read(configuration)
+        if former is not None and former.door is not None:
+            local_door.remove(former.door)  # of a start that was killed
+        path, token = (None, None) if door is None else (door.path, door.token.hex())
+        run = RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach, path, token)
+        run_file.write(configuration, run)
         try:
             yield running
         finally:
@@ -195,7 +217,7 @@ def end(configuration: Configuration, running: Running, on_step: Callable[[str],
     run_file.remove(configuration)
 
 
-def _create(configuration: Configuration, running: Running, namespace: str) -> None:
+def _create(configuration: Configuration, running: Running, namespace: str, door: Door | None) -> None:
     from actors.journal.actor import Audit
     from actors.runtime import ray_backend
     from actors.runtime.deployment import Deployment
@@ -208,7 +230,7 @@ def _create(configuration: Configuration, running: Running, namespace: str) -> N
         raise AlreadyRunning(f"process {pid} in namespace {namespace}. Stop it first, or name another ray.namespace")
     runtime, cluster = ray_backend.RayRuntime(namespace), ray_backend.RayCluster(namespace)
     # Ray brings it back with these very arguments; by the run it knows what was changed since.
-    args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration))
+    args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration, door))
     made = Deployment(SUPERVISOR, Supervisor, args, immortal=True)
     ray_backend.create(made, namespace)
     running.pid()

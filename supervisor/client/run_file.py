@@ -9,22 +9,34 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from actors.runtime.ray_environment import Address
 from supervisor.config.models import Configuration
+from supervisor.supervision import local_door
+from supervisor.supervision.local_door import Door
 
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """What a run file says. ``detached`` is a supervisor whose cluster outlives the command that started it."""
+    """What a run file says. ``detached`` is a supervisor whose cluster outlives the command that started it; ``door``
+    is its local socket, and ``token`` opens that."""
 
     address: str
     auth_mode: str | None
     namespace: str
     pid: int
     detached: bool
+    door: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def local_door(self) -> Door | None:
+        """The supervisor's local socket, where it has one."""
+        if self.door is None or self.token is None:
+            return None
+        return Door(self.door, bytes.fromhex(self.token))
 
     @property
     def cluster(self) -> Address:
@@ -74,12 +86,21 @@ def read(configuration: Configuration) -> RunFile | None:
     try:
         said = json.loads(path_of(configuration).read_text(encoding="utf-8"))
         return RunFile(
-            str(said["address"]), said["auth_mode"], str(said["namespace"]), int(said["pid"]), bool(said["detached"])
+            str(said["address"]),
+            said["auth_mode"],
+            str(said["namespace"]),
+            int(said["pid"]),
+            bool(said["detached"]),
+            said.get("door"),
+            said.get("token"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def remove(configuration: Configuration) -> None:
-    """Take the run file away; nothing happens when there is none."""
+    """Take the run file away, and what it names; nothing happens when there is none."""
+    run = read(configuration)
+    if run is not None and run.door is not None:
+        local_door.remove(run.door)
     path_of(configuration).unlink(missing_ok=True)

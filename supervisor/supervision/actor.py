@@ -49,6 +49,7 @@ from supervisor.supervision.former_lives import FormerLives
 from supervisor.supervision.halts import Halting
 from supervisor.supervision.health import HealthRegistry
 from supervisor.supervision.lifecycle import CannotRun, Lifecycle
+from supervisor.supervision.local_door import DoorKeeper
 from supervisor.supervision.operator_commands import Instructions
 from supervisor.supervision.outages import Outages
 from supervisor.supervision.provenance import provenance
@@ -133,6 +134,8 @@ class Supervisor:
         self._loop = runtime.spawn(SUPERVISOR, self._run())
         self._self_checks = SelfChecks(runtime, self._states.instruments_up)
         runtime.spawn(SUPERVISOR, self._self_checks.run(self._stopped))
+        if run.door is not None:
+            runtime.spawn(SUPERVISOR, DoorKeeper(run.door, self._asked).serve())
 
     def __repr__(self) -> str:
         return SUPERVISOR
@@ -250,6 +253,12 @@ class Supervisor:
     async def pid(self) -> int:
         """The process this actor lives in."""
         return os.getpid()
+
+    async def _asked(self, method: str, args: tuple[object, ...]) -> object:
+        """Somebody at the local door asks for one of the methods above."""
+        if method.startswith("_") or not hasattr(type(self), method):
+            raise ValueError(f"the supervisor has no method {method!r}")
+        return await getattr(self, method)(*args)
 
     # The loop
 

@@ -102,6 +102,8 @@ class Lifecycle:
             await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
         self._lived = {key_of(name) for name in names}
         self._happened(Discovered(tuple(self._lived)))
+        for key in self._lived:
+            self._runtime.spawn(SUPERVISOR, self._watch(key, 0))
         return names
 
     async def _living(self) -> tuple[str, ...]:
@@ -179,6 +181,7 @@ class Lifecycle:
             # before it told is no longer so.
             await self._ask_health(key, attempt)
         self._happened(Started(key, attempt))
+        self._runtime.spawn(SUPERVISOR, self._watch(key, attempt))
         if key.kind is Kind.AUDIT:
             self._journal_is_there()
         if key.kind is Kind.ACCOUNT and key in self._lived:
@@ -217,6 +220,11 @@ class Lifecycle:
         self._happened(Ended(key, attempt))
 
     # Probing
+
+    async def _watch(self, key: ChildKey, attempt: int) -> None:
+        """An actor that seems to have ended is asked at once, and not with its next probe."""
+        await self._cluster.ended(key.name)
+        self._happened(await self._ask_health(key, attempt))
 
     async def _probe(self, key: ChildKey, attempt: int) -> None:
         patience = (FIRST_CYCLE_WITHIN_S,) if key.kind is Kind.INSTRUMENT else ()

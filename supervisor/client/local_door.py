@@ -1,0 +1,55 @@
+"""A caller at the supervisor's local door (:mod:`supervisor.supervision.local_door`): the supervisor, asked without the
+cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+import time
+from typing import Any
+
+from actors.names import SUPERVISOR
+from actors.runtime.ports import ActorUnavailable, CallTimeout
+from supervisor.supervision.local_door import LENGTH, Door
+
+
+class DoorClient:
+    """Calls the supervisor, blocking; nobody else is behind this door. A connection is made for each call, as the
+    supervisor may have been restarted since the last one."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """The answer of its method. Raises what it raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+        if actor != SUPERVISOR:
+            raise ActorUnavailable(actor, method, "it is not behind the supervisor's local socket")
+        until_s = time.monotonic() + timeout_s
+        try:
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as talk:
+                talk.settimeout(timeout_s)
+                talk.connect(self._door.path)
+                asked = pickle.dumps((method, args))
+                talk.sendall(self._door.token + LENGTH.pack(len(asked)) + asked)
+                (length,) = LENGTH.unpack(_exactly(talk, LENGTH.size, until_s))
+                done, answer = pickle.loads(_exactly(talk, length, until_s))  # noqa: S301 - of our own user, by its path
+        except TimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+        except (OSError, EOFError) as error:
+            raise ActorUnavailable(actor, method, str(error) or "its process has ended") from None
+        if not done:
+            raise answer
+        return answer
+
+
+def _exactly(talk: socket.socket, size: int, until_s: float) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        talk.settimeout(max(0.001, until_s - time.monotonic()))
+        part = talk.recv(min(size, 1 << 20))
+        if not part:
+            raise EOFError("its process has ended")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

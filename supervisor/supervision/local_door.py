@@ -1,0 +1,114 @@
+"""The supervisor's door for programs of its own machine: a Unix socket, so that a command need not join the cluster.
+
+Its directory is readable by its owner alone, and whoever comes in shows the token that the run file holds, which is
+readable by its owner alone too. The laws of this module: nothing of a caller is unpickled before its token was right; a
+caller reaches the supervisor's public methods and nothing else; the door is never needed, as the cluster is another way
+in: where it cannot be opened, nothing else changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import os
+import pickle
+import shutil
+import struct
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loguru import logger
+
+LENGTH = struct.Struct("!Q")
+TOKEN_BYTES = 32
+_LONGEST_PATH = 100
+"""A socket's path has 108 bytes at most (unix(7))."""
+_LARGEST = 1 << 28
+_PRESENT_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where it is, and what opens it."""
+
+    path: str
+    token: bytes = field(repr=False)
+
+
+def new_door() -> Door | None:
+    """A place for a door, in a new directory of our own; ``None`` where there is none that is short enough."""
+    try:
+        directory = tempfile.mkdtemp(prefix="supervisor-")  # readable by its owner alone
+    except OSError as error:
+        logger.debug("no local socket: {}", error)
+        return None
+    path = os.path.join(directory, "door")
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        os.rmdir(directory)
+        return None
+    return Door(path, os.urandom(TOKEN_BYTES))
+
+
+def remove(path: str) -> None:
+    """Take the door away, with its directory."""
+    shutil.rmtree(Path(path).parent, ignore_errors=True)
+
+
+Answer = Callable[[str, tuple[object, ...]], Awaitable[object]]
+
+
+class DoorKeeper:
+    """Lets in whoever has the token, and has ``answer`` called for each question. To be served once."""
+
+    def __init__(self, door: Door, answer: Answer) -> None:
+        self._door = door
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+
+    async def serve(self) -> None:
+        """Answer from now on, until :meth:`close`. Never raises: without a door there is another way in."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._door.path)  # of the supervisor before us
+        try:
+            self._server = await asyncio.start_unix_server(self._visit, self._door.path)
+            os.chmod(self._door.path, 0o600)
+        except OSError as error:
+            logger.debug("no local socket: {}", error)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_PRESENT_WITHIN_S):
+                shown = await reader.readexactly(TOKEN_BYTES)
+            if not hmac.compare_digest(shown, self._door.token):
+                return
+            while True:
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                if length > _LARGEST:
+                    return
+                method, args = pickle.loads(await reader.readexactly(length))  # noqa: S301 - it showed the token
+                said = await self._answered(str(method), tuple(args))
+                writer.write(LENGTH.pack(len(said)) + said)
+                await writer.drain()
+        except (OSError, EOFError, TimeoutError, pickle.UnpicklingError):
+            pass  # it has gone, or is none of ours
+        finally:
+            writer.close()
+
+    async def _answered(self, method: str, args: tuple[object, ...]) -> bytes:
+        try:
+            return pickle.dumps((True, await self._answer(method, args)))
+        except Exception as error:  # noqa: BLE001 - whatever the method raised is for whoever asked
+            try:
+                said = pickle.dumps((False, error))
+                pickle.loads(said)  # noqa: S301 - our own bytes
+            except Exception:  # noqa: BLE001 - an error that cannot travel
+                said = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+            return said
