@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 
+from actors.book.break_work import BreakWork
 from actors.book.discrepancies import Discrepancy
 from actors.book.trading_permission import Halt
 from actors.events import Json
@@ -161,7 +162,8 @@ class InstrumentHealth:
     are those it knows to apply to it, ``None`` while nobody has told it. ``fingerprint`` stands for its settings.
     ``verified_age_s`` is how long before this answer, as the actor measured it, its book was found in step as the
     report says; infinite where that counts no more, as the book is another or the clock was set. ``began_version`` is
-    that of the book when this actor first had it, ``None`` before."""
+    that of the book when this actor first had it, ``None`` before. ``work`` is what people did to its open breaks, by
+    their ids; ``halts_due`` are in words the breaks that are to halt trading here and have not yet."""
 
     report: CycleReport | None
     statistics: Statistics
@@ -173,6 +175,8 @@ class InstrumentHealth:
     fingerprint: str | None = None
     verified_age_s: float | None = field(default=None, compare=False)
     began_version: int | None = None
+    work: Mapping[str, BreakWork] = field(default_factory=dict)
+    halts_due: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,8 @@ class AccountHealth:
     """What a probe learns of an account actor. ``unowned`` are instruments the account has and nobody is started
     for; ``discrepancies`` those that belong to no instrument. ``stream`` is how the broker's own stream stands, where
     it has one; ``managed`` and ``ignored`` are the instruments it knows as such, ``fingerprint`` stands for the rest of
-    what it was started with."""
+    what it was started with. ``work`` is what people did to its open breaks, by their ids. ``call_seconds`` is how long
+    its fetches have taken together, ``call_errors`` how many failed, ``clock_steps`` how often its clock was set."""
 
     account: str
     broker: str
@@ -196,6 +201,10 @@ class AccountHealth:
     managed: frozenset[str] | None = None
     ignored: frozenset[str] = frozenset()
     fingerprint: str | None = None
+    work: Mapping[str, BreakWork] = field(default_factory=dict)
+    call_seconds: float = 0.0
+    call_errors: int = 0
+    clock_steps: int = 0
 
     def to_json(self) -> dict[str, Json]:
         """The account's part of the JSON contract, without its instruments."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.changes.transaction import ChangeNotMade
     from supervisor.client.aio import AsyncHandle
     from supervisor.client.blocking import Handle, Instrument, Venue, connect
+    from supervisor.client.breaks import BreakNotChanged
     from supervisor.client.features import PositionFeatures
     from supervisor.client.instrument import AsyncInstrument, AsyncVenue
     from supervisor.client.processes import NotRunning
@@ -34,6 +35,7 @@ __all__ = [
     "AsyncHandle",
     "AsyncInstrument",
     "AsyncVenue",
+    "BreakNotChanged",
     "ChangeNotMade",
     "ChangeRefused",
     "ConfigurationError",
@@ -64,6 +66,7 @@ _HOMES = {
     "AsyncHandle": "client.aio",
     "AsyncInstrument": "client.instrument",
     "AsyncVenue": "client.instrument",
+    "BreakNotChanged": "client.breaks",
     "ChangeNotMade": "changes.transaction",
     "ChangeRefused": "changes.requests",
     "ConfigurationError": "config.errors",

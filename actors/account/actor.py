@@ -29,10 +29,12 @@ from decimal import Decimal
 
 from loguru import logger
 
+from actors.account.break_work import AccountWork
 from actors.account.snapshot_cache import SnapshotCache
 from actors.account.stream_watch import StreamWatch
 from actors.account.table_watch import BookTable, TableWatch
 from actors.book import payloads
+from actors.book.break_work import BreakRequest, BreakWork
 from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
 from actors.events import EventType, Json, Severity, event_id, to_text
 from actors.journal.outbox import Outbox
@@ -136,6 +138,10 @@ class Account:
         self._retry_at: datetime | None = None
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
+        self._work = AccountWork(settings.account, runtime)
+        self._call_seconds = 0.0
+        self._call_errors = 0
+        self._clock_steps = 0
         self._outbox = Outbox(settings.account, runtime)
         open_table = settings.open_table
         self._table = None if open_table is None else TableWatch(settings.account, open_table, runtime)
@@ -294,7 +300,7 @@ class Account:
         instrument after a reconnect, however healthy everything looked meanwhile."""
         if self._loops or self._closed:
             return
-        loops = [self._watch_connection()]
+        loops = [self._watch_connection(), self._work.learn()]
         if self._settings.discover:
             loops.append(self._discover())
         self._loops = [self._runtime.spawn(self._settings.account, loop) for loop in loops]
@@ -318,7 +324,17 @@ class Account:
             managed=self._settings.managed,
             ignored=self._settings.ignored,
             fingerprint=self._settings.fingerprint,
+            work=dict(self._work.by_id),
+            call_seconds=self._call_seconds,
+            call_errors=self._call_errors,
+            clock_steps=self._clock_steps,
         )
+
+    async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
+        """Do to an open break of the account itself what a person asks for; durable when it returns. Raises
+        :class:`BreakRefused`, and :class:`JournalAway` where it is not known to be durable."""
+        found = next((one for one in self._breaks.values() if one.id == break_id), None)
+        return await self._work.do(found, break_id, request)
 
     async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
         """Every instrument the account has anything in, from a snapshot requested at or after that time."""
@@ -447,6 +463,7 @@ class Account:
             return
         self._believed_from = self._runtime.now()
         self._asked_whole = True
+        self._clock_steps += 1
         logger.warning("{}: the clock of this machine was set by {:+.3f} s", self._settings.account, by.total_seconds())
         payload = payloads.clock_step_to(by)
         self._say(EventType.CLOCK_STEPPED, {"account": self._settings.account, **payload}, "clock", Severity.WARNING)
@@ -470,7 +487,11 @@ class Account:
                 if isinstance(broker, Identifying):
                     broker.identify(identified)
                 asked, asked_wall = self._runtime.now(), self._wall()
-                snapshot = await broker.snapshot(since, whole=whole)
+                began_s = self._runtime.monotonic_s()
+                try:
+                    snapshot = await broker.snapshot(since, whole=whole)
+                finally:
+                    self._call_seconds += self._runtime.monotonic_s() - began_s
                 self._identified = identified
             self._check_clock(snapshot)
             # An adapter may answer from what it was told before it was asked, and never from afterwards.
@@ -554,6 +575,7 @@ class Account:
         self._runtime.spawn(self._settings.account, self._outbox.write(kind, payload, identity, severity))
 
     def _failed(self, error: BrokerError) -> None:
+        self._call_errors += 1
         first, before = self._error is None, self._connection
         refused = isinstance(error, Refused)
         self._connection = next(state for kind, state in _STATES.items() if isinstance(error, kind))
@@ -648,6 +670,7 @@ class Account:
         over = [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]
         for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
             old = self._breaks.pop(place)
+            self._work.forget(old.id)
             payload = payloads.break_to(old, resolved=True, correction=None)
             self._say(EventType.DISCREPANCY_RESOLVED, payload, old.id)
 

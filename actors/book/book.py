@@ -22,6 +22,7 @@ from decimal import Decimal
 from typing import Any
 
 from actors.book import payloads
+from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded
 from actors.book.discrepancies import Break, DiscrepancyType
 from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
@@ -55,6 +56,8 @@ class Book:
     ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
     ``contract`` is what the broker last told of the instrument itself.
     ``claimed`` are the legs that a book kept elsewhere set, each with the time of the row that did.
+    ``work`` is what people did to the open breaks, by the break's id. ``halts_due`` are the breaks, by their ids and in
+    words, that are to halt trading here and have not yet.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
     """
@@ -81,6 +84,8 @@ class Book:
         self.without_commission: dict[str, str | None] = {}
         self.contract: ContractFacts | None = None
         self.claimed: dict[str, datetime] = {}
+        self.work: dict[str, BreakWork] = {}
+        self.halts_due: dict[str, str] = {}
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
@@ -209,6 +214,8 @@ class Book:
             "reported",
             "without_commission",
             "claimed",
+            "work",
+            "halts_due",
             "_open",
             "_by_broker_id",
             "_by_client_id",
@@ -544,13 +551,38 @@ class Book:
 
     def _on_discrepancy(self, event: Event) -> None:
         found = payloads.break_of(event)
+        old = self.breaks.get((found.type, found.key))
+        if found.halts and not (old is not None and old.id == found.id and old.halts):
+            self.halts_due[found.id] = f"{found.type} {found.key}"
         if event.payload["resolved"]:
-            self.breaks.pop((found.type, found.key), None)
-        else:
-            self.breaks[(found.type, found.key)] = found
+            self._close(found.type, found.key)
+            return
+        self.breaks[(found.type, found.key)] = found
+        work = self.work.get(found.id)
+        if work is not None and old is not None:
+            self.work[found.id] = after_change(work, old, found)
 
     def _on_resolved(self, event: Event) -> None:
-        self.breaks.pop((DiscrepancyType(str(event.payload["type"])), str(event.payload["key"])), None)
+        self._close(DiscrepancyType(str(event.payload["type"])), str(event.payload["key"]))
+
+    def _close(self, kind: DiscrepancyType, key: str) -> None:
+        """A break is over, and what was decided about it is of no other."""
+        gone = self.breaks.pop((kind, key), None)
+        if gone is not None:
+            self.work.pop(gone.id, None)
+
+    def open_break(self, break_id: str) -> Break | None:
+        """The open break of that id."""
+        return next((found for found in self.breaks.values() if found.id == break_id), None)
+
+    def _on_work(self, event: Event) -> None:
+        break_id = str(event.payload["id"])
+        if self.open_break(break_id) is not None:
+            self.work[break_id] = folded(self.work.get(break_id, UNTOUCHED), event)
+
+    def _on_halted(self, event: Event) -> None:
+        del event
+        self.halts_due.clear()
 
     def _on_reconciled(self, event: Event) -> None:
         as_of = from_iso(str(event.payload["as_of"]))
@@ -585,6 +617,9 @@ class Book:
         for place, found in list(self.breaks.items()):
             if found.seen_at:
                 self.breaks[place] = replace(found, seen_at=())
+        for break_id, work in self.work.items():
+            if work.approved is not None:
+                self.work[break_id] = replace(work, approved=replace(work.approved, at=at))
         self.reconciled_at = None
 
     def newest_own_time(self) -> datetime | None:
@@ -670,4 +705,6 @@ _FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
     EventType.RECONCILED: Book._on_reconciled,
     EventType.CHECKPOINT: Book._on_checkpoint,
     EventType.CLOCK_STEPPED: Book._on_clock_step,
+    EventType.TRADING_HALTED: Book._on_halted,
+    **dict.fromkeys(WORK_EVENTS, Book._on_work),
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.book import payloads
 from actors.book.book import Book
+from actors.book.break_work import work_from, work_to
 from actors.events import Event, EventType, Json, Record, Severity, event_id, from_iso, to_iso, to_text
 
 
@@ -43,6 +44,10 @@ def checkpoint(book: Book) -> dict[str, Json]:
         document["contract"] = payloads.contract_to(book.contract)
     if book.claimed:
         document["claimed"] = {leg: to_iso(at) for leg, at in book.claimed.items()}
+    if book.work:
+        document["work"] = {break_id: work_to(work) for break_id, work in book.work.items()}
+    if book.halts_due:
+        document["halts_due"] = dict(book.halts_due)
     return document
 
 
@@ -71,6 +76,8 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.without_commission = dict(data.get("without_commission", ()))
     book.contract = None if data.get("contract") is None else payloads.contract_from(data["contract"])
     book.claimed = {leg: from_iso(at) for leg, at in data.get("claimed", {}).items()}
+    book.work = {break_id: work_from(work) for break_id, work in data.get("work", {}).items()}
+    book.halts_due = dict(data.get("halts_due", {}))
     book.cursor = data["cursor"]
     book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
 

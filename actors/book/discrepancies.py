@@ -205,6 +205,8 @@ class Break:
     sections that count as its confirmations. ``cancel_asked`` is for a stale order whose cancellation was requested.
     ``linked`` are the other instruments or orders that the same story touches, and ``told`` is what the broker said.
     ``alias`` is what it is called where a table is the book.
+    ``offers`` is the correction that waits for a person's approval, ``None`` where none does. One that ``halts`` is to
+    halt trading in its instrument, by the configuration.
     """
 
     id: str
@@ -223,6 +225,8 @@ class Break:
     linked: tuple[str, ...] = ()
     told: str | None = None
     alias: str | None = None
+    offers: Correction | None = None
+    halts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -417,6 +417,10 @@ def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> 
         document["told"] = found.told
     if found.alias is not None:
         document["alias"] = found.alias
+    if found.offers is not None:
+        document["offers"] = found.offers.value
+    if found.halts:
+        document["halts"] = True
     return document
 
 
@@ -439,6 +443,8 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
         linked=tuple(data.get("linked", ())),
         told=data.get("told"),
         alias=data.get("alias"),
+        offers=None if data.get("offers") is None else Correction(data["offers"]),
+        halts=data.get("halts", False),
     )
 
 

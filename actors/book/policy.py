@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from actors.book.discrepancies import DiscrepancyType
+from actors.events import Severity
 from brokers.model import Conventions
 
 
@@ -28,7 +29,9 @@ class Policy:
     leg) is left to a person. ``max_age`` is how long a book may go unverified before that is a discrepancy of its
     own, ``unverified`` when it becomes a critical one. ``positions`` is False in paper mode: orders alone are
     reconciled. ``conventions`` hold until a slice says otherwise. Open breaks of the types in ``may_stand`` do not
-    forbid trading.
+    forbid trading. A break of a type in ``halt_on`` halts trading, and so does one that is open for as long as
+    ``halt_after`` says for its severity. With ``four_eyes`` a correction is approved by two persons. Where nothing is
+    to be changed whatever was approved (a dry run), ``approvals`` is False.
     """
 
     correct: Correct = Correct.AUTO
@@ -45,3 +48,7 @@ class Policy:
     positions: bool = True
     conventions: Conventions = field(default=Conventions())
     may_stand: frozenset[DiscrepancyType] = frozenset()
+    halt_on: tuple[DiscrepancyType, ...] = ()
+    halt_after: tuple[tuple[Severity, timedelta], ...] = ()
+    four_eyes: bool = False
+    approvals: bool = True

@@ -94,6 +94,11 @@ class Halted:
     failure: str | None = None
 
 
+def halted_by(words: str) -> str:
+    """What halts trading where the configuration says that a break does."""
+    return f"halted by {words}, as the configuration says"
+
+
 def scope_words(scope: str) -> str:
     """What a halt's scope is called."""
     if scope == EVERYTHING:

@@ -28,17 +28,20 @@ from datetime import UTC, datetime, timedelta
 from loguru import logger
 
 from actors.book.book import Book
+from actors.book.break_work import UNTOUCHED, BreakRefused, BreakRequest, BreakWork, act
 from actors.book.discrepancies import Discrepancy
 from actors.book.orders import BookOrder
 from actors.book.self_check import SelfCheck
-from actors.book.trading_permission import Halt, Permission, obstacles
+from actors.book.trading_permission import Halt, Obstacle, Permission, Reason, halted_by, obstacles
 from actors.book.view import BookState, book_state
+from actors.events import Event, Severity, event_id
 from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import CHECKPOINT_EVERY, BookKeeper
 from actors.instrument.cycle import CycleRunner
 from actors.instrument.recorder import Recorder
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.instrument.statistics import Tally
+from actors.journal.client import Fenced
 from actors.messages import CycleReport, InstrumentHealth
 from actors.names import instrument_name
 from actors.reconciliation.own_reports import Report
@@ -78,6 +81,7 @@ class Instrument:
         self._loop: asyncio.Task[None] | None = None
         self._paused = False
         self._halts: tuple[Halt, ...] | None = None
+        self._halted_for: set[str] = set()  # the breaks whose halt we know to be in force, or ended since
         self._finished_s: float | None = None
         self._looked = asyncio.Event()  # once the first cycle has finished
         self._report: CycleReport | None = None
@@ -168,6 +172,8 @@ class Instrument:
             self._settings.fingerprint,
             self._verified_age_s(),
             self._keeper.began_version,
+            dict(self._keeper.book.work) if self._keeper.book is not None else {},
+            self._halts_due(),
         )
 
     async def self_check(self) -> SelfCheck:
@@ -196,6 +202,7 @@ class Instrument:
         may_stand = self._policy.may_stand
         refused = self._cycles.refused
         reasons = obstacles(breaks, verified_at, unverified_s, self._halts, refused, error, now, pending, may_stand)
+        reasons += tuple(Reason(Obstacle.HALTED, halted_by(words)) for words in self._halts_due())
         return Permission(self._settings.account, self._settings.instrument, reasons, now, verified_at)
 
     async def book(self) -> BookState:
@@ -213,6 +220,41 @@ class Instrument:
         """These halts, and no others, apply from now on. (The supervisor writes them, this instrument's own into its
         stream: the next write here is refused once, and goes on from there.)"""
         self._halts = halts
+        book = self._keeper.book
+        if book is not None and any(halt.scope == self._name for halt in halts):
+            self._halted_for.update(book.halts_due)
+
+    def _halts_due(self) -> tuple[str, ...]:
+        """The breaks that are to halt trading here and have not, in words."""
+        due = {} if self._keeper.book is None else self._keeper.book.halts_due
+        return tuple(words for break_id, words in due.items() if break_id not in self._halted_for)
+
+    # Work on breaks
+
+    async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
+        """Do to an open break what a person asks for; durable when it returns. Gives the work on it as it then is. An
+        approved correction is made by the next cycle, which is begun at once, on what the broker says then. Raises
+        :class:`BreakRefused`, and :class:`JournalAway` where it is not known to be durable."""
+        try:
+            work = await self._work_on(break_id, request)
+        except Fenced:
+            work = await self._work_on(break_id, request)
+        self._awake.set()
+        return work
+
+    async def _work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
+        async with self._keeper.turn:
+            book = await self._keeper.in_time()
+            found = book.open_break(break_id)
+            if found is None:
+                attempted = f"{request.action.value} break {break_id[:8]} of {self._name}"
+                raise BreakRefused(attempted, "it is not open (any more)", "List the open breaks again.")
+            now = self._runtime.now()
+            work = book.work.get(break_id, UNTOUCHED)
+            kind, payload = act(found, work, request, four_eyes=self._policy.four_eyes, now=now)
+            identity = event_id(book.stream, str(book.version + 1), kind, break_id)
+            await self._keeper.write(book, (Event(identity, kind, Severity.INFO, now, payload),))
+            return book.work[break_id]
 
     def _verified_age_s(self) -> float | None:
         if self._report is None or self._report.verified_at is None:

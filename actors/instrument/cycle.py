@@ -130,7 +130,9 @@ class CycleRunner:
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
 
     def _grounds(self, book: Book, slice_: Slice, trade: str | None = None, *, dry_run: bool = False) -> Grounds:
-        policy = replace(self._policy, correct=Correct.ALERT) if dry_run else self._policy
+        policy = self._policy
+        if dry_run:
+            policy = replace(policy, correct=Correct.ALERT, approvals=False, halt_on=(), halt_after=())
         verified_at = self.verified_at or book.reconciled_at or self._began_at
         return Grounds(book, slice_, policy, self._runtime.now(), verified_at, trade)
 

@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 
 from actors.book import payloads
 from actors.book.book import Book
-from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
 from actors.book.policy import Policy
 from actors.events import Event, Json, Severity, to_iso
 from actors.reconciliation.claims import KEY, corrections_wanted, take_claims
 from actors.reconciliation.fills import reconcile_fills
 from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
-from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status
+from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status, Subject
 from actors.reconciliation.slices import join_slices
 from brokers.model import (
     AnyRow,
@@ -81,7 +81,28 @@ def reconcile(
     unchanged = book.clean == slice_.revision and book.clean_under is policy
     if unchanged and not evidence_due and now - slice_.requested_at <= policy.max_age:
         return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
-    work = ReconciliationPass(book, slice_, policy, now)
+    work, fresh = _compared(book, slice_, policy, now, verified_at)
+    if not work.lookups and any(trial.approved for trial in work.trials):
+        approved = _may_be_made(work)
+        if approved:
+            work, fresh = _compared(book, slice_, policy, now, verified_at, approved)
+    if work.lookups:
+        return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
+    if book.breaks:
+        _close_what_is_gone(work)
+    return _conclude(work, evidence_due, fresh=fresh)
+
+
+def _compared(
+    book: Book,
+    slice_: Slice,
+    policy: Policy,
+    now: datetime,
+    verified_at: datetime | None,
+    approved: frozenset[Subject] = frozenset(),
+) -> tuple[ReconciliationPass, bool]:
+    """The pass with everything that differs, and whether the slice may be acted on."""
+    work = ReconciliationPass(book, slice_, policy, now, approved)
     _unreadable_rows(work)
     fresh = _is_fresh(work, verified_at)
     if fresh:
@@ -91,11 +112,25 @@ def reconcile(
         reconcile_orders(work)
         take_claims(work)
         reconcile_positions(work)
-        if work.lookups:
-            return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
-    if book.breaks:
-        _close_what_is_gone(work)
-    return _conclude(work, evidence_due, fresh=fresh)
+    return work, fresh
+
+
+def _may_be_made(work: ReconciliationPass) -> frozenset[Subject]:
+    """Under ``alert``: of the approved corrections those that rest on nothing that was only tried. What becomes of
+    orders and fills is made together or not at all, as each of them counts what came before it; a leg is set to what
+    the broker says, whatever becomes of the others, unless a fill was only tried on it."""
+    flow = [trial for trial in work.trials if trial.finding.phase in (Phase.FILLS, Phase.ORDERS)]
+    together = not work.tidied and all(trial.approved for trial in flow)
+    if len(flow) > 1 and any(trial.finding.needs_proof for trial in flow):
+        together = False
+    made = {trial.finding.subject for trial in flow} if together else set()
+    tried_legs = set() if together else work.tried_legs
+    for trial in work.trials:
+        moves = trial.finding.correction is Correction.MOVE_POSITION  # and touches another leg, too
+        rests_on_a_trial = bool(tried_legs) if moves else trial.finding.key in tried_legs
+        if trial.approved and trial not in flow and not rests_on_a_trial:
+            made.add(trial.finding.subject)
+    return frozenset(made)
 
 
 def _unreadable_rows(work: ReconciliationPass) -> None:
@@ -218,9 +253,10 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
         _evidence(work)
     if in_step and clean and not (work.policy.stale_order is not None and rows_of(slice_.orders)):
         work.book.remember_clean(slice_.revision, work.policy)
-    for found in work.book.breaks.values():
+    for found in list(work.book.breaks.values()):
+        stands = work.stands(found)
         if found.id not in work.discrepancies:
-            work.still_open(found)
+            work.still_open(stands)
     return Decision(
         status=Status.SUCCESS if in_step else Status.PARTIAL,
         events=tuple(work.events),

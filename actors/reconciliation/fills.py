@@ -25,7 +25,7 @@ from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, event_id, to_text
 from actors.reconciliation.order_matching import order_of_fill, replaced_by
-from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass, Subject
 from brokers.model import (
     LONG,
     NET,
@@ -295,7 +295,7 @@ def _remember(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> 
     """Record a fill that changes nothing, as the positions of the book's first look contain it."""
     booked = book_fill(work.book, fill, order, work.slice.conventions)
     booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False, corrects=fill.corrects)
-    work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
+    work.tidy(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
 def _correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None, *, contained: bool) -> None:
@@ -368,7 +368,8 @@ def _orders_by_broker_id(work: ReconciliationPass) -> dict[str, Order]:
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """What was decided of the fills of one order. ``cap`` is how much of it the broker itself says is filled, at most;
-    ``None`` where it does not say. ``told`` is what its row in this slice says is filled."""
+    ``None`` where it does not say. ``told`` is what its row in this slice says is filled. ``subject`` is the difference
+    that they were reported as, if they were."""
 
     order_key: str | None
     cause: Cause
@@ -376,6 +377,7 @@ class _Allowed:
     apply_them: bool
     strategy: str | None = None
     told: Decimal | None = None
+    subject: Subject | None = None
 
     @classmethod
     def of(
@@ -398,22 +400,22 @@ class _Allowed:
         missed = sum((fill.quantity for fill, _ in fills), ZERO)
         had = order.filled_quantity if order is not None else None
         filled = (had or ZERO) + missed
-        apply_them = work.found(
-            Finding(
-                type=DiscrepancyType.MISSED_FILL,
-                key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
-                phase=Phase.FILLS,
-                severity=severity_of(cause, usual),
-                cause=cause,
-                book_value=to_text(had),
-                broker_value=to_text(filled if cap is None else min(filled, cap)),
-                difference=to_text(missed),
-                correction=Correction.APPLY_FILL,
-                strategy=strategy,
-                linked=tuple(sorted({f.combination for f, _ in fills if f.combination} - {work.book.instrument})),
-            )
+        found = Finding(
+            type=DiscrepancyType.MISSED_FILL,
+            key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
+            phase=Phase.FILLS,
+            severity=severity_of(cause, usual),
+            cause=cause,
+            book_value=to_text(had),
+            broker_value=to_text(filled if cap is None else min(filled, cap)),
+            difference=to_text(missed),
+            correction=Correction.APPLY_FILL,
+            strategy=strategy,
+            linked=tuple(sorted({f.combination for f, _ in fills if f.combination} - {work.book.instrument})),
         )
-        return cls(order.key if order is not None else None, cause, cap, apply_them, strategy, counted)
+        return cls(
+            order.key if order is not None else None, cause, cap, work.found(found), strategy, counted, found.subject
+        )
 
     def apply(self, work: ReconciliationPass, fill: Fill, contained: frozenset[str]) -> None:
         """Apply one of them; ``contained`` are the legs that have it already."""
@@ -432,7 +434,11 @@ class _Allowed:
                 told=told,
                 contained=contained,
             )
-            work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
+            document = payloads.booked_fill_to(booked)
+            if self.subject is None:
+                work.tidy(EventType.ORDER_FILLED, document, fill.fill_id)
+            else:
+                work.emit(EventType.ORDER_FILLED, document, fill.fill_id, subject=self.subject)
 
 
 def _key_of(order: BookOrder) -> str:

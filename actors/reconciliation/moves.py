@@ -90,7 +90,6 @@ def _move(work: ReconciliationPass, move: Move, row: Position | None) -> None:
     source, target = work.book.legs.get(move.source), work.book.legs.get(move.target)
     had = source.quantity if source is not None else ZERO
     limit = work.policy.max_correction
-    correction = Correction.MOVE_POSITION if limit is None or abs(move.quantity) <= limit else None
     apply_it = work.found(
         Finding(
             type=DiscrepancyType.POSITION_MISMATCH,
@@ -101,7 +100,8 @@ def _move(work: ReconciliationPass, move: Move, row: Position | None) -> None:
             book_value=to_text(had),
             broker_value=to_text(had - move.quantity),
             difference=to_text(-move.quantity),
-            correction=correction,
+            correction=Correction.MOVE_POSITION,
+            for_a_person=limit is not None and abs(move.quantity) > limit,
             told=f"{to_text(move.quantity)} went from {move.source} to {move.target}",
         )
     )

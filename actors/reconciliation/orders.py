@@ -286,7 +286,7 @@ def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
     one = payloads.with_ids(
         merged(ours, owner, row.filled_quantity, row.average_fill_price), row.broker_order_id, row.client_order_id
     )
-    work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(one), "merges": owner.key}, one.key + ":merged")
+    work.tidy(EventType.ORDER_UPDATED, {"order": payloads.order_to(one), "merges": owner.key}, one.key + ":merged")
     return work.book.orders[one.key]
 
 
@@ -445,7 +445,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     if action is OrderAction.KEEP and _in_step(replace(order, status=row.status, taken_back=ZERO), row):
         if order.taken_back:
             after = replace(order, taken_back=ZERO)  # the broker's row has followed its correction
-            work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(after)}, order.key + ":followed")
+            work.tidy(EventType.ORDER_UPDATED, {"order": payloads.order_to(after)}, order.key + ":followed")
         return
     rejected = action is OrderAction.REJECT
     surprising = order.status.terminal and action is not OrderAction.KEEP

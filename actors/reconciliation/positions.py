@@ -137,10 +137,10 @@ def _shown_twice(work: ReconciliationPass, shown: tuple[Position, ...]) -> set[s
     return clashing
 
 
-def _correction(work: ReconciliationPass, kind: Correction, change: Decimal) -> Correction | None:
-    """The correction, unless it is too large to be made without a person."""
+def _too_large(work: ReconciliationPass, change: Decimal) -> bool:
+    """Whether a correction is too large to be made without a person."""
     limit = work.policy.max_correction
-    return kind if limit is None or abs(change) <= limit else None
+    return limit is not None and abs(change) > limit
 
 
 def _near(work: ReconciliationPass, one: Decimal, other: Decimal) -> bool:
@@ -165,7 +165,7 @@ def _explained(work: ReconciliationPass, leg: str, change: Decimal, usual: Findi
         severity=severity_of(cause, usual.severity),
         linked=told.linked,
         told=told.text,
-        correction=None if cause in CAUSES and CAUSES[cause].a_person else usual.correction,
+        for_a_person=usual.for_a_person or (cause in CAUSES and CAUSES[cause].a_person),
     )
 
 
@@ -182,7 +182,8 @@ def _recover(work: ReconciliationPass, row: Position) -> None:
         book_value=None,
         broker_value=to_text(row.quantity),
         difference=to_text(row.quantity),
-        correction=_correction(work, Correction.FORCE_ADD_POSITION, row.quantity),
+        correction=Correction.FORCE_ADD_POSITION,
+        for_a_person=_too_large(work, row.quantity),
     )
     if work.found(usual if new_book else _explained(work, row.leg, row.quantity, usual)):
         price = row.average_price if row.comparable_price is None else row.comparable_price
@@ -202,7 +203,8 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
         book_value=to_text(leg.quantity),
         broker_value=None,
         difference=to_text(-leg.quantity),
-        correction=_correction(work, Correction.FORCE_CLOSE_POSITION, leg.quantity),
+        correction=Correction.FORCE_CLOSE_POSITION,
+        for_a_person=_too_large(work, leg.quantity),
         needs_proof=True,
         activity=work.book.activity.get(leg.name),
         told=expired,
@@ -283,7 +285,8 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
         book_value=to_text(leg.quantity),
         broker_value=to_text(row.quantity),
         difference=to_text(change),
-        correction=_correction(work, Correction.FORCE_UPDATE_POSITION, change),
+        correction=Correction.FORCE_UPDATE_POSITION,
+        for_a_person=_too_large(work, change),
     )
     found = _explained(work, leg.name, change, usual)
     ratio = None if opposite else _split(work, leg, row)

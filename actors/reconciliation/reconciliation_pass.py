@@ -2,7 +2,8 @@
 
 The laws of this module: the real book is never touched (the first event makes a copy); an event is applied to the
 working book exactly as the journal's reader will apply it; under ``correct: alert`` a correction is tried on the
-working book, so that what it would explain is not reported a second time, but it is not written.
+working book, so that what it would explain is not reported a second time, but it is not written; one that a person
+approved is written where it rests on nothing that was only tried.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from enum import StrEnum
 
 from actors.book import payloads
 from actors.book.book import Book
+from actors.book.break_work import Hand, approved_for
 from actors.book.discrepancies import (
     IN_A_TABLE,
     Break,
@@ -37,6 +39,8 @@ IN_A_TABLE_TOO = frozenset(
     }
 )
 """The differences that, where a book is kept elsewhere, are its own and are corrected there."""
+Subject = tuple[DiscrepancyType, str]
+"""What a difference is of, and what it is keyed by: a book has one open break of each."""
 
 
 class Status(StrEnum):
@@ -83,7 +87,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference as a phase finds it. ``correction`` is ``None`` where there is none or a person has to make it.
+    """A difference as a phase finds it. ``correction`` is ``None`` where there is none; one that is ``for_a_person`` is
+    made with a person's approval alone.
 
     A difference that ``needs_proof`` (law 4: its correction destroys) is corrected only after enough COMPLETE sections,
     each requested ``settle`` after ``activity``, the last thing our side did to the subject.
@@ -104,12 +109,36 @@ class Finding:
     strategy: str | None = None
     linked: tuple[str, ...] = ()
     told: str | None = None
+    for_a_person: bool = False
+
+    @property
+    def subject(self) -> Subject:
+        """What it is of."""
+        return self.type, self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A correction that a pass under ``alert`` found: whether it is ``approved``, and what it takes."""
+
+    finding: Finding
+    approved: bool
 
 
 class ReconciliationPass:
-    """The state of one pass. The phases call :meth:`found` and :meth:`emit`; nothing else changes it."""
+    """The state of one pass. The phases call :meth:`found`, :meth:`emit` and :meth:`tidy`; nothing else changes it.
 
-    def __init__(self, book: Book, slice_: Slice, policy: Policy, now: datetime) -> None:
+    ``approved`` are the subjects whose correction, approved by a person, may be written though only alerts are wanted.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        slice_: Slice,
+        policy: Policy,
+        now: datetime,
+        approved: frozenset[Subject] = frozenset(),
+    ) -> None:
         self.book = book
         self.slice = slice_
         self.policy = policy
@@ -127,6 +156,12 @@ class ReconciliationPass:
         self.recheck_at: datetime | None = None
         self.links: dict[str, str] | None = None
         self.wanted: dict[str, Break] = {}
+        self.trials: list[Trial] = []
+        self.tried_legs: set[str] = set()
+        self.tidied = False
+        self._approved = approved
+        self._made: set[Subject] = set()
+        self._last: Subject | None = None
         self._original = book
         self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
 
@@ -146,10 +181,24 @@ class ReconciliationPass:
         return self._answers.get((query.broker_order_id, query.client_order_id))
 
     def emit(
-        self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity = Severity.INFO
+        self,
+        kind: EventType,
+        payload: Mapping[str, Json],
+        identity: str,
+        severity: Severity = Severity.INFO,
+        subject: Subject | None = None,
     ) -> None:
-        """Apply a correction to the working book, and write it unless only alerts are wanted."""
-        self._apply(self._event(kind, payload, identity, severity), written=self.auto)
+        """Apply the correction of a difference (of the one last found, unless ``subject`` names another) to the working
+        book, and write it unless only alerts are wanted."""
+        written = self.auto or (subject or self._last) in self._made
+        if not written and isinstance(legs := payload.get("legs"), list):
+            self.tried_legs.update(str(leg[0]) for leg in legs if isinstance(leg, list))
+        self._apply(self._event(kind, payload, identity, severity), written=written)
+
+    def tidy(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
+        """As :meth:`emit`, of what is no difference by itself: two names of one order, a fill that counts already."""
+        self.tidied = self.tidied or "order" in payload
+        self._apply(self._event(kind, payload, identity, Severity.INFO), written=self.auto)
 
     def note(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
         """What corrects nothing: it is written whatever may be corrected."""
@@ -161,13 +210,22 @@ class ReconciliationPass:
 
     def found(self, it: Finding) -> bool:
         """Report a difference. True when the caller is to make its correction now (to try it, under ``alert``)."""
-        if not self.auto and (it.type, it.key) in self.touched:
-            return it.correction is not None  # one break a subject: the first report of this pass stands
-        old = self.book.breaks.get((it.type, it.key))
-        sightings = self._sightings(it, old) if it.needs_proof and self.auto else ()
-        proven = not it.needs_proof or len(sightings) >= self.policy.confirmations
         elsewhere = self.slice.claims is not None and it.type in IN_A_TABLE_TOO
-        may_correct = self.auto and it.correction is not None and proven
+        may_try = not self.auto and not elsewhere and it.correction is not None and not it.for_a_person
+        if not self.auto and it.subject in self.touched:
+            return may_try  # one break a subject: the first report of this pass stands
+        self._last = it.subject
+        old = self.book.breaks.get(it.subject)
+        offers = it.correction if it.for_a_person or not self.auto else None
+        hand = self._hand(it, old) if offers is not None else None
+        if not self.auto and it.correction is not None:
+            self.trials.append(Trial(it, hand is not None))
+        approved = hand is not None and (self.auto or it.subject in self._approved)
+        by_itself = self.auto and not it.for_a_person
+        # What is for a person is looked at, too, so that its proof is there when it is approved.
+        sightings = self._sightings(it, old) if it.needs_proof and (self.auto or approved) else ()
+        proven = not it.needs_proof or len(sightings) >= self.policy.confirmations
+        may_correct = it.correction is not None and proven and (by_itself or approved)
         correct_now = may_correct and not elsewhere
         identity = event_id(self.book.stream, str(self._next_version()), it.type, it.key)
         new = Break(
@@ -187,16 +245,43 @@ class ReconciliationPass:
             linked=it.linked,
             told=it.told,
             alias=IN_A_TABLE.get(it.type) if self.slice.claims is not None else None,
+            offers=offers,
+            halts=self._halts(it.type, it.severity, old),
         )
         if may_correct and elsewhere:
             self.wanted[it.key] = new
+        if correct_now:
+            self._made.add(it.subject)
         if correct_now and old is not None:
-            self._resolve(new, it.correction)
+            self._resolve(new, it.correction, hand if approved else None)
         elif correct_now or new != old:
             self._report(new, resolved=correct_now, correction=it.correction if correct_now else None)
         self.touched.add((it.type, it.key))
         self.discrepancies[new.id] = Discrepancy(new, correct_now, it.correction if correct_now else None)
-        return correct_now or (not self.auto and not elsewhere and it.correction is not None)
+        return correct_now or may_try
+
+    def _hand(self, it: Finding, old: Break | None) -> Hand | None:
+        """Who approved the correction of just this difference, before the broker was asked for this slice."""
+        if old is None or not self.policy.approvals:
+            return None
+        work = self.book.work.get(old.id)
+        return approved_for(work, (it.book_value, it.broker_value), self.slice.requested_at)
+
+    def _halts(self, kind: DiscrepancyType, severity: Severity, old: Break | None) -> bool:
+        """Whether a difference is to halt trading: once it has, it has."""
+        if kind in self.policy.halt_on or (old is not None and old.halts):
+            return True
+        after = dict(self.policy.halt_after).get(severity)
+        return after is not None and self.now - (old.opened_at if old is not None else self.now) >= after
+
+    def stands(self, found: Break) -> Break:
+        """An open break that this pass did not look at, or found as it was; reported once more where it has come to
+        halt trading by its age."""
+        if found.halts or not self._halts(found.type, found.severity, found):
+            return found
+        found = replace(found, halts=True)
+        self._report(found, resolved=False, correction=None)
+        return found
 
     def gone(self, found: Break, correction: Correction | None = None) -> None:
         """An open break whose difference is no longer there. ``correction`` is what was done about it, outside of our
@@ -273,8 +358,10 @@ class ReconciliationPass:
         kind = EventType.RECONCILIATION_DISCREPANCY
         self._apply(self._event(kind, payload, found.id, found.severity), written=True)
 
-    def _resolve(self, found: Break, correction: Correction | None) -> None:
+    def _resolve(self, found: Break, correction: Correction | None, hand: Hand | None = None) -> None:
         payload = payloads.break_to(replace(found, seen_at=()), resolved=True, correction=correction)
+        if hand is not None:
+            payload["approved_by"] = hand.by
         self._apply(self._event(EventType.DISCREPANCY_RESOLVED, payload, found.id, Severity.INFO), written=True)
 
     def _next_version(self) -> int:

@@ -2,7 +2,8 @@
 an operator.
 
 The person is the operating system's user of the process that asks, by its user id: what the environment says of a user
-is anybody's to set. Who may reach the supervisor at all is not decided here (SECURITY.md).
+is anybody's to set. Where the system keeps who logged in (Linux does, over ``su`` and ``sudo``), it is that user. Who
+may reach the supervisor at all is not decided here (SECURITY.md).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Asked:
 Who = Asked | str | None
 """Who asks, as far as it is known: a caller of an earlier version tells a name alone."""
 
+_NOBODY_LOGGED_IN = 2**32 - 1
 _way = Via.HANDLE
 
 
@@ -85,7 +87,18 @@ def user_name() -> str:
         import pwd
     except ImportError:  # Windows: the environment is all there is without another library
         return os.environ.get("USERNAME", "unknown")
+    uid = _login_uid()
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:  # a container's user need not have a name
-        return f"user {os.getuid()}"
+        return f"user {uid}"
+
+
+def _login_uid() -> int:
+    """The user who logged in, where the system tells; else the one whose process this is."""
+    try:
+        with open("/proc/self/loginuid", encoding="ascii") as told:
+            uid = int(told.read())
+    except (OSError, ValueError):
+        return os.getuid()
+    return os.getuid() if uid == _NOBODY_LOGGED_IN else uid

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from actors.events import Json, to_text
 from actors.names import split_name
 from brokers.spec import SecretRef, SecretSource
-from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, Defaults, SupervisionSettings
+from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration
 from supervisor.tree.model import ChildSpec, Kind
 
 SecretFingerprints = Mapping[str, str]
@@ -96,7 +96,7 @@ class ConfigurationDifference:
     accounts: tuple[AnyAccount, ...] = ()
     removed: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
-    sections: Mapping[str, Defaults | SupervisionSettings] = field(default_factory=dict)
+    sections: Mapping[str, BaseModel] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether anything differs that changes what runs."""
@@ -115,10 +115,11 @@ def difference(
     before = {account.name: account for account in old.accounts}
     after = {account.name: account for account in new.accounts}
     rows: list[Row] = []
-    sections: dict[str, Defaults | SupervisionSettings] = {}
+    sections: dict[str, BaseModel] = {}
     pairs: dict[str, tuple[Any, Any]] = {
         "defaults": (old.defaults, new.defaults),
         "supervision": (old.supervision, new.supervision),
+        "breaks": (old.breaks, new.breaks),
     }
     for name, (was, becomes) in pairs.items():
         keys = key_changes(said_by(was), said_by(becomes), "", *marks)

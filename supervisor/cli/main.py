@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from actors.names import split_name
 from supervisor.cli.audit import audit
+from supervisor.cli.breaks import breaks
 
 # Every usage error of typer's; it has no public name there.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
@@ -51,6 +52,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(audit, name="audit")
+app.add_typer(breaks, name="breaks")
 
 _DEFAULT = "config/accounts.yaml"
 Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help=f"The configuration; default {_DEFAULT}.")]

@@ -19,6 +19,7 @@ from actors.runtime.ports import ActorUnavailable, CallError
 from brokers.model import LegScheme
 from supervisor.client.answers import Halts, Status, Verdict
 from supervisor.client.arguments import aware, count, identity
+from supervisor.client.breaks import AsyncBreaks
 from supervisor.client.calls import Port, call_with_retry
 from supervisor.client.changes import AsyncChanges
 from supervisor.client.connection import Connection
@@ -39,6 +40,7 @@ class AsyncHandle(AsyncChanges):
         self._connection = connection
         self._port = port
         self._supervisor = SupervisorClient(port)
+        self.breaks = AsyncBreaks(port)
 
     async def instrument(self, account: str, symbol: str) -> AsyncInstrument:
         """One instrument. Where the account takes all it has, one that nobody has heard of yet is started. Raises

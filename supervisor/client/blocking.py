@@ -19,6 +19,7 @@ from brokers.model import Side
 from supervisor.client.aio import AsyncHandle
 from supervisor.client.answers import Check, FeatureReport, Halts, Recorded, Status, TradingAllowed, Verdict
 from supervisor.client.books import Book, Order, Positions
+from supervisor.client.breaks import BlockingBreaks
 from supervisor.client.calls import run_blocking
 from supervisor.client.changes import BlockingChanges
 from supervisor.client.connection import DEFAULT_CONFIG, Connection, open_connection
@@ -69,6 +70,7 @@ class Handle(BlockingChanges):
         self._connection = connection
         self._work: AsyncHandle = AsyncHandle(connection, lambda: connection.blocking)
         self.aio = AsyncHandle(connection, lambda: connection.awaiting)
+        self.breaks = BlockingBreaks(lambda: connection.blocking)
 
     def __repr__(self) -> str:
         place = self._connection.place

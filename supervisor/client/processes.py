@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from actors.book.break_work import BreakAction, Sides
 from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
@@ -108,6 +110,26 @@ class Running:
     def restart(self, name: str) -> bool:
         """Restart one actor by its name."""
         return run_blocking(self._work.restart(name))
+
+    def breaks(self) -> list[dict[str, Any]]:
+        """Every open break."""
+        return run_blocking(self._work.breaks())
+
+    def work_on_break(
+        self,
+        action: BreakAction,
+        break_id: str,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        until: datetime | None = None,
+        owner: str | None = None,
+        sides: Sides | None = None,
+    ) -> dict[str, Any]:
+        """Do something to an open break."""
+        return run_blocking(
+            self._work.work_on_break(action, break_id, reason=reason, note=note, until=until, owner=owner, sides=sides)
+        )
 
     def story(self, name: str) -> list[tuple[float, str]] | None:
         """What became of an actor."""

@@ -7,8 +7,10 @@ may wait; what must not be done twice (a change, a stop) is asked once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from actors.book.break_work import BreakAction, BreakRequest, Sides
 from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
@@ -101,6 +103,29 @@ class SupervisorClient:
     async def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
         return bool(await self._ask("restart", name, asked()))
+
+    async def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
+        """Every open break with the work on it, what needs a person most first."""
+        found: list[dict[str, Any]] = await self._ask("breaks", timeout_s=timeout_s)
+        return found
+
+    async def work_on_break(
+        self,
+        action: BreakAction,
+        break_id: str,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        until: datetime | None = None,
+        owner: str | None = None,
+        sides: Sides | None = None,
+    ) -> dict[str, Any]:
+        """Do something to an open break, as the user of this process; gives its row as it then is. Raises
+        :class:`BreakRefused` and :class:`JournalAway`, too."""
+        who = asked()
+        request = BreakRequest(action, who.by, reason, note, until, owner, sides, who.via, who.program)
+        found: dict[str, Any] = await self._once("work_on_break", break_id, request, timeout_s=HALT_TIMEOUT_S)
+        return found
 
     async def story(self, name: str) -> list[tuple[float, str]] | None:
         """What became of an actor: how many seconds ago, and what; ``None`` where there is none of that name."""

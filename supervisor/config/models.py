@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from actors.book.break_work import REASON_CODES
 from brokers.paper.prices import Market
 from brokers.spec import BrokerSpec, SecretRef, Setting
 from supervisor.config.errors import ConfigurationError, Problem, expected
@@ -54,6 +55,7 @@ from supervisor.config.values import (
     Timeout,
     TimeZone,
     ZmqEndpoint,
+    text,
     whole,
 )
 from supervisor.config.yaml_source import Number
@@ -71,6 +73,12 @@ BreakType = Literal[
     "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "ORDER_STATUS_MISMATCH", "MISSED_FILL", "ORDER_MISSING",
     "FILLED_MISMATCH", "EXTERNAL_ORDER", "ORDER_REJECTED", "DUPLICATE_ORDER", "OVERFILL",
 ]  # fmt: skip
+HaltingType = Literal[
+    "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "PRICE_MISMATCH", "STALE_DATA", "ORDER_STATUS_MISMATCH",
+    "MISSED_FILL", "ORDER_MISSING", "FILLED_MISMATCH", "EXTERNAL_ORDER", "STALE_ORDER", "ORDER_REJECTED",
+    "MALFORMED_DATA", "DUPLICATE_ORDER", "OVERFILL",
+]  # fmt: skip
+SeverityName = Literal["INFO", "WARNING", "CRITICAL"]
 
 _INTERVAL_S: Mapping[str, float] = {"oanda": 300, "kite": 2, "ib": 300, "mt5": 15, "paper": 5}
 _KITE_PAPER_INTERVAL_S = 5.0
@@ -106,6 +114,9 @@ class InstrumentSettings:
     unverified_s: float
     mode: Mode
     may_stand: tuple[str, ...] = ()
+    halt_on: tuple[str, ...] = ()
+    halt_after_s: Mapping[str, float] = field(default_factory=dict)
+    four_eyes: bool = False
 
 
 class _Model(BaseModel):
@@ -127,6 +138,9 @@ class Overrides(_Model):
     max_age_s: Seconds | None = None
     unverified_s: Seconds | None = None
     may_stand: tuple[BreakType, ...] | None = None
+    halt_on: tuple[HaltingType, ...] | None = None
+    halt_after_s: dict[SeverityName, Seconds] | None = None
+    four_eyes: StrictBool | None = None
     interval_s: Interval | None = None
 
 
@@ -505,6 +519,20 @@ class SupervisionSettings(_Model):
     backoff_s: Backoff = (0.5, 30.0)
 
 
+ReasonCode = Annotated[str, text("a code of capitals, digits and _, such as PRIME_BROKER", r"[A-Z][A-Z0-9_]{1,39}")]
+
+
+class BreaksSettings(_Model):
+    """What is common to the work on all breaks. ``reason_codes`` are those beside the fixed ones."""
+
+    reason_codes: tuple[ReasonCode, ...] = ()
+
+    @property
+    def all_reason_codes(self) -> tuple[str, ...]:
+        """The fixed ones, and those that this configuration adds."""
+        return tuple(dict.fromkeys((*REASON_CODES, *self.reason_codes)))
+
+
 def _some_accounts(value: Raw) -> Raw:
     if isinstance(value, list | tuple) and value:
         return value
@@ -518,6 +546,7 @@ class Configuration(_Model):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     defaults: Defaults = Defaults()
     supervision: SupervisionSettings = SupervisionSettings()
+    breaks: BreaksSettings = BreaksSettings()
     accounts: Annotated[tuple[AnyAccount, ...], BeforeValidator(_some_accounts)] = Field(
         description="a list of at least one account"
     )
@@ -632,6 +661,9 @@ def _settled(symbol: str, account: Account, levels: tuple[Overrides, ...]) -> In
         unverified_s=_first(merged.unverified_s, max(3 * interval_s, _LEAST_UNVERIFIED_S)),
         mode=account.mode,
         may_stand=merged.may_stand or (),
+        halt_on=merged.halt_on or (),
+        halt_after_s={str(name): after_s for name, after_s in (merged.halt_after_s or {}).items()},
+        four_eyes=bool(merged.four_eyes),
     )
 
 

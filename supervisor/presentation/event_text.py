@@ -41,6 +41,13 @@ _ACTIONS = {
     "new key": "handed on to a new key",
 }
 _HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
+_WORK = {
+    EventType.BREAK_ACKNOWLEDGED: "acknowledged",
+    EventType.BREAK_ASSIGNED: "assigned",
+    EventType.BREAK_PROPOSED: "correction proposed",
+    EventType.BREAK_APPROVED: "correction approved",
+    EventType.BREAK_WAIVED: "waived",
+}
 _LONGEST = 160
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
 _STREAMS = {EventType.CONNECTION_LOST: "stream lost", EventType.CONNECTION_RESTORED: "stream live again"}
@@ -168,6 +175,8 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
     changes = payload.get("changes")
     if kind is EventType.CONFIGURATION_CHANGED and isinstance(changes, list):
         return f"configuration changed{by}: {'; '.join(map(str, changes))}"
+    if kind in _WORK:
+        return _work(kind, payload)
     if kind is EventType.OPERATOR_ACTION:
         whom = payload.get("instruments") or payload.get("actor") or ()
         names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""
@@ -175,6 +184,17 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
         how = f" ({payload['signal']})" if payload.get("signal") else ""
         return f"{payload.get('by') or 'an operator'} {_ACTIONS.get(action, action)} {names}".rstrip() + how
     return None
+
+
+def _work(kind: EventType, payload: Mapping[str, Json]) -> str:
+    """Who did what to a break, until when and why."""
+    said = [_WORK[kind], f"by {payload.get('by')}"]
+    if payload.get("owner"):
+        said.append(f"to {payload['owner']}")
+    if payload.get("until"):
+        said.append(f"until {str(payload['until'])[:16]}Z")
+    why = ", ".join(str(payload[key]) for key in ("reason", "note") if payload.get(key))
+    return f"{_difference(payload)}, {' '.join(said)}" + (f": {why}" if why else "")
 
 
 def _order_end(kind: EventType, payload: Mapping[str, Json]) -> str:
@@ -191,6 +211,8 @@ def _discrepancy(payload: Mapping[str, Json]) -> str:
     correction = payload.get("correction")
     if correction is not None:
         done = f"{correction} ({_GLOSSES[str(correction)]})" if str(correction) in _GLOSSES else str(correction)
+        if payload.get("approved_by"):
+            done += f", approved by {payload['approved_by']}"
     else:
         done = "gone by itself" if payload.get("resolved") else "open"
     return f"{_difference(payload)}, {done}"

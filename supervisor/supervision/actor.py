@@ -23,6 +23,7 @@ from typing import Any
 
 from loguru import logger
 
+from actors.book.break_work import BreakRequest
 from actors.book.trading_permission import Halted
 from actors.events import EventType, Json, Severity, to_iso
 from actors.journal.actor import Audit
@@ -41,8 +42,10 @@ from supervisor.changes.diff import Effects, SecretFingerprints
 from supervisor.changes.requests import Change, ChangeRefused
 from supervisor.changes.transaction import Changed, ConfigurationTransaction, words_of
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration
+from supervisor.presentation.breaks import summary
 from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import ActorStates, is_up
+from supervisor.supervision.breaks import BreakDesk, with_work
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.discovery import Discovery
 from supervisor.supervision.former_lives import FormerLives
@@ -107,6 +110,7 @@ class Supervisor:
         children = self._tree.children
         self._states = ActorStates(runtime, children, self._desired)
         self._healths = HealthRegistry(runtime, children, self._desired)
+        self._breaks = BreakDesk(runtime, self._desired, self._healths, self._refresh)
         self._verdicts = Verdicts(runtime, children, self._desired, self._healths)
         self._instructions = Instructions(runtime, run.identity, self._desired, self._halting, self._outbox)
         self._discovery = Discovery(runtime, self._desired, self._desire, lambda: self._stopping)
@@ -154,7 +158,25 @@ class Supervisor:
             "actors": status.actor_rows(self._tree.children, self._healths.pids()),
             "self_check": self._self_checks.to_json(),
         }
+        rows = self._breaks.rows()
+        with_work(result, rows)
+        result["breaks"] = summary(rows)
         return result
+
+    async def breaks(self) -> list[dict[str, Any]]:
+        """Every open break with the work on it, what needs a person most first."""
+        return self._breaks.rows()
+
+    async def work_on_break(self, break_id: str, request: BreakRequest) -> dict[str, Any]:
+        """Do what a person asks for to one break, named by its id or how that begins; durable when it returns. Gives
+        its row. Raises :class:`BreakRefused`, ``CallError`` and ``JournalAway``."""
+        return await self._breaks.work_on(break_id, request)
+
+    async def _refresh(self, name: str) -> None:
+        key = self._states.key(name)
+        child = self._tree.children.get(key) if key is not None else None
+        if key is not None and child is not None:
+            await self._lifecycle.refresh(key, child.attempt)
 
     async def directory(self) -> dict[str, dict[str, Any]]:
         """The accounts that run, each with its ``broker``, how it names ``legs`` as far as the broker's name tells,
@@ -370,6 +392,8 @@ class Supervisor:
                     # One that is being stopped pauses too.
                     self._instructions.note_pause(key.name, paused=health.paused)
                 self._instructions.note_halts(key.name, health.halts)
+                if health.halts_due:
+                    self._runtime.spawn(SUPERVISOR, self._instructions.halt_by_break(key.name, health.halts_due))
                 self._discovery.retire_when_quiet(key, health)
             case AccountHealth():
                 self._discovery.found(health.account, health.unowned)

@@ -6,11 +6,13 @@ unverified, with where its actor is, when it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from actors.book.break_work import BreakWork
+from actors.book.discrepancies import Break
 from actors.book.trading_permission import Halt
 from actors.events import Json
 from actors.instrument.statistics import Totals
@@ -108,6 +110,21 @@ class HealthRegistry:
             return health
         passed_s = self._runtime.monotonic_s() - self._heard_s[name]
         return replace(health, verified_age_s=health.verified_age_s + passed_s)
+
+    def open_breaks(self) -> Iterator[tuple[str, Break, Mapping[str, BreakWork]]]:
+        """Every open break: whose it is (an instrument's or an account's name), the break, and the work on the breaks
+        of that name."""
+        for account in self._desired.accounts:
+            of_account = self.account(account)
+            for one in of_account.discrepancies:
+                if not one.resolved:
+                    yield account, one.found, of_account.work
+            for report in self.reports(account):
+                name = instrument_name(account, report.instrument)
+                health = self._instruments.get(name)
+                for one in report.discrepancies:
+                    if not one.resolved:
+                        yield name, one.found, health.work if health is not None else {}
 
     def unverified(self, name: str) -> str | None:
         """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""

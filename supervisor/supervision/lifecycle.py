@@ -221,6 +221,10 @@ class Lifecycle:
 
     # Probing
 
+    async def refresh(self, key: ChildKey, attempt: int) -> None:
+        """Ask an actor how it is now, beside its probes."""
+        await self._ask_health(key, attempt)
+
     async def _watch(self, key: ChildKey, attempt: int) -> None:
         """An actor that seems to have ended is asked at once, and not with its next probe."""
         await self._cluster.ended(key.name)

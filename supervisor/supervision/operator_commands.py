@@ -9,21 +9,24 @@ probe.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from loguru import logger
 
-from actors.book.trading_permission import Halt, Halted
+from actors.book.trading_permission import Halt, Halted, halted_by
 from actors.events import EventType, Json, Record
 from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
-from actors.names import AUDIT, SUPERVISOR
+from actors.names import AUDIT, SUPERVISOR, split_name
 from actors.runtime.ports import CallError, Runtime
 from supervisor.changes.asking import Who, said_of
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.halts import Halting
 from supervisor.tree.model import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S
+
+BY_CONFIGURATION = "halt_on"
+"""Who halts where a break does, by the configuration."""
 
 _NOTES = 1_000
 """How many of the supervisor's own records are looked through for the pauses of this run."""
@@ -61,6 +64,7 @@ class Instructions:
         self._pauses_known = False
         self._learning: asyncio.Task[None] | None = None
         self._up_before: set[str] = set()  # while the halts were not known yet
+        self._halting_by_break: set[str] = set()
 
     async def repeat(self, name: str) -> None:
         """Tell an instrument that has just started what its former process was told."""
@@ -158,6 +162,23 @@ class Instructions:
             ended, why_not = await self._halting.lift(scope, by)
             lifted, failure = lifted + ended, failure or why_not
         return self._halted(lifted, await self._tell_halts(account, instrument), failure)
+
+    async def halt_by_break(self, name: str, breaks: Sequence[str]) -> None:
+        """An instrument has breaks that are to halt its trading, by the configuration: a halt like any other, which
+        ends when a person resumes."""
+        own = any(halt.scope == name for halt in self._halting.on(name) or ())
+        if own or name in self._halting_by_break:
+            if own:
+                await self._set_halts(name)  # it has not heard of it
+            return
+        self._halting_by_break.add(name)
+        try:
+            account, symbol = split_name(name)
+            reason = ", ".join(halted_by(words) for words in breaks)
+            logger.warning("{}: trading is halted: {}", name, reason)
+            await self.halt(account, symbol, reason, BY_CONFIGURATION)
+        finally:
+            self._halting_by_break.discard(name)
 
     def note_halts(self, name: str, halts: tuple[Halt, ...] | None) -> None:
         """An instrument says which halts it knows of: tell it when they are others."""

@@ -14,6 +14,7 @@ from actors.account.actor import Account, AccountSettings
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.delta.book_spec import BookTableSpec, open_book_table
+from actors.events import Severity
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.evidence import EvidenceSettings
 from actors.names import instrument_name
@@ -149,6 +150,9 @@ def _instrument_settings(
         positions=given.mode == "live",
         conventions=CONVENTIONS.get(configuration.account(account).broker, Conventions()),
         may_stand=frozenset(map(DiscrepancyType, given.may_stand)),
+        halt_on=tuple(map(DiscrepancyType, given.halt_on)),
+        halt_after=tuple((Severity(name), timedelta(seconds=after_s)) for name, after_s in given.halt_after_s.items()),
+        four_eyes=given.four_eyes,
     )
     timeout_s = configuration.timeout_s(account)
     timeout_s = timeout_s * ADAPTER_TRIES + CYCLE_MARGIN_S if one_verdict else timeout_s + CYCLE_MARGIN_S

@@ -1,0 +1,84 @@
+"""What people do to the breaks that belong to none of an account's instruments.
+
+The laws of this module: what was done is in the account's stream, and is learned from there after a restart; nothing
+there is corrected, so that nothing is approved.
+"""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakRefused, BreakRequest, BreakWork, act, folded
+from actors.book.discrepancies import Break
+from actors.events import Event, EventType, Severity, event_id
+from actors.journal import client
+from actors.journal.client import Fenced, JournalAway
+from actors.journal.types import JournalError
+from actors.names import AUDIT
+from actors.runtime.ports import CallError, Runtime
+
+LEARN_AGAIN_AFTER_S = 5.0
+_NEWEST = 1_000
+_TRIES = 5
+
+
+class AccountWork:
+    """The work on an account's own breaks, by their ids."""
+
+    def __init__(self, account: str, runtime: Runtime) -> None:
+        self._account = account
+        self._runtime = runtime
+        self.by_id: dict[str, BreakWork] = {}
+
+    async def learn(self) -> None:
+        """Read from the journal what was done before this actor began, however long that takes."""
+        filters = {
+            "stream": self._account,
+            "types": (*sorted(WORK_EVENTS), EventType.DISCREPANCY_RESOLVED),
+            "order": "newest",
+            "limit": _NEWEST,
+        }
+        while True:
+            try:
+                found = await self._runtime.call(AUDIT, "query", filters, timeout_s=client.JOURNAL_TIMEOUT_S)
+            except (CallError, JournalError) as error:
+                logger.debug("{}: the work on its breaks is not known yet: {}", self._account, error)
+                await self._runtime.sleep(LEARN_AGAIN_AFTER_S)
+                continue
+            done = self.by_id
+            self.by_id = {}
+            for record in reversed(found):
+                self._fold(record.event)
+            self.by_id |= done
+            return
+
+    async def do(self, found: Break | None, break_id: str, request: BreakRequest) -> BreakWork:
+        """Do what a person asks for; durable when it returns. Raises :class:`BreakRefused` and :class:`JournalAway`."""
+        attempted = f"{request.action.value} break {break_id[:8]} of {self._account}"
+        if found is None:
+            raise BreakRefused(attempted, "it is not open (any more)", "List the open breaks again.")
+        work = self.by_id.get(break_id, UNTOUCHED)
+        kind, payload = act(found, work, request, four_eyes=False, now=self._runtime.now())
+        version = await client.version(self._runtime, self._account)
+        for _ in range(_TRIES):
+            identity = event_id(self._account, str(version + 1), kind, break_id)
+            event = Event(identity, kind, Severity.INFO, self._runtime.now(), payload)
+            try:
+                await client.append(self._runtime, self._account, version, (event,))
+            except Fenced as fenced:  # the account's own events go into the same stream
+                version = fenced.stale.actual_version
+            else:
+                self._fold(event)
+                return self.by_id[break_id]
+        raise JournalAway(f"the stream of {self._account} is too busy to be written to. Try again")
+
+    def forget(self, break_id: str) -> None:
+        """That break is over."""
+        self.by_id.pop(break_id, None)
+
+    def _fold(self, event: Event) -> None:
+        break_id = str(event.payload["id"])
+        if event.type in WORK_EVENTS:
+            self.by_id[break_id] = folded(self.by_id.get(break_id, UNTOUCHED), event)
+        else:
+            self.forget(break_id)

@@ -1,0 +1,309 @@
+"""The ``breaks`` group of the command line: what is open, who has it, and what is to be done about it.
+
+``list`` and ``show`` read the journal where no supervisor runs; what changes something asks the running supervisor, as
+the user whom the operating system knows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from actors.book.break_work import BreakAction
+    from actors.events import Record
+    from supervisor.client.processes import Running
+
+_DEFAULT = "config/accounts.yaml"
+breaks = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=(
+        "Differences between books and brokers that stand, as work: take one, hand it on, approve its correction, let "
+        "it stand for a while.\n\nA break is named by its id or by how that begins. All is journaled, with who, when "
+        "and why."
+    ),
+)
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help=f"The configuration; default {_DEFAULT}.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of the break, or how it begins.")]
+Code = Annotated[str, typer.Option("--reason", help="Why: one of the reason codes, such as UNDER_INVESTIGATION.")]
+Note = Annotated[str | None, typer.Option("--note", help="Why, in your words.")]
+Until = Annotated[str, typer.Option("--until", metavar="TIME", help="90s, 15m, 2h, 3d (from now), or a time (UTC).")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@breaks.command("list")
+def list_(
+    config: ConfigOption = None,
+    account: Annotated[str | None, typer.Option("--account", help="Only this account.")] = None,
+    instrument: Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only OPEN, ACKNOWLEDGED, PROPOSED, APPROVED…")] = None,
+    owner: Annotated[str | None, typer.Option("--owner", help="Only what this person has.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many rows.")] = 200,
+    as_json: Json = False,
+) -> int:
+    """What is open, what needs a person most first.
+
+    Exit status: 1 where something is open, 0 where nothing is.
+    """
+    from supervisor.cli.console import load_place, print_json, say
+    from supervisor.presentation.breaks import summary
+    from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
+
+    rows, live = _open(load_place(config))
+    wanted = {"account": account, "instrument": instrument, "type": kind, "state": state, "owner": owner}
+    asked = {key: value for key, value in wanted.items() if value is not None}
+    rows = [row for row in rows if all(row[key] == value for key, value in asked.items())]
+    if as_json:
+        print_json({"live": live, "summary": summary(rows), "breaks": rows[:limit]})
+    else:
+        if not live:
+            say("no supervisor is running: this is what the journal says")
+        _print(rows, limit)
+    return EXIT_BREAK_OPEN if rows else EXIT_OK
+
+
+@breaks.command()
+def show(break_id: Id, config: ConfigOption = None, as_json: Json = False) -> int:
+    """One break, open or over: both sides, the cause, and its history."""
+    from supervisor.cli.break_history import history_of
+    from supervisor.cli.console import Failure, load_place, print_json
+
+    configuration = load_place(config)
+    rows, _ = _open(configuration)
+    found = [row for row in rows if row["id"].startswith(break_id)]
+    history = history_of(configuration, found[0]["id"] if len(found) == 1 else break_id)
+    if not found and not history:
+        raise Failure(f"the journal knows no break {break_id!r}")
+    if as_json:
+        from actors.journal.hash_chain import record_to_json
+
+        records = [dict(record_to_json(record)) for record in history]
+        print_json({"break": found[0] if found else None, "history": records})
+    else:
+        _print_one(found[0] if found else None, history)
+    return 0
+
+
+@breaks.command()
+def ack(
+    break_id: Id,
+    reason: Code,
+    until: Until = "8h",
+    note: Note = None,
+    config: ConfigOption = None,
+    as_json: Json = False,
+) -> int:
+    """Take a break: no reminder until then."""
+    from actors.book.break_work import BreakAction
+
+    return _do(BreakAction.ACKNOWLEDGE, break_id, config, as_json=as_json, reason=reason, note=note, until=until)
+
+
+@breaks.command()
+def assign(
+    break_id: Id,
+    owner: Annotated[str | None, typer.Option("--to", help="Whose it is from now on.")] = None,
+    note: Note = None,
+    config: ConfigOption = None,
+    as_json: Json = False,
+) -> int:
+    """Hand a break to somebody, or leave a note with it."""
+    from actors.book.break_work import BreakAction
+
+    return _do(BreakAction.ASSIGN, break_id, config, as_json=as_json, owner=owner, note=note)
+
+
+@breaks.command()
+def propose(
+    break_id: Id, reason: Code, note: Note = None, yes: Yes = False, config: ConfigOption = None, as_json: Json = False
+) -> int:
+    """Propose its correction to another person."""
+    from actors.book.break_work import BreakAction
+
+    return _do(BreakAction.PROPOSE, break_id, config, as_json=as_json, reason=reason, note=note, yes=yes)
+
+
+@breaks.command()
+def approve(
+    break_id: Id, reason: Code, note: Note = None, yes: Yes = False, config: ConfigOption = None, as_json: Json = False
+) -> int:
+    """Have its correction made, as both sides now are.
+
+    By the instrument, on what its broker says at the next look; where either side has changed by then, nothing is
+    made. With `four_eyes` the first person's approval is a proposal.
+    """
+    from actors.book.break_work import BreakAction
+
+    return _do(BreakAction.APPROVE, break_id, config, as_json=as_json, reason=reason, note=note, yes=yes)
+
+
+@breaks.command()
+def waive(
+    break_id: Id,
+    reason: Code,
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="90s, 15m, 2h, 3d (from now), or a time.")],
+    note: Note = None,
+    config: ConfigOption = None,
+    as_json: Json = False,
+) -> int:
+    """Let a break stand until then; takes an approval back.
+
+    It stays open, and forbids trading as before.
+    """
+    from actors.book.break_work import BreakAction
+
+    return _do(BreakAction.WAIVE, break_id, config, as_json=as_json, reason=reason, note=note, until=until)
+
+
+def _do(
+    action: BreakAction,
+    break_id: str,
+    config: Path | None,
+    *,
+    as_json: bool,
+    reason: str | None = None,
+    note: str | None = None,
+    until: str | None = None,
+    owner: str | None = None,
+    yes: bool = True,
+) -> int:
+    from actors.book.break_work import BreakRefused
+    from supervisor.cli.console import Failure, load_place, print_json
+    from supervisor.client.processes import find
+
+    supervisor = find(load_place(config))
+    ends = None if until is None else until_of(until, datetime.now(UTC))
+    sides = None
+    if action in ("propose", "approve"):
+        row = _row(supervisor, break_id)
+        sides = row["book_value"], row["broker_value"]
+        if not as_json:
+            print(_sentence(row))
+        if not yes and not _confirmed(action):
+            raise Failure("nothing was done")
+        break_id = row["id"]
+    try:
+        done = supervisor.work_on_break(
+            action, break_id, reason=reason, note=note, until=ends, owner=owner, sides=sides
+        )
+    except BreakRefused as refused:
+        raise Failure(str(refused)) from None
+    if as_json:
+        print_json(done)
+    else:
+        print(f"{done['id'][:12]} is {done['state']}{_by(done)}")
+        if action == "approve" and done["state"] == "PROPOSED":
+            print("four_eyes is set: another person has to approve it")
+    return 0
+
+
+def until_of(text: str, now: datetime) -> datetime:
+    """The time to come that a text names: a length of time is from now on. Raises :class:`Failure`."""
+    from supervisor.cli.audit_selection import when
+    from supervisor.cli.time_text import NoMoment, moment
+
+    try:
+        named = moment(text, now)
+        ago = now - named
+        # What is written as "that long ago" elsewhere can only mean "from now on" here.
+        relative = text.strip().lower() not in {"now", "today", "yesterday"} and ":" not in text and "-" not in text
+        return now + ago if relative and ago.total_seconds() > 0 else named
+    except NoMoment:
+        found = when("--until", text, now)
+        assert found is not None  # noqa: S101 - a text was given, and one that names no moment is refused
+        return found
+
+
+def _confirmed(action: str) -> bool:
+    from supervisor.cli.console import Failure
+
+    if not sys.stdin.isatty():
+        raise Failure(f"to {action} without a terminal, say --yes")
+    return typer.confirm(f"{action} this?", default=False)
+
+
+def _row(supervisor: Running, break_id: str) -> dict[str, Any]:
+    from supervisor.cli.console import Failure
+
+    found = [row for row in supervisor.breaks() if row["id"].startswith(break_id)]
+    if len(found) != 1:
+        raise Failure(f"{len(found) or 'no'} open breaks have an id that begins with {break_id!r}")
+    return found[0]
+
+
+def _open(configuration: Any) -> tuple[list[dict[str, Any]], bool]:
+    """The open breaks, and whether a running supervisor told them."""
+    from actors.runtime.ports import CallError
+    from supervisor.cli.break_history import open_in_journal
+    from supervisor.client.processes import NotRunning, find
+
+    try:
+        return find(configuration).breaks(), True
+    except (NotRunning, CallError):
+        return open_in_journal(configuration), False
+
+
+def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:
+    from rich.table import Table
+
+    from supervisor.cli.console import console
+    from supervisor.presentation.breaks import BUCKETS, age_words, summary
+
+    out = console()
+    if rows:
+        table = Table(box=None, pad_edge=False, header_style="")
+        for heading in ("id", "where", "what", "severity", "book", "broker", "age", "state", "owner", "correction"):
+            table.add_column(heading, overflow="fold")
+        for row in rows[:limit]:
+            where = f"{row['account']}/{row['instrument']}" if row["instrument"] else row["account"]
+            what = f"{row['type']} {row['key']}"
+            sides = (row["book_value"] or "nothing", row["broker_value"] or "nothing")
+            cells = (row["id"][:12], where, what, row["severity"], *sides, age_words(row["age_s"]), row["state"])
+            table.add_row(*map(_plain, (*cells, row["owner"] or "", row["correction"] or "")))
+        out.print(table)
+    if len(rows) > limit:
+        out.print(f"{len(rows) - limit} more: --limit, --account, --type, --state")
+    ages = summary(rows)["by_age"]
+    out.print(f"{len(rows)} open: " + (", ".join(f"{name} {ages[name]}" for name in BUCKETS if ages[name]) or "none"))
+
+
+def _print_one(row: Mapping[str, Any] | None, history: Sequence[Record]) -> None:
+    from supervisor.cli.console import console
+    from supervisor.presentation.event_text import describe
+
+    out = console()
+    if row is not None:
+        out.print(_plain(_sentence(row)), soft_wrap=True)
+        for key in ("cause", "told", "correction", "state", "until", "owner", "note", "opened_at"):
+            if row[key] is not None:
+                out.print(f"{key}: {_plain(str(row[key]))}", soft_wrap=True)
+    else:
+        out.print("it is not open any more")
+    for record in history:
+        line = f"{record.event.time:%Y-%m-%d %H:%M:%S}Z {record.seq} {record.event.type} {describe(record.event)}"
+        out.print(_plain(line), soft_wrap=True)
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    where = f"{row['account']}/{row['instrument']}" if row["instrument"] else row["account"]
+    sides = f"book {row['book_value'] or 'nothing'}, broker {row['broker_value'] or 'nothing'}"
+    correction = f", {row['correction']}" if row["correction"] else ""
+    return f"{row['id'][:12]} {where} {row['severity']} {row['type']} {row['key']}: {sides}{correction}"
+
+
+def _by(row: Mapping[str, Any]) -> str:
+    owner = f", owner {row['owner']}" if row["owner"] else ""
+    return f" until {row['until'][:16]}Z{owner}" if row["until"] else owner
+
+
+def _plain(text: str) -> str:
+    """Without what could move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

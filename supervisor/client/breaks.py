@@ -1,0 +1,187 @@
+"""``sup.breaks``: breaks as work in the handle, blocking and to be awaited; as ``python -m supervisor breaks``.
+
+The law of this module: what is approved is what the caller looked at. An approval names both sides' values as the row
+that it is given has them, and is refused where they are others by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from actors.book.break_work import BreakAction, BreakRefused, Sides
+from actors.events import from_iso
+from actors.journal.client import JournalAway
+from actors.journal.types import JournalError
+from actors.names import AUDIT
+from actors.runtime.ports import CallError
+from supervisor.client.calls import Port, call_with_retry, run_blocking
+from supervisor.client.instrument import TIMEOUT_S
+from supervisor.client.records import Records
+from supervisor.client.supervisor_client import SupervisorClient
+from supervisor.errors import HandleError, NotAnswered, UnknownName
+from supervisor.presentation.tables import Answer, Cell, Table, columns
+
+Until = datetime | timedelta
+Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+ACKNOWLEDGED_FOR = timedelta(hours=8)
+_HISTORY = 10_000
+
+
+class BreakNotChanged(HandleError):
+    """What was asked for cannot be done to this break; the message says why, and what can be."""
+
+
+class Breaks(Answer, Sequence[dict[str, Any]]):
+    """Open breaks, what needs a person most first. A row a break; each is a mapping with its ``id``, both sides'
+    values, ``age_s``, ``state``, ``owner``, and ``correction`` where one waits for a person."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._rows[place]
+
+    def to_dict(self) -> dict[str, Any]:
+        """``breaks``: the rows."""
+        return {"breaks": [dict(row) for row in self._rows]}
+
+    def table(self) -> Table:
+        """A row a break."""
+        shown = columns(
+            "id", "account", "instrument", "type", "key", "severity", ">book_value", ">broker_value", "age", "state",
+            "owner", "until", "correction",
+        )  # fmt: skip
+        rows: list[dict[str, Cell]] = [
+            {**{column.key: row[column.key] for column in shown}, "opened_at": from_iso(row["opened_at"])}
+            for row in self._rows
+        ]
+        return Table(f"{len(rows)} open", shown, rows, (), ("opened_at",))
+
+
+class AsyncBreaks:
+    """Breaks as work, for asyncio. A break is named by its id, by how that begins, or by a row of :meth:`list`."""
+
+    def __init__(self, port: Callable[[], Port]) -> None:
+        self._port = port
+        self._supervisor = SupervisorClient(port)
+
+    async def list(self) -> Breaks:
+        """Every open break. Raises :class:`NotAnswered`."""
+        return Breaks(await self._rows())
+
+    async def show(self, which: str | Row) -> Records:
+        """The history of a break, open or over: every record that names it. Raises :class:`NotAnswered`."""
+        break_id = which if isinstance(which, str) else str(which["id"])
+        open_ids = [row["id"] for row in await self._rows() if row["id"].startswith(break_id)]
+        filters = {"discrepancy_id": open_ids[0] if len(open_ids) == 1 else break_id, "limit": _HISTORY}
+        try:
+            return Records(await call_with_retry(self._port(), AUDIT, "query", filters, timeout_s=TIMEOUT_S))
+        except (CallError, JournalError) as error:
+            raise NotAnswered(f"the journal was not read: {error}") from None
+
+    async def ack(
+        self, which: str | Row, *, reason: str, until: Until = ACKNOWLEDGED_FOR, note: str | None = None
+    ) -> dict[str, Any]:
+        """Take a break until a time, or for so long: no reminder meanwhile. Gives its row, durable. Raises
+        :class:`BreakNotChanged`, :class:`UnknownName` and :class:`NotAnswered`."""
+        return await self._do(BreakAction.ACKNOWLEDGE, which, reason=reason, until=until, note=note)
+
+    async def assign(self, which: str | Row, owner: str | None = None, *, note: str | None = None) -> dict[str, Any]:
+        """Hand it to somebody, or leave a note with it. Gives and raises as :meth:`ack`."""
+        return await self._do(BreakAction.ASSIGN, which, owner=owner, note=note)
+
+    async def propose(self, which: str | Row, *, reason: str, note: str | None = None) -> dict[str, Any]:
+        """Propose its correction to another person. Gives and raises as :meth:`ack`."""
+        return await self._do(BreakAction.PROPOSE, which, reason=reason, note=note)
+
+    async def approve(self, which: str | Row, *, reason: str, note: str | None = None) -> dict[str, Any]:
+        """Have its correction made by the next look, on what the broker says then and only if both sides are still
+        what the row says (of an id: what they are now). With ``four_eyes`` the first person's approval is a proposal:
+        look at ``state``. Gives and raises as :meth:`ack`."""
+        return await self._do(BreakAction.APPROVE, which, reason=reason, note=note)
+
+    async def waive(self, which: str | Row, *, reason: str, until: Until, note: str | None = None) -> dict[str, Any]:
+        """Let it stand until a time, or for so long; it stays open, and forbids trading as before. Takes an approval
+        back. Gives and raises as :meth:`ack`."""
+        return await self._do(BreakAction.WAIVE, which, reason=reason, until=until, note=note)
+
+    async def _do(
+        self,
+        action: BreakAction,
+        which: str | Row,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        until: Until | None = None,
+        owner: str | None = None,
+    ) -> dict[str, Any]:
+        row = which if isinstance(which, Mapping) else await self._row(which)
+        sides: Sides = (row["book_value"], row["broker_value"])
+        ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
+        if ends is not None and ends.tzinfo is None:
+            raise ValueError(f"until: {ends} has no time zone, and names no moment")
+        try:
+            return await self._supervisor.work_on_break(
+                action, str(row["id"]), reason=reason, note=note, until=ends, owner=owner, sides=sides
+            )
+        except BreakRefused as refused:
+            raise BreakNotChanged(str(refused)) from None
+        except (CallError, JournalAway) as error:
+            raise NotAnswered(f"whether the break was changed is not known: {error}. List the breaks again") from None
+
+    async def _row(self, break_id: str) -> dict[str, Any]:
+        rows = await self._rows()
+        found = [row for row in rows if row["id"].startswith(break_id)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(row["id"][:12] for row in rows[:10]) or "none"
+        raise UnknownName(f"{len(found) or 'no'} open breaks have an id that begins with {break_id!r}. Open: {known}")
+
+    async def _rows(self) -> Rows:
+        try:
+            return await self._supervisor.breaks(timeout_s=TIMEOUT_S)
+        except CallError as error:
+            raise NotAnswered(f"the supervisor did not list its breaks: {error}") from None
+
+
+class BlockingBreaks:
+    """Breaks as work. What each does is said in :class:`AsyncBreaks`."""
+
+    def __init__(self, port: Callable[[], Port]) -> None:
+        self._work = AsyncBreaks(port)
+
+    def list(self) -> Breaks:
+        """See :meth:`AsyncBreaks.list`."""
+        return run_blocking(self._work.list())
+
+    def show(self, which: str | Row) -> Records:
+        """See :meth:`AsyncBreaks.show`."""
+        return run_blocking(self._work.show(which))
+
+    def ack(
+        self, which: str | Row, *, reason: str, until: Until = ACKNOWLEDGED_FOR, note: str | None = None
+    ) -> dict[str, Any]:
+        """See :meth:`AsyncBreaks.ack`."""
+        return run_blocking(self._work.ack(which, reason=reason, until=until, note=note))
+
+    def assign(self, which: str | Row, owner: str | None = None, *, note: str | None = None) -> dict[str, Any]:
+        """See :meth:`AsyncBreaks.assign`."""
+        return run_blocking(self._work.assign(which, owner, note=note))
+
+    def propose(self, which: str | Row, *, reason: str, note: str | None = None) -> dict[str, Any]:
+        """See :meth:`AsyncBreaks.propose`."""
+        return run_blocking(self._work.propose(which, reason=reason, note=note))
+
+    def approve(self, which: str | Row, *, reason: str, note: str | None = None) -> dict[str, Any]:
+        """See :meth:`AsyncBreaks.approve`."""
+        return run_blocking(self._work.approve(which, reason=reason, note=note))
+
+    def waive(self, which: str | Row, *, reason: str, until: Until, note: str | None = None) -> dict[str, Any]:
+        """See :meth:`AsyncBreaks.waive`."""
+        return run_blocking(self._work.waive(which, reason=reason, until=until, note=note))
