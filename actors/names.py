@@ -1,5 +1,6 @@
 """The names of actors, which are also the names of their streams in the journal: ``audit``, ``supervisor``, an account
-(``fx``), an instrument of it (``fx/GBP_JPY``). A symbol may itself contain a slash; the name of an account may not."""
+(``fx``), an instrument of it (``fx/GBP_JPY``); and ``sink:1``, which has no stream. A symbol may itself contain a
+slash; the name of an account may not."""
 
 from __future__ import annotations
 
@@ -7,6 +8,17 @@ from typing import Final
 
 AUDIT: Final = "audit"
 SUPERVISOR: Final = "supervisor"
+_SINK: Final = "sink:"
+
+
+def sink_name(number: int) -> str:
+    """The name of a sink, by its number in the configuration. No account can be called so."""
+    return f"{_SINK}{number}"
+
+
+def is_sink(name: str) -> bool:
+    """Whether a name is that of a sink."""
+    return name.startswith(_SINK)
 
 
 def instrument_name(account: str, symbol: str) -> str:

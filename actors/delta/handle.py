@@ -21,6 +21,7 @@ class TableHandle:
         self.options = dict(storage_options) if storage_options else None
         self._table: DeltaTable | None = None
         self._stands_on: Mapping[str, Any] | None = None
+        self._looked_at = 0
         self.opened = 0
         """How often it was opened: a table that takes another's place is another opening."""
 
@@ -28,16 +29,17 @@ class TableHandle:
         """The table as it is now."""
         table = self._table
         if table is not None and self._stands_on is not None:
-            had = table.version()
             table.update_incremental()
-            commits = table.history(table.version() - had + 1)
+            # Counted from where we looked last: what we wrote ourselves since has moved the table on.
+            commits = table.history(table.version() - self._looked_at + 1)
             if commits and commits[-1] == self._stands_on:
-                self._stands_on = commits[0]
+                self._stands_on, self._looked_at = commits[0], table.version()
                 return table
         self.forget()
         table = DeltaTable(self.uri, storage_options=self.options)
         commits = table.history(1)
-        self._table, self._stands_on = table, commits[0] if commits else None
+        self._table, self._looked_at = table, table.version()
+        self._stands_on = commits[0] if commits else None
         self.opened += 1
         return table
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
+from actors.delta.handle import TableHandle
 from brokers.errors import Refused, Unreachable
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class OnceTable:
         self._partition_by = list(partition_by)
         self._properties = {**_PROPERTIES, **(properties or {})}
         self._options = dict(storage_options) if storage_options is not None else None
-        self._table: DeltaTable | None = None
+        self._handle = TableHandle(uri, storage_options)
         self._counted_at: int | None = None
 
     def reached(self) -> Reached:
@@ -134,7 +135,7 @@ class OnceTable:
                 write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=marks))
             except CommitFailedError:
                 # Another commit came in between. Whether it was one under our name is read from the table.
-                self._table = None
+                self._handle.forget()
                 if tried == TRIES:
                     raise
             else:
@@ -143,14 +144,11 @@ class OnceTable:
                 return
 
     def _newest(self) -> DeltaTable:
-        if self._table is not None:
-            self._table.update_incremental()
-            self._check_rows(self._table)
-            return self._table
+        opened = self._handle.opened
         try:
-            table = DeltaTable(self._uri, storage_options=self._options)
+            table = self._handle.newest()
         except TableNotFoundError:
-            table = DeltaTable.create(
+            DeltaTable.create(
                 self._uri,
                 self._schema,
                 mode="ignore",  # somebody else may make it at the same time
@@ -158,9 +156,11 @@ class OnceTable:
                 configuration=dict(self._properties),
                 storage_options=self._options,
             )
-        self._check_columns(table)
+            table = self._handle.newest()
+        if self._handle.opened != opened:
+            self._counted_at = None
+            self._check_columns(table)
         self._check_rows(table)
-        self._table = table
         return table
 
     def _check_rows(self, table: DeltaTable) -> None:
@@ -197,7 +197,7 @@ class OnceTable:
             remedy = "Its columns were changed: give ours a table of its own, or put the columns back."
             raise Refused(what, self._writer, self._said(error), remedy) from None
         except (DeltaError, OSError) as error:
-            self._table = None
+            self._handle.forget()
             raise Unreachable(what, self._writer, self._said(error), "It is tried again by itself.") from None
 
     def _said(self, error: Any) -> str:

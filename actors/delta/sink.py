@@ -185,6 +185,19 @@ class Sink:
         self._books = {}
 
 
+class JournalSink(Sink):
+    """A sink with a journal of its own, opened to be read beside its writer."""
+
+    @classmethod
+    def open(cls, journal_url: str, table: OnceTable, now: Callable[[], datetime]) -> JournalSink:
+        """Raises ``JournalError`` where the journal does not answer."""
+        return cls(Journal.open(journal_url, read_only=True), table, now)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self.journal.close()
+
+
 def _before(records: Iterator[Record], version: int) -> Iterator[Record]:
     for record in records:
         if record.version >= version:

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from actors.events import Json, to_text
 from actors.names import split_name
 from brokers.spec import SecretRef, SecretSource
-from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration
+from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, DeltaSink
 from supervisor.tree.model import ChildSpec, Kind
 
+Section = BaseModel | tuple[DeltaSink, ...]
 SecretFingerprints = Mapping[str, str]
 """What tells, of each literal secret (``account.key``), whether it is the one it was, and not what it is."""
 
@@ -96,7 +97,7 @@ class ConfigurationDifference:
     accounts: tuple[AnyAccount, ...] = ()
     removed: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
-    sections: Mapping[str, BaseModel] = field(default_factory=dict)
+    sections: Mapping[str, Section] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether anything differs that changes what runs."""
@@ -115,7 +116,7 @@ def difference(
     before = {account.name: account for account in old.accounts}
     after = {account.name: account for account in new.accounts}
     rows: list[Row] = []
-    sections: dict[str, BaseModel] = {}
+    sections: dict[str, Section] = {}
     pairs: dict[str, tuple[Any, Any]] = {
         "defaults": (old.defaults, new.defaults),
         "supervision": (old.supervision, new.supervision),
@@ -126,6 +127,9 @@ def difference(
         if keys:
             rows.append(Row("section", name, How.CHANGED, keys))
             sections[name] = becomes
+    if old.sinks != new.sinks:
+        rows.append(Row("section", "sinks", How.CHANGED, (KeyChange("sinks", _shown(old.sinks), _shown(new.sinks)),)))
+        sections["sinks"] = new.sinks
     touched: list[AnyAccount] = []
     for name in dict.fromkeys((*before, *after)):
         of_account = tuple(_with_defaults(row, new) for row in _account_rows(before.get(name), after.get(name), marks))

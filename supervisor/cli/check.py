@@ -16,6 +16,7 @@ from brokers.model import rows_of
 from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, InstrumentSettings
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
+from supervisor.supervision.specs import lacks_delta
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -146,13 +147,15 @@ def _document(
             }
             | ({"table": asdict(tables[account.name])} if account.name in tables else {})
         )
+    written = [{"delta": sink.delta, "lacking": lacks_delta()} for sink in configuration.sinks]
+    sinks = {"sinks": written} if written else {}
     return {
         "configuration": str(path),
         "problems": [],
         "ray": {"address": configuration.ray.address, "namespace": configuration.ray.namespace},
         "journal": configuration.journal_name,
         "accounts": rows,
-    }
+    } | sinks
 
 
 def _settings(given: InstrumentSettings) -> dict[str, Any]:
@@ -176,6 +179,10 @@ def _print(
     out.print()
     out.print(_table(configuration))
     out.print()
+    for sink in configuration.sinks:
+        lacking = lacks_delta()
+        words = f"not written, as {lacking}" if lacking else "gets the position updates of the journal"
+        out.print(f"sink {sink.delta}: {words}", soft_wrap=True)
     for account in configuration.enabled_accounts:
         attempt = attempts.get(account.name)
         if attempt is not None:

@@ -55,7 +55,7 @@ def exit_status(document: Mapping[str, Any]) -> int:
 
 
 def _print(document: Mapping[str, Any]) -> None:
-    from supervisor.cli.screen import actors_up, table, totals
+    from supervisor.cli.screen import actors_up, sink_words, table, totals
 
     out = console()
     out.print(table(document, width=out.width))
@@ -65,6 +65,8 @@ def _print(document: Mapping[str, Any]) -> None:
         out.print(
             f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True
         )
+    for sink in document["supervisor"].get("sinks", ()):
+        out.print(sink_words(sink), soft_wrap=True)
     for account in document["accounts"]:
         if account.get("summary"):
             out.print(f"{account['account']}: {account['summary']}", soft_wrap=True)

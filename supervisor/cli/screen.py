@@ -105,6 +105,11 @@ def journal_words(journal: Mapping[str, Any]) -> str:
     return f"at record {journal['last_seq']}"
 
 
+def sink_words(sink: Mapping[str, Any]) -> str:
+    """``sink:1 var/positions: at record 420``, or why it is not written."""
+    return f"{sink['name']} {sink['uri']}: {sink['error'] or 'at record ' + str(sink['seq'])}"
+
+
 class Screen:
     """Draws a view into the space there is."""
 
@@ -272,6 +277,8 @@ def _progress(status: Mapping[str, Any], width: int) -> RenderableType:
 def _caption(view: View) -> list[Text]:
     accounts = (view.status or {}).get("accounts", ())
     lines = [f"{one['account']}: {one['summary']}" for one in accounts if one.get("summary")]
+    supervisor = (view.status or {}).get("supervisor", {})
+    lines += [sink_words(sink) for sink in supervisor.get("sinks", ()) if sink["error"]]
     lines.append(totals(view.status or {}))
     place = f"dashboard {view.dashboard} · " if view.dashboard else ""
     lines.append(f"{place}Ctrl-C {'leaves' if view.watching else 'stops in order'} · times are UTC")

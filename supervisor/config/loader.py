@@ -283,12 +283,17 @@ class _Loader:
     def _tables(self, place: Path, tables: list[Data], account: dict[str, Data] | None) -> None:
         """Tables at paths lie by the configuration's folder, and what opens their stores is not shown."""
         owner = "sinks" if account is None else _text_of(account.get("name"))
+        seen: set[str] = set()
         for index, table in enumerate(tables):
             if not isinstance(table, dict):
                 continue
             uri = table.get("delta")
             if isinstance(uri, str) and uri and "://" not in uri:
                 table["delta"] = self._from_here(uri)
+            uri = _text_of(table.get("delta"))
+            if uri in seen:
+                self._problem((*place, index, "delta"), f"{uri!r} a second time", "each table once")
+            seen.add(uri)
             options = table.get("storage_options")
             for key, value in options.items() if isinstance(options, dict) else ():
                 written = value if isinstance(value, str) else ""

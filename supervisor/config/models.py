@@ -547,6 +547,7 @@ class Configuration(_Model):
     defaults: Defaults = Defaults()
     supervision: SupervisionSettings = SupervisionSettings()
     breaks: BreaksSettings = BreaksSettings()
+    sinks: tuple[DeltaSink, ...] = ()
     accounts: Annotated[tuple[AnyAccount, ...], BeforeValidator(_some_accounts)] = Field(
         description="a list of at least one account"
     )

@@ -18,7 +18,8 @@
     ``resolved``, ``correction``; ``strategy`` where the order or fill has one, and ``alias`` where a table is the book
 
 ``status --json`` prints the same with ``health`` besides in each instrument, and ``supervisor``: there ``started_at``
-is the supervisor's start and ``duration_ms`` its age.
+is the supervisor's start and ``duration_ms`` its age. Its ``sinks``, where there are any, are Delta tables: ``name``,
+``uri``, ``seq`` (of the journal, up to which it is written), ``rows``, ``at``, ``error``.
 """
 
 from __future__ import annotations

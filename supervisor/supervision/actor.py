@@ -25,6 +25,7 @@ from loguru import logger
 
 from actors.book.break_work import BreakRequest
 from actors.book.trading_permission import Halted
+from actors.delta.sink_actor import SinkActor
 from actors.events import EventType, Json, Severity, to_iso
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
@@ -82,7 +83,7 @@ RECORD_TIMEOUT_S = 30.0
 
 class Supervisor:
     """Keeps the desired actors alive, and answers for all of them. ``make_broker`` opens an account's adapter, inside
-    the account's actor; ``make_audit`` makes the audit actor of a journal's URL and its
+    the account's actor; ``make_sink`` makes a sink; ``make_audit`` makes the audit actor of a journal's URL and its
     heads file."""
 
     def __init__(
@@ -93,10 +94,12 @@ class Supervisor:
         make_broker: MakeBroker = open_broker,
         make_audit: Callable[[str, str | None, EvidenceSettings], Audit] = Audit,
         run: Run = Run(),  # noqa: B008 - it is frozen
+        make_sink: Callable[..., SinkActor] = SinkActor,
     ) -> None:
         self._runtime = runtime
         self._make_broker = make_broker
         self._make_audit = make_audit
+        self._make_sink = make_sink
         self._run_identity = run.identity
         restarts = _restarts(configuration)
         policy = TreePolicy(restart=restarts, wave_size=cluster.at_once, start_timeout_s=START_TIMEOUT_S)
@@ -161,6 +164,9 @@ class Supervisor:
         rows = self._breaks.rows()
         with_work(result, rows)
         result["breaks"] = summary(rows)
+        sinks = self._healths.sinks()
+        if sinks:
+            result["supervisor"]["sinks"] = sinks
         return result
 
     async def breaks(self) -> list[dict[str, Any]]:
@@ -365,6 +371,8 @@ class Supervisor:
         configuration = self._desired.configuration
         if key.kind is Kind.AUDIT:
             return Deployment(key.name, self._make_audit, specs.audit_actor(configuration), begin=None)
+        if key.kind is Kind.SINK:
+            return Deployment(key.name, self._make_sink, specs.sink_actor(configuration, key.name, self._runtime))
         if key.kind is Kind.INSTRUMENT:
             account, symbol = split_name(key.name)
             made = specs.instrument_actor(configuration, account, symbol, self._runtime)

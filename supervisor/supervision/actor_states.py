@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from actors.names import AUDIT
+from actors.names import AUDIT, is_sink
 from actors.runtime.ports import Runtime
 from supervisor.supervision import status
 from supervisor.supervision.desired import DesiredState
@@ -58,6 +58,8 @@ def key_of(name: str) -> ChildKey:
     """The child that an actor of this name is, whether or not there is one."""
     if name == AUDIT:
         return ChildKey(Kind.AUDIT, name)
+    if is_sink(name):
+        return ChildKey(Kind.SINK, name)
     return ChildKey(Kind.INSTRUMENT if "/" in name else Kind.ACCOUNT, name)
 
 

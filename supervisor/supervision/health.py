@@ -14,13 +14,14 @@ from typing import Any
 from actors.book.break_work import BreakWork
 from actors.book.discrepancies import Break
 from actors.book.trading_permission import Halt
+from actors.delta.sink_actor import SinkHealth
 from actors.events import Json
 from actors.instrument.statistics import Totals
 from actors.messages import AccountHealth, Connection, CycleReport, InstrumentHealth
-from actors.names import AUDIT, instrument_name, split_name
+from actors.names import AUDIT, instrument_name, sink_name, split_name
 from actors.runtime.ports import Runtime
 from supervisor.presentation.json_contract import document
-from supervisor.supervision import status
+from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import is_up
 from supervisor.supervision.desired import DesiredState
 from supervisor.tree.model import Child, ChildKey, Kind
@@ -38,6 +39,7 @@ class HealthRegistry:
         self._heard_s: dict[str, float] = {}
         self.totals = Totals()
         self._journal: dict[str, Json] = {}
+        self._sinks: dict[str, SinkHealth] = {}
 
     # What is heard
 
@@ -49,6 +51,8 @@ class HealthRegistry:
                 self._heard_s[key.name] = self._runtime.monotonic_s()
             case AccountHealth():
                 self._accounts[key.name] = health
+            case SinkHealth():
+                self._sinks[key.name] = health
             case _:
                 self._journal = health
 
@@ -61,6 +65,7 @@ class HealthRegistry:
         """It is not to run any more."""
         self._accounts.pop(name, None)
         self._instruments.pop(name, None)
+        self._sinks.pop(name, None)
 
     # What is told
 
@@ -75,9 +80,21 @@ class HealthRegistry:
 
     def pids(self) -> dict[str, int]:
         """The processes of the children, as far as they have told."""
-        pids = {name: health.pid for name, health in (self._accounts | self._instruments).items()}
+        pids = {name: health.pid for name, health in (self._accounts | self._instruments | self._sinks).items()}
         audit = self._journal.get("pid")
         return pids | ({AUDIT: audit} if isinstance(audit, int) else {})
+
+    def sinks(self) -> list[Json]:
+        """Each configured sink: how far its table is, or why it is not written."""
+        lacking = specs.lacks_delta()
+        rows: list[Json] = []
+        for number, sink in enumerate(self._desired.configuration.sinks, 1):
+            name = sink_name(number)
+            child, said = self._children.get(ChildKey(Kind.SINK, name)), self._sinks.get(name)
+            error = lacking if lacking is not None else None if is_up(child) else status.state_words(child)
+            found = said if said is not None else SinkHealth(name, sink.delta, 0, 0, None, None, 0)
+            rows.append(replace(found, error=error or found.error).to_json())
+        return rows
 
     def account(self, name: str) -> AccountHealth:
         """What the account last said of itself, or why it says nothing."""

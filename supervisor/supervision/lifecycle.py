@@ -12,6 +12,7 @@ from typing import Any
 
 from loguru import logger
 
+from actors.delta.sink_actor import SinkHealth
 from actors.events import EventType, Json, Severity
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
@@ -253,6 +254,8 @@ def _answer(key: ChildKey, attempt: int, health: Any) -> ProbeAnswered:
         case InstrumentHealth():
             return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint)
         case AccountHealth():
+            return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
+        case SinkHealth():
             return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
         case _:
             return ProbeAnswered(key, attempt, None, cycle_due=False)

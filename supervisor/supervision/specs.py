@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from actors.account.actor import Account, AccountSettings
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
-from actors.delta.book_spec import BookTableSpec, open_book_table
+from actors.delta.book_spec import EXTRA, BookTableSpec, open_book_table
+from actors.delta.sink_actor import SinkSettings
 from actors.events import Severity
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.evidence import EvidenceSettings
-from actors.names import instrument_name
+from actors.names import instrument_name, sink_name
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions, LegScheme
 from brokers.port import Broker
@@ -178,6 +180,33 @@ def audit_actor(configuration: Configuration) -> tuple[str, str | None, Evidence
     return configuration.journal_url, journal.head_file, evidence
 
 
+def sinks(configuration: Configuration) -> tuple[SinkSettings, ...]:
+    """What each sink is started with; none where the library that writes tables is not installed, which ``check`` and
+    ``status`` tell."""
+    if lacks_delta():
+        return ()
+    made = []
+    for number, sink in enumerate(configuration.sinks, 1):
+        fingerprint = _fingerprint(sink.delta, sorted(map(repr, sink.storage_options.items())))
+        options = dict(sink.storage_options)
+        url = configuration.journal_url
+        made.append(SinkSettings(sink_name(number), sink.delta, url, options=options, fingerprint=fingerprint))
+    return tuple(made)
+
+
+def sink_actor(configuration: Configuration, name: str, runtime: Runtime) -> tuple[SinkSettings, Runtime]:
+    """The arguments of one sink's actor."""
+    return next(one for one in sinks(configuration) if one.name == name), runtime
+
+
+def lacks_delta() -> str | None:
+    """Why no table in Delta Lake can be written or read here, with what to do; ``None`` where it can."""
+    lacking = [name for name in ("deltalake", "pyarrow", "numpy") if find_spec(name) is None]
+    if not lacking:
+        return None
+    return f"{', '.join(lacking)} is not installed: pip install 'reconciliation-supervisor[{EXTRA}]'"
+
+
 def children(
     configuration: Configuration,
     discovered: Iterable[tuple[str, str]] = (),
@@ -186,6 +215,9 @@ def children(
     """Everything that shall run: the audit actor, the enabled accounts, and their instruments; ``discovered`` are
     (account, symbol) pairs beyond those the configuration names. ``marks`` tell literal secrets apart."""
     specs = [ChildSpec(AUDIT, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S)]
+    for sink in sinks(configuration):
+        key = ChildKey(Kind.SINK, sink.name)
+        specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, sink.fingerprint or ""))
     more: dict[str, list[str]] = {}
     for name, symbol in discovered:
         more.setdefault(name, []).append(symbol)
@@ -223,7 +255,7 @@ def managed_by(configuration: Configuration, account: str) -> tuple[frozenset[st
 
 
 def actor_of(key: ChildKey) -> type:
-    """The class of a child's actor. The audit actor's is imported by whoever starts it: it brings a database."""
+    """The class of an account's or an instrument's actor. The others are made by whoever starts them."""
     return Account if key.kind is Kind.ACCOUNT else Instrument
 
 

@@ -23,6 +23,7 @@ class Kind(IntEnum):
     AUDIT = 0
     ACCOUNT = 1
     INSTRUMENT = 2
+    SINK = 3
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -26,7 +26,9 @@ The laws of this module:
 * Audit, then accounts, then instruments, and no more than ``wave_size`` starting at once. The audit actor must be up
   for anything to start; an account must have been started once for its instruments. It need not be connected, nor
   alive when an instrument of it is restarted: one broker down stops nobody else.
-* What is not desired is stopped, in reverse: an account after its instruments, the audit actor last.
+* A sink stands on the audit actor alone, and comes up after all others.
+* What is not desired is stopped, in reverse: an account after its instruments, a sink after whoever ends with it, the
+  audit actor last.
 * Whatever happens to one child changes no other child, but for what the two laws before this one say.
 * At most one Start, Stop or Kill of a child is unanswered (but for the Kill that follows one whose time is up), and at
   most one Probe. An answer that belongs to an earlier attempt is ignored.
@@ -355,6 +357,13 @@ class Tree:
             other.kind > key.kind and isinstance(child.state, LIVING)
             for other, child in self._children.items()
             if key.kind is Kind.AUDIT or other.account == key.account
+        ) and not (key.kind is Kind.SINK and self._others_are_ending())
+
+    def _others_are_ending(self) -> bool:
+        """Whether accounts or instruments are on their way out: what they still write is for the sinks too."""
+        return any(
+            child.spec is None and key.kind in (Kind.ACCOUNT, Kind.INSTRUMENT) and isinstance(child.state, LIVING)
+            for key, child in self._children.items()
         )
 
     def _begins(self, now_s: float) -> list[Command]:
@@ -412,7 +421,7 @@ class Tree:
             return True
         if audit is None or not isinstance(audit.state, Up):
             return False
-        return key.kind is Kind.ACCOUNT or (account is not None and account.was_up)
+        return key.kind in (Kind.ACCOUNT, Kind.SINK) or (account is not None and account.was_up)
 
     def _may_come_up(self, key: ChildKey) -> bool:
         """Whether what it stands on is there or comes up just now."""
@@ -420,7 +429,7 @@ class Tree:
         comes_up = audit is not None and isinstance(audit.state, Starting) and not audit.was_up
         if audit is None or not (comes_up or isinstance(audit.state, Up)):
             return False
-        if key.kind is Kind.ACCOUNT:
+        if key.kind in (Kind.ACCOUNT, Kind.SINK):
             return True
         return account is not None and (account.was_up or isinstance(account.state, Starting))
 

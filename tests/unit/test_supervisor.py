@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.delta.sink_actor import SinkActor
 from actors.events import EventType
 from actors.instrument.actor import Instrument
 from actors.journal.actor import Audit
@@ -38,7 +39,8 @@ Status = dict[str, Any]
 class Hall:
     """A supervisor on the local cluster, and a fake broker for each account."""
 
-    def __init__(self, directory: Path, accounts: str) -> None:
+    def __init__(self, directory: Path, accounts: str, make_sink: Callable[..., SinkActor] = SinkActor) -> None:
+        self.make_sink = make_sink
         path = directory / "accounts.yaml"
         path.write_text(
             f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
@@ -60,7 +62,7 @@ class Hall:
         def make_audit(url: str, head_file: str | None, evidence: EvidenceSettings) -> Audit:
             return Audit(url, head_file, evidence, run_blocking=in_this_thread)
 
-        made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit, run)
+        made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit, run, self.make_sink)
         self.runtime.register(SUPERVISOR, made)
         self.supervisor = made
         return made
