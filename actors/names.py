@@ -1,6 +1,7 @@
 """The names of actors, which are also the names of their streams in the journal: ``audit``, ``supervisor``, an account
-(``fx``), an instrument of it (``fx/GBP_JPY``); and ``sink:1``, which has no stream. A symbol may itself contain a
-slash; the name of an account may not."""
+(``fx``), an instrument of it (``fx/GBP_JPY``). A symbol may itself contain a slash; the name of an account may contain
+neither a slash nor a tilde. Two more have no stream: ``sink:1``, and a cell (``fx~1``), which carries instruments of one
+account."""
 
 from __future__ import annotations
 
@@ -40,3 +41,14 @@ def account_of(name: str) -> str:
 def symbol_of(name: str) -> str:
     """The symbol of an instrument; empty for what is no instrument."""
     return split_name(name)[1]
+
+
+def cell_name(account: str, number: int) -> str:
+    """The name of a cell of an account, counted from 1."""
+    return f"{account}~{number}"
+
+
+def cell_account(name: str) -> str | None:
+    """The account whose instruments a cell carries; ``None`` for what is no cell."""
+    account, tilde, _ = name.partition("~")
+    return account if tilde and "/" not in account else None

@@ -7,18 +7,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from actors.runtime.ports import CallTimeout, LocalRuntime
+from actors.names import cell_account
+from actors.runtime.cell import Cell, Seats
+from actors.runtime.ports import CallError, CallTimeout, LocalRuntime
+
+EVICTED_WITHIN_S = 3.0
+"""A cell that does not answer within this is ended with all that it carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """An actor that may be carried by a cell of this group together with others, ``size`` of them at most."""
+
+    group: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """An actor to be created: its class (in one process, anything that makes it), its arguments, and the method that
     begins its work, with arguments of its own (``None``: its constructor does). An ``immortal`` one is brought back by
-    the cluster itself."""
+    the cluster itself. ``carried`` is where it shares a process with others of its group."""
 
     name: str
     actor: Callable[..., Any]
@@ -26,6 +40,7 @@ class Deployment:
     begin: str | None = "start"
     begin_with: tuple[object, ...] = ()
     immortal: bool = False
+    carried: Carried | None = None
 
 
 class Cluster(Protocol):
@@ -58,9 +73,13 @@ class LocalCluster:
 
     def __init__(self, runtime: LocalRuntime) -> None:
         self._runtime = runtime
+        self._seats = Seats()
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """Construct and register it, and call the method that begins its work."""
+        if deployment.carried is not None:
+            await self._host(deployment, deployment.carried, timeout_s, may_begin)
+            return
         await self.kill(deployment.name)
         actor: Any = deployment.actor(*deployment.args)
         self._runtime.register(deployment.name, actor)
@@ -74,13 +93,42 @@ class LocalCluster:
         except TimeoutError:
             raise CallTimeout(deployment.name, deployment.begin, f"not up within {timeout_s:g} s") from None
 
+    async def _host(
+        self, deployment: Deployment, carried: Carried, timeout_s: float, may_begin: asyncio.Event | None
+    ) -> None:
+        name = deployment.name
+        await self.kill(name)
+        cell = self._seats.take(name, carried.group, carried.size)
+        if cell not in self._runtime.names():
+            self._runtime.register(cell, Cell(cell, self._runtime))
+        if may_begin is not None:
+            await may_begin.wait()
+        made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
+        await self._runtime.call(cell, "host", *made, timeout_s=timeout_s)
+
     async def kill(self, name: str) -> None:
-        """Cancel whatever it does, and forget it."""
-        await self._runtime.kill(name)
+        """Cancel whatever it does, and forget it; a cell that carries nobody any more ends too."""
+        cell = self._seats.cell_of(name)
+        if cell is None:
+            await self._runtime.kill(name)
+            return
+        with contextlib.suppress(CallError):
+            await self._runtime.call(cell, "evict", name, timeout_s=EVICTED_WITHIN_S)
+        self._seats.leave(name)
+        if cell not in self._seats.cells:
+            await self._runtime.kill(cell)
 
     async def living(self) -> tuple[str, ...]:
-        """Everybody registered."""
-        return self._runtime.names()
+        """Everybody registered, and everybody carried; of a cell that is gone, nobody."""
+        names: list[str] = []
+        for name in self._runtime.names():
+            if cell_account(name) is None:
+                names.append(name)
+            else:
+                carried = await self._runtime.call(name, "hosted", timeout_s=EVICTED_WITHIN_S)
+                self._seats.found(name, carried)
+                names += carried
+        return tuple(names)
 
     async def ended(self, name: str) -> None:  # noqa: ARG002 - whoever it is
         """In one process nothing is heard of it."""

@@ -11,9 +11,9 @@ The laws of this module: a call that fails says whether the other may have done 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from loguru import logger
 
@@ -66,6 +66,20 @@ class Delivery(Protocol):
 
     async def __call__(self, actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
         """Call ``send`` once (or never, or twice) and give its answer."""
+
+
+@runtime_checkable
+class Carrying(Protocol):
+    """An actor that carries others: see :mod:`actors.runtime.cell`."""
+
+    def carries(self, name: str) -> bool:
+        """Whether an actor of this name is in it."""
+
+    async def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> list[tuple[bool, Any]]:
+        """Pass calls on to those it carries: each with what it gave or (false) raised."""
+
+    async def end(self) -> None:
+        """End everybody it carries."""
 
 
 async def deliver_at_once(actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
@@ -121,8 +135,10 @@ class LocalRuntime:
         return tuple(self._actors)
 
     async def kill(self, name: str) -> None:
-        """End an actor where it stands, as a SIGKILL would: nothing of it is told."""
-        self._actors.pop(name, None)
+        """End an actor where it stands, as a SIGKILL would: nothing of it is told. Whomever it carries ends too."""
+        ended = self._actors.pop(name, None)
+        if isinstance(ended, Carrying):
+            await ended.end()
         tasks = self._tasks.pop(name, set())
         for task in tasks:
             task.cancel()
@@ -136,9 +152,28 @@ class LocalRuntime:
         except TimeoutError:
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
 
+    async def call_many(
+        self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
+    ) -> list[tuple[bool, Any]]:
+        """Several calls of one method, each with what it gave or (false) raised."""
+
+        async def one(args: tuple[object, ...]) -> tuple[bool, Any]:
+            try:
+                return True, await self.call(actor, method, *args, timeout_s=timeout_s)
+            except Exception as error:  # noqa: BLE001 - whoever called is told
+                return False, error
+
+        return await asyncio.gather(*[one(args) for args in calls])
+
     async def _run(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
         target = self._actors.get(actor)
         if target is None:
+            for carrier in self._actors.values():
+                if isinstance(carrier, Carrying) and carrier.carries(actor):
+                    [(well, value)] = await carrier.deliver([(actor, method, args)])
+                    if not well:
+                        raise value
+                    return value
             raise ActorUnavailable(actor, method, "there is no such actor")
         task = asyncio.ensure_future(getattr(target, method)(*args))
         self._own(actor, task)

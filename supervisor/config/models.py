@@ -41,6 +41,7 @@ from supervisor.config.values import (
     HttpUrl,
     Interval,
     Milliseconds,
+    PerActor,
     Port,
     Price,
     Quantity,
@@ -149,6 +150,7 @@ class Defaults(Overrides):
 
     timeout_ms: Timeout | None = None
     include_holdings: StrictBool | None = None
+    instruments_per_actor: PerActor | None = None
 
 
 class Instrument(Overrides):
@@ -613,6 +615,11 @@ class Configuration(_Model):
             if given is not None:
                 return given / 1000
         return _TIMEOUT_MS.get(found.broker, _OTHER_TIMEOUT_MS) / 1000
+
+    def instruments_per_actor(self, account: str) -> int | Literal["auto"]:
+        """How many instruments of an account may share an actor's process; 1 where nothing else is said."""
+        given = (self.account(account).instruments_per_actor, self.defaults.instruments_per_actor)
+        return next((one for one in given if one is not None), 1)
 
     def broker_spec(self, account: str) -> BrokerSpec:
         """What the account's actor opens its adapter with."""

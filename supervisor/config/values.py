@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -82,16 +82,30 @@ def duration(what: str, allowed: Callable[[Decimal], bool]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def whole(what: str, smallest: int, largest: int) -> BeforeValidator:
-    """A whole number within bounds."""
-
+def _whole(what: str, smallest: int, largest: int) -> Callable[[Raw], int]:
     def validate(value: Raw) -> int:
         written = value.text if isinstance(value, Number) else str(value) if type(value) is int else ""
         if _WHOLE.fullmatch(written) and smallest <= int(written) <= largest:
             return int(written)
         raise expected(what)
 
-    return BeforeValidator(validate)
+    return validate
+
+
+def whole(what: str, smallest: int, largest: int) -> BeforeValidator:
+    """A whole number within bounds."""
+    return BeforeValidator(_whole(what, smallest, largest))
+
+
+_up_to_a_cell = _whole("auto, or a whole number from 1 to 10000", 1, 10_000)
+
+
+def _per_actor(value: Raw) -> int | Literal["auto"]:
+    return "auto" if value == "auto" else _up_to_a_cell(value)
+
+
+PerActor = Annotated[int | Literal["auto"], BeforeValidator(_per_actor)]
+"""How many instruments of an account share a process."""
 
 
 def _unquoted(value: Raw) -> Raw:

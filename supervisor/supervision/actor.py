@@ -79,6 +79,10 @@ __all__ = ["SUPERVISOR", "Supervisor"]
 
 LONGEST_SLEEP_S = 5.0
 RECORD_TIMEOUT_S = 30.0
+MANY = 200
+LOOK_AT_ONE_S = 20e-6
+"""The tree goes over all its children with each look: where they are many, what happens meanwhile is looked at at once.
+"""
 
 
 class Supervisor:
@@ -303,8 +307,11 @@ class Supervisor:
         wake_at_s: float | None = None
         while not self._stopped.is_set():
             event = await self._next_event(wake_at_s)
+            if len(self._tree.children) > MANY:
+                await self._runtime.sleep(len(self._tree.children) * LOOK_AT_ONE_S)
+            more = [self._events.get_nowait() for _ in range(self._events.qsize())]
             now_s = self._runtime.monotonic_s()
-            for command in self._tree.handle(event, now_s):
+            for command in self._tree.handle(event, now_s, *more):
                 self._lifecycle.execute(command)
             wake_at_s = self._tree.wake_at_s(now_s)
             if self._stopping and self._tree.stopped:
@@ -376,7 +383,9 @@ class Supervisor:
         if key.kind is Kind.INSTRUMENT:
             account, symbol = split_name(key.name)
             made = specs.instrument_actor(configuration, account, symbol, self._runtime)
-            return Deployment(key.name, specs.actor_of(key), made, begin_with=(self._halting.on(key.name),))
+            carried = specs.carried_by(configuration, account, self._desired.instruments)
+            halts = (self._halting.on(key.name),)
+            return Deployment(key.name, specs.actor_of(key), made, begin_with=halts, carried=carried)
         if key.name in self._desired.accounts:
             broker = configuration.account(key.name).broker
             if broker not in SUPPORTED_BROKERS:

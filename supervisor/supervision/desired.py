@@ -43,6 +43,11 @@ class DesiredState:
         """Whether it shall run, and have an actor for everything it has."""
         return account in self.accounts and self._configuration.account(account).instruments is None
 
+    @property
+    def instruments(self) -> int:
+        """How many there are in all."""
+        return len(self._discovered) + sum(len(account.symbols) for account in self._configuration.enabled_accounts)
+
     def symbols(self, account: str) -> list[str]:
         """The instruments of an account: those the configuration names, and those discovered."""
         found = sorted(symbol for name, symbol in self._discovered if name == account)

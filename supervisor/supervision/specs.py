@@ -11,6 +11,8 @@ from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
 
+import psutil
+
 from actors.account.actor import Account, AccountSettings
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
@@ -20,6 +22,8 @@ from actors.events import Severity
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.evidence import EvidenceSettings
 from actors.names import instrument_name, sink_name
+from actors.runtime.cell import SIZE
+from actors.runtime.deployment import Carried
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions, LegScheme
 from brokers.port import Broker
@@ -41,6 +45,10 @@ CYCLE_MARGIN_S = 5.0
 
 ADAPTER_TRIES = 10
 """An adapter tries a call a few times, and proves the account again in between: all of it ends within this many."""
+
+_MEMORY_OF_ONE = 54_000_000
+_ONES_PER_CORE = 75
+"""What an instrument's process takes: its own memory in bytes, and how many of them keep a core awake."""
 
 _HOUSE_INTERVAL_S = 3.0
 _HOUSE_TIMEOUT_S = 4.0
@@ -130,7 +138,28 @@ def instrument_actor(
     """The arguments of one instrument's actor. For ``one_verdict`` it waits as long as its account does, and sends
     nothing to the broker that changes anything there."""
     settings = _instrument_settings(configuration, account, symbol, one_verdict=one_verdict)
-    return replace(settings, fingerprint=_fingerprint(settings)), runtime
+    return replace(settings, fingerprint=_instrument_fingerprint(configuration, settings)), runtime
+
+
+def carried_by(configuration: Configuration, account: str, many: int) -> Carried | None:
+    """The cells that carry the instruments of an account, where ``many`` run in all; ``None`` where each has a process
+    of its own."""
+    size = configuration.instruments_per_actor(account)
+    if size == "auto":
+        size = 1 if many <= room_for_processes() else SIZE
+    return None if size == 1 else Carried(account, size)
+
+
+def room_for_processes() -> int:
+    """How many instruments this machine carries as a process each: half of its memory, and what its cores bear."""
+    by_memory = psutil.virtual_memory().total // 2 // _MEMORY_OF_ONE
+    return int(min(by_memory, _ONES_PER_CORE * (psutil.cpu_count() or 1)))
+
+
+def _instrument_fingerprint(configuration: Configuration, settings: InstrumentSettings) -> str:
+    """Stands for what an instrument is started with; where it is carried counts where that was asked for."""
+    shared = configuration.instruments_per_actor(settings.account)
+    return _fingerprint(settings) if shared == 1 else _fingerprint(settings, shared)
 
 
 def _instrument_settings(
@@ -221,6 +250,7 @@ def children(
     more: dict[str, list[str]] = {}
     for name, symbol in discovered:
         more.setdefault(name, []).append(symbol)
+    many = sum(len(one.symbols) for one in configuration.enabled_accounts) + sum(map(len, more.values()))
     for account in configuration.enabled_accounts:
         key = ChildKey(Kind.ACCOUNT, account.name)
         settings, spec = _account_settings(configuration, account.name), configuration.broker_spec(account.name)
@@ -229,7 +259,9 @@ def children(
         for symbol in (*account.symbols, *more.get(account.name, ())):
             made = _instrument_settings(configuration, account.name, symbol)
             child = ChildKey(Kind.INSTRUMENT, instrument_name(account.name, symbol))
-            specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, _fingerprint(made)))
+            fingerprint = _instrument_fingerprint(configuration, made)
+            carried = carried_by(configuration, account.name, many) is not None
+            specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, fingerprint, carried))
     return tuple(specs)
 
 

@@ -45,12 +45,14 @@ AUDIT = ChildKey(Kind.AUDIT, names.AUDIT)
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
     """A child as it is desired. ``interval_s`` and ``timeout_s`` say when it hangs; ``fingerprint`` stands for all
-    else it is started with, and a child whose spec changes is restarted in order."""
+    else it is started with, and a child whose spec changes is restarted in order. One that is ``carried`` shares its
+    process with others: it costs less to start and to ask than a process of its own."""
 
     key: ChildKey
     interval_s: float
     timeout_s: float
     fingerprint: str = ""
+    carried: bool = False
 
     @property
     def hung_after_s(self) -> float:
@@ -62,9 +64,10 @@ class ChildSpec:
 class TreePolicy:
     """``wave_size`` bounds how many come up at once, ``ahead`` how many more may do so while what they stand on does,
     so that no core is idle meanwhile. ``probe_period_s`` is the mean time between probes of a child, or more where all
-    of them together would be more than ``probes_per_s``,
+    of them together would be more than ``probes_per_s`` (``carried_probes_per_s`` of those that are carried),
     ``first_probe_s`` that while its first cycle has not finished or its connection is new, as that is what people wait
     for;
+    of those that are carried, ``carried_at_once`` count as one that comes up;
     ``start_timeout_s`` and ``stop_timeout_s`` are the longest a command may stay unanswered before the child is
     killed (again)."""
 
@@ -73,6 +76,8 @@ class TreePolicy:
     ahead: int = 4
     probe_period_s: float = 2.0
     probes_per_s: float = 10.0
+    carried_probes_per_s: float = 250.0
+    carried_at_once: int = 16
     first_probe_s: float = 0.3
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 15.0

@@ -113,6 +113,10 @@ def _running_as_told(child: Child, fingerprint: str | None) -> Child:
     return replace(child, running=replace(child.running, fingerprint=fingerprint or ""))
 
 
+def _is_starting(child: Child, *, waiting: bool) -> bool:
+    return isinstance(child.state, Starting) and child.state.waiting is waiting
+
+
 class Tree:
     """The state of the tree. :meth:`handle` alone changes it. ``uniform`` gives random numbers from 0 to 1."""
 
@@ -136,12 +140,13 @@ class Tree:
     def validate(self) -> list[str]:
         """The laws of the tree's state that do not hold, in words: none, after every event. For tests, which ask after
         each; nothing else does."""
-        starting = [child.state for child in self._children.values() if isinstance(child.state, Starting)]
-        waiting = sum(state.waiting for state in starting)
+        starting = [child for child in self._children.values() if isinstance(child.state, Starting)]
+        weight = sum(map(self._weight, starting))
+        waiting = sum(self._weight(child) for child in starting if _is_starting(child, waiting=True))
         attempts = [child.attempt for child in self._children.values() if child.attempt]
         broken = {
-            "more come up at once than there is room for": len(starting) > self._policy.wave_size + self._policy.ahead,
-            "more wait for what they stand on than may": waiting > self._policy.ahead,
+            "more come up at once than there is room for": weight >= self._policy.wave_size + self._policy.ahead + 1,
+            "more wait for what they stand on than may": waiting >= self._policy.ahead + 1,
             "two children have one attempt": len(attempts) != len(set(attempts)),
             "an attempt is numbered beyond the last": max(attempts, default=0) > self._attempts,
         }
@@ -175,8 +180,18 @@ class Tree:
         due = (at_s for child in self._children.values() for at_s in self._due_s(child))
         return min((at_s for at_s in due if at_s > now_s), default=None)
 
-    def handle(self, event: Event, now_s: float) -> list[Command]:
-        """Take in what happened and give what is to be done, in the order to do it in."""
+    def handle(self, event: Event, now_s: float, *more: Event) -> list[Command]:
+        """Take in what happened, in this order, and give what is to be done, in the order to do it in."""
+        commands = [command for one in (event, *more) for command in self._take(one, now_s)]
+        if self._desired_known and self._living_known:
+            commands += self._overdue(now_s)
+            commands += self._stops(now_s)
+            commands += self._begins(now_s)
+            commands += self._starts(now_s)
+            commands += self._probes(now_s)
+        return commands
+
+    def _take(self, event: Event, now_s: float) -> list[Command]:
         commands: list[Command] = []
         self._children.event, self._children.now_s = event, now_s
         match event:
@@ -197,12 +212,6 @@ class Tree:
                 child = self._children.get(event.key)
                 if child is not None and child.attempt == event.attempt:
                     commands += self._answer(event, child, now_s)
-        if self._desired_known and self._living_known:
-            commands += self._overdue(now_s)
-            commands += self._stops(now_s)
-            commands += self._begins(now_s)
-            commands += self._starts(now_s)
-            commands += self._probes(now_s)
         return commands
 
     # What is wanted, and what is there
@@ -341,15 +350,20 @@ class Tree:
 
     def _stops(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
-        for key in sorted(self._children, reverse=True):
+        may_stop = [key for key, child in self._children.items() if self._is_to_stop(child)]
+        for key in sorted(may_stop, reverse=True):
             child = self._children[key]
-            changed = child.running is not None and child.spec is not None and child.running != child.spec
-            if isinstance(child.state, Starting | Up) and (changed or (child.spec is None and self._childless(key))):
+            if child.spec is not None or self._childless(key):
                 starting = isinstance(child.state, Starting)
                 self._children[key] = replace(child, state=Ending(now_s))
                 attempt = child.attempt
                 commands.append(Kill(key, attempt, "not wanted any more") if starting else Stop(key, attempt))
         return commands
+
+    def _is_to_stop(self, child: Child) -> bool:
+        """Whether it lives and is not desired, or not as it is."""
+        changed = child.running is not None and child.running != child.spec
+        return isinstance(child.state, Starting | Up) and (changed or child.spec is None)
 
     def _childless(self, key: ChildKey) -> bool:
         """Whether nothing lives that is to be stopped before it."""
@@ -381,18 +395,23 @@ class Tree:
         return commands
 
     def _starts(self, now_s: float) -> list[Command]:
-        starting = [child.state for child in self._children.values() if isinstance(child.state, Starting)]
-        waiting = sum(state.waiting for state in starting)
+        begun = sum(self._weight(child) for child in self._children.values() if _is_starting(child, waiting=False))
+        waits = sum(self._weight(child) for child in self._children.values() if _is_starting(child, waiting=True))
         # Apart: what waits for an account that is slow to come up must not keep the others waiting.
-        rooms = {False: self._policy.wave_size - (len(starting) - waiting), True: self._policy.ahead - waiting}
+        rooms = {False: self._policy.wave_size - begun, True: self._policy.ahead - waits}
         commands: list[Command] = []
         ready = [key for key, child in self._children.items() if self._is_due(child, now_s)]
         for key in sorted(ready, key=lambda key: key.kind):
             waiting = self._ground_comes_up(key)
             if rooms[waiting] > 0 and (self._may_come_up(key) if waiting else self._has_ground(key)):
-                rooms[waiting] -= 1
+                rooms[waiting] -= self._weight(self._children[key])
                 commands.append(self._start(key, now_s, waiting=waiting))
         return commands
+
+    def _weight(self, child: Child) -> float:
+        """How much of what comes up at once it is."""
+        spec = child.spec if child.running is None else child.running
+        return 1 / self._policy.carried_at_once if spec is not None and spec.carried else 1
 
     def _is_due(self, child: Child, now_s: float) -> bool:
         match child.state:
@@ -444,7 +463,9 @@ class Tree:
 
     def _probes(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
-        period_s = max(self._policy.probe_period_s, len(self._children) / self._policy.probes_per_s)
+        carried = sum(child.spec is not None and child.spec.carried for child in self._children.values())
+        alone_s = (len(self._children) - carried) / self._policy.probes_per_s
+        period_s = max(self._policy.probe_period_s, alone_s, carried / self._policy.carried_probes_per_s)
         for key, child in self._children.items():
             up = child.state
             if isinstance(up, Up) and up.asked_s is None and up.next_probe_s <= now_s:

@@ -17,6 +17,7 @@ from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.store import Journal
 from actors.reconciliation.own_reports import PositionReport
+from actors.runtime.cell import Cell
 from actors.runtime.deployment import LocalCluster
 from actors.runtime.ports import ActorUnavailable, LocalRuntime
 from brokers.model import Side
@@ -36,6 +37,15 @@ EVERYBODY = {"audit", "fx", "cfd", "fx/EUR_USD", "fx/GBP_JPY", "cfd/EURUSD"}
 Status = dict[str, Any]
 
 
+PER_ACTOR = {"now": "1"}
+
+
+@pytest.fixture(params=["1", "2"], ids=["a process each", "two in a cell"], autouse=True)
+def _shared(request: pytest.FixtureRequest) -> None:
+    """Everything holds whether each instrument has an actor of its own or shares one."""
+    PER_ACTOR["now"] = request.param
+
+
 class Hall:
     """A supervisor on the local cluster, and a fake broker for each account."""
 
@@ -44,7 +54,8 @@ class Hall:
         path = directory / "accounts.yaml"
         path.write_text(
             f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
-            "defaults: {interval_s: 1, settle_ms: 0, confirm_gap_ms: 100, timeout_ms: 1000}\n"
+            "defaults: {interval_s: 1, settle_ms: 0, confirm_gap_ms: 100, timeout_ms: 1000, "
+            f"instruments_per_actor: {PER_ACTOR['now']}}}\n"
             "supervision: {intensity: 3, period_s: 60, backoff_s: [0.1, 1]}\n"
             f"accounts: {accounts}"
         )
@@ -79,7 +90,8 @@ class Hall:
         return await self.until(lambda s: s["status"] == "SUCCESS", "everything is in step")
 
     def actor(self, name: str) -> Any:
-        return self.runtime._actors[name]
+        carriers = (one for one in self.runtime._actors.values() if isinstance(one, Cell) and one.carries(name))
+        return next((one._inner._actors[name] for one in carriers), None) or self.runtime._actors[name]
 
     def events(self, *kinds: EventType) -> list[tuple[str, Any]]:
         journal = Journal.open(self.configuration.journal_url, read_only=True)

@@ -1,0 +1,234 @@
+"""A cell: one actor that carries many, each still with its own name, mailbox, state and restarts.
+
+An instrument's own work is small and a process is not, so that a large account is carried by a few cells. Whoever calls
+an actor calls it by its own name and need not know that it is carried: :class:`~actors.runtime.ports.LocalRuntime` and
+:mod:`actors.runtime.ray_backend` find its cell.
+
+The laws of this module:
+
+* Whatever one of the carried does, or is done to it, changes no other: each is created, begun and ended by itself, and
+  what it was doing ends with it. What ends the process ends all of them.
+* Calls between two of one cell stay inside it. Calls that many of them make of the same method of one actor at one
+  moment travel together (:data:`TOGETHER`), and each has its own answer.
+* Where an actor is carried is known to its cell, and to nobody else for longer than it holds: one that has left answers
+  as one that is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from actors.names import cell_name
+from actors.runtime.ports import CallTimeout, LocalRuntime, Runtime
+
+TOGETHER = frozenset({"slice", "append", "load", "health", "wake", "set_halts", "hosted"})
+"""What may wait for each other's answers: each is asked by many at one moment, and costs the same for all of them."""
+
+SIZE = 500
+"""How many instruments ``auto`` puts into one cell."""
+
+_GATHER_S = 0.002
+
+Answer = tuple[bool, Any]
+"""What came of a call: true and what it gave, or false and what it raised."""
+
+
+class Carrier(Runtime, Protocol):
+    """The runtime of a cell itself."""
+
+    async def call_many(
+        self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
+    ) -> list[Answer]:
+        """One call for each tuple of arguments, sent as one message. Raises as ``call`` does, where none was
+        answered."""
+
+
+class Seats:
+    """Who is carried by which cell: the lowest-numbered one of its group that has room."""
+
+    def __init__(self) -> None:
+        self._cell_of: dict[str, str] = {}
+        self._members: dict[str, set[str]] = {}
+
+    @property
+    def cells(self) -> Mapping[str, set[str]]:
+        """Every cell with those it carries."""
+        return self._members
+
+    def cell_of(self, name: str) -> str | None:
+        """The cell that carries an actor."""
+        return self._cell_of.get(name)
+
+    def take(self, name: str, group: str, size: int) -> str:
+        """A seat for an actor: the one it has, as long as its cell is not overfull, or a new one."""
+        cell = self._cell_of.get(name)
+        if cell is not None and len(self._members[cell]) <= size:
+            return cell
+        self.leave(name)
+        number = 1
+        while len(self._members.get(cell_name(group, number), ())) >= size:
+            number += 1
+        self.found(cell_name(group, number), [name])
+        return cell_name(group, number)
+
+    def found(self, cell: str, names: Iterable[str]) -> None:
+        """A cell carries these, as it says itself."""
+        members = self._members.setdefault(cell, set())
+        for name in names:
+            members.add(name)
+            self._cell_of[name] = cell
+
+    def leave(self, name: str) -> None:
+        """It is carried by nobody any more."""
+        cell = self._cell_of.pop(name, None)
+        if cell is not None:
+            self._members[cell].discard(name)
+            if not self._members[cell]:
+                del self._members[cell]
+
+    def forget(self, cell: str) -> None:
+        """The cell has ended, with all that it carried."""
+        for name in self._members.pop(cell, ()):
+            del self._cell_of[name]
+
+
+class Together:
+    """Sends calls of one moment as one message. ``send`` carries the calls of one key, each a tuple, and gives an
+    answer for each."""
+
+    def __init__(
+        self,
+        send: Callable[[Any, Sequence[tuple[object, ...]], float], Awaitable[list[Answer]]],
+        gather_s: float = _GATHER_S,
+    ) -> None:
+        self._send = send
+        self._gather_s = gather_s
+        self._waiting: dict[Any, list[tuple[tuple[object, ...], float, asyncio.Future[Any]]]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def call(self, key: Any, call: tuple[object, ...], timeout_s: float) -> Any:
+        """The answer of one call. Raises what ``send`` raised, or what the call did."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        waiting = self._waiting.setdefault(key, [])
+        waiting.append((call, timeout_s, answer))
+        if len(waiting) == 1:
+            loop.call_later(self._gather_s, self._go, key)
+        return await answer
+
+    def _go(self, key: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry(key, self._waiting.pop(key)))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _carry(self, key: Any, waiting: list[tuple[tuple[object, ...], float, asyncio.Future[Any]]]) -> None:
+        calls = [call for call, _, answer in waiting if not answer.done()]
+        answers: list[Answer]
+        try:
+            answers = await self._send(key, calls, max(timeout_s for _, timeout_s, _ in waiting)) if calls else []
+        except Exception as error:  # noqa: BLE001 - each who waits is told
+            answers = [(False, error)] * len(calls)
+        told = iter(answers)
+        for _, _, answer in waiting:
+            if not answer.done():
+                well, value = next(told, (False, RuntimeError(f"no answer came back for a call of {key}")))
+                answer.set_result(value) if well else answer.set_exception(value)
+
+
+class CellRuntime(LocalRuntime):
+    """The world of those in one cell: each other, and through the cell's own runtime everybody else."""
+
+    def __init__(self, outer: Carrier) -> None:
+        super().__init__(outer.now, outer.monotonic_s, outer.uniform)
+        self._outer = outer
+        self._together = Together(self._send)
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """Call one of this cell, or anybody outside."""
+        if actor in self._actors:
+            return await super().call(actor, method, *args, timeout_s=timeout_s)
+        if method not in TOGETHER:
+            return await self._outer.call(actor, method, *args, timeout_s=timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._together.call((actor, method), args, timeout_s)
+        except TimeoutError:
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
+
+    async def answer(self, actor: str, method: str, args: tuple[object, ...]) -> Answer:
+        """What one of this cell says to a call from outside."""
+        try:
+            return True, await self._run(actor, method, args)
+        except Exception as error:  # noqa: BLE001 - whoever called is told
+            return False, error
+
+    async def _send(self, key: tuple[str, str], calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
+        actor, method = key
+        return await self._outer.call_many(actor, method, calls, timeout_s)
+
+
+class Cell:
+    """Carries actors. ``runtime`` is its own; each of the carried is given another in its place."""
+
+    def __init__(self, name: str, runtime: Carrier) -> None:
+        self._name = name
+        self._outer = runtime
+        self._inner = CellRuntime(runtime)
+
+    def __repr__(self) -> str:
+        return self._name
+
+    async def host(
+        self,
+        name: str,
+        make: Callable[..., Any],
+        args: tuple[object, ...],
+        begin: str | None,
+        begin_with: tuple[object, ...],
+        timeout_s: float,
+    ) -> None:
+        """Create an actor in the place of one of that name, and begin its work. An argument that is a runtime like the
+        cell's own becomes the one of the carried. Raises what the constructor or the first method raised, and then
+        nothing of it is left."""
+        await self._inner.kill(name)
+        given = [self._inner if isinstance(one, type(self._outer)) else one for one in args]
+        self._inner.register(name, make(*given))
+        if begin is None:
+            return
+        try:
+            await self._inner.call(name, begin, *begin_with, timeout_s=timeout_s)
+        except BaseException:
+            await self._inner.kill(name)
+            raise
+
+    async def evict(self, name: str) -> None:
+        """End an actor where it stands."""
+        await self._inner.kill(name)
+
+    async def hosted(self) -> tuple[str, ...]:
+        """Who is carried."""
+        return self._inner.names()
+
+    def carries(self, name: str) -> bool:
+        """Whether an actor of this name is here."""
+        return name in self._inner.names()
+
+    async def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> list[Answer]:
+        """Calls of those carried (name, method, arguments), each with its answer. One that is not here answers with
+        :class:`~actors.runtime.ports.ActorUnavailable`."""
+        return await asyncio.gather(*[self._inner.answer(name, method, args) for name, method, args in calls])
+
+    async def end(self) -> None:
+        """End everybody carried."""
+        for name in self._inner.names():
+            await self._inner.kill(name)
+
+
+def outcome(answer: Answer) -> Any:
+    """What a call gave. Raises what it raised."""
+    well, value = answer
+    if not well:
+        raise value
+    return value
