@@ -19,9 +19,11 @@ import functools
 import inspect
 import logging
 import os
+import pickle
 import random
 import threading
 import time
+import zlib
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -392,8 +394,8 @@ def _door(actor: type) -> type:
 
     kind = actor.__name__  # what is made here must not hold the class itself, or it is imported everywhere after all
 
-    def __init__(self: Any, make: type, args: tuple[object, ...]) -> None:  # noqa: N807 - of the class made here
-        self._actor = make(*args)
+    def __init__(self: Any, make: type, args: tuple[object, ...] | bytes) -> None:  # noqa: N807 - of the class made here
+        self._actor = make(*(_unpacked(args) if isinstance(args, bytes) else args))
 
     def __repr__(self: Any) -> str:  # noqa: N807 - as above
         return repr(getattr(self, "_actor", kind))  # total: one that raises would end the process
@@ -426,8 +428,22 @@ def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     return method
 
 
+def _packed(args: tuple[object, ...]) -> bytes:
+    return zlib.compress(pickle.dumps(args))
+
+
+def _unpacked(args: bytes) -> tuple[object, ...]:
+    found: tuple[object, ...] = pickle.loads(zlib.decompress(args))  # noqa: S301 - packed by create, of this cluster
+    return found
+
+
 def create(deployment: Deployment, namespace: str) -> Any:
-    """Create a detached actor of that name and give its handle; it may not be up yet."""
+    """Create a detached actor of that name and give its handle; it may not be up yet.
+
+    Arguments above 100 kB go to Ray's object store, whose owner is this process: when it has ended, Ray cannot bring an
+    immortal actor back. Those of an immortal one are packed, which serves for some ten thousand instruments.
+    """
+    args = _packed(deployment.args) if deployment.immortal else deployment.args
     return (
         _remote(deployment.actor)
         .options(
@@ -439,7 +455,7 @@ def create(deployment: Deployment, namespace: str) -> Any:
             max_task_retries=0,
             max_concurrency=_MANY,
         )
-        .remote(deployment.actor, deployment.args)
+        .remote(deployment.actor, args)
     )
 
 
