@@ -1,6 +1,6 @@
 """The names of actors, which are also the names of their streams in the journal: ``audit``, ``supervisor``, an account
 (``fx``), an instrument of it (``fx/GBP_JPY``). A symbol may itself contain a slash; the name of an account may contain
-neither a slash nor a tilde. Two more have no stream: ``sink:1``, and a cell (``fx~1``), which carries instruments of one
+neither a slash nor a tilde. Two have no stream: ``sink:1``, and a cell (``fx~1``), which carries instruments of an
 account."""
 
 from __future__ import annotations
