@@ -274,12 +274,19 @@ def who(event: Event) -> str:
     if event.type in _REPORTED:
         order = payload.get("order")
         strategy = payload.get("strategy") or (order.get("strategy") if isinstance(order, dict) else None)
-        return f"strategy {strategy}" if strategy else "our side"
+        return f"strategy {strategy}{_person(payload)}" if strategy else f"our side{_person(payload)}"
     if payload.get("phase") == "SELF_CHECK":
         return "self-check"
     if event.type in _CORRECTING or event.type in _FOUND or event.type in _TOLD:
         return "reconciliation"
-    return "operator" if event.type in _BY_OPERATOR else "system"
+    return f"operator{_person(payload)}" if event.type in _BY_OPERATOR else "system"
+
+
+def _person(payload: Mapping[str, Json]) -> str:
+    """The user and the process, where they are told: `` (alice@desk, process 4711 trade.py)``."""
+    by, process = payload.get("by"), payload.get("process")
+    words = ", ".join([*([str(by)] if by else []), *([f"process {process}"] if process else [])])
+    return f" ({words})" if words else ""
 
 
 def why(event: Event, cause: Event | None = None) -> str:

@@ -21,7 +21,7 @@ import contextlib
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ from actors.book.orders import BookOrder
 from actors.book.self_check import SelfCheck
 from actors.book.trading_permission import Halt, Obstacle, Permission, Reason, halted_by, obstacles
 from actors.book.view import BookState, book_state
-from actors.events import Event, Severity, event_id
+from actors.events import Event, Json, Severity, event_id
 from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import CHECKPOINT_EVERY, BookKeeper
 from actors.instrument.cycle import CycleRunner
@@ -279,12 +279,12 @@ class Instrument:
 
     # Reporting
 
-    async def record(self, reports: Sequence[Report]) -> int:
+    async def record(self, reports: Sequence[Report], by: Mapping[str, Json] | None = None) -> int:
         """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
         news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts
         once. Raises ``ValueError`` for a report of another instrument, or of a leg that there cannot be, and then
-        nothing of it is in the book."""
-        news = await self._recorder.record(reports)
+        nothing of it is in the book. ``by`` are keys that tell in its records who reports."""
+        news = await self._recorder.record(reports, by or {})
         self._awake.set()
         return news
 

@@ -9,11 +9,13 @@ The laws of this module:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from actors.book.book import Book
 from actors.book.legs import impossible
 from actors.book.orders import BookOrder
+from actors.events import Json
 from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import BookKeeper
 from actors.instrument.order_entry import hand_over, to_hand_over
@@ -44,18 +46,21 @@ class Recorder:
         self._keeper = keeper
         self._broker = broker
 
-    async def record(self, reports: Sequence[Report]) -> int:
-        """Make reports part of the book, then hand its venue what is to be sent. Gives how many were news. Raises
+    async def record(self, reports: Sequence[Report], by: Mapping[str, Json]) -> int:
+        """Make reports part of the book, with the keys ``by`` in each record, then hand its venue what is to be sent.
+        Gives how many were news. Raises
         :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, under the id
         of an order of the other side or of another fill, or of a time to come."""
         try:
-            news, orders = await self._into_the_book(reports)
+            news, orders = await self._into_the_book(reports, by)
         except Fenced:
-            news, orders = await self._into_the_book(reports)
+            news, orders = await self._into_the_book(reports, by)
         await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
         return news
 
-    async def _into_the_book(self, reports: Sequence[Report]) -> tuple[int, tuple[BookOrder, ...]]:
+    async def _into_the_book(
+        self, reports: Sequence[Report], by: Mapping[str, Json]
+    ) -> tuple[int, tuple[BookOrder, ...]]:
         async with self._keeper.turn:
             book = await self._keeper.in_time()
             conventions = self._broker.conventions_of(book)
@@ -63,6 +68,8 @@ class Recorder:
                 self._check_leg(report, conventions)
                 self._check_terms(book, report, conventions)
             events = events_of(book, reports, conventions, self._runtime.now())
+            if by:
+                events = tuple(replace(event, payload={**event.payload, **by}) for event in events)
             await self._keeper.write(book, events)
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from actors.events import Json
 
@@ -28,11 +30,14 @@ class Via(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asked, how, and by which version of this program."""
+    """Who asked, how, by which version of this program, from which ``process`` (its number and what it runs), and for
+    which ``strategy`` where one was named."""
 
     by: str
     via: str
     program: str
+    process: str = ""
+    strategy: str | None = None
 
     def __str__(self) -> str:
         return self.by
@@ -51,9 +56,16 @@ def came_by(way: Via) -> None:
     _way = way
 
 
-def asked() -> Asked:
-    """Who asks now, and how."""
-    return Asked(asked_by(), _way.value, program_version())
+def asked(strategy: str | None = None) -> Asked:
+    """Who asks now, and how; ``strategy`` is the one it is asked for."""
+    return Asked(asked_by(), _way.value, program_version(), process_words(), strategy)
+
+
+def process_words() -> str:
+    """This process, by its number and the name of what it runs; no argument of it, as one could be a secret."""
+    script = Path(sys.argv[0] if sys.argv else "")
+    name = script.parent.name if script.name == "__main__.py" else script.name
+    return f"{os.getpid()} {name if name not in ('', '-c', '-m') else 'python'}"
 
 
 def asked_by() -> str:
@@ -64,12 +76,22 @@ def asked_by() -> str:
 def said_of(who: Who) -> dict[str, Json]:
     """The keys by which a payload tells who asked. Where that is not known, ``program`` is the version that does it."""
     match who:
-        case Asked(by, via, program):
-            return {"by": by, "via": via, "program": program}
+        case Asked(by, via, program, process, strategy):
+            told: dict[str, Json] = {"by": by, "via": via, "program": program}
+            told |= {"process": process} if process else {}
+            return told | ({"strategy": strategy} if strategy is not None else {})
         case str():
             return {"by": who, "program": program_version()}
         case None:
             return {"program": program_version()}
+
+
+def told_by(who: Who) -> dict[str, Json] | None:
+    """The keys that tell in the records of a report who made it; ``None`` where nobody is known. Its strategy is the
+    report's own."""
+    if who is None:
+        return None
+    return {key: value for key, value in said_of(who).items() if key != "strategy"}
 
 
 @cache

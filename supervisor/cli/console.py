@@ -134,6 +134,7 @@ def explain(error: BaseException, *, verbose: bool) -> int:
     from brokers.errors import BrokerError
     from supervisor.client.processes import AlreadyRunning, NotRunning
     from supervisor.config.errors import ConfigurationError
+    from supervisor.errors import HandleError
 
     match error:
         case Failure():
@@ -147,6 +148,12 @@ def explain(error: BaseException, *, verbose: bool) -> int:
             return EXIT_USAGE
         case NotRunning() | JournalError() | JournalAway() | CallError() | BrokerError():
             say(f"error: {error}")
+            return EXIT_UNVERIFIED
+        case HandleError():
+            say(f"error: {error}")
+            return EXIT_UNVERIFIED
+        case OSError(filename=str(name)) if not isinstance(error, BrokenPipeError):
+            say(f"error: {name}: {error.strerror}. See that this user may use it, or run this as its owner")
             return EXIT_UNVERIFIED
         case KeyboardInterrupt():
             say("interrupted")

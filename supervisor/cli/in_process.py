@@ -28,6 +28,7 @@ from actors.reconciliation.own_reports import Report
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import CallError, LocalRuntime
 from brokers.registry import PAPER
+from supervisor.changes.asking import asked, told_by
 from supervisor.config.models import Configuration
 from supervisor.supervision import specs
 from supervisor.supervision.books import held_in_our_books
@@ -76,7 +77,8 @@ async def record(configuration: Configuration, account: str, reports: Mapping[st
     journal does not take them; the same reports offered again then count once."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):
         actors = [Instrument(*specs.instrument_actor(configuration, account, name, runtime)) for name in reports]
-        return sum([await actor.record(reports[name]) for actor, name in zip(actors, reports, strict=True)])
+        by = told_by(asked())
+        return sum([await actor.record(reports[name], by) for actor, name in zip(actors, reports, strict=True)])
 
 
 @asynccontextmanager

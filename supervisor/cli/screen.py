@@ -18,7 +18,7 @@ from rich.text import Text
 
 from actors.events import Severity
 from supervisor.presentation.event_text import Happening
-from supervisor.presentation.json_contract import section_words
+from supervisor.presentation.json_contract import halted_scopes, section_words
 from supervisor.presentation.prices import shown_price
 
 _COLOURS = {"SUCCESS": "green", "PARTIAL": "yellow", "DEGRADED": "magenta", "FAILED": "red"}
@@ -61,12 +61,6 @@ def of_no_instrument(status: Mapping[str, Any]) -> list[tuple[str, Mapping[str, 
         for found in account["discrepancies"]
         if not found["resolved"]
     ]
-
-
-def halted_scopes(status: Mapping[str, Any]) -> list[str]:
-    """What trading is halted, as operators name it: everything, an account, or an instrument."""
-    halts = [one["scope"] for _, row in rows_of(status) for one in row["health"].get("halted") or ()]
-    return list(dict.fromkeys(halts))
 
 
 def actors_up(status: Mapping[str, Any]) -> tuple[int, int]:

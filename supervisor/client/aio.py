@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from actors.events import EventType, Severity
 from actors.journal.types import JournalError
@@ -39,8 +39,14 @@ class AsyncHandle(AsyncChanges):
     def __init__(self, connection: Connection, port: Callable[[], Port]) -> None:
         self._connection = connection
         self._port = port
-        self._supervisor = SupervisorClient(port)
+        self._supervisor = SupervisorClient(port, connection.place.strategy)
         self.breaks = AsyncBreaks(port)
+
+    def _strategy(self) -> str | None:
+        return self._connection.place.strategy
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("send the handle of supervisor.connect() to another process, and use its .aio there")
 
     async def instrument(self, account: str, symbol: str) -> AsyncInstrument:
         """One instrument. Where the account takes all it has, one that nobody has heard of yet is started. Raises
@@ -69,6 +75,10 @@ class AsyncHandle(AsyncChanges):
     async def status(self) -> Status:
         """What the supervisor last heard of everything, in one call. Raises :class:`NotAnswered`."""
         return Status(await self._answered("status", self._supervisor.status(timeout_s=TIMEOUT_S)))
+
+    async def status_now(self, *, timeout_s: float) -> dict[str, Any]:
+        """The document of :meth:`status`, from a supervisor that answers at once. Raises ``CallError``."""
+        return await self._supervisor.status(timeout_s=timeout_s)
 
     async def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
         """A verdict now on all, an account or an instrument, past the schedule. Raises :class:`UnknownName` and

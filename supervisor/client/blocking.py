@@ -39,8 +39,10 @@ from supervisor.client.instrument import (
 from supervisor.client.records import Recent, Records
 from supervisor.client.reports import FillReport, OrderReport, PositionReport
 from supervisor.client.supervisor_client import VERDICT_TIMEOUT_S
+from supervisor.presentation.json_contract import halted_scopes
 
 CONNECT_TIMEOUT_S = 15.0
+_REPR_TIMEOUT_S = 0.5
 
 
 def connect(
@@ -49,6 +51,7 @@ def connect(
     address: str | None = None,
     namespace: str | None = None,
     timeout_s: float = CONNECT_TIMEOUT_S,
+    strategy: str | None = None,
 ) -> Handle:
     """The running supervisor that holds a configuration's journal, found by the run file beside it.
 
@@ -57,10 +60,11 @@ def connect(
     machine's Ray cluster. ``address`` is host:port of a cluster, for another machine. Raises
     :class:`~supervisor.client.processes.NotRunning`, which says what was looked for and how to start one;
     :class:`~supervisor.errors.RayConflict` where Ray in this process is connected to another cluster, or was
-    imported with other settings; and ``ConfigurationError``. It may be called again and again; close each handle,
+    imported with other settings; and ``ConfigurationError``. ``strategy`` names who this handle is for: it stands in
+    the journal beside all that is reported and asked with it. It may be called again and again; close each handle,
     best by ``with``.
     """
-    return Handle(open_connection(config, address, namespace, timeout_s))
+    return Handle(open_connection(config, address, namespace, timeout_s, strategy))
 
 
 class Handle(BlockingChanges):
@@ -74,8 +78,20 @@ class Handle(BlockingChanges):
 
     def __repr__(self) -> str:
         place = self._connection.place
-        state = "closed" if self._connection.closed else "connected"
+        state = "closed" if self._connection.closed else f"connected{self._halts()}"
         return f"<supervisor in namespace {place.namespace} at {place.cluster.gcs}, {state}>"
+
+    def _halts(self) -> str:
+        """What trading is halted, for :func:`repr`, which never raises and hardly waits."""
+        try:
+            halted = halted_scopes(run_blocking(self._work.status_now(timeout_s=_REPR_TIMEOUT_S)))
+        except Exception:  # noqa: BLE001 - whatever it is, a repr is no place for it
+            return ", which does not answer"
+        return f", trading halted: {', '.join(halted)}" if halted else ""
+
+    def __reduce__(self) -> tuple[type[Handle], tuple[Connection]]:
+        """Sent to another process it is connected anew there."""
+        return Handle, (self._connection,)
 
     def __enter__(self) -> Handle:
         return self
@@ -184,11 +200,16 @@ class Instrument:
     """One instrument of one account: report to it, ask it. ``aio`` is the same to be awaited."""
 
     def __init__(self, named: Named, connection: Connection) -> None:
+        self._named, self._connection = named, connection
         self._work = AsyncInstrument(named, connection, lambda: connection.blocking)
         self.aio = AsyncInstrument(named, connection, lambda: connection.awaiting)
 
     def __repr__(self) -> str:
         return repr(self._work)
+
+    def __reduce__(self) -> tuple[type[Instrument], tuple[Named, Connection]]:
+        """As a handle's."""
+        return Instrument, (self._named, self._connection)
 
     def record_order(self, report: OrderReport | None = None, /, **fields: Unpack[OrderFields]) -> Recorded:
         """An order we sent, or what became of it: an :class:`OrderReport`, or its fields as keywords: client_order_id,

@@ -89,6 +89,10 @@ class AsyncChanges:
 
     _port: Callable[[], Port]
 
+    def _strategy(self) -> str | None:
+        """On behalf of which strategy this asks."""
+        return None
+
     async def add_account(
         self,
         account: Mapping[str, Any] | None = None,
@@ -145,7 +149,7 @@ class AsyncChanges:
     async def _change(self, wanted: Change, *, force: bool, dry_run: bool, wait_s: float) -> Changes:
         supervisor = SupervisorClient(self._port)
         try:
-            result = await supervisor.change(wanted, asked(), force=force, dry_run=dry_run)
+            result = await supervisor.change(wanted, asked(self._strategy()), force=force, dry_run=dry_run)
         except CallError as error:
             found = f"it is not known whether this was done: {wanted}: {error}"
             raise NotAnswered(f"{found}. Look at status(), or ask for it again") from None

@@ -13,17 +13,18 @@ import re
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.book.trading_permission import Permission
 from actors.names import SUPERVISOR
 from actors.runtime import ray_environment
-from actors.runtime.ports import CallError
+from actors.runtime.ports import ActorUnavailable, CallError
 from actors.runtime.ray_environment import Address
 from supervisor.client import run_file
-from supervisor.client.calls import AwaitingPort, BlockingPort, call_with_retry, run_blocking
+from supervisor.client.calls import AwaitingPort, BlockingPort, Port, call_with_retry, run_blocking
 from supervisor.client.link import Link, outliving_the_cluster, reach, without_advice
 from supervisor.client.processes import NotRunning, lives
 from supervisor.errors import NotConnected, RayConflict
@@ -34,10 +35,31 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = "config/accounts.yaml"
 DEFAULT_NAMESPACE = "reconciliation"
+PATIENCE_S = 1.5
+"""How long a supervisor that nothing but a cluster's address speaks for is waited for where there is none."""
 _REMEDY = "Start one with: python -m supervisor start {}"
 
 _lock = threading.Lock()
 _link: Link | None = None
+_forked_from: int | None = None
+"""The process that had Ray connected when this one was forked from it."""
+
+
+def _after_fork() -> None:
+    global _lock, _link, _forked_from
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    if _link is not None or _connected_to() is not None:
+        _forked_from, _link = os.getppid(), None
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _fork_words(parent: int) -> str:
+    return (
+        f"this process was forked from process {parent}, which is connected to Ray, and no such connection outlives a "
+        "fork: start it with multiprocessing.get_context('spawn'), or connect in it before its parent does"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,19 @@ class Place:
     named_by: str
     run: RunFile | None = None
     configuration: Configuration | None = None
+    asked: Asked | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What :func:`open_connection` was asked for, so that another process can ask the same."""
+
+    config: str | None
+    address: str | None
+    namespace: str | None
+    timeout_s: float
+    strategy: str | None
 
 
 class Connection:
@@ -62,6 +97,14 @@ class Connection:
         self._blocking = blocking
         self._awaiting = awaiting
         self._closed = False
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> tuple[Callable[..., Connection], tuple[object, ...]]:
+        """In another process, or out of a file, it is a new connection to whatever supervisor answers there then."""
+        asked = self.place.asked
+        if asked is None:
+            raise TypeError("this handle cannot be sent to another process: call supervisor.connect() there")
+        return open_connection, (asked.config, asked.address, asked.namespace, asked.timeout_s, asked.strategy)
 
     @property
     def blocking(self) -> BlockingPort:
@@ -81,7 +124,9 @@ class Connection:
         return self._closed
 
     def check_open(self) -> None:
-        """Raise :class:`NotConnected` once closed."""
+        """Raise :class:`NotConnected` once closed, and in a forked process."""
+        if os.getpid() != self._pid:
+            raise NotConnected(_fork_words(self._pid))
         if self._closed:
             raise NotConnected("this handle was closed. Call supervisor.connect() again")
 
@@ -90,22 +135,31 @@ class Connection:
         with _lock:
             if not self._closed:
                 self._closed = True
-                self._link.leave()
+                if os.getpid() == self._pid:  # the connection is the parent's
+                    self._link.leave()
 
 
 def open_connection(
-    config: str | os.PathLike[str] | None, address: str | None, namespace: str | None, timeout_s: float
+    config: str | os.PathLike[str] | None,
+    address: str | None,
+    namespace: str | None,
+    timeout_s: float,
+    strategy: str | None = None,
 ) -> Connection:
-    """Reach the running supervisor. Raises :class:`NotRunning`, which says what was looked for,
-    :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
+    """Reach the running supervisor, on behalf of ``strategy``. Raises :class:`NotRunning`, which says what was looked
+    for, :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
     remedy = _REMEDY.format(config or DEFAULT_CONFIG)
     looked_for = []
+    given = None if config is None else os.path.abspath(config)
+    asked = Asked(given, address, namespace, timeout_s, strategy)
+    if _forked_from is not None:
+        raise RayConflict(_fork_words(_forked_from))
     with _lock:
         if _link is not None:
             _link.settle()
         for place in _places(config, address, namespace, remedy):
             try:
-                return _open(place, remedy, timeout_s)
+                return _open(replace(place, asked=asked, strategy=strategy), remedy, timeout_s)
             except NotRunning as error:
                 looked_for.append(error.looked_for)
     raise NotRunning("; ".join(looked_for), remedy)
@@ -119,7 +173,7 @@ def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
     blocking = BlockingPort(Client(place.namespace), link)
     connection = Connection(place, link, blocking, AwaitingPort(AwaitingClient(place.namespace), link))
     try:
-        run_blocking(call_with_retry(blocking, SUPERVISOR, "pid", timeout_s=timeout_s))
+        run_blocking(_answers(blocking, timeout_s, PATIENCE_S if place.run is None else timeout_s))
     except CallError as error:
         link.leave()
         found = f"{place.named_by}, where no supervisor answers in namespace {place.namespace} ({error.found})"
@@ -130,12 +184,22 @@ def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
     return connection
 
 
+async def _answers(port: Port, timeout_s: float, patience_s: float) -> None:
+    """Have the supervisor answer within its time. One that is not there is not waited for longer than ``patience_s``.
+    Raises ``CallError``."""
+    try:
+        await port.call(SUPERVISOR, "pid", timeout_s=timeout_s)
+    except ActorUnavailable:
+        await call_with_retry(port, SUPERVISOR, "pid", timeout_s=min(timeout_s, patience_s))
+
+
 def _places(
     config: str | os.PathLike[str] | None, address: str | None, namespace: str | None, remedy: str
 ) -> list[Place]:
     """Where the supervisor may be. Raises :class:`NotRunning` where there is no such place."""
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     configuration = None
+    asked_namespace = namespace is not None
     looked_for = ""
     if config is not None and (os.fspath(config) != DEFAULT_CONFIG or Path(config).exists()):
         from supervisor.config.loader import load_place
@@ -149,14 +213,29 @@ def _places(
         return [Place(Address(address, mode), namespace, f"the Ray cluster at {address}", None, configuration)]
     if configuration is not None:
         found = _place_of(configuration, namespace, mode)
+        if found is not None and found.namespace != namespace and asked_namespace:
+            raise NotRunning(
+                f"{found.named_by}, in namespace {found.namespace}, and namespace {namespace} was asked for",
+                "Leave namespace out, name the other one's configuration, or none: supervisor.connect(None, "
+                f"namespace={namespace!r})",
+            )
         if found is not None:
             return [found]
+        if (owner := run_file.of_another(configuration)) is not None:
+            raise NotRunning(
+                f"the run file {run_file.path_of(configuration)} belongs to {owner}, and no other user may read it",
+                f"Run this as {owner}",
+            )
         looked_for = f"there is no run file {run_file.path_of(configuration)}"
         if configuration.ray.address == "local":
             raise NotRunning(looked_for, remedy)
         looked_for += "; "
     connected = _connected_to()
     clusters = [connected] if connected is not None else _clusters_of_this_machine()
+    if not clusters and (others := _owners_of_others()):
+        owners = ", ".join(others)
+        not_ours = f"{looked_for}the Ray cluster on this machine is of {owners}, and no other user has its token"
+        raise NotRunning(not_ours, f"Run this as {owners}")
     if not clusters:
         found_none = "no Ray cluster runs on this machine, and RAY_ADDRESS names none"
         raise NotRunning(looked_for + found_none, remedy)
@@ -186,14 +265,28 @@ def _clusters_of_this_machine() -> list[str]:
     if named and named not in ("auto", "local"):
         return [named]
     found: dict[str, None] = {}
-    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found |= dict.fromkeys(re.findall(r"--gcs-address=([^\0]+:\d+)", arguments.read_text(errors="replace")))
-    if not found:
+    for address, of in _local_clusters():
+        if of.stat().st_uid in (os.getuid(), os.geteuid()):
+            found[address] = None
+    if not found and not _owners_of_others():
         with contextlib.suppress(OSError):
             current = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").read_text(encoding="utf-8").strip()
             found |= {current: None} if current else {}
     return list(found)
+
+
+def _owners_of_others() -> list[str]:
+    """The other users who have a cluster on this machine."""
+    ours = (os.getuid(), os.geteuid())
+    return sorted({run_file.owner_of(of) for _, of in _local_clusters() if of.stat().st_uid not in ours})
+
+
+def _local_clusters() -> Iterator[tuple[str, Path]]:
+    """Each cluster's host:port as a process of it names it, with the folder of that process."""
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            for address in re.findall(r"--gcs-address=([^\0]+:\d+)", arguments.read_text(errors="replace")):
+                yield address, arguments.parent
 
 
 def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) -> None:

@@ -8,10 +8,10 @@ whether trading is allowed has not allowed it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,6 +21,7 @@ from actors.journal.client import JournalAway
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from brokers.model import LegScheme, OrderStatus, Side
+from supervisor.changes.asking import asked, told_by
 from supervisor.client import arguments
 from supervisor.client.answers import Check, FeatureReport, Recorded, TradingAllowed
 from supervisor.client.arguments import count, identity, seconds, word
@@ -115,6 +116,9 @@ class AsyncInstrument:
 
     def __repr__(self) -> str:
         return f"<{self._named.name}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("send the instrument of sup.instrument() to another process, and use its .aio there")
 
     # Reporting
 
@@ -253,9 +257,12 @@ class AsyncInstrument:
             report = fitted(given, named.symbol, named.legs)
         except Unfit as unfit:
             raise InvalidReport(f"{named.name}: {kind}: {unfit}") from None
-        key = _key(report)
+        strategy = self._connection.place.strategy
+        if report.strategy is None and strategy is not None:
+            report = replace(report, strategy=strategy)
+        key, by = _key(report), told_by(asked())
         try:
-            news = await call_with_retry(self._port(), named.name, "record", (report,), timeout_s=TIMEOUT_S)
+            news = await call_with_retry(self._port(), named.name, "record", (report,), by, timeout_s=TIMEOUT_S)
         except ValueError as error:
             raise InvalidReport(str(error)) from None
         except (CallError, JournalAway) as error:
@@ -273,6 +280,9 @@ class AsyncVenue:
     def __init__(self, account: str, port: Callable[[], Port]) -> None:
         self._account = account
         self._port = port
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("send the handle of supervisor.connect() to another process, and call its .venue() there")
 
     async def submit(
         self,

@@ -148,6 +148,12 @@ def find(configuration: Configuration, *, by_cluster: bool = False) -> Running:
     """The supervisor that holds this configuration's journal; with ``by_cluster`` this process is in its cluster
     afterwards. Raises :class:`NotRunning`."""
     run = run_file.read(configuration)
+    owner = run_file.of_another(configuration) if run is None else None
+    if owner is not None:
+        raise NotRunning(
+            f"the run file {run_file.path_of(configuration)} belongs to {owner}, and no other user may read it",
+            f"Run this as {owner}",
+        )
     if run is None:
         raise NotRunning(
             f"there is no run file {run_file.path_of(configuration)}",

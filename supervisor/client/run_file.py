@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -96,6 +97,29 @@ def read(configuration: Configuration) -> RunFile | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def of_another(configuration: Configuration) -> str | None:
+    """Who owns a run file that this user may not read; ``None`` where it may, or there is none."""
+    path = path_of(configuration)
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except PermissionError:
+        return owner_of(path)
+    except OSError:
+        pass
+    return None
+
+
+def owner_of(path: Path) -> str:
+    """The user who owns a file, or the nearest folder above it that can be seen."""
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            uid = place.stat().st_uid
+            with contextlib.suppress(KeyError):
+                return f"user {pwd.getpwuid(uid).pw_name}"
+            return f"user {uid}"
+    return "another user"
 
 
 def remove(configuration: Configuration) -> None:

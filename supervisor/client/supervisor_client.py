@@ -32,10 +32,11 @@ HALT_TIMEOUT_S = 40.0
 
 class SupervisorClient:
     """A supervisor behind a :class:`Port`. Every method raises :class:`~actors.runtime.ports.CallError` when it does
-    not answer within its time."""
+    not answer within its time. ``strategy`` is the one that asks, for the journal."""
 
-    def __init__(self, port: Callable[[], Port]) -> None:
+    def __init__(self, port: Callable[[], Port], strategy: str | None = None) -> None:
         self._port = port
+        self._strategy = strategy
 
     async def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
         """The document of ``status --json``."""
@@ -67,24 +68,28 @@ class SupervisorClient:
 
     async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
         """Put our side's reports into the books of one account; returns how many were new."""
-        return int(await self._ask("record", account, reports, timeout_s=VERDICT_TIMEOUT_S))
+        return int(await self._ask("record", account, reports, asked(self._strategy), timeout_s=VERDICT_TIMEOUT_S))
 
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; returns those that answered."""
-        return tuple(await self._ask("pause", account, instrument, asked(), timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._ask("pause", account, instrument, asked(self._strategy), timeout_s=VERDICT_TIMEOUT_S))
 
     async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let them go on; returns those that answered."""
-        return tuple(await self._ask("resume", account, instrument, asked(), timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._ask("resume", account, instrument, asked(self._strategy), timeout_s=VERDICT_TIMEOUT_S))
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
         """Stop trading in an instrument, an account or everything, until it is resumed."""
-        found: Halted = await self._ask("halt", account, instrument, reason, asked(), timeout_s=HALT_TIMEOUT_S)
+        found: Halted = await self._ask(
+            "halt", account, instrument, reason, asked(self._strategy), timeout_s=HALT_TIMEOUT_S
+        )
         return found
 
     async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
         """End the halts of an instrument, of an account and its instruments, or all."""
-        found: Halted = await self._ask("resume_trading", account, instrument, asked(), timeout_s=HALT_TIMEOUT_S)
+        found: Halted = await self._ask(
+            "resume_trading", account, instrument, asked(self._strategy), timeout_s=HALT_TIMEOUT_S
+        )
         return found
 
     async def change(self, wanted: Change, asked_by: Who, *, force: bool = False, dry_run: bool = False) -> Changed:
@@ -102,7 +107,7 @@ class SupervisorClient:
 
     async def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
-        return bool(await self._ask("restart", name, asked()))
+        return bool(await self._ask("restart", name, asked(self._strategy)))
 
     async def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break with the work on it, what needs a person most first."""
@@ -134,7 +139,7 @@ class SupervisorClient:
 
     async def stop(self) -> None:
         """End every actor in order; the supervisor itself is left to whoever started it."""
-        await self._once("stop", asked(), timeout_s=STOP_TIMEOUT_S)
+        await self._once("stop", asked(self._strategy), timeout_s=STOP_TIMEOUT_S)
 
     async def pid(self) -> int:
         """The process the supervisor lives in; one that is not there now is not waited for."""

@@ -129,6 +129,14 @@ def section_words(broker: Mapping[str, Json]) -> str:
     return ", ".join(f"{name} {value}" for name, value in broker.items() if value not in usual)
 
 
+def halted_scopes(document: Mapping[str, Any]) -> list[str]:
+    """What trading is halted by a document of ``status``, as operators name it: everything, an account, or an
+    instrument."""
+    rows = [row for account in document["accounts"] for row in account["instruments"]]
+    halts = [one["scope"] for row in rows for one in row["health"].get("halted") or ()]
+    return list(dict.fromkeys(halts))
+
+
 _COUNTING = frozenset({"MALFORMED_DATA", "UNMANAGED_INSTRUMENT"})
 """Of the discrepancies that belong to no instrument, those that keep a verdict from being a success: what could not be
 read, and what is held or ordered without anybody to look after it."""

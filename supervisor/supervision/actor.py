@@ -38,7 +38,7 @@ from actors.runtime.ports import CallError, Runtime
 from brokers.port import StreamState
 from brokers.registry import open_broker
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run
-from supervisor.changes.asking import Who, said_of
+from supervisor.changes.asking import Who, said_of, told_by
 from supervisor.changes.diff import Effects, SecretFingerprints
 from supervisor.changes.requests import Change, ChangeRefused
 from supervisor.changes.transaction import Changed, ConfigurationTransaction, words_of
@@ -206,12 +206,12 @@ class Supervisor:
         """A verdict on every selected instrument, past the schedule, each by its own actor."""
         return await self._verdicts.on(account, instrument, dry_run=dry_run)
 
-    async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
-        """Put our side's reports into the books of one account; gives how many were news."""
+    async def record(self, account: str, reports: dict[str, Sequence[Report]], by: Who = None) -> int:
+        """Put our side's reports into the books of one account; gives how many were news. ``by`` is who reports."""
         news = 0
         for symbol, of_symbol in reports.items():
             name = instrument_name(account, symbol)
-            news += await self._runtime.call(name, "record", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
+            news += await self._runtime.call(name, "record", tuple(of_symbol), told_by(by), timeout_s=RECORD_TIMEOUT_S)
         return news
 
     async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
