@@ -14,7 +14,7 @@ from actors.book.trading_permission import Halt
 from actors.events import Json
 from actors.reconciliation.reconciliation_pass import Status
 from brokers.model import Cursor
-from brokers.port import StreamState
+from brokers.port import Remembered, StreamState
 
 Ago = NewType("Ago", timedelta)
 """How long before a message left its sender something was; negative where it is still to come. Lengths of time mean the
@@ -43,7 +43,8 @@ class SliceRequest:
     nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_within``
     is set where nothing but the interval asks: then it is enough to know that this long ago, at most, nothing had
     changed. ``identity`` is the lasting id of what the book is of, by the broker's word,
-    where there is one.
+    where there is one. ``held`` is what the book holds of which the broker has told, ``None`` where positions are not
+    compared.
     """
 
     instrument: str
@@ -55,6 +56,7 @@ class SliceRequest:
     identity: str | None = None
     calm_within: Ago | None = None
     within: Ago | None = None
+    held: Remembered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,9 @@ class AccountHealth:
     for; ``discrepancies`` those that belong to no instrument. ``stream`` is how the broker's own stream stands, where
     it has one; ``managed`` and ``ignored`` are the instruments it knows as such, ``fingerprint`` stands for the rest of
     what it was started with. ``work`` is what people did to its open breaks, by their ids. ``call_seconds`` is how long
-    its fetches have taken together, ``call_errors`` how many failed, ``clock_steps`` how often its clock was set."""
+    its fetches have taken together, ``call_errors`` how many failed, ``clock_steps`` how often its clock was set.
+    ``login`` is the broker's own id of what was reached; ``double`` is why nothing of it is believed, where another
+    account reaches the same."""
 
     account: str
     broker: str
@@ -205,6 +209,8 @@ class AccountHealth:
     call_seconds: float = 0.0
     call_errors: int = 0
     clock_steps: int = 0
+    login: str | None = None
+    double: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The account's part of the JSON contract, without its instruments."""

@@ -389,9 +389,11 @@ class Partial(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The broker was asked and did not answer readably. Nothing is known."""
+    """The broker was asked and did not answer readably. Nothing is known. What is ``disbelieved`` was answered, and
+    contradicts what is known in a way that only a second source or a person can settle."""
 
     reason: str
+    disbelieved: bool = False
     completeness = Completeness.FAILED
 
 

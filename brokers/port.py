@@ -11,13 +11,13 @@ The laws of a stream, which is what a broker says by itself, and how far its sil
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from brokers.model import Cursor, OrderAnswer, OrderQuery, Side, Snapshot
+from brokers.model import ContractFacts, Cursor, OrderAnswer, OrderQuery, Side, Snapshot
 
 Clock = Callable[[], datetime]
 """Gives the present as aware UTC."""
@@ -129,6 +129,60 @@ class Vouching(Protocol):
     @property
     def unproven(self) -> str | None:
         """What of the account configured could not be proven, and what the reader can do; ``None`` where all was."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """What an adapter found out about the account it reached; ``None`` and nothing where its broker does not tell.
+
+    ``login`` is the broker's own id of the account: two accounts of the configuration that reach one are a mistake.
+    ``place`` is where it is (an environment, a trade server), ``keeps`` how it keeps positions and averages, ``clock``
+    how far the broker's clock is from ours and in what zone it tells times. ``products`` is what may be traded, and
+    ``permissions`` what the login may do, both in the broker's words.
+    """
+
+    login: str | None = None
+    place: str | None = None
+    keeps: str | None = None
+    currency: str | None = None
+    clock: str | None = None
+    products: str | None = None
+    permissions: str | None = None
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """A broker that can say what it found out about its account."""
+
+    def described(self) -> AccountFacts:
+        """What is known since the last :meth:`Broker.connect` or snapshot. Asks nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a book holds by the broker's own earlier word: by leg its signed quantity and its average price. ``seen_at``
+    is when the two were last in step."""
+
+    legs: Mapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    contract: ContractFacts | None = None
+    seen_at: datetime | None = None
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A broker whose first answers are judged by what was held before them, also where that was before this process."""
+
+    def remember(self, books: Mapping[str, Remembered]) -> None:
+        """What the books of these instruments held when each of them was first heard of here; told before a snapshot
+        is asked for, and again whenever more of them are known."""
+
+
+@runtime_checkable
+class Corroborating(Protocol):
+    """A broker that says in another word than its list of positions whether anything is held."""
+
+    async def holds_nothing(self) -> bool | None:
+        """Whether nothing is held, by that other word, asked for now; ``None`` where it does not say. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)

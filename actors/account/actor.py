@@ -30,6 +30,7 @@ from decimal import Decimal
 from loguru import logger
 
 from actors.account.break_work import AccountWork
+from actors.account.held_books import FEWEST, Books, not_believed
 from actors.account.snapshot_cache import SnapshotCache
 from actors.account.stream_watch import StreamWatch
 from actors.account.table_watch import BookTable, TableWatch
@@ -58,7 +59,17 @@ from brokers.model import (
     Unsupported,
     rows_of,
 )
-from brokers.port import Broker, Identifying, NewOrder, OrderEntry, Watched
+from brokers.port import (
+    Broker,
+    Corroborating,
+    Describing,
+    Identifying,
+    NewOrder,
+    OrderEntry,
+    Remembering,
+    Vouching,
+    Watched,
+)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -69,6 +80,9 @@ WAKE_TIMEOUT_S = 5.0
 
 PAPER = "paper"
 """The one broker with a venue of our own."""
+
+BOOKS_EXPECTED_FOR = timedelta(seconds=30)
+"""How long after the first request the other instruments are given to tell what their books hold."""
 
 CLOCKS_APART_S = 5.0
 """How far ahead of our clock a caller's may be. A snapshot from further in the future cannot be had."""
@@ -136,6 +150,11 @@ class Account:
         self._talk = asyncio.Lock()
         self._failures = 0
         self._retry_at: datetime | None = None
+        self._double: str | None = None
+        self._books = Books()
+        self._nothing_held: bool | None = None
+        self._asked_first: datetime | None = None
+        self._expected = settings.managed
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._work = AccountWork(settings.account, runtime)
@@ -172,6 +191,10 @@ class Account:
     async def _slice(self, request: SliceRequest, arrived: datetime) -> Slice | Unchanged | NoSlice:
         if request.identity is not None:
             self._identities[request.instrument] = request.identity
+        self._asked_first = self._asked_first or arrived
+        self._books.hear(request)
+        if self._double is not None:
+            return NoSlice(Connection.REFUSED, f"{self._settings.account}: {self._double}")
         at_rest = self._at_rest(request, arrived)
         if at_rest is not None:
             return at_rest
@@ -188,7 +211,7 @@ class Account:
         if not self._serves(request):
             found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set meanwhile"
             return NoSlice(self._connection, f"{self._settings.account}: {found}. It is asked again")
-        return self._ledger.slice(request)
+        return self._as_believed(self._ledger.slice(request), request)
 
     def _at_rest(self, request: SliceRequest, arrived: datetime) -> Unchanged | None:
         """The answer to a request that nothing but the interval asks, where the broker would have told of any change
@@ -312,8 +335,8 @@ class Account:
         return AccountHealth(
             account=self._settings.account,
             broker=self._settings.broker,
-            connection=self._connection,
-            error=self._error,
+            connection=self._connection if self._double is None else Connection.REFUSED,
+            error=self._error or self._double,
             broker_calls=self._broker.calls if self._broker is not None else 0,
             fetches=self._fetches,
             retry_at=self._shown(self._retry_at),
@@ -328,6 +351,8 @@ class Account:
             call_seconds=self._call_seconds,
             call_errors=self._call_errors,
             clock_steps=self._clock_steps,
+            login=self._login(),
+            double=self._double,
         )
 
     async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
@@ -335,6 +360,33 @@ class Account:
         :class:`BreakRefused`, and :class:`JournalAway` where it is not known to be durable."""
         found = next((one for one in self._breaks.values() if one.id == break_id), None)
         return await self._work.do(found, break_id, request)
+
+    async def expect(self, instruments: frozenset[str]) -> None:
+        """These alone will ask, whatever else is looked after."""
+        self._expected = instruments
+
+    async def login(self) -> str | None:
+        """The broker's own id of what this account reaches, once it was reached; ``None`` where that is not known."""
+        try:
+            async with asyncio.timeout(self._settings.patience_s), self._talk:
+                await self._reached()
+        except (BrokerError, TimeoutError):
+            return None  # whoever asks for a slice is told why
+        return self._login()
+
+    def _login(self) -> str | None:
+        broker: object = self._broker
+        if not self._connected or not isinstance(broker, Describing):
+            return None
+        if isinstance(broker, Vouching) and broker.unproven is not None:
+            return None
+        return broker.described().login
+
+    async def refuse(self, why: str | None) -> None:
+        """Give no slice any more, as another account reaches the same login; ``None``: again, as none does."""
+        if why is not None and why != self._double:
+            logger.error("{}: {}", self._settings.account, why)
+        self._double = why
 
     async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
         """Every instrument the account has anything in, from a snapshot requested at or after that time."""
@@ -381,12 +433,16 @@ class Account:
     async def manage(self, managed: frozenset[str], ignored: frozenset[str]) -> None:
         """Other instruments are looked after, or ignored, from now on. The connection and all that is known stay."""
         self._settings = replace(self._settings, managed=managed, ignored=ignored)
+        self._expected = managed
+        if not self._settings.discover:
+            self._books.keep(managed)
         if self._ledger.snapshot is not None:
             self._look_at_the_whole(self._ledger.snapshot)
 
     async def forget(self, instrument: str) -> None:
         """Nobody looks after this instrument any more, until something new appears in it."""
         self._ledger.forget(instrument)
+        self._books.forget(instrument)
 
     async def close(self) -> None:
         """Give the connection back, and open none again. Never raises."""
@@ -486,6 +542,8 @@ class Account:
                 identified = dict(self._identities)
                 if isinstance(broker, Identifying):
                     broker.identify(identified)
+                if isinstance(broker, Remembering):
+                    broker.remember(self._books.at_first)
                 asked, asked_wall = self._runtime.now(), self._wall()
                 began_s = self._runtime.monotonic_s()
                 try:
@@ -493,6 +551,7 @@ class Account:
                 finally:
                     self._call_seconds += self._runtime.monotonic_s() - began_s
                 self._identified = identified
+                await self._second_word(broker, snapshot)
             self._check_clock(snapshot)
             # An adapter may answer from what it was told before it was asked, and never from afterwards.
             snapshot = replace(snapshot, requested_at=asked + min(timedelta(), snapshot.requested_at - asked_wall))
@@ -511,6 +570,32 @@ class Account:
             self._failed(self._ours("fetch a snapshot", error))
         else:
             self._answered()
+
+    async def _second_word(self, broker: object, snapshot: Snapshot) -> None:
+        """Where the broker shows no position of any that the books hold: what it says of that otherwise."""
+        self._nothing_held = None
+        if self._books.all_gone(snapshot, self._ledger) and isinstance(broker, Corroborating):
+            self._nothing_held = await broker.holds_nothing()
+
+    def _as_believed(self, slice_: Slice | Unchanged, request: SliceRequest) -> Slice | Unchanged:
+        """The slice, without its word on positions where all are gone at once and nothing says why. Whose books hold
+        something is known better with each instrument that asks."""
+        snapshot = self._ledger.snapshot
+        gone = () if snapshot is None else self._books.all_gone(snapshot, self._ledger)
+        single = self._nothing_held is None and len(gone) < FEWEST
+        if not gone or self._nothing_held is True or (single and not self._expects_books()):
+            return slice_
+        found = not_believed(gone, contradicted=self._nothing_held is False)
+        whole = self._ledger.slice(replace(request, known_revision=None))
+        assert isinstance(whole, Slice)  # noqa: S101 - no revision was offered
+        disbelieved = Failed(found, disbelieved=True)
+        return replace(whole, positions=disbelieved, revision=f"{whole.revision}:disbelieved")
+
+    def _expects_books(self) -> bool:
+        """Whether instruments that are looked after have yet to say what their books hold: they start one after the
+        other, and those that do not start are not waited for."""
+        waited = self._runtime.now() - self._asked_first if self._asked_first is not None else timedelta()
+        return not self._books.heard >= self._expected and waited < BOOKS_EXPECTED_FOR
 
     def _check_clock(self, snapshot: Snapshot) -> None:
         """A snapshot from an hour ago, or one from the future, is not one of now, whichever clock is wrong."""

@@ -123,6 +123,11 @@ class SnapshotCache:
             return True
         return self._covered_from is not None and self._covered_from <= fills_since
 
+    def has_fills_after(self, instrument: str, cursor: Cursor | None) -> bool:
+        """Whether a fill of the instrument is kept here that the holder of this cursor has not been given."""
+        kept = self._fills.get(instrument, ())
+        return any(cursor is None or one.until is None or one.until > cursor for one in kept)
+
     def take(
         self, snapshot: Snapshot, asked_since: Cursor | None, claims_of: Callable[[str], Claims] | None = None
     ) -> None:

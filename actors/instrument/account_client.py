@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from loguru import logger
 
@@ -25,6 +26,7 @@ from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import ClaimCorrection, Decision
 from actors.runtime.ports import CallError, Runtime
 from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
+from brokers.port import Remembered
 
 LOOK_AGAIN_AFTER = timedelta(seconds=2)
 """When one of our own actors did not answer: it is being restarted, and a long interval must not pass meanwhile."""
@@ -103,6 +105,7 @@ class AccountClient:
             calm_within=calm_within,
             within=Ago(sent - not_before),
             identity=identity,
+            held=_held(book) if self._policy.positions else None,
         )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
@@ -179,3 +182,14 @@ class AccountClient:
             conventions=self._conventions,
             revision="",
         )
+
+
+def _held(book: Book) -> Remembered:
+    """What the book holds by the broker's own word: a leg that our side alone has told is none of it."""
+    legs: dict[str, tuple[Decimal, Decimal]] = {}
+    for name, leg in book.legs.items():
+        ours = book.activity.get(name)
+        in_step = book.reconciled_at is not None and (ours is None or ours < book.reconciled_at)
+        if name in book.known_at or in_step:
+            legs[name] = leg.quantity, leg.average_with_cost
+    return Remembered(legs, book.contract, book.reconciled_at)

@@ -158,6 +158,8 @@ def _unreadable_rows(work: ReconciliationPass) -> None:
 def _is_fresh(work: ReconciliationPass, verified_at: datetime | None) -> bool:
     """Whether the slice may be acted on. STALE_DATA when it is too old, or when nothing could be verified for long."""
     slice_, policy = work.slice, work.policy
+    if isinstance(slice_.positions, Failed) and slice_.positions.disbelieved and policy.positions:
+        _disbelieved(work, slice_.positions.reason, verified_at)
     too_old = work.now - slice_.requested_at > policy.max_age
     unknown = isinstance(slice_.positions, Failed) or isinstance(slice_.orders, Failed)
     since = slice_.requested_at if too_old and not unknown else verified_at or work.book.reconciled_at
@@ -174,6 +176,23 @@ def _is_fresh(work: ReconciliationPass, verified_at: datetime | None) -> bool:
             )
         )
     return not too_old
+
+
+def _disbelieved(work: ReconciliationPass, reason: str, verified_at: datetime | None) -> None:
+    """STALE_DATA at once, and CRITICAL, however lately the book was verified: what is held is not agreed on, and
+    nothing is to be traded on it."""
+    since = verified_at or work.book.reconciled_at or work.now
+    work.found(
+        Finding(
+            type=DiscrepancyType.STALE_DATA,
+            key="positions",
+            phase=Phase.SECTIONS,
+            severity=Severity.CRITICAL,
+            book_value=to_iso(since),
+            broker_value=reason,
+            correction=None,
+        )
+    )
 
 
 def _lost_fills(work: ReconciliationPass) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from loguru import logger
@@ -21,7 +22,7 @@ from brokers.errors import BrokerError, Refused, Unreachable, with_remedy
 from brokers.ib import wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
-from brokers.ib.events import replaced, settled
+from brokers.ib.events import held_by_books, replaced, settled
 from brokers.ib.executions import began_before_today
 from brokers.ib.link import (
     CONNECTIVITY_BACK,
@@ -29,6 +30,7 @@ from brokers.ib.link import (
     Declined,
     NoAnswer,
 )
+from brokers.ib.lookup import ContractLookup
 from brokers.ib.reader import Reader
 from brokers.ib.reading import Reading, answer, without_commission
 from brokers.ib.row_decoder import Heard
@@ -36,8 +38,10 @@ from brokers.ib.rows import Read, Scope, WorkingOrder, order_key
 from brokers.ib.session import Session
 from brokers.ib.stream import IbStream
 from brokers.ib.wire import Notice
+from brokers.kit.clock_words import clock_words
 from brokers.kit.fill_cursor import FillCursor, before_second_of
 from brokers.kit.foreign_row import BadRow
+from brokers.kit.known_names import LookedUpNames
 from brokers.model import (
     Complete,
     Conventions,
@@ -50,8 +54,9 @@ from brokers.model import (
     OrderQuery,
     Snapshot,
     is_provisional,
+    problems_of,
 )
-from brokers.port import Clock, OnEvent, Stream, StreamState
+from brokers.port import AccountFacts, Clock, OnEvent, Remembered, Stream, StreamState
 
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True, unique_client_ids=True)
 """TWS API documentation, ``avgCost``: the average cost of a position, commissions in it."""
@@ -112,13 +117,21 @@ class IbBroker:
         self._reader = Reader(
             account, self._session, client_id, self._scope, self._names, self._commissions, zone, full_every_s, clock
         )
+        self._known = LookedUpNames(instruments, ContractLookup(self._session, sec_types))
         self._stream = IbStream(self, silence_s, clock)
         self._sequence = FillCursor()
         self._read_generation = 0
         self._portfolio_began = False
+        self._values: dict[str, tuple[str, str]] = {}
+        self._place = f"{host}:{port}"
+        self._sec_types = sec_types
+        self._clock_words: str | None = None
         self._held_before: tuple[wire.Holding, ...] | None = None
         self._executed_before: frozenset[str] = frozenset()
         self._seen_events: dict[tuple[str, int], Evidence] = {}
+        self._first_shown: tuple[int, tuple[wire.Holding, ...], tuple[wire.Execution, ...]] | None = None
+        self._books: dict[str, Remembered] = {}
+        self._books_judged = 0
 
     def __repr__(self) -> str:
         return f"IbBroker({self._account!r}, {self._scope.account_id!r})"
@@ -160,11 +173,53 @@ class IbBroker:
         """
         async with self._lock:
             reading = await self._reader.now(beginning=fills_since is None, whole=whole)
-            return self._snapshot(reading, fills_since)
+            mistakes = await self._mistakes(reading)
+            return self._snapshot(reading, fills_since, mistakes)
+
+    async def _mistakes(self, reading: Reading) -> Mapping[str, str]:
+        """Configured names that TWS does not have. What a row may speak of, or a book is of, is none."""
+        seen = {*reading.contracts, *reading.left_out, *self._names.pinned}
+        sections = (reading.positions, reading.orders, reading.fills)
+        seen |= {one.instrument for part in sections for one in problems_of(part) if one.instrument is not None}
+        return await self._known.mistakes(seen, self._clock())
 
     def identify(self, identities: Mapping[str, str]) -> None:
         """The conIds of the books; meets :class:`brokers.port.Identifying`."""
         self._names.pin(identities)
+
+    def described(self) -> AccountFacts:
+        """What TWS told of the account; meets :class:`brokers.port.Describing`. TWS API documentation, account values:
+        ``NetLiquidation`` is in the account's base currency."""
+        others = ", ".join(sorted(self._session.others))
+        kind = self._values.get("AccountType", ("", ""))[0]
+        words = [kind and f"account type {kind}", others and f"the login has {others} too"]
+        return AccountFacts(
+            login=self._scope.account_id,
+            place=self._place,
+            keeps="netting: one leg a contract; averages contain commissions",
+            currency=self._values.get("NetLiquidation", ("", ""))[1] or None,
+            clock=self._clock_words,
+            products=f"sec_types {', '.join(self._sec_types)}" if self._sec_types else "all security types",
+            permissions="; ".join(filter(None, words)) or None,
+        )
+
+    async def holds_nothing(self) -> bool | None:
+        """By the values of the account, which TWS pushes every three minutes and at each change of a position; meets
+        :class:`brokers.port.Corroborating`. TWS API documentation: ``GrossPositionValue`` is of stocks, options and
+        funds, and what is left has a ``MaintMarginReq``."""
+        told: list[Decimal] = []
+        for key in ("GrossPositionValue", "MaintMarginReq"):
+            try:
+                told.append(wire.number(self._values.get(key, ("", ""))[0], key))
+            except BadRow:
+                continue
+        if any(told):
+            return False
+        return True if len(told) == 2 else None
+
+    def remember(self, books: Mapping[str, Remembered]) -> None:
+        """What the books held before the first reading; meets :class:`brokers.port.Remembering`."""
+        self._books = dict(books)
 
     def undisturbed(self) -> datetime | None:
         """When TWS last said anything, where it has pushed no change of a position, an order or an execution since the
@@ -219,8 +274,11 @@ class IbBroker:
 
     # -- what it makes of a reading --------------------------------------------------------------------------------
 
-    def _snapshot(self, reading: Reading, fills_since: Cursor | None) -> Snapshot:
+    def _snapshot(self, reading: Reading, fills_since: Cursor | None, mistakes: Mapping[str, str]) -> Snapshot:
         now_ms = reading.lists.server_s * 1000
+        ahead = datetime.fromtimestamp(reading.lists.server_s, UTC) - reading.lists.requested_at
+        zone = self._reader.zone_seen
+        self._clock_words = clock_words(ahead, "UTC" if zone is None else str(zone))
         gap = self._gap(reading, fills_since, now_ms)
         fills, cursor = self._sequence.hand_out(reading.fills, fills_since, now_ms, gap=gap)
         if isinstance(fills, Complete):
@@ -236,7 +294,7 @@ class IbBroker:
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
             whole=not self._reader.carried,
-            left_out=reading.left_out,
+            left_out={**mistakes, **reading.left_out},
             contracts=reading.contracts,
             evidence=self._evidence(reading),
         )
@@ -250,6 +308,9 @@ class IbBroker:
         before = self._held_before
         self._held_before = positions.facts
         known, self._executed_before = self._executed_before, frozenset(one.exec_id for one in executions.facts)
+        if self._first_shown is None:
+            self._first_shown = reading.lists.server_s, positions.facts, executions.facts
+        self._note_since_books()
         if before is None:
             return
         since = [one for one in executions.facts if one.exec_id not in known]
@@ -257,6 +318,20 @@ class IbBroker:
             self._seen_events[(told.instrument, reading.lists.server_s)] = told
         oldest = reading.lists.server_s - _EVENTS_KEPT_S
         self._seen_events = {key: told for key, told in self._seen_events.items() if key[1] >= oldest}
+
+    def _note_since_books(self) -> None:
+        """What the first reading shows beside the books of before it: they are told one after the other."""
+        if self._first_shown is None or len(self._books) == self._books_judged:
+            return
+        self._books_judged = len(self._books)
+        at_s, shown, executed = self._first_shown
+        known = [fact for fact in shown if self._is_told(self._names.name(fact.contract))]
+        for told in settled(held_by_books(self._books), known, executed, self._names):
+            self._seen_events[(told.instrument, at_s)] = told
+
+    def _is_told(self, instrument: str) -> bool:
+        """Whether it is known what was held of it before: what nobody looks after was not in any book."""
+        return instrument in self._books or not self._names.may_be_looked_after(instrument)
 
     def _evidence(self, reading: Reading) -> tuple[Evidence, ...]:
         held = () if isinstance(reading.lists.positions, str) else reading.lists.positions.facts
@@ -300,6 +375,7 @@ class IbBroker:
         the rows themselves are listened to."""
         if heard is None:
             self._portfolio_began = False
+            self._values.clear()
             self._tell(None)
             return
         self._reader.hear(heard)
@@ -313,6 +389,8 @@ class IbBroker:
             self._on_commission(heard)
         elif heard.kind == wire.PORTFOLIO:
             self._on_portfolio(heard)
+        elif heard.kind == wire.ACCOUNT_VALUE:
+            self._on_value(heard)
         elif heard.kind == wire.PORTFOLIO_END:
             self._portfolio_began = True
         elif heard.kind == wire.ORDER_STATUS:
@@ -326,6 +404,14 @@ class IbBroker:
         if late is not None:
             self._sequence.hand_out_again(late)
             self._tell(late.instrument)
+
+    def _on_value(self, heard: Heard) -> None:
+        try:
+            key, value, currency, account = wire.account_value(heard.fields)
+        except BadRow:
+            return  # what is said of an account besides its rows is not worth more than it tells
+        if account == self._scope.account_id:
+            self._values[key] = value, currency
 
     def _on_portfolio(self, heard: Heard) -> None:
         """Its rows come for every move of a price: only a quantity that no position told is news."""

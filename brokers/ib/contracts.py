@@ -75,6 +75,10 @@ class Names:
         """The combination that an order is for; ``None`` for an order for one contract."""
         return self._combinations.get(order_key)
 
+    def may_be_looked_after(self, name: str) -> bool:
+        """Whether a name is configured, or any is looked after."""
+        return not self._configured or name in self._configured
+
     def unmagnified(self, contracts: Iterable[Contract]) -> list[Contract]:
         """Those of which it has yet to be asked in what their prices are, each once."""
         found = {c.con_id: c for c in contracts if _may_be_in_cents(c) and c.con_id not in self.magnifiers}

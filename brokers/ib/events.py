@@ -13,8 +13,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 from brokers.ib.contracts import STOCK, Names
-from brokers.ib.wire import Execution, Holding
+from brokers.ib.wire import Contract, Execution, Holding
 from brokers.model import NET, Evidence, Reason
+from brokers.port import Remembered
 
 _COST_TOLERANCE = Decimal("0.002")
 """Of the cost at the strike: TWS's average cost has commissions and fees in it."""
@@ -43,6 +44,22 @@ def settled(
             was = next((fact for fact in old if fact.contract.con_id == stock.contract.con_id), None)
             if stock.contract.con_id not in traded and _came_at(was, stock, shares, contract.strike):
                 found += _both(option, stock, shares, names)
+    return found
+
+
+def held_by_books(books: Mapping[str, Remembered]) -> list[Holding]:
+    """What books of before this process hold, as TWS told it then: the reading that comes before the first one. A book
+    whose contract TWS never told says nothing here."""
+    found: list[Holding] = []
+    for name, book in books.items():
+        facts, held = book.contract, book.legs.get(NET)
+        if facts is None or facts.identity is None or not facts.identity.isdecimal() or facts.kind is None:
+            continue
+        symbol = facts.underlying or name
+        contract = Contract(int(facts.identity), symbol, facts.kind, facts.multiplier, name)
+        contract = replace(contract, strike=facts.strike, right=facts.right, expiry=facts.expiry)
+        quantity, average = held if held is not None else (Decimal(0), Decimal(0))
+        found.append(Holding("", contract, quantity, average * facts.multiplier))
     return found
 
 

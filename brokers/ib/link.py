@@ -102,6 +102,22 @@ def contract_details(con_id: int) -> Request:
     )
 
 
+def contract_of_name(sec_type: str, local_symbol: str) -> Request:
+    """The contracts of a type that have this localSymbol."""
+    return Request(
+        "reqContractDetails",
+        lambda ib: ib.reqContractDetailsAsync(IbContract(secType=sec_type, localSymbol=local_symbol)),
+        frozenset({wire.CONTRACT_DETAILS}),
+    )
+
+
+def matching_symbols(pattern: str) -> Request:
+    """The contracts whose symbol is like this one; one row of all of them."""
+    return Request(
+        "reqMatchingSymbols", lambda ib: ib.reqMatchingSymbolsAsync(pattern), frozenset({wire.SYMBOL_SAMPLES})
+    )
+
+
 CURRENT_TIME = Request("reqCurrentTime", lambda ib: ib.reqCurrentTimeAsync(), frozenset({wire.TIME}))
 
 

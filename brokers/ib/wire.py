@@ -22,6 +22,7 @@ from brokers.model import Side
 ORDER_STATUS = 3
 NOTICE = 4
 OPEN_ORDER = 5
+ACCOUNT_VALUE = 6
 PORTFOLIO = 7
 CONTRACT_DETAILS = 10
 EXECUTION = 11
@@ -29,6 +30,7 @@ TIME = 49
 PORTFOLIO_END = 54
 COMMISSION = 59
 POSITION = 61
+SYMBOL_SAMPLES = 79
 COMPLETED_ORDER = 101
 
 Fields = Sequence[str]
@@ -277,11 +279,35 @@ def price_magnifier(fields: Fields) -> tuple[int, Decimal]:
     return _whole(fields[at], "conId"), magnifier
 
 
+def symbol_samples(fields: Fields) -> tuple[tuple[int, str, str], ...]:
+    """conId, symbol and security type of each contract of a row of message 79. From server version 176 on each has a
+    description and an issuer besides."""
+    for extra in (2, 0):
+        rest = list(fields[3:])
+        found: list[tuple[int, str, str]] = []
+        for _ in range(_whole(fields[2], "count")):
+            derivatives = rest[5] if len(rest) > 5 else ""
+            if not derivatives.isdecimal():
+                break
+            found.append((_whole(rest[0], "conId"), rest[1], rest[2]))
+            rest = rest[6 + int(derivatives) + extra :]
+        else:
+            if not rest:
+                return tuple(found)
+    raise BadRow("its contracts do not add up to its fields")
+
+
 def portfolio(fields: Fields) -> tuple[Contract, Decimal]:
     """The contract of a row of message 7, and how much of it is held."""
     _check_length(fields, 20)
     begin = CONTRACT_AT[PORTFOLIO]
     return contract(fields[begin : begin + 11]), number(fields[13], "position")
+
+
+def account_value(fields: Fields) -> tuple[str, str, str, str]:
+    """Name, value, currency and account of a row of message 6."""
+    _check_length(fields, 6)
+    return _text(fields[2], "key"), fields[3], fields[4], fields[5]
 
 
 def notice(fields: Fields) -> Notice:

@@ -63,11 +63,12 @@ def _told(name: str, near: tuple[str, ...]) -> str:
 
 class KnownNames:
     """What is wrong with the configured names of one account. ``ask`` gives the broker's own list, ``None`` where it
-    has none."""
+    has none; ``known`` is how many names that had."""
 
     def __init__(self, configured: Iterable[str], ask: Callable[[], Awaitable[Collection[str] | None]]) -> None:
         self._configured = tuple(configured)
         self._ask = ask
+        self.known: int | None = None
         self._found: Mapping[str, str] | None = None
         self._again_at: datetime | None = None
 
@@ -79,5 +80,38 @@ class KnownNames:
                 known = await self._ask()
             except (BrokerError, Unusable):
                 return {}
+            self.known = None if known is None else len(known)
             self._found = {} if known is None else mistaken(self._configured, known)
         return self._found or {}
+
+
+class LookedUpNames:
+    """The same for a broker whose list is too long to be read for nothing: a name is looked up only while no row bears
+    it. ``look_up`` gives the broker's names that are most like it, itself among them where the broker has it; ``None``
+    where that cannot be told."""
+
+    def __init__(self, configured: Iterable[str], look_up: Callable[[str], Awaitable[Collection[str] | None]]) -> None:
+        self._unknown = dict.fromkeys(configured)
+        self._look_up = look_up
+        self._found: dict[str, str] = {}
+        self._again_at: dict[str, datetime] = {}
+
+    async def mistakes(self, seen: Collection[str], now: datetime) -> Mapping[str, str]:
+        """Name → what is wrong with it. ``seen`` are the names that rows bear, and those of books of known contracts:
+        the broker has them, whatever its list says."""
+        for name in [name for name in self._unknown if name in seen]:
+            del self._unknown[name]
+            self._found.pop(name, None)
+        for name in list(self._unknown):
+            if name in self._found or now < self._again_at.get(name, now):
+                continue
+            self._again_at[name] = now + AGAIN_AFTER
+            try:
+                known = await self._look_up(name)
+            except (BrokerError, Unusable):
+                continue
+            if known is not None and name in known:
+                del self._unknown[name]
+            elif known is not None:
+                self._found[name] = _told(name, nearest(name, {*known, *seen}))
+        return dict(self._found)

@@ -25,20 +25,22 @@ from urllib.parse import quote as url_quote
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import settled
 from brokers.kit.fill_cursor import before_second_of
 from brokers.kit.foreign_row import BadAnswer, BadRow
+from brokers.kit.known_names import LookedUpNames
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
 from brokers.kite import decode, sessions
-from brokers.kite.day_lists import Lasting, Morning, Orderbook
+from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.slices import of_whole
 from brokers.kite.ticker import KiteStream
 from brokers.kite.tradebook import Tradebook
-from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, Wire
+from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, TABLE, Wire
 from brokers.model import (
     Complete,
     Cursor,
@@ -52,10 +54,11 @@ from brokers.model import (
     Section,
     SectionName,
     Snapshot,
+    problems_of,
     rows_of,
     section,
 )
-from brokers.port import Clock, Stream
+from brokers.port import AccountFacts, Clock, Remembered, Stream
 
 REFUSED_FOR_S = 30.0
 """How long a refused token is not sent again."""
@@ -135,15 +138,21 @@ class KiteBroker:
         if stream_url is not None or rest_url is None:
             self._stream = KiteStream(account, api_key, access_token, stream_url, clock, renewal=renewal)
         self._proven = False
+        self._profile: Mapping[str, object] = {}
+        self._clock_words: str | None = None
         self._token = ""
         self._refusal: tuple[str, Refused, datetime] | None = None
         self._orders = Orderbook()
         self._trades = Tradebook()
-        self._lasting_legs = Lasting("positions")
+        self._lasting_legs = Lasting("positions", never_empties=True)
+        self._books: Mapping[str, Remembered] = {}
+        self._tables: dict[str, frozenset[str]] = {}
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
         self._names = Names(instruments)
         self._misnamed = misnamed(instruments)
+        well_formed = [name for name in instruments if name not in self._misnamed]
+        self._known = LookedUpNames(well_formed, self._listed_like)
         self._morning = Morning()
         self._told_at = clock()  # by the broker's clock, when it last showed its orders
 
@@ -175,6 +184,8 @@ class KiteBroker:
         await asyncio.to_thread(sessions.load)
         answer = await self._read(attempted, lambda kite: kite.profile())
         self._check_user(attempted, answer.payload)
+        self._profile = answer.payload
+        self._clock_words = clock_words(None if answer.date is None else answer.date - self._clock(), "IST")
         self._proven, self._refusal = True, None
 
     def _check_user(self, attempted: str, profile: object) -> None:
@@ -188,6 +199,28 @@ class KiteBroker:
             raise refusal
         # With any user allowed, the first one met stays the only one: another one's rows must not join its books.
         self._user_id = found
+
+    def described(self) -> AccountFacts:
+        """What the user's profile tells; meets :class:`brokers.port.Describing`. Kite Connect documentation, user
+        profile: ``exchanges``, ``products`` and ``order_types`` are those enabled for the user."""
+        kept = "in and out of the books" if self._include_holdings else "taken up where they were bought in the books"
+        return AccountFacts(
+            login=self._user_id,
+            place=self._wire.url,
+            keeps=f"a leg for each product, holdings {kept}; averages of all buys of a row",
+            currency="INR",
+            clock=self._clock_words,
+            products=_listed_words(self._profile, "products", "exchanges"),
+            permissions=_listed_words(self._profile, "order_types"),
+        )
+
+    def remember(self, books: Mapping[str, Remembered]) -> None:
+        """What the books held; meets :class:`brokers.port.Remembering`. The first answers of a day are judged by it."""
+        totals = {
+            name: sum((quantity for quantity, _ in book.legs.values()), Decimal(0)) for name, book in books.items()
+        }
+        self._morning.begin_with({name: total for name, total in totals.items() if total})
+        self._books = books
 
     async def _read(self, attempted: str, call: Callable[..., object], expected: Collection[object] = ()) -> Answer:
         try:
@@ -218,6 +251,7 @@ class KiteBroker:
         if gap is not None:
             logger.warning("{}: {}; the positions contain them", self._account, gap)
         fills, cursor = self._trades.hand_out(reading.fills, fills_since, reading.now_ms)
+        mistakes = await self._known.mistakes(self._seen(reading), self._clock())
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=reading.as_of,
@@ -226,10 +260,28 @@ class KiteBroker:
             fills=fills,
             fills_cursor=cursor,
             conventions=decode.CONVENTIONS,
-            left_out={**reading.left_out, **self._misnamed},
+            left_out={**mistakes, **reading.left_out, **self._misnamed},
             unread_legs=reading.unread_legs,
             aside=reading.aside,
         )
+
+    def _seen(self, reading: _Reading) -> set[str]:
+        """What a row speaks of, and what a book holds: the exchange has that."""
+        parts = (reading.positions, reading.orders, reading.fills)
+        seen = {row.instrument for part in parts for row in rows_of(part)} | {row.instrument for row in reading.aside}
+        seen |= {one.instrument for part in parts for one in problems_of(part) if one.instrument is not None}
+        return seen | reading.left_out.keys() | {name for name, book in self._books.items() if book.legs}
+
+    async def _listed_like(self, name: str) -> Collection[str] | None:
+        """The names of the exchange, from its table of the day; read once, as it is long, and for no other exchange."""
+        exchange = name.partition(":")[0]
+        if exchange not in self._tables:
+            attempted = f"read the instruments of {exchange}"
+            answer = await self._read(attempted, lambda kite: kite.instruments(exchange), {TABLE})
+            if not isinstance(answer.payload, bytes):
+                return None
+            self._tables[exchange] = decode.instruments(answer.payload)
+        return self._tables[exchange] or None
 
     async def _settled(self) -> _Reading:
         """A reading whose parts belong together, or the last of a few."""
@@ -309,6 +361,10 @@ class KiteBroker:
         if not isinstance(held, BrokerError):
             problems = (*problems, *self._of_ours(held[0].problems))
             problems = (*problems, *self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at))
+            unreadable = {one.instrument for one in problems}
+            shown = {row.instrument for row in net[0].rows.values()}
+            shown |= {row.instrument for row in (*found.rows, *found.holdings)}
+            problems = (*problems, *without_a_row(self._books, {*shown, *_named(unreadable)}, day, asked_at))
         elif self._include_holdings:
             problems = (*problems, RowProblem(SectionName.POSITIONS, None, decode.HOLDINGS, held.reason))
         rows = (*found.rows, *found.holdings) if self._include_holdings else found.rows
@@ -476,6 +532,17 @@ def _of_order(fill: Fill, order: Order | None) -> Fill:
     if order is None:
         return fill
     return replace(of_whole(fill, order), client_order_id=order.client_order_id, reason=order.origin)
+
+
+def _named(instruments: Iterable[str | None]) -> set[str]:
+    return {name for name in instruments if name is not None}
+
+
+def _listed_words(profile: Mapping[str, object], *keys: str) -> str | None:
+    """Lists of the profile in words; ``None`` where it tells none of them."""
+    told = [(key, profile.get(key)) for key in keys]
+    words = [f"{key.replace('_', ' ')} {', '.join(map(str, rows))}" for key, rows in told if isinstance(rows, list)]
+    return "; ".join(words) or None
 
 
 def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:

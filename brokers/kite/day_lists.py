@@ -12,26 +12,36 @@ The laws of this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 from brokers.errors import with_remedy
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
 from brokers.kite.slices import parts_of, root_of, whole, wholes
 from brokers.model import Failed, Fill, Order, OrderStatus, Position, RowProblem, Section, SectionName, section
+from brokers.port import Remembered
 
 DISBELIEVED_S = 10.0
+EMPTIED = (
+    "Look at Kite. If nothing is held, record a position of 0 for each leg and restart this account: its actor then "
+    "believes the first answer"
+)
 REMEMBERED_DAYS = 7
 MORNING_S = 300.0
+LOADING = (time(6, 0), time(9, 0))
+"""IST. Between the end of yesterday's sessions, at six, and the first market's opening, at nine, the day is loaded."""
 
 
 class Lasting:
-    """Notices rows that left a list that only grows."""
+    """Notices rows that left a list that only grows. One that ``never_empties`` while its markets trade, once it had
+    rows then, is not believed empty for the rest of the day."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, never_empties: bool = False) -> None:
         self._what = what
+        self._never_empties = never_empties
+        self._traded = False
         self._day: date | None = None
         self._known: frozenset[str] = frozenset()
         self._lost: frozenset[str] = frozenset()
@@ -43,6 +53,9 @@ class Lasting:
             return None
         found = frozenset(listing.rows)
         lost = self._known - found if day == self._day else frozenset()
+        if lost and not found and self._never_empties and self._traded:
+            gone = f"all {len(lost)} {self._what} of today are gone from the list, and none ever leaves it"
+            return with_remedy(gone, EMPTIED)
         if lost:
             since = self._since if self._since is not None and lost == self._lost else now
             self._lost, self._since = lost, since
@@ -52,18 +65,51 @@ class Lasting:
                 remedy = f"The list is read again, and believed when it still says so after {DISBELIEVED_S:g} s"
                 return with_remedy(gone, remedy)
         self._day, self._known, self._lost, self._since = day, found, frozenset(), None
+        self._traded = now.astimezone(IST).time() >= LOADING[1]
         return None
+
+
+def without_a_row(
+    books: Mapping[str, Remembered], shown: Iterable[str], day: date, now: datetime
+) -> tuple[RowProblem, ...]:
+    """The instruments that were held today by the broker's own word and of which it shows no row at all, flat or not:
+    no row leaves ``net`` while its markets trade, so an answer that lacks one lacks it by an error."""
+    if now.astimezone(IST).time() < LOADING[1]:
+        return ()
+    rows = set(shown)
+    lacking = [
+        name
+        for name, book in books.items()
+        if book.legs and name not in rows and book.seen_at is not None and _traded_on(book.seen_at, day)
+    ]
+    text = with_remedy("it was held today, and no row of it is shown, which never happens within a day", EMPTIED)
+    return tuple(RowProblem(SectionName.POSITIONS, name, None, text) for name in sorted(lacking))
+
+
+def _traded_on(at: datetime, day: date) -> bool:
+    local = at.astimezone(IST)
+    return local.date() == day and local.time() >= LOADING[1]
 
 
 class Morning:
     """The first answers of a trading day. In the morning ``net`` is emptied before the holdings and what is carried are
-    loaded: what was held last evening and is less now, with no trade that says so, is not believed at once."""
+    loaded: what was held last evening and is less now, with no trade that says so, is not believed at once.
+
+    A connection that was not there last evening goes by what the books held when it began: within :data:`LOADING` its
+    own first answer may be the first of the day.
+    """
 
     def __init__(self) -> None:
+        self._before: dict[str, Decimal] = {}
         self._day: date | None = None
         self._evening: dict[str, Decimal] = {}
         self._latest: dict[str, Decimal] = {}
         self._began: datetime | None = None
+        self._came_in = False
+
+    def begin_with(self, books: Mapping[str, Decimal]) -> None:
+        """What the books held, by instrument, before the first answer of this connection."""
+        self._before = dict(books)
 
     def doubts(
         self, held: Iterable[Position], trades: Iterable[Fill] | None, day: date, now: datetime
@@ -72,14 +118,22 @@ class Morning:
         total: dict[str, Decimal] = {}
         for row in held:
             total[row.instrument] = total.get(row.instrument, Decimal(0)) + row.quantity
+        first = self._day is None
         if self._day is not None and day != self._day:
             self._evening, self._began = self._latest, now
+        if first and LOADING[0] <= now.astimezone(IST).time() < LOADING[1]:
+            self._began, self._came_in = now, True
+        made = tuple(trades or ())
+        if self._came_in:
+            # What was traded today may be in the books already, and the day is not being loaded any more.
+            fresh = {fill.instrument for fill in made}
+            self._evening |= {name: held for name, held in self._before.items() if name not in fresh}
         self._day = day
         until = None if self._began is None else self._began + timedelta(seconds=MORNING_S)
         if until is None or now >= until:
-            self._evening = {}
+            self._evening, self._came_in = {}, False
         expected = dict(self._evening)
-        for fill in trades or ():
+        for fill in made:
             if fill.instrument in expected:
                 expected[fill.instrument] += fill.quantity * fill.side.sign
         lost = {name for name, quantity in expected.items() if abs(total.get(name, Decimal(0))) < abs(quantity)}

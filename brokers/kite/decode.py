@@ -10,6 +10,8 @@ The laws of this module:
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -173,6 +175,16 @@ def _listing(
 
 def _leg_key(row: PositionRow) -> str:
     return f"{row.instrument}/{row.leg}"
+
+
+def instruments(table: bytes) -> frozenset[str]:
+    """The names in a table of instruments. Kite Connect documentation: CSV with a head, of the columns of which
+    ``tradingsymbol`` and ``exchange`` are read. Raises :class:`BadAnswer`."""
+    try:
+        rows = csv.DictReader(io.StringIO(table.decode("utf-8")))
+        return frozenset(f"{row['exchange']}:{row['tradingsymbol']}" for row in rows)
+    except (UnicodeDecodeError, KeyError, csv.Error) as why:
+        raise BadAnswer(f"a table of instruments that cannot be read ({type(why).__name__})") from None
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------

@@ -62,8 +62,7 @@ EXCHANGES = frozenset({"NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX", "NCO", "
 
 
 def misnamed(configured: Iterable[str]) -> dict[str, str]:
-    """Configured names that cannot be Kite's, which are EXCHANGE:TRADINGSYMBOL in capitals: each with what to do.
-    Kite's own list of instruments is not read, as it has a hundred thousand rows."""
+    """Configured names that cannot be Kite's, which are EXCHANGE:TRADINGSYMBOL in capitals: each with what to do."""
     found: dict[str, str] = {}
     for name in configured:
         exchange, _, symbol = name.partition(":")

@@ -47,6 +47,9 @@ _NO_SUCH_ORDER = re.compile(
 )
 
 
+TABLE = object()
+"""Expected where the answer is a table of instruments, as CSV and outside the envelope: its bytes are the payload."""
+
 NO_SUCH_ORDER = object()
 """The payload where the broker said that it has no such order, and that was ``expected``."""
 
@@ -106,6 +109,8 @@ class Wire(SdkCalls):
         call(self._kite)
 
     def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
+        if TABLE in expected and heard.status == 200 and (heard.body or b"").startswith(b"instrument_token,"):
+            return Answer(heard.body, heard.date, heard.elapsed_s)
         payload = _payload(heard)
         kind = payload.get("error_type")
         status, failed = heard.status or 0, self.failed

@@ -24,6 +24,7 @@ from typing import TypeVar
 from loguru import logger
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
+from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import FILLS_KEPT_COMING, Doubts, doubted, settled
 from brokers.kit.fill_cursor import FillCursor, before_second_of
 from brokers.kit.foreign_row import BadRow
@@ -55,7 +56,7 @@ from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled,
 from brokers.mt5.server_time import ServerTime
 from brokers.mt5.stream import Mt5Stream
 from brokers.mt5.vanished import Vanished
-from brokers.port import Clock, Stream
+from brokers.port import AccountFacts, Clock, Stream
 
 _PATIENCE = ATTEMPTS + 2
 """A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""
@@ -128,6 +129,7 @@ class Mt5Broker:
         self._first_login: int | None = None
         self._zone_told_s = 0
         self._unproven: str | None = None
+        self._told: decode.AccountFacts | None = None
         self._unsupported: set[str] = set()
         self._identified_at: datetime | None = None
         self._identified_generation = -1
@@ -178,6 +180,30 @@ class Mt5Broker:
             raise reading.error
         mistakes = await self._names.mistakes(self._clock())
         return replace(self._snapshot(reading, fills_since), left_out=mistakes or self._unlike(reading))
+
+    def described(self) -> AccountFacts:
+        """What GET_ACCOUNT and PING told; meets :class:`brokers.port.Describing`."""
+        told, may = self._told, {True: "it may trade", False: "it may not trade (an investor's password, or closed)"}
+        mode = "netting: one leg a symbol" if self._legs is LegScheme.NET else "hedging: a leg for each position"
+        untold = "" if told is not None and told.legs is not None else " (the gateway tells no margin mode)"
+        skew = None if self._time.offset_s is None else self._time.skew
+        return AccountFacts(
+            login=None if self._first_login is None else f"{self._first_login}",
+            place=None if told is None else told.server,
+            keeps=f"{mode}{untold}; averages by volume",
+            currency=None if told is None else told.currency,
+            clock=clock_words(skew, self._time.words),
+            products=None if self._names.known is None else f"{self._names.known} symbols",
+            permissions=None if told is None or told.may_trade is None else may[told.may_trade],
+        )
+
+    async def holds_nothing(self) -> bool | None:
+        """By the margin in use; meets :class:`brokers.port.Corroborating`."""
+        try:
+            facts = await self._facts("GET_ACCOUNT", Deadline(ATTEMPTS * self._timeout_s))
+        except BrokerError:
+            return None
+        return None if facts is None or facts.margin is None else not facts.margin
 
     async def _symbols(self) -> frozenset[str] | None:
         """Every symbol of the broker; ``None`` where the gateway tells none."""
@@ -243,6 +269,7 @@ class Mt5Broker:
             self._check_login(facts.login)
             self._unproven = None
             self._legs = facts.legs or LegScheme.TICKET
+            self._told = facts
         if facts is None or facts.time_s is None:
             await self._facts("PING", deadline)  # for its time
         self._identified_at = self._clock()

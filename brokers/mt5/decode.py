@@ -53,12 +53,15 @@ ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
     """What a gateway tells of its account: each is ``None`` where it is not told. ``time_s`` is epoch seconds;
-    ``margin`` is what is in use, 0 where nothing is held."""
+    ``margin`` is what is in use, 0 where nothing is held. ``may_trade`` is whether the account may trade at all."""
 
     login: int | None
     legs: LegScheme | None
     time_s: int | None
     margin: Decimal | None = None
+    server: str | None = None
+    currency: str | None = None
+    may_trade: bool | None = None
 
 
 # -- the answer as a whole ---------------------------------------------------------------------------------------
@@ -118,7 +121,16 @@ def account(content: Content) -> AccountFacts:
         legs=legs,
         time_s=None if content.get("time") is None else int(_moment(content, "time").timestamp()),
         margin=exact(content.get("margin"), _NUMBER),
+        server=_said(content, "server"),
+        currency=_said(content, "currency"),
+        may_trade=allowed if isinstance(allowed := content.get("trade_allowed"), bool) else None,
     )
+
+
+def _said(content: Content, key: str) -> str | None:
+    """A text for people; what is none is not worth losing the account over."""
+    value = content.get(key)
+    return quote(value) if isinstance(value, str) and value else None
 
 
 # -- the three sections ------------------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ class Terminal:
         info = self._package.account_info()
         if info is None:
             raise self._failed("account_info")
-        told = {key: getattr(info, key, None) for key in ("login", "server", "margin_mode", "margin", "currency")}
+        keys = ("login", "server", "margin_mode", "margin", "currency", "trade_allowed")
+        told = {key: getattr(info, key, None) for key in keys}
         return {key: value for key, value in told.items() if value is not None} | self.time()
 
     def symbols(self) -> list[str]:

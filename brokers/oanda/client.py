@@ -24,6 +24,7 @@ from urllib.parse import quote as url_quote
 from oandapyV20.endpoints import accounts, orders, trades, transactions
 
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.kit.clock_words import clock_words
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kit.known_names import KnownNames
 from brokers.kit.order_lookup import answer_each, is_meant
@@ -62,6 +63,7 @@ from brokers.oanda.decode import (
     Trade,
     fill_row,
     fills_of,
+    number,
     order_facts,
     order_row,
     rejected_row,
@@ -70,7 +72,7 @@ from brokers.oanda.decode import (
 )
 from brokers.oanda.stream import OandaStream
 from brokers.oanda.wire import AGAIN, PATH, Wire
-from brokers.port import Clock, Stream
+from brokers.port import AccountFacts, Clock, Stream
 
 REUSE_S = 1.0
 """How old the reading that proved the connection may be to serve as the snapshot that follows."""
@@ -160,6 +162,9 @@ class OandaBroker:
         self._kept: _Kept | None = None
         self._looked_back = False
         self._unused = False
+        self._place = rest_url
+        self._told: Json = {}
+        self._clock_words: str | None = None
 
     def __repr__(self) -> str:
         return f"OandaBroker({self._account!r}, {self._account_id!r})"
@@ -203,6 +208,35 @@ class OandaBroker:
             whole=taken.kept.full_at == taken.kept.requested_at,
             left_out=mistakes,
         )
+
+    def described(self) -> AccountFacts:
+        """What AccountDetails tells of the account; meets :class:`brokers.port.Describing`. OANDA v20 documentation,
+        Account: ``hedgingEnabled``, ``currency``, ``guaranteedStopLossOrderMode``."""
+        told, mode = self._told, self._told.get("hedgingEnabled")
+        words = {True: "hedging: long and short side by side", False: "no hedging: an opposite order closes first"}
+        kept = words[mode] if isinstance(mode, bool) else "hedging not told"
+        stops = told.get("guaranteedStopLossOrderMode")
+        return AccountFacts(
+            login=self._account_id,
+            place=self._place,
+            keeps=f"{kept}; legs long and short, averages of the open trades" if told else None,
+            currency=str(told["currency"]) if told.get("currency") else None,
+            clock=self._clock_words,
+            products=None if self._names.known is None else f"{self._names.known} instruments",
+            permissions=None if stops is None else f"guaranteed stops {str(stops).lower()}",
+        )
+
+    async def holds_nothing(self) -> bool | None:
+        """By the margin in use of AccountSummary; meets :class:`brokers.port.Corroborating`. OANDA v20 documentation:
+        ``positionValue`` and ``marginUsed`` are of the open positions."""
+        attempted = "read the account's summary"
+        try:
+            answer = await self._wire.read(attempted, partial(accounts.AccountSummary, self._account_id))
+            account = mapping(answer.payload.get("account"), "the account")
+            told = [number(account, key) for key in ("positionValue", "marginUsed") if account.get(key) is not None]
+        except (BrokerError, BadRow):
+            return None
+        return not any(told) if told else None
 
     async def _tradeable(self) -> frozenset[str] | None:
         """The names of everything that this account may trade; ``None`` where the broker has no such list."""
@@ -263,6 +297,7 @@ class OandaBroker:
         requested_at = self._clock()
         answer = await self._wire.read(attempted, partial(accounts.AccountDetails, self._account_id))
         self._check_account(attempted, answer.payload)
+        self._clock_words = clock_words(None if answer.date is None else answer.date - self._clock(), "UTC")
         try:
             reading = read_details(answer.payload, kept.reading.ended if kept is not None else {})
         except BadAnswer as why:
@@ -287,6 +322,7 @@ class OandaBroker:
             raise Refused(attempted, self._account, found, "Check `account_id` and `token`")
         if not isinstance(said, str) or not said:
             raise Malformed(attempted, self._account, "an answer that does not say whose account it is", PATH)
+        self._told = account if isinstance(account, dict) else {}
 
     # -- fills ---------------------------------------------------------------------------------------------------
 

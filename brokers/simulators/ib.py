@@ -67,6 +67,7 @@ class IbSimulator:
         self._books = IbBooks()
         self._shown: IbBooks | None = None
         self._extra: list[tuple[str, Row]] = []
+        self._listed: tuple[str, ...] | None = None
         self._clients: list[Client] = []
         self._server: TwsServer | None = None
         for instrument in instruments:
@@ -199,6 +200,10 @@ class IbSimulator:
             self._prices, self._books = prices, books
 
     # -- the script of TWS -----------------------------------------------------------------------------------------
+
+    def list_contracts(self, *names: str) -> None:
+        """Know these contracts, and no others; before that whatever is asked for exists."""
+        self._listed = names
 
     def describe(self, name: str, contract: SimContract) -> None:
         """Say what contract a name of the script stands for."""
@@ -391,15 +396,33 @@ class IbSimulator:
         if name == "cancelOrder":
             return self._cancel(client, int(request[2]))
         if name == "reqContractDetails":
-            known = [c for c in books.contracts.values() if c.con_id == int(request[3])]
-            rows = [ib_wire.contract_details(c, int(request[2]), version) for c in known[:1]]
-            return [*rows, ["52", "1", request[2]]]
+            return self._details(request, books, version)
+        if name == "reqMatchingSymbols":
+            return [ib_wire.symbol_samples(self._like(request[2]), int(request[1]), version)]
         if name == "reqIds":
             return [["9", "1", str(books.next_order_id)]]
         if name == "reqManagedAccts":
             return [["15", "1", ",".join(self.accounts)]]
         client.subscribed = client.subscribed and name != "cancelPositions"
         return []
+
+    def _details(self, request: Row, books: IbBooks, version: int) -> list[Row]:
+        con_id, sec_type, local_symbol = int(request[3]), request[5], request[13]
+        known = [c for c in books.contracts.values() if c.con_id == con_id]
+        if not con_id:
+            asked = ib_wire.contract_named(local_symbol)
+            there = self._listed is None or local_symbol in self._listed
+            known = [asked] if there and asked.sec_type == sec_type else []
+        if not known and (local_symbol or self._listed is not None):
+            words = "No security definition has been found for the request"
+            return [ib_wire.notice(int(request[2]), 200, words, version)]
+        rows = [ib_wire.contract_details(c, int(request[2]), version) for c in known[:1]]
+        return [*rows, ["52", "1", request[2]]]
+
+    def _like(self, pattern: str) -> list[SimContract]:
+        """Whatever is asked for exists, unless it was said what does."""
+        names = [pattern.upper()] if self._listed is None else self._listed
+        return [ib_wire.contract_named(name) for name in names if name.startswith(pattern.upper()[:4])]
 
     def _cancel(self, client: Client, order_id: int) -> list[Row]:
         own = [o for o in self._books.orders.values() if (o.order_id, o.client_id) == (order_id, client.client_id)]
@@ -440,9 +463,10 @@ class IbSimulator:
 
     def _tell_of_position(self, name: str) -> None:
         row, item = self._desk.position(name, self._books), self._desk.portfolio_item(name, self._books, self.price)
+        values = self._desk.values(self._books, self.price)
 
         def told(client: Client) -> list[Row]:
-            return [*([row] if client.subscribed else []), *([item] if client.follows_portfolio else [])]
+            return [*([row] if client.subscribed else []), *([item, *values] if client.follows_portfolio else [])]
 
         self._broadcast(told)
 

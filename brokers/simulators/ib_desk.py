@@ -70,10 +70,16 @@ class Desk:
 
     def account_updates(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
         """Values and portfolio, with the end."""
-        account = self.account_id
-        rows = [["6", "2", "NetLiquidation", "100000", "USD", account]]
+        rows = self.values(books, price)
         rows += [self.portfolio_item(name, books, price) for name in books.holdings]
-        return [*rows, ["8", "1", "09:30"], ["54", "1", account]]
+        return [*rows, ["8", "1", "09:30"], ["54", "1", self.account_id]]
+
+    def values(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
+        """The values of the account: TWS sends them anew with each change of a position."""
+        gross = sum((abs(held.quantity) * price(name) for name, held in books.holdings.items()), Decimal(0))
+        told = [("AccountType", "INDIVIDUAL", ""), ("NetLiquidation", "100000", "USD")]
+        told += [("GrossPositionValue", f"{gross:.2f}", "USD"), ("MaintMarginReq", f"{gross / 4:.2f}", "USD")]
+        return [["6", "2", *one, self.account_id] for one in told]
 
     def portfolio_item(self, name: str, books: IbBooks, price: Callable[[str], Decimal]) -> Row:
         """One row of the portfolio, of 0 where nothing is held."""

@@ -32,6 +32,7 @@ REQUESTS = {
     64: "cancelPositions",
     71: "startApi",
     76: "reqAccountUpdatesMulti",
+    81: "reqMatchingSymbols",
     77: "cancelAccountUpdatesMulti",
     99: "reqCompletedOrders",
 }
@@ -188,6 +189,15 @@ def contract_details(contract: SimContract, request_id: int, version: int) -> Ro
     rest = ["1", c.symbol, c.sec_type, "26", c.last_trade, "COMMON"]
     sizes = ["0.0001", "0.0001", "100"] if version >= 164 else ["100"] if version == 163 else []
     return ["10", *old, str(request_id), *head, *ids, *names, *rest, *sizes]
+
+
+def symbol_samples(contracts: list[SimContract], request_id: int, version: int) -> Row:
+    """All in one row."""
+    row = ["79", str(request_id), str(len(contracts))]
+    for one in contracts:
+        row += [str(one.con_id), one.symbol, one.sec_type, "NASDAQ", one.currency, "2", "CFD", "OPT"]
+        row += [f"{one.symbol} INC", ""] if version >= 176 else []
+    return row
 
 
 def portfolio(account: str, contract: SimContract, quantity: Decimal, price: Decimal, average_cost: Decimal) -> Row:

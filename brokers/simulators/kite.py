@@ -86,6 +86,10 @@ class KiteSimulator:
         """The session is another user's."""
         self._rest.user_id = user_id
 
+    def list_instruments(self, *names: str) -> None:
+        """Have tables of instruments, with these and no others; before that there are none."""
+        self._rest.listed = names
+
     def next_day(self) -> None:
         """The night passes, by the broker's clock: orders and trades are gone, CNC is in the holdings."""
         with self._lock:

@@ -128,6 +128,14 @@ def trade_json(trade: Trade) -> Body:
     }
 
 
+_PROFILE: Body = {
+    "user_name": "A",
+    "broker": "ZERODHA",
+    "exchanges": ["NSE", "BSE", "NFO", "MCX"],
+    "products": ["CNC", "NRML", "MIS", "MTF"],
+    "order_types": ["MARKET", "LIMIT", "SL", "SL-M"],
+}
+
 # -- the routes ----------------------------------------------------------------------------------------------------
 
 
@@ -137,16 +145,19 @@ class Rest:
     def __init__(self, ledger: Ledger, user_id: str) -> None:
         self.ledger = ledger
         self.user_id = user_id
+        self.listed: tuple[str, ...] | None = None
 
-    def operation(self, method: str, path: str) -> tuple[str, Callable[[Body], Reply]]:
+    def operation(self, method: str, path: str) -> tuple[str, Callable[[Body], Reply | RawReply]]:
         """The SDK's name of a request, and what answers its parameters."""
         match method, [unquote(part) for part in path.strip("/").split("/")]:
             case "GET", ["user", "profile"]:
-                return "profile", lambda _: success({"user_id": self.user_id, "user_name": "A", "broker": "ZERODHA"})
+                return "profile", lambda _: success({"user_id": self.user_id, **_PROFILE})
             case "GET", ["portfolio", "positions"]:
                 return "positions", lambda _: success(self._positions())
             case "GET", ["portfolio", "holdings"]:
                 return "holdings", lambda _: success(self._holdings())
+            case "GET", ["instruments", exchange] if self.listed is not None:
+                return "instruments", lambda _: self._instruments(exchange)
             case "GET", ["orders"]:
                 return "orders", lambda _: success([order_json(order) for order in self.ledger.orders.values()])
             case "GET", ["trades"]:
@@ -160,6 +171,14 @@ class Rest:
             case "DELETE", ["orders", variety, order_id]:
                 return "cancel_order", lambda _: self._cancel(variety, order_id)
         return "unknown", lambda _: error(404, "GeneralException", "Route not found")
+
+    def _instruments(self, exchange: str) -> RawReply:
+        """The table of an exchange's instruments, as CSV."""
+        names = [name.partition(":")[2] for name in self.listed or () if name.startswith(f"{exchange}:")]
+        head = "instrument_token,exchange_token,tradingsymbol,name,last_price,expiry,strike,tick_size,lot_size"
+        lines = [f"{head},instrument_type,segment,exchange"]
+        lines += [f"{n},{n},{name},{name},0.0,,0.0,0.05,1,EQ,{exchange},{exchange}" for n, name in enumerate(names, 1)]
+        return RawReply(200, "\n".join(lines).encode(), "text/csv")
 
     def _positions(self) -> Body:
         legs = [] if self.ledger.loading else self.ledger.legs.values()
@@ -292,13 +311,17 @@ class KiteFace:
         if isinstance(data, dict):
             return {
                 **body,
-                "data": {key: _spoil(rows) if isinstance(rows, list) else [rows] for key, rows in data.items()},
+                "data": {key: _spoil(rows) if _is_listing(rows) else [rows] for key, rows in data.items()},
             }
         return body
 
     def now(self) -> float:
         """The broker's clock."""
         return self.rest.ledger.now()
+
+
+def _is_listing(rows: object) -> bool:
+    return isinstance(rows, list) and not any(isinstance(row, str) for row in rows)
 
 
 def _spoil(rows: list[Any]) -> list[Any]:

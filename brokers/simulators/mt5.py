@@ -495,7 +495,8 @@ class Mt5Simulator:
         elif action == "GET_ACCOUNT":
             told: Json = {} if self._margin_mode is None else {"margin_mode": self._margin_mode}
             told["margin"] = sum((abs(held.quantity) for held in self._holdings.values()), Decimal(0)) * 100
-            return {"status": "SUCCESS", "login": self.login, "server": "Loopback-Demo", "time": self._now_s(), **told}
+            told |= {"server": "Loopback-Demo", "currency": "USD", "trade_allowed": True}
+            return {"status": "SUCCESS", "login": self.login, "time": self._now_s(), **told}
         elif action == "GET_SYMBOLS":
             named = {held.symbol for held in self._holdings.values()} | {o.symbol for o in self._orders.values()}
             return {"status": "SUCCESS", "symbols": sorted(named | self._prices.keys())}

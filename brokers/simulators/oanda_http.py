@@ -146,6 +146,9 @@ class Rest:
             "currency": "EUR",
             "balance": "100000.0000",
             "hedgingEnabled": self.ledger.hedging,
+            "guaranteedStopLossOrderMode": "DISABLED",
+            "marginUsed": f"{sum(abs(units) for units in self._held_units()) / 30:.4f}",
+            "positionValue": f"{sum(abs(units) for units in self._held_units()):.4f}",
             "openPositionCount": len(held),
             "openTradeCount": len(self.ledger.open_trades()),
             "pendingOrderCount": len(self._pending()),
@@ -154,6 +157,9 @@ class Rest:
         if whole:
             row |= {"positions": self._positions(flat=True), "orders": self._pending(), "trades": self._trades()}
         return row
+
+    def _held_units(self) -> list[Decimal]:
+        return list(self.ledger.legs().values())
 
     def _positions(self, *, flat: bool) -> list[Body]:
         held = {instrument for instrument, _ in self.ledger.legs()}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.events import to_text
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.model import rows_of
+from brokers.model import Snapshot, rows_of
+from brokers.port import AccountFacts, Describing, Vouching
 from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, InstrumentSettings
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
+from supervisor.supervision.logins import double_logins
 from supervisor.supervision.specs import lacks_delta
 
 if TYPE_CHECKING:
@@ -28,11 +30,16 @@ CALLS_TO_CONNECT = 12
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What came of connecting one account. ``outcome`` is REACHED, UNREACHABLE, REFUSED or MALFORMED; ``found`` says
-    what was found there, or why it was not reached."""
+    what was found there, or why it was not reached. ``facts`` are what the adapter found out about the account, by what
+    each is about; ``mistakes`` what of the configuration is wrong by the broker's word. ``login`` is the broker's id of
+    the account reached."""
 
     outcome: str
     found: str
     duration_ms: float
+    facts: Mapping[str, str] = field(default_factory=dict)
+    mistakes: tuple[str, ...] = ()
+    login: str | None = None
 
     @property
     def reached(self) -> bool:
@@ -55,6 +62,8 @@ def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
         print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables))
     else:
         _print(configuration, path or DEFAULT_CONFIG, attempts, tables)
+    if any(attempt.mistakes for attempt in attempts.values()):
+        return EXIT_USAGE
     known = all(attempt.reached for attempt in attempts.values()) and all(found.reached for found in tables.values())
     return EXIT_OK if known else EXIT_UNVERIFIED
 
@@ -89,17 +98,20 @@ def _tables(configuration: Configuration) -> dict[str, TableFound]:
 
 async def _connect_all(configuration: Configuration) -> dict[str, Attempt]:
     names = [account.name for account in configuration.enabled_accounts]
-    return dict(zip(names, await asyncio.gather(*(_connect(configuration, name) for name in names)), strict=True))
+    made = await asyncio.gather(*(_connect(configuration, name) for name in names))
+    attempts = dict(zip(names, made, strict=True))
+    for name, found in double_logins({name: one.login for name, one in attempts.items()}, configuration).items():
+        attempts[name] = replace(attempts[name], mistakes=(*attempts[name].mistakes, found))
+    return attempts
 
 
 async def _connect(configuration: Configuration, name: str) -> Attempt:
     began_s = time.monotonic()
-    outcome, found = await _outcome(configuration, name)
-    return Attempt(outcome, found, round((time.monotonic() - began_s) * 1000, 3))
+    found = await _outcome(configuration, name)
+    return replace(found, duration_ms=round((time.monotonic() - began_s) * 1000, 3))
 
 
-async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
-    from brokers.port import Vouching
+async def _outcome(configuration: Configuration, name: str) -> Attempt:
     from brokers.registry import open_broker
 
     bound_s = configuration.timeout_s(name) * CALLS_TO_CONNECT
@@ -112,17 +124,72 @@ async def _outcome(configuration: Configuration, name: str) -> tuple[str, str]:
         finally:
             await broker.close()
     except TimeoutError:
-        return "UNREACHABLE", f"no answer within {bound_s:g} s. Check host and port, or raise its timeout_ms"
+        found = f"no answer within {bound_s:g} s. Check host and port, or raise its timeout_ms"
+        return Attempt("UNREACHABLE", found, 0.0)
     except BrokerError as error:
         kinds = {Unreachable: "UNREACHABLE", Refused: "REFUSED", Malformed: "MALFORMED"}
-        return kinds.get(type(error), "UNREACHABLE"), error.reason
+        return Attempt(kinds.get(type(error), "UNREACHABLE"), error.reason, 0.0)
     sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
     words = [f"{name} {part.completeness.value}" for name, part in sections.items()]
     legs, orders = len(rows_of(snapshot.positions)), len(rows_of(snapshot.orders))
     found = f"{legs} position legs and {orders} orders ({', '.join(words)})"
     held: object = broker
     unproven = held.unproven if isinstance(held, Vouching) else None
-    return "REACHED", found if unproven is None else f"{found}; {unproven}"
+    told = held.described() if isinstance(held, Describing) else AccountFacts()
+    wrong = [f"{symbol}: {snapshot.left_out[symbol]}" for symbol in _configured(configuration, name, snapshot)]
+    return Attempt(
+        "REACHED",
+        found if unproven is None else f"{found}; {unproven}",
+        0.0,
+        facts={**_facts(told, unproven), **_rows(configuration, name, snapshot)},
+        mistakes=tuple(wrong),
+        login=told.login if unproven is None else None,
+    )
+
+
+def _configured(configuration: Configuration, name: str, snapshot: Snapshot) -> Sequence[str]:
+    """The configured names that the adapter cannot take for what they say."""
+    return [symbol for symbol in configuration.account(name).symbols if symbol in snapshot.left_out]
+
+
+def _facts(told: AccountFacts, unproven: str | None) -> dict[str, str]:
+    """What the adapter found out, in words, without what its broker does not tell."""
+    login = " at ".join(word for word in (told.login, told.place) if word)
+    words = {
+        "login": login if unproven is None else unproven,
+        "positions": told.keeps,
+        "currency": told.currency,
+        "clock": told.clock,
+        "products": told.products,
+        "permissions": told.permissions,
+    }
+    return {key: value or "not told" for key, value in words.items()}
+
+
+def _rows(configuration: Configuration, name: str, snapshot: Snapshot) -> dict[str, str]:
+    """What is in the account, and what of it nobody looks after."""
+    account = configuration.account(name)
+    legs = [f"{row.instrument} {row.leg} {to_text(row.quantity)}" for row in rows_of(snapshot.positions)]
+    working = [row for row in rows_of(snapshot.orders) if not row.status.terminal]
+    exposed = {row.instrument for row in rows_of(snapshot.positions)} | {row.instrument for row in working}
+    looked_after = {*account.symbols, *account.ignore_instruments}
+    alone = [] if account.instruments is None else sorted(exposed - looked_after)
+    sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
+    unread = [f"{key} {part.completeness.value}" for key, part in sections.items()]
+    return {
+        "held": _few(legs, "position legs"),
+        "orders": f"{len(working)} working, {len(rows_of(snapshot.orders))} in all",
+        "answers": ", ".join(unread),
+        "unmanaged": _few(alone, "instruments, in no configuration") if alone else "none",
+    }
+
+
+_SHOWN = 5
+
+
+def _few(words: Sequence[str], what: str) -> str:
+    shown = ", ".join(words[:_SHOWN]) + (", …" if len(words) > _SHOWN else "")
+    return f"{len(words)} {what}" + (f": {shown}" if words else "")
 
 
 def _document(
@@ -187,6 +254,10 @@ def _print(
         attempt = attempts.get(account.name)
         if attempt is not None:
             out.print(f"{account.name}: {attempt.outcome}: {attempt.found}", soft_wrap=True)
+            for key, value in attempt.facts.items():
+                out.print(f"  {key:<12} {value}", soft_wrap=True)
+            for mistake in attempt.mistakes:
+                out.print(f"  {'mistake':<12} {mistake}", soft_wrap=True)
         elif account.broker not in SUPPORTED_BROKERS:
             out.print(f"{account.name}: this version has no adapter for broker {account.broker}", soft_wrap=True)
         table = tables.get(account.name)

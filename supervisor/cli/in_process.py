@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from supervisor.changes.asking import asked, told_by
 from supervisor.config.models import Configuration
 from supervisor.supervision import specs
 from supervisor.supervision.books import held_in_our_books
+from supervisor.supervision.logins import double_logins
 
 Verdicts = list[tuple[AccountHealth, list[CycleReport]]]
 
@@ -68,8 +70,25 @@ async def reconcile(configuration: Configuration, selection: Selection, *, dry_r
     """A verdict on every selected instrument."""
     names = [a.name for a in configuration.enabled_accounts if selection.account in (None, a.name)]
     async with house(configuration) as runtime:
-        each = (_account(configuration, name, selection, runtime, dry_run=dry_run) for name in names)
-        return list(await asyncio.gather(*each))
+        accounts = {}
+        for name in names:
+            accounts[name] = Account(*specs.account_actor(configuration, name, runtime, one_verdict=True))
+            runtime.register(name, accounts[name])
+        try:
+            await _refuse_doubles(configuration, accounts)
+            each = (_account(configuration, selection, runtime, one, dry_run=dry_run) for one in accounts.items())
+            return list(await asyncio.gather(*each))
+        finally:
+            await asyncio.gather(*(account.close() for account in accounts.values()))
+
+
+async def _refuse_doubles(configuration: Configuration, accounts: Mapping[str, Account]) -> None:
+    """Of accounts that reach one login only the first is looked at. Where nobody can be a double nobody is asked."""
+    brokers = Counter(configuration.account(name).broker for name in accounts)
+    asked = [name for name in accounts if brokers[configuration.account(name).broker] > 1]
+    logins = dict(zip(asked, await asyncio.gather(*(accounts[name].login() for name in asked)), strict=True))
+    for name, why in double_logins(logins, configuration).items():
+        await accounts[name].refuse(why)
 
 
 async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
@@ -96,21 +115,23 @@ async def _venue(configuration: Configuration, name: str, runtime: LocalRuntime)
 
 
 async def _account(
-    configuration: Configuration, name: str, selection: Selection, runtime: LocalRuntime, *, dry_run: bool
+    configuration: Configuration,
+    selection: Selection,
+    runtime: LocalRuntime,
+    named: tuple[str, Account],
+    *,
+    dry_run: bool,
 ) -> tuple[AccountHealth, list[CycleReport]]:
-    account = Account(*specs.account_actor(configuration, name, runtime, one_verdict=True))
-    runtime.register(name, account)
-    try:
-        symbols = await _symbols(configuration, name, selection, account, runtime)
-        reports = []
-        for symbol in symbols:
-            actor = Instrument(*specs.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
-            runtime.register(instrument_name(name, symbol), actor)
-            reports.append(actor.reconcile_now(dry_run=dry_run))
-        done = list(await asyncio.gather(*reports))
-        return await account.health(), done
-    finally:
-        await account.close()
+    name, account = named
+    symbols = await _symbols(configuration, name, selection, account, runtime)
+    await account.expect(frozenset(symbols))
+    reports = []
+    for symbol in symbols:
+        actor = Instrument(*specs.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
+        runtime.register(instrument_name(name, symbol), actor)
+        reports.append(actor.reconcile_now(dry_run=dry_run))
+    done = list(await asyncio.gather(*reports))
+    return await account.health(), done
 
 
 async def _symbols(

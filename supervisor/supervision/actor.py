@@ -373,6 +373,12 @@ class Supervisor:
         except CallError as error:
             logger.debug("{}: it is told with its next probe: {}", account, error)
 
+    async def _tell_double(self, account: str, why: str | None) -> None:
+        try:
+            await self._runtime.call(account, "refuse", why, timeout_s=PROBE_TIMEOUT_S)
+        except CallError as error:
+            logger.debug("{}: it is told with its next probe: {}", account, error)
+
     def _deployment(self, key: ChildKey) -> Deployment:
         """What a child is made of. Raises :class:`CannotRun`."""
         configuration = self._desired.configuration
@@ -417,6 +423,8 @@ class Supervisor:
                 wanted = specs.managed_by(self._desired.configuration, key.name)
                 if health.managed is not None and wanted not in (None, (health.managed, health.ignored)):
                     self._runtime.spawn(SUPERVISOR, self._tell_managed(key.name))
+                for name, why in self._healths.doubles().items():
+                    self._runtime.spawn(SUPERVISOR, self._tell_double(name, why))
                 if health.stream is StreamState.SPENT:
                     # Its stream cannot be opened in that process any more; another process can.
                     self._events.put_nowait(OperatorRestart(key))

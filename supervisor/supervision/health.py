@@ -24,6 +24,7 @@ from supervisor.presentation.json_contract import document
 from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import is_up
 from supervisor.supervision.desired import DesiredState
+from supervisor.supervision.logins import double_logins
 from supervisor.tree.model import Child, ChildKey, Kind
 
 
@@ -77,6 +78,14 @@ class HealthRegistry:
     def journal(self) -> dict[str, Json]:
         """What the audit actor last said."""
         return self._journal
+
+    def doubles(self) -> dict[str, str | None]:
+        """What those accounts are to say of their login that say something else: why it is another account's, or that
+        it is not any more."""
+        logins = {name: said.login for name, said in self._accounts.items()}
+        found = double_logins(logins, self._desired.configuration)
+        wanted = {name: found.get(name) for name in self._accounts}
+        return {name: why for name, why in wanted.items() if self._accounts[name].double != why}
 
     def pids(self) -> dict[str, int]:
         """The processes of the children, as far as they have told."""

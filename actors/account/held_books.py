@@ -1,0 +1,87 @@
+"""What the books of an account hold, as its instruments tell it, beside what the broker shows now. Pure.
+
+The laws of this module: rows that are all gone at once, while the fills are complete and none of them is in any of
+these instruments, are no word on positions: an error inside a broker, a terminal without one, or another login looks
+just like that. What a broker tells as evidence, and a contract's own last day, explain a row that is gone. What our
+side alone has told is no row of the broker's that could be gone.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from actors.account.snapshot_cache import SnapshotCache
+from actors.messages import SliceRequest
+from brokers.errors import with_remedy
+from brokers.model import Complete, Cursor, Snapshot
+from brokers.port import Remembered
+
+FEWEST = 2
+"""How many legs that are gone at once need a second source, where the broker has none: a single one is a ghost like any
+other, and closed with proof."""
+
+_REMEDY = (
+    "The books stay as they are until the rows are back, a fill explains one, or a person says so: if nothing is held, "
+    "record a position of 0 for each leg"
+)
+
+
+class Books:
+    """``at_first`` is what each book held when it was first heard of here."""
+
+    def __init__(self) -> None:
+        self.at_first: dict[str, Remembered] = {}
+        self._held: dict[str, Remembered] = {}
+        self._cursors: dict[str, Cursor | None] = {}
+
+    def hear(self, request: SliceRequest) -> None:
+        """An instrument's request, which says what its book holds."""
+        if request.held is None:
+            return
+        self._held[request.instrument] = request.held
+        self._cursors[request.instrument] = request.fills_since
+        self.at_first.setdefault(request.instrument, request.held)
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """The instruments that told what their books hold."""
+        return frozenset(self._held)
+
+    def forget(self, instrument: str) -> None:
+        """Nobody looks after it here any more."""
+        self._held.pop(instrument, None)
+        self._cursors.pop(instrument, None)
+        self.at_first.pop(instrument, None)
+
+    def keep(self, instruments: frozenset[str]) -> None:
+        """Of these alone anything is said from now on."""
+        for name in self._held.keys() - instruments:
+            self.forget(name)
+
+    def all_gone(self, snapshot: Snapshot, cache: SnapshotCache) -> tuple[str, ...]:
+        """The legs of the books of which the broker shows none any more, and no reason; nothing where it shows one."""
+        if not isinstance(snapshot.positions, Complete) or not isinstance(snapshot.fills, Complete):
+            return ()
+        if snapshot.positions.rows or snapshot.aside:
+            return ()
+        held = {name: book for name, book in self._held.items() if book.legs}
+        told = {one.instrument for one in snapshot.evidence} | {fill.instrument for fill in snapshot.fills.rows}
+        for name, book in held.items():
+            explained = name in told or cache.has_fills_after(name, self._cursors.get(name))
+            if explained or name in snapshot.left_out or _is_over(book, snapshot.as_of.date()):
+                return ()
+        unread = snapshot.unread_legs
+        return tuple(sorted(f"{name} {leg}" for name, book in held.items() for leg in book.legs if leg not in unread))
+
+
+def _is_over(book: Remembered, today: date) -> bool:
+    expiry = None if book.contract is None else book.contract.expiry
+    return expiry is not None and expiry <= today
+
+
+def not_believed(gone: tuple[str, ...], *, contradicted: bool) -> str:
+    """Why the broker's word on positions does not count, and what a person can do."""
+    shown = ", ".join(gone[:5]) + (", …" if len(gone) > 5 else "")
+    other = ", and the account still says that something is held" if contradicted else ""
+    count = f"all {len(gone)} legs are gone at once" if len(gone) > 1 else "the one leg there was is gone"
+    return with_remedy(f"{count} ({shown}), the fills are complete and none says why{other}", _REMEDY)
