@@ -173,8 +173,8 @@ class Remembering(Protocol):
     """A broker whose first answers are judged by what was held before them, also where that was before this process."""
 
     def remember(self, books: Mapping[str, Remembered]) -> None:
-        """What the books of these instruments held when each of them was first heard of here; told before a snapshot
-        is asked for, and again whenever more of them are known."""
+        """What the books of these instruments held when each of them was first heard of here: told before a snapshot is
+        asked for, and the mapping grows by itself while that is under way."""
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections import Counter
@@ -80,6 +81,9 @@ WAKE_TIMEOUT_S = 5.0
 
 PAPER = "paper"
 """The one broker with a venue of our own."""
+
+ASKED_TOGETHER_S = 2.0
+"""How long the first of several requests that are known to come together waits for the others."""
 
 BOOKS_EXPECTED_FOR = timedelta(seconds=30)
 """How long after the first request the other instruments are given to tell what their books hold."""
@@ -155,6 +159,7 @@ class Account:
         self._nothing_held: bool | None = None
         self._asked_first: datetime | None = None
         self._expected = settings.managed
+        self._all_asked: asyncio.Event | None = None
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._work = AccountWork(settings.account, runtime)
@@ -193,6 +198,7 @@ class Account:
             self._identities[request.instrument] = request.identity
         self._asked_first = self._asked_first or arrived
         self._books.hear(request)
+        await self._wait_for_all()
         if self._double is not None:
             return NoSlice(Connection.REFUSED, f"{self._settings.account}: {self._double}")
         at_rest = self._at_rest(request, arrived)
@@ -362,8 +368,10 @@ class Account:
         return await self._work.do(found, break_id, request)
 
     async def expect(self, instruments: frozenset[str]) -> None:
-        """These alone will ask, whatever else is looked after."""
+        """These alone will ask, whatever else is looked after, and all of them soon: the first of them waits a little,
+        so that what all their books hold is known when the broker is asked."""
         self._expected = instruments
+        self._all_asked = asyncio.Event()
 
     async def login(self) -> str | None:
         """The broker's own id of what this account reaches, once it was reached; ``None`` where that is not known."""
@@ -590,6 +598,16 @@ class Account:
         assert isinstance(whole, Slice)  # noqa: S101 - no revision was offered
         disbelieved = Failed(found, disbelieved=True)
         return replace(whole, positions=disbelieved, revision=f"{whole.revision}:disbelieved")
+
+    async def _wait_for_all(self) -> None:
+        if self._all_asked is None:
+            return
+        if self._books.heard >= self._expected:
+            self._all_asked.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASKED_TOGETHER_S):
+                await self._all_asked.wait()
+        self._all_asked = None
 
     def _expects_books(self) -> bool:
         """Whether instruments that are looked after have yet to say what their books hold: they start one after the

@@ -32,10 +32,12 @@ class Books:
     def __init__(self) -> None:
         self.at_first: dict[str, Remembered] = {}
         self._held: dict[str, Remembered] = {}
+        self._heard: set[str] = set()
         self._cursors: dict[str, Cursor | None] = {}
 
     def hear(self, request: SliceRequest) -> None:
         """An instrument's request, which says what its book holds."""
+        self._heard.add(request.instrument)
         if request.held is None:
             return
         self._held[request.instrument] = request.held
@@ -45,17 +47,18 @@ class Books:
     @property
     def heard(self) -> frozenset[str]:
         """The instruments that told what their books hold."""
-        return frozenset(self._held)
+        return frozenset(self._heard)
 
     def forget(self, instrument: str) -> None:
         """Nobody looks after it here any more."""
         self._held.pop(instrument, None)
+        self._heard.discard(instrument)
         self._cursors.pop(instrument, None)
         self.at_first.pop(instrument, None)
 
     def keep(self, instruments: frozenset[str]) -> None:
         """Of these alone anything is said from now on."""
-        for name in self._held.keys() - instruments:
+        for name in self._heard - instruments:
             self.forget(name)
 
     def all_gone(self, snapshot: Snapshot, cache: SnapshotCache) -> tuple[str, ...]:

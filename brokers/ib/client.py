@@ -130,7 +130,7 @@ class IbBroker:
         self._executed_before: frozenset[str] = frozenset()
         self._seen_events: dict[tuple[str, int], Evidence] = {}
         self._first_shown: tuple[int, tuple[wire.Holding, ...], tuple[wire.Execution, ...]] | None = None
-        self._books: dict[str, Remembered] = {}
+        self._books: Mapping[str, Remembered] = {}
         self._books_judged = 0
 
     def __repr__(self) -> str:
@@ -219,7 +219,7 @@ class IbBroker:
 
     def remember(self, books: Mapping[str, Remembered]) -> None:
         """What the books held before the first reading; meets :class:`brokers.port.Remembering`."""
-        self._books = dict(books)
+        self._books = books
 
     def undisturbed(self) -> datetime | None:
         """When TWS last said anything, where it has pushed no change of a position, an order or an execution since the

@@ -360,6 +360,7 @@ class KiteBroker:
         problems = net[0].problems
         if not isinstance(held, BrokerError):
             problems = (*problems, *self._of_ours(held[0].problems))
+            self._morning.begin_with(_totals(self._books))
             problems = (*problems, *self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at))
             unreadable = {one.instrument for one in problems}
             shown = {row.instrument for row in net[0].rows.values()}
@@ -536,6 +537,12 @@ def _of_order(fill: Fill, order: Order | None) -> Fill:
 
 def _named(instruments: Iterable[str | None]) -> set[str]:
     return {name for name in instruments if name is not None}
+
+
+def _totals(books: Mapping[str, Remembered]) -> dict[str, Decimal]:
+    """What each instrument held over all its legs."""
+    totals = {name: sum((held for held, _ in book.legs.values()), Decimal(0)) for name, book in books.items()}
+    return {name: total for name, total in totals.items() if total}
 
 
 def _listed_words(profile: Mapping[str, object], *keys: str) -> str | None:
