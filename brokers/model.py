@@ -437,14 +437,15 @@ class OrderAnswer:
     """A broker's answer to an :class:`OrderQuery`.
 
     ``order`` is the row it has; ``None`` is the broker's own word that it knows no such order. ``failure`` is set
-    when the question could not be answered, and then ``order`` proves nothing. ``fills`` are those of this order
-    which came with the answer.
+    when the question could not be answered, and then ``order`` proves nothing; ``again_at`` is set where it will be by
+    then. ``fills`` are those of this order which came with the answer.
     """
 
     query: OrderQuery
     order: Order | None = None
     fills: tuple[Fill, ...] = ()
     failure: str | None = None
+    again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

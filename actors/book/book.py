@@ -16,8 +16,8 @@ The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +40,23 @@ WITHOUT_COMMISSION_KEPT = 5_000
 """Of a broker that never tells one, no more than this is remembered."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToldFills:
+    """The fills that a broker told of a leg: our time of the newest, and between which signed quantities lies what the
+    newest one, two, three … of them come to. A position that lags behind is short of one of these."""
+
+    at: datetime
+    low: Decimal
+    high: Decimal
+
+    def with_fill(self, at: datetime, quantity: Decimal) -> ToldFills:
+        """With one more."""
+        return ToldFills(at, quantity + min(self.low, ZERO), quantity + max(self.high, ZERO))
+
+
+_NO_FILLS = ToldFills(datetime.min.replace(tzinfo=UTC), ZERO, ZERO)
+
+
 class Book:
     """One instrument of one account.
 
@@ -49,6 +66,7 @@ class Book:
     us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``believed`` are the legs whose position our side reported and no broker confirmed since, each with the number of
     that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
+    ``told`` are the legs that the broker told us fills of since their position was last in step or set.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``applied`` are the fills that are in the book, each by its id in its scope. ``reported`` are those of them that our
     side told and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is in
@@ -79,6 +97,7 @@ class Book:
         self.baseline: datetime | None = None
         self.floor: datetime | None = None
         self.known_at: dict[str, datetime] = {}
+        self.told: dict[str, ToldFills] = {}
         self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
         self.reported: dict[str, ReportedFill] = {}
         self.without_commission: dict[str, str | None] = {}
@@ -210,6 +229,7 @@ class Book:
             "believed",
             "activity",
             "known_at",
+            "told",
             "orphans",
             "reported",
             "without_commission",
@@ -387,6 +407,8 @@ class Book:
                 quantity = self._leg_of(leg_name, fill.time).take_back(fill.corrects.key, quantity)
             self._trade(leg_name, quantity, fill, name)
             changed_at[leg_name] = event.time
+            if not ours and not fill.inferred:
+                self.told[leg_name] = self.told.get(leg_name, _NO_FILLS).with_fill(event.time, quantity)
         if ours:
             self._touch(event.time)
 
@@ -478,6 +500,8 @@ class Book:
                 self.orders[order.key] = replace(order, since=0)
         if "claimed" not in event.payload:
             self.claimed.clear()
+        if "told" not in event.payload:
+            self.told.clear()
         if "reported" not in event.payload:
             self.reported.clear()
             for order in list(self.orders.values()):
@@ -499,6 +523,7 @@ class Book:
             self._believe(name)
         else:
             self._confirm(name, watermark)
+        self.told.pop(name, None)
         if event.type is EventType.POSITION_RECORDED:
             claimed_at = payloads.claimed_at(event.payload)
             self.claimed.pop(name, None)
@@ -537,6 +562,7 @@ class Book:
         taker = self.legs.setdefault(target, Leg(target, at))
         taker.receive(giver.give(quantity, price, at), price, at)
         for leg in (giver, taker):
+            self.told.pop(leg.name, None)
             if not leg.quantity:
                 del self.legs[leg.name]
             self._confirm(leg.name, watermark)
@@ -597,6 +623,7 @@ class Book:
         self._forget_old(event.time)
         if event.payload["positions"] == Completeness.COMPLETE:
             self.floor = self.floor or as_of
+            self.told.clear()
             for leg in list(self.believed):
                 self._confirm(leg, as_of)
 
@@ -607,6 +634,7 @@ class Book:
         self.last_local_at = None if self.last_local_at is None else at
         self.activity = dict.fromkeys(self.activity, at)
         self.known_at = dict.fromkeys(self.known_at, at)
+        self.told = {leg: replace(told, at=at) for leg, told in self.told.items()}
         for order in list(self.orders.values()):
             self.orders[order.key] = replace(
                 order,

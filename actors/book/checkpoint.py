@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from actors.book import payloads
-from actors.book.book import Book
+from actors.book.book import Book, ToldFills
 from actors.book.break_work import work_from, work_to
 from actors.events import Event, EventType, Json, Record, Severity, event_id, from_iso, to_iso, to_text
 
@@ -42,6 +42,10 @@ def checkpoint(book: Book) -> dict[str, Json]:
     }
     if book.contract is not None:
         document["contract"] = payloads.contract_to(book.contract)
+    if book.told:
+        document["told"] = {
+            leg: [to_iso(told.at), to_text(told.low), to_text(told.high)] for leg, told in book.told.items()
+        }
     if book.claimed:
         document["claimed"] = {leg: to_iso(at) for leg, at in book.claimed.items()}
     if book.work:
@@ -72,6 +76,9 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.baseline = None if data["baseline"] is None else from_iso(data["baseline"])
     book.floor = None if data["floor"] is None else from_iso(data["floor"])
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
+    book.told = {
+        leg: ToldFills(from_iso(of[0]), Decimal(of[1]), Decimal(of[2])) for leg, of in data.get("told", {}).items()
+    }
     book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
     book.without_commission = dict(data.get("without_commission", ()))
     book.contract = None if data.get("contract") is None else payloads.contract_from(data["contract"])

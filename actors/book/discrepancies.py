@@ -70,6 +70,8 @@ NEEDS_PROOF = frozenset(
         DiscrepancyType.FILLED_MISMATCH,
         DiscrepancyType.MISSED_FILL,  # of an order that the broker knows no more
         DiscrepancyType.ORDER_STATUS_MISMATCH,
+        DiscrepancyType.POSITION_MISMATCH,  # one that takes back what fills explain
+        DiscrepancyType.MISSING_LOCALLY,
     }
 )
 """Their corrections destroy, or may (law 4)."""

@@ -56,8 +56,9 @@ STARTING_TOGETHER = timedelta(seconds=5)
 
 SHORTEST_WAIT_S = 0.05
 PASSES_BEYOND_PROOF = 4
-PATIENCE_S = 10.0
-"""How much longer than settle and confirmations a verdict may take before it is given as it stands."""
+PATIENCE_S = 20.0
+"""How much longer than settle and confirmations a verdict may take before it is given as it stands: adapters doubt what
+contradicts itself for 10 s, whatever is configured, and the looks around that take their time."""
 
 STOP_WITHIN_S = 5.0
 """How long :meth:`Instrument.stop` lets a cycle finish. Then the cycle is cut off, which loses nothing: what was
@@ -340,9 +341,11 @@ class Instrument:
                 passes += 1
                 seen.update({found.found.id: found for found in report.discrepancies})
                 again = report.recheck_at
-                if again is None or passes >= most or report.status is Status.DEGRADED:
+                if again is None or report.status is Status.DEGRADED:
                     break
                 wait_s = (again - self._runtime.now()).total_seconds()
+                if passes >= most and wait_s <= policy.confirm_gap.total_seconds():
+                    break
                 if self._runtime.monotonic_s() + wait_s > give_up_s:
                     break
                 await self._runtime.sleep(max(0.0, wait_s))

@@ -21,6 +21,7 @@ from actors.book.legs import HOLDINGS
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, to_iso, to_text
+from actors.reconciliation.evidence import too_large
 from actors.reconciliation.fills import inferred_fill
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import NET, Complete, LegScheme, OrderStatus, Position, Unsupported, rows_of
@@ -147,7 +148,6 @@ def _described(order: BookOrder) -> str:
 def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *, over: bool) -> bool:
     """MISSED_FILL: the order is gone, and its leg changed by what it can have done."""
     change = what.quantity * order.side.sign
-    limit = work.policy.max_correction
     filled = order.filled_quantity + what.quantity
     infer = work.found(
         Finding(
@@ -159,7 +159,8 @@ def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *
             book_value=to_text(order.filled_quantity),
             broker_value=to_text(filled),
             difference=to_text(what.quantity),
-            correction=Correction.INFER_FILL if limit is None or what.quantity <= limit else None,
+            correction=Correction.INFER_FILL,
+            for_a_person=too_large(work, what.quantity),
             needs_proof=True,
             activity=order.local_at,
             strategy=order.strategy,

@@ -24,6 +24,7 @@ from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase,
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, event_id, to_text
+from actors.reconciliation.before_fills import unexplained_first
 from actors.reconciliation.order_matching import order_of_fill, replaced_by
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass, Subject
 from brokers.model import (
@@ -83,6 +84,10 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
         in_time.append((fill, whose))
+    owned = {fill.key: order for fills in by_order.values() for fill, order in fills}
+    unexplained_first(
+        work, [(fill, owned.get(fill.key), _leg_of(work, fill, owned.get(fill.key))) for fill, _ in in_time]
+    )
     contained = _contained(work, [fill for fill, _ in in_time])
     allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
     for fill, whose in in_time:
@@ -92,6 +97,10 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         else:
             leg = in_reports.get(fill.key)
             allowed[whose].apply(work, fill, contained if leg is None else contained | {leg})
+
+
+def _leg_of(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> str | None:
+    return _named_leg(work.book, fill, order, work.slice.conventions)
 
 
 def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:

@@ -409,7 +409,7 @@ def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
         work.deferred.add(order.key)
         return False
     if answer is not None and answer.failure is not None:
-        _unanswered(work, order, answer.failure)
+        _unanswered(work, order, answer.failure, answer.again_at)
         return False
     booked = infer_fill(work, order, row)
     missed = row.filled_quantity - order.filled_quantity
@@ -418,7 +418,7 @@ def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
             type=DiscrepancyType.MISSED_FILL,
             key=row.broker_order_id,
             phase=Phase.ORDERS,
-            severity=Severity.WARNING,
+            severity=Severity.INFO if work.new_book else Severity.WARNING,  # of before the first look: adopted
             cause=Cause.MISSED_FILL,
             book_value=to_text(order.filled_quantity),
             broker_value=to_text(row.filled_quantity),
@@ -510,7 +510,7 @@ def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
     if answer is None:
         work.lookups.append(query)
     elif answer.failure is not None:
-        _unanswered(work, order, answer.failure)
+        _unanswered(work, order, answer.failure, answer.again_at)
     elif answer.order is not None and answer.order.presumed:
         return True
     elif answer.order is not None and is_about(work.book, order, answer.order):
@@ -528,8 +528,10 @@ def _presumed(work: ReconciliationPass, order: BookOrder) -> bool:
     return answer is not None and answer.order is not None and answer.order.presumed
 
 
-def _unanswered(work: ReconciliationPass, order: BookOrder, failure: str) -> None:
+def _unanswered(work: ReconciliationPass, order: BookOrder, failure: str, again_at: datetime | None = None) -> None:
     key = order_discrepancy_key(order.broker_order_id, order.client_order_id)
     work.unverified.append(f"order {key} could not be looked up: {failure}")
     work.deferred.add(order.key)
+    if again_at is not None:
+        work.look_again(again_at)
     hold_what_may_be_of(work, order)

@@ -14,14 +14,15 @@ from decimal import Decimal
 from fractions import Fraction
 
 from actors.book import payloads
-from actors.book.discrepancies import CAUSES, Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
+from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO, Leg
 from actors.events import EventType, Json, Severity, to_text
 from actors.reconciliation.claims import claim_of, is_doubted
+from actors.reconciliation.evidence import evidence_of, explained, too_large
 from actors.reconciliation.fills import attribute
 from actors.reconciliation.moves import reconcile_moves
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
-from brokers.model import Complete, Evidence, Partial, Position, Unsupported, rows_of
+from brokers.model import Complete, Partial, Position, Unsupported, rows_of
 
 
 def reconcile_positions(work: ReconciliationPass) -> None:
@@ -42,7 +43,11 @@ def reconcile_positions(work: ReconciliationPass) -> None:
     if rows.keys() != legs.keys():
         small = work.policy.quantity_tolerance
         for row in rows.values():
-            if row.leg not in work.book.legs and abs(row.quantity) > small and _may_compare(work, row.leg):
+            if (
+                row.leg not in work.book.legs
+                and abs(row.quantity) > small
+                and _may_compare(work, row.leg, row.quantity)
+            ):
                 claim = claim_of(work, row.leg)
                 if claim is None or not claim.tells_quantity(row.quantity):
                     _recover(work, row)
@@ -50,7 +55,7 @@ def reconcile_positions(work: ReconciliationPass) -> None:
         if isinstance(work.slice.positions, Complete):
             for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
                 unread = leg.name in work.slice.unread_legs
-                if abs(leg.quantity) > small and not unread and _may_compare(work, leg.name):
+                if abs(leg.quantity) > small and not unread and _may_compare(work, leg.name, -leg.quantity):
                     _ghost(work, leg)
     for row in rows.values():
         leg_held = work.book.legs.get(row.leg)
@@ -58,9 +63,9 @@ def reconcile_positions(work: ReconciliationPass) -> None:
             _drift(work, leg_held, row)
 
 
-def _may_compare(work: ReconciliationPass, leg: str) -> bool:
-    """Whether both sides of a leg are known well enough to be compared."""
-    return not is_doubted(work, leg) and work.may_speak_of(leg)
+def _may_compare(work: ReconciliationPass, leg: str, change: Decimal = ZERO) -> bool:
+    """Whether both sides of a leg, which differ by ``change``, are known well enough to be compared."""
+    return not is_doubted(work, leg) and work.may_speak_of(leg, change)
 
 
 def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
@@ -137,36 +142,8 @@ def _shown_twice(work: ReconciliationPass, shown: tuple[Position, ...]) -> set[s
     return clashing
 
 
-def _too_large(work: ReconciliationPass, change: Decimal) -> bool:
-    """Whether a correction is too large to be made without a person."""
-    limit = work.policy.max_correction
-    return limit is not None and abs(change) > limit
-
-
 def _near(work: ReconciliationPass, one: Decimal, other: Decimal) -> bool:
     return abs(one - other) <= work.policy.price_tolerance * max(abs(one), abs(other))
-
-
-def _evidence_of(work: ReconciliationPass, leg: str, change: Decimal) -> Evidence | None:
-    """What the broker tells of exactly this change."""
-    told = (one for one in work.slice.evidence if one.leg == leg and one.change in (None, change))
-    return next(told, None)
-
-
-def _explained(work: ReconciliationPass, leg: str, change: Decimal, usual: Finding) -> Finding:
-    """The finding with the cause that there is evidence of."""
-    told = _evidence_of(work, leg, change)
-    if told is None:
-        return usual
-    cause = cause_of(told.reason, Cause.UNEXPLAINED)
-    return replace(
-        usual,
-        cause=cause,
-        severity=severity_of(cause, usual.severity),
-        linked=told.linked,
-        told=told.text,
-        for_a_person=usual.for_a_person or (cause in CAUSES and CAUSES[cause].a_person),
-    )
 
 
 def _recover(work: ReconciliationPass, row: Position) -> None:
@@ -183,9 +160,11 @@ def _recover(work: ReconciliationPass, row: Position) -> None:
         broker_value=to_text(row.quantity),
         difference=to_text(row.quantity),
         correction=Correction.FORCE_ADD_POSITION,
-        for_a_person=_too_large(work, row.quantity),
+        for_a_person=too_large(work, row.quantity),
+        needs_proof=work.undoes_fills(row.leg, row.quantity),
+        activity=work.last_activity(row.leg, row.quantity),
     )
-    if work.found(usual if new_book else _explained(work, row.leg, row.quantity, usual)):
+    if work.found(usual if new_book else explained(work, row.leg, row.quantity, usual)):
         price = row.average_price if row.comparable_price is None else row.comparable_price
         payload = force_add_position(row.leg, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, row.leg)
@@ -204,12 +183,12 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
         broker_value=None,
         difference=to_text(-leg.quantity),
         correction=Correction.FORCE_CLOSE_POSITION,
-        for_a_person=_too_large(work, leg.quantity),
+        for_a_person=too_large(work, leg.quantity),
         needs_proof=True,
-        activity=work.book.activity.get(leg.name),
+        activity=work.last_activity(leg.name, -leg.quantity),
         told=expired,
     )
-    found = _explained(work, leg.name, -leg.quantity, usual)
+    found = explained(work, leg.name, -leg.quantity, usual)
     became = next((one.became for one in work.slice.evidence if one.leg == leg.name and one.became), None)
     if became is not None and found.cause is Cause.REPLACED_BY:
         ratio = Fraction(became) / Fraction(leg.quantity)
@@ -257,7 +236,7 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
         told=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
         correction=Correction.FORCE_UPDATE_POSITION,
     )
-    evidence = _evidence_of(work, leg.name, ZERO)
+    evidence = evidence_of(work, leg.name, ZERO)
     if evidence is not None:
         cause = cause_of(evidence.reason, Cause.UNEXPLAINED)
         found = replace(found, cause=cause, severity=severity_of(cause, found.severity), told=evidence.text)
@@ -273,22 +252,28 @@ def _commission_not_told(work: ReconciliationPass, leg: Leg) -> bool:
 
 
 def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: Decimal) -> None:
-    if not _may_compare(work, leg.name):
+    if not _may_compare(work, leg.name, change):
         return
     opposite = (row.quantity > 0) != (leg.quantity > 0)
+    # What was held before the first look is adopted, unless our side said what it holds.
+    adopted = (
+        work.new_book and work.slice.claims is None and leg.name not in {*work.book.believed, *work.book.watermarks}
+    )
     usual = Finding(
         type=DiscrepancyType.POSITION_MISMATCH,
         key=leg.name,
         phase=Phase.DRIFT,
-        severity=Severity.CRITICAL if opposite else Severity.WARNING,
-        cause=Cause.UNEXPLAINED,
+        severity=Severity.INFO if adopted else Severity.CRITICAL if opposite else Severity.WARNING,
+        cause=None if adopted else Cause.UNEXPLAINED,
         book_value=to_text(leg.quantity),
         broker_value=to_text(row.quantity),
         difference=to_text(change),
         correction=Correction.FORCE_UPDATE_POSITION,
-        for_a_person=_too_large(work, change),
+        for_a_person=too_large(work, change),
+        needs_proof=work.undoes_fills(leg.name, change),
+        activity=work.last_activity(leg.name, change),
     )
-    found = _explained(work, leg.name, change, usual)
+    found = explained(work, leg.name, change, usual)
     ratio = None if opposite else _split(work, leg, row)
     if ratio is not None and found.cause in (Cause.UNEXPLAINED, Cause.SPLIT):
         told = found.told or f"a split {to_text(Decimal(ratio.numerator))}:{to_text(Decimal(ratio.denominator))}"

@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from actors.book import payloads
-from actors.book.book import Book
+from actors.book.book import Book, ToldFills
 from actors.book.break_work import Hand, approved_for
 from actors.book.discrepancies import (
     IN_A_TABLE,
@@ -41,6 +41,9 @@ IN_A_TABLE_TOO = frozenset(
 """The differences that, where a book is kept elsewhere, are its own and are corrected there."""
 Subject = tuple[DiscrepancyType, str]
 """What a difference is of, and what it is keyed by: a book has one open break of each."""
+
+
+_NONE = Decimal(0)
 
 
 class Status(StrEnum):
@@ -298,9 +301,10 @@ class ReconciliationPass:
         self.deferred.add(key)
         self.look_again(until if until is not None else self.now + self.policy.confirm_gap)
 
-    def may_speak_of(self, leg: str) -> bool:
+    def may_speak_of(self, leg: str, change: Decimal = _NONE) -> bool:
         """Whether this slice is new enough to say something about a leg; if not, another look is asked for. Nothing is
-        said of one whose change may be of an order whose fate is not known yet."""
+        said of one whose change may be of an order whose fate is not known yet. A ``change`` that takes back what the
+        broker told us of fills may be a position that lags behind them."""
         if leg in self.held_back:
             self.defer(leg)
             return False
@@ -311,6 +315,10 @@ class ReconciliationPass:
         known_at = self.told_of_leg_at(leg)
         if known_at is not None and self.slice.requested_at <= known_at:
             self.defer(leg)
+            return False
+        settled_at = self.settled_at(self.last_activity(leg, change))
+        if settled_at is not None:
+            self.defer(leg, settled_at)
             return False
         return True
 
@@ -323,6 +331,25 @@ class ReconciliationPass:
         """Another look is needed at that time, or earlier if another reason asks for it."""
         at = max(at, self.now)
         self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
+
+    def last_activity(self, leg: str, change: Decimal) -> datetime | None:
+        """When our side last did something to a leg, or its broker told us of a fill that the change takes back: the
+        position may lag behind either."""
+        ours = self.book.activity.get(leg)
+        if not self.undoes_fills(leg, change):
+            return ours
+        told = self._told[leg].at
+        return told if ours is None else max(ours, told)
+
+    def undoes_fills(self, leg: str, change: Decimal) -> bool:
+        """Whether a difference takes back the newest of the fills that the broker told of a leg since its position was
+        last in step or set: one of them, or several."""
+        told = self._told.get(leg)
+        return told is not None and bool(change) and told.low <= -change <= told.high
+
+    @property
+    def _told(self) -> Mapping[str, ToldFills]:
+        return (self.book if self.auto else self._original).told
 
     def told_of_leg_at(self, leg: str) -> datetime | None:
         """When the broker last told us of a change of a leg. What is only tried, under ``alert``, told us nothing: else

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -23,7 +24,10 @@ QUOTE_LENGTH = 240
 
 
 class Unusable(ValueError):
-    """Something of a broker's answer that cannot be used; the text says why."""
+    """Something of a broker's answer that cannot be used; the text says why, ``again_at`` when it will be usable if
+    nothing changes."""
+
+    again_at: datetime | None = None
 
 
 class BadRow(Unusable):

@@ -53,7 +53,7 @@ async def answer_each(
             answers.append(await find(query))
         except Unusable as why:
             found = scrub(f"the answer about order {name(query)} cannot be used: {why}")
-            answers.append(OrderAnswer(query, failure=with_remedy(found, remedy)))
+            answers.append(OrderAnswer(query, failure=with_remedy(found, remedy), again_at=why.again_at))
         except BrokerError as error:
             away = None if isinstance(error, Malformed) else error.reason
             answers.append(OrderAnswer(query, failure=error.reason))

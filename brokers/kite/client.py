@@ -457,8 +457,12 @@ class KiteBroker:
             now, own = await self._fills_of_part(order_id, order)
             fills += own
         total = sum((fill.quantity for fill in fills), Decimal(0))
-        if total < order.filled_quantity and not self._are_late(order, now):
-            raise BadRow(f"{order.filled_quantity} are filled, and its trades do not add up to that")
+        listed_at = self._listed_at(order)
+        if total < order.filled_quantity and (listed_at is None or now <= listed_at):
+            lacking = BadRow(f"{order.filled_quantity} are filled, and its trades do not add up to that")
+            if listed_at is not None:
+                lacking.again_at = self._clock() + (listed_at - now) + timedelta(seconds=1)
+            raise lacking
         return tuple(fills)
 
     async def _fills_of_part(self, order_id: str, order: Order) -> tuple[datetime, list[Fill]]:
@@ -473,12 +477,14 @@ class KiteBroker:
             raise BadRow("trades of another order")
         return answer.date or self._clock(), [_of_order(fill, order) for fill in listing.rows.values()]
 
-    def _are_late(self, order: Order, now: datetime) -> bool:
-        """Whether the order changed so long ago that its trades would be listed, if they ever were."""
+    def _listed_at(self, order: Order) -> datetime | None:
+        """By when the trades of an order that has ended are listed, if they ever are; ``None`` where its last change is
+        not told."""
         changed = [row.changed_at for row in self._orders.parts(order.broker_order_id, None)]
-        if not changed or not order.status.terminal:
-            return False
-        return all(at is not None and now - at > timedelta(seconds=TRADES_LATE_S) for at in changed)
+        told = [at for at in changed if at is not None]
+        if not told or len(told) != len(changed) or not order.status.terminal:
+            return None
+        return max(told) + timedelta(seconds=TRADES_LATE_S)
 
     async def cancel_order(self, query: OrderQuery) -> None:
         """Ask for the cancellation of an order, once, under the variety its row has; of one in several parts, for that

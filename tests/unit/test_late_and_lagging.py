@@ -1,0 +1,213 @@
+"""Positions that lag behind fills, fills from before what nobody explains, and orders from before the first look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actors.book.discrepancies import Cause
+from actors.events import EventType, Severity
+from actors.reconciliation.reconciliation_pass import Decision
+from brokers.model import Evidence, OrderStatus, Reason, Side
+from tests.unit.builders import (
+    INSTRUMENT,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    kinds,
+    order,
+    order_report,
+    pos,
+    position_report,
+    slice_at,
+    types,
+)
+
+S = OrderStatus
+SOLD = order("b9", 100, 100, S.FILLED, side=Side.SELL, client_id="c9")
+
+
+def severities(decision: Decision) -> set[Severity]:
+    return {one.found.severity for one in decision.discrepancies}
+
+
+# -- a position that lags behind the fills that its broker told -------------------------------------------------------
+
+
+def told_fill(desk: Desk, second: float = 10) -> None:
+    """The broker tells a fill of 50, and a position of 100 that does not have it."""
+    desk.look(
+        slice_at(second, [pos(100)], [order("b1", 50, 50, S.FILLED)], [fill("f1", 50, at_s=second - 1, order_id="b1")])
+    )
+    assert desk.quantities() == {"net": dec(150)}
+
+
+def test_a_position_that_comes_five_seconds_after_its_fill_pushes_no_book_back_and_forth() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(100)]))
+    told_fill(desk)
+    for second in (11, 12, 13, 14, 14.9):
+        decision = desk.look(slice_at(second, [pos(100)], [order("b1", 50, 50, S.FILLED)]))
+        assert (decision.status, types(decision)) == ("PARTIAL", [])
+    assert decision.recheck_at == at(15)
+    assert desk.look(slice_at(15, [pos(150)], [order("b1", 50, 50, S.FILLED)])).status == "SUCCESS"
+    assert EventType.POSITION_SYNCED not in kinds(desk.events[2:])
+    desk.restart()
+
+
+def test_a_drift_that_takes_back_what_fills_explain_takes_confirmation_as_a_ghost_does() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(100)]))
+    told_fill(desk)
+    desk.restart()
+    first = desk.look(slice_at(16, [pos(100)], [order("b1", 50, 50, S.FILLED)]))
+    assert (types(first), desk.quantities()) == (["POSITION_MISMATCH!"], {"net": dec(150)})
+    last = desk.look(slice_at(17, [pos(100)], [order("b1", 50, 50, S.FILLED)]))
+    assert (types(last), desk.quantities()) == (["POSITION_MISMATCH"], {"net": dec(100)})
+
+
+def test_a_drift_of_another_size_or_after_the_position_was_in_step_takes_one_look() -> None:
+    for shown, looks_before in ((pos(90), ()), (pos(170), ()), (pos(100), (400,))):
+        desk = Desk()
+        desk.look(slice_at(0, [pos(100)]))
+        told_fill(desk)
+        for second in looks_before:
+            desk.look(slice_at(second, [pos(150)], [order("b1", 50, 50, S.FILLED)]))
+        decision = desk.look(slice_at(500, [shown], [order("b1", 50, 50, S.FILLED)]))
+        assert types(decision) == ["POSITION_MISMATCH"]
+
+
+@pytest.mark.parametrize("lacking", [("f1", "f2"), ("f2",)], ids=["both", "the newest"])
+def test_a_position_may_lag_behind_several_fills_whatever_their_sides(lacking: tuple[str, ...]) -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(100)]))
+    two = [fill("f1", 50, at_s=8, order_id="b1"), fill("f2", 30, at_s=9, order_id="b2", side=Side.SELL)]
+    desk.look(slice_at(10, [pos(120)], fills=two))
+    shown = 100 if len(lacking) == 2 else 150
+    decision = desk.look(slice_at(12, [pos(shown)]))
+    assert (decision.status, types(decision)) == ("PARTIAL", [])
+
+
+def test_a_leg_that_a_fill_opened_or_closed_is_no_ghost_and_no_zombie_while_its_position_lags() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(10, [], fills=[fill("f1", 50, at_s=9, order_id="b1")]))
+    assert desk.look(slice_at(12)).discrepancies == ()
+    assert desk.look(slice_at(14.5)).discrepancies == ()
+    assert desk.look(slice_at(15, [pos(50)])).status == "SUCCESS"
+    desk.look(slice_at(20, [pos(50)], fills=[fill("f2", 50, at_s=19, order_id="b2", side=Side.SELL)]))
+    assert desk.look(slice_at(22, [pos(50)])).discrepancies == ()
+    assert desk.look(slice_at(25)).status == "SUCCESS"
+
+
+# -- fills of a slice before its unexplained part ---------------------------------------------------------------------
+
+
+def test_what_came_without_a_fill_comes_before_the_sale_of_it_and_the_book_never_goes_short() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(60)]))
+    decision = desk.look(slice_at(10, [], [SOLD], [fill("f1", 100, at_s=8, order_id="b9", side=Side.SELL)]))
+    first, *rest = decision.discrepancies
+    assert (first.found.type, first.found.difference, first.found.cause) == (
+        "POSITION_MISMATCH",
+        "40",
+        Cause.UNEXPLAINED,
+    )
+    assert Severity.CRITICAL not in severities(decision)
+    assert {one.found.type.value for one in rest} == {"MISSED_FILL", "EXTERNAL_ORDER"}
+    assert (decision.status, desk.quantities()) == ("SUCCESS", {})
+    changed = [e for e in desk.events if e.type in (EventType.POSITION_SYNCED, EventType.ORDER_FILLED)]
+    assert [e.payload["quantity"] for e in changed] == ["60", "100", "100"]
+    desk.restart()
+    assert desk.look(slice_at(11, [], [SOLD])).discrepancies == ()
+
+
+def test_a_transfer_that_the_broker_tells_is_one_though_it_was_sold_in_the_same_moment() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(60)]))
+    told = Evidence(Reason.TRANSFER, INSTRUMENT, "net", dec(40), "40 transferred in")
+    slice_ = slice_at(10, [], [SOLD], [fill("f1", 100, at_s=8, order_id="b9", side=Side.SELL)])
+    decision = desk.look(replace(slice_, evidence=(told,)))
+    assert decision.discrepancies[0].found.cause is Cause.TRANSFER
+    assert desk.quantities() == {}
+
+
+def test_a_sale_out_of_a_flat_book_is_waited_for_as_the_position_may_lag_behind_it() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    sale = fill("f1", 100, at_s=8, order_id="b9", side=Side.SELL)
+    desk.look(slice_at(10, [], [SOLD], [sale]))
+    assert desk.look(slice_at(12, [], [SOLD])).discrepancies == ()
+    assert desk.look(slice_at(15, [pos(-100)], [SOLD])).status == "SUCCESS"
+
+
+def test_what_came_into_a_flat_book_and_was_sold_in_part_was_never_short() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    decision = desk.look(slice_at(10, [pos(20)], [SOLD], [fill("f1", 100, at_s=8, order_id="b9", side=Side.SELL)]))
+    assert "MISSING_LOCALLY" in types(decision)
+    assert Severity.CRITICAL not in severities(decision)
+    assert desk.quantities() == {"net": dec(20)}
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [(pos(60), -40), (pos(-40), -40), (pos(-30), -40), (pos(20), 20)],
+    ids=["it lags", "it has the sale", "short, and something else", "more came"],
+)
+def test_only_what_the_position_contradicts_comes_before_the_fills(shown: object, expected: int) -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(60)]))
+    sale = fill("f1", 100, at_s=8, order_id="b9", side=Side.SELL)
+    desk.look(slice_at(10, [shown], [SOLD], [sale]))  # type: ignore[list-item]  # a position
+    assert desk.quantities() == {"net": dec(expected)}
+
+
+def test_a_position_that_has_some_of_the_fills_lags_and_nothing_came_before_them() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(60)]))
+    sales = [fill(f"f{n}", q, at_s=7 + n, order_id="b9", side=Side.SELL) for n, q in enumerate((60, 40))]
+    desk.look(slice_at(10, [], [SOLD], sales))
+    assert desk.quantities() == {"net": dec(-40)}
+    assert desk.look(slice_at(12, [], [SOLD])).discrepancies == ()
+    assert desk.look(slice_at(15, [pos(-40)], [SOLD])).status == "SUCCESS"
+
+
+# -- own orders from before the very first look -----------------------------------------------------------------------
+
+OWN = order("b1", 100, 50, S.PARTIALLY_FILLED, client_id="c1", average="1.1", submitted_at=at(0))
+
+
+def recorded() -> Desk:
+    desk = Desk()
+    desk.report(order_report("c1", quantity=100, submitted_at=at(0)), at_s=0)
+    return desk
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with its fill", "its fill not listed"])
+def test_own_orders_recorded_before_the_very_first_look_are_an_adoption(told: bool) -> None:
+    desk = recorded()
+    fills = [fill("f1", 50, at_s=5, order_id="b1")] if told else []
+    found = [desk.look(slice_at(20 + n, [pos(70)], [OWN], fills)) for n in range(7)]
+    assert {severity for one in found for severity in severities(one)} == {Severity.INFO}
+    assert (found[-1].status, desk.quantities()) == ("SUCCESS", {"net": dec(70)})
+    (booked,) = desk.book.orders.values()
+    assert (booked.client_order_id, booked.filled_quantity) == ("c1", dec(50))
+
+
+def test_a_position_that_our_side_told_before_the_first_look_is_compared_and_not_adopted() -> None:
+    desk = Desk()
+    desk.report(position_report(100), at_s=0)
+    decision = desk.look(slice_at(20, [pos(70)]))
+    assert severities(decision) == {Severity.WARNING}
+
+
+def test_a_fill_that_our_side_told_before_the_first_look_says_nothing_of_what_was_held_before_it() -> None:
+    desk = Desk()
+    desk.report(fill_report("f1", 50, at_s=0), at_s=0)
+    decision = desk.look(slice_at(20, [pos(70)], fills=[fill("f1", 50, at_s=0)]))
+    assert severities(decision) == {Severity.INFO}
+    assert desk.quantities() == {"net": dec(70)}
