@@ -20,7 +20,7 @@ from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import BookKeeper
 from actors.instrument.order_entry import hand_over, to_hand_over
 from actors.instrument.settings import InstrumentSettings
-from actors.journal.client import Fenced
+from actors.journal.client import Fenced, JournalAway
 from actors.names import instrument_name
 from actors.reconciliation.own_reports import (
     FillReport,
@@ -33,6 +33,9 @@ from actors.reconciliation.own_reports import (
 )
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions
+
+TRIES = 3
+"""How often the book is loaded again for one report, where each time somebody else has continued its stream."""
 
 
 class Recorder:
@@ -51,12 +54,24 @@ class Recorder:
         Gives how many were news. Raises
         :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, under the id
         of an order of the other side or of another fill, or of a time to come."""
-        try:
-            news, orders = await self._into_the_book(reports, by)
-        except Fenced:
-            news, orders = await self._into_the_book(reports, by)
+        news, orders = await self._durable(reports, by)
         await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
         return news
+
+    async def _durable(
+        self, reports: Sequence[Report], by: Mapping[str, Json]
+    ) -> tuple[int, tuple[BookOrder, ...]]:
+        """Whoever wrote in between, the book is loaded again and decided on anew. That somebody always does is no
+        answer: nothing of the reports is known to be in."""
+        for _ in range(TRIES - 1):
+            try:
+                return await self._into_the_book(reports, by)
+            except Fenced:
+                continue
+        try:
+            return await self._into_the_book(reports, by)
+        except Fenced as fenced:
+            raise JournalAway(f"somebody else writes this stream too: {fenced}") from None
 
     async def _into_the_book(
         self, reports: Sequence[Report], by: Mapping[str, Json]

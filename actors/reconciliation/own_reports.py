@@ -102,6 +102,8 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
 
 
 def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None:
+    if _is_known_to_be_sent(book, report):
+        return None
     known = book.find_order(report.broker_order_id, report.client_order_id)
     if known is None or _is_another(known, report):
         order = _new_order(book, report)
@@ -115,6 +117,21 @@ def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None
         if order == known:
             return None
     return _event(book, EventType.ORDER_RECORDED, {"order": payloads.order_to(order)}, order.key, now)
+
+
+def _is_known_to_be_sent(book: Book, report: OrderReport) -> bool:
+    """Whether a report is that of a submission which is known, once more or late: of that client id and time. What the
+    order was changed to since, and what took its place, is not undone by it."""
+    if report.status is not OrderStatus.PENDING_SUBMIT or report.client_order_id is None:
+        return False
+    if report.submitted_at is None or report.broker_order_id is not None:
+        return False
+    return any(
+        order.submitted_at == report.submitted_at
+        and order.side is report.side
+        and order.status is not OrderStatus.PENDING_SUBMIT
+        for order in book.orders_by_client_id(report.client_order_id)
+    )
 
 
 def _same_order(book: Book, known: BookOrder, report: OrderReport) -> BookOrder | None:

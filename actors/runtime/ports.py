@@ -108,7 +108,7 @@ class LocalRuntime:
         self._uniform = uniform
         self._deliver = deliver
         self._actors: dict[str, object] = {}
-        self._tasks: dict[str, set[asyncio.Task[Any]]] = {}
+        self._tasks: dict[str, dict[asyncio.Task[Any], None]] = {}  # in their order, so that a seed replays
 
     def now(self) -> datetime:
         """The clock that was given."""
@@ -139,7 +139,7 @@ class LocalRuntime:
         ended = self._actors.pop(name, None)
         if isinstance(ended, Carrying):
             await ended.end()
-        tasks = self._tasks.pop(name, set())
+        tasks = list(self._tasks.pop(name, ()))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -181,7 +181,8 @@ class LocalRuntime:
             # A caller that gives up does not stop the work it asked for, as in a cluster.
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.cancelled() and self._actors.get(actor) is not target:
+            # Of a caller that is ended at the same moment nobody may make one that goes on with an answer.
+            if task.cancelled() and self._actors.get(actor) is not target and not _is_ended():
                 raise ActorUnavailable(actor, method, "it was killed") from None
             raise
 
@@ -193,10 +194,16 @@ class LocalRuntime:
         return task
 
     def _own(self, actor: str, task: asyncio.Task[Any]) -> None:
-        owned = self._tasks.setdefault(actor, set())
-        owned.add(task)
-        task.add_done_callback(owned.discard)
+        owned = self._tasks.setdefault(actor, {})
+        owned[task] = None
+        task.add_done_callback(lambda done: owned.pop(done, None))
         task.add_done_callback(_seen)
+
+
+def _is_ended() -> bool:
+    """Whether somebody has cancelled the task that is running."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def logged(owner: str, work: Coroutine[Any, Any, None]) -> None:

@@ -51,6 +51,7 @@ class ModelBroker:
     shows_ended: bool
     reports_fills: bool
     daily_ids: bool = False  # the ids of fills begin anew each day, and those of both sides are the same
+    instrument: str = INSTRUMENT
     now_ms: int = 0
     legs: dict[str, Leg] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class ModelBroker:
         else:
             leg = None
         self.orders[broker_id] = Order(
-            INSTRUMENT,
+            self.instrument,
             broker_id,
             client_id,
             side,
@@ -133,7 +134,7 @@ class ModelBroker:
 
     def _trade(self, leg: str, side: Side, amount: Decimal, price: int, order_id: str, delay_ms: int) -> Fill:
         trade = Fill(
-            INSTRUMENT, self.fill_id(side), order_id, side, amount, Decimal(price), self.time,
+            self.instrument, self.fill_id(side), order_id, side, amount, Decimal(price), self.time,
             leg=None if self.scheme is LegScheme.NET else leg, id_scope=self.conventions.fill_scope(side, self.time),
         )  # fmt: skip
         held = self.legs.setdefault(leg, Leg(leg, self.time))
@@ -226,7 +227,9 @@ class ModelBroker:
     # What it says
 
     def say(self, kinds: tuple[str, str, str], after_cursor: int | None, random: Random) -> Slice:
-        positions = [Position(INSTRUMENT, name, leg.quantity, leg.average_price) for name, leg in self.legs.items()]
+        positions = [
+            Position(self.instrument, name, leg.quantity, leg.average_price) for name, leg in self.legs.items()
+        ]
         orders = [row for row in self.orders.values() if self.shows_ended or not row.status.terminal]
         after = -1 if after_cursor is None else after_cursor
         fills = [fill for shown, fill in self.fills if after < shown <= self.now_ms]
@@ -239,7 +242,7 @@ class ModelBroker:
             fill_section = _section(kinds[2], fills + fills[:1], SectionName.FILLS, random)
         return Slice(
             ACCOUNT,
-            INSTRUMENT,
+            self.instrument,
             self.time,
             self.time,
             _section(kinds[0], positions, SectionName.POSITIONS, random),

@@ -139,6 +139,26 @@ async def test_a_caller_that_is_cancelled_is_no_death_of_the_other() -> None:
 
 
 @virtual_time
+async def test_a_caller_that_is_ended_together_with_whom_it_asked_goes_on_with_no_answer() -> None:
+    """Else a loop would live on after its actor was killed."""
+    runtime, worker = a_runtime(), Worker()
+    for name in ("w", "asks"):
+        runtime.register(name, worker)
+    went_on: list[Exception] = []
+
+    async def ask() -> None:
+        try:
+            await runtime.call("w", "wait", timeout_s=60)
+        except CallError as error:
+            went_on.append(error)
+
+    runtime.spawn("asks", ask())
+    await until(lambda: worker.begun == 1)
+    await asyncio.gather(runtime.kill("w"), runtime.kill("asks"))
+    assert went_on == []
+
+
+@virtual_time
 async def test_a_loop_ends_with_its_actor() -> None:
     runtime = a_runtime()
     runtime.register("w", Worker())

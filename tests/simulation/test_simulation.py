@@ -1,0 +1,59 @@
+"""Fresh seeds in every run of the tests, as many as fit into some twenty seconds; a seed that fails says how to see it
+again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.simulation.laws import LawBroken
+from tests.simulation.run import STEPS, run
+
+FOR_S = float(os.environ.get("SIMULATION_FOR_S", "20"))
+AT_MOST = 400
+FOUND_IN_THE_PAST = (1, 46, 91)
+"""A call that went on after its caller was killed; a fenced report that told of nothing; a submission told late."""
+
+
+@pytest.mark.timeout(300)
+def test_fresh_seeds_keep_every_law() -> None:
+    """Laws 1 to 5, 7 and 8; PEERS 1, 3, 4, 5, 11, 12, 13, 15."""
+    first = int(os.environ.get("SIMULATION_SEED", int.from_bytes(os.urandom(5))))
+    print(f"seeds from {first}; the same again: SIMULATION_SEED={first}")
+    until_s = time.monotonic() + FOR_S
+    for seed in range(first, first + AT_MOST):
+        outcome = run(seed)
+        assert outcome.failure is None, f"seed {seed}: {outcome.failure}\nTo see it: {outcome.command}"
+        if time.monotonic() > until_s:
+            break
+    print(f"{seed - first + 1} seeds passed, {first} to {seed}")
+
+
+@pytest.mark.parametrize("seed", FOUND_IN_THE_PAST)
+def test_a_seed_that_found_something_keeps_every_law(seed: int) -> None:
+    assert run(seed).failure is None
+
+
+def test_a_seed_is_the_same_run_in_every_process() -> None:
+    """Else a seed that fails could not be looked at."""
+    program = "import sys\nfrom tests.simulation.run import run\nprint([run(int(s)).digest for s in sys.argv[1:]])"
+    told = set()
+    for hashed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hashed}
+        command = [sys.executable, "-c", program, "7", "8"]
+        told.add(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
+    assert told == {f"{[run(seed).digest for seed in (7, 8)]}\n"}
+
+
+def test_a_broken_law_is_told_with_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise LawBroken("books are the brokers': never")
+
+    monkeypatch.setattr("tests.simulation.laws.book_is_the_brokers", never)
+    outcome = run(3)
+    assert outcome.failure == "books are the brokers': never"
+    assert outcome.command == f"python -m tests.simulation --seed 3 --steps {STEPS} --trace"
