@@ -58,9 +58,7 @@ class Recorder:
         await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
         return news
 
-    async def _durable(
-        self, reports: Sequence[Report], by: Mapping[str, Json]
-    ) -> tuple[int, tuple[BookOrder, ...]]:
+    async def _durable(self, reports: Sequence[Report], by: Mapping[str, Json]) -> tuple[int, tuple[BookOrder, ...]]:
         """Whoever wrote in between, the book is loaded again and decided on anew. That somebody always does is no
         answer: nothing of the reports is known to be in."""
         for _ in range(TRIES - 1):
