@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from actors.delta.book_spec import BookTableSpec
 from actors.delta.latest_rows import LEG, TIED, TIME
 from actors.events import to_iso, to_text
-from brokers.model import LONG, SHORT, Claim, ClaimDoubt, Claims, LegScheme
+from brokers.model import LONG, NET, SHORT, Claim, ClaimDoubt, Claims, LegScheme
 
 AHEAD_AT_MOST = timedelta(minutes=15)
 """How far the clock of whoever writes may be ahead. A row from tomorrow would be the newest one until then."""
@@ -43,6 +43,14 @@ class State:
     timeless: frozenset[str] = frozenset()
     unordered: str | None = None
     places: Mapping[str, list[int]] = field(default_factory=dict)
+    values: Mapping[str, list[Any]] = field(default_factory=dict)
+    told: dict[str, Claims] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> datetime | None:
+        """The time of the newest row."""
+        times = self.values.get(TIME)
+        return time_of(max(times)) if times else None
 
 
 class DeltaBook:
@@ -53,6 +61,12 @@ class DeltaBook:
         self._state = state
         self._now = now
         self._stale = stale
+        kinds = [state.rows[name].type for name in ("quantity", "price")]
+        self._steps = _step(kinds[0]), _step(kinds[1])
+        self._digits = [FLOAT_DIGITS.get(kind, 0) for kind in kinds]
+        newest = state.newest
+        # What was told of a row stays so, unless it is from the future and will not be for ever.
+        self._lasting = newest is None or newest - now <= AHEAD_AT_MOST
 
     def claims(self, instrument: str, identity: str | None) -> Claims:
         """Of one instrument, by its name or by the broker's lasting id of it."""
@@ -76,6 +90,12 @@ class DeltaBook:
         return found
 
     def _claims_of(self, key: str) -> Claims:
+        known = self._state.told.get(key) if self._lasting else None
+        if known is None:
+            known = self._state.told[key] = self._told_of(key)
+        return known
+
+    def _told_of(self, key: str) -> Claims:
         state = self._state
         made = [self._claim(place) for place in state.places.get(key, ())]
         rows = [one for one in made if isinstance(one, Claim)]
@@ -95,36 +115,42 @@ class DeltaBook:
         return Claims(tuple(rows), tuple(doubts))
 
     def _claim(self, place: int) -> Claim | ClaimDoubt:
-        rows, spec = self._state.rows, self._spec
-        leg, at = str(rows[LEG][place].as_py()), time_of(rows[TIME][place].as_py())
-        doubted = None if spec.leg is None and spec.legs is LegScheme.SIDED else leg
-        what = f"its row of {to_iso(at)} of leg {leg}"
-        if at - self._now > AHEAD_AT_MOST:
-            found = f"{what} is from the future, by column {spec.time}, and would be the newest one until then"
-            return ClaimDoubt(doubted, stale=False, text=f"{found}: correct it, and see to the clocks")
-        if self._state.unordered is not None and rows[TIED][place].as_py():
-            found = f"{what} has another of the same time that differs, and {self._state.unordered}"
-            remedy = "name a column that orders them (book.columns.order), or write a newer row"
-            return ClaimDoubt(doubted, stale=False, text=f"{found}: {remedy}")
-        quantity, price = rows["quantity"][place].as_py(), rows["price"][place].as_py()
-        for name, number in ((spec.quantity, quantity), (spec.average_price, price)):
-            if name == spec.quantity and number is None:
-                return ClaimDoubt(
-                    doubted, stale=False, text=f"{what} has null in column {name}: write one with a number"
-                )
-            if isinstance(number, float) and not math.isfinite(number):
-                return ClaimDoubt(doubted, stale=False, text=f"{what} has {number} in column {name}: write a number")
+        values, (quantity_step, price_step) = self._state.values, self._steps
+        told, at = values[LEG][place], time_of(values[TIME][place])
+        leg = NET if told is None else str(told)
+        quantity, price = values["quantity"][place], values["price"][place]
+        found = self._amiss(place, at, quantity, price)
+        if found is not None:
+            whole = self._spec.leg is None and self._spec.legs is LegScheme.SIDED
+            text = f"its row of {to_iso(at)} of leg {leg} {found}"
+            return ClaimDoubt(None if whole else leg, stale=False, text=text)
         return Claim(
             leg=leg,
             quantity=_exact(quantity),
             average_price=None if price is None else _exact(price),
             at=at,
-            quantity_step=_step(quantity, rows["quantity"].type),
-            price_step=_step(price, rows["price"].type),
-            quantity_grid=not isinstance(quantity, float),
-            price_grid=not isinstance(price, float),
-            discrepancy=rows["discrepancy"][place].as_py(),
+            quantity_step=_float_step(quantity, self._digits[0]) if quantity_step is None else quantity_step,
+            price_step=_float_step(price, self._digits[1]) if price_step is None else price_step,
+            quantity_grid=quantity_step is not None,
+            price_grid=price_step is not None,
+            discrepancy=values["discrepancy"][place],
         )
+
+    def _amiss(self, place: int, at: datetime, quantity: object, price: object) -> str | None:
+        """Why a row is not believed, with what to do."""
+        spec, state = self._spec, self._state
+        if not self._lasting and at - self._now > AHEAD_AT_MOST:
+            found = f"is from the future, by column {spec.time}, and would be the newest until then"
+            return f"{found}: correct it, and see to the clocks"
+        if state.unordered is not None and state.values[TIED][place]:
+            remedy = "name a column that orders them (book.columns.order), or write a newer row"
+            return f"has another of the same time that differs, and {state.unordered}: {remedy}"
+        if quantity is None:
+            return f"has null in column {spec.quantity}: write one with a number"
+        for name, number in ((spec.quantity, quantity), (spec.average_price, price)):
+            if isinstance(number, float) and not math.isfinite(number):
+                return f"has {number} in column {name}: write one with a number"
+        return None
 
 
 def _sides(row: Claim) -> tuple[Claim, Claim]:
@@ -138,14 +164,18 @@ def _exact(number: Decimal | float) -> Decimal:
     return number if isinstance(number, Decimal) else Decimal(repr(number))
 
 
-def _step(number: Decimal | float | None, kind: pa.DataType) -> Decimal:
-    """How finely a column tells a number of this size."""
+def _step(kind: pa.DataType) -> Decimal | None:
+    """How finely a column tells; ``None`` where that is a matter of the number's size."""
     if kind in FLOAT_DIGITS:
-        size = abs(_exact(number)) if number else Decimal(0)
-        return Decimal(1).scaleb(size.adjusted() + 1 - FLOAT_DIGITS[kind]) if size else Decimal(0)
-    if pa.types.is_decimal(kind):
-        return Decimal(1).scaleb(-kind.scale)
-    return Decimal(1)
+        return None
+    return Decimal(1).scaleb(-kind.scale) if pa.types.is_decimal(kind) else Decimal(1)
+
+
+def _float_step(number: float | None, digits: int) -> Decimal:
+    """How finely a float tells a number of this size."""
+    if not number:
+        return Decimal(0)
+    return Decimal(1).scaleb(_exact(number).adjusted() + 1 - digits)
 
 
 def time_of(microseconds: int) -> datetime:

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -31,17 +32,17 @@ from deltalake.fs import DeltaStorageHandler
 from actors.delta.book_rows import EPOCH, FLOAT_DIGITS, MICROSECOND, DeltaBook, State, time_of
 from actors.delta.book_spec import BookTableSpec
 from actors.delta.correction_rows import row_table
+from actors.delta.file_group import FileGroup
 from actors.delta.handle import TableHandle
-from actors.delta.latest_rows import KEY, LEG, ORDER, TIED, TIME, latest
+from actors.delta.latest_rows import KEY, LEG, ORDER, TIED, TIME, latest, newest_places
 from actors.events import to_iso
 from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.model import NET
 from brokers.spec import SecretRef
 
 T = TypeVar("T")
 
-ROWS_AT_ONCE = 250_000
+ROWS_AT_ONCE = 1_000_000
 """So many rows are in memory at a time, however long the table is."""
 
 TRIES = 5
@@ -50,6 +51,7 @@ TRIES = 5
 SAFE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping", "deletionVectors"})
 """The features that change nothing in how files are read, and two that are looked at where they are in use."""
 
+PLACE: Final = "place"
 _READER_VERSION = 3
 _OUT_OF_ORDER = frozenset({"CREATE TABLE", "CREATE OR REPLACE TABLE", "WRITE", "ADD CONSTRAINT", "SET TBLPROPERTIES"})
 _LOWEST = -(2**63)
@@ -168,25 +170,15 @@ class DeltaBookTable:
 
     def _with_files(self, table: DeltaTable, known: State, new: Sequence[_File]) -> State:
         rows, nobodys, timeless = known.rows, list(known.nobodys), set(known.timeless)
-        waiting: list[pa.RecordBatch] = []
-        count = 0
-
-        def take_in() -> None:
-            nonlocal rows, count
-            made, without_key, without_time = self._normal(pa.Table.from_batches(waiting))
+        for group in self._groups(table, known.schema, new):
+            narrow = group.read(self._columns(values=False))
+            numbered = narrow.append_column(PLACE, pa.array(np.arange(narrow.num_rows)))
+            made, without_key, without_time = self._normal(numbered, values=False)
             nobodys.extend(without_key)
             timeless.update(without_time)
-            rows = latest(pa.concat_tables([rows, made]))
-            waiting.clear()
-            count = 0
-
-        for batch in self._batches(table, known.schema, new):
-            waiting.append(batch)
-            count += batch.num_rows
-            if count >= ROWS_AT_ONCE:
-                take_in()
-        if waiting:
-            take_in()
+            newest = made[PLACE].to_numpy()[newest_places(made)]
+            values = group.at(newest, self._columns())
+            rows = latest(pa.concat_tables([rows, self._normal(values)[0]]))
         timed = sorted(at for at in nobodys if at is not None)
         newest_of_nobody: tuple[int | None, ...] = (None,) if None in nobodys else tuple(timed[-1:])
         return State(known.opened, -1, known.schema, frozenset(), rows, newest_of_nobody, frozenset(timeless))
@@ -208,6 +200,7 @@ class DeltaBookTable:
             state.timeless,
             unordered,
             places,
+            {name: state.rows[name].to_pylist() for name in (LEG, TIME, TIED, "quantity", "price", "discrepancy")},
         )
 
     def _lost_order(self, table: DeltaTable) -> str | None:
@@ -221,17 +214,18 @@ class DeltaBookTable:
             return "the log no longer tells in which order they came"
         return None
 
-    def _batches(self, table: DeltaTable, schema: pa.Schema, files: Sequence[_File]) -> Iterable[pa.RecordBatch]:
-        """The rows of these files, in their order."""
-        if not files:
-            return ()
+    def _groups(self, table: DeltaTable, schema: pa.Schema, files: Sequence[_File]) -> Iterable[FileGroup]:
+        """The files in their order, in groups of about :data:`ROWS_AT_ONCE` rows."""
         form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
         filesystem = self._filesystem(table)
-        fragments = [form.make_fragment(one.path, filesystem, one.partition) for one in files]
-        made = ds.FileSystemDataset(fragments, schema, form, filesystem)
-        scanner = made.scanner(columns=list(self._columns()), batch_readahead=4, fragment_readahead=4)
-        batches: Iterable[pa.RecordBatch] = scanner.to_batches()
-        return batches
+        group = FileGroup(schema, form, filesystem)
+        for one in files:
+            group.add(form.make_fragment(one.path, filesystem, one.partition))
+            if group.rows >= ROWS_AT_ONCE:
+                yield group
+                group = FileGroup(schema, form, filesystem)
+        if group.rows:
+            yield group
 
     def _filesystem(self, table: DeltaTable) -> pa_fs.FileSystem:
         if "://" not in self._spec.uri:
@@ -239,38 +233,46 @@ class DeltaBookTable:
         handler = DeltaStorageHandler.from_table(table._table, self._handle.options)
         return pa_fs.PyFileSystem(handler)
 
-    def _columns(self) -> tuple[str, ...]:
+    def _columns(self, *, values: bool = True) -> tuple[str, ...]:
+        """Those that are read; without ``values`` those alone which tell what row is the newest one."""
         spec = self._spec
-        named = [spec.key, spec.leg, spec.time, spec.quantity, spec.average_price, spec.order, *spec.where]
-        if spec.writable:
+        named = [spec.key, spec.leg, spec.time, spec.order, *spec.where]
+        if values:
+            named += [spec.quantity, spec.average_price]
+        if values and spec.writable:
             named.append(spec.discrepancy)
         return tuple(dict.fromkeys(name for name in named if name))
 
     def _nothing(self, schema: pa.Schema) -> pa.Table:
         return self._normal(pa.table({name: pa.array([], schema.field(name).type) for name in self._columns()}))[0]
 
-    def _normal(self, rows: pa.Table) -> tuple[pa.Table, list[int | None], set[str]]:
+    def _normal(self, rows: pa.Table, *, values: bool = True) -> tuple[pa.Table, list[int | None], set[str]]:
         """Rows with the columns by which they are compared, without those that cannot be: the times of those without a
         contract or a leg, and the contracts of those without a time."""
         spec = self._spec
         for column, texts in spec.where.items():
             rows = rows.filter(pc.is_in(rows[column].cast(pa.string()), pa.array(texts, pa.string())))
-        key = rows[spec.key].cast(pa.string())
-        leg = rows[spec.leg].cast(pa.string()) if spec.leg else pa.chunked_array([_same(NET, rows.num_rows)])
+        key = rows[spec.key]
+        key = key if pa.types.is_string(key.type) else key.cast(pa.string())
+        leg = rows[spec.leg].cast(pa.string()) if spec.leg else pa.chunked_array([pa.nulls(rows.num_rows, pa.string())])
         time = rows[spec.time].cast(pa.timestamp("us", rows.schema.field(spec.time).type.tz)).cast(pa.int64())
-        columns: dict[str, Any] = {KEY: key, LEG: leg, TIME: time, "quantity": rows[spec.quantity]}
-        none = pa.nulls(rows.num_rows, pa.float64())
-        columns["price"] = rows[spec.average_price] if spec.average_price else none
-        has_note = spec.writable and spec.discrepancy in rows.column_names
-        columns["discrepancy"] = rows[spec.discrepancy] if has_note else pa.nulls(rows.num_rows, pa.string())
+        columns: dict[str, Any] = {KEY: key, LEG: leg, TIME: time}
         if spec.order:
             columns[ORDER] = pc.fill_null(rows[spec.order].cast(pa.int64()), _LOWEST)
-        columns[TIED] = _same(False, rows.num_rows)
+        if values:
+            columns["quantity"] = rows[spec.quantity]
+            none = pa.nulls(rows.num_rows, pa.float64())
+            columns["price"] = rows[spec.average_price] if spec.average_price else none
+            has_note = spec.writable and spec.discrepancy in rows.column_names
+            columns["discrepancy"] = rows[spec.discrepancy] if has_note else pa.nulls(rows.num_rows, pa.string())
+            columns[TIED] = pa.repeat(False, rows.num_rows)
+        else:
+            columns[PLACE] = rows[PLACE]
         made = pa.table(columns)
-        no_key = pc.or_(pc.is_null(key), pc.is_null(leg))
-        no_time = pc.is_null(time)
-        if not pc.any(pc.or_(no_key, no_time)).as_py():
+        if not (key.null_count or time.null_count or (spec.leg and leg.null_count)):
             return made, [], set()
+        no_key = pc.or_(pc.is_null(key), pc.is_null(leg)) if spec.leg else pc.is_null(key)
+        no_time = pc.is_null(time)
         without_key = made.filter(no_key)[TIME].to_pylist()
         without_time = set(made.filter(pc.and_(no_time, pc.invert(no_key)))[KEY].to_pylist())
         return made.filter(pc.invert(pc.or_(no_key, no_time))), without_key, without_time
@@ -334,9 +336,7 @@ class DeltaBookTable:
             return None
         stamp = self._handle.commit.get("timestamp")
         version_at = None if stamp is None else EPOCH + timedelta(milliseconds=int(stamp))
-        newest = pc.max(state.rows[TIME]).as_py()
-        row_at = None if newest is None else time_of(newest)
-        for what, at in (("newest row", row_at), (f"version {state.version}", version_at)):
+        for what, at in (("newest row", state.newest), (f"version {state.version}", version_at)):
             if at is None or now - at > max_age:
                 told = "it has no row" if at is None else f"its {what} is of {to_iso(at)}"
                 limit = f"older than max_age_s ({max_age.total_seconds():g})"
@@ -414,10 +414,6 @@ def _files(table: DeltaTable) -> dict[str, _File]:
         path = unquote(raw)
         found[path] = _File(path, modified, reduce(lambda one, other: one & other, terms) if terms else None)
     return found
-
-
-def _same(value: str | bool, how_many: int) -> pa.Array:
-    return pa.repeat(value, how_many)
 
 
 def _is_name(kind: pa.DataType) -> bool:

@@ -19,20 +19,14 @@ Numbers = npt.NDArray[np.int64]
 
 def latest(rows: pa.Table) -> pa.Table:
     """The newest row of each key and leg. ``rows`` are in the order in which they came; keys and times are not null,
-    times are whole numbers. The answer has no key and leg twice, and is in the order of ``rows``."""
+    legs are so all or none, times are whole numbers. The answer has no key and leg twice, in the order of ``rows``."""
     if not rows.num_rows:
         return rows
     subjects, how_many = _subjects(rows)
-    place = np.arange(rows.num_rows)
-    for column in (TIME, ORDER):
-        if column in rows.column_names:
-            values = rows[column].to_numpy()
-            best = np.full(how_many, np.iinfo(np.int64).min)
-            np.maximum.at(best, subjects[place], values[place])
-            place = place[values[place] == best[subjects[place]]]
+    place = _newest(rows, subjects, how_many)
     winner = np.full(how_many, -1)
     winner[subjects[place]] = place  # of several the last one stays
-    tied = rows[TIED].to_numpy(zero_copy_only=False).copy()
+    tied = rows[TIED].to_numpy().copy()
     losers = place[winner[subjects[place]] != place]
     if len(losers):
         won = winner[subjects[losers]]
@@ -41,13 +35,36 @@ def latest(rows: pa.Table) -> pa.Table:
             differ |= _differ(rows[column].take(losers), rows[column].take(won))
         tied[won[differ | tied[losers]]] = True
     found = np.sort(winner[winner >= 0])
-    made = rows.take(found)
+    made = _taken(rows, found)
     return made.set_column(made.column_names.index(TIED), TIED, pa.array(tied[found]))
+
+
+def newest_places(rows: pa.Table) -> Numbers:
+    """The places of the newest rows of each key and leg, in their order, those of one time all."""
+    if not rows.num_rows:
+        return np.empty(0, dtype=np.int64)
+    return _newest(rows, *_subjects(rows))
+
+
+def _newest(rows: pa.Table, subjects: Numbers, how_many: int) -> Numbers:
+    place: Numbers | None = None  # every row, before the first column has decided
+    for column in (TIME, ORDER):
+        if column in rows.column_names:
+            values = rows[column].to_numpy()
+            of, at = (subjects, values) if place is None else (subjects[place], values[place])
+            best = np.full(how_many, np.iinfo(np.int64).min)
+            np.maximum.at(best, of, at)
+            newest = np.flatnonzero(at == best[of])
+            place = newest if place is None else place[newest]
+    assert place is not None  # noqa: S101 - each row has a time
+    return place
 
 
 def _subjects(rows: pa.Table) -> tuple[Numbers, int]:
     """A number for each key and leg, and how many numbers there are."""
     keys, names = _codes(rows[KEY])
+    if rows[LEG].null_count == rows.num_rows:
+        return keys.astype(np.int64), names
     legs, sides = _codes(rows[LEG])
     both = keys.astype(np.int64) * sides + legs
     if names * sides <= 4 * rows.num_rows + 1024:
@@ -56,11 +73,23 @@ def _subjects(rows: pa.Table) -> tuple[Numbers, int]:
     return dense.astype(np.int64), int(dense.max()) + 1
 
 
+def _taken(rows: pa.Table, places: Numbers) -> pa.Table:
+    """The rows at these places, which are in their order. Taken from each batch by itself: from all of them at once
+    costs a copy of everything."""
+    made, start, low = [], 0, 0
+    for batch in rows.to_batches():
+        high = int(np.searchsorted(places, start + batch.num_rows))
+        if high > low:
+            made.append(batch.take(pa.array(places[low:high] - start)))
+        start, low = start + batch.num_rows, high
+    return pa.Table.from_batches(made, rows.schema)
+
+
 def _codes(column: pa.ChunkedArray) -> tuple[Numbers, int]:
     encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.combine_chunks()
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-    return whole.indices.to_numpy(zero_copy_only=False), max(1, len(whole.dictionary))
+    return whole.indices.to_numpy(), max(1, len(whole.dictionary))
 
 
 def _differ(one: pa.ChunkedArray, other: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

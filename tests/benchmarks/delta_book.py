@@ -1,0 +1,144 @@
+"""What it costs an account to read its book in a Delta table: the newest row of each contract, beside duckdb.
+
+    python -m tests.benchmarks.delta_book [ROWS [CONTRACTS]]
+
+A table of 1,000,000 rows and 5,000 contracts in 50 commits (unless named otherwise). Four figures:
+
+* cold: a new process opens the table, reads it and has a claim for each contract, imports apart;
+* the same in turns with duckdb, which answers the same question over the same table in the same process, through
+  deltalake's dataset and from its very files: the least of eleven turns of each, as others use this machine too;
+* unchanged: the same table looked at again; and one commit later;
+* the peak memory of the process that read it, in which deltalake and pyarrow are too.
+
+duckdb need not be installed: then its figures are left out. Ratios hold over machines; milliseconds do not.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+import actors.delta.book_table  # noqa: F401 - imports are apart
+from actors.delta.book_spec import BookTableSpec, open_book_table
+
+ROWS = 1_000_000
+CONTRACTS = 5_000
+COMMITS = 50
+TURNS = 11
+EXACT = pa.decimal128(38, 18)
+START_US = 1_700_000_000_000_000
+NEWEST = 'select contract, arg_max(qty, "at"), arg_max(price, "at"), max("at") from {} group by contract'
+
+say = sys.stdout.write
+
+
+def spec(uri: str) -> BookTableSpec:
+    return BookTableSpec("ib", uri, key="contract", quantity="qty", time="at", average_price="price")
+
+
+def rows(first: int, how_many: int, contracts: int, chance: np.random.Generator) -> pa.Table:
+    names = [f"C{number:05}" for number in chance.integers(0, contracts, how_many)]
+    at = START_US + np.arange(first, first + how_many) * 1_000 + chance.integers(0, 10_000_000, how_many)
+    return pa.table(
+        {
+            "contract": pa.array(names),
+            "qty": pa.array([Decimal(int(one)) for one in chance.integers(-1_000, 1_000, how_many)], EXACT),
+            "price": pa.array([Decimal(int(one)) / 100 for one in chance.integers(1, 100_000, how_many)], EXACT),
+            "at": pa.array(at, pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def made(uri: str, length: int, contracts: int) -> None:
+    chance = np.random.default_rng(1)
+    for number in range(COMMITS):
+        part = length // COMMITS
+        write_deltalake(uri, rows(number * part, part, contracts, chance), mode="append")
+
+
+def ours(uri: str, contracts: int) -> int:
+    book = open_book_table(spec(uri)).read(datetime.now(UTC))
+    return sum(bool(book.claims(f"C{number:05}", None).rows) for number in range(contracts))
+
+
+def took(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def least_in_turns(works: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(TURNS):
+        for name, work in works.items():
+            found[name].append(took(work))
+    return {name: min(times) for name, times in found.items()}
+
+
+def cold(uri: str, contracts: int) -> None:
+    """In a process of its own."""
+    began_s = time.process_time()
+    seconds = took(lambda: ours(uri, contracts))
+    worked_s = time.process_time() - began_s
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say(f"{seconds * 1_000:.0f} ms cold, {worked_s * 1_000:.0f} ms of processors, {peak_mb:.0f} MB at its peak\n")
+
+
+def by_duckdb(uri: str) -> dict[str, Callable[[], Any]]:
+    try:
+        import duckdb  # type: ignore[import-not-found, unused-ignore]  # no dependency of ours
+    except ImportError:
+        say("duckdb is not installed: pip install duckdb\n")
+        return {}
+
+    def through_the_dataset() -> None:
+        dataset = DeltaTable(uri).to_pyarrow_dataset()
+        with duckdb.connect() as connection:
+            connection.register("positions", dataset)
+            connection.execute(NEWEST.format("positions")).fetchall()
+
+    def from_its_files() -> None:
+        files = DeltaTable(uri).file_uris()
+        with duckdb.connect() as connection:
+            connection.execute(NEWEST.format("read_parquet(?)"), [files]).fetchall()
+
+    return {"duckdb, dataset": through_the_dataset, "duckdb, files": from_its_files}
+
+
+def main(length: int, contracts: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        uri = str(Path(name) / "t")
+        made(uri, length, contracts)
+        say(f"{length:,} rows, {contracts:,} contracts, {COMMITS} commits\n")
+        for _ in range(3):
+            module = [sys.executable, "-m", "tests.benchmarks.delta_book", "--cold", uri, str(contracts)]
+            say(subprocess.run(module, capture_output=True, text=True, check=True).stdout)
+        works: dict[str, Callable[[], Any]] = {"ours": lambda: ours(uri, contracts), **by_duckdb(uri)}
+        least = least_in_turns(works)
+        for what, seconds in least.items():
+            say(f"{what:<16} {seconds * 1_000:>6.0f} ms, ours is {least['ours'] / seconds:.2f} ×\n")
+        table = open_book_table(spec(uri))
+        table.read(datetime.now(UTC))
+        unchanged = min(took(lambda: table.read(datetime.now(UTC))) for _ in range(TURNS))
+        write_deltalake(uri, rows(length, 100, contracts, np.random.default_rng(2)), mode="append")
+        later = took(lambda: table.read(datetime.now(UTC)))
+        say(f"unchanged {unchanged * 1_000:.1f} ms, one commit later {later * 1_000:.1f} ms\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--cold"]:
+        cold(sys.argv[2], int(sys.argv[3]))
+    else:
+        main(*([int(word) for word in sys.argv[1:3]] + [ROWS, CONTRACTS][len(sys.argv) - 1 :]))
