@@ -66,6 +66,10 @@ class _Place:
         return outcome(answer[0]) if self.in_cell else answer
 
 
+_CARRIED_HERE: dict[tuple[str, str], _Place] = {}
+"""Namespace and name of those whom a cluster of this process put into a cell: others have to look for them."""
+
+
 class RayRuntime:
     """The world as an actor of a cluster sees it. Made in one process, used in another: it holds only names."""
 
@@ -172,6 +176,10 @@ class RayRuntime:
         return place
 
     async def _find(self, actor: str, timeout_s: float) -> _Place:
+        carried = _CARRIED_HERE.get((self._namespace, actor))
+        if carried is not None:
+            self._places[actor] = carried
+            return carried
         try:
             place = self._places[actor] = _Place(_handle(actor, self._namespace))
         except _NoSuchActor:
@@ -282,6 +290,7 @@ class RayCluster:
                     self._cells.pop(cell, None)
                     handle = await self._open(cell, timeout_s)
                     await handle.host.remote(*made)
+            _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
         except RayTaskError as error:
             raise _cause(error) from None
         except TimeoutError:
@@ -304,6 +313,7 @@ class RayCluster:
     async def _evict(self, name: str) -> None:
         cell = self._seats.cell_of(name)
         self._seats.leave(name)
+        _CARRIED_HERE.pop((self._namespace, name), None)
         if cell is not None:
             await self._leave(cell, name)
 
@@ -339,6 +349,8 @@ class RayCluster:
             return ()
         self._cells[cell] = handle
         self._seats.found(cell, carried)
+        for name in carried:
+            _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
         return carried
 
     async def ended(self, name: str) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
@@ -282,6 +283,11 @@ class Account(Defaults):
     def symbols(self) -> tuple[str, ...]:
         """The configured symbols; none where the account reconciles all it has."""
         return tuple(instrument.symbol for instrument in self.instruments or ())
+
+    @cached_property
+    def by_symbol(self) -> Mapping[str, Instrument]:
+        """The configured instruments by their symbols; none where the account reconciles all it has."""
+        return {instrument.symbol: instrument for instrument in reversed(self.instruments or ())}
 
     def settings(self) -> dict[str, Setting]:
         """The broker's own keys, without secrets; no endpoint of a real broker where it is simulated."""
@@ -645,8 +651,8 @@ class Configuration(_Model):
         """What applies to an instrument. One that the configuration does not name, as ``all`` discovers them, has the
         settings of its account."""
         found = self.account(account)
-        named = tuple(instrument for instrument in found.instruments or () if instrument.symbol == symbol)
-        return _settled(symbol, found, (*named, found, self.defaults))
+        named = found.by_symbol.get(symbol)
+        return _settled(symbol, found, (found, self.defaults) if named is None else (named, found, self.defaults))
 
 
 def _settled(symbol: str, account: Account, levels: tuple[Overrides, ...]) -> InstrumentSettings:

@@ -26,6 +26,7 @@ class DesiredState:
         self._configuration = configuration
         self._discovered: set[tuple[str, str]] = set()
         self._specs: dict[ChildKey, ChildSpec] = {}
+        self._max_age_s: dict[tuple[str, str], float] = {}
 
     # Accounts and instruments
 
@@ -53,6 +54,11 @@ class DesiredState:
         found = sorted(symbol for name, symbol in self._discovered if name == account)
         return [*self._configuration.account(account).symbols, *found]
 
+    def looks_after(self, account: str, symbol: str) -> bool:
+        """Whether an instrument is among those that shall run."""
+        known = account in self.accounts and symbol in self._configuration.account(account).by_symbol
+        return known or self.is_discovered(account, symbol)
+
     def directory(self) -> dict[str, dict[str, Any]]:
         """Each account: its ``broker``, how it names ``legs``, its ``instruments``, and whether it takes ``all``."""
         return {
@@ -64,6 +70,14 @@ class DesiredState:
             }
             for name in self.accounts
         }
+
+    def max_age_s(self, account: str, symbol: str) -> float:
+        """How old the last word on an instrument may be. Kept, as every ``status`` asks it for each of them."""
+        found = self._max_age_s.get((account, symbol))
+        if found is None:
+            found = self._configuration.instrument_settings(account, symbol).max_age_s
+            self._max_age_s[account, symbol] = found
+        return found
 
     # What a person selects
 
@@ -109,11 +123,13 @@ class DesiredState:
     def begin_with(self, configuration: Configuration) -> None:
         """The one that stands after a start, or after a crash."""
         self._configuration = configuration
+        self._max_age_s.clear()
 
     def adopt(self, configuration: Configuration) -> None:
         """Have this one stand in the place of the one before, with what was discovered as far as it goes on."""
         self._discovered = specs.discovered_in(configuration, self._configuration, self._discovered)
         self._configuration = configuration
+        self._max_age_s.clear()
 
     def specs_by(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
         """Everything that would run by another configuration."""

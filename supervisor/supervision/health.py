@@ -126,7 +126,7 @@ class HealthRegistry:
         last = health.report if health is not None else None
         if last is None or health is None or not is_up(child):
             return status.absent(account, symbol, child, last, self._runtime.now())
-        max_age_s = self._desired.configuration.instrument_settings(account, symbol).max_age_s
+        max_age_s = self._desired.max_age_s(account, symbol)
         return status.aged(last, health, max_age_s, self._runtime.now())
 
     def _as_of_now(self, name: str) -> InstrumentHealth | None:
@@ -155,11 +155,11 @@ class HealthRegistry:
     def unverified(self, name: str) -> str | None:
         """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
         account, symbol = split_name(name)
-        for report in self.reports(account):
-            if report.instrument == symbol:
-                never = report.verified_at is None
-                return (report.error or "never yet in step") if report.unverified or never else None
-        return "nobody looks after it"
+        if not self._desired.looks_after(account, symbol):
+            return "nobody looks after it"
+        report = self._report(account, symbol)
+        never = report.verified_at is None
+        return (report.error or "never yet in step") if report.unverified or never else None
 
     def document(self, started_at: datetime, halts_on: Callable[[str], tuple[Halt, ...] | None]) -> dict[str, Any]:
         """The document of ``status --json``, without its ``supervisor``. ``halts_on`` tells which halts apply to an
