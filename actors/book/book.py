@@ -68,7 +68,8 @@ class Book:
     that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
     ``told`` are the legs that the broker told us fills of since their position was last in step or set.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
-    ``applied`` are the fills that are in the book, each by its id in its scope. ``reported`` are those of them that our
+    ``applied`` are the fills that are in the book, each by its id in its scope; ``uncounted`` are those of them that
+    are remembered by their id alone. ``reported`` are those of them that our
     side told and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is in
     no leg meanwhile.
     ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
@@ -88,6 +89,7 @@ class Book:
         self.legs: dict[str, Leg] = {}
         self.orders: dict[str, BookOrder] = {}
         self.applied: dict[str, None] = {}
+        self.uncounted: dict[str, None] = {}
         self.breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self.watermarks: dict[str, datetime] = {}
         self.believed: dict[str, int] = {}
@@ -224,6 +226,7 @@ class Book:
         for name in (
             "orders",
             "applied",
+            "uncounted",
             "breaks",
             "watermarks",
             "believed",
@@ -331,6 +334,7 @@ class Book:
         while len(self.applied) > FILL_IDS_KEPT:
             oldest = next(iter(self.applied))
             del self.applied[oldest]
+            self.uncounted.pop(oldest, None)
             self.without_commission.pop(oldest, None)
         while len(self.without_commission) > WITHOUT_COMMISSION_KEPT:
             del self.without_commission[next(iter(self.without_commission))]
@@ -384,6 +388,7 @@ class Book:
         if fill.commission is None and not fill.inferred:
             self.without_commission[name] = fill.strategy
         if not fill.counted:
+            self.uncounted[name] = None
             return
         ours = event.type is EventType.FILL_RECORDED
         if ours:
@@ -444,6 +449,8 @@ class Book:
         if old != name and old in self.without_commission:
             self.without_commission[name] = self.without_commission.pop(old)
         self._restate_order(fill, was, event.time)
+        if event.payload.get("names_order") and fill.order_key in self.orders:
+            self._name(self.orders[fill.order_key], fill.broker_order_id)
         if was.legs == fill.legs and not fill.pending:
             for leg_name, quantity in fill.legs:
                 if leg_name in self.legs:
@@ -454,6 +461,11 @@ class Book:
                 self._trade(leg_name, quantity, fill, name)
         for leg_name, _ in (*was.legs, *fill.legs):
             self.known_at[leg_name] = event.time
+
+    def _name(self, order: BookOrder, broker_order_id: str | None) -> None:
+        """An order whose broker_order_id a fill of it tells."""
+        if order.broker_order_id is None and broker_order_id is not None:
+            self.put(self._with_orphans(payloads.with_ids(order, broker_order_id, None)))
 
     def undo_legs(self, was: BookedFill) -> None:
         """Take out of the legs what a fill put into them. For the fold, and to try what it would have done else."""
@@ -495,6 +507,7 @@ class Book:
             self.without_commission.clear()
         if "believed" not in event.payload:
             self.believed.clear()
+            self.uncounted.clear()
             self.position_reports = 0
             for order in list(self.orders.values()):
                 self.orders[order.key] = replace(order, since=0)

@@ -19,6 +19,7 @@ def checkpoint(book: Book) -> dict[str, Json]:
         "legs": [payloads.leg_to(leg) for leg in book.legs.values()],
         "orders": [payloads.order_to(order) for order in book.orders.values()],
         "applied": list(book.applied),
+        "uncounted": list(book.uncounted),
         "breaks": [
             [found.severity.value, payloads.break_to(found, resolved=False, correction=None)]
             for found in book.breaks.values()
@@ -63,6 +64,7 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
         book.put(order)
     book.rename(data.get("names", {}))
     book.applied = dict.fromkeys(data["applied"])
+    book.uncounted = dict.fromkeys(data.get("uncounted", ()))
     for told in map(payloads.reported_from, data.get("reported", ())):
         book.reported[told.fill.key] = told
     for severity, found in data["breaks"]:

@@ -63,6 +63,9 @@ def transition(book: OrderStatus, broker: OrderStatus) -> OrderAction:
     return (ONCE_ENDED if book.terminal else WHILE_WORKING)[broker]
 
 
+OUR_ID = "client:"
+
+
 @dataclass(frozen=True, slots=True)
 class Inferred:
     """A fill that was concluded from an order's filled quantity and not reported yet. ``quantity`` is what of it the
@@ -163,6 +166,11 @@ class BookOrder:
         )
 
     @property
+    def subject(self) -> str:
+        """What its discrepancies are keyed by: the broker's id, else ours, told from other orders that bear it."""
+        return self.broker_order_id or self.key.removeprefix(OUR_ID)
+
+    @property
     def told_quantity(self) -> Decimal:
         """How much of what is filled is known fill by fill."""
         return self.filled_quantity - self.adopted - sum((i.quantity for i in self.inferred), Decimal(0))
@@ -175,7 +183,7 @@ class BookOrder:
 
 def order_key(broker_order_id: str | None, client_order_id: str | None) -> str:
     """The name an order keeps in its book for life, from the ids known when it was first seen."""
-    return f"broker:{broker_order_id}" if broker_order_id is not None else f"client:{client_order_id}"
+    return f"broker:{broker_order_id}" if broker_order_id is not None else f"{OUR_ID}{client_order_id}"
 
 
 def same_terms(ours: BookOrder, theirs: Order) -> bool:

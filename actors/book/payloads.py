@@ -267,8 +267,10 @@ def reported_from(data: Mapping[str, Any]) -> ReportedFill:
 
 def restated_to(fill: BookedFill, was: BookedFill, *, assumed: bool) -> Document:
     """A fill that takes the place of what was assumed of it, as JSON. Where it is still ``assumed``, the broker's word
-    on it takes its place in turn."""
-    return {**booked_fill_to(fill), "was": booked_fill_to(was), "assumed": assumed}
+    on it takes its place in turn; else its order has the id that the broker names (``names_order``, which records of an
+    earlier version do not say)."""
+    document = {**booked_fill_to(fill), "was": booked_fill_to(was), "assumed": assumed}
+    return document if assumed else document | {"names_order": True}
 
 
 # Positions

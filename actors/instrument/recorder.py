@@ -87,7 +87,7 @@ class Recorder:
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 
     def _check_terms(self, book: Book, report: Report, conventions: Conventions) -> None:
-        found = contradiction(book, report, self._runtime.now())
+        found = contradiction(book, report, self._runtime.now(), conventions)
         if found is None and isinstance(report, FillReport):
             fill = fill_of(report, conventions)
             if book.known_as(fill) is not None:

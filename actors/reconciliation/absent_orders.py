@@ -152,7 +152,7 @@ def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *
     infer = work.found(
         Finding(
             type=DiscrepancyType.MISSED_FILL,
-            key=_key(order),
+            key=order.subject,
             phase=Phase.ORDERS,
             severity=Severity.WARNING,
             cause=Cause.MISSED_FILL,
@@ -185,7 +185,7 @@ def _expired(work: ReconciliationPass, order: BookOrder, what: _Told) -> bool:
     expire = work.found(
         Finding(
             type=DiscrepancyType.ORDER_STATUS_MISMATCH,
-            key=_key(order),
+            key=order.subject,
             phase=Phase.ORDERS,
             severity=severity,
             book_value=_described(order),
@@ -217,7 +217,7 @@ def _given_up(work: ReconciliationPass, order: BookOrder) -> bool:
     give_up = work.found(
         Finding(
             type=DiscrepancyType.ORDER_MISSING,
-            key=_key(order),
+            key=order.subject,
             phase=Phase.ORDERS,
             severity=Severity.WARNING,
             cause=Cause.UNEXPLAINED,
@@ -232,7 +232,3 @@ def _given_up(work: ReconciliationPass, order: BookOrder) -> bool:
     if give_up:
         _end(work, order, Severity.WARNING, over=False)
     return give_up
-
-
-def _key(order: BookOrder) -> str:
-    return order.broker_order_id or order.client_order_id or "unknown"

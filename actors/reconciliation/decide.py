@@ -19,7 +19,7 @@ from actors.book.policy import Policy
 from actors.events import Event, Json, Severity, to_iso
 from actors.reconciliation.claims import KEY, corrections_wanted, take_claims
 from actors.reconciliation.fills import reconcile_fills
-from actors.reconciliation.orders import order_discrepancy_key, reconcile_orders
+from actors.reconciliation.orders import reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status, Subject
 from actors.reconciliation.slices import join_slices
@@ -243,11 +243,7 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
 
 def _order_was_looked_at(work: ReconciliationPass, key: str) -> bool:
     """Whether both sides of an order were seen in this pass."""
-    deferred = {
-        order_discrepancy_key(order.broker_order_id, order.client_order_id)
-        for order in work.book.orders.values()
-        if order.key in work.deferred
-    }
+    deferred = {order.subject for order in work.book.orders.values() if order.key in work.deferred}
     shown = any(row.broker_order_id == key for row in rows_of(work.slice.orders))
     return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
 

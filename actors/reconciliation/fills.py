@@ -72,14 +72,18 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     unique = _once_each(new)
     in_time: list[tuple[Fill, str]] = []
     by_order: dict[str, list[tuple[Fill, BookOrder | None]]] = {}
+    lowered: dict[str, Decimal] = {}
     for fill in sorted(unique.values(), key=_broker_order):
         order = order_of_fill(work, fill, linked)
         alone = fill.corrects is not None and _is_new(fill.corrects.key, applied, unique)
-        if _is_history(work, fill, order) or (alone and not fill.quantity):
+        nothing_had = (alone and not fill.quantity) or _corrects_uncounted(work.book, fill)
+        if nothing_had or _is_history(work, fill, order):
             _remember(work, fill, order)
             continue
         if fill.corrects is not None and not alone:
             in_time.append((fill, _CORRECTION))
+            if order is not None:
+                lowered[order.key] = lowered.get(order.key, ZERO) + fill.corrects.quantity - fill.quantity
             continue
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
@@ -89,7 +93,7 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         work, [(fill, owned.get(fill.key), _leg_of(work, fill, owned.get(fill.key))) for fill, _ in in_time]
     )
     contained = _contained(work, [fill for fill, _ in in_time])
-    allowed = {whose: _Allowed.of(work, fills, linked) for whose, fills in by_order.items()}
+    allowed = {whose: _Allowed.of(work, fills, linked, lowered.get(whose, ZERO)) for whose, fills in by_order.items()}
     for fill, whose in in_time:
         if whose == _CORRECTION and fill.corrects is not None:
             order = order_of_fill(work, fill, linked)
@@ -101,6 +105,11 @@ def reconcile_fills(work: ReconciliationPass) -> None:
 
 def _leg_of(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> str | None:
     return _named_leg(work.book, fill, order, work.slice.conventions)
+
+
+def _corrects_uncounted(book: Book, fill: Fill) -> bool:
+    """Whether a fill corrects one that changed nothing: the correction changes nothing either."""
+    return fill.corrects is not None and fill.corrects.key in book.uncounted
 
 
 def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:
@@ -193,7 +202,7 @@ def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> d
     unique = _once_each(fill for fill in rows if book.known_as(fill) is None)
     for fill in unique.values():
         order = order_of_fill(work, fill, linked)
-        if _is_history(work, fill, order):
+        if _corrects_uncounted(book, fill) or _is_history(work, fill, order):
             continue
         if fill.corrects is not None and not _is_new(fill.corrects.key, book.applied, unique):
             legs = _booked_correction(book, fill, fill.corrects, order, conventions).legs
@@ -233,10 +242,11 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
         was = replace(was, order_key=order.key)  # it came before its order, and was counted in it with that
     was = replace(was, legs=tuple(part for part in was.legs if not work.book.covered(part[0], was.time)))
     ours = work.book.orders.get(was.order_key) if was.order_key is not None else None
-    if order is None and ours is not None and ours.side is fill.side:
-        untold = fill.broker_order_id is None or ours.broker_order_id in (None, fill.broker_order_id)
-        order = ours if untold else None
     row = linked.get(fill.broker_order_id or "")
+    if order is None and ours is not None and ours.side is fill.side:
+        differs = fill.broker_order_id not in (None, ours.broker_order_id)
+        another = differs and (ours.broker_order_id is not None or row is not None)
+        order = None if another else ours
     named = _named_leg(work.book, fill, order, work.slice.conventions) or (row.leg if row is not None else None)
     same_terms = (fill.side, fill.quantity, fill.price) == (was.side, was.quantity, was.price)
     if order is not None:
@@ -390,19 +400,25 @@ class _Allowed:
 
     @classmethod
     def of(
-        cls, work: ReconciliationPass, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]
+        cls,
+        work: ReconciliationPass,
+        fills: list[tuple[Fill, BookOrder | None]],
+        linked: dict[str, Order],
+        lowered: Decimal,
     ) -> _Allowed:
         """Report them as one difference; not at all where the order has had every unit of them, under other ids or
-        as the quantity it was adopted with."""
+        as the quantity it was adopted with. ``lowered`` is what corrections in this very slice take from the order:
+        its row has them in it, and the fills have not."""
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
-        cap = None if order is None else max(order.quantity, row.filled_quantity if row is not None else ZERO) or None
+        row_filled = row.filled_quantity + lowered if row is not None else ZERO
+        cap = None if order is None else max(order.quantity, row_filled) or None
         told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
         cause = cause_of(told, Cause.EXTERNAL_TRADE if whose is None else Cause.MISSED_FILL)
         usual = Severity.WARNING if whose is None and not work.new_book else Severity.INFO
         strategy = whose.strategy if whose is not None else None
-        counted = row.filled_quantity if row is not None and order is not None and order.adopted else None
+        counted = row_filled if row is not None and order is not None and order.adopted else None
         conventions = work.slice.conventions
         if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
             return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
@@ -411,7 +427,7 @@ class _Allowed:
         filled = (had or ZERO) + missed
         found = Finding(
             type=DiscrepancyType.MISSED_FILL,
-            key=_key_of(order) if order is not None else (first.broker_order_id or first.fill_id),
+            key=order.subject if order is not None else (first.broker_order_id or first.fill_id),
             phase=Phase.FILLS,
             severity=severity_of(cause, usual),
             cause=cause,
@@ -448,10 +464,6 @@ class _Allowed:
                 work.tidy(EventType.ORDER_FILLED, document, fill.fill_id)
             else:
                 work.emit(EventType.ORDER_FILLED, document, fill.fill_id, subject=self.subject)
-
-
-def _key_of(order: BookOrder) -> str:
-    return order.broker_order_id or order.client_order_id or order.key
 
 
 def book_fill(

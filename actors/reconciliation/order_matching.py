@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from actors.book.book import Book
+from actors.book.book import ENDED_ORDERS_KEPT_FOR, Book
 from actors.book.orders import BookOrder
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
 from brokers.model import Fill, IdScope, Order, is_provisional, rows_of
@@ -68,6 +68,13 @@ def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOr
             return order
         broker_order_id = row.broker_order_id
     return None
+
+
+def long_over(work: ReconciliationPass, row: Order) -> bool:
+    """An ended order from so long ago that the book would only forget it again."""
+    if row.submitted_at is None or not row.status.terminal:
+        return False
+    return work.now - row.submitted_at > ENDED_ORDERS_KEPT_FOR
 
 
 def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder | None:
@@ -138,7 +145,10 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
         pairs.extend(
             (_unlikeness(order, row), row.broker_order_id, order.key)
             for order in work.book.orders_by_client_id(row.client_order_id)
-            if _not_known_yet(order) and order.side is row.side and sent_before(work, order, row.submitted_at)
+            if _not_known_yet(order)
+            and order.side is row.side
+            and sent_before(work, order, row.submitted_at)
+            and not (order.status.terminal and long_over(work, row))  # its own order is forgotten already
         )
     taken: set[str] = set()
     for _, broker_order_id, key in sorted(pairs):

@@ -12,14 +12,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from actors.book import payloads
-from actors.book.book import ENDED_ORDERS_KEPT_FOR
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition, with_slice
 from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.absent_orders import end_absent_orders, hold_what_may_be_of
 from actors.reconciliation.fills import infer_fill
-from actors.reconciliation.order_matching import by_broker_id, is_about, order_of_row, replaced_by, same_order
+from actors.reconciliation.order_matching import (
+    by_broker_id,
+    is_about,
+    long_over,
+    order_of_row,
+    replaced_by,
+    same_order,
+)
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import (
     Complete,
@@ -47,7 +53,7 @@ def reconcile_orders(work: ReconciliationPass) -> None:
     for row in _one_row_each(rows_of(work.slice.orders)):
         order = order_of_row(work, row)
         if order is None:
-            if not _long_over(work, row):
+            if not long_over(work, row):
                 seen.add(_adopt(work, row))
             continue
         seen.add(order.key)
@@ -69,7 +75,7 @@ def _overfilled(work: ReconciliationPass) -> None:
         work.found(
             Finding(
                 type=DiscrepancyType.OVERFILL,
-                key=order_discrepancy_key(row.broker_order_id, row.client_order_id),
+                key=row.broker_order_id,
                 phase=Phase.ORDERS,
                 severity=Severity.CRITICAL,
                 book_value=to_text(row.quantity if order is None else order.quantity),
@@ -109,18 +115,6 @@ def _duplicated(work: ReconciliationPass) -> None:
                 linked=tuple(row.broker_order_id for row in rows),
             )
         )
-
-
-def order_discrepancy_key(broker_order_id: str | None, client_order_id: str | None) -> str:
-    """What an order's discrepancies are keyed by: the broker's id, else ours."""
-    return broker_order_id or client_order_id or "unknown"
-
-
-def _long_over(work: ReconciliationPass, row: Order) -> bool:
-    """An ended order from so long ago that the book would only forget it again."""
-    if row.submitted_at is None or not row.status.terminal:
-        return False
-    return work.now - row.submitted_at > ENDED_ORDERS_KEPT_FOR
 
 
 def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:
@@ -311,12 +305,19 @@ def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> Boo
 
 
 def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
-    """The book counts more than the broker. Proven, the broker is right. Where the order works again that had ended,
-    which of the two is right takes a person."""
+    """The book counts more than the broker. Proven, the broker is right, also where the order works again that had
+    ended."""
+    found = _filled_mismatch(order, row, Correction.UPDATE_ORDER, needs_proof=True)
     if order.status.terminal and not row.status.terminal:
-        _mismatch(work, order, row, Severity.WARNING, DiscrepancyType.ORDER_STATUS_MISMATCH, correction=None)
-        return
-    if not work.found(_filled_mismatch(order, row, Correction.UPDATE_ORDER, needs_proof=True)):
+        found = replace(
+            found,
+            type=DiscrepancyType.ORDER_STATUS_MISMATCH,
+            severity=Severity.WARNING,
+            book_value=_ours(order),
+            broker_value=_theirs(row),
+            difference=None,
+        )
+    if not work.found(found):
         return
     left = row.filled_quantity - min(order.told_quantity, row.filled_quantity)
     inferred = []
@@ -344,7 +345,7 @@ def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> N
 def _filled_mismatch(order: BookOrder, row: Order, correction: Correction | None, *, needs_proof: bool) -> Finding:
     return Finding(
         type=DiscrepancyType.FILLED_MISMATCH,
-        key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
+        key=row.broker_order_id,
         phase=Phase.ORDERS,
         severity=Severity.INFO if needs_proof else Severity.WARNING,  # one sighting may be a row that lags
         book_value=to_text(order.filled_quantity),
@@ -352,7 +353,7 @@ def _filled_mismatch(order: BookOrder, row: Order, correction: Correction | None
         difference=to_text(row.filled_quantity - order.filled_quantity),
         correction=correction,
         needs_proof=needs_proof,
-        activity=order.local_at,
+        activity=max(filter(None, [order.local_at, order.filled_at]), default=None),
         strategy=order.strategy,
     )
 
@@ -383,7 +384,7 @@ def _mismatch(
     return work.found(
         Finding(
             type=kind,
-            key=order_discrepancy_key(row.broker_order_id, order.client_order_id),
+            key=row.broker_order_id,
             phase=Phase.ORDERS,
             severity=severity,
             book_value=_ours(order),
@@ -480,7 +481,7 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
         return
     if work.now - submitted_at <= limit:
         return
-    key = order_discrepancy_key(row.broker_order_id, order.client_order_id)
+    key = row.broker_order_id
     old = work.book.breaks.get((DiscrepancyType.STALE_ORDER, key))
     cancel = work.auto and work.policy.cancel_stale_orders and not (old is not None and old.cancel_asked)
     work.found(
@@ -529,7 +530,7 @@ def _presumed(work: ReconciliationPass, order: BookOrder) -> bool:
 
 
 def _unanswered(work: ReconciliationPass, order: BookOrder, failure: str, again_at: datetime | None = None) -> None:
-    key = order_discrepancy_key(order.broker_order_id, order.client_order_id)
+    key = order.subject
     work.unverified.append(f"order {key} could not be looked up: {failure}")
     work.deferred.add(order.key)
     if again_at is not None:

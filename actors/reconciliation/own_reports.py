@@ -90,7 +90,7 @@ def events_of(book: Book, reports: Sequence[Report], conventions: Conventions, n
 
 def _event_of(book: Book, report: Report, conventions: Conventions, now: datetime) -> Event | None:
     if isinstance(report, OrderReport):
-        return _order_event(book, report, now)
+        return _order_event(book, report, conventions, now)
     if isinstance(report, FillReport):
         return _fill_event(book, report, conventions, now)
     held = book.leg(report.leg)
@@ -101,11 +101,11 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
     return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)
 
 
-def _order_event(book: Book, report: OrderReport, now: datetime) -> Event | None:
+def _order_event(book: Book, report: OrderReport, conventions: Conventions, now: datetime) -> Event | None:
     if _is_known_to_be_sent(book, report):
         return None
-    known = book.find_order(report.broker_order_id, report.client_order_id)
-    if known is None or _is_another(known, report):
+    known = _known(book, report)
+    if known is None or _is_another(known, report, conventions):
         order = _new_order(book, report)
     else:
         same = _same_order(book, known, report)
@@ -136,8 +136,12 @@ def _is_known_to_be_sent(book: Book, report: OrderReport) -> bool:
 
 def _same_order(book: Book, known: BookOrder, report: OrderReport) -> BookOrder | None:
     """The order with the report's client id, where it was not known yet to be the one with its broker id."""
-    named = report.client_order_id is not None and report.broker_order_id == known.broker_order_id
-    if not named or known.client_order_id not in (None, report.client_order_id):
+    both = report.client_order_id is not None and report.broker_order_id is not None
+    if (
+        not both
+        or report.broker_order_id != known.broker_order_id
+        or known.client_order_id not in (None, report.client_order_id)
+    ):
         return None
     for other in book.orders_by_client_id(report.client_order_id or ""):
         if other.key != known.key and other.broker_order_id is None and not other.status.terminal:
@@ -168,7 +172,12 @@ def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
     )
 
 
-def contradiction(book: Book, report: Report, now: datetime) -> str | None:
+def contradiction(
+    book: Book,
+    report: Report,
+    now: datetime,
+    conventions: Conventions = Conventions(),  # noqa: B008 - frozen
+) -> str | None:
     """Why a report cannot be of the order whose id it carries, or of its time; ``None`` where it can."""
     if isinstance(report, PositionReport):
         return None
@@ -177,8 +186,8 @@ def contradiction(book: Book, report: Report, now: datetime) -> str | None:
     ahead = _of_the_future(f"order {report.client_order_id or report.broker_order_id}", report.submitted_at, now)
     if ahead is not None:
         return ahead
-    known = book.find_order(report.broker_order_id, report.client_order_id)
-    if known is None or known.side is report.side or _is_another(known, report):
+    known = _known(book, report)
+    if known is None or known.side is report.side or _is_another(known, report, conventions):
         return None
     name = report.client_order_id or report.broker_order_id
     return (
@@ -226,12 +235,27 @@ def _of_the_future(what: str, told_at: datetime | None, now: datetime) -> str | 
     )
 
 
-def _is_another(known: BookOrder, report: OrderReport) -> bool:
-    """Whether a report that carries the client id of an ended order is of a new one (client ids may be used again),
-    and not the old report once more, or late."""
+def _known(book: Book, report: OrderReport) -> BookOrder | None:
+    """The order that a report is of, by its ids; of several of one client id the one that was sent at the same
+    time."""
+    if report.broker_order_id is None and report.submitted_at is not None:
+        for order in book.orders_by_client_id(report.client_order_id or ""):
+            if order.submitted_at == report.submitted_at and order.side is report.side:
+                return order
+    return book.find_order(report.broker_order_id, report.client_order_id)
+
+
+def _is_another(known: BookOrder, report: OrderReport, conventions: Conventions) -> bool:
+    """Whether a report that carries the client id of an order is of a new one (client ids may be used again, and where
+    the broker does not hold them to be unique, while the first one works), and not the old report once more, or
+    late."""
     same_broker_id = report.broker_order_id is not None and report.broker_order_id == known.broker_order_id
-    if not known.status.terminal or same_broker_id or report.submitted_at is None:
+    if same_broker_id or report.submitted_at is None:
         return False
+    if not known.status.terminal:
+        sent_again = report.status is OrderStatus.PENDING_SUBMIT and report.broker_order_id is None
+        ours = known.local_at is not None and known.submitted_at is not None
+        return sent_again and ours and not conventions.unique_client_ids and known.submitted_at != report.submitted_at
     if known.local_at is not None or known.submitted_at is None:
         return known.submitted_at != report.submitted_at
     # Adopted from the broker, whose time of it is not ours: close by, and of the same terms, it is the same order.
