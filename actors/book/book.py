@@ -449,8 +449,9 @@ class Book:
         if old != name and old in self.without_commission:
             self.without_commission[name] = self.without_commission.pop(old)
         self._restate_order(fill, was, event.time)
-        if event.payload.get("names_order") and fill.order_key in self.orders:
-            self._name(self.orders[fill.order_key], fill.broker_order_id)
+        names = event.payload.get("names_order")
+        if isinstance(names, str) and fill.order_key in self.orders:
+            self._name(self.orders[fill.order_key], names)
         if was.legs == fill.legs and not fill.pending:
             for leg_name, quantity in fill.legs:
                 if leg_name in self.legs:
@@ -462,9 +463,9 @@ class Book:
         for leg_name, _ in (*was.legs, *fill.legs):
             self.known_at[leg_name] = event.time
 
-    def _name(self, order: BookOrder, broker_order_id: str | None) -> None:
+    def _name(self, order: BookOrder, broker_order_id: str) -> None:
         """An order whose broker_order_id a fill of it tells."""
-        if order.broker_order_id is None and broker_order_id is not None:
+        if order.broker_order_id is None:
             self.put(self._with_orphans(payloads.with_ids(order, broker_order_id, None)))
 
     def undo_legs(self, was: BookedFill) -> None:

@@ -265,12 +265,12 @@ def reported_from(data: Mapping[str, Any]) -> ReportedFill:
     return ReportedFill(booked_fill_from(data["fill"]), from_iso(data["at"]))
 
 
-def restated_to(fill: BookedFill, was: BookedFill, *, assumed: bool) -> Document:
+def restated_to(fill: BookedFill, was: BookedFill, *, assumed: bool, names_order: str | None = None) -> Document:
     """A fill that takes the place of what was assumed of it, as JSON. Where it is still ``assumed``, the broker's word
-    on it takes its place in turn; else its order has the id that the broker names (``names_order``, which records of an
-    earlier version do not say)."""
+    on it takes its place in turn. ``names_order`` is the broker_order_id of its order by the broker's word, which
+    records of an earlier version do not tell."""
     document = {**booked_fill_to(fill), "was": booked_fill_to(was), "assumed": assumed}
-    return document if assumed else document | {"names_order": True}
+    return document if names_order is None else document | {"names_order": names_order}
 
 
 # Positions

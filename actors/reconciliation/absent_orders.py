@@ -27,6 +27,7 @@ from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPas
 from brokers.model import NET, Complete, LegScheme, OrderStatus, Position, Unsupported, rows_of
 
 _DELIVERED = "CNC"
+_NOT_FOUND = "not found at the broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,12 @@ def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, 
 
 
 def _what_positions_tell(work: ReconciliationPass, gone: list[BookOrder]) -> list[tuple[BookOrder, _Told]]:
-    changes = {order.key: _changes(work, order) for order in gone}
+    given_up = {order.key: _given_up_meanwhile(work, order) for order in gone}
+    changes = {o.key: _changes(work, o) for o in (*gone, *(one for some in given_up.values() for one in some))}
     told: list[tuple[BookOrder, _Told]] = []
     for order in gone:
         own = changes[order.key]
-        rivals = [other for other in gone if own.keys() & changes[other.key].keys()]
+        rivals = [other for other in (*gone, *given_up[order.key]) if own.keys() & changes[other.key].keys()]
         left = sum((_remaining(other) for other in rivals), ZERO)
         if len(own) != 1:
             told.append((order, _Told(unclear=bool(own) or _may_be_delivered(work, order))))
@@ -88,6 +90,17 @@ def _what_positions_tell(work: ReconciliationPass, gone: list[BookOrder]) -> lis
         else:
             told.append((order, _Told(leg, abs(change) if alone else _remaining(order), price)))
     return told
+
+
+def _given_up_meanwhile(work: ReconciliationPass, order: BookOrder) -> list[BookOrder]:
+    """The orders that were given up since this one was first missed: a change may as well be theirs."""
+    kinds = (DiscrepancyType.ORDER_MISSING, DiscrepancyType.ORDER_STATUS_MISMATCH, DiscrepancyType.MISSED_FILL)
+    open_ones = (work.book.breaks.get((kind, order.subject)) for kind in kinds)
+    since = min((found.opened_at for found in open_ones if found is not None), default=None)
+    if since is None:
+        return []
+    ended = ((other, other.ended_at) for other in work.book.orders.values() if other.reason == _NOT_FOUND)
+    return [other for other, at in ended if at is not None and at >= since]
 
 
 def _remaining(order: BookOrder) -> Decimal:
@@ -208,7 +221,7 @@ def _end(work: ReconciliationPass, order: BookOrder, severity: Severity, *, over
         ended = replace(order, status=OrderStatus.EXPIRED, reason=order.reason or "its day is over")
         work.emit(EventType.ORDER_EXPIRED, {"order": payloads.order_to(ended)}, order.key, severity)
         return
-    ended = replace(order, status=OrderStatus.CANCELLED, reason="not found at the broker")
+    ended = replace(order, status=OrderStatus.CANCELLED, reason=_NOT_FOUND)
     work.emit(EventType.ORDER_CANCELLED, {"order": payloads.order_to(ended)}, order.key, severity)
 
 

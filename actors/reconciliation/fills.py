@@ -273,7 +273,9 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
         commission_currency=None,
         cause=was.cause,
     )
-    work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=False), fill.key)
+    names = fill.broker_order_id if row is None else row.broker_order_id
+    payload = payloads.restated_to(booked, was, assumed=False, names_order=names)
+    work.note(EventType.FILL_RESTATED, payload, fill.key)
 
 
 def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | None) -> None:

@@ -2,7 +2,8 @@
 
 The laws of this module: what is in step is the whole, quantities summed; parts are joined on the broker's word (rows
 name ``slices``), because the book knows them as one, or where rows of our client id add up to just the quantity
-that we ordered; of a whole whose parts are not all shown nothing is said.
+that we ordered and no other order of ours could be one of them; of a whole whose parts are not all shown nothing is
+said.
 """
 
 from __future__ import annotations
@@ -59,9 +60,20 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
         return _joined(parts) if len(parts) == len(names) else replace(_joined(parts), quantity=ZERO)
     parts = [row for row in rows if _may_be_part(work, order, row)]
     ids = {row.broker_order_id for row in parts}
-    if len(parts) < 2 or order.broker_order_id not in (None, *ids):
+    if len(parts) < 2 or order.broker_order_id not in (None, *ids) or _has_rival(work, order):
         return None
     return _joined(parts) if sum((row.quantity for row in parts), ZERO) == order.quantity else None
+
+
+def _has_rival(work: ReconciliationPass, order: BookOrder) -> bool:
+    """Whether another order of ours bears the client id, whose row one of the parts may be."""
+    return any(
+        other.key != order.key
+        and other.side is order.side
+        and other.broker_order_id is None
+        and (other.filled_quantity or not other.status.terminal)
+        for other in work.book.orders_by_client_id(order.client_order_id or "")
+    )
 
 
 def _may_be_part(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:

@@ -50,6 +50,21 @@ def test_a_client_id_sent_again_while_its_order_works_is_another_order_where_it_
     desk.restart()
 
 
+def test_rows_of_three_orders_of_one_client_id_are_no_slices_of_the_largest() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    sent = [(1, 1), (1, 2), (2, 3)]
+    for quantity, seconds in sent:
+        desk.report(order_report("ema", quantity=quantity, submitted_at=at(seconds)), at_s=seconds)
+    rows = [order(f"B{s}", q, client_id="ema", submitted_at=at(s)) for q, s in sent]
+    for seconds in (20, 30):
+        last = desk.look(slice_at(seconds, [], rows))
+    assert (last.status, {one.subject: int(one.quantity) for one in desk.book.open_orders()}) == (
+        "SUCCESS",
+        {"B1": 1, "B2": 1, "B3": 2},
+    )
+
+
 def test_two_lost_orders_of_one_client_id_are_two_breaks() -> None:
     desk = two_at_once()
     assert types(desk.look(slice_at(20))) == ["ORDER_MISSING!", "ORDER_MISSING!"]
