@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
@@ -167,6 +166,21 @@ class Instrument(Overrides):
         return {"symbol": value} if isinstance(value, str | Number | bool | None) else value
 
 
+_INDEXES: dict[int, tuple[tuple[Instrument, ...], Mapping[str, Instrument]]] = {}
+_INDEXES_KEPT = 256
+
+
+def _by_symbol(instruments: tuple[Instrument, ...]) -> Mapping[str, Instrument]:
+    """Kept for each tuple and not in its account, whose copies take along all that is kept in it."""
+    kept, index = _INDEXES.get(id(instruments), (None, {}))
+    if kept is not instruments:
+        if len(_INDEXES) >= _INDEXES_KEPT:
+            _INDEXES.clear()
+        index = {instrument.symbol: instrument for instrument in reversed(instruments)}
+        _INDEXES[id(instruments)] = instruments, index
+    return index
+
+
 def _instruments(value: Raw) -> Raw:
     if value == "all":
         return None
@@ -284,10 +298,10 @@ class Account(Defaults):
         """The configured symbols; none where the account reconciles all it has."""
         return tuple(instrument.symbol for instrument in self.instruments or ())
 
-    @cached_property
+    @property
     def by_symbol(self) -> Mapping[str, Instrument]:
         """The configured instruments by their symbols; none where the account reconciles all it has."""
-        return {instrument.symbol: instrument for instrument in reversed(self.instruments or ())}
+        return _by_symbol(self.instruments or ())
 
     def settings(self) -> dict[str, Setting]:
         """The broker's own keys, without secrets; no endpoint of a real broker where it is simulated."""
