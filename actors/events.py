@@ -63,6 +63,8 @@ class EventType(StrEnum):
     BREAK_PROPOSED = "BREAK_PROPOSED"
     BREAK_APPROVED = "BREAK_APPROVED"
     BREAK_WAIVED = "BREAK_WAIVED"
+    ALERT_DELIVERED = "ALERT_DELIVERED"
+    ALERT_FAILED = "ALERT_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

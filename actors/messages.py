@@ -182,6 +182,36 @@ class InstrumentHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertsHealth:
+    """What a probe learns of the alerts actor. ``cursor`` is how far it has read the journal, ``subjects`` how much is
+    amiss or not told to its end; ``waiting``, ``delivered``, ``failed`` (tries) and ``failing`` (why) are by route."""
+
+    pid: int
+    cursor: int
+    caught_up: bool
+    error: str | None
+    subjects: int
+    waiting: Mapping[str, int]
+    delivered: Mapping[str, int]
+    failed: Mapping[str, int]
+    failing: Mapping[str, str]
+    fingerprint: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """As ``status --json`` shows it."""
+        return {
+            "cursor": self.cursor,
+            "caught_up": self.caught_up,
+            "error": self.error,
+            "subjects": self.subjects,
+            "waiting": dict(self.waiting),
+            "delivered": dict(self.delivered),
+            "failed": dict(self.failed),
+            "failing": dict(self.failing),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class AccountHealth:
     """What a probe learns of an account actor. ``unowned`` are instruments the account has and nobody is started
     for; ``discrepancies`` those that belong to no instrument. ``stream`` is how the broker's own stream stands, where

@@ -1,7 +1,7 @@
-"""The names of actors, which are also the names of their streams in the journal: ``audit``, ``supervisor``, an account
-(``fx``), an instrument of it (``fx/GBP_JPY``). A symbol may itself contain a slash; the name of an account may contain
-neither a slash nor a tilde. Two have no stream: ``sink:1``, and a cell (``fx~1``), which carries instruments of an
-account."""
+"""The names of actors, which are also the names of their streams in the journal: ``audit``, ``supervisor``, ``alerts``,
+an account (``fx``), an instrument of it (``fx/GBP_JPY``). A symbol may itself contain a slash; the name of an account
+may contain neither a slash nor a tilde. Two have no stream: ``sink:1``, and a cell (``fx~1``), which carries
+instruments of an account."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 AUDIT: Final = "audit"
 SUPERVISOR: Final = "supervisor"
+ALERTS: Final = "alerts"
 _SINK: Final = "sink:"
 
 

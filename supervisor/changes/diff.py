@@ -121,6 +121,7 @@ def difference(
         "defaults": (old.defaults, new.defaults),
         "supervision": (old.supervision, new.supervision),
         "breaks": (old.breaks, new.breaks),
+        "alerts": (old.alerts, new.alerts),
     }
     for name, (was, becomes) in pairs.items():
         keys = key_changes(said_by(was), said_by(becomes), "", *marks)

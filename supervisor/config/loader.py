@@ -14,6 +14,7 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 
 from brokers.spec import SecretRef, SecretSource
+from supervisor.config.alert_models import LOOPBACK_URL
 from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
 from supervisor.config.models import (
     DEFAULT_JOURNAL_URL,
@@ -148,6 +149,7 @@ class _Loader:
         root = self._document.data
         sinks = root.get("sinks") if isinstance(root, dict) else None
         self._tables(("sinks",), sinks if isinstance(sinks, list) else [], None)
+        self._alert_routes()
         self._account_names()
         self._logins()
         return self._checked()
@@ -306,6 +308,34 @@ class _Loader:
                     found = "a secret that stands in the file"
                     self._problem((*here, "storage_options", key), found, "${NAME} from the environment")
 
+    def _alert_routes(self) -> None:
+        """The URLs that alerts go to open what they lead to: they are not shown."""
+        routes = self._at(("alerts", "routes"))
+        listed = [
+            (index, one)
+            for index, one in enumerate(routes if isinstance(routes, list) else ())
+            if isinstance(one, dict)
+        ]
+        names = [_text_of(route.get("name")) for _, route in listed]
+        known = {_text_of(account.get("name")) for _, account in self._accounts()}
+        for index, route in listed:
+            here: Path = ("alerts", "routes", index)
+            if names.count(_text_of(route.get("name"))) > 1:
+                self._problem((*here, "name"), f"{_text_of(route.get('name'))} twice", "a name of its own")
+            written = route.get("url")
+            whole = _REFERENCE.fullmatch(written) if isinstance(written, str) else None
+            if whole:
+                ref = SecretRef(SecretSource.ENVIRONMENT, "alerts", "url", whole[1])
+                cast("dict[str, object]", route)["url"] = ref
+            elif isinstance(written, str) and not LOOPBACK_URL.fullmatch(written):
+                found = "an URL that stands in the file, or is none"
+                self._problem((*here, "url"), found, "${NAME} from the environment (one on loopback may stand here)")
+            named = route.get("accounts")
+            for place, one in enumerate(named if isinstance(named, list) else ()):
+                if _text_of(one) not in known:
+                    where: Path = (*here, "accounts", place)
+                    self._problem(where, f"{_text_of(one)}, which is no account here", "the name of an account")
+
     # What need not be said
 
     def _simulated(self, account: dict[str, Data]) -> None:
@@ -453,6 +483,7 @@ def _is_secret(path: Path) -> bool:
         or path[:2] == _HEADS
         or (len(path) == 3 and path[0] == "accounts" and path[2] in SECRET_KEYS)
         or (len(path) > 3 and path[-2] == "storage_options")
+        or (len(path) == 4 and path[:2] == ("alerts", "routes") and path[3] == "url")
     )
 
 

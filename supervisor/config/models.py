@@ -30,6 +30,7 @@ from pydantic import (
 from actors.book.break_work import REASON_CODES
 from brokers.paper.prices import Market
 from brokers.spec import BrokerSpec, SecretRef, Setting
+from supervisor.config.alert_models import AlertsSettings
 from supervisor.config.errors import ConfigurationError, Problem, expected
 from supervisor.config.values import (
     AccountId,
@@ -570,6 +571,7 @@ class Configuration(_Model):
     supervision: SupervisionSettings = SupervisionSettings()
     breaks: BreaksSettings = BreaksSettings()
     sinks: tuple[DeltaSink, ...] = ()
+    alerts: AlertsSettings = AlertsSettings()
     accounts: Annotated[tuple[AnyAccount, ...], BeforeValidator(_some_accounts)] = Field(
         description="a list of at least one account"
     )

@@ -154,8 +154,8 @@ Secret = Annotated[
 ActorName = Annotated[
     str,
     text(
-        "a name of letters, digits, _ . and -, beginning with a letter, a digit or _; not audit or supervisor",
-        r"(?!(?:audit|supervisor)\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}",
+        "a name of letters, digits, _ . and -, beginning with a letter, a digit or _; not audit, supervisor or alerts",
+        r"(?!(?:audit|supervisor|alerts)\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}",
     ),
 ]
 Symbol = Annotated[

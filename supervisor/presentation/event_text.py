@@ -108,8 +108,10 @@ def describe(event: Event) -> str:
         case EventType.RECONCILED:
             sections = ", ".join(f"{name} {payload.get(name)}" for name in ("positions", "orders", "fills"))
             return f"in step: {sections}"
+        case EventType.ALERT_DELIVERED:
+            return f"{payload.get('route')} was told ({payload.get('kind')}): {payload.get('title')}"
         case EventType.CHECKPOINT:
-            return "the whole book"
+            return "the whole state" if "router" in payload else "the whole book"
         case EventType.CONFIGURATION_CHANGED:
             desired = payload.get("desired")
             return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
@@ -177,6 +179,8 @@ def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
         return f"configuration changed{by}: {'; '.join(map(str, changes))}"
     if kind in _WORK:
         return _work(kind, payload)
+    if kind is EventType.ALERT_FAILED:
+        return f"route {payload.get('route')} does not take alerts: {payload.get('reason')}"
     if kind is EventType.OPERATOR_ACTION:
         whom = payload.get("instruments") or payload.get("actor") or ()
         names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""

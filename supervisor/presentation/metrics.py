@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +20,13 @@ _COUNTED: Final = (
     ("cycles", "Cycles that an instrument has finished, over the restarts of its actor."),
     ("corrections", "Corrections made to a book."),
     ("discrepancies", "Differences found between a book and its broker."),
+)
+
+
+_OF_ACCOUNT: Final = (
+    ("call_seconds", "Seconds that fetches from a broker took together."),
+    ("call_errors", "Fetches from a broker that failed."),
+    ("clock_steps", "How often an account's machine had its clock set."),
 )
 
 
@@ -58,7 +66,28 @@ def _of_instruments(status: Mapping[str, Any]) -> Iterator[Metric]:
         for row in account["instruments"]:
             found.update(_breaks(account["account"], row["instrument"], row["discrepancies"]))
     labels = (*_OF_INSTRUMENT, "type", "severity")
+    yield from _ages(status)
     yield _gauge("open_breaks", "Differences that stand; without instrument: nobody looks after it.", found, labels)
+
+
+def _ages(status: Mapping[str, Any]) -> Iterator[Metric]:
+    """How old what stands is, and the work on it: of a document that tells so."""
+    buckets: Counter[tuple[str, ...]] = Counter()
+    states: Counter[tuple[str, ...]] = Counter()
+    oldest: dict[tuple[str, ...], float] = {}
+    for account in status["accounts"]:
+        for one in chain(account["discrepancies"], *(row["discrepancies"] for row in account["instruments"])):
+            if one["resolved"] or "age" not in one:
+                continue
+            kind = (account["account"], one["type"], one["severity"])
+            buckets[*kind, one["age"]] += 1
+            states[account["account"], one["severity"], one["state"]] += 1
+            oldest[kind] = max(oldest.get(kind, 0.0), one["age_s"])
+    labels = ("account", "type", "severity")
+    yield _gauge("open_breaks_by_age", "Differences that stand, by how old they are.", buckets, (*labels, "age"))
+    words = "Differences that stand, by where the work on them is."
+    yield _gauge("open_breaks_by_state", words, states, ("account", "severity", "state"))
+    yield _gauge("oldest_break_age_seconds", "Age of the oldest difference that stands.", oldest, labels)
 
 
 def _breaks(account: str, instrument: str, found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -72,6 +101,9 @@ def _of_accounts(status: Mapping[str, Any]) -> Iterator[Metric]:
     labels = ("account", "broker")
     calls = {key: one["broker_calls"] for key, one in accounts.items()}
     yield _counter("broker_calls", "Requests that left for a broker.", calls, labels)
+    known = {key: one["health"] for key, one in accounts.items() if "call_seconds" in (one.get("health") or {})}
+    for name, words in _OF_ACCOUNT:
+        yield _counter(name, words, {key: one[name] for key, one in known.items()}, labels)
     connected = {key: int(one["connection"] == "CONNECTED") for key, one in accounts.items()}
     yield _gauge("account_connected", "Whether a broker answers.", connected, labels)
     streams = {key: one["health"]["stream"] for key, one in accounts.items() if one.get("health")}
@@ -91,11 +123,25 @@ def _of_actors(supervisor: Mapping[str, Any]) -> Iterator[Metric]:
     checks = supervisor["self_check"]
     yield _counter("self_checks", "Books compared with their journal.", {(): checks["checked"]})
     yield _counter("self_check_failures", "Books that were not what their journal makes.", {(): checks["failed"]})
+    yield from _of_alerts(supervisor.get("alerts"))
     journal = supervisor["journal"]
     if journal:
         yield _gauge("journal_up", "Whether the journal can be written.", {(): int(not journal.get("error"))})
         if journal.get("last_seq") is not None:
             yield _counter("journal_records", "Records in the journal.", {(): journal["last_seq"]})
+
+
+def _of_alerts(alerts: Mapping[str, Any] | None) -> Iterator[Metric]:
+    if alerts is None:
+        return
+    by_route = {"alerts_delivered": "Messages that a route took.", "alert_failures": "Tries that a route did not take."}
+    keys = {"alerts_delivered": "delivered", "alert_failures": "failed"}
+    for name, words in by_route.items():
+        yield _counter(name, words, {(route,): count for route, count in alerts[keys[name]].items()}, ("route",))
+    failing = {(route,): int(route in alerts["failing"]) for route in alerts["delivered"]}
+    yield _gauge("alert_route_failing", "Whether a route did not take the last message.", failing, ("route",))
+    waiting = {(route,): count for route, count in alerts["waiting"].items()}
+    yield _gauge("alert_queue_depth", "Messages that wait for a route.", waiting, ("route",))
 
 
 def _gauge(name: str, words: str, samples: Mapping[Any, float], labels: tuple[str, ...] = ()) -> GaugeMetricFamily:

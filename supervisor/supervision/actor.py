@@ -171,6 +171,7 @@ class Supervisor:
         sinks = self._healths.sinks()
         if sinks:
             result["supervisor"]["sinks"] = sinks
+        result["supervisor"]["alerts"] = self._healths.alerts
         return result
 
     async def breaks(self) -> list[dict[str, Any]]:
@@ -386,6 +387,9 @@ class Supervisor:
             return Deployment(key.name, self._make_audit, specs.audit_actor(configuration), begin=None)
         if key.kind is Kind.SINK:
             return Deployment(key.name, self._make_sink, specs.sink_actor(configuration, key.name, self._runtime))
+        if key.kind is Kind.ALERTS:
+            told = specs.alerts_settings(configuration)
+            return Deployment(key.name, specs.actor_of(key), (told, self._runtime))
         if key.kind is Kind.INSTRUMENT:
             account, symbol = split_name(key.name)
             made = specs.instrument_actor(configuration, account, symbol, self._runtime)

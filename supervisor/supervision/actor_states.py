@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from actors.names import AUDIT, is_sink
+from actors.names import ALERTS, AUDIT, is_sink
 from actors.runtime.ports import Runtime
 from supervisor.supervision import status
 from supervisor.supervision.desired import DesiredState
@@ -60,6 +60,8 @@ def key_of(name: str) -> ChildKey:
         return ChildKey(Kind.AUDIT, name)
     if is_sink(name):
         return ChildKey(Kind.SINK, name)
+    if name == ALERTS:
+        return ChildKey(Kind.ALERTS, name)
     return ChildKey(Kind.INSTRUMENT if "/" in name else Kind.ACCOUNT, name)
 
 

@@ -17,7 +17,7 @@ from actors.book.trading_permission import Halt
 from actors.delta.sink_actor import SinkHealth
 from actors.events import Json
 from actors.instrument.statistics import Totals
-from actors.messages import AccountHealth, Connection, CycleReport, InstrumentHealth
+from actors.messages import AccountHealth, AlertsHealth, Connection, CycleReport, InstrumentHealth
 from actors.names import AUDIT, instrument_name, sink_name, split_name
 from actors.runtime.ports import Runtime
 from supervisor.presentation.json_contract import document
@@ -25,7 +25,7 @@ from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import is_up
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.logins import double_logins
-from supervisor.tree.model import Child, ChildKey, Kind
+from supervisor.tree.model import ALERTS, Child, ChildKey, Kind
 
 
 class HealthRegistry:
@@ -41,6 +41,7 @@ class HealthRegistry:
         self.totals = Totals()
         self._journal: dict[str, Json] = {}
         self._sinks: dict[str, SinkHealth] = {}
+        self._alerts: AlertsHealth | None = None
 
     # What is heard
 
@@ -54,6 +55,8 @@ class HealthRegistry:
                 self._accounts[key.name] = health
             case SinkHealth():
                 self._sinks[key.name] = health
+            case AlertsHealth():
+                self._alerts = health
             case _:
                 self._journal = health
 
@@ -87,10 +90,18 @@ class HealthRegistry:
         wanted = {name: found.get(name) for name in self._accounts}
         return {name: why for name, why in wanted.items() if self._accounts[name].double != why}
 
+    @property
+    def alerts(self) -> dict[str, Json] | None:
+        """What the alerts actor last said; ``None`` where there is none."""
+        child = self._children.get(ALERTS)
+        return None if self._alerts is None or child is None else self._alerts.to_json()
+
     def pids(self) -> dict[str, int]:
         """The processes of the children, as far as they have told."""
         pids = {name: health.pid for name, health in (self._accounts | self._instruments | self._sinks).items()}
         audit = self._journal.get("pid")
+        if self._alerts is not None:
+            pids[ALERTS.name] = self._alerts.pid
         return pids | ({AUDIT: audit} if isinstance(audit, int) else {})
 
     def sinks(self) -> list[Json]:

@@ -16,7 +16,7 @@ from actors.delta.sink_actor import SinkHealth
 from actors.events import EventType, Json, Severity
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
-from actors.messages import AccountHealth, InstrumentHealth
+from actors.messages import AccountHealth, AlertsHealth, InstrumentHealth
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, CallTimeout, Runtime
@@ -253,7 +253,7 @@ def _answer(key: ChildKey, attempt: int, health: Any) -> ProbeAnswered:
     match health:
         case InstrumentHealth():
             return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint)
-        case AccountHealth():
+        case AccountHealth() | AlertsHealth():
             return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
         case SinkHealth():
             return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)

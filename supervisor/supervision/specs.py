@@ -14,6 +14,9 @@ from types import MappingProxyType
 import psutil
 
 from actors.account.actor import Account, AccountSettings
+from actors.alerts.actor import Alerts, AlertsSettings
+from actors.alerts.router import Route, RouterSettings
+from actors.alerts.windows import Window
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.delta.book_spec import EXTRA, BookTableSpec, open_book_table
@@ -30,7 +33,7 @@ from brokers.port import Broker
 from brokers.registry import CONVENTIONS, PAPER, open_broker
 from brokers.spec import BrokerSpec, SecretRef, SecretSource
 from supervisor.config.models import Configuration
-from supervisor.tree.model import AUDIT, ChildKey, ChildSpec, Kind
+from supervisor.tree.model import ALERTS, AUDIT, ChildKey, ChildSpec, Kind
 
 MakeBroker = Callable[..., Broker]
 """:func:`brokers.registry.open_broker`, or a stand-in of its signature that pickles where actors are processes."""
@@ -262,7 +265,38 @@ def children(
             fingerprint = _instrument_fingerprint(configuration, made)
             carried = carried_by(configuration, account.name, many) is not None
             specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, fingerprint, carried))
+    if configuration.alerts.routes:
+        told = alerts_settings(configuration)
+        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, told.fingerprint or ""))
     return tuple(specs)
+
+
+def alerts_settings(configuration: Configuration) -> AlertsSettings:
+    """What the alerts actor is made of."""
+    given = configuration.alerts
+    routes = tuple(
+        Route(
+            name=one.name,
+            severity=Severity(one.severity),
+            kinds=frozenset(one.types),
+            accounts=frozenset(one.accounts),
+            after=timedelta(seconds=one.after_s or 0),
+            heartbeat=one.heartbeat,
+        )
+        for one in given.routes
+    )
+    quiet = given.quiet
+    router = RouterSettings(
+        routes=routes,
+        brokers={account.name: account.broker for account in configuration.enabled_accounts},
+        remind_every=None if given.remind_every_s is None else timedelta(seconds=given.remind_every_s),
+        digest_above=given.digest_above,
+        heartbeat_every=None if given.heartbeat_s is None else timedelta(seconds=given.heartbeat_s),
+        quiet=None if quiet is None else Window("quiet hours", quiet.begin, quiet.end, quiet.timezone),
+        quiet_below=Severity.CRITICAL if quiet is None else Severity(quiet.below),
+    )
+    urls = tuple((one.name, one.url) for one in given.routes)
+    return AlertsSettings(router, urls, _fingerprint(given, router.brokers))
 
 
 def discovered_in(
@@ -288,6 +322,8 @@ def managed_by(configuration: Configuration, account: str) -> tuple[frozenset[st
 
 def actor_of(key: ChildKey) -> type:
     """The class of an account's or an instrument's actor. The others are made by whoever starts them."""
+    if key.kind is Kind.ALERTS:
+        return Alerts
     return Account if key.kind is Kind.ACCOUNT else Instrument
 
 

@@ -138,6 +138,9 @@ def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth])
             "retry_at": None if health.retry_at is None else to_iso(health.retry_at),
             "stream": None if health.stream is None else health.stream.value,
             "fetches": health.fetches,
+            "call_seconds": round(health.call_seconds, 6),
+            "call_errors": health.call_errors,
+            "clock_steps": health.clock_steps,
             "pid": health.pid,
         }
 

@@ -24,6 +24,7 @@ class Kind(IntEnum):
     ACCOUNT = 1
     INSTRUMENT = 2
     SINK = 3
+    ALERTS = 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,6 +41,7 @@ class ChildKey:
 
 
 AUDIT = ChildKey(Kind.AUDIT, names.AUDIT)
+ALERTS = ChildKey(Kind.ALERTS, names.ALERTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,10 @@ from supervisor.tree.model import (
 from supervisor.tree.restart import Quarantine, RestartHistory, RestartPolicy, after_death
 from supervisor.tree.story import Children, Step
 
+_ON_THE_JOURNAL_ALONE = frozenset({Kind.ACCOUNT, Kind.SINK, Kind.ALERTS})
+"""What stands on nothing but the audit actor."""
+_TELL_OF_OTHERS = frozenset({Kind.SINK, Kind.ALERTS})
+
 
 def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
     """When to probe next: after the period × U(0.9, 1.1), so that probes of many actors spread out."""
@@ -371,10 +375,10 @@ class Tree:
             other.kind > key.kind and isinstance(child.state, LIVING)
             for other, child in self._children.items()
             if key.kind is Kind.AUDIT or other.account == key.account
-        ) and not (key.kind is Kind.SINK and self._others_are_ending())
+        ) and not (key.kind in _TELL_OF_OTHERS and self._others_are_ending())
 
     def _others_are_ending(self) -> bool:
-        """Whether accounts or instruments are on their way out: what they still write is for the sinks too."""
+        """Whether accounts or instruments are on their way out: what they write is for sinks and alerts too."""
         return any(
             child.spec is None and key.kind in (Kind.ACCOUNT, Kind.INSTRUMENT) and isinstance(child.state, LIVING)
             for key, child in self._children.items()
@@ -440,7 +444,7 @@ class Tree:
             return True
         if audit is None or not isinstance(audit.state, Up):
             return False
-        return key.kind in (Kind.ACCOUNT, Kind.SINK) or (account is not None and account.was_up)
+        return key.kind in _ON_THE_JOURNAL_ALONE or (account is not None and account.was_up)
 
     def _may_come_up(self, key: ChildKey) -> bool:
         """Whether what it stands on is there or comes up just now."""
@@ -448,7 +452,7 @@ class Tree:
         comes_up = audit is not None and isinstance(audit.state, Starting) and not audit.was_up
         if audit is None or not (comes_up or isinstance(audit.state, Up)):
             return False
-        if key.kind in (Kind.ACCOUNT, Kind.SINK):
+        if key.kind in _ON_THE_JOURNAL_ALONE:
             return True
         return account is not None and (account.was_up or isinstance(account.state, Starting))
 

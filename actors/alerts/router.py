@@ -1,0 +1,365 @@
+"""Who is told what, and when: a fold of the journal, and the messages that are due at a moment. Pure.
+
+The laws of this module:
+
+* One alert a subject and route; then a reminder every so often until somebody has it or it ends; then one "resolved".
+* What is delivered is known from the journal alone (ALERT_DELIVERED), so that a restart repeats nothing that was, and
+  loses nothing that was not.
+* What a broker's known maintenance explains is told once for the account and calmly; what outlives it is told in full.
+* Above so many messages a minute, what is less grave comes as one digest a minute. Nothing is dropped by that.
+* In quiet hours what is less grave than they say waits for their end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from actors.alerts.subjects import DEGRADING, Subject, of_record, subject_from, subject_to
+from actors.alerts.windows import Window, maintenance
+from actors.events import EventType, Json, Record, Severity, from_iso, to_iso
+
+_GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+_MINUTE = timedelta(minutes=1)
+_CALM_KEPT = timedelta(days=2)
+LINES_OF_A_DIGEST = 40
+SUBJECTS_OF_A_DIGEST = 500
+UNDER_WAY_AT_MOST = 20
+"""Messages of a route that are on their way at once: what comes after them waits here, and is not lost."""
+
+
+class MessageKind(StrEnum):
+    """What a message is for."""
+
+    ALERT = "alert"
+    REMINDER = "reminder"
+    RESOLVED = "resolved"
+    CALM = "calm"  # explained by the broker's maintenance
+    DIGEST = "digest"
+    HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Whom something is told: what is at least that grave, of these kinds and accounts (empty: all), and that old.
+    ``heartbeat``: it gets one, too."""
+
+    name: str
+    severity: Severity = Severity.WARNING
+    kinds: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+    after: timedelta = timedelta()
+    heartbeat: bool = True
+
+    def wants(self, subject: Subject) -> bool:
+        """Whether a subject is this route's at all."""
+        grave = _GRAVITY[subject.severity] >= _GRAVITY[self.severity]
+        kind = not self.kinds or subject.kind in self.kinds
+        return grave and kind and (not self.accounts or subject.account in self.accounts)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """How routes are served. ``remind_every`` and ``heartbeat_every`` of ``None`` are never; ``quiet`` holds back what
+    is less grave than ``quiet_below``; ``brokers`` are those of the accounts, by name."""
+
+    routes: tuple[Route, ...]
+    brokers: Mapping[str, str] = field(default_factory=dict)
+    remind_every: timedelta | None = timedelta(minutes=30)
+    digest_above: int = 10
+    heartbeat_every: timedelta | None = None
+    quiet: Window | None = None
+    quiet_below: Severity = Severity.CRITICAL
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A subject as a message tells of it."""
+
+    id: str
+    severity: Severity
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something to be delivered on a route. Its id is the same whenever it is made again."""
+
+    id: str
+    route: str
+    kind: MessageKind
+    severity: Severity
+    title: str
+    body: str
+    about: tuple[Heard, ...] = ()
+    window: str = ""
+
+    def delivered(self) -> dict[str, Json]:
+        """The payload of its ALERT_DELIVERED: what its route knows from then on."""
+        about: list[Json] = [[one.id, one.severity.value, one.over] for one in self.about]
+        payload: dict[str, Json] = {"message": self.id, "route": self.route, "kind": self.kind.value}
+        payload |= {"title": self.title, "about": about}
+        return payload | ({"window": self.window} if self.window else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a route has heard of a subject: when last, how grave it was, how often, whether calmly, and whether that it
+    is over."""
+
+    at: datetime
+    severity: Severity
+    times: int = 1
+    calm: bool = False
+    over: bool = False
+
+
+class Router:
+    """The state of all routes. :meth:`feed` it every record in order, ask :meth:`due`, and :meth:`gave_up` what could
+    not be delivered now."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self.settings = settings
+        self.subjects: dict[str, Subject] = {}
+        self._told: dict[tuple[str, str], Told] = {}
+        self._under_way: dict[str, Message] = {}
+        self._sent: dict[str, deque[datetime]] = {route.name: deque() for route in settings.routes}
+        self._digest_at: dict[str, datetime] = {}
+        self._calm: dict[tuple[str, str], datetime] = {}
+        self._beat_at: dict[str, datetime] = {}
+
+    # What happened
+
+    def feed(self, record: Record) -> None:
+        """Fold one record in."""
+        if record.event.type is EventType.ALERT_DELIVERED:
+            self._delivered(record.event.payload, record.event.time)
+            return
+        found = of_record(record, self.subjects)
+        if found is None:
+            return
+        before = self.subjects.get(found.id)
+        if before is not None and before.ended is not None and found.ended is None:
+            self._forget(found.id)  # it happens again: that is told like any other
+        self.subjects[found.id] = found
+
+    def _delivered(self, payload: Mapping[str, Any], at: datetime) -> None:
+        route, kind = str(payload["route"]), MessageKind(payload["kind"])
+        self._under_way.pop(str(payload["message"]), None)
+        self._sent.setdefault(route, deque()).append(at)
+        if kind is MessageKind.DIGEST:
+            self._digest_at[route] = at
+        if kind is MessageKind.CALM:
+            self._calm[route, str(payload["window"])] = at
+        for own_id, severity, over in payload["about"]:
+            if own_id in self.subjects:
+                before = self._told.get((route, own_id))
+                times = 1 if before is None else before.times + 1
+                calm = kind is MessageKind.CALM
+                self._told[route, str(own_id)] = Told(at, Severity(severity), times, calm, bool(over))
+
+    def _forget(self, own_id: str) -> None:
+        self.subjects.pop(own_id, None)
+        for route in self.settings.routes:
+            self._told.pop((route.name, own_id), None)
+
+    def sent(self, message: Message) -> None:
+        """It was delivered. What its route knows by that comes from the journal; a heartbeat is not there."""
+        if message.kind is MessageKind.HEARTBEAT:
+            self._under_way.pop(message.id, None)
+
+    def gave_up(self, message: Message) -> None:
+        """It is not under way any more: what it was about is due again."""
+        self._under_way.pop(message.id, None)
+
+    # What is to be told
+
+    def due(self, now: datetime) -> list[Message]:
+        """The messages to be sent now, the gravest first; they are under way then."""
+        self._forget_what_is_over(now)
+        messages: list[Message] = []
+        for route in self.settings.routes:
+            messages += self._of_route(route, now)
+        for message in messages:
+            self._under_way[message.id] = message
+        return sorted(messages, key=lambda message: -_GRAVITY[message.severity])
+
+    def _of_route(self, route: Route, now: datetime) -> list[Message]:
+        messages = self._heartbeat(route, now)
+        under_way = [one for one in self._under_way.values() if one.route == route.name]
+        busy = {heard.id for one in under_way for heard in one.about}
+        room = UNDER_WAY_AT_MOST - len(under_way)
+        wanted: list[tuple[MessageKind, Subject]] = []
+        calm: dict[str, list[Subject]] = {}
+        for subject in list(self.subjects.values()):
+            if subject.id in busy:
+                continue
+            kind = self._what(route, subject, now)
+            if kind is MessageKind.CALM:
+                window = maintenance(self.settings.brokers.get(subject.account), now)
+                assert window is not None  # noqa: S101 - that is why it is calm
+                calm.setdefault(f"{subject.account}: {window[0]}, {to_iso(window[1])[:16]}Z", []).append(subject)
+            elif kind is not None and not self._held_back(subject, now):
+                wanted.append((kind, subject))
+        if room <= 0:
+            return messages
+        known = [window for own_route, window in self._calm if own_route == route.name]
+        messages += [_calm(route, window, subjects) for window, subjects in calm.items() if window not in known]
+        wanted.sort(key=lambda one: (-_GRAVITY[one[1].severity], one[1].seq))
+        alone = wanted[: max(0, min(room, self._budget(route, now)))]
+        messages += [_message(route, kind, subject, self._times(route, subject)) for kind, subject in alone]
+        rest = wanted[len(alone) :][:SUBJECTS_OF_A_DIGEST]
+        last = self._digest_at.get(route.name)
+        if rest and (last is None or now - last >= _MINUTE) and len(alone) < room:
+            messages.append(_digest(route, rest, now))
+        return messages
+
+    def _what(self, route: Route, subject: Subject, now: datetime) -> MessageKind | None:
+        """What a route is to hear of a subject now."""
+        told = self._told.get((route.name, subject.id))
+        if told is None:
+            if not route.wants(subject):
+                return None
+            if subject.ended is not None:
+                # What was over before it was told is told where it was to be told at once, and nobody had it.
+                late = route.after or subject.kind in DEGRADING or subject.owner is not None
+                return None if late else MessageKind.ALERT
+            if now - subject.since < route.after or _muted(subject, now):
+                return None
+            return MessageKind.CALM if self._explained(subject, now) else MessageKind.ALERT
+        if told.over:
+            return None
+        if subject.ended is not None:
+            return MessageKind.RESOLVED
+        if told.calm:
+            return None if self._explained(subject, now) else MessageKind.ALERT
+        if _GRAVITY[subject.severity] > _GRAVITY[told.severity]:
+            return MessageKind.ALERT
+        every = self.settings.remind_every
+        if every is None or now - told.at < every or _muted(subject, now) or self._explained(subject, now):
+            return None
+        return MessageKind.REMINDER
+
+    def _explained(self, subject: Subject, now: datetime) -> bool:
+        """Whether the broker's maintenance explains it: it began in the very window that is not over yet."""
+        if subject.kind not in DEGRADING or subject.ended is not None:
+            return False
+        window = maintenance(self.settings.brokers.get(subject.account), now)
+        return window is not None and subject.since >= window[1]
+
+    def _held_back(self, subject: Subject, now: datetime) -> bool:
+        quiet = self.settings.quiet
+        less = _GRAVITY[subject.severity] < _GRAVITY[self.settings.quiet_below]
+        return quiet is not None and less and quiet.around(now) is not None
+
+    def _budget(self, route: Route, now: datetime) -> int:
+        sent = self._sent[route.name]
+        while sent and now - sent[0] >= _MINUTE:
+            sent.popleft()
+        under_way = sum(one.route == route.name for one in self._under_way.values())
+        return self.settings.digest_above - len(sent) - under_way
+
+    def _times(self, route: Route, subject: Subject) -> int:
+        told = self._told.get((route.name, subject.id))
+        return 0 if told is None else told.times
+
+    def _heartbeat(self, route: Route, now: datetime) -> list[Message]:
+        every, last = self.settings.heartbeat_every, self._beat_at.get(route.name)
+        if every is None or not route.heartbeat or (last is not None and now - last < every):
+            return []
+        self._beat_at[route.name] = now
+        lasting = [subject for subject in self.subjects.values() if subject.ended is None]
+        critical = sum(subject.severity is Severity.CRITICAL for subject in lasting)
+        text = f"The supervisor watches. {len(lasting)} amiss, {critical} of them critical. The next of these comes in "
+        text += f"{every.total_seconds():g} s; if it does not, see to the supervisor."
+        own_id = _id(route.name, "heartbeat", to_iso(now))
+        return [Message(own_id, route.name, MessageKind.HEARTBEAT, Severity.INFO, "heartbeat", text)]
+
+    def _forget_what_is_over(self, now: datetime) -> None:
+        """Subjects that ended and of which no route is to hear any more; windows of maintenance long gone."""
+        for subject in [one for one in self.subjects.values() if one.ended is not None]:
+            if all(self._what(route, subject, now) is None for route in self.settings.routes):
+                self._forget(subject.id)
+        for place in [place for place, at in self._calm.items() if now - at > _CALM_KEPT]:
+            del self._calm[place]
+
+    # As JSON, for a checkpoint
+
+    def to_json(self) -> dict[str, Json]:
+        """The whole state, but for what is under way: that is due again."""
+        return {
+            "subjects": [subject_to(subject) for subject in self.subjects.values()],
+            "told": [
+                [route, own_id, to_iso(told.at), told.severity.value, told.times, told.calm, told.over]
+                for (route, own_id), told in self._told.items()
+            ],
+            "calm": [[route, window, to_iso(at)] for (route, window), at in self._calm.items()],
+        }
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Be what :meth:`to_json` wrote."""
+        self.subjects = {one["id"]: subject_from(one) for one in data["subjects"]}
+        self._told = {
+            (route, own_id): Told(from_iso(at), Severity(severity), times, calm, over)
+            for route, own_id, at, severity, times, calm, over in data["told"]
+        }
+        self._calm = {(route, window): from_iso(at) for route, window, at in data["calm"]}
+
+
+def _muted(subject: Subject, now: datetime) -> bool:
+    return subject.muted_until is not None and now < subject.muted_until
+
+
+def _id(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def _message(route: Route, kind: MessageKind, subject: Subject, times: int) -> Message:
+    own_id = _id(route.name, kind, subject.id, to_iso(subject.since), str(times), str(subject.ended is not None))
+    label = {MessageKind.REMINDER: "still open: ", MessageKind.RESOLVED: "resolved: "}.get(kind, "")
+    severity = Severity.INFO if kind is MessageKind.RESOLVED else subject.severity
+    title = f"{label}{subject.head}"
+    return Message(own_id, route.name, kind, severity, title, _body(subject), (_heard(subject),))
+
+
+def _heard(subject: Subject) -> Heard:
+    return Heard(subject.id, subject.severity, subject.ended is not None)
+
+
+def _body(subject: Subject) -> str:
+    lines = [subject.text, f"since {to_iso(subject.since)[:19]}Z"]
+    if subject.ended is not None:
+        lines.append(subject.ended)
+    elif subject.owner is not None:
+        lines.append(f"{subject.owner} has it")
+    if ":" not in subject.id:
+        lines.append(f"python -m supervisor breaks show {subject.id[:12]}")
+    return "\n".join(lines)
+
+
+def _calm(route: Route, window: str, subjects: Iterable[Subject]) -> Message:
+    listed = list(subjects)
+    lines = [f"{one.where} {one.kind}: {one.text}" for one in listed[:LINES_OF_A_DIGEST]]
+    body = "To be expected, and told no further unless it outlives the window.\n" + "\n".join(lines)
+    about = tuple(map(_heard, listed))
+    own_id = _id(route.name, "calm", window)
+    return Message(own_id, route.name, MessageKind.CALM, Severity.INFO, f"maintenance: {window}", body, about, window)
+
+
+def _digest(route: Route, rest: list[tuple[MessageKind, Subject]], now: datetime) -> Message:
+    lines = [
+        f"{'' if kind is MessageKind.ALERT else f'{kind}: '}{one.head}: {one.text}"
+        for kind, one in rest[:LINES_OF_A_DIGEST]
+    ]
+    if len(rest) > LINES_OF_A_DIGEST:
+        lines.append(f"and {len(rest) - LINES_OF_A_DIGEST} more: python -m supervisor breaks list")
+    gravest = rest[0][1].severity
+    about = tuple(_heard(one) for _, one in rest)
+    title = f"{len(rest)} more, the gravest {gravest}"
+    own_id = _id(route.name, "digest", to_iso(now))
+    return Message(own_id, route.name, MessageKind.DIGEST, gravest, title, "\n".join(lines), about)

@@ -1,0 +1,195 @@
+"""What is told of: from a record of the journal to a subject of alerts, and to its end. Pure.
+
+The law of this module: one subject for one thing that is amiss, by an id that the record itself gives, however often it
+is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from actors.book.break_work import WORK_EVENTS
+from actors.events import EventType, Json, Record, Severity, from_iso, to_iso
+from actors.names import AUDIT, SUPERVISOR, split_name
+
+_DISCREPANCIES = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED)
+FOLLOWED = (
+    *_DISCREPANCIES,
+    *sorted(WORK_EVENTS),
+    EventType.CONNECTION_LOST,
+    EventType.CONNECTION_RESTORED,
+    EventType.ACTOR_QUARANTINED,
+    EventType.ACTOR_STARTED,
+    EventType.TRADING_HALTED,
+    EventType.TRADING_RESUMED,
+    EventType.CLOCK_STEPPED,
+    EventType.ALERT_DELIVERED,
+)
+"""The types of records that say anything here."""
+
+DEGRADING = frozenset({"CONNECTION_LOST", "STALE_DATA"})
+"""The kinds that a broker's maintenance explains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing that is amiss. ``kind`` is the type of a break, or of the event that told of it. ``ended`` is in words
+    how it ended, ``None`` while it lasts. ``muted_until`` is when somebody's acknowledgement or waiver ends, ``owner``
+    who has it."""
+
+    id: str
+    kind: str
+    severity: Severity
+    account: str
+    instrument: str
+    text: str
+    since: datetime
+    seq: int
+    ended: str | None = None
+    muted_until: datetime | None = None
+    owner: str | None = None
+
+    @property
+    def where(self) -> str:
+        """Where it is."""
+        return f"{self.account}/{self.instrument}" if self.instrument else self.account
+
+    @property
+    def head(self) -> str:
+        """It in a few words."""
+        return f"{self.severity} {self.where} {self.kind}"
+
+
+def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
+    """The subject that a record tells of, as it is after that; ``None`` where it tells of none. ``known`` are those
+    before it."""
+    event, payload = record.event, record.event.payload
+    account, instrument = split_name(record.stream)
+    kind = event.type
+    if kind in _DISCREPANCIES:
+        return _of_break(record, account, instrument, known)
+    if kind in WORK_EVENTS:
+        return _worked_on(known.get(str(payload["id"])), record)
+    place = (account, instrument)
+    match kind:
+        case EventType.CONNECTION_LOST:
+            what = "stream" if payload.get("stream") else "connection"
+            return _new(record, f"{what}:{account}", place, f"{what} lost: {payload.get('reason') or 'no reason told'}")
+        case EventType.CONNECTION_RESTORED:
+            what = "stream" if payload.get("stream") else "connection"
+            return _over(known.get(f"{what}:{account}"), f"{what} restored")
+        case EventType.ACTOR_QUARANTINED:
+            name = str(payload.get("actor"))
+            text = f"in quarantine: {payload.get('reason')}. End it with: python -m supervisor restart {name}"
+            return _new(record, f"quarantine:{name}", split_name(name), text)
+        case EventType.ACTOR_STARTED:
+            return _over(known.get(f"quarantine:{payload.get('actor')}"), "started again")
+        case EventType.TRADING_HALTED:
+            by = f" by {payload['by']}" if payload.get("by") else ""
+            return _new(record, f"halt:{record.stream}", place, f"trading halted{by}: {payload.get('reason') or ''}")
+        case EventType.TRADING_RESUMED:
+            by = f" by {payload['by']}" if payload.get("by") else ""
+            return _over(known.get(f"halt:{record.stream}"), f"trading resumed{by}")
+        case EventType.CLOCK_STEPPED:
+            text = f"the clock was set by {payload.get('by_s')} s"
+            return replace(_new(record, f"clock:{event.event_id}", place, text), ended="all is verified anew")
+    return None
+
+
+def _of_break(record: Record, account: str, instrument: str, known: Mapping[str, Subject]) -> Subject | None:
+    payload = record.event.payload
+    break_id = str(payload["id"])
+    before = known.get(break_id)
+    resolved = bool(payload["resolved"])
+    if record.event.type is EventType.DISCREPANCY_RESOLVED and before is None:
+        return None  # nothing was told of it
+    sides = f"book {payload.get('book_value') or 'nothing'}, broker {payload.get('broker_value') or 'nothing'}"
+    cause = f", {payload['cause']}" if payload.get("cause") else ""
+    waits = f"; {payload['offers']} waits for approval" if payload.get("offers") else ""
+    severity = before.severity if before is not None and resolved else record.event.severity
+    return Subject(
+        id=break_id,
+        kind=str(payload["type"]),
+        severity=severity,
+        account=account,
+        instrument=instrument,
+        text=f"{payload['key']}: {sides}{cause}{waits}",
+        since=from_iso(str(payload["opened_at"])),
+        seq=record.seq,
+        ended=_how_it_ended(payload) if resolved else None,
+        muted_until=_still_muted(before, severity),
+        owner=before.owner if before is not None else None,
+    )
+
+
+def _still_muted(before: Subject | None, severity: Severity) -> datetime | None:
+    """An acknowledgement ends where the break becomes graver."""
+    return before.muted_until if before is not None and before.severity is severity else None
+
+
+def _how_it_ended(payload: Mapping[str, Any]) -> str:
+    correction = payload.get("correction")
+    if correction is None:
+        return "gone by itself"
+    by = f", approved by {payload['approved_by']}" if payload.get("approved_by") else ""
+    return f"corrected by {correction}{by}"
+
+
+def _worked_on(before: Subject | None, record: Record) -> Subject | None:
+    if before is None:
+        return None
+    payload = record.event.payload
+    muted_until = before.muted_until
+    if record.event.type in (EventType.BREAK_ACKNOWLEDGED, EventType.BREAK_WAIVED):
+        muted_until = from_iso(str(payload["until"]))
+    owner = payload.get("owner") or (
+        payload.get("by") if record.event.type is EventType.BREAK_ACKNOWLEDGED and before.owner is None else None
+    )
+    return replace(before, muted_until=muted_until, owner=before.owner if owner is None else str(owner))
+
+
+def _new(record: Record, own_id: str, place: tuple[str, str], text: str) -> Subject:
+    event = record.event
+    account, instrument = place if place[0] not in (SUPERVISOR, AUDIT) else (place[0], "")
+    return Subject(own_id, event.type.value, event.severity, account, instrument, text, event.time, record.seq)
+
+
+def _over(before: Subject | None, how: str) -> Subject | None:
+    return None if before is None else replace(before, ended=how)
+
+
+def subject_to(subject: Subject) -> dict[str, Json]:
+    """A subject as JSON."""
+    return {
+        "id": subject.id,
+        "kind": subject.kind,
+        "severity": subject.severity.value,
+        "account": subject.account,
+        "instrument": subject.instrument,
+        "text": subject.text,
+        "since": to_iso(subject.since),
+        "seq": subject.seq,
+        "ended": subject.ended,
+        "muted_until": None if subject.muted_until is None else to_iso(subject.muted_until),
+        "owner": subject.owner,
+    }
+
+
+def subject_from(data: Mapping[str, Any]) -> Subject:
+    """The subject that :func:`subject_to` wrote."""
+    return Subject(
+        id=data["id"],
+        kind=data["kind"],
+        severity=Severity(data["severity"]),
+        account=data["account"],
+        instrument=data["instrument"],
+        text=data["text"],
+        since=from_iso(data["since"]),
+        seq=data["seq"],
+        ended=data["ended"],
+        muted_until=None if data["muted_until"] is None else from_iso(data["muted_until"]),
+        owner=data["owner"],
+    )

@@ -1,0 +1,78 @@
+"""The section ``alerts`` of a configuration: who is told what, where and when."""
+
+from __future__ import annotations
+
+import re
+from datetime import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+
+from brokers.spec import SecretRef
+from supervisor.config.errors import expected
+from supervisor.config.values import ActorName, Seconds, TimeZone, text, whole
+
+Kind = Literal[
+    "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "PRICE_MISMATCH", "STALE_DATA", "ORDER_STATUS_MISMATCH",
+    "MISSED_FILL", "ORDER_MISSING", "FILLED_MISMATCH", "EXTERNAL_ORDER", "STALE_ORDER", "ORDER_REJECTED",
+    "UNMANAGED_INSTRUMENT", "MALFORMED_DATA", "BOOK_MISMATCH", "DUPLICATE_ORDER", "OVERFILL", "CONNECTION_LOST",
+    "ACTOR_QUARANTINED", "TRADING_HALTED", "CLOCK_STEPPED",
+]  # fmt: skip
+SeverityName = Literal["INFO", "WARNING", "CRITICAL"]
+LOOPBACK_URL = re.compile(r"[a-z0-9]+://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?(/[^\s@]*)?(\?[^\s]*)?")
+"""What may stand in the file as it is: nothing of it opens anything beyond this machine."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _url(value: Any) -> SecretRef | str:
+    if isinstance(value, SecretRef) or (isinstance(value, str) and LOOPBACK_URL.fullmatch(value)):
+        return value
+    raise expected("an URL of apprise as ${NAME} from the environment (one on loopback may stand here)")
+
+
+def _time_of_day(value: Any) -> time:
+    if isinstance(value, time):
+        return value
+    written = getattr(value, "text", value)
+    if not isinstance(written, str) or not re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", written):
+        raise expected("a time of day as HH:MM, in quotes")
+    hour, minute = written.split(":")
+    return time(int(hour), int(minute))
+
+
+RouteName = Annotated[str, text("a name of letters, digits, _ and -", r"[A-Za-z0-9_-]{1,40}")]
+
+
+class AlertRoute(_Model):
+    """Whom something is told. ``types`` and ``accounts`` of none are all; ``after_s`` is how old it is before it is
+    told."""
+
+    name: RouteName = Field(description="a name for the route")
+    url: Annotated[SecretRef | str, BeforeValidator(_url)] = Field(description="an URL of apprise as ${NAME}")
+    severity: SeverityName = "WARNING"
+    types: tuple[Kind, ...] = ()
+    accounts: tuple[ActorName, ...] = ()
+    after_s: Seconds | None = None
+    heartbeat: StrictBool = True
+
+
+class QuietHours(_Model):
+    """When what is less grave than ``below`` waits."""
+
+    begin: Annotated[time, BeforeValidator(_time_of_day)] = Field(description="a time of day as HH:MM")
+    end: Annotated[time, BeforeValidator(_time_of_day)] = Field(description="a time of day as HH:MM")
+    timezone: TimeZone = "UTC"
+    below: SeverityName = "CRITICAL"
+
+
+class AlertsSettings(_Model):
+    """All routes, and what they have in common. Without a route there are no alerts."""
+
+    routes: tuple[AlertRoute, ...] = ()
+    remind_every_s: Seconds | None = 1800.0
+    digest_above: Annotated[int, whole("a whole number from 1 to 1000", 1, 1000)] = 10
+    heartbeat_s: Seconds | None = None
+    quiet: QuietHours | None = None
