@@ -131,6 +131,8 @@ class Audit:
         self._probing: asyncio.Task[None] | None = None
         self._next_commit: asyncio.Future[None] | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._taken: list[_Waiting] = []
+        self._round: asyncio.Future[None] | None = None  # ends with the commit under way, or the next one
         self._error: JournalError | None = None
         self._tried_at: float | None = None
         self._now = now
@@ -179,8 +181,13 @@ class Audit:
 
     async def load(self, stream: str) -> StreamTail:
         """The end of a stream from its last checkpoint on, from which its state is folded; raises
-        :class:`JournalError`."""
+        :class:`JournalError`. What was to be appended to it before this is in it, or will not be: its writer may have
+        died, and whoever takes its place must not be told of less than becomes durable."""
         journal = await self._opened()
+        while any(one.append.stream == stream for one in (*self._taken, *self._waiting)):
+            if self._round is None:
+                self._round = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._round])
         return await self._write(lambda: journal.load(stream))
 
     async def load_before(self, stream: str, version: int) -> list[Record]:
@@ -400,11 +407,19 @@ class Audit:
     async def _write_waiting(self) -> None:
         try:
             while self._waiting:
-                taken = self._take()
-                if taken:
-                    await self._commit(taken)
+                self._taken = self._take()
+                if self._taken:
+                    await self._commit(self._taken)
+                self._end_round()
         finally:
+            self._end_round()
             self._writing = None
+
+    def _end_round(self) -> None:
+        self._taken = []
+        if self._round is not None:
+            self._round.set_result(None)
+            self._round = None
 
     def _take(self) -> list[_Waiting]:
         taken: list[_Waiting] = []

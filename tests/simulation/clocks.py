@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,16 +49,16 @@ class WallClock:
 
 class Process:
     """The runtime of one incarnation of an actor: the house's, with a clock and loops of its own. The monotonic clocks
-    of two processes have nothing in common. ``appended`` gets the stream and version of every event that the journal's
+    of two processes have nothing in common. ``durable`` is told the stream and version of each event that the journal's
     actor said to it is durable."""
 
     def __init__(
-        self, runtime: LocalRuntime, clock: WallClock, faults: Faults, appended: dict[str, tuple[str, int]]
+        self, runtime: LocalRuntime, clock: WallClock, faults: Faults, durable: Callable[[str, int, str], None]
     ) -> None:
         self._runtime = runtime
         self._clock = clock
         self._faults = faults
-        self._appended = appended
+        self._durable = durable
         self._monotonic_from_s = faults.random.uniform(0, 1e6)
         self._loops: list[asyncio.Task[None]] = []
 
@@ -79,7 +79,7 @@ class Process:
         match args:
             case (str() as stream, int() as version, tuple() as events) if isinstance(answer, Appended):
                 for place, event in enumerate(events, version + 1):
-                    self._appended[event.event_id] = (stream, place)
+                    self._durable(stream, place, event.event_id)
         return answer
 
     async def call_many(

@@ -46,11 +46,16 @@ class Incarnation:
         self._disk = disk
         self._waiting: list[Callable[[], object]] = []
         self._dead = False
+        self._one_at_a_time = asyncio.Lock()
 
     async def run(self, work: Callable[[], T], /) -> T:
-        """Work that blocks, in the time the disk takes for it."""
-        faults = self._disk.faults
+        """Work that blocks, in its turn and in the time the disk takes for it."""
         self._waiting.append(work)
+        async with self._one_at_a_time:
+            return await self._run(work)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        faults = self._disk.faults
         await asyncio.sleep(faults.random.random() * (4.0 if faults.strikes("disk slow", 0.02) else 0.004))
         if self._dead:
             await asyncio.sleep(1e9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class House:
         random = faults.random
         self.faults = faults
         self.appended: dict[str, tuple[str, int]] = {}
+        self.written: Callable[[str], Coroutine[Any, Any, None]] | None = None
         begin = MIDNIGHT - timedelta(seconds=random.uniform(5, 60))
         self.brokers_clock = WallClock(
             begin + timedelta(seconds=random.uniform(-20, 20)), random.uniform(0.9998, 1.0002)
@@ -77,7 +78,7 @@ class House:
         self._down: set[str] = set()
         self.restarts: Counter[str] = Counter()
         link = _Unwatched("nowhere:1", ours=False)
-        port = AwaitingPort(Process(self.runtime, self.clock("strategy"), faults, self.appended), link)
+        port = AwaitingPort(Process(self.runtime, self.clock("strategy"), faults, self._durable), link)
         connection = Connection(Place(Address("nowhere:1", None), "test", "a test"), link, port, port)  # type: ignore[arg-type] # nothing blocks here
         self.handles = {
             name: AsyncInstrument(
@@ -125,7 +126,7 @@ class House:
     async def bring_up(self, name: str) -> None:
         """A new actor of that name, at work."""
         self._down.discard(name)
-        process = self._processes[name] = Process(self.runtime, self.clock(name), self.faults, self.appended)
+        process = self._processes[name] = Process(self.runtime, self.clock(name), self.faults, self._durable)
         if name == AUDIT:
             threads = self.disk.incarnation()
             audit = Audit(
@@ -194,7 +195,7 @@ class House:
     async def _twin(self, symbol: str) -> None:
         """An actor that was thought to be dead works on for a while, beside the one in its place."""
         settings = InstrumentSettings(ACCOUNT, symbol, self.interval_s, CYCLE_TIMEOUT_S, self.policy)
-        process = Process(self.runtime, self.clock(instrument_name(ACCOUNT, symbol)), self.faults, self.appended)
+        process = Process(self.runtime, self.clock(instrument_name(ACCOUNT, symbol)), self.faults, self._durable)
         twin = Instrument(settings, process)
         await twin.start(())
         await asyncio.sleep(self.faults.random.uniform(1, 20))
@@ -214,6 +215,12 @@ class House:
         for name in list(self._processes):
             await self.kill(name)
         self.disk.close()
+
+    def _durable(self, stream: str, version: int, event_id: str) -> None:
+        self.appended[event_id] = (stream, version)
+        symbol = stream.partition("/")[2]
+        if self.written is not None and symbol:
+            self._begin_to(self.written(symbol))
 
     def _begin_to(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from actors.book.checkpoint import replay
 from actors.book.view import BookState, book_state
 from actors.events import Event, EventType, Record
+from actors.journal.client import JournalAway
 from actors.names import instrument_name
 from brokers.model import scoped_id
 from tests.simulation.clocks import time_s
@@ -52,21 +53,32 @@ class Watch:
 
     async def run(self) -> None:
         while True:
-            for symbol, actor in tuple(self._house.instruments.items()):
-                permission = await actor.trading_allowed()
-                if permission:
-                    self.allowed += 1
-                    self._look(symbol, await actor.book())
+            for symbol in tuple(self._house.instruments):
+                await self.look(symbol)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _look(self, symbol: str, book: BookState) -> None:
+    async def look(self, symbol: str) -> None:
+        """Now, and whenever something was written: a book may be right for a moment only."""
+        actor = self._house.instruments.get(symbol)
+        if actor is None:
+            return
+        permission = await actor.trading_allowed()
+        try:
+            book = await actor.book() if permission or permission.verified_at is not None else None
+        except JournalAway:
+            book = None
+        if book is not None:
+            self.allowed += bool(permission)
+            self._look(symbol, book, allowed=bool(permission))
+
+    def _look(self, symbol: str, book: BookState, *, allowed: bool) -> None:
         market, now_s = self._house.market, time_s()
         held = {leg.leg: leg.quantity for leg in book.legs}
         true_s = market.last_true_s(symbol, held)
         right_s = max(self._right_s.get(symbol, 0.0), market.lied_s, true_s if true_s is not None else 0.0)
         self._right_s[symbol] = right_s
         longest_s = self._house.interval_s + CYCLE_TIMEOUT_S + SLACK_S
-        if now_s - right_s > longest_s and self.broken is None:
+        if allowed and now_s - right_s > longest_s and self.broken is None:
             self.broken = (
                 f"trading in {symbol} is allowed at {now_s:.3f} s on a book that has been wrong since {right_s:.3f} s: "
                 f"book {held}, broker {market.traded[symbol].held()}"

@@ -135,6 +135,29 @@ async def test_appends_that_wait_while_a_commit_runs_share_the_next_one(audit: A
     assert (health["commits"], health["appended_events"], health["last_seq"], health["waiting"]) == (2, 50, 50, 0)
 
 
+async def test_who_loads_a_stream_is_given_what_was_accepted_for_it_before(tmp_path: Path, gate: Gate) -> None:
+    """Its writer was killed: what it had sent becomes durable all the same, and whoever takes its place must know."""
+    in_turn = asyncio.Lock()
+
+    async def one_thread(work: Callable[[], T], /) -> T:
+        async with in_turn:
+            return await gate(work)
+
+    audit = Audit(url_of(tmp_path), run_blocking=one_thread)
+    await audit.open()
+    gate.open.clear()
+    first = await offered(audit, gate, ("fx/A", 0, "first"))
+    waits = asyncio.create_task(audit.append("fx/B", 0, events("1", "2")))
+    while not (await audit.health())["waiting"]:
+        await asyncio.sleep(0)
+    loaded = asyncio.create_task(audit.load("fx/B"))
+    await asyncio.sleep(0)
+    gate.open.set()
+    assert ids((await loaded).records) == ids_of_names("1", "2")
+    await asyncio.gather(*first, waits)
+    await audit.close()
+
+
 async def test_a_commit_is_bounded_and_nothing_is_left_behind(tmp_path: Path, gate: Gate) -> None:
     audit = Audit(url_of(tmp_path), run_blocking=gate, max_batch_events=10)
     await audit.open()
