@@ -16,14 +16,19 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
+from actors.delta.book_spec import BookTableSpec, open_book_table
 from actors.delta.once import OnceTable, OvertakenError, Place
 from actors.delta.positions import PositionUpdate
 from actors.delta.sink import position_table, rows_to_arrow
-from brokers.errors import Unreachable
+from actors.reconciliation.reconciliation_pass import ClaimCorrection
+from brokers.errors import Malformed, Unreachable
+from brokers.spec import SecretRef, SecretSource
 
 SERVER = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
 URI = "s3://bucket/positions"
@@ -112,3 +117,56 @@ def test_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown(
         position_table(URI, nobody).reached()
     assert SECRET not in str(refused.value)
     assert "positions" in str(refused.value)
+
+
+def positions(quantity: str) -> pa.Table:
+    at = pa.array([_now()], pa.timestamp("us", "UTC"))
+    exact = pa.decimal128(38, 18)
+    texts = {"source": pa.array(["engine"]), "discrepancy_id": pa.nulls(1, pa.string())}
+    return pa.table({"contract": ["EUR/USD"], "qty": pa.array([Decimal(quantity)], exact), "at": at, **texts})
+
+
+def test_a_book_in_a_store_is_read_corrected_once_and_its_lost_files_are_named(
+    options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "s3://bucket/book"
+    for quantity in ("5", "6"):
+        write_deltalake(uri, positions(quantity), mode="append", storage_options=options, partition_by=["contract"])
+    monkeypatch.setenv("STORE_KEY", SECRET)
+    secret = SecretRef(SecretSource.ENVIRONMENT, "ib", "AWS_SECRET_ACCESS_KEY", "STORE_KEY")
+    given: dict[str, str | SecretRef] = {**options, "AWS_SECRET_ACCESS_KEY": secret}
+    spec = BookTableSpec("ib", uri, key="contract", quantity="qty", time="at", writable=True, options=given)
+    table = open_book_table(spec)
+    assert table.read(_now()).claims("EUR/USD", None).rows[0].quantity == 6
+    wanted = [ClaimCorrection("d1", "net", Decimal(7), None)]
+    assert [table.correct("EUR/USD", None, wanted, _now()) for _ in range(2)] == [1, 0]
+    assert table.read(_now()).claims("EUR/USD", None).rows[0].quantity == 7
+    for file in DeltaTable(uri, storage_options=options).file_uris():
+        path = quote(file.removeprefix("s3://bucket/"))
+        credential = "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request"
+        address = f"{options['AWS_ENDPOINT_URL']}/bucket/{path}"
+        gone = urllib.request.Request(address, method="DELETE", headers={"Authorization": credential})  # noqa: S310
+        urllib.request.urlopen(gone, timeout=5).close()  # noqa: S310 - our own server on loopback
+    with pytest.raises(Malformed, match="gone") as told:
+        open_book_table(spec).read(_now())
+    assert SECRET not in str(told.value)
+
+
+def test_a_book_in_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STORE_KEY", SECRET)
+    secret = SecretRef(SecretSource.ENVIRONMENT, "ib", "AWS_SECRET_ACCESS_KEY", "STORE_KEY")
+    nobody: dict[str, str | SecretRef] = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "max_retries": "0",
+        "retry_timeout": "1s",
+    }
+    spec = BookTableSpec("ib", "s3://bucket/book", key="contract", quantity="qty", time="at", options=nobody)
+    with pytest.raises(Unreachable) as told:
+        open_book_table(spec).read(_now())
+    assert SECRET not in str(told.value) + repr(spec)
