@@ -700,3 +700,13 @@ def test_a_variable_without_braces_is_asked_about(tmp_path: Path) -> None:
     [problem] = refused(tmp_path, f"accounts: [{FX.replace('${TOKEN}', '$TOKEN')}]").problems
 
     assert (problem.found, problem.expected) == ("$TOKEN, which is no reference", "${TOKEN}")
+
+
+def test_a_copy_of_an_account_with_other_instruments_has_their_settings() -> None:
+    """Settings are looked up by symbol, and what is looked up in is the copy's own."""
+    account = load(ROOT / "config/accounts.yaml", {}).accounts[0]
+    assert account.instruments is not None
+    first = account.by_symbol[account.symbols[0]]
+    changed = account.model_copy(update={"instruments": (first.model_copy(update={"interval_s": 7.0}),)})
+    assert changed.by_symbol[first.symbol].interval_s == 7.0
+    assert account.by_symbol[first.symbol] is first

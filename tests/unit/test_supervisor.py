@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,11 @@ PER_ACTOR = {"now": "1"}
 
 
 @pytest.fixture(params=["1", "2"], ids=["a process each", "two in a cell"], autouse=True)
-def _shared(request: pytest.FixtureRequest) -> None:
+def _shared(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything holds whether each instrument has an actor of its own or shares one."""
     PER_ACTOR["now"] = request.param
+    yield
+    PER_ACTOR["now"] = "1"
 
 
 class Hall:
