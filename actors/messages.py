@@ -179,6 +179,7 @@ class InstrumentHealth:
     began_version: int | None = None
     work: Mapping[str, BreakWork] = field(default_factory=dict)
     halts_due: tuple[str, ...] = ()
+    next_check_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,7 @@ class Instrument:
             self._keeper.began_version,
             dict(self._keeper.book.work) if self._keeper.book is not None else {},
             self._halts_due(),
+            next_check_s=self._next_check_s(),
         )
 
     async def self_check(self) -> SelfCheck:
@@ -256,6 +257,15 @@ class Instrument:
             identity = event_id(book.stream, str(book.version + 1), kind, break_id)
             await self._keeper.write(book, (Event(identity, kind, Severity.INFO, now, payload),))
             return book.work[break_id]
+
+    def _next_check_s(self) -> float | None:
+        """How long it is until this looks again by itself; ``None`` while it is paused."""
+        if self._paused:
+            return None
+        due, report = self._tick(after=True), self._report
+        if report is not None and report.recheck_at is not None:
+            due = min(due, report.recheck_at)
+        return max(0.0, (due - self._runtime.now()).total_seconds())
 
     def _verified_age_s(self) -> float | None:
         if self._report is None or self._report.verified_at is None:

@@ -15,6 +15,7 @@ from actors.names import account_of, symbol_of
 from actors.runtime.ports import CallError
 from brokers.model import Completeness
 from supervisor.cli.console import Failure, console, print_json, say
+from supervisor.cli.keyboard import Keyboard
 from supervisor.cli.session import sweep
 from supervisor.client import run_file
 from supervisor.client.processes import Running, end, find
@@ -118,16 +119,24 @@ def _watch(supervisor: Running) -> int:
         raise Failure("--watch needs a terminal")
     screen = Screen(View("asking"))
     heard_at_s = time.monotonic()
-    with contextlib.suppress(KeyboardInterrupt), Live(screen, console=out, screen=True, auto_refresh=False) as live:
-        while True:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Keyboard() as keyboard,
+        Live(screen, console=out, screen=True, auto_refresh=False) as live,
+    ):
+        while not screen.view.look.left:
+            look = screen.view.look
             try:
-                screen.view = View("", supervisor.status(timeout_s=WATCH_TIMEOUT_S), watching=True)
+                screen.view = View("", supervisor.status(timeout_s=WATCH_TIMEOUT_S), watching=True, look=look)
                 heard_at_s = time.monotonic()
             except CallError as error:
                 age = f"what is shown is {time.monotonic() - heard_at_s:.0f} s old"
                 screen.view = replace(screen.view, trouble=f"{age}: the supervisor does not answer ({error.found})")
             live.refresh()
-            time.sleep(REFRESH_S)
+            until_s = time.monotonic() + REFRESH_S
+            while (left_s := until_s - time.monotonic()) > 0 and not screen.view.look.left:
+                if screen.press(keyboard.pressed(left_s)):
+                    live.refresh()
     return EXIT_OK
 
 

@@ -8,7 +8,7 @@ shown as flat; no text from outside is read as markup.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -17,10 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.events import Severity
+from supervisor.cli.look import HELP, Look, Rows, after, shown, words
+from supervisor.cli.middle import Middle, cut
 from supervisor.presentation.event_text import Happening
 from supervisor.presentation.json_contract import halted_scopes, section_words
 from supervisor.presentation.prices import shown_price
 
+_USUAL = Look()
 _COLOURS = {"SUCCESS": "green", "PARTIAL": "yellow", "DEGRADED": "magenta", "FAILED": "red"}
 _STATE_COLOURS = {"QUARANTINED": "bold red", "RESTARTING": "red", "PAUSED": "blue"}
 _SEVERITIES = {Severity.INFO: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
@@ -28,14 +31,16 @@ _HAPPENINGS_SHOWN = 6
 _FEWEST_ROWS = 3
 _TABLE_FRAME = 2
 """The table's heading, and a line to spare: a screen that is full to its last line would scroll."""
-_LONGEST_BREAK = 44
+_WIDE = 100
+_NARROW = 70
+_OF_POSITIONS = frozenset({"RECOVERY", "GHOST", "DRIFT"})
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """All that is shown at one moment. ``status`` is the document of ``status --json``, ``None`` before there is one;
     ``trouble`` says why it is not fresh; ``happenings`` are the latest of the ``happened`` there were since the start;
-    who is only ``watching`` ends nothing with Ctrl-C."""
+    who is only ``watching`` ends nothing with Ctrl-C; ``look`` is how the table is looked at."""
 
     step: str
     status: Mapping[str, Any] | None = None
@@ -45,6 +50,7 @@ class View:
     trouble: str | None = None
     stopping: bool = False
     watching: bool = False
+    look: Look = _USUAL
 
 
 def rows_of(status: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -110,6 +116,13 @@ class Screen:
     def __init__(self, view: View) -> None:
         self.view = view
 
+    def press(self, keys: Sequence[str]) -> bool:
+        """Look as these keys say; whether any was pressed."""
+        for key in keys:
+            rows = 0 if self.view.status is None else len(shown(self.view.look, rows_of(self.view.status), _calm))
+            self.view = replace(self.view, look=after(self.view.look, key, rows))
+        return bool(keys)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As rich asks for it: with the height of the screen where it fills one."""
         yield render(self.view, options.height or console.height, options.max_width)
@@ -121,33 +134,43 @@ def render(view: View, height: int, width: int) -> RenderableType:
         return Group(
             Text(f"{view.step} …", "bold", no_wrap=True, overflow="ellipsis"), ProgressBar(pulse=True, width=40)
         )
-    head: list[RenderableType] = [_title(view)]
+    head: list[RenderableType] = _title(view, width)
     if not settled(view.status):
         head.append(_progress(view.status, width))
-    caption = _caption(view)
+    if view.look.help:
+        return Group(*head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in HELP))
+    caption = _caption(view, width)
+    rows_shown = shown(view.look, rows_of(view.status), _calm)
+    if view.look.details and rows_shown:
+        return Group(*head, *_details(*rows_shown[min(view.look.chosen or 0, len(rows_shown) - 1)], height - len(head)))
     room = height - len(head) - _TABLE_FRAME - len(caption)
-    rows = len(rows_of(view.status)) + len(of_no_instrument(view.status))
+    rows = len(rows_shown) + len(of_no_instrument(view.status))
     for_rows = max(_FEWEST_ROWS, min(rows, room - min(_HAPPENINGS_SHOWN, room // 3, len(view.happenings))))
     for_happenings = max(0, room - for_rows)
     latest = view.happenings[-for_happenings:] if for_happenings else ()
-    return Group(*head, table(view.status, for_rows, width), *caption, *map(_line, latest))
+    return Group(*head, table(view.status, for_rows, width, view.look), *caption, *map(_Line, latest))
 
 
-def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 200) -> Table:
-    """Every instrument, or those most in need of attention where there are more than fit; first what nobody looks
-    after."""
-    rows = rows_of(status)
+def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 200, look: Look = _USUAL) -> Table:
+    """Every instrument that is looked at, or those most in need of attention where there are more than fit; first what
+    nobody looks after."""
+    rows = list(shown(look, rows_of(status), _calm))
+    chosen = rows[min(look.chosen, len(rows) - 1)] if look.chosen is not None and rows else None
     nobodys = of_no_instrument(status)
     left_out = 0
     if most_rows is not None:
         most_rows = max(1, most_rows - len(nobodys))
     if most_rows is not None and len(rows) > most_rows:
-        shown = max(1, most_rows - 1)
-        left_out = len(rows) - shown
-        places = sorted(range(len(rows)), key=lambda place: (_calm(rows[place][1]), place))[:shown]
+        fit = max(1, most_rows - 1)
+        left_out = len(rows) - fit
+        places = sorted(range(len(rows)), key=lambda place: (_calm(rows[place][1]), place))[:fit]
+        if chosen is not None and rows.index(chosen) not in places:
+            places[-1] = rows.index(chosen)
         rows = [rows[place] for place in sorted(places)]
     made = Table(box=None, expand=True, pad_edge=False, header_style="bold dim", collapse_padding=True)
-    wide = width >= 100
+    if width < _NARROW:
+        return _narrow(made, rows, nobodys, left_out, chosen)
+    wide = width >= _WIDE
     made.add_column("account", no_wrap=True, max_width=20)
     made.add_column("instrument", no_wrap=True, max_width=24)
     made.add_column("state", no_wrap=True)
@@ -156,16 +179,17 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     )
     made.add_column("book", no_wrap=True, ratio=3, min_width=12, overflow="ellipsis")
     if wide:
-        made.add_column("broker", no_wrap=True, max_width=24, overflow="ellipsis")
+        made.add_column("broker", no_wrap=True, max_width=28, overflow="ellipsis")
     made.add_column("open breaks", no_wrap=True, ratio=4 if breaks else 1, min_width=11, overflow="ellipsis")
     made.add_column("verified", justify="right", no_wrap=True)
     if wide:
+        made.add_column("next", justify="right", no_wrap=True)
         made.add_column("cycle", justify="right", no_wrap=True)
         made.add_column("restarts", justify="right", no_wrap=True)
     for account, found in nobodys:
         made.add_row(*_cells_of_nobody(account, found, wide=wide))
     for account, row in rows:
-        made.add_row(*_cells(account, row, wide=wide))
+        made.add_row(*_cells(account, row, wide=wide), style="reverse" if (account, row) == chosen else "")
     if left_out:
         made.add_row(Text("…", "dim"), Text(f"{left_out} more", "dim"))
     return made
@@ -173,12 +197,13 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
 
 def _cells(account: str, row: Mapping[str, Any], *, wide: bool) -> list[RenderableType]:
     health = row["health"]
-    cycle_ms, age_s = health["last_cycle_ms"], health["verified_age_s"]
+    cycle_ms, age_s, next_s = health["last_cycle_ms"], health["verified_age_s"], health.get("next_check_s")
     cells: list[RenderableType] = [Text(account), Text(row["instrument"]), _state(row), _book(row)]
     if wide:
         cells.append(_broker(row))
-    cells += [_breaks(row), Text(duration(age_s) if age_s is not None else "never")]
+    cells += [_breaks(row), Text(f"{duration(age_s)} ago" if age_s is not None else "never")]
     if wide:
+        cells += [Text("" if next_s is None else f"in {duration(next_s)}")]
         cells += [Text(f"{cycle_ms:.0f} ms" if cycle_ms is not None else ""), Text(str(health["restarts"]))]
     return cells
 
@@ -187,11 +212,71 @@ def _cells_of_nobody(account: str, found: Mapping[str, Any], *, wide: bool) -> l
     unmanaged = found["type"] == "UNMANAGED_INSTRUMENT"
     name, state = (found["key"], "UNMANAGED") if unmanaged else ("", "UNREADABLE")
     book = Text("no book" if unmanaged else "", "dim")
-    said = Text(f"1: {found['broker_value']}", "yellow")
+    said = Middle(f"1: {_held(found)}", "yellow")
     cells: list[RenderableType] = [Text(account), Text(name), Text(state, "bold yellow"), book]
     cells += [Text("not compared", "yellow")] if wide else []
     cells += [said, Text("never")]
-    return cells + ([Text(""), Text("")] if wide else [])
+    return cells + ([Text(""), Text(""), Text("")] if wide else [])
+
+
+def _narrow(
+    made: Table,
+    rows: Rows,
+    nobodys: Sequence[tuple[str, Mapping[str, Any]]],
+    left_out: int,
+    chosen: tuple[str, Mapping[str, Any]] | None,
+) -> Table:
+    """Where there is little room: which instrument, how it stands, and what a person has to see to, else its book."""
+    made.add_column("instrument", no_wrap=True, ratio=4)
+    made.add_column("state", no_wrap=True, max_width=11)
+    made.add_column("open breaks, or book", no_wrap=True, ratio=5)
+    for account, found in nobodys:
+        said = Middle(_held(found), "yellow")
+        made.add_row(Middle(f"{account}/{found['key']}"), Text("UNMANAGED", "bold yellow"), said)
+    for account, row in rows:
+        breaks = _breaks(row)
+        book = book_words(row["book"], known=row["health"]["verified_at"] is not None)
+        last = breaks if breaks.plain else Middle(book)
+        style = "reverse" if (account, row) == chosen else ""
+        state = _state({**row, "health": {**row["health"], "halted": ()}})  # the head tells what is halted
+        made.add_row(Middle(f"{account}/{row['instrument']}"), state, last, style=style)
+    if left_out:
+        made.add_row(Text(f"… {left_out} more", "dim"))
+    return made
+
+
+def _details(account: str, row: Mapping[str, Any], height: int) -> list[RenderableType]:
+    """All that is known of one row, a line a fact."""
+    health = row["health"]
+    lines = [f"{account}/{row['instrument']}: {row['status']}, actor {health['state']}"]
+    lines += [f"why: {row['error']}"] if row["error"] else []
+    lines += [f"halted: {one['scope']}: {one['reason'] or 'no reason given'}" for one in health.get("halted") or ()]
+    for one in row["discrepancies"]:
+        sides = f"book {_said(one['book_value'])}, broker {_said(one['broker_value'])}"
+        done = "resolved" if one["resolved"] else "open"
+        lines.append(
+            f"{one['severity']} {one['type']} {one['key']}: {sides}, {one['cause'] or 'no cause known'}, {done}"
+        )
+    for leg in row["book"]["legs"]:
+        lines.append(f"leg {leg['leg']}: {leg['quantity']} @ {shown_price(leg['average_price'])}")
+    for order in row["book"]["open_orders"]:
+        name = order["broker_order_id"] or order["client_order_id"]
+        of = f"{order['side']} {order['quantity']}, filled {order['filled_quantity']}"
+        lines.append(f"order {name}: {of}, {order['status']}")
+    lines.append("broker: " + ", ".join(f"{name} {value}" for name, value in row["broker"].items()))
+    for key in ("verified_at", "last_cycle_at", "next_check_s", "cycles", "corrections", "restarts", "pid"):
+        lines.append(f"{key.replace('_', ' ')}: {health.get(key)}")
+    shown_lines = lines if len(lines) < height else [*lines[: max(1, height - 2)], "…"]
+    return [*(Text(line, no_wrap=True, overflow="ellipsis") for line in shown_lines), Text("Enter: back", "dim")]
+
+
+def _held(found: Mapping[str, Any]) -> str:
+    """What nobody looks after; that nobody does stands beside it."""
+    return str(found["broker_value"]).removesuffix(", and not in the configuration")
+
+
+def _said(value: object) -> object:
+    return "nothing" if value is None else value
 
 
 def _calm(row: Mapping[str, Any]) -> int:
@@ -207,6 +292,8 @@ def _state(row: Mapping[str, Any]) -> Text:
         return Text(health["state"], _STATE_COLOURS.get(health["state"], "cyan"))
     if health["paused"]:
         return Text("PAUSED", _STATE_COLOURS["PAUSED"])
+    if health.get("halted"):
+        return Text(row["status"], _COLOURS.get(row["status"], "")).append(" HALTED", "bold red")
     return Text(row["status"], _COLOURS.get(row["status"], ""))
 
 
@@ -226,36 +313,44 @@ def book_words(book: Mapping[str, Any], *, known: bool) -> str:
 
 
 def _broker(row: Mapping[str, Any]) -> Text:
+    """What the broker has where that is not what the book has, else how complete its answer was."""
     if row["health"]["last_cycle_at"] is None:
         return Text("not asked yet", "dim")
+    differing = [one for one in row["discrepancies"] if not one["resolved"] and one["phase"] in _OF_POSITIONS]
+    if differing:
+        return Text(", ".join(f"{one['key']} {_said(one['broker_value'])}" for one in differing), "yellow")
     amiss = section_words(row["broker"])
     return Text(amiss, "magenta") if amiss else Text("complete", "dim")
 
 
-def _breaks(row: Mapping[str, Any]) -> Text:
+def _breaks(row: Mapping[str, Any]) -> Middle:
     found = [one for one in row["discrepancies"] if not one["resolved"]]
     if not found:
         error = row["error"]
-        return Text(str(error) if error else "", "magenta")
+        return Middle(str(error) if error else "", "magenta")
     worst = next((one for one in found if one["severity"] == "CRITICAL"), found[0])
-    words = f"{len(found)}: {worst['type']} {worst['key']}"
-    return Text(words[:_LONGEST_BREAK], "bold red" if worst["severity"] == "CRITICAL" else "yellow")
+    named = f"{len(found)}: {worst['type']} {worst['key']}"
+    return Middle(named, "bold red" if worst["severity"] == "CRITICAL" else "yellow")
 
 
-def _title(view: View) -> Text:
+def _title(view: View, width: int) -> list[RenderableType]:
+    """How all stands; what a person has to know stands on lines of its own where there is little room."""
     status = view.status or {}
     worst = status.get("status", "")
     text = Text(no_wrap=True, overflow="ellipsis")
     if view.stopping:
-        text.append(f"{view.step} …", "bold yellow")
-        return text
+        return [text.append(f"{view.step} …", "bold yellow")]
     text.append("reconciling " if settled(status) else "starting ", "bold")
     text.append(str(worst), _COLOURS.get(worst, ""))
-    if halted := halted_scopes(status):
-        text.append(f"  trading halted: {', '.join(halted)}", "bold red")
-    if view.trouble:
-        text.append(f"  {view.trouble}", "bold red")
-    return text
+    halted = halted_scopes(status)
+    alerts = [f"trading halted: {', '.join(halted)}"] if halted else []
+    alerts += [view.trouble] if view.trouble else []
+    room = width - len(text.plain)
+    if sum(len(alert) + 2 for alert in alerts) <= room or (width >= _NARROW and len(alerts) == 1):
+        for alert in alerts:
+            text.append(f"  {cut(alert, max(1, room - 2))}", "bold red")
+        return [text]
+    return [text, *(Middle(alert, "bold red") for alert in alerts)]
 
 
 def _progress(status: Mapping[str, Any], width: int) -> RenderableType:
@@ -268,21 +363,32 @@ def _progress(status: Mapping[str, Any], width: int) -> RenderableType:
     return grid
 
 
-def _caption(view: View) -> list[Text]:
-    accounts = (view.status or {}).get("accounts", ())
-    lines = [f"{one['account']}: {one['summary']}" for one in accounts if one.get("summary")]
-    supervisor = (view.status or {}).get("supervisor", {})
-    lines += [sink_words(sink) for sink in supervisor.get("sinks", ()) if sink["error"]]
-    lines.append(totals(view.status or {}))
-    place = f"dashboard {view.dashboard} · " if view.dashboard else ""
-    lines.append(f"{place}Ctrl-C {'leaves' if view.watching else 'stops in order'} · times are UTC")
+def _caption(view: View, width: int) -> list[RenderableType]:
+    status = view.status or {}
+    lines = [totals(status)]
+    looks = words(view.look)
+    began = status.get("supervisor", {}).get("run_began_at")
+    parts = [looks] if looks else []
+    parts += [f"dashboard {view.dashboard}"] if view.dashboard and width >= _NARROW else []
+    parts += [f"corrections and restarts since {began[5:16].replace('T', ' ')}"] if began and width >= _NARROW else []
+    parts += ["? keys", f"Ctrl-C {'leaves' if view.watching else 'stops in order'}", "times are UTC"]
+    lines.append(" · ".join(parts))
     return [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
-def _line(happening: Happening) -> Text:
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{happening.time} ", "dim").append(f"{happening.where} ", "bold")
-    return text.append(happening.text, _SEVERITIES[happening.severity])
+class _Line:
+    """One happening: when and where, and what in as much as there is room for."""
+
+    def __init__(self, happening: Happening) -> None:
+        self._happening = happening
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The line as it fits."""
+        one = self._happening
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(f"{one.time} ", "dim").append(f"{one.where} ", "bold")
+        room = options.max_width - len(text.plain)
+        yield text.append(cut(one.text, max(1, room)), _SEVERITIES[one.severity])
 
 
 def duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ from supervisor.cli.signals import StopSignals
 from supervisor.client import processes
 from supervisor.client.processes import Running
 from supervisor.config.models import Configuration
-from supervisor.presentation.event_text import Happening, summarize
+from supervisor.presentation.event_text import Happening, Summaries
 
 if TYPE_CHECKING:
     from actors.journal.store import Journal
@@ -161,6 +161,7 @@ class _Events:
         self._journal: Journal | None = None
         self._seq = 0
         self.count = 0
+        self._summaries = Summaries()
         self._latest: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
 
     def latest(self) -> tuple[Happening, ...]:
@@ -178,7 +179,7 @@ class _Events:
             self._journal = Journal.open(self._configuration.journal_url, read_only=True)
         for record in self._journal.records(after_seq=self._seq, since=self._since):
             self._seq = record.seq
-            found = summarize(record)
+            found = self._summaries.of(record)
             if found is not None:
                 self._latest.append(found)
                 self.count += 1

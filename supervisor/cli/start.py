@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from actors.journal.types import JournalError
 from actors.runtime.ray_environment import ClusterNotUp
 from supervisor.cli import logs
 from supervisor.cli.console import Failure, console, say
+from supervisor.cli.keyboard import Keyboard
 from supervisor.cli.screen import Screen, View, actors_up, rows_of, settled, totals
 from supervisor.cli.session import Died, Order, Session
 from supervisor.cli.session_child import SupervisorGone
@@ -56,7 +58,7 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
     session.start()
     try:
         with show:
-            while not session.let_go_of and not session.ended(_LOOK_S):
+            while not session.let_go_of and not session.ended(0.0 if show.interactive else _LOOK_S):
                 show.update(_seen(session, signals))
                 if order.background and not signals.asked.is_set() and _runs(session.view):
                     session.let_go()
@@ -115,9 +117,13 @@ class _OnScreen:
         self._console = console()
         self._screen = Screen(View("starting"))
         self._live = Live(self._screen, console=self._console, screen=True, auto_refresh=False, transient=True)
+        self._keyboard = Keyboard()
+
+    interactive = True
 
     def __enter__(self) -> _OnScreen:
         logs.to_lines(self._say, "WARNING")
+        self._keyboard.__enter__()
         self._live.__enter__()
         return self
 
@@ -125,12 +131,20 @@ class _OnScreen:
         # A terminal that is gone cannot be restored, and needs not be.
         with contextlib.suppress(OSError):
             self._live.__exit__(None, None, None)
+        self._keyboard.__exit__(None, None, None)
         logs.set_up("WARNING", verbose=self._verbose)
 
     def update(self, view: View) -> None:
-        """Draw it."""
+        """Draw it, and again at each key, for a moment."""
+        self._draw(view)
+        until_s = time.monotonic() + _LOOK_S
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._screen.press(self._keyboard.pressed(left_s)):
+                self._draw(view)
+
+    def _draw(self, view: View) -> None:
         both = sorted((*view.happenings, *self._said), key=lambda one: one.time)
-        self._screen.view = replace(view, happenings=tuple(both))
+        self._screen.view = replace(view, happenings=tuple(both), look=self._screen.view.look)
         with contextlib.suppress(OSError):
             self._live.refresh()
 
@@ -147,6 +161,8 @@ class _AsLines:
         self._states: dict[str, str] = {}
         self._actors: dict[str, str] = {}
         self._up = (0, 0)
+
+    interactive = False
 
     def __enter__(self) -> _AsLines:
         return self

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from actors.book.break_work import BreakAction, Sides
 from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
@@ -56,6 +58,21 @@ class AlreadyRunning(Exception):
 
     def __str__(self) -> str:
         return f"a supervisor is running already: {self.found}"
+
+
+class OpenCluster(Exception):
+    """A cluster lets in whoever reaches it. ``gcs`` is host:port."""
+
+    def __init__(self, gcs: str) -> None:
+        super().__init__(gcs)
+        self.gcs = gcs
+
+    def __str__(self) -> str:
+        return (
+            f"the Ray cluster at {self.gcs} lets in whoever reaches it, without a token: all of them can run code "
+            "beside the supervisor and read its brokers' secrets. Start it with RAY_AUTH_MODE=token, or use "
+            "ray.address: local (`start --detach` needs no other cluster); ray.require_auth: false accepts it as it is"
+        )
 
 
 class Running:
@@ -204,7 +221,8 @@ def started(
 
     Whatever happens in the block, an interrupt among it, no process of ours is left. Raises :class:`AlreadyRunning`,
     ``ConnectionError`` when the cluster named in the configuration does not answer,
-    :class:`~actors.runtime.ray_environment.ClusterNotUp` when one of our own does not come up.
+    :class:`~actors.runtime.ray_environment.ClusterNotUp` when one of our own does not come up, :class:`OpenCluster`
+    where one of somebody else's lets everybody in and ``ray.require_auth`` forbids that.
     """
     _refuse_a_second(configuration)
     address = configuration.ray.address
@@ -215,6 +233,10 @@ def started(
     try:
         on_step("starting Ray" if address == "local" else f"joining the Ray cluster at {address}")
         joined = ray_backend.start_or_join(address, namespace, dashboard=dashboard)
+        if address != "local" and ray_backend.lets_everybody_in(joined.gcs):
+            if configuration.ray.require_auth:
+                raise OpenCluster(joined.gcs)
+            logger.warning("{}", OpenCluster(joined.gcs))
         running = Running(ray_backend.Client(namespace))
         on_step("starting the supervisor")
         door = local_door.new_door()

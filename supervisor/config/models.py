@@ -419,10 +419,12 @@ AnyAccount = Annotated[
 
 
 class RaySettings(_Model):
-    """Which Ray cluster, and the namespace of our actors in it."""
+    """Which Ray cluster, and the namespace of our actors in it. ``require_auth`` refuses a cluster of somebody else's
+    that lets in whoever reaches it: all who do can run code in it."""
 
     address: RayAddress = "local"
     namespace: ActorName = "reconciliation"
+    require_auth: bool = True
 
 
 def _timestamp_url(value: Raw) -> str:

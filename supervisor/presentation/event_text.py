@@ -24,6 +24,7 @@ _GLOSSES = {
     "give_up_order": "order given up",
 }
 _DISCREPANCIES = frozenset({EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED})
+_BY_FILLS = frozenset({"apply_fill", "infer_fill"})
 _ORDER_ENDS = {
     EventType.ORDER_CANCELLED: "cancelled",
     EventType.ORDER_EXPIRED: "expired",
@@ -74,6 +75,23 @@ def summarize(record: Record) -> Happening | None:
         return None
     where = str(payload.get("actor") or record.stream)
     return Happening(f"{record.event.time:%H:%M:%S}", where, text, record.event.severity)
+
+
+class Summaries:
+    """:func:`summarize` over records in their order, in which a fill that was found missing is one line and not two:
+    the difference tells it, and the fill that took it into the book follows at the same time."""
+
+    def __init__(self) -> None:
+        self._filling: dict[str, Record] = {}
+
+    def of(self, record: Record) -> Happening | None:
+        """The line for the next record; ``None`` for what needs none."""
+        event, found = record.event, self._filling.get(record.stream)
+        if event.type in _DISCREPANCIES and event.payload.get("correction") in _BY_FILLS:
+            self._filling[record.stream] = record
+        elif event.type is EventType.ORDER_FILLED and found is not None and found.event.time == event.time:
+            return None
+        return summarize(record)
 
 
 def describe(event: Event) -> str:

@@ -141,12 +141,17 @@ class HealthRegistry:
         return status.aged(last, health, max_age_s, self._runtime.now())
 
     def _as_of_now(self, name: str) -> InstrumentHealth | None:
-        """What an instrument last said, its age grown by what has passed since."""
+        """What an instrument last said, its age grown by what has passed since, and the next check as much nearer."""
         health = self._instruments.get(name)
-        if health is None or health.verified_age_s is None:
-            return health
+        if health is None:
+            return None
         passed_s = self._runtime.monotonic_s() - self._heard_s[name]
-        return replace(health, verified_age_s=health.verified_age_s + passed_s)
+        age_s, next_s = health.verified_age_s, health.next_check_s
+        return replace(
+            health,
+            verified_age_s=None if age_s is None else age_s + passed_s,
+            next_check_s=None if next_s is None else max(0.0, next_s - passed_s),
+        )
 
     def open_breaks(self) -> Iterator[tuple[str, Break, Mapping[str, BreakWork]]]:
         """Every open break: whose it is (an instrument's or an account's name), the break, and the work on the breaks

@@ -175,6 +175,7 @@ def _health(child: Child | None, health: InstrumentHealth | None, now: datetime)
         "verified_at": to_iso(verified_at) if verified_at is not None else None,
         "verified_age_s": round(age_s, 3) if age_s < math.inf else None,
         "last_cycle_at": to_iso(report.finished_at) if report is not None else None,
+        "next_check_s": None if health is None or health.next_check_s is None else round(health.next_check_s, 3),
         "last_cycle_ms": round(report.duration_ms, 3) if report is not None else None,
         "cycles": statistics.cycles if statistics is not None else 0,
         "success_rate": round(rate, 6) if rate is not None else None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from actors.events import Event, EventType, Json, Record, Severity
-from supervisor.presentation.event_text import describe, summarize
+from supervisor.presentation.event_text import Summaries, describe, summarize
 
 LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
 CONNECTIONS: dict[str, tuple[EventType, dict[str, Json], str]] = {
@@ -111,3 +111,20 @@ def test_those_who_watch_are_told_of_a_reported_fill_that_moved_nothing(legs: li
     )
 
     assert (summarize(Record(1, "fx/EUR_USD", 1, event, "", "")) is not None) is shown
+
+
+@pytest.mark.parametrize(
+    ("correction", "later_s", "lines"),
+    [("apply_fill", 0, 1), ("infer_fill", 0, 1), ("apply_fill", 1, 2), ("update_order", 0, 2)],
+)
+def test_a_missed_fill_is_one_line(correction: str, later_s: int, lines: int) -> None:
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    missed: dict[str, Json] = {"type": "MISSED_FILL", "key": "88", "broker_value": "3", "correction": correction}
+    found = Event("1", EventType.RECONCILIATION_DISCREPANCY, Severity.WARNING, at, missed)
+    filled = Event("2", EventType.ORDER_FILLED, Severity.INFO, at + timedelta(seconds=later_s), FILLED)
+    summaries = Summaries()
+
+    told = [summaries.of(Record(n, "fx/EUR_USD", n, event, "", "")) for n, event in enumerate((found, filled), 1)]
+
+    assert sum(one is not None for one in told) == lines
+    assert summaries.of(Record(3, "fx/GBP_JPY", 1, filled, "", "")) is not None

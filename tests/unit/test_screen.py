@@ -9,6 +9,9 @@ import pytest
 from rich.console import Console
 
 from actors.events import Severity
+from supervisor.cli.keyboard import named
+from supervisor.cli.look import Look, Sort, after
+from supervisor.cli.middle import cut
 from supervisor.cli.screen import Screen, View, book_words, discrepancy_table, duration, settled, verdict_table
 from supervisor.presentation.event_text import Happening
 
@@ -39,6 +42,7 @@ def _row(symbol: str, status: str = "SUCCESS", **changes: Any) -> dict[str, Any]
         "verified_age_s": 3.2,
         "last_cycle_at": "2026-01-31T12:00:00Z",
         "last_cycle_ms": 12.4,
+        "next_check_s": 4.2,
         "corrections": 2,
     }
     row: dict[str, Any] = {
@@ -86,10 +90,9 @@ def test_a_verified_instrument_shows_its_book_broker_age_cycle_and_restarts() ->
         "@",
         "191.2",
         "complete",
-        "3",
-        "s",
-        "12",
-        "ms",
+        *("3", "s", "ago"),
+        *("in", "4", "s"),
+        *("12", "ms"),
         "0",
     ]
     assert "1 of 1 in step, corrections 2, journal at record 42" in "\n".join(drawn)
@@ -222,3 +225,122 @@ def test_what_nobody_looks_after_is_a_row_of_its_own_and_not_in_step() -> None:
     assert "UNMANAGED" in drawn[2]
     assert "in the account: long 5" in drawn[2]
     assert "1 of 1 in step, corrections 2, 1 unmanaged" in "\n".join(drawn)
+
+
+def _pressed(*keys: str, rows: int = 3) -> Look:
+    look = Look()
+    for key in keys:
+        look = after(look, key, rows)
+    return look
+
+
+def _three() -> dict[str, Any]:
+    aged = {"verified_age_s": 90.0}
+    return _status(_row("CALM"), _row("OLD", health=aged), _row("BROKEN", "PARTIAL", discrepancies=[DRIFT]))
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ("", ["CALM", "OLD", "BROKEN"]),
+        ("s", ["BROKEN", "CALM", "OLD"]),
+        ("ss", ["OLD", "CALM", "BROKEN"]),
+        ("sss", ["CALM", "OLD", "BROKEN"]),
+        ("f", ["BROKEN"]),
+        ("ff", ["CALM", "OLD", "BROKEN"]),
+        ("/ol", ["OLD"]),
+        ("/fx", ["CALM", "OLD", "BROKEN"]),
+        ("/q", []),
+    ],
+)
+def test_keys_sort_and_filter_the_table(keys: str, shown: list[str]) -> None:
+    screen = Screen(View("", _three()))
+    screen.press(list(keys))
+
+    drawn = _drawn(screen.view)
+
+    found = [line.split()[1] for line in drawn if line.startswith("fx ")]
+    assert found == shown
+
+
+def test_a_filter_is_typed_until_enter_and_gone_with_escape() -> None:
+    assert _pressed("/", "q", "s", "backspace", "enter") == Look(wanted="q")
+    assert _pressed("/", "q", "enter", "s") == Look(wanted="q", sort=Sort.ATTENTION)
+    assert _pressed("/", "q", "escape") == Look()
+    assert _pressed("q").left
+
+
+@pytest.mark.parametrize(
+    ("keys", "chosen"),
+    [(["down"], 0), (["down"] * 9, 2), (["up"], 2), (["down", "down", "up", "up"], 0), (["j", "k"], 0)],
+)
+def test_a_row_is_chosen_among_those_shown(keys: list[str], chosen: int) -> None:
+    assert _pressed(*keys).chosen == chosen
+
+
+def test_details_tell_all_of_the_chosen_row_and_help_tells_the_keys() -> None:
+    screen = Screen(View("", _three()))
+    screen.press(["s", "down", "enter"])
+    details = "\n".join(_drawn(screen.view))
+    screen.press(["?"])
+    helped = "\n".join(_drawn(screen.view))
+
+    assert "fx/BROKEN: PARTIAL" in details
+    assert "CRITICAL POSITION_MISMATCH long: book 80, broker -100, no cause known, open" in details
+    assert "CALM" not in details
+    assert "Esc shows all again" in helped
+
+
+@pytest.mark.parametrize(
+    ("sent", "keys"),
+    [
+        ("s/x", ["s", "/", "x"]),
+        ("\x1b[A\x1b[B\x1bOA", ["up", "down", "up"]),
+        ("\r\x7f\x1b", ["enter", "backspace", "escape"]),
+        ("\x1b[5~"[:1] + "\x00", ["escape"]),
+    ],
+)
+def test_what_a_terminal_sends_is_named(sent: str, keys: list[str]) -> None:
+    assert list(named(sent)) == keys
+
+
+def test_the_brokers_quantity_stands_beside_the_books_where_they_differ() -> None:
+    line = _drawn(View("", _status(_row("GBP_JPY", "PARTIAL", discrepancies=[DRIFT]))))[2]
+
+    assert "long 100 @ 191.2" in line
+    assert "long -100" in line
+
+
+REASON = "fx: the broker did not answer GET /v3/accounts/101/openPositions within 10 s: connection refused by peer"
+
+
+@pytest.mark.parametrize(("width", "head", "tail"), [(60, "fx: the", "refused by peer"), (30, "fx: the", "by peer")])
+def test_a_reason_is_cut_in_the_middle_and_keeps_its_cause(width: int, head: str, tail: str) -> None:
+    found = cut(REASON, width)
+
+    assert len(found) == width
+    assert found.startswith(head)
+    assert found.endswith(tail)
+    assert cut("short", width) == "short"
+
+
+def test_at_forty_columns_what_needs_a_person_stays() -> None:
+    halts = [{"scope": "account fx", "reason": "news", "since": "2026-01-05T00:00:00Z"}]
+    degraded = _row("EUR_USD", "DEGRADED", error=REASON, book=FLAT, broker=UNKNOWN)
+    status = _status(_row("GBP_JPY", "PARTIAL", discrepancies=[DRIFT], health={"halted": halts}), degraded)
+
+    drawn = _drawn(View("", status, trouble="what is shown is 7 s old"), width=40)
+
+    told = "\n".join(drawn)
+    for words in ("trading halted: account fx", "7 s old", "PARTIAL", "DEGRADED", "peer", "MATCH long"):
+        assert words in told
+
+
+def test_a_halt_stands_in_its_rows_and_restarts_since_when_below() -> None:
+    status = _status(_row("GBP_JPY", health={"halted": [{"scope": "fx/GBP_JPY", "reason": None, "since": "x"}]}))
+    status["supervisor"]["run_began_at"] = "2026-11-29T20:07:16.000000Z"
+
+    drawn = _drawn(View("", status), width=140)
+
+    assert "SUCCESS HALTED" in drawn[2]
+    assert "restarts since 11-29 20:07" in "\n".join(drawn)
