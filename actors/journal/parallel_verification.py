@@ -1,8 +1,13 @@
 """The whole chain of a SQLite journal read again on every core, for journals of millions of records.
 
 It only ever says "all of it is right": hashes, links, gaps in ``seq``, versions of each stream, event ids that stand
-twice, the file's structure. Whatever it does not find right is left to :mod:`verification`, which finds what and where.
-SQLite builds the canonical form itself, so that Python hashes bytes and compares, and nothing else, for each record.
+twice, the file's structure. Whatever it does not find right is left to :mod:`verification`, which finds what and where;
+so is an event id that is no hexadecimal number of 32 digits. The canonical form is put together as it is in
+:mod:`hash_chain`; that it can be read in one way only, so that no content moves from one column into another under the
+same hash, is seen to for many records at once.
+
+Of its time a quarter is SHA-256, half is what Python's SQLite takes to hand out a row. With numpy, event ids are
+compared in a tenth of the time that SQLite takes for it.
 """
 
 from __future__ import annotations
@@ -10,34 +15,39 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
+
+import orjson
+
+from actors.events import EventType, Severity
 
 CHUNK: Final = 50_000
 """Records of one piece of work."""
 WORTH_IT: Final = 200_000
 """Records from which the processes pay for their start."""
+_KINDS: Final = frozenset(kind.value for kind in EventType)
+_SEVERITIES: Final = frozenset(severity.value for severity in Severity)
+_TIME_LENGTH: Final = len("2025-01-06T14:30:00.000000Z")
+_TIME_DIGITS: Final = frozenset("0123456789-:.TZ")
+_ID_LENGTH: Final = 32
 
-_TEXT: Final = (
-    "prev_hash || '{\"event_id\":' || json_quote(event_id) || ',\"payload\":'"
-    " || CASE typeof(payload) WHEN 'text' THEN payload END || ',\"seq\":' || seq"
-    " || ',\"severity\":' || json_quote(severity) || ',\"stream\":' || json_quote(stream)"
-    " || ',\"time\":' || json_quote(time) || ',\"type\":' || json_quote(type) || ',\"version\":' || version || '}'"
-)
 _ROWS: Final = (
-    f"SELECT seq, stream, version, prev_hash, hash, CAST({_TEXT} AS BLOB)"  # noqa: S608 - columns of ours
+    "SELECT seq, stream, version, event_id, time, type, severity, payload, prev_hash, hash"
     " FROM journal_records WHERE seq > ? AND seq <= ? ORDER BY seq"
 )
 _TWICE: Final = "SELECT 1 FROM journal_records GROUP BY stream, event_id HAVING count(*) > 1 LIMIT 1"
 
 Versions = dict[str, tuple[int, int]]
 """By stream, its first and its last version in a piece."""
-Piece = tuple[str, str, Versions]
-"""The hash before a piece, its last hash, and its versions."""
+Piece = tuple[str, str, Versions, bytes]
+"""The hash before a piece, its last hash, its versions, and the first half of each event id."""
 
 
 def all_right(
@@ -53,19 +63,23 @@ def all_right(
     begin, last_hash, versions = start[0], start[1], dict(start[2])
     context = multiprocessing.get_context("spawn")  # a fork would carry our connections and threads along
     with ProcessPoolExecutor(processes or os.cpu_count() or 1, mp_context=context) as pool:
-        beside = [pool.submit(_nothing_twice, str(file)), pool.submit(_sound, str(file))]
+        beside = [pool.submit(_sound, str(file))]
+        if _numpy() is None:
+            beside.append(pool.submit(_nothing_twice, str(file)))
         pieces: list[tuple[int, Future[Piece | None]]] = []
         for first in range(begin, end[0], CHUNK):
             last = min(first + CHUNK, end[0])
             pieces.append((last, pool.submit(_piece, str(file), first, last)))
+        ids: list[bytes] = []
         try:
             for last, future in pieces:
                 piece = future.result()
                 if piece is None or piece[0] != last_hash or not _continued(versions, piece[2]):
                     return False
                 last_hash = piece[1]
+                ids.append(piece[3])
                 progress(last - begin)
-            return last_hash == end[1] and all(one.result() for one in beside)
+            return last_hash == end[1] and _all_differ(ids) and all(one.result() for one in beside)
         except sqlite3.Error:
             return False
         finally:
@@ -84,30 +98,104 @@ def _connect(file: str) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(file)}?mode=ro", uri=True)
 
 
+class _Quoted(dict[str, str]):
+    """Names as JSON writes them: there are few, and they come again and again."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = quoted = orjson.dumps(name).decode()
+        return quoted
+
+
+def _hashes(rows: Sequence[tuple[Any, ...]], names: _Quoted) -> list[str]:
+    """What the hash of each record should be. Raises ``TypeError`` for a stream that is no text."""
+    return [
+        sha256(
+            f'{prev}{{"event_id":"{event_id}","payload":{payload},"seq":{seq},"severity":"{severity}",'
+            f'"stream":{names[stream]},"time":"{time}","type":"{kind}","version":{version}}}'.encode()
+        ).hexdigest()
+        for seq, stream, version, event_id, time, kind, severity, payload, prev, _ in rows
+    ]
+
+
+@cache
+def _numpy() -> Any:
+    """The library, which comes with some of the extras; ``None`` where it is not."""
+    try:
+        return import_module("numpy")
+    except ImportError:
+        return None
+
+
 def _piece(file: str, after: int, last: int) -> Piece | None:
-    """One piece read again; ``None`` where anything in it is not right."""
+    """One piece read again; ``None`` where anything in it is not right, or not usual."""
     connection = _connect(file)
     try:
-        expected, previous, begin = after + 1, None, ""
-        first: dict[str, int] = {}
-        versions: dict[str, int] = {}
-        for seq, stream, version, prev_hash, own, text in connection.execute(_ROWS, (after, last)):
-            if previous is None:
-                begin = previous = prev_hash
-            if seq != expected or prev_hash != previous or text is None or sha256(text).hexdigest() != own:
-                return None
-            known = versions.get(stream)
-            if known is None:
-                first[stream] = version
-            elif version != known + 1:
-                return None
-            versions[stream], previous = version, own
-            expected += 1
-        if expected != last + 1 or previous is None:
-            return None
-        return begin, previous, {stream: (first[stream], versions[stream]) for stream in versions}
+        rows = connection.execute(_ROWS, (after, last)).fetchall()
     finally:
         connection.close()
+    # Each seq is there once, and they come in order: as many as there should be means that none is missing.
+    if len(rows) != last - after:
+        return None
+    names = _Quoted()
+    try:
+        own = _hashes(rows, names)
+    except TypeError:
+        return None  # a stream that is no text
+    _, streams, numbers, event_ids, times, kinds, severities, payloads, before, hashes = zip(*rows, strict=True)
+    if own != list(hashes) or before[1:] != hashes[:-1]:
+        return None
+    versions = _versions(streams, numbers)
+    if versions is None or not _one_reading(event_ids, times, set(kinds), set(severities), payloads):
+        return None
+    halves = memoryview(bytes.fromhex("".join(event_ids))).cast("Q")[::2].tobytes()
+    return before[0], hashes[-1], versions, halves
+
+
+def _versions(streams: Sequence[str], numbers: Sequence[int]) -> Versions | None:
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for stream, version in zip(streams, numbers, strict=True):
+        known = last.get(stream)
+        if known is None:
+            if type(version) is not int:
+                return None
+            first[stream] = version
+        elif version != known + 1:
+            return None
+        last[stream] = version
+    return {stream: (first[stream], last[stream]) for stream in last}
+
+
+def _one_reading(
+    event_ids: Sequence[str],
+    times: Sequence[str],
+    kinds: set[str],
+    severities: set[str],
+    payloads: Sequence[str],
+) -> bool:
+    """Whether no column but the payload can hold what would be part of its neighbour in the canonical form."""
+    if not (kinds <= _KINDS and severities <= _SEVERITIES and set(map(type, payloads)) == {str}):
+        return False
+    try:
+        joined = "".join(times)
+        return (
+            set(map(len, times)) == {_TIME_LENGTH}
+            and _TIME_DIGITS.issuperset(joined)
+            and set(map(len, event_ids)) == {_ID_LENGTH}
+            and len(bytes.fromhex("".join(event_ids))) * 2 == len(event_ids) * _ID_LENGTH
+        )
+    except (TypeError, ValueError):
+        return False  # a field that is no text, or no hexadecimal number
+
+
+def _all_differ(ids: Sequence[bytes]) -> bool:
+    """Whether no event id stands twice, in whichever stream. Without numpy that was asked of SQLite."""
+    numpy = _numpy()
+    if numpy is None:
+        return True
+    every = numpy.frombuffer(b"".join(ids), dtype="<u8").copy()
+    every.sort()
+    return not bool((every[1:] == every[:-1]).any())
 
 
 def _nothing_twice(file: str) -> bool:
@@ -121,6 +209,7 @@ def _nothing_twice(file: str) -> bool:
 def _sound(file: str) -> bool:
     connection = _connect(file)
     try:
+        connection.execute("PRAGMA cache_size=-131072")  # each record is looked up in every index
         return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
     finally:
         connection.close()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -87,14 +87,23 @@ class PublicKey:
         return True
 
 
+class KeyElsewhere(Protocol):
+    """An Ed25519 key that signs where it is kept: ``public`` are its 32 bytes."""
+
+    public: bytes
+
+    def sign(self, data: bytes, /) -> bytes:
+        """The signature of the data."""
+
+
 class Signer:
     """A private key under a name. Its repr shows the public part alone."""
 
-    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, name: str, key: Ed25519PrivateKey | KeyElsewhere) -> None:
         if not _NAME.fullmatch(name):
             raise HeadError(f"{name!r} cannot name a key: no space and no + may stand in it")
         self._key = key
-        self.public = PublicKey(name, key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+        self.public = PublicKey(name, raw_public(key))
 
     def __repr__(self) -> str:
         return f"Signer({self.public})"
@@ -103,6 +112,13 @@ class Signer:
         """The line that signs the text."""
         signature = base64.b64encode(self.public.id + self._key.sign(text.encode())).decode()
         return f"— {self.public.name} {signature}\n"
+
+
+def raw_public(key: Ed25519PrivateKey | KeyElsewhere) -> bytes:
+    """The 32 bytes that others check its signatures with."""
+    if isinstance(key, Ed25519PrivateKey):
+        return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return key.public
 
 
 def signed(text: str, signers: Iterable[Signer]) -> str:

@@ -1,7 +1,7 @@
 """Where the key is that signs a journal's heads: made at the first start, for its owner alone, and followed by others.
 
-* The private key is a PEM file (PKCS #8, 0600), or an entry of the system's keyring that holds the same text. It is
-  read where heads are signed and stands in no message.
+* The private key is a PEM file (PKCS #8, 0600), an entry of the system's keyring that holds the same text, or in a
+  token that it never leaves (:mod:`token_key`). It is read where heads are signed and stands in no message.
 * Beside it ``….pub`` lists the public keys, one a line as ``NAME+ID+BASE64``: the first, and each that followed it.
   That file is meant to be given away; who checks a journal for somebody else uses a copy that he got earlier.
 * A key that is gone is not quietly replaced: heads by a key nobody knows would prove nothing.
@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -24,12 +25,15 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 
-from actors.journal.signed_head import HeadError, PublicKey, Signer
+from actors.journal import token_key
+from actors.journal.signed_head import HeadError, PublicKey, Signer, raw_public
+from actors.journal.token_key import PKCS11, TokenKey
 from actors.journal.types import JournalUnavailable
+
+SigningKey = Ed25519PrivateKey | TokenKey
 
 KEYRING: Final = "keyring:"
 _ATTEMPTED: Final = "read the key that signs the journal's heads"
@@ -60,11 +64,11 @@ def read_public(file: Path) -> list[PublicKey]:
 def load_or_make(where: str, public: Path, origin: str | None) -> Signer:
     """The signer of a journal's heads, made with its key at the first start.
 
-    ``where`` is a path or ``keyring:SERVICE/NAME``, ``public`` the list of public keys, ``origin`` what earlier heads
-    are named by. Raises :class:`JournalUnavailable` where the key cannot be read or made, or is gone.
+    ``where`` is a path, ``keyring:SERVICE/NAME`` or ``pkcs11:…``, ``public`` the list of public keys, ``origin`` what
+    earlier heads are named by. Raises :class:`JournalUnavailable` where the key cannot be read or made, or is gone.
     """
-    text = _read(where)
-    if text is None:
+    key = _found(where)
+    if key is None:
         if origin is not None or public.exists():
             raise JournalUnavailable(
                 _ATTEMPTED,
@@ -72,28 +76,34 @@ def load_or_make(where: str, public: Path, origin: str | None) -> Signer:
                 f"Put it back. Only to go on with another, which nobody knows yet, remove {public} and the old heads' "
                 "trust with it: python -m supervisor audit key --new",
             )
-        key = Ed25519PrivateKey.generate()
-        write_private(where, key)
-    else:
-        key = _parsed(where, text)
+        if where.startswith(PKCS11):
+            key = token_key.make(where)
+        else:
+            key = Ed25519PrivateKey.generate()
+            write_private(where, key)
     signer = Signer(origin or _name_of(key), key)
     if not public.exists():
         write_public(public, [signer.public])
     return signer
 
 
-def new_key(name: str) -> tuple[Signer, Ed25519PrivateKey]:
-    """A new key that will sign under this name."""
-    key = Ed25519PrivateKey.generate()
+def new_key(name: str, where: str = "") -> tuple[Signer, SigningKey]:
+    """A new key that will sign under this name; in its token already, where ``where`` names one. Raises
+    :class:`JournalUnavailable`."""
+    key = token_key.make(where, following=True) if where.startswith(PKCS11) else Ed25519PrivateKey.generate()
     return Signer(name, key), key
 
 
-def write_private(where: str, key: Ed25519PrivateKey) -> None:
+def write_private(where: str, key: SigningKey) -> None:
     """Keep a private key, in place of one that is there; raises :class:`JournalUnavailable`."""
+    if isinstance(key, TokenKey):
+        key.take_over()
+        return
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     if where.startswith(KEYRING):
         service, name = _entry(where)
-        _keyring().set_password(service, name, text)
+        with _asking_the_keyring(where):
+            _keyring().set_password(service, name, text)
         return
     _replace(Path(where), text, 0o600)
 
@@ -103,10 +113,18 @@ def write_public(file: Path, keys: list[PublicKey]) -> None:
     _replace(file, "".join(f"{key}\n" for key in keys), 0o644)
 
 
+def _found(where: str) -> SigningKey | None:
+    if where.startswith(PKCS11):
+        return token_key.find(where)
+    text = _read(where)
+    return None if text is None else _parsed(where, text)
+
+
 def _read(where: str) -> str | None:
     if where.startswith(KEYRING):
         service, name = _entry(where)
-        found: str | None = _keyring().get_password(service, name)
+        with _asking_the_keyring(where):
+            found: str | None = _keyring().get_password(service, name)
         return found
     try:
         with open(where, encoding="ascii") as file:
@@ -133,9 +151,8 @@ def _parsed(where: str, text: str) -> Ed25519PrivateKey:
     return key
 
 
-def _name_of(key: Ed25519PrivateKey) -> str:
-    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return f"reconciliation-journal/{hashlib.sha256(raw).hexdigest()[:16]}"
+def _name_of(key: SigningKey) -> str:
+    return f"reconciliation-journal/{hashlib.sha256(raw_public(key)).hexdigest()[:16]}"
 
 
 def _replace(file: Path, text: str, mode: int) -> None:
@@ -162,6 +179,18 @@ def _entry(where: str) -> tuple[str, str]:
     if not service or not name:
         raise JournalUnavailable(_ATTEMPTED, f"{where} names no entry", "Write keyring:SERVICE/NAME")
     return service, name
+
+
+@contextlib.contextmanager
+def _asking_the_keyring(where: str) -> Iterator[None]:
+    """Whatever its backend raises, in our words: each has errors of its own."""
+    try:
+        yield
+    except JournalUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - keyring passes on what its backends raise
+        found = f"{where}: {str(error) or type(error).__name__}"
+        raise JournalUnavailable(_ATTEMPTED, found, "Unlock the keyring of the user that this runs as") from None
 
 
 def _keyring() -> ModuleType:

@@ -158,7 +158,7 @@ def _rotate(of: Source, private: str, public: Path) -> None:
         origin = journal.with_connection(_origin)
         old = load_or_make(private, public, origin)
         origin = origin or old.public.name
-        following, key_ = new_key(origin)
+        following, key_ = new_key(origin, private)
         now = datetime.now(UTC)
         note = signed(rotation_text(origin, following.public, now), [old, following])
         # First the note that the old key signs, then the key: who is killed in between still has the old one.

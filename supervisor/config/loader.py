@@ -13,6 +13,7 @@ from typing import cast
 
 from pydantic import BaseModel, ValidationError
 
+from actors.journal.token_key import PKCS11
 from brokers.spec import SecretRef, SecretSource
 from supervisor.config.alert_models import LOOPBACK_URL
 from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
@@ -40,6 +41,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WITHOUT_BRACES = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _JOURNAL_URL: Path = ("journal", "url")
 _HEADS: Path = ("journal", "heads")
+_KEY: Path = ("journal", "key")
 _MODELS: Mapping[str, type[Account]] = {
     "oanda": OandaAccount, "kite": KiteAccount, "ib": IbAccount, "mt5": Mt5Account, "paper": PaperAccount,
 }  # fmt: skip
@@ -89,7 +91,7 @@ def load_place(path: str | os.PathLike[str]) -> Configuration:
         document.data.update(kept)
     elif not problems:
         problems = [Problem(file, 1, "", "no mapping", "a configuration with at least accounts")]
-    configuration = None if problems else _Loader(file, document, os.environ, problems).configuration()
+    configuration = None if problems else _Loader(file, document, os.environ, problems, signs=False).configuration()
     if problems or configuration is None:
         raise ConfigurationError(tuple(problems))
     return configuration
@@ -127,8 +129,17 @@ def _text(file: str) -> str:
 
 
 class _Loader:
-    def __init__(self, file: str, document: Document, environ: Mapping[str, str], problems: list[Problem]) -> None:
+    def __init__(
+        self,
+        file: str,
+        document: Document,
+        environ: Mapping[str, str],
+        problems: list[Problem],
+        *,
+        signs: bool = True,
+    ) -> None:
         self._file = file
+        self._signs = signs
         self._document = document
         self._environ = environ
         self._problems = problems
@@ -187,6 +198,9 @@ class _Loader:
             here: Path = (*path, key)
             if isinstance(value, str) and _WITHOUT_BRACES.fullmatch(value.strip()):
                 self._problem(here, f"{value.strip()}, which is no reference", f"${{{value.strip()[1:]}}}")
+            elif isinstance(value, str) and "${" in value and here == _KEY and value.startswith(PKCS11):
+                if self._signs:  # the PIN of its token is read where heads are signed, and nobody else needs it
+                    self._all_set(here, value)
             elif isinstance(value, str) and "${" in value:
                 if self._all_set(here, value) and not _is_secret(here):
                     self._origins[here] = value
@@ -255,7 +269,7 @@ class _Loader:
 
     def _evidence(self, section: dict[str, object]) -> None:
         key, places, stamped = section.get("key"), section.get("heads"), section.get("timestamp")
-        if isinstance(key, str) and key and not key.startswith("keyring:"):
+        if isinstance(key, str) and key and not key.startswith(("keyring:", PKCS11)):
             section["key"] = self._from_here(key)
         if isinstance(places, list):
             section["heads"] = [

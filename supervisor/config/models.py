@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from actors.book.break_work import REASON_CODES
+from actors.journal.token_key import PKCS11, TokenUri
 from brokers.paper.prices import Market
 from brokers.spec import BrokerSpec, SecretRef, Setting
 from supervisor.config.alert_models import AlertsSettings
@@ -459,9 +460,9 @@ class JournalSettings(_Model):
     ``head_file``, absolute, is where the end of the journal is noted from time to time (``None``: nowhere).
     ``state_dir``, absolute, is the directory of what lies beside a journal that is no file (the run file, the venues of
     paper accounts); a file's is its own.
-    ``key`` signs the heads: a path or ``keyring:SERVICE/NAME`` (``None``: beside the journal). ``heads`` are the places
-    that get signed heads, as they are written: a ``${NAME}`` in them is put in where they are used. ``timestamp`` is
-    who stamps them. ``keep_slices`` has what each decision rested on kept beside the journal.
+    ``key`` signs the heads: a path, ``keyring:SERVICE/NAME`` or ``pkcs11:…`` (``None``: beside the journal). ``heads``
+    are the places that get signed heads, as they are written: a ``${NAME}`` in them is put in where they are used.
+    ``timestamp`` is who stamps them. ``keep_slices`` has what each decision rested on kept beside the journal.
     """
 
     url: str | SecretRef = Field(default=DEFAULT_JOURNAL_URL, validate_default=True)
@@ -506,7 +507,13 @@ class JournalSettings(_Model):
         if value is None:
             return None
         if not isinstance(value, str) or not value or value.endswith("/"):
-            raise expected("the path of a file, keyring:SERVICE/NAME, or null")
+            raise expected("the path of a file, keyring:SERVICE/NAME, pkcs11:…, or null")
+        if value.startswith(PKCS11):
+            try:
+                TokenUri.parse(value)
+            except ValueError as error:
+                raise expected(str(error)) from None
+            return value
         if value.startswith("keyring:"):
             return value
         return os.path.abspath(os.path.expanduser(value))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import email
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import Envelope
 
 from actors.journal.evidence_tables import StoredHead
 from actors.journal.head_places import PlaceAway, deliver, shown
@@ -110,3 +114,62 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, journal: str) -> None:
         configured(tmp_path, journal)
     (problem,) = refused.value.problems
     assert problem.key.startswith("journal.")
+
+
+class Mailbox:
+    """A mail server on loopback, and what it was given: ``refuses`` mail for nobody there."""
+
+    def __init__(self) -> None:
+        self.mails: list[Envelope] = []
+
+    async def handle_RCPT(self, _: object, __: object, envelope: Envelope, address: str, ___: object) -> str:  # noqa: N802 - the library's name
+        if address == "nobody@there":
+            return "550 there is no such person"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _: object, __: object, envelope: Envelope) -> str:  # noqa: N802 - as above
+        self.mails.append(envelope)
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[int, Mailbox]]:
+    box = Mailbox()
+    with socket.socket() as free:  # its controller cannot be told to take any
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield port, box
+    controller.stop()
+
+
+def test_heads_go_by_mail_and_are_read_out_of_it_as_they_were_signed(
+    mailbox: tuple[int, Mailbox], tmp_path: Path
+) -> None:
+    port, box = mailbox
+    deliver(f"smtp://127.0.0.1:{port}/?from=journal@here&to=auditor@there", HEADS)
+    (mail,) = box.mails
+    assert (mail.mail_from, mail.rcpt_tos) == ("journal@here", ["auditor@there"])
+    assert isinstance(mail.content, bytes)
+    read = email.message_from_bytes(mail.content)
+    assert read["Subject"] == "journal head 2 t"
+    payload = read.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    text = payload.decode().replace("\r\n", "\n")
+    assert text == "one\n\n— k AAAA\n\ntwo\n\n— k AAAA\n\n"
+
+
+def test_a_mail_that_is_refused_is_away_and_says_so_without_a_password(mailbox: tuple[int, Mailbox]) -> None:
+    port, box = mailbox
+    for place in (
+        f"smtp://127.0.0.1:{port}/?from=journal@here&to=nobody@there",
+        f"smtp://me:s3cret@127.0.0.1:{port}/?from=journal@here&to=auditor@there",  # it takes no login, and no TLS
+        "smtp://127.0.0.1:1/?from=journal@here&to=auditor@there",
+    ):
+        with pytest.raises(PlaceAway) as away:
+            deliver(place, HEADS)
+        assert "s3cret" not in str(away.value)
+        assert "127.0.0.1" in str(away.value)
+    assert not box.mails

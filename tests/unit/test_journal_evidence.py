@@ -31,8 +31,8 @@ CHECKER = ROOT / "evidence" / "check_proof.py"
 CONFIG = "journal: {{url: 'sqlite:///{0}/journal.db'}}\naccounts: [{{name: p, broker: paper, instruments: [X]}}]\n"
 
 
-def settings(directory: Path, **more: Any) -> EvidenceSettings:
-    return EvidenceSettings(str(directory / "journal.db.key"), str(directory / "journal.db.pub"), **more)
+def settings(directory: Path, key: str | None = None, **more: Any) -> EvidenceSettings:
+    return EvidenceSettings(key or str(directory / "journal.db.key"), str(directory / "journal.db.pub"), **more)
 
 
 async def run_audit(directory: Path, *names: str, stream: str = "fx/A", **more: Any) -> dict[str, Any]:
