@@ -326,6 +326,8 @@ class Book:
         """Bound the memory: orders ended long ago, the oldest fill ids, the times of legs closed long ago."""
         limit = now - ENDED_ORDERS_KEPT_FOR
         for order in [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit]:
+            if order.broker_order_id in self.legs:
+                continue  # it opened a position that is held still, and what closes that belongs to its strategy
             self._forget(order)
         for key in [key for key, told in self.reported.items() if told.at < limit and not told.fill.pending]:
             del self.reported[key]

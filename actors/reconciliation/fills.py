@@ -25,7 +25,7 @@ from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, event_id, to_text
 from actors.reconciliation.before_fills import unexplained_first
-from actors.reconciliation.order_matching import order_of_fill, replaced_by
+from actors.reconciliation.order_matching import order_of_fill, parent_of_fill, replaced_by
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass, Subject
 from brokers.model import (
     LONG,
@@ -417,6 +417,7 @@ class _Allowed:
         cap = None if order is None else max(order.quantity, row_filled) or None
         told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
+        whose = whose if whose is not None else parent_of_fill(work, first, row)
         cause = cause_of(told, Cause.EXTERNAL_TRADE if whose is None else Cause.MISSED_FILL)
         usual = Severity.WARNING if whose is None and not work.new_book else Severity.INFO
         strategy = whose.strategy if whose is not None else None

@@ -77,6 +77,24 @@ def long_over(work: ReconciliationPass, row: Order) -> bool:
     return work.now - row.submitted_at > ENDED_ORDERS_KEPT_FOR
 
 
+def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
+    """The order of the book that a stop, a target or the like belongs to, where its broker tells it."""
+    found = work.book.find_order(row.parent, None)
+    return None if found is None or found.broker_order_id == row.broker_order_id else found
+
+
+def parent_of_fill(work: ReconciliationPass, fill: Fill, row: Order | None) -> BookOrder | None:
+    """The order of the book that a fill of no order of the book comes from: the parent of its own; the order whose
+    other side it is (that closed a position by an opposite one); or the one that opened the position, which a stop, a
+    target or the broker closed."""
+    found = None if row is None else parent_of(work, row)
+    if found is None and fill.closing:
+        found = work.book.find_order(fill.broker_order_id, None)
+        if found is None and fill.reason is not None:
+            found = work.book.find_order(fill.position_id, None)
+    return found
+
+
 def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder | None:
     """An order of ours without a broker_order_id that turns out to be this one, which was adopted before the broker
     told the client id that both have."""

@@ -23,6 +23,7 @@ from actors.reconciliation.order_matching import (
     is_about,
     long_over,
     order_of_row,
+    parent_of,
     replaced_by,
     same_order,
 )
@@ -170,9 +171,11 @@ def _theirs(row: Order) -> str:
 
 def _adopt(work: ReconciliationPass, row: Order) -> str:
     """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
-    took the place of an order of ours is ours."""
+    took the place of an order of ours is ours, and the stop or target of one belongs to its strategy."""
     replaced = replaced_by(work, row.broker_order_id)
-    expected = work.new_book or replaced is not None
+    parent = parent_of(work, row) if replaced is None else None
+    expected = work.new_book or replaced is not None or parent is not None
+    whose = replaced or parent
     cause = None if expected and row.origin is None else cause_of(row.origin, Cause.EXTERNAL_TRADE)
     adopt = work.found(
         Finding(
@@ -184,7 +187,8 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
             book_value=None if replaced is None else _ours(replaced),
             broker_value=_theirs(row),
             correction=Correction.ADOPT_ORDER,
-            strategy=None if replaced is None else replaced.strategy,
+            strategy=None if whose is None else whose.strategy,
+            linked=() if row.parent is None else (row.parent,),
         )
     )
     key = order_key(row.broker_order_id, row.client_order_id)
@@ -207,7 +211,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         limit_price=row.limit_price,
         submitted_at=row.submitted_at,
         leg=row.leg,
-        strategy=None if replaced is None else replaced.strategy,
+        strategy=None if whose is None else whose.strategy,
         reason=row.reason,
         adopted=max(row.filled_quantity - known, ZERO),
         adopted_at=work.slice.as_of,

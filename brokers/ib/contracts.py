@@ -44,6 +44,7 @@ class Names:
         self._unclear: dict[int, str] = {}
         self._doubles: dict[int, tuple[str, ...]] = {}
         self._taken: frozenset[str] = frozenset()
+        self._order_keys: dict[tuple[int, int], str] = {}
         self._combinations: dict[str, Contract] = {}
         self.pinned: dict[str, str] = {}
         self.magnifiers: dict[int, Decimal] = {}
@@ -70,6 +71,17 @@ class Names:
             self._combinations[order_key] = contract
         while len(self._combinations) > _COMBINATIONS_KEPT:
             del self._combinations[next(iter(self._combinations))]
+
+    def learn_order(self, client_id: int, order_id: int, order_key: str) -> None:
+        """By which id an order goes that its client knows by this one: what is attached to it tells that alone."""
+        if order_id:
+            self._order_keys[client_id, order_id] = order_key
+        while len(self._order_keys) > _COMBINATIONS_KEPT:
+            del self._order_keys[next(iter(self._order_keys))]
+
+    def order_key_of(self, client_id: int, order_id: int) -> str | None:
+        """The broker_order_id of an order, by its client's ids of it; ``None`` where it was not seen."""
+        return self._order_keys.get((client_id, order_id))
 
     def combination_of(self, order_key: str) -> Contract | None:
         """The combination that an order is for; ``None`` for an order for one contract."""

@@ -104,6 +104,9 @@ def orders(
     problems = _problems(SectionName.ORDERS, working, names) + _problems(SectionName.ORDERS, completed, names)
     rows: dict[str, Order] = {}
     both: tuple[WorkingOrder | CompletedOrder, ...] = (*working.facts, *completed.facts)
+    for one in working.facts:
+        ids = one.terms.client_id, one.terms.order_id
+        names.learn_order(*ids, order_key(one.terms.perm_id, *ids))
     for order in both:
         terms = order.terms
         key = order_key(terms.perm_id, terms.client_id, terms.order_id)
@@ -116,7 +119,9 @@ def orders(
         try:
             if isinstance(order, WorkingOrder):
                 error = errors.get((terms.client_id, terms.order_id))
-                rows[key] = _working(order, name, key, error, executed.get(key, NOTHING))
+                parent = order.state.parent_order_id if order.state is not None else 0
+                read = _working(order, name, key, error, executed.get(key, NOTHING))
+                rows[key] = replace(read, parent=names.order_key_of(terms.client_id, parent) if parent else None)
             else:
                 rows[key] = _completed(order, name, key, executed.get(key, NOTHING))
         except BadRow as error:

@@ -106,7 +106,8 @@ class OrderTerms:
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """What became of an order so far, in TWS's words."""
+    """What became of an order so far, in TWS's words. ``parent_order_id`` is that of the order of the same client which
+    it is attached to, 0 for none."""
 
     order_id: int
     client_id: int
@@ -114,6 +115,7 @@ class OrderState:
     status: str
     filled: Decimal
     average_price: Decimal | None
+    parent_order_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ def order_state(fields: Fields) -> OrderState:
         status=_text(fields[2], "status"),
         filled=filled,
         average_price=_optional(fields[5], "avgFillPrice") if filled else None,
+        parent_order_id=_whole(fields[7], "parentId"),
     )
 
 

@@ -14,6 +14,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -24,7 +25,7 @@ from urllib.parse import quote as url_quote
 
 from loguru import logger
 
-from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import settled
 from brokers.kit.fill_cursor import before_second_of
@@ -32,7 +33,7 @@ from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kit.known_names import LookedUpNames
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
-from brokers.kite import decode, sessions
+from brokers.kite import decode, gtts, sessions
 from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
@@ -49,6 +50,7 @@ from brokers.model import (
     Order,
     OrderAnswer,
     OrderQuery,
+    Partial,
     Position,
     RowProblem,
     Section,
@@ -69,6 +71,9 @@ _HOLDINGS_UNREAD = with_remedy(
 )
 TRADES_LATE_S = 10.0
 """How late the trades of a filled order may be listed. Those that are not there by then are not waited for."""
+
+_TRIGGER_ID = re.compile(r"\d{1,12}", re.ASCII)
+"""An order's id is longer: it begins with its date."""
 
 RowT = TypeVar("RowT")
 
@@ -149,6 +154,8 @@ class KiteBroker:
         self._tables: dict[str, frozenset[str]] = {}
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
+        self._triggers: dict[str, str] = {}
+        self._triggers_asked: set[str] = set()
         self._names = Names(instruments)
         self._misnamed = misnamed(instruments)
         well_formed = [name for name in instruments if name not in self._misnamed]
@@ -301,7 +308,7 @@ class KiteBroker:
         traded = await self._list("read the trades", lambda kite: kite.trades(), decode.trades, errors)
         if all(isinstance(found, BrokerError) for found in (net, listed, traded)):
             raise errors[0]
-        orders = self._orders_of(listed, requested_at)
+        orders = await self._joined_to_triggers(self._orders_of(listed, requested_at))
         fills = self._fills_of(traded, orders, requested_at)
         looked_at = _looked_at((net, listed, traded), requested_at)
         positions, found = self._positions_of(net, held, fills, requested_at)
@@ -382,6 +389,28 @@ class KiteBroker:
             return Failed(listed.reason)
         return self._orders.take(listed[0], _day(listed[1], asked_at), asked_at)
 
+    async def _joined_to_triggers(self, orders: Section[Order]) -> Section[Order]:
+        """The orders, those that a trigger placed with it as their parent. Triggers are asked for when an order is
+        there that has no tag and was not there before; a failure costs no order, and is made good at the next look."""
+        if not isinstance(orders, Complete | Partial):
+            return orders
+        untold = {row.broker_order_id for row in orders.rows if _may_be_triggered(row)}
+        if untold - self._triggers_asked:
+            try:
+                answer = await self._read("read the triggers", lambda kite: kite.get_gtts())
+                self._triggers = gtts.placed_by(answer.payload)
+                self._triggers_asked = untold
+            except (BadAnswer, Malformed, Unreachable) as failed:
+                logger.info("{}: {}", self._account, self._wire.scrub(str(failed)))
+            except Refused as refused:
+                if refused.remedy == self._wire.log_in:
+                    raise
+                self._triggers_asked = untold  # an app without this permission
+        if not self._triggers:
+            return orders
+        named = (replace(row, parent=self._triggers.get(row.broker_order_id, row.parent)) for row in orders.rows)
+        return replace(orders, rows=tuple(named))
+
     def _fills_of(
         self, traded: tuple[Listing[Fill], Answer] | BrokerError, orders: Section[Order], asked_at: datetime
     ) -> Section[Fill]:
@@ -448,8 +477,14 @@ class KiteBroker:
         attempted = f"read order {order_id} of {instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_history(specifier), {NO_SUCH_ORDER})
         if answer.payload is NO_SUCH_ORDER:
-            return None
+            return await self._trigger(order_id, instrument) if _TRIGGER_ID.fullmatch(order_id) else None
         return self._orders.whole_of(self._orders.later(decode.history(answer.payload, order_id), self._today))
+
+    async def _trigger(self, trigger_id: str, instrument: str) -> Order | None:
+        """A trigger under its own id, as whoever recorded it knows it."""
+        attempted = f"read trigger {trigger_id} of {instrument}"
+        answer = await self._read(attempted, lambda kite: kite.get_gtt(trigger_id), {NO_SUCH_ORDER})
+        return None if answer.payload is NO_SUCH_ORDER else gtts.trigger_row(answer.payload)
 
     async def _fills_of_order(self, order: Order) -> tuple[Fill, ...]:
         fills: list[Fill] = []
@@ -532,6 +567,10 @@ class KiteBroker:
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
         self._wire.close()
+
+
+def _may_be_triggered(row: Order) -> bool:
+    return row.client_order_id is None and row.parent is None and row.origin is None
 
 
 def _of_order(fill: Fill, order: Order | None) -> Fill:

@@ -199,7 +199,7 @@ def position_row(item: object) -> PositionRow:
     """A row of ``net``; its leg is the product. Kite Connect documentation: ``quantity`` is signed."""
     row = mapping(item, "the position")
     instrument, leg = instrument_of(row), _word(row, "product")
-    quantity = _number(row, "quantity")
+    quantity = number(row, "quantity")
     held = _held(row, instrument, leg, quantity)
     bought, sold = _optional(row, "day_buy_quantity"), _optional(row, "day_sell_quantity")
     return PositionRow(instrument, leg, held, bought, sold, _optional(row, "overnight_quantity"))
@@ -216,7 +216,7 @@ def holding_row(item: object) -> PositionRow:
     """
     row = mapping(item, "the holding")
     instrument = instrument_of(row)
-    free = _number(row, "quantity") + (_optional(row, "t1_quantity") or _ZERO)
+    free = number(row, "quantity") + (_optional(row, "t1_quantity") or _ZERO)
     pledged = _optional(row, "collateral_quantity") or _ZERO
     used = _optional(row, "used_quantity") or _ZERO
     quantity = _at_begin(free, used, _optional(row, "opening_quantity"), pledged) + pledged
@@ -249,7 +249,7 @@ def _held(row: Json, instrument: str, leg: str, quantity: Decimal) -> Position |
     """A position. Kite shows an average of 0 where it does not know one (carried rows, ``discrepancy``)."""
     if not quantity:
         return None
-    price = _number(row, "average_price")
+    price = number(row, "average_price")
     return Position(instrument, leg, quantity, price, price_told=price != 0)
 
 
@@ -257,7 +257,7 @@ def order_row(item: object) -> OrderRow:
     """An order. ``pending_quantity`` and ``cancelled_quantity`` are not added up: a cancelled order may show both for
     the same units. ``limit_price`` is the price it works at, a stop-loss market order's trigger included."""
     row = mapping(item, "the order")
-    quantity, filled = _number(row, "quantity"), _number(row, "filled_quantity")
+    quantity, filled = number(row, "quantity"), number(row, "filled_quantity")
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
     if not 0 <= filled <= quantity:
@@ -330,7 +330,7 @@ def _origin(row: Json) -> Reason | None:
 def fill_row(item: object) -> Fill:
     """A trade; its leg is the product. ``order_timestamp`` of a trade is only HH:MM:SS and is not looked at."""
     row = mapping(item, "the trade")
-    quantity = _number(row, "quantity")
+    quantity = number(row, "quantity")
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
     told = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
@@ -341,7 +341,7 @@ def fill_row(item: object) -> Fill:
         broker_order_id=_id(row, "order_id"),
         side=side,
         quantity=quantity,
-        price=_number(row, "average_price"),
+        price=number(row, "average_price"),
         time=made_at,
         leg=_word(row, "product"),
         id_scope=CONVENTIONS.fill_scope(side, made_at),
@@ -489,12 +489,13 @@ def _side(row: Json) -> Side:
     return Side(value)
 
 
-def _number(row: Json, key: str) -> Decimal:
+def number(row: Json, key: str) -> Decimal:
+    """An exact number."""
     return foreign_row.number(row, key, _NUMBER, digits=20)
 
 
 def _optional(row: Json, key: str) -> Decimal | None:
-    return None if row.get(key) is None else _number(row, key)
+    return None if row.get(key) is None else number(row, key)
 
 
 def _moment_or_none(row: Json, key: str) -> datetime | None:

@@ -42,7 +42,7 @@ _REFUSALS = frozenset(
 _TRANSIENT = frozenset({"NetworkException", "DataException"})
 _NO_SUCH_ORDER = re.compile(
     r"(could ?n.t|could not|cannot|unable to) find.*order|order.*(not found|does ?n.t exist|does not exist)"
-    r"|no such order",
+    r"|no such order|(trigger|gtt).*(not found|does ?n.t exist|does not exist)",
     re.IGNORECASE,
 )
 

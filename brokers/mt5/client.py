@@ -441,11 +441,31 @@ class Mt5Broker:
             return _unknown(query, f"{len(found)} orders of {query.instrument} carry the comment {name!r}")
         if not found and problems_of(orders):
             return OrderAnswer(query, failure=f"a row that could be it cannot be read: {problems_of(orders)[0].text}")
+        if not found and ticket is not None:
+            return await self._closed_by(query, ticket, with_ticket, deadline)
         if not found:
             return OrderAnswer(query)
         if found[0].instrument != query.instrument:
             return _unknown(query, f"ticket {ticket} belongs to an order of {found[0].instrument}")
         return await self._with_fills(query, found[0], deadline)
+
+    async def _closed_by(
+        self, query: OrderQuery, ticket: str, with_ticket: dict[str, str | int], deadline: Deadline
+    ) -> OrderAnswer:
+        """A close-by order, which is in no list of orders as it has no side of its own: its deals have."""
+        deals = await self._section("GET_DEALS", self._fills, deadline, symbol=query.instrument, since=0)
+        if not any(fill.broker_order_id == ticket for fill in rows_of(deals)):
+            return OrderAnswer(query)
+        outcome = await self._ask("GET_ORDERS", deadline, **with_ticket)
+        if not isinstance(outcome, Answered):
+            return _unknown(query, f"it has deals, and order {ticket} was not shown")
+        try:
+            order = decode.close_by(outcome.content, ticket, rows_of(deals))
+        except BadRow as error:
+            return OrderAnswer(query, failure=str(error))
+        if order is None:
+            return _unknown(query, f"it has deals, and order {ticket} was not shown")
+        return with_its_fills(query, order, decode.name_clients(deals, [order]), "deal")
 
     async def _with_fills(self, query: OrderQuery, order: Order, deadline: Deadline) -> OrderAnswer:
         if not order.filled_quantity:

@@ -184,6 +184,23 @@ def name_clients(whole: Section[Fill], known: Iterable[Order]) -> Section[Fill]:
     )
 
 
+def close_by(content: Content, ticket: str, deals: Iterable[Fill]) -> Order | None:
+    """The close-by order of that ticket in the reply to GET_ORDERS, with the side of that of its deals which closed the
+    position it was for; ``None`` where there is none, or that deal is not told. Raises :class:`BadRow`."""
+    rows = content.get("orders")
+    own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    for row in own:
+        if str(row.get("ticket")) != ticket or _one_of(row, "type", enum.ORDER_TYPES)[0] is not None:
+            continue
+        position_id = _reference(row, "position_id")
+        side = next(
+            (one.side for one in deals if (one.broker_order_id, one.position_id) == (ticket, position_id)), None
+        )
+        if side is not None:
+            return _order({**row, "type": side.value.lower()}, LegScheme.TICKET)
+    return None
+
+
 def _order(row: Content, legs: LegScheme) -> Order | None:
     """A close-by order is left out: it has no side of its own, and its two deals say all that it did."""
     side, order_type = _one_of(row, "type", enum.ORDER_TYPES)
@@ -194,10 +211,11 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
     if remaining > quantity:
         raise BadRow(f"volume_current {remaining} is more than volume_initial {quantity}")
     filled = quantity - remaining
-    position_id = _reference(row, "position_id")
+    position_id, ticket = _reference(row, "position_id"), str(_ticket(row, "ticket"))
+    origin = _reason(row, enum.ORDER_REASONS)
     return Order(
         instrument=_symbol(row),
-        broker_order_id=str(_ticket(row, "ticket")),
+        broker_order_id=ticket,
         client_order_id=_text(row, "comment"),
         side=side,
         quantity=quantity,
@@ -207,7 +225,9 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
         limit_price=None if order_type == "MARKET" else _price(row, "price_open"),
         submitted_at=None if row.get("time_setup") in (None, 0) else _moment(row, "time_setup"),
         leg=NET if legs is LegScheme.NET else position_id,
-        origin=_reason(row, enum.ORDER_REASONS),
+        origin=origin,
+        # MQL5 documentation: a position's identifier is the ticket of the order that opened it.
+        parent=position_id if origin is not None and position_id != ticket else None,
     )
 
 

@@ -137,6 +137,15 @@ class IbSimulator:
             self._tell_of_order(order)
             return str(order.perm_id)
 
+    def attach(self, order_id: str, side: Side, quantity: Decimal, price: Decimal, client_order_id: str = "") -> str:
+        """An order of a bracket: it belongs to that one, and has its client's id of it as ``parentId``."""
+        with self._lock:
+            parent = self._books.orders[int(order_id)]
+            order = self._books.add_order(parent.name, side, quantity, price, client_order_id, parent.client_id)
+            order.parent_order_id = parent.order_id
+            self._tell_of_order(order)
+            return str(order.perm_id)
+
     def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
         """Fill a resting order, wholly without ``quantity``, at its own price without ``price``."""
         with self._lock:

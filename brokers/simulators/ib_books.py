@@ -47,6 +47,7 @@ class SimOrder:
     ended_s: int = 0
     completed_status: str = ""
     group: str = ""
+    parent_order_id: int = 0
     by_cash: bool = False
 
     @property

@@ -98,6 +98,7 @@ class Desk:
         return OrderRow(
             account="" if order.group else self.account_id,
             group=order.group,
+            parent_order_id=order.parent_order_id,
             contract=books.contract(order.name),
             action=order.side,
             quantity=Decimal(0) if order.by_cash else order.quantity,

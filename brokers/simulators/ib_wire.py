@@ -228,12 +228,13 @@ class OrderRow:
     completed_time: str = ""
     completed_status: str = ""
     group: str = ""
+    parent_order_id: int = 0
 
 
 def order_status(order: OrderRow) -> Row:
     """Twelve fields."""
     numbers = [order.filled, order.quantity - order.filled, order.average]
-    ids = [str(order.perm_id), "0", text(order.average), str(order.client_id)]
+    ids = [str(order.perm_id), str(order.parent_order_id), text(order.average), str(order.client_id)]
     return ["3", str(order.order_id), order.status, *(text(n) for n in numbers), *ids, "", "0"]
 
 

@@ -168,6 +168,46 @@ class KiteSimulator:
                 part.tags = []
             return tuple(part.id for part in parts)
 
+    def place_trigger(
+        self, instrument: str, side: Side, quantity: Decimal, price: Decimal, product: str = "CNC"
+    ) -> str:
+        """A GTT; gives its id."""
+        with self._lock:
+            self._ledger.count += 1
+            exchange, _, symbol = instrument.partition(":")
+            order = {
+                "exchange": exchange,
+                "tradingsymbol": symbol,
+                "product": product,
+                "order_type": "LIMIT",
+                "transaction_type": side.value,
+                "quantity": int(quantity),
+                "price": float(price),
+                "result": None,
+            }
+            trigger_id = 100_000_000 + self._ledger.count
+            condition = {"exchange": exchange, "tradingsymbol": symbol, "trigger_values": [float(price)]}
+            self._ledger.triggers[str(trigger_id)] = {
+                "id": trigger_id,
+                "type": "single",
+                "status": "active",
+                "condition": condition,
+                "orders": [order],
+            }
+            return str(trigger_id)
+
+    def fire_trigger(self, trigger_id: str) -> str:
+        """A GTT fires: it places its order, which has no tag. Gives the order's id."""
+        with self._lock:
+            trigger = self._ledger.triggers[trigger_id]
+            (row,) = trigger["orders"]
+            name, side = f"{row['exchange']}:{row['tradingsymbol']}", Side(row["transaction_type"])
+            price, quantity = Decimal(str(row["price"])), Decimal(row["quantity"])
+            order = self._ledger.place(name, side, quantity, price, None, row["product"])
+            row["result"] = {"order_result": {"status": "success", "order_id": order.id, "rejection_reason": ""}}
+            trigger["status"] = "triggered"
+            return order.id
+
     def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
         """Fill a resting order; the rest of one filled in part goes on resting."""
         with self._lock:

@@ -162,6 +162,10 @@ class Rest:
                 return "orders", lambda _: success([order_json(order) for order in self.ledger.orders.values()])
             case "GET", ["trades"]:
                 return "trades", lambda _: success([trade_json(trade) for trade in self.ledger.trades])
+            case "GET", ["gtt", "triggers"]:
+                return "get_gtts", lambda _: success(list(self.ledger.triggers.values()))
+            case "GET", ["gtt", "triggers", trigger_id]:
+                return "get_gtt", lambda _: self._trigger(trigger_id)
             case "GET", ["orders", order_id]:
                 return "order_history", lambda _: self._history(order_id)
             case "GET", ["orders", order_id, "trades"]:
@@ -207,6 +211,10 @@ class Rest:
             for instrument, held in self.ledger.holdings.items()
             if not self.ledger.loading
         ]
+
+    def _trigger(self, trigger_id: str) -> Reply:
+        found = self.ledger.triggers.get(trigger_id)
+        return error(404, "GeneralException", "Trigger not found") if found is None else success(found)
 
     def _history(self, order_id: str) -> Reply:
         order = self.ledger.orders.get(order_id)

@@ -114,6 +114,7 @@ class Ledger:
         self.holdings: dict[str, Holding] = {}
         self.orders: dict[str, Order] = {}
         self.trades: list[Trade] = []
+        self.triggers: dict[str, dict[str, Any]] = {}
         self.on_order: Callable[[Order], None] = lambda _: None
 
     # -- time and prices -------------------------------------------------------------------------------------------

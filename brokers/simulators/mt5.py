@@ -59,6 +59,7 @@ class _Order:
     time_done_s: int
     comment: str
     position_id: int
+    reason: int = 0
 
     @property
     def side(self) -> Side:
@@ -273,6 +274,20 @@ class Mt5Simulator:
                 held.quantity -= volume if held.quantity > 0 else -volume
                 if not held.quantity:
                     del self._holdings[held.ticket]
+            return str(order.ticket)
+
+    def hit(self, leg: str, why: str) -> str:
+        """The stop (``sl``) or the target (``tp``) of a position closes it: an order and a deal of the server's own,
+        with their reason. Gives the order."""
+        reason = {"sl": 4, "tp": 5}[why]
+        with self._lock:
+            held = self._holdings.pop(int(leg))
+            side = "sell" if held.quantity > 0 else "buy"
+            order = self._add_order(held.symbol, side, abs(held.quantity), held.price, f"[{why} {held.price}]"[:31])
+            order.remaining, order.state, order.time_done_s = Decimal(0), "FILLED", self._now_s()
+            order.position_id, order.reason = held.ticket, reason
+            volume = abs(held.quantity)
+            self._deal(order.ticket, held.ticket, held.symbol, side, "out", volume, held.price, reason=reason)
             return str(order.ticket)
 
     def stop_out(self, leg: str) -> str:
@@ -574,6 +589,7 @@ def _order_row(order: _Order) -> Json:
         "comment": order.comment,
         "magic": 0,
         "position_id": order.position_id,
+        "reason": order.reason,
     }
 
 
