@@ -243,7 +243,8 @@ class Order:
     ``filled_quantity`` is cumulative and ``average_fill_price`` its average, ``None`` where not told.
     ``leg`` names the leg the order works on where the broker says so. ``reason`` is the broker's word for why it
     ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where
-    the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter. A
+    the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter, or the
+    fill_id of a fill of it. A
     ``quantity`` of 0 is one that the broker did not tell (an order for an amount of cash).
     One that ``waits_for_open`` is held by its broker until its market opens, and is not stale before; ``working_since``
     is when it opened for it, ``None`` for ``submitted_at``. ``expires_at`` is when its life ends by its own terms and

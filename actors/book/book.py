@@ -66,6 +66,7 @@ class Book:
     us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``believed`` are the legs whose position our side reported and no broker confirmed since, each with the number of
     that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
+    ``opened_by`` are the keys of the orders by the fills of theirs that are held still: such an order is not forgotten.
     ``told`` are the legs that the broker told us fills of since their position was last in step or set.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``applied`` are the fills that are in the book, each by its id in its scope; ``uncounted`` are those of them that
@@ -99,6 +100,7 @@ class Book:
         self.baseline: datetime | None = None
         self.floor: datetime | None = None
         self.known_at: dict[str, datetime] = {}
+        self.opened_by: dict[str, str] = {}
         self.told: dict[str, ToldFills] = {}
         self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
         self.reported: dict[str, ReportedFill] = {}
@@ -153,6 +155,11 @@ class Book:
     def orders_by_client_id(self, client_order_id: str) -> list[BookOrder]:
         """Every order with this client_order_id, in the order they became known."""
         return [self.orders[key] for key in self._by_client_id.get(client_order_id, ())]
+
+    def order_of_held(self, fill_id: str) -> BookOrder | None:
+        """The order of a fill that is held still."""
+        key = self.opened_by.get(fill_id)
+        return self.orders.get(key) if key is not None else None
 
     def replaced_order(self, broker_order_id: str) -> BookOrder | None:
         """The order whose place was taken by the one with this broker_order_id."""
@@ -233,6 +240,7 @@ class Book:
             "activity",
             "known_at",
             "told",
+            "opened_by",
             "orphans",
             "reported",
             "without_commission",
@@ -325,9 +333,11 @@ class Book:
     def _forget_old(self, now: datetime) -> None:
         """Bound the memory: orders ended long ago, the oldest fill ids, the times of legs closed long ago."""
         limit = now - ENDED_ORDERS_KEPT_FOR
-        for order in [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit]:
-            if order.broker_order_id in self.legs:
-                continue  # it opened a position that is held still, and what closes that belongs to its strategy
+        held = {lot.fill_id for leg in self.legs.values() for lot in leg.lots}
+        self.opened_by = {name: key for name, key in self.opened_by.items() if name in held}
+        kept = set(self.opened_by.values())  # what closes their positions belongs to their strategies
+        ended = [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit and o.key not in kept]
+        for order in ended:
             self._forget(order)
         for key in [key for key, told in self.reported.items() if told.at < limit and not told.fill.pending]:
             del self.reported[key]
@@ -356,6 +366,7 @@ class Book:
             for key, told in self.reported.items():
                 if told.fill.order_key == same:
                     self.reported[key] = replace(told, fill=replace(told.fill, order_key=order.key))
+            self.opened_by = {name: order.key if key == same else key for name, key in self.opened_by.items()}
         if order.status.terminal and order.ended_at is None:
             order = replace(order, ended_at=event.time)
         known = self.orders.get(order.key)
@@ -400,6 +411,8 @@ class Book:
             if order.broker_order_id is None:
                 order = self._with_orphans(payloads.with_ids(order, fill.broker_order_id, None))
             self.put(_filled(order, fill, event.time, ours=ours))
+            if fill.legs:
+                self.opened_by[name] = order.key
         elif fill.broker_order_id is not None:
             had, paid = fill.before
             self._orphan(fill.broker_order_id, fill.quantity - had, fill.quantity * fill.price - paid)
@@ -454,6 +467,9 @@ class Book:
         names = event.payload.get("names_order")
         if isinstance(names, str) and fill.order_key in self.orders:
             self._name(self.orders[fill.order_key], names)
+        self.opened_by.pop(old, None)
+        if fill.order_key in self.orders and fill.legs:
+            self.opened_by[name] = str(fill.order_key)
         if was.legs == fill.legs and not fill.pending:
             for leg_name, quantity in fill.legs:
                 if leg_name in self.legs:
@@ -518,6 +534,8 @@ class Book:
             self.claimed.clear()
         if "told" not in event.payload:
             self.told.clear()
+        if "opened_by" not in event.payload:
+            self.opened_by.clear()
         if "reported" not in event.payload:
             self.reported.clear()
             for order in list(self.orders.values()):

@@ -43,6 +43,8 @@ def checkpoint(book: Book) -> dict[str, Json]:
     }
     if book.contract is not None:
         document["contract"] = payloads.contract_to(book.contract)
+    if book.opened_by:
+        document["opened_by"] = dict(book.opened_by)
     if book.told:
         document["told"] = {
             leg: [to_iso(told.at), to_text(told.low), to_text(told.high)] for leg, told in book.told.items()
@@ -78,6 +80,7 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.baseline = None if data["baseline"] is None else from_iso(data["baseline"])
     book.floor = None if data["floor"] is None else from_iso(data["floor"])
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
+    book.opened_by = dict(data.get("opened_by", {}))
     book.told = {
         leg: ToldFills(from_iso(of[0]), Decimal(of[1]), Decimal(of[2])) for leg, of in data.get("told", {}).items()
     }

@@ -79,7 +79,9 @@ def long_over(work: ReconciliationPass, row: Order) -> bool:
 
 def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The order of the book that a stop, a target or the like belongs to, where its broker tells it."""
-    found = work.book.find_order(row.parent, None)
+    if row.parent is None:
+        return None
+    found = work.book.find_order(row.parent, None) or work.book.order_of_held(row.parent)
     return None if found is None or found.broker_order_id == row.broker_order_id else found
 
 

@@ -570,7 +570,8 @@ class KiteBroker:
 
 
 def _may_be_triggered(row: Order) -> bool:
-    return row.client_order_id is None and row.parent is None and row.origin is None
+    """Kite Connect documentation, GTT: what a trigger places is a limit order."""
+    return row.order_type == "LIMIT" and row.client_order_id is None and row.parent is None and row.origin is None
 
 
 def _of_order(fill: Fill, order: Order | None) -> Fill:

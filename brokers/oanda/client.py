@@ -44,7 +44,6 @@ from brokers.model import (
     Partial,
     Section,
     Snapshot,
-    rows_of,
     section,
 )
 from brokers.oanda.account import (
@@ -83,7 +82,6 @@ PAGES = 20
 
 # 416 is OANDA's word for an id out of range; 400 and 404 for one that it no longer understands.
 _LOOK_BACK = 500
-_OPENINGS_KEPT = 10_000
 """How many transactions before the first reading are searched for an order that was refused: one page of them."""
 
 _NOT_FROM_THERE = frozenset({400, 404, 416})
@@ -161,7 +159,6 @@ class OandaBroker:
         self._stream = OandaStream(account, account_id, token, stream_url, clock) if stream_url is not None else None
         self._names = KnownNames(instruments, self._tradeable)
         self._reading_lock = asyncio.Lock()
-        self._opened: dict[str, str] = {}
         self._kept: _Kept | None = None
         self._looked_back = False
         self._unused = False
@@ -198,33 +195,19 @@ class OandaBroker:
             taken = replace(taken, kept=taken.kept.learning(listed))
             self._kept, self._unused = taken.kept, False
         reading = taken.kept.reading
-        self._opened |= {row.fill_id: row.broker_order_id for row in rows_of(fills) if row.broker_order_id is not None}
-        while len(self._opened) > _OPENINGS_KEPT:
-            del self._opened[next(iter(self._opened))]
         mistakes = await self._names.mistakes(self._clock())
         failed = Failed(with_remedy(taken.stale, _DISBELIEVED)) if taken.stale is not None else None
         return Snapshot(
             requested_at=taken.kept.requested_at,
             as_of=taken.kept.as_of,
             positions=failed or reading.position_section(),
-            orders=failed or self._with_parents(reading.order_section()),
+            orders=failed or reading.order_section(),
             fills=failed or fills,
             fills_cursor=cursor,
             conventions=_CONVENTIONS,
             whole=taken.kept.full_at == taken.kept.requested_at,
             left_out=mistakes,
         )
-
-    def _with_parents(self, orders: Section[Order]) -> Section[Order]:
-        """Stops and targets with the order that opened the trade which they work on, where its fill was seen. OANDA v20
-        documentation: a trade has the id of the transaction that opened it."""
-        if not isinstance(orders, Complete | Partial):
-            return orders
-        rows = tuple(
-            row if row.parent is None else replace(row, parent=self._opened.get(row.parent, row.parent))
-            for row in orders.rows
-        )
-        return replace(orders, rows=rows)
 
     def described(self) -> AccountFacts:
         """What AccountDetails tells of the account; meets :class:`brokers.port.Describing`. OANDA v20 documentation,

@@ -325,7 +325,7 @@ def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, can
         reason=reason,
         replaced_by=facts.replaced_by or (_text_or_none(cancel, "replacedByOrderID") if cancel is not None else None),
         origin=facts.origin,
-        parent=facts.trade_id,
+        parent=facts.trade_id,  # OANDA v20 documentation: a trade has the id of the fill that opened it
     )
 
 
