@@ -67,6 +67,11 @@ class DeltaBook:
         newest = state.newest
         # What was told of a row stays so, unless it is from the future and will not be for ever.
         self._lasting = newest is None or newest - now <= AHEAD_AT_MOST
+        self._words: dict[str, str] | None = None
+
+    def still_says(self, state: State, now: datetime, stale: str | None) -> bool:
+        """Whether this is what the table says at another time too."""
+        return state is self._state and stale is None is self._stale and self._lasting and now >= self._now
 
     def claims(self, instrument: str, identity: str | None) -> Claims:
         """Of one instrument, by its name or by the broker's lasting id of it."""
@@ -82,12 +87,15 @@ class DeltaBook:
 
     def held(self, names: Mapping[str, str]) -> Mapping[str, str]:
         """What each contract holds that is not flat, in words."""
-        found: dict[str, str] = {}
-        for key in self._state.places if self._stale is None else ():
-            words = [f"{row.leg} {to_text(row.quantity)}" for row in self._claims_of(key).rows if row.quantity]
-            if words:
-                found[names.get(key, key) if self._spec.by_identity else key] = ", ".join(words)
-        return found
+        if self._words is None:
+            told = ((key, self._claims_of(key).rows) for key in self._state.places if self._stale is None)
+            words = (
+                (key, [f"{row.leg} {to_text(row.quantity)}" for row in rows if row.quantity]) for key, rows in told
+            )
+            self._words = {key: ", ".join(legs) for key, legs in words if legs}
+        if not self._spec.by_identity:
+            return self._words
+        return {names.get(key, key): legs for key, legs in self._words.items()}
 
     def _claims_of(self, key: str) -> Claims:
         known = self._state.told.get(key) if self._lasting else None

@@ -68,6 +68,7 @@ class DeltaBookTable:
         self._state: State | None = None
         self._types: dict[str, pa.DataType] | None = None
         self._lock = threading.Lock()
+        self._book: DeltaBook | None = None
 
     @property
     def max_age(self) -> timedelta | None:
@@ -78,7 +79,10 @@ class DeltaBookTable:
         """What the newest version says. Raises :class:`Unreachable`, :class:`Malformed` and :class:`Refused`."""
         with self._lock:
             state = self._guarded(self._read)
-        return DeltaBook(self._spec, state, now, self._stale(state, now))
+            stale = self._stale(state, now)
+            if self._book is None or not self._book.still_says(state, now, stale):
+                self._book = DeltaBook(self._spec, state, now, stale)
+            return self._book
 
     def about(self) -> list[str]:
         """What a person should know of its columns before a book rests on them, one sentence each. Raises as

@@ -212,6 +212,18 @@ def test_a_table_that_takes_another_ones_place_is_read_from_its_beginning(desk: 
         assert (desk.held("A"), desk.held("B")) == ([], [("net", str(versions))])
 
 
+def test_what_has_not_changed_is_the_same_answer_until_it_is_too_old(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, max_age_s=3600.0)
+    now = datetime.now(UTC)
+    desk.write(("A", 5, (now - NOW).total_seconds()))
+    first = desk.book(now)
+    assert desk.book(now + timedelta(seconds=10)) is first
+    assert desk.book(now + timedelta(seconds=3700)).claims("A", None).doubts[0].stale
+    assert desk.book(now + timedelta(seconds=20)).claims("A", None).rows
+    desk.write(("B", 6, (now - NOW).total_seconds()))
+    assert desk.book(now + timedelta(seconds=30)).held({}) == {"A": "net 5", "B": "net 6"}
+
+
 # What is not believed
 
 
