@@ -108,7 +108,7 @@ def _of_break(record: Record, account: str, instrument: str, known: Mapping[str,
         return None  # nothing was told of it
     sides = f"book {payload.get('book_value') or 'nothing'}, broker {payload.get('broker_value') or 'nothing'}"
     cause = f", {payload['cause']}" if payload.get("cause") else ""
-    waits = f"; {payload['offers']} waits for approval" if payload.get("offers") else ""
+    waits = f"; {payload['offers']} waits for approval" if payload.get("offers") and not resolved else ""
     severity = before.severity if before is not None and resolved else record.event.severity
     return Subject(
         id=break_id,

@@ -23,20 +23,25 @@ _OF_AN_ACCOUNT = 1_000
 def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
     """The open breaks of every book in the journal and of the accounts, what needs a person most first. Raises
     ``JournalError``."""
-    now = datetime.now(UTC)
-    rows: list[dict[str, Any]] = []
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
-        for stream in journal.streams():
-            account, symbol = split_name(stream)
-            if symbol:
-                book = replay(account, symbol, journal.load(stream).records)
-                rows += [break_row(account, symbol, one, book.work.get(one.id), now) for one in book.breaks.values()]
-            else:
-                rows += [break_row(account, "", one, work, now) for one, work in _of_account(journal, stream)]
+        return sorted(open_breaks(journal), key=urgency)
     finally:
         journal.close()
-    return sorted(rows, key=urgency)
+
+
+def open_breaks(journal: Journal) -> list[dict[str, Any]]:
+    """A row an open break. Raises ``JournalError``."""
+    now = datetime.now(UTC)
+    rows: list[dict[str, Any]] = []
+    for stream in journal.streams():
+        account, symbol = split_name(stream)
+        if symbol:
+            book = replay(account, symbol, journal.load(stream).records)
+            rows += [break_row(account, symbol, one, book.work.get(one.id), now) for one in book.breaks.values()]
+        else:
+            rows += [break_row(account, "", one, work, now) for one, work in _of_account(journal, stream)]
+    return rows
 
 
 def _of_account(journal: Journal, stream: str) -> list[tuple[Break, BreakWork]]:

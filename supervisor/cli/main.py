@@ -317,6 +317,27 @@ def metrics(
 
 
 @app.command()
+def report(
+    config: ConfigOption = None,
+    journal: Annotated[Path | None, typer.Option("--journal", help="A journal file, without a configuration.")] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 24h, 2026-01-31.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then; now if left out.")] = None,
+    day: Annotated[str | None, typer.Option("--day", help="One day of UTC: 2026-01-31, today, yesterday.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The HTML file to write.")] = None,
+    as_json: Json = False,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the journal's whole chain.")] = True,
+) -> int:
+    """What happened, as one HTML page and JSON.
+
+    When each book was proven to be its broker's and how long not, breaks by type, cause and age, corrections and who
+    approved them, who did what, restarts, outages, and the journal's head. From the journal, also beside its writer.
+    """
+    from supervisor.cli.report import report as run
+
+    return run(config, journal, since=since, until=until, day=day, out=out, as_json=as_json, verify=verify)
+
+
+@app.command()
 def sink(
     uri: Annotated[str, typer.Argument(metavar="URI", help="A Delta table: a folder, or s3://… as AWS_* say.")],
     config: ConfigOption = None,

@@ -1,0 +1,126 @@
+"""``report``: what happened in a time, as one HTML page and as JSON, from the journal."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from actors.events import EventType, to_iso
+from actors.journal.store import Journal
+from actors.names import split_name
+from actors.runtime.ports import CallError
+from supervisor.cli.audit_selection import Source, past, reading, source
+from supervisor.cli.break_history import open_breaks
+from supervisor.cli.console import Failure, load_place, print_json
+from supervisor.client.processes import NotRunning, find
+from supervisor.config.errors import ConfigurationError
+from supervisor.presentation.report import DISCREPANCIES, PROOF_HOLDS, TOLD_OF, Report
+from supervisor.presentation.report_html import page
+
+_ALL = 10**9
+
+
+def report(
+    config: Path | None,
+    file: Path | None,
+    *,
+    since: str | None,
+    until: str | None,
+    day: str | None,
+    out: Path | None,
+    as_json: bool,
+    verify: bool,
+) -> int:
+    """Write the report; the exit status is 1 where the journal's chain is not whole."""
+    begin, end = _span(since, until, day, datetime.now(UTC))
+    of = source(config, file)
+    document = _made(of, begin, end, verify=verify)
+    document["latency"] = _latency(config) if file is None else None
+    if as_json:
+        print_json(document)
+    if out is not None or not as_json:
+        target = out or Path(f"report-{begin:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}.html")
+        _write(target, page(document))
+        if not as_json:
+            breaks = document["breaks"]
+            print(
+                f"{target}: {breaks['total']} breaks, {breaks['open']} open, {len(document['corrections'])} corrected"
+            )
+    return 1 if document["journal"]["verified"] is False else 0
+
+
+def _span(since: str | None, until: str | None, day: str | None, now: datetime) -> tuple[datetime, datetime]:
+    if day is not None:
+        if since is not None or until is not None:
+            raise Failure("--day is a whole day, and --since or --until another time: use one of them")
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}|today|yesterday", day):
+            raise Failure(f"--day {day} is no day. Write one as 2026-01-31, today or yesterday")
+        begin = past("--day", day, now)
+        return begin, min(now, begin + timedelta(days=1))
+    if since is None:
+        raise Failure("say from when: --since 24h, --since 2026-01-31, or --day yesterday")
+    begin = past("--since", since, now)
+    end = now if until is None else past("--until", until, now)
+    if begin >= end:
+        raise Failure(f"--since {since} is not before --until {until}: nothing can be between them")
+    return begin, end
+
+
+def _made(of: Source, begin: datetime, end: datetime, *, verify: bool) -> dict[str, Any]:
+    made = Report(begin, end)
+    with reading(of) as journal:
+        made.expect(f"{account}/{symbol}" for account, symbols in of.configured for symbol in symbols)
+        made.expect(stream for stream in journal.streams() if split_name(stream)[1])
+        # What was proven just before still holds for a while.
+        before = begin - PROOF_HOLDS
+        for record in journal.records(types=(EventType.RECONCILED,), since=before, until=begin, order="oldest"):
+            made.take(record)
+        for record in journal.records(types=TOLD_OF, since=begin, until=end, order="oldest", limit=_ALL):
+            made.take(record)
+        for record in journal.records(types=DISCREPANCIES, since=end, order="oldest", limit=_ALL):
+            made.take_later(record)
+        for row in open_breaks(journal):
+            made.stood(row)
+        return {"made_at": to_iso(datetime.now(UTC)), "journal": _journal(journal, begin, end, verify=verify)} | (
+            made.document()
+        )
+
+
+def _journal(journal: Journal, begin: datetime, end: datetime, *, verify: bool) -> dict[str, Any]:
+    """The records of the time in the chain, the chain, and its head now."""
+    first = next(journal.records(since=begin, until=end, order="oldest", limit=1), None)
+    last = next(journal.records(since=begin, until=end, order="newest", limit=1), None)
+    head = journal.head()
+    checked = journal.verify() if verify else None
+    return {
+        "first_seq": None if first is None else first.seq,
+        "last": None if last is None else {"seq": last.seq, "hash": last.hash, "time": to_iso(last.event.time)},
+        "head": None if head is None else {"seq": head[0], "hash": head[1], "time": to_iso(head[2])},
+        "verified": None if checked is None else checked.ok,
+        "reason": None if checked is None else checked.reason,
+    }
+
+
+def _latency(config: Path | None) -> dict[str, Any] | None:
+    """How long brokers take, by the running supervisor since its accounts' actors began."""
+    try:
+        document = find(load_place(config)).status()
+    except (NotRunning, CallError, ConfigurationError, Failure):
+        return None
+    found = {}
+    for account in document["accounts"]:
+        health = account.get("health") or {}
+        fetches = health.get("fetches") or 0
+        mean_s = round(health["call_seconds"] / fetches, 6) if fetches else None
+        row = {"fetches": fetches, "mean_s": mean_s, "errors": health.get("call_errors")}
+        found[account["account"]] = row | {"requests": account["broker_calls"]}
+    return found
+
+
+def _write(target: Path, text: str) -> None:
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{target} cannot be written: {error.strerror}. Name another one by --out") from None
