@@ -87,7 +87,7 @@ def reconcile(
         if approved:
             work, fresh = _compared(book, slice_, policy, now, verified_at, approved)
     if work.lookups:
-        return Decision(Status.PARTIAL, lookups=tuple(work.lookups))
+        return Decision(Status.PARTIAL, lookups=tuple(dict.fromkeys(work.lookups)))
     if book.breaks:
         _close_what_is_gone(work)
     return _conclude(work, evidence_due, fresh=fresh)
@@ -262,7 +262,7 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
     evidence_due = evidence_due or _told_more(work)
     clean = not work.touched and not work.events
     missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
-    dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed
+    dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed and not work.fills_wait
     cursor = slice_.fills_cursor if dealt_with else None
     if in_step and evidence_due:
         _evidence(work)

@@ -38,6 +38,7 @@ from brokers.model import (
     Fill,
     LegScheme,
     Order,
+    OrderQuery,
     Partial,
     Side,
     rows_of,
@@ -88,6 +89,9 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
         in_time.append((fill, whose))
+    wait = {whose for whose, fills in by_order.items() if _wait_for_their_order(work, fills, linked)}
+    by_order = {whose: fills for whose, fills in by_order.items() if whose not in wait}
+    in_time = [(fill, whose) for fill, whose in in_time if whose not in wait]
     owned = {fill.key: order for fills in by_order.values() for fill, order in fills}
     unexplained_first(
         work, [(fill, owned.get(fill.key), _leg_of(work, fill, owned.get(fill.key))) for fill, _ in in_time]
@@ -101,6 +105,36 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         else:
             leg = in_reports.get(fill.key)
             allowed[whose].apply(work, fill, contained if leg is None else contained | {leg})
+
+
+def _wait_for_their_order(
+    work: ReconciliationPass, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]
+) -> bool:
+    """Whether these are more than is left of their order as far as we know it, and the broker's list does not show it:
+    it may have been amended since. It is asked for; while it cannot be looked up they wait, and nothing is said of
+    their legs."""
+    fill, order = fills[0]
+    if order is None or not order.quantity or (fill.broker_order_id or "") in linked:
+        return False
+    guessed = sum((guess.quantity for guess in order.inferred), ZERO) + order.adopted
+    if order.filled_quantity - guessed + sum((fill.quantity for fill, _ in fills), ZERO) <= order.quantity:
+        return False
+    query = OrderQuery(work.book.instrument, order.broker_order_id or fill.broker_order_id, order.client_order_id)
+    answer = work.answer(query)
+    if answer is None:
+        work.lookups.append(query)
+    elif answer.failure is not None:
+        work.unverified.append(f"order {order.subject} could not be looked up: {answer.failure}")
+        if answer.again_at is not None:
+            work.look_again(answer.again_at)
+    else:
+        return False  # the broker has answered, and knows of no more
+    work.deferred.add(order.key)
+    work.fills_wait = True
+    legs = {_leg_of(work, fill, order) for fill, order in fills}
+    shown = {row.leg for row in rows_of(work.slice.positions)}
+    work.held_back.update({*work.book.legs, *shown} if None in legs else {leg for leg in legs if leg is not None})
+    return True
 
 
 def _leg_of(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> str | None:
@@ -414,7 +448,8 @@ class _Allowed:
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
         row_filled = row.filled_quantity + lowered if row is not None else ZERO
-        cap = None if order is None else max(order.quantity, row_filled) or None
+        amended = row.quantity if row is not None else ZERO
+        cap = None if order is None else max(order.quantity, amended, row_filled) or None
         told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
         whose = whose if whose is not None else parent_of_fill(work, first, row)

@@ -153,6 +153,7 @@ class ReconciliationPass:
         self.touched: set[tuple[DiscrepancyType, str]] = set()
         self.deferred: set[str] = set()
         self.held_back: set[str] = set()
+        self.fills_wait = False  # some of them were not dealt with: they are asked for again
         self.lookups: list[OrderQuery] = []
         self.cancels: list[OrderQuery] = []
         self.unverified: list[str] = []
