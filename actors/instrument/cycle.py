@@ -6,7 +6,8 @@ The laws of this module:
 * The broker is asked while others have their turn at the book; the decision is made in our own turn, on the book as it
   then is, and written in that same turn.
 * A dry run decides on a copy of the book and writes nothing.
-* A cycle that is fenced looks once more from the start, on the book loaded again.
+* A cycle that is fenced looks once more from the start, on the book loaded again. So does one in which our clock was
+  set while the broker was asked: that moment is by another clock than the book's times.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ from actors.runtime.steady_clock import SteadyRuntime
 from brokers.model import Slice
 
 ROUNDS_OF_QUESTIONS = 3
+
+
+class _ClockWasSet(Exception):
+    """Our clock was set while the broker was asked: when that was is by another clock than the book's times."""
+
+    def __str__(self) -> str:
+        return "the clock was set while the broker was being asked: what it said is from before that"
 
 
 class CycleRunner:
@@ -86,9 +94,11 @@ class CycleRunner:
                     return await self._look(occasion, shadow)
                 except Fenced:
                     return await self._look(occasion, shadow)
+                except _ClockWasSet:
+                    return await self._look(occasion, None)
         except TimeoutError:
             report = self._unverified(Status.DEGRADED, f"the cycle did not end within {limit_s:g} s")
-        except (JournalAway, Fenced, CallError) as error:
+        except (JournalAway, Fenced, _ClockWasSet, CallError) as error:
             report = self._unverified(Status.DEGRADED, str(error))
             report = away(report, self._runtime.now() + LOOK_AGAIN_AFTER, self._broker.last, began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
@@ -100,17 +110,19 @@ class CycleRunner:
         dry_run, trade = occasion.dry_run, occasion.trade
         async with self._keeper.turn:
             book = shadow or await (self._keeper.loaded() if dry_run else self._keeper.in_time())
+            stepped = self._keeper.stepped
         if dry_run and shadow is None:
             shadow = book = self._keeper.shadow_of(book)
         slice_ = await self._broker.slice(book, occasion, urgent=dry_run or self._is_awaited())
         self.refused = None
         if isinstance(slice_, NoSlice):
             return await self._not_heard(slice_, dry_run=dry_run), shadow
+        self._check_clock(stepped)
         self._broker.remember(slice_)
         for _ in range(ROUNDS_OF_QUESTIONS):
             async with self._keeper.turn:
+                self._check_clock(stepped)
                 book = shadow or await self._keeper.loaded()
-                stepped = self._keeper.stepped
                 grounds = self._grounds(book, slice_, trade, dry_run=dry_run)
                 decision = grounds.decide()
                 if not decision.lookups:
@@ -128,6 +140,10 @@ class CycleRunner:
                 self._verified = slice_.requested_at, book, stepped
             await self._after(decision, slice_)
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
+
+    def _check_clock(self, stepped: int) -> None:
+        if self._keeper.stepped != stepped:
+            raise _ClockWasSet
 
     def _grounds(self, book: Book, slice_: Slice, trade: str | None = None, *, dry_run: bool = False) -> Grounds:
         policy = self._policy

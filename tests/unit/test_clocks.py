@@ -4,6 +4,7 @@ anew."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.steady_clock import SteadyClock
 from brokers.model import OrderStatus, Side
 from tests.unit.builders import Desk, at, dec, order_report, pos, slice_at
-from tests.unit.fakes import EURUSD, FX, House, a_house, found, passes, quantities
+from tests.unit.fakes import EURUSD, FX, House, a_house, found, passes, quantities, until
 from tests.unit.virtual_time import virtual_time
 
 T = datetime(2024, 1, 2, 9, 0, tzinfo=UTC)
@@ -228,3 +229,29 @@ def test_after_a_step_the_book_of_the_journal_is_the_one_in_memory_and_every_tim
     desk.restart()
     assert desk.book.newest_own_time() == at(-50)
     assert desk.book.reconciled_at is None
+
+
+@pytest.mark.parametrize("by_s", [-600, -300, 30, 600])
+@virtual_time
+async def test_a_slice_that_was_asked_for_before_the_clock_was_set_proves_nothing_after(
+    tmp_path: Path, by_s: float
+) -> None:
+    """Kind: a wall clock taken for an order of events. Else its sighting of minutes ahead is followed by no other
+    for as long, and an order that never arrived stays open."""
+    async with a_house(tmp_path, interval_s=15.0) as house:
+        await in_step(house)
+        await house.start()
+        lost = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
+        await house.instrument().record([lost])
+        await passes(6)
+        house.broker.gate.clear()
+        asking = asyncio.ensure_future(house.instrument().reconcile_now())
+        await until(lambda: house.broker.snapshots > 0)
+        await passes(0.1)
+        set_clock(house, by_s)
+        await house.instrument().record([replace(lost, client_order_id="c2")])
+        house.broker.gate.set()
+        await asking
+        await passes(40)
+        assert not list((await house.instrument().book()).open_orders)
+        assert await house.instrument().trading_allowed()
