@@ -175,13 +175,14 @@ class DeltaBookTable:
     def _with_files(self, table: DeltaTable, known: State, new: Sequence[_File]) -> State:
         rows, nobodys, timeless = known.rows, list(known.nobodys), set(known.timeless)
         for group in self._groups(table, known.schema, new):
-            narrow = group.read(self._columns(values=False))
+            whole = group.read(self._columns()) if group.is_of_small_files else None
+            narrow = group.read(self._columns(values=False)) if whole is None else whole
             numbered = narrow.append_column(PLACE, pa.array(np.arange(narrow.num_rows)))
             made, without_key, without_time = self._normal(numbered, values=False)
             nobodys.extend(without_key)
             timeless.update(without_time)
             newest = made[PLACE].to_numpy()[newest_places(made)]
-            values = group.at(newest, self._columns())
+            values = group.at(newest, self._columns()) if whole is None else whole.take(pa.array(newest))
             rows = latest(pa.concat_tables([rows, self._normal(values)[0]]))
         timed = sorted(at for at in nobodys if at is not None)
         newest_of_nobody: tuple[int | None, ...] = (None,) if None in nobodys else tuple(timed[-1:])
@@ -224,7 +225,7 @@ class DeltaBookTable:
         filesystem = self._filesystem(table)
         group = FileGroup(schema, form, filesystem)
         for one in files:
-            group.add(form.make_fragment(one.path, filesystem, one.partition))
+            group.add(form.make_fragment(one.path, filesystem, one.partition), one.rows)
             if group.rows >= ROWS_AT_ONCE:
                 yield group
                 group = FileGroup(schema, form, filesystem)
@@ -397,6 +398,7 @@ class _File:
     path: str
     modified: int
     partition: Any
+    rows: int | None
 
 
 def _files(table: DeltaTable) -> dict[str, _File]:
@@ -406,9 +408,8 @@ def _files(table: DeltaTable) -> dict[str, _File]:
     columns = [actions[name].to_pylist() for name in names]
     schema = pa.schema(table.schema().to_arrow())
     found = {}
-    for place, (raw, modified) in enumerate(
-        zip(actions["path"].to_pylist(), actions["modification_time"].to_pylist(), strict=True)
-    ):
+    told = [actions[name].to_pylist() for name in ("path", "modification_time", "num_records")]
+    for place, (raw, modified, rows) in enumerate(zip(*told, strict=True)):
         terms = []
         for name, values in zip(names, columns, strict=True):
             column = ds.field(name.removeprefix("partition."))
@@ -416,7 +417,7 @@ def _files(table: DeltaTable) -> dict[str, _File]:
             value = values[place]
             terms.append(column.is_null() if value is None else column == pa.scalar(value, kind))
         path = unquote(raw)
-        found[path] = _File(path, modified, reduce(lambda one, other: one & other, terms) if terms else None)
+        found[path] = _File(path, modified, reduce(lambda one, other: one & other, terms) if terms else None, rows)
     return found
 
 

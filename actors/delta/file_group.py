@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 
+SMALL_FILE = 5_000
 WORTH_IT = 0.5
 """The share of files in which rows count, above which all of them are read once more in one go."""
 
@@ -33,15 +34,25 @@ class FileGroup:
         """How many rows the files have."""
         return self._ends[-1] if self._ends else 0
 
-    def add(self, fragment: Any) -> None:
-        """One more file, whose rows follow those before. Raises ``FileNotFoundError``."""
+    def add(self, fragment: Any, rows: int | None) -> None:
+        """One more file, whose rows follow those before; where the log does not tell how many it has, it is asked.
+        Raises ``FileNotFoundError``."""
         self._fragments.append(fragment)
-        self._ends.append(self.rows + fragment.metadata.num_rows)
+        self._ends.append(self.rows + (fragment.metadata.num_rows if rows is None else rows))
+
+    @property
+    def is_of_small_files(self) -> bool:
+        """Whether to open a file costs more than to read it: then all columns are read at once."""
+        return self.rows < SMALL_FILE * len(self._fragments)
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns of every row."""
+        """These columns of every row. Raises ``pyarrow.ArrowInvalid`` where there are not as many as the log tells."""
         made = ds.FileSystemDataset(self._fragments, self._schema, self._form, self._filesystem)
-        return made.scanner(columns=list(columns), batch_readahead=4, fragment_readahead=4).to_table()
+        files_at_once = 16 if self.is_of_small_files else 4
+        rows = made.scanner(columns=list(columns), batch_readahead=4, fragment_readahead=files_at_once).to_table()
+        if rows.num_rows != self.rows:
+            raise pa.ArrowInvalid(f"its files have {rows.num_rows} rows, and its log tells {self.rows}")
+        return rows
 
     def at(self, places: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """These columns of the rows at these places, which are in their order."""

@@ -22,7 +22,7 @@ from tests.unit.audit_cases import Case, a_case, a_happening
 from tests.unit.builders import at, dec
 
 REST_S = 30.0
-PAUSE_S = 0.05
+PAUSE_S = 0.2
 """Between two commits: these streams have no checkpoint, and a sink that starts folds each from its first record."""
 
 
@@ -124,7 +124,7 @@ def kill_sinks(directory: Path, times: int, chance: random.Random) -> tuple[int,
             end = time.monotonic() + chance.uniform(0, 0.15)
             while time.monotonic() < end:
                 write_some()
-                time.sleep(PAUSE_S / 5)
+                time.sleep(PAUSE_S / 20)
             process.kill()
             assert process.wait() == -signal.SIGKILL
         assert sink(case, uri, "--once").exit_code == 0
