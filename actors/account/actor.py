@@ -163,6 +163,8 @@ class Account:
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
         self._work = AccountWork(settings.account, runtime)
+        self._learning = False
+        self._unsaid: set[tuple[DiscrepancyType, str]] = set()
         self._call_seconds = 0.0
         self._call_errors = 0
         self._clock_steps = 0
@@ -329,7 +331,8 @@ class Account:
         instrument after a reconnect, however healthy everything looked meanwhile."""
         if self._loops or self._closed:
             return
-        loops = [self._watch_connection(), self._work.learn()]
+        self._learning = True
+        loops = [self._watch_connection(), self._learn()]
         if self._settings.discover:
             loops.append(self._discover())
         self._loops = [self._runtime.spawn(self._settings.account, loop) for loop in loops]
@@ -447,10 +450,13 @@ class Account:
         if self._ledger.snapshot is not None:
             self._look_at_the_whole(self._ledger.snapshot)
 
-    async def forget(self, instrument: str) -> None:
-        """Nobody looks after this instrument any more, until something new appears in it."""
-        self._ledger.forget(instrument)
+    async def forget(self, instrument: str) -> bool:
+        """Nobody looks after this instrument any more, until something new appears in it. False, and nothing changes,
+        where the newest snapshot has something of it, or a fill that its actor was not given."""
+        if not self._ledger.forget(instrument):
+            return False
         self._books.forget(instrument)
+        return True
 
     async def close(self) -> None:
         """Give the connection back, and open none again. Never raises."""
@@ -774,6 +780,9 @@ class Account:
         for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
             old = self._breaks.pop(place)
             self._work.forget(old.id)
+            if place in self._unsaid:
+                self._unsaid.discard(place)
+                continue
             payload = payloads.break_to(old, resolved=True, correction=None)
             self._say(EventType.DISCREPANCY_RESOLVED, payload, old.id)
 
@@ -792,8 +801,28 @@ class Account:
             opened_at=self._wall(),
         )
         self._breaks[place] = new
-        payload = payloads.break_to(new, resolved=False, correction=None)
-        self._say(EventType.RECONCILIATION_DISCREPANCY, payload, new.id, Severity.WARNING)
+        if self._learning:
+            self._unsaid.add(place)
+        else:
+            self._say_open(new)
+
+    def _say_open(self, found: Break) -> None:
+        payload = payloads.break_to(found, resolved=False, correction=None)
+        self._say(EventType.RECONCILIATION_DISCREPANCY, payload, found.id, Severity.WARNING)
+
+    async def _learn(self) -> None:
+        """The breaks that were open before this actor began are the same ones now, or are over; until the journal has
+        told which those are, no new one is said."""
+        before = {(found.type, found.key): found for found in await self._work.learn()}
+        for place, found in before.items():
+            shown = self._breaks.get(place)
+            self._breaks[place] = found if shown is None else replace(shown, opened_at=found.opened_at)
+        self._learning = False
+        for place in sorted(self._unsaid - before.keys()):
+            self._say_open(self._breaks[place])
+        self._unsaid.clear()
+        if self._ledger.snapshot is not None:
+            self._look_at_the_whole(self._ledger.snapshot)
 
 
 def _exposures(snapshot: Snapshot) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """What people do to the breaks that belong to none of an account's instruments.
 
-The laws of this module: what was done is in the account's stream, and is learned from there after a restart; nothing
-there is corrected, so that nothing is approved.
+The laws of this module: what was done, and which breaks were open, is in the account's stream, and is learned from
+there after a restart; nothing there is corrected, so that nothing is approved.
 """
 
 from __future__ import annotations
 
 from loguru import logger
 
+from actors.book import payloads
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakRefused, BreakRequest, BreakWork, act, folded
 from actors.book.discrepancies import Break
 from actors.events import Event, EventType, Severity, event_id
@@ -30,11 +31,12 @@ class AccountWork:
         self._runtime = runtime
         self.by_id: dict[str, BreakWork] = {}
 
-    async def learn(self) -> None:
-        """Read from the journal what was done before this actor began, however long that takes."""
+    async def learn(self) -> tuple[Break, ...]:
+        """Read from the journal what was done before this actor began, however long that takes. Gives the breaks that
+        were open then."""
         filters = {
             "stream": self._account,
-            "types": (*sorted(WORK_EVENTS), EventType.DISCREPANCY_RESOLVED),
+            "types": (*sorted(WORK_EVENTS), EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED),
             "order": "newest",
             "limit": _NEWEST,
         }
@@ -47,10 +49,17 @@ class AccountWork:
                 continue
             done = self.by_id
             self.by_id = {}
+            opened: dict[str, Break] = {}
             for record in reversed(found):
-                self._fold(record.event)
+                event = record.event
+                if event.type is EventType.RECONCILIATION_DISCREPANCY:
+                    opened[str(event.payload["id"])] = payloads.break_of(event)
+                    continue
+                if event.type is EventType.DISCREPANCY_RESOLVED:
+                    opened.pop(str(event.payload["id"]), None)
+                self._fold(event)
             self.by_id |= done
-            return
+            return tuple(opened.values())
 
     async def do(self, found: Break | None, break_id: str, request: BreakRequest) -> BreakWork:
         """Do what a person asks for; durable when it returns. Raises :class:`BreakRefused` and :class:`JournalAway`."""

@@ -59,11 +59,13 @@ class _Said:
 @dataclass(slots=True)
 class _KeptFill:
     """``until`` is the first cursor whose holder has been given this fill; ``None`` while no COMPLETE section has
-    had it, and then it is given to everybody. One that is not ``at_hand`` is remembered by its id alone."""
+    had it, and then it is given to everybody. One that is not ``at_hand`` is remembered by its id alone. ``given`` is
+    whether its instrument was given it, as it now is."""
 
     fill: Fill
     until: Cursor | None
     at_hand: bool = True
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class SnapshotCache:
         self._charged_late: dict[str, int] = defaultdict(int)
         self._covered_from: Cursor | None = None
         self._gap: _Gap | None = None
+        self._brought = 0
         self.fills_cursor: Cursor | None = None
 
     @property
@@ -104,18 +107,27 @@ class SnapshotCache:
     def instruments(self) -> frozenset[str]:
         """Every instrument with a position, a working order or an unreadable row in the newest snapshot, or a fill
         since we began or since it was forgotten."""
-        filled = {instrument for instrument, kept in self._fills.items() if kept}
+        return frozenset(instrument for instrument, kept in self._fills.items() if kept) | self._shown()
+
+    def _shown(self) -> frozenset[str]:
+        """The instruments that the newest snapshot shows anything of but fills."""
         if self._snapshot is None:
-            return frozenset(filled)
+            return frozenset()
         held = {position.instrument for position in rows_of(self._snapshot.positions)}
         working = {order.instrument for order in rows_of(self._snapshot.orders) if not order.status.terminal}
         unreadable = {problem.instrument for problem in self._snapshot.problems() if problem.instrument is not None}
-        return frozenset(held | working | filled | unreadable)
+        return frozenset(held | working | unreadable)
 
-    def forget(self, instrument: str) -> None:
-        """Keep no fill of an instrument any more: whoever needed them has dealt with them. Their ids are remembered."""
-        for kept in self._fills.pop(instrument, ()):
+    def forget(self, instrument: str) -> bool:
+        """Keep no fill of an instrument any more that it was given; their ids are remembered. False, and nothing is
+        forgotten, where the newest snapshot shows anything of it or it was not given a fill: it is not empty."""
+        kept_fills = self._fills.get(instrument, [])
+        if not all(kept.given for kept in kept_fills) or instrument in self._shown():
+            return False
+        for kept in kept_fills:
             kept.at_hand = False
+        self._fills.pop(instrument, None)
+        return True
 
     def covers(self, fills_since: Cursor | None) -> bool:
         """Whether every fill after that cursor which the broker still has is, or will be, among the fills kept here."""
@@ -194,8 +206,12 @@ class SnapshotCache:
             return Failed(gap.reason)
         if not self.covers(since):
             return Failed(f"fills since {since} are not at hand")
-        kept = self._fills.get(request.instrument, ())
-        rows = tuple(k.fill for k in kept if since is None or k.until is None or k.until > since)
+        chosen = [
+            k for k in self._fills.get(request.instrument, ()) if since is None or k.until is None or k.until > since
+        ]
+        for kept in chosen:
+            kept.given = True
+        rows = tuple(kept.fill for kept in chosen)
         return _of_one_instrument(section, request.instrument, rows)
 
     def _take_fills(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
@@ -212,6 +228,7 @@ class SnapshotCache:
                 self._covered_from = start
             self.fills_cursor = cursor if cursor is not None else self.fills_cursor
         until = cursor if isinstance(section, Complete) else None
+        self._brought = len(rows_of(section))
         for fill in rows_of(section):
             kept = self._by_id.get(fill.account_key)
             if kept is None:
@@ -228,6 +245,7 @@ class SnapshotCache:
         given the fill too; and it is something new in an instrument that was forgotten."""
         kept.fill = replace(kept.fill, commission=fill.commission, commission_currency=fill.commission_currency)
         kept.until = None if until is None else until + 1
+        kept.given = False
         self._charged_late[kept.fill.instrument] += 1
         if not kept.at_hand:
             kept.at_hand = True
@@ -265,8 +283,9 @@ class SnapshotCache:
             self._said[instrument] = said
 
     def _forget_oldest(self) -> None:
-        """Bound the memory. What is forgotten is no longer covered, and is asked for again if anybody needs it."""
-        while len(self._by_id) > FILLS_KEPT:
+        """Bound the memory. What is forgotten is no longer covered, and is asked for again if anybody needs it. What
+        this very fetch brought stays, however much it is: else nobody would ever be given it."""
+        while len(self._by_id) > max(FILLS_KEPT, self._brought):
             forgotten = self._by_id.pop(next(iter(self._by_id)))
             if not forgotten.at_hand:
                 continue

@@ -63,6 +63,34 @@ IN_A_TABLE: Mapping[DiscrepancyType, str] = MappingProxyType(
 """What those call them whose book is a table in Delta Lake."""
 
 
+_T = DiscrepancyType
+_LEG = "its leg is shown as the book has it, or gone from COMPLETE positions; or positions are compared no more"
+_ORDER = "a row shows its order as the book has it, or COMPLETE orders show it no more and it has ended in the book"
+_QUESTION = "; or the broker has had no such section for longer than max_age_s: the question no longer exists"
+HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
+    {
+        _T.MISSING_LOCALLY: _LEG + _QUESTION,
+        _T.NAKED_POSITION: _LEG + _QUESTION,
+        _T.POSITION_MISMATCH: _LEG + _QUESTION,
+        _T.PRICE_MISMATCH: _LEG + _QUESTION,
+        _T.ORDER_STATUS_MISMATCH: _ORDER + _QUESTION,
+        _T.ORDER_MISSING: "its order is shown or found again, or has ended in the book" + _QUESTION,
+        _T.FILLED_MISMATCH: _ORDER + _QUESTION,
+        _T.EXTERNAL_ORDER: "it is adopted, or COMPLETE orders show it no more" + _QUESTION,
+        _T.STALE_ORDER: "its order ended, was filled or is younger than a changed stale_order_s" + _QUESTION,
+        _T.ORDER_REJECTED: _ORDER + _QUESTION,
+        _T.DUPLICATE_ORDER: "one of the two works no more" + _QUESTION,
+        _T.OVERFILL: "COMPLETE orders show it as no more than filled, or no more" + _QUESTION,
+        _T.MISSED_FILL: "the fill is applied, or the order it was missed of is in step or gone" + _QUESTION,
+        _T.STALE_DATA: "positions and orders were read anew; lost fills: everything else is in step",
+        _T.MALFORMED_DATA: "its row is among the unreadable ones no more, whatever becomes of others" + _QUESTION,
+        _T.UNMANAGED_INSTRUMENT: "it is configured, ignored, or COMPLETE sections show nothing of it",
+        _T.BOOK_MISMATCH: "at once: the book is made anew from its journal",
+    }
+)
+"""What closes an open break of each type, beside its correction: no break waits for what never comes."""
+
+
 NEEDS_PROOF = frozenset(
     {
         DiscrepancyType.NAKED_POSITION,

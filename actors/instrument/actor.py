@@ -214,6 +214,15 @@ class Instrument:
         now, verified_at = self._runtime.now(), self._cycles.verified_at
         return book_state(book, self._policy, now, verified_at, self._last_error(), conventions)
 
+    async def is_empty(self) -> bool:
+        """Whether its book as it is now has nothing held, nothing working, nothing open and no fill that waits."""
+        async with self._keeper.turn:
+            book = self._keeper.book
+            if book is None:
+                return False
+            waits = book.legs or book.breaks or book.pending_fills()
+            return not waits and not any(True for _ in book.open_orders())
+
     async def order_by_ticket(self, ticket: str) -> BookOrder | None:
         """The order with this broker_order_id, ended ones of the last two days among them. Raises as :meth:`book`."""
         return (await self._keeper.readable()).find_order_by_ticket(ticket)

@@ -222,23 +222,33 @@ def _close_what_is_gone(work: ReconciliationPass) -> None:
 
 
 def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
+    """Whether a break that this slice does not show is over. :data:`HOW_A_BREAK_ENDS` has it in words."""
     slice_ = work.slice
     if work.now - slice_.requested_at > work.policy.max_age:
         return False
     if found.type in _POSITION_BREAKS:
+        if not work.policy.positions or _no_longer_told(work, found, slice_.positions):
+            return True
         shown = any(row.leg == found.key for row in rows_of(slice_.positions))
         return found.key not in work.deferred and (shown or isinstance(slice_.positions, Complete))
     if found.type in _ORDER_BREAKS:
-        return _order_was_looked_at(work, found.key)
+        return _no_longer_told(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
     if found.type is DiscrepancyType.MISSED_FILL:
         # Where there are no fills at all the question ends with its order.
-        return isinstance(slice_.fills, Complete | Unsupported) and _order_was_looked_at(work, found.key)
+        looked_at = _no_longer_told(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
+        return isinstance(slice_.fills, Complete | Unsupported) and looked_at
     if found.key.startswith(KEY):
         return True  # each look tells what is not known of the book kept elsewhere
     if found.type is DiscrepancyType.STALE_DATA:
         return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
-    sections = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
-    return isinstance(sections.get(found.key.split(":")[0]), Complete)
+    sections: dict[str, Section[AnyRow]] = {
+        "positions": slice_.positions,
+        "orders": slice_.orders,
+        "fills": slice_.fills,
+    }
+    section = sections.get(found.key.split(":")[0])
+    # A PARTIAL section names each row that it cannot read, unless rows are lacking for another reason.
+    return isinstance(section, Complete | Unsupported) or (isinstance(section, Partial) and bool(section.problems))
 
 
 def _order_was_looked_at(work: ReconciliationPass, key: str) -> bool:
@@ -246,6 +256,13 @@ def _order_was_looked_at(work: ReconciliationPass, key: str) -> bool:
     deferred = {order.subject for order in work.book.orders.values() if order.key in work.deferred}
     shown = any(row.broker_order_id == key for row in rows_of(work.slice.orders))
     return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
+
+
+def _no_longer_told(work: ReconciliationPass, found: Break, section: Section[AnyRow]) -> bool:
+    """Whether this broker has no such thing (any more), and a break has been without a word on it for so long that the
+    question no longer exists."""
+    heard_at = max((found.opened_at, *found.seen_at))
+    return isinstance(section, Unsupported) and work.now - heard_at > work.policy.max_age
 
 
 def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> Decision:

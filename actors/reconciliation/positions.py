@@ -29,11 +29,11 @@ def reconcile_positions(work: ReconciliationPass) -> None:
     """Compare every leg of the slice and of the book."""
     if not work.policy.positions:
         return
-    if not _pending_fills_are_placed(work):
-        return
     shown = rows_of(work.slice.positions)
     rows = {row.leg: row for row in shown if row.quantity}
     clashing = _shown_twice(work, shown) if len(rows) != len(shown) else set()
+    if not _pending_fills_are_placed(work):
+        return
     for name in clashing:
         rows.pop(name, None)
     if work.slice.claims is None:

@@ -27,8 +27,8 @@ from actors.book.discrepancies import (
     Phase,
 )
 from actors.book.policy import Correct, Policy
-from actors.events import Event, EventType, Json, Severity, event_id
-from brokers.model import ContractFacts, OrderAnswer, OrderQuery, Slice
+from actors.events import Event, EventType, Json, Severity, event_id, to_iso
+from brokers.model import ContractFacts, Failed, OrderAnswer, OrderQuery, Slice
 
 IN_A_TABLE_TOO = frozenset(
     {
@@ -220,6 +220,8 @@ class ReconciliationPass:
             return may_try  # one break a subject: the first report of this pass stands
         self._last = it.subject
         old = self.book.breaks.get(it.subject)
+        if old is not None and _is_of_the_first_look(it, old):
+            it = replace(it, severity=old.severity, cause=old.cause)
         offers = it.correction if it.for_a_person or not self.auto else None
         hand = self._hand(it, old) if offers is not None else None
         if not self.auto and it.correction is not None:
@@ -383,8 +385,17 @@ class ReconciliationPass:
 
     def _report(self, found: Break, *, resolved: bool, correction: Correction | None) -> None:
         payload = payloads.break_to(found, resolved=resolved, correction=correction)
+        if self.new_book and self._shows_what_is_there():
+            payload["first_look"] = to_iso(self.slice.as_of)
         kind = EventType.RECONCILIATION_DISCREPANCY
         self._apply(self._event(kind, payload, found.id, found.severity), written=True)
+
+    def _shows_what_is_there(self) -> bool:
+        """Whether this is a first look: one at positions and orders, and of now."""
+        unknown = isinstance(self.slice.orders, Failed) or (
+            self.policy.positions and isinstance(self.slice.positions, Failed)
+        )
+        return not unknown and self.now - self.slice.requested_at <= self.policy.max_age
 
     def _resolve(self, found: Break, correction: Correction | None, hand: Hand | None = None) -> None:
         payload = payloads.break_to(replace(found, seen_at=()), resolved=True, correction=correction)
@@ -406,3 +417,11 @@ class ReconciliationPass:
         self.book.apply(event)
         if written:
             self.events.append(event)
+
+
+def _is_of_the_first_look(it: Finding, old: Break) -> bool:
+    """Whether a break that is still open was there when the book was first compared: it is no news since then."""
+    if old.cause is not None or old.severity is not Severity.INFO:
+        return False
+    same = it.type is DiscrepancyType.MISSING_LOCALLY and it.broker_value == old.broker_value
+    return same or it.type is DiscrepancyType.EXTERNAL_ORDER

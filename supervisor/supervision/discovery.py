@@ -2,8 +2,8 @@
 for what has long been empty.
 
 The laws of this module: an instrument is retired only after it was found in step with nothing held, nothing working
-and nothing open for ``retire_after_s`` on end; its account forgets it first, as it would be found again at once
-otherwise.
+and nothing open for ``retire_after_s`` on end, and both its book and its account say that this is so now, whatever the
+last report said; its account forgets it first, as it would be found again at once otherwise.
 """
 
 from __future__ import annotations
@@ -62,14 +62,18 @@ class Discovery:
             self._empty_since[key] = (seen, now_s)
         elif now_s - since_s >= limit_s and not self._stopping():
             del self._empty_since[key]
-            self._desired.retire(account, symbol)
             self._runtime.spawn(SUPERVISOR, self._retire(account, symbol))
 
     async def _retire(self, account: str, symbol: str) -> None:
         # Before its actor goes: else the account would have it found again at once.
         try:
-            await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)
+            empty = await self._runtime.call(instrument_name(account, symbol), "is_empty", timeout_s=PROBE_TIMEOUT_S)
+            gone = empty and await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
-            logger.warning("{}", error)
+            logger.debug("{}: not retired yet: {}", instrument_name(account, symbol), error)
+            return
+        if not gone or self._stopping():
+            return
+        self._desired.retire(account, symbol)
         logger.info("{}: retired, it has been empty long enough", instrument_name(account, symbol))
         self._desire()

@@ -323,7 +323,8 @@ def test_a_commission_told_in_a_section_that_is_not_complete_is_given_until_it_i
 
 def test_a_commission_is_something_new_in_an_instrument_that_was_forgotten() -> None:
     ledger = a_ledger((shot(0, cursor=10), None), (shot(1, [], [fill("a", 1)], 12), 10))
-    ledger.forget(A)
+    ask(ledger, since=10)
+    assert ledger.forget(A)
     ledger.take(shot(2, [], [fill("a", 1)], 12), 12)
     assert ledger.instruments() == frozenset()
     ledger.take(shot(3, [], [LATE], 13), 12)
@@ -337,7 +338,8 @@ def test_the_oldest_fills_are_forgotten_in_their_order_whatever_was_forgotten_or
     monkeypatch.setattr("actors.account.snapshot_cache.FILLS_KEPT", 3)
     ledger = a_ledger((shot(0, cursor=0), None))
     ledger.take(shot(1, [], [fill("a", 1), fill("b", 1)], 1), 0)
-    ledger.forget(A)
+    ask(ledger, since=0)
+    assert ledger.forget(A)
     ledger.take(shot(2, [], [LATE, fill("c", 1)], 2), 1)
     ledger.take(shot(3, [], [fill("d", 1)], 3), 2)
     assert ids(ask(ledger, since=0)) == ["a", "c", "d"]
