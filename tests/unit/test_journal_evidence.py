@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from actors.events import Event
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.hash_chain import canonical_bytes, chained
@@ -45,6 +46,15 @@ async def run_audit(directory: Path, *names: str, stream: str = "fx/A", **more: 
     health = await audit.health()
     await audit.close()
     return health
+
+
+async def run_events(directory: Path, stream: str, happened: list[Event]) -> None:
+    """One life of the audit actor, in which these events are appended."""
+    audit = Audit(url_of(directory), None, settings(directory), run_blocking=in_this_thread)
+    await audit.open()
+    version = (await audit.load(stream)).version
+    assert isinstance(await audit.append(stream, version, happened), Appended)
+    await audit.close()
 
 
 @pytest.fixture
