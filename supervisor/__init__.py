@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from supervisor.client.instrument import AsyncInstrument, AsyncVenue
     from supervisor.client.processes import NotRunning
     from supervisor.client.reports import FillReport, OrderReport, PositionReport
+    from supervisor.client.starting import start
     from supervisor.config.errors import ConfigurationError
     from supervisor.errors import (
         HaltNotDurable,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         NotAnswered,
         NotConnected,
         NotRecorded,
+        NotStarted,
         RayConflict,
         UnknownName,
     )
@@ -49,6 +51,7 @@ __all__ = [
     "NotConnected",
     "NotRecorded",
     "NotRunning",
+    "NotStarted",
     "OrderReport",
     "PositionFeatures",
     "PositionReport",
@@ -56,11 +59,12 @@ __all__ = [
     "UnknownName",
     "Venue",
     "connect",
+    "start",
 ]
 
 _ERRORS = (
-    "HaltNotDurable", "HandleError", "InvalidReport", "NotAnswered", "NotConnected", "NotRecorded", "RayConflict",
-    "UnknownName",
+    "HaltNotDurable", "HandleError", "InvalidReport", "NotAnswered", "NotConnected", "NotRecorded", "NotStarted",
+    "RayConflict", "UnknownName",
 )  # fmt: skip
 _HOMES = {
     "AsyncHandle": "client.aio",
@@ -79,6 +83,7 @@ _HOMES = {
     "PositionReport": "client.reports",
     "Venue": "client.blocking",
     "connect": "client.blocking",
+    "start": "client.starting",
     **dict.fromkeys(_ERRORS, "errors"),
 }
 

@@ -24,6 +24,10 @@ class NotConnected(HandleError):
     """The handle was closed: connect again."""
 
 
+class NotStarted(HandleError):
+    """A supervisor did not start; nothing of it runs."""
+
+
 class RayConflict(HandleError):
     """Ray in this process does not fit: it is connected to another cluster than the supervisor's, or was imported with
     other settings than that one needs."""

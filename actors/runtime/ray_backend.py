@@ -658,6 +658,12 @@ def dashboard_url() -> str | None:
     return f"http://{node.webui_url}" if node is not None and node.webui_url else None
 
 
+def logs_folder() -> str | None:
+    """Where Ray keeps the logs of this cluster's processes on this machine."""
+    node: Any = ray._private.worker.global_worker.node
+    return str(node.get_logs_dir_path()) if node is not None else None
+
+
 def protect_token() -> None:
     """Ray writes its token readable by everybody on the machine; whoever has it can run code in the cluster."""
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from supervisor.cli.either_way import EitherWay
+
 if TYPE_CHECKING:
     from supervisor.cli.audit_query import Format
 
 _TIMES = "2026-01-31T14:32Z, 14:32 (today), 2h (ago), today, …; UTC where no zone is given"
 
 audit = typer.Typer(
+    cls=EitherWay,
     no_args_is_help=True,
     rich_markup_mode=None,
     help=(

@@ -24,6 +24,7 @@ from actors.journal.hash_chain import payload_text, record_to_json
 from supervisor.cli.audit_query import COLUMNS
 from supervisor.cli.audit_selection import Selection, Source, check_known, reading, tell_of_archived
 from supervisor.cli.console import Failure, console
+from supervisor.presentation.event_facts import FACTS, facts
 from supervisor.presentation.json_contract import EXIT_OK
 
 PAGE = 10_000
@@ -189,14 +190,14 @@ def _write_json_lines(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
 def _write_csv(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=False)
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows.writerow((*COLUMNS, *FACTS))
     for page in pages:
         rows.writerows(map(_row, page))
     text.flush()
     text.detach()
 
 
-def _row(record: Record) -> tuple[int | str, ...]:
+def _row(record: Record) -> tuple[int | str | None, ...]:
     event = record.event
     return (
         record.seq,
@@ -209,6 +210,7 @@ def _row(record: Record) -> tuple[int | str, ...]:
         payload_text(event.payload),
         record.prev_hash,
         record.hash,
+        *facts(record).values(),
     )
 
 
@@ -223,10 +225,11 @@ def _parquet_writer() -> Write:
             "--format csv or jsonl"
         ) from None
     kinds = {"seq": pyarrow.int64(), "version": pyarrow.int64(), "time": pyarrow.timestamp("us", tz="UTC")}
-    schema = pyarrow.schema([pyarrow.field(name, kinds.get(name, pyarrow.string()), False) for name in COLUMNS])
+    fields = [pyarrow.field(name, kinds.get(name, pyarrow.string()), False) for name in COLUMNS]
+    schema = pyarrow.schema([*fields, *(pyarrow.field(name, pyarrow.string()) for name in FACTS)])
 
     def write(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
-        repeated = ["stream", "type", "severity"]
+        repeated = ["stream", "type", "severity", *FACTS]
         with parquet.ParquetWriter(out, schema, compression="zstd", use_dictionary=repeated) as rows:
             for page in pages:
                 columns = [list(column) for column in zip(*map(_row, page), strict=True)]

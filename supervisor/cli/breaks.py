@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supervisor.cli.either_way import EitherWay
+
 if TYPE_CHECKING:
     from actors.book.break_work import BreakAction
     from actors.events import Record
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "config/accounts.yaml"
 breaks = typer.Typer(
+    cls=EitherWay,
     no_args_is_help=True,
     rich_markup_mode=None,
     help=(

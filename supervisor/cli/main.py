@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from actors.names import split_name
 from supervisor.cli.audit import audit
 from supervisor.cli.breaks import breaks
+from supervisor.cli.either_way import EitherWay
 
 # Every usage error of typer's; it has no public name there.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-class _Commands(TyperGroup):
+class _Commands(EitherWay):
     """Turns what stops a command into a message and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -353,6 +353,22 @@ def sink(
     from supervisor.cli.sink import sink as run
 
     return run(load_place(config), uri, every_s=every_s, once=once)
+
+
+@app.command()
+def dashboard(
+    config: ConfigOption = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser, too.")] = False,
+) -> int:
+    """Where Ray's own dashboard is, and the token that it asks for.
+
+    It shows the actors' processes, their memory and their logs. Whoever has the token can run code in the cluster: it
+    is printed at a terminal alone.
+    """
+    from supervisor.cli.console import load_place
+    from supervisor.cli.dashboard import dashboard as run
+
+    return run(load_place(config), open_it=open_it)
 
 
 @app.command()

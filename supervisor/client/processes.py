@@ -245,7 +245,8 @@ def started(
         if former is not None and former.door is not None:
             local_door.remove(former.door)  # of a start that was killed
         path, token = (None, None) if door is None else (door.path, door.token.hex())
-        run = RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach, path, token)
+        seen = (ray_backend.dashboard_url(), ray_backend.logs_folder())
+        run = RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach, path, token, *seen)
         run_file.write(configuration, run)
         try:
             yield running

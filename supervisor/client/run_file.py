@@ -22,7 +22,9 @@ from supervisor.supervision.local_door import Door
 @dataclass(frozen=True, slots=True)
 class RunFile:
     """What a run file says. ``detached`` is a supervisor whose cluster outlives the command that started it; ``door``
-    is its local socket, and ``token`` opens that."""
+    is its local socket, and ``token`` opens that. ``dashboard`` is where Ray's
+    dashboard of a cluster of its own is, ``logs`` the folder of its logs.
+    """
 
     address: str
     auth_mode: str | None
@@ -31,6 +33,8 @@ class RunFile:
     detached: bool
     door: str | None = None
     token: str | None = field(default=None, repr=False)
+    dashboard: str | None = None
+    logs: str | None = None
 
     @property
     def local_door(self) -> Door | None:
@@ -94,6 +98,8 @@ def read(configuration: Configuration) -> RunFile | None:
             bool(said["detached"]),
             said.get("door"),
             said.get("token"),
+            said.get("dashboard"),
+            said.get("logs"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

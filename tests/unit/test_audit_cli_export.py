@@ -15,12 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.book.checkpoint import checkpoint_event, replay
-from actors.events import EventType, to_iso
+from actors.events import EventType, Json, to_iso
 from actors.journal.store import Journal
 from actors.journal.types import JournalUnavailable
 from supervisor.cli import audit_export
 from supervisor.cli.audit_query import COLUMNS
 from supervisor.cli.main import app
+from supervisor.presentation.event_facts import FACTS
 from tests.unit.audit_cases import Case, a_case, a_happening, day
 from tests.unit.builders import at, records
 
@@ -63,10 +64,15 @@ def read_parquet(file: Path) -> list[dict[str, Any]]:
     ]
 
 
+def _journal_s(read: Callable[[Path], list[dict[str, Any]]]) -> Callable[[Path], list[dict[str, Any]]]:
+    """Without the columns that say again what the payload says."""
+    return lambda file: [{name: row[name] for name in COLUMNS} for row in read(file)]
+
+
 READ: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "jsonl": read_jsonl,
-    "csv": read_csv,
-    "parquet": read_parquet,
+    "csv": _journal_s(read_csv),
+    "parquet": _journal_s(read_parquet),
 }
 
 
@@ -106,9 +112,44 @@ def test_no_record_is_a_whole_file_too(case: Case, target: Path, form: str) -> N
     assert READ[form](target) == []
 
 
-def test_the_columns_are_those_of_the_journal(case: Case, target: Path) -> None:
+def test_the_columns_are_those_of_the_journal_and_the_facts_after_them(case: Case, target: Path) -> None:
     case.audit("export", "--format", "csv", target)
-    assert target.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert target.read_text().splitlines()[0] == ",".join((*COLUMNS, *FACTS))
+
+
+@pytest.mark.parametrize(("form", "nothing"), [("csv", ""), ("parquet", None)])
+def test_the_facts_of_a_record_have_columns_of_their_own(case: Case, target: Path, form: str, nothing: object) -> None:
+    found: dict[str, Json] = {
+        "id": "d1",
+        "type": "POSITION_MISMATCH",
+        "key": "net",
+        "book_value": "80",
+        "broker_value": "100",
+    }
+    done: dict[str, Json] = {"resolved": True, "correction": "force_update_position", "cause": "UNEXPLAINED"}
+    case.append(a_happening(EventType.RECONCILIATION_DISCREPANCY, found | done, 950), stream="acc/EURUSD")
+    case.append(a_happening(EventType.OPERATOR_ACTION, {"action": "stop", "by": "a@b"}, 960), stream="supervisor")
+    case.audit("export", "--format", form, target)
+
+    rows = {"csv": read_csv, "parquet": read_parquet}[form](target)
+
+    def told(kind: EventType) -> dict[str, Any]:
+        last = [row for row in rows if row["type"] == kind][-1]
+        return {name: last[name] for name in FACTS if last[name] != nothing}
+
+    filled = told(EventType.ORDER_FILLED)
+    assert (filled["account"], filled["instrument"], filled["side"]) == ("acc", "EURUSD", "BUY")
+    assert {"fill_id", "quantity", "price"} <= filled.keys()
+    assert told(EventType.RECONCILIATION_DISCREPANCY) == {
+        "account": "acc",
+        "instrument": "EURUSD",
+        "discrepancy_id": "d1",
+        "discrepancy_type": "POSITION_MISMATCH",
+        **{name: found[name] for name in ("key", "book_value", "broker_value")},
+        **done,
+        "resolved": "true",
+    }
+    assert told(EventType.OPERATOR_ACTION) == {"by": "a@b"}
 
 
 def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(case: Case, target: Path) -> None:

@@ -1,0 +1,56 @@
+"""The configuration either way: as ``-c CONFIG`` and as an argument, whichever of the two a command is written with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+_NAME = "config"
+_OPTIONS = ("-c", "--config")
+_ENDINGS = (".yaml", ".yml")
+
+
+class EitherWay(TyperGroup):
+    """A group whose commands take their configuration in both ways."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The command, and its arguments in the way it is written for."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, either_way(command, rest) if command is not None else rest
+
+
+def either_way(command: Any, args: Sequence[str]) -> list[str]:
+    """The arguments of a command, its configuration where the command looks for it. Raises ``typer.BadParameter`` where
+    it is named twice."""
+    kinds = {one.name: one.param_type_name for one in getattr(command, "params", ())}
+    if _NAME not in kinds:
+        return list(args)
+    values = {name for one in command.params if not getattr(one, "is_flag", True) for name in one.opts}
+    named, files, others = [], [], []
+    rest = list(args)
+    while rest:
+        one = rest.pop(0)
+        option, given, value = one.partition("=")
+        if one == "--":
+            others += [one, *rest]
+            break
+        if option in _OPTIONS and (given or rest):
+            named.append(value if given else rest.pop(0))
+        elif one in values and rest:
+            others += [one, rest.pop(0)]
+        elif not one.startswith("-") and one.endswith(_ENDINGS):
+            files.append(one)
+        else:
+            others.append(one)
+    if kinds[_NAME] == "argument":
+        if not named:
+            return list(args)
+        if files:
+            raise typer.BadParameter(f"the configuration is named twice: {files[0]} and {_OPTIONS[0]} {named[0]}")
+        return [named[-1], *others]
+    if len(files) > 1 or (files and named):
+        raise typer.BadParameter(f"the configuration is named twice: {' and '.join([*named, *files])}")
+    return [_OPTIONS[1], files[0], *others] if files else list(args)
