@@ -115,6 +115,8 @@ class TableWatch:
                 rows = await self._in_thread(table.correct, instrument, identity, tuple(corrections), now)
             except BrokerError as error:
                 logger.error("{}", error)
+            except Exception:  # noqa: BLE001 - the break stays open, and says so
+                logger.exception("{}/{}: an error of ours while correcting its table", self._account, instrument)
             else:
                 if rows:
                     logger.info("{}/{}: {} row(s) appended to its table", self._account, instrument, rows)

@@ -27,6 +27,7 @@ FLOAT_DIGITS: Final = {pa.float64(): 15, pa.float32(): 6}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,5 +188,8 @@ def _float_step(number: float | None, digits: int) -> Decimal:
 
 
 def time_of(microseconds: int) -> datetime:
-    """A time that is counted in microseconds since 1970."""
-    return EPOCH + microseconds * MICROSECOND
+    """A time that is counted in microseconds since 1970; the first or the last there is for one beyond."""
+    try:
+        return EPOCH + microseconds * MICROSECOND
+    except OverflowError:  # a table can hold times that Python cannot
+        return FIRST if microseconds < 0 else LAST

@@ -29,7 +29,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
-from actors.delta.book_rows import EPOCH, FLOAT_DIGITS, MICROSECOND, DeltaBook, State, time_of
+from actors.delta.book_rows import AHEAD_AT_MOST, EPOCH, FLOAT_DIGITS, MICROSECOND, DeltaBook, State, time_of
 from actors.delta.book_spec import BookTableSpec
 from actors.delta.correction_rows import row_table
 from actors.delta.file_group import FileGroup
@@ -143,7 +143,7 @@ class DeltaBookTable:
     def _after(self, state: State, key: str, now: datetime) -> datetime:
         """Now, and later than every row there is of the contract."""
         times = [time_of(state.rows[TIME][place].as_py()) for place in state.places.get(key, ())]
-        return max([now, *(at + MICROSECOND for at in times)])
+        return max([now, *(at + MICROSECOND for at in times if at - now <= AHEAD_AT_MOST)])
 
     # Reading
 
@@ -361,7 +361,7 @@ class DeltaBookTable:
             found = f"a file of its newest version is gone ({self._said(error)}): it was vacuumed too early, or deleted"
             raise self._malformed(found, "Bring the file back, or write the book anew.") from None
         except pa.ArrowInvalid as error:
-            raise self._malformed(self._said(error), "Look at the column that it names.") from None
+            raise self._malformed(self._said(error), "Look at the files and columns that it names.") from None
         except (DeltaError, OSError) as error:
             self._handle.forget()
             text = self._said(error)

@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from actors.book import payloads
 from actors.book.discrepancies import Correction, DiscrepancyType, Phase
+from actors.book.legs import impossible
 from actors.book.lots import ZERO
 from actors.events import EventType, Severity, to_iso
 from actors.reconciliation.reconciliation_pass import ClaimCorrection, Finding, ReconciliationPass
@@ -31,7 +32,9 @@ def take_claims(work: ReconciliationPass) -> None:
     if claims is None or not work.policy.positions:
         return
     doubted = {doubt.leg for doubt in claims.doubts}
-    for doubt in claims.doubts:
+    strange = [doubt for row in claims.rows if (doubt := _strange_leg(work, row)) is not None]
+    doubted |= {doubt.leg for doubt in strange}
+    for doubt in (*claims.doubts, *strange):
         _doubt(work, doubt)
     rows = {row.leg: row for row in claims.rows}
     for name in sorted({*rows, *work.book.legs, *work.book.claimed} - doubted):
@@ -68,6 +71,15 @@ def corrections_wanted(work: ReconciliationPass) -> tuple[ClaimCorrection, ...]:
         price = None if row is None else row.average_price if row.comparable_price is None else row.comparable_price
         wanted.append(ClaimCorrection(found.id, leg, ZERO if row is None else row.quantity, price))
     return tuple(wanted)
+
+
+def _strange_leg(work: ReconciliationPass, row: Claim) -> ClaimDoubt | None:
+    """A leg that there cannot be at this broker: it would be held by nobody, and the real one by nobody's book."""
+    instead = impossible(work.slice.conventions.legs, row.leg, row.quantity)
+    if instead is None or not row.quantity:
+        return None
+    found = f"its row of {to_iso(row.at)} is of leg {row.leg!r}, and there is {instead} at this broker"
+    return ClaimDoubt(None, stale=False, text=f"{found}: write the leg so, or name the column under book.columns.leg")
 
 
 def _went_back(work: ReconciliationPass, leg: str, row: Claim | None) -> ClaimDoubt | None:

@@ -57,7 +57,7 @@ def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
         print_json({"configuration": str(path or DEFAULT_CONFIG), "problems": [asdict(one) for one in error.problems]})
         return EXIT_USAGE
     attempts = asyncio.run(_connect_all(configuration)) if connect else {}
-    tables = _tables(configuration)
+    tables = _tables(configuration, connect=connect)
     if as_json:
         print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables))
     else:
@@ -77,8 +77,9 @@ class TableFound:
     about: tuple[str, ...]
 
 
-def _tables(configuration: Configuration) -> dict[str, TableFound]:
-    """The tables in which books are kept, looked at: what a column cannot tell is to be known before it is compared."""
+def _tables(configuration: Configuration, *, connect: bool) -> dict[str, TableFound]:
+    """The tables in which books are kept, looked at: what a column cannot tell is to be known before it is compared.
+    One in a store is looked at to ``connect``."""
     from actors.delta.book_spec import open_book_table
     from supervisor.supervision.specs import book_spec
 
@@ -86,6 +87,9 @@ def _tables(configuration: Configuration) -> dict[str, TableFound]:
     for account in configuration.enabled_accounts:
         spec = book_spec(configuration, account.name)
         if spec is None:
+            continue
+        if "://" in spec.uri and not connect:
+            found[account.name] = TableFound(spec.uri, True, ("it is looked at with --connect",))
             continue
         try:
             about = open_book_table(spec).about()

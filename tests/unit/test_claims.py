@@ -178,6 +178,15 @@ def test_a_row_that_vanished_or_gave_way_to_an_older_one_is_stale(claims: list[C
     assert desk.look(300, [row(2, 250)], pos(2)).status is Status.SUCCESS
 
 
+def test_a_leg_that_there_cannot_be_at_the_broker_is_malformed_and_nothing_is_compared() -> None:
+    desk = Desk()
+    desk.look(100, [row(5, 10)], pos(5))
+    desk.look(200, [row(7, 110, leg="NET")], pos(5))
+    [(kind, _, said, _)] = desk.open()
+    assert (kind, desk.quantity) == ("MALFORMED_DATA", dec(5))
+    assert "book.columns.leg" in str(said)
+
+
 def test_a_leg_that_our_book_had_before_and_no_row_ever_is_not_held_by_the_other_book() -> None:
     desk = Desk()
     payload = {"leg": "net", "quantity": "5", "average_price": "1.1", "watermark": "2024-01-02T09:00:00.000000Z"}

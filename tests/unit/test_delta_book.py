@@ -314,6 +314,19 @@ def test_a_null_key_older_than_what_is_known_of_a_contract_is_no_doubt_about_it(
     assert "null in column contract" in desk.doubt("B")
 
 
+def test_a_time_beyond_all_time_is_from_the_future(desk: Desk) -> None:
+    beyond = pa.array([2**62], pa.timestamp("us", "UTC"))
+    write_deltalake(desk.uri, rows(("A", 5, -10)).set_column(3, "at", beyond))
+    assert "from the future" in desk.doubt()
+
+
+def test_a_file_that_is_not_what_it_was_is_an_error_and_never_flat(desk: Desk) -> None:
+    desk.write(("A", 5, -10))
+    next(Path(desk.uri).glob("*.parquet")).write_bytes(b"not parquet, however long it is")
+    with pytest.raises(BrokerError):
+        desk.book()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_is_a_doubt(desk: Desk, value: float) -> None:
     desk.write(("A", value, -10), kind=pa.float64())
