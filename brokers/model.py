@@ -115,6 +115,9 @@ class Conventions:
     client_order_id is meant for one order, so that two working ones of it are one too many. ``products``: a netting
     account has a leg for each of the broker's products instead of one.
 
+    ``client_id_length`` is how many characters of a client_order_id the broker keeps, ``None`` where that is not known
+    to be less than anybody writes.
+
     ``fill_ids`` and ``order_ids`` are the scopes in which the adapter's ids are unique. ``day_ahead_of_utc`` is how far
     the broker's trading day is ahead of UTC's, for a scope that is a day.
     """
@@ -127,6 +130,11 @@ class Conventions:
     fill_ids: IdScope = IdScope.ACCOUNT
     order_ids: IdScope = IdScope.ACCOUNT
     day_ahead_of_utc: timedelta = timedelta(0)
+    client_id_length: int | None = None
+
+    def kept_of(self, client_order_id: str) -> str:
+        """What the broker keeps of a client's id."""
+        return client_order_id[: self.client_id_length]
 
     @property
     def told_legs(self) -> bool:

@@ -319,7 +319,7 @@ KINDS: dict[str, Kind] = {
         instruments=("EUR_USD", "GBP_JPY"),
     ),
     "mt5": Kind(
-        conventions=Conventions(LegScheme.TICKET, CostBasis.WEIGHTED),
+        conventions=Conventions(LegScheme.TICKET, CostBasis.WEIGHTED, client_id_length=31),
         configured=_mt5_configured,
         adapter=_mt5_adapter,
         simulator=_mt5_simulator,
@@ -334,6 +334,7 @@ KINDS: dict[str, Kind] = {
             products=True,
             fill_ids=IdScope.TRADING_DAY_AND_SIDE,
             day_ahead_of_utc=timedelta(hours=5, minutes=30),
+            client_id_length=20,
         ),
         configured=_kite_configured,
         adapter=_kite_adapter,

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from loguru import logger
+
 from actors.book.book import Book
 from actors.book.legs import impossible
 from actors.book.orders import BookOrder
@@ -28,6 +30,7 @@ from actors.reconciliation.own_reports import (
     Report,
     another_fill,
     contradiction,
+    cut_id,
     events_of,
     fill_of,
 )
@@ -80,6 +83,9 @@ class Recorder:
             for report in reports:
                 self._check_leg(report, conventions)
                 self._check_terms(book, report, conventions)
+                cut = cut_id(report, conventions)
+                if cut is not None:
+                    logger.warning("{}/{}: {}", self._settings.account, self._settings.instrument, cut)
             events = events_of(book, reports, conventions, self._runtime.now())
             if by:
                 events = tuple(replace(event, payload={**event.payload, **by}) for event in events)

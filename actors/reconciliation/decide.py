@@ -19,6 +19,7 @@ from actors.book.policy import Policy
 from actors.events import Event, Json, Severity, to_iso
 from actors.reconciliation.claims import KEY, corrections_wanted, take_claims
 from actors.reconciliation.fills import reconcile_fills
+from actors.reconciliation.order_matching import with_whole_client_ids
 from actors.reconciliation.orders import reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status, Subject
@@ -107,6 +108,7 @@ def _compared(
     fresh = _is_fresh(work, verified_at)
     if fresh:
         _lost_fills(work)
+        with_whole_client_ids(work)
         join_slices(work)
         reconcile_fills(work)
         reconcile_orders(work)

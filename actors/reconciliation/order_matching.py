@@ -8,15 +8,61 @@ each once, and none that was there before the order was sent.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from actors.book.book import ENDED_ORDERS_KEPT_FOR, Book
 from actors.book.orders import BookOrder
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
-from brokers.model import Fill, IdScope, Order, is_provisional, rows_of
+from brokers.model import Complete, Fill, IdScope, Order, Partial, Section, is_provisional, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far a broker's clock and ours may be apart, beyond what a snapshot shows of it."""
+
+
+def with_whole_client_ids(work: ReconciliationPass) -> None:
+    """Give the slice's rows the client ids that our side gave their orders, where the broker keeps only the beginning
+    of an id and one order's alone begins so."""
+    length = work.slice.conventions.client_id_length
+    whole = {} if length is None else _cut_ids(work, length)
+    if not whole:
+        return
+
+    def named(section: Section[Row]) -> Section[Row]:
+        if not isinstance(section, Complete | Partial):
+            return section
+        return replace(section, rows=tuple(_named(row, whole) for row in section.rows))
+
+    answers = tuple(
+        replace(
+            answer,
+            order=None if answer.order is None else _named(answer.order, whole),
+            fills=tuple(_named(fill, whole) for fill in answer.fills),
+        )
+        for answer in work.slice.answers
+    )
+    work.slice = replace(work.slice, orders=named(work.slice.orders), fills=named(work.slice.fills), answers=answers)
+
+
+def _cut_ids(work: ReconciliationPass, length: int) -> dict[str, str]:
+    """What the broker keeps of an id → the id of ours, for those that are longer and no two of which are cut alike."""
+    ids = {order.client_order_id for order in work.book.orders.values() if order.client_order_id is not None}
+    found: dict[str, str] = {}
+    alike = {one for one in ids if len(one) <= length}
+    for one in sorted(ids - alike):
+        kept = one[:length]
+        if found.setdefault(kept, one) != one:
+            alike.add(kept)
+    return {kept: one for kept, one in found.items() if kept not in alike}
+
+
+Row = TypeVar("Row", Order, Fill)
+
+
+def _named(row: Row, whole: dict[str, str]) -> Row:
+    name = whole.get(row.client_order_id) if row.client_order_id is not None else None
+    return row if name is None else replace(row, client_order_id=name)
 
 
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:

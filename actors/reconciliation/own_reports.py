@@ -172,6 +172,17 @@ def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
     )
 
 
+def cut_id(report: Report, conventions: Conventions) -> str | None:
+    """That a report's client id is longer than its broker keeps, in words; ``None`` where it is not."""
+    name = None if isinstance(report, PositionReport) else report.client_order_id
+    if name is None or conventions.kept_of(name) == name:
+        return None
+    return (
+        f"client_order_id {name!r} has {len(name)} characters, and the broker keeps {conventions.client_id_length}: it "
+        f"is {conventions.kept_of(name)!r} there, and is told from others by that alone"
+    )
+
+
 def contradiction(
     book: Book,
     report: Report,

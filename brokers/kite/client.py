@@ -437,7 +437,7 @@ class KiteBroker:
         async def find(query: OrderQuery) -> OrderAnswer:
             nonlocal listed
             listed = await self._todays_orders() if listed is None else listed
-            return await self._find(query, listed)
+            return replace(await self._find(_as_kept(query), listed), query=query)
 
         return await answer_each(queries, find, _name, self._wire.scrub, decode.ROW_REMEDY)
 
@@ -527,6 +527,7 @@ class KiteBroker:
         attempted = f"cancel order {_name(query)} of {query.instrument}"
         if not self._proven:
             await self.connect()
+        query = _as_kept(query)
         parts = self._orders.parts(query.broker_order_id, query.client_order_id)
         if not parts:
             try:
@@ -567,6 +568,13 @@ class KiteBroker:
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
         self._wire.close()
+
+
+def _as_kept(query: OrderQuery) -> OrderQuery:
+    """With as much of the tag as Kite keeps."""
+    if query.client_order_id is None:
+        return query
+    return replace(query, client_order_id=decode.CONVENTIONS.kept_of(query.client_order_id))
 
 
 def _may_be_triggered(row: Order) -> bool:

@@ -45,6 +45,7 @@ CONVENTIONS = Conventions(
     products=True,
     fill_ids=IdScope.TRADING_DAY_AND_SIDE,  # of an instrument, which names its exchange
     day_ahead_of_utc=timedelta(hours=5, minutes=30),
+    client_id_length=20,  # Kite Connect documentation: tag
 )
 """Kite Connect documentation: a position is of one product. Its trade_id is the exchange's, and begins anew each day;
 an order_id begins with its date, and is unique for ever."""

@@ -223,7 +223,7 @@ class Mt5Broker:
         """Orders by their ticket, else by their comment among the instrument's orders; with the deals of those that
         were filled. "No such order" is the gateway's word for today's orders only."""
         deadline = self._deadline()
-        return tuple([await self._find(query, deadline) for query in queries])
+        return tuple([replace(await self._find(query, deadline), query=query) for query in queries])
 
     async def cancel_order(self, query: OrderQuery) -> None:
         """Always ``Refused``: the gateway's protocol has no action that changes anything."""
@@ -394,8 +394,13 @@ class Mt5Broker:
             orders=reading.orders,
             fills=fills,
             fills_cursor=cursor,
-            conventions=Conventions(self._legs, CostBasis.WEIGHTED),
+            conventions=self._conventions,
         )
+
+    @property
+    def _conventions(self) -> Conventions:
+        """MQL5 documentation, MqlTradeRequest and the limits of MetaTrader 5: a comment has up to 31 characters."""
+        return Conventions(self._legs, CostBasis.WEIGHTED, client_id_length=31)
 
     async def _section(
         self, action: str, read: _Read[Row], deadline: Deadline, **parameters: str | int
@@ -423,6 +428,8 @@ class Mt5Broker:
     # -- single orders ---------------------------------------------------------------------------------------------
 
     async def _find(self, query: OrderQuery, deadline: Deadline) -> OrderAnswer:
+        if query.client_order_id is not None:
+            query = replace(query, client_order_id=self._conventions.kept_of(query.client_order_id))
         ticket, name = query.broker_order_id, query.client_order_id
         if ticket is not None and not (ticket.isascii() and ticket.isdigit()):
             return _unknown(query, f"{ticket!r} is no MT5 order ticket")

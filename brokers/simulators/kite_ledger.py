@@ -149,6 +149,7 @@ class Ledger:
         """An order that rests. Without a price it is a market order, to be filled by whoever places it."""
         self.count += 1
         at = self.stamp()
+        tag = tag and tag[:20]
         order_id = f"{at[2:10].replace('-', '')}{self.count:09d}"
         kind = "MARKET" if price is None else "LIMIT"
         used = product or usual_product(instrument)

@@ -397,7 +397,7 @@ class Mt5Simulator:
 
     def _add_order(self, symbol: str, kind: str, quantity: Decimal, price: Decimal, comment: str | None) -> _Order:
         order = _Order(
-            self._ticket(), symbol, kind, "PLACED", quantity, quantity, price, self._now_s(), 0, comment or "", 0
+            self._ticket(), symbol, kind, "PLACED", quantity, quantity, price, self._now_s(), 0, (comment or "")[:31], 0
         )
         self._orders[order.ticket] = order
         self.events.tell("order", symbol, order.ticket)

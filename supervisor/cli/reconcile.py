@@ -184,6 +184,7 @@ def _print(made: Mapping[str, object], verdicts: Verdicts) -> None:
 
 def record(configuration: Configuration, account: str, file: Path | None) -> int:
     """Put the reports of a file (standard input for ``None``) into the books of one account; all or nothing."""
+    from actors.reconciliation.own_reports import cut_id
     from brokers.model import Conventions
     from brokers.registry import CONVENTIONS
     from supervisor.cli import record_lines
@@ -192,9 +193,11 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
     if added_to is not None:
         row = added_to.directory()[account]
         legs, symbols = row["legs"], None if row["all"] else row["instruments"]
+        conventions = CONVENTIONS.get(str(row["broker"]), Conventions())
     else:
         found = configuration.account(account)
-        legs = CONVENTIONS.get(found.broker, Conventions()).legs
+        conventions = CONVENTIONS.get(found.broker, Conventions())
+        legs = conventions.legs
         symbols = None if found.instruments is None else found.symbols
     name, content = _content(file)
     try:
@@ -211,6 +214,9 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         # The broker has said how it names legs, which its name alone does not tell.
         again = "Put it right and record the file again: what is in counts once"
         raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
+    told = [cut_id(report, conventions) for reports in read.reports.values() for report in reports]
+    for words in sorted({words for words in told if words is not None}):
+        say(f"{account}: {words}")
     print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} new")
     return EXIT_OK
 
