@@ -32,6 +32,9 @@ class DiscrepancyType(StrEnum):
     BOOK_MISMATCH = "BOOK_MISMATCH"  # the book in memory is not what its journal makes
     DUPLICATE_ORDER = "DUPLICATE_ORDER"  # two working orders of the broker's for one of ours
     OVERFILL = "OVERFILL"  # more was executed than the order was for
+    OPPOSITE_LEGS = "OPPOSITE_LEGS"  # an order that was to close a position opened one against it
+    UNPROTECTED = "UNPROTECTED"  # a leg, with less in protective orders than is held
+    OVERSIZED_ORDER = "OVERSIZED_ORDER"  # a protective order for more than its leg holds
 
 
 OF_A_POSITION_OR_AN_ORDER = frozenset(
@@ -47,6 +50,7 @@ OF_A_POSITION_OR_AN_ORDER = frozenset(
         DiscrepancyType.ORDER_REJECTED,
         DiscrepancyType.DUPLICATE_ORDER,
         DiscrepancyType.OVERFILL,
+        DiscrepancyType.OPPOSITE_LEGS,
     }
 )
 """While one of these is open, what is held, or what became of an order, is not agreed on: nothing is traded on it."""

@@ -31,7 +31,8 @@ class Policy:
     reconciled. ``conventions`` hold until a slice says otherwise. Open breaks of the types in ``may_stand`` do not
     forbid trading. A break of a type in ``halt_on`` halts trading, and so does one that is open for as long as
     ``halt_after`` says for its severity. With ``four_eyes`` a correction is approved by two persons. Where nothing is
-    to be changed whatever was approved (a dry run), ``approvals`` is False.
+    to be changed whatever was approved (a dry run), ``approvals`` is False. ``protection`` is how grave it is where a
+    leg has less in stop orders than it holds, or one of them is for more; ``None`` is not to look.
     """
 
     correct: Correct = Correct.AUTO
@@ -52,3 +53,4 @@ class Policy:
     halt_after: tuple[tuple[Severity, timedelta], ...] = ()
     four_eyes: bool = False
     approvals: bool = True
+    protection: Severity | None = None

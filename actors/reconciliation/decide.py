@@ -24,6 +24,7 @@ from actors.reconciliation.orders import reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status, Subject
 from actors.reconciliation.slices import join_slices
+from actors.reconciliation.watched_legs import watch_legs
 from brokers.model import (
     AnyRow,
     Complete,
@@ -50,6 +51,8 @@ _POSITION_BREAKS = frozenset(
         DiscrepancyType.NAKED_POSITION,
         DiscrepancyType.POSITION_MISMATCH,
         DiscrepancyType.PRICE_MISMATCH,
+        DiscrepancyType.OPPOSITE_LEGS,
+        DiscrepancyType.UNPROTECTED,
     }
 )
 _ORDER_BREAKS = frozenset(
@@ -62,6 +65,7 @@ _ORDER_BREAKS = frozenset(
         DiscrepancyType.ORDER_REJECTED,
         DiscrepancyType.DUPLICATE_ORDER,
         DiscrepancyType.OVERFILL,
+        DiscrepancyType.OVERSIZED_ORDER,
     }
 )
 
@@ -114,6 +118,7 @@ def _compared(
         reconcile_orders(work)
         take_claims(work)
         reconcile_positions(work)
+        watch_legs(work)
     return work, fresh
 
 

@@ -75,11 +75,12 @@ Correct = Literal["auto", "alert"]
 BreakType = Literal[
     "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "ORDER_STATUS_MISMATCH", "MISSED_FILL", "ORDER_MISSING",
     "FILLED_MISMATCH", "EXTERNAL_ORDER", "ORDER_REJECTED", "DUPLICATE_ORDER", "OVERFILL",
+    "OPPOSITE_LEGS",
 ]  # fmt: skip
 HaltingType = Literal[
     "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "PRICE_MISMATCH", "STALE_DATA", "ORDER_STATUS_MISMATCH",
     "MISSED_FILL", "ORDER_MISSING", "FILLED_MISMATCH", "EXTERNAL_ORDER", "STALE_ORDER", "ORDER_REJECTED",
-    "MALFORMED_DATA", "DUPLICATE_ORDER", "OVERFILL",
+    "MALFORMED_DATA", "DUPLICATE_ORDER", "OVERFILL", "OPPOSITE_LEGS", "UNPROTECTED", "OVERSIZED_ORDER",
 ]  # fmt: skip
 SeverityName = Literal["INFO", "WARNING", "CRITICAL"]
 
@@ -94,7 +95,7 @@ _LEAST_UNVERIFIED_S = 60.0
 # With an interval of 0 (always at once) three intervals are nothing, and every snapshot would be stale.
 _LEAST_MAX_AGE_S = 1.0
 # Keys for which null is a value of its own ("no limit") and not the same as being left out.
-NULL_COUNTS = frozenset({"max_correction", "stale_order_s"})
+NULL_COUNTS = frozenset({"max_correction", "stale_order_s", "protection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class InstrumentSettings:
     halt_on: tuple[str, ...] = ()
     halt_after_s: Mapping[str, float] = field(default_factory=dict)
     four_eyes: bool = False
+    protection: str | None = None
 
 
 class _Model(BaseModel):
@@ -141,6 +143,7 @@ class Overrides(_Model):
     max_age_s: Seconds | None = None
     unverified_s: Seconds | None = None
     may_stand: tuple[BreakType, ...] | None = None
+    protection: Literal["INFO", "WARNING"] | None = None
     halt_on: tuple[HaltingType, ...] | None = None
     halt_after_s: dict[SeverityName, Seconds] | None = None
     four_eyes: StrictBool | None = None
@@ -703,6 +706,7 @@ def _settled(symbol: str, account: Account, levels: tuple[Overrides, ...]) -> In
         halt_on=merged.halt_on or (),
         halt_after_s={str(name): after_s for name, after_s in (merged.halt_after_s or {}).items()},
         four_eyes=bool(merged.four_eyes),
+        protection=merged.protection,
     )
 
 

@@ -184,6 +184,7 @@ def _instrument_settings(
         positions=given.mode == "live",
         conventions=CONVENTIONS.get(configuration.account(account).broker, Conventions()),
         may_stand=frozenset(map(DiscrepancyType, given.may_stand)),
+        protection=None if given.protection is None else Severity(given.protection),
         halt_on=tuple(map(DiscrepancyType, given.halt_on)),
         halt_after=tuple((Severity(name), timedelta(seconds=after_s)) for name, after_s in given.halt_after_s.items()),
         four_eyes=given.four_eyes,
