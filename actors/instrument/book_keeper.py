@@ -4,8 +4,9 @@ The laws of this module:
 
 * The book changes only by events that the audit actor has made durable first.
 * Whoever loads or writes the book holds its ``turn``, and decides on the book as it then is.
-* A stream that somebody else continued is loaded again before anything else is written to it. So is one that a cycle
-  continued which was cut off before its events were applied. What the broker said is forgotten with the book.
+* A stream that somebody else continued is loaded again before anything else is written to it. So is one of which it is
+  not known whether our last events are in it (no answer came, or a cycle was cut off): before the next cycle. What the
+  broker said is forgotten with the book.
 * Where the clock has stepped since anything in the book was written, that is written (CLOCK_STEPPED) before anything
   else, and the book is as good as never verified.
 * The journal is right: a book that differs from what its journal makes is made anew from it, and that is told.
@@ -56,6 +57,7 @@ class BookKeeper:
         self._recent = Recent()
         self._recent_version = 0
         self._timed: Book | None = None
+        self._doubtful = False
         self.stepped = 0
         self.began_version: int | None = None
 
@@ -71,6 +73,12 @@ class BookKeeper:
     async def loaded(self) -> Book:
         """The book, replayed from the journal where it is not in memory. Called with the turn held. Raises
         :class:`JournalAway`."""
+        if self.book is not None and self._doubtful:
+            found = await client.version(self._runtime, self._name)
+            if found != self.book.version:
+                logger.warning("{}: its journal is at version {}; loading it again", self._name, found)
+                self.book = None
+            self._doubtful = False
         if self.book is None:
             tail = await client.load(self._runtime, self._name)
             self.book = replay(self._settings.account, self._settings.instrument, tail.records)
@@ -134,7 +142,7 @@ class BookKeeper:
         if not events:
             return
         try:
-            await client.append(self._runtime, self._name, book.version, events)
+            await self._append(book, events)
         except Fenced as fenced:
             logger.warning("{}: {}; loading it again", self._name, fenced)
             self.book = None
@@ -145,6 +153,16 @@ class BookKeeper:
         if book.version - self._checkpointed >= CHECKPOINT_EVERY:
             await self._checkpoint(book)
 
+    async def _append(self, book: Book, events: tuple[Event, ...]) -> None:
+        """Until there is an answer, or whoever waited for it was cut off, nobody knows whether they are in."""
+        self._doubtful = True
+        try:
+            await client.append(self._runtime, self._name, book.version, events)
+        except Fenced:
+            self._doubtful = False  # what is in memory is given up
+            raise
+        self._doubtful = False
+
     def _keep(self, version: int, event: Event) -> None:
         self._recent.add(event)
         self._recent_version = version
@@ -152,7 +170,7 @@ class BookKeeper:
     async def _checkpoint(self, book: Book) -> None:
         event = checkpoint_event(book, self._runtime.now())
         try:
-            await client.append(self._runtime, self._name, book.version, (event,))
+            await self._append(book, (event,))
         except Fenced:
             self.book = None
         except JournalAway as away:

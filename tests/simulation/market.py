@@ -96,6 +96,12 @@ class Market:
             return time_s()
         return next((truths[n + 1][0] for n in range(len(truths) - 2, -1, -1) if truths[n][1] == held), None)
 
+    def words(self, instrument: str) -> str:
+        """What is held there, and what works."""
+        held = ", ".join(f"{leg} {quantity}" for leg, quantity in self.traded[instrument].held().items())
+        orders = (f"{r.broker_order_id} {r.side} {r.filled_quantity}/{r.quantity}" for r in self.working(instrument))
+        return f"{held or 'flat'}; {', '.join(orders) or 'no order'}"
+
     def _ticket(self) -> str:
         """The number of a position that is to be."""
         self._tickets += 1

@@ -73,6 +73,7 @@ class Strategies:
         self.done[name] += 1
         getattr(self, f"_{name.replace(' ', '_')}")(instrument)
         self._market.happened(instrument)
+        self._faults.note(f"{instrument}: now {self._market.words(instrument)}")
         return instrument
 
     def _weight(self, name: str) -> float:
@@ -150,6 +151,9 @@ class Strategies:
             return
         quantity, price = self._random.randint(1, 5), self._price()
         fill = self._market.execute(instrument, key, quantity, price, self._delay_us())
+        if fill is not None:
+            what = f"{fill.side} {fill.quantity} @ {fill.price} of {fill.broker_order_id} in {fill.leg or 'net'}"
+            self._faults.note(f"{instrument}: {fill.key} at {fill.time:%H:%M:%S.%f}: {what}")
         if fill is not None and self._random.random() < 0.6:
             self._begin(self._tell(instrument, fill))
 
@@ -215,8 +219,9 @@ class Strategies:
         self._market.traded[instrument].external(leg, side, quantity, price, self._delay_us())
 
     def _change_silently(self, instrument: str) -> None:
+        """Another quantity is held. That all is gone at once without a word is for a person to believe."""
         self._market.tick()
-        leg, quantity = self._market.leg(instrument, self._random), self._random.randint(-8, 8)
+        leg, quantity = self._market.leg(instrument, self._random), self._random.choice((-8, -3, -1, 1, 2, 5))
         self._market.traded[instrument].silently(leg, quantity, self._price())
 
     def _believe(self, instrument: str) -> None:

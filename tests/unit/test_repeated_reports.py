@@ -10,6 +10,7 @@ import pytest
 from actors.journal.client import JournalAway
 from actors.names import AUDIT
 from actors.reconciliation.own_reports import OrderReport, PositionReport
+from actors.runtime.ports import ActorUnavailable
 from brokers.model import NET, OrderStatus, Side
 from tests.unit.builders import Desk, at, dec, order, order_report, slice_at
 from tests.unit.fakes import EURUSD, a_house
@@ -84,3 +85,25 @@ async def test_who_is_fenced_again_and_again_is_told_that_the_report_is_not_know
         assert await house.instrument().record([sent]) == (0 if durable else 1)
         (order_,) = (await house.instrument().book()).open_orders
         assert order_.client_order_id == "c1"
+
+
+@virtual_time
+async def test_what_became_durable_without_an_answer_is_in_the_book_by_the_next_cycle(tmp_path: Path) -> None:
+    """Law 2. Nothing else is written meanwhile, so no fence would tell."""
+    async with a_house(tmp_path) as house:
+        await house.instrument().reconcile_now()
+        sent = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
+
+        async def the_answer_is_lost() -> None:
+            del house.post.after[AUDIT, "append"]
+            raise ActorUnavailable(AUDIT, "append", "its answer was lost")
+
+        house.post.after[AUDIT, "append"] = the_answer_is_lost
+        with pytest.raises(JournalAway):
+            await house.instrument().record([sent])
+        report = await house.instrument().detect_drift()
+        assert [order_["client_order_id"] for order_ in report.book["open_orders"]] == ["c1"]  # type: ignore[union-attr,index,call-overload] # JSON
+        assert len((await house.instrument().book()).open_orders) == 1
+        loads = house.post.sent.count((AUDIT, "load"))
+        await house.instrument().reconcile_now()
+        assert house.post.sent.count((AUDIT, "load")) == loads, "it is loaded again once"
