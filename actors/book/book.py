@@ -672,6 +672,7 @@ class Book:
         self.activity = dict.fromkeys(self.activity, at)
         self.known_at = dict.fromkeys(self.known_at, at)
         self.told = {leg: replace(told, at=at) for leg, told in self.told.items()}
+        self.reported = {key: replace(reported, at=at) for key, reported in self.reported.items()}
         for order in list(self.orders.values()):
             self.orders[order.key] = replace(
                 order,

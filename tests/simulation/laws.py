@@ -27,7 +27,7 @@ from tests.simulation.market import Market
 from tests.simulation.strategy import Acknowledged
 
 FILLS = (EventType.FILL_RECORDED, EventType.ORDER_FILLED)
-OF_OUR_OWN_MAKING = frozenset({"POSITION_MISMATCH", "NAKED_POSITION", "DUPLICATE_ORDER", "BOOK_MISMATCH"})
+OF_OUR_OWN_MAKING = frozenset({"NAKED_POSITION", "DUPLICATE_ORDER", "BOOK_MISMATCH"})
 SLACK_S = 1.0
 LOOK_EVERY_S = 0.5
 

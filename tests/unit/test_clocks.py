@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from actors.events import Event, EventType, Severity
+from actors.instrument.book_keeper import clock_stepped
 from actors.messages import Ago, NoSlice, SliceRequest
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.steady_clock import SteadyClock
 from brokers.model import OrderStatus, Side
-from tests.unit.builders import Desk, at, dec, order_report, pos, slice_at
+from tests.unit.builders import TICKET, Desk, at, dec, fill_report, order_report, pos, slice_at
 from tests.unit.fakes import EURUSD, FX, House, a_house, found, passes, quantities, until
 from tests.unit.virtual_time import virtual_time
 
@@ -255,3 +256,15 @@ async def test_a_slice_that_was_asked_for_before_the_clock_was_set_proves_nothin
         await passes(40)
         assert not list((await house.instrument().book()).open_orders)
         assert await house.instrument().trading_allowed()
+
+
+@pytest.mark.parametrize("by_s", [-3600, 3600])
+def test_a_fill_that_waits_for_its_leg_waits_no_longer_for_the_clock_that_was_set(by_s: float) -> None:
+    """Its report is as old as the step; else the legs are judged by nobody until the old time has come again."""
+    desk = Desk()
+    desk.look(slice_at(0, conventions=TICKET))
+    desk.report(fill_report("F1", 3, at_s=0), at_s=5000, conventions=TICKET)
+    assert list(desk.book.pending_fills())
+    desk.write([clock_stepped(desk.book, timedelta(seconds=by_s), at(5000 + by_s))])
+    told = desk.look(slice_at(5010 + by_s, [pos(4, leg="7"), pos(2, leg="8")], conventions=TICKET))
+    assert (told.status.value, desk.quantities()) == ("SUCCESS", {"7": dec(4), "8": dec(2)})
