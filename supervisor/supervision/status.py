@@ -145,8 +145,11 @@ def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth])
         }
 
 
+_SHOWN = (Kind.AUDIT, Kind.SINK, Kind.ACCOUNT, Kind.INSTRUMENT)
+
+
 def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> list[Json]:
-    """Every actor with its state and its process, in the order of starting."""
+    """Every actor with its state and its process: those of the house, and then accounts and instruments."""
     return [
         {
             "name": key.name,
@@ -156,7 +159,7 @@ def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> l
             "restarts": child.restarts,
             "pid": pids.get(key.name),
         }
-        for key, child in sorted(children.items())
+        for key, child in sorted(children.items(), key=lambda item: (_SHOWN.index(item[0].kind), item[0]))
     ]
 
 

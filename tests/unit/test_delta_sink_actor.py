@@ -42,7 +42,7 @@ from supervisor.tree.model import (
 from supervisor.tree.tree import Tree
 from tests.unit.audit_cases import a_happening
 from tests.unit.builders import at, dec
-from tests.unit.test_supervisor import Hall
+from tests.unit.test_supervisor import Hall, restarts
 from tests.unit.virtual_time import virtual_time
 
 SINK = ChildKey(Kind.SINK, "sink:1")
@@ -181,7 +181,7 @@ async def test_the_supervisor_runs_its_sinks_and_restarts_one_that_was_killed(tm
         await hall.runtime.kill("sink:1")
         hall.brokers["fx"].hold(150, instrument="EUR_USD")
         status = await hall.until(
-            lambda s: s["supervisor"]["sinks"][0]["rows"] >= 1 and s["supervisor"]["actors"][-1]["restarts"] == 1,
+            lambda s: s["supervisor"]["sinks"][0]["rows"] >= 1 and restarts(s, "sink:1") == 1,
             "it was restarted",
         )
         assert status["status"] == "SUCCESS"
