@@ -42,6 +42,9 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
         service = apprise.Apprise.instantiate(place, asset=asset, suppress_exceptions=True)
         if service is None:
             return "apprise does not know such a URL"
+        if "overflow=" not in place:
+            # Else a text longer than the service takes is refused whole, however often it is sent.
+            service.overflow_mode = apprise.OverflowMode.SPLIT
         body = f"{message.body}\n\n{message.id[:12]}"
         done = service.notify(body=body, title=message.title, notify_type=kind)
     return None if done else (said.words or "it was not taken, and apprise does not say why")

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -67,6 +67,15 @@ Outcome = Appended | Stale | AppendRefused
 Order = Literal["oldest", "newest"]
 
 _PAGE: Final = 1000
+
+
+class LightRow(NamedTuple):
+    """A record as far as it is read where nothing is checked; ``payload`` is its text."""
+
+    type: str
+    severity: str
+    time: str
+    payload: str
 
 
 class Journal:
@@ -219,6 +228,20 @@ class Journal:
             return pages([*chosen, records.c.stream == names[0]], single=True)
         # As an expression, so that the rows are read in the order of seq and never sorted page by page.
         return pages([*chosen, records.c.stream.concat("").in_(names)], single=False) if names else iter(())
+
+    def since_checkpoints(self, types: Collection[EventType]) -> Iterator[tuple[str, list[LightRow]]]:
+        """Each stream with its last checkpoint and what came after it of these types, oldest first, as it lies there:
+        no hash is checked, which is for what may be read ten times as fast and is acted on by nobody."""
+        wanted = [EventType.CHECKPOINT.value, *(kind.value for kind in types)]
+        light = (records.c.type, records.c.severity, records.c.time, records.c.payload)
+        streams = self.streams()
+        with self._using(f"read the ends of the streams of the journal {self._name}") as connection, connection.begin():
+            for stream in streams:
+                of_stream = records.c.stream == stream
+                first = connection.execute(select(func.max(records.c.version)).where(of_stream, IS_CHECKPOINT)).scalar()
+                found = select(*light).where(of_stream, records.c.version >= (first or 0), records.c.type.in_(wanted))
+                rows = connection.execute(found.order_by(records.c.version)).all()
+                yield stream, [LightRow(*row) for row in rows]
 
     def streams(self) -> list[str]:
         """The names of all streams, sorted; costs one look into an index for each."""

@@ -1,23 +1,29 @@
-"""Breaks by the journal alone: those that are open, without a supervisor, and what became of one."""
+"""Breaks by the journal alone: those that are open, without a supervisor, and what became of one.
+
+The law of this module: what it lists as open is what a replay of the books holds open.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, folded
-from actors.book.checkpoint import replay
+import orjson
+
+from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded, work_from
 from actors.book.discrepancies import Break
 from actors.book.payloads import break_from
-from actors.events import EventType, Record
-from actors.journal.store import Journal
+from actors.events import Event, EventType, Record, Severity, from_iso
+from actors.journal.store import Journal, LightRow
 from actors.names import split_name
 from supervisor.config.models import Configuration
 from supervisor.presentation.breaks import break_row, urgency
 
 _OF_BREAKS = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED, *sorted(WORK_EVENTS))
+_WORK = frozenset(kind.value for kind in WORK_EVENTS)
 _NEWEST = 20_000
-_OF_AN_ACCOUNT = 1_000
+_WHOLE_ID = 32
 
 
 def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
@@ -34,43 +40,58 @@ def open_breaks(journal: Journal) -> list[dict[str, Any]]:
     """A row an open break. Raises ``JournalError``."""
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
-    for stream in journal.streams():
+    for stream, found in journal.since_checkpoints(_OF_BREAKS):
         account, symbol = split_name(stream)
-        if symbol:
-            book = replay(account, symbol, journal.load(stream).records)
-            rows += [break_row(account, symbol, one, book.work.get(one.id), now) for one in book.breaks.values()]
-        else:
-            rows += [break_row(account, "", one, work, now) for one, work in _of_account(journal, stream)]
+        rows += [break_row(account, symbol, one, work, now) for one, work in _standing(found)]
     return rows
 
 
-def _of_account(journal: Journal, stream: str) -> list[tuple[Break, BreakWork]]:
-    """The newest of an account's own breaks that no record ends."""
-    newest = journal.records(stream=stream, types=_OF_BREAKS, order="newest", limit=_OF_AN_ACCOUNT)
-    found: dict[str, Break] = {}
+def _standing(rows: Sequence[LightRow]) -> Iterator[tuple[Break, BreakWork]]:
+    """What is open after these records of one stream, with the work on it: as a book folds them, but only what is open
+    at the end is read whole."""
+    standing: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     work: dict[str, BreakWork] = {}
-    for record in reversed(list(newest)):
-        event, break_id = record.event, str(record.event.payload["id"])
-        if event.type in WORK_EVENTS:
-            work[break_id] = folded(work.get(break_id, UNTOUCHED), event)
-        elif event.payload["resolved"]:
-            found.pop(break_id, None)
-            work.pop(break_id, None)
+    for row in rows:
+        payload = orjson.loads(row.payload)
+        if row.type == EventType.CHECKPOINT:
+            standing = {(one["type"], one["key"]): (severity, one) for severity, one in payload.get("breaks", ())}
+            work = {break_id: work_from(one) for break_id, one in payload.get("work", {}).items()}
+        elif row.type in _WORK:
+            if any(one["id"] == payload["id"] for _, one in standing.values()):
+                event = Event("", EventType(row.type), Severity(row.severity), from_iso(row.time), payload)
+                work[payload["id"]] = folded(work.get(payload["id"], UNTOUCHED), event)
         else:
-            found[break_id] = break_from(event.payload, event.severity)
-    return [(one, work.get(break_id, UNTOUCHED)) for break_id, one in found.items()]
+            place = (payload["type"], payload["key"])
+            old = standing.pop(place, None)
+            if payload["resolved"]:
+                if old is not None:
+                    work.pop(old[1]["id"], None)
+                continue
+            standing[place] = (row.severity, payload)
+            done = work.get(payload["id"])
+            if done is not None and old is not None:
+                work[payload["id"]] = after_change(done, _break(*old), _break(row.severity, payload))
+    for severity, one in standing.values():
+        yield _break(severity, one), work.get(one["id"], UNTOUCHED)
+
+
+def _break(severity: str, payload: dict[str, Any]) -> Break:
+    return break_from(payload, Severity(severity))
 
 
 def history_of(configuration: Configuration, break_id: str) -> list[Record]:
     """Every record that names a break, oldest first; of the newest break whose id begins so, where it is not whole."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
-        whole = break_id
-        for record in journal.records(types=_OF_BREAKS, order="newest", limit=_NEWEST):
-            named = str(record.event.payload["id"])
-            if named.startswith(break_id):
-                whole = named
-                break
+        whole = break_id if len(break_id) == _WHOLE_ID else _newest(journal, break_id)
         return list(journal.records(discrepancy_id=whole, order="oldest", limit=_NEWEST))
     finally:
         journal.close()
+
+
+def _newest(journal: Journal, begins: str) -> str:
+    for record in journal.records(types=_OF_BREAKS, order="newest", limit=_NEWEST):
+        named = str(record.event.payload["id"])
+        if named.startswith(begins):
+            return named
+    return begins

@@ -1,0 +1,102 @@
+"""How long a list of breaks takes: of a journal with 100,000 of them, and of 100,000 open ones at hand.
+
+``python -m tests.benchmarks.breaks``
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from actors.book.book import Book
+from actors.book.checkpoint import checkpoint_event
+from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
+from actors.book.payloads import break_to
+from actors.events import Event, EventType, Severity
+from actors.instrument.book_keeper import CHECKPOINT_EVERY
+from actors.journal.store import Journal
+from actors.journal.types import Append
+from supervisor.cli.break_history import history_of, open_in_journal
+from supervisor.config.models import Configuration
+from supervisor.presentation.breaks import break_row, summary, urgency
+from tests.unit.builders import at
+
+BREAKS, INSTRUMENTS, LEFT_OPEN = 100_000, 100, 10
+
+
+def a_break(number: int) -> Break:
+    """One of them."""
+    kind, correction = DiscrepancyType.POSITION_MISMATCH, Correction.FORCE_UPDATE_POSITION
+    opened_at = at(number)
+    return Break(
+        f"{number:032x}", kind, f"leg{number}", Severity.WARNING, Phase.DRIFT, None, "100", "150", "50", opened_at,
+        offers=correction,
+    )  # fmt: skip
+
+
+def write(journal: Journal, instrument: int) -> None:
+    """The breaks of one instrument, opened and all but the last resolved, with the checkpoints of its actor."""
+    each = BREAKS // INSTRUMENTS
+    book = Book("acc", f"I{instrument}")
+    events: list[Event] = []
+
+    def put(event: Event) -> None:
+        events.append(event)
+        book.apply(event)
+
+    checkpointed = 0
+    for place in range(each):
+        number = instrument * each + place
+        found = a_break(number)
+        kinds = [(EventType.RECONCILIATION_DISCREPANCY, False)]
+        if place < each - LEFT_OPEN:
+            kinds.append((EventType.DISCREPANCY_RESOLVED, True))
+        for kind, resolved in kinds:
+            payload = break_to(found, resolved=resolved, correction=None)
+            put(Event(f"{number}{kind}", kind, found.severity, at(number) + timedelta(seconds=resolved), payload))
+        if book.version - checkpointed >= CHECKPOINT_EVERY:
+            put(checkpoint_event(book, at(number)))
+            checkpointed = book.version
+    journal.append([Append(book.stream, 0, tuple(events))])
+
+
+def best_ms(work: Any, times: int = 5) -> float:
+    """The shortest of some runs, in milliseconds."""
+    took = []
+    for _ in range(times):
+        began_s = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began_s)
+    return min(took) * 1000
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"sqlite:///{Path(directory) / 'journal.db'}"
+        journal = Journal.open(url)
+        for instrument in range(INSTRUMENTS):
+            write(journal, instrument)
+        journal.close()
+        place = cast("Configuration", SimpleNamespace(journal_url=url))
+        rows = open_in_journal(place)
+        print(f"{BREAKS} breaks in the journal, {len(rows)} open, {INSTRUMENTS} instruments")
+        print(f"  list from the journal alone   {best_ms(lambda: open_in_journal(place)):8.1f} ms")
+        print(f"  the history of one            {best_ms(lambda: history_of(place, rows[0]['id']), 2):8.1f} ms")
+    now = at(BREAKS + 5)
+    held = [a_break(number) for number in range(BREAKS)]
+
+    def listed() -> None:
+        found = sorted((break_row("acc", "I", one, None, now) for one in held), key=urgency)
+        summary(found)
+
+    print(f"{BREAKS} open breaks at hand")
+    print(f"  rows, sorted and summed up    {best_ms(listed, 3):8.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
