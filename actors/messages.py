@@ -43,8 +43,9 @@ class SliceRequest:
     nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_within``
     is set where nothing but the interval asks: then it is enough to know that this long ago, at most, nothing had
     changed. ``identity`` is the lasting id of what the book is of, by the broker's word,
-    where there is one. ``held`` is what the book holds of which the broker has told, ``None`` where positions are not
-    compared.
+    where there is one. ``owners`` are the strategies of its orders, by each of their ids, where it is a combination:
+    the fills of its legs are theirs. ``held`` is what the book holds of which the broker has told, ``None`` where
+    positions are not compared.
     """
 
     instrument: str
@@ -57,6 +58,7 @@ class SliceRequest:
     calm_within: Ago | None = None
     within: Ago | None = None
     held: Remembered | None = None
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

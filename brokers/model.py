@@ -320,7 +320,8 @@ class Fill:
     a one may have the quantity 0, which takes the execution back. ``reason`` is set where the broker says that
     something else than an order of the owner's made it. One that is ``closing`` by its broker's word opens nothing:
     what of it finds no leg to close was never in the book. ``combination`` is the
-    instrument of the combination whose order it belongs to, if any: a fill of that instrument itself counts in the
+    instrument of the combination whose order it belongs to, if any, and ``owner`` the strategy of that order, which the
+    combination's own book knows: a fill of that instrument itself counts in the
     order and moves no leg, as the legs of a combination have fills of their own.
     """
 
@@ -340,6 +341,7 @@ class Fill:
     reason: Reason | None = None
     closing: bool = False
     combination: str | None = None
+    owner: str | None = None
     id_scope: str = field(default="", compare=False)  # it follows from what is compared
 
     @property

@@ -32,7 +32,7 @@ from loguru import logger
 
 from actors.account.break_work import AccountWork
 from actors.account.held_books import FEWEST, Books, not_believed
-from actors.account.snapshot_cache import SnapshotCache
+from actors.account.snapshot_cache import SnapshotCache, with_owners
 from actors.account.stream_watch import StreamWatch
 from actors.account.table_watch import BookTable, TableWatch
 from actors.book import payloads
@@ -130,6 +130,10 @@ _STATES: dict[type[BrokerError], Connection] = {
 }
 
 
+OWNERS_KEPT = 5_000
+"""Ids of orders for combinations whose strategies are remembered."""
+
+
 class Account:
     """Owns the adapter of one account. ``open_broker`` makes it, inside this actor, where its secrets are resolved."""
 
@@ -157,6 +161,7 @@ class Account:
         self._double: str | None = None
         self._books = Books()
         self._nothing_held: bool | None = None
+        self._owners: dict[str, str] = {}
         self._asked_first: datetime | None = None
         self._expected = settings.managed
         self._all_asked: asyncio.Event | None = None
@@ -185,6 +190,8 @@ class Account:
         """One instrument's rows, from a snapshot requested no longer ago than ``request.within``."""
         arrived = self._runtime.now()
         self._look_at_the_clock()
+        if request.owners:
+            self._owners = dict(list({**self._owners, **request.owners}.items())[-OWNERS_KEPT:])
         wanted = request.not_before if request.within is None else arrived - request.within
         request = replace(request, not_before=max(wanted, self._believed_from))
         try:
@@ -193,7 +200,11 @@ class Account:
         except TimeoutError:
             self._failing.set()  # whoever could not wait is woken when the answer is there
             return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
-        return answer if isinstance(answer, NoSlice) else replace(answer, asked=answer.requested_at - arrived)
+        if isinstance(answer, NoSlice):
+            return answer
+        if isinstance(answer, Slice):
+            answer = with_owners(answer, self._owners)
+        return replace(answer, asked=answer.requested_at - arrived)
 
     async def _slice(self, request: SliceRequest, arrived: datetime) -> Slice | Unchanged | NoSlice:
         if request.identity is not None:

@@ -295,6 +295,20 @@ class SnapshotCache:
                 self._covered_from = max(self._covered_from or gone, gone)
 
 
+def with_owners(slice_: Slice, owners: Mapping[str, str]) -> Slice:
+    """The slice whose fills of a combination's legs carry the strategy that owns the combination's order."""
+    section = slice_.fills
+    if not owners or not isinstance(section, Complete | Partial) or not any(fill.combination for fill in section.rows):
+        return slice_
+    rows = tuple(
+        replace(fill, owner=owners.get(fill.broker_order_id or "") or owners.get(fill.client_order_id or ""))
+        if fill.combination not in (None, slice_.instrument)
+        else fill
+        for fill in section.rows
+    )
+    return replace(slice_, fills=replace(section, rows=rows))
+
+
 def _is_charged_late(known: Fill, told: Fill) -> bool:
     """Whether a fill is told with a commission that was not told of it before."""
     if told.commission is None:

@@ -106,6 +106,7 @@ class AccountClient:
             within=Ago(sent - not_before),
             identity=identity,
             held=_held(book) if self._policy.positions else None,
+            owners=_owners(book),
         )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
@@ -182,6 +183,18 @@ class AccountClient:
             conventions=self._conventions,
             revision="",
         )
+
+
+def _owners(book: Book) -> dict[str, str]:
+    """The strategies of a combination's orders, by each of their ids. Fills of other orders are in their own book."""
+    if book.contract is None or book.contract.held:
+        return {}
+    return {
+        name: order.strategy
+        for order in book.orders.values()
+        for name in (order.broker_order_id, order.client_order_id)
+        if name is not None and order.strategy is not None
+    }
 
 
 def _held(book: Book) -> Remembered:

@@ -453,9 +453,11 @@ class _Allowed:
         told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
         whose = whose if whose is not None else parent_of_fill(work, first, row)
-        cause = cause_of(told, Cause.EXTERNAL_TRADE if whose is None else Cause.MISSED_FILL)
-        usual = Severity.WARNING if whose is None and not work.new_book else Severity.INFO
-        strategy = whose.strategy if whose is not None else None
+        owner = first.owner if whose is None else whose.strategy  # of a combination's order, which is in its own book
+        strange = whose is None and owner is None
+        cause = cause_of(told, Cause.EXTERNAL_TRADE if strange else Cause.MISSED_FILL)
+        usual = Severity.WARNING if strange and not work.new_book else Severity.INFO
+        strategy = owner
         counted = row_filled if row is not None and order is not None and order.adopted else None
         conventions = work.slice.conventions
         if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):

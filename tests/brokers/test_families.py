@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from actors.book.discrepancies import Cause
+from actors.book.policy import Policy
 from actors.events import Severity
+from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.reconciliation.own_reports import OrderReport
 from brokers.model import OrderQuery, OrderStatus, Side, rows_of
+from brokers.registry import CONVENTIONS
 from brokers.simulators.base import Simulator
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.kite import KiteSimulator
@@ -19,7 +23,8 @@ from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
 from tests.brokers.at_kite import INFY, KEY, TOKEN, USER, broker
 from tests.brokers.reading import orders
-from tests.brokers.test_end_to_end import BUY, SELL, D, World, a_world
+from tests.brokers.test_end_to_end import BUY, SELL, D, World, a_world, at_tws, opened_with
+from tests.brokers.test_ib_stories import LONG_CALL, SHORT_CALL, combination
 
 
 @dataclass(frozen=True)
@@ -213,3 +218,39 @@ async def test_a_trigger_is_found_by_its_own_id_until_it_fires() -> None:
     assert (unknown.order, unknown.failure) == (None, None)
     assert fired.order is not None
     assert (fired.order.status, fired.order.replaced_by) == (OrderStatus.CANCELLED, order_id)
+
+
+async def test_a_combinations_leg_fills_carry_the_strategy_that_owns_the_combination(tmp_path: Path) -> None:
+    async with a_world(tmp_path, "ib") as world:
+        assert isinstance(world.simulator, IbSimulator)
+        name = combination(world.simulator)
+        async with opened_with(world, at_tws(world, "AAPL", name, LONG_CALL, SHORT_CALL)):
+            actors = {symbol: instrument_of(world, symbol) for symbol in (name, LONG_CALL, SHORT_CALL)}
+            order_id = world.simulator.place_limit("spread", BUY, D(2), D("3.08"), "c1")
+            for actor in actors.values():
+                await actor.reconcile_now()
+            now = world.runtime.clock()
+            sent = OrderReport(
+                name, "c1", order_id, BUY, D(2), "LIMIT", D("3.08"), OrderStatus.OPEN, now, strategy="vertical"
+            )
+            await actors[name].record([sent])
+            await actors[name].reconcile_now()
+            world.simulator.fill_order(order_id)
+            world.runtime.clock.ahead += timedelta(seconds=2)
+            for symbol in (LONG_CALL, SHORT_CALL):
+                report = await actors[symbol].reconcile_now()
+                assert report.status == "SUCCESS"
+                told = [
+                    (one.found.type, one.found.cause, one.found.severity, one.found.strategy)
+                    for one in report.discrepancies
+                ]
+                assert told == [("MISSED_FILL", Cause.MISSED_FILL, Severity.INFO, "vertical")]
+                (booked,) = [r for r in await actors[symbol].recent() if r["type"] == "ORDER_FILLED"]
+                assert booked["payload"]["strategy"] == "vertical"  # type: ignore[index]  # a document
+
+
+def instrument_of(world: World, symbol: str) -> Instrument:
+    policy = Policy(confirm_gap=timedelta(seconds=1.1), settle=timedelta(seconds=1), conventions=CONVENTIONS["ib"])
+    made = Instrument(InstrumentSettings(world.name, symbol, 300.0, 10.0, policy), world.runtime)
+    world.runtime.register(f"{world.name}/{symbol}", made)
+    return made
