@@ -27,7 +27,7 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
     try:
         import apprise
     except ImportError as error:
-        return f"apprise is not installed ({error}): pip install 'reconciliation-supervisor[alerts]'"
+        return f"apprise is not installed ({error}): pip install -e '.[alerts]'"
     try:
         place = url if isinstance(url, str) else url.resolve()
     except Refused as refused:

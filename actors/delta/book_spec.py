@@ -49,6 +49,6 @@ def open_book_table(spec: BookTableSpec) -> DeltaBookTable:
         from actors.delta.book_table import DeltaBookTable
     except ImportError as error:
         found = f"it needs the extra {EXTRA!r}, and {error.name} is not installed here"
-        remedy = f"pip install 'reconciliation-supervisor[{EXTRA}]'"
+        remedy = f"pip install -e '.[{EXTRA}]'"
         raise Refused(f"read the book in {spec.uri}", spec.account, found, remedy) from None
     return DeltaBookTable(spec)

@@ -108,7 +108,7 @@ def open_sink(settings: SinkSettings, now: Callable[[], datetime]) -> Stepping:
         from actors.delta.sink import JournalSink, position_table
     except ImportError as error:
         found = f"it needs the extra 'delta', and {error.name} is not installed here"
-        remedy = "pip install 'reconciliation-supervisor[delta]'"
+        remedy = "pip install -e '.[delta]'"
         raise Refused(f"write to {settings.uri}", settings.name, found, remedy) from None
     options = {key: one.resolve() if isinstance(one, SecretRef) else one for key, one in settings.options.items()}
     return JournalSink.open(settings.journal_url, position_table(settings.uri, options or None), now)

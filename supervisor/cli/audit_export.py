@@ -85,7 +85,7 @@ def export_to_delta(of: Source, uri: str) -> int:
         from actors.delta import journal_table
         from actors.delta.once import OvertakenError, Place
     except ImportError:
-        extra = f"pip install 'reconciliation-supervisor[{DELTA}]'"
+        extra = f"pip install -e '.[{DELTA}]'"
         raise Failure(f"--format {DELTA} needs the extra {DELTA!r}: {extra}, or use another format") from None
     table = journal_table.journal_table(uri)
     with reading(of) as journal:
@@ -221,8 +221,7 @@ def _parquet_writer() -> Write:
         from pyarrow import parquet
     except ImportError:
         raise Failure(
-            f"--format parquet needs the extra {EXTRA!r}: pip install 'reconciliation-supervisor[{EXTRA}]', or use "
-            "--format csv or jsonl"
+            f"--format parquet needs the extra {EXTRA!r}: pip install -e '.[{EXTRA}]', or use --format csv or jsonl"
         ) from None
     kinds = {"seq": pyarrow.int64(), "version": pyarrow.int64(), "time": pyarrow.timestamp("us", tz="UTC")}
     fields = [pyarrow.field(name, kinds.get(name, pyarrow.string()), False) for name in COLUMNS]

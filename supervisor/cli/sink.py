@@ -36,7 +36,7 @@ def sink(configuration: Configuration, uri: str, *, every_s: float, once: bool) 
     try:
         from actors.delta.sink import position_table
     except ImportError:
-        raise Failure(f"sink needs the extra {EXTRA!r}: pip install 'reconciliation-supervisor[{EXTRA}]'") from None
+        raise Failure(f"sink needs the extra {EXTRA!r}: pip install -e '.[{EXTRA}]'") from None
     table = position_table(uri)
     with _asked_to_stop() as stop:
         if once:

@@ -212,5 +212,5 @@ def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        install = f"pip install 'reconciliation-supervisor[{EXTRA}]'"
+        install = f"pip install -e '.[{EXTRA}]'"
         raise ImportError(f"{name} is not installed here ({error}). Install the extra {EXTRA}: {install}") from None

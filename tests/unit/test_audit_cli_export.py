@@ -246,7 +246,7 @@ def test_an_unknown_format_and_a_missing_extra_are_told(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     missing = case.audit("export", "--format", "parquet", target)
     assert (missing.exit_code, missing.stdout) == (2, "")
-    assert "reconciliation-supervisor[parquet]" in missing.stderr
+    assert "pip install -e '.[parquet]'" in missing.stderr
     assert list(target.parent.iterdir()) == []
 
 

@@ -113,7 +113,7 @@ def test_without_the_library_the_extra_to_install_is_named(monkeypatch: pytest.M
 
     monkeypatch.setattr(importlib, "import_module", missing)
     answer = Example(*ROWS)
-    with pytest.raises(ImportError, match=r"reconciliation-supervisor\[notebook\]"):
+    with pytest.raises(ImportError, match=r"-e '\.\[notebook\]'"):
         answer.to_pandas() if library == "pandas" else answer.to_polars()
 
 
