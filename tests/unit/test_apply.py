@@ -570,3 +570,22 @@ def test_an_actor_that_does_not_come_up_is_named() -> None:
     assert shown.waiting == {"p": "its actor is in quarantine: no adapter"}
     assert shown.to_dict()["held"] == ["fx/E: net 1"]
     assert not set(HALT_TYPES) & {EventType.CONFIGURATION_CHANGED}
+
+
+@virtual_time
+async def test_instruments_move_into_cells_and_out_of_them_with_their_books(tmp_path: Path) -> None:
+    """Merged, split and dissolved by one key: nobody else is touched, and nothing is held twice or lost."""
+    shared = TWO_ACCOUNTS.replace("name: fx,", "name: fx, instruments_per_actor: SIZE,")
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: bool(rows(s)["fx/EUR_USD"]["book"]["legs"]), "it is held")
+        before, alone = rows(await hall.up())["fx/EUR_USD"]["book"], hall.actor("cfd/EURUSD")
+
+        for number, (size, carriers) in enumerate([(2, {"fx~1"}), (1, set()), (2, {"fx~1"})]):
+            made = await make(
+                hall, Apply(other(hall, shared.replace("SIZE", str(size)), f"{number}.yaml"), f"{number}.yaml")
+            )
+            assert set(made.effects.restarted) == {"fx/EUR_USD", "fx/GBP_JPY"}
+            assert {name for name in names(hall) if "~" in name} == carriers
+            assert rows(await hall.up())["fx/EUR_USD"]["book"] == before
+            assert hall.actor("cfd/EURUSD") is alone
