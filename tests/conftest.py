@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CLUSTER = Path(__file__).parent / "cluster"
+WITH_RAY = tuple(Path(__file__).parent / room for room in ("cluster", "faults"))
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers: tables are as wide as where nobody looks
 
@@ -15,5 +15,5 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers: tables 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps all tests that start Ray in one process: two clusters at once are more than two cores carry."""
     for item in items:
-        if item.path.is_relative_to(CLUSTER):
+        if any(item.path.is_relative_to(room) for room in WITH_RAY):
             item.add_marker(pytest.mark.xdist_group("ray"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -31,10 +32,13 @@ pgserver: Any = pytest.importorskip("pgserver", reason="there is no PostgreSQL s
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    opened = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    yield opened
-    opened.cleanup()
+def server() -> Iterator[Any]:
+    # Not in pytest's own folder: a server that is started by root runs as another user, and whatever pytest process
+    # starts next takes that folder away from all others.
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
+        opened = pgserver.get_server(directory)
+        yield opened
+        opened.cleanup()
 
 
 @pytest.fixture

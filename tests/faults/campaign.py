@@ -1,0 +1,263 @@
+"""A campaign of faults against a whole house on Ray, by a seed.
+
+    python -m tests.faults.campaign --minutes 10 --seed 1 [--per-actor 2] [--json report.json]
+
+Four simulated brokers trade at random, a strategy trades and records, and meanwhile processes are killed and paused,
+wires cut, slowed and left hanging, brokers lie, the disk is full. After each burst of one to three faults everything
+has to be in step again. Then the faults stop, and within three intervals every book equals its broker; every
+acknowledged fill is in the journal once; the chain verifies; each book equals its replay; trading was never allowed on
+a book that had been wrong for longer than an interval and a time-out; and no process or descriptor is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from actors.runtime.ray_environment import prepare
+
+prepare(None)
+
+import psutil  # noqa: E402 - what prepare sets must be set before Ray is imported
+
+from actors.book.checkpoint import replay  # noqa: E402 - as above
+from actors.events import EventType  # noqa: E402 - as above
+from actors.journal.store import Journal  # noqa: E402 - as above
+from actors.runtime.ports import CallError  # noqa: E402 - as above
+from supervisor.client import processes  # noqa: E402 - as above
+from supervisor.client.processes import Running  # noqa: E402 - as above
+from supervisor.config.loader import load  # noqa: E402 - as above
+from supervisor.config.models import Configuration  # noqa: E402 - as above
+from tests.faults.injector import Injector  # noqa: E402 - as above
+from tests.faults.market import PLACES, Market  # noqa: E402 - as above
+from tests.faults.watch import Permissions, Strategy, Trading, Worker  # noqa: E402 - as above
+
+NAMESPACE = "faults"
+INTERVAL_S, TIMEOUT_S, GRACE_S = 1.0, 2.0, 2.0
+RECOVERED_WITHIN_S = 90.0
+AT_REST_WITHIN_S = 30.0
+FILLS = (EventType.ORDER_FILLED, EventType.FILL_RECORDED)
+
+
+@dataclass
+class Outcome:
+    """What a campaign saw. ``failures`` is empty where every law held."""
+
+    seed: int
+    seconds: float = 0.0
+    bursts: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    recoveries_s: list[float] = field(default_factory=list)
+    market_steps: int = 0
+    acknowledged: int = 0
+    permissions: int = 0
+    allowed: int = 0
+    records: int = 0
+    restarts: int = 0
+    failures: list[str] = field(default_factory=list)
+    acknowledged_ids: list[tuple[str, str, str]] = field(default_factory=list, repr=False)
+
+    def __str__(self) -> str:
+        worst = max(self.recoveries_s, default=0.0)
+        mean = sum(self.recoveries_s) / len(self.recoveries_s) if self.recoveries_s else 0.0
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        many, kinds_done = sum(self.faults.values()), len(self.faults)
+        lines = [
+            f"seed {self.seed}: {many} faults of {kinds_done} kinds in {self.bursts} bursts, {self.seconds:.0f} s",
+            f"  {kinds}",
+            f"  recovered after {mean:.1f} s in the mean, {worst:.1f} s at worst; {self.restarts} restarts",
+            f"  {self.market_steps} happenings at the brokers, {self.acknowledged} fills acknowledged",
+            f"  {self.records} records; trading was allowed {self.allowed} of {self.permissions} times it was asked",
+            *(f"  FAILED: {failure}" for failure in self.failures),
+        ]
+        return "\n".join(lines if self.failures else [*lines, "  nothing lost, nothing wrong"])
+
+
+def run(seconds: float, seed: int, directory: Path, per_actor: int = 1) -> Outcome:
+    """Run a campaign; its journal and configuration are in ``directory``."""
+    outcome = Outcome(seed)
+    before = _left_over()
+    market = Market(seed)
+    try:
+        configuration = _configuration(directory, market, per_actor)
+        with processes.started(configuration, detach=False, on_step=lambda _: None, dashboard=False) as running:
+            _run(seconds, seed, market, running, outcome)
+        _check_journal(configuration, market, outcome)
+    finally:
+        market.close()
+    _check_left_over(before, outcome)
+    return outcome
+
+
+def _run(seconds: float, seed: int, market: Market, running: Running, outcome: Outcome) -> None:
+    injector = Injector(seed, market, running)
+    strategy = Strategy(market, running)
+    permissions = Permissions(market, NAMESPACE, INTERVAL_S * 1.5 + TIMEOUT_S + GRACE_S)
+    workers: tuple[Worker, ...] = (Trading(market), strategy, permissions)
+    _await_in_step(running, time.time(), "everything comes up", outcome)
+    for worker in workers:
+        worker.start()
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < seconds and not outcome.failures:
+        done = injector.burst()
+        outcome.bursts += 1
+        took_s = _await_in_step(running, time.time(), " + ".join(done), outcome)
+        outcome.recoveries_s.append(took_s)
+    outcome.seconds = time.monotonic() - began_s
+    outcome.faults = injector.by_kind
+    for worker in workers:
+        worker.end()
+        if worker.failure is not None:
+            outcome.failures.append(f"{worker.name}: {worker.failure!r}")
+    for broker in market.brokers.values():
+        broker.faults.clear()
+    strategy.report()
+    _await_equal(running, market, outcome)
+    status = running.status(timeout_s=20)
+    outcome.market_steps, outcome.acknowledged = market.steps, len(strategy.acknowledged)
+    outcome.permissions, outcome.allowed = permissions.asked, permissions.allowed
+    outcome.restarts = sum(row["restarts"] for row in status["supervisor"]["actors"])
+    outcome.failures += [f"trading was allowed on a wrong book: {one}" for one in permissions.violations]
+    outcome.acknowledged_ids = [(one.account, one.instrument, one.fill_id) for one in strategy.acknowledged]
+
+
+def _configuration(directory: Path, market: Market, per_actor: int) -> Configuration:
+    path = directory / "accounts.yaml"
+    path.write_text(
+        f"ray: {{address: local, namespace: {NAMESPACE}}}\n"
+        f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
+        f"defaults: {{interval_s: {INTERVAL_S:g}, timeout_ms: {TIMEOUT_S * 1000:g}, settle_ms: 100, "
+        f"confirm_gap_ms: 50, unverified_s: {INTERVAL_S + TIMEOUT_S:g}, instruments_per_actor: {per_actor}}}\n"
+        "supervision: {intensity: 1000, period_s: 60, backoff_s: [0.1, 1]}\n"
+        f"accounts:\n{market.accounts()}"
+    )
+    return load(path)
+
+
+def _rows(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{a['account']}/{i['instrument']}": i for a in status["accounts"] for i in a["instruments"]}
+
+
+def _await_in_step(running: Running, since: float, what: str, outcome: Outcome) -> float:
+    """Until every instrument is up and was verified after ``since``; how long that took."""
+    began_s = time.monotonic()
+    found: object = None
+    while time.monotonic() - began_s < RECOVERED_WITHIN_S:
+        try:
+            rows = _rows(running.status(timeout_s=20))
+        except CallError as error:
+            found = error
+        else:
+            behind = {name: row["error"] or row["status"] for name, row in rows.items() if not _is_verified(row, since)}
+            if len(rows) == len(PLACES) and not behind:
+                return time.monotonic() - began_s
+            found = behind
+        time.sleep(0.1)  # there is no event for it outside the cluster
+    outcome.failures.append(f"not in step within {RECOVERED_WITHIN_S:g} s after {what}: {found}")
+    return time.monotonic() - began_s
+
+
+def _is_verified(row: dict[str, Any], since: float) -> bool:
+    age_s = row["health"]["verified_age_s"]
+    return row["health"]["state"] == "UP" and age_s is not None and time.time() - age_s > since
+
+
+def _await_equal(running: Running, market: Market, outcome: Outcome) -> None:
+    began_s = time.monotonic()
+    differ: object = "nothing was told"
+    while time.monotonic() - began_s < AT_REST_WITHIN_S:
+        try:
+            rows = _rows(running.status(timeout_s=20))
+        except CallError as error:
+            differ = error
+        else:
+            differ = {
+                f"{account}/{symbol}": (books, held)
+                for account, symbol in PLACES
+                if (books := _legs(rows[f"{account}/{symbol}"])) != (held := _plain(market.held(account, symbol)[0]))
+                or rows[f"{account}/{symbol}"]["status"] != "SUCCESS"
+            }
+            if not differ:
+                return
+        time.sleep(0.2)  # as above
+    outcome.failures.append(f"{AT_REST_WITHIN_S:g} s after the last fault books and brokers differ: {differ}")
+
+
+def _legs(row: dict[str, Any]) -> dict[str, str]:
+    return {leg["leg"]: leg["quantity"] for leg in row["book"]["legs"]}
+
+
+def _plain(legs: dict[str, Any]) -> dict[str, str]:
+    return {leg: f"{quantity.normalize():f}" for leg, quantity in legs.items()}
+
+
+def _check_journal(configuration: Configuration, market: Market, outcome: Outcome) -> None:
+    journal = Journal.open(configuration.journal_url, read_only=True)
+    try:
+        checked = journal.verify()
+        outcome.records = checked.records
+        if not checked.ok:
+            outcome.failures.append(f"the chain does not verify: {checked}")
+        filled = Counter(
+            (record.stream, str(record.event.payload.get("fill_id")))
+            for record in journal.records()
+            if record.event.type in FILLS
+        )
+        twice = {key: count for key, count in filled.items() if count > 1}
+        if twice:
+            outcome.failures.append(f"fills that are in the journal more than once: {twice}")
+        for account, symbol, fill_id in outcome.acknowledged_ids:
+            if not filled[f"{account}/{symbol}", fill_id] and not _restated(journal, f"{account}/{symbol}", fill_id):
+                outcome.failures.append(f"acknowledged and not in the journal: {account}/{symbol} {fill_id}")
+        for account, symbol in PLACES:
+            book = replay(account, symbol, journal.records(stream=f"{account}/{symbol}"))
+            legs = {leg: held.quantity for leg, held in book.legs.items() if held.quantity}
+            if _plain(legs) != _plain(market.held(account, symbol)[0]):
+                outcome.failures.append(f"the replay of {account}/{symbol} is {legs}")
+    finally:
+        journal.close()
+
+
+def _restated(journal: Journal, stream: str, fill_id: str) -> bool:
+    found = journal.records(stream=stream, types=(EventType.FILL_RESTATED,))
+    return any(fill_id in json.dumps(record.event.payload) for record in found)
+
+
+def _left_over() -> tuple[int, set[int]]:
+    me = psutil.Process()
+    return me.num_fds(), {child.pid for child in me.children(recursive=True)}
+
+
+def _check_left_over(before: tuple[int, set[int]], outcome: Outcome) -> None:
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before[1]]
+    _, alive = psutil.wait_procs(left, timeout=15)
+    names = [child.name() for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+    if names:
+        outcome.failures.append(f"processes that are left: {names}")
+
+
+def main() -> int:
+    """Run one by the command line's words."""
+    words = argparse.ArgumentParser(prog="python -m tests.faults.campaign")
+    words.add_argument("--minutes", type=float, default=2.0)
+    words.add_argument("--seed", type=int, default=int(time.time()))
+    words.add_argument("--per-actor", type=int, default=1)
+    words.add_argument("--json", type=Path)
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = run(given.minutes * 60, given.seed, Path(directory), given.per_actor)
+    print(outcome)
+    if given.json is not None:
+        given.json.write_text(json.dumps(asdict(outcome), indent=2))
+    return 1 if outcome.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
