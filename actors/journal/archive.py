@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from sqlalchemy import URL, ColumnElement, Connection, Select, case, delete, fun
 
 from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType
+from actors.journal import parquet_archive
 from actors.journal.archive_anchor import Anchor, read_anchor, write_anchor
 from actors.journal.evidence_tables import add_tables, grow, heads, keep_for_cut, nodes, rotations
 from actors.journal.filters import aware_iso
@@ -56,6 +58,8 @@ def archive(
     attempted = f"archive the records of {name} before {aware_iso(before)} in {file}"
     if file.exists():
         raise ArchiveRefused(attempted, "there is such a file, and no archive is written over", "Name another file")
+    if parquet_archive.is_parquet(file):
+        parquet_archive.check_installed()
     with connection.begin():
         start = read_anchor(connection, attempted)
         last_seq, held_by = _last_to_go(connection, start, aware_iso(before), attempted)
@@ -70,6 +74,8 @@ def archive(
         _write(connection, part, start, new, attempted)
         step("written")
         _check(part, start, new, attempted)
+        if parquet_archive.is_parquet(file):
+            _as_parquet(part, start, new, attempted)
         os.chmod(part, 0o400)  # it is evidence from now on: whoever starts a supervisor on it by mistake is refused
         os.rename(part, file)
         _sync(file.parent)
@@ -183,6 +189,23 @@ def _check(part: Path, start: Anchor, new: Anchor, attempted: str) -> None:
     expected = Verification(True, new.seq - start.seq, None, None, new.seq, start.seq, start.file)
     if found != expected:
         raise corrupt(attempted, f"the records that were to go are not whole: {found.reason or found}")
+
+
+def _as_parquet(part: Path, start: Anchor, new: Anchor, attempted: str) -> None:
+    """Put Parquet in the place of the archive, once the journal made of that again is found whole."""
+    columns = part.with_name(part.name + ".columns")
+    again = part.with_name(part.name + ".again")
+    try:
+        parquet_archive.write(part, columns)
+        parquet_archive.restore(columns, again)
+        _check(again, start, new, attempted)
+        _sync(columns)
+        os.replace(columns, part)
+        _sync(part.parent)
+    finally:
+        columns.unlink(missing_ok=True)
+        for beside in part.parent.glob(f"{glob.escape(again.name)}*"):
+            beside.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -33,6 +33,7 @@ from actors.journal.evidence_tables import (
     stored_heads,
 )
 from actors.journal.head_places import MOST_AT_ONCE
+from actors.journal.parquet_archive import readable
 from actors.journal.schema import corrupt, read_head, records
 from actors.journal.signed_head import HeadError, Signer, trusted_keys, verified_head
 from actors.journal.signing_keys import load_or_make, read_public
@@ -174,7 +175,7 @@ def archived_hashes(live: Path, archives: list[Path], first: int, last: int) -> 
         if file in seen or not file.exists():
             continue
         seen.add(file)
-        journal = Journal.open(f"sqlite:///{file}", read_only=True)
+        journal = Journal.open(f"sqlite:///{readable(file)}", read_only=True)
         try:
             start, hashes = journal.with_connection(lambda connection: _hashes_of(connection, first, last))
         finally:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from actors.journal.evidence_tables import StoredHead, Tree, has_tables, head_covering, newest_head, rotation_notes
 from actors.journal.hash_chain import canonical_bytes, chained
 from actors.journal.head_keeper import archived_hashes
+from actors.journal.parquet_archive import readable
 from actors.journal.proofs import ProvenRecord, proof
 from actors.journal.schema import corrupt, records
 from actors.journal.signed_head import parse_head
@@ -73,7 +74,7 @@ class ProofReader:
         found = self._journal.with_connection(lambda connection: _read(connection, seq))
         for archive in self._archives:
             if found is None:
-                other = Journal.open(f"sqlite:///{archive.absolute()}", read_only=True)
+                other = Journal.open(f"sqlite:///{readable(archive.absolute())}", read_only=True)
                 try:
                     found = other.with_connection(lambda connection: _read(connection, seq))
                 finally:

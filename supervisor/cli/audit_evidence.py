@@ -25,6 +25,7 @@ from actors.journal.evidence_tables import (
 )
 from actors.journal.head_checks import notes_in
 from actors.journal.merkle_tree import ProofError
+from actors.journal.parquet_archive import readable
 from actors.journal.proof_reading import ProofReader
 from actors.journal.proofs import Proven, check
 from actors.journal.signed_head import HeadError, PublicKey, parse_head, rotation_text, signed
@@ -176,7 +177,7 @@ def _book_rests_on(
     from supervisor.cli.audit_replay import Past
 
     with contextlib.ExitStack() as stack:
-        others = [Journal.open(f"sqlite:///{file.absolute()}", read_only=True) for file in archives]
+        others = [Journal.open(f"sqlite:///{readable(file.absolute())}", read_only=True) for file in archives]
         for other in others:
             stack.callback(other.close)
         past = Past([journal, *others], account, instrument)

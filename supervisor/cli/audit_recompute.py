@@ -17,6 +17,7 @@ from actors.book.book import Book
 from actors.book.checkpoint import replay
 from actors.events import EventType, Record, to_iso
 from actors.journal.kept_slices import KeptSlices
+from actors.journal.parquet_archive import readable
 from actors.journal.store import Journal
 from actors.names import split_name
 from actors.reconciliation.grounds import PASS
@@ -78,7 +79,7 @@ def recompute(of: Source, wanted: Wanted, slices: Path | None, archives: Sequenc
     found = Recomputed()
     with contextlib.ExitStack() as stack:
         journals = [stack.enter_context(reading(of))]
-        journals += [stack.enter_context(reading(Source(f"sqlite:///{one.absolute()}"))) for one in archives]
+        journals += [stack.enter_context(reading(Source(f"sqlite:///{readable(one.absolute())}"))) for one in archives]
         kept = KeptSlices(file, read_only=True)
         stack.callback(kept.close)
         streams = [name for name in kept.streams() if wanted.takes(name)]

@@ -20,6 +20,7 @@ from actors.book.history import BookAt, Change, Explained, Incomplete, book_at, 
 from actors.book.payloads import break_to, leg_to
 from actors.events import EventType, Record, to_iso, to_text
 from actors.journal.hash_chain import canonical, chained, record_to_json
+from actors.journal.parquet_archive import readable
 from actors.journal.store import Journal
 from actors.names import instrument_name
 from actors.runtime.ports import CallError
@@ -133,7 +134,9 @@ def checked(record: Record) -> Record:
 def _past(of: Source, archives: Sequence[Path], account: str, instrument: str) -> Iterator[Past]:
     with contextlib.ExitStack() as stack:
         journals = [stack.enter_context(reading(of))]
-        journals += [stack.enter_context(reading(Source(f"sqlite:///{file.absolute()}"))) for file in archives]
+        journals += [
+            stack.enter_context(reading(Source(f"sqlite:///{readable(file.absolute())}"))) for file in archives
+        ]
         check_known(journals[0], of, account, instrument)
         yield Past(journals, account, instrument)
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import EventType, Record, Severity, to_iso
+from actors.journal.parquet_archive import readable
 from actors.journal.signing_keys import public_file
 from actors.journal.store import Journal, Order
 from actors.names import split_name, symbol_of
@@ -80,7 +81,7 @@ def source(config: Path | None, file: Path | None) -> Source:
         if config is not None:
             raise Failure("--journal names a file, and --config another journal: use one of them")
         beside = file.absolute()
-        return Source(f"sqlite:///{beside}", public=str(public_file(beside)), slices=f"{beside}.slices")
+        return Source(f"sqlite:///{readable(beside)}", public=str(public_file(beside)), slices=f"{beside}.slices")
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     try:
         configuration = load(config)
