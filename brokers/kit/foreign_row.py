@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from brokers.errors import with_remedy
@@ -83,7 +84,7 @@ def mapping(value: object, what: str) -> Json:
 def text(row: Json, key: str) -> str:
     """A text that is there and not empty."""
     value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value or value.isspace():
         raise BadRow(f"no {key}")
     return value
 
@@ -91,9 +92,23 @@ def text(row: Json, key: str) -> str:
 def exact(value: object, form: re.Pattern[str]) -> Decimal | None:
     """The finite number that a value is: a whole or exact JSON number, or a text of this form. ``None`` where it is
     none; a float is none, as it is not what the broker wrote."""
+    kind = type(value)  # what a parser of JSON makes is of these very types; it is asked for each number of a snapshot
+    if kind is int:
+        return Decimal(value)  # type: ignore[arg-type]  # its kind says what it is
+    if kind is str:
+        return from_text(value, form)
+    if kind is Decimal:
+        return value if value.is_finite() else None  # type: ignore[attr-defined,return-value]  # as above
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return None
-    if isinstance(value, str) and not form.fullmatch(value):
+    return exact(Decimal(value) if isinstance(value, Decimal) else str(value), form)
+
+
+@lru_cache(maxsize=4096)
+def from_text(value: str, form: re.Pattern[str]) -> Decimal | None:
+    """The finite number that a text of this form is; ``None`` where it is none. The same texts come again and again: 0,
+    a lot, the price of an order that rests."""
+    if not form.fullmatch(value):
         return None
     try:
         number = Decimal(value)
@@ -105,11 +120,9 @@ def exact(value: object, form: re.Pattern[str]) -> Decimal | None:
 def number(row: Json, key: str, form: re.Pattern[str], *, digits: int | None = None) -> Decimal:
     """A number that is there, ``exact``, and of no more than so many ``digits`` before or behind its point."""
     value = row.get(key)
-    if value is None:
-        raise BadRow(f"no {key}")
     found = exact(value, form)
     if found is None:
-        raise BadRow(f"{key} is not a number")
-    if digits is not None and abs(found.adjusted()) > digits:
+        raise BadRow(f"no {key}" if value is None else f"{key} is not a number")
+    if digits is not None and not -digits <= found.adjusted() <= digits:
         raise BadRow(f"{key} is out of range")
     return found

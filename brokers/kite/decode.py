@@ -15,8 +15,9 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from brokers.kit import foreign_row
@@ -56,6 +57,7 @@ HOLDINGS = "holdings"
 IST = sessions.IST
 ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
+_AHEAD_OF_UTC = timedelta(hours=5, minutes=30)
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
 
@@ -324,8 +326,12 @@ _RISK_MANAGEMENT = re.compile(r"ADMIN\w*|RMS\w*", re.ASCII)
 
 def _origin(row: Json) -> Reason | None:
     placed_by = row.get("placed_by")
-    squared_off = isinstance(placed_by, str) and _RISK_MANAGEMENT.fullmatch(placed_by.strip().upper())
-    return Reason.SQUARE_OFF if squared_off else None
+    return Reason.SQUARE_OFF if isinstance(placed_by, str) and _is_risk_management(placed_by) else None
+
+
+@lru_cache(maxsize=256)
+def _is_risk_management(placed_by: str) -> bool:
+    return _RISK_MANAGEMENT.fullmatch(placed_by.strip().upper()) is not None
 
 
 def fill_row(item: object) -> Fill:
@@ -374,8 +380,7 @@ _STATUSES: tuple[tuple[str, OrderStatus], ...] = (
 
 
 def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
-    word = " ".join(_word(row, "status").upper().split())
-    status = next((s for prefix, s in _STATUSES if word == prefix or word.startswith(prefix + " ")), None)
+    word, status = _meaning(_word(row, "status"))
     if status is None:
         raise BadRow(f"unknown order status {word[:40]!r}")
     if status is _S.FILLED and filled < quantity:
@@ -387,6 +392,13 @@ def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
     if status in {_S.PENDING_SUBMIT, _S.OPEN} and filled:
         return _S.FILLED if word.startswith("UPDATE") and filled == quantity else _S.PARTIALLY_FILLED
     return status
+
+
+@lru_cache(maxsize=256)
+def _meaning(told: str) -> tuple[str, OrderStatus | None]:
+    """A status in capitals with single blanks, and what it means; ``None`` for one that nobody has heard of."""
+    word = " ".join(told.upper().split())
+    return word, next((s for prefix, s in _STATUSES if word == prefix or word.startswith(prefix + " ")), None)
 
 
 def _ran_out(row: Json) -> bool:
@@ -448,7 +460,7 @@ def moment(value: object, key: str = "time") -> datetime:
     """An aware UTC time from naive IST, to the second."""
     if isinstance(value, str) and _NAIVE.fullmatch(value):
         try:
-            return datetime.fromisoformat(value).replace(tzinfo=IST).astimezone(UTC)
+            return datetime.fromisoformat(f"{value}+00:00") - _AHEAD_OF_UTC
         except ValueError:
             pass
     raise BadRow(f"{key} is no date and time")

@@ -15,9 +15,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 from brokers.kit import foreign_row
@@ -45,6 +46,8 @@ Content = dict[str, object]
 _LARGEST_TICKET = 2**64 - 1
 _VOLUME_STEP = Decimal("0.00000001")
 _QUOTE_LENGTH = 160
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_10000_S = 253_402_300_800
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
@@ -59,9 +62,9 @@ class AccountFacts:
     legs: LegScheme | None
     time_s: int | None
     margin: Decimal | None = None
-    server: str | None = None
-    currency: str | None = None
-    may_trade: bool | None = None
+    server: str | None = field(default=None, compare=False)  # for people
+    currency: str | None = field(default=None, compare=False)
+    may_trade: bool | None = field(default=None, compare=False)
 
 
 # -- the answer as a whole ---------------------------------------------------------------------------------------
@@ -81,7 +84,7 @@ def parse(body: bytes) -> Content:
     """One reply, with every fractional number a ``Decimal``. Raises :class:`BadRow` for anything but an object."""
     try:
         content: object = json.loads(
-            body, parse_float=Decimal, parse_constant=_NotANumber, object_pairs_hook=_object_without_repeats
+            body, parse_float=_exactly, parse_constant=_NotANumber, object_pairs_hook=_object_without_repeats
         )
     except BadRow:
         raise
@@ -90,6 +93,10 @@ def parse(body: bytes) -> Content:
     if not isinstance(content, dict):
         raise BadRow(f"it is not a JSON object: {quote(body)}")
     return content
+
+
+_exactly = lru_cache(maxsize=4096)(Decimal)
+"""A reply has the same numbers many times over: 0.0, a lot."""
 
 
 def _object_without_repeats(pairs: list[tuple[str, object]]) -> Content:
@@ -321,15 +328,20 @@ def _section(
 def _one_row_a_ticket(name: SectionName, found: list[Read[Row]]) -> tuple[list[Read[Row]], list[RowProblem]]:
     """Of equal copies the first stays; of rows that contradict each other none does."""
     by_ticket: dict[int, list[Read[Row]]] = {}
-    for item, row in found:
-        by_ticket.setdefault(_ticket(item, "ticket"), []).append((item, row))
+    for read in found:
+        by_ticket.setdefault(_ticket(read[0], "ticket"), []).append(read)
+    if len(by_ticket) == len(found):
+        return found, []
     kept: list[Read[Row]] = []
     problems: list[RowProblem] = []
     for ticket, rows in by_ticket.items():
+        if len(rows) == 1:
+            kept += rows
+            continue
         copies = all(row == rows[0][1] for _, row in rows)
         kept += rows[:1] if copies else []
         told = "given before: the gateway may have copied it over another row" if copies else "given with other values"
-        for item, _ in rows[1:] if copies else rows if len(rows) > 1 else []:
+        for item, _ in rows[1:] if copies else rows:
             named = _problem(name, item, f"ticket {ticket} was {told}")
             # Its symbol's, and anybody's: the row that it was written over may have been of any other symbol.
             problems += [named] if named.instrument is None else [named, replace(named, instrument=None)]
@@ -368,9 +380,14 @@ def _reject(row: Json, key: str, expected: str) -> NoReturn:
 
 def _symbol(row: Json) -> str:
     value = row.get("symbol")
-    if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable():
+    if not isinstance(value, str) or not _is_name(value):
         _reject(row, "symbol", "a symbol")
     return value
+
+
+@lru_cache(maxsize=4096)
+def _is_name(value: str) -> bool:
+    return bool(value) and value == value.strip() and value.isprintable()
 
 
 def _text(row: Content, key: str) -> str | None:
@@ -382,6 +399,8 @@ def _text(row: Content, key: str) -> str | None:
 
 def _ticket(row: Content, key: str) -> int:
     value = row.get(key)
+    if type(value) is int and 0 < value <= _LARGEST_TICKET:
+        return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LARGEST_TICKET:
@@ -399,7 +418,7 @@ def _reference(row: Content, key: str) -> str | None:
 
 def _decimal(row: Content, key: str, expected: str) -> Decimal:
     value = exact(row.get(key), _NUMBER)
-    if value is None or abs(value.adjusted()) > 18:
+    if value is None or not -18 <= value.adjusted() <= 18:
         _reject(row, key, expected)
     return value
 
@@ -408,7 +427,7 @@ def _volume(row: Content, key: str, *, zero: bool = False) -> Decimal:
     """Lots. MetaTrader keeps a volume to eight decimals; what stands beyond them is a gateway's printed double."""
     expected = "unsigned lots" if zero else "lots above zero"
     value = _decimal(row, key, expected)
-    if -int(value.as_tuple().exponent) > 8:
+    if value % _VOLUME_STEP:
         value = value.quantize(_VOLUME_STEP, rounding=ROUND_HALF_EVEN).normalize()
     if value < 0 or (value == 0 and not zero):
         _reject(row, key, expected)
@@ -424,12 +443,14 @@ def _price(row: Content, key: str) -> Decimal:
 
 def _moment(row: Content, key: str) -> datetime:
     value = row.get(key)
+    if type(value) is int and 0 < value < _YEAR_10000_S:
+        return _EPOCH + timedelta(seconds=value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
     # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
-    if not isinstance(value, Decimal) or not 0 < value < 253_402_300_800:
+    if not isinstance(value, Decimal) or not 0 < value < _YEAR_10000_S:
         _reject(row, key, "epoch seconds")
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(value * 1_000_000))
+    return _EPOCH + timedelta(microseconds=int(value * 1_000_000))
 
 
 Meaning = TypeVar("Meaning")

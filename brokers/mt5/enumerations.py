@@ -22,26 +22,31 @@ class Table(Generic[Meaning]):
 
     def __init__(self, prefixes: Iterable[str], values: Iterable[tuple[str, Meaning] | None]) -> None:
         """``values`` in the order of their numbers, ``None`` for one that is documented and means nothing to us."""
-        self._meanings: dict[str, Meaning] = {}
+        self._meanings: dict[str | int, Meaning] = {}
         names: list[str] = []
         for number, value in enumerate(values):
             if value is None:
                 continue
             name, meaning = value
             names.append(name)
+            self._meanings[number] = meaning
             for word in (str(number), name, *(prefix + name for prefix in prefixes)):
                 self._meanings[word.lower()] = meaning
         self.words = ", ".join(names)
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, str | int) and str(value).lower() in self._meanings
+        return isinstance(value, str | int) and self._key(value) in self._meanings
 
     def __getitem__(self, value: object) -> Meaning:
-        return self._meanings[str(value).lower()]
+        return self._meanings[self._key(value)]
 
     def get(self, value: object) -> Meaning | None:
         """The meaning, ``None`` for a value that is not documented."""
-        return self._meanings.get(str(value).lower())
+        return self._meanings.get(self._key(value))
+
+    @staticmethod
+    def _key(value: object) -> str | int:
+        return value if type(value) is int else str(value).lower()
 
 
 class Entry(StrEnum):

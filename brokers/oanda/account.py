@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from brokers.errors import with_remedy
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, Unusable, mapping, text
@@ -37,6 +37,7 @@ from brokers.oanda.decode import (
     OrderFacts,
     Trade,
     fill_row,
+    is_in_utc,
     moment,
     named_by_client,
     order_facts,
@@ -194,16 +195,23 @@ def _rows(fields: Json, key: str) -> list[Any]:
 
 def _newest(rows: Iterable[object], keys: Sequence[str], floor: datetime | None = None) -> datetime | None:
     """The newest readable time. One that cannot be read only makes the result older, which is safe."""
+    told = [row[key] for row in rows if isinstance(row, dict) for key in keys if row.get(key) is not None]
     newest = floor
-    for row in rows:
-        for key in keys:
-            if isinstance(row, dict) and row.get(key) is not None:
-                try:
-                    at = moment(row[key])
-                except BadRow:
-                    continue
-                newest = at if newest is None or at > newest else newest
+    for value in _latest_texts(told) or told:
+        try:
+            at = moment(value)
+        except BadRow:
+            continue
+        newest = at if newest is None or at > newest else newest
     return newest
+
+
+def _latest_texts(told: Sequence[object]) -> tuple[str, ...]:
+    """The one latest by its letters, where all are times in UTC of one form and length; nothing where they are not."""
+    if not told or not all(type(value) is str and is_in_utc(value) for value in told):
+        return ()
+    texts = cast("Sequence[str]", told)
+    return (max(texts),) if len({len(text) for text in texts}) == 1 else ()
 
 
 def _count(account: Json, key: str) -> int | None:
@@ -282,7 +290,8 @@ def _pending(
             facts = order_facts(row)
             if facts.state not in {"PENDING", "TRIGGERED"}:
                 continue
-            order_row(facts, trades.get(facts.trade_id or ""))
+            if facts.units is None:
+                order_row(facts, trades.get(facts.trade_id or ""))  # it depends on a trade, which has to be known
             if found.setdefault(facts.order_id, facts) != facts:
                 raise BadRow(f"order {facts.order_id} is listed twice, differently")
         except BadRow as why:

@@ -16,12 +16,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from brokers.kit import foreign_row
-from brokers.kit.foreign_row import BadRow, Json, mapping, text
+from brokers.kit.foreign_row import BadRow, Json, from_text, mapping, text
 from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, Reason, RowProblem, SectionName, Side
 
 ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_IN_UTC = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6,9}Z", re.ASCII)
+"""As OANDA writes its times: nothing of it is to be put right before Python reads it."""
 _UNIX = re.compile(r"\d{1,12}(\.\d+)?", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 
@@ -92,13 +94,18 @@ def problem(section: SectionName, row: object, why: BadRow) -> RowProblem:
 
 
 def _text_or_none(row: Json, key: str) -> str | None:
-    return None if row.get(key) is None else text(row, key)
+    value = row.get(key)
+    if type(value) is str and value and not value.isspace():
+        return value
+    return None if value is None else text(row, key)
 
 
 def number(row: Json, key: str) -> Decimal:
     """A finite number, from a string (OANDA v20 documentation: a DecimalNumber is encoded as a string) or an exact
     JSON number."""
-    return foreign_row.number(row, key, _NUMBER)
+    value = row.get(key)
+    found = from_text(value, _NUMBER) if type(value) is str else None
+    return foreign_row.number(row, key, _NUMBER) if found is None else found
 
 
 def transaction_id(row: Json, key: str) -> int:
@@ -111,10 +118,17 @@ def transaction_id(row: Json, key: str) -> int:
     raise BadRow(f"no {key}" if value is None else f"{key} is not a transaction id")
 
 
+def is_in_utc(value: str) -> bool:
+    """Whether a time is written as OANDA writes it, so that the later one of two is the greater text."""
+    return _IN_UTC.fullmatch(value) is not None
+
+
 def moment(value: object) -> datetime:
     """An aware UTC time from RFC 3339 with up to nanoseconds, or from UNIX seconds; cut to microseconds."""
     said = value if isinstance(value, str) else ""
     try:
+        if _IN_UTC.fullmatch(said):
+            return datetime.fromisoformat(said)
         if match := _RFC3339.fullmatch(said):
             day, clock, fraction, zone = match.groups()
             offset = "+00:00" if zone in "Zz" else zone
