@@ -16,14 +16,28 @@ PRODUCT_LEGS = KITE_PRODUCTS | {HOLDINGS}
 """Legs between which a quantity may go without a trade."""
 
 
-def impossible(legs: LegScheme, leg: str, quantity: Decimal | None, *, mode_told: bool = True) -> str | None:
+def impossible(
+    legs: LegScheme,
+    leg: str,
+    quantity: Decimal | None,
+    *,
+    mode_told: bool = True,
+    products: bool | None = None,
+) -> str | None:
     """What a leg would have to be instead, in words; ``None`` for one that there can be.
 
     ``quantity`` is what is to be held in it, where that is known. ``mode_told`` is false while an MT5 account has not
-    said whether it is hedging, and its one leg may still be ``net``.
+    said whether it is hedging, and its one leg may still be ``net``. ``products`` is whether a netting account has a
+    leg for each of the broker's products and none called ``net`` (Kite), ``None`` where that is not known.
     """
     if legs is LegScheme.NET:
-        return None if leg == NET or leg in KITE_PRODUCTS else f"{NET}, or a product where the broker has them"
+        if products is None:
+            possible, instead = leg == NET or leg in PRODUCT_LEGS, f"{NET}, or a product where the broker has them"
+        elif products:
+            possible, instead = leg in PRODUCT_LEGS, f"a product ({', '.join(sorted(KITE_PRODUCTS))}) or {HOLDINGS}"
+        else:
+            possible, instead = leg == NET, NET
+        return None if possible else instead
     if legs is LegScheme.TICKET:
         if (leg.isascii() and leg.isdigit()) or (leg == NET and not mode_told):
             return None

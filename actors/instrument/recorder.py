@@ -81,7 +81,7 @@ class Recorder:
             book = await self._keeper.in_time()
             conventions = self._broker.conventions_of(book)
             for report in reports:
-                self._check_leg(report, conventions)
+                self._check_leg(book, report, conventions)
                 self._check_terms(book, report, conventions)
                 cut = cut_id(report, conventions)
                 if cut is not None:
@@ -101,11 +101,14 @@ class Recorder:
         if found is not None:
             raise ValueError(f"{instrument_name(self._settings.account, self._settings.instrument)}: {found}")
 
-    def _check_leg(self, report: Report, conventions: Conventions) -> None:
-        if report.leg is None:
-            return
+    def _check_leg(self, book: Book, report: Report, conventions: Conventions) -> None:
+        if report.leg is None or report.leg in book.legs:
+            return  # what the book has, rightly or not, can be said to be nothing
         quantity = report.quantity if isinstance(report, PositionReport) else None
-        instead = impossible(conventions.legs, report.leg, quantity, mode_told=self._broker.last is not None)
+        told = self._broker.last is not None
+        instead = impossible(
+            conventions.legs, report.leg, quantity, mode_told=told, products=True if conventions.products else None
+        )
         if instead is not None:
             name = instrument_name(self._settings.account, self._settings.instrument)
             raise ValueError(f"{name}: there can be no leg {report.leg!r} as reported, expected {instead}")

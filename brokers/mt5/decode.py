@@ -417,7 +417,8 @@ def _reference(row: Content, key: str) -> str | None:
 
 
 def _decimal(row: Content, key: str, expected: str) -> Decimal:
-    value = exact(row.get(key), _NUMBER)
+    told = row.get(key)
+    value = told if type(told) is Decimal and told.is_finite() else exact(told, _NUMBER)
     if value is None or not -18 <= value.adjusted() <= 18:
         _reject(row, key, expected)
     return value
@@ -459,6 +460,8 @@ Meaning = TypeVar("Meaning")
 def _one_of(row: Content, key: str, meanings: enum.Table[Meaning]) -> Meaning:
     """The meaning of one of MetaTrader's documented values."""
     value = row.get(key)
+    if type(value) is int and value in meanings.by_value:
+        return meanings.by_value[value]
     if isinstance(value, bool) or value not in meanings:
         _reject(row, key, f"one of {meanings.words}")
     return meanings[value]

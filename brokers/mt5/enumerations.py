@@ -18,31 +18,32 @@ Meaning = TypeVar("Meaning")
 
 
 class Table(Generic[Meaning]):
-    """The values of one enumeration. Names are read in either case, numbers as JSON writes them or as a text."""
+    """The values of one enumeration. Names are read in either case, numbers as JSON writes them or as a text.
+    ``by_value`` has them by number, and by text in small letters."""
 
     def __init__(self, prefixes: Iterable[str], values: Iterable[tuple[str, Meaning] | None]) -> None:
         """``values`` in the order of their numbers, ``None`` for one that is documented and means nothing to us."""
-        self._meanings: dict[str | int, Meaning] = {}
+        self.by_value: dict[str | int, Meaning] = {}
         names: list[str] = []
         for number, value in enumerate(values):
             if value is None:
                 continue
             name, meaning = value
             names.append(name)
-            self._meanings[number] = meaning
+            self.by_value[number] = meaning
             for word in (str(number), name, *(prefix + name for prefix in prefixes)):
-                self._meanings[word.lower()] = meaning
+                self.by_value[word.lower()] = meaning
         self.words = ", ".join(names)
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, str | int) and self._key(value) in self._meanings
+        return isinstance(value, str | int) and self._key(value) in self.by_value
 
     def __getitem__(self, value: object) -> Meaning:
-        return self._meanings[self._key(value)]
+        return self.by_value[self._key(value)]
 
     def get(self, value: object) -> Meaning | None:
         """The meaning, ``None`` for a value that is not documented."""
-        return self._meanings.get(self._key(value))
+        return self.by_value.get(self._key(value))
 
     @staticmethod
     def _key(value: object) -> str | int:

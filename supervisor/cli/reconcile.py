@@ -201,7 +201,7 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         symbols = None if found.instruments is None else found.symbols
     name, content = _content(file)
     try:
-        read = record_lines.read(content, symbols, legs)
+        read = record_lines.read(content, symbols, legs, products=conventions.products)
     except record_lines.BadLines as bad:
         lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
         raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None

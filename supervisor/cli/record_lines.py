@@ -80,11 +80,12 @@ _AnyLine = _OrderLine | _FillLine | _PositionLine
 _KINDS: dict[str, type[_AnyLine]] = {"order": _OrderLine, "fill": _FillLine, "position": _PositionLine}
 
 
-def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme) -> Recording:
+def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme, *, products: bool | None = None) -> Recording:
     """The reports in a file of JSON Lines.
 
     ``symbols`` are the account's instruments, ``None`` where it has all; ``legs`` is how the account names the legs of
-    a position, for lines that name none. Raises :class:`BadLines` with every problem.
+    a position, for lines that name none, and ``products`` whether these are the broker's products. Raises
+    :class:`BadLines` with every problem.
     """
     problems: list[LineProblem] = []
     reports: dict[str, list[Report]] = {}
@@ -94,7 +95,7 @@ def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme) -> Reco
             continue
         lines += 1
         try:
-            report = _report(number, raw, symbols, legs)
+            report = _report(number, raw, symbols, legs, products)
         except BadLines as bad:
             problems += bad.problems
         else:
@@ -104,7 +105,7 @@ def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme) -> Reco
     return Recording(lines, reports)
 
 
-def _report(number: int, raw: bytes, symbols: Sequence[str] | None, legs: LegScheme) -> Report:
+def _report(number: int, raw: bytes, symbols: Sequence[str] | None, legs: LegScheme, products: bool | None) -> Report:
     data = _object(number, raw)
     model = _KINDS.get(data["kind"]) if isinstance(data.get("kind"), str) else None
     if model is None:
@@ -119,7 +120,7 @@ def _report(number: int, raw: bytes, symbols: Sequence[str] | None, legs: LegSch
     if unknown:
         raise BadLines(unknown)
     try:
-        return fitted(line, line.instrument, legs)
+        return fitted(line, line.instrument, legs, products=products)
     except Unfit as unfit:
         raise _bad(number, unfit.key, unfit.found, unfit.expected) from None
 

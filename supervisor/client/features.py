@@ -199,7 +199,8 @@ def validate(features: PositionFeatures, book: BookState) -> Validation:
 def _check_leg(leg: str | None, book: BookState) -> None:
     if leg is None or any(leg == held.leg for held in book.legs):
         return
-    instead = impossible(book.conventions.legs, leg, None, mode_told=book.mode_told)
+    products = True if book.conventions.products else None
+    instead = impossible(book.conventions.legs, leg, None, mode_told=book.mode_told, products=products)
     if instead is not None:
         raise ValueError(
             f"features of {book.account}/{book.instrument}: leg: found {leg!r}, expected {instead}; "

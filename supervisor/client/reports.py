@@ -188,17 +188,23 @@ class Unfit(ValueError):
         return f"{self.key}: found {self.found}, expected {self.expected}"
 
 
-def fitted(given: AnyReport, instrument: str, legs: LegScheme) -> own_reports.Report:
-    """The report as an account's book takes it, whose legs are named so. Raises :class:`Unfit` for an order without any
-    id, a leg that there cannot be, or a position that does not say which leg it is of."""
+def fitted(given: AnyReport, instrument: str, legs: LegScheme, *, products: bool | None = None) -> own_reports.Report:
+    """The report as an account's book takes it, whose legs are named so; ``products`` as in
+    :func:`actors.book.legs.impossible`. Raises :class:`Unfit` for an order without any id, a leg that there cannot be,
+    or a position that does not say which leg it is of."""
     if isinstance(given, OrderReport) and given.client_order_id is None and given.broker_order_id is None:
         raise Unfit("client_order_id", "neither client_order_id nor broker_order_id", "at least one of them")
     quantity = given.quantity if isinstance(given, PositionReport) else None
-    instead = impossible(legs, given.leg, quantity, mode_told=False) if given.leg is not None else None
+    # A leg that the book may have, though there cannot be such a one, can still be said to hold nothing.
+    may_be = True if products and quantity != 0 else None
+    leg = given.leg
+    instead = None if leg is None else impossible(legs, leg, quantity, mode_told=False, products=may_be)
     if instead is not None:
         found = shown(given.leg) if quantity is None else f"{shown(given.leg)} with quantity {quantity:f}"
         raise Unfit("leg", found, instead)
     if isinstance(given, PositionReport):
+        if given.leg is None and products:
+            raise Unfit("leg", "nothing", "the product, or holdings")
         return given.report(instrument, given.leg or _only_leg(given.quantity, legs))
     return given.report(instrument)
 
