@@ -436,7 +436,7 @@ def discrepancy_table(document: Mapping[str, Any]) -> Table | None:
         made.add_row(
             Text(account),
             Text(instrument),
-            Text(one["type"]),
+            Text(one.get("alias") or one["type"]),
             Text(one["severity"], _SEVERITIES[Severity(one["severity"])]),
             Text(one["key"]),
             Text("nothing" if one["book_value"] is None else one["book_value"]),

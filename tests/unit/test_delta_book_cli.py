@@ -123,6 +123,7 @@ def test_a_book_in_a_table_is_compared_and_the_summary_is_one_line(house: House)
     assert [row["qty"] for row in house.rows()] == [100], "nothing is written where it is not writable"
     said = run("reconcile", house.path)
     assert "fx: OANDA: 2, Delta: 1, Discrepancies: 2 (0 critical)" in said.stdout
+    assert "MISSING_FROM_DELTA" in said.stdout
 
 
 def test_a_naked_position_is_critical_and_stays(house: House) -> None:
