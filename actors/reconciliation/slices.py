@@ -81,6 +81,8 @@ def _may_be_part(work: ReconciliationPass, order: BookOrder, row: Order) -> bool
         return False
     if row.parent is not None or row.slices or not 0 < row.quantity < order.quantity:
         return False
+    if row.replaced_by is not None:
+        return False  # what took its place is another order, and not more of it
     owner = by_broker_id(work.book, row)
     return (owner is None or owner.key == order.key) and sent_before(work, order, row.submitted_at)
 

@@ -65,3 +65,16 @@ def test_an_order_that_the_broker_does_not_know_has_no_more_than_was_recorded() 
         desk.book, slice_at(20, [pos(3)], fills=[fill("F1", 3, at_s=15, order_id="B1")]), desk.policy, at(20)
     )
     assert asked.lookups == (OrderQuery(INSTRUMENT, "B1", "c1"),)
+
+
+def test_an_order_and_what_took_its_place_are_no_parts_of_one_though_they_add_up_to_what_was_ordered() -> None:
+    """Else the order that was replaced is in step, and the one that works is nowhere."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", quantity=7, status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    rows = [
+        order("B1", 3, status=OrderStatus.CANCELLED, client_id="c1", submitted_at=at(1), replaced_by="B2"),
+        order("B2", 4, client_id="c1", submitted_at=at(9)),
+    ]
+    desk.look(slice_at(20, orders=rows))
+    assert [(one.broker_order_id, one.quantity) for one in desk.book.open_orders()] == [("B2", dec(4))]
