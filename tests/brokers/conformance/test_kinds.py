@@ -1,5 +1,5 @@
-"""What ends or changes a position without an order of ours: the same story over each broker at which it can happen, from
-the wire to the verdict."""
+"""What ends or changes a position without an order of ours: the same story over each broker at which it can happen,
+from the wire to the verdict."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def only_leg(simulator: Any, symbol: str) -> str:
 
 
 STORIES = [
+    Story("oanda", Cause.LIQUIDATION, lambda sim, symbol, _: sim.close_out(symbol), lambda lot: NOTHING),
     Story("mt5", Cause.LIQUIDATION, lambda sim, symbol, _: sim.stop_out(only_leg(sim, symbol)), lambda lot: NOTHING),
     Story("ib", Cause.LIQUIDATION, lambda sim, symbol, _: sim.liquidate(symbol), lambda lot: NOTHING),
     Story("ib", Cause.SPLIT, lambda sim, symbol, _: sim.split(symbol, D(4)), lambda lot: 4 * lot),
