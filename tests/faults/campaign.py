@@ -155,7 +155,7 @@ def _await_in_step(running: Running, since: float, what: str, outcome: Outcome) 
         except CallError as error:
             found = error
         else:
-            behind = {name: row["error"] or row["status"] for name, row in rows.items() if not _is_verified(row, since)}
+            behind = {name: _why(row) for name, row in rows.items() if not _is_verified(row, since)}
             if len(rows) == len(PLACES) and not behind:
                 return time.monotonic() - began_s
             found = behind
@@ -169,6 +169,12 @@ def _is_verified(row: dict[str, Any], since: float) -> bool:
     return row["health"]["state"] == "UP" and age_s is not None and time.time() - age_s > since
 
 
+def _why(row: dict[str, Any]) -> str:
+    open_ones = [one for one in row["discrepancies"] if not one["resolved"]]
+    found = [f"{one['type']} {one['key']}: {one['book_value']} → {one['broker_value']}" for one in open_ones]
+    return "; ".join([row["error"] or row["status"], *found])
+
+
 def _await_equal(running: Running, market: Market, outcome: Outcome) -> None:
     began_s = time.monotonic()
     differ: object = "nothing was told"
@@ -179,7 +185,7 @@ def _await_equal(running: Running, market: Market, outcome: Outcome) -> None:
             differ = error
         else:
             differ = {
-                f"{account}/{symbol}": (books, held)
+                f"{account}/{symbol}": (books, held, _why(rows[f"{account}/{symbol}"]))
                 for account, symbol in PLACES
                 if (books := _legs(rows[f"{account}/{symbol}"])) != (held := _plain(market.held(account, symbol)[0]))
                 or rows[f"{account}/{symbol}"]["status"] != "SUCCESS"

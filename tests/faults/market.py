@@ -119,6 +119,8 @@ class Market:
         account, instrument = self._random.choice(PLACES)
         side = self._random.choice([Side.BUY, Side.SELL])
         with self._lock:
+            if self._is_against(account, instrument, side):
+                account, instrument = PLACES[0]
             self._number += 1
             client_id = f"{strategy}{self._number}"
             broker, quantity = self.brokers[account], LOTS[account] * self._random.randint(1, 3)
@@ -127,3 +129,8 @@ class Market:
             fill = broker.fill_order(order)
             self._changed_s[account, instrument] = time.monotonic()
         return Traded(account, instrument, client_id, order, fill, side, quantity, price)
+
+    def _is_against(self, account: str, instrument: str, side: Side) -> bool:
+        """Whether a ticket would be opened against one that is held, which is a break for a person to end."""
+        signed = -1 if side is Side.BUY else 1
+        return account == "cfd" and any(signed * held > 0 for held in self.held(account, instrument)[0].values())
