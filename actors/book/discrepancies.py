@@ -89,6 +89,9 @@ HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
         _T.STALE_DATA: "positions and orders were read anew; lost fills: everything else is in step",
         _T.MALFORMED_DATA: "its row is among the unreadable ones no more, whatever becomes of others" + _QUESTION,
         _T.UNMANAGED_INSTRUMENT: "it is configured, ignored, or COMPLETE sections show nothing of it",
+        _T.OPPOSITE_LEGS: "one of the two legs is gone, or the broker names its legs otherwise",
+        _T.UNPROTECTED: "its leg is covered, is gone, or is not watched any more",
+        _T.OVERSIZED_ORDER: "the orders that close its leg are no more than it holds, or it is not watched any more",
         _T.BOOK_MISMATCH: "at once: the book is made anew from its journal",
     }
 )

@@ -202,7 +202,8 @@ def _held(book: Book) -> Remembered:
     legs: dict[str, tuple[Decimal, Decimal]] = {}
     for name, leg in book.legs.items():
         ours = book.activity.get(name)
-        in_step = book.reconciled_at is not None and (ours is None or ours < book.reconciled_at)
-        if name in book.known_at or in_step:
+        told, in_step = book.known_at.get(name), book.reconciled_at
+        by_broker = told is not None and (ours is None or ours <= told)
+        if by_broker or (in_step is not None and (ours is None or ours < in_step)):
             legs[name] = leg.quantity, leg.average_with_cost
     return Remembered(legs, book.contract, book.reconciled_at)

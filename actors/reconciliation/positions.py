@@ -256,9 +256,8 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
         return
     opposite = (row.quantity > 0) != (leg.quantity > 0)
     # What was held before the first look is adopted, unless our side said what it holds.
-    adopted = (
-        work.new_book and work.slice.claims is None and leg.name not in {*work.book.believed, *work.book.watermarks}
-    )
+    spoken_of = work.slice.claims is not None or leg.name in {*work.book.believed, *work.book.watermarks}
+    adopted = not spoken_of and (work.new_book or _waits_since_the_first_look(work, leg))
     usual = Finding(
         type=DiscrepancyType.POSITION_MISMATCH,
         key=leg.name,
@@ -290,6 +289,15 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
         leg.name, row.quantity, price, work.slice.as_of, Correction.FORCE_UPDATE_POSITION, factor
     )
     work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
+
+
+def _waits_since_the_first_look(work: ReconciliationPass, leg: Leg) -> bool:
+    """Whether a leg was there at the first look, which could not speak of it: a fill of an order of ours was found in
+    that very look. No look has compared it yet, and the book has never been in step."""
+    baseline = work.book.baseline
+    if baseline is None or work.book.reconciled_at is not None:
+        return False
+    return bool(leg.lots) and all(lot.opened_at is not None and lot.opened_at <= baseline for lot in leg.lots)
 
 
 _LARGEST_RATIO = 1000

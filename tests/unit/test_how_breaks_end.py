@@ -12,7 +12,7 @@ import pytest
 from actors.book.discrepancies import HOW_IT_ENDS, DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import Severity
-from brokers.model import Conventions, OrderStatus, Partial, Position, SectionName, Slice, Unsupported
+from brokers.model import Conventions, LegScheme, OrderStatus, Partial, Position, SectionName, Side, Slice, Unsupported
 from tests.unit.builders import (
     FAILED,
     INSTRUMENT,
@@ -70,6 +70,21 @@ def rows(positions: object = (), orders: object = (), fills: object = (), **more
     return lambda seconds: slice_at(seconds, positions, orders, fills, **more)  # type: ignore[arg-type]  # sections
 
 
+def watched(desk: Desk) -> None:
+    held(desk)
+    desk.policy = replace(ALERT, protection=Severity.WARNING)
+
+
+def against_a_leg(desk: Desk) -> None:
+    """A ticket is held, and an order of ours that named none opens one against it."""
+    desk.look(slice_at(-30, [pos(10, leg="7")], conventions=TICKETS))
+    desk.report(order_report("c8", "8", side=Side.SELL, quantity=5, status=S.OPEN, submitted_at=at(-20)), at_s=-20)
+    sold = fill("F8", 5, at_s=-19, side=Side.SELL, order_id="8", leg="8")
+    desk.look(slice_at(-10, [pos(10, leg="7"), pos(-5, leg="8")], [], [sold], conventions=TICKETS))
+
+
+TICKETS = Conventions(legs=LegScheme.TICKET)
+STOP = replace(order("S1", 5, side=Side.SELL), order_type="STOP")
 PARTLY = replace(B1, status=S.PARTIALLY_FILLED)
 STORIES = {
     T.MISSING_LOCALLY: Story(rows([pos(5)]), rows(), "positions"),
@@ -97,6 +112,16 @@ STORIES = {
     ),
     T.OVERFILL: Story(rows((), [order("B9", 100, 120, S.FILLED, average="1.1")]), rows(), "orders"),
     T.MISSED_FILL: Story(rows([pos(3)], (), [fill("X1", 3, at_s=99)]), rows(), "orders", verified),
+    T.UNPROTECTED: Story(rows([pos(5)]), rows([pos(5)], [STOP]), "positions", watched),
+    T.OVERSIZED_ORDER: Story(
+        rows([pos(5)], [replace(STOP, quantity=pos(8).quantity)]), rows([pos(5)], [STOP]), "orders", watched
+    ),
+    T.OPPOSITE_LEGS: Story(
+        rows([pos(10, leg="7"), pos(-5, leg="8")], conventions=TICKETS),
+        rows([pos(10, leg="7")], conventions=TICKETS),
+        "positions",
+        against_a_leg,
+    ),
     T.STALE_DATA: Story(rows(FAILED), rows(), "", verified),
     T.MALFORMED_DATA: Story(rows(unreadable("7")), rows(unreadable("8")), "positions"),
 }

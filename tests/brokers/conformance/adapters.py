@@ -29,7 +29,7 @@ D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
 POSITIONS, ORDERS, FILLS = SectionName.POSITIONS, SectionName.ORDERS, SectionName.FILLS
 OANDA_ID, OANDA_TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
-KITE_KEY, KITE_TOKEN, KITE_USER = "an-api-key-0000", "access-token-of-tests", "AB1234"
+KITE_KEY, KITE_TOKEN, KITE_USER = "an-api-key-0000", "access-token-of-kite", "AB1234"
 TIMEOUT_S = 0.2
 IB_TIMEOUT_S = 0.6
 """A connection to TWS is a socket, a greeting and a thread: on a busy machine that takes longer than a request."""
