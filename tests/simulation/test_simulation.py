@@ -16,8 +16,8 @@ from tests.simulation.run import STEPS, run
 FOR_S = float(os.environ.get("SIMULATION_FOR_S", "20"))
 AT_MOST = 400
 FOUND_IN_THE_PAST = (1, 46, 91, 101255)
-"""A call that went on after its caller was killed; a fenced report that told of nothing; a submission told late; a leg that our side alone
-had told, taken for a row of the broker's that is gone."""
+"""A call that went on after its caller was killed; a fenced report that told of nothing; a submission told late; a leg
+that our side alone had told, taken for a row of the broker's that is gone."""
 
 
 @pytest.mark.timeout(300)
