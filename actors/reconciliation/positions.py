@@ -297,7 +297,7 @@ def _waits_since_the_first_look(work: ReconciliationPass, leg: Leg) -> bool:
     baseline = work.book.baseline
     if baseline is None or work.book.reconciled_at is not None:
         return False
-    return bool(leg.lots) and all(lot.opened_at is not None and lot.opened_at <= baseline for lot in leg.lots)
+    return bool(leg.lots) and all(lot.opened_at <= baseline for lot in leg.lots)
 
 
 _LARGEST_RATIO = 1000
