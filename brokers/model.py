@@ -116,7 +116,8 @@ class Conventions:
     account has a leg for each of the broker's products instead of one.
 
     ``client_id_length`` is how many characters of a client_order_id the broker keeps, ``None`` where that is not known
-    to be less than anybody writes.
+    to be less than anybody writes. ``negative_prices`` are how the names of instruments begin whose price may be below
+    zero: all of them where nothing rules it out.
 
     ``fill_ids`` and ``order_ids`` are the scopes in which the adapter's ids are unique. ``day_ahead_of_utc`` is how far
     the broker's trading day is ahead of UTC's, for a scope that is a day.
@@ -131,6 +132,11 @@ class Conventions:
     order_ids: IdScope = IdScope.ACCOUNT
     day_ahead_of_utc: timedelta = timedelta(0)
     client_id_length: int | None = None
+    negative_prices: tuple[str, ...] = ("",)
+
+    def may_be_below_zero(self, instrument: str) -> bool:
+        """Whether a price of that instrument may be."""
+        return instrument.startswith(self.negative_prices)
 
     def kept_of(self, client_order_id: str) -> str:
         """What the broker keeps of a client's id."""

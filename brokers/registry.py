@@ -310,7 +310,7 @@ _DEMONSTRATION_IB_ACCOUNT = "DU1"
 
 KINDS: dict[str, Kind] = {
     "oanda": Kind(
-        conventions=Conventions(LegScheme.SIDED, CostBasis.FIFO),
+        conventions=Conventions(LegScheme.SIDED, CostBasis.FIFO, negative_prices=()),
         configured=_oanda_configured,
         adapter=_oanda_adapter,
         simulator=_oanda_simulator,
@@ -335,6 +335,7 @@ KINDS: dict[str, Kind] = {
             fill_ids=IdScope.TRADING_DAY_AND_SIDE,
             day_ahead_of_utc=timedelta(hours=5, minutes=30),
             client_id_length=20,
+            negative_prices=("MCX:", "NCO:"),
         ),
         configured=_kite_configured,
         adapter=_kite_adapter,

@@ -38,6 +38,7 @@ from actors.events import Event, Json, Severity, event_id
 from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import CHECKPOINT_EVERY, BookKeeper
 from actors.instrument.cycle import CycleRunner
+from actors.instrument.diary import Diary
 from actors.instrument.recorder import Recorder
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.instrument.statistics import Tally
@@ -87,6 +88,7 @@ class Instrument:
         self._looked = asyncio.Event()  # once the first cycle has finished
         self._report: CycleReport | None = None
         self._tally = Tally()
+        self._diary = Diary(self._name, self._runtime.monotonic_s)
         self._verdicts: list[dict[str, Discrepancy]] = []
 
     def __repr__(self) -> str:
@@ -392,6 +394,7 @@ class Instrument:
             self._looked.set()
             self._report = report
             self._tally.count(report)
+            self._diary.tell(report, self._tally.statistics)
             for verdict in self._verdicts:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow

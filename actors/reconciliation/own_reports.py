@@ -193,6 +193,12 @@ def contradiction(
     if isinstance(report, PositionReport):
         return None
     if isinstance(report, FillReport):
+        if report.price < 0 and not conventions.may_be_below_zero(report.instrument):
+            price = to_text(report.price)
+            return (
+                f"fill {report.fill_id} is at {price}, and no price of {report.instrument} is below zero: report it as"
+                " the broker tells it"
+            )
         return _of_the_future(f"fill {report.fill_id}", report.time, now) or _of_the_other_side(book, report)
     ahead = _of_the_future(f"order {report.client_order_id or report.broker_order_id}", report.submitted_at, now)
     if ahead is not None:

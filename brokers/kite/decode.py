@@ -40,6 +40,8 @@ from brokers.model import (
 
 _ZERO = Decimal(0)
 
+COMMODITIES = ("MCX:", "NCO:")
+"""Where a price has been below zero (crude oil on MCX, April 2020); a share, a bond or an option never is."""
 CONVENTIONS = Conventions(
     LegScheme.NET,
     CostBasis.ALL_OPENING,
@@ -47,6 +49,7 @@ CONVENTIONS = Conventions(
     fill_ids=IdScope.TRADING_DAY_AND_SIDE,  # of an instrument, which names its exchange
     day_ahead_of_utc=timedelta(hours=5, minutes=30),
     client_id_length=20,  # Kite Connect documentation: tag
+    negative_prices=COMMODITIES,
 )
 """Kite Connect documentation: a position is of one product. Its trade_id is the exchange's, and begins anew each day;
 an order_id begins with its date, and is unique for ever."""

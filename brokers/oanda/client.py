@@ -89,7 +89,7 @@ _NOT_FROM_THERE = frozenset({400, 404, 416})
 _DISBELIEVED = "The account is read again in the next cycle, and believed when it says the same"
 _LOST = "The positions contain them: look them up in OANDA's transaction history"
 
-_CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO)
+_CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO, negative_prices=())
 
 
 class _Gone(BadRow):

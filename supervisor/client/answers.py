@@ -314,13 +314,15 @@ class TradingAllowed(Answer):
 
 @dataclass(frozen=True, repr=False)
 class Recorded(Answer):
-    """A report is durable. ``news`` says whether it changed anything: one that was in already is none."""
+    """A report is durable. ``news`` says whether it changed anything: one that was in already is none. ``warning``
+    is what is odd about it."""
 
     account: str
     instrument: str
     kind: str
     key: str
     news: bool
+    warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same."""
@@ -330,13 +332,15 @@ class Recorded(Answer):
             "kind": self.kind,
             "key": self.key,
             "news": self.news,
+            "warning": self.warning,
         }
 
     def table(self) -> Table:
         """One row."""
         words = "recorded" if self.news else "known already"
         title = f"{self.account}/{self.instrument}: {self.kind} {self.key} {words}"
-        return Table(title, columns("kind", "key", "news"), [self.to_dict()])
+        notes = (self.warning,) if self.warning else ()
+        return Table(title, columns("kind", "key", "news"), [self.to_dict()], notes)
 
 
 class Halts(Answer):

@@ -270,7 +270,24 @@ class AsyncInstrument:
                 f"{named.name}: {kind} {key} is not known to be recorded: {error}. Report the same again: what is in "
                 "already counts once"
             ) from None
-        return Recorded(named.account, named.symbol, kind, key, bool(news))
+        warning = await self._of_no_order(report) if news else None
+        return Recorded(named.account, named.symbol, kind, key, bool(news), warning)
+
+    async def _of_no_order(self, report: Report) -> str | None:
+        """That a fill names an order that the book does not have; ``None`` where it has, or that is not known."""
+        ticket = getattr(report, "broker_order_id", None)
+        if ticket is None or getattr(report, "fill_id", None) is None:
+            return None
+        try:
+            known = await self._port().call(self._named.name, "order_by_ticket", ticket, timeout_s=_WHY_TIMEOUT_S)
+        except (CallError, JournalAway):
+            return None
+        if known is not None:
+            return None
+        return (
+            f"{self._named.name}: the book has no order {ticket}: the fill is in, and joins that order when it is "
+            "recorded or the broker shows it. Is the id right?"
+        )
 
 
 class AsyncVenue:

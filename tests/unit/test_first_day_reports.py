@@ -1,0 +1,96 @@
+"""A fill that cannot be, a fill of an order that nobody knows, and what an instrument's own log tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from actors.book.book import Book
+from actors.events import Json
+from actors.instrument.diary import CALM_S, Diary
+from actors.messages import CycleReport, Statistics
+from actors.reconciliation.own_reports import FillReport, contradiction
+from actors.reconciliation.reconciliation_pass import Status
+from brokers.model import Side
+from brokers.registry import CONVENTIONS
+from supervisor.errors import InvalidReport
+from tests.unit.builders import at, dec
+from tests.unit.test_handle import FILL, a_handle
+from tests.unit.virtual_time import virtual_time
+
+
+@pytest.mark.parametrize(
+    ("broker", "instrument", "price", "refused"),
+    [
+        ("oanda", "EUR_USD", -1, True),
+        ("oanda", "EUR_USD", 1, False),
+        ("kite", "NSE:INFY", -1, True),
+        ("kite", "NFO:NIFTY26JANFUT", -1, True),
+        ("kite", "MCX:CRUDEOIL26JANFUT", -37, False),
+        ("kite", "NSE:INFY", 0, False),
+        ("ib", "CL", -37, False),
+        ("mt5", "WTI", -37, False),
+    ],
+)
+def test_a_price_below_zero_is_refused_where_there_can_be_none(
+    broker: str, instrument: str, price: int, refused: bool
+) -> None:
+    report = FillReport(instrument, "f1", None, Side.BUY, dec(1), dec(price), at(0))
+
+    found = contradiction(Book("acc", instrument), report, at(1), CONVENTIONS[broker])
+
+    assert (found is not None) is refused
+    assert found is None or "no price of" in found
+
+
+@virtual_time
+async def test_a_fill_of_an_order_that_the_book_does_not_have_is_taken_with_a_warning(tmp_path: Path) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        eur = await sup.instrument("fx", "EUR_USD")
+        unknown = await eur.record_fill(**FILL, broker_order_id="88")  # type: ignore[arg-type] # as it is written
+        await eur.record_order(broker_order_id="89", side="BUY", quantity="3", status="OPEN")
+        known = await eur.record_fill(**{**FILL, "fill_id": "f2"}, broker_order_id="89")  # type: ignore[arg-type] # as above
+        again = await eur.record_fill(**FILL, broker_order_id="88")  # type: ignore[arg-type] # as above
+
+        assert unknown.news
+        assert "the book has no order 88" in str(unknown)
+        assert known.warning is None
+        assert (again.news, again.warning) == (False, None)
+        hall.brokers["fx"].conventions = CONVENTIONS["oanda"]
+        await eur.reconcile()
+        with pytest.raises(InvalidReport, match="no price of EUR_USD is below zero"):
+            await eur.record_fill(**{**FILL, "fill_id": "f3", "price": "-1"})  # type: ignore[arg-type] # as above
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    lines: list[str] = []
+    logger.remove()
+    handle = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+    yield lines
+    logger.remove(handle)
+
+
+def test_an_instrument_s_log_tells_what_changed_and_is_bounded(logged: list[str]) -> None:
+    now_s = 0.0
+    diary = Diary("fx/EUR_USD", lambda: now_s)
+    book: dict[str, Json] = {}
+    calm = CycleReport("fx", "EUR_USD", Status.SUCCESS, None, at(0), 12.0, 1, book, book)
+    failed = replace(calm, status=Status.DEGRADED, error="time-out")
+
+    for _ in range(100):
+        diary.tell(calm, Statistics(cycles=1))
+    diary.tell(failed, Statistics(cycles=2))
+    diary.tell(failed, Statistics(cycles=3))
+    now_s = CALM_S
+    diary.tell(failed, Statistics(cycles=4))
+
+    assert [line.split(";")[0] for line in logged] == [
+        "fx/EUR_USD: SUCCESS in 12 ms",
+        *["fx/EUR_USD: DEGRADED in 12 ms"] * 2,
+    ]
+    assert "cycles 4" in logged[-1]
