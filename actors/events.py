@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
 Payload = Mapping[str, Json]
@@ -69,13 +70,21 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, before it has a place in the journal."""
+    """One thing that happened, before it has a place in the journal.
+
+    ``told`` is what the payload was made of, for a reader in the same process: it says nothing that the payload does
+    not say, and goes no further.
+    """
 
     event_id: str
     type: EventType
     severity: Severity
     time: datetime
     payload: Payload
+    told: object = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Event, (self.event_id, self.type, self.severity, self.time, self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +118,11 @@ def event_id(stream: str, *parts: str) -> str:
 
 def to_text(value: Decimal | None) -> str | None:
     """A Decimal as plain digits (never an exponent), without trailing zeros; ``None`` stays ``None``."""
-    if value is None:
-        return None
+    return None if value is None else _plain(value)
+
+
+@lru_cache(maxsize=4_096)  # equal numbers have one text, and the same quantities and prices come again and again
+def _plain(value: Decimal) -> str:
     text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
@@ -119,7 +131,9 @@ def to_text(value: Decimal | None) -> str | None:
 
 def to_iso(value: datetime) -> str:
     """An aware time as ISO 8601 UTC with microseconds, ending in ``Z``."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_iso(text: str) -> datetime:

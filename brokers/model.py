@@ -60,10 +60,12 @@ class OrderStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing more is expected of the order."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+        return (
+            self is OrderStatus.FILLED
+            or self is OrderStatus.CANCELLED
+            or self is OrderStatus.EXPIRED
+            or self is OrderStatus.REJECTED
+        )
 
 
 class Completeness(StrEnum):

@@ -26,7 +26,7 @@ from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_chan
 from actors.book.discrepancies import Break, DiscrepancyType
 from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
-from actors.book.payloads import BookedFill, ReportedFill
+from actors.book.payloads import BookedFill, ReportedFill, ToldFill
 from actors.events import Event, EventType, Json, from_iso
 from actors.names import instrument_name
 from brokers.model import Completeness, ContractFacts, Fill, OrderStatus, is_provisional, scoped_id
@@ -391,7 +391,8 @@ class Book:
         return replace(order, filled_quantity=order.filled_quantity + quantity, notional=order.notional + notional)
 
     def _on_fill(self, event: Event) -> None:
-        fill = payloads.booked_fill_from(event.payload)
+        told = event.told if isinstance(event.told, ToldFill) else None
+        fill = told.fill if told is not None else payloads.booked_fill_from(event.payload)
         name = fill.key
         if name in self.applied:
             return
@@ -410,7 +411,7 @@ class Book:
         if order is not None:
             if order.broker_order_id is None:
                 order = self._with_orphans(payloads.with_ids(order, fill.broker_order_id, None))
-            self.put(_filled(order, fill, event.time, ours=ours))
+            self.put(_as_filled(order, fill, event.time, told, ours=ours))
             if fill.legs:
                 self.opened_by[name] = order.key
         elif fill.broker_order_id is not None:
@@ -700,6 +701,15 @@ class Book:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
 
+def _as_filled(order: BookOrder, fill: BookedFill, at: datetime, told: ToldFill | None, *, ours: bool) -> BookOrder:
+    if told is not None and told.before is order and told.after is not None:
+        return told.after
+    after = _filled(order, fill, at, ours=ours)
+    if told is not None:
+        told.before, told.after = order, after
+    return after
+
+
 def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
     """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
     real ones; the rest is new."""
@@ -712,22 +722,24 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
             filled_at=at,
             taken_back=max(order.taken_back + had - fill.quantity, ZERO),
         )
-    replaced = dict(fill.replaces)
     inferred = []
     notional = order.notional
-    for guess in order.inferred:
-        gone = replaced.get(guess.fill_id, ZERO)
-        notional += (fill.price - guess.price) * gone
-        if guess.quantity > gone:
-            inferred.append(replace(guess, quantity=guess.quantity - gone))
-    fresh = fill.quantity - fill.adopted - sum(replaced.values(), ZERO)
+    fresh = fill.quantity - fill.adopted
+    if order.inferred or fill.replaces:
+        replaced = dict(fill.replaces)
+        for guess in order.inferred:
+            gone = replaced.get(guess.fill_id, ZERO)
+            notional += (fill.price - guess.price) * gone
+            if guess.quantity > gone:
+                inferred.append(replace(guess, quantity=guess.quantity - gone))
+        fresh -= sum(replaced.values(), ZERO)
     filled = order.filled_quantity + fresh
     if fill.inferred:
         inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
     status = order.status
     if filled >= order.quantity and order.quantity:
         status = OrderStatus.FILLED
-    elif filled and status in {OrderStatus.PENDING_SUBMIT, OrderStatus.OPEN}:
+    elif filled and (status is OrderStatus.PENDING_SUBMIT or status is OrderStatus.OPEN):
         status = OrderStatus.PARTIALLY_FILLED
     return order.after_fill(
         filled_quantity=filled,

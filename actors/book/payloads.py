@@ -158,6 +158,16 @@ class BookedFill:
         return (was.quantity, was.quantity * was.price) if was is not None else (ZERO, ZERO)
 
 
+@dataclass(slots=True)
+class ToldFill:
+    """The fill that the payload of an event was made of, and what became of its order where the event was applied to
+    it. To the very same order the same event does the same, and it is not worked out again."""
+
+    fill: BookedFill
+    before: BookOrder | None = None
+    after: BookOrder | None = None
+
+
 def booked_fill_to(fill: BookedFill) -> Document:
     """A fill and its effect as JSON. Its cost, what tells its id from another day's, and that its leg is waited for,
     stand in it only where there is something to tell."""
@@ -165,17 +175,17 @@ def booked_fill_to(fill: BookedFill) -> Document:
         "fill_id": fill.fill_id,
         "order_key": fill.order_key,
         "broker_order_id": fill.broker_order_id,
-        "side": fill.side.value,
+        "side": str(fill.side),
         "quantity": to_text(fill.quantity),
         "price": to_text(fill.price),
         "time": to_iso(fill.time),
         "legs": [[name, to_text(quantity)] for name, quantity in fill.legs],
-        "cost_basis": fill.cost_basis.value,
+        "cost_basis": str(fill.cost_basis),
         "replaces": [[name, to_text(quantity)] for name, quantity in fill.replaces],
         "adopted": to_text(fill.adopted),
         "inferred": fill.inferred,
         "counted": fill.counted,
-        "cause": None if fill.cause is None else fill.cause.value,
+        "cause": None if fill.cause is None else str(fill.cause),
         "strategy": fill.strategy,
         "commission": to_text(fill.commission),
         "commission_currency": fill.commission_currency,

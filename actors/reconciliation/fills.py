@@ -503,7 +503,9 @@ class _Allowed:
             if self.subject is None:
                 work.tidy(EventType.ORDER_FILLED, document, fill.fill_id)
             else:
-                work.emit(EventType.ORDER_FILLED, document, fill.fill_id, subject=self.subject)
+                work.emit(
+                    EventType.ORDER_FILLED, document, fill.fill_id, subject=self.subject, told=payloads.ToldFill(booked)
+                )
 
 
 def book_fill(

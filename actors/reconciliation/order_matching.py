@@ -68,8 +68,12 @@ def _named(row: Row, whole: dict[str, str]) -> Row:
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The book's order that a row shows; ``None`` for one the book does not have. By its broker_order_id it is the same
     order whatever else the row says of it."""
-    order = by_broker_id(work.book, row)
+    order = work.book.find_order(row.broker_order_id, None)
+    if order is None or is_provisional(row.broker_order_id):
+        order = by_broker_id(work.book, row)
     if order is not None:
+        if work.slice.conventions.order_ids is IdScope.ACCOUNT:
+            return order
         return None if _of_another_day(work, order, row.submitted_at) else order
     if row.client_order_id is None:
         return None

@@ -137,11 +137,14 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         order.status is row.status
         and order.filled_quantity == row.filled_quantity
         and order.broker_order_id == row.broker_order_id
-        and same_terms(order, row)
+        and order.quantity == row.quantity
+        and (row.limit_price is None or row.limit_price == order.limit_price)
+        and order.side is row.side
         and (row.client_order_id is None or order.client_order_id is not None)
         and (row.replaced_by is None or row.replaced_by == order.replaced_by)
         and (not row.slices or row.slices == order.slices)
-        and _facts_known(order, row)
+        and (row.expires_at is None or row.expires_at == order.expires_at or row.status.terminal)
+        and (row.parent is None or row.parent == order.parent)
         and not order.taken_back
     )
 

@@ -58,9 +58,19 @@ def reconcile_positions(work: ReconciliationPass) -> None:
                 if abs(leg.quantity) > small and not unread and _may_compare(work, leg.name, -leg.quantity):
                     _ghost(work, leg)
     for row in rows.values():
-        leg_held = work.book.legs.get(row.leg)
-        if leg_held is not None:
+        leg_held = legs.get(row.leg)
+        if leg_held is not None and (work.slice.claims is not None or not _the_same(leg_held, row)):
             _drift(work, leg_held, row)
+
+
+def _the_same(leg: Leg, row: Position) -> bool:
+    """Whether nothing differs at all. (Nearly every row of nearly every look is so.)"""
+    return (
+        leg.quantity == row.quantity
+        and leg.average_price == row.average_price
+        and row.open_average is None
+        and not leg.cost
+    )
 
 
 def _may_compare(work: ReconciliationPass, leg: str, change: Decimal = ZERO) -> bool:

@@ -191,13 +191,14 @@ class ReconciliationPass:
         identity: str,
         severity: Severity = Severity.INFO,
         subject: Subject | None = None,
+        told: object = None,
     ) -> None:
         """Apply the correction of a difference (of the one last found, unless ``subject`` names another) to the working
-        book, and write it unless only alerts are wanted."""
+        book, and write it unless only alerts are wanted. ``told`` is what the payload was made of."""
         written = self.auto or (subject or self._last) in self._made
         if not written and isinstance(legs := payload.get("legs"), list):
             self.tried_legs.update(str(leg[0]) for leg in legs if isinstance(leg, list))
-        self._apply(self._event(kind, payload, identity, severity), written=written)
+        self._apply(self._event(kind, payload, identity, severity, told), written=written)
 
     def tidy(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
         """As :meth:`emit`, of what is no difference by itself: two names of one order, a fill that counts already."""
@@ -406,10 +407,11 @@ class ReconciliationPass:
     def _next_version(self) -> int:
         return self._original.version + len(self.events) + 1
 
-    def _event(self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity) -> Event:
-        return Event(
-            event_id(self.book.stream, str(self._next_version()), kind, identity), kind, severity, self.now, payload
-        )
+    def _event(
+        self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity, told: object = None
+    ) -> Event:
+        name = event_id(self.book.stream, str(self._next_version()), kind, identity)
+        return Event(name, kind, severity, self.now, payload, told)
 
     def _apply(self, event: Event, *, written: bool) -> None:
         if self.book is self._original:
