@@ -269,11 +269,11 @@ def order_row(item: object) -> OrderRow:
     if not 0 <= filled <= quantity:
         raise BadRow(f"filled_quantity {filled} of {quantity}")
     average = _optional(row, "average_price")
-    status = _status(row, quantity, filled)
+    instrument, status = instrument_of(row), _status(row, quantity, filled)
     placed = _moment_or_none(row, "order_timestamp")
     opened = _moment_or_none(row, "exchange_timestamp") if row.get("variety") == _AFTER_MARKET else None
     order = Order(
-        instrument=instrument_of(row),
+        instrument=instrument,
         broker_order_id=_id(row, "order_id"),
         client_order_id=_text_or_none(row, "tag"),
         side=_side(row),
@@ -288,8 +288,8 @@ def order_row(item: object) -> OrderRow:
         reason=_text_or_none(row, "status_message"),
         origin=_origin(row),
         parent=_text_or_none(row, "parent_order_id"),
-        waits_for_open=_waits_for_open(row, status),
-        expires_at=_good_until(row, placed, opened),
+        waits_for_open=status is OrderStatus.PENDING_SUBMIT and _waits_for_open(row),
+        expires_at=_good_until(row, instrument, placed, opened),
         working_since=opened,
     )
     changed_at = next((row[key] for key in _CHANGED_AT if row.get(key) not in (None, "")), None)
@@ -311,7 +311,9 @@ def _slice_of(row: Json, order: Order) -> str | None:
     if row.get("variety") == "iceberg" and order.parent is not None:
         return order.parent
     tags = row.get("tags")
-    found = [_AUTOSLICE.fullmatch(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    if not tags or not isinstance(tags, list):
+        return None
+    found = [_AUTOSLICE.fullmatch(tag) for tag in tags if isinstance(tag, str) and tag.startswith("autoslice:")]
     return next((match[1] for match in found if match is not None and match[1] != order.broker_order_id), None)
 
 
@@ -427,15 +429,15 @@ def _ran_out(row: Json) -> bool:
 _AFTER_MARKET = "amo"
 
 
-def _waits_for_open(row: Json, status: OrderStatus) -> bool:
-    """An after-market order is with the broker until the exchange has it, whatever its state is called."""
+def _waits_for_open(row: Json) -> bool:
+    """Of a pending order: an after-market one is with the broker until the exchange has it, whatever its state is
+    called."""
     if _word(row, "status").upper().startswith("AMO REQ"):
         return True
-    pending = status is OrderStatus.PENDING_SUBMIT and row.get("exchange_timestamp") in (None, "")
-    return pending and row.get("variety") == _AFTER_MARKET
+    return row.get("exchange_timestamp") in (None, "") and row.get("variety") == _AFTER_MARKET
 
 
-def _good_until(row: Json, placed: datetime | None, opened: datetime | None) -> datetime | None:
+def _good_until(row: Json, instrument: str, placed: datetime | None, opened: datetime | None) -> datetime | None:
     """The end of its life by its validity. Kite Connect documentation: DAY, IOC, or TTL with ``validity_ttl`` minutes;
     there is none that lasts longer. ``order_timestamp`` moves with every change of the order within its day."""
     began = opened or placed
@@ -445,7 +447,7 @@ def _good_until(row: Json, placed: datetime | None, opened: datetime | None) -> 
         minutes = _optional(row, "validity_ttl")
         return began + timedelta(minutes=int(minutes)) if minutes else None
     ahead = row.get("variety") == _AFTER_MARKET and opened is None
-    return sessions.good_until(instrument_of(row), began, for_next_session=ahead)
+    return sessions.good_until(instrument, began, for_next_session=ahead)
 
 
 def _working_price(row: Json) -> Decimal | None:
