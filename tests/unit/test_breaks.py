@@ -16,7 +16,7 @@ from supervisor.cli.break_history import history_of, open_in_journal
 from supervisor.cli.breaks import until_of
 from supervisor.presentation.breaks import BUCKETS, age_bucket, age_words, summary, urgency
 from tests.unit.builders import at
-from tests.unit.test_supervisor import Hall, a_hall, rows
+from tests.unit.test_supervisor import Hall, a_hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
 CAREFUL = """
@@ -176,3 +176,20 @@ def test_a_length_of_time_is_from_now_on_and_a_time_is_itself() -> None:
     assert until_of("2h", at(0)) == at(7200)
     assert until_of("2024-01-03T09:00Z", at(0)) == at(86400)
     assert until_of("12:00", at(0)) == at(10800)
+
+
+TELLING = """
+  - {name: fx, broker: oanda, simulator: true, instruments: [EUR_USD]}
+alerts: {routes: [{name: desk, url: "json://127.0.0.1:9/nobody", severity: CRITICAL}]}
+"""
+
+
+@virtual_time
+async def test_the_alerts_actor_is_one_of_the_house_shown_and_brought_back(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, TELLING) as hall:
+        status = await hall.up()
+        shown = [(row["name"], row["kind"], row["state"]) for row in status["supervisor"]["actors"]]
+        assert shown[:2] == [("audit", "audit", "UP"), ("alerts", "alerts", "UP")]
+        await hall.until(lambda s: bool(s["supervisor"]["alerts"]["caught_up"]), "it has read the journal")
+        await hall.cluster.kill("alerts")
+        await hall.until(lambda s: restarts(s, "alerts") == 1 and states(s)["alerts"] == "UP", "it is back")
