@@ -4,8 +4,8 @@ one-process run alike, so that both run the same system."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import fields, is_dataclass, replace
 from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
@@ -329,4 +329,17 @@ def actor_of(key: ChildKey) -> type:
 
 
 def _fingerprint(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(_in_order(parts)).encode()).hexdigest()[:16]
+
+
+def _in_order(value: object) -> object:
+    """The same in every process: the order of a set is another in each."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__, [(one.name, _in_order(getattr(value, one.name))) for one in fields(value)]
+    if isinstance(value, Set):
+        return sorted(repr(_in_order(one)) for one in value)
+    if isinstance(value, Mapping):
+        return sorted((repr(key), _in_order(one)) for key, one in value.items())
+    if isinstance(value, tuple | list):
+        return [_in_order(one) for one in value]
+    return value

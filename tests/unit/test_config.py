@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -710,3 +712,21 @@ def test_a_copy_of_an_account_with_other_instruments_has_their_settings() -> Non
     changed = account.model_copy(update={"instruments": (first.model_copy(update={"interval_s": 7.0}),)})
     assert changed.by_symbol[first.symbol].interval_s == 7.0
     assert account.by_symbol[first.symbol] is first
+
+
+def test_what_stands_for_a_childs_settings_is_the_same_in_every_process() -> None:
+    """Else a supervisor that comes back would restart everybody for nothing."""
+    program = (
+        "from supervisor.config.loader import load; from supervisor.supervision import specs; "
+        f"c = load({str(ROOT / 'config/accounts.yaml')!r}, {{}}); "
+        "stand = ('EXTERNAL_ORDER', 'OVERFILL', 'ORDER_MISSING', 'MISSED_FILL'); "
+        "d = c.defaults.model_copy(update={'may_stand': stand}); "
+        "print([s.fingerprint for s in specs.children(c.model_copy(update={'defaults': d}))])"
+    )
+    told = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        ran = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        told.add(ran.stdout)
+    assert len(told) == 1
