@@ -21,7 +21,7 @@ from tests.brokers.reading import Ticking, now
 D = Decimal
 
 
-TIMEOUT_S = 0.3
+TIMEOUT_S = 0.8
 
 
 EARLIER = int(datetime(2026, 1, 5, 11, tzinfo=UTC).timestamp() * 1000)

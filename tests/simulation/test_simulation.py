@@ -1,4 +1,4 @@
-"""Fresh seeds in every run of the tests, as many as fit into some twenty seconds; a seed that fails says how to see it
+"""Fresh seeds in every run of the tests, as many as fit into some seconds; a seed that fails says how to see it
 again."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.laws import LawBroken
 from tests.simulation.run import STEPS, run
 
-FOR_S = float(os.environ.get("SIMULATION_FOR_S", "20"))
+FOR_S = float(os.environ.get("SIMULATION_FOR_S", "6"))
 AT_MOST = 400
 FOUND_IN_THE_PAST = (1, 46, 91, 101255)
 """A call that went on after its caller was killed; a fenced report that told of nothing; a submission told late; a leg
