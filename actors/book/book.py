@@ -612,9 +612,8 @@ class Book:
 
     def _on_discrepancy(self, event: Event) -> None:
         found = payloads.break_of(event)
-        first_look = event.payload.get("first_look")
-        if self.baseline is None and isinstance(first_look, str):
-            self.baseline = from_iso(first_look)
+        if self.baseline is None:
+            self.baseline = found.first_look
         old = self.breaks.get((found.type, found.key))
         if found.halts and not (old is not None and old.id == found.id and old.halts):
             self.halts_due[found.id] = f"{found.type} {found.key}"

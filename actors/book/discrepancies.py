@@ -243,7 +243,8 @@ class Break:
     ``linked`` are the other instruments or orders that the same story touches, and ``told`` is what the broker said.
     ``alias`` is what it is called where a table is the book.
     ``offers`` is the correction that waits for a person's approval, ``None`` where none does. One that ``halts`` is to
-    halt trading in its instrument, by the configuration.
+    halt trading in its instrument, by the configuration. ``first_look`` is the broker's time of the first look at the
+    book where that look found it: it is no news as long as both sides stay as they were.
     """
 
     id: str
@@ -264,6 +265,7 @@ class Break:
     alias: str | None = None
     offers: Correction | None = None
     halts: bool = False
+    first_look: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

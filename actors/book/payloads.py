@@ -433,6 +433,8 @@ def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> 
         document["offers"] = found.offers.value
     if found.halts:
         document["halts"] = True
+    if found.first_look is not None:
+        document["first_look"] = to_iso(found.first_look)
     return document
 
 
@@ -457,6 +459,7 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
         alias=data.get("alias"),
         offers=None if data.get("offers") is None else Correction(data["offers"]),
         halts=data.get("halts", False),
+        first_look=None if data.get("first_look") is None else from_iso(data["first_look"]),
     )
 
 

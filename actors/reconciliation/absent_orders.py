@@ -23,6 +23,7 @@ from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.evidence import too_large
 from actors.reconciliation.fills import inferred_fill
+from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import NET, Complete, LegScheme, OrderStatus, Position, Unsupported, rows_of
 
@@ -54,11 +55,13 @@ def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, 
     """Conclude what became of the orders that the broker says it does not know, each with whether it is known to be
     over."""
     over = {order.key: known or _is_over(work, order) for order, known in gone}
+    placed = not gone or not work.policy.positions or pending_fills_are_placed(work)
     told = _what_positions_tell(work, [order for order, _ in gone])
     legs = {order.key: _changes(work, order) for order, _ in told}
     for order, what in told:
         settled_at = work.settled_at(order.local_at)
-        if settled_at is not None or not isinstance(work.slice.fills, Complete | Unsupported):
+        unplaced = not placed and bool(legs[order.key])  # the change may be a fill that counts in its order already
+        if settled_at is not None or unplaced or not isinstance(work.slice.fills, Complete | Unsupported):
             work.defer(order.key, settled_at)  # a failed fills section means that it may yet have been filled
             concluded = False
         elif what.leg is not None:

@@ -229,7 +229,7 @@ def _close_what_is_gone(work: ReconciliationPass) -> None:
 
 
 def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
-    """Whether a break that this slice does not show is over. :data:`HOW_A_BREAK_ENDS` has it in words."""
+    """Whether a break that this slice does not show is over. :data:`HOW_IT_ENDS` has it in words."""
     slice_ = work.slice
     if work.now - slice_.requested_at > work.policy.max_age:
         return False
@@ -237,6 +237,8 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
         if not work.policy.positions or _no_longer_told(work, found, slice_.positions):
             return True
         shown = any(row.leg == found.key for row in rows_of(slice_.positions))
+        if shown and found.type is DiscrepancyType.NAKED_POSITION:
+            return True  # whatever is not said of the leg yet, it is there: no look at its absence counts any more
         return found.key not in work.deferred and (shown or isinstance(slice_.positions, Complete))
     if found.type in _ORDER_BREAKS:
         return _no_longer_told(work, found, slice_.orders) or _order_was_looked_at(work, found.key)

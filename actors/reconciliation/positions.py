@@ -19,10 +19,10 @@ from actors.book.lots import ZERO, Leg
 from actors.events import EventType, Json, Severity, to_text
 from actors.reconciliation.claims import claim_of, is_doubted
 from actors.reconciliation.evidence import evidence_of, explained, too_large
-from actors.reconciliation.fills import attribute
 from actors.reconciliation.moves import reconcile_moves
+from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
-from brokers.model import Complete, Partial, Position, Unsupported, rows_of
+from brokers.model import Complete, Position, rows_of
 
 
 def reconcile_positions(work: ReconciliationPass) -> None:
@@ -32,7 +32,7 @@ def reconcile_positions(work: ReconciliationPass) -> None:
     shown = rows_of(work.slice.positions)
     rows = {row.leg: row for row in shown if row.quantity}
     clashing = _shown_twice(work, shown) if len(rows) != len(shown) else set()
-    if not _pending_fills_are_placed(work):
+    if not pending_fills_are_placed(work):
         return
     for name in clashing:
         rows.pop(name, None)
@@ -86,41 +86,6 @@ def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
         if held is not None and row.leg not in rows:
             least = min(held.quantity, row.quantity)
             rows[row.leg] = Position(row.instrument, row.leg, least, ZERO, price_told=False) if least else row
-
-
-def _pending_fills_are_placed(work: ReconciliationPass) -> bool:
-    """Place the fills that wait for their leg, as far as the positions tell where they are. False while one waits on:
-    the positions may contain it, and then nothing can be said of what differs.
-
-    A fill is where one leg alone differs by just its quantity. Where none tells, the positions are right about it once
-    they are settled and the fills are known without it. A leg that is not shown may be there in the next answer.
-    """
-    pending = work.book.pending_fills()
-    section = work.slice.positions
-    if not pending or not isinstance(section, Complete | Partial):
-        return not pending
-    shown = {row.leg: row.quantity for row in section.rows}
-    waits = False
-    for told in pending:
-        settled_at = work.settled_at(told.at)
-        legs = set(shown) if settled_at is not None or isinstance(section, Partial) else shown.keys() | work.book.legs
-        change = told.fill.quantity * told.fill.side.sign
-        places = [leg for leg in legs if shown.get(leg, ZERO) - _held(work, leg) == change]
-        if work.slice.requested_at <= told.at or (settled_at is not None and len(places) != 1):
-            work.look_again(settled_at or work.now + work.policy.confirm_gap)
-            waits = True
-        elif len(places) == 1:
-            attribute(work, told.fill, places[0])
-        elif isinstance(section, Complete) and isinstance(work.slice.fills, Complete | Unsupported):
-            attribute(work, told.fill, None)
-        else:
-            waits = True
-    return not waits
-
-
-def _held(work: ReconciliationPass, leg: str) -> Decimal:
-    held = work.book.legs.get(leg)
-    return held.quantity if held is not None else ZERO
 
 
 def _leave_unread(work: ReconciliationPass, shown: Collection[str]) -> None:

@@ -27,7 +27,7 @@ from actors.book.discrepancies import (
     Phase,
 )
 from actors.book.policy import Correct, Policy
-from actors.events import Event, EventType, Json, Severity, event_id, to_iso
+from actors.events import Event, EventType, Json, Severity, event_id
 from brokers.model import ContractFacts, Failed, OrderAnswer, OrderQuery, Slice
 
 IN_A_TABLE_TOO = frozenset(
@@ -254,6 +254,7 @@ class ReconciliationPass:
             alias=IN_A_TABLE.get(it.type) if self.slice.claims is not None else None,
             offers=offers,
             halts=self._halts(it.type, it.severity, old),
+            first_look=self._first_look(old),
         )
         if may_correct and elsewhere:
             self.wanted[it.key] = new
@@ -386,10 +387,13 @@ class ReconciliationPass:
 
     def _report(self, found: Break, *, resolved: bool, correction: Correction | None) -> None:
         payload = payloads.break_to(found, resolved=resolved, correction=correction)
-        if self.new_book and self._shows_what_is_there():
-            payload["first_look"] = to_iso(self.slice.as_of)
         kind = EventType.RECONCILIATION_DISCREPANCY
         self._apply(self._event(kind, payload, found.id, found.severity), written=True)
+
+    def _first_look(self, old: Break | None) -> datetime | None:
+        if self.new_book and self._shows_what_is_there():
+            return self.slice.as_of
+        return old.first_look if old is not None else None
 
     def _shows_what_is_there(self) -> bool:
         """Whether this is a first look: one at positions and orders, and of now."""
@@ -399,7 +403,7 @@ class ReconciliationPass:
         return not unknown and self.now - self.slice.requested_at <= self.policy.max_age
 
     def _resolve(self, found: Break, correction: Correction | None, hand: Hand | None = None) -> None:
-        payload = payloads.break_to(replace(found, seen_at=()), resolved=True, correction=correction)
+        payload = payloads.break_to(replace(found, seen_at=(), first_look=None), resolved=True, correction=correction)
         if hand is not None:
             payload["approved_by"] = hand.by
         self._apply(self._event(EventType.DISCREPANCY_RESOLVED, payload, found.id, Severity.INFO), written=True)
@@ -423,7 +427,11 @@ class ReconciliationPass:
 
 def _is_of_the_first_look(it: Finding, old: Break) -> bool:
     """Whether a break that is still open was there when the book was first compared: it is no news since then."""
-    if old.cause is not None or old.severity is not Severity.INFO:
+    if old.severity is not Severity.INFO:
+        return False
+    if old.first_look is not None and it.book_value == old.book_value and it.broker_value == old.broker_value:
+        return True
+    if old.cause is not None:
         return False
     same = it.type is DiscrepancyType.MISSING_LOCALLY and it.broker_value == old.broker_value
     return same or it.type is DiscrepancyType.EXTERNAL_ORDER

@@ -49,6 +49,7 @@ class World:
     clients: int = 0
     tags: int = 99  # client ids are used again after so many
     absent: dict[str, list[datetime]] = field(default_factory=dict)
+    unlisted: dict[str, list[datetime]] = field(default_factory=dict)
     cheapest: int = 10
 
     # What happens
@@ -257,6 +258,7 @@ class World:
             if event.type in ENDS and slice_.orders.completeness == "FAILED":
                 raise AssertionError("a failed section ended an order")
         self._check_proof(slice_, decision)
+        self._check_proof_of_orders(slice_, decision)
 
     def _check_proof(self, slice_: Slice, decision: Decision) -> None:
         """No leg is closed but by looks at complete positions without it, far enough apart and settled."""
@@ -271,6 +273,24 @@ class World:
                 leg = str(event.payload["leg"])
                 active = self.book.activity.get(leg)
                 looks = [at for at in self.absent.pop(leg) if active is None or at - active >= self.policy.settle]
+                assert max(looks) - min(looks) >= self.policy.confirm_gap
+
+    def _check_proof_of_orders(self, slice_: Slice, decision: Decision) -> None:
+        """No order is given up but by looks at complete orders without it, far enough apart, none with it between."""
+        rows = rows_of(slice_.orders)
+        names = {row.broker_order_id for row in rows}
+        if self.tags == 99:  # else another order may have its client id
+            names |= {row.client_order_id for row in rows if row.client_order_id is not None}
+        for order in self.book.open_orders():
+            looks = self.unlisted.setdefault(order.key, [])
+            if {order.broker_order_id, order.client_order_id} & names:
+                looks[:] = [at for at in looks if at > slice_.requested_at]
+            elif isinstance(slice_.orders, Complete):
+                looks.append(slice_.requested_at)
+        for event in decision.events:
+            document: Any = event.payload.get("order")
+            if event.type is EventType.ORDER_CANCELLED and document["reason"] == "not found at the broker":
+                looks = self.unlisted.pop(document["key"])
                 assert max(looks) - min(looks) >= self.policy.confirm_gap
 
     def write(self, events: tuple[Event, ...]) -> None:
@@ -398,13 +418,47 @@ def test_under_alert_nothing_but_breaks_changes(world: World, program: list[tupl
         }
 
 
-def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> None:
+def world_of(scheme: LegScheme, *, shows_ended: bool = False, reports_fills: bool = False, tags: int = 99) -> World:
     policy = Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS))
-    broker = ModelBroker(LegScheme.NET, CostBasis.WEIGHTED, False, True, False)
-    world = World(broker, policy, Random(0), tags=2)  # noqa: S311 - a test's own
+    broker = ModelBroker(scheme, CostBasis.WEIGHTED, shows_ended, reports_fills, False)
+    return World(broker, policy, Random(0), tags=tags)  # noqa: S311 - a test's own
+
+
+def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True, tags=2)
     for step in (("place", 1, 1), ("place", 0, 0), ("place", 0, 0), ("fill", 0, 1)):
         world.step(*step)
     world.broker.now_ms += 1
     world.broker.correct(0, 0, world.price(0), 0, lowers=True)
     world.settle()
     world.check_truth()
+
+
+def test_a_leg_that_was_there_in_between_needs_its_whole_proof_again() -> None:
+    """Also where nothing could be said of the leg when it was there: an order's fate was not known yet."""
+    world = world_of(LegScheme.SIDED)
+    for step in (
+        ("lose_confirmation", 0, 1), ("believe", 2, 0), ("wait_long", 0, 0), ("look", 0, 0),
+        ("change_silently", 2, 0), ("look", 0, 0), ("change_silently", 27, 1),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+
+
+def test_a_fill_that_waits_for_its_leg_is_no_fill_of_an_order_that_is_gone() -> None:
+    world = world_of(LegScheme.TICKET)
+    for step in (("place", 0, 0), ("lose_confirmation", 0, 0), ("report_barely", 0, 0)):
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+
+
+def test_what_the_first_look_found_is_no_news_in_the_next() -> None:
+    """A fill that a broker without fills counts is INFO in the first look; its second look says nothing more."""
+    world = world_of(LegScheme.NET)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (("place", 0, 0), ("fill", 0, 0), ("look", 0, 0), ("restart", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    [found] = world.book.breaks.values()
+    assert (found.type, found.severity) == ("MISSED_FILL", "INFO")
