@@ -29,7 +29,7 @@ from actors.book.orders import BookOrder, Inferred
 from actors.book.payloads import BookedFill, ReportedFill, ToldFill
 from actors.events import Event, EventType, Json, from_iso
 from actors.names import instrument_name
-from brokers.model import Completeness, ContractFacts, Fill, OrderStatus, is_provisional, scoped_id
+from brokers.model import Completeness, ContractFacts, Corrected, Fill, OrderStatus, is_provisional, scoped_id
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
@@ -499,12 +499,15 @@ class Book:
         if before is not None and before is after:
             more, paid = fill.quantity - was.quantity, fill.quantity * fill.price - was.quantity * was.price
             if more or paid:
-                self.put(_recounted(before, before.filled_quantity + more, before.notional + paid, at))
+                less, lowered_by = before.without(-more)
+                known_before = (-more - less) * was.price
+                recounted = _recounted(before, before.filled_quantity - less, before.notional + paid + known_before, at)
+                self.put(replace(recounted, lowered_by=lowered_by))
             return
         if before is not None:
-            filled = before.filled_quantity - was.quantity + was.adopted
-            notional = before.notional - (was.quantity - was.adopted) * was.price
-            self.put(replace(_recounted(before, filled, notional, at), adopted=before.adopted + was.adopted))
+            less, lowered_by = before.without(was.quantity - was.adopted)
+            recounted = _recounted(before, before.filled_quantity - less, before.notional - less * was.price, at)
+            self.put(replace(recounted, adopted=before.adopted + was.adopted, lowered_by=lowered_by))
         elif was.broker_order_id is not None:
             self._orphan(was.broker_order_id, -was.quantity, -was.quantity * was.price)
         if after is not None:
@@ -667,7 +670,7 @@ class Book:
     def _on_clock_step(self, event: Event) -> None:
         """Every time of ours from before is by another clock than those that follow: whatever was done or told counts
         as done or told now, what was seen proves nothing, and the book is to be found in step again."""
-        at = event.time
+        at, back = event.time, payloads.reports_back(event.payload)
         self.last_local_at = None if self.last_local_at is None else at
         self.activity = dict.fromkeys(self.activity, at)
         self.known_at = dict.fromkeys(self.known_at, at)
@@ -679,6 +682,7 @@ class Book:
                 local_at=order.local_at and at,
                 told_at=order.told_at and at,
                 filled_at=order.filled_at and at,
+                recorded_at=order.recorded_at and order.recorded_at - back,
             )
         for place, found in list(self.breaks.items()):
             if found.seen_at:
@@ -691,6 +695,9 @@ class Book:
     def newest_own_time(self) -> datetime | None:
         """The latest time of ours in it: by the clock of whoever wrote that event."""
         times = [*self.activity.values(), *self.known_at.values()]
+        times += [one.at for of in (self.told, self.reported) for one in of.values()]
+        times += [at for found in self.breaks.values() for at in found.seen_at]
+        times += [work.approved.at for work in self.work.values() if work.approved is not None]
         perhaps = [self.last_local_at, self.reconciled_at]
         for order in self.orders.values():
             perhaps += [order.local_at, order.told_at, order.filled_at]
@@ -713,25 +720,14 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
     """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
     real ones; the rest is new."""
     if fill.corrects is not None and fill.corrects.quantity:
-        had, paid = fill.before
-        return replace(
-            order,
-            filled_quantity=order.filled_quantity + fill.quantity - had,
-            notional=order.notional + fill.quantity * fill.price - paid,
-            filled_at=at,
-            taken_back=max(order.taken_back + had - fill.quantity, ZERO),
-        )
-    inferred = []
+        return _corrected(order, fill, fill.corrects, at)
+    inferred: list[Inferred] = []
     notional = order.notional
     fresh = fill.quantity - fill.adopted
     if order.inferred or fill.replaces:
-        replaced = dict(fill.replaces)
-        for guess in order.inferred:
-            gone = replaced.get(guess.fill_id, ZERO)
-            notional += (fill.price - guess.price) * gone
-            if guess.quantity > gone:
-                inferred.append(replace(guess, quantity=guess.quantity - gone))
-        fresh -= sum(replaced.values(), ZERO)
+        inferred, gone = _guesses_left(order, fill)
+        notional += sum(((fill.price - guess.price) * guess.quantity for guess in gone), ZERO)
+        fresh -= sum((quantity for _, quantity in fill.replaces), ZERO)
     filled = order.filled_quantity + fresh
     if fill.inferred:
         inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
@@ -750,6 +746,38 @@ def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: 
         local_at=at if ours else order.local_at,
         filled_at=order.filled_at if ours else at,
     )
+
+
+def _corrected(order: BookOrder, fill: BookedFill, was: Corrected, at: datetime) -> BookOrder:
+    """The order after the broker took back what it said of one of its fills: what its row took out of it before is
+    taken out once, and what was inferred of a larger one gives way."""
+    less, lowered_by = order.without(was.quantity - fill.quantity)
+    known_before = was.quantity - fill.quantity - less
+    inferred, gone = _guesses_left(order, fill)
+    guessed = sum((guess.quantity for guess in gone), ZERO)
+    paid = was.quantity * was.price - known_before * was.price + sum((g.quantity * g.price for g in gone), ZERO)
+    return replace(
+        order,
+        filled_quantity=order.filled_quantity - less - guessed,
+        notional=order.notional + fill.quantity * fill.price - paid,
+        filled_at=at,
+        inferred=tuple(inferred),
+        taken_back=max(order.taken_back + less, ZERO),
+        lowered_by=lowered_by,
+    )
+
+
+def _guesses_left(order: BookOrder, fill: BookedFill) -> tuple[list[Inferred], list[Inferred]]:
+    """What was inferred of an order and stays so, and what of it gives way to a fill."""
+    replaced = dict(fill.replaces)
+    left, gone = [], []
+    for guess in order.inferred:
+        part = replaced.get(guess.fill_id, ZERO)
+        if part:
+            gone.append(replace(guess, quantity=part))
+        if guess.quantity > part:
+            left.append(replace(guess, quantity=guess.quantity - part))
+    return left, gone
 
 
 def _recounted(order: BookOrder, filled: Decimal, notional: Decimal, at: datetime) -> BookOrder:

@@ -79,7 +79,7 @@ HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
         _T.PRICE_MISMATCH: _LEG + _QUESTION,
         _T.ORDER_STATUS_MISMATCH: _ORDER + _QUESTION,
         _T.ORDER_MISSING: "its order is shown or found again, or has ended in the book" + _QUESTION,
-        _T.FILLED_MISMATCH: _ORDER + _QUESTION,
+        _T.FILLED_MISMATCH: _ORDER + ", or a person approves what its row counts" + _QUESTION,
         _T.EXTERNAL_ORDER: "it is adopted, or COMPLETE orders show it no more" + _QUESTION,
         _T.STALE_ORDER: "its order ended, was filled or is younger than a changed stale_order_s" + _QUESTION,
         _T.ORDER_REJECTED: _ORDER + _QUESTION,

@@ -82,11 +82,13 @@ class BookOrder:
 
     Of ``filled_quantity``, ``adopted`` was filled before we knew the order and ``inferred`` was concluded; both give
     way, unit by unit, to the real fills as they come. What the broker corrected away lowers it and is in
-    ``taken_back`` until the broker's row of the order is lowered too. ``notional`` is price times quantity over
-    all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order. ``told_at`` and
-    ``filled_at`` are our time when the broker last told us of a change of it, and of a fill. ``adopted_at`` is the
-    broker's time of the row it was adopted from: a fill after it is not among the adopted ones. ``recorded_at`` is our
-    time when our side first reported it. ``replaced_by`` is the broker_order_id of the order that took its place.
+    ``taken_back`` until the broker's row of the order is lowered too. What its row took out of fills that are known is
+    ``lowered_by``, and a correction of them that is told later takes out only what exceeds it. ``notional`` is price
+    times quantity over all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order.
+    ``told_at`` and ``filled_at`` are our time when the broker last told us of a change of it, and of a fill.
+    ``adopted_at`` is the broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
+    ``recorded_at`` is our time when our side first reported it, put back with a clock that was set back.
+    ``replaced_by`` is the broker_order_id of the order that took its place.
     ``since`` is how many positions our side had reported when the book had it first.
     ``slices`` are those of further orders at the broker that are parts of this one. ``parent`` is that of the order it
     belongs to. ``expires_at`` is when its life ends by its own terms, where that is told.
@@ -120,6 +122,7 @@ class BookOrder:
     slices: tuple[str, ...] = ()
     parent: str | None = None
     expires_at: datetime | None = None
+    lowered_by: Decimal = Decimal(0)
 
     def after_fill(
         self,
@@ -163,7 +166,14 @@ class BookOrder:
             self.slices,
             self.parent,
             self.expires_at,
+            self.lowered_by,
         )
+
+    def without(self, quantity: Decimal) -> tuple[Decimal, Decimal]:
+        """What is still to be taken out of it when it is told that so much of its fills never was, and what is left of
+        ``lowered_by`` then. (A negative quantity is so much more.)"""
+        taken = max(min(quantity, self.lowered_by), Decimal(0))
+        return quantity - taken, self.lowered_by - taken
 
     @property
     def subject(self) -> str:
@@ -229,6 +239,7 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
         strategy=ours.strategy or theirs.strategy,
         replaced_by=theirs.replaced_by or ours.replaced_by,
         taken_back=ours.taken_back + theirs.taken_back,
+        lowered_by=ours.lowered_by + theirs.lowered_by,
         since=min(ours.since, theirs.since),
         slices=theirs.slices or ours.slices,
         parent=theirs.parent or ours.parent,

@@ -72,6 +72,8 @@ def order_to(order: BookOrder) -> Document:
         document["parent"] = order.parent
     if order.expires_at is not None:
         document["expires_at"] = _iso(order.expires_at)
+    if order.lowered_by:
+        document["lowered_by"] = to_text(order.lowered_by)
     return document
 
 
@@ -106,6 +108,7 @@ def order_from(data: Any) -> BookOrder:
         slices=tuple(data.get("slices", ())),
         parent=data.get("parent"),
         expires_at=_time(data.get("expires_at")),
+        lowered_by=Decimal(data.get("lowered_by", "0")),
     )
 
 
@@ -399,7 +402,22 @@ def contract_from(data: Any) -> ContractFacts:
 
 def clock_step_to(by: timedelta) -> Document:
     """By how much the wall clock of a machine has jumped against its monotonic one; negative is back."""
-    return {"by_s": to_text(Decimal(by // timedelta(microseconds=1)) / 1_000_000)}
+    return {"by_s": to_text(_seconds(by))}
+
+
+def book_clock_step_to(by: timedelta) -> Document:
+    """The same in a book's stream, where the times at which our side reported its orders go back with the clock."""
+    document = clock_step_to(by)
+    return document | {"reports_back_s": to_text(-_seconds(by))} if by < timedelta() else document
+
+
+def reports_back(data: Mapping[str, Any]) -> timedelta:
+    """By how much the times of our side's reports go back; nothing in records of an earlier version."""
+    return timedelta(seconds=float(data.get("reports_back_s", 0)))
+
+
+def _seconds(span: timedelta) -> Decimal:
+    return Decimal(span // timedelta(microseconds=1)) / 1_000_000
 
 
 # Discrepancies

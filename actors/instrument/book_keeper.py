@@ -93,36 +93,37 @@ class BookKeeper:
     async def in_time(self) -> Book:
         """As :meth:`loaded`, with every time in it by the clock as it now is. Raises as :meth:`write`, too."""
         book = await self.loaded()
-        by = self._step_since(book)
+        jump = self._runtime.clock.step
+        by = self._step_since(book, jump)
         if by:
             logger.warning("{}: the clock was set by {:+.3f} s", self._name, by.total_seconds())
-            at = self._runtime.now() + by
+            at = self._runtime.now() + jump
             self._broker.forget()
             await self.write(book, (clock_stepped(book, by, at),))
-            self._runtime.clock.follow(by)
+            self._runtime.clock.follow(jump)
             self._broker.believed_from = at
             self.stepped += 1
         self._timed = book
         return book
 
-    def _step_since(self, book: Book) -> timedelta:
-        """By how much the clock has jumped since the newest time in a book: while we lived, or, where another actor
-        wrote it, before. A book just loaded from a little ahead is waited for."""
+    def _step_since(self, book: Book, jump: timedelta) -> timedelta:
+        """By how much the clock has jumped since the newest time in a book: while we lived (``jump``, the only one that
+        our own clock is to follow), or, where another actor wrote it, before. A book just loaded from a little ahead is
+        waited for."""
         clock = self._runtime.clock
-        by = clock.step
         newest = book.newest_own_time() if book is not self._timed else None
         if newest is not None:
-            apart = clock.now() + by - newest
-            if apart < -STEP:
-                return by + apart if by else apart
-            if not by:
+            behind = clock.now() + jump - newest
+            if behind < -STEP:
+                return min(behind, jump)
+            if not jump:
                 clock.be_after(newest)
-        return by
+        return jump
 
     def shadow_of(self, book: Book) -> Book:
         """A copy for a dry run, in which nothing is written: its times are by the clock as it now is."""
         shadow = book.fork()
-        by = self._step_since(book)
+        by = self._step_since(book, self._runtime.clock.step)
         if by:
             shadow.apply(clock_stepped(shadow, by, self._runtime.now()))
         return shadow
@@ -228,7 +229,7 @@ class BookKeeper:
 
 def clock_stepped(book: Book, by: timedelta, at: datetime) -> Event:
     """CLOCK_STEPPED: ``at`` is by the clock as it now is."""
-    kind, payload = EventType.CLOCK_STEPPED, payloads.clock_step_to(by)
+    kind, payload = EventType.CLOCK_STEPPED, payloads.book_clock_step_to(by)
     return Event(event_id(book.stream, str(book.version + 1), kind), kind, Severity.WARNING, at, payload)
 
 

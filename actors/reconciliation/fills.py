@@ -386,10 +386,17 @@ def _booked_correction(
 ) -> payloads.BookedFill:
     leg = fill.leg or (order.leg if order is not None else None) or NET
     contained = contained or book.covered(leg, fill.time)
+    more = fill.quantity - was.quantity
+    guessed: list[tuple[str, Decimal]] = []
+    for guess in order.inferred if order is not None else ():  # its row has counted it before
+        part = min(max(more, ZERO), guess.quantity)
+        if part:
+            guessed.append((guess.fill_id, part))
+            more -= part
     return replace(
         book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
-        legs=() if contained else ((leg, (fill.quantity - was.quantity) * fill.side.sign),),
-        replaces=() if contained else ((was.key, min(was.quantity, fill.quantity)),),
+        legs=() if contained else ((leg, more * fill.side.sign),),
+        replaces=(*guessed, *(() if contained else ((was.key, min(was.quantity, fill.quantity)),))),
         adopted=ZERO,
         counted=True,
         corrects=was,

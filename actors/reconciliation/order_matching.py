@@ -230,14 +230,19 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
 
 def sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
     """Whether the broker can have had this order at a time of its own clock."""
-    sent_at = order.submitted_at or order.recorded_at
+    sent_at = _sent_at(order)
     if sent_at is None or time is None:
         return True
     offset = work.slice.as_of - work.slice.requested_at
     return time >= sent_at + min(offset, timedelta(0)) - CLOCK_SKEW
 
 
+def _sent_at(order: BookOrder) -> datetime | None:
+    """When our side sent an order, at the latest: not after it told us so, whatever its clock says."""
+    return min(filter(None, (order.submitted_at, order.recorded_at)), default=None)
+
+
 def _unlikeness(order: BookOrder, row: Order) -> tuple[bool, bool, bool, float]:
-    sent_at = order.submitted_at or order.recorded_at
+    sent_at = _sent_at(order)
     apart = abs((row.submitted_at - sent_at).total_seconds()) if row.submitted_at and sent_at else 0.0
     return order.status.terminal, order.quantity != row.quantity, order.limit_price != row.limit_price, apart

@@ -240,8 +240,9 @@ def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
             return
         order = work.book.orders[order.key]
     if order.filled_quantity < row.filled_quantity <= order.filled_quantity + order.taken_back:
-        work.found(_filled_mismatch(order, row, correction=None, needs_proof=False))  # its row lags behind a correction
-        return
+        if not _counts_more_than_a_correction_left(work, order, row):
+            return
+        order = work.book.orders[order.key]
     if row.filled_quantity < order.filled_quantity:
         _filled_further(work, order, row)
         return
@@ -311,6 +312,32 @@ def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> Boo
     return order
 
 
+def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
+    """A row that lags behind a correction, or one that counts a fill which nobody told. The broker is asked for the
+    order's fills; where it tells no more of them, a row that counts just what was taken back lags behind it, unless a
+    person says otherwise, and one that counts another quantity is believed with proof. Whether it is."""
+    if not isinstance(work.slice.fills, Complete):
+        work.found(_filled_mismatch(order, row, correction=None, needs_proof=False))
+        return False
+    query = OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id)
+    answer = work.answer(query)
+    if answer is None:
+        work.lookups.append(query)
+        work.deferred.add(order.key)
+        return False
+    if answer.failure is not None:
+        _unanswered(work, order, answer.failure, answer.again_at)
+        return False
+    booked = infer_fill(work, order, row)
+    infer = Correction.INFER_FILL if booked is not None else None
+    lags = row.filled_quantity == order.filled_quantity + order.taken_back
+    found = replace(_filled_mismatch(order, row, infer, needs_proof=not lags), severity=Severity.WARNING)
+    if not work.found(replace(found, for_a_person=lags)) or booked is None:
+        return False
+    work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), booked.fill_id, Severity.WARNING)
+    return True
+
+
 def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """The book counts more than the broker. Proven, the broker is right, also where the order works again that had
     ended."""
@@ -345,6 +372,7 @@ def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> N
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
         ended_at=order.ended_at if row.status.terminal else None,
         taken_back=ZERO,
+        lowered_by=order.lowered_by + max(order.told_quantity - row.filled_quantity, ZERO),
     )
     work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(lowered)}, order.key + ":lowered", Severity.WARNING)
 

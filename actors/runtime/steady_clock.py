@@ -66,7 +66,7 @@ class SteadyClock:
         seen to it that nothing is compared with a time from before."""
         self._now += by
         self._target = self._now
-        self._step = _NOTHING
+        self._step -= by  # one that came meanwhile is still to be dealt with
 
     def pass_over(self) -> timedelta:
         """Go on as before, and say how far the wall clock had jumped: for an actor whose times nobody else sees."""

@@ -101,17 +101,15 @@ def book_is_the_brokers(symbol: str, book: BookState, market: Market) -> None:
 
 
 def book_is_its_replay(symbol: str, book: BookState, records: Iterable[Record], market: Market) -> None:
-    """At the book's version. Who thought he was alone may have continued the stream, and is told of by the next write;
-    what he wrote makes the broker's book too."""
-    of_it = tuple(records)
-    then = _replayed(book, tuple(record for record in of_it if record.version <= book.version))
+    """Which is that of the whole stream, whoever continued it meanwhile."""
+    then = _replayed(book, tuple(records))
     versions = then.version, book.version
     hold(f"the version of {symbol} is that of its journal", versions[0] == versions[1], versions)
     legs = book.legs, then.legs
     hold(f"the legs of {symbol} are those of its replay", legs[0] == legs[1], legs)
     orders = book.open_orders, then.open_orders
     hold(f"the orders of {symbol} are those of its replay", orders[0] == orders[1], orders)
-    book_is_the_brokers(symbol, _replayed(book, of_it), market)
+    book_is_the_brokers(symbol, then, market)
 
 
 def _replayed(book: BookState, records: tuple[Record, ...]) -> BookState:

@@ -18,6 +18,7 @@ from loguru import logger
 
 from actors.events import to_iso
 from actors.names import AUDIT
+from actors.reconciliation.decide import RECONCILED_AT_MOST_EVERY
 from tests.simulation import laws
 from tests.simulation.clocks import time_s
 from tests.simulation.faults import Faults
@@ -29,6 +30,7 @@ from tests.unit.virtual_time import VirtualTimeLoop
 STEPS = 40
 AFTER_A_REFUSAL_S = 65.0
 """A refusal takes a person: it is asked again once a minute."""
+EVIDENCE_EVERY_S = RECONCILED_AT_MOST_EVERY.total_seconds()
 MEMORY = Path("/dev/shm")  # noqa: S108 - a disk in memory, where there is one
 
 
@@ -140,6 +142,17 @@ async def _come_to_rest(house: House, strategies: Strategies, faults: Faults) ->
     await asyncio.sleep(3 * house.interval_s)
     refused_s = time_s() - faults.last_refused_s
     await asyncio.sleep(max(0.0, AFTER_A_REFUSAL_S + house.interval_s - refused_s))
+    await _told_of_every_twin(house)
+
+
+async def _told_of_every_twin(house: House) -> None:
+    """Whoever thought he was alone may have continued a stream; whose it is learns of that by his next write, and the
+    evidence that all is in step is one."""
+    written = Counter(record.stream for record in house.disk.records())
+    for symbol, actor in house.instruments.items():
+        if (await actor.book()).version < written[laws.stream_of(symbol)]:
+            await asyncio.sleep(EVIDENCE_EVERY_S + 2 * house.interval_s)
+            return
 
 
 async def _at_rest(house: House, strategies: Strategies, *, honest: bool) -> None:

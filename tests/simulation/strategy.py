@@ -204,8 +204,7 @@ class Strategies:
         self._market.tick()
         number, quantity, price = self._random.randrange(30), self._random.randrange(7), self._price()
         lowers = not self._unsure_orders
-        # Told before the order's row proves it: whether one that comes later was counted with the row is not held yet.
-        self._market.traded[instrument].correct(number, quantity, price, min(300_000, self._delay_us()), lowers=lowers)
+        self._market.traded[instrument].correct(number, quantity, price, self._delay_us(), lowers=lowers)
         if lowers:
             self._faults.never("fill reported barely")
 

@@ -13,7 +13,7 @@ from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.discrepancies import Break, Correction, DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Severity, event_id
-from brokers.model import OrderStatus
+from brokers.model import Corrected, OrderStatus
 from tests.unit.builders import (
     Desk,
     at,
@@ -229,3 +229,24 @@ def test_a_break_that_is_open_for_too_long_halts_by_its_severity_once() -> None:
     desk.write([Event("h", EventType.TRADING_HALTED, Severity.WARNING, at(63), {"scope": "x", "reason": None})])
     desk.look(slice_at(200, [pos(150)]))
     assert desk.book.halts_due == {}
+
+
+def test_a_row_that_goes_on_counting_what_was_taken_back_is_believed_by_a_person_alone() -> None:
+    """It lags behind the correction, or counts a fill that nobody told: no look can tell which."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    row = order("B1", 100, 5, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
+    first = fill("F1", 5, at_s=2, order_id="B1")
+    desk.look(slice_at(10, [pos(5)], [row], [first]))
+    bust = replace(first, fill_id="C1", quantity=dec(0), corrects=Corrected("F1", dec(5), first.price))
+    for second in (20, 30, 400):
+        desk.look(slice_at(second, [], [row], [bust]))
+    found = only(desk)
+    assert (found.type, found.offers) == (DiscrepancyType.FILLED_MISMATCH, Correction.INFER_FILL)
+    approve(desk, found, 500)
+    desk.look(slice_at(501, [], [row]))
+    (after,) = desk.book.orders.values()
+    assert (int(after.filled_quantity), desk.quantities(), len(desk.book.breaks)) == (5, {}, 0)
+    assert desk.look(slice_at(510, [], [row])).status.value == "SUCCESS"
+    desk.restart()

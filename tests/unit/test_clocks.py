@@ -17,7 +17,7 @@ from actors.messages import Ago, NoSlice, SliceRequest
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.steady_clock import SteadyClock
 from brokers.model import OrderStatus, Side
-from tests.unit.builders import TICKET, Desk, at, dec, fill_report, order_report, pos, slice_at
+from tests.unit.builders import TICKET, Desk, at, dec, fill_report, order, order_report, pos, slice_at
 from tests.unit.fakes import EURUSD, FX, House, a_house, found, passes, quantities, until
 from tests.unit.virtual_time import virtual_time
 
@@ -198,6 +198,29 @@ async def test_an_actor_that_starts_behind_its_book_tells_so_and_waits_for_no_fu
         assert kinds.count(EventType.CLOCK_STEPPED) == 1
 
 
+@pytest.mark.parametrize("stepped", ["before it began", "while it lived"])
+@virtual_time
+async def test_a_book_written_by_a_clock_ahead_of_ours_sets_no_clock_of_ours(tmp_path: Path, stepped: str) -> None:
+    """Kind: a wall clock taken for an order of events. Else the actor's time is twice as far back as the clock's, and
+    a report of now is one of the future."""
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        sent = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
+        await house.instrument().record([sent])
+        if stepped == "before it began":
+            set_clock(house, -1200)
+            await house.replace_instrument()
+        else:
+            house.instrument()._keeper.book = None  # somebody else continued its stream
+            set_clock(house, -1200)
+        house.broker.clock_off = timedelta()
+        now = replace(sent, client_order_id="c2", submitted_at=house.clock())
+        assert await house.instrument().record([now])
+        told = [event for event in await house.events(f"{FX}/{EURUSD}") if event.type is EventType.CLOCK_STEPPED]
+        assert [round(float(str(event.payload["by_s"]))) for event in told] == [-1200]
+        assert abs((await house.events(f"{FX}/{EURUSD}"))[-1].time - house.clock()) < timedelta(seconds=1)
+
+
 @virtual_time
 async def test_an_account_on_a_node_with_another_clock_serves_as_any_other(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
@@ -230,6 +253,49 @@ def test_after_a_step_the_book_of_the_journal_is_the_one_in_memory_and_every_tim
     desk.restart()
     assert desk.book.newest_own_time() == at(-50)
     assert desk.book.reconciled_at is None
+
+
+def test_a_sighting_by_a_clock_ahead_of_ours_is_a_time_ahead_of_ours() -> None:
+    """Else no look of ours comes after it for as long, and what is to be proven is not."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(100, [pos(5)]))
+    desk.look(slice_at(200, []))
+    assert desk.book.newest_own_time() == at(200)
+    desk.write([clock_stepped(desk.book, timedelta(seconds=-150), at(50))])
+    assert desk.book.newest_own_time() == at(50)
+
+
+def test_a_clock_that_is_set_again_while_it_is_followed_is_still_to_be_followed() -> None:
+    clocks, clock = steady()
+    clocks.pass_(0, -20)
+    first = clock.step
+    clocks.pass_(0, -300)
+    assert clock.step == timedelta(seconds=-320)
+    clock.follow(first)
+    assert clock.step == timedelta(seconds=-300)
+
+
+@pytest.mark.parametrize(
+    ("submitted_s", "by_s"), [(700, 0), (100, -600), (700, -600), (100, 600)],
+    ids=["of a strategy ahead of us", "before our clock was set back", "both", "before our clock was set on"],
+)  # fmt: skip
+def test_an_order_is_known_at_its_broker_whatever_the_clocks_of_those_who_sent_it(
+    submitted_s: float, by_s: float
+) -> None:
+    """Kind: a wall clock taken for an order of events. Our side had the order when it told us of it, at the latest;
+    else it is adopted once more, and the first one given up or filled by a guess."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    sent = order_report("c1", None, 5, submitted_at=at(submitted_s))
+    desk.report(sent, at_s=100)
+    if by_s:
+        desk.write([clock_stepped(desk.book, timedelta(seconds=by_s), at(105 + by_s))])
+    desk.restart()
+    right_s = 100 + by_s if by_s < 0 else 100
+    row = order("B1", 5, client_id="c1", submitted_at=at(right_s))
+    desk.look(slice_at(110 + by_s, [], [row]))
+    assert [(one.client_order_id, one.broker_order_id) for one in desk.book.orders.values()] == [("c1", "B1")]
 
 
 @pytest.mark.parametrize("by_s", [-600, -300, 30, 600])

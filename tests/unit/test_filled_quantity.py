@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from actors.book.trading_permission import obstacles
-from brokers.model import Corrected, Order, OrderStatus, Slice
-from tests.unit.builders import Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at, types
+from brokers.model import Corrected, Fill, Order, OrderAnswer, OrderQuery, OrderStatus, Slice
+from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at, types
 
 FILLED, OPEN, PARTIAL = OrderStatus.FILLED, OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED
 
@@ -124,3 +126,124 @@ def test_a_correction_told_with_what_it_corrects_comes_after_it_whatever_its_id(
     assert net(desk) == {"net": 40}
     assert [e.payload["fill_id"] for e in desk.events if e.type == "ORDER_FILLED"] == ["F1", "C1"]
     assert desk.look(slice_at(70, [pos(40)], [], [second, first])).status.value == "SUCCESS"
+
+
+def of_f1(now: object, was: int, price: str = "1.1") -> Fill:
+    """The broker says that F1 was another one, and dates that to F1."""
+    taken_back = Corrected("F1", dec(was), dec(1.1))
+    return replace(fill("C1", now, price, at_s=2, order_id="B1"), corrects=taken_back)
+
+
+def guessed(desk: Desk) -> list[object]:
+    """The ids of the fills that were inferred."""
+    return [event.payload["fill_id"] for event in desk.events if event.payload.get("inferred")]
+
+
+def with_f1_lowered_by_its_row(told: int, row_says: int) -> Desk:
+    """F1 was reported by us; the broker's row and position say less, before anything says why."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
+    desk.report(fill_report("F1", told, at_s=2, order_id="B1"), at_s=2)
+    row = order("B1", 100, row_says, PARTIAL if row_says else OPEN, client_id="c1", average="1.1")
+    held = [pos(row_says)] if row_says else []
+    for seconds in (10, 11, 12):
+        desk.look(slice_at(seconds, held, [row]))
+    assert (filled(desk), net(desk)) == (row_says, {"net": row_says} if row_says else {})
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("row_says", "now", "others", "in_all"),
+    [(0, 0, 0, 0), (4, 4, 0, 4), (3, 0, 3, 3), (3, 2, 1, 3), (4, 9, 0, 9)],
+    ids=["busted whole", "in part", "busted, and another fill", "in part, and another fill", "the row was wrong"],
+)
+def test_a_correction_told_after_the_row_was_lowered_takes_out_nothing_twice(
+    row_says: int, now: int, others: int, in_all: int
+) -> None:
+    """Kind: a count standing for the content. The row had the correction in it: else ``filled`` ends below zero."""
+    desk = with_f1_lowered_by_its_row(10, row_says)
+    row = order("B1", 100, in_all, PARTIAL if in_all else OPEN, client_id="c1", average="1.1")
+    held = [pos(in_all)] if in_all else []
+    told = [of_f1(now, 10), *([fill("F2", others, at_s=3, order_id="B1")] if others else [])]
+    desk.look(slice_at(20, held, [row], told))
+    for seconds in (21, 30, 40):
+        last = desk.look(slice_at(seconds, held, [row]))
+    assert (last.status.value, filled(desk), desk.book.breaks) == ("SUCCESS", in_all, {})
+    found = desk.book.find_order_by_ticket("B1")
+    assert found is not None
+    assert (found.taken_back, found.notional) == (dec(0), dec("1.1") * in_all)
+    desk.restart()
+
+
+def test_a_report_restated_after_the_row_was_lowered_takes_out_nothing_twice() -> None:
+    desk = with_f1_lowered_by_its_row(10, 4)
+    row = order("B1", 100, 4, PARTIAL, client_id="c1", average="1.1")
+    desk.look(slice_at(20, [pos(4)], [row], [fill("F1", 4, at_s=2, order_id="B1")]))
+    last = desk.look(slice_at(30, [pos(4)], [row]))
+    assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 4, {"net": 4})
+    assert not guessed(desk)
+    desk.restart()
+
+
+def test_a_report_that_was_of_another_order_takes_nothing_out_of_one_that_its_row_has_lowered() -> None:
+    desk = with_f1_lowered_by_its_row(10, 0)
+    rows = [order("B1", 100, 0, client_id="c1"), order("B2", 100, 10, PARTIAL, average="1.1")]
+    desk.look(slice_at(20, [pos(10)], rows, [fill("F1", 10, at_s=2, order_id="B2")]))
+    for seconds in (21, 30, 40):
+        last = desk.look(slice_at(seconds, [pos(10)], rows))
+    assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 0, {"net": 10})
+    assert not guessed(desk)
+    desk.restart()
+
+
+def test_a_correction_that_raises_a_fill_is_what_was_inferred_of_its_row() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
+    desk.look(slice_at(10, [pos(3)], [order("B1", 100, 3, PARTIAL)], [fill("F1", 3, at_s=2, order_id="B1")]))
+    row = order("B1", 100, 5, PARTIAL, client_id="c1", average="1.2")
+    desk.look(slice_at(20, [pos(5, "1.2")], [row]))
+    assert (filled(desk), net(desk)) == (5, {"net": 5})
+    desk.look(slice_at(30, [pos(5, "1.2")], [row], [of_f1(5, 3, "1.2")]))
+    last = desk.look(slice_at(31, [pos(5, "1.2")], [row]))
+    assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 5, {"net": 5})
+    found = desk.book.find_order_by_ticket("B1")
+    assert found is not None
+    assert (found.inferred, found.notional) == ((), dec("6.0"))
+    desk.restart()
+
+
+def with_a_fill_that_nobody_told(quantity: int) -> tuple[Desk, Order, Fill]:
+    """F1 of 5 was corrected to 3, and a second fill came of which nothing was told but by the order's row."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
+    desk.report(fill_report("F1", 5, at_s=2, order_id="B1"), at_s=2)
+    row = order("B1", 100, 3 + quantity, PARTIAL, client_id="c1", average="1.1")
+    second = fill("F2", quantity, at_s=3, order_id="B1")
+    desk.look(slice_at(10, [pos(3 + quantity)], [row], [of_f1(3, 5)]))
+    return desk, row, second
+
+
+@pytest.mark.parametrize("quantity", [1, 2])
+def test_a_fill_that_only_its_row_counts_beside_a_correction_is_asked_for(quantity: int) -> None:
+    """Kind: a break that only a state which never comes can end. The row does not lag, it has a fill that the broker
+    does not tell by itself."""
+    desk, row, second = with_a_fill_that_nobody_told(quantity)
+    query = OrderQuery(INSTRUMENT, "B1", "c1")
+    desk.look(slice_at(20, [pos(3 + quantity)], [row]), answers={"B1": OrderAnswer(query, row, (second,))})
+    last = desk.look(slice_at(21, [pos(3 + quantity)], [row]))
+    assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 3 + quantity, {"net": 3 + quantity})
+    assert desk.book.known_as(second)
+    desk.restart()
+
+
+def test_a_row_that_is_not_what_it_was_before_a_correction_is_believed_with_proof() -> None:
+    desk, row, _ = with_a_fill_that_nobody_told(1)
+    first = desk.look(slice_at(20, [pos(4)], [row]))
+    assert ("FILLED_MISMATCH!" in types(first), filled(desk)) == (True, 3)
+    desk.look(slice_at(21, [pos(4)], [row]))
+    last = desk.look(slice_at(22, [pos(4)], [row]))
+    assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 4, {"net": 4})
+    desk.restart()
