@@ -96,14 +96,15 @@ def _what_positions_tell(work: ReconciliationPass, gone: list[BookOrder]) -> lis
 
 
 def _given_up_meanwhile(work: ReconciliationPass, order: BookOrder) -> list[BookOrder]:
-    """The orders that were given up since this one was first missed: a change may as well be theirs."""
+    """The orders that were given up while this one could be missed: a change may as well be theirs. It may have been
+    missed without a break of its own so far, since our side last spoke of it, and not since all was in step."""
     kinds = (DiscrepancyType.ORDER_MISSING, DiscrepancyType.ORDER_STATUS_MISMATCH, DiscrepancyType.MISSED_FILL)
     open_ones = (work.book.breaks.get((kind, order.subject)) for kind in kinds)
-    since = min((found.opened_at for found in open_ones if found is not None), default=None)
-    if since is None:
-        return []
+    known_at = [at for at in (order.local_at, work.book.reconciled_at) if at is not None]
+    times = [found.opened_at for found in open_ones if found is not None] + ([max(known_at)] if known_at else [])
+    since = min(times, default=None)
     ended = ((other, other.ended_at) for other in work.book.orders.values() if other.reason == _NOT_FOUND)
-    return [other for other, at in ended if at is not None and at >= since]
+    return [other for other, at in ended if at is not None and (since is None or at >= since)]
 
 
 def _remaining(order: BookOrder) -> Decimal:

@@ -454,6 +454,18 @@ def test_a_fill_that_waits_for_its_leg_is_no_fill_of_an_order_that_is_gone() -> 
     world.check_truth()
 
 
+def test_a_change_may_be_of_an_order_that_was_given_up_before_the_other_was_missed() -> None:
+    world = world_of(LegScheme.NET)
+    for step in (
+        ("lose_confirmation", 0, 1), ("pass_a_day", 0, 0), ("lose_confirmation", 0, 1), ("believe", 2, 0),
+        ("look", 0, 0), ("wait", 5, 0), ("look_late", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+    assert not any(event.type in FILLS for event in world.events)
+
+
 def test_what_the_first_look_found_is_no_news_in_the_next() -> None:
     """A fill that a broker without fills counts is INFO in the first look; its second look says nothing more."""
     world = world_of(LegScheme.NET)
