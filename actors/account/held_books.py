@@ -27,7 +27,8 @@ _REMEDY = (
 
 
 class Books:
-    """``at_first`` is what each book held when it was first heard of here."""
+    """``at_first`` is what each book held when it was first heard of here. Of thousands of instruments few hold
+    anything, and each look goes through those."""
 
     def __init__(self) -> None:
         self.at_first: dict[str, Remembered] = {}
@@ -40,8 +41,12 @@ class Books:
         self._heard.add(request.instrument)
         if request.held is None:
             return
-        self._held[request.instrument] = request.held
-        self._cursors[request.instrument] = request.fills_since
+        if request.held.legs:
+            self._held[request.instrument] = request.held
+            self._cursors[request.instrument] = request.fills_since
+        else:
+            self._held.pop(request.instrument, None)
+            self._cursors.pop(request.instrument, None)
         self.at_first.setdefault(request.instrument, request.held)
 
     @property
@@ -67,7 +72,7 @@ class Books:
             return ()
         if snapshot.positions.rows or snapshot.aside:
             return ()
-        held = {name: book for name, book in self._held.items() if book.legs}
+        held = self._held
         told = {one.instrument for one in snapshot.evidence} | {fill.instrument for fill in snapshot.fills.rows}
         for name, book in held.items():
             explained = name in told or cache.has_fills_after(name, self._cursors.get(name))
