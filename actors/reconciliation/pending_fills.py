@@ -20,8 +20,9 @@ def pending_fills_are_placed(work: ReconciliationPass) -> bool:
 
     A fill is where one leg alone differs by just its quantity. Where none tells, the positions are right about it once
     they are settled and the fills are known without it. A leg that is not shown may be there in the next answer.
+    What is placed is written under ``alert`` too, so that it rests on no correction that was only tried.
     """
-    pending = work.book.pending_fills()
+    pending = work.as_written.pending_fills()
     section = work.slice.positions
     if not pending or not isinstance(section, Complete | Partial):
         return not pending
@@ -29,7 +30,11 @@ def pending_fills_are_placed(work: ReconciliationPass) -> bool:
     waits = False
     for told in pending:
         settled_at = work.settled_at(told.at)
-        legs = set(shown) if settled_at is not None or isinstance(section, Partial) else shown.keys() | work.book.legs
+        legs = (
+            set(shown)
+            if settled_at is not None or isinstance(section, Partial)
+            else shown.keys() | work.as_written.legs
+        )
         change = told.fill.quantity * told.fill.side.sign
         places = [leg for leg in legs if shown.get(leg, ZERO) - _held(work, leg) == change]
         if work.slice.requested_at <= told.at or (settled_at is not None and len(places) != 1):
@@ -45,5 +50,5 @@ def pending_fills_are_placed(work: ReconciliationPass) -> bool:
 
 
 def _held(work: ReconciliationPass, leg: str) -> Decimal:
-    held = work.book.legs.get(leg)
+    held = work.as_written.legs.get(leg)
     return held.quantity if held is not None else ZERO

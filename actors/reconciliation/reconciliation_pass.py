@@ -167,12 +167,19 @@ class ReconciliationPass:
         self._made: set[Subject] = set()
         self._last: Subject | None = None
         self._original = book
+        self._as_written: Book | None = None
         self._answers: dict[tuple[str | None, str | None], OrderAnswer] | None = None
 
     @property
     def contract(self) -> ContractFacts | None:
         """What the broker tells of the instrument itself, now or when it last did."""
         return self.slice.contract if self.slice.contract is not None else self.book.contract
+
+    @property
+    def as_written(self) -> Book:
+        """The book as the next pass finds it, without what was only tried. What is written whatever may be corrected
+        rests on it alone: else the next look, which tries no such thing, would think otherwise."""
+        return self.book if self._as_written is None else self._as_written
 
     def answer(self, query: OrderQuery) -> OrderAnswer | None:
         """The broker's answer to this question, if it was asked (of an order that had not told its broker_order_id yet,
@@ -420,7 +427,11 @@ class ReconciliationPass:
     def _apply(self, event: Event, *, written: bool) -> None:
         if self.book is self._original:
             self.book = self.book.fork()
+        if not written and self._as_written is None:
+            self._as_written = self.book.fork()
         self.book.apply(event)
+        if written and self._as_written is not None:
+            self._as_written.apply(event)
         if written:
             self.events.append(event)
 

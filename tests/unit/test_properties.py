@@ -466,6 +466,18 @@ def test_a_change_may_be_of_an_order_that_was_given_up_before_the_other_was_miss
     assert not any(event.type in FILLS for event in world.events)
 
 
+def test_what_is_written_under_alert_rests_on_nothing_that_was_only_tried() -> None:
+    """A fill that waits for its leg is placed by what the book holds, and not by what a correction would make of it."""
+    world = world_of(LegScheme.TICKET)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (
+        ("place", 2, 0), ("fill", 0, 0), ("believe", 4, 0), ("look", 0, 0), ("report_barely", 0, 20),
+        ("change_silently", 0, 1), ("report_barely", 0, 0), ("place", 0, 0), ("look", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    assert len(world.book.pending_fills()) == 2
+
+
 def test_what_the_first_look_found_is_no_news_in_the_next() -> None:
     """A fill that a broker without fills counts is INFO in the first look; its second look says nothing more."""
     world = world_of(LegScheme.NET)
