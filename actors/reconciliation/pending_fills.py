@@ -6,8 +6,10 @@ counts in its order already.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
+from actors.book.book import Book
 from actors.book.lots import ZERO
 from actors.reconciliation.fills import attribute
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
@@ -20,7 +22,8 @@ def pending_fills_are_placed(work: ReconciliationPass) -> bool:
 
     A fill is where one leg alone differs by just its quantity. Where none tells, the positions are right about it once
     they are settled and the fills are known without it. A leg that is not shown may be there in the next answer.
-    What is placed is written under ``alert`` too, so that it rests on no correction that was only tried.
+    What is placed is written under ``alert`` too: a fill that a correction which was only tried would place elsewhere
+    waits until that is approved, or its question is gone.
     """
     pending = work.as_written.pending_fills()
     section = work.slice.positions
@@ -30,14 +33,11 @@ def pending_fills_are_placed(work: ReconciliationPass) -> bool:
     waits = False
     for told in pending:
         settled_at = work.settled_at(told.at)
-        legs = (
-            set(shown)
-            if settled_at is not None or isinstance(section, Partial)
-            else shown.keys() | work.as_written.legs
-        )
+        whole = settled_at is None and isinstance(section, Complete)
         change = told.fill.quantity * told.fill.side.sign
-        places = [leg for leg in legs if shown.get(leg, ZERO) - _held(work, leg) == change]
-        if work.slice.requested_at <= told.at or (settled_at is not None and len(places) != 1):
+        places = _places(work.book, shown, change, whole=whole)
+        agreed = places == _places(work.as_written, shown, change, whole=whole)
+        if work.slice.requested_at <= told.at or not agreed or (settled_at is not None and len(places) != 1):
             work.look_again(settled_at or work.now + work.policy.confirm_gap)
             waits = True
         elif len(places) == 1:
@@ -49,6 +49,8 @@ def pending_fills_are_placed(work: ReconciliationPass) -> bool:
     return not waits
 
 
-def _held(work: ReconciliationPass, leg: str) -> Decimal:
-    held = work.as_written.legs.get(leg)
-    return held.quantity if held is not None else ZERO
+def _places(book: Book, shown: Mapping[str, Decimal], change: Decimal, *, whole: bool) -> list[str]:
+    """The legs that differ by just this change; of those that are not shown only where that means something."""
+    names = shown.keys() | book.legs if whole else shown.keys()
+    held = {name: leg.quantity for name, leg in book.legs.items()}
+    return sorted(name for name in names if shown.get(name, ZERO) - held.get(name, ZERO) == change)

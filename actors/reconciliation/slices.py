@@ -58,7 +58,11 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
         if not parts or any(row.slices for row in parts):
             return None
         return _joined(parts) if len(parts) == len(names) else replace(_joined(parts), quantity=ZERO)
-    parts = [row for row in rows if _may_be_part(work, order, row)]
+    successors = {row.replaced_by for row in rows if row.replaced_by is not None}
+    parts = [row for row in rows if row.broker_order_id not in successors and _may_be_part(work, order, row)]
+    day_of = work.slice.conventions.day_of
+    if len({day_of(row.submitted_at) for row in parts if row.submitted_at is not None}) > 1:
+        return None  # an order is sliced when it is sent, or as its slices fill, and it is of one day
     ids = {row.broker_order_id for row in parts}
     if len(parts) < 2 or order.broker_order_id not in (None, *ids) or _has_rival(work, order):
         return None

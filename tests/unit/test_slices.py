@@ -82,13 +82,27 @@ def test_five_orders_of_one_tag_are_one_order_of_ours_to_its_end(told: bool) -> 
     assert desk.quantities() == {"net": dec(1000)}
 
 
-def test_orders_that_merely_share_a_tag_are_not_joined() -> None:
+NO_SLICES = {
+    "their quantities are another's": [order("b1", 300, client_id="c1"), order("b2", 300, client_id="c1")],
+    "they are of two days": [
+        order("b1", 400, client_id="c1", submitted_at=at(0)),
+        order("b2", 600, client_id="c1", submitted_at=at(86_400)),
+    ],
+    "one took the place of another order": [
+        order("b1", 400, client_id="c1"),
+        order("b2", 600, client_id="c1"),
+        order("b0", 100, status=OrderStatus.CANCELLED, client_id="c1", replaced_by="b2"),
+    ],
+}
+
+
+@pytest.mark.parametrize("rows", NO_SLICES.values(), ids=NO_SLICES)
+def test_orders_that_merely_share_a_tag_are_not_joined(rows: list[Order]) -> None:
     """A tag is often a strategy's name."""
     desk = recorded()
-    rows = [order(name, 300, client_id="c1", submitted_at=at(n)) for n, name in enumerate(PARTS[:2])]
-    found = desk.look(slice_at(10, orders=rows))
-    assert types(found).count("EXTERNAL_ORDER") == 1
-    assert len(desk.book.orders) == 2
+    desk.look(slice_at(86_410, orders=rows))
+    assert sorted(held.quantity for held in desk.book.open_orders()) == sorted(row.quantity for row in rows[:2])
+    assert not any(held.slices for held in desk.book.orders.values())
 
 
 def test_slices_that_were_adopted_before_are_made_one_with_the_order_they_are_of() -> None:
