@@ -41,6 +41,7 @@ from brokers.model import (
     OrderQuery,
     Partial,
     Side,
+    is_provisional,
     rows_of,
 )
 
@@ -288,7 +289,7 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
     else:
         same_order = ours is None and fill.broker_order_id in (None, was.broker_order_id)
     same_legs = not was.pending and (not was.legs or named is None or all(leg == named for leg, _ in was.legs))
-    if same_terms and same_order and same_legs:
+    if same_terms and same_order and same_legs and not _names_its_order(fill, order, row):
         return
     told = replace(fill, leg=named)
     without = work.book
@@ -310,6 +311,14 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
     names = fill.broker_order_id if row is None else row.broker_order_id
     payload = payloads.restated_to(booked, was, assumed=False, names_order=names)
     work.note(EventType.FILL_RESTATED, payload, fill.key)
+
+
+def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> bool:
+    """Whether the fill alone tells which of the broker's orders ours is: its row is not shown, and another's with the
+    same client id may be (of the order that took its place)."""
+    if order is None or order.broker_order_id is not None or row is not None:
+        return False
+    return fill.broker_order_id is not None and not is_provisional(fill.broker_order_id)
 
 
 def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | None) -> None:

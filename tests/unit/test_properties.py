@@ -467,6 +467,15 @@ def test_a_change_may_be_of_an_order_that_was_given_up_before_the_other_was_miss
     assert not any(event.type in FILLS for event in world.events)
 
 
+def test_a_fill_tells_which_order_is_ours_where_another_with_its_client_id_took_its_place() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True)
+    for step in (("place", 2, 0), ("report_barely", 0, 1), ("supersede", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    assert {key: order.filled_quantity for key, order in world.book.orders.items()} == {"client:c1": 2, "broker:B3": 0}
+    world.settle()
+    world.check_truth()
+
+
 UNDER_ALERT: dict[str, list[tuple[str, int, int]]] = {
     "a correction would place it": [
         ("place", 2, 0), ("fill", 0, 0), ("believe", 4, 0), ("look", 0, 0), ("report_barely", 0, 20),
