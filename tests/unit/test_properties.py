@@ -377,6 +377,7 @@ steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 30), st.integers(0, 30)
 programs = st.lists(steps, max_size=12) | st.lists(steps, min_size=12, max_size=40)
 CAMPAIGN = int(os.environ.get("PROPERTY_CAMPAIGN", "1"))
 """How many times more examples than the default run tries."""
+pytestmark = pytest.mark.timeout(120 * CAMPAIGN)
 
 
 def runs(examples: int) -> settings:
