@@ -267,6 +267,8 @@ class Order:
     its market's hours, ``None`` where that is not known. One that is ``presumed`` ended so by its terms alone: its
     broker has forgotten it, and whether it was filled before is for the positions to tell. ``slices`` are
     the broker_order_ids of further orders at the broker that are parts of this one: its quantities are the sums of all.
+    One that is ``growing`` may have parts that are still to be placed or shown: its quantity is no less than this.
+    ``group`` is the broker's name of a group of orders of which one's fill ends the others (IB's OCA group).
     """
 
     instrument: str
@@ -290,6 +292,8 @@ class Order:
     expires_at: datetime | None = None
     working_since: datetime | None = None
     presumed: bool = False
+    growing: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,8 @@ class BookOrder:
     ``replaced_by`` is the broker_order_id of the order that took its place.
     ``since`` is how many positions our side had reported when the book had it first.
     ``slices`` are those of further orders at the broker that are parts of this one. ``parent`` is that of the order it
-    belongs to. ``expires_at`` is when its life ends by its own terms, where that is told.
+    belongs to, ``group`` the broker's name of those of which one's fill ends the others. ``expires_at`` is when its
+    life ends by its own terms, where that is told.
     """
 
     key: str
@@ -123,6 +124,7 @@ class BookOrder:
     parent: str | None = None
     expires_at: datetime | None = None
     lowered_by: Decimal = Decimal(0)
+    group: str | None = None
 
     def after_fill(
         self,
@@ -167,6 +169,7 @@ class BookOrder:
             self.parent,
             self.expires_at,
             self.lowered_by,
+            self.group,
         )
 
     def without(self, quantity: Decimal) -> tuple[Decimal, Decimal]:
@@ -244,6 +247,7 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
         slices=theirs.slices or ours.slices,
         parent=theirs.parent or ours.parent,
         expires_at=theirs.expires_at or ours.expires_at,
+        group=theirs.group or ours.group,
     )
 
 

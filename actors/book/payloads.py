@@ -74,6 +74,8 @@ def order_to(order: BookOrder) -> Document:
         document["expires_at"] = _iso(order.expires_at)
     if order.lowered_by:
         document["lowered_by"] = to_text(order.lowered_by)
+    if order.group is not None:
+        document["group"] = order.group
     return document
 
 
@@ -109,6 +111,7 @@ def order_from(data: Any) -> BookOrder:
         parent=data.get("parent"),
         expires_at=_time(data.get("expires_at")),
         lowered_by=Decimal(data.get("lowered_by", "0")),
+        group=data.get("group"),
     )
 
 

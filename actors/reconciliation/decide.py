@@ -23,7 +23,7 @@ from actors.reconciliation.order_matching import with_whole_client_ids
 from actors.reconciliation.orders import reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status, Subject
-from actors.reconciliation.slices import join_slices
+from actors.reconciliation.slices import join_slices, settle_growing
 from actors.reconciliation.watched_legs import watch_legs
 from brokers.model import (
     AnyRow,
@@ -114,6 +114,7 @@ def _compared(
         _lost_fills(work)
         with_whole_client_ids(work)
         join_slices(work)
+        settle_growing(work)
         reconcile_fills(work)
         reconcile_orders(work)
         take_claims(work)

@@ -135,6 +135,22 @@ def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
     return None if found is None or found.broker_order_id == row.broker_order_id else found
 
 
+def mates(work: ReconciliationPass, row: Order) -> tuple[str, ...]:
+    """The broker_order_ids of the other orders shown of a row's group."""
+    if row.group is None:
+        return ()
+    rows = (one for one in rows_of(work.slice.orders) if one.group == row.group)
+    return tuple(one.broker_order_id for one in rows if one.broker_order_id != row.broker_order_id)
+
+
+def mate_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
+    """The order of the book whose strategy a row's is, as both are of one group; ``None`` where the group says nothing.
+    A group's name is somebody's own, and may be used again another day: only those count that are shown beside it."""
+    known = [work.book.find_order(name, None) for name in mates(work, row)]
+    found = [order for order in known if order is not None and order.strategy is not None]
+    return found[0] if found and len({order.strategy for order in found}) == 1 else None
+
+
 def parent_of_fill(work: ReconciliationPass, fill: Fill, row: Order | None) -> BookOrder | None:
     """The order of the book that a fill of no order of the book comes from: the parent of its own; the order whose
     other side it is (that closed a position by an opposite one); or the one that opened the position, which a stop, a

@@ -22,6 +22,8 @@ from actors.reconciliation.order_matching import (
     by_broker_id,
     is_about,
     long_over,
+    mate_of,
+    mates,
     order_of_row,
     parent_of,
     replaced_by,
@@ -145,6 +147,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         and (not row.slices or row.slices == order.slices)
         and (row.expires_at is None or row.expires_at == order.expires_at or row.status.terminal)
         and (row.parent is None or row.parent == order.parent)
+        and (row.group is None or row.group == order.group)
         and not order.taken_back
     )
 
@@ -152,7 +155,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
 def _facts_known(order: BookOrder, row: Order) -> bool:
     """Whether the book has what the broker tells of an order beside its terms, and no side is right or wrong about."""
     known = row.expires_at in (None, order.expires_at) or row.status.terminal
-    return known and row.parent in (None, order.parent)
+    return known and row.parent in (None, order.parent) and row.group in (None, order.group)
 
 
 def _describe(side: Side, quantity: object, filled: object, status: OrderStatus, price: object) -> str:
@@ -176,9 +179,8 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
     """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
     took the place of an order of ours is ours, and the stop or target of one belongs to its strategy."""
     replaced = replaced_by(work, row.broker_order_id)
-    parent = parent_of(work, row) if replaced is None else None
-    expected = work.new_book or replaced is not None or parent is not None
-    whose = replaced or parent
+    whose = replaced or parent_of(work, row) or mate_of(work, row)
+    expected = work.new_book or whose is not None
     cause = None if expected and row.origin is None else cause_of(row.origin, Cause.EXTERNAL_TRADE)
     adopt = work.found(
         Finding(
@@ -191,7 +193,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
             broker_value=_theirs(row),
             correction=Correction.ADOPT_ORDER,
             strategy=None if whose is None else whose.strategy,
-            linked=() if row.parent is None else (row.parent,),
+            linked=tuple(dict.fromkeys((*filter(None, (row.parent,)), *mates(work, row)))),
         )
     )
     key = order_key(row.broker_order_id, row.client_order_id)
@@ -222,6 +224,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         slices=row.slices,
         parent=row.parent,
         expires_at=row.expires_at,
+        group=row.group,
     )
     work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(order)}, key)
     return key
@@ -473,8 +476,12 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """The broker is right about an order's terms and its status."""
     action = transition(order.status, row.status)
     if not _facts_known(order, row):
-        expires_at, parent = row.expires_at or order.expires_at, row.parent or order.parent
-        told = replace(order, expires_at=expires_at, parent=parent)
+        told = replace(
+            order,
+            expires_at=row.expires_at or order.expires_at,
+            parent=row.parent or order.parent,
+            group=row.group or order.group,
+        )
         if action is OrderAction.KEEP and _in_step(replace(told, status=row.status, taken_back=ZERO), row):
             work.note(EventType.ORDER_UPDATED, {"order": payloads.order_to(told)}, order.key + ":facts")
         order = told

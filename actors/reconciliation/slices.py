@@ -3,7 +3,8 @@
 The laws of this module: what is in step is the whole, quantities summed; parts are joined on the broker's word (rows
 name ``slices``), because the book knows them as one, or where rows of our client id add up to just the quantity
 that we ordered and no other order of ours could be one of them; of a whole whose parts are not all shown nothing is
-said.
+said; while a whole is growing what is lacking of what we ordered is still to come, and the end of the parts that are
+shown is not its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from decimal import Decimal
 
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
-from actors.reconciliation.order_matching import by_broker_id, sent_before
+from actors.reconciliation.order_matching import by_broker_id, order_of_row, sent_before
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
 from brokers.model import Complete, Order, OrderStatus, Partial, rows_of
 
@@ -34,6 +35,34 @@ def join_slices(work: ReconciliationPass) -> None:
     shown = [whole for whole in wholes if whole.quantity]
     rows = (*shown, *(row for row in section.rows if row.broker_order_id not in parts))
     work.slice = replace(work.slice, orders=replace(section, rows=rows))
+
+
+def settle_growing(work: ReconciliationPass) -> None:
+    """Give the rows of orders that are still growing the quantity that we ordered, and no end."""
+    section = work.slice.orders
+    answered = [answer.order for answer in work.slice.answers if answer.order is not None]
+    if not any(row.growing for row in (*rows_of(section), *answered)):
+        return
+    if isinstance(section, Complete | Partial):
+        section = replace(section, rows=tuple(_as_ordered(work, row) for row in section.rows))
+    answers = tuple(
+        answer if answer.order is None else replace(answer, order=_as_ordered(work, answer.order))
+        for answer in work.slice.answers
+    )
+    work.slice = replace(work.slice, orders=section, answers=answers)
+    work.links = None
+
+
+def _as_ordered(work: ReconciliationPass, row: Order) -> Order:
+    if not row.growing:
+        return row
+    order = order_of_row(work, row)
+    quantity = row.quantity if order is None else max(row.quantity, order.quantity)
+    whole = order is not None and row.filled_quantity >= quantity == order.quantity
+    if not row.status.terminal or whole:
+        return replace(row, quantity=quantity)
+    status = OrderStatus.PARTIALLY_FILLED if row.filled_quantity else OrderStatus.OPEN
+    return replace(row, quantity=quantity, status=status)
 
 
 def _sliced(work: ReconciliationPass) -> list[BookOrder]:

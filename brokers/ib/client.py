@@ -79,8 +79,9 @@ class IbBroker:
 
     IB limits a client to 50 messages a second, over which it disconnects (TWS API documentation, "pacing"):
     ``messages_per_s`` keeps below it. A whole snapshot takes five, two more where something was executed since the last
-    one; where TWS pushed all that changed since, two are enough, and where it pushed nothing, none
-    (:meth:`undisturbed`), for at most ``full_every_s`` after a whole one.
+    one, and one for each contract in which a day order works that was not seen before, for its hours; where TWS pushed
+    all that changed since, two are enough, and where it pushed nothing, none (:meth:`undisturbed`), for at most
+    ``full_every_s`` after a whole one.
     """
 
     def __init__(

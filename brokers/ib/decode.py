@@ -11,6 +11,7 @@ The laws of this module:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -60,6 +61,7 @@ REJECTIONS = frozenset({200, 201, 203, 387, 388})
 every other code the order may well be alive: there are warnings among them, answers to a cancellation, and refusals of
 a change. So these are listed, and not the exceptions."""
 
+_PERM_ID = re.compile(r"[1-9][0-9]{5,18}", re.ASCII)
 AnyRead = Read[Holding] | Read[WorkingOrder] | Read[CompletedOrder] | Read[Execution]
 
 
@@ -119,15 +121,30 @@ def orders(
         try:
             if isinstance(order, WorkingOrder):
                 error = errors.get((terms.client_id, terms.order_id))
-                parent = order.state.parent_order_id if order.state is not None else 0
                 read = _working(order, name, key, error, executed.get(key, NOTHING))
-                rows[key] = replace(read, parent=names.order_key_of(terms.client_id, parent) if parent else None)
+                rows[key] = replace(read, parent=_parent(order, key, names))
             else:
-                rows[key] = _completed(order, name, key, executed.get(key, NOTHING))
+                read = _completed(order, name, key, executed.get(key, NOTHING))
+                told = order.ending.parent_perm_id
+                rows[key] = replace(read, parent=str(told) if told > 0 else _parent_by_group(terms, key))
         except BadRow as error:
             rows.pop(key, None)
             problems.append(_problem(SectionName.ORDERS, name, key, str(error)))
     return section(rows.values(), problems)
+
+
+def _parent(order: WorkingOrder, key: str, names: Names) -> str | None:
+    """The order that it is attached to, by its client's id of that."""
+    parent = order.state.parent_order_id if order.state is not None else 0
+    told = names.order_key_of(order.terms.client_id, parent) if parent else None
+    return told or _parent_by_group(order.terms, key)
+
+
+def _parent_by_group(terms: OrderTerms, key: str) -> str | None:
+    """TWS makes one group of the orders that are attached to one, and names it by the permId of that; its client's id
+    it tells only while that order works."""
+    group = terms.oca_group
+    return group if group is not None and _PERM_ID.fullmatch(group) and group != key else None
 
 
 def _working(order: WorkingOrder, name: str, key: str, error: Notice | None, executed: Executed) -> Order:
@@ -196,6 +213,7 @@ def _order(terms: OrderTerms, name: str, key: str) -> Order:
         status=OrderStatus.OPEN,
         order_type=ORDER_TYPES.get(terms.order_type, terms.order_type.replace(" ", "_")),
         limit_price=terms.limit_price if "LMT" in terms.order_type or "LIMIT" in terms.order_type else None,
+        group=terms.oca_group,
     )
 
 

@@ -36,6 +36,7 @@ from brokers.ib.link import (
     NoAnswer,
     contract_details,
 )
+from brokers.ib.order_lives import Hours, Lives
 from brokers.ib.pushed_changes import carried, is_whole
 from brokers.ib.reading import Lists, Reading, in_doubt, read
 from brokers.ib.row_decoder import Heard
@@ -51,6 +52,8 @@ _CLOCKS_APART = timedelta(minutes=5)
 _NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
 
 _DETAILS_TRIES = 2
+_HOURS = 20
+_HOURS_EVERY_S = 3600.0
 _DETAILS_S = 2.0
 """What a contract is must not cost an account's reading its time."""
 
@@ -105,6 +108,8 @@ class Reader:
         self._revisions: dict[str, dict[int, Execution]] = {}
         self._held: dict[int, Decimal] = {}
         self._details_asked: dict[int, int] = {}
+        self._hours_asked: dict[int, float] = {}
+        self._lives = Lives()
         self._portfolio: dict[int, Decimal] = {}
 
     # -- what is told without being asked for ----------------------------------------------------------------------
@@ -179,7 +184,8 @@ class Reader:
         await self._session.linked()
         lists = await self._orders_and_executions(self._session.deadline())
         self._session.in_touch()
-        return read(lists, self._names, self._errors(), self._commissions.told)
+        reading = read(lists, self._names, self._errors(), self._commissions.told)
+        return replace(reading, orders=self._lives.known(reading.orders))
 
     async def open_orders(self) -> Read[WorkingOrder]:
         """The open orders alone. Raises ``NoAnswer``, ``Declined`` and broker errors."""
@@ -233,6 +239,7 @@ class Reader:
         self._news = []
         lists = replace(lists, requested_at=requested_at, server_s=server_s)
         self._kept = replace(kept, lists=lists)
+        await self._ask_hours(lists, ends_at)
         reading = self._decoded(lists)
         self._listing.moved(reading.listed)
         return reading
@@ -250,7 +257,7 @@ class Reader:
             self._kept = _Kept(reading.lists, self._session.generation, self._losses, time.monotonic())
 
     def _decoded(self, lists: Lists) -> Reading:
-        reading = read(lists, self._names, self._errors(), self._commissions.told)
+        reading = self._with_lives(read(lists, self._names, self._errors(), self._commissions.told))
         self.instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
         return reading
 
@@ -261,6 +268,7 @@ class Reader:
         rest = await self._orders_and_executions(ends_at, server_s)
         lists = replace(rest, requested_at=requested_at, positions=held)
         await self._ask_magnifiers(lists, ends_at)
+        await self._ask_hours(lists, ends_at)
         if not lists.tell_anything():
             remedy = "The account counts as unverified; it is asked again by itself"
             raise Unreachable("read the account", self._account, str(lists.positions), remedy)
@@ -282,20 +290,46 @@ class Reader:
             if isinstance(answers, str):
                 logger.warning("{}: in what {} is priced: {}", self._account, contract.local_symbol, answers)
                 return
-            for row in answers:
-                try:
-                    con_id, magnifier = wire.price_magnifier(row.fields)
-                except BadRow:
-                    continue
-                self._names.magnifiers[con_id] = magnifier
-                self._names.unsaid.discard(con_id)
+            self._take_details(answers)
+
+    def _take_details(self, answers: list[Heard]) -> None:
+        for row in answers:
+            try:
+                con_id, magnifier = wire.price_magnifier(row.fields)
+            except BadRow:
+                continue
+            self._names.magnifiers[con_id] = magnifier
+            self._names.unsaid.discard(con_id)
+            self._lives.learn(con_id, Hours.told(*wire.contract_hours(row.fields)[1:]))
+
+    async def _ask_hours(self, lists: Lists, ends_at: float) -> None:
+        """The hours of the contracts whose working orders go by them, a few in each reading and no contract twice an
+        hour. What is not told claims nothing of the order."""
+        if isinstance(lists.working, str):
+            return
+        now = time.monotonic()
+        lacking = self._lives.lacking(lists.working.facts, datetime.fromtimestamp(lists.server_s, UTC))
+        due = [one for one in lacking if now - self._hours_asked.get(one, now - _HOURS_EVERY_S) >= _HOURS_EVERY_S]
+        for con_id in due[:_HOURS]:
+            self._hours_asked[con_id] = now
+            answers = await self._session.asked(contract_details(con_id), min(ends_at, time.monotonic() + _DETAILS_S))
+            if isinstance(answers, str):
+                return
+            self._take_details(answers)
+
+    def _with_lives(self, reading: Reading) -> Reading:
+        working = reading.lists.working
+        if isinstance(working, str):
+            return reading
+        now = datetime.fromtimestamp(reading.lists.server_s, UTC)
+        return replace(reading, orders=self._lives.told(reading.orders, working.facts, now))
 
     async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
         """The same with positions and executions of now. Its times stay: it contains no less than it did then."""
         held = await self._positions(ends_at)
         executed = await self._executions(ends_at, datetime.fromtimestamp(reading.lists.server_s, UTC))
         lists = replace(reading.lists, positions=held, executions=executed)
-        return read(lists, self._names, self._errors(), self._commissions.told)
+        return self._with_lives(read(lists, self._names, self._errors(), self._commissions.told))
 
     async def _positions(self, ends_at: float) -> Read[Holding] | str:
         found = await self._session.asked(POSITIONS, ends_at)

@@ -23,23 +23,27 @@ from brokers.ib.wire import ComboLeg
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a completed order ended, from places of its row that only a whole parser finds. ``filled`` is a float's text,
-    and whatever ib_async writes for "unset" where it is not told."""
+    and whatever ib_async writes for "unset" where it is not told. ``parent_perm_id`` is that of the order it was
+    attached to."""
 
     status: str
     completed_status: str
     filled: str
+    parent_perm_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
     """One row. ``kind`` is its message id, 0 where it has none; ``trouble`` is why ib_async could not read it. ``legs``
-    are those of the combination that an order is for, which stand in places that only a whole parser finds."""
+    are those of the combination that an order is for, and ``good_till`` the end of one that is good until a date, which
+    stand in places that only a whole parser finds."""
 
     kind: int
     fields: tuple[str, ...]
     trouble: str | None = None
     ending: Ending | None = None
     legs: tuple[ComboLeg, ...] = ()
+    good_till: str = ""
 
 
 class _Ear:
@@ -51,17 +55,19 @@ class _Ear:
         self._wrapper = wrapper
         self.ending: Ending | None = None
         self.legs: tuple[ComboLeg, ...] = ()
+        self.good_till = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wrapper, name)
 
     def openOrder(self, order_id: int, contract: Contract, order: Order, state: OrderState) -> None:  # noqa: N802 - TWS's
         self.legs = _legs(contract)
+        self.good_till = order.goodTillDate
         self._wrapper.openOrder(order_id, contract, order, state)
 
     def completedOrder(self, contract: Contract, order: Order, state: OrderState) -> None:  # noqa: N802 - TWS's name
         self.legs = _legs(contract)
-        self.ending = Ending(state.status, state.completedStatus, repr(order.filledQuantity))
+        self.ending = Ending(state.status, state.completedStatus, repr(order.filledQuantity), order.parentPermId)
         self._wrapper.completedOrder(contract, order, state)
 
 
@@ -99,6 +105,7 @@ class Listener(Decoder):
         row = tuple(fields)  # ib_async takes its list apart
         self._trouble.last = self._ear.ending = None
         self._ear.legs = ()
+        self._ear.good_till = ""
         super().interpret(fields)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
-        self._hear(Heard(kind, row, self._trouble.last, self._ear.ending, self._ear.legs))
+        self._hear(Heard(kind, row, self._trouble.last, self._ear.ending, self._ear.legs, self._ear.good_till))

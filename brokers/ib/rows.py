@@ -137,6 +137,8 @@ def completed_orders(rows: Iterable[Heard], scope: Scope) -> Read[CompletedOrder
 def _with_legs(row: Heard, parse: Callable[[wire.Fields], OrderTerms]) -> Callable[[wire.Fields], OrderTerms]:
     def read(fields: wire.Fields) -> OrderTerms:
         terms = parse(fields)
+        if row.good_till:
+            terms = replace(terms, good_till=row.good_till)
         return replace(terms, contract=replace(terms.contract, legs=row.legs)) if row.legs else terms
 
     return read

@@ -89,7 +89,10 @@ class Holding:
 class OrderTerms:
     """What was ordered. ``quantity`` is 0 for many completed orders, and for an order for an amount of cash;
     ``order_id`` is 0 for one placed by hand. ``allocation`` is set for an order that a financial adviser placed for
-    several accounts: its group or method."""
+    several accounts: its group or method. ``tif`` is its time in force, ``good_till`` what TWS says of its end where
+    that is a date (GTD), ``good_after`` from when on it works where that is later, and one in ``outside_hours`` may be
+    filled in all hours of its exchange. ``oca_group`` names the orders of which one's fill ends the others.
+    """
 
     account: str
     contract: Contract
@@ -102,6 +105,11 @@ class OrderTerms:
     client_id: int = 0
     order_id: int = 0
     allocation: str | None = None
+    tif: str = ""
+    good_till: str = ""
+    good_after: str = ""
+    outside_hours: bool = False
+    oca_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,8 @@ def open_order(fields: Fields) -> OrderTerms:
         order_id=_order_id(fields[1]),
         perm_id=_whole(fields[25], "permId"),
         allocation=_allocation(fields, fields[20], 31),
+        outside_hours=fields[26] not in {"", "0"},
+        good_after=fields[29] if len(fields) > 29 else "",
     )
 
 
@@ -197,7 +207,16 @@ def _allocation(fields: Fields, account: str, group_at: int) -> str | None:
     return None if account else "several accounts"
 
 
-def _terms(shared: Fields, *, client_id: int, order_id: int, perm_id: int, allocation: str | None) -> OrderTerms:
+def _terms(
+    shared: Fields,
+    *,
+    client_id: int,
+    order_id: int,
+    perm_id: int,
+    allocation: str | None,
+    outside_hours: bool = False,
+    good_after: str = "",
+) -> OrderTerms:
     kind = _text(shared[13], "orderType")
     side = _SIDES.get(shared[11])
     if side is None:
@@ -214,6 +233,10 @@ def _terms(shared: Fields, *, client_id: int, order_id: int, perm_id: int, alloc
         client_id=client_id,
         order_id=order_id,
         allocation=allocation,
+        tif=shared[16],
+        outside_hours=outside_hours,
+        good_after=good_after,
+        oca_group=shared[17] or None,
     )
 
 
@@ -280,6 +303,15 @@ def price_magnifier(fields: Fields) -> tuple[int, Decimal]:
     if magnifier <= 0:
         _reject("priceMagnifier", str(magnifier), "a number above zero")
     return _whole(fields[at], "conId"), magnifier
+
+
+def contract_hours(fields: Fields) -> tuple[int, str, str, str]:
+    """The conId of a row of message 10, and its timeZoneId, tradingHours and liquidHours."""
+    _check_length(fields, 30, exactly=False)
+    at = 12 if fields[3].isupper() and not fields[2].isdecimal() else 13
+    first = at + (13 if at == 12 else 14)
+    zone, trading, liquid = fields[first : first + 3]
+    return _whole(fields[at], "conId"), zone, trading, liquid
 
 
 def symbol_samples(fields: Fields) -> tuple[tuple[int, str, str], ...]:

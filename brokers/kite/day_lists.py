@@ -19,7 +19,7 @@ from decimal import Decimal
 
 from brokers.errors import with_remedy
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
-from brokers.kite.slices import parts_of, root_of, whole, wholes
+from brokers.kite.slices import Growth, parts_of, root_of, whole, wholes
 from brokers.model import Failed, Fill, Order, OrderStatus, Position, RowProblem, Section, SectionName, section
 from brokers.port import Remembered
 
@@ -163,6 +163,8 @@ class Orderbook:
     def __init__(self) -> None:
         self._lasting = Lasting("orders")
         self._seen: dict[str, _Seen] = {}
+        self._growth = Growth()
+        self._growing: frozenset[str] = frozenset()
 
     def take(self, listing: Listing[OrderRow], day: date, now: datetime) -> Section[Order]:
         """The orders of a fresh listing, with nothing going backwards in them."""
@@ -170,6 +172,7 @@ class Orderbook:
         if doubt is not None:
             return Failed(doubt)
         rows = [self.later(row, day) for row in listing.rows.values()]
+        self._growing = self._growth.of(rows, now)
         listed = listing.rows.keys()
         self._seen = {
             order_id: seen
@@ -180,20 +183,20 @@ class Orderbook:
         }
         return section(self._wholes(rows, listing.problems), listing.problems)
 
-    @staticmethod
-    def _wholes(rows: Iterable[OrderRow], problems: tuple[RowProblem, ...]) -> list[Order]:
+    def _wholes(self, rows: Iterable[OrderRow], problems: tuple[RowProblem, ...]) -> list[Order]:
         """Every order once. Of one that is in several parts nothing is said while a part of it may be unreadable."""
         rows = list(rows)
         unread = {problem.instrument for problem in problems}
         sliced = {row.slice_of for row in rows if row.slice_of is not None}
         parts = sliced if unread else set()
-        return wholes(row for row in rows if root_of(row) not in parts or not {None, row.order.instrument} & unread)
+        told = (row for row in rows if root_of(row) not in parts or not {None, row.order.instrument} & unread)
+        return wholes(told, self._growing)
 
     def whole_of(self, row: OrderRow) -> Order:
         """The order that a row is, or is a part of."""
         root = root_of(row)
         others = (seen.row for order_id, seen in self._seen.items() if order_id != row.order.broker_order_id)
-        return whole(root, parts_of(root, (row, *others)))
+        return whole(root, parts_of(root, (row, *others)), self._growing)
 
     def parts(self, broker_order_id: str | None, client_order_id: str | None) -> tuple[OrderRow, ...]:
         """The rows last seen of an order, all of its parts; none where it is not known, or a tag alone is told that

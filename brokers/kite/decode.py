@@ -83,7 +83,8 @@ class PositionRow:
 @dataclass(frozen=True, slots=True)
 class OrderRow:
     """An order, what Kite wants to know of it when it is cancelled, and when it last changed. ``slice_of`` is the first
-    order of the whole that it is a part of, and ``total`` the quantity of that, where it is told."""
+    order of the whole that it is a part of, and ``total`` the quantity of that, where it is told: of one that is
+    ``autosliced`` it never is."""
 
     order: Order
     variety: str
@@ -91,6 +92,7 @@ class OrderRow:
     changed_at: datetime | None = None
     slice_of: str | None = None
     total: Decimal | None = None
+    autosliced: bool = False
 
 
 RowT = TypeVar("RowT", covariant=True)
@@ -300,11 +302,19 @@ def order_row(item: object) -> OrderRow:
         None if changed_at is None else moment(changed_at, "exchange_update_timestamp"),
         _slice_of(row, order),
         _total(row),
+        bool(row.get("tags")) and _is_autosliced(row),
     )
 
 
+_AUTOSLICED = "autoslice"
 _AUTOSLICE = re.compile(r"autoslice:\s*(\w+)", re.ASCII)
-"""Kite Connect forum (staff): what a slice has among its ``tags``, with the id of the first one."""
+"""Kite Connect forum (staff): each slice has ``autoslice`` among its ``tags``, and every one but the first the id of
+that besides."""
+
+
+def _is_autosliced(row: Json) -> bool:
+    tags = row.get("tags")
+    return isinstance(tags, list) and _AUTOSLICED in tags
 
 
 def _slice_of(row: Json, order: Order) -> str | None:

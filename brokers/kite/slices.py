@@ -6,19 +6,26 @@ and an autosliced one in a tag of the broker's; an iceberg's ``meta`` has the qu
 trader's own tells nothing, as many orders may have it. The whole goes by the id of its first order, which is the one
 that ``place_order`` answered.
 
+Nothing tells how many slices an autosliced order has, and they are placed one after the other: for
+:data:`GROWS_S` after the newest of them came into the list there may be more, and the whole is ``growing``.
+
 Kite Connect forum (staff): the next leg of an iceberg is placed once the one before it is filled, so all those that
 are listed may be complete while the order works on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from brokers.kite.decode import OrderRow
 from brokers.model import Fill, Order, OrderStatus
 
+GROWS_S = 10.0
+PLACED_WITHIN_S = 300.0
+"""Of parts that were all placed longer ago, none is still to come: so much may the broker's clock be off ours."""
 _ZERO = Decimal(0)
 _MOST_ALIVE = (
     OrderStatus.OPEN,
@@ -40,16 +47,48 @@ def parts_of(root: str, rows: Iterable[OrderRow]) -> tuple[OrderRow, ...]:
     return tuple(sorted(own, key=lambda row: (row.slice_of is not None, row.order.broker_order_id)))
 
 
-def wholes(rows: Iterable[OrderRow]) -> list[Order]:
-    """Every order once, the parts of one as one."""
+def wholes(rows: Iterable[OrderRow], growing: Container[str] = ()) -> list[Order]:
+    """Every order once, the parts of one as one. ``growing`` are the ids of those that may have more parts."""
     by_root: dict[str, list[OrderRow]] = {}
     for row in rows:
         by_root.setdefault(root_of(row), []).append(row)
-    return [whole(root, parts_of(root, parts)) for root, parts in by_root.items()]
+    return [whole(root, parts_of(root, parts), growing) for root, parts in by_root.items()]
 
 
-def whole(root: str, parts: Sequence[OrderRow]) -> Order:
+class Growth:
+    """Notices which autosliced orders may still get parts."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[frozenset[str], datetime]] = {}
+
+    def of(self, rows: Iterable[OrderRow], now: datetime) -> frozenset[str]:
+        """The ids of those whose newest part came into the list less than :data:`GROWS_S` ago."""
+        parts: dict[str, list[OrderRow]] = {}
+        for row in rows:
+            if row.autosliced:
+                parts.setdefault(root_of(row), []).append(row)
+        seen, self._seen = self._seen, {}
+        for root, ones in parts.items():
+            ids = frozenset(one.order.broker_order_id for one in ones)
+            known, since = seen.get(root, (frozenset[str](), now))
+            self._seen[root] = (ids, since if known == ids else now)
+        soon = timedelta(seconds=GROWS_S)
+        found = {root for root, (_, since) in self._seen.items() if abs(now - since) < soon}
+        return frozenset(root for root in found if not _placed_long_ago(parts[root], now))
+
+
+def _placed_long_ago(parts: Iterable[OrderRow], now: datetime) -> bool:
+    placed = [one.order.submitted_at for one in parts]
+    return all(at is not None and now - at > timedelta(seconds=PLACED_WITHIN_S) for at in placed)
+
+
+def whole(root: str, parts: Sequence[OrderRow], growing: Container[str] = ()) -> Order:
     """One order from its parts: quantities summed, and the fate of all of them."""
+    one = _whole(root, parts)
+    return replace(one, growing=True) if root in growing else one
+
+
+def _whole(root: str, parts: Sequence[OrderRow]) -> Order:
     first = parts[0].order
     total = max((row.total for row in parts if row.total is not None), default=_ZERO)
     if len(parts) == 1 and first.broker_order_id == root and total <= first.quantity:

@@ -12,7 +12,7 @@ import random
 import threading
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from brokers.model import NET, Side
@@ -21,7 +21,7 @@ from brokers.simulators.base import Fault, Faults
 from brokers.simulators.ib_books import IbBooks, SimExecution, SimOrder
 from brokers.simulators.ib_desk import Desk
 from brokers.simulators.ib_server import Client, TwsServer
-from brokers.simulators.ib_wire import Row, SimContract
+from brokers.simulators.ib_wire import Row, SimContract, SimHours
 
 _NUMBER_AT = {"61": 14, "5": 14, "3": 3, "11": 19, "101": 13}
 _ROW_OF = {"reqPositions": "61", "reqAllOpenOrders": "5", "reqOpenOrders": "5", "reqExecutions": "11"}
@@ -68,6 +68,7 @@ class IbSimulator:
         self._shown: IbBooks | None = None
         self._extra: list[tuple[str, Row]] = []
         self._listed: tuple[str, ...] | None = None
+        self._hours: SimHours | None = None
         self._clients: list[Client] = []
         self._server: TwsServer | None = None
         for instrument in instruments:
@@ -142,9 +143,24 @@ class IbSimulator:
         with self._lock:
             parent = self._books.orders[int(order_id)]
             order = self._books.add_order(parent.name, side, quantity, price, client_order_id, parent.client_id)
-            order.parent_order_id = parent.order_id
+            order.parent_order_id, order.parent_perm_id = parent.order_id, parent.perm_id
+            order.oca_group = str(parent.perm_id)
             self._tell_of_order(order)
             return str(order.perm_id)
+
+    def set_terms(
+        self, order_id: str, *, tif: str = "DAY", good_till: str = "", oca_group: str = "", outside_hours: bool = False
+    ) -> None:
+        """Give a resting order these terms, in TWS's words."""
+        with self._lock:
+            order = self._books.resting(order_id)
+            order.tif, order.good_till, order.outside_hours = tif, good_till, outside_hours
+            order.oca_group = oca_group
+            self._tell_of_order(order)
+
+    def trade_in(self, hours: SimHours | None) -> None:
+        """What contracts' details say of hours; without that those of American shares from yesterday on."""
+        self._hours = hours
 
     def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
         """Fill a resting order, wholly without ``quantity``, at its own price without ``price``."""
@@ -425,7 +441,8 @@ class IbSimulator:
         if not known and (local_symbol or self._listed is not None):
             words = "No security definition has been found for the request"
             return [ib_wire.notice(int(request[2]), 200, words, version)]
-        rows = [ib_wire.contract_details(c, int(request[2]), version) for c in known[:1]]
+        hours = self._hours or ib_wire.hours_from(datetime.fromtimestamp(self._now_s(), UTC).date() - timedelta(days=1))
+        rows = [ib_wire.contract_details(c, int(request[2]), version, hours) for c in known[:1]]
         return [*rows, ["52", "1", request[2]]]
 
     def _like(self, pattern: str) -> list[SimContract]:

@@ -49,6 +49,11 @@ class SimOrder:
     group: str = ""
     parent_order_id: int = 0
     by_cash: bool = False
+    parent_perm_id: int = 0
+    tif: str = "DAY"
+    good_till: str = ""
+    oca_group: str = ""
+    outside_hours: bool = False
 
     @property
     def average(self) -> Decimal:

@@ -9,6 +9,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from datetime import date, timedelta
 from decimal import Decimal
 
 UNSET_DOUBLE = "1.7976931348623157E308"
@@ -171,8 +172,29 @@ def position(account: str, contract: SimContract, quantity: Decimal, average_cos
     return ["61", "3", account, *contract.fields(), text(quantity), text(average_cost)]
 
 
-def contract_details(contract: SimContract, request_id: int, version: int) -> Row:
+@dataclass(frozen=True, slots=True)
+class SimHours:
+    """When a contract is traded, in the words of its details."""
+
+    zone: str = ""
+    trading: str = ""
+    liquid: str = ""
+
+
+def hours_from(day: date, zone: str = "US/Eastern") -> SimHours:
+    """A week of American shares from a day on, weekends closed."""
+    days = [day + timedelta(days=n) for n in range(7)]
+
+    def told(opens: str, closes: str) -> str:
+        spans = (f"{d:%Y%m%d}:{opens}-{d:%Y%m%d}:{closes}" if d.weekday() < 5 else f"{d:%Y%m%d}:CLOSED" for d in days)
+        return ";".join(spans)
+
+    return SimHours(zone, told("0400", "2000"), told("0930", "1600"))
+
+
+def contract_details(contract: SimContract, request_id: int, version: int, hours: SimHours | None = None) -> Row:
     """40 fields at 178."""
+    hours = hours or SimHours("US/Eastern")
     old = [] if version >= 164 else ["8"]
     c = contract
     head = [c.symbol, c.sec_type, c.last_trade, c.strike, c.right, "SMART", c.currency, c.local_symbol, c.symbol]
@@ -185,7 +207,7 @@ def contract_details(contract: SimContract, request_id: int, version: int) -> Ro
         "LMT,MKT",
         "SMART",
     ]
-    names = [c.magnifier, "0", c.symbol, "", "", "", "", "", "US/Eastern", "", "", "", "0", "0"]
+    names = [c.magnifier, "0", c.symbol, "", "", "", "", "", hours.zone, hours.trading, hours.liquid, "", "0", "0"]
     rest = ["1", c.symbol, c.sec_type, "26", c.last_trade, "COMMON"]
     sizes = ["0.0001", "0.0001", "100"] if version >= 164 else ["100"] if version == 163 else []
     return ["10", *old, str(request_id), *head, *ids, *names, *rest, *sizes]
@@ -229,6 +251,11 @@ class OrderRow:
     completed_status: str = ""
     group: str = ""
     parent_order_id: int = 0
+    parent_perm_id: int = 0
+    tif: str = "DAY"
+    good_till: str = ""
+    oca_group: str = ""
+    outside_hours: bool = False
 
 
 def order_status(order: OrderRow) -> Row:
@@ -243,9 +270,10 @@ def open_order(order: OrderRow, version: int) -> Row:
     unset = UNSET_DOUBLE
     head = _terms(order, str(order.order_id))
     ids = [order.ref, str(order.client_id), str(order.perm_id)]
-    times = ["0", "0", "0", "", f"{order.perm_id}.0/{order.account}/100", order.group, "", ""]
+    outside = "1" if order.outside_hours else "0"
+    times = [outside, "0", "0", "", f"{order.perm_id}.0/{order.account}/100", order.group, "", ""]
     profile = [""] if version < 177 else []
-    model = ["", "", "", unset, "", "0", "", "-1", "0", unset, unset, unset, unset, unset, "0"]
+    model = ["", order.good_till, "", unset, "", "0", "", "-1", "0", unset, unset, unset, unset, unset, "0"]
     flags = ["0", "0", "0", UNSET_INTEGER, "3", "0", "0", unset, "0", "0", unset, "0", "None", unset]
     neutral = ["0", "", "", "", "?", "0", "0", ""]
     legs = order.contract.leg_fields()
@@ -266,13 +294,13 @@ def completed_order(order: OrderRow, version: int) -> Row:
     ids = [order.ref, str(order.perm_id)]
     times = ["0", "0", "0", "", order.group, "", ""]
     profile = [""] if version < 177 else []
-    model = ["", "", "", unset, "", "0", "", "-1", unset, unset, unset, unset, unset, "0"]
+    model = ["", order.good_till, "", unset, "", "0", "", "-1", unset, unset, unset, unset, unset, "0"]
     flags = ["0", "0", UNSET_INTEGER, "3", "0", unset, "0", "None", unset]
     neutral = ["0", "0", "0", ""]
     legs = order.contract.leg_fields()
     after = ["0", "0", unset, unset, "", *legs, "0", "0", UNSET_INTEGER, UNSET_INTEGER, unset, ""]
     clearing = ["", "IB", "0", "0", "", "0", order.status, "0", "0", "0"]
-    ending = [unset, unset, unset, "1", "0", "", text(order.filled), "0", "0", "", "0", "0", UNSET_INTEGER]
+    ending = [unset, unset, unset, "1", "0", "", text(order.filled), "0", "0", "", "0", "0", str(order.parent_perm_id)]
     ended = [order.completed_time, order.completed_status]
     pegs = [UNSET_INTEGER, UNSET_INTEGER, unset, unset, unset] if version >= 170 else []
     row = [*head, *ids, *times, *profile, *model, *flags, *neutral, *after, *clearing, *ending, *ended, *pegs]
@@ -282,7 +310,18 @@ def completed_order(order: OrderRow, version: int) -> Row:
 def _terms(order: OrderRow, order_id: str | None) -> Row:
     """From the order id (left out without one) to the field before the orderRef."""
     limit = text(order.limit) if order.limit is not None else "0.0"
-    terms = [order.action, text(order.quantity), order.order_type, limit, "0.0", "DAY", "", order.account, "", "0"]
+    terms = [
+        order.action,
+        text(order.quantity),
+        order.order_type,
+        limit,
+        "0.0",
+        order.tif,
+        order.oca_group,
+        order.account,
+        "",
+        "0",
+    ]
     head = [] if order_id is None else [order_id]
     return [*head, *order.contract.fields(), *terms]
 

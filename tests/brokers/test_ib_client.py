@@ -369,7 +369,8 @@ async def test_where_tws_pushed_all_that_changed_a_snapshot_takes_two_messages()
             shown = {order.broker_order_id: order for order in rows_of(third.orders)}
             assert (shown[working].status, shown[working].average_fill_price) == (OrderStatus.FILLED, D(9))
             assert len(fill_ids(third)) == 1
-            assert broker.calls - before == 6
+            assert broker.calls - before - tws.requests.count("reqContractDetails") == 6
+            assert tws.requests.count("reqContractDetails") == 1  # the hours of AAPL, by which a day order ends
 
 
 @pytest.mark.parametrize(

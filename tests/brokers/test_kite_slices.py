@@ -10,6 +10,7 @@ from brokers.errors import Refused
 from brokers.model import OrderStatus, Partial, rows_of
 from brokers.simulators.kite import KiteSimulator
 from tests.brokers.at_kite import BUY, INFY, KEY, NIFTY, TOKEN, USER, D, broker, midnight, query
+from tests.brokers.conformance.adapters import Clock
 from tests.brokers.reading import orders
 
 FIVE = [D(200)] * 5
@@ -90,3 +91,48 @@ async def test_orders_that_share_a_tag_alone_are_as_many_orders(sim: KiteSimulat
         (answer,) = await adapter.find_orders([query(None, "strategy")])
     assert len(orders(snapshot)) == 5
     assert "5 orders" in str(answer.failure)
+
+
+async def test_a_lone_first_slice_may_be_followed_by_others_until_the_list_has_not_grown_for_a_while(
+    sim: KiteSimulator,
+) -> None:
+    """Nothing tells how many slices there will be, and they are placed one after the other."""
+    clock = Clock()
+    (first,) = sim.place_sliced(INFY, BUY, [D(200)], D(100), "c1")
+    sim.fill_order(first)
+    seen = []
+    async with broker(sim, clock=clock) as adapter:
+        for passes_s in (0, 5, 6):
+            clock.passes(passes_s)
+            (row,) = orders(await adapter.snapshot(None)).values()
+            seen.append((row.status, row.quantity, row.growing))
+        second = sim.place_sliced(INFY, BUY, [D(200)], D(100), "c1")[0]
+        sim.set_order(second, tags=["autoslice", f"autoslice:{first}"])
+        (row,) = orders(await adapter.snapshot(None)).values()
+        seen.append((row.status, row.quantity, row.growing))
+        (found,) = await adapter.find_orders([query(second)])
+        assert found.order is not None
+        assert (found.order.broker_order_id, found.order.growing) == (first, True)
+        clock.passes(11)
+        (row,) = orders(await adapter.snapshot(None)).values()
+        seen.append((row.status, row.quantity, row.growing))
+    filled, part = OrderStatus.FILLED, OrderStatus.PARTIALLY_FILLED
+    alone, both = D(200), D(400)
+    assert seen == [
+        (filled, alone, True),
+        (filled, alone, True),
+        (filled, alone, False),
+        (part, both, True),
+        (part, both, False),
+    ]
+
+
+async def test_slices_that_were_placed_long_ago_are_all_there_are_at_the_first_look(sim: KiteSimulator) -> None:
+    parts = sim.place_sliced(INFY, BUY, FIVE, D(100), "c1")
+    for part in parts:
+        sim.fill_order(part)
+    clock = Clock()
+    clock.passes(600)
+    async with broker(sim, clock=clock) as adapter:
+        (row,) = orders(await adapter.snapshot(None)).values()
+    assert (row.status, row.quantity, row.growing) == (OrderStatus.FILLED, D(1000), False)

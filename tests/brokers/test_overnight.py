@@ -41,7 +41,7 @@ class Night:
 
 NIGHTS = [
     Night("kite", lambda world: at_kite(world, include_holdings=False), expires=True),
-    Night("ib", at_tws, expires=False),
+    Night("ib", at_tws, expires=True),
 ]
 each_night = pytest.mark.parametrize("night", NIGHTS, ids=lambda night: night.which)
 

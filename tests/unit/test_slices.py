@@ -142,3 +142,48 @@ def test_of_a_whole_whose_slices_are_not_all_shown_nothing_is_said() -> None:
     assert kinds(found.events) == []
     assert found.unverified
     assert one(desk) == before
+
+
+def growing(filled: int, status: OrderStatus = OrderStatus.FILLED, slices: tuple[str, ...] = ()) -> Order:
+    """What is shown of a whole whose other parts may be still to come: 200 for each part."""
+    shown = order("b1", 200 * (1 + len(slices)), filled, status, client_id="c1", average="1.1", submitted_at=at(2))
+    return replace(shown, slices=slices, growing=True)
+
+
+def test_the_first_slice_of_an_order_is_not_the_whole_of_it_while_others_may_come() -> None:
+    desk = recorded()
+    desk.look(slice_at(10, [pos(200)], [growing(200)], [fill("f1", 200, at_s=5, order_id="b1")]))
+    assert (one(desk).quantity, one(desk).filled_quantity) == (dec(1000), dec(200))
+    assert one(desk).status is OrderStatus.PARTIALLY_FILLED
+    two = growing(400, slices=("b2",))
+    desk.look(slice_at(20, [pos(400)], [two], [fill("f2", 200, at_s=15, order_id="b2")]))
+    assert (one(desk).quantity, one(desk).filled_quantity) == (dec(1000), dec(400))
+    assert one(desk).status is OrderStatus.PARTIALLY_FILLED
+    assert desk.look(slice_at(25, [pos(400)], [two])).discrepancies == ()
+
+
+@pytest.mark.parametrize("ended", [OrderStatus.REJECTED, OrderStatus.CANCELLED])
+def test_the_end_of_one_slice_is_not_the_end_of_an_order_that_is_growing(ended: OrderStatus) -> None:
+    desk = recorded()
+    desk.look(slice_at(10, orders=[growing(0, ended)]))
+    assert (one(desk).status, one(desk).quantity) == (OrderStatus.OPEN, dec(1000))
+    over = replace(growing(0, ended), growing=False)
+    desk.look(slice_at(30, orders=[over]))
+    assert one(desk).status is ended
+
+
+def test_a_whole_that_has_all_that_we_ordered_is_filled_at_once_though_it_may_be_growing() -> None:
+    desk = recorded()
+    fills = [fill(f"f{n}", 200, at_s=5, order_id=name) for n, name in enumerate(PARTS)]
+    desk.look(slice_at(10, [pos(1000)], [growing(1000, slices=PARTS[1:])], fills))
+    assert (one(desk).status, one(desk).filled_quantity) == (OrderStatus.FILLED, dec(1000))
+
+
+def test_a_growing_order_that_nobody_recorded_is_adopted_as_one_that_works() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(10, [pos(200)], [growing(200)], [fill("f1", 200, at_s=5, order_id="b1")]))
+    assert one(desk).status is OrderStatus.PARTIALLY_FILLED
+    settled = replace(growing(200), growing=False)
+    desk.look(slice_at(20, [pos(200)], [settled]))
+    assert (one(desk).status, one(desk).quantity) == (OrderStatus.FILLED, dec(200))

@@ -1,0 +1,180 @@
+"""When the life of an order at Interactive Brokers is over, by its time in force and its exchange's hours. Pure.
+
+TWS itself tells the hours: ``tradingHours`` and ``liquidHours`` of a contract's details, for about a week ahead,
+holidays and short days among them. Nothing is claimed of a day that they do not tell, nor where their time zone is one
+of the old abbreviations (``EST``), which leave summer time open.
+
+An order's row tells no time at which it was placed, and needs none: what works now and is good for the day is over at
+the end of the first session that ends from now on. A session of two parts (lunch, a night session before its day) ends
+with its last; where regular hours and all hours differ, the later ones count for all but shares and options, so that
+nothing is over too early.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from brokers.ib import wire
+from brokers.ib.rows import WorkingOrder, order_key
+from brokers.ib.wire import BAG, Contract, OrderTerms
+from brokers.kit.foreign_row import BadRow
+from brokers.model import Complete, Order, Partial, Section
+
+_FOR_THE_SESSION = frozenset({"DAY", "IOC", "FOK", "OPG", "AUC"})
+"""TWS API documentation, Order.Tif: good for the day; at once or not at all; in the opening or an auction of the day.
+What is placed while the market is closed waits for its next session, so at the end of that they are all over."""
+_UNTIL = "GTD"
+_REGULAR_HOURS = frozenset({"STK", "OPT", "WAR", "IOPT"})
+"""What is traded in regular hours alone, unless its order is ``outsideRth``."""
+_WITHOUT_SUMMER_TIME = frozenset({"EST", "MST", "HST", "GMT"})
+"""Names of fixed offsets in the IANA tables, which TWS has used for places that have summer time."""
+_SPAN = re.compile(r"(?:\d{8}:)?\d{4}-(?:(\d{8}):)?(\d{4})", re.ASCII)
+_STILL_LISTED = timedelta(hours=1)
+"""After the end of its life: then the hours were not these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """When sessions of a contract end: in ``all_hours``, and in regular ones."""
+
+    all_hours: tuple[datetime, ...]
+    regular: tuple[datetime, ...]
+
+    @classmethod
+    def told(cls, zone: str, trading: str, liquid: str) -> Hours | None:
+        """From the words of a contract's details; ``None`` where they cannot be read."""
+        try:
+            if zone in _WITHOUT_SUMMER_TIME or not zone:
+                return None
+            place = ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            return None
+        closes = _closes(trading, place)
+        return cls(closes, _closes(liquid, place) or closes) if closes else None
+
+    def end_after(self, at: datetime, *, regular: bool) -> datetime | None:
+        """The end of the first session that ends after that; ``None`` where the hours do not reach so far."""
+        return next((close for close in (self.regular if regular else self.all_hours) if close > at), None)
+
+
+def _closes(words: str, zone: ZoneInfo) -> tuple[datetime, ...]:
+    """The last close of each day: ``20260105:0930-20260105:1600;20260106:CLOSED`` (TWS API documentation,
+    ContractDetails); in its older form the day is told once, ``20260105:1700-1515,1530-1600``."""
+    latest: dict[date, datetime] = {}
+    for told in words.split(";"):
+        for span in told.split(","):
+            found = _SPAN.fullmatch(span.strip())
+            if found is None:
+                continue
+            try:
+                close = datetime.strptime(f"{found[1] or told[:8]} {found[2]}", "%Y%m%d %H%M").replace(tzinfo=zone)
+            except ValueError:
+                continue
+            latest[close.date()] = max(close, latest.get(close.date(), close))
+    return tuple(sorted(close.astimezone(UTC) for close in latest.values()))
+
+
+class Lives:
+    """When the orders of an account are over, as first seen."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, Hours | None] = {}
+        self._ends: dict[str, tuple[OrderTerms, datetime | None]] = {}
+
+    def learn(self, con_id: int, hours: Hours | None) -> None:
+        """The hours of a contract; ``None`` where TWS tells none that can be read."""
+        self._hours[con_id] = hours
+
+    def lacking(self, orders: Iterable[WorkingOrder], now: datetime) -> list[int]:
+        """The contracts whose hours have to be asked for, as an order of theirs goes by them."""
+        wanted: dict[int, None] = {}
+        for order in orders:
+            con_id, terms = _place(order.terms.contract), order.terms
+            if not con_id or not _goes_by_hours(terms):
+                continue
+            known = self._hours.get(con_id)
+            unasked = con_id not in self._hours
+            if unasked or (known is not None and known.end_after(now, regular=False) is None):
+                wanted[con_id] = None
+        return list(wanted)
+
+    def told(self, section: Section[Order], orders: Iterable[WorkingOrder], now: datetime) -> Section[Order]:
+        """The orders with the ends of their lives."""
+        before, self._ends = self._ends, {}
+        for order in orders:
+            terms = order.terms
+            key = order_key(terms.perm_id, terms.client_id, terms.order_id)
+            known = before.get(key)
+            if known is None or known[1] is None or _is_changed(known[0], terms) or now > known[1] + _STILL_LISTED:
+                known = terms, self._end(terms, now)
+            self._ends[key] = known
+        return self.known(section)
+
+    def known(self, section: Section[Order]) -> Section[Order]:
+        """The orders with the ends that were told last."""
+        if not isinstance(section, Complete | Partial):
+            return section
+        rows = (_with_end(row, self._ends) for row in section.rows)
+        return replace(section, rows=tuple(rows))
+
+    def _end(self, terms: OrderTerms, now: datetime) -> datetime | None:
+        hours = self._hours.get(_place(terms.contract))
+        regular = terms.contract.sec_type in _REGULAR_HOURS and not terms.outside_hours
+        if terms.tif in _FOR_THE_SESSION:
+            begins = _begins(terms, now)
+            return None if hours is None or begins is None else hours.end_after(begins, regular=regular)
+        if terms.tif != _UNTIL or not terms.good_till:
+            return None
+        if len(terms.good_till) > len("yyyymmdd"):
+            return _moment(terms.good_till)
+        return None if hours is None else _on_day(hours, terms.good_till, regular=regular)
+
+
+def _begins(terms: OrderTerms, now: datetime) -> datetime | None:
+    """From when on an order works: it may be one for later. ``None`` where that cannot be read."""
+    if not terms.good_after:
+        return now
+    begins = _moment(terms.good_after)
+    return None if begins is None else max(now, begins)
+
+
+def _moment(words: str) -> datetime | None:
+    """``None`` for a time of an unknown zone, too."""
+    try:
+        return wire.moment(words, None)[0]
+    except BadRow:
+        return None
+
+
+def _on_day(hours: Hours, day: str, *, regular: bool) -> datetime | None:
+    """The end of the session of a date that has no time of day: TWS User's Guide, "until the close of the market on the
+    date specified"."""
+    closes = hours.regular if regular else hours.all_hours
+    return next((close for close in closes if close.strftime("%Y%m%d") >= day), None)
+
+
+def _goes_by_hours(terms: OrderTerms) -> bool:
+    return terms.tif in _FOR_THE_SESSION or (terms.tif == _UNTIL and len(terms.good_till) == len("yyyymmdd"))
+
+
+def _place(contract: Contract) -> int:
+    """The contract whose hours an order goes by: of a combination its first leg."""
+    if contract.sec_type == BAG:
+        return contract.legs[0].con_id if contract.legs else 0
+    return contract.con_id
+
+
+def _is_changed(before: OrderTerms, now: OrderTerms) -> bool:
+    one, other = ((t.tif, t.good_till, t.good_after, t.outside_hours) for t in (before, now))
+    return one != other
+
+
+def _with_end(row: Order, ends: Mapping[str, tuple[OrderTerms, datetime | None]]) -> Order:
+    known = ends.get(row.broker_order_id)
+    if known is None or known[1] is None or row.status.terminal:
+        return row
+    return replace(row, expires_at=known[1])
