@@ -30,8 +30,8 @@ HONG_KONG = SimHours("Hongkong", *["20260105:0930-1200,1300-1600;20260106:0930-1
 CLOSES = {"regular": datetime(2026, 1, 5, 21, tzinfo=UTC), "late": datetime(2026, 1, 6, 1, tzinfo=UTC)}
 
 
-def at(*when: int) -> datetime:
-    return datetime(2026, 1, *when, tzinfo=UTC)
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 1, day, hour, minute, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
