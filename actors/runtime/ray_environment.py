@@ -17,6 +17,9 @@ _FOR_ACTORS = {
     "LOGURU_LEVEL": "INFO",
     # With it a traceback in an actor's log shows the values of variables, secrets among them.
     "LOGURU_DIAGNOSE": "NO",
+    # Ray's own are half a gigabyte, each of them.
+    "RAY_ROTATION_MAX_BYTES": "10000000",
+    "RAY_ROTATION_BACKUP_COUNT": "3",
 }
 """What the actors' processes inherit, where it is not set already."""
 

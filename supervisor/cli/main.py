@@ -96,14 +96,16 @@ def start(
 ) -> int:
     """Start everything, and show it.
 
-    Until SIGINT, SIGTERM, SIGHUP or `stop`; then all is ended in order, with status 0.
+    Until SIGINT, SIGTERM, SIGHUP or `stop`; then all is ended in order, with status 0. In the background, and under a
+    service manager, SIGHUP has the configuration read again.
     """
-    from supervisor.cli.console import load, refuse_second_journal
+    from supervisor.cli.console import DEFAULT_CONFIG, load, refuse_second_journal
     from supervisor.cli.start import start as run
 
     configuration = load(config)
     refuse_second_journal(configuration, config)
-    return run(configuration, detach=detach, dashboard=not no_dashboard, verbose=_verbose(ctx))
+    path = config or DEFAULT_CONFIG
+    return run(configuration, detach=detach, dashboard=not no_dashboard, verbose=_verbose(ctx), path=path)
 
 
 @app.command()

@@ -43,6 +43,8 @@ class Order:
     detach: bool
     dashboard: bool
     verbose: bool
+    path: Path | None = None
+    """The configuration's file, where it has one."""
 
     @property
     def background(self) -> bool:
@@ -52,7 +54,8 @@ class Order:
     @property
     def log_file(self) -> Path:
         """Where a child that goes on by itself logs to."""
-        return self.configuration.state_dir / f"{self.configuration.journal_file}.log"
+        given = self.configuration.log.file
+        return Path(given or self.configuration.state_dir / f"{self.configuration.journal_file}.log")
 
 
 LET_GO = b"g"

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from actors.runtime.ports import CallError
 from supervisor.changes.asking import Via, came_by
 from supervisor.cli import logs
+from supervisor.cli.reload import Reload
 from supervisor.cli.screen import View, settled
 from supervisor.cli.session import LET_GO, Ended, Order
 from supervisor.cli.signals import StopSignals
@@ -36,6 +37,8 @@ ASK_TIMEOUT_S = 3.0
 HUNG_AFTER_S = 15.0
 """A supervisor whose process lives and that has not answered for so long hangs: it is killed; Ray brings it back."""
 GONE_AFTER_S = 60.0
+STILL_AFTER_S = 30.0
+"""A loop that has nothing to do comes round every few seconds; one of thousands of children takes its time."""
 _HAPPENINGS_KEPT = 300
 
 
@@ -95,6 +98,7 @@ class _Child:
         self._stop = signals.asked
         self._up = False
         self._view = View("starting")
+        self._reload = None if order.path is None else Reload(order.path)
 
     def run(self) -> None:
         """From the start to the end."""
@@ -133,11 +137,17 @@ class _Child:
         watch = SupervisorWatch(kill, processes.lives, time.monotonic())
         with contextlib.closing(_Events(self._order.configuration)) as events:
             while not self._stop.is_set():
+                self._reload_if_asked()
                 try:
                     status = supervisor.status(timeout_s=ASK_TIMEOUT_S)
                 except CallError as error:
                     self._show(trouble=watch.silent(error.found, time.monotonic()))
                 else:
+                    stands = standing_still(status)
+                    if stands is not None:
+                        self._show(trouble=watch.silent(stands, time.monotonic()))
+                        self._stop.wait(REFRESH_S)
+                        continue
                     watch.heard(status["supervisor"].get("pid"), time.monotonic())
                     if status["supervisor"]["state"] == "STOPPING":
                         return  # by another command; what was seen before says more than actors that end
@@ -145,6 +155,18 @@ class _Child:
                     if self._order.detach and not self._order.background and settled(status):
                         return
                 self._stop.wait(REFRESH_S)
+
+    def _reload_if_asked(self) -> None:
+        if self._signals.reload.is_set():
+            self._signals.reload.clear()
+            if self._reload is not None:
+                self._reload.ask()
+
+
+def standing_still(status: Mapping[str, Any]) -> str | None:
+    """Why a supervisor that answers does its work no longer: its loop does not come round; ``None`` where it does."""
+    age_s = status["supervisor"].get("loop_age_s")
+    return None if age_s is None or age_s <= STILL_AFTER_S else f"its loop has stood still for {age_s:.0f} s"
 
 
 def _kill(pid: int) -> None:
@@ -213,10 +235,14 @@ def main(until: int, said: int) -> None:
     for descriptor in (until, said):
         os.set_inheritable(descriptor, False)
     came_by(Via.START)
-    signals = StopSignals()
-    signals.install()
     order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    # One that goes on by itself is a service: no terminal's end concerns it.
+    signals = StopSignals(hangup_reloads=order.background)
+    signals.install()
     logs.set_up("WARNING", verbose=order.verbose, bare=not order.background)
+    if order.background:
+        level = "DEBUG" if order.verbose else "WARNING"
+        logs.to_file(order.log_file, order.configuration.log, level, with_standard_error=True)
     threading.Thread(target=_wait_for_the_end, args=(until, signals.asked), daemon=True).start()
     tell = Connection(said, readable=False)
     ended = Ended(None)

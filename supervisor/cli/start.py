@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -20,13 +22,15 @@ from actors.runtime.ray_environment import ClusterNotUp
 from supervisor.cli import logs
 from supervisor.cli.console import Failure, console, say
 from supervisor.cli.keyboard import Keyboard
+from supervisor.cli.reload import Reload
 from supervisor.cli.screen import Screen, View, actors_up, rows_of, settled, totals
+from supervisor.cli.service import ServiceManager, is_managed
 from supervisor.cli.session import Died, Order, Session
 from supervisor.cli.session_child import SupervisorGone
 from supervisor.cli.signals import StopSignals
 from supervisor.client import run_file
 from supervisor.client.run_file import NotWritable
-from supervisor.config.models import Configuration
+from supervisor.config.models import Configuration, LogSettings
 from supervisor.presentation.event_text import Happening
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
 
@@ -36,13 +40,17 @@ _LOG_LINES_KEPT = 20
 _LOG_LEVELS = {Severity.INFO: "INFO", Severity.WARNING: "WARNING", Severity.CRITICAL: "CRITICAL"}
 
 
-def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbose: bool) -> int:
-    """Run until it is asked to stop, and give the exit status. To be called in the main thread.
+def start(
+    configuration: Configuration, *, detach: bool, dashboard: bool, verbose: bool, path: Path | None = None
+) -> int:
+    """Run until it is asked to stop, and give the exit status. To be called in the main thread. ``path`` is the file of
+    the configuration: under a service manager SIGHUP has it applied again.
 
     Raises ``AlreadyRunning``, :class:`Failure` and whatever kept the supervisor from starting; nothing of ours runs
     any more then.
     """
-    signals = StopSignals()
+    signals = StopSignals(hangup_reloads=is_managed(os.environ) and path is not None)
+    manager = ServiceManager(os.environ, time.monotonic)
     signals.install()
     try:
         _answers(configuration.ray.address)
@@ -51,15 +59,21 @@ def start(configuration: Configuration, *, detach: bool, dashboard: bool, verbos
         raise
     on_screen = sys.stdout.isatty() and not detach
     if not on_screen:
-        logs.set_up("INFO", verbose=verbose)
-    show = _OnScreen(verbose=verbose) if on_screen else _AsLines()
-    order = Order(configuration, detach, dashboard, verbose)
+        logs.set_up("INFO", verbose=verbose, settings=None if detach else configuration.log)
+    show = _OnScreen(configuration.log, verbose=verbose) if on_screen else _AsLines()
+    order = Order(configuration, detach, dashboard, verbose, None if path is None else path.absolute())
+    reload = None if path is None else Reload(path.absolute())
     session = Session(order, lambda line: logger.warning("{}", line))
     session.start()
     try:
         with show:
             while not session.let_go_of and not session.ended(0.0 if show.interactive else _LOOK_S):
-                show.update(_seen(session, signals))
+                seen = _seen(session, signals)
+                show.update(seen)
+                manager.see(seen)
+                if signals.reload.is_set() and reload is not None and seen.status is not None:
+                    signals.reload.clear()
+                    reload.ask()
                 if order.background and not signals.asked.is_set() and _runs(session.view):
                     session.let_go()
             show.update(session.view)
@@ -109,8 +123,10 @@ def _seen(session: Session, signals: StopSignals) -> View:
 class _OnScreen:
     """A screen of its own, as a pager has; the log goes into its list of happenings."""
 
-    def __init__(self, *, verbose: bool) -> None:
+    def __init__(self, log: LogSettings, *, verbose: bool) -> None:
         from rich.live import Live
+
+        self._log = log
 
         self._verbose = verbose
         self._said: deque[Happening] = deque(maxlen=_LOG_LINES_KEPT)
@@ -123,6 +139,8 @@ class _OnScreen:
 
     def __enter__(self) -> _OnScreen:
         logs.to_lines(self._say, "WARNING")
+        if self._log.file is not None:
+            logs.to_file(Path(self._log.file), self._log, "INFO")
         self._keyboard.__enter__()
         self._live.__enter__()
         return self
@@ -132,7 +150,7 @@ class _OnScreen:
         with contextlib.suppress(OSError):
             self._live.__exit__(None, None, None)
         self._keyboard.__exit__(None, None, None)
-        logs.set_up("WARNING", verbose=self._verbose)
+        logs.set_up("WARNING", verbose=self._verbose, settings=self._log)
 
     def update(self, view: View) -> None:
         """Draw it, and again at each key, for a moment."""

@@ -150,6 +150,9 @@ class _Loader:
         """The configuration, or ``None`` after the reasons against it have been added to the problems."""
         self._fill_in(self._document.data, ())
         self._journal()
+        log = self._at(("log",))
+        if isinstance(log, dict) and isinstance(log.get("file"), str) and log["file"]:
+            log["file"] = self._from_here(str(log["file"]))
         for place, account in self._accounts():
             self._secrets(account)
             self._simulated(account)

@@ -58,6 +58,7 @@ from supervisor.config.values import (
     Timeout,
     TimeZone,
     ZmqEndpoint,
+    duration,
     text,
     whole,
 )
@@ -443,6 +444,29 @@ DEFAULT_JOURNAL_URL = "sqlite:///var/journal.db"
 _JOURNAL_URL = "sqlite:///PATH of a file, or postgresql://…"
 
 
+class LogSettings(_Model):
+    """The log of ``start``. ``file``, absolute, gets it beside standard error (``None``: nowhere else); it is put aside
+    when it is ``rotate_mb`` (of 10^6 bytes) long or a new period of ``rotate_h`` hours begins, and ``keep`` of those
+    before are kept. ``format`` json is one JSON document a line, wherever no terminal reads it."""
+
+    file: str | None = None
+    format: Literal["text", "json"] = "text"
+    rotate_mb: Annotated[
+        float, duration("a number of megabytes from 0.01 to 10000", lambda n: 1 <= 100 * n <= 10**6)
+    ] = 10.0
+    rotate_h: Annotated[float, duration("a number of hours from 1 to 8784", lambda n: 1 <= n <= 8784)] = 24.0
+    keep: Annotated[int, whole("a whole number from 0 to 10000", 0, 10_000)] = 14
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _absolute_file(cls, value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected("the path of a file, or null")
+        return os.path.abspath(os.path.expanduser(value))
+
+
 class TimestampSettings(_Model):
     """A time-stamp server (RFC 3161) for one head an hour, and the PEM file of the roots that its answers lead to."""
 
@@ -582,6 +606,7 @@ class Configuration(_Model):
     defaults: Defaults = Defaults()
     supervision: SupervisionSettings = SupervisionSettings()
     breaks: BreaksSettings = BreaksSettings()
+    log: LogSettings = LogSettings()
     sinks: tuple[DeltaSink, ...] = ()
     alerts: AlertsSettings = AlertsSettings()
     accounts: Annotated[tuple[AnyAccount, ...], BeforeValidator(_some_accounts)] = Field(

@@ -142,6 +142,7 @@ class Supervisor:
         )
         self._stopped = asyncio.Event()
         self._stopping = False
+        self._turned_at_s: float | None = None  # when the loop last came round
         self._loop = runtime.spawn(SUPERVISOR, self._run())
         self._self_checks = SelfChecks(runtime, self._states.instruments_up)
         runtime.spawn(SUPERVISOR, self._self_checks.run(self._stopped))
@@ -161,6 +162,7 @@ class Supervisor:
             "state": "STOPPING" if self._stopping else "RUNNING",
             "restarts": self._former.restarts,
             "run_began_at": to_iso(self._former.began_at),
+            "loop_age_s": self._loop_age_s(),
             "journal": self._healths.journal,
             "actors": status.actor_rows(self._tree.children, self._healths.pids()),
             "self_check": self._self_checks.to_json(),
@@ -173,6 +175,10 @@ class Supervisor:
             result["supervisor"]["sinks"] = sinks
         result["supervisor"]["alerts"] = self._healths.alerts
         return result
+
+    def _loop_age_s(self) -> float | None:
+        """How long ago the loop came round, ``None`` before it first has. Where it has ended we still answer."""
+        return None if self._turned_at_s is None else round(self._runtime.monotonic_s() - self._turned_at_s, 3)
 
     async def breaks(self) -> list[dict[str, Any]]:
         """Every open break with the work on it, what needs a person most first."""
@@ -311,7 +317,7 @@ class Supervisor:
             if len(self._tree.children) > MANY:
                 await self._runtime.sleep(len(self._tree.children) * LOOK_AT_ONE_S)
             more = [self._events.get_nowait() for _ in range(self._events.qsize())]
-            now_s = self._runtime.monotonic_s()
+            now_s = self._turned_at_s = self._runtime.monotonic_s()
             for command in self._tree.handle(event, now_s, *more):
                 self._lifecycle.execute(command)
             wake_at_s = self._tree.wake_at_s(now_s)

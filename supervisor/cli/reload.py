@@ -1,0 +1,72 @@
+"""A service that is asked to read its configuration again: ``apply`` of its file, in a process of its own.
+
+One that cannot be read, or is refused, changes nothing of what runs, and the log says why.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loguru import logger
+
+_APPLIED_WITHIN_S = 600.0
+
+
+def _apply(path: Path) -> Sequence[str]:
+    return [sys.executable, "-m", "supervisor", "apply", str(path)]
+
+
+class Reload:
+    """Applies the file at ``path`` each time it is asked; asked again meanwhile, once more afterwards."""
+
+    def __init__(self, path: Path, command: Callable[[Path], Sequence[str]] = _apply) -> None:
+        self._path = path
+        self._command = command
+        self._lock = threading.Lock()
+        self._asked = False
+        self._thread: threading.Thread | None = None
+
+    def ask(self) -> None:
+        """Begin, and do not wait for it."""
+        with self._lock:
+            self._asked = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+                self._thread.start()
+
+    def wait(self, within_s: float) -> None:
+        """Until what was asked for so far is done."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(within_s)
+
+    def _run(self) -> None:
+        while self._is_asked():
+            logger.info("SIGHUP: {} is read again", self._path)
+            try:
+                done = subprocess.run(  # noqa: S603 - the interpreter and the module are our own
+                    self._command(self._path),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    timeout=_APPLIED_WITHIN_S,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                logger.error("SIGHUP: {} was not applied: {}", self._path, error)
+                continue
+            level = "INFO" if done.returncode == 0 else "ERROR"
+            outcome = "applied" if done.returncode == 0 else f"apply ended with status {done.returncode}"
+            logger.log(level, "SIGHUP: {}: {}", outcome, done.stdout.strip() or "it said nothing")
+
+    def _is_asked(self) -> bool:
+        with self._lock:
+            asked, self._asked = self._asked, False
+            if not asked:
+                self._thread = None
+            return asked

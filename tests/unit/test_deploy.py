@@ -1,0 +1,119 @@
+"""What is in deploy/: each file is what its reader takes, and its commands and paths are ours."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from supervisor.cli.main import app
+from supervisor.client.supervisor_client import STOP_TIMEOUT_S
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+BIN = Path(sys.executable).parent
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=str(BIN)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def quiet(*arguments: str | Path) -> None:
+    done = subprocess.run([str(one) for one in arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, done.stdout + done.stderr), done
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(DEPLOY / "compose.yaml")
+    return found
+
+
+def unit() -> dict[str, str]:
+    lines = (DEPLOY / "reconciliation.service").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def our_options(command: list[str]) -> None:
+    """That the command line knows a command and its options."""
+    name, *rest = command
+    told = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+    assert all(option in told for option in rest if option.startswith("--")), command
+
+
+def test_the_container_file_is_clean() -> None:
+    quiet(tool("hadolint"), DEPLOY / "Containerfile")
+
+
+def test_the_container_file_copies_what_is_there_and_what_the_build_may_see() -> None:
+    seen = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    copies = re.findall(r"^COPY (?!--from)(.*) \S+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    sources = {source for line in copies for source in line.split()}
+    assert sources == seen
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_the_container_runs_our_commands() -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    found = re.search(r'^CMD \["(.*)"\]$', text, re.MULTILINE)
+    assert found is not None
+    our_options(found[1].split('", "'))
+    extras = re.search(r"'\.\[(.*)\]'", text)
+    declared = (ROOT / "pyproject.toml").read_text()
+    assert extras is not None
+    assert all(re.search(rf"^{extra} = \[", declared, re.MULTILINE) for extra in extras[1].split(","))
+
+
+def test_the_compose_file_meets_its_schema() -> None:
+    quiet(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+
+
+def test_the_compose_file_mounts_what_is_there() -> None:
+    services = compose()["services"]
+    mounts = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", ())]
+    files = [one for one in mounts if one.startswith(".") and one != "./accounts.yaml"]
+    assert len(files) == 5
+    assert all((DEPLOY / one).is_file() for one in files)
+    assert {one for one in mounts if not one.startswith(".")} == set(compose()["volumes"])
+
+
+def test_the_compose_file_publishes_nothing_beyond_loopback() -> None:
+    services = compose()["services"]
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    our_options(services["metrics"]["command"])
+
+
+def test_prometheus_takes_what_it_is_given(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "config/prometheus/alerts.yml", tmp_path)
+    shutil.copy(DEPLOY / "prometheus.yml", tmp_path)
+    quiet(tool("promtool"), "check", "config", tmp_path / "prometheus.yml")
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    text = (DEPLOY / "reconciliation.service").read_text()
+    copied = tmp_path / "reconciliation.service"
+    copied.write_text(text.replace("/opt/reconciliation/.venv/bin/python", sys.executable))
+    quiet(tool("systemd-analyze"), "verify", "--man=no", copied)
+
+
+def test_the_unit_runs_our_commands_and_waits_for_them() -> None:
+    said = unit()
+    for key in ("ExecStart", "ExecReload"):
+        python, *command = shlex.split(said[key])
+        assert (python, command[:2]) == ("/opt/reconciliation/.venv/bin/python", ["-m", "supervisor"])
+        our_options(command[2:])
+    assert (said["Type"], said["KillMode"], said["RestartPreventExitStatus"]) == ("notify", "mixed", "2")
+    assert float(said["TimeoutStopSec"]) > STOP_TIMEOUT_S
+    assert float(said["WatchdogSec"]) > 60  # a supervisor that is brought back may take that long
