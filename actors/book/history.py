@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from actors.book.book import Book
+from actors.book.break_work import WORK_EVENTS
 from actors.book.checkpoint import replay
 from actors.book.discrepancies import Correction
 from actors.book.orders import BookOrder
@@ -32,7 +33,7 @@ _ORDERS = frozenset(
 )
 _CORRECTING = _ORDERS | {EventType.ORDER_FILLED, EventType.POSITION_SYNCED}
 _TOLD = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED, EventType.FILL_RESTATED})
-_BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, EventType.TRADING_RESUMED})
+_BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, EventType.TRADING_RESUMED}) | WORK_EVENTS
 
 
 class Incomplete(Exception):

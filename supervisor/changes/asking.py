@@ -25,6 +25,7 @@ class Via(StrEnum):
 
     HANDLE = "handle"  # a program or a notebook that called supervisor.connect()
     COMMAND_LINE = "command line"
+    PAGE = "page"  # who is signed in at the page, by the name in its token file
     START = "start"  # the process of `start`, when it was told to end
 
 

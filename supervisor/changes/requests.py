@@ -11,7 +11,7 @@ from supervisor.changes.diff import SecretFingerprints, all_of, key_changes, sai
 from supervisor.config.models import AnyAccount, Configuration, Instrument
 from supervisor.errors import HandleError
 
-FIXED = ("ray", "journal")
+FIXED = ("ray", "journal", "console")
 """The sections that hold for as long as a supervisor runs."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -58,26 +58,56 @@ def verify(
     or the public keys beside the journal. Raises ``JournalError`` where it cannot be read now."""
     if head is not None and not _HASH.fullmatch(head.lower()):
         raise Failure(f"--head {head}: a hash is 64 hexadecimal digits, as `audit head` prints it")
+    found = verified(of, _Progress(), head=head, heads=heads, key=key, archives=archives, tree=tree)
+    result, held = found.result, found.held
+    if as_json:
+        print_json({**_document(result, found.last), "signed_heads": held.count, "signatures": held.keys})
+    else:
+        print(found.words(head))
+        if result.ok and head is None and not heads:
+            say(NOT_PROVEN)
+    return EXIT_OK if result.ok else EXIT_BREAK_OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification found: of the chain and of the heads together in ``result``; ``last`` is where the journal
+    ended when it began."""
+
+    result: Verification
+    last: Head | None
+    held: Held
+
+    def words(self, head: str | None = None) -> str:
+        """The same for a person; ``head`` is the hash that it was held against."""
+        return _words(self.result, self.last, head) + (_held_words(self.held) if self.result.ok else "")
+
+
+def verified(
+    of: Source,
+    progress: Callable[[int, int], None],
+    *,
+    head: str | None = None,
+    heads: Sequence[Path] = (),
+    key: str | None = None,
+    archives: Sequence[Path] = (),
+    tree: bool = False,
+) -> Verified:
+    """The journal read again as :func:`verify` does; ``progress`` is told how many of how many records were read."""
     last: Head | None = None
     held = Held(0, None, keys=False)
     try:
         with reading(of) as journal:
             # The head is read first: what is appended meanwhile is verified besides.
             last = _written(journal.head())
-            result = journal.verify(head=None if head is None else head.lower(), progress=_Progress())
+            result = journal.verify(head=None if head is None else head.lower(), progress=progress)
             held = _held(of, journal, heads, key, archives, tree=tree)
     except JournalCorrupt as error:
         result = Verification(False, 0, None, error.found)
     if held.reason is not None:
         reasons = [] if result.reason is None else [result.reason]
         result = replace(result, ok=False, reason="; ".join([held.reason, *reasons]))
-    if as_json:
-        print_json({**_document(result, last), "signed_heads": held.count, "signatures": held.keys})
-    else:
-        print(_words(result, last, head) + (_held_words(held) if result.ok else ""))
-        if result.ok and head is None and not heads:
-            say(NOT_PROVEN)
-    return EXIT_OK if result.ok else EXIT_BREAK_OPEN
+    return Verified(result, last, held)
 
 
 def verify_since(of: Source, head: Path, *, key: str | None, archives: Sequence[Path], as_json: bool) -> int:

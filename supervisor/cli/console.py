@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +74,15 @@ def load(path: Path | None) -> Configuration:
     return load_file(path or DEFAULT_CONFIG)
 
 
-def load_place(path: Path | None) -> Configuration:
+def load_place(path: Path | None, also: Collection[str] = ()) -> Configuration:
     """As :func:`load`, for what only talks to the running supervisor: where the journal and the cluster are, and
-    nothing of the accounts, so that no secret and nothing else of theirs need be set in this terminal."""
+    nothing of the accounts, so that no secret and nothing else of theirs need be set in this terminal. ``also`` names
+    further sections to be read."""
     from supervisor.config.loader import load_place as load_place_of
 
     if path is None and not DEFAULT_CONFIG.exists():
         raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: name a configuration")
-    return load_place_of(path or DEFAULT_CONFIG)
+    return load_place_of(path or DEFAULT_CONFIG, also)
 
 
 def refuse_second_journal(configuration: Configuration, path: Path | None) -> None:

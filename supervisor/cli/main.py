@@ -318,6 +318,32 @@ def metrics(
     return run(load_place(config), port=port, host=host)
 
 
+@app.command(name="console")
+def the_page(
+    config: ConfigOption = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="0 takes any that is free; default 8321.")
+    ] = None,
+    add: Annotated[
+        str | None, typer.Option("--add", metavar="NAME", help="Let somebody in, and print their token.")
+    ] = (None),
+    role: Annotated[str | None, typer.Option("--role", help="With --add: viewer, operator or approver.")] = None,
+) -> int:
+    """Serve the page for operators.
+
+    What needs a person, book and broker side by side, breaks with their evidence and all that is done about them, the
+    book at any past time, and the proof that the journal is whole. A process of its own on loopback, until SIGINT or
+    SIGTERM; it may start before the supervisor and outlive it. Needs the extra `console`.
+    """
+    from supervisor.cli.console import load_place
+    from supervisor.cli.page import add_user, page
+
+    configuration = load_place(config, ("console", "breaks"))
+    if add is not None or role is not None:
+        return add_user(configuration, add, role)
+    return page(configuration, port)
+
+
 @app.command()
 def report(
     config: ConfigOption = None,

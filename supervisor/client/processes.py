@@ -21,7 +21,7 @@ from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
 from actors.runtime.ports import CallError, CallTimeout
 from actors.runtime.ray_environment import Address
-from supervisor.changes.asking import Who
+from supervisor.changes.asking import Asked, Who
 from supervisor.changes.requests import Change
 from supervisor.client import run_file
 from supervisor.client.calls import BlockingPort, run_blocking
@@ -78,9 +78,14 @@ class OpenCluster(Exception):
 class Running:
     """A supervisor that answers, asked from a script: :class:`SupervisorClient`, each call over when it returns."""
 
-    def __init__(self, client: Client | DoorClient) -> None:
+    def __init__(self, client: Client | DoorClient, on_behalf_of: Asked | None = None) -> None:
         port = BlockingPort(client)
-        self._work = SupervisorClient(lambda: port)
+        self._client = client
+        self._work = SupervisorClient(lambda: port, on_behalf_of=on_behalf_of)
+
+    def on_behalf_of(self, who: Asked) -> Running:
+        """The same, asked by somebody else than the user of this process."""
+        return Running(self._client, who)
 
     def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
         """See :meth:`SupervisorClient.status`; so for the others."""
@@ -128,9 +133,9 @@ class Running:
         """Restart one actor by its name."""
         return run_blocking(self._work.restart(name))
 
-    def breaks(self) -> list[dict[str, Any]]:
+    def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break."""
-        return run_blocking(self._work.breaks())
+        return run_blocking(self._work.breaks(timeout_s=timeout_s))
 
     def work_on_break(
         self,

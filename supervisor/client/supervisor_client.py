@@ -15,7 +15,7 @@ from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
-from supervisor.changes.asking import Who, asked
+from supervisor.changes.asking import Asked, Who, asked
 from supervisor.changes.requests import Change
 from supervisor.client.calls import Port, call_with_retry
 
@@ -32,11 +32,18 @@ HALT_TIMEOUT_S = 40.0
 
 class SupervisorClient:
     """A supervisor behind a :class:`Port`. Every method raises :class:`~actors.runtime.ports.CallError` when it does
-    not answer within its time. ``strategy`` is the one that asks, for the journal."""
+    not answer within its time. ``strategy`` is the one that asks, for the journal; ``on_behalf_of`` somebody else than
+    the user of this process."""
 
-    def __init__(self, port: Callable[[], Port], strategy: str | None = None) -> None:
+    def __init__(
+        self, port: Callable[[], Port], strategy: str | None = None, on_behalf_of: Asked | None = None
+    ) -> None:
         self._port = port
         self._strategy = strategy
+        self._on_behalf_of = on_behalf_of
+
+    def _who(self) -> Asked:
+        return self._on_behalf_of or asked(self._strategy)
 
     async def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
         """The document of ``status --json``."""
@@ -68,28 +75,24 @@ class SupervisorClient:
 
     async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
         """Put our side's reports into the books of one account; returns how many were new."""
-        return int(await self._ask("record", account, reports, asked(self._strategy), timeout_s=VERDICT_TIMEOUT_S))
+        return int(await self._ask("record", account, reports, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; returns those that answered."""
-        return tuple(await self._ask("pause", account, instrument, asked(self._strategy), timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._ask("pause", account, instrument, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let them go on; returns those that answered."""
-        return tuple(await self._ask("resume", account, instrument, asked(self._strategy), timeout_s=VERDICT_TIMEOUT_S))
+        return tuple(await self._ask("resume", account, instrument, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
         """Stop trading in an instrument, an account or everything, until it is resumed."""
-        found: Halted = await self._ask(
-            "halt", account, instrument, reason, asked(self._strategy), timeout_s=HALT_TIMEOUT_S
-        )
+        found: Halted = await self._ask("halt", account, instrument, reason, self._who(), timeout_s=HALT_TIMEOUT_S)
         return found
 
     async def resume_trading(self, account: str | None, instrument: str | None) -> Halted:
         """End the halts of an instrument, of an account and its instruments, or all."""
-        found: Halted = await self._ask(
-            "resume_trading", account, instrument, asked(self._strategy), timeout_s=HALT_TIMEOUT_S
-        )
+        found: Halted = await self._ask("resume_trading", account, instrument, self._who(), timeout_s=HALT_TIMEOUT_S)
         return found
 
     async def change(self, wanted: Change, asked_by: Who, *, force: bool = False, dry_run: bool = False) -> Changed:
@@ -107,7 +110,7 @@ class SupervisorClient:
 
     async def restart(self, name: str) -> bool:
         """Restart one actor by its name; False when there is none."""
-        return bool(await self._ask("restart", name, asked(self._strategy)))
+        return bool(await self._ask("restart", name, self._who()))
 
     async def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break with the work on it, what needs a person most first."""
@@ -125,9 +128,9 @@ class SupervisorClient:
         owner: str | None = None,
         sides: Sides | None = None,
     ) -> dict[str, Any]:
-        """Do something to an open break, as the user of this process; gives its row as it then is. Raises
+        """Do something to an open break; gives its row as it then is. Raises
         :class:`BreakRefused` and :class:`JournalAway`, too."""
-        who = asked()
+        who = self._who()
         request = BreakRequest(action, who.by, reason, note, until, owner, sides, who.via, who.program)
         found: dict[str, Any] = await self._once("work_on_break", break_id, request, timeout_s=HALT_TIMEOUT_S)
         return found
@@ -139,7 +142,7 @@ class SupervisorClient:
 
     async def stop(self) -> None:
         """End every actor in order; the supervisor itself is left to whoever started it."""
-        await self._once("stop", asked(self._strategy), timeout_s=STOP_TIMEOUT_S)
+        await self._once("stop", self._who(), timeout_s=STOP_TIMEOUT_S)
 
     async def pid(self) -> int:
         """The process the supervisor lives in; one that is not there now is not waited for."""

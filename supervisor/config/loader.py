@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from pydantic import BaseModel, ValidationError
@@ -75,14 +75,15 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
     return configuration
 
 
-def load_place(path: str | os.PathLike[str]) -> Configuration:
+def load_place(path: str | os.PathLike[str], also: Collection[str] = ()) -> Configuration:
     """Where the journal and the cluster of a configuration are, and nothing of its accounts: what a program needs that
-    only talks to the supervisor, and has none of the accounts' secrets. Raises :class:`ConfigurationError`."""
+    only talks to the supervisor, and has none of the accounts' secrets. ``also`` names further sections to be read.
+    Raises :class:`ConfigurationError`."""
     file = os.fspath(path)
     document = read(_text(file))
     problems = from_findings(document.findings, file)
     if isinstance(document.data, dict):
-        kept: dict[str, Data] = {key: document.data[key] for key in ("ray", "journal") if key in document.data}
+        kept: dict[str, Data] = {key: document.data[key] for key in ("ray", "journal", *also) if key in document.data}
         if isinstance(kept.get("journal"), dict):
             # Only who signs heads sends them, and needs what their places ask for.
             kept["journal"] = {key: one for key, one in kept["journal"].items() if key != "heads"}  # type: ignore[union-attr]
@@ -269,6 +270,12 @@ class _Loader:
         path = expanded.removeprefix(SQLITE)
         plain = path != expanded and path and not path.startswith(":") and not path.endswith("/")
         section["url"] = f"{SQLITE}{self._from_here(path)}" if plain else expanded
+
+    def _console(self) -> None:
+        section = self._at(("console",))
+        tokens = section.get("tokens") if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(tokens, str) and tokens:
+            section["tokens"] = self._from_here(tokens) + ("/" if tokens.endswith("/") else "")
 
     def _evidence(self, section: dict[str, object]) -> None:
         key, places, stamped = section.get("key"), section.get("heads"), section.get("timestamp")

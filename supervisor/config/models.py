@@ -592,6 +592,44 @@ class BreaksSettings(_Model):
         return tuple(dict.fromkeys((*REASON_CODES, *self.reason_codes)))
 
 
+class ConsoleSettings(_Model):
+    """The page for operators: where it listens (``port``, ``None``: ``start`` shows none; ``host``), who may sign in
+    (``tokens``, absolute, a file; ``None``: beside the journal), and the address under which a proxy with TLS shows it
+    (``url``), which is what a host beyond loopback needs."""
+
+    port: Port | None = None
+    host: Host = "127.0.0.1"
+    tokens: str | None = None
+    url: HttpUrl | None = None
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _absolute_tokens(cls, value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected("the path of a file, or null")
+        return os.path.abspath(os.path.expanduser(value))
+
+    @field_validator("url", mode="after")
+    @classmethod
+    def _bare_url(cls, value: str | None) -> str | None:
+        return None if value is None else value.rstrip("/").lower()
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not is_loopback(self.host) and self.url is None:
+            raise expected(
+                "127.0.0.1, or the url under which a proxy with TLS shows it: what goes over a network is in the clear"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host of that name or address."""
+    return host in ("localhost", "[::1]", "::1") or host.startswith("127.")
+
+
 def _some_accounts(value: Raw) -> Raw:
     if isinstance(value, list | tuple) and value:
         return value
@@ -609,6 +647,7 @@ class Configuration(_Model):
     log: LogSettings = LogSettings()
     sinks: tuple[DeltaSink, ...] = ()
     alerts: AlertsSettings = AlertsSettings()
+    console: ConsoleSettings = ConsoleSettings()
     accounts: Annotated[tuple[AnyAccount, ...], BeforeValidator(_some_accounts)] = Field(
         description="a list of at least one account"
     )
@@ -658,6 +697,11 @@ class Configuration(_Model):
     def kept_slices(self) -> str:
         """The file in which what decisions rested on is kept, where it is."""
         return str(self.state_dir / f"{self.journal_file}.slices")
+
+    @property
+    def console_tokens(self) -> str:
+        """The file that says who may sign in to the page."""
+        return self.console.tokens or str(self.state_dir / f"{self.journal_file}.tokens")
 
     def account(self, name: str) -> AnyAccount:
         """The account of that name; raises ``LookupError`` that lists those there are."""

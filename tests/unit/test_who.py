@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from actors.events import EventType, Record
+from actors.book.break_work import WORK_EVENTS
+from actors.book.history import who
+from actors.events import Event, EventType, Record, Severity
 from actors.journal.store import Journal
 from actors.journal.types import Append
 from supervisor.changes.asking import Asked, asked, program_version, said_of, user_name
@@ -21,6 +23,7 @@ from supervisor.changes.shown_configuration import shown
 from supervisor.config.loader import load
 from supervisor.supervision.provenance import provenance
 from tests.unit.audit_cases import a_case
+from tests.unit.builders import at
 from tests.unit.journal_cases import ROOT, events
 from tests.unit.test_apply import a_hall
 from tests.unit.virtual_time import virtual_time
@@ -125,3 +128,9 @@ def test_what_runs_can_be_written_as_an_event(file: Path, tmp_path: Path) -> Non
     (done,) = journal.append([Append("supervisor", 0, (replace(first, payload=payload),))])
     journal.close()
     assert not isinstance(done, Exception)
+
+
+@pytest.mark.parametrize("kind", sorted(WORK_EVENTS))
+def test_who_worked_on_a_break_is_a_person_and_not_the_system(kind: EventType) -> None:
+    event = Event("1", kind, Severity.INFO, at(0), {"id": "b", "by": "ann@desk", "reason": "TEST"})
+    assert who(event) == "operator (ann@desk)"

@@ -1,0 +1,62 @@
+"""``console``: the page for operators, served until a signal, and who may sign in to it."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from supervisor.cli.console import Failure, say
+from supervisor.config.models import Configuration
+from supervisor.presentation.json_contract import EXIT_OK
+
+
+def page(configuration: Configuration, port: int | None) -> int:
+    """Serve it until SIGINT, SIGTERM or SIGHUP. Raises :class:`Failure` where the port cannot be had."""
+    check_installed()
+    from supervisor.console.serve import serve
+    from supervisor.console.users import TokensUnusable, Users
+
+    try:
+        Users(configuration.console_tokens).all()
+    except TokensUnusable as error:
+        say(f"warning: {error}")  # they may be let in while it runs
+    serve(configuration, port, lambda address: print(address, flush=True), end_by_signal)
+    return EXIT_OK
+
+
+def end_by_signal(stop: Callable[[], None]) -> None:
+    """From now on a signal stops the page in order. To be called in the main thread."""
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, asked)
+
+
+def check_installed() -> None:
+    """Raise :class:`Failure` where what the page is made with is not installed."""
+    try:
+        for name in ("jinja2", "starlette", "uvicorn"):
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise Failure(f"the page needs the extra console: pip install -e '.[console]' ({error})") from None
+
+
+def add_user(configuration: Configuration, name: str | None, role: str | None) -> int:
+    """Let somebody in, or give them a new token and role, and print the token: it stands nowhere else."""
+    check_installed()
+    from supervisor.console.users import Role, TokensUnusable, add
+
+    if name is None or role is None or role.upper() not in Role.__members__:
+        raise Failure("name both: --add NAME --role viewer|operator|approver")
+    try:
+        token = add(configuration.console_tokens, name, Role[role.upper()])
+    except (TokensUnusable, ValueError) as error:
+        raise Failure(str(error)) from None
+    say(f"{name} may sign in as {role.lower()} by this token, which is shown this once:")
+    print(token)
+    return EXIT_OK

@@ -1,0 +1,102 @@
+"""The running supervisor as the pages ask it: on behalf of whoever is signed in, never on the event loop's time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from actors.book.break_work import BreakAction, Sides
+from actors.book.trading_permission import Halted
+from actors.runtime.ports import CallError
+from supervisor.changes.asking import Asked, Via, process_words, program_version
+from supervisor.client.processes import NotRunning, Running, find
+from supervisor.config.models import Configuration
+
+ASK_TIMEOUT_S = 3.0
+T = TypeVar("T")
+
+
+class Away(Exception):
+    """No supervisor answers: ``found`` is what was tried and what came of it."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return self.found
+
+
+class Desk(Protocol):
+    """What the pages ask of a supervisor. Every method raises :class:`Away`, and what the supervisor itself raises."""
+
+    async def look(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The document of ``status --json``, and the open breaks, what needs a person most first."""
+
+    async def work_on_break(
+        self,
+        who: Asked,
+        action: BreakAction,
+        break_id: str,
+        *,
+        reason: str | None,
+        note: str | None,
+        until: datetime | None,
+        owner: str | None,
+        sides: Sides | None,
+    ) -> dict[str, Any]:
+        """Do something to an open break; gives its row as it then is."""
+
+    async def halt(self, who: Asked, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+        """Stop trading in an instrument, an account or everything."""
+
+    async def resume_trading(self, who: Asked, account: str | None, instrument: str | None) -> Halted:
+        """End halts."""
+
+
+def who(name: str) -> Asked:
+    """Somebody who is signed in at this page, as the journal is to know them."""
+    return Asked(f"{name}@{socket.gethostname()}", Via.PAGE.value, program_version(), process_words())
+
+
+class RunningDesk:
+    """The supervisor that holds a configuration's journal, found again after each time that it did not answer."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._running: Running | None = None
+
+    async def look(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """See :class:`Desk`; so for the others."""
+
+        def both(running: Running) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            return running.status(timeout_s=ASK_TIMEOUT_S), running.breaks(timeout_s=ASK_TIMEOUT_S)
+
+        return await self._asked(both)
+
+    async def work_on_break(self, who: Asked, action: BreakAction, break_id: str, **terms: Any) -> dict[str, Any]:
+        """Do something to an open break."""
+        return await self._asked(lambda running: running.on_behalf_of(who).work_on_break(action, break_id, **terms))
+
+    async def halt(self, who: Asked, account: str | None, instrument: str | None, reason: str | None) -> Halted:
+        """Stop trading."""
+        return await self._asked(lambda running: running.on_behalf_of(who).halt(account, instrument, reason))
+
+    async def resume_trading(self, who: Asked, account: str | None, instrument: str | None) -> Halted:
+        """End halts."""
+        return await self._asked(lambda running: running.on_behalf_of(who).resume_trading(account, instrument))
+
+    async def _asked(self, question: Callable[[Running], T]) -> T:
+        def ask() -> T:
+            if self._running is None:
+                self._running = find(self._configuration)
+            return question(self._running)
+
+        try:
+            return await asyncio.to_thread(ask)
+        except (NotRunning, CallError) as error:
+            self._running = None
+            raise Away(str(error)) from error

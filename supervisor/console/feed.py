@@ -1,0 +1,161 @@
+"""What the supervisor last said, asked for once for all open pages, and by nobody when no page is open.
+
+The laws of this module: what is shown says how old it is; a supervisor that does not answer leaves what was last heard,
+and the reason; a question is under way at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from loguru import logger
+
+from supervisor.console.desk import Away, Desk
+from supervisor.presentation.attention import by_place
+
+LOOK_EVERY_S = 1.0
+_LOOKED_AT_FOR_S = 10.0
+_CYCLES_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One cycle of an instrument, as it was seen from here."""
+
+    finished_at: str
+    status: str
+    duration_ms: float | None
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was last heard: ``status`` is ``None`` before anything was, ``heard_s`` when it was asked for by the
+    monotonic clock, ``trouble`` why there is nothing newer, ``number`` grows with each change of these."""
+
+    number: int = 0
+    status: Mapping[str, Any] | None = None
+    breaks: Sequence[Mapping[str, Any]] = ()
+    heard_s: float = 0.0
+    trouble: str | None = None
+    cycles: Mapping[str, Sequence[Cycle]] = field(default_factory=dict)
+
+    @property
+    def of_place(self) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+        """The breaks of each account and instrument."""
+        return by_place(self.breaks)
+
+    def account(self, name: str) -> Mapping[str, Any] | None:
+        """An account of the document."""
+        rows = self.status["accounts"] if self.status is not None else ()
+        return next((row for row in rows if row["account"] == name), None)
+
+    def instrument(self, account: str, symbol: str) -> Mapping[str, Any] | None:
+        """An instrument of the document."""
+        found = self.account(account)
+        rows = found["instruments"] if found is not None else ()
+        return next((row for row in rows if row["instrument"] == symbol), None)
+
+    def open_break(self, break_id: str) -> Mapping[str, Any] | None:
+        """An open break by its whole id."""
+        return next((row for row in self.breaks if row["id"] == break_id), None)
+
+
+class Feed:
+    """Asks, and wakes whoever waits for news. To be run on one event loop."""
+
+    def __init__(self, desk: Desk, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._desk = desk
+        self.monotonic_s = monotonic_s
+        self.seen = Seen()
+        self._cycles: dict[str, deque[Cycle]] = {}
+        self._asking = asyncio.Lock()
+        self._news = asyncio.Condition()
+        self._looked_s = self._asked_s = -math.inf
+        self._wanted = asyncio.Event()
+        self.closing = False
+
+    async def run(self) -> None:
+        """Keep up with the supervisor while somebody looks, until it is cancelled."""
+        while not self.closing:
+            await self._wanted.wait()
+            await self.refresh()
+            if self.monotonic_s() - self._looked_s > _LOOKED_AT_FOR_S:
+                self._wanted.clear()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """Somebody looks at a page that is open."""
+        self._looked_s = self.monotonic_s()
+        self._wanted.set()
+
+    async def fresh(self, max_age_s: float = LOOK_EVERY_S) -> Seen:
+        """What was heard within this time, asked for where there is nothing so new."""
+        self.look()
+        began_s = self.monotonic_s()
+        async with self._asking:
+            if self._asked_s >= began_s - max_age_s:
+                return self.seen
+            return await self._ask()
+
+    async def refresh(self) -> Seen:
+        """Ask now: after something was done, what is shown has it in it."""
+        async with self._asking:
+            return await self._ask()
+
+    async def _ask(self) -> Seen:
+        asked_s = self._asked_s = self.monotonic_s()
+        before = self.seen
+        try:
+            status, breaks = await self._desk.look()
+            self._note(status)
+        except Away as error:
+            self.seen = replace(before, number=before.number + 1, trouble=str(error))
+        except Exception as error:  # noqa: BLE001 - an answer that cannot be read must not end the pages of all
+            logger.warning("the supervisor's answer could not be read: {}", type(error).__name__)
+            words = f"its answer could not be read ({type(error).__name__})"
+            self.seen = replace(before, number=before.number + 1, trouble=words)
+        else:
+            self.seen = Seen(before.number + 1, status, breaks, asked_s, None, self._cycles)
+        async with self._news:
+            self._news.notify_all()
+        return self.seen
+
+    def _note(self, status: Mapping[str, Any]) -> None:
+        there = set()
+        for account in status["accounts"]:
+            for row in account["instruments"]:
+                name = f"{account['account']}/{row['instrument']}"
+                there.add(name)
+                at = row["health"]["last_cycle_at"]
+                kept = self._cycles.setdefault(name, deque(maxlen=_CYCLES_KEPT))
+                if at is not None and (not kept or kept[0].finished_at != at):
+                    found = [f"{one['type']} {one['key']}" for one in row["discrepancies"]]
+                    words = ", ".join(found) or str(row["error"] or "in step")
+                    kept.appendleft(Cycle(at, row["status"], row["health"]["last_cycle_ms"], words))
+        for gone in self._cycles.keys() - there:
+            del self._cycles[gone]
+
+    async def newer(self, than: int, within_s: float) -> Seen:
+        """What is newer than that number, or what there is after some time."""
+        self.look()
+        async with self._news:
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._news.wait_for(lambda: self.closing or self.seen.number > than)
+            except TimeoutError:
+                pass
+        return self.seen
+
+    async def close(self) -> None:
+        """Let everybody who waits go."""
+        self.closing = True
+        self._wanted.set()
+        async with self._news:
+            self._news.notify_all()

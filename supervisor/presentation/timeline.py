@@ -1,0 +1,143 @@
+"""What was believed, told and corrected over time, for one instrument: out of its records, as points and as a drawing.
+Pure.
+
+*Believed* is the quantity of a leg in the book after each record; *told* is what the broker was heard to hold, where a
+record says so; *corrected* is where the book was set to what the broker said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from html import escape
+
+from actors.book.book import Book
+from actors.events import EventType, Record, to_text
+
+_OF_POSITIONS = frozenset({"RECOVERY", "GHOST", "DRIFT"})
+_QUANTITIES = frozenset({"MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH"})
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 160, 70, 10, 24
+MOST_LEGS = 6
+
+Point = tuple[datetime, Decimal, int]
+"""When, how much, and the record that says so."""
+
+
+@dataclass(slots=True)
+class Line:
+    """The story of one leg."""
+
+    leg: str
+    believed: list[Point] = field(default_factory=list)
+    told: list[Point] = field(default_factory=list)
+    corrected: list[Point] = field(default_factory=list)
+
+
+def lines(book: Book, records: Iterable[Record]) -> list[Line]:
+    """The story of each leg from a book on, which these records of its stream, in order, are folded into."""
+    found: dict[str, Line] = {}
+    last: dict[str, Decimal] = {name: leg.quantity for name, leg in book.legs.items()}
+    begin: tuple[datetime, int] | None = None
+
+    def line(leg: str) -> Line:
+        if leg not in found and begin is not None:
+            # A leg that the book has not is believed to be nothing, from where the story begins.
+            found[leg] = Line(leg, [(begin[0], Decimal(0), begin[1])])
+        return found[leg]
+
+    for record in records:
+        event, at, seq = record.event, record.event.time, record.seq
+        if begin is None:
+            begin = (at, seq)
+            found = {leg: Line(leg, [(at, quantity, seq)]) for leg, quantity in last.items()}
+        book.apply(event)
+        now = {name: leg.quantity for name, leg in book.legs.items()}
+        for leg in {**last, **now}:
+            quantity = now.get(leg, Decimal(0))
+            if quantity != last.get(leg, Decimal(0)):
+                line(leg).believed.append((at, quantity, seq))
+        last = now
+        payload = event.payload
+        if event.type is EventType.POSITION_SYNCED and (quantity_told := _number(payload.get("quantity"))) is not None:
+            line(str(payload["leg"])).told.append((at, quantity_told, seq))
+            line(str(payload["leg"])).corrected.append((at, quantity_told, seq))
+        elif event.type is EventType.RECONCILIATION_DISCREPANCY and _of_a_quantity(payload):
+            value = payload.get("broker_value")
+            told = Decimal(0) if value is None else _number(value)
+            if told is not None:
+                line(str(payload["key"])).told.append((at, told, seq))
+        elif event.type is EventType.RECONCILED and payload.get("positions") == "COMPLETE":
+            for leg, quantity in now.items():
+                line(leg).told.append((at, quantity, seq))
+    return [found[leg] for leg in sorted(found)]
+
+
+def _of_a_quantity(payload: object) -> bool:
+    return isinstance(payload, dict) and payload.get("phase") in _OF_POSITIONS and payload.get("type") in _QUANTITIES
+
+
+def _number(value: object) -> Decimal | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def drawing(line: Line, until: datetime) -> str:
+    """One leg's story as an SVG that needs no colour and no style: a step line is believed, rings are told, crosses are
+    corrected; each mark tells itself to a pointer and to a screen reader."""
+    points = [*line.believed, *line.told, *line.corrected]
+    if not points:
+        return ""
+    begin = min(at for at, _, _ in points)
+    span = max(until - begin, timedelta(seconds=1))
+    quantities = [Decimal(0), *(quantity for _, quantity, _ in points)]
+    low, high = min(quantities), max(quantities)
+    room = (high - low) or Decimal(1)
+
+    def x(at: datetime) -> float:
+        return _LEFT + (_WIDTH - _LEFT - 10) * min(1.0, max(0.0, (at - begin) / span))
+
+    def y(quantity: Decimal) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * float((high - quantity) / room)
+
+    parts = [
+        f'<svg class="timeline" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" aria-label="{_label(line)}">',
+        f'<line class="zero" x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y(Decimal(0)):.1f}" y2="{y(Decimal(0)):.1f}"/>',
+        *(
+            f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{to_text(value)}</text>'
+            for value in dict.fromkeys((high, low, Decimal(0)))
+        ),
+        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{begin:%Y-%m-%d %H:%M:%S}</text>',
+        f'<text x="{_WIDTH - 10}" y="{_HEIGHT - 6}" text-anchor="end">{until:%Y-%m-%d %H:%M:%S} UTC</text>',
+    ]
+    if line.believed:
+        path = f"M{x(line.believed[0][0]):.1f},{y(line.believed[0][1]):.1f}"
+        path += "".join(f"H{x(at):.1f}V{y(quantity):.1f}" for at, quantity, _ in line.believed[1:])
+        parts.append(f'<path class="believed" d="{path}H{_WIDTH - 10}"/>')
+    parts += [
+        f'<circle class="told" cx="{x(at):.1f}" cy="{y(quantity):.1f}" r="5">'
+        f"{_title('broker told', at, quantity, seq)}</circle>"
+        for at, quantity, seq in line.told
+    ]
+    parts += [
+        f'<path class="corrected" d="M{x(at) - 5:.1f},{y(quantity) - 5:.1f}l10,10m0,-10l-10,10">'
+        f"{_title('corrected to', at, quantity, seq)}</path>"
+        for at, quantity, seq in line.corrected
+    ]
+    return "".join([*parts, "</svg>"])
+
+
+def _title(words: str, at: datetime, quantity: Decimal, seq: int) -> str:
+    return f"<title>{words} {to_text(quantity)} at {at:%Y-%m-%d %H:%M:%S}Z, record {seq}</title>"
+
+
+def _label(line: Line) -> str:
+    def last(points: Sequence[Point]) -> str:
+        return "never" if not points else f"last {to_text(points[-1][1])}"
+
+    said = f"leg {line.leg}: believed {last(line.believed)}, told {last(line.told)}, corrected {last(line.corrected)}"
+    return escape(said, quote=True)
