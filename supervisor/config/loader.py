@@ -151,6 +151,7 @@ class _Loader:
         """The configuration, or ``None`` after the reasons against it have been added to the problems."""
         self._fill_in(self._document.data, ())
         self._journal()
+        self._console()
         log = self._at(("log",))
         if isinstance(log, dict) and isinstance(log.get("file"), str) and log["file"]:
             log["file"] = self._from_here(str(log["file"]))
@@ -275,7 +276,7 @@ class _Loader:
         section = self._at(("console",))
         tokens = section.get("tokens") if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(tokens, str) and tokens:
-            section["tokens"] = self._from_here(tokens) + ("/" if tokens.endswith("/") else "")
+            section["tokens"] = self._from_here(tokens)
 
     def _evidence(self, section: dict[str, object]) -> None:
         key, places, stamped = section.get("key"), section.get("heads"), section.get("timestamp")

@@ -31,7 +31,8 @@ def test_it_is_off_and_on_loopback_unless_said_otherwise(tmp_path: Path) -> None
     assert (settings.port, settings.host, settings.url) == (None, "127.0.0.1", None)
     found = load(written(tmp_path, "{port: 8321, tokens: in/tokens, url: 'https://Console.example/'}"))
     assert (found.console.port, found.console.url) == (8321, "https://console.example")
-    assert Path(found.console_tokens).is_absolute()
+    assert Path(found.console_tokens) == tmp_path / "in" / "tokens"
+    assert Path(load(written(tmp_path, "{}")).console_tokens) == tmp_path / "journal.db.tokens"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_the_command_line_lets_somebody_in_and_prints_their_token_once(tmp_path:
     file = written(tmp_path, "{tokens: who}")
     done = CliRunner().invoke(app, ["console", "-c", str(file), "--add", "ann", "--role", "operator"])
     assert done.exit_code == 0, done.output
-    kept = Path(load(file).console_tokens)
+    kept = tmp_path / "who"
     token = done.stdout.splitlines()[-1]
     user = Users(str(kept)).by_token(token)
     assert user is not None
