@@ -46,7 +46,10 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
             # Else a text longer than the service takes is refused whole, however often it is sent.
             service.overflow_mode = apprise.OverflowMode.SPLIT
         body = f"{message.body}\n\n{message.id[:12]}"
-        done = service.notify(body=body, title=message.title, notify_type=kind)
+        # Without a format apprise hands the text on as it is, and mail and others of its services then call it HTML, in
+        # which the lines run together and what stands between < and > is not shown.
+        text = apprise.NotifyFormat.TEXT
+        done = service.notify(body=body, title=message.title, notify_type=kind, body_format=text)
     return None if done else (said.words or "it was not taken, and apprise does not say why")
 
 

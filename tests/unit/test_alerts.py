@@ -4,6 +4,8 @@ receiver that is away, each once."""
 from __future__ import annotations
 
 import asyncio
+import email
+import email.policy
 import queue
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -116,6 +118,17 @@ async def test_a_critical_finding_is_at_the_web_server_and_in_the_mailbox_and_jo
 
                 await post.until(counted)
                 assert (await actor.health()).failing == {}
+
+
+async def test_a_mail_shows_the_text_as_it_stands_line_by_line() -> None:
+    """A mail program takes what looks like a tag for one, and an end of line for a space, where the mail says HTML."""
+    text = "cause <unknown>, book 5 & broker <3\nsince 2025-03-01T12:00:00Z\npython -m supervisor breaks show b1"
+    async with mail_receiver() as (url, mails):
+        assert await asyncio.to_thread(deliver, url, replace(MESSAGE, body=text)) is None
+        mailed = email.message_from_bytes((await next_of(mails)).content, policy=email.policy.default)
+    shown = mailed.get_body(("html", "plain"))
+    assert shown.get_content_type() == "text/plain"
+    assert shown.get_content().splitlines()[:3] == text.splitlines()
 
 
 async def test_what_a_receiver_did_not_take_comes_after_a_restart_once_and_its_failure_is_journaled(
