@@ -125,8 +125,11 @@ async def test_a_mail_shows_the_text_as_it_stands_line_by_line() -> None:
     text = "cause <unknown>, book 5 & broker <3\nsince 2025-03-01T12:00:00Z\npython -m supervisor breaks show b1"
     async with mail_receiver() as (url, mails):
         assert await asyncio.to_thread(deliver, url, replace(MESSAGE, body=text)) is None
-        mailed = email.message_from_bytes((await next_of(mails)).content, policy=email.policy.default)
+        content = (await next_of(mails)).content
+    assert isinstance(content, bytes)
+    mailed = email.message_from_bytes(content, policy=email.policy.default)
     shown = mailed.get_body(("html", "plain"))
+    assert shown is not None
     assert shown.get_content_type() == "text/plain"
     assert shown.get_content().splitlines()[:3] == text.splitlines()
 
