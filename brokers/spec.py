@@ -7,6 +7,8 @@ repr or in JSON, and is resolved inside the actor that needs it.
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,8 +27,16 @@ class SecretSource(StrEnum):
 
     ENVIRONMENT = "environment"  # in one environment variable
     FILE = "file"  # in the configuration file, as it stands there or around ${NAME}
+    SECRET_FILE = "secret file"  # noqa: S105 - the whole of a file of its own
+    KEYRING = "keyring"  # in the system's keyring
     DEMONSTRATION = "demonstration"  # nowhere: an embedded simulator takes this well-known value
 
+
+READ_FROM_FILES = frozenset({SecretSource.FILE, SecretSource.SECRET_FILE})
+"""Where a value is read anew each time it is asked for, and may be another one by then."""
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_IN_FILE, _IN_KEYRING = "file:", "keyring:"
 
 DEMONSTRATION_VALUE = "demonstration"
 """What stands for every secret of a simulated account. It opens nothing but our own simulators."""
@@ -36,8 +46,8 @@ DEMONSTRATION_VALUE = "demonstration"
 class SecretRef:
     """Where one secret of one account is found.
 
-    ``key`` is its key in the configuration, ``place`` the name of the environment variable or the absolute path of
-    the configuration file. An empty ``account`` means the section ``journal``.
+    ``key`` is its key in the configuration, ``place`` the name of the environment variable, the absolute path of the
+    file, or the SERVICE/NAME of the keyring. An empty ``account`` means the section ``journal``.
     """
 
     source: SecretSource
@@ -58,9 +68,9 @@ class SecretRef:
     def _described(self) -> str:
         if self.source is SecretSource.ENVIRONMENT:
             return f"environment variable {self.place}"
-        if self.source is SecretSource.FILE:
+        if self.source in READ_FROM_FILES:
             return self.place
-        return "the demonstration"
+        return f"keyring entry {self.place}" if self.source is SecretSource.KEYRING else "the demonstration"
 
     @property
     def renewal(self) -> str:
@@ -78,6 +88,8 @@ class SecretRef:
                 f"Write the new value as {self.key} of {self._owner} into {self.place}: it is read from there again "
                 "without a restart"
             )
+        if self.source in (SecretSource.SECRET_FILE, SecretSource.KEYRING):
+            return f"Put the new value into {self._described()}: it is read from there again without a restart"
         return "A simulated account takes no other value"
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> str:
@@ -91,6 +103,10 @@ class SecretRef:
             return DEMONSTRATION_VALUE
         if self.source is SecretSource.ENVIRONMENT:
             value = self._variable(self.place, variables)
+        elif self.source is SecretSource.SECRET_FILE:
+            value = self._from_secret_file()
+        elif self.source is SecretSource.KEYRING:
+            value = self._from_keyring()
         else:
             value = self._filled_in(self._from_file(), variables)
         value = value.strip()
@@ -113,6 +129,35 @@ class SecretRef:
             name, _, text = rest.partition(_CLOSE)
             done += before + self._variable(name, environ)
         return done + text
+
+    def _from_secret_file(self) -> str:
+        try:
+            with open(self.place, encoding="utf-8") as file:
+                status = os.fstat(file.fileno())
+                if _others_may_read(self.place, status):
+                    found = f"others may read {self.place} (mode {stat.S_IMODE(status.st_mode):o})"
+                    raise self._refused(found, f"chmod 600 {self.place}")
+                return file.read(_LONGEST_SECRET)
+        except OSError as error:
+            raise self._refused(f"{self.place}: {error.strerror or 'it cannot be read'}") from None
+        except UnicodeDecodeError:
+            raise self._refused(f"{self.place} is no text") from None
+
+    def _from_keyring(self) -> str:
+        service, _, name = self.place.partition("/")
+        try:
+            import keyring
+            from keyring.errors import KeyringError
+        except ImportError:
+            remedy = "Install the extra keyring: pip install 'reconciliation-supervisor[keyring]'"
+            raise self._refused("the package keyring is not installed", remedy) from None
+        try:
+            value = keyring.get_password(service, name)
+        except KeyringError as error:
+            raise self._refused(f"the keyring does not answer ({type(error).__name__})") from None
+        if value is None:
+            raise self._refused(f"the keyring has no entry {name} of {service}", f"keyring set {service} {name}")
+        return value
 
     def _from_file(self) -> str:
         from ruamel.yaml import YAML  # here alone: an actor whose secrets are in its environment needs no YAML
@@ -142,9 +187,40 @@ class SecretRef:
                 return entry
         return None
 
-    def _refused(self, found: str) -> Refused:
-        remedy = f"Set {self.key} of {self._owner} in the configuration, or the environment variable it names, where"
-        return Refused(f"read its {self.key}", self._owner, found, f"{remedy} the account's actor runs.")
+    def _refused(self, found: str, remedy: str | None = None) -> Refused:
+        usual = (
+            f"Set {self.key} of {self._owner} in the configuration, or what it names there, where the account's actor "
+            "runs."
+        )
+        return Refused(f"read its {self.key}", self._owner, found, remedy or usual)
+
+
+_LONGEST_SECRET = 100_000
+
+
+def _others_may_read(path: str, status: os.stat_result) -> bool:
+    """Whether anybody but its owner may open a file: by its own mode, where its folder does not keep them out."""
+    if status.st_uid not in (os.geteuid(), 0):
+        return True
+    if not status.st_mode & 0o077:
+        return False
+    folder = os.stat(os.path.dirname(path) or ".")
+    return bool(folder.st_mode & 0o077) or folder.st_uid not in (os.geteuid(), 0)
+
+
+def reference(account: str, key: str, written: str, folder: str) -> SecretRef | None:
+    """What ``${NAME}``, ``file:PATH`` (from ``folder`` on, where it is relative) or ``keyring:SERVICE/NAME`` in a
+    configuration refers to; ``None`` for anything else."""
+    variable = _VARIABLE.fullmatch(written)
+    if variable:
+        return SecretRef(SecretSource.ENVIRONMENT, account, key, variable[1])
+    if written.startswith(_IN_FILE) and written != _IN_FILE:
+        path = os.path.expanduser(written.removeprefix(_IN_FILE))
+        return SecretRef(SecretSource.SECRET_FILE, account, key, os.path.normpath(os.path.join(folder, path)))
+    service, slash, name = written.removeprefix(_IN_KEYRING).partition("/")
+    if written.startswith(_IN_KEYRING) and service and slash and name:
+        return SecretRef(SecretSource.KEYRING, account, key, f"{service}/{name}")
+    return None
 
 
 def _child(node: Any, key: str) -> Any:

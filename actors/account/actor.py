@@ -38,6 +38,7 @@ from actors.account.table_watch import BookTable, TableWatch
 from actors.book import payloads
 from actors.book.break_work import BreakRequest, BreakWork
 from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
+from actors.book.flapping import CALM, PROBLEMS_AT_MOST, Told
 from actors.events import EventType, Json, Severity, event_id, to_text
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
@@ -118,6 +119,10 @@ class AccountSettings:
     open_table: Callable[[], BookTable] | None = None
 
 
+_CONNECTION = "connection"
+"""Under which the connection is known among what was told of lately."""
+
+
 class _Ours(BrokerError):
     """An error in this program, on the way to the broker or back."""
 
@@ -167,6 +172,10 @@ class Account:
         self._all_asked: asyncio.Event | None = None
         self._fetches = 0
         self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
+        self._lately: Told[tuple[DiscrepancyType, str] | str] = Told()
+        self._said_lost = False
+        self._losses = 0  # since it was last said to be restored
+        self._well_since: datetime | None = None
         self._work = AccountWork(settings.account, runtime)
         self._learning = False
         self._unsaid: set[tuple[DiscrepancyType, str]] = set()
@@ -684,10 +693,19 @@ class Account:
     def _answered(self) -> None:
         back = self._connection is not Connection.CONNECTED
         lost = self._error is not None
+        now = self._runtime.now()
         self._connection, self._error, self._retry_at, self._failures = Connection.CONNECTED, None, None, 0
         if back and lost:
             logger.info("{}: connected again", self._settings.account)
-            self._say(EventType.CONNECTION_RESTORED, {"account": self._settings.account}, "")
+            self._well_since = now
+        if self._said_lost and self._well_since is not None:
+            flaps = self._lately.flaps(_CONNECTION, now)
+            if not flaps or now - self._well_since >= CALM:
+                payload: dict[str, Json] = {"account": self._settings.account}
+                if self._losses > 1:
+                    payload["losses"] = self._losses  # those that were not said
+                self._said_lost, self._losses = False, 0
+                self._say(EventType.CONNECTION_RESTORED, payload, "")
 
     def _say(
         self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
@@ -710,6 +728,11 @@ class Account:
             again = f" Asked again at {shown:%H:%M:%S} UTC, and so on." if self._loops else ""
             logger.warning("{}.{}", str(error).rstrip("."), again)
         if first:
+            self._losses += 1
+            self._well_since = None
+        if first and not self._said_lost:
+            self._said_lost = True
+            self._lately.tell(_CONNECTION, self._runtime.now())
             payload: dict[str, Json] = {
                 "account": self._settings.account,
                 "connection": self._connection.value,
@@ -768,11 +791,17 @@ class Account:
         """What belongs to no instrument: report what is new, and what is over."""
         found: dict[tuple[DiscrepancyType, str], str] = {}
         looked_after = self._settings.managed | self._settings.ignored
+        shown: Counter[SectionName] = Counter()
         for number, problem in enumerate(snapshot.problems()):
             if problem.instrument is not None and (self._settings.discover or problem.instrument in looked_after):
                 continue  # its instrument's actor tells
-            key = f"{problem.section.value}:{problem.key or number}"
-            found[(DiscrepancyType.MALFORMED_DATA, key)] = problem.text
+            name = problem.section.value
+            shown[problem.section] += 1
+            if shown[problem.section] > PROBLEMS_AT_MOST:
+                text = f"more than {PROBLEMS_AT_MOST} rows of {name} cannot be read"
+                found[(DiscrepancyType.MALFORMED_DATA, f"{name}:more")] = text
+            else:
+                found[(DiscrepancyType.MALFORMED_DATA, f"{name}:{problem.key or number}")] = problem.text
         if not self._settings.discover:
             for name, text in _exposures(snapshot).items():
                 if name not in looked_after:
@@ -789,6 +818,8 @@ class Account:
         silent = self._table is not None and self._table.doubt is not None
         over = [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]
         for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
+            if self._lately.flaps(place, self._runtime.now()):
+                continue  # it would be back at once: it stands until it is calm
             old = self._breaks.pop(place)
             self._work.forget(old.id)
             if place in self._unsaid:
@@ -812,6 +843,7 @@ class Account:
             opened_at=self._wall(),
         )
         self._breaks[place] = new
+        self._lately.tell(place, self._runtime.now())
         if self._learning:
             self._unsaid.add(place)
         else:

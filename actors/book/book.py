@@ -24,6 +24,7 @@ from typing import Any
 from actors.book import payloads
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded
 from actors.book.discrepancies import Break, DiscrepancyType
+from actors.book.flapping import Told
 from actors.book.lots import ZERO, Leg
 from actors.book.orders import BookOrder, Inferred
 from actors.book.payloads import BookedFill, ReportedFill, ToldFill
@@ -78,6 +79,7 @@ class Book:
     ``claimed`` are the legs that a book kept elsewhere set, each with the time of the row that did.
     ``work`` is what people did to the open breaks, by the break's id. ``halts_due`` are the breaks, by their ids and in
     words, that are to halt trading here and have not yet.
+    ``lately`` is which breaks were told of lately, and no part of the state.
     ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
     no part of the state, and any event clears them.
     """
@@ -109,6 +111,7 @@ class Book:
         self.claimed: dict[str, datetime] = {}
         self.work: dict[str, BreakWork] = {}
         self.halts_due: dict[str, str] = {}
+        self.lately: Told[tuple[DiscrepancyType, str]] = Told()
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
@@ -253,6 +256,7 @@ class Book:
             "_successors",
         ):
             setattr(other, name, dict(getattr(self, name)))
+        other.lately = self.lately.copy()
         return other
 
     def put(self, order: BookOrder) -> None:
@@ -624,6 +628,7 @@ class Book:
             self._close(found.type, found.key)
             return
         self.breaks[(found.type, found.key)] = found
+        self.lately.tell((found.type, found.key), event.time)
         work = self.work.get(found.id)
         if work is not None and old is not None:
             self.work[found.id] = after_change(work, old, found)

@@ -49,6 +49,10 @@ _CHECKPOINTS_AT_MOST: Final = 8
 """How far :meth:`Audit.load_before` goes back: what it gives is held in memory and sent."""
 
 
+WAITING_AT_MOST: Final = 20_000
+"""Appends that wait for a disk that hangs. Whoever offers another is told so, and offers it again."""
+
+
 class OpenJournal(Protocol):
     """:meth:`Journal.open`, or a stand-in for it."""
 
@@ -159,6 +163,10 @@ class Audit:
         """
         append = Append(stream, expected_version, tuple(events))
         await self._opened()
+        if len(self._waiting) >= WAITING_AT_MOST:
+            raise JournalUnavailable(
+                "append", f"{len(self._waiting)} appends wait, and the disk takes none", "See what keeps the disk"
+            )
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(append, answer))
         if self._writing is None:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from actors.book import payloads
 from actors.book.book import Book
 from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
+from actors.book.flapping import CALM, PROBLEMS_AT_MOST
 from actors.book.policy import Policy
 from actors.events import Event, Json, Severity, to_iso
 from actors.reconciliation.claims import KEY, corrections_wanted, take_claims
@@ -146,21 +147,29 @@ def _unreadable_rows(work: ReconciliationPass) -> None:
     slice_ = work.slice
     sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
     for section in sections:
-        for place, problem in enumerate(problems_of(section)):
-            if problem.instrument == slice_.instrument:
-                if problem.again_at is not None:
-                    work.look_again(problem.again_at)
-                work.found(
-                    Finding(
-                        type=DiscrepancyType.MALFORMED_DATA,
-                        key=f"{problem.section.value}:{problem.key or place}",
-                        phase=Phase.SECTIONS,
-                        severity=Severity.WARNING,
-                        book_value=None,
-                        broker_value=problem.text,
-                        correction=None,
-                    )
-                )
+        ours = [(place, one) for place, one in enumerate(problems_of(section)) if one.instrument == slice_.instrument]
+        for place, problem in ours[:PROBLEMS_AT_MOST]:
+            _unreadable(work, f"{problem.section.value}:{problem.key or place}", problem.text)
+        if len(ours) > PROBLEMS_AT_MOST:
+            name = ours[0][1].section.value
+            _unreadable(work, f"{name}:more", f"more than {PROBLEMS_AT_MOST} rows of {name} cannot be read")
+        for _, problem in ours:
+            if problem.again_at is not None:
+                work.look_again(problem.again_at)
+
+
+def _unreadable(work: ReconciliationPass, key: str, text: str) -> None:
+    work.found(
+        Finding(
+            type=DiscrepancyType.MALFORMED_DATA,
+            key=key,
+            phase=Phase.SECTIONS,
+            severity=Severity.WARNING,
+            book_value=None,
+            broker_value=text,
+            correction=None,
+        )
+    )
 
 
 def _is_fresh(work: ReconciliationPass, verified_at: datetime | None) -> bool:
@@ -226,7 +235,10 @@ def _close_what_is_gone(work: ReconciliationPass) -> None:
     """Open breaks whose difference this slice would have shown, and did not."""
     for place, found in list(work.book.breaks.items()):
         if place not in {*work.touched, _FILLS_LOST} and _would_have_been_seen(work, found):
-            work.gone(found)
+            if work.book.lately.flaps(place, work.now):
+                work.look_again(work.now + CALM)  # it would be back at once: it stands until it is calm
+            else:
+                work.gone(found)
 
 
 def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:

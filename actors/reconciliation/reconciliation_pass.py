@@ -269,11 +269,18 @@ class ReconciliationPass:
             self._made.add(it.subject)
         if correct_now and old is not None:
             self._resolve(new, it.correction, hand if approved else None)
-        elif correct_now or new != old:
+        elif correct_now or (new != old and not self._is_kept_back(new, old)):
             self._report(new, resolved=correct_now, correction=it.correction if correct_now else None)
         self.touched.add((it.type, it.key))
         self.discrepancies[new.id] = Discrepancy(new, correct_now, it.correction if correct_now else None)
         return correct_now or may_try
+
+    def _is_kept_back(self, new: Break, old: Break | None) -> bool:
+        """Whether an open break that flaps is told of no more: nothing is decided by what it says now. One that has to
+        be seen again, has become graver or is to halt trading is told of all the same."""
+        if old is None or not self.book.lately.flaps((new.type, new.key), self.now):
+            return False
+        return new.seen_at == old.seen_at and new.severity is old.severity and new.halts == old.halts
 
     def _hand(self, it: Finding, old: Break | None) -> Hand | None:
         """Who approved the correction of just this difference, before the broker was asked for this slice."""

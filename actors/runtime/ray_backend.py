@@ -16,13 +16,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import glob
 import inspect
 import logging
 import os
 import pickle
 import random
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -599,6 +603,7 @@ def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus:
         try:
             ray.init(
                 address="local",
+                _temp_dir=_own_folder(),
                 namespace=namespace,
                 include_dashboard=dashboard,
                 log_to_driver=False,
@@ -612,6 +617,40 @@ def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus:
     else:
         ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
     return Address(ray.get_runtime_context().gcs_address, os.environ.get("RAY_AUTH_MODE"))
+
+
+def _own_folder() -> str:
+    """Where a cluster of our own has its sockets and logs. Ray lets every user of the machine read and write what is
+    there, and each of its processes sees to that again: so it lies in a folder of ours that lets nobody else in. What
+    earlier starts left is removed, but for the last few, and for those whose process lives. Raises ``OSError``."""
+    base = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108 - as Ray has it; a socket's path has 108 bytes at most
+    closed = os.path.join(base, f"supervisor-{os.geteuid()}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(closed, 0o700)
+    found = os.lstat(closed)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        closed = tempfile.mkdtemp(prefix="supervisor-", dir=base)  # somebody else has taken the name
+    os.chmod(closed, 0o700)
+    folder = os.path.join(closed, "ray")
+    for old in sorted(glob.glob(os.path.join(glob.escape(folder), "session_2*")))[:-SESSIONS_KEPT]:
+        pid = old.rpartition("_")[2]
+        if pid.isdigit() and not _lives(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+SESSIONS_KEPT = 5
+"""So many starts' logs are kept."""
 
 
 def join(address: Address, namespace: str) -> Client:

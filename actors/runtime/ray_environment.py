@@ -42,7 +42,8 @@ class ClusterNotUp(Exception):
     def __str__(self) -> str:
         return (
             f"Ray did not come up on this machine: {self.found.rstrip('.')}. The machine may be overloaded, or short "
-            "of memory or of room in its temporary directory, where Ray's own logs are (ray/session_latest/logs). "
+            "of memory or of room in its temporary directory, where Ray's own logs are "
+            f"(supervisor-{os.geteuid()}/ray/session_latest/logs). "
             "Nothing of ours was started; try again"
         )
 

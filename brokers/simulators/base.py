@@ -16,6 +16,8 @@ from typing import Protocol
 
 from brokers.model import Side
 
+REQUESTS_KEPT = 10_000
+
 
 class Fault(StrEnum):
     """A way to misbehave. The comments say what the client sees."""
@@ -79,7 +81,7 @@ class Simulator(Protocol):
 
     @property
     def requests(self) -> tuple[str, ...]:
-        """Every request received so far, in order, by its action or its method and path."""
+        """The requests received so far, the last ``REQUESTS_KEPT`` of them, in order, by action or method and path."""
 
     def start(self, port: int = 0) -> str:
         """Serve on 127.0.0.1 (any free port for 0) and give the address a client is configured with."""

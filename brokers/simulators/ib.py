@@ -11,13 +11,14 @@ import json
 import random
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from brokers.model import NET, Side
 from brokers.simulators import ib_wire
-from brokers.simulators.base import Fault, Faults
+from brokers.simulators.base import REQUESTS_KEPT, Fault, Faults
 from brokers.simulators.ib_books import IbBooks, SimExecution, SimOrder
 from brokers.simulators.ib_desk import Desk
 from brokers.simulators.ib_server import Client, TwsServer
@@ -62,7 +63,7 @@ class IbSimulator:
         self._random = random.Random(seed)  # noqa: S311 - it chooses which row to spoil
         self._clock = clock
         self._lock = threading.RLock()
-        self._requests: list[str] = []
+        self._requests: deque[str] = deque(maxlen=REQUESTS_KEPT)
         self._prices: dict[str, Decimal] = {}
         self._books = IbBooks()
         self._shown: IbBooks | None = None

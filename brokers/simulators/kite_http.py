@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from brokers.model import Side
-from brokers.simulators.base import Fault, Faults
+from brokers.simulators.base import REQUESTS_KEPT, Fault, Faults
 from brokers.simulators.http import Body, RawReply, Reply
 from brokers.simulators.kite_ledger import RESTING, ZERO, Ledger, Leg, Order, Trade
 
@@ -270,7 +270,7 @@ class KiteFace:
     def __init__(self, rest: Rest, faults: Faults, authorization: Callable[[], str], lock: threading.RLock) -> None:
         self.rest = rest
         self.faults = faults
-        self.requests: list[str] = []
+        self.requests: deque[str] = deque(maxlen=REQUESTS_KEPT)
         self._authorization = authorization
         self._lock = lock
         self._scripted: deque[_Scripted] = deque()

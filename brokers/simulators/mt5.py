@@ -11,6 +11,7 @@ import json
 import random
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.model import NET, Side
-from brokers.simulators.base import Fault, Faults
+from brokers.simulators.base import REQUESTS_KEPT, Fault, Faults
 from brokers.simulators.publisher import Publisher
 from brokers.simulators.router import Router, Scripted
 
@@ -116,7 +117,7 @@ class Mt5Simulator:
         self._random = random.Random(seed)  # noqa: S311 - it chooses which row to spoil
         self._clock = clock
         self._lock = threading.RLock()
-        self._requests: list[str] = []
+        self._requests: deque[str] = deque(maxlen=REQUESTS_KEPT)
         self._prices: dict[str, Decimal] = {}
         self._holdings: dict[int, _Holding] = {}
         self._orders: dict[int, _Order] = {}

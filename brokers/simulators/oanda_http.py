@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
-from brokers.simulators.base import Fault, Faults
+from brokers.simulators.base import REQUESTS_KEPT, Fault, Faults
 from brokers.simulators.http import Body, Reply
 from brokers.simulators.oanda_ledger import LONG, SHORT, ZERO, Ledger, Order, Trade, plain
 
@@ -219,7 +220,7 @@ class Rest:
             return error(400, "Invalid value specified for 'id'")
         if not self.ledger.list_floor - 1 <= since <= self.ledger.last:
             return error(416, "The transaction ID is out of range")
-        return self._said({"transactions": self.ledger.log[since : since + PAGE]})
+        return self._said({"transactions": self.ledger.after(since)[:PAGE]})
 
     def _range(self, params: Body) -> Reply:
         first, to = _number(params.get("from")), _number(params.get("to"))
@@ -227,7 +228,7 @@ class Rest:
             return error(400, "Invalid value specified for 'from' or 'to'")
         if not self.ledger.list_floor <= first <= to <= self.ledger.last or to - first >= PAGE:
             return error(416, "The transaction ID range is out of range")
-        return self._said({"transactions": self.ledger.log[first - 1 : to]})
+        return self._said({"transactions": self.ledger.after(first - 1)[: to - first + 1]})
 
     def _changes(self, params: Body) -> Reply:
         since = _number(params.get("sinceTransactionID"))
@@ -249,7 +250,7 @@ class Rest:
             "tradesReduced": [trade_json(t) for t in trades if t.closed is None and any(map(after, t.reduced))],
             "tradesClosed": [trade_json(t) for t in trades if after(t.closed)],
             "positions": [position_json(self.ledger, name) for name, at in self.ledger.touched.items() if after(at)],
-            "transactions": self.ledger.log[since:],
+            "transactions": self.ledger.after(since),
         }
         return self._said({"changes": changes, "state": {"orders": [], "trades": [], "positions": []}})
 
@@ -311,7 +312,7 @@ class OandaFace:
     def __init__(self, token: str, faults: Faults, answer: Callable[[str, str, Body], Reply]) -> None:
         self.faults = faults
         self.answer = answer
-        self.requests: list[str] = []
+        self.requests: deque[str] = deque(maxlen=REQUESTS_KEPT)
         self.name_of: Callable[[str, str], str] = lambda _method, path: path
         self._token = token
 

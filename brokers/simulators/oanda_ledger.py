@@ -18,6 +18,8 @@ LONG = "long"
 SHORT = "short"
 DEPENDENT = ("TAKE_PROFIT", "STOP_LOSS", "TRAILING_STOP_LOSS")
 ZERO = Decimal(0)
+LOG_KEPT = 1_000
+"""Transactions that are kept at least: hours of a demonstration."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class Ledger:
         self.orders: dict[int, Order] = {}
         self.touched: dict[str, int] = {}  # instrument → the last transaction that changed its position
         self.log: list[dict[str, Any]] = []
+        self.gone = 0  # how many transactions are in the log no more
         self._now = datetime.fromtimestamp(0, UTC)
         self._record("CREATE")
 
@@ -111,11 +114,29 @@ class Ledger:
             if value is not None:
                 row[key] = plain(value) if isinstance(value, Decimal) else value
         self.log.append(row)
+        if len(self.log) >= 2 * LOG_KEPT:
+            self._forget_old()
         return row
+
+    def _forget_old(self) -> None:
+        """What ended before the transactions that are kept is told no more, as of a real account that has a history."""
+        self.gone += len(self.log) - LOG_KEPT
+        del self.log[:-LOG_KEPT]
+        self.list_floor = max(self.list_floor, self.gone + 1)
+        self.changes_floor = max(self.changes_floor, self.gone)
+        self.trades = {key: lot for key, lot in self.trades.items() if lot.closed is None or lot.closed > self.gone}
+        for key, order in list(self.orders.items()):
+            if order.state != "PENDING" and max(key, order.filling or 0, order.cancelling or 0) <= self.gone:
+                del self.orders[key]
+
+    def after(self, number: int) -> list[dict[str, Any]]:
+        """The transactions after this one that are in the log."""
+        return self.log[max(0, number - self.gone) :]
 
     def transaction(self, number: int) -> dict[str, Any] | None:
         """The transaction of that id."""
-        return self.log[number - 1] if 1 <= number <= len(self.log) else None
+        place = number - self.gone
+        return self.log[place - 1] if 1 <= place <= len(self.log) else None
 
     def create(
         self,

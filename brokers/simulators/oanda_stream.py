@@ -165,7 +165,7 @@ class TransactionServer:
     def _news(self, listener: _Listener) -> list[bytes | None]:
         if self.mute:
             return []
-        rows = [] if self.lossy else self._ledger.log[listener.told :]
+        rows = [] if self.lossy else self._ledger.after(listener.told)
         listener.told = self._ledger.last
         return [_line(row) for row in rows]
 

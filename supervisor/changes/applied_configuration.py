@@ -32,7 +32,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from brokers.errors import Refused
-from brokers.spec import SecretRef, SecretSource
+from brokers.spec import READ_FROM_FILES, SecretRef, SecretSource
 from supervisor.changes.diff import SecretFingerprints
 from supervisor.changes.requests import FIXED
 from supervisor.config.models import Account, Configuration
@@ -81,8 +81,8 @@ def new_run(configuration: Configuration, door: object = None) -> Run:
 
 
 def marks_of(configuration: Configuration, salt: str) -> tuple[dict[str, str], dict[str, Refused]]:
-    """The marks of the secrets that stand in the configuration's own file, by ``account.key``, and why those that
-    cannot be read cannot."""
+    """The marks of the secrets that stand in files, the configuration's own among them, by ``account.key``, and why
+    those that cannot be read cannot."""
     marks, problems = {}, {}
     for place, ref in _literals(configuration):
         try:
@@ -96,7 +96,7 @@ def _literals(configuration: Configuration) -> Iterator[tuple[str, SecretRef]]:
     refs = [(f"{one.name}.{key}", ref) for one in configuration.accounts for key, ref in one.secrets().items()]
     url = configuration.journal.url
     refs += [("journal.url", url)] if isinstance(url, SecretRef) else []
-    return ((place, ref) for place, ref in refs if ref.source is SecretSource.FILE)
+    return ((place, ref) for place, ref in refs if ref.source in READ_FROM_FILES)
 
 
 def _mark(ref: SecretRef, salt: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from actors.events import Json, to_text
 from actors.names import split_name
-from brokers.spec import SecretRef, SecretSource
+from brokers.spec import READ_FROM_FILES, SecretRef
 from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, DeltaSink
 from supervisor.tree.model import ChildSpec, Kind
 
@@ -240,7 +240,7 @@ def key_changes(
 def _same_secret(was: object, becomes: object, mark: str | None, new_mark: str | None) -> bool:
     if not (isinstance(was, SecretRef) and isinstance(becomes, SecretRef)) or was.source is not becomes.source:
         return False
-    if was.source is SecretSource.FILE and None not in (mark, new_mark):
+    if was.source in READ_FROM_FILES and None not in (mark, new_mark):
         return mark == new_mark  # wherever the file is
     return was.place == becomes.place
 

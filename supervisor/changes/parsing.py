@@ -8,13 +8,12 @@ travel and to be kept. What stands in a configuration file is read there by the 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
-from brokers.spec import SecretRef, SecretSource
+from brokers.spec import SecretRef, reference
 from supervisor.changes.asking import asked_by as asked_by
 from supervisor.changes.requests import AddAccount, AddInstrument, Apply, SetInterval
 from supervisor.config.errors import SECRET_KEYS, Problem
@@ -22,7 +21,6 @@ from supervisor.config.loader import check_data, load
 from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.config.yaml_source import Data, Number
 
-_NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ACCOUNT = "accounts[0]"
 _INSTRUMENT = f"{_ACCOUNT}.instruments[0]"
 
@@ -76,13 +74,14 @@ def _here(problem: Problem, prefix: str) -> Problem:
 
 
 def _named(key: str, value: object, owner: str) -> SecretRef:
-    whole = _NAMED.fullmatch(value) if isinstance(value, str) else None
-    if whole is None:
+    found = reference(owner, key, value, os.getcwd()) if isinstance(value, str) else None
+    if found is None:
         wanted = (
-            "${NAME} of a variable that is set where the actors run; else write the account into a file and apply that"
+            "${NAME} of a variable that is set where the actors run, file:PATH or keyring:SERVICE/NAME; else write the "
+            "account into a file and apply that"
         )
         raise ConfigurationError((Problem("add_account", 0, key, "a value that is not shown", wanted),))
-    return SecretRef(SecretSource.ENVIRONMENT, owner, key, whole[1])
+    return found
 
 
 def _data(value: Any) -> Data:

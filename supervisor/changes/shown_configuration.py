@@ -33,7 +33,7 @@ def _shown(value: Any) -> Json:
             return said
         case SecretRef():
             found: dict[str, Json] = {"secret": value.source.value}
-            return {**found, "name": value.place} if value.source is SecretSource.ENVIRONMENT else found
+            return found if value.source is SecretSource.FILE else {**found, "name": value.place}
         case None | bool() | int():
             return value
         case Decimal() | float():

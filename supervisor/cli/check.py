@@ -15,6 +15,7 @@ from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
 from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
+from supervisor.config.cautions import cautions
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, InstrumentSettings
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
 from supervisor.supervision.logins import double_logins
@@ -223,6 +224,7 @@ def _document(
     return {
         "configuration": str(path),
         "problems": [],
+        "cautions": list(cautions(configuration)),
         "ray": {"address": configuration.ray.address, "namespace": configuration.ray.namespace},
         "journal": configuration.journal_name,
         "accounts": rows,
@@ -250,6 +252,8 @@ def _print(
     out.print()
     out.print(_table(configuration))
     out.print()
+    for caution in cautions(configuration):
+        out.print(f"caution: {caution}", soft_wrap=True)
     for sink in configuration.sinks:
         lacking = lacks_delta()
         words = f"not written, as {lacking}" if lacking else "gets the position updates of the journal"

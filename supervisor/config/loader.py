@@ -14,7 +14,7 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 
 from actors.journal.token_key import PKCS11
-from brokers.spec import SecretRef, SecretSource
+from brokers.spec import SecretRef, SecretSource, reference
 from supervisor.config.alert_models import LOOPBACK_URL
 from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
 from supervisor.config.models import (
@@ -241,10 +241,8 @@ class _Loader:
     # Secrets
 
     def _reference(self, account: str, key: str, written: str) -> SecretRef:
-        whole = _REFERENCE.fullmatch(written)
-        if whole:
-            return SecretRef(SecretSource.ENVIRONMENT, account, key, whole[1])
-        return SecretRef(SecretSource.FILE, account, key, os.path.abspath(self._file))
+        found = reference(account, key, written, self._folder)
+        return found or SecretRef(SecretSource.FILE, account, key, os.path.abspath(self._file))
 
     def _journal(self) -> None:
         root = self._document.data
@@ -260,6 +258,11 @@ class _Loader:
                 section[key] = self._from_here(str(section[key]))
         self._evidence(section)
         if not isinstance(url, str):
+            return
+        elsewhere = reference("", "url", url, self._folder)
+        if elsewhere is not None and elsewhere.source is not SecretSource.ENVIRONMENT:
+            section["url"] = elsewhere  # of PostgreSQL: what is a secret in a file's name?
+            section.setdefault("state_dir", self._from_here("var"))
             return
         expanded = self._expanded(url)
         is_postgresql = re.match(r"postgresql(\+\w+)?://.", expanded) is not None
@@ -293,9 +296,12 @@ class _Loader:
     def _from_here(self, path: str) -> str:
         """A relative path is of the configuration's folder, whatever the working directory is; of what stands in no
         file, of the working directory."""
-        folder = os.path.dirname(os.path.abspath(self._file)) if os.path.isfile(self._file) else os.getcwd()
         ends = "/" if path.endswith("/") else ""
-        return os.path.normpath(os.path.join(folder, os.path.expanduser(path))) + ends
+        return os.path.normpath(os.path.join(self._folder, os.path.expanduser(path))) + ends
+
+    @property
+    def _folder(self) -> str:
+        return os.path.dirname(os.path.abspath(self._file)) if os.path.isfile(self._file) else os.getcwd()
 
     def _secrets(self, account: dict[str, Data]) -> None:
         name = account.get("name")
@@ -324,11 +330,11 @@ class _Loader:
             options = table.get("storage_options")
             for key, value in options.items() if isinstance(options, dict) else ():
                 written = value if isinstance(value, str) else ""
-                whole = _REFERENCE.fullmatch(written)
-                if whole:
-                    ref = SecretRef(SecretSource.ENVIRONMENT, owner, str(key), whole[1])
+                opens = _OPENS_A_STORE.search(str(key)) is not None
+                ref = reference(owner, str(key), written, self._folder)
+                if ref is not None and (opens or ref.source is SecretSource.ENVIRONMENT):
                     cast("dict[str, object]", options)[key] = ref
-                elif written and _OPENS_A_STORE.search(str(key)):
+                elif written and opens:
                     here: Path = place if account is not None else (*place, index)
                     found = "a secret that stands in the file"
                     self._problem((*here, "storage_options", key), found, "${NAME} from the environment")
@@ -348,9 +354,8 @@ class _Loader:
             if names.count(_text_of(route.get("name"))) > 1:
                 self._problem((*here, "name"), f"{_text_of(route.get('name'))} twice", "a name of its own")
             written = route.get("url")
-            whole = _REFERENCE.fullmatch(written) if isinstance(written, str) else None
-            if whole:
-                ref = SecretRef(SecretSource.ENVIRONMENT, "alerts", "url", whole[1])
+            ref = reference("alerts", "url", written, self._folder) if isinstance(written, str) else None
+            if ref is not None:
                 cast("dict[str, object]", route)["url"] = ref
             elif isinstance(written, str) and not LOOPBACK_URL.fullmatch(written):
                 found = "an URL that stands in the file, or is none"

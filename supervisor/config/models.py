@@ -375,7 +375,8 @@ class IbAccount(Account):
 class Mt5Account(Account):
     """An MT5 terminal behind a ZeroMQ gateway. ``login`` of ``None`` takes whichever the gateway is logged in to.
     ``curve_key`` and ``curve_server_key`` are certificate files, for a gateway that wants keys: our secret one, and the
-    gateway's public one; only both together are used."""
+    gateway's public one; only both together are used. A gateway beyond this machine that is spoken to without them is
+    warned of, unless ``insecure`` says that its network is trusted."""
 
     broker: Literal["mt5"]
     endpoint: ZmqEndpoint = "tcp://127.0.0.1:5555"
@@ -383,6 +384,7 @@ class Mt5Account(Account):
     login: Annotated[int, whole("the login: a whole number", 1, 10**18 - 1)] | None = None
     curve_key: str | None = None
     curve_server_key: str | None = None
+    insecure: StrictBool = False
 
     plain_keys = ("endpoint", "events_endpoint", "login", "curve_key", "curve_server_key")
     endpoint_keys = frozenset({"endpoint", "events_endpoint"})

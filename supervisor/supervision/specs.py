@@ -31,7 +31,7 @@ from actors.runtime.ports import Runtime
 from brokers.model import Conventions, LegScheme
 from brokers.port import Broker
 from brokers.registry import CONVENTIONS, PAPER, open_broker
-from brokers.spec import BrokerSpec, SecretRef, SecretSource
+from brokers.spec import READ_FROM_FILES, BrokerSpec, SecretRef
 from supervisor.config.models import Configuration
 from supervisor.tree.model import ALERTS, AUDIT, ChildKey, ChildSpec, Kind
 
@@ -132,7 +132,7 @@ def _account_fingerprint(
 
 
 def _known_as(ref: SecretRef, mark: str | None) -> tuple[str, str]:
-    return ref.source.value, ref.place if mark is None or ref.source is not SecretSource.FILE else mark
+    return ref.source.value, ref.place if mark is None or ref.source not in READ_FROM_FILES else mark
 
 
 def instrument_actor(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from actors.events import EventType, StreamTail
+from actors.journal import actor
 from actors.journal.actor import Audit
 from actors.journal.store import Journal
 from actors.journal.types import (
@@ -345,3 +346,25 @@ def test_it_may_be_made_before_there_is_a_loop_and_keeps_what_it_wrote_over_rest
         assert repr(audit) == "audit"
         tail = asyncio.run(life(audit, version))
         assert ids(tail.records) == ids_of_names(*map(str, range(version + 1)))
+
+
+async def test_appends_that_wait_for_a_disk_that_hangs_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor, "WAITING_AT_MOST", 50)
+    gate = Gate()
+    audit = Audit(url_of(tmp_path), run_blocking=gate)
+    await audit.open()
+    gate.open.clear()
+    offered = [asyncio.create_task(audit.append(f"fx/{number}", 0, [an_event(str(number))])) for number in range(60)]
+    while sum(one.done() for one in offered) < 9:
+        await asyncio.sleep(0)
+    refused = [one for one in offered if one.done()]
+    for one in refused:
+        with pytest.raises(JournalUnavailable, match="50 appends wait"):
+            await one
+    gate.open.set()
+    taken = await asyncio.gather(*(one for one in offered if one not in refused))
+    assert all(isinstance(one, Appended) for one in taken)
+    assert len(taken) + len(refused) == 60
+    await audit.close()

@@ -1,0 +1,54 @@
+"""What a configuration permits and a careful person would not: told at every start and by ``check``, never refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from brokers.spec import SecretSource
+from supervisor.config.models import AnyAccount, Configuration, Mt5Account
+
+_THIS_MACHINE = re.compile(r"ipc://.*|tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
+
+
+def cautions(configuration: Configuration) -> tuple[str, ...]:
+    """One sentence each, with what to do; without a secret."""
+    found = [one for account in configuration.enabled_accounts for one in _of_account(account)]
+    if not configuration.ray.require_auth:
+        found.append("ray.require_auth is false: whoever reaches a cluster without a token can run code in it")
+    return tuple(dict.fromkeys(found))
+
+
+def _of_account(account: AnyAccount) -> list[str]:
+    found = []
+    for key, ref in account.secrets().items():
+        if ref.source is SecretSource.FILE and _readable_by_others(ref.place):
+            found.append(
+                f"{account.name}: its {key} stands in {ref.place}, which others may read. Let it be ${{NAME}}, "
+                f"file:PATH or keyring:SERVICE/NAME, or chmod 600 {ref.place}"
+            )
+    if isinstance(account, Mt5Account) and not account.simulator:
+        found += _of_gateway(account)
+    return found
+
+
+def _of_gateway(account: Mt5Account) -> list[str]:
+    keys = account.curve_key, account.curve_server_key
+    places = [one for one in (account.endpoint, account.events_endpoint) if one and not _THIS_MACHINE.fullmatch(one)]
+    if None in keys and places:
+        if account.insecure:
+            return [f"{account.name}: insecure is true: whoever is between here and {places[0]} can read and change it"]
+        said = f"{account.name}: {places[0]} is beyond this machine and spoken to in the clear: whoever is between can"
+        remedy = "Set curve_key and curve_server_key, or insecure: true where the network is trusted"
+        return [f"{said} read and change it. {remedy}"]
+    if account.curve_key is not None and _readable_by_others(account.curve_key):
+        return [f"{account.name}: others may read its curve_key. chmod 600 {account.curve_key}"]
+    return []
+
+
+def _readable_by_others(path: str) -> bool:
+    try:
+        return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)
+    except OSError:
+        return False  # whoever wants to read it is told why not
