@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from actors.messages import SliceRequest, Unchanged
 from brokers.model import (
@@ -96,7 +97,6 @@ class SnapshotCache:
         self._charged_late: dict[str, int] = defaultdict(int)
         self._covered_from: Cursor | None = None
         self._gap: _Gap | None = None
-        self._brought = 0
         self.fills_cursor: Cursor | None = None
 
     @property
@@ -148,7 +148,7 @@ class SnapshotCache:
         self._snapshot = snapshot
         self._claims_of = claims_of
         self._take_fills(snapshot, asked_since)
-        self._forget_oldest()
+        self._forget_oldest(snapshot, asked_since)
         positions, orders = _grouped(snapshot.positions), _grouped(snapshot.orders)
         fills_say = _fills_say(snapshot.fills)
         for instrument in self._said.keys() | positions.keys() | orders.keys() | self._fills.keys():
@@ -228,7 +228,6 @@ class SnapshotCache:
                 self._covered_from = start
             self.fills_cursor = cursor if cursor is not None else self.fills_cursor
         until = cursor if isinstance(section, Complete) else None
-        self._brought = len(rows_of(section))
         for fill in rows_of(section):
             kept = self._by_id.get(fill.account_key)
             if kept is None:
@@ -282,16 +281,24 @@ class SnapshotCache:
             self._revisions[instrument] += 1
             self._said[instrument] = said
 
-    def _forget_oldest(self) -> None:
+    def _forget_oldest(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
         """Bound the memory. What is forgotten is no longer covered, and is asked for again if anybody needs it. What
-        this very fetch brought stays, however much it is: else nobody would ever be given it."""
-        while len(self._by_id) > max(FILLS_KEPT, self._brought):
-            forgotten = self._by_id.pop(next(iter(self._by_id)))
+        this very fetch brought stays, however much it is, and however long it has been known: else nobody would ever
+        be given it. All that comes after where a complete one was asked from is in it, and is covered."""
+        rows = rows_of(snapshot.fills)
+        too_many = len(self._by_id) - max(FILLS_KEPT, len(rows))
+        if too_many <= 0:
+            return
+        brought = {fill.account_key for fill in rows}
+        whole_from = asked_since if isinstance(snapshot.fills, Complete) else None
+        for name in list(islice((name for name in self._by_id if name not in brought), too_many)):
+            forgotten = self._by_id.pop(name)
             if not forgotten.at_hand:
                 continue
-            self._fills[forgotten.fill.instrument].pop(0)  # both are in the order in which they came
+            self._fills[forgotten.fill.instrument].remove(forgotten)
             gone = forgotten.until if forgotten.until is not None else self.fills_cursor
             if gone is not None:
+                gone = gone if whole_from is None else min(gone, whole_from)
                 self._covered_from = max(self._covered_from or gone, gone)
 
 

@@ -32,7 +32,7 @@ from brokers.registry import PAPER
 from supervisor.changes.asking import asked, told_by
 from supervisor.config.models import Configuration
 from supervisor.supervision import specs
-from supervisor.supervision.books import held_in_our_books
+from supervisor.supervision.books import known_to_be_held
 from supervisor.supervision.logins import double_logins
 
 Verdicts = list[tuple[AccountHealth, list[CycleReport]]]
@@ -145,7 +145,7 @@ async def _symbols(
         return given.symbols
     found = await account.instruments(datetime.now(UTC))
     at_broker = set() if isinstance(found, NoSlice) else set(found)
-    return tuple(sorted((at_broker | await held_in_our_books(name, runtime)) - set(given.ignore_instruments)))
+    return tuple(sorted((at_broker | await known_to_be_held(name, runtime)) - set(given.ignore_instruments)))
 
 
 async def _is_heard_of(name: str, symbol: str, account: Account, runtime: LocalRuntime) -> bool:

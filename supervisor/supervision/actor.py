@@ -305,6 +305,7 @@ class Supervisor:
         living = await self._lifecycle.find_the_living()
         stands = await self._changing.learn(living, lambda: self._stopping)
         self._desired.begin_with(stands.configuration)
+        self._discovery.take_over(living)
         self._tree.restart_by(_restarts(stands.configuration))
         self._desire()
         self._living = living

@@ -10,17 +10,27 @@ from actors.journal.types import JournalError
 from actors.names import AUDIT, split_name
 from actors.runtime.ports import CallError, Runtime
 
+AWAY = (CallError, JournalError, client.JournalAway)
+"""What reading the journal may raise."""
+
 
 async def held_in_our_books(account: str, runtime: Runtime) -> set[str]:
-    """The instruments in which our books of an account hold anything: its broker need not speak of those any more."""
+    """The instruments in which our books of an account hold anything: its broker need not speak of those any more.
+    Raises :data:`AWAY`."""
     held = set()
-    try:
-        for name in await runtime.call(AUDIT, "streams", timeout_s=client.JOURNAL_TIMEOUT_S):
-            of, symbol = split_name(name)
-            if of == account and symbol:
-                book = replay(of, symbol, (await client.load(runtime, name)).records)
-                if book.legs or book.breaks or any(book.open_orders()):
-                    held.add(symbol)
-    except (CallError, JournalError, client.JournalAway) as error:
-        logger.warning("{}: which books there are cannot be told: {}", account, error)  # each verdict will say so
+    for name in await runtime.call(AUDIT, "streams", timeout_s=client.JOURNAL_TIMEOUT_S):
+        of, symbol = split_name(name)
+        if of == account and symbol:
+            book = replay(of, symbol, (await client.load(runtime, name)).records)
+            if book.legs or book.breaks or any(book.open_orders()):
+                held.add(symbol)
     return held
+
+
+async def known_to_be_held(account: str, runtime: Runtime) -> set[str]:
+    """The same where there is one try alone: nothing, where the journal does not tell."""
+    try:
+        return await held_in_our_books(account, runtime)
+    except AWAY as error:
+        logger.warning("{}: which books there are cannot be told: {}", account, error)  # each verdict will say so
+        return set()

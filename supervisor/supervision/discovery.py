@@ -3,12 +3,13 @@ for what has long been empty.
 
 The laws of this module: an instrument is retired only after it was found in step with nothing held, nothing working
 and nothing open for ``retire_after_s`` on end, and both its book and its account say that this is so now, whatever the
-last report said; its account forgets it first, as it would be found again at once otherwise.
+last report said; its account forgets it first, as it would be found again at once otherwise; a book that holds
+something has an actor, whoever died, as soon as the journal can be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from loguru import logger
 
@@ -16,9 +17,12 @@ from actors.messages import InstrumentHealth
 from actors.names import SUPERVISOR, instrument_name, split_name
 from actors.runtime.ports import CallError, Runtime
 from supervisor.supervision import status
-from supervisor.supervision.books import held_in_our_books
+from supervisor.supervision.books import AWAY, held_in_our_books
 from supervisor.supervision.desired import DesiredState
 from supervisor.tree.model import PROBE_TIMEOUT_S, ChildKey
+
+ASK_AGAIN_AFTER_S = 2.0
+"""When the journal did not tell which books hold something."""
 
 
 class Discovery:
@@ -33,6 +37,7 @@ class Discovery:
         self._desire = desire
         self._stopping = stopping
         self._empty_since: dict[ChildKey, tuple[int, float]] = {}
+        self._looking: set[str] = set()
 
     def found(self, account: str, symbols: Iterable[str]) -> None:
         """The account has these: look after those that are new, if it takes all it has."""
@@ -41,10 +46,35 @@ class Discovery:
             self._desired.discover(account, new)
             self._desire()
 
-    async def find_in_our_books(self, account: str) -> None:
-        """Look after what our books of an account hold: its broker need not speak of it any more."""
-        if self._desired.takes_all(account):
-            self.found(account, await held_in_our_books(account, self._runtime))
+    def look_into_our_books(self, account: str) -> None:
+        """Look after what our books of an account hold, as soon as the journal tells: its broker need not speak of it
+        any more."""
+        if self._desired.takes_all(account) and account not in self._looking:
+            self._looking.add(account)
+            self._runtime.spawn(SUPERVISOR, self._look_into_our_books(account))
+
+    async def _look_into_our_books(self, account: str) -> None:
+        while self._desired.takes_all(account) and not self._stopping():
+            try:
+                held = await held_in_our_books(account, self._runtime)
+            except AWAY as error:
+                logger.debug("{}: which books there are cannot be told yet: {}", account, error)
+                await self._runtime.sleep(ASK_AGAIN_AFTER_S)
+            else:
+                self.found(account, held)
+                break
+        self._looking.discard(account)
+
+    def take_over(self, living: Collection[str]) -> None:
+        """After a supervisor that died: what lives of an account that takes all it has was discovered, and its books
+        may hold more than that."""
+        for name in living:
+            account, symbol = split_name(name)
+            if symbol:
+                self._desired.discover(account, self._desired.undiscovered(account, [symbol]))
+        for account in self._desired.accounts:
+            if account in living:
+                self.look_into_our_books(account)
 
     def retire_when_quiet(self, key: ChildKey, health: InstrumentHealth) -> None:
         """An instrument that was discovered needs no actor once it has been empty for long enough."""

@@ -50,6 +50,7 @@ from supervisor.tree.model import (
 )
 
 ASK_AGAIN_AFTER_S = 1.0
+BEGIN_TRIES = 10
 FIRST_CYCLE_WITHIN_S = 1.0
 """How long an instrument's probe waits for its first cycle: less than a probe's time-out."""
 
@@ -89,7 +90,7 @@ class Lifecycle:
         self._journal_is_there = journal_is_there
         self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
         self._may_begin: dict[ChildKey, asyncio.Event] = {}
-        self._lived: set[ChildKey] = set()
+        self._lived: dict[ChildKey, None] = {}  # in their order
 
     # Whom a supervisor before this one left
 
@@ -101,11 +102,24 @@ class Lifecycle:
             body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it takes over from one that died"}
             # Awaited: once it is written, nothing that the one that died had sent can be written any more.
             await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
-        self._lived = {key_of(name) for name in names}
+        self._lived = dict.fromkeys(key_of(name) for name in names)
         self._happened(Discovered(tuple(self._lived)))
         for key in self._lived:
             self._runtime.spawn(SUPERVISOR, self._watch(key, 0))
+            if key.kind is not Kind.AUDIT:
+                self._runtime.spawn(SUPERVISOR, self._see_begun(key))
         return names
+
+    async def _see_begun(self, key: ChildKey) -> None:
+        """Whoever died may have made an actor and not had it begin. One that has begun goes on as it was."""
+        for _ in range(BEGIN_TRIES):
+            try:
+                await self._runtime.call(key.name, "start", timeout_s=PROBE_TIMEOUT_S)
+            except CallError as error:
+                logger.debug("{}", error)
+                await self._runtime.sleep(ASK_AGAIN_AFTER_S)
+            else:
+                return
 
     async def _living(self) -> tuple[str, ...]:
         """Who lives. Nothing may be started before that is known, so it is asked until it is answered."""
@@ -187,9 +201,9 @@ class Lifecycle:
             self._journal_is_there()
         if key.kind is Kind.ACCOUNT and key in self._lived:
             self._runtime.spawn(SUPERVISOR, self._wake_instruments(key.name))
-        self._lived.add(key)
+        self._lived[key] = None
         if key.kind is Kind.ACCOUNT:
-            await self._discovery.find_in_our_books(key.name)
+            self._discovery.look_into_our_books(key.name)
         self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
 
     async def _wake_instruments(self, account: str) -> None:

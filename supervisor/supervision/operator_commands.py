@@ -86,7 +86,7 @@ class Instructions:
 
     async def _learn(self) -> None:
         await self._halting.learn()
-        await asyncio.gather(*(self._set_halts(name) for name in self._up_before), self._learn_pauses())
+        await asyncio.gather(*(self._set_halts(name) for name in sorted(self._up_before)), self._learn_pauses())
         self._up_before.clear()
 
     # Pauses
@@ -103,7 +103,7 @@ class Instructions:
         paused = pauses_of(noted, self._run) - self._paused
         self._paused |= paused
         self._pauses_known = True
-        await asyncio.gather(*(self._told(name, "pause") for name in paused & self._up_before))
+        await asyncio.gather(*(self._told(name, "pause") for name in sorted(paused & self._up_before)))
 
     async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""

@@ -42,12 +42,13 @@ def _totals(outcomes: list[Outcome]) -> str:
     faults: Counter[str] = Counter()
     for outcome in outcomes:
         faults += outcome.faults
-    names = ("cycles", "events", "messages", "restarts", "acknowledged", "allowed")
+    names = ("cycles", "events", "messages", "restarts", "acknowledged", "allowed", "retired")
     sums = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in names}
     kinds = ", ".join(f"{kind} {times}" for kind, times in sorted(faults.items()))
     return (
         f"{sums['cycles']} cycles, {sums['events']} events, {sums['messages']} messages, {sums['restarts']} restarts, "
-        f"{sums['acknowledged']} acknowledged reports, trading allowed at {sums['allowed']} looks\n"
+        f"{sums['acknowledged']} acknowledged reports, trading allowed at {sums['allowed']} looks, "
+        f"{sums['retired']} instruments retired at the end\n"
         f"{faults.total()} faults of {len(faults)} kinds: {kinds}"
     )
 

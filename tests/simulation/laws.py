@@ -19,10 +19,10 @@ from actors.book.checkpoint import replay
 from actors.book.view import BookState, book_state
 from actors.events import Event, EventType, Record
 from actors.journal.client import JournalAway
-from actors.names import instrument_name
+from actors.names import SUPERVISOR, split_name
 from brokers.model import scoped_id
 from tests.simulation.clocks import time_s
-from tests.simulation.house import ACCOUNT, CYCLE_TIMEOUT_S, House
+from tests.simulation.house import CYCLE_TIMEOUT_S, House
 from tests.simulation.market import Market
 from tests.simulation.strategy import Acknowledged
 
@@ -53,13 +53,13 @@ class Watch:
 
     async def run(self) -> None:
         while True:
-            for symbol in tuple(self._house.instruments):
-                await self.look(symbol)
+            for stream in tuple(self._house.instruments):
+                await self.look(stream)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def look(self, symbol: str) -> None:
+    async def look(self, stream: str) -> None:
         """Now, and whenever something was written: a book may be right for a moment only."""
-        actor = self._house.instruments.get(symbol)
+        actor = self._house.instruments.get(stream)
         if actor is None:
             return
         permission = await actor.trading_allowed()
@@ -69,18 +69,18 @@ class Watch:
             book = None
         if book is not None:
             self.allowed += bool(permission)
-            self._look(symbol, book, allowed=bool(permission))
+            self._look(stream, book, allowed=bool(permission))
 
-    def _look(self, symbol: str, book: BookState, *, allowed: bool) -> None:
-        market, now_s = self._house.market, time_s()
+    def _look(self, stream: str, book: BookState, *, allowed: bool) -> None:
+        market, symbol, now_s = self._house.market_of(stream), book.instrument, time_s()
         held = {leg.leg: leg.quantity for leg in book.legs}
         true_s = market.last_true_s(symbol, held)
-        right_s = max(self._right_s.get(symbol, 0.0), market.lied_s, true_s if true_s is not None else 0.0)
-        self._right_s[symbol] = right_s
+        right_s = max(self._right_s.get(stream, 0.0), market.lied_s, true_s if true_s is not None else 0.0)
+        self._right_s[stream] = right_s
         longest_s = self._house.interval_s + CYCLE_TIMEOUT_S + SLACK_S
         if allowed and now_s - right_s > longest_s and self.broken is None:
             self.broken = (
-                f"trading in {symbol} is allowed at {now_s:.3f} s on a book that has been wrong since {right_s:.3f} s: "
+                f"trading in {stream} is allowed at {now_s:.3f} s on a book that has been wrong since {right_s:.3f} s: "
                 f"book {held}, broker {market.traded[symbol].held()}"
             )
 
@@ -100,6 +100,16 @@ def book_is_the_brokers(symbol: str, book: BookState, market: Market) -> None:
     hold(f"no fill of {symbol} waits", not book.pending_fills, book.pending_fills)
 
 
+def nothing_is_left_alone(stream: str, records: Iterable[Record], market: Market) -> None:
+    """An instrument without an actor has nothing at the broker, and its journal has nothing of it."""
+    account, symbol = split_name(stream)
+    there = market.traded[symbol].held(), market.working(symbol)
+    hold(f"{stream} has an actor while it has anything", there == ({}, []), there)
+    made = replay(account, symbol, tuple(records))
+    ours = made.legs, list(made.open_orders())
+    hold(f"the journal of {stream} has nothing where nobody looks after it", ours == ({}, []), ours)
+
+
 def book_is_its_replay(symbol: str, book: BookState, records: Iterable[Record], market: Market) -> None:
     """Which is that of the whole stream, whoever continued it meanwhile."""
     then = _replayed(book, tuple(records))
@@ -117,8 +127,8 @@ def _replayed(book: BookState, records: tuple[Record, ...]) -> BookState:
     return book_state(made, book.policy, book.as_of, book.verified_at, None, book.conventions)
 
 
-def acknowledged_once(told: Acknowledged, records: Iterable[Record]) -> None:
-    """Every report that was said to be durable is in the journal, and its fill counts once."""
+def acknowledged_once(told: Acknowledged, records: Iterable[Record], of_account: str) -> None:
+    """Every report to an account that was said to be durable is in the journal, and its fill counts once."""
     fills: Counter[tuple[str, str]] = Counter()
     corrected: set[tuple[str, str]] = set()
     orders: set[tuple[str, str]] = set()
@@ -126,7 +136,7 @@ def acknowledged_once(told: Acknowledged, records: Iterable[Record]) -> None:
     positions: set[tuple[str, str]] = set()
     for record in records:
         event, (account, _, symbol) = record.event, record.stream.partition("/")
-        if account != ACCOUNT or not symbol:
+        if account != of_account or not symbol:
             continue
         if event.type in FILLS and not event.payload.get("inferred"):
             fills[symbol, _key(event)] += 1
@@ -179,11 +189,9 @@ def nothing_of_our_own_making(records: Iterable[Record]) -> None:
 
 
 def events_but_evidence(records: Iterable[Record]) -> list[Event]:
-    return [record.event for record in records if record.event.type is not EventType.RECONCILED]
-
-
-def stream_of(symbol: str) -> str:
-    return instrument_name(ACCOUNT, symbol)
+    """What was written of accounts and instruments; the supervisor writes of actors that come and go."""
+    of_us = (record.event for record in records if record.stream != SUPERVISOR)
+    return [event for event in of_us if event.type is not EventType.RECONCILED]
 
 
 def _key(event: Event) -> str:

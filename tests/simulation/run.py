@@ -22,7 +22,7 @@ from actors.reconciliation.decide import RECONCILED_AT_MOST_EVERY
 from tests.simulation import laws
 from tests.simulation.clocks import time_s
 from tests.simulation.faults import Faults
-from tests.simulation.house import ACCOUNT, House
+from tests.simulation.house import CYCLE_TIMEOUT_S, House, at_their_caps
 from tests.simulation.laws import hold
 from tests.simulation.strategy import Strategies
 from tests.unit.virtual_time import VirtualTimeLoop
@@ -48,6 +48,7 @@ class Outcome:
     restarts: int = 0
     acknowledged: int = 0
     allowed: int = 0
+    retired: int = 0
     digest: int = 0
 
     @property
@@ -76,8 +77,8 @@ def run(seed: int, steps: int = STEPS, show: Callable[[str], None] | None = None
     where = str(MEMORY) if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=where) as directory:
         try:
-            with asyncio.Runner(loop_factory=make_loop) as runner:
-                runner.run(_story(Path(directory) / "disk", faults, steps, found))
+            with at_their_caps(faults.random), asyncio.Runner(loop_factory=make_loop) as runner:
+                runner.run(_story(Path(directory), faults, steps, found))
         except laws.LawBroken as broken:
             failure = str(broken)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this seed's
@@ -87,21 +88,25 @@ def run(seed: int, steps: int = STEPS, show: Callable[[str], None] | None = None
 
 async def _story(directory: Path, faults: Faults, steps: int, found: dict[str, Any]) -> None:
     house = House(directory, faults)
+    markets = [venue.market for venue in house.venues.values()]
     # A broker that tells no fills leaves what its orders and positions differ by to be guessed.
-    honest = house.market.reports_fills and faults.random.random() < 0.4
+    honest = all(market.reports_fills for market in markets) and faults.random.random() < 0.4
     if honest:
         faults.never("answer of before", "positions of before", "positions empty", "orders of before", "orders empty")
         faults.never("the broker's clock steps", "fills failed", "fills half")
-    strategies = Strategies(house.market, house.handles, house.clock("strategy"), faults, honest=honest)
+    strategies = [Strategies(house, venue, faults, honest=honest) for venue in house.venues.values()]
     watch = laws.Watch(house)
-    faults.note(f"interval {house.interval_s} s, {house.market.conventions}, honest: {honest}")
+    kind = "supervised" if house.supervised else "not supervised"
+    faults.note(f"interval {house.interval_s} s, {kind}, honest: {honest}")
+    for venue in house.venues.values():
+        faults.note(f"{venue.name}: {venue.market.conventions}, takes all: {venue.takes_all}")
     watching: asyncio.Task[None] | None = None
     try:
         await house.open()
         house.written = watch.look
         watching = asyncio.ensure_future(watch.run())
         for _ in range(steps):
-            house.market_moved(strategies.act())
+            house.market_moved(faults.random.choice(strategies).act())
             house.step_a_clock()
             house.kill_somebody()
             for _ in range(faults.random.randrange(10)):
@@ -118,11 +123,12 @@ async def _story(directory: Path, faults: Faults, steps: int, found: dict[str, A
         found["messages"] = house.network.carried.total()
         found["cycles"] = house.network.carried["slice"]
         found["restarts"] = house.restarts.total()
-        found["acknowledged"] = len(strategies.acknowledged)
+        found["acknowledged"] = sum(len(of_account.acknowledged) for of_account in strategies)
         found["allowed"] = watch.allowed
         with contextlib.suppress(Exception):
             records = house.disk.records()
             found["events"] = len(records)
+            found["retired"] = len({record.stream for record in records} & {*house.every_stream} - {*house.instruments})
             for record in records:
                 faults.tell(
                     f"{record.seq} {record.stream} {record.event.type} {to_iso(record.event.time)} "
@@ -131,14 +137,19 @@ async def _story(directory: Path, faults: Faults, steps: int, found: dict[str, A
         await house.close()
 
 
-async def _come_to_rest(house: House, strategies: Strategies, faults: Faults) -> None:
+async def _come_to_rest(house: House, strategies: list[Strategies], faults: Faults) -> None:
     """The faults end, and three intervals pass."""
-    await strategies.finish()
+    for of_account in strategies:
+        await of_account.finish()
     faults.active = False
-    house.market.tell_all()
+    for venue in house.venues.values():
+        venue.market.tell_all()
     house.put_clocks_right()
     await house.everybody_is_up()
     faults.note("no more faults")
+    if faults.counts["loop dies"]:
+        await asyncio.sleep(3 * house.interval_s + CYCLE_TIMEOUT_S)  # until then it counts as alive
+        await house.everybody_is_up()
     await asyncio.sleep(3 * house.interval_s)
     refused_s = time_s() - faults.last_refused_s
     await asyncio.sleep(max(0.0, AFTER_A_REFUSAL_S + house.interval_s - refused_s))
@@ -149,18 +160,18 @@ async def _told_of_every_twin(house: House) -> None:
     """Whoever thought he was alone may have continued a stream; whose it is learns of that by his next write, and the
     evidence that all is in step is one."""
     written = Counter(record.stream for record in house.disk.records())
-    for symbol, actor in house.instruments.items():
-        if (await actor.book()).version < written[laws.stream_of(symbol)]:
+    for stream, actor in house.instruments.items():
+        if (await actor.book()).version < written[stream]:
             await asyncio.sleep(EVIDENCE_EVERY_S + 2 * house.interval_s)
             return
 
 
-async def _at_rest(house: House, strategies: Strategies, *, honest: bool) -> None:
-    for symbol, actor in house.instruments.items():
+async def _at_rest(house: House, strategies: list[Strategies], *, honest: bool) -> None:
+    for stream, actor in house.instruments.items():
         book = await actor.book()
-        laws.book_is_the_brokers(symbol, book, house.market)
+        laws.book_is_the_brokers(book.instrument, book, house.market_of(stream))
         permission = await actor.trading_allowed()
-        hold(f"trading in {symbol} is allowed", permission, permission.reasons)
+        hold(f"trading in {stream} is allowed", permission, permission.reasons)
     before = len(laws.events_but_evidence(house.disk.records()))
     for actor in house.instruments.values():
         for _ in range(2):
@@ -169,19 +180,26 @@ async def _at_rest(house: House, strategies: Strategies, *, honest: bool) -> Non
     records = house.disk.records()
     after = laws.events_but_evidence(records)
     hold("cycles in which nothing changed write nothing", len(after) == before, after[before:])
-    for symbol, actor in house.instruments.items():
-        checked = await actor.self_check()
-        hold(f"the book of {symbol} is its journal's", not checked.differences and not checked.skipped, checked)
-        book = await actor.book()
-        of_it = [record for record in house.disk.records() if record.stream == laws.stream_of(symbol)]
-        laws.book_is_its_replay(symbol, book, of_it, house.market)
-    laws.acknowledged_once(strategies.acknowledged, records)
+    for stream in house.every_stream:
+        of_it = [record for record in records if record.stream == stream]
+        alive = house.instruments.get(stream)
+        if alive is None:
+            laws.nothing_is_left_alone(stream, of_it, house.market_of(stream))
+            continue
+        checked = await alive.self_check()
+        hold(f"the book of {stream} is its journal's", not checked.differences and not checked.skipped, checked)
+        of_it = [record for record in house.disk.records() if record.stream == stream]
+        book = await alive.book()
+        laws.book_is_its_replay(book.instrument, book, of_it, house.market_of(stream))
+    for of_account in strategies:
+        laws.acknowledged_once(of_account.acknowledged, records, of_account.account)
     laws.journal_is_whole(records)
     laws.answered_appends_are_in(house.appended, records)
-    if honest and house.market.resolution < timedelta(seconds=1):
+    if honest and all(venue.market.resolution < timedelta(seconds=1) for venue in house.venues.values()):
         # In whole seconds nobody can tell whether a position has a fill of ours that is reported after it.
         laws.nothing_of_our_own_making(records)
     verified = await house.runtime.call(AUDIT, "verify", timeout_s=60.0)
     hold("the chain verifies", verified.ok, verified)
-    health = await house.runtime.call(ACCOUNT, "health", timeout_s=60.0)
-    hold("the account is connected", health.connection == "CONNECTED", health)
+    for account in house.venues:
+        health = await house.runtime.call(account, "health", timeout_s=60.0)
+        hold(f"{account} is connected", health.connection == "CONNECTED", health)

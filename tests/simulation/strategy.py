@@ -10,20 +10,21 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from actors.names import SUPERVISOR, instrument_name
+from actors.runtime.ports import CallError
 from brokers.model import Fill, LegScheme, OrderStatus, Side
 from supervisor.client.answers import Recorded
-from supervisor.client.instrument import AsyncInstrument
 from supervisor.errors import InvalidReport, NotRecorded
-from tests.simulation.clocks import WallClock
 from tests.simulation.faults import Faults
-from tests.simulation.market import Market
+from tests.simulation.house import House, Venue
 
 SECOND_US = 1_000_000
 EVENTS = (
     "place", "place", "place", "fill", "fill", "fill", "fill", "end", "amend", "supersede", "correct", "charge",
     "trade outside", "change silently", "believe", "rest", "rest",
+    "close out", "close out", "close out", "close out",
 )  # fmt: skip
-UNEXPLAINED = frozenset({"trade outside", "change silently", "believe", "correct"})
+UNEXPLAINED = frozenset({"trade outside", "close out", "change silently", "believe", "correct"})
 """What an honest market has nothing of."""
 
 
@@ -42,18 +43,13 @@ class Acknowledged:
 class Strategies:
     """Trades at the market by chance, and reports through the handle, at once, late, twice, in part, or not at all."""
 
-    def __init__(
-        self,
-        market: Market,
-        handles: dict[str, AsyncInstrument],
-        clock: WallClock,
-        faults: Faults,
-        *,
-        honest: bool,
-    ) -> None:
-        self._market = market
-        self._handles = handles
-        self._clock = clock
+    def __init__(self, house: House, venue: Venue, faults: Faults, *, honest: bool) -> None:
+        self.account = venue.name
+        self._market = venue.market
+        self._handles = house.handles[venue.name]
+        self._port = house.port
+        self._comes_and_goes = venue.takes_all
+        self._clock = house.clock("strategy")
         self._faults = faults
         self._honest = honest
         self._random = faults.random
@@ -66,18 +62,20 @@ class Strategies:
         self._weights = [self._weight(name) for name in EVENTS]
 
     def act(self) -> str:
-        """Something happens in some instrument: which one."""
+        """Something happens in some instrument of the account: the name of its actor."""
         name = self._random.choices(EVENTS, self._weights)[0]
         instrument = self._random.choice(tuple(self._handles))
-        self._faults.note(f"{instrument}: {name}")
+        self._faults.note(f"{self.account}/{instrument}: {name}")
         self.done[name] += 1
         getattr(self, f"_{name.replace(' ', '_')}")(instrument)
         self._market.happened(instrument)
-        self._faults.note(f"{instrument}: now {self._market.words(instrument)}")
-        return instrument
+        self._faults.note(f"{self.account}/{instrument}: now {self._market.words(instrument)}")
+        return instrument_name(self.account, instrument)
 
     def _weight(self, name: str) -> float:
         if self._honest and name in UNEXPLAINED:
+            return 0.0
+        if name == "close out" and not self._comes_and_goes:
             return 0.0
         return self._random.choice((0.5, 1.0, 1.0, 2.0) if name in ("place", "fill") else (0.0, 1.0, 1.0, 2.0))
 
@@ -218,6 +216,18 @@ class Strategies:
         quantity, price = self._random.randint(1, 6), self._price()
         self._market.traded[instrument].external(leg, side, quantity, price, self._delay_us())
 
+    def _close_out(self, instrument: str) -> None:
+        """Somebody closes all of it, and cancels what works. By a clock that was set that may be before the first look
+        at the account, and for nobody but a person to believe."""
+        if self._faults.counts["the broker's clock steps"]:
+            return
+        one = self._market.traded[instrument]
+        for row in self._market.working(instrument):
+            one.end(row.broker_order_id, OrderStatus.CANCELLED)
+        for leg, held in list(one.held().items()):
+            self._market.tick()
+            one.external(leg, Side.SELL if held > 0 else Side.BUY, int(abs(held)), self._price(), 0)
+
     def _change_silently(self, instrument: str) -> None:
         """Another quantity is held. That all is gone at once without a word is for a person to believe."""
         self._market.tick()
@@ -243,6 +253,13 @@ class Strategies:
         if recorded and recorded.news:
             self.acknowledged.positions.add((instrument, report["strategy"]))
 
+    async def _ask_for(self, instrument: str) -> None:
+        """As a handle does that is made for an instrument of which nobody has heard yet."""
+        try:
+            await self._port.call(SUPERVISOR, "look_after", self.account, instrument, timeout_s=5.0)
+        except CallError as error:
+            self._faults.note(f"nobody was asked: {error}")
+
     def _rest(self, instrument: str) -> None:
         """Nothing happens."""
 
@@ -265,6 +282,8 @@ class Strategies:
             try:
                 recorded = await calls[kind](**report)
             except NotRecorded:
+                if self._comes_and_goes:
+                    await self._ask_for(instrument)
                 continue
             except InvalidReport as error:
                 self._faults.note(f"refused: {error}")

@@ -16,10 +16,9 @@ from tests.simulation.run import STEPS, run
 FOR_S = float(os.environ.get("SIMULATION_FOR_S", "6"))
 AT_MOST = 400
 KNOWN_TO_PASS = 700_000
-"""Where the seeds begin: with fresh ones, of which one in some six hundred still fails, no change could be judged."""
-FOUND_IN_THE_PAST = (1, 46, 91, 101255)
-"""A call that went on after its caller was killed; a fenced report that told of nothing; a submission told late; a leg
-that our side alone had told, taken for a row of the broker's that is gone."""
+"""Where the seeds begin: with fresh ones, of which one in many hundred may still fail, no change could be judged. What
+a seed found has a test in the unit that was wrong: the seed itself is another run with the next change."""
+OF_EACH_KIND = (7, 8, 910000)
 
 
 @pytest.mark.timeout(300)
@@ -37,20 +36,15 @@ def test_seeds_keep_every_law() -> None:
     print(f"{seed - first + 1} seeds passed, {first} to {seed}")
 
 
-@pytest.mark.parametrize("seed", FOUND_IN_THE_PAST)
-def test_a_seed_that_found_something_keeps_every_law(seed: int) -> None:
-    assert run(seed).failure is None
-
-
 def test_a_seed_is_the_same_run_in_every_process() -> None:
     """Else a seed that fails could not be looked at."""
     program = "import sys\nfrom tests.simulation.run import run\nprint([run(int(s)).digest for s in sys.argv[1:]])"
     told = set()
     for hashed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hashed}
-        command = [sys.executable, "-c", program, "7", "8"]
+        command = [sys.executable, "-c", program, *map(str, OF_EACH_KIND)]
         told.add(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
-    assert told == {f"{[run(seed).digest for seed in (7, 8)]}\n"}
+    assert told == {f"{[run(seed).digest for seed in OF_EACH_KIND]}\n"}
 
 
 def test_a_broken_law_is_told_with_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,6 +273,19 @@ def test_what_is_forgotten_is_no_longer_covered(monkeypatch: pytest.MonkeyPatch)
     assert ids(ask(ledger, since=2)) == ["f3", "f4", "f5"]
 
 
+def test_what_a_fetch_brought_is_kept_though_it_was_known_before_what_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kind: a count standing for the content. Else whoever had it asked for is told that it cannot be had."""
+    monkeypatch.setattr("actors.account.snapshot_cache.FILLS_KEPT", 2)
+    ledger = a_ledger((shot(0, cursor=0), None))
+    ledger.take(shot(1, [], [fill("f1", 1)], 1), 0)
+    ledger.take(shot(2, [], [fill("of long ago", 1)], 2), 1)
+    ledger.take(shot(3, [], [fill("f1", 1), fill("f2", 1)], 3), 0)
+    assert ledger.covers(0)
+    assert ids(ask(ledger, since=0)) == ["f1", "f2"]
+
+
 # Commissions that come later
 
 

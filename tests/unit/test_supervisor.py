@@ -16,6 +16,7 @@ from actors.instrument.actor import Instrument
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.store import Journal
+from actors.journal.types import JournalUnavailable
 from actors.reconciliation.own_reports import PositionReport
 from actors.runtime.cell import Cell
 from actors.runtime.deployment import LocalCluster
@@ -33,6 +34,7 @@ TWO_ACCOUNTS = """
   - {name: fx, broker: oanda, simulator: true, instruments: [EUR_USD, GBP_JPY]}
   - {name: cfd, broker: mt5, simulator: true, instruments: [EURUSD]}
 """
+ALL_OF_FX = "[{name: fx, broker: oanda, simulator: true, instruments: all}]"
 EVERYBODY = {"audit", "fx", "cfd", "fx/EUR_USD", "fx/GBP_JPY", "cfd/EURUSD"}
 Status = dict[str, Any]
 
@@ -94,6 +96,10 @@ class Hall:
     def actor(self, name: str) -> Any:
         carriers = (one for one in self.runtime._actors.values() if isinstance(one, Cell) and one.carries(name))
         return next((one._inner._actors[name] for one in carriers), None) or self.runtime._actors[name]
+
+    def lives(self, name: str) -> bool:
+        carriers = (one for one in self.runtime._actors.values() if isinstance(one, Cell))
+        return name in self.runtime.names() or any(one.carries(name) for one in carriers)
 
     def events(self, *kinds: EventType) -> list[tuple[str, Any]]:
         journal = Journal.open(self.configuration.journal_url, read_only=True)
@@ -180,6 +186,52 @@ async def test_a_supervisor_that_was_killed_finds_its_children_and_sweeps_what_n
         await hall.up()
 
         assert {name: hall.actor(name) for name in EVERYBODY} == children
+
+
+async def died_between_making_and_beginning(hall: Hall, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor has made an actor anew, and dies before it has it begin."""
+    call = hall.runtime.call
+
+    async def never_begins(actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        if (actor, method) == (name, "start"):
+            await asyncio.Event().wait()
+        return await call(actor, method, *args, timeout_s=timeout_s)
+
+    before = hall.actor(name)
+    with monkeypatch.context() as patched:
+        patched.setattr(hall.runtime, "call", never_begins)
+        await hall.cluster.kill(name)
+        await hall.until(lambda s: states(s)[name] == "STARTING" and hall.lives(name), "it is made anew")
+        await hall.cluster.kill(SUPERVISOR)
+    assert hall.actor(name) is not before
+    hall.new_supervisor()
+
+
+@virtual_time
+async def test_a_supervisor_that_comes_back_has_an_instrument_begin_that_was_only_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it is idle until it counts as hung, after three intervals."""
+    if PER_ACTOR["now"] != "1":
+        return  # the cell itself has those it carries begin
+    hourly = "{symbol: EUR_USD, interval_s: 3600}"
+    async with a_hall(tmp_path, f"[{{name: fx, broker: oanda, simulator: true, instruments: [{hourly}]}}]") as hall:
+        await hall.up()
+        await died_between_making_and_beginning(hall, "fx/EUR_USD", monkeypatch)
+        await hall.up()
+        assert asyncio.get_running_loop().time() < 600
+
+
+@virtual_time
+async def test_a_supervisor_that_comes_back_has_an_account_begin_that_was_only_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody looks at what it has."""
+    async with a_hall(tmp_path, ALL_OF_FX) as hall:
+        await hall.until(lambda s: states(s).get("fx") == "UP", "the account is up")
+        await died_between_making_and_beginning(hall, "fx", monkeypatch)
+        hall.brokers["fx"].hold(70, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "its position is found")
 
 
 @pytest.mark.parametrize(("failure", "words"), [(unreachable(), "refused"), (refused(), "401")], ids=["down", "401"])
@@ -347,6 +399,49 @@ async def test_a_book_that_holds_something_has_an_actor_though_the_broker_shows_
         await hall.until(lambda s: "fx/EUR_USD" in rows(s), "the book brings it")
         status = await hall.until(lambda s: s["status"] == "SUCCESS", "and it is settled")
         assert rows(status)["fx/EUR_USD"]["book"]["legs"] == []
+
+
+@virtual_time
+async def test_a_supervisor_that_comes_back_keeps_what_was_discovered_and_looks_into_the_books(tmp_path: Path) -> None:
+    """Its account lives and does not start anew: what only our books know is looked after all the same."""
+    async with a_hall(tmp_path, ALL_OF_FX) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a position brings it")
+        assert await hall.supervisor.look_after("fx", "GBP_JPY")
+        await hall.until(lambda s: "fx/GBP_JPY" in rows(s), "it is asked for")
+        await hall.up()
+        lives = hall.actor("fx/EUR_USD")
+        ghost = {"GBP_JPY": [PositionReport("GBP_JPY", "net", dec(80), dec(1.1))]}
+        await hall.cluster.kill(SUPERVISOR)
+        assert await hall.runtime.call("fx/GBP_JPY", "record", tuple(ghost["GBP_JPY"]), None, timeout_s=5) == 1
+        await hall.cluster.kill("fx/GBP_JPY")
+
+        hall.new_supervisor()
+        status = await hall.until(lambda s: verdicts(s).get("fx/GBP_JPY") == "SUCCESS", "its book brings it")
+        assert rows(status)["fx/GBP_JPY"]["book"]["legs"] == []
+        assert hall.actor("fx/EUR_USD") is lives
+
+
+@virtual_time
+async def test_a_journal_that_is_away_when_an_account_comes_up_is_asked_for_its_books_until_it_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_hall(tmp_path, ALL_OF_FX) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a position brings it")
+        await hall.up()
+        await hall.supervisor.stop()
+
+    async def away(_: Audit) -> list[str]:
+        raise JournalUnavailable("read the journal", "the disk does not answer", "See to the disk")
+
+    async with a_hall(tmp_path, ALL_OF_FX) as hall:
+        with monkeypatch.context() as patched:
+            patched.setattr(Audit, "streams", away)
+            await hall.until(lambda s: states(s).get("fx") == "UP", "the account is up")
+            await asyncio.sleep(10)
+            assert not rows(await hall.supervisor.status())
+        await hall.until(lambda s: verdicts(s).get("fx/EUR_USD") == "SUCCESS", "the book brings it")
 
 
 @virtual_time
