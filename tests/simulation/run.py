@@ -16,6 +16,7 @@ from typing import Any
 
 from loguru import logger
 
+from actors.book.discrepancies import DiscrepancyType
 from actors.events import to_iso
 from actors.names import AUDIT
 from actors.reconciliation.decide import RECONCILED_AT_MOST_EVERY
@@ -153,7 +154,25 @@ async def _come_to_rest(house: House, strategies: list[Strategies], faults: Faul
     await asyncio.sleep(3 * house.interval_s)
     refused_s = time_s() - faults.last_refused_s
     await asyncio.sleep(max(0.0, AFTER_A_REFUSAL_S + house.interval_s - refused_s))
+    if await _a_person_believes_it(house):
+        await asyncio.sleep(3 * house.interval_s)
     await _told_of_every_twin(house)
+
+
+async def _a_person_believes_it(house: House) -> bool:
+    """Where all is gone at once and no fill says why, a person looks, and says that nothing is held: whether one had
+    to."""
+    asked = False
+    for stream, actor in list(house.instruments.items()):
+        book = await actor.book()
+        doubted = any((found.type, found.key) == (DiscrepancyType.STALE_DATA, "positions") for found in book.breaks)
+        if doubted and not any(one.legs for one in house.market_of(stream).traded.values()):
+            asked = True
+            for leg in book.legs:
+                await house.handles[book.account][book.instrument].record_position(
+                    leg=leg.leg, quantity=0, average_price=0
+                )
+    return asked
 
 
 async def _told_of_every_twin(house: House) -> None:
