@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from actors.events import EventType, Record, Severity, StreamTail, from_iso
@@ -67,6 +67,11 @@ Outcome = Appended | Stale | AppendRefused
 Order = Literal["oldest", "newest"]
 
 _PAGE: Final = 1000
+
+
+_OF_STREAM: Final = records.c.stream == bindparam("stream")
+_LAST_CHECKPOINT: Final = select(func.max(records.c.version)).where(_OF_STREAM, IS_CHECKPOINT)
+_NEXT_STREAM: Final = select(func.min(records.c.stream)).where(records.c.stream > bindparam("after"))
 
 
 class LightRow(NamedTuple):
@@ -232,16 +237,19 @@ class Journal:
     def since_checkpoints(self, types: Collection[EventType]) -> Iterator[tuple[str, list[LightRow]]]:
         """Each stream with its last checkpoint and what came after it of these types, oldest first, as it lies there:
         no hash is checked, which is for what may be read ten times as fast and is acted on by nobody."""
-        wanted = [EventType.CHECKPOINT.value, *(kind.value for kind in types)]
+        # Made once and without a parameter for each type: there may be thousands of streams.
+        wanted: list[ColumnElement[str]] = [
+            literal_column(f"'{kind.value}'") for kind in (EventType.CHECKPOINT, *types)
+        ]
         light = (records.c.type, records.c.severity, records.c.time, records.c.payload)
+        since = (records.c.version >= bindparam("first"), records.c.type.in_(wanted))
+        found = select(*light).where(_OF_STREAM, *since).order_by(records.c.version)
         streams = self.streams()
         with self._using(f"read the ends of the streams of the journal {self._name}") as connection, connection.begin():
             for stream in streams:
-                of_stream = records.c.stream == stream
-                first = connection.execute(select(func.max(records.c.version)).where(of_stream, IS_CHECKPOINT)).scalar()
-                found = select(*light).where(of_stream, records.c.version >= (first or 0), records.c.type.in_(wanted))
-                rows = connection.execute(found.order_by(records.c.version)).all()
-                yield stream, [LightRow(*row) for row in rows]
+                first = connection.execute(_LAST_CHECKPOINT, {"stream": stream}).scalar()
+                rows = connection.execute(found, {"stream": stream, "first": first or 0}).all()
+                yield stream, [LightRow._make(row) for row in rows]
 
     def streams(self) -> list[str]:
         """The names of all streams, sorted; costs one look into an index for each."""
@@ -250,7 +258,7 @@ class Journal:
             name = connection.execute(select(func.min(records.c.stream))).scalar()
             while name is not None:
                 found.append(name)
-                name = connection.execute(select(func.min(records.c.stream)).where(records.c.stream > name)).scalar()
+                name = connection.execute(_NEXT_STREAM, {"after": name}).scalar()
         return found
 
     def head(self) -> tuple[int, str, datetime] | None:

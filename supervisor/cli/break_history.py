@@ -22,6 +22,7 @@ from supervisor.presentation.breaks import break_row, urgency
 
 _OF_BREAKS = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED, *sorted(WORK_EVENTS))
 _WORK = frozenset(kind.value for kind in WORK_EVENTS)
+_CHECKPOINT = EventType.CHECKPOINT.value
 _NEWEST = 20_000
 _WHOLE_ID = 32
 
@@ -53,7 +54,7 @@ def _standing(rows: Sequence[LightRow]) -> Iterator[tuple[Break, BreakWork]]:
     work: dict[str, BreakWork] = {}
     for row in rows:
         payload = orjson.loads(row.payload)
-        if row.type == EventType.CHECKPOINT:
+        if row.type == _CHECKPOINT:
             standing = {(one["type"], one["key"]): (severity, one) for severity, one in payload.get("breaks", ())}
             work = {break_id: work_from(one) for break_id, one in payload.get("work", {}).items()}
         elif row.type in _WORK:
@@ -79,12 +80,15 @@ def _break(severity: str, payload: dict[str, Any]) -> Break:
     return break_from(payload, Severity(severity))
 
 
-def history_of(configuration: Configuration, break_id: str) -> list[Record]:
-    """Every record that names a break, oldest first; of the newest break whose id begins so, where it is not whole."""
+def history_of(
+    configuration: Configuration, break_id: str, stream: str | None = None, since: datetime | None = None
+) -> list[Record]:
+    """Every record that names a break, oldest first; of the newest break whose id begins so, where it is not whole.
+    Who knows its ``stream`` and ``since`` when it is open spares the reading of all the others."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
         whole = break_id if len(break_id) == _WHOLE_ID else _newest(journal, break_id)
-        return list(journal.records(discrepancy_id=whole, order="oldest", limit=_NEWEST))
+        return list(journal.records(stream=stream, since=since, discrepancy_id=whole, order="oldest", limit=_NEWEST))
     finally:
         journal.close()
 

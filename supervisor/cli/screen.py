@@ -39,14 +39,16 @@ _OF_POSITIONS = frozenset({"RECOVERY", "GHOST", "DRIFT"})
 @dataclass(frozen=True, slots=True)
 class View:
     """All that is shown at one moment. ``status`` is the document of ``status --json``, ``None`` before there is one;
-    ``trouble`` says why it is not fresh; ``happenings`` are the latest of the ``happened`` there were since the start;
-    who is only ``watching`` ends nothing with Ctrl-C; ``look`` is how the table is looked at."""
+    ``trouble`` says why it is not fresh; ``page`` is where the page for operators is served; ``happenings`` are the
+    latest of the ``happened`` there were since the start; who is only ``watching`` ends nothing with Ctrl-C; ``look``
+    is how the table is looked at."""
 
     step: str
     status: Mapping[str, Any] | None = None
     happenings: tuple[Happening, ...] = ()
     happened: int = 0
     dashboard: str | None = None
+    page: str | None = None
     trouble: str | None = None
     stopping: bool = False
     watching: bool = False
@@ -369,6 +371,7 @@ def _caption(view: View, width: int) -> list[RenderableType]:
     looks = words(view.look)
     began = status.get("supervisor", {}).get("run_began_at")
     parts = [looks] if looks else []
+    parts += [f"page {view.page}"] if view.page else []
     parts += [f"dashboard {view.dashboard}"] if view.dashboard and width >= _NARROW else []
     parts += [f"corrections and restarts since {began[5:16].replace('T', ' ')}"] if began and width >= _NARROW else []
     parts += ["? keys", f"Ctrl-C {'leaves' if view.watching else 'stops in order'}", "times are UTC"]

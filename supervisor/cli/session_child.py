@@ -11,15 +11,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from actors.runtime.ports import CallError
 from supervisor.changes.asking import Via, came_by
 from supervisor.cli import logs
+from supervisor.cli.page_process import PageProcess
 from supervisor.cli.reload import Reload
 from supervisor.cli.screen import View, settled
 from supervisor.cli.session import LET_GO, Ended, Order
@@ -135,9 +138,13 @@ class _Child:
         self._show(dashboard=dashboard_url())
         kill = _kill if self._order.configuration.ray.address == "local" else None
         watch = SupervisorWatch(kill, processes.lives, time.monotonic())
-        with contextlib.closing(_Events(self._order.configuration)) as events:
+        with contextlib.closing(_Events(self._order.configuration)) as events, self._page() as page:
             while not self._stop.is_set():
                 self._reload_if_asked()
+                if page is not None:
+                    page.keep(time.monotonic())
+                    if page.address != self._view.page:
+                        self._show(page=page.address)
                 try:
                     status = supervisor.status(timeout_s=ASK_TIMEOUT_S)
                 except CallError as error:
@@ -155,6 +162,23 @@ class _Child:
                     if self._order.detach and not self._order.background and settled(status):
                         return
                 self._stop.wait(REFRESH_S)
+
+    @contextlib.contextmanager
+    def _page(self) -> Iterator[PageProcess | None]:
+        """The page, where the configuration has one and this process stays to serve it."""
+        configuration = self._order.configuration
+        if configuration.console.port is None:
+            yield None
+            return
+        if self._order.detach and not self._order.background:
+            logger.warning("no page is served by a detached start on a cluster: run `python -m supervisor console`")
+            yield None
+            return
+        page = PageProcess(configuration)
+        try:
+            yield page
+        finally:
+            page.stop()
 
     def _reload_if_asked(self) -> None:
         if self._signals.reload.is_set():

@@ -89,7 +89,8 @@ def start(
         signals.ignore()
     if session.let_go_of:
         place = f"It logs to {order.log_file}. End it with: python -m supervisor stop"
-        say(f"running in the background (when last asked: {totals(session.view.status or {})}). {place}")
+        page = f" Its page is {session.view.page}." if session.view.page else ""
+        say(f"running in the background (when last asked: {totals(session.view.status or {})}).{page} {place}")
         return EXIT_OK
     _raise(session, configuration, signals)
     _farewell(session, configuration, signals.name, detach=detach)
@@ -200,6 +201,8 @@ class _AsLines:
             logger.error("{}", view.trouble)
         if view.dashboard and not before.dashboard:
             logger.info("dashboard {}", view.dashboard)
+        if view.page and view.page != before.page:
+            logger.info("page {}", view.page)
         self._happened(view, view.happened - before.happened)
         if view.status is not None and view.status is not before.status:
             self._changes(view.status)

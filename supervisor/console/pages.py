@@ -321,7 +321,7 @@ class Pages:
         trouble, records = None, None
         if kept is None or kept[0] != content or content is None:
             try:
-                records = await self._journal.of_break(break_id)
+                records = await self._journal.of_break(break_id, row)
             except (JournalError, OSError) as error:
                 trouble = str(error)
             if row is None and not records and trouble is None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from actors.book.book import Book
 from actors.book.checkpoint import replay
 from actors.book.history import Change, changes, explained
-from actors.events import EventType, Record, to_iso
+from actors.events import EventType, Record, from_iso, to_iso
 from actors.instrument.book_keeper import CHECKPOINT_EVERY
 from actors.journal.store import Journal
 from actors.journal.types import JournalError
@@ -30,6 +30,8 @@ from supervisor.config.models import Configuration
 from supervisor.presentation.timeline import Line, drawing, lines
 
 T = TypeVar("T")
+_CLOCK_SET_BACK = timedelta(days=1)
+"""By how much a clock may have been set back while a break was open, with no record of it left out."""
 SHOWN_RECORDS = 25
 SHOWN_FOUND = 200
 _TIMELINE_RECORDS = CHECKPOINT_EVERY + 100
@@ -83,9 +85,14 @@ class JournalReader:
 
         return await asyncio.to_thread(ask)
 
-    async def of_break(self, break_id: str) -> list[Record]:
-        """Every record that names a break, oldest first. Raises ``JournalError``."""
-        return await asyncio.to_thread(history_of, self._configuration, break_id)
+    async def of_break(self, break_id: str, row: Mapping[str, Any] | None) -> list[Record]:
+        """Every record that names a break, oldest first; ``row`` tells where it is open, if it is. Raises
+        ``JournalError``."""
+        stream, since = None, None
+        if row is not None:
+            stream = instrument_name(row["account"], row["instrument"]) if row["instrument"] else row["account"]
+            since = from_iso(row["opened_at"]) - _CLOCK_SET_BACK
+        return await asyncio.to_thread(history_of, self._configuration, break_id, stream, since)
 
     async def record(self, seq: int) -> Record:
         """One record by its number. Raises :class:`NotFound` and ``JournalError``."""

@@ -13,6 +13,7 @@ from supervisor.cli.console import Failure
 from supervisor.config.models import Configuration, is_loopback
 from supervisor.console.app import Console
 from supervisor.console.desk import RunningDesk
+from supervisor.console.feed import Feed
 from supervisor.console.guard import Names
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ def address_of(configuration: Configuration, taken: socket.socket) -> str:
 class Server(uvicorn.Server):
     """The server; ``stop`` ends it from any thread. Its signals are those of whoever runs it."""
 
+    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+        super().__init__(config)
+        self._feed = feed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the pages that are open first: they would else be waited for, and cut off."""
+        await self._feed.close()
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]  # as the base class has it
         """Take none: whoever runs this takes them, and calls :meth:`stop`."""
@@ -81,7 +91,7 @@ def server(configuration: Configuration, taken: socket.socket, desk: Desk | None
         h11_max_incomplete_event_size=16_384,
         limit_concurrency=500,
     )
-    return Server(config), console
+    return Server(config, console.feed), console
 
 
 def serve(
