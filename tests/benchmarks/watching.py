@@ -1,0 +1,179 @@
+"""What the exporter and the alerts cost: the processor time of one fleet with and without them, in turns, in one run.
+
+    .venv/bin/python -m tests.benchmarks.watching [INSTRUMENTS] [INTERVAL_S] [TURNS] [WINDOW_S]
+
+A house of simulated instruments (50, each in a process of its own, looked at every 2 s), started from the command line.
+With: the exporter in its own process, scraped every 5 s as Prometheus does; an actor of alerts with a route to a web
+server. Without: neither. The processor time is that of every process of the house and of the exporter; the target is
+3 % more. Prints the private memory of each kind of actor at the first and the last window, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from brokers.simulators.oanda import OandaSimulator
+from tests.unit.receivers import web_receiver
+
+ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
+SCRAPE_EVERY_S = 5.0
+SETTLE_S = 10.0
+UP_WITHIN_S = 300.0
+
+
+def _supervisor(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "supervisor", *map(str, arguments)]
+
+
+def _configuration(directory: Path, url: str, names: list[str], interval_s: float, desk: str | None) -> Path:
+    path = directory / "accounts.yaml"
+    routes = "" if desk is None else f"{{name: desk, url: '{desk}'}}"
+    path.write_text(
+        f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
+        f"defaults: {{interval_s: {interval_s}}}\n"
+        f"alerts: {{routes: [{routes}]}}\n"
+        f"accounts: [{{name: fx, broker: oanda, account_id: {ACCOUNT_ID}, token: {TOKEN}, rest_url: '{url}', "
+        f"instruments: [{', '.join(names)}]}}]\n"
+    )
+    return path
+
+
+def _status(path: Path) -> dict[str, Any]:
+    done = subprocess.run(_supervisor("status", "--json", "-c", path), capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    return found
+
+
+def _await_all_up(path: Path) -> None:
+    until_s = time.monotonic() + UP_WITHIN_S
+    while time.monotonic() < until_s:
+        status = _status(path)
+        rows = [row for account in status.get("accounts", ()) for row in account["instruments"]]
+        if rows and all(row["status"] == "SUCCESS" for row in rows):
+            return
+        time.sleep(1)
+    raise SystemExit("the fleet did not come up")
+
+
+def _house(pid: int) -> list[psutil.Process]:
+    sessions = {os.getsid(one.pid) for one in psutil.Process(pid).children(recursive=True)}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) in sessions:
+                found.append(process)
+    return [*found, psutil.Process(pid)]
+
+
+def _cpu_s(processes: list[psutil.Process]) -> dict[int, float]:
+    found = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            found[process.pid] = times.user + times.system
+    return found
+
+
+def _window(pid: int, exporter: subprocess.Popen[str] | None, url: str, window_s: float) -> float:
+    """Processor seconds a second."""
+    beside = [] if exporter is None else [psutil.Process(exporter.pid)]
+    before, began_s = _cpu_s([*_house(pid), *beside]), time.monotonic()
+    while (left_s := began_s + window_s - time.monotonic()) > 0:
+        if exporter is not None:
+            urllib.request.urlopen(url, timeout=10).read()  # noqa: S310 - it is on loopback
+        time.sleep(min(SCRAPE_EVERY_S, max(0.0, left_s)))
+    after, took_s = _cpu_s([*_house(pid), *beside]), time.monotonic() - began_s
+    return sum(now - before.get(one, 0.0) for one, now in after.items()) / took_s
+
+
+def _memory(path: Path) -> dict[str, list[float]]:
+    """Private megabytes of each kind of actor."""
+    status = _status(path)
+    found: dict[str, list[float]] = defaultdict(list)
+    rows = [(row["kind"], row["pid"]) for row in status["supervisor"]["actors"]]
+    for kind, pid in [*rows, ("supervisor", status["supervisor"]["pid"])]:
+        if pid is not None:
+            with contextlib.suppress(psutil.Error):
+                found[kind].append(psutil.Process(pid).memory_full_info().uss / 1e6)
+    return found
+
+
+@contextmanager
+def _watched(path: Path, configure: Any, desk: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    configure(desk)
+    subprocess.run(_supervisor("apply", path), check=True, capture_output=True)
+    exporter = subprocess.Popen(_supervisor("metrics", "-c", path, "--port", 0), stdout=subprocess.PIPE, text=True)
+    assert exporter.stdout is not None
+    try:
+        yield exporter, exporter.stdout.readline().strip()
+    finally:
+        exporter.send_signal(signal.SIGTERM)
+        exporter.wait(20)
+        configure(None)
+        subprocess.run(_supervisor("apply", path), check=True, capture_output=True)
+
+
+def measure(directory: Path, instruments: int, interval_s: float, turns: int, window_s: float) -> None:
+    names = [f"PAIR_{number:03d}" for number in range(instruments)]
+    simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names)
+    url = simulator.start()
+
+    def configure(desk: str | None) -> Path:
+        return _configuration(directory, url, names, interval_s, desk)
+
+    path = configure(None)
+    said = open(directory / "said", "w")  # noqa: SIM115 - closed with the process
+    command = _supervisor("start", path, "--no-dashboard")
+    process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    without, with_them = [], []
+    try:
+        with web_receiver() as receiver:
+            _await_all_up(path)
+            time.sleep(SETTLE_S)
+            first = _memory(path)
+            for turn in range(turns):
+                without.append(_window(process.pid, None, "", window_s))
+                with _watched(path, configure, receiver.url.replace("http://", "json://")) as (exporter, place):
+                    time.sleep(SETTLE_S)
+                    with_them.append(_window(process.pid, exporter, place, window_s))
+                time.sleep(SETTLE_S)
+                more = with_them[-1] / without[-1] - 1
+                print(f"turn {turn + 1}: {without[-1]:.3f} and {with_them[-1]:.3f} cores: {more:+.1%}", flush=True)
+            last = _memory(path)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(180)
+        simulator.close()
+        said.close()
+    more = statistics.median(b / a - 1 for a, b in zip(without, with_them, strict=True))
+    print(f"{instruments} instruments at {interval_s:g} s: exporter and alerts add {more:+.1%} (target: at most 3 %)")
+    for kind, sizes in last.items():
+        was = statistics.median(first[kind]) if first.get(kind) else float("nan")
+        print(f"  {kind:<11} {was:6.1f} → {statistics.median(sizes):6.1f} MB private, {len(sizes)} of them")
+
+
+def main() -> None:
+    given = [float(one) for one in sys.argv[1:]]
+    instruments, interval_s, turns, window_s = [*given, *(50.0, 2.0, 3.0, 30.0)[len(given) :]]
+    with tempfile.TemporaryDirectory() as directory:
+        measure(Path(directory), int(instruments), interval_s, int(turns), window_s)
+
+
+if __name__ == "__main__":
+    main()
