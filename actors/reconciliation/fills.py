@@ -262,11 +262,19 @@ def _taken_out_of(work: ReconciliationPass, was: payloads.BookedFill, leg: str) 
 
 
 def _restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str, Order]) -> None:
+    """By the broker's own row of each, or by its correction, which tells of the execution that it corrects, too: else
+    that would be taken back where our side did not say that it is."""
     for fill in rows:
-        name = work.book.known_as(fill)
+        told = fill if fill.corrects is None else _as_it_was(fill, fill.corrects)
+        name = work.book.known_as(told)
         assumed = work.book.reported.get(name) if name is not None else None
-        if assumed is not None and assumed.fill.counted and fill.corrects is None:
-            _restate(work, fill, assumed.fill, linked)
+        if assumed is not None and assumed.fill.counted:
+            _restate(work, told, assumed.fill, linked)
+
+
+def _as_it_was(fill: Fill, was: Corrected) -> Fill:
+    names = {"fill_id": was.fill_id, "id_scope": was.id_scope}
+    return replace(fill, **names, quantity=was.quantity, price=was.price, corrects=None, commission=None)
 
 
 def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, linked: dict[str, Order]) -> None:

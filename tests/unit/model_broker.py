@@ -44,15 +44,18 @@ RowT = TypeVar("RowT", bound=AnyRow)
 @dataclass
 class ModelBroker:
     """One instrument at a broker. ``shows_ended`` is whether ended orders stay in the list of orders; ``reports_fills``
-    whether it has fills at all."""
+    whether it has fills at all. What it dates, it dates by its own clock, down to ``resolution_ms``; our clock is
+    ``ours_ahead`` of that."""
 
     scheme: LegScheme
     basis: CostBasis
     shows_ended: bool
     reports_fills: bool
     daily_ids: bool = False  # the ids of fills begin anew each day, and those of both sides are the same
+    resolution_ms: int = 1
     instrument: str = INSTRUMENT
     now_ms: int = 0
+    ours_ahead: timedelta = timedelta()
     legs: dict[str, Leg] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     fills: list[tuple[int, Fill]] = field(default_factory=list)  # and from when on it is reported
@@ -95,7 +98,7 @@ class ModelBroker:
             ZERO,
             OrderStatus.OPEN,
             limit_price=Decimal(price),
-            submitted_at=self.time,
+            submitted_at=self.stamp,
             leg=leg,
         )
         return broker_id
@@ -103,6 +106,15 @@ class ModelBroker:
     @property
     def time(self) -> datetime:
         return T0 + timedelta(milliseconds=self.now_ms)
+
+    @property
+    def stamp(self) -> datetime:
+        """Now, as it writes it."""
+        return T0 + timedelta(milliseconds=self.now_ms // self.resolution_ms * self.resolution_ms)
+
+    @property
+    def our_time(self) -> datetime:
+        return self.time + self.ours_ahead
 
     def execute(self, broker_id: str, quantity: int, price: int, delay_ms: int) -> Fill | None:
         order = self.orders[broker_id]
@@ -134,8 +146,8 @@ class ModelBroker:
 
     def _trade(self, leg: str, side: Side, amount: Decimal, price: int, order_id: str, delay_ms: int) -> Fill:
         trade = Fill(
-            self.instrument, self.fill_id(side), order_id, side, amount, Decimal(price), self.time,
-            leg=None if self.scheme is LegScheme.NET else leg, id_scope=self.conventions.fill_scope(side, self.time),
+            self.instrument, self.fill_id(side), order_id, side, amount, Decimal(price), self.stamp,
+            leg=None if self.scheme is LegScheme.NET else leg, id_scope=self.conventions.fill_scope(side, self.stamp),
         )  # fmt: skip
         held = self.legs.setdefault(leg, Leg(leg, self.time))
         held.trade(amount * side.sign, Decimal(price), trade.fill_id, self.time, self.basis)
@@ -221,7 +233,7 @@ class ModelBroker:
             average_fill_price=None,
             limit_price=Decimal(price),
             status=OrderStatus.OPEN,
-            submitted_at=self.time,
+            submitted_at=self.stamp,
         )
 
     # What it says
@@ -243,8 +255,8 @@ class ModelBroker:
         return Slice(
             ACCOUNT,
             self.instrument,
-            self.time,
-            self.time,
+            self.our_time,
+            self.stamp,
             _section(kinds[0], positions, SectionName.POSITIONS, random),
             _section(kinds[1], orders, SectionName.ORDERS, random),
             fill_section,

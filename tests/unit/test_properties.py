@@ -18,6 +18,7 @@ from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType
+from actors.instrument.book_keeper import clock_stepped
 from actors.reconciliation.decide import reconcile
 from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report, events_of
 from actors.reconciliation.reconciliation_pass import Decision
@@ -32,7 +33,7 @@ STEPS = (
     "place", "lose_confirmation", "adopt_elsewhere", "fill", "fill", "fill_and_report", "trade_outside",
     "correct_an_execution", "charge", "charge", "change_silently", "end", "amend", "believe", "look", "look", "look",
     "look_badly", "look_badly", "look_late", "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait",
-    "wait", "wait_long", "supersede", "supersede", "report_barely", "report_barely", "pass_a_day",
+    "wait", "wait_long", "supersede", "supersede", "report_barely", "report_barely", "pass_a_day", "set_our_clock",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ class World:
         client_id = f"c{self.clients % self.tags}"
         return OrderReport(
             INSTRUMENT, client_id, None, self._side(b), Decimal(a % 9 + 1), "LIMIT", Decimal(self.price(b)),
-            OrderStatus.PENDING_SUBMIT, self.broker.time, None,
+            OrderStatus.PENDING_SUBMIT, self.broker.our_time, None,
         )  # fmt: skip
 
     def place(self, a: int, b: int) -> None:
@@ -164,6 +165,15 @@ class World:
             quantity = abs(quantity) if self._leg(a) == "long" else -abs(quantity)
         self.report(PositionReport(INSTRUMENT, self._leg(a), quantity, Decimal(self.price(b))))
 
+    def set_our_clock(self, a: int, b: int) -> None:
+        """Our clock jumps, and not the broker's. What was asked for before is not heard any more."""
+        by = timedelta(seconds=(-3000, -30, -2, 2, 30, 3000)[a % 6])
+        self.broker.ours_ahead += by
+        self.late.clear()
+        self.absent.clear()
+        self.unlisted.clear()
+        self.write((clock_stepped(self.book, by, self.broker.our_time),))
+
     def wait(self, a: int, b: int) -> None:
         self.broker.now_ms += 100 * (a % 13)
 
@@ -180,7 +190,7 @@ class World:
         before = checkpoint(self.book)
         place = (a * 37 + b) % (len(self.events) + 1)
         early = replay(ACCOUNT, INSTRUMENT, records(self.events[:place]))
-        event = checkpoint_event(early, self.broker.time)
+        event = checkpoint_event(early, self.broker.our_time)
         document = replace(event, payload=orjson.loads(orjson.dumps(dict(event.payload))))
         rest = [document, *self.events[place:]]
         self.book = replay(ACCOUNT, INSTRUMENT, records(rest, after=place))
@@ -218,10 +228,10 @@ class World:
             self.reconcile(replace(new, orders=old.orders) if a % 2 else replace(new, positions=old.positions))
 
     def report(self, report: Report) -> None:
-        self.write(events_of(self.book, [report], self.broker.conventions, self.broker.time))
+        self.write(events_of(self.book, [report], self.broker.conventions, self.broker.our_time))
 
     def reconcile(self, slice_: Slice, *, answers_fail: bool = False, late: bool = False) -> Decision:
-        now = self.broker.time
+        now = self.broker.our_time
         decision = reconcile(self.book, slice_, self.policy, now)
         for _ in range(3):
             if not decision.lookups:
@@ -357,8 +367,8 @@ def named(event: Event) -> str:
 
 
 worlds = st.builds(
-    lambda scheme, basis, shows_ended, reports_fills, daily_ids, tags, cheapest, seed: World(
-        ModelBroker(scheme, basis, shows_ended, reports_fills, daily_ids),
+    lambda scheme, basis, shows_ended, reports_fills, daily_ids, resolution_ms, tags, cheapest, seed: World(
+        ModelBroker(scheme, basis, shows_ended, reports_fills, daily_ids, resolution_ms),
         Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS)),
         Random(seed),  # noqa: S311 - a test's own
         tags=tags,
@@ -369,6 +379,7 @@ worlds = st.builds(
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([1, 1000]),
     st.sampled_from([99, 2, 1]),
     st.sampled_from([10, -3]),  # oil has been sold below zero
     st.integers(0, 99),
@@ -473,6 +484,17 @@ def test_a_fill_tells_which_order_is_ours_where_another_with_its_client_id_took_
     for step in (("place", 2, 0), ("report_barely", 0, 1), ("supersede", 0, 0), ("look", 0, 0)):
         world.step(*step)
     assert {key: order.filled_quantity for key, order in world.book.orders.items()} == {"client:c1": 2, "broker:B3": 0}
+    world.settle()
+    world.check_truth()
+
+
+def test_a_correction_tells_whose_the_execution_was_that_it_takes_back() -> None:
+    """Our side had told that execution without its order, and the broker's own row of it comes later."""
+    world = world_of(LegScheme.NET, reports_fills=True)
+    for step in (("place", 0, 0), ("report_barely", 1, 2), ("correct_an_execution", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    [order] = world.book.orders.values()
+    assert order.filled_quantity == 0
     world.settle()
     world.check_truth()
 
