@@ -688,6 +688,7 @@ class Book:
                 told_at=order.told_at and at,
                 filled_at=order.filled_at and at,
                 recorded_at=order.recorded_at and order.recorded_at - back,
+                ended_at=order.ended_at and order.ended_at - back,
             )
         for place, found in list(self.breaks.items()):
             if found.seen_at:

@@ -273,8 +273,8 @@ def _restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[st
 
 
 def _as_it_was(fill: Fill, was: Corrected) -> Fill:
-    names = {"fill_id": was.fill_id, "id_scope": was.id_scope}
-    return replace(fill, **names, quantity=was.quantity, price=was.price, corrects=None, commission=None)
+    said = replace(fill, fill_id=was.fill_id, id_scope=was.id_scope, quantity=was.quantity, price=was.price)
+    return replace(said, corrects=None, commission=None)
 
 
 def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, linked: dict[str, Order]) -> None:

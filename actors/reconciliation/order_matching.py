@@ -121,10 +121,10 @@ def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOr
 
 
 def long_over(work: ReconciliationPass, row: Order) -> bool:
-    """An ended order from so long ago that the book would only forget it again."""
+    """An ended order from so long ago, by its broker's clock, that the book would only forget it again."""
     if row.submitted_at is None or not row.status.terminal:
         return False
-    return work.now - row.submitted_at > ENDED_ORDERS_KEPT_FOR
+    return work.slice.as_of - row.submitted_at > ENDED_ORDERS_KEPT_FOR
 
 
 def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:

@@ -324,15 +324,20 @@ class World:
     # What must come of it
 
     def settle(self) -> Decision:
-        """Everything late arrives; then two complete snapshots, settled and far enough apart."""
+        """Everything late arrives; then two complete snapshots, settled and far enough apart, and as many more as what
+        the last one found asks for: an order's end, the change that it leaves, and its price are one after another."""
         self.broker.now_ms += 60_000
         for slice_ in self.late:
             self.reconcile(slice_, late=True)
         self.look()
         self.broker.now_ms += SETTLE_MS + GAP_MS
         self.look()
-        self.broker.now_ms += GAP_MS
-        return self.look()
+        for _ in range(3):
+            self.broker.now_ms += GAP_MS
+            last = self.look()
+            if last.status == "SUCCESS":
+                break
+        return last
 
     def check_commissions(self) -> None:
         """Of every fill in the journal its commission is there once, where the broker has told it."""
@@ -521,11 +526,31 @@ def test_under_alert_a_fill_that_waits_for_its_leg_is_not_placed_by_a_correction
     assert world.book.pending_fills()
 
 
-def test_what_the_first_look_found_is_no_news_in_the_next() -> None:
-    """A fill that a broker without fills counts is INFO in the first look; its second look says nothing more."""
-    world = world_of(LegScheme.NET)
+@pytest.mark.parametrize(
+    ("reports_fills", "steps", "found"),
+    [
+        (False, [("place", 0, 0), ("fill", 0, 0)], {"MISSED_FILL": "INFO"}),
+        (
+            True,
+            [("place", 0, 0), ("fill", 0, 0), ("change_silently", 1, 1)],
+            {"MISSED_FILL": "INFO", "POSITION_MISMATCH": "INFO"},
+        ),
+    ],
+    ids=["a fill of a broker that lists none", "a position beside a fill"],
+)
+def test_what_the_first_look_found_is_no_news_in_the_next(
+    reports_fills: bool, steps: list[tuple[str, int, int]], found: dict[str, str]
+) -> None:
+    world = world_of(LegScheme.NET, reports_fills=reports_fills)
     world.policy = replace(world.policy, correct=Correct.ALERT)
-    for step in (("place", 0, 0), ("fill", 0, 0), ("look", 0, 0), ("restart", 0, 0), ("look", 0, 0)):
+    for step in (*steps, ("look", 0, 0), ("restart", 0, 0), ("look", 0, 0)):
         world.step(*step)
-    [found] = world.book.breaks.values()
-    assert (found.type, found.severity) == ("MISSED_FILL", "INFO")
+    assert {str(one.type): str(one.severity) for one in world.book.breaks.values()} == found
+
+
+def test_an_ended_order_is_not_taken_up_again_because_our_clock_was_set() -> None:
+    world = world_of(LegScheme.NET, shows_ended=True)
+    for step in (("place", 0, 0), ("end", 0, 0), ("set_our_clock", 0, 0), ("pass_a_day", 0, 0), ("pass_a_day", 0, 0)):
+        world.step(*step)
+    world.settle()
+    assert not world.book.orders
