@@ -121,10 +121,11 @@ def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOr
 
 
 def long_over(work: ReconciliationPass, row: Order) -> bool:
-    """An ended order from so long ago, by its broker's clock, that the book would only forget it again."""
+    """An ended order from so long ago, by its broker's clock, that the book would only forget it again. It forgets
+    by ours: the broker's, which may tell whole seconds or minutes, is given a little less."""
     if row.submitted_at is None or not row.status.terminal:
         return False
-    return work.slice.as_of - row.submitted_at > ENDED_ORDERS_KEPT_FOR
+    return work.slice.as_of - row.submitted_at > ENDED_ORDERS_KEPT_FOR - CLOCK_SKEW
 
 
 def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:

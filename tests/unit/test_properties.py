@@ -548,9 +548,16 @@ def test_what_the_first_look_found_is_no_news_in_the_next(
     assert {str(one.type): str(one.severity) for one in world.book.breaks.values()} == found
 
 
-def test_an_ended_order_is_not_taken_up_again_because_our_clock_was_set() -> None:
+@pytest.mark.parametrize("resolution_ms", [1, 1000])
+@pytest.mark.parametrize(
+    "clock", [[], [("set_our_clock", 0, 0)], [("set_our_clock", 5, 0)]], ids=["steady", "back", "on"]
+)
+def test_an_ended_order_is_not_taken_up_again_whatever_the_clocks_do(
+    resolution_ms: int, clock: list[tuple[str, int, int]]
+) -> None:
     world = world_of(LegScheme.NET, shows_ended=True)
-    for step in (("place", 0, 0), ("end", 0, 0), ("set_our_clock", 0, 0), ("pass_a_day", 0, 0), ("pass_a_day", 0, 0)):
+    world.broker.resolution_ms = resolution_ms
+    for step in (("place", 0, 0), ("end", 0, 0), *clock, ("pass_a_day", 0, 0), ("pass_a_day", 0, 0), ("look", 0, 0)):
         world.step(*step)
     world.settle()
     assert not world.book.orders
