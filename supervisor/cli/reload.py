@@ -5,6 +5,7 @@ One that cannot be read, or is refused, changes nothing of what runs, and the lo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -21,11 +22,13 @@ def _apply(path: Path) -> Sequence[str]:
 
 
 class Reload:
-    """Applies the file at ``path`` each time it is asked; asked again meanwhile, once more afterwards."""
+    """Applies the file at ``path`` each time it is asked; asked again meanwhile, once more afterwards. It is applied
+    with the environment as it is when this is made."""
 
     def __init__(self, path: Path, command: Callable[[Path], Sequence[str]] = _apply) -> None:
         self._path = path
         self._command = command
+        self._environ = dict(os.environ)
         self._lock = threading.Lock()
         self._asked = False
         self._thread: threading.Thread | None = None
@@ -50,6 +53,7 @@ class Reload:
             try:
                 done = subprocess.run(  # noqa: S603 - the interpreter and the module are our own
                     self._command(self._path),
+                    env=self._environ,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
