@@ -61,6 +61,8 @@ IST = sessions.IST
 ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
 _AHEAD_OF_UTC = timedelta(hours=5, minutes=30)
+_BEYOND = 10**20
+_SIDES = {side.value: side for side in Side}
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
 
@@ -173,7 +175,8 @@ def _listing(
         try:
             row = read(item)
             key = key_of(row)
-            if rows.setdefault(key, row) != row:
+            known = rows.setdefault(key, row)
+            if known is not row and known != row:
                 twice.add(key)
                 raise BadRow("told twice, and differently")
         except BadRow as why:
@@ -294,15 +297,16 @@ def order_row(item: object) -> OrderRow:
         expires_at=_good_until(row, instrument, placed, opened),
         working_since=opened,
     )
-    changed_at = next((row[key] for key in _CHANGED_AT if row.get(key) not in (None, "")), None)
+    changed_at = row.get("exchange_update_timestamp") or row.get("exchange_timestamp") or row.get("order_timestamp")
+    slice_of, autosliced = _slice_of(row, order)
     return OrderRow(
         order,
         _text_or_none(row, "variety") or "regular",
         order.parent,
-        None if changed_at is None else moment(changed_at, "exchange_update_timestamp"),
-        _slice_of(row, order),
+        moment(changed_at, "exchange_update_timestamp") if changed_at else None,
+        slice_of,
         _total(row),
-        bool(row.get("tags")) and _is_autosliced(row),
+        autosliced,
     )
 
 
@@ -312,29 +316,31 @@ _AUTOSLICE = re.compile(r"autoslice:\s*(\w+)", re.ASCII)
 that besides."""
 
 
-def _is_autosliced(row: Json) -> bool:
+def _slice_of(row: Json, order: Order) -> tuple[str | None, bool]:
+    """The first order of the whole that it is a slice of, and whether it is of an autosliced one."""
+    if order.parent is not None and row.get("variety") == "iceberg":
+        return order.parent, False
     tags = row.get("tags")
-    return isinstance(tags, list) and _AUTOSLICED in tags
-
-
-def _slice_of(row: Json, order: Order) -> str | None:
-    if row.get("variety") == "iceberg" and order.parent is not None:
-        return order.parent
-    tags = row.get("tags")
-    if not tags or not isinstance(tags, list):
-        return None
-    found = [_AUTOSLICE.fullmatch(tag) for tag in tags if isinstance(tag, str) and tag.startswith("autoslice:")]
-    return next((match[1] for match in found if match is not None and match[1] != order.broker_order_id), None)
+    first, autosliced = None, False
+    for tag in tags if isinstance(tags, list) else ():
+        if not isinstance(tag, str) or not tag.startswith(_AUTOSLICED):
+            continue
+        autosliced |= tag == _AUTOSLICED
+        match = _AUTOSLICE.fullmatch(tag)
+        if first is None and match is not None and match[1] != order.broker_order_id:
+            first = match[1]
+    return first, autosliced
 
 
 def _total(row: Json) -> Decimal | None:
     """The quantity of a whole iceberg, which its ``meta`` tells."""
     meta = row.get("meta")
+    if not meta:
+        return None
     iceberg = meta.get("iceberg") if isinstance(meta, dict) else None
     return _optional(iceberg, "total_quantity") if isinstance(iceberg, dict) else None
 
 
-_CHANGED_AT = ("exchange_update_timestamp", "exchange_timestamp", "order_timestamp")
 _RISK_MANAGEMENT = re.compile(r"ADMIN\w*|RMS\w*", re.ASCII)
 """Zerodha's words in ``placed_by``: ADMINSQF, or RMS and a number. Else it is the id of a user."""
 
@@ -473,12 +479,21 @@ def _working_price(row: Json) -> Decimal | None:
 
 def moment(value: object, key: str = "time") -> datetime:
     """An aware UTC time from naive IST, to the second."""
-    if isinstance(value, str) and _NAIVE.fullmatch(value):
-        try:
-            return datetime.fromisoformat(f"{value}+00:00") - _AHEAD_OF_UTC
-        except ValueError:
-            pass
-    raise BadRow(f"{key} is no date and time")
+    found = _from_naive(value) if isinstance(value, str) else None
+    if found is None:
+        raise BadRow(f"{key} is no date and time")
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _from_naive(value: str) -> datetime | None:
+    """A list has the same time several times over in a row, and the same rows at each look."""
+    if not _NAIVE.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(f"{value}+00:00") - _AHEAD_OF_UTC
+    except ValueError:
+        return None
 
 
 _KEYS = {SectionName.POSITIONS: "product", SectionName.ORDERS: "order_id", SectionName.FILLS: "trade_id"}
@@ -492,7 +507,9 @@ def problem(section: SectionName, item: object, why: BadRow) -> RowProblem:
 
 
 def _word(row: Json, key: str) -> str:
-    return text(row, key).strip()
+    value = row.get(key)
+    word = value.strip() if type(value) is str else ""  # it is asked for eight times a row
+    return word or text(row, key).strip()
 
 
 def _text_or_none(row: Json, key: str) -> str | None:
@@ -512,18 +529,25 @@ def _id(row: Json, key: str) -> str:
 
 def _side(row: Json) -> Side:
     value = row.get("transaction_type")
-    if value not in (Side.BUY.value, Side.SELL.value):
+    side = _SIDES.get(value) if isinstance(value, str) else None
+    if side is None:
         raise BadRow("transaction_type is neither BUY nor SELL")
-    return Side(value)
+    return side
 
 
 def number(row: Json, key: str) -> Decimal:
     """An exact number."""
+    value = row.get(key)
+    if type(value) is int and -_BEYOND < value < _BEYOND:  # most are
+        return Decimal(value)
     return foreign_row.number(row, key, _NUMBER, digits=20)
 
 
 def _optional(row: Json, key: str) -> Decimal | None:
-    return None if row.get(key) is None else number(row, key)
+    value = row.get(key)
+    if type(value) is int and -_BEYOND < value < _BEYOND:
+        return Decimal(value)
+    return None if value is None else foreign_row.number(row, key, _NUMBER, digits=20)
 
 
 def _moment_or_none(row: Json, key: str) -> datetime | None:

@@ -83,9 +83,11 @@ class _NotANumber:
 def parse(body: bytes) -> Content:
     """One reply, with every fractional number a ``Decimal``. Raises :class:`BadRow` for anything but an object."""
     try:
-        content: object = json.loads(
-            body, parse_float=_exactly, parse_constant=_NotANumber, object_pairs_hook=_object_without_repeats
-        )
+        content: object = json.loads(body, parse_float=_exactly, parse_constant=_NotANumber)
+        if not _has_each_key_once(body, content):
+            content = json.loads(
+                body, parse_float=_exactly, parse_constant=_NotANumber, object_pairs_hook=_object_without_repeats
+            )
     except BadRow:
         raise
     except (ValueError, RecursionError) as error:
@@ -97,6 +99,16 @@ def parse(body: bytes) -> Content:
 
 _exactly = lru_cache(maxsize=4096)(Decimal)
 """A reply has the same numbers many times over: 0.0, a lot."""
+
+
+def _has_each_key_once(body: bytes, content: object) -> bool:
+    """Whether no object of a reply can have a key twice: it has no more colons than keys were read. ``False`` is no
+    more than a doubt, as a text may have a colon; a parse that looks at every pair settles it, and takes longer."""
+    if not isinstance(content, dict):
+        return False
+    lists = [value for value in content.values() if isinstance(value, list)]
+    rows = [row for rows in lists for row in rows if isinstance(row, dict)]
+    return len(content) + sum(map(len, rows)) == body.count(b":")
 
 
 def _object_without_repeats(pairs: list[tuple[str, object]]) -> Content:
@@ -411,6 +423,8 @@ def _ticket(row: Content, key: str) -> int:
 def _reference(row: Content, key: str) -> str | None:
     """Another row's ticket as text; ``None`` where there is none, which a gateway writes as 0."""
     value = row.get(key)
+    if type(value) is int and not value:
+        return None
     if value is None or value in ("", "0") or (value == 0 and not isinstance(value, bool)):
         return None
     return str(_ticket(row, key))
@@ -445,13 +459,19 @@ def _price(row: Content, key: str) -> Decimal:
 def _moment(row: Content, key: str) -> datetime:
     value = row.get(key)
     if type(value) is int and 0 < value < _YEAR_10000_S:
-        return _EPOCH + timedelta(seconds=value)
+        return _second(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
     # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
     if not isinstance(value, Decimal) or not 0 < value < _YEAR_10000_S:
         _reject(row, key, "epoch seconds")
     return _EPOCH + timedelta(microseconds=int(value * 1_000_000))
+
+
+@lru_cache(maxsize=8192)
+def _second(value: int) -> datetime:
+    """Orders are told again at each look, with the times that they had."""
+    return _EPOCH + timedelta(seconds=value)
 
 
 Meaning = TypeVar("Meaning")

@@ -292,7 +292,8 @@ def _pending(
                 continue
             if facts.units is None:
                 order_row(facts, trades.get(facts.trade_id or ""))  # it depends on a trade, which has to be known
-            if found.setdefault(facts.order_id, facts) != facts:
+            known = found.setdefault(facts.order_id, facts)
+            if known is not facts and known != facts:
                 raise BadRow(f"order {facts.order_id} is listed twice, differently")
         except BadRow as why:
             problems.append(problem(SectionName.ORDERS, row, why))
