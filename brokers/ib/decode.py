@@ -121,12 +121,10 @@ def orders(
         try:
             if isinstance(order, WorkingOrder):
                 error = errors.get((terms.client_id, terms.order_id))
-                read = _working(order, name, key, error, executed.get(key, NOTHING))
-                rows[key] = replace(read, parent=_parent(order, key, names))
+                parent = _parent(order, key, names)
+                rows[key] = _working(order, name, key, error, executed.get(key, NOTHING), parent)
             else:
-                read = _completed(order, name, key, executed.get(key, NOTHING))
-                told = order.ending.parent_perm_id
-                rows[key] = replace(read, parent=str(told) if told > 0 else _parent_by_group(terms, key))
+                rows[key] = _completed(order, name, key, executed.get(key, NOTHING))
         except BadRow as error:
             rows.pop(key, None)
             problems.append(_problem(SectionName.ORDERS, name, key, str(error)))
@@ -147,7 +145,9 @@ def _parent_by_group(terms: OrderTerms, key: str) -> str | None:
     return group if group is not None and _PERM_ID.fullmatch(group) and group != key else None
 
 
-def _working(order: WorkingOrder, name: str, key: str, error: Notice | None, executed: Executed) -> Order:
+def _working(
+    order: WorkingOrder, name: str, key: str, error: Notice | None, executed: Executed, parent: str | None
+) -> Order:
     state = order.state
     if state is None:
         raise BadRow("TWS told no status of it")
@@ -159,13 +159,8 @@ def _working(order: WorkingOrder, name: str, key: str, error: Notice | None, exe
         filled, average, reason = executed.quantity, executed.average, reason or _shared_out(order.terms)
     if status is OrderStatus.OPEN and filled:
         status = OrderStatus.PARTIALLY_FILLED
-    return replace(
-        _order(order.terms, name, key),
-        filled_quantity=filled,
-        average_fill_price=average,
-        status=status,
-        reason=reason,
-    )
+    quantity = order.terms.quantity
+    return _order(order.terms, name, key, quantity, filled, average, status, reason, parent)
 
 
 def _shared_out(terms: OrderTerms) -> str:
@@ -192,25 +187,35 @@ def _completed(order: CompletedOrder, name: str, key: str, executed: Executed) -
     quantity = order.terms.quantity or filled
     if not quantity and status is OrderStatus.FILLED and not shared:
         raise BadRow("it tells no quantity, and no execution of it is known")
-    return replace(
-        _order(order.terms, name, key),
-        quantity=quantity,
-        filled_quantity=filled,
-        average_fill_price=executed.average if filled and executed.quantity == filled else None,
-        status=status,
-        reason=_shared_out(order.terms) if shared else order.ending.completed_status or None,
-    )
+    average = executed.average if filled and executed.quantity == filled else None
+    reason = _shared_out(order.terms) if shared else order.ending.completed_status or None
+    attached_to = order.ending.parent_perm_id
+    parent = str(attached_to) if attached_to > 0 else _parent_by_group(order.terms, key)
+    return _order(order.terms, name, key, quantity, filled, average, status, reason, parent)
 
 
-def _order(terms: OrderTerms, name: str, key: str) -> Order:
+def _order(
+    terms: OrderTerms,
+    name: str,
+    key: str,
+    quantity: Decimal,
+    filled: Decimal,
+    average: Decimal | None,
+    status: OrderStatus,
+    reason: str | None,
+    parent: str | None,
+) -> Order:
     return Order(
         instrument=name,
         broker_order_id=key,
         client_order_id=terms.order_ref,
         side=terms.side,
-        quantity=terms.quantity,
-        filled_quantity=Decimal(0),
-        status=OrderStatus.OPEN,
+        quantity=quantity,
+        filled_quantity=filled,
+        average_fill_price=average,
+        status=status,
+        reason=reason,
+        parent=parent,
         order_type=ORDER_TYPES.get(terms.order_type, terms.order_type.replace(" ", "_")),
         limit_price=terms.limit_price if "LMT" in terms.order_type or "LIMIT" in terms.order_type else None,
         group=terms.oca_group,

@@ -431,11 +431,11 @@ def _optional(text: str, name: str) -> Decimal | None:
     if not _NUMBER.fullmatch(text):
         _reject(name, text, "a number")
     value = Decimal(text)
-    if abs(value) == _UNSET_DOUBLE:
-        return None
-    if value and abs(value.adjusted()) > _MOST_DIGITS:
+    if -_MOST_DIGITS <= value.adjusted() <= _MOST_DIGITS or not value:
+        return value
+    if abs(value) != _UNSET_DOUBLE:
         _reject(name, text, "a number of a plausible size")
-    return value
+    return None
 
 
 def _unsigned(text: str, name: str) -> Decimal:
@@ -446,6 +446,8 @@ def _unsigned(text: str, name: str) -> Decimal:
 
 
 def _whole(text: str, name: str, *, negative: bool = False, empty: bool = False) -> int:
+    if text.isdigit() and text.isascii() and len(text) < 20:
+        return int(text)
     if empty and not text:
         return 0
     if not re.fullmatch(r"-?[0-9]{1,19}" if negative else r"[0-9]{1,19}", text):
