@@ -616,7 +616,11 @@ class ConsoleSettings(_Model):
     @field_validator("url", mode="after")
     @classmethod
     def _bare_url(cls, value: str | None) -> str | None:
-        return None if value is None else value.rstrip("/").lower()
+        """As a browser writes it: without the port that is usual."""
+        if value is None:
+            return None
+        bare = value.rstrip("/").lower()
+        return bare.removesuffix(":443" if bare.startswith("https:") else ":80")
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -36,7 +36,7 @@ from supervisor.config.models import Configuration
 from supervisor.console.desk import Away, Desk, who
 from supervisor.console.feed import Feed
 from supervisor.console.guard import Guard, Names, Refused
-from supervisor.console.pages import ROLE_OF, Pages, instrument_url, with_ages
+from supervisor.console.pages import BREAK_ID, ROLE_OF, Pages, instrument_url, with_ages
 from supervisor.console.past import SHOWN_FOUND, JournalReader, NotFound, Verifier
 from supervisor.console.sessions import COOKIE, ENDS_AFTER_S, Session, Sessions
 from supervisor.console.stream import Streams, as_json
@@ -44,7 +44,6 @@ from supervisor.console.users import Role, TokensUnusable, Users
 from supervisor.errors import UnknownName
 from supervisor.supervision.halts import not_durable
 
-_BREAK_ID = re.compile(r"[0-9a-f]{32}")
 _SEQ = re.compile(r"[0-9]{1,15}")
 SAID: Mapping[str, str] = {
     "acknowledged": "It is yours until then.",
@@ -284,7 +283,7 @@ class Console:
 
     async def _search(self, request: Request) -> Response:
         text = request.query_params.get("q", "").strip()[:200]
-        if _BREAK_ID.fullmatch(text) and (await self.feed.fresh()).open_break(text) is not None:
+        if BREAK_ID.fullmatch(text) and (await self.feed.fresh()).open_break(text) is not None:
             return RedirectResponse(f"/break/{text}", 303)
         records, refused, status = [], None, 200
         if text:
@@ -429,7 +428,7 @@ def _may(request: Request, role: Role) -> Session:
 
 def _named_break(request: Request) -> str:
     break_id: str = request.path_params["break_id"]
-    if not _BREAK_ID.fullmatch(break_id):
+    if not BREAK_ID.fullmatch(break_id):
         raise Refused(404, "A break is named by its whole id, as every list links to it.")
     return break_id
 

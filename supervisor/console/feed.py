@@ -20,6 +20,8 @@ from supervisor.console.desk import Away, Desk
 from supervisor.presentation.attention import by_place
 
 LOOK_EVERY_S = 1.0
+PATIENCE_S = 2.0
+"""How long a page waits for the supervisor before it shows what was heard before."""
 _LOOKED_AT_FOR_S = 10.0
 _CYCLES_KEPT = 20
 
@@ -75,7 +77,7 @@ class Feed:
         self.monotonic_s = monotonic_s
         self.seen = Seen()
         self._cycles: dict[str, deque[Cycle]] = {}
-        self._asking = asyncio.Lock()
+        self._question: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
         self._looked_s = self._asked_s = -math.inf
         self._wanted = asyncio.Event()
@@ -85,7 +87,7 @@ class Feed:
         """Keep up with the supervisor while somebody looks, until it is cancelled."""
         while not self.closing:
             await self._wanted.wait()
-            await self.refresh()
+            await self._answer(self._question)
             if self.monotonic_s() - self._looked_s > _LOOKED_AT_FOR_S:
                 self._wanted.clear()
             await asyncio.sleep(LOOK_EVERY_S)
@@ -96,20 +98,29 @@ class Feed:
         self._wanted.set()
 
     async def fresh(self, max_age_s: float = LOOK_EVERY_S) -> Seen:
-        """What was heard within this time, asked for where there is nothing so new."""
+        """What was heard within this time, asked for where there is nothing so new; a supervisor that is slow is not
+        waited for, as what was heard before says how old it is."""
         self.look()
-        began_s = self.monotonic_s()
-        async with self._asking:
-            if self._asked_s >= began_s - max_age_s:
-                return self.seen
-            return await self._ask()
+        if self._asked_s >= self.monotonic_s() - max_age_s and (self._question is None or self._question.done()):
+            return self.seen
+        return await self._answer(self._question)
 
     async def refresh(self) -> Seen:
         """Ask now: after something was done, what is shown has it in it."""
-        async with self._asking:
-            return await self._ask()
+        under_way = self._question
+        if under_way is not None and not under_way.done():
+            await self._answer(under_way)  # it was asked before, and may not know of it
+            if not under_way.done():
+                return self.seen
+        return await self._answer(None)
 
-    async def _ask(self) -> Seen:
+    async def _answer(self, question: asyncio.Task[None] | None) -> Seen:
+        if question is None or question.done():
+            question = self._question = asyncio.create_task(self._ask())
+        await asyncio.wait([question], timeout=PATIENCE_S)
+        return self.seen
+
+    async def _ask(self) -> None:
         asked_s = self._asked_s = self.monotonic_s()
         before = self.seen
         try:
@@ -125,7 +136,6 @@ class Feed:
             self.seen = Seen(before.number + 1, status, breaks, asked_s, None, self._cycles)
         async with self._news:
             self._news.notify_all()
-        return self.seen
 
     def _note(self, status: Mapping[str, Any]) -> None:
         there = set()

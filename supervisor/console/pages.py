@@ -41,7 +41,10 @@ from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import halted_scopes
 from supervisor.presentation.prices import shown_price
 
+BREAK_ID = re.compile(r"[0-9a-f]{32}")
 MOST_BREAKS = 200
+MOST_ROWS = 500
+_NOT_RUNNING = -1
 _AGE = re.compile(r'<time data-a="([^"]*)"></time>')
 _KEPT = 512
 ROLE_OF: Mapping[BreakAction, Role] = {
@@ -131,6 +134,7 @@ class Pages:
         self._parts: Any = self._env.get_template("parts.html").module
         self._rows: dict[str, tuple[Any, Markup]] = {}
         self._stories: dict[str, tuple[Any, Markup]] = {}
+        self._evidence: dict[str, _Evidence] = {}
 
     def render(self, name: str, **values: Any) -> str:
         """A whole page."""
@@ -152,7 +156,7 @@ class Pages:
                 return await self._instrument(seen, account, path.split("/", 3)[3], role)
             case ["breaks"]:
                 return self._breaks(seen)
-            case ["break", break_id]:
+            case ["break", break_id] if BREAK_ID.fullmatch(break_id):
                 return await self._break(seen, break_id, role)
         return None
 
@@ -179,36 +183,39 @@ class Pages:
         if only is not None and seen.account(only) is None and status is not None:
             return None
         of_place = seen.of_place
-        listed: list[tuple[tuple[Any, ...], str]] = []
+        listed: list[tuple[tuple[Any, ...], str, Mapping[str, Any] | None, Attention]] = []
         parts: dict[str, Markup] = {}
         ages: dict[str, float | None] = {}
         needs: list[Need] = []
         for account in status["accounts"] if status is not None else ():
             name = account["account"]
             whole = account_attention(account, of_place.get((name, ""), []))
-            needs += [whole.need] if whole.need is not Need.NOTHING else []
-            if whole.need is not Need.NOTHING and only in (None, name):
-                key = id_of(name)
-                parts[key] = self._row(
-                    key, (whole.need, whole.why), partial(self._part, "account_row", key, name, whole)
-                )
-                listed.append(((*whole.rank, name), key))
+            if whole.need is not Need.NOTHING:
+                needs.append(whole.need)
+                listed.append((_sortable((*whole.rank, name)), name, None, whole))
             for row in account["instruments"]:
-                breaks = of_place.get((name, row["instrument"]), [])
-                found = attention(row, breaks)
+                found = attention(row, of_place.get((name, row["instrument"]), []))
                 needs.append(found.need)
-                if only not in (None, name):
-                    continue
-                key = id_of(name, row["instrument"])
+                listed.append((_sortable((*found.rank, f"{name}/{row['instrument']}")), name, row, found))
+        if only is not None:
+            listed = [one for one in listed if one[1] == only]
+        listed.sort(key=lambda one: one[0])
+        shown = listed[:MOST_ROWS]
+        keys = []
+        for _, name, row, found in shown:
+            key = id_of(name) if row is None else id_of(name, row["instrument"])
+            keys.append(key)
+            if row is None:
+                made = partial(self._part, "account_row", key, name, found)
+                parts[key] = self._row(key, (found.need, found.why), made)
+            else:
                 parts[key] = self._instrument_row(key, name, row, found)
                 ages[key] = row["health"]["verified_age_s"]
-                listed.append(((*found.rank, f"{name}/{row['instrument']}"), key))
-        listed.sort(key=lambda one: _sortable(one[0]))
         parts["top"] = self._top(seen, needs)
+        parts["more"] = self._part("more", len(listed) - len(shown))
         if only is not None:
             parts["account"] = self._part("account_facts", seen.account(only))
-        title = f"{only or 'Fleet'}"
-        return Live(title, parts, {"rows": [key for _, key in listed]}, ages, _waiting(needs))
+        return Live(only or "Fleet", parts, {"rows": keys}, ages, _waiting(needs))
 
     def _instrument_row(self, key: str, account: str, row: Mapping[str, Any], found: Attention) -> Markup:
         health = row["health"]
@@ -250,7 +257,7 @@ class Pages:
         if row is None:
             if seen.status is not None and not await self._known(account, symbol):
                 return None
-            story = await self._story(account, symbol, None)
+            story = await self._story(account, symbol, _NOT_RUNNING)
             parts = {"top": self._top(seen), "state": self._part("not_running", account, symbol), "story": story}
             return Live(f"{account}/{symbol}", parts, {}, {}, _waiting(needs_of(seen)))
         breaks = seen.of_place.get((account, symbol), [])
@@ -275,11 +282,11 @@ class Pages:
         except JournalError:
             return False
 
-    async def _story(self, account: str, symbol: str, version: int | None) -> Markup:
+    async def _story(self, account: str, symbol: str, version: int) -> Markup:
         """What the journal tells of an instrument, read again where its stream has grown."""
         key = id_of(account, symbol)
         kept = self._stories.get(key)
-        if kept is not None and version is not None and kept[0] == version:
+        if kept is not None and kept[0] == version:
             return kept[1]
         trouble, story = None, None
         try:
@@ -316,31 +323,47 @@ class Pages:
     async def _break(self, seen: Seen, break_id: str, role: Role) -> Live | None:
         row = seen.open_break(break_id)
         content = None if row is None else {key: value for key, value in row.items() if key not in ("age_s", "age")}
-        key = f"e{break_id}"
-        kept = self._stories.get(key)
-        trouble, records = None, None
-        if kept is None or kept[0] != content or content is None:
-            try:
-                records = await self._journal.of_break(break_id, row)
-            except (JournalError, OSError) as error:
-                trouble = str(error)
-            if row is None and not records and trouble is None:
-                return None
-            html = self._part("evidence", records or [], trouble)
-            if trouble is None and content is not None and _tells(records or [], row):
-                self._remember(key, content, html)
-        else:
-            html = kept[1]
-        ended = None if records is None else _end(records)
+        kept = self._evidence.get(break_id)
+        if kept is None or kept.content != content:
+            kept = await self._read_evidence(break_id, row, content)
+        if row is None and kept.trouble is None and not kept.records:
+            return None
         parts = {
             "top": self._top(seen),
-            "break": self._part("break_facts", row, ended, records or [], _how_it_ends(row)),
+            "break": self._part("break_facts", row, kept.ended, kept.records, _how_it_ends(row)),
             "acts": self._part("break_acts", row, _allowed(row, role), role),
-            "evidence": html,
+            "evidence": kept.html,
         }
         ages = {} if row is None else {break_id: float(row["age_s"])}
         title = "Break" if row is None else f"{row['type']} {row['account']}/{row['instrument']}"
         return Live(title, parts, {}, ages, _waiting(needs_of(seen)))
+
+    async def _read_evidence(self, break_id: str, row: Mapping[str, Any] | None, content: Any) -> _Evidence:
+        """The records behind a break, kept where they tell all that the supervisor tells, or how it ended."""
+        records: Sequence[Record] = ()
+        trouble = None
+        try:
+            records = await self._journal.of_break(break_id, row)
+        except (JournalError, OSError) as error:
+            trouble = str(error)
+        ended = _end(records)
+        found = _Evidence(content, tuple(records), ended, trouble, self._part("evidence", records, trouble))
+        if trouble is None and (_tells(records, row) if row is not None else ended is not None):
+            while len(self._evidence) >= _KEPT:
+                del self._evidence[next(iter(self._evidence))]
+            self._evidence[break_id] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """The records behind a break whose row has this content (``None``: it is open no more)."""
+
+    content: Any
+    records: tuple[Record, ...]
+    ended: Mapping[str, Any] | None
+    trouble: str | None
+    html: Markup
 
 
 def needs_of(seen: Seen) -> list[Need]:
@@ -378,10 +401,8 @@ def _broker_words(row: Mapping[str, Any]) -> str:
     )
 
 
-def _tells(records: Sequence[Record], row: Mapping[str, Any] | None) -> bool:
+def _tells(records: Sequence[Record], row: Mapping[str, Any]) -> bool:
     """Whether the journal has what the row has: the row is told before or after it is read."""
-    if row is None:
-        return False
     hands = [row[name]["at"] for name in ("acknowledged", "proposed", "approved") if row[name] is not None]
     newest = max((to_iso(record.event.time) for record in records), default="")
     return all(newest >= at for at in hands) and bool(records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -93,10 +94,13 @@ class FakeDesk:
         self.away: str | None = None
         self.fails: Exception | None = None
         self.looks = 0
+        self.hangs = False
         self.asked: list[tuple[Any, ...]] = []
 
     async def look(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         self.looks += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.away is not None:
             raise Away(self.away)
         return self.status, self.breaks

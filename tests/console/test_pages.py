@@ -101,6 +101,33 @@ def test_a_supervisor_that_was_never_heard_shows_no_fleet_and_no_calm(house: Hou
     assert "Nothing needs a person" not in text
 
 
+def test_a_supervisor_that_is_slow_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervisor.console.feed.PATIENCE_S", 0.01)
+    with house.browser("vic") as browser:
+        assert rows(browser.text("/")) == ["fx/EUR_USD", "fx/GBP_JPY"]
+        house.desk.hangs = True
+        before = house.desk.looks
+        house.later(30)
+        for _ in range(3):
+            text = browser.text("/")
+            assert rows(text) == ["fx/EUR_USD", "fx/GBP_JPY"]
+            assert ">32s ago</time>" in text
+        assert house.desk.looks <= before + 1  # one question is under way, and no more
+
+
+def test_a_fleet_that_is_too_long_for_a_page_shows_what_needs_a_person_and_says_how_much_it_leaves_out(
+    house: House,
+) -> None:
+    house.desk.status = document(*(instrument(f"SYM{number:03}") for number in range(600)), naked("ZZZ"))
+    house.desk.breaks = [a_break("ZZZ")]
+    with house.browser("vic") as browser:
+        text = browser.text("/")
+    assert rows(text)[0] == "fx/ZZZ"
+    assert len(rows(text)) == 500
+    assert "101 more that need a person less" in text
+    assert "600 in step" in text
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -109,6 +136,7 @@ def test_a_supervisor_that_was_never_heard_shows_no_fleet_and_no_calm(house: Hou
         ("/break/zz", 404), ("/break/" + "f" * 32, 404), ("/break/" + "F" * 32, 404), ("/record/0", 404),
         ("/record/-1", 404), ("/record/9999999999999999999", 404), ("/nowhere", 404), ("/static/none.js", 404),
         ("/static/../users.py", 404), ("/at?account=fx&instrument=x&at=never", 400), ("/live?page=/none", 404),
+        ("/live?page=/break/zz", 404),
         ("/live?page=", 200), ("/live?page=//&once=1", 200), ("/halt", 405), ("/sign-out", 405),
     ],
 )  # fmt: skip
@@ -191,13 +219,13 @@ def test_time_alone_sends_no_part(house: House) -> None:
 def test_who_comes_back_from_a_lost_connection_gets_what_differs_and_from_another_life_all_of_it(house: House) -> None:
     with house.browser("vic") as browser:
         first = message(browser, "/")
-        assert len(first["parts"]) == 3
+        assert len(first["parts"]) == 4
         house.desk.status = document(instrument("GBP_JPY"))
         house.later(60)
         back = message(browser, "/", first["seen"])
         assert (list(back["parts"]), len(back["lists"]["rows"])) == (["top"], 1)
         of_another_life = message(browser, "/", "beef-17")
-        assert (len(of_another_life["parts"]), len(of_another_life["lists"]["rows"])) == (2, 1)
+        assert (len(of_another_life["parts"]), len(of_another_life["lists"]["rows"])) == (3, 1)
         header = browser.get("/live?page=/&once=1", **{"last-event-id": back["seen"]})
         assert "parts" not in json.loads(header.text)
 

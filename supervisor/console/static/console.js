@@ -113,7 +113,7 @@
   };
 
   const address = (once) => "/live?page=" + encodeURIComponent(body.dataset.live) + "&seen=" + encodeURIComponent(seen) + (once ? "&once=1" : "");
-  const signedOut = () => { location.href = "/sign-in?next=" + encodeURIComponent(location.pathname + location.search); };
+  const signedOut = () => location.reload(); // to sign in, or with what a new role may
 
   const follow = () => {
     if (source) source.close();
