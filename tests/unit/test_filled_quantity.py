@@ -10,7 +10,20 @@ import pytest
 
 from actors.book.trading_permission import obstacles
 from brokers.model import Corrected, Fill, Order, OrderAnswer, OrderQuery, OrderStatus, Slice
-from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at, types
+from tests.unit.builders import (
+    FAILED,
+    INSTRUMENT,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    order,
+    order_report,
+    pos,
+    slice_at,
+    types,
+)
 
 FILLED, OPEN, PARTIAL = OrderStatus.FILLED, OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED
 
@@ -247,3 +260,45 @@ def test_a_row_that_is_not_what_it_was_before_a_correction_is_believed_with_proo
     last = desk.look(slice_at(22, [pos(4)], [row]))
     assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 4, {"net": 4})
     desk.restart()
+
+
+@pytest.mark.parametrize("unknown", ["its answer", "the fills"])
+def test_a_row_beside_a_correction_is_not_believed_while_its_fills_are_unknown(unknown: str) -> None:
+    """What it counts may be told with the next answer."""
+    desk, row, _ = with_a_fill_that_nobody_told(1)
+    failed = {"B1": OrderAnswer(OrderQuery(INSTRUMENT, "B1", "c1"), failure="timed out")}
+    for seconds in (20, 21, 22, 23):
+        if unknown == "the fills":
+            last = desk.look(slice_at(seconds, [pos(4)], [row], FAILED))
+        else:
+            last = desk.look(slice_at(seconds, [pos(4)], [row]), answers=failed)
+        assert (last.status.value, filled(desk)) == ("PARTIAL", 3)
+
+
+def test_what_a_row_took_out_is_remembered_of_two_orders_that_turn_out_to_be_one() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", quantity=100, submitted_at=at(1)), at_s=1)
+    desk.look(slice_at(2, [pos(10)], [order("B1", 100, 10, PARTIAL)], [fill("F1", 10, at_s=2, order_id="B1")]))
+    row = order("B1", 100, 4, PARTIAL, average="1.1")
+    of_c1 = {"c1": OrderAnswer(OrderQuery(INSTRUMENT, None, "c1"), failure="timed out")}
+    for seconds in (10, 11, 12):
+        desk.look(slice_at(seconds, [pos(4)], [row]), answers=of_c1)
+    desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=13)
+    desk.restart()
+    desk.look(slice_at(20, [pos(4)], [row], [of_f1(4, 10)]))
+    assert filled(desk) == 4
+    found = desk.book.find_order_by_ticket("B1")
+    assert found is not None
+    assert (found.client_order_id, found.taken_back) == ("c1", dec(0))
+
+
+def test_a_bust_of_an_execution_that_was_never_told_is_nothing_that_was_missed() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
+    row = order("B1", 100, 0, client_id="c1")
+    last = desk.look(slice_at(10, [], [row], [of_f1(0, 5)]))
+    assert (last.status.value, types(last), filled(desk), net(desk)) == ("SUCCESS", [], 0, {})
+    last = desk.look(slice_at(20, [], [row], [fill("F1", 5, at_s=2, order_id="B1")]))
+    assert (types(last), filled(desk), net(desk)) == ([], 0, {})
