@@ -701,7 +701,6 @@ class Book:
     def newest_own_time(self) -> datetime | None:
         """The latest time of ours in it: by the clock of whoever wrote that event."""
         times = [*self.activity.values(), *self.known_at.values()]
-        times += [one.at for of in (self.told, self.reported) for one in of.values()]
         times += [at for found in self.breaks.values() for at in found.seen_at]
         times += [work.approved.at for work in self.work.values() if work.approved is not None]
         perhaps = [self.last_local_at, self.reconciled_at]

@@ -13,6 +13,7 @@ from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.discrepancies import Break, Correction, DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Severity, event_id
+from actors.instrument.book_keeper import clock_stepped
 from brokers.model import Corrected, OrderStatus
 from tests.unit.builders import (
     Desk,
@@ -250,3 +251,25 @@ def test_a_row_that_goes_on_counting_what_was_taken_back_is_believed_by_a_person
     assert (int(after.filled_quantity), desk.quantities(), len(desk.book.breaks)) == (5, {}, 0)
     assert desk.look(slice_at(510, [], [row])).status.value == "SUCCESS"
     desk.restart()
+
+
+def test_an_approval_from_before_the_clock_was_set_back_counts_after_it() -> None:
+    desk = holding(AT_MOST_10)
+    for second in (5000, 5001):
+        desk.look(slice_at(second, [pos(150)]))
+    approve(desk, only(desk), 5002)
+    assert desk.book.newest_own_time() == at(5002)
+    desk.write([clock_stepped(desk.book, timedelta(seconds=-600), at(4405))])
+    desk.restart()
+    desk.look(slice_at(4410, [pos(150)]))
+    assert desk.quantities() == {"net": dec(150)}
+
+
+def test_what_was_seen_before_the_clock_was_set_proves_nothing() -> None:
+    desk = holding(Policy(settle=timedelta(0), confirm_gap=timedelta(milliseconds=100)))
+    desk.look(slice_at(5000, []))
+    desk.write([clock_stepped(desk.book, timedelta(seconds=600), at(5605))])
+    desk.look(slice_at(5610, []))
+    assert desk.quantities() == {"net": dec(100)}
+    desk.look(slice_at(5611, []))
+    assert desk.quantities() == {}

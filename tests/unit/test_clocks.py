@@ -17,7 +17,19 @@ from actors.messages import Ago, NoSlice, SliceRequest
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.steady_clock import SteadyClock
 from brokers.model import OrderStatus, Side
-from tests.unit.builders import TICKET, Desk, at, dec, fill_report, order, order_report, pos, slice_at
+from tests.unit.builders import (
+    TICKET,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    order,
+    order_report,
+    pos,
+    position_report,
+    slice_at,
+)
 from tests.unit.fakes import EURUSD, FX, House, a_house, found, passes, quantities, until
 from tests.unit.virtual_time import virtual_time
 
@@ -334,3 +346,40 @@ def test_a_fill_that_waits_for_its_leg_waits_no_longer_for_the_clock_that_was_se
     desk.write([clock_stepped(desk.book, timedelta(seconds=by_s), at(5000 + by_s))])
     told = desk.look(slice_at(5010 + by_s, [pos(4, leg="7"), pos(2, leg="8")], conventions=TICKET))
     assert (told.status.value, desk.quantities()) == ("SUCCESS", {"7": dec(4), "8": dec(2)})
+
+
+@pytest.mark.parametrize("who", ["we did", "the broker told"])
+def test_what_changed_a_leg_before_the_clock_was_set_back_keeps_nobody_from_speaking_of_it(who: str) -> None:
+    """Else a position that is another one is looked at when the old time has come again."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(5)]))
+    if who == "we did":
+        desk.report(position_report(7), at_s=5000)
+    else:
+        desk.look(slice_at(5000, [pos(7)], [], [fill("F1", 2, at_s=4999)]))
+        desk.look(slice_at(5001, [pos(7)], [], [fill("F2", 2, at_s=5000)]))
+    desk.write([clock_stepped(desk.book, timedelta(seconds=-600), at(4405))])
+    for seconds in (4415, 4416, 4417):
+        last = desk.look(slice_at(seconds, [pos(5 if who == "we did" else 7)]))
+    assert (last.status.value, desk.quantities()) == ("SUCCESS", {"net": dec(5 if who == "we did" else 7)})
+
+
+@pytest.mark.parametrize("what", ["it was cancelled", "it is filled less far"])
+def test_what_an_order_was_told_before_the_clock_was_set_back_keeps_no_row_from_being_believed(what: str) -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(5)]))
+    partial, cancelled = OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELLED
+    if what == "it was cancelled":
+        desk.look(slice_at(5000, [pos(5)], [order("B1", 9)]))
+        row = order("B1", 9, 0, cancelled)
+    else:
+        desk.look(slice_at(10, [pos(5)], [order("B1", 9)]))
+        desk.look(slice_at(5000, [pos(10)], [order("B1", 9, 5, partial)], [fill("F1", 5, at_s=4999, order_id="B1")]))
+        row = order("B1", 9, 3, partial, average="1.1")
+    held = [pos(10 if row.filled_quantity else 5)]
+    desk.write([clock_stepped(desk.book, timedelta(seconds=-600), at(4405))])
+    for seconds in (4415, 4416, 4417):
+        last = desk.look(slice_at(seconds, held, [row]))
+    found = desk.book.find_order_by_ticket("B1")
+    assert found is not None
+    assert (last.status.value, found.status, found.filled_quantity) == ("SUCCESS", row.status, row.filled_quantity)
