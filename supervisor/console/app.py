@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,15 +70,19 @@ class Console:
     reached."""
 
     def __init__(
-        self, configuration: Configuration, desk: Desk, names: Callable[[], Names], feed: Feed | None = None
+        self,
+        configuration: Configuration,
+        desk: Desk,
+        names: Callable[[], Names],
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._configuration = configuration
         self._desk = desk
         self._names = names
-        self.feed = feed or Feed(desk)
+        self._journal = JournalReader(configuration)
+        self.feed = Feed(desk, monotonic_s, self._open_in_journal)
         self.users = Users(configuration.console_tokens)
         self._sessions = Sessions(self.users, self.feed.monotonic_s)
-        self._journal = JournalReader(configuration)
         self._pages = Pages(self._journal, configuration.breaks.all_reason_codes)
         self.streams = Streams(self.feed, self._pages)
         self._verifier = Verifier(configuration)
@@ -107,6 +112,14 @@ class Console:
         )
         app.router.redirect_slashes = False
         self.app = Guard(app, self._sessions, names, self._error_page)
+
+    async def _open_in_journal(self) -> tuple[Sequence[Mapping[str, Any]], float]:
+        """The open breaks by the journal alone."""
+        now_s = self.feed.monotonic_s()
+        try:
+            return await self._journal.open_breaks(now_s)
+        except (JournalError, OSError):
+            return (), now_s
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,9 @@ PATIENCE_S = 2.0
 """How long a page waits for the supervisor before it shows what was heard before."""
 _LOOKED_AT_FOR_S = 10.0
 _CYCLES_KEPT = 20
+
+
+Without = Callable[[], Awaitable[tuple[Sequence[Mapping[str, Any]], float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,14 @@ class Seen:
 
 
 class Feed:
-    """Asks, and wakes whoever waits for news. To be run on one event loop."""
+    """Asks, and wakes whoever waits for news. To be run on one event loop. ``without`` tells the open breaks, and when
+    it found them, where no supervisor was ever heard."""
 
-    def __init__(self, desk: Desk, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, desk: Desk, monotonic_s: Callable[[], float] = time.monotonic, without: Without | None = None
+    ) -> None:
         self._desk = desk
+        self._without = without
         self.monotonic_s = monotonic_s
         self.seen = Seen()
         self._cycles: dict[str, deque[Cycle]] = {}
@@ -128,6 +135,9 @@ class Feed:
             self._note(status)
         except Away as error:
             self.seen = replace(before, number=before.number + 1, trouble=str(error))
+            if before.status is None and self._without is not None:
+                rows, found_s = await self._without()
+                self.seen = replace(self.seen, breaks=rows, heard_s=found_s)
         except Exception as error:  # noqa: BLE001 - an answer that cannot be read must not end the pages of all
             logger.warning("the supervisor's answer could not be read: {}", type(error).__name__)
             words = f"its answer could not be read ({type(error).__name__})"

@@ -24,9 +24,10 @@ from actors.names import instrument_name
 from supervisor.cli.audit_replay import Past, document
 from supervisor.cli.audit_selection import Source, check_known
 from supervisor.cli.audit_verify import verified
-from supervisor.cli.break_history import history_of
+from supervisor.cli.break_history import history_of, open_breaks
 from supervisor.cli.console import Failure
 from supervisor.config.models import Configuration
+from supervisor.presentation.breaks import urgency
 from supervisor.presentation.timeline import Line, drawing, lines
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class JournalReader:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
+        self._standing: tuple[int, Sequence[Mapping[str, Any]], float] | None = None
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Journal]:
@@ -93,6 +95,20 @@ class JournalReader:
             stream = instrument_name(row["account"], row["instrument"]) if row["instrument"] else row["account"]
             since = from_iso(row["opened_at"]) - _CLOCK_SET_BACK
         return await asyncio.to_thread(history_of, self._configuration, break_id, stream, since)
+
+    async def open_breaks(self, now_s: float) -> tuple[Sequence[Mapping[str, Any]], float]:
+        """The breaks that are open by the journal, and when that was found: it is read again where it has grown. Raises
+        ``JournalError``."""
+
+        def ask(journal: Journal) -> tuple[int, Sequence[Mapping[str, Any]], float]:
+            head = journal.head()
+            seq = 0 if head is None else head[0]
+            if self._standing is not None and self._standing[0] == seq:
+                return self._standing
+            return seq, sorted(open_breaks(journal), key=urgency), now_s
+
+        self._standing = await self._asked(ask)
+        return self._standing[1:]
 
     async def record(self, seq: int) -> Record:
         """One record by its number. Raises :class:`NotFound` and ``JournalError``."""

@@ -21,7 +21,6 @@ from supervisor.config.loader import load_place
 from supervisor.config.models import Configuration
 from supervisor.console.app import Console
 from supervisor.console.desk import Away
-from supervisor.console.feed import Feed
 from supervisor.console.guard import Names
 from supervisor.console.users import Role, add
 
@@ -134,7 +133,7 @@ class House:
         self.desk = FakeDesk()
         self.now_s = 1_000.0
         self.console = Console(
-            self.configuration, self.desk, lambda: Names.of(PORT, None), Feed(self.desk, lambda: self.now_s)
+            self.configuration, self.desk, lambda: Names.of(PORT, None), monotonic_s=lambda: self.now_s
         )
         self.tokens = {
             name: add(self.configuration.console_tokens, name, role)

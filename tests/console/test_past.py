@@ -44,6 +44,20 @@ def test_an_instrument_s_page_has_its_lots_its_records_and_a_drawing_of_both_sid
     assert re.search(r"broker told 150 at 2024-01-02 \d\d:\d\d:\d\dZ, record \d", text)
 
 
+def test_without_a_supervisor_the_breaks_are_those_of_the_journal(house: House) -> None:
+    desk = told(house)
+    (found,) = desk.book.breaks.values()
+    house.desk.away = "no supervisor is running"
+    with house.browser("vic") as browser:
+        text = browser.text("/breaks")
+        assert f'href="/break/{found.id}"' in text
+        assert "by it 1 break is open" in text
+        assert "no supervisor is running" in text
+        assert "POSITION_MISMATCH net" in browser.text(f"/break/{found.id}")
+        house.later(3600)
+        assert browser.get("/breaks").status_code == 200
+
+
 def test_the_records_behind_a_break_open_to_all_they_hold(house: House) -> None:
     desk = told(house)
     (found,) = desk.book.breaks.values()

@@ -105,6 +105,8 @@
     heardAt = message.heard === null ? null : now - message.heard * 1000;
     ages.set("heard", heardAt);
     for (const [id, html] of Object.entries(message.parts || {})) put(id, html);
+    // What was done is said until what came of it is seen.
+    if (message.parts && message.parts.break) for (const one of document.querySelectorAll(".said")) one.remove();
     for (const [name, order] of Object.entries(message.lists || {})) lists.set(name, order);
     for (const name of lists.keys()) arrange(name);
     for (const [key, age] of Object.entries(message.ages || {})) ages.set(key, age === null ? null : now - age * 1000);
