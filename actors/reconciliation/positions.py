@@ -275,6 +275,8 @@ def _waits_since_the_first_look(work: ReconciliationPass, leg: Leg) -> bool:
     return bool(leg.lots) and all(lot.opened_at <= baseline for lot in leg.lots)
 
 
+_SAME_COST = Decimal("0.002")
+"""A fraction: however much a configuration lets averages differ, it is no evidence that nothing was traded."""
 _LARGEST_RATIO = 1000
 
 
@@ -286,7 +288,9 @@ def _split(work: ReconciliationPass, leg: Leg, row: Position) -> Fraction | None
     if max(ratio.numerator, ratio.denominator) > _LARGEST_RATIO or price is None:
         return None
     average = leg.average_with_cost if work.slice.conventions.commission_in_average else leg.average_price
-    return ratio if average > 0 and _near(work, price * row.quantity, average * leg.quantity) else None
+    before, now = average * leg.quantity, price * row.quantity
+    allowed = min(work.policy.price_tolerance, _SAME_COST) * max(abs(before), abs(now))
+    return ratio if average > 0 and abs(now - before) <= allowed else None
 
 
 def force_add_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: datetime) -> dict[str, Json]:

@@ -291,13 +291,16 @@ class Mt5Simulator:
             self._deal(order.ticket, held.ticket, held.symbol, side, "out", volume, held.price, reason=reason)
             return str(order.ticket)
 
-    def stop_out(self, leg: str) -> str:
-        """The server closes a position for want of margin; gives the deal."""
+    def stop_out(self, leg: str, reason: int = 6) -> str:
+        """The server closes a position for want of margin, or for another of its reasons (DEAL_REASON); gives the
+        deal."""
         with self._lock:
             held = self._holdings.pop(int(leg))
             side = "sell" if held.quantity > 0 else "buy"
             ticket = self._ticket()
-            return self._deal(ticket, held.ticket, held.symbol, side, "out", abs(held.quantity), held.price, reason=6)
+            return self._deal(
+                ticket, held.ticket, held.symbol, side, "out", abs(held.quantity), held.price, reason=reason
+            )
 
     def book_money(self, kind: str | int, symbol: str = "", ticket: int | None = None) -> None:
         """A deal that moves money alone: a dividend, a tax, interest, or one of a type nobody knows."""

@@ -181,8 +181,8 @@ class OandaSimulator:
                 if held == instrument:
                     self._market(instrument, -units, None, "REDUCE_ONLY")
 
-    def close_out(self, instrument: str) -> None:
-        """The broker closes every leg for want of margin, by market orders of its own."""
+    def close_out(self, instrument: str, reason: str = "MARKET_ORDER_MARGIN_CLOSEOUT") -> None:
+        """The broker closes every leg for want of margin, or for another reason, by market orders of its own."""
         with self._lock:
             for (held, _), units in self._ledger.legs().items():
                 if held != instrument:
@@ -192,7 +192,7 @@ class OandaSimulator:
                 number = self._ledger.fill(order, -units, price, mode="REDUCE_ONLY", batch=order.id)
                 row = self._ledger.transaction(number)
                 assert row is not None  # noqa: S101 - it was recorded just now
-                row["reason"] = "MARKET_ORDER_MARGIN_CLOSEOUT"
+                row["reason"] = reason
 
     def forget_transactions(self) -> None:
         """List no transaction that is there now any more: asking for what came after an older one is out of range."""
