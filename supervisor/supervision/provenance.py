@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import distributions
 
 from actors.events import Json
@@ -16,8 +17,7 @@ from supervisor.config.models import Configuration
 def provenance(configuration: Configuration) -> dict[str, Json]:
     """The program, the user and the process that run it, Python, the version of every package, and what was said in the
     configuration."""
-    found = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
-    packages: dict[str, Json] = {name: found[name] for name in sorted(found, key=str.lower)}
+    packages: dict[str, Json] = dict(_packages())
     return {
         "program": program_version(),
         "user": user_name(),
@@ -26,3 +26,10 @@ def provenance(configuration: Configuration) -> dict[str, Json]:
         "packages": packages,
         "configuration": shown(configuration),
     }
+
+
+@cache
+def _packages() -> tuple[tuple[str, str], ...]:
+    """Those that were there when this process first asked: what it runs."""
+    found = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
+    return tuple((name, found[name]) for name in sorted(found, key=str.lower))

@@ -29,7 +29,7 @@ def _campaign(first: int, count: int, steps: int, processes: int) -> int:
             outcomes.append(outcome)
             if outcome.failure is not None:
                 print(f"FAILED seed {outcome.seed}: {outcome.failure}\n  {outcome.command}", flush=True)
-            if len(outcomes) % 500 == 0:
+            if len(outcomes) % 100 == 0:
                 print(f"{len(outcomes)} seeds, {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
     failed = sorted(outcome.seed for outcome in outcomes if outcome.failure is not None)
     print(f"seeds {first} to {first + count - 1}, {steps} steps each, {time.monotonic() - began_s:.0f} s")

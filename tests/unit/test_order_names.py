@@ -157,3 +157,42 @@ def test_a_fill_of_the_other_side_than_the_order_with_its_broker_id_is_refused_i
     assert "F1" in said
     assert "BUY" in said
     assert contradiction(desk.book, fill_report("F1", 5, at_s=3, order_id="A"), at(3)) is None
+
+
+def test_of_two_orders_that_are_one_each_fill_was_counted_in_one_and_all_of_them_count() -> None:
+    """Else what is known of it fill by fill is taken for what it was adopted with, and gives way to the next fill."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", quantity=100, submitted_at=at(1)), at_s=1)
+    row = order("B1", 100, 10, OrderStatus.PARTIALLY_FILLED, average="1.1")
+    told = fill("F2", 6, at_s=3, order_id="B1")
+    unanswered = {"c1": OrderAnswer(OrderQuery(INSTRUMENT, None, "c1"), failure="timed out")}
+    desk.look(slice_at(2, [], [order("B1", 100)]), answers=unanswered)
+    desk.report(fill_report("F1", 4, at_s=3, client_id="c1"), at_s=4)
+    desk.look(slice_at(12, [pos(10)], [order("B1", 100, 6, OrderStatus.PARTIALLY_FILLED)], [told]), answers=unanswered)
+    desk.report(order_report("c1", "B1", 100, OrderStatus.OPEN, submitted_at=at(1)), at_s=13)
+    last = desk.look(slice_at(20, [pos(10)], [row]))
+    (one,) = desk.book.orders.values()
+    assert (last.status.value, int(one.filled_quantity), int(one.told_quantity)) == ("SUCCESS", 10, 10)
+    more = order("B1", 100, 13, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
+    desk.look(slice_at(30, [pos(13)], [more], [fill("F3", 3, at_s=25, order_id="B1")]))
+    last = desk.look(slice_at(31, [pos(13)], [more]))
+    assert (last.status.value, {leg: int(held) for leg, held in desk.quantities().items()}) == ("SUCCESS", {"net": 13})
+    desk.restart()
+
+
+def test_a_fill_reported_of_an_order_that_was_made_one_with_another_is_restated_in_that() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", quantity=100, submitted_at=at(1)), at_s=1)
+    unanswered = {"c1": OrderAnswer(OrderQuery(INSTRUMENT, None, "c1"), failure="timed out")}
+    desk.look(slice_at(2, [], [order("B1", 100)]), answers=unanswered)
+    desk.report(fill_report("F2", 6, at_s=3, order_id="B1"), at_s=4)
+    desk.report(order_report("c1", "B1", 100, OrderStatus.OPEN, submitted_at=at(1)), at_s=5)
+    row = order("B1", 100, 5, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
+    desk.look(slice_at(20, [pos(5)], [row], [fill("F2", 5, at_s=3, order_id="B1")]))
+    last = desk.look(slice_at(21, [pos(5)], [row]))
+    (one,) = desk.book.orders.values()
+    assert (last.status.value, int(one.filled_quantity), int(one.told_quantity)) == ("SUCCESS", 5, 5)
+    assert not [event for event in desk.events if event.payload.get("type") == "FILLED_MISMATCH"]
+    desk.restart()
