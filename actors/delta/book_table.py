@@ -13,17 +13,15 @@ The laws of this module:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -221,19 +219,22 @@ class DeltaBookTable:
 
     def _groups(self, table: DeltaTable, schema: pa.Schema, files: Sequence[_File]) -> Iterable[FileGroup]:
         """The files in their order, in groups of about :data:`ROWS_AT_ONCE` rows."""
-        form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
         filesystem = self._filesystem(table)
-        group = FileGroup(schema, form, filesystem)
+        group = FileGroup(schema, filesystem, near=self._is_near)
         for one in files:
-            group.add(form.make_fragment(one.path, filesystem, one.partition), one.rows)
+            group.add(one.path, one.partition, one.rows)
             if group.rows >= ROWS_AT_ONCE:
                 yield group
-                group = FileGroup(schema, form, filesystem)
+                group = FileGroup(schema, filesystem, near=self._is_near)
         if group.rows:
             yield group
 
+    @property
+    def _is_near(self) -> bool:
+        return "://" not in self._spec.uri
+
     def _filesystem(self, table: DeltaTable) -> pa_fs.FileSystem:
-        if "://" not in self._spec.uri:
+        if self._is_near:
             return pa_fs.SubTreeFileSystem(self._spec.uri, pa_fs.LocalFileSystem())
         handler = DeltaStorageHandler.from_table(table._table, self._handle.options)
         return pa_fs.PyFileSystem(handler)
@@ -397,7 +398,7 @@ def _mark(one: ClaimCorrection) -> str:
 class _File:
     path: str
     modified: int
-    partition: Any
+    partition: Mapping[str, Any]
     rows: int | None
 
 
@@ -405,19 +406,12 @@ def _files(table: DeltaTable) -> dict[str, _File]:
     """The files of a version, by path. A file that lies elsewhere, as in a clone, has its whole address as its path."""
     actions = pa.table(table.get_add_actions(flatten=True))
     names = [name for name in actions.column_names if name.startswith("partition.")]
-    columns = [actions[name].to_pylist() for name in names]
-    schema = pa.schema(table.schema().to_arrow())
-    found = {}
+    columns = {name.removeprefix("partition."): actions[name].to_pylist() for name in names}
     told = [actions[name].to_pylist() for name in ("path", "modification_time", "num_records")]
+    found = {}
     for place, (raw, modified, rows) in enumerate(zip(*told, strict=True)):
-        terms = []
-        for name, values in zip(names, columns, strict=True):
-            column = ds.field(name.removeprefix("partition."))
-            kind = schema.field(name.removeprefix("partition.")).type
-            value = values[place]
-            terms.append(column.is_null() if value is None else column == pa.scalar(value, kind))
         path = unquote(raw)
-        found[path] = _File(path, modified, reduce(lambda one, other: one & other, terms) if terms else None, rows)
+        found[path] = _File(path, modified, {name: values[place] for name, values in columns.items()}, rows)
     return found
 
 

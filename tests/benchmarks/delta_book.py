@@ -1,12 +1,15 @@
 """What it costs an account to read its book in a Delta table: the newest row of each contract, beside duckdb.
 
-    python -m tests.benchmarks.delta_book [ROWS [CONTRACTS]]
+    python -m tests.benchmarks.delta_book [ROWS [CONTRACTS [partitioned]]]
 
-A table of 1,000,000 rows and 5,000 contracts in 50 commits (unless named otherwise). Four figures:
+A table of 1,000,000 rows and 5,000 contracts in 50 commits (unless named otherwise), or ``partitioned`` by contract, in
+a file for each. Four figures:
 
 * cold: a new process opens the table, reads it and has a claim for each contract, imports apart;
 * the same in turns with duckdb, which answers the same question over the same table in the same process, through
-  deltalake's dataset and from its very files: the least of eleven turns of each, as others use this machine too;
+  deltalake's dataset and from its very files, and with a floor: every file opened and its columns read by pyarrow, one
+  after another, in this one thread. The least of eleven turns of each, as others use this machine too, and the least
+  that the processors worked;
 * unchanged: the same table looked at again; and one commit later;
 * the peak memory of the process that read it, in which deltalake and pyarrow are too.
 
@@ -25,9 +28,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 
 import actors.delta.book_table  # noqa: F401 - imports are apart
@@ -61,8 +66,11 @@ def rows(first: int, how_many: int, contracts: int, chance: np.random.Generator)
     )
 
 
-def made(uri: str, length: int, contracts: int) -> None:
+def made(uri: str, length: int, contracts: int, *, partitioned: bool) -> None:
     chance = np.random.default_rng(1)
+    if partitioned:
+        write_deltalake(uri, rows(0, length, contracts, chance), partition_by=["contract"])
+        return
     for number in range(COMMITS):
         part = length // COMMITS
         write_deltalake(uri, rows(number * part, part, contracts, chance), mode="append")
@@ -79,12 +87,15 @@ def took(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def least_in_turns(works: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in works}
+def least_in_turns(works: dict[str, Callable[[], Any]]) -> dict[str, tuple[float, float]]:
+    """The seconds that each took, and those of processors."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _ in range(TURNS):
         for name, work in works.items():
-            found[name].append(took(work))
-    return {name: min(times) for name, times in found.items()}
+            began_s = time.process_time()
+            seconds = took(work)
+            found[name].append((seconds, time.process_time() - began_s))
+    return {name: (min(one for one, _ in times), min(two for _, two in times)) for name, times in found.items()}
 
 
 def cold(uri: str, contracts: int) -> None:
@@ -117,18 +128,25 @@ def by_duckdb(uri: str) -> dict[str, Callable[[], Any]]:
     return {"duckdb, dataset": through_the_dataset, "duckdb, files": from_its_files}
 
 
-def main(length: int, contracts: int) -> None:
+def files_alone(uri: str) -> None:
+    for file in DeltaTable(uri).file_uris():
+        pq.ParquetFile(unquote(file)).read(columns=["contract", "qty", "price", "at"], use_threads=False)
+
+
+def main(length: int, contracts: int, *, partitioned: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         uri = str(Path(name) / "t")
-        made(uri, length, contracts)
-        say(f"{length:,} rows, {contracts:,} contracts, {COMMITS} commits\n")
+        made(uri, length, contracts, partitioned=partitioned)
+        say(f"{length:,} rows, {contracts:,} contracts, {len(DeltaTable(uri).file_uris()):,} files\n")
         for _ in range(3):
             module = [sys.executable, "-m", "tests.benchmarks.delta_book", "--cold", uri, str(contracts)]
             say(subprocess.run(module, capture_output=True, text=True, check=True).stdout)
         works: dict[str, Callable[[], Any]] = {"ours": lambda: ours(uri, contracts), **by_duckdb(uri)}
-        least = least_in_turns(works)
-        for what, seconds in least.items():
-            say(f"{what:<16} {seconds * 1_000:>6.0f} ms, ours is {least['ours'] / seconds:.2f} ×\n")
+        least = least_in_turns(works | {"files alone": lambda: files_alone(uri)})
+        ours_s, ours_worked_s = least["ours"]
+        for what, (seconds, worked_s) in least.items():
+            told = f"{seconds * 1_000:>6.0f} ms, ours is {ours_s / seconds:.2f} ×"
+            say(f"{what:<16} {told}; {worked_s * 1_000:>6.0f} of processors, {ours_worked_s / worked_s:.2f} ×\n")
         table = open_book_table(spec(uri))
         table.read(datetime.now(UTC))
         unchanged = min(took(lambda: table.read(datetime.now(UTC))) for _ in range(TURNS))
@@ -141,4 +159,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--cold"]:
         cold(sys.argv[2], int(sys.argv[3]))
     else:
-        main(*([int(word) for word in sys.argv[1:3]] + [ROWS, CONTRACTS][len(sys.argv) - 1 :]))
+        given = [int(word) for word in sys.argv[1:3]]
+        main(*(given + [ROWS, CONTRACTS][len(given) :]), partitioned=sys.argv[3:] == ["partitioned"])

@@ -1,37 +1,26 @@
-"""``sink`` and ``audit export --format delta`` on the command line, and a sink that is killed again and again."""
+"""``sink`` and ``audit export --format delta`` on the command line."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
+from decimal import Decimal
 from pathlib import Path
 
-import pytest
 from deltalake import DeltaTable
 from typer.testing import CliRunner, Result
 
 from actors.book.payloads import position_to
 from actors.events import Event, EventType
-from actors.journal.store import Append, Journal
 from supervisor.cli.main import app
 from tests.unit.audit_cases import Case, a_case, a_happening
 from tests.unit.builders import at, dec
-
-REST_S = 30.0
-PAUSE_S = 0.2
-"""Between two commits: these streams have no checkpoint, and a sink that starts folds each from its first record."""
 
 
 def sink(case: Case, uri: Path, *arguments: object) -> Result:
     return CliRunner().invoke(app, ["sink", str(uri), "--config", str(case.config), *map(str, arguments)])
 
 
-def held(number: int, stream: str) -> Event:
-    payload = position_to("net", dec(number), dec("1.1"), at(number), None)
+def held(number: int, stream: str, quantity: Decimal | None = None) -> Event:
+    payload = position_to("net", dec(number) if quantity is None else quantity, dec("1.1"), at(number), None)
     return a_happening(EventType.POSITION_RECORDED, payload, number, stream)
 
 
@@ -89,63 +78,3 @@ def test_an_export_to_the_table_of_another_journal_is_refused(tmp_path: Path) ->
     refused = other.audit("export", tmp_path / "t", "--format", "delta")
     assert refused.exit_code == 2
     assert "another journal" in refused.stderr
-
-
-# Killed
-
-
-def kill_sinks(directory: Path, times: int, chance: random.Random) -> tuple[int, list[int]]:
-    """Kill the sink ``times`` times at random moments while the journal is written to, then let it finish. Gives how
-    many records were journaled, and the sequence numbers of the rows."""
-    case = Case(directory)
-    case.write_config()
-    journal = Journal.open(case.url, exclusive=True)
-    uri = directory / "positions"
-    written = 0
-    streams = [f"acc/S{number}" for number in range(4)]
-
-    def write_some() -> None:
-        nonlocal written
-        appends = []
-        for stream in streams:
-            written += 1
-            appends.append(Append(stream, (written - 1) // len(streams), (held(written, stream),)))
-        journal.append(appends)
-
-    command = [sys.executable, "-m", "supervisor", "sink", str(uri), "--config", str(case.config), "--every-s", "0.1"]
-    try:
-        for _ in range(times):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            begun = _version(uri)
-            until = time.monotonic() + REST_S
-            while _version(uri) == begun and process.poll() is None and time.monotonic() < until:
-                write_some()
-                time.sleep(PAUSE_S)
-            end = time.monotonic() + chance.uniform(0, 0.15)
-            while time.monotonic() < end:
-                write_some()
-                time.sleep(PAUSE_S / 20)
-            process.kill()
-            assert process.wait() == -signal.SIGKILL
-        assert sink(case, uri, "--once").exit_code == 0
-    finally:
-        journal.close()
-    return written, sorted(DeltaTable(str(uri)).to_pyarrow_table().column("seq").to_pylist())
-
-
-def _version(uri: Path) -> int:
-    log = uri / "_delta_log"
-    return sum(1 for name in os.listdir(log) if name.endswith(".json")) if log.exists() else 0
-
-
-class TestAKilledSink:
-    def test_a_few_times(self, tmp_path: Path) -> None:
-        written, seqs = kill_sinks(tmp_path, 3, random.Random(3))  # noqa: S311 - the same kills each time
-        assert seqs == list(range(1, written + 1))
-
-    @pytest.mark.slow
-    @pytest.mark.timeout(1800)
-    @pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="a long campaign: set RUN_SLOW to run it")
-    def test_two_hundred_times(self, tmp_path: Path) -> None:
-        written, seqs = kill_sinks(tmp_path, 200, random.Random(200))  # noqa: S311 - as above
-        assert seqs == list(range(1, written + 1))
