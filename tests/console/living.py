@@ -4,18 +4,22 @@ real server on loopback."""
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.book.break_work import BreakAction, BreakRequest
-from actors.book.trading_permission import Halted
 from actors.reconciliation.own_reports import Report
-from supervisor.changes.asking import Asked
-from supervisor.console.desk import Away
+from supervisor.changes.applied_configuration import Run
+from supervisor.client import run_file
+from supervisor.client.run_file import RunFile
+from supervisor.console.desk import Away, RunningDesk
 from supervisor.console.serve import address_of, listening, server
 from supervisor.console.users import Role, add
+from supervisor.supervision.actor import Supervisor
+from supervisor.supervision.local_door import new_door, remove
 from tests.unit.test_supervisor import Hall
 
 T = TypeVar("T")
@@ -30,27 +34,30 @@ ACCOUNTS = """
 """
 
 
-class HallDesk:
-    """Asks the supervisor of a hall. ``away`` is why it does not answer."""
+class HallWithDoor(Hall):
+    """A hall whose supervisor is found by a run file and asked by its local socket, as that of `start` is."""
 
-    def __init__(self, hall: Hall) -> None:
-        self._hall = hall
-        self.away: str | None = None
+    def __init__(self, directory: Path) -> None:
+        door = new_door()
+        assert door is not None
+        self.door = door
+        super().__init__(directory, ACCOUNTS)
+        run = RunFile("127.0.0.1:1", None, "test", os.getpid(), False, door.path, door.token.hex())
+        run_file.write(self.configuration, run)
+
+    def new_supervisor(self, run: Run = Run()) -> Supervisor:  # noqa: B008 - it is frozen
+        return super().new_supervisor(replace(run, door=self.door))
+
+
+class SomeDesk(RunningDesk):
+    """The desk of the product; ``away`` is why the supervisor does not answer."""
+
+    away: str | None = None
 
     async def look(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if self.away is not None:
             raise Away(self.away)
-        return await self._hall.supervisor.status(), await self._hall.supervisor.breaks()
-
-    async def work_on_break(self, who: Asked, action: BreakAction, break_id: str, **terms: Any) -> dict[str, Any]:
-        request = BreakRequest(action, who.by, via=who.via, program=who.program, **terms)
-        return await self._hall.supervisor.work_on_break(break_id, request)
-
-    async def halt(self, who: Asked, account: str | None, instrument: str | None, reason: str | None) -> Halted:
-        return await self._hall.supervisor.halt(account, instrument, reason, who)
-
-    async def resume_trading(self, who: Asked, account: str | None, instrument: str | None) -> Halted:
-        return await self._hall.supervisor.resume_trading(account, instrument, who)
+        return await super().look()
 
 
 class LivingHouse:
@@ -68,17 +75,18 @@ class LivingHouse:
     async def _live(self) -> None:
         try:
             self._loop = asyncio.get_running_loop()
-            self.hall = Hall(self._directory, ACCOUNTS)
+            self.hall = HallWithDoor(self._directory)
             configuration = self.hall.configuration
             await self.hall.up()
             self.tokens = {name: add(configuration.console_tokens, name, role) for name, role in PEOPLE}
-            self.desk = HallDesk(self.hall)
+            self.desk = SomeDesk(configuration)
             with listening(configuration, 0) as taken:
                 self._server, _ = server(configuration, taken, self.desk)
                 self.address = address_of(configuration, taken)
                 self._up.set()
                 await self._server.serve(sockets=[taken])
             await self.hall.supervisor.stop()
+            remove(self.hall.door.path)
         except BaseException as error:
             self._failed = error
             self._up.set()
