@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from brokers.model import Side
 
@@ -72,6 +72,14 @@ class Faults:
                         del self._waiting[place]
                     return waiting.fault
         return None
+
+
+@runtime_checkable
+class DayEnding(Protocol):
+    """A broker that forgets orders and fills overnight."""
+
+    def end_day(self) -> frozenset[str]:
+        """The night: what ended is told no more. Gives the ids of orders that worked until now, and do no more."""
 
 
 class Simulator(Protocol):

@@ -14,13 +14,14 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 from loguru import logger
 
 from brokers.model import LONG, NET, SHORT, LegScheme, Side
-from brokers.simulators.base import Simulator
+from brokers.simulators.base import DayEnding, Simulator
 
 KINDS = (
     "external trade",
@@ -70,6 +71,7 @@ class Demonstration:
         lot: Decimal,
         interval_s: tuple[float, float] = (3.0, 5.0),
         state_file: Path | None = None,
+        today: Callable[[], str] = lambda: f"{datetime.now(UTC):%Y-%m-%d}",
     ) -> None:
         if not instruments:
             raise ValueError("a demonstration needs at least one instrument to trade")
@@ -80,6 +82,8 @@ class Demonstration:
         self._lot = lot
         self._interval_s = interval_s
         self._state_file = state_file
+        self._today = today
+        self._day = today()
         self._resting: dict[str, tuple[str, Decimal]] = {}
         self._bag: deque[str] = deque()
         self._orders = 0
@@ -130,11 +134,12 @@ class Demonstration:
                 kept = json.loads(self._state_file.read_text(encoding="utf-8"))
                 resting = {str(key): (str(symbol), Decimal(left)) for key, (symbol, left) in kept["resting"].items()}
                 orders = int(kept["orders"])
+                day = str(kept.get("day", self._day))
                 self._simulator.load(kept["simulator"])
             except Exception as error:  # noqa: BLE001 - each simulator has its own way to reject a broken state
                 logger.warning("demonstration: {} cannot be read ({!r}), starting anew", self._state_file, error)
             else:
-                self._resting, self._orders = resting, orders
+                self._resting, self._orders, self._day = resting, orders, day
                 return
         self.seed_world()
         self.persist()
@@ -144,7 +149,9 @@ class Demonstration:
         if self._state_file is None:
             return
         resting = {order_id: [symbol, str(left)] for order_id, (symbol, left) in self._resting.items()}
-        text = json.dumps({"simulator": self._simulator.dump(), "resting": resting, "orders": self._orders})
+        text = json.dumps(
+            {"simulator": self._simulator.dump(), "resting": resting, "orders": self._orders, "day": self._day}
+        )
         self._state_file.parent.mkdir(parents=True, exist_ok=True)
         draft = self._state_file.with_name(f"{self._state_file.name}.{os.getpid()}.tmp")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -171,6 +178,7 @@ class Demonstration:
 
     def step(self) -> str:
         """Do the next thing and say in a line what it was."""
+        self._night()
         self._wander()
         if not self._bag:
             self._bag.extend(self._random.sample(KINDS, len(KINDS)))
@@ -179,6 +187,13 @@ class Demonstration:
         while done is None:
             done = self._prepare(kind)
         return f"{kind}: {done}"
+
+    def _night(self) -> None:
+        """A day is over at midnight UTC: where a broker forgets, its state grows no further than a day's."""
+        if self._today() != self._day:
+            self._day = self._today()
+            gone = self._simulator.end_day() if isinstance(self._simulator, DayEnding) else frozenset()
+            self._resting = {key: left for key, left in self._resting.items() if key not in gone}
 
     def _prepare(self, kind: str) -> str | None:
         """Make what a kind of step needs, and try it again."""

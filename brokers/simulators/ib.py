@@ -344,10 +344,11 @@ class IbSimulator:
         if self._server is not None:
             self._server.call(end)
 
-    def end_day(self) -> None:
-        """Midnight in TWS's time zone."""
+    def end_day(self) -> frozenset[str]:
+        """Midnight in TWS's time zone; orders that work go on."""
         with self._lock:
             self._books.end_day()
+        return frozenset()
 
     # -- what connections ask --------------------------------------------------------------------------------------
 

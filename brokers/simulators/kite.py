@@ -95,6 +95,13 @@ class KiteSimulator:
         with self._lock:
             self._ledger.next_day()
 
+    def end_day(self) -> frozenset[str]:
+        """The night, by a clock that goes on by itself: orders and trades are gone, CNC is in the holdings."""
+        with self._lock:
+            gone = frozenset(key for key, order in self._ledger.orders.items() if order.status in RESTING)
+            self._ledger.end_day()
+            return gone
+
     def set_clock(self, offset_s: float) -> None:
         """How far the broker's clock is ahead of the system's."""
         self._ledger.offset_s = offset_s

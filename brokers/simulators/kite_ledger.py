@@ -251,8 +251,12 @@ class Ledger:
         leg.price = price if quantity else ZERO
 
     def next_day(self) -> None:
-        """The night: no orders and no trades are left, CNC goes into the holdings, the rest is carried over."""
+        """The night, and a clock that has passed it."""
         self.offset_s += 86_400
+        self.end_day()
+
+    def end_day(self) -> None:
+        """The night: no orders and no trades are left, CNC goes into the holdings, the rest is carried over."""
         self.orders.clear()
         self.trades.clear()
         for holding in self.holdings.values():

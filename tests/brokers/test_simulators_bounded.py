@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from brokers.model import Complete, Failed, Side
+import pytest
+
+from brokers.model import Complete, Failed, LegScheme, Side
 from brokers.oanda.client import OandaBroker
-from brokers.simulators.base import REQUESTS_KEPT
+from brokers.simulators.base import REQUESTS_KEPT, DayEnding
+from brokers.simulators.demonstration import Demonstration
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
 from brokers.simulators.oanda_ledger import LOG_KEPT
+from tests.brokers.one_look import KINDS, one_look
 
 D = Decimal
 ACCOUNT = "101-001-1-001"
@@ -33,7 +41,7 @@ def test_its_state_is_bounded_and_what_is_open_stays(tmp_path: Path) -> None:
     resting = one.place_limit("EUR_USD", Side.BUY, D(5), D("0.9"), "c1")
     sizes = []
     for _ in range(8):
-        trades(one, 500)
+        trades(one, 250)
         sizes.append(len(one.dump()))
     assert max(sizes[4:]) < 1.2 * max(sizes[:4])
     assert one.positions() == {("EUR_USD", "long"): D(7)}
@@ -72,3 +80,40 @@ def test_the_requests_it_remembers_are_bounded() -> None:
     for number in range(REQUESTS_KEPT + 5):
         one._requests.append(str(number))
     assert len(one.requests) == REQUESTS_KEPT
+
+
+@pytest.mark.parametrize("kind", ["kite", "ib"])
+def test_a_demonstration_of_many_days_is_as_large_as_one_of_a_few(kind: str) -> None:
+    day = ["1"]
+    found = KINDS[kind]
+    simulated = found.simulator()
+    rng = random.Random(3)  # noqa: S311 - a reproducible script
+    script = Demonstration(simulated, found.symbols, LegScheme.NET, rng, lot=found.lot, today=lambda: day[0])
+    script.seed_world()
+    sizes = []
+    for number in range(8):
+        day[0] = str(number)
+        for _ in range(150):
+            with contextlib.suppress(ValueError, KeyError):  # a step that fails is told, and the next one goes on
+                script.step()
+        sizes.append(len(simulated.dump()))
+    assert max(sizes[4:]) < 1.5 * max(sizes[:4])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="several looks at brokers that limit them: set RUN_SLOW")
+@pytest.mark.parametrize("kind", ["kite", "ib"])
+async def test_books_are_in_step_over_the_night_of_a_demonstration(kind: str, tmp_path: Path) -> None:
+    with one_look(kind, tmp_path) as place:
+        simulator: Any = place.simulator
+        assert isinstance(simulator, DayEnding)
+        symbol = place.kind.symbols[0]
+        place.simulator.trade(symbol, Side.BUY, place.kind.lot)
+        place.simulator.place_limit(symbol, Side.BUY, place.kind.lot, D("0.5"), "c1")
+        more = ", include_holdings: true" if kind == "kite" else ""
+        await place.look(more=more)
+        simulator.end_day()
+        for _ in range(2):
+            _, reports = await place.look(more=more)
+        found = {name: (report.status.value, report.error) for name, report in reports.items()}
+        assert found == dict.fromkeys(place.kind.symbols, ("SUCCESS", None))
