@@ -28,6 +28,10 @@ class Traded(ModelBroker):
         assert self.clock is not None
         return floored(self.clock.exact(), self.resolution)
 
+    @property
+    def stamp(self) -> datetime:
+        return self.time
+
     def next_id(self, prefix: str) -> str:
         return f"{super().next_id(prefix)}.{self.instrument}"
 

@@ -196,3 +196,18 @@ def test_a_fill_reported_of_an_order_that_was_made_one_with_another_is_restated_
     assert (last.status.value, int(one.filled_quantity), int(one.told_quantity)) == ("SUCCESS", 5, 5)
     assert not [event for event in desk.events if event.payload.get("type") == "FILLED_MISMATCH"]
     desk.restart()
+
+
+def test_the_order_that_was_sent_is_the_first_of_those_that_took_its_place_however_like_it_they_are() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", quantity=9, submitted_at=at(1), strategy="s1"), at_s=1)
+    amended = order(
+        "B1", 12, 2, OrderStatus.CANCELLED, client_id="c1", average="1.1", submitted_at=at(1), replaced_by="B2"
+    )
+    follows = order("B2", 9, client_id="c1", submitted_at=at(1))
+    last = desk.look(slice_at(10, [pos(2)], [follows, amended]))
+    assert "EXTERNAL_ORDER" not in types(last)
+    owners = {one.broker_order_id: (one.key, one.strategy) for one in desk.book.orders.values()}
+    assert owners == {"B1": ("client:c1", "s1"), "B2": ("broker:B2", "s1")}
+    desk.restart()
