@@ -6,9 +6,11 @@ import pytest
 
 from actors.account import snapshot_cache
 from actors.account.snapshot_cache import SnapshotCache
+from actors.book.discrepancies import DiscrepancyType
+from actors.book.policy import Correct, Policy
 from actors.messages import SliceRequest, Unchanged
 from brokers.model import Complete, OrderStatus, Side, Snapshot, Unsupported, rows_of
-from tests.unit.builders import ACCOUNT, INSTRUMENT, Desk, at, fill, order, order_report, pos, slice_at, types
+from tests.unit.builders import ACCOUNT, FAILED, INSTRUMENT, Desk, at, fill, order, order_report, pos, slice_at, types
 
 
 def test_a_missed_fill_of_a_broker_without_fills_ends_with_its_order() -> None:
@@ -36,3 +38,12 @@ def test_at_a_full_cache_a_fill_is_no_less_news(monkeypatch: pytest.MonkeyPatch)
         if not isinstance(given, Unchanged):
             known, got = given.revision, got + len(rows_of(given.fills))
     assert got == 20
+
+
+def test_a_missed_fill_stays_open_while_the_fills_are_not_known() -> None:
+    desk = Desk(Policy(correct=Correct.ALERT))
+    desk.look(slice_at(0))
+    missed = fill("F1", 5, at_s=9, order_id="X1")
+    assert "MISSED_FILL!" in types(desk.look(slice_at(10, [pos(5)], [], [missed])))
+    desk.look(slice_at(20, [pos(5)], [], FAILED))
+    assert DiscrepancyType.MISSED_FILL in {kind for kind, _ in desk.book.breaks}

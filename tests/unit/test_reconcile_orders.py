@@ -307,3 +307,21 @@ def test_a_side_that_differs_is_another_order() -> None:
     assert "EXTERNAL_ORDER" in types(decision)
     assert ours(desk).side is Side.BUY
     assert dec(100) == ours(desk).quantity
+
+
+def test_of_an_order_that_is_shown_twice_the_row_that_is_furthest_on_counts() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    rows = [order("B1", 100, filled, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1") for filled in (3, 5)]
+    last = desk.look(slice_at(10, [pos(5)], rows, [fill("F1", 5, at_s=2, order_id="B1")]))
+    last = desk.look(slice_at(11, [pos(5)], rows))
+    assert (last.status.value, types(last)) == ("SUCCESS", [])
+
+
+def test_a_slice_that_is_too_old_is_no_first_look() -> None:
+    """What was there at the first look is what is there when somebody looks."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(5)]), now=at(10_000))
+    assert "STALE_DATA" in {str(event.payload.get("type")) for event in desk.events}
+    assert desk.book.baseline is None
