@@ -43,6 +43,9 @@ T = TypeVar("T")
 ROWS_AT_ONCE = 1_000_000
 """So many rows are in memory at a time, however long the table is."""
 
+FILES_AT_ONCE = 250
+"""And so many files: what was read of a small one takes several times its rows until it is one with those of others."""
+
 TRIES = 5
 """So often a correction is appended again that lost against another writer."""
 
@@ -218,12 +221,12 @@ class DeltaBookTable:
         return None
 
     def _groups(self, table: DeltaTable, schema: pa.Schema, files: Sequence[_File]) -> Iterable[FileGroup]:
-        """The files in their order, in groups of about :data:`ROWS_AT_ONCE` rows."""
+        """The files in their order, in groups of about :data:`ROWS_AT_ONCE` rows, or :data:`FILES_AT_ONCE`."""
         filesystem = self._filesystem(table)
         group = FileGroup(schema, filesystem, near=self._is_near)
         for one in files:
             group.add(one.path, one.partition, one.rows)
-            if group.rows >= ROWS_AT_ONCE:
+            if group.rows >= ROWS_AT_ONCE or group.files >= FILES_AT_ONCE:
                 yield group
                 group = FileGroup(schema, filesystem, near=self._is_near)
         if group.rows:

@@ -38,6 +38,11 @@ class FileGroup:
         """How many rows the files have."""
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def files(self) -> int:
+        """How many there are."""
+        return len(self._paths)
+
     def add(self, path: str, partition: Mapping[str, Any], rows: int | None) -> None:
         """One more file, whose rows follow those before, with the values that the log tells for all of them; where it
         does not tell how many it has, the file is asked. Raises ``FileNotFoundError``."""

@@ -7,7 +7,8 @@ sink does it by its schedule. Then batches of 6,000 updates (2,000 a second, eve
 as a sink appends them, with the place read and checked in the same version, to each table in turn: the least time of 15
 is compared, as others use this machine too. The floor of the same run is the same rows appended by ``write_deltalake``
 alone to an empty table of the same partitions. ``share`` is the part of the 3 s between two batches that one takes:
-above 1 the sink does not keep up. Ratios hold over machines; milliseconds do not.
+above 1 the sink does not keep up. Last come whole steps of a sink, which reads the updates of 3 s from a journal on
+SQLite, folds and appends them, for as many as a minute has. Ratios hold over machines; milliseconds do not.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
+from actors.book.payloads import position_to
 from actors.delta.once import Place
 from actors.delta.positions import PositionUpdate
-from actors.delta.sink import position_table, rows_to_arrow
+from actors.delta.sink import JournalSink, position_table, rows_to_arrow
+from actors.events import Event, EventType, Severity
+from actors.journal.store import Append, Journal
 
 LENGTHS = (100_000, 1_000_000)
 BATCH = 6_000
 EVERY_S = 3.0
 INSTRUMENTS = 50
 BATCHES = 15
+STEPS = 20
 BULK = 100_000
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 
@@ -100,6 +105,33 @@ def floor(uri: str) -> float:
     return min(took)
 
 
+def steps(directory: Path) -> list[float]:
+    """How long each step of a sink took, that had ``BATCH`` updates to write."""
+    url = f"sqlite:///{directory / 'journal.db'}"
+    journal = Journal.open(url, exclusive=True)
+    sink = JournalSink.open(url, position_table(str(directory / "steps")), lambda: START)
+    streams = [f"fx/I{number:03d}" for number in range(INSTRUMENTS)]
+    took, each = [], BATCH // INSTRUMENTS
+    for batch in range(STEPS):
+        for number, stream in enumerate(streams):
+            first = batch * each
+            quantities = (Decimal(1 + number + n % 7) for n in range(first, first + each))
+            payloads = [position_to("net", quantity, Decimal("191.2"), START, None) for quantity in quantities]
+            events = tuple(
+                Event(f"{stream}-{first + n}", EventType.POSITION_RECORDED, Severity.INFO, START, payload)
+                for n, payload in enumerate(payloads)
+            )
+            journal.append([Append(stream, first, events)])
+        began = time.perf_counter()
+        done = sink.step()
+        took.append(time.perf_counter() - began)
+        if done.rows != BATCH:
+            raise AssertionError(f"{done.rows} rows of {BATCH} updates")
+    sink.close()
+    journal.close()
+    return took
+
+
 def main(lengths: tuple[int, ...]) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -118,6 +150,10 @@ def main(lengths: tuple[int, ...]) -> None:
                 f"{median_s * 1_000:.0f} in the middle; {least_s / first_s:.2f} × the first, "
                 f"{least_s / bare_s:.2f} × the floor, share {median_s / EVERY_S:.2f}\n"
             )
+        took = steps(directory)
+        say(f"{STEPS} whole steps of {BATCH} updates, at least, in the middle and at most:\n")
+        for seconds in (min(took), statistics.median(took), max(took)):
+            say(f"{seconds * 1_000:>6.0f} ms, share {seconds / EVERY_S:.2f}\n")
 
 
 if __name__ == "__main__":

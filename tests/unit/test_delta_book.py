@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
+from actors.delta import book_table
 from actors.delta.book_rows import DeltaBook
 from actors.delta.book_spec import BookTableSpec, open_book_table
 from brokers.errors import BrokerError, Malformed, Refused
@@ -111,6 +112,17 @@ def test_the_newest_row_of_a_contract_counts_whenever_it_was_written(desk: Desk)
     desk.write(("A", 3, -20))
     desk.write(("B", -2, -5))
     assert (desk.held("A"), desk.held("B"), desk.held("C")) == ([("net", "5")], [("net", "-2")], [])
+
+
+@pytest.mark.parametrize("files", [1, 2, 3])
+def test_however_many_files_are_read_at_a_time_the_newest_row_counts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    monkeypatch.setattr(book_table, "FILES_AT_ONCE", files)
+    for quantity, seconds in ((5, -10), (6, -3), (7, -3), (8, -9), (9, -12)):
+        desk.write(("A", quantity, seconds), ("B", quantity, -seconds - 100))
+    assert desk.held() == [("net", "7")]
+    assert desk.held("B") == [("net", "9")]
 
 
 def test_of_rows_of_one_time_the_one_that_came_last_counts(desk: Desk) -> None:
