@@ -18,7 +18,7 @@ LONG = "long"
 SHORT = "short"
 DEPENDENT = ("TAKE_PROFIT", "STOP_LOSS", "TRAILING_STOP_LOSS")
 ZERO = Decimal(0)
-LOG_KEPT = 1_000
+LOG_KEPT = 2_000
 """Transactions that are kept at least: hours of a demonstration."""
 
 
