@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
 from actors.delta.handle import TableHandle
@@ -76,7 +76,8 @@ class OnceTable:
     """One Delta table, local or in an object store, written under one name.
 
     ``uri`` is what delta-rs takes: a path, ``s3://…``. Without ``storage_options`` it finds credentials of a store in
-    the environment (``AWS_…``). No error of this class shows the options. Every method raises :class:`Unreachable`
+    the environment (``AWS_…``). Columns ``added_later`` to the schema (they may be null) are given to a table that was
+    made without them. No error of this class shows the options. Every method raises :class:`Unreachable`
     where the store does not answer, and :class:`Refused` where a person has to act.
     """
 
@@ -89,8 +90,10 @@ class OnceTable:
         partition_by: Sequence[str] = (),
         properties: Mapping[str, str] | None = None,
         storage_options: Mapping[str, str] | None = None,
+        added_later: Sequence[str] = (),
     ) -> None:
         self._uri = uri
+        self._added_later = frozenset(added_later)
         self._writer = writer
         self._schema = schema
         self._partition_by = list(partition_by)
@@ -179,6 +182,10 @@ class OnceTable:
         found = {field.name: str(field.type) for field in pa.schema(table.schema().to_arrow())}
         wanted = {field.name: field.type for field in self._schema}
         lacking = sorted(wanted.keys() - found.keys())
+        if lacking and self._added_later.issuperset(lacking):
+            news = pa.schema([field for field in self._schema if field.name in lacking])
+            table.alter.add_columns(Schema.from_arrow(news).fields)
+            return
         if lacking:
             told = f"it has no column {', '.join(lacking)}; it has {', '.join(sorted(found))}"
             raise Refused(f"write to the Delta table {self._uri}", self._writer, told, "Name a table of its own.")

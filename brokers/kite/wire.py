@@ -65,8 +65,8 @@ class _Session(requests.Session):
 class Wire(SdkCalls):
     """The calls of one account. Not bound to an event loop, unless it has to wait for its turn.
 
-    ``requests_per_s`` of them are made in any second, a share of that at once: the burst and what trickles after it are
-    no more than the limit together. ``renewal`` says, as a sentence, where a new access token is put.
+    In any second fewer than ``requests_per_s`` of them leave (:func:`brokers.kit.sdk_call.at_most`). ``renewal`` says,
+    as a sentence, where a new access token is put.
     """
 
     def __init__(

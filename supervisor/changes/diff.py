@@ -206,7 +206,8 @@ def _entries(account: AnyAccount) -> dict[str, dict[str, Any]]:
 
 def said_by(model: BaseModel) -> dict[str, Any]:
     """What a model says beyond its defaults; a null that means something counts as said."""
-    defaults = {key: one.default for key, one in type(model).model_fields.items()}
+    fields = type(model).model_fields
+    defaults = {key: one.get_default(call_default_factory=True) for key, one in fields.items()}
     values = {key: getattr(model, key) for key in sorted(model.model_fields_set, key=list(defaults).index)}
     return {key: value for key, value in values.items() if value != defaults[key] or key in NULL_COUNTS}
 

@@ -87,7 +87,7 @@ def export_to_delta(of: Source, uri: str) -> int:
     except ImportError:
         extra = f"pip install -e '.[{DELTA}]'"
         raise Failure(f"--format {DELTA} needs the extra {DELTA!r}: {extra}, or use another format") from None
-    table = journal_table.journal_table(uri)
+    table = journal_table.journal_table(uri, FACTS)
     with reading(of) as journal:
         reached = table.reached()
         if reached.seq:
@@ -100,7 +100,8 @@ def export_to_delta(of: Source, uri: str) -> int:
         found, seq, counted = journal.records(after_seq=reached.seq), reached.seq, 0
         try:
             while page := list(islice(found, PAGE)):
-                seq = journal_table.append(table, page, seq).seq
+                rows = [(record, facts(record)) for record in page]
+                seq = journal_table.append(table, rows, seq, FACTS).seq
                 counted += len(page)
         except OvertakenError as error:
             raise Failure(f"{error}. Let it finish, then do this again") from None
@@ -184,7 +185,7 @@ def _writer(form: FileFormat) -> Write:
 
 def _write_json_lines(out: BinaryIO, pages: Iterable[list[Record]]) -> None:
     for page in pages:
-        out.writelines(orjson.dumps(record_to_json(record)) + b"\n" for record in page)
+        out.writelines(orjson.dumps({**record_to_json(record), **facts(record)}) + b"\n" for record in page)
 
 
 def _write_csv(out: BinaryIO, pages: Iterable[list[Record]]) -> None:

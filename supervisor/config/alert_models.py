@@ -24,7 +24,8 @@ LOOPBACK_URL = re.compile(r"[a-z0-9]+://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Built when it is first used: every command reads a configuration, and most models are parts of that one alone.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 def _url(value: Any) -> SecretRef | str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.book.history import without_effect
-from actors.events import Event, EventType, Json, Record, Severity
+from actors.events import Event, EventType, Json, Record, Severity, to_iso
 from supervisor.presentation.prices import shown_price
 
 _GLOSSES = {
@@ -69,35 +69,49 @@ class Happening:
 
 def summarize(record: Record) -> Happening | None:
     """The line for a record; ``None`` for what only the books need to know."""
-    kind, payload = record.event.type, record.event.payload
-    text = _text(kind, payload)
+    text = _text(record.event)
     if text is None:
         return None
-    where = str(payload.get("actor") or record.stream)
+    where = str(record.event.payload.get("actor") or record.stream)
     return Happening(f"{record.event.time:%H:%M:%S}", where, text, record.event.severity)
 
 
 class Summaries:
-    """:func:`summarize` over records in their order, in which a fill that was found missing is one line and not two:
-    the difference tells it, and the fill that took it into the book follows at the same time."""
+    """:func:`summarize` over records in their order, in which one thing is one line. A fill that was found missing: the
+    difference tells it, and the fill that took it into the book follows at the same time. A break that is open: it is
+    recorded again with each further look at it, and told again when what differs or its severity has changed."""
 
     def __init__(self) -> None:
         self._filling: dict[str, Record] = {}
+        self._open: dict[str, tuple[str, Severity]] = {}
 
     def of(self, record: Record) -> Happening | None:
         """The line for the next record; ``None`` for what needs none."""
         event, found = record.event, self._filling.get(record.stream)
+        if event.type in _DISCREPANCIES and self._is_old_news(event):
+            return None
         if event.type in _DISCREPANCIES and event.payload.get("correction") in _BY_FILLS:
             self._filling[record.stream] = record
         elif event.type is EventType.ORDER_FILLED and found is not None and found.event.time == event.time:
             return None
         return summarize(record)
 
+    def _is_old_news(self, event: Event) -> bool:
+        """Whether this break was told already, as open and just as it still is."""
+        payload, break_id = event.payload, str(event.payload.get("id"))
+        if payload.get("resolved"):
+            self._open.pop(break_id, None)
+            return False
+        says = _difference(payload), event.severity
+        told = self._open.get(break_id) == says
+        self._open[break_id] = says
+        return told
+
 
 def describe(event: Event) -> str:
     """What any event says happened."""
     kind, payload = event.type, event.payload
-    text = _text(kind, payload)
+    text = _text(event)
     if text is not None:
         cause, actor = payload.get("cause"), payload.get("actor")
         text = f"{text}, {cause}" if cause and kind in _DISCREPANCIES else text
@@ -172,9 +186,10 @@ def _plain(payload: Mapping[str, Json]) -> str:
     return " ".join(f"{key}={value}" for key, value in plain.items())[:_LONGEST]
 
 
-def _text(kind: EventType, payload: Mapping[str, Json]) -> str | None:
+def _text(event: Event) -> str | None:
+    kind, payload = event.type, event.payload
     if kind in _DISCREPANCIES:
-        return _discrepancy(payload)
+        return _discrepancy(payload, to_iso(event.time))
     if kind is EventType.ORDER_FILLED:
         return _fill(payload)
     if kind is EventType.FILL_RECORDED:  # one that changed the book shows there
@@ -227,7 +242,7 @@ def _order_end(kind: EventType, payload: Mapping[str, Json]) -> str:
     return f"order {_order_name(order)} {_ORDER_ENDS[kind]}{why}"
 
 
-def _discrepancy(payload: Mapping[str, Json]) -> str:
+def _discrepancy(payload: Mapping[str, Json], time: str) -> str:
     if payload.get("type") == "BOOK_MISMATCH":
         return f"the book was not what its journal makes: {payload.get('book_value')}, {payload.get('correction')}"
     correction = payload.get("correction")
@@ -236,7 +251,8 @@ def _discrepancy(payload: Mapping[str, Json]) -> str:
         if payload.get("approved_by"):
             done += f", approved by {payload['approved_by']}"
     else:
-        done = "gone by itself" if payload.get("resolved") else "open"
+        still = "still " if payload.get("opened_at") not in (None, time) else ""
+        done = "gone by itself" if payload.get("resolved") else f"{still}open"
     return f"{_difference(payload)}, {done}"
 
 

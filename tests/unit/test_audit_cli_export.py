@@ -70,7 +70,7 @@ def _journal_s(read: Callable[[Path], list[dict[str, Any]]]) -> Callable[[Path],
 
 
 READ: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
-    "jsonl": read_jsonl,
+    "jsonl": _journal_s(read_jsonl),
     "csv": _journal_s(read_csv),
     "parquet": _journal_s(read_parquet),
 }
@@ -117,7 +117,7 @@ def test_the_columns_are_those_of_the_journal_and_the_facts_after_them(case: Cas
     assert target.read_text().splitlines()[0] == ",".join((*COLUMNS, *FACTS))
 
 
-@pytest.mark.parametrize(("form", "nothing"), [("csv", ""), ("parquet", None)])
+@pytest.mark.parametrize(("form", "nothing"), [("csv", ""), ("parquet", None), ("jsonl", None)])
 def test_the_facts_of_a_record_have_columns_of_their_own(case: Case, target: Path, form: str, nothing: object) -> None:
     found: dict[str, Json] = {
         "id": "d1",
@@ -131,7 +131,8 @@ def test_the_facts_of_a_record_have_columns_of_their_own(case: Case, target: Pat
     case.append(a_happening(EventType.OPERATOR_ACTION, {"action": "stop", "by": "a@b"}, 960), stream="supervisor")
     case.audit("export", "--format", form, target)
 
-    rows = {"csv": read_csv, "parquet": read_parquet}[form](target)
+    rows = {"csv": read_csv, "parquet": read_parquet, "jsonl": read_jsonl}[form](target)
+    assert set(rows[0]) == {*COLUMNS, *FACTS}
 
     def told(kind: EventType) -> dict[str, Any]:
         last = [row for row in rows if row["type"] == kind][-1]
@@ -161,7 +162,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(case: Case, targ
     assert "--force" in refused.stderr
     assert target.read_text() == "precious"
     assert case.audit("export", "--format", "jsonl", target, "--force").exit_code == 0
-    assert read_jsonl(target) == case.json("query", "--oldest")
+    assert READ["jsonl"](target) == case.json("query", "--oldest")
 
 
 def test_a_file_that_came_to_be_meanwhile_is_kept(case: Case, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +263,7 @@ def test_what_is_appended_meanwhile_is_not_part_of_it(
 
     monkeypatch.setattr(audit_export, "_write_json_lines", write)
     case.audit("export", "--format", "jsonl", target)
-    assert read_jsonl(target) == before
+    assert READ["jsonl"](target) == before
 
 
 # Archive

@@ -128,3 +128,33 @@ def test_a_missed_fill_is_one_line(correction: str, later_s: int, lines: int) ->
 
     assert sum(one is not None for one in told) == lines
     assert summaries.of(Record(3, "fx/GBP_JPY", 1, filled, "", "")) is not None
+
+
+def test_an_open_break_is_one_line_until_it_changes_or_ends() -> None:
+    opened = datetime(2026, 1, 5, tzinfo=UTC)
+    said: dict[str, Json] = {
+        "id": "d1", "type": "NAKED_POSITION", "key": "long", "book_value": "150", "broker_value": None,
+        "opened_at": "2026-01-05T00:00:00.000000Z",
+    }  # fmt: skip
+    looks: list[tuple[Severity, dict[str, Json]]] = [
+        (Severity.WARNING, {}),
+        (Severity.WARNING, {"seen_at": ["2026-01-05T00:00:00.000000Z"]}),
+        (Severity.CRITICAL, {}),
+        (Severity.CRITICAL, {"book_value": "170"}),
+        (Severity.CRITICAL, {"book_value": "170", "resolved": True}),
+        (Severity.CRITICAL, {}),
+    ]
+    summaries, lines = Summaries(), []
+    for seq, (severity, changed) in enumerate(looks):
+        kind = EventType.RECONCILIATION_DISCREPANCY
+        event = Event(str(seq), kind, severity, opened + timedelta(seconds=seq), {**said, **changed})
+        lines.append(summaries.of(Record(seq, "fx/EUR_USD", seq, event, "", "")))
+
+    assert [line and line.text for line in lines] == [
+        "NAKED_POSITION long: 150 → nothing, open",
+        None,
+        "NAKED_POSITION long: 150 → nothing, still open",
+        "NAKED_POSITION long: 170 → nothing, still open",
+        "NAKED_POSITION long: 170 → nothing, gone by itself",
+        "NAKED_POSITION long: 150 → nothing, still open",
+    ]
