@@ -9,7 +9,18 @@ from datetime import timedelta
 import pytest
 
 from actors.book.trading_permission import obstacles
-from brokers.model import Corrected, Fill, Order, OrderAnswer, OrderQuery, OrderStatus, Slice
+from brokers.model import (
+    Conventions,
+    Corrected,
+    Fill,
+    IdScope,
+    Order,
+    OrderAnswer,
+    OrderQuery,
+    OrderStatus,
+    Slice,
+    Unsupported,
+)
 from tests.unit.builders import (
     FAILED,
     INSTRUMENT,
@@ -302,3 +313,33 @@ def test_a_bust_of_an_execution_that_was_never_told_is_nothing_that_was_missed()
     assert (last.status.value, types(last), filled(desk), net(desk)) == ("SUCCESS", [], 0, {})
     last = desk.look(slice_at(20, [], [row], [fill("F1", 5, at_s=2, order_id="B1")]))
     assert (types(last), filled(desk), net(desk)) == ([], 0, {})
+
+
+def test_what_is_inferred_of_an_order_again_is_another_fill_than_what_was_taken_back() -> None:
+    """Kind: ids unique only for a while. Else it is in the book already, and counts nothing."""
+    desk, none = Desk(), Unsupported()
+    desk.look(slice_at(0, [], [], none))
+    desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
+    filled_5 = order("B1", 100, 5, PARTIAL, client_id="c1", average="1.1")
+    desk.look(slice_at(10, [pos(5)], [filled_5], none))
+    for seconds in (20, 21, 22):
+        desk.look(slice_at(seconds, [], [order("B1", 100, 0, client_id="c1")], none))
+    assert filled(desk) == 0
+    for seconds in (30, 31):
+        last = desk.look(slice_at(seconds, [pos(5)], [filled_5], none))
+    assert (last.status.value, filled(desk), net(desk)) == ("SUCCESS", 5, {"net": 5})
+    assert len(set(guessed(desk))) == 2
+    desk.restart()
+
+
+def test_a_fill_of_another_day_is_not_the_one_that_was_reported_before_ids_were_known_to_begin_anew() -> None:
+    daily = Conventions(fill_ids=IdScope.TRADING_DAY_AND_SIDE)
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(fill_report("F1", 5, at_s=10), at_s=11)
+    desk.look(slice_at(60, [pos(5)]))
+    day = 86_400
+    again = fill("F1", 3, at_s=day)
+    again = replace(again, id_scope=daily.fill_scope(again.side, again.time))
+    found = desk.look(slice_at(day + 60, [pos(8)], [], [again], conventions=daily))
+    assert (types(found), net(desk)) == (["MISSED_FILL"], {"net": 8})
