@@ -43,19 +43,20 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
     for leg, of_leg in by_leg.items():
         if work.book.covered(leg, of_leg[0].time) or work.settled_at(work.book.activity.get(leg)) is not None:
             continue
-        if _found_at_first(work, leg):
-            continue
         shown = sum((row.quantity for row in section.rows if row.leg == leg), ZERO)
         change = _came_before(work, leg, shown, of_leg)
-        if change:
+        if change and not _told_otherwise(work, leg, change):
             _take_over(work, leg, change, of_leg[0])
 
 
-def _found_at_first(work: ReconciliationPass, leg: str) -> bool:
-    """Whether what differs in a leg is open since the first look, which told it beside the fills: that story stands."""
+def _told_otherwise(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
+    """Whether what differs in a leg is open with another value, from a look that told it beside the fills: that story
+    stands."""
+    held = work.book.legs.get(leg)
+    came = to_text((held.quantity if held is not None else ZERO) + change)
     kinds = (DiscrepancyType.POSITION_MISMATCH, DiscrepancyType.MISSING_LOCALLY)
     open_ones = (work.book.breaks.get((kind, leg)) for kind in kinds)
-    return any(found is not None and found.first_look is not None for found in open_ones)
+    return any(found is not None and found.broker_value != came for found in open_ones)
 
 
 def _came_before(work: ReconciliationPass, leg: str, shown: Decimal, fills: Sequence[Fill]) -> Decimal:

@@ -225,7 +225,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
     rows = [*rows_of(work.slice.orders), *answered]
     successors = {row.replaced_by for row in rows if row.replaced_by is not None}
     for row in rows:
-        if row.broker_order_id in successors:
+        if row.broker_order_id in successors or work.book.replaced_order(row.broker_order_id) is not None:
             continue  # the order whose place it took is the one that was sent
         if row.client_order_id is None or by_broker_id(work.book, row) is not None:
             continue

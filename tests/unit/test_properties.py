@@ -493,6 +493,18 @@ def test_a_fill_tells_which_order_is_ours_where_another_with_its_client_id_took_
     world.check_truth()
 
 
+def test_what_took_the_place_of_an_order_is_no_earlier_order_with_its_client_id() -> None:
+    world = world_of(LegScheme.NET, tags=2)
+    for step in (
+        ("lose_confirmation", 0, 1), ("change_silently", 1, 1), ("lose_confirmation", 0, 0), ("pass_a_day", 0, 0),
+        ("look", 0, 0), ("look_late", 0, 0), ("wait", 5, 0), ("look", 0, 0), ("place", 0, 1), ("supersede", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+    assert world.book.orders["client:c1"].filled_quantity == 1
+
+
 def test_a_correction_tells_whose_the_execution_was_that_it_takes_back() -> None:
     """Our side had told that execution without its order, and the broker's own row of it comes later."""
     world = world_of(LegScheme.NET, reports_fills=True)
@@ -546,6 +558,20 @@ def test_what_the_first_look_found_is_no_news_in_the_next(
     for step in (*steps, ("look", 0, 0), ("restart", 0, 0), ("look", 0, 0)):
         world.step(*step)
     assert {str(one.type): str(one.severity) for one in world.book.breaks.values()} == found
+
+
+def test_under_alert_what_differed_before_the_fills_is_told_one_way() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (
+        ("change_silently", 2, 0),
+        ("look", 0, 0),
+        ("trade_outside", 0, 1),
+        ("pass_a_day", 0, 0),
+        ("look", 0, 0),
+    ):
+        world.step(*step)
+    assert {str(found.type) for found in world.book.breaks.values()} == {"MISSED_FILL", "POSITION_MISMATCH"}
 
 
 @pytest.mark.parametrize("resolution_ms", [1, 1000])
