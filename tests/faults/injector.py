@@ -78,7 +78,7 @@ class Injector:
     def burst(self) -> list[str]:
         """One to three faults, one after the other."""
         done = []
-        for _ in range(self._random.choice([1, 1, 2, 3])):
+        for _ in range(self._random.choice([1, 2, 2, 3])):
             kind = self.next()
             with contextlib.suppress(CallError, ProcessLookupError, psutil.NoSuchProcess):
                 self.kinds[kind]()
