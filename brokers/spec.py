@@ -16,6 +16,7 @@ from typing import Any
 
 from brokers.errors import Refused
 from brokers.paper.prices import Market
+from brokers.secret_keeper import asked
 
 Setting = str | int | float | bool | None | tuple[str, ...]
 
@@ -118,9 +119,12 @@ class SecretRef:
         return value
 
     def _variable(self, name: str, environ: Mapping[str, str]) -> str:
-        if name not in environ:
+        value = environ.get(name)
+        if value is None:
+            value = asked(name, environ)  # taken out of it, so that no other process has it
+        if value is None:
             raise self._refused(f"environment variable {name} is not set")
-        return environ[name]
+        return value
 
     def _filled_in(self, text: str, environ: Mapping[str, str]) -> str:
         done = ""

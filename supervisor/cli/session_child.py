@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from actors.runtime.ports import CallError
+from brokers.secret_keeper import kept
+from brokers.spec import SecretRef, SecretSource
 from supervisor.changes.asking import Via, came_by
 from supervisor.cli import logs
 from supervisor.cli.page_process import PageProcess
@@ -43,6 +46,9 @@ GONE_AFTER_S = 60.0
 STILL_AFTER_S = 30.0
 """A loop that has nothing to do comes round every few seconds; one of thousands of children takes its time."""
 _HAPPENINGS_KEPT = 300
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class SupervisorGone(Exception):
@@ -106,13 +112,18 @@ class _Child:
     def run(self) -> None:
         """From the start to the end."""
         order = self._order
+        # What a cluster of somebody else's has in its environment is his.
+        withheld = withheld_variables(order.configuration) if order.configuration.ray.address == "local" else ()
         try:
-            with processes.started(
-                order.configuration,
-                detach=order.detach and not order.background,
-                on_step=self._step,
-                dashboard=order.dashboard,
-            ) as supervisor:
+            with (
+                kept(withheld, os.environ),
+                processes.started(
+                    order.configuration,
+                    detach=order.detach and not order.background,
+                    on_step=self._step,
+                    dashboard=order.dashboard,
+                ) as supervisor,
+            ):
                 self._up = True
                 self._watch(supervisor)
         except _AskedToStop:
@@ -185,6 +196,25 @@ class _Child:
             self._signals.reload.clear()
             if self._reload is not None:
                 self._reload.ask()
+
+
+def withheld_variables(configuration: Configuration) -> frozenset[str]:
+    """The environment variables that hold secrets of accounts, of alerts and of tables: of all processes only the actor
+    of each of them asks for it. What the journal needs stays, as it is read by many."""
+    stays = set(_VARIABLE.findall(" ".join([*configuration.journal.heads, configuration.journal.key or ""])))
+    stays |= _in_environment({"url": configuration.journal.url})
+    held: list[Mapping[str, object]] = [{one.name: one.url for one in configuration.alerts.routes}]
+    held += [sink.storage_options for sink in configuration.sinks]
+    for account in configuration.accounts:
+        held.append(account.secrets())
+        if account.book is not None:
+            held.append(account.book.storage_options)
+    return frozenset(set[str]().union(*map(_in_environment, held)) - stays)
+
+
+def _in_environment(values: Mapping[str, object]) -> set[str]:
+    refs = [one for one in values.values() if isinstance(one, SecretRef)]
+    return {one.place for one in refs if one.source is SecretSource.ENVIRONMENT}
 
 
 def standing_still(status: Mapping[str, Any]) -> str | None:
