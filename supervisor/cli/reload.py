@@ -23,7 +23,7 @@ def _apply(path: Path) -> Sequence[str]:
 
 class Reload:
     """Applies the file at ``path`` each time it is asked; asked again meanwhile, once more afterwards. It is applied
-    with the environment as it is when this is made."""
+    with the environment as it is when this is made, as secrets are taken out of it later."""
 
     def __init__(self, path: Path, command: Callable[[Path], Sequence[str]] = _apply) -> None:
         self._path = path

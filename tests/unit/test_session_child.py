@@ -1,5 +1,5 @@
-"""The process that holds a supervisor in the background, with everything of Ray's stood in for: where it logs, and what
-SIGHUP does to it."""
+"""The process that holds a supervisor in the background, with everything of Ray's stood in for: where it logs, what
+SIGHUP does to it, and what those that it starts have in their environment."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ from supervisor.config.loader import load
 SECRET = "s3cr3t-0123456789"
 PATIENCE_S = 30.0
 CHILD = """
-import contextlib, os, sys, types
+import contextlib, json, os, subprocess, sys, types
 stub = types.ModuleType("actors.runtime.ray_backend")
 stub.dashboard_url = lambda: None
 sys.modules["actors.runtime.ray_backend"] = stub
+from brokers.spec import SecretRef, SecretSource
 from supervisor.client import processes
 from supervisor.cli import session_child
+from supervisor.cli.reload import Reload
+
+folder = sys.argv[3]
+ASK = "import os; from brokers.spec import SecretRef, SecretSource;"
+ASK += "ref = SecretRef(SecretSource.ENVIRONMENT, 'fx', 'token', 'FX_TOKEN');"
+ASK += "print('FX_TOKEN' in os.environ, ref.resolve())"
 
 class Supervisor:
     def status(self, timeout_s):
@@ -37,6 +44,9 @@ class Supervisor:
 
 @contextlib.contextmanager
 def started(configuration, **named):
+    told = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
+    with open(folder + "/actor", "w") as file:
+        file.write(told.stdout + told.stderr)
     os.write(2, b"a library in C complains\\n")
     yield Supervisor()
 
@@ -98,7 +108,10 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
         made.process.wait()
 
 
-def test_in_the_background_it_logs_to_its_file_reads_its_configuration(child: Child) -> None:
+def test_in_the_background_it_logs_to_its_file_reads_its_configuration_again_and_keeps_secrets(child: Child) -> None:
+    child.until(lambda: (child.folder / "actor").exists() and (child.folder / "actor").read_text().count("\n"))
+    assert (child.folder / "actor").read_text().splitlines() == [f"False {SECRET}"]
+
     child.until(lambda: "a library in C complains" in child.lines())
     child.process.send_signal(signal.SIGHUP)
     child.until(lambda: any("apply ended with status 3" in line for line in child.lines()))  # nobody runs
