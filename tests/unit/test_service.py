@@ -140,6 +140,7 @@ def test_a_manager_that_has_gone_changes_nothing(manager: Manager, environ: dict
     told = ServiceManager(environ, clock)
     manager.close()
     told.see(View("running", status=STATUS))
+    assert told.watchdog is not None, "it goes on as one that is looked after"
 
 
 def test_without_a_manager_nobody_is_told(clock: Clock) -> None:

@@ -231,7 +231,8 @@ async def test_a_supervisor_that_comes_back_has_an_account_begin_that_was_only_m
         await hall.until(lambda s: states(s).get("fx") == "UP", "the account is up")
         await died_between_making_and_beginning(hall, "fx", monkeypatch)
         hall.brokers["fx"].hold(70, instrument="EUR_USD")
-        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "its position is found")
+        status = await hall.until(lambda s: "fx/EUR_USD" in rows(s), "its position is found")
+        assert states(status)["fx"] == "UP"
 
 
 @pytest.mark.parametrize(("failure", "words"), [(unreachable(), "refused"), (refused(), "401")], ids=["down", "401"])
