@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors.names import cell_name
-from actors.runtime.ports import CallTimeout, LocalRuntime, Runtime
+from actors.runtime.ports import Answer, CallTimeout, LocalRuntime, Runtime, answer_of
 
 TOGETHER = frozenset({"slice", "append", "load", "health", "wake", "set_halts", "hosted"})
 """What may wait for each other's answers: each is asked by many at one moment, and costs the same for all of them."""
@@ -30,9 +30,6 @@ SIZE = 500
 """How many instruments ``auto`` puts into one cell."""
 
 _GATHER_S = 0.002
-
-Answer = tuple[bool, Any]
-"""What came of a call: true and what it gave, or false and what it raised."""
 
 
 class Carrier(Runtime, Protocol):
@@ -159,10 +156,7 @@ class CellRuntime(LocalRuntime):
 
     async def answer(self, actor: str, method: str, args: tuple[object, ...]) -> Answer:
         """What one of this cell says to a call from outside."""
-        try:
-            return True, await self._run(actor, method, args)
-        except Exception as error:  # noqa: BLE001 - whoever called is told
-            return False, error
+        return await answer_of(self._run(actor, method, args))
 
     async def _send(self, key: tuple[str, str], calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
         actor, method = key
@@ -224,11 +218,3 @@ class Cell:
         """End everybody carried."""
         for name in self._inner.names():
             await self._inner.kill(name)
-
-
-def outcome(answer: Answer) -> Any:
-    """What a call gave. Raises what it raised."""
-    well, value = answer
-    if not well:
-        raise value
-    return value

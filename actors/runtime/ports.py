@@ -39,6 +39,26 @@ class CallTimeout(CallError):
     """The actor lives, for all we know, and did not answer in time."""
 
 
+Answer = tuple[bool, Any]
+"""What came of a call: true and what it gave, or false and what it raised."""
+
+
+async def answer_of(work: Awaitable[Any]) -> Answer:
+    """What comes of a call that is told to somebody else than who awaits it."""
+    try:
+        return True, await work
+    except Exception as error:  # noqa: BLE001 - whoever called is told
+        return False, error
+
+
+def outcome(answer: Answer) -> Any:
+    """What a call gave. Raises what it raised."""
+    well, value = answer
+    if not well:
+        raise value
+    return value
+
+
 class Runtime(Protocol):
     """What an actor may use of the world."""
 
@@ -75,8 +95,8 @@ class Carrying(Protocol):
     def carries(self, name: str) -> bool:
         """Whether an actor of this name is in it."""
 
-    async def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> list[tuple[bool, Any]]:
-        """Pass calls on to those it carries: each with what it gave or (false) raised."""
+    async def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> list[Answer]:
+        """Pass calls on to those it carries, each with its answer."""
 
     async def end(self) -> None:
         """End everybody it carries."""
@@ -154,26 +174,18 @@ class LocalRuntime:
 
     async def call_many(
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
-    ) -> list[tuple[bool, Any]]:
-        """Several calls of one method, each with what it gave or (false) raised."""
-
-        async def one(args: tuple[object, ...]) -> tuple[bool, Any]:
-            try:
-                return True, await self.call(actor, method, *args, timeout_s=timeout_s)
-            except Exception as error:  # noqa: BLE001 - whoever called is told
-                return False, error
-
-        return await asyncio.gather(*[one(args) for args in calls])
+    ) -> list[Answer]:
+        """Several calls of one method, each with its answer."""
+        asked = [self.call(actor, method, *args, timeout_s=timeout_s) for args in calls]
+        return await asyncio.gather(*map(answer_of, asked))
 
     async def _run(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
         target = self._actors.get(actor)
         if target is None:
             for carrier in self._actors.values():
                 if isinstance(carrier, Carrying) and carrier.carries(actor):
-                    [(well, value)] = await carrier.deliver([(actor, method, args)])
-                    if not well:
-                        raise value
-                    return value
+                    [answer] = await carrier.deliver([(actor, method, args)])
+                    return outcome(answer)
             raise ActorUnavailable(actor, method, "there is no such actor")
         task = asyncio.ensure_future(getattr(target, method)(*args))
         self._own(actor, task)

@@ -30,20 +30,20 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import ray
 from loguru import logger
 from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
 from actors.names import account_of, cell_account
-from actors.runtime.cell import TOGETHER, Answer, Cell, Seats, Together, outcome
+from actors.runtime.cell import TOGETHER, Cell, Seats, Together
 from actors.runtime.deployment import EVICTED_WITHIN_S, Carried, Deployment
-from actors.runtime.ports import ActorUnavailable, CallTimeout, logged
+from actors.runtime.ports import ActorUnavailable, Answer, CallTimeout, answer_of, logged, outcome
 from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
 
 NAME_FREE_WITHIN_S = 10.0
@@ -62,10 +62,16 @@ class _Place:
     in_cell: bool = False
 
     def send(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
-        """The reference of the answer: in a cell, that of a list with one :data:`~actors.runtime.cell.Answer`."""
+        """The reference of the answer: in a cell, that of a list with one :data:`~actors.runtime.ports.Answer`."""
         if self.in_cell:
             return self.handle.deliver.remote([(actor, method, args)])
         return getattr(self.handle, method).remote(*args)
+
+    def send_many(self, actor: str, method: str, calls: Sequence[tuple[object, ...]]) -> Any:
+        """The reference of a list with the answer of each."""
+        if self.in_cell:
+            return self.handle.deliver.remote([(actor, method, args) for args in calls])
+        return self.handle.many.remote(method, calls)
 
     def read(self, answer: Any) -> Any:
         """What the call gave. Raises what the method raised."""
@@ -119,53 +125,46 @@ class RayRuntime:
         A handle from before the actor's death answers nothing: the name is resolved again, and the call is made once
         more where that can do no harm.
         """
-        known = actor in self._places
-        try:
-            return await self._call(actor, method, args, timeout_s)
-        except ActorUnavailable:
-            if not known or method in NEVER_REPEATED:
-                raise
-            return await self._call(actor, method, args, timeout_s)
+        return await self._reach(
+            actor, method, timeout_s, lambda place: self._send(place, actor, method, args, timeout_s)
+        )
 
     async def call_many(
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
         """Several calls of one method of an actor, as one message. As :meth:`call`, but what a method raised is in its
         answer."""
-        try:
-            place = await self._place(actor, timeout_s)
-            async with asyncio.timeout(timeout_s):
-                if place.in_cell:
-                    answers = await place.handle.deliver.remote([(actor, method, args) for args in calls])
-                else:
-                    answers = await place.handle.many.remote(method, calls)
-        except RayTaskError as error:
-            raise _cause(error) from None
-        except TimeoutError:
-            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
-        except (RayError, _NoSuchActor) as error:
-            self._places.pop(actor, None)
-            raise ActorUnavailable(actor, method, _short(error)) from None
-        return list(answers)
 
-    async def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        async def send(place: _Place) -> list[Answer]:
+            answers: list[Answer] = list(await place.send_many(actor, method, calls))
+            for well, value in answers:
+                if not well and isinstance(value, ActorUnavailable) and value.actor == actor:
+                    raise value  # it has left its cell
+            return answers
+
+        return cast("list[Answer]", await self._reach(actor, method, timeout_s, send))
+
+    async def _reach(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
+        """What comes of sending something to where the actor is; where that is known from before and does not answer
+        any more, it is found again, once."""
+        known = actor in self._places
         try:
+            return await self._once(actor, method, timeout_s, send)
+        except ActorUnavailable:
+            if not known or method in NEVER_REPEATED:
+                raise
+            return await self._once(actor, method, timeout_s, send)
+
+    async def _once(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
+        with _told(actor, method, f"no answer within {timeout_s:g} s", self._places):
             place = await self._place(actor, timeout_s)
             async with asyncio.timeout(timeout_s):
-                if place.in_cell and method in TOGETHER:
-                    return await self._together.call((place.handle, method), (actor, *args), timeout_s)
-                return place.read(await place.send(actor, method, args))
-        except RayTaskError as error:
-            # First: what a method raised is of its own type besides, and its ValueError is not ours.
-            raise _cause(error) from None
-        except TimeoutError:
-            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
-        except ActorUnavailable:
-            self._places.pop(actor, None)  # it has left its cell
-            raise
-        except (RayError, _NoSuchActor) as error:
-            self._places.pop(actor, None)
-            raise ActorUnavailable(actor, method, _short(error)) from None
+                return await send(place)
+
+    async def _send(self, place: _Place, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+        if place.in_cell and method in TOGETHER:
+            return await self._together.call((place.handle, method), (actor, *args), timeout_s)
+        return place.read(await place.send(actor, method, args))
 
     async def _deliver(
         self, key: tuple[Any, str], calls: Sequence[tuple[object, ...]], timeout_s: float
@@ -234,7 +233,7 @@ class RayCluster:
         if deployment.carried is not None:
             await self._host(deployment, deployment.carried, timeout_s, may_begin)
             return
-        try:
+        with _told(name, "start", f"not up within {timeout_s:g} s", besides=ValueError):
             if self._seats.cell_of(name) is not None:
                 await self._evict(name)
             handle = await asyncio.to_thread(self._create, deployment)
@@ -246,12 +245,6 @@ class RayCluster:
                     await getattr(handle, deployment.begin).remote(*deployment.begin_with)
                 else:
                     await handle.__ray_ready__.remote()
-        except RayTaskError as error:
-            raise _cause(error) from None
-        except TimeoutError:
-            raise CallTimeout(name, "start", f"not up within {timeout_s:g} s") from None
-        except (RayError, ValueError) as error:
-            raise ActorUnavailable(name, "start", _short(error)) from None
 
     async def kill(self, name: str) -> None:
         """End the actor of that name at once, if there is one, and wait until its name is free."""
@@ -283,27 +276,30 @@ class RayCluster:
         if seat not in (None, cell):
             await self._leave(str(seat), name)
         made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
-        try:
-            handle = await self._open(cell, timeout_s)
+        late = f"not up within {timeout_s:g} s in {cell}"
+        with _told(name, "start", late, besides=ValueError, where=f"{cell}: "):
+            await self._open(cell, timeout_s)
             if may_begin is not None:
                 await may_begin.wait()
             async with asyncio.timeout(timeout_s):
                 try:
-                    await handle.host.remote(*made)
+                    handle = await self._seat(cell, made, timeout_s)
                 except RayTaskError:
                     raise
                 except RayError:  # the cell has ended with all it carried, and another takes its place
-                    self._cells.pop(cell, None)
-                    handle = await self._open(cell, timeout_s)
-                    await handle.host.remote(*made)
+                    handle = await self._seat(cell, made, timeout_s)
             _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
-        except RayTaskError as error:
-            raise _cause(error) from None
-        except TimeoutError:
-            raise CallTimeout(name, "start", f"not up within {timeout_s:g} s in {cell}") from None
-        except (RayError, ValueError) as error:
+
+    async def _seat(self, cell: str, made: tuple[object, ...], timeout_s: float) -> Any:
+        handle = await self._open(cell, timeout_s)
+        try:
+            await handle.host.remote(*made)
+        except RayTaskError:
+            raise
+        except RayError:
             self._cells.pop(cell, None)
-            raise ActorUnavailable(name, "start", f"{cell}: {_short(error)}") from None
+            raise
+        return handle
 
     async def _open(self, cell: str, timeout_s: float) -> Any:
         """The handle of a cell, which is made where there is none."""
@@ -421,14 +417,9 @@ def _door(actor: type) -> type:
     async def until_the_end(self: Any) -> None:  # noqa: ARG001 - whoever it is
         await asyncio.Event().wait()
 
-    async def many(self: Any, method: str, calls: Sequence[tuple[object, ...]]) -> list[tuple[bool, Any]]:
-        async def one(args: tuple[object, ...]) -> tuple[bool, Any]:
-            try:
-                return True, await getattr(self._actor, method)(*args)
-            except Exception as error:  # noqa: BLE001 - whoever called is told
-                return False, error
-
-        return await asyncio.gather(*[one(args) for args in calls])
+    async def many(self: Any, method: str, calls: Sequence[tuple[object, ...]]) -> list[Answer]:
+        asked = getattr(self._actor, method)
+        return await asyncio.gather(*[answer_of(asked(*args)) for args in calls])
 
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
@@ -507,21 +498,11 @@ class Client:
             return self._call(actor, method, args, timeout_s)
 
     def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
-        try:
+        with _told(actor, method, f"no answer within {timeout_s:g} s", self._places):
             place = self._places.get(actor)
             if place is None:
                 place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)
             return place.read(ray.get(place.send(actor, method, args), timeout=timeout_s))
-        except RayTaskError as error:
-            raise _cause(error) from None
-        except GetTimeoutError:
-            raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
-        except ActorUnavailable:
-            self._places.pop(actor, None)  # it has left its cell
-            raise
-        except (RayError, _NoSuchActor) as error:
-            self._places.pop(actor, None)
-            raise ActorUnavailable(actor, method, _short(error)) from None
 
 
 class AwaitingClient(RayRuntime):
@@ -708,6 +689,41 @@ def protect_token() -> None:
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     if os.path.exists(path):
         os.chmod(path, 0o600)
+
+
+@contextlib.contextmanager
+def _told(
+    actor: str,
+    method: str,
+    late: str,
+    places: dict[str, _Place] | None = None,
+    *,
+    besides: type[Exception] | tuple[type[Exception], ...] = (),
+    where: str = "",
+) -> Iterator[None]:
+    """What Ray says of a call, in our words: see the laws of this module. ``late`` says that there was no answer in
+    time, ``where`` begins what is said of an actor that was not reached; its place is forgotten. ``besides`` is what
+    else means that it was not."""
+    try:
+        yield
+    except RayTaskError as error:
+        # First: what a method raised is of its own type besides, and its ValueError is not ours.
+        raise _cause(error) from None
+    except TimeoutError:
+        raise CallTimeout(actor, method, late) from None
+    except ActorUnavailable:
+        _forget(actor, places)  # it has left its cell
+        raise
+    except (RayError, _NoSuchActor) as error:
+        _forget(actor, places)
+        raise ActorUnavailable(actor, method, where + _short(error)) from None
+    except besides as error:
+        raise ActorUnavailable(actor, method, where + _short(error)) from None
+
+
+def _forget(actor: str, places: dict[str, _Place] | None) -> None:
+    if places is not None:
+        places.pop(actor, None)
 
 
 def _cause(error: RayTaskError) -> BaseException:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from actors.names import SUPERVISOR
-from actors.runtime.ports import ActorUnavailable, CallTimeout
+from actors.runtime.ports import ActorUnavailable, CallTimeout, outcome
 from supervisor.supervision.local_door import LENGTH, Door
 
 
@@ -33,14 +33,12 @@ class DoorClient:
                 asked = pickle.dumps((method, args))
                 talk.sendall(self._door.token + LENGTH.pack(len(asked)) + asked)
                 (length,) = LENGTH.unpack(_exactly(talk, LENGTH.size, until_s))
-                done, answer = pickle.loads(_exactly(talk, length, until_s))  # noqa: S301 - of our own user, by its path
+                answer = pickle.loads(_exactly(talk, length, until_s))  # noqa: S301 - of our own user, by its path
         except TimeoutError:
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
         except (OSError, EOFError) as error:
             raise ActorUnavailable(actor, method, str(error) or "its process has ended") from None
-        if not done:
-            raise answer
-        return answer
+        return outcome(answer)
 
 
 def _exactly(talk: socket.socket, size: int, until_s: float) -> bytes:

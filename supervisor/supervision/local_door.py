@@ -22,6 +22,8 @@ from pathlib import Path
 
 from loguru import logger
 
+from actors.runtime.ports import answer_of
+
 LENGTH = struct.Struct("!Q")
 TOKEN_BYTES = 32
 _LONGEST_PATH = 100
@@ -103,12 +105,13 @@ class DoorKeeper:
             writer.close()
 
     async def _answered(self, method: str, args: tuple[object, ...]) -> bytes:
+        answer = await answer_of(self._answer(method, args))
         try:
-            return pickle.dumps((True, await self._answer(method, args)))
-        except Exception as error:  # noqa: BLE001 - whatever the method raised is for whoever asked
-            try:
-                said = pickle.dumps((False, error))
+            said = pickle.dumps(answer)
+            if not answer[0]:
                 pickle.loads(said)  # noqa: S301 - our own bytes
-            except Exception:  # noqa: BLE001 - an error that cannot travel
-                said = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
-            return said
+        except Exception:  # noqa: BLE001 - what cannot travel is told in words
+            well, value = answer
+            found = "what it gave cannot be told" if well else str(value)
+            said = pickle.dumps((False, RuntimeError(f"{type(value).__name__}: {found}")))
+        return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -33,6 +34,16 @@ def _cells() -> set[str]:
     return {name for name in ray_backend._named(NAMESPACE) if cell_account(name)}
 
 
+async def _reaches_whoever_has_taken_the_place(shared: Running, account: str) -> None:
+    """What a cell does for those it carries: calls that travel together are sent again to a new incarnation."""
+    cell = ray_backend.RayRuntime(NAMESPACE)
+    [(well, _)] = await cell.call_many(account, "health", [()], 10)
+    assert well
+    os.kill(actors(shared.status())[account]["pid"], signal.SIGKILL)
+    await asyncio.to_thread(until, shared, lambda s: actors(s)[account]["restarts"] == 1, "it is restarted")
+    assert [well for well, _ in await cell.call_many(account, "health", [(), ()], 10)] == [True, True]
+
+
 def test_those_of_one_account_share_a_process_and_each_is_found_restarted_and_brought_back(shared: Running) -> None:
     status = until(shared, all_verified, "everything comes up")
     rows = instruments(status)
@@ -40,6 +51,9 @@ def test_those_of_one_account_share_a_process_and_each_is_found_restarted_and_br
     assert _cells() == {"fx~1", "cfd~1"}
     pid = rows["fx/GBP_JPY"]["health"]["pid"]
     assert rows["fx/EUR_USD"]["health"]["pid"] == pid != rows["cfd/EURUSD"]["health"]["pid"]
+
+    asyncio.run(_reaches_whoever_has_taken_the_place(shared, "fx"))
+    status = until(shared, all_verified, "the account is back")
 
     strategy = ray_backend.Client(NAMESPACE)
     assert strategy.call("fx/EUR_USD", "trading_allowed", timeout_s=10).account == "fx"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from actors.journal.types import Appended
-from actors.runtime.ports import LocalRuntime
+from actors.runtime.ports import Answer, LocalRuntime
 from tests.simulation.faults import Faults
 
 MIDNIGHT = datetime(2024, 1, 3, tzinfo=UTC)
@@ -84,7 +84,7 @@ class Process:
 
     async def call_many(
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
-    ) -> list[tuple[bool, Any]]:
+    ) -> list[Answer]:
         return await self._runtime.call_many(actor, method, calls, timeout_s)
 
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
