@@ -27,6 +27,7 @@ from actors.events import Event, EventType, Json, Record, Severity, event_id
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
 from actors.journal.outbox import Outbox
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
 from actors.messages import AlertsHealth
 from actors.names import ALERTS, AUDIT
@@ -151,7 +152,7 @@ class Alerts:
         head = await self._runtime.call(AUDIT, "head", timeout_s=client.JOURNAL_TIMEOUT_S)
         end = 0 if head is None else int(head[0])
         while True:
-            filters = {"types": FOLLOWED, "after_seq": self._cursor, "limit": _PAGE}
+            filters: RecordQuery = {"types": FOLLOWED, "after_seq": self._cursor, "limit": _PAGE}
             page = await self._runtime.call(AUDIT, "query", filters, timeout_s=client.JOURNAL_TIMEOUT_S)
             self._take(page)
             if len(page) < _PAGE:

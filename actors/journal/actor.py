@@ -16,18 +16,19 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, Unpack
 
 from loguru import logger
 
-from actors.events import Event, EventType, Json, Record, Severity, StreamTail, to_iso
+from actors.events import Event, EventType, Json, Record, StreamTail, to_iso
 from actors.journal.evidence import Evidence, EvidenceSettings, RunBlocking
 from actors.journal.head_file import HeadsFile
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import (
     Append,
     Appended,
@@ -40,11 +41,13 @@ from actors.journal.types import (
 
 if TYPE_CHECKING:
     from actors.journal.kept_slices import KeptSlices
-    from actors.journal.store import Journal, Order, Outcome
+    from actors.journal.store import Journal, Outcome
 
 T = TypeVar("T")
 
 _REOPEN_AFTER_S: Final = 1.0
+MOST_RECORDS: Final = 1000
+"""How many records one question gets, where it does not say how many."""
 _CHECKPOINTS_AT_MOST: Final = 8
 """How far :meth:`Audit.load_before` goes back: what it gives is held in memory and sent."""
 
@@ -204,57 +207,22 @@ class Audit:
         await self._opened()
         return await self._read(lambda: _from_checkpoint(self._reading(), stream, version))
 
-    async def records(
-        self,
-        *,
-        stream: str | None = None,
-        account: str | None = None,
-        instrument: str | None = None,
-        types: Collection[EventType] | None = None,
-        severity: Severity | None = None,
-        severities: Collection[Severity] | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        order_id: str | None = None,
-        fill_id: str | None = None,
-        discrepancy_id: str | None = None,
-        after_seq: int = 0,
-        order: Order = "oldest",
-        limit: int = 1000,
-    ) -> list[Record]:
-        """At most ``limit`` records that meet every filter; see :meth:`Journal.records`."""
-        await self._opened()
-        return await self._read(
-            lambda: list(
-                self._reading().records(
-                    stream=stream,
-                    account=account,
-                    instrument=instrument,
-                    types=types,
-                    severity=severity,
-                    severities=severities,
-                    since=since,
-                    until=until,
-                    order_id=order_id,
-                    fill_id=fill_id,
-                    discrepancy_id=discrepancy_id,
-                    after_seq=after_seq,
-                    order=order,
-                    limit=limit,
-                )
-            )
-        )
+    async def records(self, **asked: Unpack[RecordQuery]) -> list[Record]:
+        """The records that meet every condition, at most ``limit`` (1000); see :meth:`Journal.records`."""
+        return await self.query(asked)
 
-    async def query(self, filters: Mapping[str, Any]) -> list[Record]:
-        """As :meth:`records`, the filters in one mapping: for whoever calls through a runtime."""
-        return await self.records(**filters)
+    async def query(self, asked: RecordQuery) -> list[Record]:
+        """As :meth:`records`, the conditions in one mapping: for whoever calls through a runtime."""
+        await self._opened()
+        limited: RecordQuery = {"limit": MOST_RECORDS, **asked}
+        return await self._read(lambda: list(self._reading().records(**limited)))
 
     async def streams(self) -> list[str]:
         """The names of all streams, sorted."""
         await self._opened()
         return await self._read(lambda: self._reading().streams())
 
-    async def wait_for(self, after_seq: int, timeout_s: float, limit: int = 1000) -> list[Record]:
+    async def wait_for(self, after_seq: int, timeout_s: float, limit: int = MOST_RECORDS) -> list[Record]:
         """The records after ``after_seq``, at most ``limit``, as soon as there are any; none after ``timeout_s``.
 
         A subscriber calls it again with the last ``seq`` it was given, and misses nothing.

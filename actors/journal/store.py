@@ -21,18 +21,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from actors.events import EventType, Record, Severity, StreamTail, from_iso
+from actors.events import EventType, Record, StreamTail, from_iso
 from actors.journal.archive import Seal, archive
 from actors.journal.archive_anchor import archived_version
 from actors.journal.commit_plan import Heads, Plan
-from actors.journal.filters import Ids, belongs, conditions
+from actors.journal.filters import conditions
 from actors.journal.hash_chain import GENESIS
 from actors.journal.location import Place
+from actors.journal.record_filter import Ids, RecordQuery, check_keys, of_stream
 from actors.journal.schema import (
     IS_CHECKPOINT,
     OnConnect,
@@ -64,7 +65,6 @@ T = TypeVar("T")
 Outcome = Appended | Stale | AppendRefused
 """What became of one append; an :class:`AppendRefused` is given back in its place, not raised."""
 
-Order = Literal["oldest", "newest"]
 
 _PAGE: Final = 1000
 
@@ -189,46 +189,18 @@ class Journal:
                 raise corrupt(attempted, f"version {version} of {stream} is missing")
         return StreamTail(first - 1 + len(tail), tail)
 
-    def records(
-        self,
-        *,
-        stream: str | None = None,
-        account: str | None = None,
-        instrument: str | None = None,
-        types: Collection[EventType] | None = None,
-        severity: Severity | None = None,
-        severities: Collection[Severity] | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        order_id: str | None = None,
-        fill_id: str | None = None,
-        discrepancy_id: str | None = None,
-        after_seq: int = 0,
-        order: Order = "oldest",
-        limit: int | None = None,
-    ) -> Iterator[Record]:
-        """The records that meet every filter given, in the order of ``seq``, read in pages as they are asked for.
-
-        ``account`` matches its own stream and those of its instruments; ``instrument`` is the part of a stream after
-        the first ``/``; both mean the streams there are at the call. ``since`` is inclusive and ``until`` exclusive,
-        both aware. ``order_id`` is a broker's or a client's, ``discrepancy_id`` the ``id`` of a discrepancy: each
-        matches wherever it stands in a payload, under its own key. An archived record is in its archive, not here.
+    def records(self, **asked: Unpack[RecordQuery]) -> Iterator[Record]:
+        """The records that meet every condition of a :class:`RecordQuery`, in the order of ``seq``, read in pages as
+        they are asked for. ``account`` and ``instrument`` mean the streams there are at the call. An archived record is
+        in its archive, not here. Raises ``TypeError`` for another condition, ``ValueError`` for a time without a zone.
         """
-        ids = Ids(order_id, fill_id, discrepancy_id)
-        chosen = conditions(
-            dialect=self._place.dialect,
-            types=types,
-            severity=severity,
-            severities=severities,
-            since=since,
-            until=until,
-            ids=ids,
-        )
-        pages = partial(self._pages, ids, after_seq, order, limit)
-        if stream is None and account is None and instrument is None:
+        check_keys(asked)
+        chosen = conditions(asked, self._place.dialect)
+        pages = partial(self._pages, asked)
+        stream = asked.get("stream")
+        if stream is None and asked.get("account") is None and asked.get("instrument") is None:
             return pages(chosen, single=False)
-        names = [stream] if stream is not None else self.streams()
-        names = [name for name in names if belongs(name, account, instrument)]
+        names = [name for name in ([stream] if stream is not None else self.streams()) if of_stream(asked, name)]
         if len(names) == 1:
             return pages([*chosen, records.c.stream == names[0]], single=True)
         # As an expression, so that the rows are read in the order of seq and never sorted page by page.
@@ -358,22 +330,20 @@ class Journal:
 
     def _pages(
         self,
-        ids: Ids,
-        after_seq: int,
-        order: Order,
-        limit: int | None,
+        asked: RecordQuery,
         chosen: Sequence[ColumnElement[bool]],
         *,
         single: bool,
     ) -> Iterator[Record]:
+        ids, after_seq = Ids.of(asked), asked.get("after_seq", 0)
         # Within one stream the version grows with seq, and the index of the two serves it without sorting.
         key = records.c.version if single else records.c.seq
         attempted = f"read records of the journal {self._name}"
-        newest = order == "newest"
+        newest = asked.get("order") == "newest"
         if after_seq:
             chosen = [*chosen, records.c.seq > after_seq]
         query = select(records).where(*chosen).order_by(key.desc() if newest else key)
-        further, left = query, limit
+        further, left = query, asked.get("limit")
         while left is None or left > 0:
             size = _PAGE if left is None or ids.given() else min(_PAGE, left)
             with self._using(attempted) as connection, connection.begin():
@@ -451,7 +421,6 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalUnavailable",
-    "Order",
     "Outcome",
     "Stale",
     "Verification",

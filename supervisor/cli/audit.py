@@ -79,7 +79,7 @@ def query(
 
     if newest and oldest:
         raise Failure("--newest and --oldest: use one of them")
-    selection = select(
+    asked = select(
         account=account,
         instrument=instrument,
         types=kinds or (),
@@ -91,7 +91,7 @@ def query(
         until=until,
     )
     form = _form(as_json=as_json, as_json_lines=as_json_lines, as_csv=as_csv)
-    return audit_query.query(source(config, journal), selection, form, oldest=oldest, limit=limit, follow=follow)
+    return audit_query.query(source(config, journal), asked, form, oldest=oldest, limit=limit, follow=follow)
 
 
 def _form(*, as_json: bool, as_json_lines: bool, as_csv: bool) -> Format:
@@ -306,7 +306,7 @@ def replay(
         if at is not None or diff is not None:
             raise Failure("--recompute decides on all that was kept, or on what is between --since and --until")
         chosen = select(since=since, until=until)
-        wanted = audit_recompute.Wanted(account, instrument, chosen.since, chosen.until)
+        wanted = audit_recompute.Wanted(account, instrument, chosen.get("since"), chosen.get("until"))
         return audit_recompute.recompute(source(config, journal), wanted, slices, archives or (), as_json=as_json)
     if since is not None or until is not None or slices is not None:
         raise Failure("--since, --until and --slices go with --recompute; a book is asked for by --at or --diff")
@@ -360,7 +360,7 @@ def export(
         raise Failure(
             f"--format: there is no {form!r}. There are: {', '.join((*audit_export.FileFormat, audit_export.DELTA))}"
         )
-    selection = select(
+    asked = select(
         account=account,
         instrument=instrument,
         types=kinds or (),
@@ -369,7 +369,7 @@ def export(
         until=until,
     )
     wanted = audit_export.FileFormat(form)
-    return audit_export.export(source(config, journal), selection, wanted, Path(file), force=force)
+    return audit_export.export(source(config, journal), asked, wanted, Path(file), force=force)
 
 
 @audit.command("archive")

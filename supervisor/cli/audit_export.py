@@ -21,8 +21,9 @@ import orjson
 
 from actors.events import Record, to_iso
 from actors.journal.hash_chain import payload_text, record_to_json
+from actors.journal.record_filter import RecordFilter
 from supervisor.cli.audit_query import COLUMNS
-from supervisor.cli.audit_selection import Selection, Source, check_known, reading, tell_of_archived
+from supervisor.cli.audit_selection import Source, check_known, reading, tell_of_archived
 from supervisor.cli.console import Failure, console
 from supervisor.presentation.event_facts import FACTS, facts
 from supervisor.presentation.json_contract import EXIT_OK
@@ -48,22 +49,22 @@ Write = Callable[[BinaryIO, Iterator[list[Record]]], None]
 """Writes pages of records into a file."""
 
 
-def export(of: Source, selection: Selection, form: FileFormat, file: Path, *, force: bool) -> int:
+def export(of: Source, asked: RecordFilter, form: FileFormat, file: Path, *, force: bool) -> int:
     """Write the selected records into ``file``, oldest first; what is appended meanwhile is not part of it. Raises
     ``JournalError``, and :class:`Failure` where the file is there already or cannot be written."""
     if file.exists() and not force:
         raise Failure(f"{file} is there already. Name another file, or replace it with --force")
     write = _writer(form)
     with reading(of) as journal:
-        check_known(journal, of, selection.account, selection.instrument)
-        first = next(selection.records(journal, limit=1), None)
-        last = next(selection.records(journal, order="newest", limit=1), None)
+        check_known(journal, of, asked.get("account"), asked.get("instrument"))
+        first = next(journal.records(**asked, limit=1), None)
+        last = next(journal.records(**asked, order="newest", limit=1), None)
         counted = 0
         with _new_file(file, force=force) as out, _progress(first, last) as advance:
 
             def pages() -> Iterator[list[Record]]:
                 nonlocal counted
-                found = selection.records(journal)
+                found = journal.records(**asked)
                 up_to = 0 if last is None else last.seq
                 while page := [record for record in islice(found, PAGE) if record.seq <= up_to]:
                     yield page
@@ -71,7 +72,7 @@ def export(of: Source, selection: Selection, form: FileFormat, file: Path, *, fo
                     advance(page[-1].seq)
 
             write(out, pages())
-        tell_of_archived(journal, selection)
+        tell_of_archived(journal, asked.get("since"))
     place = "" if first is None or last is None else f", records {first.seq} to {last.seq}"
     print(f"exported {counted} records to {file}{place}")
     return EXIT_OK
@@ -106,7 +107,7 @@ def export_to_delta(of: Source, uri: str) -> int:
         except OvertakenError as error:
             raise Failure(f"{error}. Let it finish, then do this again") from None
         if not reached.seq:
-            tell_of_archived(journal, Selection())
+            tell_of_archived(journal, None)
     print(f"added {counted} records to {uri}, up to record {seq}")
     return EXIT_OK
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from actors.book.history import who
 from actors.events import Record, Severity, to_iso
 from actors.journal.hash_chain import record_to_json
-from actors.journal.store import Journal, Order
-from supervisor.cli.audit_selection import Selection, Source, check_known, reading, tell_of_archived
+from actors.journal.record_filter import ReadingOrder, RecordFilter
+from actors.journal.store import Journal
+from supervisor.cli.audit_selection import Source, check_known, reading, tell_of_archived
 from supervisor.cli.console import Failure, console, say
 from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import EXIT_OK
@@ -43,36 +44,36 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-def query(of: Source, selection: Selection, form: Format, *, oldest: bool, limit: int | None, follow: bool) -> int:
+def query(of: Source, asked: RecordFilter, form: Format, *, oldest: bool, limit: int | None, follow: bool) -> int:
     """Print the selected records, the newest first unless ``oldest``, and with ``follow`` those that come, oldest
     first. A table without a limit shows :data:`SHOWN_AT_MOST` and says when there are more. Raises ``JournalError``.
     """
     if follow:
-        _check_endless(selection, form, oldest=oldest)
-        return _follow(of, selection, Format.LINES if form is Format.TABLE else form, limit)
+        _check_endless(asked, form, oldest=oldest)
+        return _follow(of, asked, Format.LINES if form is Format.TABLE else form, limit)
     with reading(of) as journal:
-        check_known(journal, of, selection.account, selection.instrument)
-        order: Order = "oldest" if oldest else "newest"
+        check_known(journal, of, asked.get("account"), asked.get("instrument"))
+        order: ReadingOrder = "oldest" if oldest else "newest"
         if form is Format.TABLE:
-            found = list(selection.records(journal, order=order, limit=_one_more(limit)))
+            found = list(journal.records(**asked, order=order, limit=_one_more(limit)))
             all_seen = len(found) < _one_more(limit)
             _print_table(found, limit, order)
         else:
-            counted = _Counted(selection.records(journal, order=order, limit=limit))
+            counted = _Counted(journal.records(**asked, order=order, limit=limit))
             _printer(form)(counted)
             all_seen = limit is None or counted.count < limit
         if all_seen:
-            tell_of_archived(journal, selection)
+            tell_of_archived(journal, asked.get("since"))
     return EXIT_OK
 
 
 def tail(of: Source, count: int, form: Format, *, follow: bool) -> int:
     """Print the last records, oldest first, and with ``follow`` those that come. Raises ``JournalError``."""
     if follow:
-        _check_endless(Selection(), form, oldest=False)
-        return _follow(of, Selection(), form, count)
+        _check_endless({}, form, oldest=False)
+        return _follow(of, {}, form, count)
     with reading(of) as journal:
-        _printer(form)(_last(journal, Selection(), count))
+        _printer(form)(_last(journal, {}, count))
     return EXIT_OK
 
 
@@ -93,8 +94,8 @@ def _one_more(limit: int | None) -> int:
     return (SHOWN_AT_MOST if limit is None else limit) + 1
 
 
-def _last(journal: Journal, selection: Selection, count: int | None) -> list[Record]:
-    found = list(selection.records(journal, order="newest", limit=count)) if count != 0 else []
+def _last(journal: Journal, asked: RecordFilter, count: int | None) -> list[Record]:
+    found = list(journal.records(**asked, order="newest", limit=count)) if count != 0 else []
     found.reverse()
     return found
 
@@ -102,22 +103,22 @@ def _last(journal: Journal, selection: Selection, count: int | None) -> list[Rec
 # What comes
 
 
-def _check_endless(selection: Selection, form: Format, *, oldest: bool) -> None:
+def _check_endless(asked: RecordFilter, form: Format, *, oldest: bool) -> None:
     if form is Format.JSON:
         raise Failure("--json prints one array, and --follow never ends: use one of them, or --jsonl")
-    if selection.until is not None:
+    if asked.get("until") is not None:
         raise Failure("--until names an end, and --follow never ends: use one of them")
     if oldest:
         raise Failure("--follow goes on from the newest: leave out --oldest")
 
 
-def _follow(of: Source, selection: Selection, form: Format, count: int | None) -> int:
+def _follow(of: Source, asked: RecordFilter, form: Format, count: int | None) -> int:
     write = _printer(form)
     with reading(of) as journal, contextlib.suppress(KeyboardInterrupt):
-        check_known(journal, of, selection.account, selection.instrument)
+        check_known(journal, of, asked.get("account"), asked.get("instrument"))
         # The head first: what is written after it was read is new, whether or not the query saw it too.
         after_seq = _head_seq(journal)
-        seen = _last(journal, selection, SHOWN_AT_MOST if count is None else count)
+        seen = _last(journal, asked, SHOWN_AT_MOST if count is None else count)
         after_seq = max(after_seq, seen[-1].seq if seen else 0)
         write(seen)
         write = _printer(form, header=False)
@@ -125,7 +126,7 @@ def _follow(of: Source, selection: Selection, form: Format, count: int | None) -
             time.sleep(FOLLOW_S)
             head_seq = _head_seq(journal)
             if head_seq > after_seq:
-                new = [one for one in selection.records(journal, after_seq=after_seq) if one.seq <= head_seq]
+                new = [one for one in journal.records(**asked, after_seq=after_seq) if one.seq <= head_seq]
                 write(new)
                 after_seq = head_seq
     return EXIT_OK

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from actors.book.discrepancies import DiscrepancyType
-from actors.events import EventType, Record, Severity, to_iso
+from actors.events import EventType, Severity, to_iso
 from actors.journal.parquet_archive import readable
+from actors.journal.record_filter import RecordFilter
 from actors.journal.signing_keys import public_file
-from actors.journal.store import Journal, Order
+from actors.journal.store import Journal
 from actors.names import split_name, symbol_of
 from supervisor.cli.console import Failure, load, load_place, say
 from supervisor.cli.time_text import NoMoment, moment
@@ -38,40 +39,6 @@ class Source:
     public: str | None = None
     private: str | None = None
     slices: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What records must meet. ``since`` is inclusive, ``until`` exclusive; empty collections are no condition."""
-
-    account: str | None = None
-    instrument: str | None = None
-    types: tuple[EventType, ...] = ()
-    severities: tuple[Severity, ...] = ()
-    order_id: str | None = None
-    fill_id: str | None = None
-    discrepancy_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def records(
-        self, journal: Journal, *, after_seq: int = 0, order: Order = "oldest", limit: int | None = None
-    ) -> Iterator[Record]:
-        """The records that meet all of it; see :meth:`Journal.records`."""
-        return journal.records(
-            account=self.account,
-            instrument=self.instrument,
-            types=self.types or None,
-            severities=self.severities or None,
-            order_id=self.order_id,
-            fill_id=self.fill_id,
-            discrepancy_id=self.discrepancy_id,
-            since=self.since,
-            until=self.until,
-            after_seq=after_seq,
-            order=order,
-            limit=limit,
-        )
 
 
 def source(config: Path | None, file: Path | None) -> Source:
@@ -136,12 +103,12 @@ def _known(streams: Sequence[str], of: Source) -> set[tuple[str, str]]:
     return known
 
 
-def tell_of_archived(journal: Journal, selection: Selection) -> None:
-    """Say on standard error where records that the selection means may be in an archive instead."""
+def tell_of_archived(journal: Journal, since: datetime | None) -> None:
+    """Say on standard error where records from ``since`` on may be in an archive instead."""
     first = next(journal.records(limit=1), None)
     if first is None or first.seq == 1:
         return
-    if selection.since is None or selection.since <= first.event.time:
+    if since is None or since <= first.event.time:
         say(
             f"records 1 to {first.seq - 1} were archived and are not among these: `audit verify` names the archive, "
             "--journal FILE reads it"
@@ -160,23 +127,23 @@ def select(
     since: str | None = None,
     until: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Selection:
-    """The selection that options mean. Raises :class:`Failure`, which names the value and what is accepted."""
+) -> RecordFilter:
+    """The records that options mean. Raises :class:`Failure`, which names the value and what is accepted."""
     at = now()
     begin, end = when("--since", since, at), when("--until", until, at)
     if begin is not None and end is not None and begin >= end:
         raise Failure(f"--since {since} is not before --until {until}: nothing can be between them")
-    return Selection(
-        account=account,
-        instrument=instrument,
-        types=_types(types),
-        severities=_members("--severity", severities, Severity),
-        order_id=order_id,
-        fill_id=fill_id,
-        discrepancy_id=discrepancy_id,
-        since=begin,
-        until=end,
-    )
+    return {
+        "account": account,
+        "instrument": instrument,
+        "types": _types(types) or None,
+        "severities": _members("--severity", severities, Severity) or None,
+        "order_id": order_id,
+        "fill_id": fill_id,
+        "discrepancy_id": discrepancy_id,
+        "since": begin,
+        "until": end,
+    }
 
 
 def when(option: str, text: str | None, now: datetime) -> datetime | None:

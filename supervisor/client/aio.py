@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 from actors.events import EventType, Severity
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR, instrument_name, split_name
 from actors.runtime.ports import ActorUnavailable, CallError
@@ -23,9 +24,9 @@ from supervisor.client.breaks import AsyncBreaks
 from supervisor.client.calls import Port, call_with_retry
 from supervisor.client.changes import AsyncChanges
 from supervisor.client.connection import Connection
-from supervisor.client.events import AsyncEventStream, Selected
+from supervisor.client.events import AsyncEventStream
 from supervisor.client.instrument import TIMEOUT_S, AsyncInstrument, AsyncVenue, Named
-from supervisor.client.records import Records, event_types, severity_of
+from supervisor.client.records import Records, event_types, live_filter, severity_of
 from supervisor.client.supervisor_client import SupervisorClient
 from supervisor.errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
 from supervisor.supervision.halts import not_durable
@@ -106,7 +107,7 @@ class AsyncHandle(AsyncChanges):
         """Records of the journal that meet every filter, at most ``limit``. ``since`` is inclusive and ``until``
         exclusive, both aware. Raises ``TypeError`` and ``ValueError`` for a filter that cannot be, :class:`UnknownName`
         for an account or instrument that neither runs nor is in the journal, and :class:`NotAnswered`."""
-        filters: dict[str, Any] = {
+        asked: RecordQuery = {
             "account": account,
             "instrument": instrument,
             "types": event_types(types),
@@ -115,10 +116,10 @@ class AsyncHandle(AsyncChanges):
             "until": aware("until", until),
             "order_id": None if order_id is None else identity("order_id", order_id),
             "fill_id": None if fill_id is None else identity("fill_id", fill_id),
+            "limit": count("limit", limit),
+            "order": "newest" if newest_first else "oldest",
         }
-        given = {key: value for key, value in filters.items() if value is not None}
-        given |= {"limit": count("limit", limit), "order": "newest" if newest_first else "oldest"}
-        found = Records(await self._journal("query", given))
+        found = Records(await self._journal("query", asked))
         if not found:
             await self._check_journaled(account, instrument)
         return found
@@ -135,7 +136,7 @@ class AsyncHandle(AsyncChanges):
     ) -> AsyncEventStream:
         """Every record from now on, or after ``after_seq``, as it is written; with ``idle_s`` until none that is wanted
         came for so long."""
-        return AsyncEventStream(self._port, Selected(types, severity, account, instrument), after_seq, idle_s)
+        return AsyncEventStream(self._port, live_filter(types, severity, account, instrument), after_seq, idle_s)
 
     # Operating
 

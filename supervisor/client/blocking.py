@@ -23,7 +23,7 @@ from supervisor.client.breaks import BlockingBreaks
 from supervisor.client.calls import run_blocking
 from supervisor.client.changes import BlockingChanges
 from supervisor.client.connection import DEFAULT_CONFIG, Connection, open_connection
-from supervisor.client.events import EventStream, Selected
+from supervisor.client.events import EventStream
 from supervisor.client.features import PositionFeatures
 from supervisor.client.instrument import (
     PERMISSION_TIMEOUT_S,
@@ -36,7 +36,7 @@ from supervisor.client.instrument import (
     PositionFields,
     Trade,
 )
-from supervisor.client.records import Recent, Records
+from supervisor.client.records import Recent, Records, live_filter
 from supervisor.client.reports import FillReport, OrderReport, PositionReport
 from supervisor.client.supervisor_client import VERDICT_TIMEOUT_S
 from supervisor.presentation.json_contract import halted_scopes
@@ -168,7 +168,7 @@ class Handle(BlockingChanges):
     ) -> EventStream:
         """Every record from this call on, or after ``after_seq``, as it is written, for a ``for`` loop; with ``idle_s``
         until none that is wanted came for so long."""
-        wanted = Selected(types, severity, account, instrument)
+        wanted = live_filter(types, severity, account, instrument)
         return EventStream(lambda: self._connection.blocking, wanted, after_seq, idle_s)
 
     def halt(self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None) -> Halts:

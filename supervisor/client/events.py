@@ -7,17 +7,18 @@ given once; :attr:`EventStream.seq` is where to resume, in this process or anoth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import TracebackType
 
-from actors.events import EventType, Record, Severity
+from actors.events import Record
+from actors.journal.record_filter import RecordFilter, meets
 from actors.journal.types import JournalError
-from actors.names import AUDIT, split_name
+from actors.names import AUDIT
 from actors.runtime.ports import CallError
 from supervisor.client.arguments import count, seconds
 from supervisor.client.calls import Port, run_blocking
 from supervisor.client.link import ClusterGone
-from supervisor.client.records import Entry, event_types, severity_of
+from supervisor.client.records import Entry
 from supervisor.errors import NotAnswered
 
 _POLL_S = 1.0
@@ -28,36 +29,12 @@ _PATIENCE_S = 120.0
 """How long the journal may be away before that ends the stream, with an error that says where to resume."""
 
 
-class Selected:
-    """Which records are wanted."""
-
-    def __init__(
-        self,
-        types: Collection[EventType | str] | None,
-        severity: Severity | str | None,
-        account: str | None,
-        instrument: str | None,
-    ) -> None:
-        self._types = event_types(types)
-        self._severity = severity_of(severity)
-        self._account = account
-        self._instrument = instrument
-
-    def __call__(self, record: Record) -> bool:
-        """Whether this one is."""
-        account, instrument = split_name(record.stream)
-        return (
-            (self._types is None or record.event.type in self._types)
-            and (self._severity is None or record.event.severity is self._severity)
-            and self._account in (None, account)
-            and self._instrument in (None, instrument)
-        )
-
-
 class _Following:
     """The one body of both kinds of streams. With ``idle_s`` it ends when nothing wanted came for that long."""
 
-    def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
+    def __init__(
+        self, port: Callable[[], Port], wanted: RecordFilter, after_seq: int | None, idle_s: float | None
+    ) -> None:
         self.seq = None if after_seq is None else count("after_seq", after_seq)
         self.closed = False
         self._port = port
@@ -86,7 +63,7 @@ class _Following:
             while self._waiting:
                 record = self._waiting.popleft()
                 self.seq = record.seq
-                if self._wanted(record):
+                if meets(self._wanted, record):
                     return Entry(record)
             if self._idle_s is not None and self._port().monotonic_s() - quiet_since_s >= self._idle_s:
                 return None
@@ -111,7 +88,9 @@ class EventStream:
     """Live events for a ``for`` loop. ``seq`` is the last record dealt with: resume with ``after_seq=seq``. It may be
     closed from another thread, or is by leaving its ``with`` block; then the loop ends within a second."""
 
-    def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
+    def __init__(
+        self, port: Callable[[], Port], wanted: RecordFilter, after_seq: int | None, idle_s: float | None
+    ) -> None:
         self._following = _Following(port, wanted, after_seq, idle_s)
         run_blocking(self._following.begin())
 
@@ -145,7 +124,9 @@ class EventStream:
 class AsyncEventStream:
     """As :class:`EventStream`, for ``async for``. It starts with ``async with``, or with its first event."""
 
-    def __init__(self, port: Callable[[], Port], wanted: Selected, after_seq: int | None, idle_s: float | None) -> None:
+    def __init__(
+        self, port: Callable[[], Port], wanted: RecordFilter, after_seq: int | None, idle_s: float | None
+    ) -> None:
         self._following = _Following(port, wanted, after_seq, idle_s)
 
     @property

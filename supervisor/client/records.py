@@ -10,6 +10,7 @@ from typing import Any
 
 from actors.events import EventType, Payload, Record, Severity, from_iso, to_iso
 from actors.journal.hash_chain import record_to_json
+from actors.journal.record_filter import RecordFilter
 from supervisor.client.arguments import word
 from supervisor.presentation.event_text import summarize
 from supervisor.presentation.tables import Answer, Cell, Table, columns
@@ -144,6 +145,21 @@ def event_types(given: Collection[EventType | str] | None) -> tuple[EventType, .
 def severity_of(given: Severity | str | None) -> Severity | None:
     """The severity that is wanted. Raises ``ValueError`` with those there are."""
     return None if given is None else word(Severity, "severity", given)
+
+
+def live_filter(
+    types: Collection[EventType | str] | None,
+    severity: Severity | str | None,
+    account: str | None,
+    instrument: str | None,
+) -> RecordFilter:
+    """Which live events are wanted; raises as :func:`event_types` and :func:`severity_of`."""
+    return {
+        "types": event_types(types),
+        "severity": severity_of(severity),
+        "account": account,
+        "instrument": instrument,
+    }
 
 
 def _json_text(payload: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from actors.book.checkpoint import replay
 from actors.book.history import Change, changes, explained
 from actors.events import EventType, Record, from_iso, to_iso
 from actors.instrument.book_keeper import CHECKPOINT_EVERY
+from actors.journal.record_filter import RecordFilter
 from actors.journal.store import Journal
 from actors.journal.types import JournalError
 from actors.names import instrument_name
@@ -126,8 +127,9 @@ class JournalReader:
 
         def ask(journal: Journal) -> list[Record]:
             found: dict[int, Record] = {}
-            for named in ({"order_id": text}, {"fill_id": text}, {"discrepancy_id": text}):
-                for record in journal.records(**named, order="newest", limit=SHOWN_FOUND):  # type: ignore[arg-type]  # each is a text
+            named: list[RecordFilter] = [{"order_id": text}, {"fill_id": text}, {"discrepancy_id": text}]
+            for asked in named:
+                for record in journal.records(**asked, order="newest", limit=SHOWN_FOUND):
                     found[record.seq] = record
             return [found[seq] for seq in sorted(found, reverse=True)][:SHOWN_FOUND]
 

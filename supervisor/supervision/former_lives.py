@@ -19,6 +19,7 @@ from actors.events import EventType, Json, Record, Severity
 from actors.instrument.statistics import Found, Totals
 from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.journal.outbox import Outbox
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
@@ -109,7 +110,7 @@ class FormerLives:
     async def _all(self, types: tuple[EventType, ...], stream: str | None = None) -> list[Record]:
         found: list[Record] = []
         while True:
-            filters = {"types": types, "since": self._run.began_at, "limit": _PAGE, "stream": stream}
+            filters: RecordQuery = {"types": types, "since": self._run.began_at, "limit": _PAGE, "stream": stream}
             filters["after_seq"] = found[-1].seq if found else 0
             page = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
             found += page

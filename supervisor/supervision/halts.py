@@ -16,6 +16,7 @@ from actors.book.trading_permission import EVERYTHING, HALT_TYPES, Halt, folded,
 from actors.events import Event, EventType, Json, Payload, Severity, event_id
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
 from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
@@ -141,7 +142,7 @@ class Halting:
         halts = []
         after_seq = 0
         while True:
-            filters = {"types": HALT_TYPES, "after_seq": after_seq, "limit": _PAGE}
+            filters: RecordQuery = {"types": HALT_TYPES, "after_seq": after_seq, "limit": _PAGE}
             page = await self._runtime.call(AUDIT, "query", filters, timeout_s=_READ_TIMEOUT_S)
             halts += page
             if len(page) < _PAGE:

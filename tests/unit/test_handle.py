@@ -22,6 +22,7 @@ import supervisor
 from actors.book.trading_permission import EVERYTHING, HALT_TYPES, Obstacle, folded
 from actors.events import Event, EventType, Severity
 from actors.journal.actor import Audit
+from actors.journal.record_filter import RecordFilter
 from actors.journal.store import Journal
 from actors.journal.types import Append
 from actors.names import AUDIT, symbol_of
@@ -33,7 +34,7 @@ from supervisor.client import run_file
 from supervisor.client.aio import AsyncHandle
 from supervisor.client.calls import AwaitingPort, BlockingPort, Port, call_with_retry, run_blocking
 from supervisor.client.connection import Connection, Place
-from supervisor.client.events import EventStream, Selected
+from supervisor.client.events import EventStream
 from supervisor.client.features import PositionFeatures
 from supervisor.client.instrument import AsyncInstrument, AsyncVenue, FillFields, Named, OrderFields, PositionFields
 from supervisor.client.link import ClusterGone, Link
@@ -629,7 +630,7 @@ def test_live_events_end_with_their_cluster_and_say_where_to_resume(monkeypatch:
             raise ClusterGone(actor, method, "the Ray cluster at nowhere:1 has ended. Connect again")
 
     port = BlockingPort(Gone(), LINK)  # type: ignore[arg-type] # stands in for the client
-    wanted = Selected(None, None, None, None)
+    wanted: RecordFilter = {}
     with pytest.raises(NotAnswered, match=r"has ended\. Connect again$"):
         EventStream(lambda: port, wanted, None, None)
     with pytest.raises(NotAnswered, match=r"has ended\. Connect again\. Resume with after_seq=7$"):
@@ -738,7 +739,7 @@ def test_live_events_are_refused_where_they_cannot_start_or_end(
         raise AssertionError("nobody is asked")
 
     with pytest.raises(error, match=told):
-        EventStream(port, Selected(None, None, None, None), after_seq, idle_s)
+        EventStream(port, {}, after_seq, idle_s)
 
 
 async def test_the_venue_names_the_argument_that_cannot_be() -> None:

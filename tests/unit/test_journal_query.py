@@ -18,8 +18,9 @@ from actors.book import payloads
 from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.orders import BookOrder, order_key
 from actors.events import Event, EventType, Payload, Severity, to_iso
-from actors.journal.filters import Ids, conditions
+from actors.journal.filters import conditions
 from actors.journal.hash_chain import time_text
+from actors.journal.record_filter import RecordFilter, RecordQuery, meets
 from actors.journal.store import Journal
 from actors.journal.types import Append
 from brokers.model import CostBasis, OrderStatus, Side
@@ -120,6 +121,21 @@ def told(journal: Journal) -> Journal:
 def test_records_that_name_an_id_are_found(told: Journal, filters: dict[str, Any], expected: list[int]) -> None:
     """FEATURES 14."""
     assert [record.seq for record in told.records(**filters)] == expected
+    assert met(told, filters) == sorted(expected)
+
+
+def met(journal: Journal, filters: dict[str, Any]) -> list[int]:
+    """The records that meet the filter one by one, as live events are selected, of the page that was asked for."""
+    page: RecordQuery = {key: filters[key] for key in ("after_seq", "limit", "order") if key in filters}  # type: ignore[assignment]  # its own keys
+    asked: RecordFilter = {key: value for key, value in filters.items() if key not in page}  # type: ignore[assignment]  # likewise
+    limit = page.pop("limit", None)
+    found = [record.seq for record in journal.records(**page) if meets(asked, record)]
+    return sorted(found if limit is None else found[:limit])
+
+
+def test_a_condition_that_there_is_none_of_selects_nothing_by_accident(told: Journal) -> None:
+    with pytest.raises(TypeError, match=r"by symbol\. There are: account, .*, until$"):
+        told.records(symbol="A")  # type: ignore[call-arg]  # the mistake
 
 
 def test_a_page_of_records_that_only_contain_the_text_does_not_end_the_search(tmp_path: Path) -> None:
@@ -132,15 +148,7 @@ def test_a_page_of_records_that_only_contain_the_text_does_not_end_the_search(tm
 
 
 def test_another_database_is_asked_in_its_own_words() -> None:
-    asked = conditions(
-        dialect="postgresql",
-        types=None,
-        severity=None,
-        severities=None,
-        since=None,
-        until=START,
-        ids=Ids(order_id='a"b'),
-    )
+    asked = conditions({"until": START, "order_id": 'a"b'}, "postgresql")
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped
     assert [str(one.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for one in asked] == [
         "journal_records.time < '2025-01-06T14:30:00.000000Z'",
@@ -216,6 +224,7 @@ class TestFilters:
     ) -> None:
         """PEERS 2: accounts and instruments are told apart to the letter."""
         assert [record.seq for record in filled.records(**filters)] == expected
+        assert met(filled, filters) == sorted(expected)
 
     def test_streams_are_named_once_each(self, filled: Journal) -> None:
         assert filled.streams() == ["FX/EUR/USD", "fx", "fx/EUR/USD", "fx/GBP_JPY", "fxx/EUR/USD", "supervisor"]
