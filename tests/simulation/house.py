@@ -94,7 +94,7 @@ class House:
         self.supervised = random.random() < 0.4
         self.retire_after_s = random.choice((1.0, 3.0, 10.0))
         self.venues = {name: self._venue(name) for name in ACCOUNTS[: random.choice((1, 1, 2))]}
-        self.network = Network(faults, self._strike)
+        self.network = Network(faults, self._strike, lambda name: self._processes.get(name))
         self.runtime = LocalRuntime(self._machine, time_s, random.random, self.network)
         self.disk = Disk(directory / "disk", faults)
         self.instruments: dict[str, Instrument] = {}

@@ -15,11 +15,14 @@ ONCE = frozenset({"cancel_order"})
 
 
 class Network:
-    """Carries the messages of the house. ``strike`` is asked to kill an actor, so many steps of the loop from now."""
+    """Carries the messages of the house. ``strike`` is asked to kill an actor, so many steps of the loop from now;
+    ``who`` is the one that bears a name now, as a message that comes again comes to whom it was sent and never to a
+    later one of that name."""
 
-    def __init__(self, faults: Faults, strike: Callable[[str, int], None]) -> None:
+    def __init__(self, faults: Faults, strike: Callable[[str, int], None], who: Callable[[str], object]) -> None:
         self._faults = faults
         self._strike = strike
+        self._who = who
         self._again: set[asyncio.Task[None]] = set()
         self.carried: Counter[str] = Counter()
 
@@ -36,7 +39,7 @@ class Network:
         if method not in ONCE and faults.strikes("message twice", 0.02):
             await send()
         if method not in ONCE and faults.strikes("message again later", 0.01):
-            task = asyncio.ensure_future(self._later(send, random.uniform(0, 20)))
+            task = asyncio.ensure_future(self._later(actor, send, random.uniform(0, 20)))
             self._again.add(task)
             task.add_done_callback(self._again.discard)
         answer = await send()
@@ -47,9 +50,10 @@ class Network:
         faults.note(f"<- {actor}.{method}: {type(answer).__name__}")
         return answer
 
-    async def _later(self, send: Callable[[], Awaitable[Any]], seconds: float) -> None:
+    async def _later(self, actor: str, send: Callable[[], Awaitable[Any]], seconds: float) -> None:
+        receiver = self._who(actor)
         await asyncio.sleep(seconds)
-        if self._faults.active:
+        if self._faults.active and self._who(actor) is receiver:
             try:
                 await send()
             except Exception as error:  # noqa: BLE001 - nobody waits for the answer of a message that came twice
