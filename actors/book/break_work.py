@@ -114,7 +114,8 @@ class BreakRefused(Exception):
 class BreakRequest:
     """What a person asks for. ``by`` is who, ``reason`` one of the codes, ``note`` their words. ``until`` is when an
     acknowledgement or a waiver ends, ``owner`` whom it is assigned to. ``sides`` are both sides' values as the person
-    saw them, which an approval and a proposal need. ``via`` is how it came in, ``program`` the version it came from."""
+    saw them, which an approval and a proposal need. ``via`` is how it came in, ``program`` the version it came from,
+    ``process`` the process and ``strategy`` the strategy on whose behalf."""
 
     action: BreakAction
     by: str
@@ -125,6 +126,8 @@ class BreakRequest:
     sides: Sides | None = None
     via: str | None = None
     program: str | None = None
+    process: str | None = None
+    strategy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,8 @@ def _payload(found: Break, request: BreakRequest) -> dict[str, Json]:
         "owner": request.owner,
         "via": request.via,
         "program": request.program,
+        "process": request.process,
+        "strategy": request.strategy,
         "until": None if request.until is None else to_iso(request.until),
         "correction": found.offers.value
         if found.offers is not None and request.action in (BreakAction.PROPOSE, BreakAction.APPROVE)

@@ -279,14 +279,25 @@ def who(event: Event) -> str:
     if payload.get("phase") == "SELF_CHECK":
         return "self-check"
     if event.type in _CORRECTING or event.type in _FOUND or event.type in _TOLD:
-        return "reconciliation"
-    return f"operator{_person(payload)}" if event.type in _BY_OPERATOR else "system"
+        asked = ", ".join(person_behind(payload))
+        return f"reconciliation, asked for by {asked}" if asked else "reconciliation"
+    named = event.type in _BY_OPERATOR or payload.get("by")
+    return f"operator{_person(payload, strategy=True)}" if named else "system"
 
 
-def _person(payload: Mapping[str, Json]) -> str:
-    """The user and the process, where they are told: `` (alice@desk, process 4711 trade.py)``."""
-    by, process = payload.get("by"), payload.get("process")
-    words = ", ".join([*([str(by)] if by else []), *([f"process {process}"] if process else [])])
+def person_behind(payload: Mapping[str, Json], *, strategy: bool = True) -> tuple[str, ...]:
+    """Who brought an event about, or asked for the check that found it, as far as it is told: the user and machine, the
+    process, the strategy."""
+    asked = payload.get("asked")
+    told = asked if isinstance(asked, dict) else payload if payload.get("by") else {}
+    by, process, named = (told.get(key) for key in ("by", "process", "strategy"))
+    words = (by, f"process {process}" if process else None, f"strategy {named}" if named and strategy else None)
+    return tuple(str(one) for one in words if one)
+
+
+def _person(payload: Mapping[str, Json], *, strategy: bool = False) -> str:
+    """They in brackets, where they are told: `` (alice@desk, process 4711 trade.py)``."""
+    words = ", ".join(person_behind(payload, strategy=strategy))
     return f" ({words})" if words else ""
 
 

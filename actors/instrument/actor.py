@@ -133,26 +133,30 @@ class Instrument:
 
     # Asking
 
-    async def check(self) -> CycleReport:
+    # ``asked`` are keys that tell in the records of a check who asked for it.
+
+    async def check(self, asked: Mapping[str, Json] | None = None) -> CycleReport:
         """One throttled cycle: before its time is due it does nothing and gives the last report again, as
         ``throttled``. With an interval of 0 it is always due."""
         if self._report is not None and not self._is_due():
             return replace(self._report, throttled=True)
-        return await self._cycle(CycleTrigger(self._runtime.now()))
+        return await self._cycle(CycleTrigger(self._runtime.now(), asked=asked))
 
-    async def reconcile_now(self, *, dry_run: bool = False, trade: str | None = None) -> CycleReport:
+    async def reconcile_now(
+        self, asked: Mapping[str, Json] | None = None, *, dry_run: bool = False, trade: str | None = None
+    ) -> CycleReport:
         """A verdict now, past the schedule, in as many passes as its proof needs. With ``dry_run`` nothing is
         changed. ``trade`` names the trade after which this is asked ("buy", "sell", "close")."""
-        return await self._verdict(dry_run=dry_run, trade=trade)
+        return await self._verdict(asked, dry_run=dry_run, trade=trade)
 
-    async def post_trade(self, trade: str) -> CycleReport:
+    async def post_trade(self, trade: str, asked: Mapping[str, Json] | None = None) -> CycleReport:
         """A verdict right after a trade ("buy", "sell", "close"), which its events name; one that finds everything in
         step is in the journal too."""
-        return await self._verdict(dry_run=False, trade=trade)
+        return await self._verdict(asked, dry_run=False, trade=trade)
 
     async def detect_drift(self) -> CycleReport:
         """Every difference there is, nothing changed."""
-        return await self._verdict(dry_run=True, trade=None)
+        return await self._verdict(None, dry_run=True, trade=None)
 
     async def health(self, patience_s: float = 0.0) -> InstrumentHealth:
         """What a probe asks. Waits for no cycle but the first one, and for that no longer than ``patience_s``."""
@@ -343,7 +347,7 @@ class Instrument:
 
     # One verdict
 
-    async def _verdict(self, *, dry_run: bool, trade: str | None) -> CycleReport:
+    async def _verdict(self, asked: Mapping[str, Json] | None, *, dry_run: bool, trade: str | None) -> CycleReport:
         """Passes until nothing more is to be waited for, or patience ends."""
         policy = self._policy
         most = policy.confirmations + PASSES_BEYOND_PROOF
@@ -352,7 +356,7 @@ class Instrument:
         give_up_s = began_s + patience_s + PATIENCE_S
         seen: dict[str, Discrepancy] = {}
         passes = 0
-        occasion = CycleTrigger(began, trade, dry_run=dry_run)
+        occasion = CycleTrigger(began, trade, dry_run=dry_run, asked=asked)
         shadow: Book | None = None
         if not dry_run:
             self._verdicts.append(seen)  # a cycle of the loop's between two passes belongs to this verdict too

@@ -107,7 +107,7 @@ class CycleRunner:
         return report, shadow
 
     async def _look(self, occasion: CycleTrigger, shadow: Book | None) -> tuple[CycleReport, Book | None]:
-        dry_run, trade = occasion.dry_run, occasion.trade
+        dry_run = occasion.dry_run
         async with self._keeper.turn:
             book = shadow or await (self._keeper.loaded() if dry_run else self._keeper.in_time())
             stepped = self._keeper.stepped
@@ -116,14 +116,14 @@ class CycleRunner:
         slice_ = await self._broker.slice(book, occasion, urgent=dry_run or self._is_awaited())
         self.refused = None
         if isinstance(slice_, NoSlice):
-            return await self._not_heard(slice_, dry_run=dry_run), shadow
+            return await self._not_heard(slice_, occasion), shadow
         self._check_clock(stepped)
         self._broker.remember(slice_)
         for _ in range(ROUNDS_OF_QUESTIONS):
             async with self._keeper.turn:
                 self._check_clock(stepped)
                 book = shadow or await self._keeper.loaded()
-                grounds = self._grounds(book, slice_, trade, dry_run=dry_run)
+                grounds = self._grounds(book, slice_, occasion)
                 decision = grounds.decide()
                 if not decision.lookups:
                     if dry_run:
@@ -145,12 +145,12 @@ class CycleRunner:
         if self._keeper.stepped != stepped:
             raise _ClockWasSet
 
-    def _grounds(self, book: Book, slice_: Slice, trade: str | None = None, *, dry_run: bool = False) -> Grounds:
+    def _grounds(self, book: Book, slice_: Slice, occasion: CycleTrigger) -> Grounds:
         policy = self._policy
-        if dry_run:
+        if occasion.dry_run:
             policy = replace(policy, correct=Correct.ALERT, approvals=False, halt_on=(), halt_after=())
         verified_at = self.verified_at or book.reconciled_at or self._began_at
-        return Grounds(book, slice_, policy, self._runtime.now(), verified_at, trade)
+        return Grounds(book, slice_, policy, self._runtime.now(), verified_at, occasion.trade, occasion.asked)
 
     async def _write(self, grounds: Grounds, decision: Decision) -> None:
         """Journal and apply what was decided, after its grounds are kept where they are to be."""
@@ -167,15 +167,15 @@ class CycleRunner:
         if decision.claim_corrections and self._settings.writable_table:
             await self._broker.correct_table(decision.claim_corrections)
 
-    async def _not_heard(self, answer: NoSlice, *, dry_run: bool) -> CycleReport:
+    async def _not_heard(self, answer: NoSlice, occasion: CycleTrigger) -> CycleReport:
         """The broker gave no slice. A book that has gone unverified for too long is a discrepancy of its own, journaled
         as such."""
         self.refused = answer.reason if answer.connection is Connection.REFUSED else None
-        if not dry_run:
+        if not occasion.dry_run:
             async with self._keeper.turn:
                 book = await self._keeper.in_time()
                 now = self._runtime.now()
-                grounds = self._grounds(book, self._broker.nothing_known(answer.reason, now))
+                grounds = self._grounds(book, self._broker.nothing_known(answer.reason, now), occasion)
                 decision = grounds.decide()
                 if decision.events:
                     await self._write(grounds, decision)

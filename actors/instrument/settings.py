@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from actors.book.policy import Policy
+from actors.events import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,12 @@ class InstrumentSettings:
 class CycleTrigger(
     NamedTuple
 ):  # made in a fifth of a dataclass's time, in each actor's process; never leaves the actor
-    """Why the broker is looked at: no earlier than when it is to be asked, the trade after which, and whether anything
-    but the interval asks for it (``calm``: nothing does)."""
+    """Why the broker is looked at: no earlier than when it is to be asked, the trade after which, whether anything but
+    the interval asks for it (``calm``: nothing does), and the keys that tell who ``asked``, where a person or a program
+    did."""
 
     not_before: datetime
     trade: str | None = None
     dry_run: bool = False
     calm: bool = False
+    asked: Mapping[str, Json] | None = None

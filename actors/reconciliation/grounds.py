@@ -19,7 +19,7 @@ import orjson
 
 from actors.book.book import Book
 from actors.book.policy import Policy
-from actors.events import Event, to_iso
+from actors.events import Event, Json, to_iso
 from actors.reconciliation.decide import evidence_of, reconcile
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from brokers.model import AnyRow, Section, Slice, problems_of, rows_of
@@ -28,13 +28,16 @@ PASS: Final = "pass"  # noqa: S105 - a pass over a book
 """The payload key by which an event names the pass that decided it."""
 TRADE: Final = "trade"
 """The payload key by which an event names the trade after which it was found."""
+ASKED: Final = "asked"
+"""The payload key by which an event tells who asked for the check that found it; nothing is decided by it."""
 PARTS: Final = ("policy", "positions", "orders", "fills", "beside")
 """What a pass rests on, each kept once however many passes saw it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """All that a decision follows from. ``trade`` names the trade after which the broker was looked at."""
+    """All that a decision follows from. ``trade`` names the trade after which the broker was looked at. ``asked`` are
+    the keys that tell who asked for the check, where anybody did: they stand in its events, and decide nothing."""
 
     book: Book
     slice: Slice
@@ -42,20 +45,21 @@ class Grounds:
     now: datetime
     verified_at: datetime | None
     trade: str | None = None
+    asked: Mapping[str, Json] | None = None
 
     def decide(self) -> Decision:
         """:func:`reconcile` on these grounds."""
         return reconcile(self.book, self.slice, self.policy, self.now, self.verified_at)
 
     def events_of(self, decision: Decision) -> tuple[Event, ...]:
-        """The decision's events, which name the trade after which they were found. A check after a trade that finds
-        everything in step is told too."""
+        """The decision's events, which name the trade after which they were found, and who asked for the check. A check
+        after a trade that finds everything in step is told too."""
         events = decision.events
-        if self.trade is None:
-            return events
-        if not events and decision.status is Status.SUCCESS:
-            events = evidence_of(self.book, self.slice, self.policy, self.now)
-        return with_key(events, TRADE, self.trade)
+        if self.trade is not None:
+            if not events and decision.status is Status.SUCCESS:
+                events = evidence_of(self.book, self.slice, self.policy, self.now)
+            events = with_key(events, TRADE, self.trade)
+        return with_key(events, ASKED, dict(self.asked)) if self.asked else events
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class KeptPass:
     parts: Mapping[str, bytes]
 
 
-def with_key(events: tuple[Event, ...], key: str, value: str) -> tuple[Event, ...]:
+def with_key(events: tuple[Event, ...], key: str, value: Json) -> tuple[Event, ...]:
     """The events with one more key in each payload."""
     return tuple(replace(event, payload={**event.payload, key: value}) for event in events)
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from actors.book.book import Book
 from actors.book.policy import Policy
 from actors.events import Event, Json, Record, from_iso
-from actors.reconciliation.grounds import PARTS, PASS, Grounds
+from actors.reconciliation.grounds import ASKED, PARTS, PASS, Grounds
 from brokers.model import (
     AnyRow,
     Claims,
@@ -38,6 +38,9 @@ from brokers.model import (
     Slice,
     Unsupported,
 )
+
+_BESIDE = frozenset({PASS, ASKED})
+"""Keys of an event that no decision follows from: where it is kept, and who asked for the check."""
 
 Part = Callable[[str], bytes | None]
 """Gives a part by its SHA-256, ``None`` where it is not kept."""
@@ -144,7 +147,7 @@ def _fields(was: Event, now: Event) -> list[str]:
         words.append(f"{was.type} would be {now.type}")
     if was.severity is not now.severity:
         words.append(f"{was.type}: severity {was.severity} would be {now.severity}")
-    old = {key: value for key, value in was.payload.items() if key != PASS}
+    old = {key: value for key, value in was.payload.items() if key not in _BESIDE}
     for key in sorted(old.keys() | now.payload.keys()):
         before, after = old.get(key), now.payload.get(key)
         if before != after:

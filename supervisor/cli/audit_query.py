@@ -21,7 +21,7 @@ from actors.journal.record_filter import ReadingOrder, RecordFilter
 from actors.journal.store import Journal
 from supervisor.cli.audit_selection import Source, check_known, reading, tell_of_archived
 from supervisor.cli.console import Failure, console, say
-from supervisor.presentation.event_text import describe
+from supervisor.presentation.event_text import behind, describe
 from supervisor.presentation.json_contract import EXIT_OK
 
 if TYPE_CHECKING:
@@ -198,7 +198,9 @@ def line(record: Record) -> str:
     """A record in one line for a person."""
     event = record.event
     severity = "" if event.severity == "INFO" else f" {event.severity}"
-    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {describe(event)}".rstrip()
+    text = describe(event)
+    told = f"{text}{behind(event, text)}"
+    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {told}".rstrip()
 
 
 def _print_table(found: list[Record], limit: int | None, order: str) -> None:

@@ -280,7 +280,7 @@ def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:
 
 def _print_one(row: Mapping[str, Any] | None, history: Sequence[Record]) -> None:
     from supervisor.cli.console import console
-    from supervisor.presentation.event_text import describe
+    from supervisor.presentation.event_text import behind, describe
 
     out = console()
     if row is not None:
@@ -291,7 +291,8 @@ def _print_one(row: Mapping[str, Any] | None, history: Sequence[Record]) -> None
     else:
         out.print("it is not open any more")
     for record in history:
-        line = f"{record.event.time:%Y-%m-%d %H:%M:%S}Z {record.seq} {record.event.type} {describe(record.event)}"
+        event, text = record.event, describe(record.event)
+        line = f"{event.time:%Y-%m-%d %H:%M:%S}Z {record.seq} {event.type} {text}{behind(event, text)}"
         out.print(_plain(line), soft_wrap=True)
 
 

@@ -29,7 +29,7 @@ from actors.reconciliation.own_reports import Report
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import CallError, LocalRuntime
 from brokers.registry import PAPER
-from supervisor.changes.asking import asked, told_by
+from supervisor.changes.asking import asked, said_of, told_by
 from supervisor.config.models import Configuration
 from supervisor.supervision import specs
 from supervisor.supervision.books import known_to_be_held
@@ -129,7 +129,7 @@ async def _account(
     for symbol in symbols:
         actor = Instrument(*specs.instrument_actor(configuration, name, symbol, runtime, one_verdict=True))
         runtime.register(instrument_name(name, symbol), actor)
-        reports.append(actor.reconcile_now(dry_run=dry_run))
+        reports.append(actor.reconcile_now(said_of(asked()), dry_run=dry_run))
     done = list(await asyncio.gather(*reports))
     return await account.health(), done
 

@@ -41,7 +41,7 @@ class AsyncHandle(AsyncChanges):
         self._connection = connection
         self._port = port
         self._supervisor = SupervisorClient(port, connection.place.strategy)
-        self.breaks = AsyncBreaks(port)
+        self.breaks = AsyncBreaks(port, connection.place.strategy)
 
     def _strategy(self) -> str | None:
         return self._connection.place.strategy

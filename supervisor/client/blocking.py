@@ -74,7 +74,7 @@ class Handle(BlockingChanges):
         self._connection = connection
         self._work: AsyncHandle = AsyncHandle(connection, lambda: connection.blocking)
         self.aio = AsyncHandle(connection, lambda: connection.awaiting)
-        self.breaks = BlockingBreaks(lambda: connection.blocking)
+        self.breaks = BlockingBreaks(lambda: connection.blocking, connection.place.strategy)
 
     def __repr__(self) -> str:
         place = self._connection.place

@@ -67,9 +67,9 @@ class Breaks(Answer, Sequence[dict[str, Any]]):
 class AsyncBreaks:
     """Breaks as work, for asyncio. A break is named by its id, by how that begins, or by a row of :meth:`list`."""
 
-    def __init__(self, port: Callable[[], Port]) -> None:
+    def __init__(self, port: Callable[[], Port], strategy: str | None = None) -> None:
         self._port = port
-        self._supervisor = SupervisorClient(port)
+        self._supervisor = SupervisorClient(port, strategy)
 
     async def list(self) -> Breaks:
         """Every open break. Raises :class:`NotAnswered`."""
@@ -153,8 +153,8 @@ class AsyncBreaks:
 class BlockingBreaks:
     """Breaks as work. What each does is said in :class:`AsyncBreaks`."""
 
-    def __init__(self, port: Callable[[], Port]) -> None:
-        self._work = AsyncBreaks(port)
+    def __init__(self, port: Callable[[], Port], strategy: str | None = None) -> None:
+        self._work = AsyncBreaks(port, strategy)
 
     def list(self) -> Breaks:
         """See :meth:`AsyncBreaks.list`."""

@@ -147,7 +147,7 @@ class AsyncChanges:
         return await self._change(wanted, force=force, dry_run=dry_run, wait_s=wait_s)
 
     async def _change(self, wanted: Change, *, force: bool, dry_run: bool, wait_s: float) -> Changes:
-        supervisor = SupervisorClient(self._port)
+        supervisor = SupervisorClient(self._port, self._strategy())
         try:
             result = await supervisor.change(wanted, asked(self._strategy()), force=force, dry_run=dry_run)
         except CallError as error:

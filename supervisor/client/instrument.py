@@ -17,11 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.book.trading_permission import Obstacle, Permission, Reason
 from actors.book.view import BookState
+from actors.events import Json
 from actors.journal.client import JournalAway
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from brokers.model import LegScheme, OrderStatus, Side
-from supervisor.changes.asking import asked, told_by
+from supervisor.changes.asking import asked, said_of, told_by
 from supervisor.client import arguments
 from supervisor.client.answers import Check, FeatureReport, Recorded, TradingAllowed
 from supervisor.client.arguments import count, identity, seconds, word
@@ -151,18 +152,18 @@ class AsyncInstrument:
         """A check right after a trade, past the interval; its events name the trade. Raises :class:`NotAnswered`."""
         if trade not in ("buy", "sell", "close"):
             raise ValueError(f"trade: found {trade!r}, expected buy, sell or close")
-        return Check(await self._ask("post_trade", trade, timeout_s=timeout_s))
+        return Check(await self._ask("post_trade", trade, self._asked(), timeout_s=timeout_s))
 
     # Asking
 
     async def check(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """One throttled cycle: before its interval has passed it does nothing and gives the last result again, which
         says so by ``throttled``; with an interval of 0 it is always due. Raises :class:`NotAnswered`."""
-        return Check(await self._ask("check", timeout_s=timeout_s))
+        return Check(await self._ask("check", self._asked(), timeout_s=timeout_s))
 
     async def reconcile(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """A verdict now, past the interval, in as many passes as its proof needs. Raises :class:`NotAnswered`."""
-        return Check(await self._ask("reconcile_now", timeout_s=timeout_s))
+        return Check(await self._ask("reconcile_now", self._asked(), timeout_s=timeout_s))
 
     async def detect_drift(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
         """Every difference there is, nothing changed. Raises :class:`NotAnswered`."""
@@ -234,6 +235,10 @@ class AsyncInstrument:
             if word != "UP":
                 reason = Reason(obstacle, text)
         return Permission(self._named.account, self._named.symbol, (reason,), datetime.now(UTC), None)
+
+    def _asked(self) -> dict[str, Json]:
+        """The keys that tell in the records of a check who asked for it."""
+        return said_of(asked(self._connection.place.strategy))
 
     async def _state(self) -> BookState:
         state: BookState = await self._ask("book")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from actors.book.history import who
 from actors.events import EventType, Payload, Record, Severity, from_iso, to_iso
 from actors.journal.hash_chain import record_to_json
 from actors.journal.record_filter import RecordFilter
@@ -58,6 +59,11 @@ class Entry:
         said = summarize(self.record)
         return said.text if said is not None else _words(self.payload)
 
+    @property
+    def who(self) -> str:
+        """Who brought it about: a strategy or our own side, the reconciliation and who asked for it, an operator."""
+        return who(self.record.event)
+
     def to_dict(self) -> dict[str, Any]:
         """The record, as ``audit query --json`` prints it."""
         return dict(record_to_json(self.record))
@@ -91,12 +97,13 @@ class Records(Answer, Sequence[Entry]):
                 "stream": entry.stream,
                 "type": entry.type.value,
                 "severity": entry.severity.value,
+                "who": entry.who,
                 "text": entry.text,
                 "payload": _json_text(entry.payload),
             }
             for entry in self._entries
         ]
-        shown = columns(">seq", "time", "stream", "type", "severity", ("text", "what"))
+        shown = columns(">seq", "time", "stream", "type", "severity", "who", ("text", "what"))
         return Table(f"{len(rows)} records", shown, rows, (), ("payload",))
 
 

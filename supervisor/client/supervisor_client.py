@@ -57,7 +57,7 @@ class SupervisorClient:
 
     async def look_after(self, account: str, symbol: str) -> bool:
         """Start an instrument of an account that takes all it has; False where it does not."""
-        return bool(await self._ask("look_after", account, symbol))
+        return bool(await self._ask("look_after", account, symbol, self._who()))
 
     async def actor_state(self, name: str, *, timeout_s: float) -> tuple[str, str]:
         """Where an actor is: a word, and words with the reason."""
@@ -69,7 +69,7 @@ class SupervisorClient:
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:
         """A verdict on every selected instrument, now."""
         found: list[tuple[AccountHealth, list[CycleReport]]] = await self._ask(
-            "verdict", account, instrument, dry_run, timeout_s=VERDICT_TIMEOUT_S
+            "verdict", account, instrument, dry_run, self._who(), timeout_s=VERDICT_TIMEOUT_S
         )
         return found
 
@@ -131,7 +131,9 @@ class SupervisorClient:
         """Do something to an open break; gives its row as it then is. Raises
         :class:`BreakRefused` and :class:`JournalAway`, too."""
         who = self._who()
-        request = BreakRequest(action, who.by, reason, note, until, owner, sides, who.via, who.program)
+        request = BreakRequest(
+            action, who.by, reason, note, until, owner, sides, who.via, who.program, who.process or None, who.strategy
+        )
         found: dict[str, Any] = await self._once("work_on_break", break_id, request, timeout_s=HALT_TIMEOUT_S)
         return found
 

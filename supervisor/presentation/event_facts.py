@@ -14,6 +14,7 @@ status                  of an order
 discrepancy_id          with ``discrepancy_type``, ``key``, ``book_value``, ``broker_value``, ``cause``, ``correction``
                         and ``resolved`` (``true`` or ``false``): of a difference
 reason                  why, in words
+asked_by                with ``asked_process`` and ``asked_strategy``: who asked for the check that found it
 ======================  ==============================================================================================
 
 The law of this module: the schema is stable. A column keeps its name and meaning; new ones come at the end; what a
@@ -31,7 +32,7 @@ from actors.names import SUPERVISOR, split_name
 FACTS: Final = (
     "account", "instrument", "actor", "by", "process", "strategy", "order_id", "client_order_id", "fill_id", "leg",
     "side", "quantity", "price", "status", "discrepancy_id", "discrepancy_type", "key", "book_value", "broker_value",
-    "cause", "correction", "resolved", "reason",
+    "cause", "correction", "resolved", "reason", "asked_by", "asked_process", "asked_strategy",
 )  # fmt: skip
 _FOUND: Final = frozenset({EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED})
 _SAME: Final = (
@@ -52,6 +53,9 @@ def facts(record: Record) -> dict[str, str | None]:
     found["order_id"] = _text(of.get("broker_order_id"))
     price = next((of[name] for name in ("price", "average_price", "limit_price") if of.get(name) is not None), None)
     found["price"] = _text(price)
+    asked = payload.get("asked")
+    if isinstance(asked, dict):
+        found |= {f"asked_{name}": _text(asked.get(name)) for name in ("by", "process", "strategy")}
     if record.event.type in _FOUND:
         found |= {name: _text(of.get(name)) for name in ("key", "book_value", "broker_value", "resolved")}
         found |= {"discrepancy_id": _text(of.get("id")), "discrepancy_type": _text(of.get("type"))}

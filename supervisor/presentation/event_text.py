@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.book.history import without_effect
+from actors.book.history import person_behind, without_effect
 from actors.events import Event, EventType, Json, Record, Severity, to_iso
 from supervisor.presentation.prices import shown_price
 
@@ -149,6 +149,14 @@ def describe(event: Event) -> str:
             return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
         case _:
             return _plain(payload)
+
+
+def behind(event: Event, text: str) -> str:
+    """Who brought it about or asked for it, in brackets, as far as ``text`` does not say it; else nothing."""
+    order = event.payload.get("order")
+    of_order = {"strategy": order.get("strategy")} if isinstance(order, dict) else {}
+    words = ", ".join(one for one in person_behind({**of_order, **event.payload}) if one not in text)
+    return f" [{words}]" if words else ""
 
 
 def _fill(payload: Mapping[str, Json]) -> str:

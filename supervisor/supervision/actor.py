@@ -208,10 +208,11 @@ class Supervisor:
         return word, words
 
     async def verdict(
-        self, account: str | None, instrument: str | None, dry_run: bool
+        self, account: str | None, instrument: str | None, dry_run: bool, by: Who = None
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:
-        """A verdict on every selected instrument, past the schedule, each by its own actor."""
-        return await self._verdicts.on(account, instrument, dry_run=dry_run)
+        """A verdict on every selected instrument, past the schedule, each by its own actor. ``by`` is who asks."""
+        asked = None if by is None else said_of(by)
+        return await self._verdicts.on(account, instrument, dry_run=dry_run, asked=asked)
 
     async def record(self, account: str, reports: dict[str, Sequence[Report]], by: Who = None) -> int:
         """Put our side's reports into the books of one account; gives how many were news. ``by`` is who reports."""
@@ -239,10 +240,10 @@ class Supervisor:
         """End the halts of one instrument, of an account and its instruments, or all; a wider one stays in force."""
         return await self._instructions.resume_trading(account, instrument, by)
 
-    async def look_after(self, account: str, symbol: str) -> bool:
+    async def look_after(self, account: str, symbol: str, by: Who = None) -> bool:
         """Start an actor for an instrument of an account that takes all it has, before its broker speaks of it. False
         where the account does not, or ignores it."""
-        self._discovery.found(account, [symbol])
+        self._discovery.found(account, [symbol], by)
         return symbol in self._desired.symbols(account)
 
     async def change(self, wanted: Change, asked_by: Who, force: bool = False, dry_run: bool = False) -> Changed:
@@ -345,8 +346,9 @@ class Supervisor:
 
     # What shall run
 
-    def _desire(self, *, journaled: bool = False) -> None:
-        """Tell the tree what shall run, and the journal when that is something else than before, unless it has it."""
+    def _desire(self, by: Who = None, *, journaled: bool = False) -> None:
+        """Tell the tree what shall run, and the journal when that is something else than before, unless it has it.
+        ``by`` is who asked for it, where somebody did."""
         if self._stopping:
             return
         specs = self._desired.settle(self._changing.marks)
@@ -356,6 +358,7 @@ class Supervisor:
             self._journaled = words
             if not journaled:
                 body: dict[str, Json] = {"run": self._run_identity, "desired": words}
+                body |= {} if by is None else said_of(by)
                 if not self._told_what_runs:
                     self._told_what_runs = True
                     body["runs"] = provenance(self._desired.configuration)

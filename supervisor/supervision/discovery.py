@@ -16,6 +16,7 @@ from loguru import logger
 from actors.messages import InstrumentHealth
 from actors.names import SUPERVISOR, instrument_name, split_name
 from actors.runtime.ports import CallError, Runtime
+from supervisor.changes.asking import Who
 from supervisor.supervision import status
 from supervisor.supervision.books import AWAY, held_in_our_books
 from supervisor.supervision.desired import DesiredState
@@ -30,7 +31,7 @@ class Discovery:
     goes while ``stopping``."""
 
     def __init__(
-        self, runtime: Runtime, desired: DesiredState, desire: Callable[[], None], stopping: Callable[[], bool]
+        self, runtime: Runtime, desired: DesiredState, desire: Callable[[Who], None], stopping: Callable[[], bool]
     ) -> None:
         self._runtime = runtime
         self._desired = desired
@@ -39,12 +40,13 @@ class Discovery:
         self._empty_since: dict[ChildKey, tuple[int, float]] = {}
         self._looking: set[str] = set()
 
-    def found(self, account: str, symbols: Iterable[str]) -> None:
-        """The account has these: look after those that are new, if it takes all it has."""
+    def found(self, account: str, symbols: Iterable[str], by: Who = None) -> None:
+        """The account has these, or somebody (``by``) asks for them: start actors for those that are new, if it
+        takes all it has."""
         new = self._desired.undiscovered(account, symbols)
         if new and not self._stopping():
             self._desired.discover(account, new)
-            self._desire()
+            self._desire(by)
 
     def look_into_our_books(self, account: str) -> None:
         """Look after what our books of an account hold, as soon as the journal tells: its broker need not speak of it
@@ -106,4 +108,4 @@ class Discovery:
             return
         self._desired.retire(account, symbol)
         logger.info("{}: retired, it has been empty long enough", instrument_name(account, symbol))
-        self._desire()
+        self._desire(None)

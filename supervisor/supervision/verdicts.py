@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from actors.events import Json
 from actors.messages import AccountHealth, CycleReport
 from actors.names import instrument_name
 from actors.runtime.ports import CallError, Runtime
@@ -32,32 +33,37 @@ class Verdicts:
         self._healths = healths
 
     async def on(
-        self, account: str | None, instrument: str | None, *, dry_run: bool
+        self,
+        account: str | None,
+        instrument: str | None,
+        *,
+        dry_run: bool,
+        asked: Mapping[str, Json] | None = None,
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:
-        """One on every selected instrument, by account."""
+        """One on every selected instrument, by account. ``asked`` are the keys that tell who asks."""
         chosen = [name for name in self._desired.accounts if account in (None, name)]
-        work = [self._of_account(name, instrument, dry_run=dry_run) for name in chosen]
+        work = [self._of_account(name, instrument, asked, dry_run=dry_run) for name in chosen]
         return list(await asyncio.gather(*work))
 
     async def _of_account(
-        self, account: str, instrument: str | None, *, dry_run: bool
+        self, account: str, instrument: str | None, asked: Mapping[str, Json] | None, *, dry_run: bool
     ) -> tuple[AccountHealth, list[CycleReport]]:
         symbols = [symbol for symbol in self._desired.symbols(account) if instrument in (None, symbol)]
-        reports = await asyncio.gather(*(self._of(account, symbol, dry_run=dry_run) for symbol in symbols))
+        reports = await asyncio.gather(*(self._of(account, symbol, asked, dry_run=dry_run) for symbol in symbols))
         try:
             health = await self._runtime.call(account, "health", timeout_s=PROBE_TIMEOUT_S)
         except CallError:
             health = self._healths.account(account)
         return health, list(reports)
 
-    async def _of(self, account: str, symbol: str, *, dry_run: bool) -> CycleReport:
+    async def _of(self, account: str, symbol: str, asked: Mapping[str, Json] | None, *, dry_run: bool) -> CycleReport:
         name = instrument_name(account, symbol)
         given = self._desired.configuration.instrument_settings(account, symbol)
         bound_s = given.settle_s + given.confirmations * given.confirm_gap_s
         timeout_s = bound_s + 2 * self._desired.configuration.timeout_s(account) + VERDICT_MARGIN_S
-        method = "detect_drift" if dry_run else "reconcile_now"
+        asking = ("detect_drift",) if dry_run else ("reconcile_now", asked)
         try:
-            report: CycleReport = await self._runtime.call(name, method, timeout_s=timeout_s)
+            report: CycleReport = await self._runtime.call(name, *asking, timeout_s=timeout_s)
         except CallError as error:
             child = self._children.get(ChildKey(Kind.INSTRUMENT, name))
             return status.absent(account, symbol, child, None, self._runtime.now(), str(error))
