@@ -47,6 +47,7 @@ from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from actors.runtime.ports import CallError, Runtime
 from actors.runtime.steady_clock import SteadyRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.kit.backoff import backoff_s, spread_s
 from brokers.model import (
     Claims,
     Complete,
@@ -716,12 +717,12 @@ class Account:
         self._call_errors += 1
         first, before = self._error is None, self._connection
         refused = isinstance(error, Refused)
+        self._failures += 1
         self._connection = next(state for kind, state in _STATES.items() if isinstance(error, kind))
         self._error = str(error)
         self._connected = False
-        pause_s = REFUSED_PAUSE_S if refused else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        self._retry_at = self._runtime.now() + timedelta(seconds=pause_s * (0.5 + self._runtime.uniform() / 2))
+        pause_s = REFUSED_PAUSE_S if refused else backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        self._retry_at = self._runtime.now() + timedelta(seconds=spread_s(pause_s, self._runtime.uniform()))
         shown = self._shown(self._retry_at)
         self._failing.set()
         if first or self._connection is not before:

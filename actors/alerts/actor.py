@@ -32,6 +32,7 @@ from actors.journal.types import JournalError
 from actors.messages import AlertsHealth
 from actors.names import ALERTS, AUDIT
 from actors.runtime.ports import CallError, Runtime
+from brokers.kit.backoff import backoff_s
 from brokers.spec import SecretRef
 
 _PAGE = 1_000
@@ -196,17 +197,17 @@ class Alerts:
                 self._router.gave_up(message)
 
     async def _serve(self, way: _Way) -> None:
-        pause_s = _AGAIN_AFTER_S
+        failures = 0
         while True:
             message = await way.queue.get()
             reason = await self._sent(way, message)
             if reason is None:
-                pause_s = _AGAIN_AFTER_S
+                failures = 0
                 continue
             if message.kind is not MessageKind.HEARTBEAT:  # the next one is as good
                 self._put_back(way, message)
-            await self._runtime.sleep(pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+            failures += 1
+            await self._runtime.sleep(backoff_s(failures, _AGAIN_AFTER_S, _LONGEST_PAUSE_S))
 
     def _put_back(self, way: _Way, message: Message) -> None:
         try:

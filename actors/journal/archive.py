@@ -40,6 +40,7 @@ from actors.journal.schema import (
 )
 from actors.journal.types import Archived, ArchiveRefused, JournalUnavailable, Verification
 from actors.journal.verification import verify
+from brokers.kit.whole_file import sync
 
 Crash = Callable[[str], None]
 """Told of each step once it is done; a test ends the work there."""
@@ -78,7 +79,7 @@ def archive(
             _as_parquet(part, start, new, attempted)
         os.chmod(part, 0o400)  # it is evidence from now on: whoever starts a supervisor on it by mistake is refused
         os.rename(part, file)
-        _sync(file.parent)
+        sync(file.parent)
     step("named")
     with writing(connection):
         if read_anchor(connection, attempted) != start:
@@ -162,8 +163,8 @@ def _write(source: Connection, part: Path, start: Anchor, new: Anchor, attempted
         (mode,) = driver.execute("PRAGMA journal_mode=DELETE").fetchone()
         if mode != "delete":
             raise JournalUnavailable(attempted, f"the archive stays in the journal mode {mode}", "Try it again")
-    _sync(part)
-    _sync(part.parent)
+    sync(part)
+    sync(part.parent)
 
 
 def _width() -> ColumnElement[int]:
@@ -199,21 +200,13 @@ def _as_parquet(part: Path, start: Anchor, new: Anchor, attempted: str) -> None:
         parquet_archive.write(part, columns)
         parquet_archive.restore(columns, again)
         _check(again, start, new, attempted)
-        _sync(columns)
+        sync(columns)
         os.replace(columns, part)
-        _sync(part.parent)
+        sync(part.parent)
     finally:
         columns.unlink(missing_ok=True)
         for beside in part.parent.glob(f"{glob.escape(again.name)}*"):
             beside.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(part: Path) -> None:

@@ -7,7 +7,6 @@ told once, and keeps nothing else from going on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 from loguru import logger
 
 from actors.events import to_iso
+from brokers.kit.whole_file import append_durably
 
 Head = tuple[int, str, datetime]
 """``seq``, ``hash`` and time of a journal's last record."""
@@ -45,7 +45,7 @@ class HeadsFile:
             return
         seq, last_hash, time = head
         try:
-            _add_line(self._path, f"{seq} {last_hash} {to_iso(time)}\n")
+            append_durably(self._path, f"{seq} {last_hash} {to_iso(time)}\n")
         except OSError as error:
             found = f"could not note the journal's head in {self._path}: {error.strerror or error}"
             if self.error is None:
@@ -53,13 +53,3 @@ class HeadsFile:
             self.error = found
             return
         self._noted, self.error = seq, None
-
-
-def _add_line(path: Path, line: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        # In one piece: whoever copies the file meanwhile has whole lines.
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

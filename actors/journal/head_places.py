@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.journal.evidence_tables import StoredHead
+from brokers.kit.whole_file import append_durably
 
 TIMEOUT_S: Final = 10.0
 MOST_AT_ONCE: Final = 100
@@ -55,7 +56,7 @@ def deliver(place: str, heads: Sequence[StoredHead]) -> None:
         elif scheme in ("smtp", "smtps"):
             _mail(place, text, heads[-1])
         else:
-            _append(Path(place.removeprefix("file://")), text)
+            append_durably(Path(place.removeprefix("file://")), text, mode=0o644)
     except (OSError, smtplib.SMTPException, ValueError) as error:
         found = getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
         raise PlaceAway(f"heads could not be given to {shown(place)}: {found}") from None
@@ -68,15 +69,6 @@ def _with_environment(place: str) -> str:
         return urllib.parse.quote(os.environ[match[1]], safe="")
 
     return re.sub(r"\$\{(\w+)\}", value, place)
-
-
-def _append(file: Path, text: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _post(url: str, text: str) -> None:

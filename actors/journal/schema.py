@@ -52,6 +52,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from actors.events import EventType
 from actors.journal.hash_chain import GENESIS, Row
 from actors.journal.types import JournalCorrupt, JournalError, JournalMissing, JournalTooNew, JournalUnavailable
+from brokers.kit.whole_file import sync
 
 SCHEMA_VERSION: Final = 2
 """1 has no anchor; a writer brings it to 2 in place, and a reader reads both."""
@@ -185,11 +186,7 @@ def create_file(file: Path) -> None:
     """
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        directory = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(file.parent)
     except FileExistsError:
         return
     except OSError as error:

@@ -32,6 +32,7 @@ from actors.journal import token_key
 from actors.journal.signed_head import HeadError, PublicKey, Signer, raw_public
 from actors.journal.token_key import PKCS11, TokenKey
 from actors.journal.types import JournalUnavailable
+from brokers.kit.whole_file import write_whole
 
 SigningKey = Ed25519PrivateKey | TokenKey
 
@@ -156,18 +157,8 @@ def _name_of(key: SigningKey) -> str:
 
 
 def _replace(file: Path, text: str, mode: int) -> None:
-    part = file.with_name(file.name + ".part")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            os.write(descriptor, text.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.chmod(part, mode)
-        os.replace(part, file)
+        write_whole(file, text.encode(), mode=mode)
     except OSError as error:
         raise JournalUnavailable(
             f"write the key file {file}", error.strerror or str(error), "Make its directory writable, or name another"

@@ -28,6 +28,7 @@ from requests.utils import check_header_validity
 
 from brokers.errors import with_remedy
 from brokers.kit.abortable_http import Call
+from brokers.kit.backoff import backoff_s, spread_s
 from brokers.kit.event_stream import EventStream, Run
 from brokers.kit.foreign_row import BadRow, mapping
 from brokers.kit.http_failure import cause_of, no_connection
@@ -45,7 +46,6 @@ CONNECTION_SPACING_S = 0.5
 
 JOIN_TIMEOUT_S = 1.0
 _FOUND_LENGTH = 300
-_LONGEST_EXPONENT = 30
 _AGAIN = "It is connected anew by itself; if it goes on, check the network and `stream_url`"
 _PATH = "Check `account_id`, and that `stream_url` is the host part, without /v3"
 
@@ -83,8 +83,8 @@ def turn_in_s(tries: int, since_last_s: float, first_s: float, longest_s: float,
     """How long the next connection waits, in seconds: exponentially longer with every try that failed, up to
     ``longest_s``; the later half of it is scaled by ``jitter`` (0 to 1), so that accounts which lost their streams
     together do not come back together. Never sooner than :data:`CONNECTION_SPACING_S` after the last one."""
-    backoff_s = min(longest_s, first_s * 2 ** min(tries - 1, _LONGEST_EXPONENT)) if tries else 0.0
-    return max(backoff_s * (1 + jitter) / 2, CONNECTION_SPACING_S - since_last_s, 0.0)
+    pause_s = backoff_s(tries, first_s, longest_s) if tries else 0.0
+    return max(spread_s(pause_s, jitter), CONNECTION_SPACING_S - since_last_s, 0.0)
 
 
 class _Connection:

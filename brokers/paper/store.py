@@ -6,13 +6,13 @@ and never taken for a venue that begins; one process at a time changes it, any m
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from brokers.errors import Malformed, Refused, Unreachable
+from brokers.kit.whole_file import write_whole
 from brokers.paper.state import State
 
 _STATE = TypeAdapter(State)
@@ -79,24 +79,10 @@ class Store:
 
     def write(self, state: State) -> None:
         """Keep a state; it is on disk when this returns. Raises ``Unreachable`` when it could not be written."""
-        draft = self._path.with_name(f"{self._path.name}.tmp")
         try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(_STATE.dump_json(state))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
-            self._sync_directory()
+            write_whole(self._path, _STATE.dump_json(state))
         except OSError as error:
             raise self._unwritable(f"write {self._path}", error) from None
-
-    def _sync_directory(self) -> None:
-        # Without this a power cut may bring the replaced file back, with orders taken since unknown to it.
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
     def _malformed(self, attempted: str, found: str) -> Malformed:
         remedy = (

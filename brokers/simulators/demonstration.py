@@ -9,7 +9,6 @@ serves the simulated broker loses nothing the broker knew.
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 from collections import deque
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from brokers.kit.whole_file import write_whole
 from brokers.model import LONG, NET, SHORT, LegScheme, Side
 from brokers.simulators.base import DayEnding, Simulator
 
@@ -153,12 +153,7 @@ class Demonstration:
             {"simulator": self._simulator.dump(), "resting": resting, "orders": self._orders, "day": self._day}
         )
         self._state_file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._state_file.with_name(f"{self._state_file.name}.{os.getpid()}.tmp")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._state_file)
+        write_whole(self._state_file, text.encode())
 
     # -- the script ------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from brokers.errors import Refused
+from brokers.kit.whole_file import write_whole
 from brokers.spec import READ_FROM_FILES, SecretRef, SecretSource
 from supervisor.changes.diff import SecretFingerprints
 from supervisor.changes.requests import FIXED
@@ -112,18 +113,7 @@ def write(configuration: Configuration, marks: SecretFingerprints, run: str) -> 
     sha256 = hashlib.sha256(content).hexdigest()
     path = path_of(configuration, sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # else a crash of the machine could take the name, and leave a record of it
-    finally:
-        os.close(directory)
+    write_whole(path, content)
     return AppliedConfiguration(configuration, dict(marks), sha256)
 
 

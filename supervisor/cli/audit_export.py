@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
@@ -22,6 +20,7 @@ import orjson
 from actors.events import Record, to_iso
 from actors.journal.hash_chain import payload_text, record_to_json
 from actors.journal.record_filter import RecordFilter
+from brokers.kit.whole_file import new_file
 from supervisor.cli.audit_query import COLUMNS
 from supervisor.cli.audit_selection import Source, check_known, reading, tell_of_archived
 from supervisor.cli.console import Failure, console
@@ -118,38 +117,13 @@ def export_to_delta(of: Source, uri: str) -> int:
 @contextlib.contextmanager
 def _new_file(file: Path, *, force: bool) -> Iterator[BinaryIO]:
     """A file beside ``file`` that takes its name when it is whole and durable, and is gone after any failure."""
-    # Named before it is made, so that an interrupt at any moment finds what to remove.
-    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
     try:
-        with part.open("xb", buffering=1 << 20) as out:
-            os.fchmod(out.fileno(), 0o600)  # as private as the journal
+        with new_file(file, replace=force) as out:  # as private as the journal
             yield out
-            out.flush()
-            os.fsync(out.fileno())
-        _rename(part, file, force=force)
+    except FileExistsError:
+        raise Failure(f"{file} has come to be meanwhile. Name another file, or replace it with --force") from None
     except OSError as error:
         raise _cannot_write(file, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def _rename(part: Path, file: Path, *, force: bool) -> None:
-    if force:
-        part.replace(file)
-    else:
-        try:
-            # A link is refused where the name is taken meanwhile; a rename would replace what is there.
-            os.link(part, file)
-        except FileExistsError:
-            raise Failure(f"{file} has come to be meanwhile. Name another file, or replace it with --force") from None
-        except OSError:  # a file system without links
-            part.rename(file)
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _cannot_write(file: Path, error: OSError) -> Failure:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actors.journal.client import JournalAway
 from actors.runtime.ports import ActorUnavailable, Runtime
+from brokers.kit.backoff import backoff_s
 from supervisor.client.link import Link
 
 if TYPE_CHECKING:
@@ -95,12 +96,13 @@ async def call_with_retry(port: Port, actor: str, method: str, *args: object, ti
     """Call an actor that may be being restarted, as may the journal's: while there is none of its name it is tried
     again, until ``timeout_s`` have passed. Only for what may be done twice."""
     deadline_s = port.monotonic_s() + timeout_s
-    pause_s = _FIRST_PAUSE_S
+    failures = 0
     while True:
         try:
             return await port.call(actor, method, *args, timeout_s=max(0.001, deadline_s - port.monotonic_s()))
         except (ActorUnavailable, JournalAway):
+            failures += 1
+            pause_s = backoff_s(failures, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
             if port.monotonic_s() + pause_s >= deadline_s:
                 raise
         await port.sleep(pause_s)
-        pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from actors.runtime.ray_environment import Address
+from brokers.kit.whole_file import write_whole
 from supervisor.config.models import Configuration
 from supervisor.supervision import local_door
 from supervisor.supervision.local_door import Door
@@ -72,16 +73,10 @@ class NotWritable(Exception):
 def write(configuration: Configuration, run: RunFile) -> Path:
     """Put the run file in its place, whole or not at all. Raises :class:`NotWritable`."""
     path = path_of(configuration)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(run), file)
-        draft.replace(path)
+        write_whole(path, json.dumps(asdict(run)).encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
         raise NotWritable(str(path), error.strerror or str(error)) from error
     return path
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from brokers.kit.whole_file import write_whole
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _LONGEST_TOKEN = 512
@@ -139,16 +141,5 @@ def add(file: str, name: str, role: Role) -> str:
     kept = [line for line in before if line.split()[:1] != [name]]
     text = "\n".join([*kept, f"{name} {role.name.lower()} sha256:{digest(token)}", ""])
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{file}.{os.getpid()}.new"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(partial, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
+    write_whole(Path(file), text.encode())
     return token

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from brokers.kit.backoff import backoff_s
+
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
@@ -66,6 +68,4 @@ def after_death(
 def _delay_s(policy: RestartPolicy, recent: int, uniform: float) -> float:
     if recent == 0:
         return 0.0
-    # 2.0 ** 1024 overflows; long before that the largest delay has been reached.
-    grown = policy.backoff_min_s * 2.0 ** min(recent - 1, 64)
-    return min(policy.backoff_max_s, grown) * (1 + policy.jitter * uniform)
+    return backoff_s(recent, policy.backoff_min_s, policy.backoff_max_s) * (1 + policy.jitter * uniform)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -253,7 +254,7 @@ async def test_a_change_that_cannot_be_written_has_not_happened(desk: Desk, monk
     stream.start(heard.append)
     heard.clear()
     before = said(await broker.snapshot(0))
-    draft = desk.file.with_name(desk.file.name + ".tmp")
+    draft = desk.file.with_name(f"{desk.file.name}.{os.getpid()}.tmp")
     draft.mkdir()
     with pytest.raises(Unreachable, match=r"could not write .*directory"):
         await broker.submit(order("c2"))

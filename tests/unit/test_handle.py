@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import math
 import os
 import re
@@ -804,7 +803,7 @@ def test_a_run_file_that_cannot_be_written_says_where_and_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(json, "dump", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
         NotWritable, match=r"j\.db\.run\.json cannot be written: No space left on device\. .* make room"
     ):

@@ -1,0 +1,74 @@
+"""Files that are there whole or not at all, and durable once they are there.
+
+* A file is written beside its place (``NAME.PID.tmp``), made durable, and moved into it: a crash at any moment leaves
+  what was there before or what is there now. A draft is removed after any failure but a crash.
+* Its mode is what was asked for, whatever the process's mask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_whole(file: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Put ``content`` in the place of the file; it is on disk when this returns. Raises ``OSError``."""
+    with new_file(file, mode=mode) as out:
+        out.write(content)
+
+
+@contextlib.contextmanager
+def new_file(file: Path, *, mode: int = 0o600, replace: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to that takes its place at the end of the block; after a failure within it all is as before.
+    Raises ``OSError``; without ``replace`` that is ``FileExistsError`` where such a file has come to be meanwhile."""
+    # Named before it is made, so that an interrupt at any moment finds what to remove.
+    draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        draft.unlink(missing_ok=True)  # of a process that had our number and was killed
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb", buffering=1 << 20) as out:
+            os.fchmod(out.fileno(), mode)
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        _name(draft, file, replace=replace)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+    sync(file.parent)  # else a power cut may bring back what was replaced
+
+
+def _name(draft: Path, file: Path, *, replace: bool) -> None:
+    if replace:
+        draft.replace(file)
+        return
+    try:
+        # A link is refused where the name is taken meanwhile; a rename would replace what is there.
+        os.link(draft, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        draft.rename(file)
+
+
+def append_durably(file: Path, text: str, *, mode: int = 0o600) -> None:
+    """Add to a file, which is made with ``mode`` where there is none; on disk when this returns. It is added in one
+    piece: whoever copies the file meanwhile has whole lines. Raises ``OSError``."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Make a file that somebody else wrote durable, or the names in a directory. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
