@@ -44,6 +44,7 @@ from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import ClaimCorrection
+from actors.runtime.bounded_log import BoundedLog
 from actors.runtime.ports import CallError, Runtime
 from actors.runtime.steady_clock import SteadyRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
@@ -136,6 +137,10 @@ _STATES: dict[type[BrokerError], Connection] = {
 }
 
 
+_OPEN_LOGGED = 5
+"""Breaks of the account that one line of its log tells."""
+_REASON_LOGGED = 300
+
 OWNERS_KEPT = 5_000
 """Ids of orders for combinations whose strategies are remembered."""
 
@@ -184,6 +189,7 @@ class Account:
         self._call_errors = 0
         self._clock_steps = 0
         self._outbox = Outbox(settings.account, runtime)
+        self._log = BoundedLog(settings.account, runtime.monotonic_s)
         open_table = settings.open_table
         self._table = None if open_table is None else TableWatch(settings.account, open_table, runtime)
         self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._say)
@@ -458,6 +464,10 @@ class Account:
         assert self._table is not None  # noqa: S101 - asked only where there is one
         return self._table.claims(instrument, self._identity_of(instrument))
 
+    async def restarted(self, restarts: int, reason: str) -> None:
+        """For its log: it came in the place of one that died."""
+        self._log.restarted(restarts, reason)
+
     async def wake_instruments(self) -> None:
         """This actor takes the place of one that died: anything may have happened meanwhile."""
         await self._wake_all()
@@ -605,6 +615,17 @@ class Account:
             self._failed(self._ours("fetch a snapshot", error))
         else:
             self._answered()
+        self._log.tell((self._connection, self._follower.state, frozenset(self._breaks)), self._line)
+
+    def _line(self) -> str:
+        """How it stands, and what was done so far, for its log."""
+        calls = 0 if self._broker is None else self._broker.calls
+        stream = [] if self._follower.state is None else [f"stream {self._follower.state}"]
+        mean_ms = 1000 * self._call_seconds / self._fetches if self._fetches else 0.0
+        found = [f"{kind} {key}: {one.broker_value}, open" for (kind, key), one in self._breaks.items()][:_OPEN_LOGGED]
+        done = f"fetches {self._fetches} ({mean_ms:.0f} ms each), broker calls {calls}, errors {self._call_errors}"
+        error = [] if self._error is None else [self._error[:_REASON_LOGGED]]
+        return "; ".join([str(self._connection), *error, *stream, *found, done])
 
     async def _second_word(self, broker: object, snapshot: Snapshot) -> None:
         """Where the broker shows no position of any that the books hold: what it says of that otherwise."""

@@ -127,6 +127,10 @@ class Instrument:
         self._paused = False
         self._awake.set()
 
+    async def restarted(self, restarts: int, reason: str) -> None:
+        """For its log: it came in the place of one that died."""
+        self._diary.restarted(restarts, reason)
+
     async def wake(self) -> None:
         """Something happened at the broker: check now."""
         self._awake.set()
@@ -398,7 +402,7 @@ class Instrument:
             self._looked.set()
             self._report = report
             self._tally.count(report)
-            self._diary.tell(report, self._tally.statistics)
+            self._diary.tell_cycle(report, self._tally.statistics)
             for verdict in self._verdicts:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow

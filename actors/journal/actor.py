@@ -38,6 +38,8 @@ from actors.journal.types import (
     Stale,
     Verification,
 )
+from actors.names import AUDIT
+from actors.runtime.bounded_log import BoundedLog
 
 if TYPE_CHECKING:
     from actors.journal.kept_slices import KeptSlices
@@ -147,6 +149,7 @@ class Audit:
         self._outage: dict[str, Json] | None = None
         self._closed = False
         self._last_seq: int | None = None
+        self._log = BoundedLog(AUDIT, monotonic)
         self._counts = dict.fromkeys(("appended_events", "commits", "failed_commits", "stale", "refused"), 0)
 
     def __repr__(self) -> str:
@@ -157,6 +160,10 @@ class Audit:
         stays usable, and later calls try again."""
         self._tried_at = None
         await self._opened()
+
+    async def restarted(self, restarts: int, reason: str) -> None:
+        """For its log: it came in the place of one that died."""
+        self._log.restarted(restarts, reason)
 
     async def append(self, stream: str, expected_version: int, events: Sequence[Event]) -> Appended | Stale:
         """Continue ``stream`` after ``expected_version`` with all of these or none, and answer when that is durable.
@@ -256,6 +263,7 @@ class Audit:
         if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
         self._note_head_when_due()
+        self._tell()
         return {
             "pid": os.getpid(),
             "writable": self._journal is not None and self._error is None,
@@ -352,12 +360,27 @@ class Audit:
     def _fails(self, error: JournalError) -> None:
         self._error = error
         self._away_since = self._away_since or self._now()
+        self._tell()
 
     def _works(self) -> None:
         if self._away_since is not None:
             since, until = to_iso(self._away_since), to_iso(self._now())
             self._outage = {"since": since, "until": until, "reason": str(self._error)}
         self._error = self._away_since = None
+
+    def _tell(self) -> None:
+        """How it stands, for its log."""
+        stands = (None if self._error is None else self._error.found, self._evidence_error())
+        self._log.tell(stands, self._line)
+
+    def _line(self) -> str:
+        counts, beside = self._counts, self._evidence_error()
+        parts = ["writing" if self._error is None else str(self._error), *([beside] if beside else [])]
+        parts.append(
+            f"records {counts['appended_events']} in {counts['commits']} commits, failed {counts['failed_commits']}, "
+            f"last record {self._last_seq or 0}"
+        )
+        return "; ".join(parts)
 
     def _reading(self) -> Journal:
         # Apart from the writer: a long query must not hold up an append.
@@ -441,6 +464,7 @@ class Audit:
             self._counts["appended_events"] += last - before
             self._counts["commits"] += 1
             self._last_seq = last
+            self._tell()
             self._wake()
             self._note_head_when_due()
 

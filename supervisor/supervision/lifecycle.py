@@ -7,6 +7,7 @@ an older one that is still under way; nothing of a start that failed is left ali
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -50,6 +51,7 @@ from supervisor.tree.model import (
 )
 
 ASK_AGAIN_AFTER_S = 1.0
+_LOGGING = frozenset({Kind.AUDIT, Kind.ACCOUNT, Kind.INSTRUMENT})
 BEGIN_TRIES = 10
 FIRST_CYCLE_WITHIN_S = 1.0
 """How long an instrument's probe waits for its first cycle: less than a probe's time-out."""
@@ -91,6 +93,7 @@ class Lifecycle:
         self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
         self._may_begin: dict[ChildKey, asyncio.Event] = {}
         self._lived: dict[ChildKey, None] = {}  # in their order
+        self._came_back: dict[ChildKey, tuple[int, str]] = {}  # restarts, and why, until its log has it
 
     # Whom a supervisor before this one left
 
@@ -151,6 +154,7 @@ class Lifecycle:
                 self._runtime.spawn(SUPERVISOR, self._probe(key, attempt))
             case RestartScheduled(key, reason, delay_s, restarts):
                 logger.warning("{}: died ({}), restart {} in {:.1f} s", key.name, reason, restarts, delay_s)
+                self._came_back[key] = restarts, reason
                 body: dict[str, Json] = {"actor": key.name, "reason": reason, "restarts": restarts}
                 self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
             case Quarantined(key, reason):
@@ -197,6 +201,8 @@ class Lifecycle:
             await self._ask_health(key, attempt)
         self._happened(Started(key, attempt))
         self._runtime.spawn(SUPERVISOR, self._watch(key, attempt))
+        if key in self._came_back and key.kind in _LOGGING:
+            self._runtime.spawn(SUPERVISOR, self._have_it_logged(key, *self._came_back.pop(key)))
         if key.kind is Kind.AUDIT:
             self._journal_is_there()
         if key.kind is Kind.ACCOUNT and key in self._lived:
@@ -205,6 +211,11 @@ class Lifecycle:
         if key.kind is Kind.ACCOUNT:
             self._discovery.look_into_our_books(key.name)
         self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
+
+    async def _have_it_logged(self, key: ChildKey, restarts: int, reason: str) -> None:
+        """Its own log, beside it in Ray's dashboard, is a new one: it begins with why."""
+        with contextlib.suppress(CallError):
+            await self._runtime.call(key.name, "restarted", restarts, reason, timeout_s=PROBE_TIMEOUT_S)
 
     async def _wake_instruments(self, account: str) -> None:
         try:

@@ -11,15 +11,17 @@ from loguru import logger
 
 from actors.book.book import Book
 from actors.events import Json
-from actors.instrument.diary import CALM_S, Diary
+from actors.instrument.diary import Diary
 from actors.messages import CycleReport, Statistics
 from actors.reconciliation.own_reports import FillReport, contradiction
 from actors.reconciliation.reconciliation_pass import Status
+from actors.runtime.bounded_log import CALM_S, LINES_A_MINUTE, BoundedLog
 from brokers.model import Side
 from brokers.registry import CONVENTIONS
 from supervisor.errors import InvalidReport
 from tests.unit.builders import at, dec
 from tests.unit.test_handle import FILL, a_handle
+from tests.unit.test_supervisor import restarts, states
 from tests.unit.virtual_time import virtual_time
 
 
@@ -83,14 +85,48 @@ def test_an_instrument_s_log_tells_what_changed_and_is_bounded(logged: list[str]
     failed = replace(calm, status=Status.DEGRADED, error="time-out")
 
     for _ in range(100):
-        diary.tell(calm, Statistics(cycles=1))
-    diary.tell(failed, Statistics(cycles=2))
-    diary.tell(failed, Statistics(cycles=3))
+        diary.tell_cycle(calm, Statistics(cycles=1))
+    diary.tell_cycle(failed, Statistics(cycles=2))
+    diary.tell_cycle(failed, Statistics(cycles=3))
     now_s = CALM_S
-    diary.tell(failed, Statistics(cycles=4))
+    diary.tell_cycle(failed, Statistics(cycles=4))
 
     assert [line.split(";")[0] for line in logged] == [
         "fx/EUR_USD: SUCCESS in 12 ms",
         *["fx/EUR_USD: DEGRADED in 12 ms"] * 2,
     ]
     assert "cycles 4" in logged[-1]
+
+
+def test_what_changes_all_the_time_leaves_lines_out_and_says_how_many(logged: list[str]) -> None:
+    now_s = 0.0
+    log = BoundedLog("fx", lambda: now_s)
+    for number in range(1000):
+        log.tell(number, lambda: "CONNECTED")
+    now_s = 60.0
+    log.tell("calm", lambda: "CONNECTED")
+
+    assert len(logged) == LINES_A_MINUTE + 1
+    assert logged[-1] == f"fx: CONNECTED; {1000 - LINES_A_MINUTE} lines before this one were left out"
+
+
+@virtual_time
+async def test_accounts_and_the_journal_s_actor_log_what_they_did_and_why_they_came_back(
+    tmp_path: Path, logged: list[str]
+) -> None:
+    async with a_handle(tmp_path) as (hall, sup):
+        hall.brokers["fx"].hold(3, instrument="XAU_USD")
+        await sup.reconcile()
+        await hall.cluster.kill("fx")
+        await hall.until(lambda s: restarts(s, "fx") == 1 and states(s)["fx"] == "UP", "its account is back")
+        await hall.cluster.kill("audit")
+        await hall.until(lambda s: restarts(s, "audit") == 1 and states(s)["audit"] == "UP", "the journal is back")
+
+    def said(*words: str) -> bool:
+        return any(all(word in line for word in words) for line in logged)
+
+    assert said("fx: CONNECTED", "UNMANAGED_INSTRUMENT XAU_USD: ", "fetches ", "errors 0")
+    assert said("fx: restart 1 of this actor: ")
+    assert said("audit: writing; records ", "commits, failed 0")
+    assert said("audit: restart 1 of this actor: ")
+    assert len([line for line in logged if line.startswith(("fx: CONNECTED", "audit: writing"))]) <= LINES_A_MINUTE

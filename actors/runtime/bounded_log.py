@@ -1,0 +1,47 @@
+"""What an actor's own log tells of its work: Ray's dashboard shows it beside the actor.
+
+The law of this module: it is bounded, however often something changes. A line is written where the work ended otherwise
+than the time before, and else no more often than every five minutes; of more than twenty lines within a minute the rest
+is left out, and the next line says how many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from loguru import logger
+
+CALM_S = 300.0
+"""How often a line is written though nothing has changed."""
+LINES_A_MINUTE = 20
+
+
+class BoundedLog:
+    """The log of one actor. ``monotonic_s`` is its clock."""
+
+    def __init__(self, name: str, monotonic_s: Callable[[], float]) -> None:
+        self._name = name
+        self._monotonic_s = monotonic_s
+        self._told: object = None
+        self._told_s = -CALM_S
+        self._lines_s: deque[float] = deque(maxlen=LINES_A_MINUTE)
+        self._left_out = 0
+
+    def tell(self, ended: object, line: Callable[[], str]) -> None:
+        """Some work has ended: where it did not end as the time before, or it is time again, write the line."""
+        now_s = self._monotonic_s()
+        if ended == self._told and now_s - self._told_s < CALM_S:
+            return
+        self._told, self._told_s = ended, now_s
+        if len(self._lines_s) == LINES_A_MINUTE and now_s - self._lines_s[0] < 60:
+            self._left_out += 1
+            return
+        self._lines_s.append(now_s)
+        more = f"; {self._left_out} lines before this one were left out" if self._left_out else ""
+        self._left_out = 0
+        logger.info("{}: {}{}", self._name, line(), more)
+
+    def restarted(self, restarts: int, reason: str) -> None:
+        """This actor came in the place of one that had died."""
+        logger.warning("{}: restart {} of this actor: {}", self._name, restarts, reason)
