@@ -285,9 +285,13 @@ class Account(Defaults):
         raise expected("journal, or a mapping with delta and columns")
 
     @model_validator(mode="after")
-    def _legs_of_the_book(self) -> Self:
+    def _book_can_be_compared(self) -> Self:
         book = self.book
-        if book is None or book.columns.leg is not None:
+        if book is None:
+            return self
+        if self.mode == "paper":
+            raise expected("mode: live where the book is a Delta table, as mode paper compares orders alone")
+        if book.columns.leg is not None:
             return self
         if self.broker == "kite":
             raise expected("book.columns.leg, as the legs of a position at this broker are its products")

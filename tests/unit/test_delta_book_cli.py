@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -219,6 +220,26 @@ def test_mistakes_are_told_before_anything_starts(house: House, more: str, colum
     with pytest.raises(ConfigurationError, match=words) as told:
         load(house.write(more, columns))
     assert "abc" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("account", "fits"),
+    [
+        ("broker: paper", False),  # mode paper is what this broker has unless told otherwise
+        ("broker: paper, mode: live", True),
+        ("broker: oanda, simulator: true, mode: paper", False),
+        ("broker: oanda, simulator: true", True),
+    ],
+)
+def test_a_book_in_a_table_is_refused_where_positions_are_not_compared(
+    tmp_path: Path, account: str, *, fits: bool
+) -> None:
+    path = tmp_path / "accounts.yaml"
+    book = f"{{delta: book, columns: {{{COLUMNS}}}}}"
+    path.write_text(f"accounts:\n  - {{name: fx, {account}, instruments: [EUR_USD], book: {book}}}\n")
+    expected = nullcontext() if fits else pytest.raises(ConfigurationError, match="mode paper compares orders alone")
+    with expected:
+        load(path)
 
 
 def test_the_secrets_of_a_store_are_references_and_a_path_is_of_the_files_folder(
