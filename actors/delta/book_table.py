@@ -292,10 +292,14 @@ class DeltaBookTable:
         """Its columns, proven to be those that are configured, and readable."""
         self._check_protocol(table)
         schema = pa.schema(table.schema().to_arrow())
-        lacking = [name for name in self._columns() if name not in schema.names]
+        marks = (self._spec.source, self._spec.discrepancy) if self._spec.writable else ()
+        lacking = [name for name in dict.fromkeys((*self._columns(), *marks)) if name not in schema.names]
         if lacking:
             found = f"it has no column {', '.join(lacking)}; it has {', '.join(schema.names)}"
-            raise self._malformed(found, "Name the columns as they are called now under book.columns.")
+            remedy = "Name the columns as they are called now under book.columns."
+            if self._spec.writable and set(lacking) <= {self._spec.source, self._spec.discrepancy}:
+                remedy = "A writable book marks its corrections there: add it as text, or say writable: false."
+            raise self._malformed(found, remedy)
         spec = self._spec
         numbers = "a decimal, a float or a whole number"
         wanted: list[tuple[str | None, Callable[[pa.DataType], bool], str]] = [
@@ -346,6 +350,8 @@ class DeltaBookTable:
         stamp = self._handle.commit.get("timestamp")
         version_at = None if stamp is None else EPOCH + timedelta(milliseconds=int(stamp))
         for what, at in (("newest row", state.newest), (f"version {state.version}", version_at)):
+            if at is None and state.nobodys:
+                continue  # it has rows, and what is lacking in them is told of each contract
             if at is None or now - at > max_age:
                 told = "it has no row" if at is None else f"its {what} is of {to_iso(at)}"
                 limit = f"older than max_age_s ({max_age.total_seconds():g})"

@@ -357,6 +357,21 @@ def test_a_table_is_stale_when_its_newest_row_or_version_is_older_than_it_may_be
     assert "version" in desk.book(later).claims("A", None).doubts[0].text
 
 
+def test_a_table_whose_only_row_is_of_no_contract_is_no_empty_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, max_age_s=60.0)
+    desk.write((None, 5, -1))
+    assert "null in column contract" in desk.doubt()
+
+
+@pytest.mark.parametrize("lacking", ["source", "discrepancy_id"])
+def test_a_writable_book_names_the_column_of_marks_that_it_lacks(tmp_path: Path, lacking: str) -> None:
+    desk = Desk(tmp_path, writable=True)
+    desk.write(("A", 1, -1), **{name: ["x"] for name in ("source", "discrepancy_id") if name != lacking})
+    with pytest.raises(Malformed, match=f"no column {lacking}") as told:
+        desk.book()
+    assert "writable: false" in told.value.remedy
+
+
 # Numbers
 
 
