@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from actors.book.book import Book
 from actors.book.discrepancies import Discrepancy
@@ -15,7 +16,10 @@ from actors.instrument.settings import InstrumentSettings
 from actors.instrument.views import NOTHING_KNOWN, book_view, broker_view, table_view
 from actors.messages import CycleReport
 from actors.reconciliation.reconciliation_pass import Decision, Status
-from brokers.model import Failed, Slice
+from brokers.model import Completeness, Failed, Slice
+
+_POSITIONS_LEFT_ALONE: Final = {"positions": Completeness.UNSUPPORTED.value}
+"""Of an account in which positions are not compared: what the broker says of them agrees with nothing."""
 
 
 def verified(
@@ -41,7 +45,7 @@ def verified(
         duration_ms=0.0,
         passes=1,
         book=book_view(book) | table_view(book, slice_),
-        broker=broker_view(slice_),
+        broker=broker_view(slice_) | ({} if settings.policy.positions else _POSITIONS_LEFT_ALONE),
         discrepancies=decision.discrepancies,
         unverified=bool(decision.unverified or unknown),
         verified_at=verified_at,

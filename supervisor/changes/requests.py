@@ -214,8 +214,11 @@ def _refuse_what_is_fixed(
         was, becomes = all_of(getattr(old, section)), all_of(getattr(new, section))
         found += [f"{section}.{one}" for one in key_changes(was, becomes, section, old_marks, new_marks)]
     if found:
+        beside = ""
+        if any(one.startswith("console.") for one in found):
+            beside = " The page also runs by itself, beside a supervisor: python -m supervisor console --port PORT."
         raise ChangeRefused(
             attempted,
             f"this cannot be changed while a supervisor runs: {'; '.join(found)}",
-            "Leave it as it is, or stop the supervisor and start this configuration.",
+            f"Leave it as it is, or stop the supervisor and start this configuration.{beside}",
         )

@@ -47,8 +47,10 @@ def list_(
     account: Annotated[str | None, typer.Option("--account", help="Only this account.")] = None,
     instrument: Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    severity: Annotated[str | None, typer.Option("--severity", help="Only CRITICAL, WARNING or INFO.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only OPEN, ACKNOWLEDGED, PROPOSED, APPROVED…")] = None,
-    owner: Annotated[str | None, typer.Option("--owner", help="Only what this person has.")] = None,
+    older: Annotated[str | None, typer.Option("--older", metavar="2h", help="Only what is open for so long.")] = None,
+    owner: Annotated[str | None, typer.Option("--owner", help="Only what this person has; nobody: nobody has.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many rows.")] = 200,
     as_json: Json = False,
 ) -> int:
@@ -56,20 +58,25 @@ def list_(
 
     Exit status: 1 where something is open, 0 where nothing is.
     """
-    from supervisor.cli.console import load_place, print_json, say
+    from supervisor.cli.console import Failure, load_place, print_json, say
+    from supervisor.presentation.break_filter import BreakFilter
     from supervisor.presentation.breaks import summary
     from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
-    rows, live = _open(load_place(config))
-    wanted = {"account": account, "instrument": instrument, "type": kind, "state": state, "owner": owner}
-    asked = {key: value for key, value in wanted.items() if value is not None}
-    rows = [row for row in rows if all(row[key] == value for key, value in asked.items())]
+    try:
+        wanted = BreakFilter(account, instrument, kind, severity, state, older, owner)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    every, live = _open(load_place(config))
+    rows = wanted.rows(every)
     if as_json:
         print_json({"live": live, "summary": summary(rows), "breaks": rows[:limit]})
     else:
         if not live:
             say("no supervisor is running: this is what the journal says")
         _print(rows, limit)
+        if len(rows) < len(every):
+            print(f"{len(every) - len(rows)} more are open that were not asked for")
     return EXIT_BREAK_OPEN if rows else EXIT_OK
 
 
@@ -210,7 +217,7 @@ def _do(
 
 def until_of(text: str, now: datetime) -> datetime:
     """The time to come that a text names: a length of time is from now on. Raises :class:`Failure`."""
-    from supervisor.cli.audit_selection import when
+    from supervisor.cli.console import Failure
     from supervisor.cli.time_text import NoMoment, moment
 
     try:
@@ -220,9 +227,8 @@ def until_of(text: str, now: datetime) -> datetime:
         relative = text.strip().lower() not in {"now", "today", "yesterday"} and ":" not in text and "-" not in text
         return now + ago if relative and ago.total_seconds() > 0 else named
     except NoMoment:
-        found = when("--until", text, now)
-        assert found is not None  # noqa: S101 - a text was given, and one that names no moment is refused
-        return found
+        forms = "a length from now on (90s, 15m, 2h, 3d) or a moment (2026-01-31 14:00; UTC where no zone is given)"
+        raise Failure(f"until {text!r} is no time. Write {forms}") from None
 
 
 def _confirmed(action: str) -> bool:
@@ -273,7 +279,7 @@ def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:
             table.add_row(*map(_plain, (*cells, row["owner"] or "", row["correction"] or "")))
         out.print(table)
     if len(rows) > limit:
-        out.print(f"{len(rows) - limit} more: --limit, --account, --type, --state")
+        out.print(f"{len(rows) - limit} more: --limit, --account, --type, --severity, --state, --older, --owner")
     ages = summary(rows)["by_age"]
     out.print(f"{len(rows)} open: " + (", ".join(f"{name} {ages[name]}" for name in BUCKETS if ages[name]) or "none"))
 

@@ -37,12 +37,13 @@ from supervisor.config.models import Configuration
 from supervisor.console.desk import Away, Desk, who
 from supervisor.console.feed import Feed
 from supervisor.console.guard import Guard, Names, Refused
-from supervisor.console.pages import BREAK_ID, ROLE_OF, Pages, instrument_url, with_ages
+from supervisor.console.pages import BREAK_ID, ROLE_OF, Pages, breaks_path, instrument_url, with_ages
 from supervisor.console.past import SHOWN_FOUND, JournalReader, NotFound, Verifier
 from supervisor.console.sessions import COOKIE, ENDS_AFTER_S, Session, Sessions
 from supervisor.console.stream import Streams, as_json
 from supervisor.console.users import Role, TokensUnusable, Users
 from supervisor.errors import UnknownName
+from supervisor.presentation.break_filter import BreakFilter
 from supervisor.supervision.halts import not_durable
 
 _SEQ = re.compile(r"[0-9]{1,15}")
@@ -137,6 +138,12 @@ class Console:
     async def _live_page(self, request: Request, *, refused: str | None = None, status: int = 200) -> Response:
         session = _session(request)
         path = request.scope["path"] if refused is None else str(request.state.shown)
+        names = [one for one in path.split("/") if one]
+        if path == "/breaks":
+            try:
+                path = breaks_path(BreakFilter.of_query(request.url.query))
+            except ValueError as error:
+                refused, status = f"{str(error)[:1].upper()}{str(error)[1:]}. All are shown.", 400
         seen = await self.feed.fresh()
         found = await self.streams.now(path, session.user.role, seen)
         if found is None:
@@ -144,7 +151,6 @@ class Console:
         live, token = found
         later_s = max(0.0, self.feed.monotonic_s() - seen.heard_s)
         heard_s = None if seen.status is None else later_s
-        names = [one for one in path.split("/") if one]
         page = self._frame(
             request,
             _TEMPLATES[names[0] if names else ""],
@@ -388,6 +394,7 @@ class Console:
         usual = {
             "csrf": csrf, "user": None if session is None else session.user, "live": "", "seen_number": "",
             "heard_s": "", "heard_words": "", "waiting": 0, "said": None, "refused": None,
+            "posted": _place_of(request, values.get("live")) if request.method == "POST" else None,
         }  # fmt: skip
         page = self._pages.render(template, **{**usual, **values})
         # The forms in parts are the same for all who have a role: what is a session's own is put in at the last.
@@ -444,6 +451,11 @@ def _named_break(request: Request) -> str:
     if not BREAK_ID.fullmatch(break_id):
         raise Refused(404, "A break is named by its whole id, as every list links to it.")
     return break_id
+
+
+def _place_of(request: Request, shown: str | None) -> str:
+    """Where what answers a form is to be found again without it."""
+    return request.url.path if request.url.path == "/sign-in" else shown or "/"
 
 
 def _inside(where: str) -> str:

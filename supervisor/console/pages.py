@@ -22,7 +22,7 @@ from markupsafe import Markup
 from actors.book.break_work import TRANSITIONS, BreakAction, BreakState
 from actors.book.discrepancies import HOW_IT_ENDS, DiscrepancyType
 from actors.book.history import who as who_of
-from actors.events import EventType, Record, to_iso
+from actors.events import EventType, Record, Severity, to_iso
 from actors.journal.types import JournalError
 from supervisor.cli.screen import book_words
 from supervisor.console.feed import Seen
@@ -36,11 +36,13 @@ from supervisor.presentation.attention import (
     account_attention,
     attention,
 )
-from supervisor.presentation.breaks import age_words
+from supervisor.presentation.break_filter import NOBODY, BreakFilter
+from supervisor.presentation.breaks import AGE_BUCKETS, age_words
 from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import halted_scopes
 from supervisor.presentation.prices import shown_price
 
+_BREAKS = "breaks"
 BREAK_ID = re.compile(r"[0-9a-f]{32}")
 MOST_BREAKS = 200
 MOST_ROWS = 500
@@ -124,6 +126,11 @@ def _unescaped(key: str) -> str:
     return unescape(key)
 
 
+def breaks_path(wanted: BreakFilter) -> str:
+    """The address of the breaks that are wanted: one for each filter, however it was written."""
+    return f"/{_BREAKS}?{wanted.query}" if wanted else f"/{_BREAKS}"
+
+
 class Pages:
     """Makes them. ``reason_codes`` are what somebody may choose from."""
 
@@ -148,6 +155,11 @@ class Pages:
         """The parts of the page at a path, as they are now; ``None`` where there is nothing of that name."""
         names = [part for part in path.split("/") if part]
         match names:
+            case [breaks] if breaks.startswith(f"{_BREAKS}?"):
+                try:
+                    return self._breaks(seen, BreakFilter.of_query(breaks.partition("?")[2]))
+                except ValueError:
+                    return None
             case []:
                 return self._fleet(seen, None)
             case ["account", account]:
@@ -155,7 +167,7 @@ class Pages:
             case ["instrument", account, *rest] if rest:
                 return await self._instrument(seen, account, path.split("/", 3)[3], role)
             case ["breaks"]:
-                return self._breaks(seen)
+                return self._breaks(seen, BreakFilter())
             case ["break", break_id] if BREAK_ID.fullmatch(break_id):
                 return await self._break(seen, break_id, role)
         return None
@@ -305,8 +317,9 @@ class Pages:
 
     # Breaks
 
-    def _breaks(self, seen: Seen) -> Live:
-        shown = seen.breaks[:MOST_BREAKS]
+    def _breaks(self, seen: Seen, wanted: BreakFilter) -> Live:
+        found = wanted.rows(seen.breaks)
+        shown = found[:MOST_BREAKS]
         parts = {
             one["id"]: self._row(
                 f"b{one['id']}",
@@ -316,7 +329,8 @@ class Pages:
             for one in shown
         }
         parts["top"] = self._top(seen)
-        parts["count"] = self._part("break_count", len(seen.breaks), len(shown))
+        parts["count"] = self._part("break_count", len(seen.breaks), len(found), len(shown))
+        parts["filters"] = self._part("break_filters", wanted, _choices(seen.breaks, wanted))
         ages = {one["id"]: float(one["age_s"]) for one in shown}
         return Live("Breaks", parts, {"rows": [one["id"] for one in shown]}, ages, _waiting(needs_of(seen)))
 
@@ -378,6 +392,24 @@ def needs_of(seen: Seen) -> list[Need]:
         found += [whole] if whole is not Need.NOTHING else []
         found += [attention(row, of_place.get((name, row["instrument"]), [])).need for row in account["instruments"]]
     return found
+
+
+def _choices(rows: Sequence[Mapping[str, Any]], wanted: BreakFilter) -> dict[str, list[str]]:
+    """What may be chosen of each filter: what open breaks have, and what is chosen."""
+
+    def of(name: str) -> list[str]:
+        chosen = getattr(wanted, name)
+        return sorted({*(row[name] for row in rows if row[name]), *([chosen] if chosen else [])} - {NOBODY})
+
+    return {
+        "account": of("account"),
+        "instrument": of("instrument"),
+        "type": of("type"),
+        "severity": [one.value for one in reversed(Severity)],
+        "state": [one.value for one in BreakState if one is not BreakState.RESOLVED],
+        "older": list(dict.fromkeys([*(name for name, _ in AGE_BUCKETS), *([wanted.older] if wanted.older else [])])),
+        "owner": [NOBODY, *of("owner")],
+    }
 
 
 def _waiting(needs: Sequence[Need]) -> int:

@@ -132,6 +132,31 @@ def test_a_naked_position_from_its_first_sight_to_the_all_clear_by_two_people(br
     bob.close(house)
 
 
+def test_what_was_refused_leaves_nothing_behind_that_the_back_button_could_send_again(
+    browser: Any, house: LivingHouse
+) -> None:
+    ann = Window(browser, house, "ann", viewport={"width": 320, "height": 640})
+    ann.page.goto("/account/fx")
+    ann.page.locator("summary", has_text="Halt").click()
+    ann.page.get_by_label("I mean it").check()
+    ann.page.evaluate("document.querySelector('form input[name=account]').value = 'nowhere'")
+    ann.page.get_by_role("button", name="Halt trading").click()
+    ann.sees("nothing was done")
+    ann.page.goto("/verify")
+    ann.page.get_by_role("button", name="Verify now").click()
+    ann.sees("chain intact", "#verification")
+    wide, window = ann.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= window, "a hash is broken, not the page"
+    ann.page.goto("/breaks?severity=CRITICAL")
+    ann.sees("0 open")
+    assert ann.page.get_by_label("severity").input_value() == "CRITICAL"
+    for _ in range(3):
+        ann.page.go_back()  # it raises where the browser would have to send the form again
+    ann.page.wait_for_url("/")
+    ann.complaints = [one for one in ann.complaints if "404" not in one]
+    ann.close(house)
+
+
 def test_a_lost_connection_is_told_with_the_age_of_what_is_shown_and_caught_up_on(
     browser: Any, house: LivingHouse
 ) -> None:

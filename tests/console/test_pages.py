@@ -204,6 +204,40 @@ def test_an_open_page_is_sent_what_changed_and_nothing_else(house: House) -> Non
         assert "parts" not in again
 
 
+def test_breaks_are_filtered_by_what_they_are_and_the_page_stays_so_while_it_lives(house: House) -> None:
+    grave, slight = a_break(), a_break("GBP_JPY", id="f" * 32, severity="WARNING", type="STALE_ORDER", age_s=7300)
+    slight |= {"owner": "ann@desk", "state": "ACKNOWLEDGED"}
+    house.desk.breaks = [grave, slight]
+    with house.browser("vic") as browser:
+        every = browser.text("/breaks")
+        assert (grave["id"] in every, slight["id"] in every, "2 open" in every) == (True, True, True)
+        for asked in (
+            "instrument=GBP_JPY", "type=STALE_ORDER", "severity=WARNING", "state=ACKNOWLEDGED", "older=1h",
+            "owner=ann%40desk", "account=fx&older=15m",
+        ):  # fmt: skip
+            text = browser.text(f"/breaks?{asked}&said=")
+            assert (f'id="{grave["id"]}"' in text, f'id="{slight["id"]}"' in text) == (False, True), asked
+            assert "1 of 2 open" in text
+            assert "selected" in text
+        live = re.search(r'data-live="([^"]*)"', browser.text("/breaks?owner=nobody&state="))
+        assert live is not None
+        assert live[1] == "/breaks?owner=nobody"
+        first = message(browser, "/breaks?owner=nobody")
+        assert first["lists"]["rows"] == [grave["id"]]
+        house.desk.breaks = [slight | {"owner": None}, grave]
+        house.later(5)
+        assert message(browser, "/breaks?owner=nobody", first["seen"])["lists"]["rows"] == [slight["id"], grave["id"]]
+
+
+def test_a_filter_that_means_nothing_is_refused_in_words_and_hides_no_break(house: House) -> None:
+    house.desk.breaks = [a_break()]
+    with house.browser("vic") as browser:
+        for asked in ("type=NAKED", "severity=x", "state=RESOLVED", "older=long"):
+            answer = browser.get(f"/breaks?{asked}")
+            assert (answer.status_code, "All are shown" in answer.text, BREAK in answer.text) == (400, True, True)
+            assert browser.get(f"/live?page=/breaks%3F{asked.replace('=', '%3D')}&once=1").status_code == 404
+
+
 def test_time_alone_sends_no_part(house: House) -> None:
     house.desk.status = document(naked())
     house.desk.breaks = [a_break()]

@@ -233,8 +233,9 @@ def test_the_last_of_its_kind_is_not_removed(tmp_path: Path, change: Change, rem
         ("journal: {url: 'sqlite:////elsewhere/journal.db'}\n", "journal.url url sqlite:////nowhere/journal.db →"),
         (HEAD + "ray: {namespace: other}\n", "namespace reconciliation → other"),
         (HEAD + "ray: {address: auto}\n", "address local → auto"),
+        (HEAD + "console: {port: 8321}\n", "python -m supervisor console --port PORT"),
     ],
-    ids=["journal", "namespace", "address"],
+    ids=["journal", "namespace", "address", "page"],
 )
 def test_what_holds_for_a_whole_run_is_refused_with_what_to_do(tmp_path: Path, head: str, words: str) -> None:
     old, new = made(tmp_path, FX), made(tmp_path, FX, head)

@@ -16,6 +16,7 @@ from brokers.model import (
 from supervisor.presentation.json_contract import summary
 from tests.unit.fakes import (
     FX,
+    QUICK,
     a_house,
     found,
     legs,
@@ -24,6 +25,7 @@ from tests.unit.fakes import (
     unreachable,
 )
 from tests.unit.instrument_cases import (
+    a_position,
     last,
     verdict,
 )
@@ -191,3 +193,13 @@ async def test_many_symbols_tick_together_and_one_that_is_broken_holds_up_none(t
         assert (await last(house, "I07")).status == "DEGRADED"
         stuck._keeper.turn.release()
         assert house.broker.snapshots <= 5
+
+
+@virtual_time
+async def test_positions_that_are_not_compared_are_not_said_to_be_known(tmp_path: Path) -> None:
+    """Else whoever looks at both sides reads that the broker has the same, of which nobody knows."""
+    async with a_house(tmp_path, policy=replace(QUICK, positions=False)) as house:
+        await house.instrument().record([a_position(100)])
+        report = await verdict(house)
+        assert (report.status, report.broker["positions"]) == ("SUCCESS", "UNSUPPORTED")
+        assert quantities(report) == {"net": "100"}

@@ -174,6 +174,8 @@
     setTimeout(() => delete form.dataset.sent, 4000);
   });
 
+  // What answers a form is no place to come back to: the browser would ask to send the form again, and have no page.
+  if (body.dataset.posted !== undefined) history.replaceState(null, "", body.dataset.posted);
   secrets(document);
   setInterval(tick, 1000);
   if (body.dataset.live !== undefined) {
