@@ -186,11 +186,11 @@ def _with_defaults(row: Row, configuration: Configuration) -> Row:
     if row.how is not How.CHANGED:
         return row
     account, symbol = split_name(row.name)
-    settings = configuration.instrument_settings(account, symbol)
+    applies = configuration.instrument_keys(account, symbol)
 
     def default(key: str) -> str | None:
-        in_seconds = getattr(settings, f"{key.removesuffix('_ms')}_s", None) if key.endswith("_ms") else None
-        found = in_seconds * 1000 if in_seconds is not None else getattr(settings, key, None)
+        in_seconds = applies.get(f"{key.removesuffix('_ms')}_s") if key.endswith("_ms") else None
+        found = in_seconds * 1000 if in_seconds is not None else applies.get(key)
         return None if found is None else _shown(found)
 
     keys = tuple(replace(one, default=default(one.key)) if one.after is None else one for one in row.keys)

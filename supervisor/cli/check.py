@@ -16,7 +16,7 @@ from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
 from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
 from supervisor.config.cautions import cautions
-from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError, InstrumentSettings
+from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
 from supervisor.supervision.logins import double_logins
 from supervisor.supervision.specs import lacks_delta
@@ -214,7 +214,9 @@ def _document(
                 "timeout_ms": configuration.timeout_s(account.name) * 1000,
                 "all_instruments": account.instruments is None,
                 "ignore_instruments": list(account.ignore_instruments),
-                "instruments": [_settings(one) for one in _instruments(configuration, account.name)],
+                "instruments": [
+                    _keys_document(symbol, keys) for symbol, keys in _instruments(configuration, account.name)
+                ],
                 "connect": None if attempt is None else asdict(attempt),
             }
             | ({"table": asdict(tables[account.name])} if account.name in tables else {})
@@ -231,16 +233,17 @@ def _document(
     } | sinks
 
 
-def _settings(given: InstrumentSettings) -> dict[str, Any]:
-    row = {key: to_text(value) if isinstance(value, Decimal) else value for key, value in asdict(given).items()}
-    return {"instrument": row.pop("symbol"), **row}
+def _keys_document(symbol: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {key: to_text(value) if isinstance(value, Decimal) else value for key, value in keys.items()}
+    return {"instrument": symbol, **shown}
 
 
-def _instruments(configuration: Configuration, name: str) -> Sequence[InstrumentSettings]:
-    """The settings of each named instrument; where the account has all, one row that stands for each found."""
+def _instruments(configuration: Configuration, name: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
+    """Each named instrument with the keys that apply to it; where the account has all, one row that stands for each
+    found."""
     account = configuration.account(name)
     symbols = account.symbols if account.instruments is not None else ("all",)
-    return [configuration.instrument_settings(name, symbol) for symbol in symbols]
+    return [(symbol, configuration.instrument_keys(name, symbol)) for symbol in symbols]
 
 
 def _print(
@@ -298,17 +301,17 @@ def _table(configuration: Configuration) -> Table:
         if not account.enabled:
             made.add_row(Text(account.name), Text(kind), Text("disabled", "dim"))
             continue
-        for given in _instruments(configuration, account.name):
+        for symbol, keys in _instruments(configuration, account.name):
             made.add_row(
                 Text(account.name),
                 Text(kind),
-                Text(given.mode),
-                Text(given.symbol),
-                Text(f"{given.interval_s:g} s"),
-                Text(given.correct),
-                Text(f"{given.confirmations} × {given.confirm_gap_s:g} s"),
-                Text(f"{given.settle_s:g} s"),
-                Text(f"{to_text(given.quantity_tolerance)}, price {to_text(given.price_tolerance)}"),
-                Text(to_text(given.max_correction) or "none"),
+                Text(keys["mode"]),
+                Text(symbol),
+                Text(f"{keys['interval_s']:g} s"),
+                Text(keys["correct"]),
+                Text(f"{keys['confirmations']} × {keys['confirm_gap_s']:g} s"),
+                Text(f"{keys['settle_s']:g} s"),
+                Text(f"{to_text(keys['quantity_tolerance'])}, price {to_text(keys['price_tolerance'])}"),
+                Text(to_text(keys["max_correction"]) or "none"),
             )
     return made

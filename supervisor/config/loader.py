@@ -15,24 +15,23 @@ from pydantic import BaseModel, ValidationError
 
 from actors.journal.token_key import PKCS11
 from brokers.spec import SecretRef, SecretSource, reference
-from supervisor.config.alert_models import LOOPBACK_URL
-from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
-from supervisor.config.models import (
-    DEFAULT_JOURNAL_URL,
-    SQLITE,
+from supervisor.config.account_models import (
     Account,
     BookColumns,
-    Configuration,
     DeltaBook,
     DeltaSink,
     IbAccount,
-    Instrument,
     KiteAccount,
     Mt5Account,
     OandaAccount,
     PaperAccount,
     PaperMarket,
 )
+from supervisor.config.alert_models import LOOPBACK_URL
+from supervisor.config.errors import SECRET_KEYS, ConfigurationError, Problem, Translator, at, dotted, from_findings
+from supervisor.config.instrument_models import Instrument
+from supervisor.config.journal_models import DEFAULT_JOURNAL_URL, SQLITE
+from supervisor.config.models import Configuration
 from supervisor.config.yaml_source import Data, Document, Number, Path, read, scalar
 
 _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")

@@ -6,13 +6,14 @@ never read from a float.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from brokers.paper.prices import is_amount
 from brokers.spec import SecretRef
@@ -21,6 +22,29 @@ from supervisor.config.yaml_source import Number, scalar
 
 Raw = Any
 """What a validator is handed: anything."""
+
+
+class Model(BaseModel):
+    """A part of the configuration: a key that is not known is a mistake, and no error quotes what it stumbled over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def file_path(what: str) -> BeforeValidator:
+    """The path of a file, made absolute; ``None`` stays."""
+
+    def validate(value: Raw) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or value.endswith("/"):
+            raise expected(what)
+        return os.path.abspath(os.path.expanduser(value))
+
+    return BeforeValidator(validate)
+
+
+FilePath = Annotated[str | None, file_path("the path of a file, or null")]
+"""A file, or none."""
 
 _QUOTED = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?")
 _WHOLE = re.compile(r"[-+]?\d{1,18}")

@@ -75,7 +75,7 @@ class DesiredState:
         """How old the last word on an instrument may be. Kept, as every ``status`` asks it for each of them."""
         found = self._max_age_s.get((account, symbol))
         if found is None:
-            found = self._configuration.instrument_settings(account, symbol).max_age_s
+            found = self._configuration.instrument_settings(account, symbol).policy.max_age.total_seconds()
             self._max_age_s[account, symbol] = found
         return found
 

@@ -17,8 +17,6 @@ from actors.account.actor import Account, AccountSettings
 from actors.alerts.actor import Alerts, AlertsSettings
 from actors.alerts.router import Route, RouterSettings
 from actors.alerts.windows import Window
-from actors.book.discrepancies import DiscrepancyType
-from actors.book.policy import Correct, Policy
 from actors.delta.book_spec import EXTRA, BookTableSpec, open_book_table
 from actors.delta.sink_actor import SinkSettings
 from actors.events import Severity
@@ -32,7 +30,7 @@ from brokers.model import Conventions, LegScheme
 from brokers.port import Broker
 from brokers.registry import CONVENTIONS, PAPER, open_broker
 from brokers.spec import READ_FROM_FILES, BrokerSpec, SecretRef
-from supervisor.config.models import Configuration
+from supervisor.config.models import CYCLE_MARGIN_S, Configuration
 from supervisor.tree.model import ALERTS, AUDIT, ChildKey, ChildSpec, Kind
 
 MakeBroker = Callable[..., Broker]
@@ -42,9 +40,6 @@ NO_MARKS: Mapping[str, str] = MappingProxyType({})
 
 _OPENED_WITH_INSTRUMENTS = frozenset({"ib", PAPER})
 """The brokers whose adapter names its instruments, or trades in them, by those of the configuration."""
-
-CYCLE_MARGIN_S = 5.0
-"""How much longer than one call to its broker a cycle may take: the journal, the decision, the way there and back."""
 
 ADAPTER_TRIES = 10
 """An adapter tries a call a few times, and proves the account again in between: all of it ends within this many."""
@@ -140,7 +135,11 @@ def instrument_actor(
 ) -> tuple[InstrumentSettings, Runtime]:
     """The arguments of one instrument's actor. For ``one_verdict`` it waits as long as its account does, and sends
     nothing to the broker that changes anything there."""
-    settings = _instrument_settings(configuration, account, symbol, one_verdict=one_verdict)
+    settings = configuration.instrument_settings(account, symbol)
+    if one_verdict:
+        timeout_s = configuration.timeout_s(account) * ADAPTER_TRIES + CYCLE_MARGIN_S
+        policy = replace(settings.policy, cancel_stale_orders=False)
+        settings = replace(settings, cycle_timeout_s=timeout_s, policy=policy)
     return replace(settings, fingerprint=_instrument_fingerprint(configuration, settings)), runtime
 
 
@@ -163,39 +162,6 @@ def _instrument_fingerprint(configuration: Configuration, settings: InstrumentSe
     """Stands for what an instrument is started with; where it is carried counts where that was asked for."""
     shared = configuration.instruments_per_actor(settings.account)
     return _fingerprint(settings) if shared == 1 else _fingerprint(settings, shared)
-
-
-def _instrument_settings(
-    configuration: Configuration, account: str, symbol: str, *, one_verdict: bool = False
-) -> InstrumentSettings:
-    given = configuration.instrument_settings(account, symbol)
-    policy = Policy(
-        correct=Correct(given.correct),
-        confirmations=given.confirmations,
-        confirm_gap=timedelta(seconds=given.confirm_gap_s),
-        settle=timedelta(seconds=given.settle_s),
-        quantity_tolerance=given.quantity_tolerance,
-        price_tolerance=given.price_tolerance,
-        max_correction=given.max_correction,
-        stale_order=None if given.stale_order_s is None else timedelta(seconds=given.stale_order_s),
-        cancel_stale_orders=given.cancel_stale_orders and not one_verdict,
-        max_age=timedelta(seconds=given.max_age_s),
-        unverified=timedelta(seconds=given.unverified_s),
-        positions=given.mode == "live",
-        conventions=CONVENTIONS.get(configuration.account(account).broker, Conventions()),
-        may_stand=frozenset(map(DiscrepancyType, given.may_stand)),
-        protection=None if given.protection is None else Severity(given.protection),
-        halt_on=tuple(map(DiscrepancyType, given.halt_on)),
-        halt_after=tuple((Severity(name), timedelta(seconds=after_s)) for name, after_s in given.halt_after_s.items()),
-        four_eyes=given.four_eyes,
-    )
-    timeout_s = configuration.timeout_s(account)
-    timeout_s = timeout_s * ADAPTER_TRIES + CYCLE_MARGIN_S if one_verdict else timeout_s + CYCLE_MARGIN_S
-    venue = configuration.account(account).broker == PAPER
-    keep_slices = configuration.journal.keep_slices
-    book = configuration.account(account).book
-    writable = book is not None and book.writable
-    return InstrumentSettings(account, symbol, given.interval_s, timeout_s, policy, venue, keep_slices, writable)
 
 
 def audit_actor(configuration: Configuration) -> tuple[str, str | None, EvidenceSettings]:
@@ -261,7 +227,7 @@ def children(
         fingerprint = _account_fingerprint(settings, spec, marks, book_spec(configuration, account.name))
         specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, fingerprint))
         for symbol in (*account.symbols, *more.get(account.name, ())):
-            made = _instrument_settings(configuration, account.name, symbol)
+            made = configuration.instrument_settings(account.name, symbol)
             child = ChildKey(Kind.INSTRUMENT, instrument_name(account.name, symbol))
             fingerprint = _instrument_fingerprint(configuration, made)
             carried = carried_by(configuration, account.name, many) is not None

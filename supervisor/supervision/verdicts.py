@@ -58,8 +58,8 @@ class Verdicts:
 
     async def _of(self, account: str, symbol: str, asked: Mapping[str, Json] | None, *, dry_run: bool) -> CycleReport:
         name = instrument_name(account, symbol)
-        given = self._desired.configuration.instrument_settings(account, symbol)
-        bound_s = given.settle_s + given.confirmations * given.confirm_gap_s
+        policy = self._desired.configuration.instrument_settings(account, symbol).policy
+        bound_s = (policy.settle + policy.confirmations * policy.confirm_gap).total_seconds()
         timeout_s = bound_s + 2 * self._desired.configuration.timeout_s(account) + VERDICT_MARGIN_S
         asking = ("detect_drift",) if dry_run else ("reconcile_now", asked)
         try:

@@ -276,10 +276,10 @@ def test_the_error_survives_a_pickle(tmp_path: Path) -> None:
 
 def test_numbers_come_from_their_text_and_never_from_a_float(tmp_path: Path) -> None:
     text = with_account("price_tolerance: 0.00001, quantity_tolerance: 1e-5, max_correction: 0.1")
-    settings = loaded(tmp_path, text).instrument_settings("fx", "GBP_JPY")
+    policy = loaded(tmp_path, text).instrument_settings("fx", "GBP_JPY").policy
 
-    assert Decimal("0.00001") == settings.price_tolerance == settings.quantity_tolerance
-    assert Decimal("0.1") == settings.max_correction
+    assert Decimal("0.00001") == policy.price_tolerance == policy.quantity_tolerance
+    assert Decimal("0.1") == policy.max_correction
 
 
 SYMBOLS = {
@@ -367,8 +367,8 @@ def test_the_nearest_to_the_instrument_decides(
     text = f"defaults: {defaults}\n" + mt5(account).replace("EURUSD", f"{{symbol: EURUSD{instrument}}}")
     settings = loaded(tmp_path, text).instrument_settings("cfd", "EURUSD")
 
-    assert (interval_s, Decimal(tolerance)) == (settings.interval_s, settings.price_tolerance)
-    assert (None if most is None else Decimal(most)) == settings.max_correction
+    assert (interval_s, Decimal(tolerance)) == (settings.interval_s, settings.policy.price_tolerance)
+    assert (None if most is None else Decimal(most)) == settings.policy.max_correction
 
 
 BROKER_DEFAULTS = {
@@ -431,15 +431,12 @@ def test_defaults_are_those_of_the_broker(
     settings = configuration.instrument_settings("fx", "ANY")
 
     assert (interval_s, timeout_s) == (settings.interval_s, configuration.timeout_s("fx"))
-    assert (Decimal(tolerance), mode) == (settings.price_tolerance, settings.mode)
-    assert max(3 * interval_s, 1) == settings.max_age_s
-    assert max(3 * interval_s, 60) == settings.unverified_s
-    assert (
-        settings.correct,
-        settings.confirmations,
-        settings.confirm_gap_s,
-        settings.settle_s,
-    ) == ("auto", 2, 0.5, 5.0)
+    policy = settings.policy
+    assert (Decimal(tolerance), mode == "live") == (policy.price_tolerance, policy.positions)
+    assert max(3 * interval_s, 1) == policy.max_age.total_seconds()
+    assert max(3 * interval_s, 60) == policy.unverified.total_seconds()
+    confirm_gap_s, settle_s = policy.confirm_gap.total_seconds(), policy.settle.total_seconds()
+    assert (policy.correct, policy.confirmations, confirm_gap_s, settle_s) == ("auto", 2, 0.5, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -654,7 +651,7 @@ def test_a_quantity_may_stand_in_quotes_as_decimals_do_in_json(tmp_path: Path, m
     monkeypatch.setenv("TOKEN", "t")
     path = tmp_path / "accounts.yaml"
     path.write_text(with_account("quantity_tolerance: '0.001', max_correction: \"5\""))
-    given = load(path).instrument_settings("fx", "GBP_JPY")
+    given = load(path).instrument_settings("fx", "GBP_JPY").policy
     assert (given.quantity_tolerance, given.max_correction) == (Decimal("0.001"), Decimal(5))
 
 

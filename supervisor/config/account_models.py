@@ -1,0 +1,293 @@
+"""The accounts of a configuration: what those of every broker have in common, and the keys of each broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, StrictBool, field_validator, model_validator
+
+from brokers.paper.prices import Market
+from brokers.spec import SecretRef, Setting
+from supervisor.config.errors import expected
+from supervisor.config.instrument_models import Defaults, Instrument, Mode
+from supervisor.config.values import (
+    AccountId,
+    ActorName,
+    ColumnName,
+    Host,
+    HttpUrl,
+    Model,
+    Port,
+    Price,
+    Raw,
+    Seconds,
+    Secret,
+    SocketUrl,
+    Spread,
+    Step,
+    Symbol,
+    TimeZone,
+    ZmqEndpoint,
+    whole,
+)
+from supervisor.config.yaml_source import Number
+
+BrokerName = Literal["oanda", "kite", "ib", "mt5", "paper"]
+
+_INDEXES: dict[int, tuple[tuple[Instrument, ...], Mapping[str, Instrument]]] = {}
+_INDEXES_KEPT = 256
+
+
+def _by_symbol(instruments: tuple[Instrument, ...]) -> Mapping[str, Instrument]:
+    """Kept for each tuple and not in its account, whose copies take along all that is kept in it."""
+    kept, index = _INDEXES.get(id(instruments), (None, {}))
+    if kept is not instruments:
+        if len(_INDEXES) >= _INDEXES_KEPT:
+            _INDEXES.clear()
+        index = {instrument.symbol: instrument for instrument in reversed(instruments)}
+        _INDEXES[id(instruments)] = instruments, index
+    return index
+
+
+def _instruments(value: Raw) -> Raw:
+    if value == "all":
+        return None
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise expected("all, or a list of at least one symbol")
+
+
+def _option(value: Raw) -> Raw:
+    if isinstance(value, SecretRef | str):
+        return value
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, bool):
+        return str(value).lower()
+    raise expected("text, or ${NAME} from the environment")
+
+
+StoreOptions = dict[str, Annotated[str | SecretRef, BeforeValidator(_option), PlainSerializer(str, return_type=str)]]
+"""What delta-rs needs to know of an object store. A whole ``${NAME}`` is a reference, resolved where it is used."""
+
+
+def _texts(value: Raw) -> Raw:
+    values = value if isinstance(value, list | tuple) else (value,)
+    found = tuple(one.text if isinstance(one, Number) else one for one in values)
+    if found and all(isinstance(one, str) and one for one in found):
+        return found
+    raise expected("a text, or a list of texts")
+
+
+class BookColumns(Model):
+    """What the columns of a book's table are called: either ``symbol`` (the instrument as it is configured) or
+    ``con_id`` (the broker's lasting id of it), ``quantity`` (signed) and ``time`` (of the row; the newest counts), and
+    those of the others that there are. ``order`` tells which of two rows of one time came later."""
+
+    symbol: ColumnName | None = None
+    con_id: ColumnName | None = None
+    quantity: ColumnName = Field(description="the column of the signed quantity")
+    time: ColumnName = Field(description="the column of the row's time")
+    average_price: ColumnName | None = None
+    leg: ColumnName | None = None
+    order: ColumnName | None = None
+    source: ColumnName = "source"
+    discrepancy: ColumnName = "discrepancy_id"
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if (self.symbol is None) == (self.con_id is None):
+            raise expected("either symbol or con_id, the column that tells the contract")
+        return self
+
+
+class DeltaBook(Model):
+    """A book that somebody else keeps in a Delta table: its newest rows are our side of every comparison of positions.
+    ``where`` are columns and the texts that count in them. It is stale when its newest row or version is older than
+    ``max_age_s`` (``None``: never). With ``writable`` what it lacks is appended to it."""
+
+    delta: str = Field(description="the table: a path, s3://…", min_length=1)
+    columns: BookColumns = Field(description="the names of its columns")
+    where: dict[ColumnName, Annotated[tuple[str, ...], BeforeValidator(_texts)]] = Field(default_factory=dict)
+    writable: StrictBool = False
+    max_age_s: Seconds | None = None
+    storage_options: StoreOptions = Field(default_factory=dict)
+
+
+class DeltaSink(Model):
+    """A Delta table that gets the position updates of the journal."""
+
+    delta: str = Field(description="the table: a path, s3://…", min_length=1)
+    storage_options: StoreOptions = Field(default_factory=dict)
+
+
+class Account(Defaults):
+    """What the accounts of every broker have in common. ``instruments`` is ``None`` for ``all``.
+    An instrument found by ``all`` is retired after it has been empty for ``retire_after_s`` (``None``: never)."""
+
+    name: ActorName = Field(description="a name for the account")
+    broker: BrokerName = Field(description="oanda, kite, ib, mt5 or paper")
+    enabled: StrictBool = True
+    simulator: StrictBool = False
+    mode: Mode = "live"
+    instruments: Annotated[tuple[Instrument, ...] | None, BeforeValidator(_instruments)] = Field(
+        description="all, or a list of at least one symbol"
+    )
+    ignore_instruments: tuple[Symbol, ...] = ()
+    book: DeltaBook | None = None
+    retire_after_s: Seconds | None = 3600.0
+
+    @field_validator("book", mode="before")
+    @classmethod
+    def _journal_is_none(cls, value: Raw) -> Raw:
+        if value in (None, "journal"):
+            return None
+        if isinstance(value, dict | DeltaBook):
+            return value
+        raise expected("journal, or a mapping with delta and columns")
+
+    @model_validator(mode="after")
+    def _book_can_be_compared(self) -> Self:
+        book = self.book
+        if book is None:
+            return self
+        if self.mode == "paper":
+            raise expected("mode: live where the book is a Delta table, as mode paper compares orders alone")
+        if book.columns.leg is not None:
+            return self
+        if self.broker == "kite":
+            raise expected("book.columns.leg, as the legs of a position at this broker are its products")
+        if self.broker == "oanda" and book.writable:
+            raise expected("book.columns.leg where it is writable, as this broker keeps a long and a short side")
+        return self
+
+    secret_keys: ClassVar[tuple[str, ...]] = ()
+    plain_keys: ClassVar[tuple[str, ...]] = ()
+    endpoint_keys: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The configured symbols; none where the account reconciles all it has."""
+        return tuple(instrument.symbol for instrument in self.instruments or ())
+
+    @property
+    def by_symbol(self) -> Mapping[str, Instrument]:
+        """The configured instruments by their symbols; none where the account reconciles all it has."""
+        return _by_symbol(self.instruments or ())
+
+    def settings(self) -> dict[str, Setting]:
+        """The broker's own keys, without secrets; no endpoint of a real broker where it is simulated."""
+        return {k: None if self.simulator and k in self.endpoint_keys else getattr(self, k) for k in self.plain_keys}
+
+    def secrets(self) -> dict[str, SecretRef]:
+        """Where the broker's secrets are found."""
+        return {key: getattr(self, key) for key in self.secret_keys}
+
+
+class OandaAccount(Account):
+    """An OANDA v20 account. ``rest_url`` and ``stream_url`` are the hosts' parts, without ``/v3``; ``None`` leaves
+    them to ``environment``."""
+
+    broker: Literal["oanda"]
+    account_id: AccountId = Field(description="the account id, such as 101-001-1234567-001")
+    token: Secret = Field(description="the API token, best as ${NAME} from the environment")
+    environment: Literal["practice", "live"] = "practice"
+    rest_url: HttpUrl | None = None
+    stream_url: HttpUrl | None = None
+
+    secret_keys = ("token",)
+    plain_keys = ("account_id", "environment", "rest_url", "stream_url")
+    endpoint_keys = frozenset({"rest_url", "stream_url"})
+
+
+class KiteAccount(Account):
+    """A Zerodha Kite account. The access token dies every morning at six, Indian time."""
+
+    broker: Literal["kite"]
+    api_key: Secret = Field(description="the API key, best as ${NAME} from the environment")
+    access_token: Secret = Field(description="today's access token, itself or as ${NAME} from the environment")
+    user_id: AccountId | None = None
+    rest_url: HttpUrl | None = None
+    stream_url: SocketUrl | None = None
+
+    secret_keys = ("api_key", "access_token")
+    plain_keys = ("user_id", "rest_url", "stream_url")
+    endpoint_keys = frozenset({"rest_url", "stream_url"})
+
+
+SecType = Literal[
+    "STK", "OPT", "FUT", "FOP", "CASH", "IND", "CFD", "BOND", "CMDTY", "FUND", "WAR", "BAG", "CRYPTO", "CONTFUT", "IOPT"
+]
+
+
+class IbAccount(Account):
+    """An account at Interactive Brokers behind TWS or its gateway. ``sec_types`` of ``None`` are all.
+    ``timezone`` is what TWS shows times in, where it does not say so itself."""
+
+    broker: Literal["ib"]
+    host: Host = "127.0.0.1"
+    port: Port = Field(description="the port of TWS or its gateway, such as 4002")
+    client_id: Annotated[int, whole("a whole number from 0 to 2147483647", 0, 2**31 - 1)] = Field(
+        description="a client id that no other program uses"
+    )
+    account_id: AccountId = Field(description="the account id, such as DU1234567")
+    sec_types: tuple[SecType, ...] | None = None
+    timezone: TimeZone | None = None
+
+    plain_keys = ("host", "port", "client_id", "account_id", "sec_types", "timezone")
+    endpoint_keys = frozenset({"host", "port"})
+
+
+class Mt5Account(Account):
+    """An MT5 terminal behind a ZeroMQ gateway. ``login`` of ``None`` takes whichever the gateway is logged in to.
+    ``curve_key`` and ``curve_server_key`` are certificate files, for a gateway that wants keys: our secret one, and the
+    gateway's public one; only both together are used. A gateway beyond this machine that is spoken to without them is
+    warned of, unless ``insecure`` says that its network is trusted."""
+
+    broker: Literal["mt5"]
+    endpoint: ZmqEndpoint = "tcp://127.0.0.1:5555"
+    events_endpoint: ZmqEndpoint | None = None
+    login: Annotated[int, whole("the login: a whole number", 1, 10**18 - 1)] | None = None
+    curve_key: str | None = None
+    curve_server_key: str | None = None
+    insecure: StrictBool = False
+
+    plain_keys = ("endpoint", "events_endpoint", "login", "curve_key", "curve_server_key")
+    endpoint_keys = frozenset({"endpoint", "events_endpoint"})
+
+
+class PaperMarket(Model):
+    """How one symbol trades at the venue of a paper account, as :class:`brokers.paper.prices.Market` tells; without
+    ``start`` its prices are fed."""
+
+    start: Price | None = None
+    tick: Price | None = None
+    spread: Spread = Decimal(0)
+    seed: Annotated[int, whole("a whole number, 0 or more", 0, 10**18 - 1)] | None = None
+    step_s: Step = 1.0
+    slippage: Spread = Decimal(0)
+    liquidity: Price | None = None
+
+
+class PaperAccount(Account):
+    """An account at a venue of our own, embedded in its actor. ``prices`` say how its symbols trade; one that is not
+    there has no price before one is fed. A fed price older than ``stale_price_s`` executes nothing (``None``: any)."""
+
+    broker: Literal["paper"]
+    mode: Mode = "paper"
+    prices: dict[Symbol, PaperMarket] = Field(default_factory=dict)
+    stale_price_s: Seconds | None = 60.0
+
+    plain_keys = ("stale_price_s",)
+
+    @property
+    def markets(self) -> tuple[Market, ...]:
+        """How its symbols trade, as the venue takes it."""
+        return tuple(Market(symbol=symbol, **dict(given)) for symbol, given in self.prices.items())
+
+
+AnyAccount = Annotated[
+    OandaAccount | KiteAccount | IbAccount | Mt5Account | PaperAccount, Field(discriminator="broker")
+]
