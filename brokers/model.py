@@ -191,7 +191,9 @@ class ContractFacts:
     day on which it can be held, by its exchange's calendar. ``underlying`` is the instrument it settles in, by this
     account's name where it has one. ``multiplier`` is what one unit is worth in ``currency`` where the price is 1: 100
     for an option on 100 shares, 0.01 where prices are quoted in hundredths. What can not be ``held``, a combination, is
-    traded under a name of its own and held as its legs.
+    traded under a name of its own and held as its legs. ``ends_at`` is when its last session ends, where the adapter
+    knows the calendar of its exchange. An expiry that is not ``expiry_certain`` was told, and is no evidence of an end:
+    the day may have been moved since, or what was traded until then is not known.
     """
 
     identity: str | None = None
@@ -203,6 +205,15 @@ class ContractFacts:
     multiplier: Decimal = Decimal(1)
     currency: str | None = None
     held: bool = True
+    ends_at: datetime | None = None
+    expiry_certain: bool = True
+
+    def has_expired(self, at: datetime) -> bool:
+        """Whether it is sure that it can be held no more at that time (broker time). Where the end of its last session
+        is not told the day is UTC's, which no exchange's close of that day is ahead of."""
+        if self.expiry is None or not self.expiry_certain:
+            return False
+        return at.date() >= self.expiry if self.ends_at is None else at >= self.ends_at
 
 
 @dataclass(frozen=True, slots=True)

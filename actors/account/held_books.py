@@ -8,8 +8,6 @@ side alone has told is no row of the broker's that could be gone.
 
 from __future__ import annotations
 
-from datetime import date
-
 from actors.account.snapshot_cache import SnapshotCache
 from actors.messages import SliceRequest
 from brokers.errors import with_remedy
@@ -76,15 +74,13 @@ class Books:
         told = {one.instrument for one in snapshot.evidence} | {fill.instrument for fill in snapshot.fills.rows}
         for name, book in held.items():
             explained = name in told or cache.has_fills_after(name, self._cursors.get(name))
-            if explained or name in snapshot.left_out or _is_over(book, snapshot.as_of.date()):
+            if explained or name in snapshot.left_out:
+                return ()
+            contract = snapshot.contracts.get(name, book.contract)
+            if contract is not None and contract.has_expired(snapshot.as_of):
                 return ()
         unread = snapshot.unread_legs
         return tuple(sorted(f"{name} {leg}" for name, book in held.items() for leg in book.legs if leg not in unread))
-
-
-def _is_over(book: Remembered, today: date) -> bool:
-    expiry = None if book.contract is None else book.contract.expiry
-    return expiry is not None and expiry <= today
 
 
 def not_believed(gone: tuple[str, ...], *, contradicted: bool) -> str:

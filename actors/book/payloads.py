@@ -372,7 +372,7 @@ def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
 
 def contract_to(facts: ContractFacts) -> Document:
     """What a broker told of an instrument itself, as JSON."""
-    return {
+    document: Document = {
         "identity": facts.identity,
         "kind": facts.kind,
         "expiry": None if facts.expiry is None else facts.expiry.isoformat(),
@@ -383,6 +383,11 @@ def contract_to(facts: ContractFacts) -> Document:
         "currency": facts.currency,
         "held": facts.held,
     }
+    if facts.ends_at is not None:
+        document["ends_at"] = _iso(facts.ends_at)
+    if not facts.expiry_certain:
+        document["expiry_certain"] = False
+    return document
 
 
 def contract_from(data: Any) -> ContractFacts:
@@ -397,6 +402,8 @@ def contract_from(data: Any) -> ContractFacts:
         multiplier=Decimal(data["multiplier"]),
         currency=data["currency"],
         held=data["held"],
+        ends_at=_time(data.get("ends_at")),
+        expiry_certain=data.get("expiry_certain", True),
     )
 
 

@@ -176,12 +176,11 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
 
 
 def _has_expired(work: ReconciliationPass) -> str | None:
-    """What says that the contract is past its last day, in words; ``None`` where nothing does. The day is UTC's, which
-    no exchange's close of that day is ahead of."""
-    expiry = work.contract.expiry if work.contract is not None else None
-    if expiry is None or work.slice.as_of.date() < expiry:
+    """What says that the contract is past its last day, in words; ``None`` where nothing does."""
+    contract = work.contract
+    if contract is None or contract.expiry is None or not contract.has_expired(work.slice.as_of):
         return None
-    return f"the contract expired on {expiry.isoformat()}"
+    return f"the contract expired on {contract.expiry.isoformat()}"
 
 
 def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:

@@ -8,6 +8,7 @@ The laws of this module:
   ``net`` says how much of it was traded today: where that is not the sum of its trades, something was filled in
   between, and all is asked for again. What still does not agree is in doubt, and no position is corrected by it.
 * What an answer lost against an earlier one of the same day is not believed at once; see :mod:`brokers.kite.day_lists`.
+* When a contract ends is read from its exchange's table beside the cycles; see :mod:`brokers.kite.contract_tables`.
 * A token that was refused is not sent again for a while. A new one from its source is, at the next connect.
 """
 
@@ -34,6 +35,7 @@ from brokers.kit.known_names import LookedUpNames
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
 from brokers.kite import decode, gtts, sessions
+from brokers.kite.contract_tables import ContractTables, Table, has_expiry
 from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
@@ -44,6 +46,7 @@ from brokers.kite.tradebook import Tradebook
 from brokers.kite.wire import AGAIN, HOST, NO_SUCH_ORDER, RENEWAL, REQUESTS_PER_S, TABLE, Wire
 from brokers.model import (
     Complete,
+    ContractFacts,
     Cursor,
     Failed,
     Fill,
@@ -151,7 +154,8 @@ class KiteBroker:
         self._trades = Tradebook()
         self._lasting_legs = Lasting("positions", never_empties=True)
         self._books: Mapping[str, Remembered] = {}
-        self._tables: dict[str, frozenset[str]] = {}
+        self._listed_names: dict[str, frozenset[str]] = {}
+        self._contracts = ContractTables(account, self._table_of)
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
         self._triggers: dict[str, str] = {}
@@ -159,6 +163,7 @@ class KiteBroker:
         self._names = Names(instruments)
         self._misnamed = misnamed(instruments)
         well_formed = [name for name in instruments if name not in self._misnamed]
+        self._with_expiry = frozenset(filter(has_expiry, well_formed))
         self._known = LookedUpNames(well_formed, self._listed_like)
         self._morning = Morning()
         self._told_at = clock()  # by the broker's clock, when it last showed its orders
@@ -194,6 +199,7 @@ class KiteBroker:
         self._profile = answer.payload
         self._clock_words = clock_words(None if answer.date is None else answer.date - self._clock(), "IST")
         self._proven, self._refusal = True, None
+        self._contracts.seek(self._with_expiry, answer.date or self._clock())
 
     def _check_user(self, attempted: str, profile: object) -> None:
         found = profile.get("user_id") if isinstance(profile, dict) else None
@@ -269,6 +275,7 @@ class KiteBroker:
             conventions=decode.CONVENTIONS,
             left_out={**mistakes, **reading.left_out, **self._misnamed},
             unread_legs=reading.unread_legs,
+            contracts=self._contract_facts(reading),
             aside=reading.aside,
         )
 
@@ -282,13 +289,29 @@ class KiteBroker:
     async def _listed_like(self, name: str) -> Collection[str] | None:
         """The names of the exchange, from its table of the day; read once, as it is long, and for no other exchange."""
         exchange = name.partition(":")[0]
-        if exchange not in self._tables:
-            attempted = f"read the instruments of {exchange}"
-            answer = await self._read(attempted, lambda kite: kite.instruments(exchange), {TABLE})
-            if not isinstance(answer.payload, bytes):
-                return None
-            self._tables[exchange] = decode.instruments(answer.payload)
-        return self._tables[exchange] or None
+        if exchange not in self._listed_names:
+            now = self._clock()
+            table = await (self._contracts.table(exchange, now) if has_expiry(name) else self._table_of(exchange))
+            self._listed_names[exchange] = decode.instruments(table.content)
+        return self._listed_names[exchange] or None
+
+    async def _table_of(self, exchange: str) -> Table:
+        attempted, asked_at = f"read the instruments of {exchange}", self._clock()
+        answer = await self._read(attempted, lambda kite: kite.instruments(exchange), {TABLE})
+        if not isinstance(answer.payload, bytes):
+            raise BadAnswer("what is no table of instruments")
+        return Table(answer.payload, answer.date or asked_at)
+
+    def _contract_facts(self, reading: _Reading) -> dict[str, ContractFacts]:
+        """Of what is configured, shown or held in a book: when it ends. Tables that lack are read meanwhile."""
+        trades_known = isinstance(reading.fills, Complete)
+        if trades_known:
+            self._contracts.note_trades(reading.as_of)
+        shown = {row.instrument for row in rows_of(reading.positions) if has_expiry(row.instrument)}
+        held = {name for name, book in self._books.items() if book.legs and has_expiry(name)}
+        names = self._with_expiry | shown | held
+        self._contracts.seek(names, reading.as_of)
+        return self._contracts.facts(names, reading.as_of, trades_known=trades_known)
 
     async def _settled(self) -> _Reading:
         """A reading whose parts belong together, or the last of a few."""
@@ -368,7 +391,8 @@ class KiteBroker:
         if not isinstance(held, BrokerError):
             problems = (*problems, *self._of_ours(held[0].problems))
             self._morning.begin_with(_totals(self._books))
-            problems = (*problems, *self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at))
+            doubts = self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at)
+            problems = (*problems, *(one for one in doubts if not self._has_expired(one.instrument or "", asked_at)))
             unreadable = {one.instrument for one in problems}
             shown = {row.instrument for row in net[0].rows.values()}
             shown |= {row.instrument for row in (*found.rows, *found.holdings)}
@@ -377,6 +401,11 @@ class KiteBroker:
             problems = (*problems, RowProblem(SectionName.POSITIONS, None, decode.HOLDINGS, held.reason))
         rows = (*found.rows, *found.holdings) if self._include_holdings else found.rows
         return section(rows, problems), found
+
+    def _has_expired(self, instrument: str, now: datetime) -> bool:
+        book = self._books.get(instrument)
+        by_book = book is not None and book.contract is not None and book.contract.has_expired(now)
+        return by_book or self._contracts.has_expired(instrument, now)
 
     def _of_ours(self, problems: tuple[RowProblem, ...]) -> tuple[RowProblem, ...]:
         """Unreadable holdings. Where they are not taken up, only those of an instrument that somebody trades here."""
@@ -567,6 +596,7 @@ class KiteBroker:
         """Cut what is under way and give the connections back. Never raises; may be called twice."""
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
+        await self._contracts.close()
         self._wire.close()
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -24,6 +24,7 @@ from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kite import sessions
 from brokers.model import (
+    ContractFacts,
     Conventions,
     CostBasis,
     Fill,
@@ -188,14 +189,83 @@ def _leg_key(row: PositionRow) -> str:
     return f"{row.instrument}/{row.leg}"
 
 
+@dataclass(frozen=True, slots=True)
+class Contracts:
+    """What a table of instruments says of the contracts asked for, by their names; ``earliest`` is the first expiry of
+    any row of it."""
+
+    rows: Mapping[str, ContractFacts]
+    earliest: date | None
+
+
+_TABLE_COLUMNS = ("exchange", "tradingsymbol", "expiry", "strike", "instrument_type")
+_KINDS = {"FUT": ("FUT", None), "CE": ("OPT", "C"), "PE": ("OPT", "P")}
+
+
 def instruments(table: bytes) -> frozenset[str]:
-    """The names in a table of instruments. Kite Connect documentation: CSV with a head, of the columns of which
-    ``tradingsymbol`` and ``exchange`` are read. Raises :class:`BadAnswer`."""
+    """The names in a table of instruments. Raises :class:`BadAnswer`."""
+    return frozenset(f"{row[0]}:{row[1]}" for row in _table_rows(table, strict=False))
+
+
+def contracts(table: bytes, exchange: str, names: Collection[str]) -> Contracts:
+    """The contracts of these names in the table of one exchange. Kite Connect documentation: ``expiry`` is a date,
+    ``instrument_type`` FUT, CE or PE. One that has no readable expiry, or two, is left out. Raises :class:`BadAnswer`,
+    for a table that ends in the middle of a row as well."""
+    found: dict[str, ContractFacts] = {}
+    twice: set[str] = set()
+    earliest: str | None = None
+    last = ""
+    for last, symbol, expiry, strike, kind in _table_rows(table, strict=True):
+        if earliest is None or expiry < earliest:
+            earliest = expiry if _DATE.fullmatch(expiry) else earliest
+        name = f"{last}:{symbol}"
+        if name not in names:
+            continue
+        facts = _contract(name, expiry, strike, kind)
+        if facts is not None and found.setdefault(name, facts) != facts:
+            twice.add(name)
+    if last != exchange:
+        raise BadAnswer(f"a table of instruments of {exchange} that ends in the middle, or is another's")
+    rows = {name: facts for name, facts in found.items() if name not in twice}
+    return Contracts(rows, None if earliest is None else _date(earliest))
+
+
+def _table_rows(table: bytes, *, strict: bool) -> Iterator[list[str]]:
+    """The columns that are read of each row. Kite Connect documentation: CSV with a head. A row of another length is
+    left out; where that is ``strict`` the last one has to be whole, and the quotes have to match."""
     try:
-        rows = csv.DictReader(io.StringIO(table.decode("utf-8")))
-        return frozenset(f"{row['exchange']}:{row['tradingsymbol']}" for row in rows)
-    except (UnicodeDecodeError, KeyError, csv.Error) as why:
+        rows = csv.reader(io.StringIO(table.decode("utf-8")), strict=strict)
+        head = [column.strip() for column in next(rows, [])]
+        places = [head.index(column) for column in _TABLE_COLUMNS]
+        whole = True
+        for row in rows:
+            whole = len(row) == len(head) or not row
+            if row and whole:
+                yield [row[at] for at in places]
+    except (UnicodeDecodeError, ValueError, csv.Error) as why:
         raise BadAnswer(f"a table of instruments that cannot be read ({type(why).__name__})") from None
+    if strict and not whole:
+        raise BadAnswer("a table of instruments that ends in the middle of a row")
+
+
+def _contract(name: str, expiry: str, strike: str, kind: str) -> ContractFacts | None:
+    known, day = _KINDS.get(kind), _date(expiry)
+    if known is None or day is None:
+        return None
+    sort, right = known
+    price = Decimal(strike) if right is not None and _NUMBER.fullmatch(strike) else None
+    ends_at = sessions.last_moment(name, day)
+    return ContractFacts(kind=sort, expiry=day, right=right, strike=price or None, currency="INR", ends_at=ends_at)
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if _DATE.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------

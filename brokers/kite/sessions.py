@@ -45,6 +45,13 @@ def close_of(instrument: str, day: date) -> datetime | None:
     return _close(exchange, exchange in _CURRENCY and symbol.startswith(_CROSS_PAIRS), day)
 
 
+def last_moment(instrument: str, last_day: date) -> datetime:
+    """When trading of a contract is over for good, by the last day that its exchange told: at the close of that day, or
+    with it where no session is known of it. Some end earlier on it (currencies at 12:30), and none later."""
+    closes = close_of(instrument, last_day)
+    return _midnight_after(last_day) if closes is None else closes
+
+
 def load() -> None:
     """Have the calendar at hand: it takes a while, once in a process."""
     _calendar()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import date
 from decimal import Decimal
 
 from brokers.model import NET, Side
 from brokers.simulators.base import Faults
 from brokers.simulators.http import RawReply, Serving
 from brokers.simulators.kite_http import KiteFace, Rest, order_json
-from brokers.simulators.kite_ledger import RESTING, Holding, Ledger, Order, usual_product
+from brokers.simulators.kite_ledger import RESTING, Contract, Holding, Ledger, Order, usual_product
 from brokers.simulators.kite_ticker import TickerServer
 
 
@@ -87,8 +88,21 @@ class KiteSimulator:
         self._rest.user_id = user_id
 
     def list_instruments(self, *names: str) -> None:
-        """Have tables of instruments, with these and no others; before that there are none."""
+        """Have these in the tables of instruments, besides the contracts that were described; before that there are
+        none."""
         self._rest.listed = names
+
+    def describe(
+        self, instrument: str, expiry: date, kind: str = "FUT", strike: Decimal = Decimal(0), *, lot: int = 1, name: str
+    ) -> None:
+        """List a contract: a FUT, CE or PE on what is called ``name``. In the night after its last day it is gone."""
+        with self._lock:
+            self._ledger.contracts[instrument] = Contract(expiry.isoformat(), kind, strike, lot, name)
+
+    def expire(self, instrument: str) -> None:
+        """A contract is over now: its position is gone, without a trade, and its row in the table."""
+        with self._lock:
+            self._ledger.expire(instrument)
 
     def next_day(self) -> None:
         """The night passes, by the broker's clock: orders and trades are gone, CNC is in the holdings."""

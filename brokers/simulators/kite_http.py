@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from brokers.model import Side
 from brokers.simulators.base import REQUESTS_KEPT, Fault, Faults
 from brokers.simulators.http import Body, RawReply, Reply
-from brokers.simulators.kite_ledger import RESTING, ZERO, Ledger, Leg, Order, Trade
+from brokers.simulators.kite_ledger import RESTING, ZERO, Contract, Ledger, Leg, Order, Trade
 
 
 def success(data: Any) -> Reply:
@@ -111,6 +111,27 @@ def order_json(order: Order, status: str | None = None, filled: Decimal | None =
     }
 
 
+TABLE_HEAD = (
+    "instrument_token,exchange_token,tradingsymbol,name,last_price,expiry,strike,tick_size,lot_size,"
+    "instrument_type,segment,exchange"
+)
+
+
+def table_csv(rows: Mapping[str, Contract | None]) -> str:
+    """A table of instruments as Kite writes it: shares for which there is no contract."""
+    lines = [TABLE_HEAD]
+    for place, (instrument, found) in enumerate(rows.items(), 1):
+        exchange, _, symbol = instrument.partition(":")
+        begin = f'{place * 256},{place},{symbol},"{symbol if found is None else found.name}",0'
+        if found is None:
+            lines.append(f"{begin},,0,0.05,1,EQ,{exchange},{exchange}")
+            continue
+        segment = f"{exchange}-{'FUT' if found.kind == 'FUT' else 'OPT'}"
+        terms = f"{found.expiry},{number(found.strike)},0.05,{found.lot},{found.kind}"
+        lines.append(f"{begin},{terms},{segment},{exchange}")
+    return "\n".join(lines) + "\n"
+
+
 def trade_json(trade: Trade) -> Body:
     """A trade, with the order's time of day alone."""
     return {
@@ -156,7 +177,9 @@ class Rest:
                 return "positions", lambda _: success(self._positions())
             case "GET", ["portfolio", "holdings"]:
                 return "holdings", lambda _: success(self._holdings())
-            case "GET", ["instruments", exchange] if self.listed is not None:
+            case "GET", ["instruments"]:
+                return "instruments", lambda _: self._instruments(None)
+            case "GET", ["instruments", exchange]:
                 return "instruments", lambda _: self._instruments(exchange)
             case "GET", ["orders"]:
                 return "orders", lambda _: success([order_json(order) for order in self.ledger.orders.values()])
@@ -176,13 +199,11 @@ class Rest:
                 return "cancel_order", lambda _: self._cancel(variety, order_id)
         return "unknown", lambda _: error(404, "GeneralException", "Route not found")
 
-    def _instruments(self, exchange: str) -> RawReply:
-        """The table of an exchange's instruments, as CSV."""
-        names = [name.partition(":")[2] for name in self.listed or () if name.startswith(f"{exchange}:")]
-        head = "instrument_token,exchange_token,tradingsymbol,name,last_price,expiry,strike,tick_size,lot_size"
-        lines = [f"{head},instrument_type,segment,exchange"]
-        lines += [f"{n},{n},{name},{name},0.0,,0.0,0.05,1,EQ,{exchange},{exchange}" for n, name in enumerate(names, 1)]
-        return RawReply(200, "\n".join(lines).encode(), "text/csv")
+    def _instruments(self, exchange: str | None) -> RawReply:
+        """The table of an exchange's instruments, or of all: the names that are listed, and the contracts."""
+        listed = dict.fromkeys(self.listed or ()) | self.ledger.contracts
+        rows = {name: row for name, row in listed.items() if exchange in (None, name.partition(":")[0])}
+        return RawReply(200, table_csv(rows).encode(), "text/csv")
 
     def _positions(self) -> Body:
         legs = [] if self.ledger.loading else self.ledger.legs.values()

@@ -101,6 +101,18 @@ class Holding:
     shown_as: str = ""
 
 
+@dataclass(slots=True)
+class Contract:
+    """What the table of instruments says of a contract: ``expiry`` as it writes it, ``kind`` FUT, CE or PE. ``name`` is
+    what it is on."""
+
+    expiry: str
+    kind: str = "FUT"
+    strike: Decimal = ZERO
+    lot: int = 1
+    name: str = ""
+
+
 class Ledger:
     """The state of one account and everything that can happen to it. ``on_order`` hears of every order that changes."""
 
@@ -115,6 +127,7 @@ class Ledger:
         self.orders: dict[str, Order] = {}
         self.trades: list[Trade] = []
         self.triggers: dict[str, dict[str, Any]] = {}
+        self.contracts: dict[str, Contract] = {}
         self.on_order: Callable[[Order], None] = lambda _: None
 
     # -- time and prices -------------------------------------------------------------------------------------------
@@ -256,9 +269,13 @@ class Ledger:
         self.end_day()
 
     def end_day(self) -> None:
-        """The night: no orders and no trades are left, CNC goes into the holdings, the rest is carried over."""
+        """The night: no orders and no trades are left, contracts whose last day is over are gone, CNC goes into the
+        holdings, the rest is carried over."""
         self.orders.clear()
         self.trades.clear()
+        today = self.stamp()[:10]
+        for name in [name for name, contract in self.contracts.items() if contract.expiry < today]:
+            self.expire(name)
         for holding in self.holdings.values():
             holding.quantity, holding.t1, holding.used = holding.quantity + holding.t1, ZERO, ZERO
         for key, leg in list(self.legs.items()):
@@ -270,6 +287,11 @@ class Ledger:
                 del self.legs[key]
             else:
                 leg.overnight, leg.bought, leg.sold = leg.quantity, ZERO, ZERO
+
+    def expire(self, instrument: str) -> None:
+        """A contract is over: its legs are gone, without a trade, and so is its row in the table."""
+        self.contracts.pop(instrument, None)
+        self.legs = {key: leg for key, leg in self.legs.items() if leg.instrument != instrument}
 
     def _deliver(self, leg: Leg) -> None:
         holding = self.holdings.setdefault(leg.instrument, Holding())
@@ -311,6 +333,7 @@ class Ledger:
             "holdings": {name: asdict(holding) for name, holding in self.holdings.items()},
             "orders": [asdict(order) for order in self.orders.values()],
             "trades": [asdict(trade) for trade in self.trades],
+            "contracts": {name: asdict(contract) for name, contract in self.contracts.items()},
         }
         return json.dumps(state, default=plain)
 
@@ -327,6 +350,8 @@ class Ledger:
         self.orders = {order.id: order for order in orders}
         self.legs = {f"{leg.instrument}/{leg.product}": leg for leg in legs}
         self.trades, self.holdings = trades, holdings
+        contracts = state.get("contracts", {})
+        self.contracts = {name: Contract(**_decimals(row, "strike")) for name, row in contracts.items()}
 
 
 def usual_product(instrument: str) -> str:

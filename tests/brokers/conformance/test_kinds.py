@@ -16,6 +16,8 @@ from brokers.model import NET, Reason, Side
 from brokers.mt5 import enumerations as mt5
 from brokers.oanda import decode as oanda
 from brokers.simulators.ib_wire import SimContract
+from brokers.simulators.kite import KiteSimulator
+from tests.brokers.kite_contracts import FUTURE, LAST_DAY, an_account, at, it_is, told_of_the_table
 from tests.brokers.one_look import OneLook, one_look
 
 D = Decimal
@@ -131,6 +133,24 @@ async def test_what_nobody_ordered_is_told_by_its_cause_and_the_units_add_up(sto
         _, reports = await place.look(*names)
         assert reports[symbol].discrepancies == ()
         assert reports[symbol].status == "SUCCESS"
+
+
+async def test_a_contract_that_is_gone_after_its_last_day_has_expired_at_kite_too(tmp_path: Path) -> None:
+    """By a clock that is set: its exchange's table tells of it on its last day, and it is gone the next morning."""
+    async with an_account(tmp_path) as world:
+        kite = world.simulator
+        assert isinstance(kite, KiteSimulator)
+        kite.describe(FUTURE, LAST_DAY, name="NIFTY")
+        await world.verdict()
+        await told_of_the_table(world)
+        it_is(world, at(15, 40))
+        await world.verdict()
+        it_is(world, at(9, 20, day=26))
+        kite.end_day()
+        report = await world.verdict()
+        causes = {one.found.cause for one in report.discrepancies}
+        assert (causes, report.book["legs"], report.status) == ({Cause.EXPIRY}, [], "SUCCESS")
+        assert (await world.verdict()).discrepancies == ()
 
 
 @dataclass(frozen=True)
