@@ -379,6 +379,15 @@ class Fill:
         return f"{self.key}|{self.instrument}" if self.id_scope else self.fill_id
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedFill:
+    """An execution that a broker's stream told by itself: it happened, and nothing follows of what else did or did not.
+    ``order`` is the row of its order, as this execution left it, where the stream told of that too."""
+
+    fill: Fill
+    order: Order | None = None
+
+
 class SectionName(StrEnum):
     """The three sections of a snapshot."""
 
@@ -602,7 +611,9 @@ class Slice:
     that an earlier decision on this slice asked. ``unread_legs`` are legs of which nothing is known, with the reason.
     ``asked`` is how long after the request for this slice arrived its broker was asked (negative: before), where it
     comes from another actor, by whose clock ``requested_at`` then is. ``claims`` are what a book says that is kept
-    elsewhere, where the account has one: it is no word of the broker's.
+    elsewhere, where the account has one: it is no word of the broker's. One that is ``streamed`` was asked of nobody:
+    it has executions that a stream told, the rows of their orders where it told them, and says nothing of anything
+    else.
     """
 
     account: str
@@ -623,6 +634,7 @@ class Slice:
     aside: tuple[Position, ...] = ()
     asked: timedelta | None = None
     claims: Claims | None = None
+    streamed: bool = False
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
         """The same slice, and the answers to what was asked about it."""

@@ -2,7 +2,8 @@
 
 The laws of a stream, which is what a broker says by itself, and how far its silence may be trusted:
 
-* A stream wakes, and nothing else: the truth is fetched. One that is late, doubled or out of order does no harm.
+* A stream wakes: the truth is fetched. One that is late, doubled or out of order does no harm.
+* What it tells of an execution itself (:mod:`brokers.executions`) happened, and says nothing of anything else.
 * Nothing heard is not "nothing happened". A stream that was not heard of within its heartbeat budget is SILENT,
   whatever its connection says of itself, and polling carries on in every state.
 * After every reconnect anything may have changed meanwhile: it says so by an event without an instrument.

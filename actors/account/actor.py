@@ -60,6 +60,7 @@ from brokers.model import (
     Side,
     Slice,
     Snapshot,
+    StreamedFill,
     Unsupported,
     rows_of,
 )
@@ -783,8 +784,10 @@ class Account:
                 await self._fetch(self._runtime.now())
             await self._runtime.sleep(self._settings.discover_every_s)
 
-    async def _woken_by_stream(self, instruments: frozenset[str]) -> None:
-        """The broker's stream told of these, or of anything where it names none."""
+    async def _woken_by_stream(self, instruments: frozenset[str], executed: Sequence[StreamedFill]) -> None:
+        """The broker's stream told of these, or of anything where it names none. What it says was executed goes to the
+        instruments first, and nobody waits for what they make of it."""
+        self._hand_over(executed)
         if not instruments:
             await self._wake_all()
             return
@@ -792,7 +795,20 @@ class Account:
         if self._settings.discover and instruments - known:
             await self._fetch(self._runtime.now())  # whoever is new is started by the supervisor
             known = instruments
-        await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored)))
+        told = {one.fill.instrument for one in executed}
+        await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored - told)))
+
+    def _hand_over(self, executed: Sequence[StreamedFill]) -> None:
+        """Executions to whoever looks after their instruments, which wakes them too. Where nothing of this account is
+        believed, or somebody else keeps its book, they are found by the look alone."""
+        by_instrument: dict[str, list[StreamedFill]] = {}
+        for one in executed:
+            by_instrument.setdefault(one.fill.instrument, []).append(one)
+        believed = self._double is None and self._table is None
+        for instrument, fills in by_instrument.items():
+            if self._settings.discover or instrument in self._settings.managed:
+                given = tuple(fills) if believed else ()
+                self._runtime.spawn(self._settings.account, self._wake(instrument, given))
 
     async def _wake_all(self) -> None:
         names = self._settings.managed | (self._ledger.instruments() if self._settings.discover else frozenset())
@@ -801,10 +817,13 @@ class Account:
             if isinstance(problem, Exception):
                 logger.error("{}: an instrument could not be woken: {}", self._settings.account, problem)
 
-    async def _wake(self, instrument: str) -> None:
+    async def _wake(self, instrument: str, executed: tuple[StreamedFill, ...] = ()) -> None:
+        name = instrument_name(self._settings.account, instrument)
         try:
-            name = instrument_name(self._settings.account, instrument)
-            await self._runtime.call(name, "wake", timeout_s=WAKE_TIMEOUT_S)
+            if executed:
+                await self._runtime.call(name, "streamed", executed, timeout_s=WAKE_TIMEOUT_S)
+            else:
+                await self._runtime.call(name, "wake", timeout_s=WAKE_TIMEOUT_S)
         except CallError as error:
             # It will see for itself when it is back: its first cycle is a full one.
             logger.debug("{}", error)

@@ -1,20 +1,24 @@
-"""What an account actor does with its broker's stream: an event wakes the instrument concerned, and nothing else.
+"""What an account actor does with its broker's stream: an event wakes the instrument concerned, and an execution that
+the stream tells itself goes there with it.
 
 The laws of this module: whatever becomes of the stream, polling carries on; events that come in a burst wake each
-instrument once; a stream's thread never touches the actor, it only puts a word into its loop; a stream that does not
-come, or is no longer heard of, is told once, and once more when it is live and stays so.
+instrument once, and no execution among them is lost; a stream's thread never touches the actor, it only puts a word
+into its loop; a stream that does not come, or is no longer heard of, is told once, and once more when it is live and
+stays so.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from loguru import logger
 
 from actors.events import EventType, Json, Severity
 from actors.runtime.ports import Runtime
 from brokers.errors import BrokerError, with_remedy
+from brokers.executions import TellsFills
+from brokers.model import StreamedFill
 from brokers.port import Stream, StreamState
 
 LOOK_EVERY_S = 1.0
@@ -32,24 +36,26 @@ which connects, and says nothing more, is one loss and not many."""
 _FOR_A_PERSON = frozenset({StreamState.REFUSED, StreamState.SPENT})
 _AT_ONCE = _FOR_A_PERSON | {StreamState.SILENT}
 
+Wake = Callable[[frozenset[str], Sequence[StreamedFill]], Awaitable[None]]
+"""Wake these instruments, or all where there are none, and hand over what was executed in any of them."""
+
 Say = Callable[[EventType, dict[str, Json], str, Severity], None]
 """Journal what happened: its kind, payload, identity and severity."""
 
 
 class StreamWatch:
-    """Follows one stream for one account. ``wake`` is called with the instruments that something happened in; an empty
-    set says that it may have been any. ``say`` journals that the stream was lost (CONNECTION_LOST, with its state as
-    ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""
+    """Follows one stream for one account. ``wake`` is called with the instruments that something happened in (an empty
+    set says that it may have been any), and with the executions that were told. ``say`` journals that the stream was
+    lost (CONNECTION_LOST, with its state as ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""
 
-    def __init__(
-        self, account: str, runtime: Runtime, wake: Callable[[frozenset[str]], Awaitable[None]], say: Say
-    ) -> None:
+    def __init__(self, account: str, runtime: Runtime, wake: Wake, say: Say) -> None:
         self._account = account
         self._runtime = runtime
         self._wake = wake
         self._journal = say
         self._stream: Stream | None = None
         self._heard: set[str | None] = set()
+        self._executed: list[StreamedFill] = []
         self._news = asyncio.Event()
         self._told: StreamState | None = None  # how it stood when its loss was told; None while none is
         self._away_since_s: float | None = None
@@ -88,7 +94,9 @@ class StreamWatch:
             await self._news.wait()
             self._news.clear()
             heard, self._heard = self._heard, set()
-            await self._wake(frozenset() if None in heard else frozenset(name for name in heard if name is not None))
+            executed, self._executed = self._executed, []
+            named = {name for name in heard if name is not None} | {one.fill.instrument for one in executed}
+            await self._wake(frozenset() if None in heard else frozenset(named), executed)
 
     async def _look_after(self, stream: Stream) -> None:
         """Start it, tell of its loss and its return, and start it again when only that can help."""
@@ -97,6 +105,11 @@ class StreamWatch:
         def on_event(instrument: str | None) -> None:
             loop.call_soon_threadsafe(self._note, instrument)
 
+        def on_fill(executed: StreamedFill) -> None:
+            loop.call_soon_threadsafe(self._note_fill, executed)
+
+        if isinstance(stream, TellsFills):
+            stream.tell_fills_to(on_fill)
         while self._stream is stream:
             state = stream.state
             if state is StreamState.CLOSED or (state is StreamState.REFUSED and self._may_try_again()):
@@ -110,6 +123,10 @@ class StreamWatch:
 
     def _note(self, instrument: str | None) -> None:
         self._heard.add(instrument)
+        self._news.set()
+
+    def _note_fill(self, executed: StreamedFill) -> None:
+        self._executed.append(executed)
         self._news.set()
 
     def _may_try_again(self) -> bool:

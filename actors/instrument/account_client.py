@@ -25,7 +25,17 @@ from actors.messages import Ago, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import ClaimCorrection, Decision
 from actors.runtime.ports import CallError, Runtime
-from brokers.model import NET, Conventions, Failed, LegScheme, OrderAnswer, OrderQuery, Slice
+from brokers.model import (
+    NET,
+    Conventions,
+    Failed,
+    LegScheme,
+    OrderAnswer,
+    OrderQuery,
+    Partial,
+    Slice,
+    StreamedFill,
+)
 from brokers.port import Remembered
 
 LOOK_AGAIN_AFTER = timedelta(seconds=2)
@@ -182,6 +192,23 @@ class AccountClient:
             fills_cursor=None,
             conventions=self._conventions,
             revision="",
+        )
+
+    def streamed(self, executed: Sequence[StreamedFill], now: datetime) -> Slice | None:
+        """The slice of this time that has executions which a stream told, and says nothing else; ``None`` while the
+        broker has not been heard of this book: how it names legs, and how far its clock is from ours, is in what it
+        says."""
+        last = self.last
+        if last is None:
+            return None
+        orders = {one.order.broker_order_id: one.order for one in executed if one.order is not None}
+        return replace(
+            self.nothing_known("a stream tells of executions alone", now),
+            as_of=now + (last.as_of - last.requested_at),
+            orders=Partial(tuple(orders.values())),
+            fills=Partial(tuple(one.fill for one in executed)),
+            contract=last.contract,
+            streamed=True,
         )
 
 

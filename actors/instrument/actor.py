@@ -49,6 +49,7 @@ from actors.reconciliation.own_reports import Report
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import Runtime
 from actors.runtime.steady_clock import SteadyRuntime
+from brokers.model import StreamedFill
 
 __all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "CycleTrigger", "Instrument", "InstrumentSettings"]
 
@@ -134,6 +135,15 @@ class Instrument:
     async def wake(self) -> None:
         """Something happened at the broker: check now."""
         self._awake.set()
+
+    async def streamed(self, executed: Sequence[StreamedFill]) -> None:
+        """The broker's stream told of these executions: they are in the book, as far as enough is known of them, and
+        durable when this returns. Then check."""
+        try:
+            if not self._paused:
+                await self._cycles.take(executed)
+        finally:
+            self._awake.set()
 
     # Asking
 
@@ -398,6 +408,7 @@ class Instrument:
         finished_s = self._runtime.monotonic_s()
         report = replace(report, duration_ms=(finished_s - began_s) * 1000, trade=occasion.trade)
         if not occasion.dry_run:
+            report = _with(report, self._cycles.found_in_stream())
             self._finished_s = finished_s
             self._looked.set()
             self._report = report
@@ -406,6 +417,13 @@ class Instrument:
             for verdict in self._verdicts:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow
+
+
+def _with(report: CycleReport, found: Sequence[Discrepancy]) -> CycleReport:
+    """A report with what was found between the cycle before and this one."""
+    here = {one.found.id for one in report.discrepancies}
+    new = tuple(one for one in found if one.found.id not in here)
+    return replace(report, discrepancies=(*new, *report.discrepancies)) if new else report
 
 
 def tick(account: str, interval_s: float, now: datetime, *, after: bool) -> datetime:

@@ -5,6 +5,8 @@ The laws of this module:
 * Whatever goes wrong in a cycle, it ends in a typed report.
 * The broker is asked while others have their turn at the book; the decision is made in our own turn, on the book as it
   then is, and written in that same turn.
+* Executions that the broker's stream told are taken in one turn, without a request to anybody but the journal; the
+  next cycle reports them, and verifies them as it does everything else.
 * A dry run decides on a copy of the book and writes nothing.
 * A cycle that is fenced looks once more from the start, on the book loaded again. So does one in which our clock was
   set while the broker was asked: that moment is by another clock than the book's times.
@@ -13,13 +15,14 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from loguru import logger
 
 from actors.book.book import Book
+from actors.book.discrepancies import Discrepancy
 from actors.book.policy import Correct
 from actors.instrument.account_client import LOOK_AGAIN_AFTER, AccountClient
 from actors.instrument.book_keeper import BookKeeper, apply
@@ -33,7 +36,7 @@ from actors.reconciliation.grounds import Grounds
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from actors.runtime.ports import CallError
 from actors.runtime.steady_clock import SteadyRuntime
-from brokers.model import Slice
+from brokers.model import Slice, StreamedFill
 
 ROUNDS_OF_QUESTIONS = 3
 
@@ -71,6 +74,8 @@ class CycleRunner:
         self._began_at: datetime | None = None
         self._verified: tuple[datetime, Book, int] | None = None
         self.refused: str | None = None
+        self._executed: list[StreamedFill] = []
+        self._found_in_stream: dict[str, Discrepancy] = {}
 
     @property
     def verified_at(self) -> datetime | None:
@@ -105,6 +110,37 @@ class CycleRunner:
             logger.exception("{}: the cycle failed", self._name)
             report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
         return report, shadow
+
+    async def take(self, executed: Sequence[StreamedFill]) -> None:
+        """Make executions that the stream told part of the book, as far as enough is known of them; durable when it
+        returns. What is not is left to the next cycle, whatever the reason. Those that come while others wait for
+        their turn are taken together with them."""
+        self._executed += executed
+        try:
+            async with self._keeper.turn:
+                executed, self._executed = self._executed, []
+                if executed and self._keeper.book is not None and not self._runtime.clock.step:
+                    await self._take(executed)
+        except (JournalAway, Fenced, CallError) as error:
+            logger.warning("{}: what the stream told is left to the next look: {}", self._name, error)
+        except Exception:  # noqa: BLE001 - whatever it is, the look that follows finds the same
+            logger.exception("{}: an error of ours while taking what the stream told", self._name)
+
+    async def _take(self, executed: Sequence[StreamedFill]) -> None:
+        book = await self._keeper.loaded()
+        slice_ = self._broker.streamed(executed, self._runtime.now())
+        if slice_ is None:
+            return
+        grounds = self._grounds(book, slice_, CycleTrigger(slice_.requested_at))
+        decision = grounds.decide()
+        if decision.events:
+            await self._write(grounds, decision)
+            self._found_in_stream.update({found.found.id: found for found in decision.discrepancies})
+
+    def found_in_stream(self) -> tuple[Discrepancy, ...]:
+        """What was found since this was last asked, in what the stream told."""
+        found, self._found_in_stream = tuple(self._found_in_stream.values()), {}
+        return found
 
     async def _look(self, occasion: CycleTrigger, shadow: Book | None) -> tuple[CycleReport, Book | None]:
         dry_run = occasion.dry_run

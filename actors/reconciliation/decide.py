@@ -25,6 +25,7 @@ from actors.reconciliation.orders import reconcile_orders
 from actors.reconciliation.positions import reconcile_positions
 from actors.reconciliation.reconciliation_pass import Decision, Finding, ReconciliationPass, Status, Subject
 from actors.reconciliation.slices import join_slices, settle_growing
+from actors.reconciliation.streamed_fills import take_streamed
 from actors.reconciliation.watched_legs import watch_legs
 from brokers.model import (
     AnyRow,
@@ -83,6 +84,8 @@ def reconcile(
     """
     if slice_.instrument != book.instrument or slice_.account != book.account:
         raise ValueError(f"the book of {book.stream} was to be reconciled with {slice_.account}/{slice_.instrument}")
+    if slice_.streamed:
+        return _streamed(book, slice_, policy, now)
     evidence_due = book.reconciled_at is None or now - book.reconciled_at >= RECONCILED_AT_MOST_EVERY
     unchanged = book.clean == slice_.revision and book.clean_under is policy
     if unchanged and not evidence_due and now - slice_.requested_at <= policy.max_age:
@@ -97,6 +100,13 @@ def reconcile(
     if book.breaks:
         _close_what_is_gone(work)
     return _conclude(work, evidence_due, fresh=fresh)
+
+
+def _streamed(book: Book, slice_: Slice, policy: Policy, now: datetime) -> Decision:
+    """What the executions of a stream do to the book. Nothing else is looked at, closed, verified or asked for."""
+    work = ReconciliationPass(book, slice_, policy, now)
+    take_streamed(work)
+    return Decision(Status.PARTIAL, tuple(work.events), tuple(work.discrepancies.values()))
 
 
 def _compared(

@@ -96,6 +96,8 @@ def kept(grounds: Grounds, decided: int, before: str | None) -> KeptPass:
     }
     if slice_.claims is not None:
         contents["beside"]["claims"] = slice_.claims
+    if slice_.streamed:
+        contents["beside"]["streamed"] = True
     parts: dict[str, bytes] = {}
     rests_on = _part({name: _part(_json(contents[name]), parts) for name in PARTS}, parts)
     entry = _json(

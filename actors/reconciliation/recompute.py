@@ -111,6 +111,7 @@ def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
             evidence=_read(tuple[Evidence, ...], more["evidence"]),
             aside=_read(tuple[Position, ...], more["aside"]),
             claims=_read(Claims | None, more.get("claims")),
+            streamed=more.get("streamed", False),
         )
         verified_at = None if said["verified_at"] is None else from_iso(said["verified_at"])
         return Grounds(book, slice_, _read(Policy, orjson.loads(policy)), entry.now, verified_at, said["trade"])

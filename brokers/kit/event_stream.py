@@ -2,7 +2,8 @@
 
 What an adapter adds (:class:`EventStream`): ``_begin`` opens what is followed and returns at once, ``_end`` gives it
 up; ``_take_credentials`` fetches those of now. In its own thread it calls ``_hear`` for every sign of life, ``_stand``
-when the connection stands differently, and ``_tell`` for what an event wakes. Each run of it bears a :class:`Run`: once
+when the connection stands differently, ``_tell_fill`` for an execution that it tells whole, and ``_tell`` for what an
+event wakes. Each run of it bears a :class:`Run`: once
 closed or replaced it is ``gone``, and nothing that its threads still say is heard.
 """
 
@@ -13,11 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 from loguru import logger
 
+from brokers.executions import OnFill
 from brokers.kit.scrubber import Scrubber
+from brokers.model import StreamedFill
 from brokers.port import Clock, OnEvent, StreamState
 
 
@@ -58,6 +62,7 @@ class EventStream(Generic[RunT]):
         self._run: RunT | None = None
         self._state = StreamState.CLOSED
         self._error: str | None = None
+        self._on_fill: OnFill | None = None
         self._heard_at: datetime | None = None
         self._heard_tick = time.monotonic()
 
@@ -97,6 +102,11 @@ class EventStream(Generic[RunT]):
         happened before is not told."""
         self._take_credentials()
         self._replace(self._new_run(on_event))
+
+    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+        """Who is told of each execution itself, where this broker's events tell it; see
+        :mod:`brokers.executions`."""
+        self._on_fill = on_fill
 
     def close(self) -> None:
         """Hear nothing any more. An event under way is waited for, unless it is the one that closes."""
@@ -146,11 +156,20 @@ class EventStream(Generic[RunT]):
         self._stand(run, self._state, what)
 
     def _tell(self, run: RunT, instrument: str | None) -> None:
-        """Wake who listens. Its error must not end the stream."""
+        """Wake who listens."""
+        self._call(run, partial(run.on_event, instrument))
+
+    def _tell_fill(self, run: RunT, executed: StreamedFill) -> None:
+        """Hand an execution to who listens for them."""
+        if self._on_fill is not None:
+            self._call(run, partial(self._on_fill, executed))
+
+    def _call(self, run: RunT, listener: Callable[[], None]) -> None:
+        """Its error must not end the stream."""
         with self._lock:  # who closes waits for it
             if run.gone:
                 return
             try:
-                run.on_event(instrument)
+                listener()
             except Exception:  # noqa: BLE001 - the listener's error is ours, and not the stream's end
                 logger.exception("{}: an error of ours while taking an event of the {}", self._account, self.followed)

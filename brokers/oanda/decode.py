@@ -19,7 +19,19 @@ from typing import NamedTuple
 
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadRow, Json, from_text, mapping, text
-from brokers.model import LONG, SHORT, Fill, Order, OrderStatus, Position, Reason, RowProblem, SectionName, Side
+from brokers.model import (
+    LONG,
+    SHORT,
+    Fill,
+    Order,
+    OrderStatus,
+    Position,
+    Reason,
+    RowProblem,
+    SectionName,
+    Side,
+    StreamedFill,
+)
 
 ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -424,6 +436,18 @@ def fill_row(transaction: Json) -> Fill:
         commission=_charged(transaction),
         reason=FILL_REASONS.get(str(transaction.get("reason"))),
     )
+
+
+def streamed_fill(transaction: Json, created: Json | None) -> StreamedFill:
+    """An ORDER_FILL as the stream tells it; ``created`` is the transaction that created its order, where the stream
+    told that too. OANDA v20 documentation: an order is filled once, and what is left of it is gone. Of one that took
+    the place of another no row is made, as whose place that is stands in the other's row."""
+    fill = fill_row(transaction)
+    if created is None or created.get("replacesOrderID") is not None:
+        return StreamedFill(fill)
+    kind = text(created, "type").removesuffix("_ORDER")
+    facts = order_facts({**created, "type": kind, "state": "FILLED", "createTime": created.get("time")})
+    return StreamedFill(fill, order_row(facts, None, fill))
 
 
 def _charged(transaction: Json) -> Decimal | None:

@@ -1,11 +1,13 @@
 """OANDA's transaction stream through the SDK, as a :class:`brokers.port.Stream`.
 
-A transaction wakes its instrument, whose positions are then fetched. The laws of this module:
+A transaction wakes its instrument, whose positions are then fetched; an ORDER_FILL is an execution, and told as such
+before that. The laws of this module:
 
 * The stream begins when it is asked for and replays nothing, so the first line of every connection is an event without
   an instrument: all that happened up to the transaction it names is to be fetched.
 * From there on ids are consecutive. A transaction or a heartbeat that shows one we did not hear of is a gap, and again
   an event without an instrument: doubt costs a request, a missed transaction costs money.
+* A fill that cannot be read whole, or does not say that it is of our account, is no execution, and wakes all the same.
 * It ends in four ways, and the SDK tells each by something else: a clean close ends its generator without a word, a
   stall is ``ConnectionError``, a cut ``ChunkedEncodingError``, half a line ``JSONDecodeError``. All are survived.
 * requests bounds the silence between two bytes only: what is silent by its lines is cut from a thread that watches.
@@ -17,7 +19,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import oandapyV20
@@ -30,11 +32,12 @@ from brokers.errors import with_remedy
 from brokers.kit.abortable_http import Call
 from brokers.kit.backoff import backoff_s, spread_s
 from brokers.kit.event_stream import EventStream, Run
-from brokers.kit.foreign_row import BadRow, mapping
+from brokers.kit.foreign_row import BadRow, Json, mapping
 from brokers.kit.http_failure import cause_of, no_connection
 from brokers.kit.scrubber import Scrubber
 from brokers.kit.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
-from brokers.oanda.decode import OF_THE_ACCOUNT, transaction_id
+from brokers.model import StreamedFill
+from brokers.oanda.decode import OF_THE_ACCOUNT, streamed_fill, transaction_id
 from brokers.oanda.wire import TOKEN
 from brokers.port import Clock, OnEvent, StreamState
 
@@ -43,6 +46,9 @@ SILENCE_S = 20.0
 
 CONNECTION_SPACING_S = 0.5
 """OANDA v20 documentation: at most 2 new connections per second."""
+
+CREATED_KEPT = 500
+"""Orders that the stream told of and that may yet be filled. What is older is in the book."""
 
 JOIN_TIMEOUT_S = 1.0
 _FOUND_LENGTH = 300
@@ -79,6 +85,18 @@ def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int
     return ((instrument,) if isinstance(instrument, str) and instrument else _ANY), newest
 
 
+def execution(line: object, created: Mapping[str, Json], account_id: str) -> StreamedFill | None:
+    """The execution that a line tells; ``None`` where it tells none that can be used. ``created`` are the transactions
+    that created orders, by the orders' ids. Never raises."""
+    try:
+        row = mapping(line, "the line")
+        if row.get("type") != "ORDER_FILL" or row.get("accountID") != account_id:
+            return None
+        return streamed_fill(row, created.get(str(row.get("orderID"))))
+    except BadRow:
+        return None
+
+
 def turn_in_s(tries: int, since_last_s: float, first_s: float, longest_s: float, jitter: float) -> float:
     """How long the next connection waits, in seconds: exponentially longer with every try that failed, up to
     ``longest_s``; the later half of it is scaled by ``jitter`` (0 to 1), so that accounts which lost their streams
@@ -94,9 +112,17 @@ class _Connection:
         self.call = Call()
         self.began = time.monotonic()
         self.newest: int | None = None
+        self.created: dict[str, Json] = {}
         self.response: requests.Response | None = None
         self.refusal = ""
         self.silent = False
+
+    def note(self, line: object) -> None:
+        """Remember the transactions that create orders."""
+        if isinstance(line, dict) and str(line.get("type")).endswith("_ORDER") and isinstance(line.get("id"), str):
+            self.created[line["id"]] = line
+            if len(self.created) > CREATED_KEPT:
+                del self.created[next(iter(self.created))]
 
 
 class _Run(Run):
@@ -244,6 +270,10 @@ class OandaStream(EventStream[_Run]):
             self._hear()
             self._stand(run, StreamState.LIVE)
             woken, connection.newest = wakes(line, connection.newest, self._account_id)
+            connection.note(line)
+            executed = execution(line, connection.created, self._account_id)
+            if executed is not None:
+                self._tell_fill(run, executed)
             for instrument in woken:
                 self._tell(run, instrument)
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
+from queue import Queue
 from typing import Any
 
 import pytest
 
-from brokers.model import Side
-from brokers.oanda.stream import CONNECTION_SPACING_S, OandaStream, turn_in_s, wakes
+from brokers.model import OrderStatus, Side, StreamedFill
+from brokers.oanda.stream import CONNECTION_SPACING_S, OandaStream, execution, turn_in_s, wakes
 from brokers.port import StreamState
 from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
@@ -54,6 +55,10 @@ def following(sim: OandaSimulator | str, **kwargs: Any) -> AbstractContextManage
 
 # -- what a line wakes ---------------------------------------------------------------------------------------------
 
+WHOLE = {
+    "type": "ORDER_FILL", "id": "8", "accountID": ACCOUNT_ID, "instrument": EUR, "orderID": "5", "units": "100",
+    "price": "1.25", "time": "2024-01-02T09:00:00.000000000Z", "tradeOpened": {"tradeID": "8", "units": "100"},
+}  # fmt: skip
 FILL = {"type": "ORDER_FILL", "id": "8", "accountID": ACCOUNT_ID, "instrument": EUR}
 
 
@@ -118,6 +123,54 @@ def test_a_line_wakes_whom_it_may_concern(
 
 
 @pytest.mark.parametrize(
+    ("line", "created"),
+    [
+        ({**WHOLE, "accountID": "another"}, {}),
+        ({key: value for key, value in WHOLE.items() if key != "accountID"}, {}),
+        ({**WHOLE, "units": "1e999999"}, {}),
+        ({**WHOLE, "units": "0"}, {}),
+        ({**WHOLE, "price": "NaN"}, {}),
+        ({**WHOLE, "time": "yesterday"}, {}),
+        ({**WHOLE, "instrument": None}, {}),
+        ({**WHOLE, "type": "ORDER_CANCEL"}, {}),
+        (WHOLE, {"5": {"type": "MARKET_ORDER", "id": "5", "units": "many", "instrument": EUR}}),
+        ([WHOLE], {}),
+        ("text", {}),
+    ],
+    ids=[
+        "of another account",
+        "of nobody's account",
+        "a number that is none",
+        "no units",
+        "no price",
+        "no time",
+        "no instrument",
+        "no fill",
+        "whose order cannot be read",
+        "no object",
+        "no line",
+    ],
+)
+def test_what_is_not_surely_a_whole_fill_of_ours_is_no_execution(line: object, created: dict[str, Any]) -> None:
+    assert execution(line, created, ACCOUNT_ID) is None
+
+
+def test_a_fill_is_told_with_its_order_where_the_stream_told_of_that() -> None:
+    told = execution(WHOLE, {}, ACCOUNT_ID)
+    assert told is not None
+    assert (told.fill.fill_id, told.fill.quantity, told.fill.price, told.order) == ("8", D(100), D("1.25"), None)
+    created = {"type": "MARKET_ORDER", "id": "5", "units": "150", "instrument": EUR, "time": WHOLE["time"]}
+    told = execution(WHOLE, {"5": {**created, "clientExtensions": {"id": "mine"}}}, ACCOUNT_ID)
+    assert told is not None
+    assert told.order is not None
+    row = (told.order.client_order_id, told.order.status, told.order.quantity, told.order.filled_quantity)
+    assert row == ("mine", OrderStatus.CANCELLED, D(150), D(100)), "what is left of it is gone"
+    told = execution(WHOLE, {"5": {**created, "replacesOrderID": "4"}}, ACCOUNT_ID)
+    assert told is not None
+    assert told.order is None, "whose place it took is not known"
+
+
+@pytest.mark.parametrize(
     ("tries", "since_last_s", "jitter", "wait_s"),
     [
         (0, 100.0, 1.0, 0.0),
@@ -166,6 +219,30 @@ def test_a_transaction_that_was_lost_shows_in_the_next_heartbeat(sim: OandaSimul
         sim.place_limit(EUR, Side.BUY, D(5), D(1))
         assert heard(events) == EUR
         assert (stream.state, sim.stream.connections) == (StreamState.LIVE, 1)
+
+
+def test_executions_of_every_kind_of_order_are_told_whole(sim: OandaSimulator) -> None:
+    executed: Queue[StreamedFill] = Queue()
+    opened_one = opened(sim)
+    opened_one.tell_fills_to(executed.put)
+    early = sim.place_limit(EUR, Side.BUY, D(5), D(1), "early")
+    with listening(opened_one) as (_, events):
+        heard(events)
+        late = sim.place_limit(GBP, Side.SELL, D(7), D(1), "late")
+        sim.fill_order(early)
+        sim.fill_order(late, D(3))
+        stop = sim.place_dependent(EUR, "long", "STOP_LOSS", D(1))
+        sim.fill_order(stop)
+        told = [executed.get(timeout=10) for _ in range(3)]
+    rows = [one.order for one in told]
+    assert [(one.fill.broker_order_id, one.fill.client_order_id, one.fill.quantity) for one in told] == [
+        (early, "early", D(5)), (late, "late", D(3)), (stop, None, D(5)),
+    ]  # fmt: skip
+    assert rows[0] is None, "it was there before the stream was"
+    assert rows[1] is not None
+    assert (rows[1].client_order_id, rows[1].quantity, rows[1].leg) == ("late", D(7), None)
+    assert rows[2] is not None
+    assert (rows[2].order_type, rows[2].parent, rows[2].leg) == ("STOP_LOSS", told[0].fill.fill_id, "long")
 
 
 def _stall(sim: OandaSimulator) -> None:

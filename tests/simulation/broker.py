@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.executions import OnFill
 from brokers.model import (
     AnyRow,
     Complete,
@@ -24,6 +25,7 @@ from brokers.model import (
     Section,
     SectionName,
     Snapshot,
+    StreamedFill,
     Unsupported,
 )
 from brokers.port import OnEvent, Stream, StreamState
@@ -42,6 +44,7 @@ class SimulatedStream:
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._on_event: OnEvent | None = None
+        self._on_fill: OnFill | None = None
         self.state = StreamState.CLOSED
         self.error: str | None = None
         self.last_heard_at: datetime | None = None
@@ -52,6 +55,23 @@ class SimulatedStream:
 
     def close(self) -> None:
         self._on_event, self.state = None, StreamState.CLOSED
+
+    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+        self._on_fill = on_fill
+
+    def execute(self, fill: Fill, order: Order) -> None:
+        """An execution is told: with its order's row or without, perhaps late, perhaps thrice, perhaps never."""
+        if self._on_fill is None or self._faults.strikes("fill not streamed", 0.1):
+            return
+        times = 3 if self._faults.strikes("fill streamed thrice", 0.05) else 1
+        told = StreamedFill(fill, None if self._faults.strikes("fill streamed without its order", 0.2) else order)
+        for _ in range(times):
+            after_s = self._faults.random.random() * (9.0 if self._faults.strikes("fill streamed late", 0.1) else 0.05)
+            asyncio.get_running_loop().call_later(after_s, self._hear_fill, told)
+
+    def _hear_fill(self, told: StreamedFill) -> None:
+        if self._on_event is not None and self._on_fill is not None:
+            self._on_fill(told)
 
     def tell(self, instrument: str) -> None:
         if self._on_event is None or self._faults.strikes("event lost", 0.1):

@@ -342,6 +342,8 @@ class House:
         account, symbol = split_name(stream)
         broker = self.venues[account].broker
         if broker is not None and broker.following is not None:
+            for fill, row in self.market_of(stream).executed(symbol):
+                broker.following.execute(fill, row)
             broker.following.tell(symbol)
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ class Traded(ModelBroker):
     clock: WallClock | None = None
     resolution: timedelta = timedelta(milliseconds=1)
     truths: list[tuple[float, Legs]] = field(default_factory=list)
+    streamed: int = 0
 
     @property
     def time(self) -> datetime:
@@ -86,6 +87,12 @@ class Market:
         held = one.held()
         if one.truths[-1][1] != held:
             one.truths.append((time_s(), held))
+
+    def executed(self, instrument: str) -> list[tuple[Fill, Order]]:
+        """The fills there since this was last asked, each with its order's row; none where it reports no fills."""
+        one = self.traded[instrument]
+        new, one.streamed = one.fills[one.streamed :], len(one.fills)
+        return [(fill, one.row_of(fill)) for _, fill in new] if self.reports_fills else []
 
     def tell_all(self) -> None:
         """What was to be told later is told now."""

@@ -23,6 +23,7 @@ from actors.messages import CycleReport
 from actors.names import AUDIT, instrument_name
 from actors.runtime.ports import LocalRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.executions import OnFill
 from brokers.model import (
     NET,
     Complete,
@@ -42,6 +43,7 @@ from brokers.model import (
     SectionName,
     Side,
     Snapshot,
+    StreamedFill,
     Unsupported,
 )
 from brokers.port import OnEvent, Stream, StreamState
@@ -98,6 +100,16 @@ class FakeStream:
         self.starts = 0
         self.becomes = StreamState.LIVE
         self._on_event: OnEvent | None = None
+        self._on_fill: OnFill | None = None
+
+    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+        self._on_fill = on_fill
+
+    def execute(self, fill: Fill, order: Order | None = None) -> None:
+        """An execution arrives, and the event that it is."""
+        assert self._on_fill is not None
+        self._on_fill(StreamedFill(fill, order))
+        self.tell(fill.instrument)
 
     def start(self, on_event: OnEvent) -> None:
         self.starts += 1

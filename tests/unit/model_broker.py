@@ -265,6 +265,36 @@ class ModelBroker:
             f"r{self.now_ms}.{self.next_id('')}",
         )
 
+    def stream(self, told: list[Fill], *, with_rows: bool) -> Slice:
+        """What its stream tells of these executions, where it has any."""
+        fills = tuple(told) if self.reports_fills else ()
+        rows = tuple(self.row_of(fill) for fill in fills) if with_rows else ()
+        failed = Failed("a stream tells of executions alone")
+        return Slice(
+            ACCOUNT,
+            self.instrument,
+            self.our_time,
+            self.stamp,
+            failed,
+            Partial(rows),
+            Partial(fills),
+            None,
+            self.conventions,
+            f"s{self.now_ms}.{self.next_id('')}",
+            streamed=True,
+        )
+
+    def row_of(self, fill: Fill) -> Order:
+        """The row of a fill's order."""
+        row = self.orders.get(fill.broker_order_id or "")
+        if row is not None:
+            return row
+        name, done = fill.broker_order_id or "", OrderStatus.FILLED
+        return Order(
+            self.instrument, name, None, fill.side, fill.quantity, fill.quantity, done, "MARKET", None, fill.price,
+            fill.time,
+        )  # fmt: skip
+
     def answer(self, query: OrderQuery, random: Random, *, fails: bool) -> OrderAnswer:
         if fails:
             return OrderAnswer(query, failure="timed out")

@@ -35,6 +35,7 @@ STEPS = (
     "correct_an_execution", "charge", "charge", "change_silently", "end", "amend", "believe", "look", "look", "look",
     "look_badly", "look_badly", "look_late", "look_torn", "look_lagging", "restart", "restart_from_checkpoint", "wait",
     "wait", "wait_long", "supersede", "supersede", "report_barely", "report_barely", "pass_a_day", "set_our_clock",
+    "stream", "stream", "stream", "fill_and_stream",
 )  # fmt: skip
 
 
@@ -243,6 +244,22 @@ class World:
             new = self.broker.say(("C", "C", "C"), self.cursor, self.random)
             self.reconcile(replace(new, orders=old.orders) if a % 2 else replace(new, positions=old.positions))
 
+    def fill_and_stream(self, a: int, b: int) -> None:
+        """What a stream is for: a fill is told as it is made."""
+        self.fill(a, b)
+        self.reconcile(self.broker.stream([fill for _, fill in self.broker.fills[-1:]], with_rows=b % 3 > 0))
+
+    def trade_and_stream(self, a: int, b: int) -> None:
+        self.trade_outside(a, b)
+        self.reconcile(self.broker.stream([fill for _, fill in self.broker.fills[-1:]], with_rows=a % 4 > 0))
+
+    def stream(self, a: int, b: int) -> None:
+        """A stream tells some of the executions there were, now or again, in any order."""
+        told = [fill for _, fill in self.broker.fills[-(a % 5 + 1) :]]
+        self.random.shuffle(told)
+        told = told[: b % 4 + 1]
+        self.reconcile(self.broker.stream([*told, *told[: a % 2]], with_rows=b % 3 > 0))
+
     def report(self, report: Report) -> None:
         self.write(events_of(self.book, [report], self.broker.conventions, self.broker.our_time))
 
@@ -435,6 +452,33 @@ def test_a_book_arrives_at_the_brokers_truth(world: World, program: list[tuple[s
     assert all(event.type is EventType.RECONCILED for event in world.look().events)
     world.restart(0, 0)
     world.restart_from_checkpoint(len(program), 5)
+
+
+STREAMING = (
+    "place", "place", "fill_and_stream", "fill_and_stream", "fill_and_stream", "trade_and_stream", "trade_and_stream",
+    "stream", "fill", "report_barely", "look", "look_late", "look_torn", "look_lagging", "wait", "wait_long", "restart",
+)  # fmt: skip
+
+
+@runs(300)
+@given(worlds, programs, st.lists(st.tuples(st.sampled_from(STREAMING), st.integers(0, 30), st.integers(0, 30))))
+def test_what_a_stream_tells_early_twice_or_never_comes_to_the_same_book(
+    world: World, before: list[tuple[str, int, int]], program: list[tuple[str, int, int]]
+) -> None:
+    """PEERS 11: in books that are in step when the stream begins to tell, so that most of it is taken at once."""
+    world.broker.reports_fills = True
+    for step in before[:8]:
+        world.step(*step)
+    world.settle()
+    world.broker.now_ms += SETTLE_MS
+    for step in program:
+        world.step(*step)
+    last = world.settle()
+    world.check_truth()
+    world.check_commissions()
+    assert last.status == "SUCCESS"
+    assert not world.book.breaks
+    world.restart(0, 0)
 
 
 @runs(200)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from brokers.executions import TellsFills
 from brokers.ib import IbBroker
 from brokers.kite.ticker import KiteStream
-from brokers.model import Side, rows_of
+from brokers.model import Side, StreamedFill, rows_of
 from brokers.mt5.stream import Mt5Stream
 from brokers.oanda.stream import OandaStream
 from brokers.port import OnEvent, Stream, StreamState
@@ -187,6 +188,7 @@ IB = Kind(
 
 KINDS = [OANDA, KITE, MT5, IB]
 every_stream = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.id))
+tells_fills = pytest.mark.parametrize("kind", [OANDA], ids=lambda kind: str(kind.id))
 of_its_own = pytest.mark.parametrize("kind", [OANDA, KITE, MT5], ids=lambda kind: str(kind.id))
 
 
@@ -366,6 +368,40 @@ async def test_an_event_is_followed_by_a_snapshot_that_has_it(kind: Kind) -> Non
         ]
         stream.close()
         assert stream.state is CLOSED
+
+
+@tells_fills
+async def test_an_execution_is_told_before_its_event_and_as_the_snapshot_has_it(kind: Kind) -> None:
+    """Nobody is asked for what a stream tells: the fill, and the row of its order, are those of a snapshot."""
+    heard: list[str | StreamedFill | None] = []
+    async with (
+        kind.served() as (simulator, address),
+        kind.adapter.opened(simulator.start(), **kind.broker(address)) as broker,
+    ):
+        cursor = (await broker.snapshot(None)).fills_cursor
+        stream = broker.stream()
+        teller: object = stream
+        assert stream is not None
+        assert isinstance(teller, TellsFills)
+        teller.tell_fills_to(heard.append)
+        stream.start(heard.append)
+        await eventually(lambda: stream.state is LIVE and kind.ready(simulator))
+        calls = broker.calls
+        trade(kind, simulator)
+        await eventually(lambda: any(isinstance(one, StreamedFill) for one in heard))
+        assert broker.calls == calls
+        trade(kind, simulator, 1)
+        await eventually(lambda: heard[-1] == kind.symbols[1] and isinstance(heard[-2], StreamedFill))
+        told = [one for one in heard if isinstance(one, StreamedFill)]
+        snapshot = await broker.snapshot(cursor)
+        assert [one.fill for one in told] == list(rows_of(snapshot.fills))
+        rows = {row.broker_order_id: row for row in rows_of(snapshot.orders)}
+        for one in told:
+            assert one.order in (None, rows.get(one.fill.broker_order_id or ""))
+        stream.close()
+        count = len(heard)
+        trade(kind, simulator)
+        assert len(heard) == count
 
 
 @of_its_own
