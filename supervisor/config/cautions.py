@@ -1,4 +1,5 @@
-"""What a configuration permits and a careful person would not: told at every start and by ``check``, never refused."""
+"""What a configuration permits and a careful person would not, or that does nothing where it stands: reported at every
+start and by ``check``, never refused."""
 
 from __future__ import annotations
 
@@ -8,13 +9,16 @@ import stat
 
 from brokers.spec import SecretSource
 from supervisor.config.models import AnyAccount, Configuration, Mt5Account
+from supervisor.config.without_effect import without_effect
 
 _THIS_MACHINE = re.compile(r"ipc://.*|tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
 
 def cautions(configuration: Configuration) -> tuple[str, ...]:
     """One sentence each, with what to do; without a secret."""
-    found = [one for account in configuration.enabled_accounts for one in _of_account(account)]
+    found = []
+    for account in configuration.enabled_accounts:
+        found += [*_of_account(account), *without_effect(configuration, account)]
     if not configuration.ray.require_auth:
         found.append("ray.require_auth is false: whoever reaches a cluster without a token can run code in it")
     return tuple(dict.fromkeys(found))

@@ -1,0 +1,65 @@
+"""Keys that do nothing where they stand, as something else that they need is missing: who set one counts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from actors.book.discrepancies import DiscrepancyType
+from actors.book.policy import Correct, Policy
+from supervisor.config.models import AnyAccount, Configuration
+
+_T = DiscrepancyType
+_OF_POSITIONS = frozenset(
+    {
+        _T.MISSING_LOCALLY,
+        _T.NAKED_POSITION,
+        _T.POSITION_MISMATCH,
+        _T.PRICE_MISMATCH,
+        _T.OPPOSITE_LEGS,
+        _T.UNPROTECTED,
+        _T.OVERSIZED_ORDER,
+    }
+)
+
+
+def without_effect(configuration: Configuration, account: AnyAccount) -> list[str]:
+    """One sentence for each such key of an account, with what to do. One that is so for every instrument is said of the
+    account."""
+    found: dict[str, list[str]] = {}
+    symbols = account.symbols or ("",)  # none is named where all are found: then the account's own settings apply
+    for symbol in symbols:
+        settings = configuration.instrument_settings(account.name, symbol)
+        for sentence in _of_instrument(settings.policy, settings.interval_s):
+            found.setdefault(sentence, []).append(f"{account.name}/{symbol}")
+    said = []
+    for sentence, names in found.items():
+        whose = [account.name] if len(names) == len(symbols) else names
+        said += [f"{name}: {sentence}" for name in whose]
+    if account.broker != "kite" and account.include_holdings:
+        said.append(f"{account.name}: include_holdings is for broker kite, and does nothing here. Take it away")
+    return said
+
+
+def _of_instrument(policy: Policy, interval_s: float) -> Iterator[str]:
+    if policy.cancel_stale_orders and policy.stale_order is None:
+        yield "cancel_stale_orders is true and no order is ever stale. Say after how long with stale_order_s"
+    elif policy.cancel_stale_orders and policy.correct is Correct.ALERT:
+        yield "cancel_stale_orders is true and correct: alert changes nothing. Say correct: auto, or take it away"
+    if not policy.positions and policy.protection is not None:
+        yield "protection is never looked at, as mode paper compares orders alone. Say mode: live, or take it away"
+    never = sorted(
+        kind
+        for kind in policy.halt_on
+        if (kind in _OF_POSITIONS and not policy.positions)
+        or (kind is _T.STALE_ORDER and policy.stale_order is None)
+        or (kind in (_T.UNPROTECTED, _T.OVERSIZED_ORDER) and policy.protection is None)
+    )
+    if never:
+        why = "mode paper compares orders alone, and protection and stale orders are looked for where a key asks for it"
+        yield f"halt_on names {', '.join(never)}, which is never found: {why}"
+    unverified_s = policy.unverified.total_seconds()
+    if unverified_s < interval_s:
+        yield (
+            f"unverified_s ({unverified_s:g}) is shorter than interval_s ({interval_s:g}): between two checks trading "
+            "may not be allowed. Make it longer, or check more often"
+        )
