@@ -45,6 +45,7 @@ from brokers.model import (
     Position,
     Section,
     Snapshot,
+    StreamedFill,
     Unsupported,
     problems_of,
     rows_of,
@@ -119,7 +120,11 @@ class Mt5Broker:
         self._account = account
         self._configured = tuple(instruments)
         self._names = KnownNames(self._configured, self._symbols)
-        self._stream = None if events_endpoint is None else Mt5Stream(account, events_endpoint, clock, curve=curve)
+        self._stream = (
+            None
+            if events_endpoint is None
+            else Mt5Stream(account, events_endpoint, clock, curve=curve, read=self._executed)
+        )
         self._endpoint = endpoint
         self._login = login
         self._timeout_s = timeout_s
@@ -237,6 +242,19 @@ class Mt5Broker:
     def stream(self) -> Stream | None:
         """The gateway's events; ``None`` where no ``events_endpoint`` is configured."""
         return self._stream
+
+    def _executed(self, event: decode.Content) -> StreamedFill | None:
+        """What an event tells of an execution, where it is of the login that was proven and its time can be told.
+        Called in the stream's thread; whatever is not sure is found by the next snapshot."""
+        login = self._first_login
+        proven = login is not None and self._identified_at is not None
+        if not proven or event.get("event") != "deal" or str(event.get("login")) != str(login):
+            return None
+        try:
+            told = decode.streamed(event, self._legs)
+        except BadRow:
+            return None
+        return None if told is None else self._time.streamed(told, self._clock())
 
     async def close(self) -> None:
         """Give the socket back, without waiting for anything that is still on its way."""

@@ -37,6 +37,7 @@ from brokers.model import (
     RowProblem,
     Section,
     SectionName,
+    StreamedFill,
     section,
 )
 from brokers.mt5 import enumerations as enum
@@ -190,6 +191,22 @@ def fills(content: Content, legs: LegScheme) -> Section[Fill]:
     if not isinstance(whole, Complete | Partial):
         return whole
     return replace(whole, rows=tuple(sorted(whole.rows, key=lambda fill: (fill.time, int(fill.fill_id)))))
+
+
+def streamed(event: Content, legs: LegScheme) -> StreamedFill | None:
+    """The execution that a gateway's event of a deal carries under ``deal``, a row as in GET_DEALS, with its order's
+    row under ``order``, as in GET_ORDERS; ``None`` where it carries none, or one that moves only money. Raises
+    :class:`BadRow`."""
+    row, of = event.get("deal"), event.get("order")
+    fill = _fill(row, legs) if isinstance(row, dict) else None
+    if fill is None:
+        return None
+    order = _order(of, legs) if isinstance(of, dict) else None
+    if order is None:
+        return StreamedFill(fill)
+    if order.broker_order_id != fill.broker_order_id:
+        raise BadRow(f"deal {fill.fill_id} is told with the row of order {order.broker_order_id}")
+    return StreamedFill(replace(fill, client_order_id=order.client_order_id), order)
 
 
 def name_clients(whole: Section[Fill], known: Iterable[Order]) -> Section[Fill]:

@@ -8,7 +8,8 @@ The laws of this module:
 * Every request has a reply. What the terminal could not say is an ERROR with its ``last_error``, and never an empty
   list; a terminal without its broker says so in every reply (``connected`` false).
 * A terminal that went away is reached again by itself; meanwhile replies say that it is away.
-* Events come from polling: what changed between two looks is published, and wakes whoever listens.
+* Events come from polling: what changed between two looks is published, and wakes whoever listens. A deal is published
+  with its row, its order's and the login, so that nobody need ask for them.
 """
 
 from __future__ import annotations
@@ -117,9 +118,27 @@ class Watch:
         gone = [key for key in before if key not in now and key[0] == "position"]
         changed = [key for key, value in now.items() if before.get(key) != value]
         symbols = {**before, **now}
-        return [
+        told: list[Json] = [
             {"event": kind, "symbol": symbols[kind, ticket][0], "ticket": ticket} for kind, ticket in gone + changed
         ]
+        self._with_rows([event for event in told if event["event"] == "deal"], deals, orders)
+        return told
+
+    def _with_rows(self, events: list[Json], deals: list[Json], orders: list[Json]) -> None:
+        """Put into the events of deals what they are, and whose. Without the login they are nobody's."""
+        try:
+            login = self._terminal.account().get("login") if events else None
+        except TerminalError:
+            login = None
+        if login is None:
+            return
+        by_ticket = {row["ticket"]: row for row in deals}
+        by_order = {row["ticket"]: row for row in orders}
+        for event in events:
+            row = by_ticket[event["ticket"]]
+            event |= {"login": login, "deal": row}
+            if row.get("order") in by_order:
+                event["order"] = by_order[row["order"]]
 
 
 class Server:

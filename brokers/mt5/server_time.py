@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from brokers.errors import with_remedy
-from brokers.model import Complete, Fill, Order, Partial, RowProblem, Section, SectionName
+from brokers.model import Complete, Fill, Order, Partial, RowProblem, Section, SectionName, StreamedFill
 
 _STEP_S = 900
 _SMALLEST_ZONE_S = 600
@@ -90,6 +90,17 @@ class ServerTime:
             return replace(section, rows=tuple(rows))
         known = section.problems if isinstance(section, Partial) else ()
         return Partial(tuple(rows), (*known, *problems))
+
+    def streamed(self, told: StreamedFill, now: datetime) -> StreamedFill | None:
+        """The same execution with its times in UTC; ``None`` where the gateway's zone is not known, or it is of the
+        future. May be called from any thread."""
+        fill, order, zone = told.fill, told.order, timedelta(seconds=self.zone_s)
+        at = fill.time - zone
+        if self.offset_s is None or at > now + self.skew + timedelta(seconds=AHEAD_S) or fill.fill_id in self._refused:
+            return None
+        if order is not None:
+            order = replace(order, submitted_at=order.submitted_at and order.submitted_at - zone)
+        return StreamedFill(replace(fill, time=at), order)
 
     def _problem(self, fill: Fill) -> RowProblem:
         clock = "our clock (it tells none)" if self.offset_s is None else "the gateway's own clock"

@@ -2,7 +2,8 @@
 
 The laws of this module:
 
-* An event wakes its symbol, one that names none or cannot be read wakes all. Whatever else it says is not believed.
+* An event wakes its symbol, one that names none or cannot be read wakes all. Whatever else it says is not believed,
+  but for a deal that its gateway tells with its row, of the login that was proven: that is an execution.
   What waits to be read together wakes each symbol once.
 * LIVE means that a PUB socket is connected and answers ZMTP's heartbeats, which its ZeroMQ does by itself. Whether
   the terminal behind it still watches and publishes is not known: a PUB says nothing while nothing happens, so quiet
@@ -18,6 +19,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import zmq
 from loguru import logger
@@ -25,8 +27,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from brokers.kit.event_stream import EventStream, Run
 from brokers.kit.foreign_row import BadRow
+from brokers.model import StreamedFill
 from brokers.mt5.curve import ClientKeys
-from brokers.mt5.decode import parse, quote
+from brokers.mt5.decode import Content, parse, quote
 from brokers.port import Clock, OnEvent, StreamState
 
 HEARTBEAT_S = 2.0
@@ -92,9 +95,10 @@ class Mt5Stream(EventStream[_Run]):
     ``heartbeat_s`` is how often ZMTP asks the other side for a sign of life; a peer that gives none is noticed within
     three of them. 0 asks for none, as a gateway with a ZeroMQ older than 4.2 does not know them. ``retry_s`` is the
     wait before each new attempt to connect, and after ``reopen_s`` without a connection the socket is opened anew.
-    ``backlog`` is the number of messages waiting at once from which on some may have been dropped.
+    ``backlog`` is the number of messages waiting at once from which on some may have been dropped. ``read`` gives the
+    execution that an event tells, if any; it is called in the stream's own thread.
 
-    Events do not name their account: another account's wake in vain, and the fetch proves whose account it is.
+    Most events do not name their account: another account's wake in vain, and the fetch proves whose account it is.
     """
 
     def __init__(
@@ -108,8 +112,10 @@ class Mt5Stream(EventStream[_Run]):
         reopen_s: float = 10.0,
         backlog: int = PUBLISHERS_MARK,
         curve: ClientKeys | None = None,
+        read: Callable[[Content], StreamedFill | None] = lambda _: None,
     ) -> None:
         self._curve = curve
+        self._read = read
         super().__init__(account, clock, _Run)
         self.followed = "gateway"
         self._endpoint = events_endpoint
@@ -238,7 +244,7 @@ class Mt5Stream(EventStream[_Run]):
         return f"no events can be had at {self._endpoint} yet. Check that the gateway publishes there"
 
     def _events(self, run: _Run, subscription: _Subscription) -> list[str | None]:
-        """The symbols of what waits to be read."""
+        """The symbols of what waits to be read; the executions among it are told."""
         woke: list[str | None] = []
         for _ in range(self._backlog):
             try:
@@ -251,12 +257,15 @@ class Mt5Stream(EventStream[_Run]):
 
     def _symbol(self, run: _Run, body: bytes) -> str | None:
         try:
-            symbol = parse(body).get("symbol")
+            event = parse(body)
         except BadRow as error:
             self._say(run, f"an event of the gateway at {self._endpoint} could not be read: {error}")
             return None
         if self._state is StreamState.LIVE:
             self._say(run, None)
+        executed, symbol = self._read(event), event.get("symbol")
+        if executed is not None:
+            self._tell_fill(run, executed)
         return symbol if isinstance(symbol, str) and symbol not in ("", "*") else None
 
 

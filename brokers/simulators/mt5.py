@@ -90,7 +90,8 @@ class Mt5Simulator:
 
     Every change of an order, a deal or a position is published from ``events`` the moment it is made, at
     :attr:`events_endpoint`. What nobody explains (``set_position``, ``forget_order``) is published too, unless
-    ``silent_drift``. ``load`` and prices are not. ``events_port`` is any free one for 0, and kept over a restart.
+    ``silent_drift``. ``load`` and prices are not. A deal is published with its row and its order's where it
+    ``tells_rows``. ``events_port`` is any free one for 0, and kept over a restart.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Mt5Simulator:
         self._deals_ahead_s = 0
         self._terse: dict[str, object] | None = None
         self._server: Router | None = None
+        self.tells_rows = not base_only
         for instrument in instruments:
             self.price(instrument)
 
@@ -343,7 +345,7 @@ class Mt5Simulator:
     ) -> str:
         made = _Deal(self._ticket(), order, position, symbol, side, entry, volume, price, self._now_s(), reason)
         self._deals.append(made)
-        self.events.tell("deal", symbol, made.ticket)
+        self._tell_deal(made)
         return str(made.ticket)
 
     def dump(self) -> str:
@@ -437,8 +439,9 @@ class Mt5Simulator:
             self._now_s(),
         )
         self._deals.append(deal)
-        for event, ticket in (("order", order.ticket), ("deal", deal.ticket), ("position", held.ticket)):
-            self.events.tell(event, order.symbol, ticket)
+        self.events.tell("order", order.symbol, order.ticket)
+        self._tell_deal(deal)
+        self.events.tell("position", order.symbol, held.ticket)
         self._trim()
         return str(deal.ticket)
 
@@ -448,6 +451,15 @@ class Mt5Simulator:
         order.position_id = held.ticket
         self._fill(order, quantity, self.price(held.symbol))
         return str(order.ticket)
+
+    def _tell_deal(self, deal: _Deal) -> None:
+        more: Json = {}
+        if self.tells_rows:
+            more = {"login": self.login, "deal": _deal_row(deal) | {"time": deal.time_s + self._deals_ahead_s}}
+            order = self._orders.get(deal.order)
+            if order is not None:
+                more["order"] = _order_row(order)
+        self.events.tell("deal", deal.symbol, deal.ticket, **more)
 
     def _tell_drift(self, event: str, symbol: str, ticket: int) -> None:
         if not self._silent_drift:

@@ -76,9 +76,9 @@ class Publisher:
             if context is not None:
                 context.destroy(linger=0)
 
-    def tell(self, event: str, symbol: str, ticket: int) -> None:
-        """One event, to whoever subscribes."""
-        self.say(json.dumps({"event": event, "symbol": symbol, "ticket": ticket}).encode())
+    def tell(self, event: str, symbol: str, ticket: int, **more: object) -> None:
+        """One event, to whoever subscribes, with ``more`` keys."""
+        self.say(json.dumps({"event": event, "symbol": symbol, "ticket": ticket, **more}, default=float).encode())
 
     def say(self, *parts: bytes) -> None:
         """One message as it is."""

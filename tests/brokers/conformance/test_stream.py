@@ -188,7 +188,7 @@ IB = Kind(
 
 KINDS = [OANDA, KITE, MT5, IB]
 every_stream = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.id))
-tells_fills = pytest.mark.parametrize("kind", [OANDA], ids=lambda kind: str(kind.id))
+tells_fills = pytest.mark.parametrize("kind", [OANDA, MT5], ids=lambda kind: str(kind.id))
 of_its_own = pytest.mark.parametrize("kind", [OANDA, KITE, MT5], ids=lambda kind: str(kind.id))
 
 
