@@ -79,6 +79,16 @@ def order_to(order: BookOrder) -> Document:
     return document
 
 
+OPEN_ORDER = ("broker_order_id", "client_order_id", "side", "quantity", "filled_quantity", "status")
+"""What an answer tells of each order that works."""
+
+
+def order_view(order: BookOrder, *more: str) -> Document:
+    """Of an order as :func:`order_to` writes it what :data:`OPEN_ORDER` names, and ``more``."""
+    document = order_to(order)
+    return {key: document[key] for key in (*OPEN_ORDER, *more)}
+
+
 def order_from(data: Any) -> BookOrder:
     """The order that :func:`order_to` wrote."""
     return BookOrder(

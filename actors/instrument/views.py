@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actors.book.book import Book
+from actors.book.payloads import order_view
 from actors.events import Json, to_text
 from brokers.model import Completeness, Slice, rows_of
 
@@ -21,17 +22,7 @@ def book_view(book: Book) -> dict[str, Json]:
             {"leg": name, "quantity": to_text(leg.quantity), "average_price": to_text(leg.average_price)}
             for name, leg in sorted(book.legs.items())
         ],
-        "open_orders": [
-            {
-                "broker_order_id": order.broker_order_id,
-                "client_order_id": order.client_order_id,
-                "side": order.side.value,
-                "quantity": to_text(order.quantity),
-                "filled_quantity": to_text(order.filled_quantity),
-                "status": order.status.value,
-            }
-            for order in book.open_orders()
-        ],
+        "open_orders": [order_view(order) for order in book.open_orders()],
     }
     pending = book.pending_fills()
     if pending:

@@ -126,7 +126,7 @@ class Tree:
         """The node over the 2^level leaves from ``place * 2^level`` on."""
         known = self._above.get((level, place))
         if known is None:
-            known = self._above[level, place] = self._kept_node(level, place) or self._made(level, place)
+            known = self._above[level, place] = self.kept_node(level, place) or self._made(level, place)
         return known
 
     def root(self, size: int) -> bytes:
@@ -151,7 +151,8 @@ class Tree:
             return perfect_root(leaf_hashes(self._archived(begin + 1, begin + TILE)))
         return node_hash(self.perfect(level - 1, place * 2), self.perfect(level - 1, place * 2 + 1))
 
-    def _kept_node(self, level: int, place: int) -> bytes | None:
+    def kept_node(self, level: int, place: int) -> bytes | None:
+        """The node as the database has it; ``None`` where it is not kept, or nothing is."""
         small = level < TILE_LEVEL and (place + 1) << level <= self._cut.seq
         if not self._kept or not (level in _KEPT_LEVELS or small):
             return None
@@ -248,7 +249,7 @@ def keep_for_cut(connection: Connection, cut: int) -> None:
     tree = Tree(connection, kept=True)
     wanted = [(level, place) for level, place in perfect_parts(begin, cut)]
     for level, place in wanted:
-        if level < TILE_LEVEL and tree._kept_node(level, place) is None:
+        if level < TILE_LEVEL and tree.kept_node(level, place) is None:
             connection.execute(insert(nodes).values(level=level, place=place, hash=tree.perfect(level, place)))
 
 

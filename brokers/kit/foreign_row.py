@@ -12,11 +12,11 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from decimal import Decimal
 from typing import Any
 
 from brokers.errors import with_remedy
+from brokers.kit.exact_number import exact
 from brokers.model import RowProblem, SectionName
 
 Json = Mapping[str, Any]
@@ -87,34 +87,6 @@ def text(row: Json, key: str) -> str:
     if not isinstance(value, str) or not value or value.isspace():
         raise BadRow(f"no {key}")
     return value
-
-
-def exact(value: object, form: re.Pattern[str]) -> Decimal | None:
-    """The finite number that a value is: a whole or exact JSON number, or a text of this form. ``None`` where it is
-    none; a float is none, as it is not what the broker wrote."""
-    kind = type(value)  # what a parser of JSON makes is of these very types; it is asked for each number of a snapshot
-    if kind is int:
-        return Decimal(value)  # type: ignore[arg-type]  # its kind says what it is
-    if kind is str:
-        return from_text(value, form)
-    if kind is Decimal:
-        return value if value.is_finite() else None  # type: ignore[attr-defined,return-value]  # as above
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        return None
-    return exact(Decimal(value) if isinstance(value, Decimal) else str(value), form)
-
-
-@lru_cache(maxsize=4096)
-def from_text(value: str, form: re.Pattern[str]) -> Decimal | None:
-    """The finite number that a text of this form is; ``None`` where it is none. The same texts come again and again: 0,
-    a lot, the price of an order that rests."""
-    if not form.fullmatch(value):
-        return None
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
 
 
 def number(row: Json, key: str, form: re.Pattern[str], *, digits: int | None = None) -> Decimal:

@@ -22,7 +22,8 @@ from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 from brokers.kit import foreign_row
-from brokers.kit.foreign_row import BadRow, Json, exact
+from brokers.kit.exact_number import exact
+from brokers.kit.foreign_row import BadRow, Json
 from brokers.model import (
     NET,
     Complete,
@@ -49,6 +50,7 @@ _VOLUME_STEP = Decimal("0.00000001")
 _QUOTE_LENGTH = 160
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_10000_S = 253_402_300_800
+_CHARGE = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{0,18}([eE][-+]?[0-9]{1,2})?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
@@ -310,12 +312,8 @@ def _fill(row: Content, legs: LegScheme) -> Fill | None:
 
 def _charged(row: Content) -> Decimal | None:
     """MetaTrader shows a cost as a negative commission. One that cannot be read is not worth losing the fill over."""
-    value = row.get("commission")
-    try:
-        amount = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
-    except ArithmeticError:
-        return None
-    return -amount + 0 if amount is not None and amount.is_finite() else None
+    amount = exact(row.get("commission"), _CHARGE)
+    return None if amount is None else -amount + 0
 
 
 # -- rows into sections ------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from brokers.kit import foreign_row
-from brokers.kit.foreign_row import BadRow, Json, from_text, mapping, text
+from brokers.kit.exact_number import from_text
+from brokers.kit.foreign_row import BadRow, Json, mapping, text
 from brokers.model import (
     LONG,
     SHORT,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from brokers.kit.exact_number import is_sane
 from brokers.model import NET, Fill, Order, OrderStatus, Position, Side
 from brokers.paper.prices import MOST_DIGITS, ZERO, Market, Quote, is_amount, problem_with
 from brokers.paper.state import Holding, Kind, State, VenueFill, VenueOrder, kind_of
@@ -29,7 +30,6 @@ SHOWN_FOR = timedelta(days=1)
 """How long an order that has ended is among the rows of a snapshot, as brokers show the orders of the day."""
 
 _INSTANT = timedelta(microseconds=1)
-_LARGEST_EXPONENT = 25
 
 
 class Venue:
@@ -77,7 +77,7 @@ class Venue:
         """Take an order; gives its id. One that cannot be executed is REJECTED, with the reason. Raises
         ``ValueError`` for the client id of an order of other terms, and for a quantity or price that is no number."""
         for value in (order.quantity, order.limit_price, order.stop_price):
-            if value is not None and not _is_number(value):
+            if value is not None and not is_sane(value):
                 raise ValueError(f"{value} is not a number that could be one of an order")
         self.expire(now)
         known = self._by_client(order.client_order_id)
@@ -356,11 +356,6 @@ def _same(known: VenueOrder, order: NewOrder) -> VenueOrder:
     if terms != (known.instrument, known.side, known.quantity, kind_of(known.order_type), known.price):
         raise ValueError(f"client order id {order.client_order_id} is that of {known.order_id}, which is another order")
     return known
-
-
-def _is_number(value: Decimal) -> bool:
-    """Whether it can be written out and compared."""
-    return value.is_finite() and abs(value.adjusted()) <= _LARGEST_EXPONENT
 
 
 def _crosses(order: VenueOrder, quote: Quote) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from loguru import logger
 
@@ -75,19 +74,6 @@ class Changed:
         }
 
 
-class Staff(Protocol):
-    """What changing asks of the supervisor."""
-
-    def specs(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
-        """Everything that shall run by a configuration."""
-
-    def unverified(self, name: str) -> str | None:
-        """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
-
-    def adopt(self, found: AppliedConfiguration, effects: Effects) -> None:
-        """Have this run from now on."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Plan:
     configuration: Configuration
@@ -97,14 +83,28 @@ class _Plan:
 
 
 class ConfigurationTransaction:
-    """The configuration that stands, and the one way to change it."""
+    """The configuration that stands, and the one way to change it. ``specs_by`` is everything that shall run by a
+    configuration, ``unverified`` why the book of an instrument is not known to be its broker's (``None`` where it is);
+    ``adopt`` has the supervisor run what was changed."""
 
-    def __init__(self, given: Configuration, run: Run, runtime: Runtime, outbox: Outbox, staff: Staff) -> None:
+    def __init__(
+        self,
+        given: Configuration,
+        run: Run,
+        runtime: Runtime,
+        outbox: Outbox,
+        *,
+        specs_by: Callable[[Configuration, SecretFingerprints], tuple[ChildSpec, ...]],
+        unverified: Callable[[str], str | None],
+        adopt: Callable[[AppliedConfiguration, Effects], None],
+    ) -> None:
         self._given = given
         self._run = run
         self._runtime = runtime
         self._outbox = outbox
-        self._staff = staff
+        self._specs_by = specs_by
+        self._unverified = unverified
+        self._adopt = adopt
         self._stands = AppliedConfiguration(given, run.marks, "")
         self._changing = asyncio.Lock()
         self._learned = asyncio.Event()
@@ -140,8 +140,8 @@ class ConfigurationTransaction:
         marks = self._marks_of(wanted)
         new = requests.changed(stands.configuration, wanted, stands.marks, marks)
         found = diff.difference(stands.configuration, new, stands.marks, marks)
-        before = self._staff.specs(stands.configuration, stands.marks)
-        effects = diff.effects(before, self._staff.specs(new, marks))
+        before = self._specs_by(stands.configuration, stands.marks)
+        effects = diff.effects(before, self._specs_by(new, marks))
         self._check_secrets(new, {*effects.started, *effects.restarted}, str(wanted))
         return _Plan(new, marks, found, effects)
 
@@ -173,7 +173,7 @@ class ConfigurationTransaction:
     async def _held(self, plan: _Plan) -> tuple[str, ...]:
         """What the books hold of those that stop, or that would be compared with another account."""
         others = diff.of_other_accounts(self._stands.configuration, plan.configuration)
-        running = self._staff.specs(self._stands.configuration, self._stands.marks)
+        running = self._specs_by(self._stands.configuration, self._stands.marks)
         names = [
             spec.key.name
             for spec in running
@@ -192,7 +192,7 @@ class ConfigurationTransaction:
         found = [f"{leg} {to_text(held.quantity)}" for leg, held in book.legs.items() if held.quantity]
         found += _counted(sum(1 for _ in book.open_orders()), "open order")
         found += _counted(len(book.breaks), "open break")
-        unverified = self._staff.unverified(name)
+        unverified = self._unverified(name)
         return ", ".join([*found, *([f"not verified ({unverified})"] if unverified else [])])
 
     async def _carry_out(self, plan: _Plan, result: Changed, asked_by: Who) -> None:
@@ -201,7 +201,7 @@ class ConfigurationTransaction:
         except OSError as error:
             found = f"the standing configuration cannot be kept in {self._given.state_dir}: {error.strerror}"
             raise ChangeNotMade(found) from None
-        specs = self._staff.specs(new.configuration, new.marks)
+        specs = self._specs_by(new.configuration, new.marks)
         payload: dict[str, Json] = {
             **result.to_json(),
             **said_of(asked_by),
@@ -213,7 +213,7 @@ class ConfigurationTransaction:
         await self._journal(payload, new, severity)
         self._stands = new
         logger.info("{} ({}): {}", result.change, asked_by, "; ".join(map(str, result.rows)))
-        self._staff.adopt(new, plan.effects)
+        self._adopt(new, plan.effects)
         applied_configuration.keep_only(self._given, new.sha256)
 
     async def _journal(self, payload: Payload, new: AppliedConfiguration, severity: Severity) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.book.book import Book
 from actors.book.history import BookAt, Change, Explained, Incomplete, book_at, changes, explained
-from actors.book.payloads import break_to, leg_to
+from actors.book.payloads import break_to, leg_to, order_view
 from actors.events import EventType, Record, to_iso, to_text
 from actors.journal.hash_chain import canonical, chained, record_to_json
 from actors.journal.parquet_archive import readable
@@ -245,6 +245,9 @@ def document(found: BookAt) -> dict[str, Any]:
     }
 
 
+_OF_AN_ORDER = ("order_type", "limit_price", "submitted_at", "leg", "strategy")
+
+
 def _book_document(book: Book) -> dict[str, Any]:
     lot_keys = ("quantity", "price", "fill_id", "opened_at")
     legs = []
@@ -256,22 +259,7 @@ def _book_document(book: Book) -> dict[str, Any]:
         legs.append(row)
     return {
         "legs": legs,
-        "open_orders": [
-            {
-                "broker_order_id": order.broker_order_id,
-                "client_order_id": order.client_order_id,
-                "side": order.side.value,
-                "quantity": to_text(order.quantity),
-                "filled_quantity": to_text(order.filled_quantity),
-                "status": order.status.value,
-                "order_type": order.order_type,
-                "limit_price": to_text(order.limit_price),
-                "submitted_at": None if order.submitted_at is None else to_iso(order.submitted_at),
-                "leg": order.leg,
-                "strategy": order.strategy,
-            }
-            for order in book.open_orders()
-        ],
+        "open_orders": [order_view(order, *_OF_AN_ORDER) for order in book.open_orders()],
     }
 
 

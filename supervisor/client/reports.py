@@ -8,7 +8,6 @@ float is refused, as it need not be the number that was meant.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,12 +18,10 @@ from pydantic_core import ErrorDetails
 
 from actors.book.legs import impossible
 from actors.reconciliation import own_reports
+from brokers.kit.exact_number import written
 from brokers.model import LONG, NET, SHORT, LegScheme, OrderStatus, Side
 from supervisor.config.errors import expected
 
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
-_LONGEST_NUMBER = 40
-_LARGEST_EXPONENT = 25
 _LONGEST_TEXT = 200
 _LONGEST_QUOTE = 60
 
@@ -34,12 +31,10 @@ def _number(what: str, allowed: Callable[[Decimal], bool]) -> BeforeValidator:
         if isinstance(value, float):
             raise expected(f"{what}, as a Decimal or text: a float is not exact")
         text = str(value) if isinstance(value, str | Decimal) or type(value) is int else ""
-        if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) and text.isascii():
-            number = Decimal(text)
-            # Past this, writing the number out in digits would fill the memory.
-            if (abs(number.adjusted()) <= _LARGEST_EXPONENT or number == 0) and allowed(number):
-                return number
-        raise expected(what)
+        number = written(text) if text.isascii() else None
+        if number is None or not allowed(number):
+            raise expected(what)
+        return number
 
     return BeforeValidator(validate)
 

@@ -15,6 +15,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from brokers.kit.exact_number import written
 from brokers.paper.prices import is_amount
 from brokers.spec import SecretRef
 from supervisor.config.errors import expected
@@ -48,8 +49,6 @@ FilePath = Annotated[str | None, file_path("the path of a file, or null")]
 
 _QUOTED = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?")
 _WHOLE = re.compile(r"[-+]?\d{1,18}")
-_LONGEST_NUMBER = 40
-_LARGEST_EXPONENT = 25
 
 
 def text(what: str, pattern: str = r"[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*") -> BeforeValidator:
@@ -69,14 +68,11 @@ def _decimal(value: Raw) -> Decimal | None:
     """The finite number of a sane size that a value is, exactly as written; ``None`` for anything else."""
     if isinstance(value, bool | float):
         return None
-    written = value.text if isinstance(value, Number) else str(value) if isinstance(value, int | Decimal) else None
-    if isinstance(value, str) and _QUOTED.fullmatch(value):
-        written = value  # in quotes, as decimals are in JSON
-    if written is None or len(written) > _LONGEST_NUMBER or any(word in written.lower() for word in ("inf", "nan")):
-        return None
-    number = Decimal(written)
-    # Past this, writing the number out in digits would fill the memory.
-    return number if abs(number.adjusted()) <= _LARGEST_EXPONENT or number == 0 else None
+    if isinstance(value, str) and _QUOTED.fullmatch(value):  # in quotes, as decimals are in JSON
+        return written(value)
+    if isinstance(value, Number):
+        return written(value.text)
+    return written(str(value)) if isinstance(value, int | Decimal) else None
 
 
 def _within(what: str, allowed: Callable[[Decimal], bool]) -> Callable[[Raw], Decimal]:

@@ -14,14 +14,20 @@ SHOWN_DIGITS = 10
 """Significant digits: more than a broker quotes."""
 
 
+def number_of(value: object) -> Decimal | None:
+    """The finite number that something of a payload is; ``None`` where it is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
 def shown_price(price: object) -> str:
     """A price in plain digits, rounded after the point to ``SHOWN_DIGITS`` significant ones. What is no number is
     shown as it is."""
-    try:
-        value = Decimal(str(price))
-    except InvalidOperation:
-        return str(price)
-    if not value.is_finite():
+    value = number_of(price)
+    if value is None:
         return str(price)
     places = max(0, SHOWN_DIGITS - 1 - value.adjusted())
     rounded = Decimal(format(value, f".{places}f"))

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from html import escape
 
 from actors.book.book import Book
 from actors.events import EventType, Record, to_text
+from supervisor.presentation.prices import number_of
 
 _OF_POSITIONS = frozenset({"RECOVERY", "GHOST", "DRIFT"})
 _QUANTITIES = frozenset({"MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH"})
@@ -60,12 +61,12 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
                 line(leg).believed.append((at, quantity, seq))
         last = now
         payload = event.payload
-        if event.type is EventType.POSITION_SYNCED and (quantity_told := _number(payload.get("quantity"))) is not None:
-            line(str(payload["leg"])).told.append((at, quantity_told, seq))
-            line(str(payload["leg"])).corrected.append((at, quantity_told, seq))
+        if event.type is EventType.POSITION_SYNCED and (held := number_of(payload.get("quantity"))) is not None:
+            line(str(payload["leg"])).told.append((at, held, seq))
+            line(str(payload["leg"])).corrected.append((at, held, seq))
         elif event.type is EventType.RECONCILIATION_DISCREPANCY and _of_a_quantity(payload):
             value = payload.get("broker_value")
-            told = Decimal(0) if value is None else _number(value)
+            told = Decimal(0) if value is None else number_of(value)
             if told is not None:
                 line(str(payload["key"])).told.append((at, told, seq))
         elif event.type is EventType.RECONCILED and payload.get("positions") == "COMPLETE":
@@ -76,14 +77,6 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
 
 def _of_a_quantity(payload: object) -> bool:
     return isinstance(payload, dict) and payload.get("phase") in _OF_POSITIONS and payload.get("type") in _QUANTITIES
-
-
-def _number(value: object) -> Decimal | None:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
 
 
 def drawing(line: Line, until: datetime) -> str:

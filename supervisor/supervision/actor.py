@@ -39,7 +39,7 @@ from brokers.port import StreamState
 from brokers.registry import open_broker
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run
 from supervisor.changes.asking import Who, said_of, told_by
-from supervisor.changes.diff import Effects, SecretFingerprints
+from supervisor.changes.diff import Effects
 from supervisor.changes.requests import Change, ChangeRefused
 from supervisor.changes.transaction import Changed, ConfigurationTransaction, words_of
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration
@@ -64,7 +64,6 @@ from supervisor.tree.model import (
     PROBE_TIMEOUT_S,
     START_TIMEOUT_S,
     ChildKey,
-    ChildSpec,
     DesiredChanged,
     Event,
     Kind,
@@ -121,7 +120,15 @@ class Supervisor:
         self._verdicts = Verdicts(runtime, children, self._desired, self._healths)
         self._instructions = Instructions(runtime, run.identity, self._desired, self._halting, self._outbox)
         self._discovery = Discovery(runtime, self._desired, self._desire, lambda: self._stopping)
-        self._changing = ConfigurationTransaction(configuration, run, runtime, self._outbox, _Staff(self))
+        self._changing = ConfigurationTransaction(
+            configuration,
+            run,
+            runtime,
+            self._outbox,
+            specs_by=self._desired.specs_by,
+            unverified=self._healths.unverified,
+            adopt=self._adopt,
+        )
         self._lifecycle = Lifecycle(
             runtime,
             cluster,
@@ -442,22 +449,6 @@ class Supervisor:
                 if health.stream is StreamState.SPENT:
                     # Its stream cannot be opened in that process any more; another process can.
                     self._events.put_nowait(OperatorRestart(key))
-
-
-class _Staff:
-    """The supervisor as :class:`~supervisor.changes.transaction.Staff`; none of this is for callers from outside."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-
-    def specs(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
-        return self._supervisor._desired.specs_by(configuration, marks)
-
-    def unverified(self, name: str) -> str | None:
-        return self._supervisor._healths.unverified(name)
-
-    def adopt(self, found: AppliedConfiguration, effects: Effects) -> None:
-        self._supervisor._adopt(found, effects)
 
 
 def _restarts(configuration: Configuration) -> RestartPolicy:
