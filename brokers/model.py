@@ -382,10 +382,12 @@ class Fill:
 @dataclass(frozen=True, slots=True)
 class StreamedFill:
     """An execution that a broker's stream told by itself: it happened, and nothing follows of what else did or did not.
-    ``order`` is the row of its order, as this execution left it, where the stream told of that too."""
+    ``order`` is the row of its order, as this execution left it, where the stream told of that too. ``identity`` is the
+    broker's lasting id of what was traded, where names can come to mean something else."""
 
     fill: Fill
     order: Order | None = None
+    identity: str | None = None
 
 
 class SectionName(StrEnum):

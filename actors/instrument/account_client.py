@@ -194,13 +194,15 @@ class AccountClient:
             revision="",
         )
 
-    def streamed(self, executed: Sequence[StreamedFill], now: datetime) -> Slice | None:
-        """The slice of this time that has executions which a stream told, and says nothing else; ``None`` while the
-        broker has not been heard of this book: how it names legs, and how far its clock is from ours, is in what it
-        says."""
+    def streamed(self, book: Book, executed: Sequence[StreamedFill], now: datetime) -> Slice | None:
+        """The slice of this time that has executions which a stream told of what the book is of, and says nothing else;
+        ``None`` while the broker has not been heard of this book: how it names legs, and how far its clock is from
+        ours, is in what it says."""
         last = self.last
         if last is None:
             return None
+        identity = None if book.contract is None else book.contract.identity
+        executed = [one for one in executed if one.identity is None or one.identity == identity]
         orders = {one.order.broker_order_id: one.order for one in executed if one.order is not None}
         return replace(
             self.nothing_known("a stream tells of executions alone", now),

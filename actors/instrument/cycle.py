@@ -128,7 +128,7 @@ class CycleRunner:
 
     async def _take(self, executed: Sequence[StreamedFill]) -> None:
         book = await self._keeper.loaded()
-        slice_ = self._broker.streamed(executed, self._runtime.now())
+        slice_ = self._broker.streamed(book, executed, self._runtime.now())
         if slice_ is None:
             return
         grounds = self._grounds(book, slice_, CycleTrigger(slice_.requested_at))

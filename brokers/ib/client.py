@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from loguru import logger
 
 from brokers.errors import BrokerError, Refused, Unreachable, with_remedy
+from brokers.executions import OnFill
 from brokers.ib import wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names
@@ -103,6 +104,7 @@ class IbBroker:
         full_every_s: float = 240.0,
     ) -> None:
         self.on_event: OnEvent | None = None
+        self.on_fill: OnFill | None = None
         self._account = account
         self._client_id = client_id
         self._timeout_s = timeout_s
@@ -385,6 +387,8 @@ class IbBroker:
                 self._reader.distrust()
                 self._tell(None)
         elif heard.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
+            if heard.kind == wire.EXECUTION:
+                self._tell_fill(heard)
             self._tell_of(heard)
         elif heard.kind == wire.COMMISSION:
             self._on_commission(heard)
@@ -448,6 +452,16 @@ class IbBroker:
             self.on_event(instrument)
         except Exception as error:  # noqa: BLE001 - a listener's error must not end the connection it listens to
             logger.error("{}: an error of ours while waking {}: {!r}", self._account, instrument or "all", error)
+
+    def _tell_fill(self, heard: Heard) -> None:
+        if self.on_fill is None:
+            return
+        try:
+            executed = self._reader.executed(heard)
+            if executed is not None:
+                self.on_fill(executed)
+        except Exception as error:  # noqa: BLE001 - as above; the look that follows finds it
+            logger.error("{}: an error of ours while taking an execution: {!r}", self._account, error)
 
 
 def _is_meant(query: OrderQuery, order: WorkingOrder) -> bool:

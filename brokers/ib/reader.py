@@ -44,7 +44,7 @@ from brokers.ib.rows import Read, Scope, WorkingOrder
 from brokers.ib.session import GATEWAY, Session
 from brokers.ib.wire import Execution, Holding, Notice
 from brokers.kit.foreign_row import BadRow
-from brokers.model import Complete, Failed, rows_of
+from brokers.model import Complete, Failed, StreamedFill, rows_of
 from brokers.port import Clock
 
 _REREADS = 2
@@ -123,6 +123,21 @@ class Reader:
             self._note_held(rows.holdings([heard], self._scope_now()))
         if heard.kind == wire.EXECUTION and len(heard.fields) > 14:
             self._live_executions[heard.fields[14]] = heard
+
+    def executed(self, heard: Heard) -> StreamedFill | None:
+        """The execution that a row tells which no request asked for: in its first revision, of one contract that is
+        clear, dated by a zone that is known; ``None`` in any doubt. What corrects another, and what belongs to a
+        combination, only the lists tell."""
+        if self._kept is None or heard.trouble is not None:
+            return None
+        read = rows.executions([heard], self._scope_now(), self._zone, self._clock() + _CLOCKS_APART)
+        known = decode.fills(read, self._names)
+        if len(read.facts) != 1 or not isinstance(known, Complete) or len(known.rows) != 1:
+            return None
+        contract, fill = read.facts[0].contract, known.rows[0]
+        if read.facts[0].revision != 1 or fill.combination is not None:
+            return None
+        return StreamedFill(fill, identity=str(contract.con_id))
 
     def hear_portfolio(self, con_id: int, held: Decimal) -> bool:
         """A row of the portfolio; whether it shows what no row of positions has told."""

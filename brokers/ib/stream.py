@@ -14,6 +14,7 @@ from typing import Protocol
 from loguru import logger
 
 from brokers.errors import BrokerError, Refused
+from brokers.executions import OnFill
 from brokers.port import Clock, OnEvent, StreamState
 
 
@@ -21,6 +22,7 @@ class Source(Protocol):
     """What of the adapter is followed."""
 
     on_event: OnEvent | None
+    on_fill: OnFill | None
 
     @property
     def last_heard_at(self) -> datetime | None:
@@ -47,6 +49,7 @@ class IbStream:
         self._watch: asyncio.Task[None] | None = None
         self._error: str | None = None
         self._refused = False
+        self._on_fill: OnFill | None = None
 
     @property
     def state(self) -> StreamState:
@@ -70,16 +73,21 @@ class IbStream:
         """Our time when TWS last said anything."""
         return self._broker.last_heard_at
 
+    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+        """Who is told of each execution; see :mod:`brokers.executions`. TWS pushes those of this client's orders, and
+        of everybody's to its master client."""
+        self._on_fill = on_fill
+
     def start(self, on_event: OnEvent) -> None:
         """Follow TWS from now on; connecting is left to the first look at its clock, or to the adapter's own work."""
         self.close()
         self._refused = False
-        self._broker.on_event = on_event
+        self._broker.on_event, self._broker.on_fill = on_event, self._on_fill
         self._watch = asyncio.get_running_loop().create_task(self._watch_it())
 
     def close(self) -> None:
         """Hear nothing any more. The connection stays: it is the adapter's."""
-        self._broker.on_event = None
+        self._broker.on_event = self._broker.on_fill = None
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()

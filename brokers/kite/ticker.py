@@ -1,6 +1,8 @@
 """Order updates of one Kite user through the SDK's KiteTicker, as a :class:`brokers.port.Stream`.
 
-Kite tells orders and no positions; an update wakes its instrument, whose positions are then fetched. The laws:
+Kite tells orders and no positions; an update wakes its instrument, whose positions are then fetched. How far an order
+is filled stands in it, and none of its trades: no id by which a fill could be known again, so that it is no execution
+(:mod:`brokers.executions`). The laws:
 
 * kiteconnect 5.2.2 sends no ping, so its own watchdog never arms and a dead connection is never noticed. Ours counts
   everything heard, Kite's heartbeats included, and cuts a connection that was silent for ``silence_s``; the SDK then
