@@ -75,7 +75,8 @@ class Watch:
         market, symbol, now_s = self._house.market_of(stream), book.instrument, time_s()
         held = {leg.leg: leg.quantity for leg in book.legs}
         true_s = market.last_true_s(symbol, held)
-        right_s = max(self._right_s.get(stream, 0.0), market.lied_s, true_s if true_s is not None else 0.0)
+        # A book that is seen for the first time has not been seen wrong before.
+        right_s = max(self._right_s.get(stream, now_s), market.lied_s, true_s if true_s is not None else 0.0)
         self._right_s[stream] = right_s
         longest_s = self._house.interval_s + CYCLE_TIMEOUT_S + SLACK_S
         if allowed and now_s - right_s > longest_s and self.broken is None:
