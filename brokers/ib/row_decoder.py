@@ -7,6 +7,7 @@ error. Here every row is handed on as it came, with why ib_async could not read 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ class _Trouble(logging.Handler):
         self.last = f"{type(error).__name__}: {error}" if error is not None else record.getMessage()
 
 
+_Numbers = tuple[tuple[str, Callable[[str], object], object], ...]
+
+
 class Listener(Decoder):
     """In the place of a client's decoder; ``hear`` is called for each row, after ib_async had it."""
 
@@ -96,6 +100,7 @@ class Listener(Decoder):
         super().__init__(self._ear, 0)  # type: ignore[arg-type]  # it hands on all that a wrapper has
         self._hear = hear
         self._trouble = _Trouble()
+        self._numbers: dict[type, _Numbers] = {}
         # The decoder swallows its errors into this logger, and this connection's rows are not for everybody's log.
         self.logger = logging.Logger("ib_async.decoder")
         self.logger.addHandler(self._trouble)
@@ -109,3 +114,22 @@ class Listener(Decoder):
         super().interpret(fields)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
         self._hear(Heard(kind, row, self._trouble.last, self._ear.ending, self._ear.legs, self._ear.good_till))
+
+    def parse(self, obj: Any) -> None:
+        """Does what ib_async's own does, which looks up for each row what is the same for all of its type."""
+        kind = type(obj)
+        numbers = self._numbers.get(kind)
+        if numbers is None:
+            numbers = self._numbers[kind] = _numbers_of(kind)
+        for name, read, default in numbers:
+            text = getattr(obj, name)
+            setattr(obj, name, read(text) if text else default)
+
+
+def _numbers_of(kind: type) -> _Numbers:
+    """Name, reading and default of each field that is a number or a flag by its default."""
+    fields = ((field.name, _READINGS.get(type(field.default)), field.default) for field in dataclasses.fields(kind))
+    return tuple((name, read, default) for name, read, default in fields if read is not None)
+
+
+_READINGS: dict[type, Callable[[str], object]] = {int: int, float: float, bool: lambda text: bool(int(text))}
