@@ -20,7 +20,7 @@ from supervisor.console.serve import address_of, listening, server
 from supervisor.console.users import Role, add
 from supervisor.supervision.actor import Supervisor
 from supervisor.supervision.local_door import new_door, remove
-from tests.unit.test_supervisor import Hall
+from tests.unit.hall import Hall
 
 T = TypeVar("T")
 PEOPLE = (("vic", Role.VIEWER), ("ann", Role.OPERATOR), ("bob", Role.APPROVER))

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from actors.account.actor import LONGEST_PAUSE_S, REFUSED_PAUSE_S
 from actors.events import EventType
 from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
-from brokers.errors import BrokerError
 from brokers.model import (
-    Complete,
     Failed,
-    OrderQuery,
     Partial,
     SectionName,
     Slice,
     Unsupported,
     rows_of,
 )
+from tests.unit.account_cases import QUERY, none, request, said, sliced
 from tests.unit.builders import fill_report
 from tests.unit.fakes import (
     EURUSD,
     FX,
     QUICK,
     T0,
-    House,
     a_house,
-    malformed,
     passes,
     problem,
     refused,
@@ -40,30 +34,6 @@ from tests.unit.fakes import (
     until,
 )
 from tests.unit.virtual_time import virtual_time
-
-QUERY = OrderQuery(EURUSD, "1", None)
-
-
-def request(not_before: datetime = T0, since: int | None = None, instrument: str = EURUSD) -> SliceRequest:
-    return SliceRequest(instrument, not_before, since)
-
-
-async def sliced(house: House, not_before: datetime | None = None, since: int | None = None) -> Slice:
-    answer = await house.account.slice(request(not_before or house.clock(), since))
-    assert isinstance(answer, Slice), answer
-    return answer
-
-
-async def none(house: House, not_before: datetime | None = None, since: int | None = None) -> NoSlice:
-    answer = await house.account.slice(request(not_before or house.clock(), since))
-    assert isinstance(answer, NoSlice), answer
-    return answer
-
-
-async def said(house: House) -> list[EventType]:
-    await passes(0.01)
-    return await house.kinds(FX)
-
 
 # One fetch for all
 
@@ -271,231 +241,6 @@ async def test_a_broker_without_fills_is_asked_once(tmp_path: Path) -> None:
         house.broker.sections[SectionName.FILLS] = Unsupported()
         assert (await sliced(house, since=3)).fills == Unsupported()
         assert house.broker.snapshots == 1
-
-
-# No answer
-
-
-@pytest.mark.parametrize(
-    ("error", "connection"),
-    [
-        (unreachable, Connection.UNREACHABLE),
-        (refused, Connection.REFUSED),
-        (malformed, Connection.MALFORMED),
-    ],
-)
-@virtual_time
-async def test_no_slice_says_why_in_words(
-    tmp_path: Path, error: Callable[[], BrokerError], connection: Connection
-) -> None:
-    async with a_house(tmp_path) as house:
-        house.broker.failing = error()
-        answer = await none(house)
-        assert answer.connection is connection
-        assert answer.reason == str(error())
-        assert answer.retry_at is not None
-        assert answer.retry_at > house.clock()
-        health = await house.account.health()
-        assert (health.connection, health.error) == (connection, str(error()))
-
-
-@virtual_time
-async def test_a_broker_that_refused_us_is_not_hammered(tmp_path: Path) -> None:
-    """A wrong token says so and is not retried in a tight loop."""
-    async with a_house(tmp_path, ["A", "B", "C"], interval_s=1.0) as house:
-        house.broker.failing = refused()
-        await house.start()
-        await passes(10 * REFUSED_PAUSE_S)
-        assert house.broker.calls <= 21
-        house.broker.failing = None
-        await passes(REFUSED_PAUSE_S + 1)
-        report = (await house.instrument("A").health()).report
-        assert report is not None
-        assert report.status == "SUCCESS"
-
-
-@virtual_time
-async def test_looking_up_orders_does_not_hammer_a_broker_that_refused_us_either(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        house.broker.failing = refused()
-        await none(house)
-        connects = house.broker.connects
-        for _ in range(5):
-            answers = await house.account.find_orders([QUERY])
-            assert answers[0].failure is not None
-            assert "401" in answers[0].failure
-        assert house.broker.connects == connects
-
-
-@virtual_time
-async def test_an_unreachable_broker_is_asked_after_growing_pauses_and_recovers(tmp_path: Path) -> None:
-    """FEATURES 4"""
-    async with a_house(tmp_path) as house:
-        house.broker.failing = unreachable()
-        await house.start()
-        counts = []
-        for _ in range(4):
-            before = house.broker.connects
-            await passes(60)
-            counts.append(house.broker.connects - before)
-        assert counts[0] > counts[-1]
-        assert counts[-1] <= 60 / (LONGEST_PAUSE_S / 2) + 1
-        house.broker.failing = None
-        await passes(LONGEST_PAUSE_S + 1)
-        assert (await house.account.health()).connection is Connection.CONNECTED
-        report = (await house.instrument().health()).report
-        assert report is not None
-        assert report.status == "SUCCESS", "nobody waited for its interval of 300 s"
-
-
-@virtual_time
-async def test_after_a_reconnect_every_instrument_looks(tmp_path: Path) -> None:
-    """PEERS 13: fills during a lost connection are seen at once, however healthy everything looks. FEATURES 4"""
-    names = ["A", "B", "C"]
-    async with a_house(tmp_path, names, interval_s=300.0) as house:
-        await house.start()
-        await passes(1)
-        house.broker.failing = unreachable()
-        await house.instrument("A").wake()
-        await passes(0.1)
-        for name in names:
-            house.broker.trade(3, instrument=name)
-        house.broker.failing = None
-        await passes(LONGEST_PAUSE_S)
-        for name in names:
-            report = (await house.instrument(name).health()).report
-            assert report is not None
-            assert report.book["legs"], name
-
-
-@virtual_time
-async def test_a_lost_and_a_restored_connection_are_journaled_once(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        await sliced(house)
-        assert await said(house) == []
-        house.broker.failing = unreachable()
-        for _ in range(5):
-            await none(house)
-            await passes(40)
-        assert await said(house) == [EventType.CONNECTION_LOST]
-        house.broker.failing = None
-        await sliced(house)
-        await sliced(house)
-        assert await said(house) == [EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED]
-        lost = (await house.events(FX))[0]
-        assert lost.payload["reason"] == str(unreachable())
-
-
-@virtual_time
-async def test_one_wait_is_bounded_by_patience_and_the_fetch_goes_on(tmp_path: Path) -> None:
-    """PEERS 7: every wait is bounded, and a slow answer is not thrown away."""
-    async with a_house(tmp_path, patience_s=10.0) as house:
-        loop = asyncio.get_running_loop()
-        house.broker.gate.clear()
-        first = asyncio.create_task(house.account.slice(request()))
-        await passes(9)
-        began = loop.time()
-        answer = await none(house)
-        assert loop.time() - began == pytest.approx(10, abs=0.1)
-        assert "has not answered for 19" in answer.reason
-        assert isinstance(await first, NoSlice)
-        house.broker.gate.set()
-        await passes(0.1)
-        assert isinstance(await house.account.slice(request()), Slice)
-        assert house.broker.snapshots == 1
-
-
-@virtual_time
-async def test_a_wait_is_bounded_though_it_takes_two_fetches(tmp_path: Path) -> None:
-    """PEERS 7: a fetch that began too early is waited for, and then another: both within one patience."""
-    async with a_house(tmp_path, patience_s=10.0) as house:
-        loop = asyncio.get_running_loop()
-        house.broker.gate.clear()
-        first = asyncio.create_task(house.account.slice(request()))
-        await passes(4)
-        began = loop.time()
-        second = asyncio.create_task(house.account.slice(request(house.clock())))
-        await passes(5)
-        house.broker.gate.set()
-        await first
-        house.broker.gate.clear()
-        assert isinstance(await second, NoSlice)
-        assert loop.time() - began == pytest.approx(10, abs=0.1)
-        house.broker.gate.set()
-
-
-@virtual_time
-async def test_instruments_that_could_not_wait_are_woken_when_the_answer_is_there(tmp_path: Path) -> None:
-    """A slow answer is no lost connection, and still nobody stays unverified until his next interval."""
-    async with a_house(tmp_path, patience_s=10.0, interval_s=300.0) as house:
-        house.broker.hold(5)
-        house.broker.gate.clear()
-        await house.start()
-        await passes(25)
-        report = (await house.instrument().health()).report
-        assert report is not None
-        assert report.status == "DEGRADED"
-        house.broker.gate.set()
-        await passes(1)
-        report = (await house.instrument().health()).report
-        assert report is not None
-        assert report.status == "SUCCESS"
-        assert house.broker.snapshots <= 2
-
-
-@virtual_time
-async def test_an_unexpected_error_while_fetching_ends_neither_the_actor_nor_the_connection(tmp_path: Path) -> None:
-    """FEATURES 21: an error in any part is logged, the others go on, the next cycle retries."""
-    async with a_house(tmp_path) as house:
-        house.broker.failing = ValueError("a bug of an adapter's")
-        answer = await none(house)
-        assert "ValueError" in answer.reason
-        house.broker.failing = None
-        await passes(1)
-        await sliced(house)
-
-
-@virtual_time
-async def test_an_answer_that_cannot_be_digested_is_no_answer(tmp_path: Path) -> None:
-    """FEATURES 21. Law 1: an error of ours after the answer came must not pass for an empty account."""
-    async with a_house(tmp_path) as house:
-        await sliced(house)
-        await passes(1)
-        house.broker.sections[SectionName.POSITIONS] = Complete((object(),))
-        answer = await none(house)
-        assert "AttributeError" in answer.reason
-        assert answer.connection is Connection.FAILED
-        house.broker.sections.clear()
-        await passes(1)
-        await sliced(house)
-
-
-@virtual_time
-async def test_a_failure_to_look_up_orders_is_in_its_answer(tmp_path: Path) -> None:
-    async with a_house(tmp_path) as house:
-        house.broker.failing = unreachable()
-        answers = await house.account.find_orders([QUERY])
-        assert [answer.failure for answer in answers] == [unreachable().reason]
-        house.broker.failing = ValueError("a bug of an adapter's")
-        await passes(60)
-        answers = await house.account.find_orders([QUERY])
-        assert "ValueError" in (answers[0].failure or "")
-
-
-@virtual_time
-async def test_fetching_and_looking_up_take_turns(tmp_path: Path) -> None:
-    """The port: calls are made from one task at a time."""
-    async with a_house(tmp_path) as house:
-        house.broker.gate.clear()
-        fetching = asyncio.create_task(house.account.slice(request()))
-        await until(lambda: house.broker.snapshots == 1)
-        finding = asyncio.create_task(house.account.find_orders([QUERY]))
-        await passes(1)
-        assert house.broker.finds == 0
-        house.broker.gate.set()
-        await fetching
-        await finding
-        assert house.broker.finds == 1
 
 
 # What belongs to no instrument

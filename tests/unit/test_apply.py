@@ -24,7 +24,7 @@ from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.supervision.actor import SUPERVISOR
 from tests.unit.fakes import FakeBroker
-from tests.unit.test_supervisor import EVERYBODY, TWO_ACCOUNTS, Hall, restarts, rows, states
+from tests.unit.hall import EVERYBODY, TWO_ACCOUNTS, Hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
 PAPER = parsing.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})

@@ -24,7 +24,7 @@ from tests.unit.audit_cases import day, with_checkpoint
 from tests.unit.builders import SIDED, T0, Desk, at, fill, fill_report, order, order_report, pos, slice_at
 from tests.unit.journal_cases import ROOT
 from tests.unit.test_journal_evidence import run_events
-from tests.unit.test_properties import World, worlds
+from tests.unit.world import World, worlds
 
 SCRIPT = ROOT / "evidence" / "book_of_proof.py"
 BY_09_04 = "2024-01-02T09:04:00"

@@ -16,7 +16,7 @@ from supervisor.cli.break_history import history_of, open_in_journal
 from supervisor.cli.breaks import until_of
 from supervisor.presentation.breaks import BUCKETS, age_bucket, age_words, summary, urgency
 from tests.unit.builders import at
-from tests.unit.test_supervisor import Hall, a_hall, restarts, rows, states
+from tests.unit.hall import Hall, a_hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
 CAREFUL = """

@@ -42,7 +42,7 @@ from supervisor.tree.model import (
 from supervisor.tree.tree import Tree
 from tests.unit.audit_cases import a_happening
 from tests.unit.builders import at, dec
-from tests.unit.test_supervisor import Hall, restarts
+from tests.unit.hall import Hall, restarts
 from tests.unit.virtual_time import virtual_time
 
 SINK = ChildKey(Kind.SINK, "sink:1")

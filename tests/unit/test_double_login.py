@@ -11,7 +11,7 @@ from brokers.port import AccountFacts
 from supervisor.config.loader import load
 from supervisor.supervision.logins import double_logins
 from tests.unit.fakes import FakeBroker
-from tests.unit.test_supervisor import Hall, Status, a_hall, rows
+from tests.unit.hall import Hall, Status, a_hall, rows
 from tests.unit.virtual_time import virtual_time
 
 TWO_GATEWAYS = """

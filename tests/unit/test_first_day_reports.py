@@ -20,8 +20,8 @@ from brokers.model import Side
 from brokers.registry import CONVENTIONS
 from supervisor.errors import InvalidReport
 from tests.unit.builders import at, dec
-from tests.unit.test_handle import FILL, a_handle
-from tests.unit.test_supervisor import restarts, states
+from tests.unit.hall import restarts, states
+from tests.unit.handle_cases import FILL, a_handle
 from tests.unit.virtual_time import virtual_time
 
 

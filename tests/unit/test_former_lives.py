@@ -16,7 +16,7 @@ from supervisor.changes.applied_configuration import Run
 from supervisor.supervision.former_lives import TOGETHER
 from supervisor.supervision.outages import Outages
 from tests.unit.builders import at, dec
-from tests.unit.test_supervisor import EVERYBODY, Hall, a_hall, restarts, rows
+from tests.unit.hall import EVERYBODY, Hall, a_hall, restarts, rows
 from tests.unit.virtual_time import virtual_time
 
 

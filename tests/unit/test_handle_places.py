@@ -29,8 +29,8 @@ from supervisor.client.run_file import RunFile
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.errors import HandleError, NotConnected
-from tests.unit.test_handle import FILL, LINK
-from tests.unit.test_supervisor import Hall, a_hall
+from tests.unit.hall import Hall, a_hall
+from tests.unit.handle_cases import FILL, LINK
 from tests.unit.virtual_time import virtual_time
 
 HALTED = {"scope": "account fx", "reason": None, "since": "2026-01-05T00:00:00Z"}

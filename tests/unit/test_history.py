@@ -16,7 +16,7 @@ from actors.events import EventType, Record
 from brokers.model import OrderStatus
 from tests.unit.builders import ACCOUNT, INSTRUMENT, T0, Desk, at, dec, fill, order_report, pos, records, slice_at
 from tests.unit.test_checkpoint import a_day
-from tests.unit.test_properties import World, programs, runs, worlds
+from tests.unit.world import World, programs, runs, worlds
 
 TICK = timedelta(microseconds=1)
 

@@ -21,7 +21,7 @@ from supervisor.client.local_door import DoorClient
 from supervisor.client.run_file import RunFile
 from supervisor.config.loader import load
 from supervisor.supervision.local_door import Door, DoorKeeper, new_door, remove
-from tests.unit.test_supervisor import Hall
+from tests.unit.hall import Hall
 
 TOKEN = b"t" * 32
 NOBODY = "[{name: off, broker: paper, enabled: false, instruments: [EURUSD]}]"

@@ -24,8 +24,8 @@ from brokers.model import NET
 from supervisor.supervision.self_checks import EVERY_S, SelfChecks
 from tests.unit.builders import ACCOUNT, INSTRUMENT, at, records
 from tests.unit.fakes import Clock, House, a_house
+from tests.unit.hall import a_hall
 from tests.unit.test_checkpoint import a_day
-from tests.unit.test_supervisor import a_hall
 from tests.unit.virtual_time import virtual_time
 
 NAME = "fx/EURUSD"

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.tree.model import (
     AUDIT,
-    LIVING,
-    Answer,
-    Begin,
-    Child,
     ChildKey,
-    ChildSpec,
-    Command,
     DesiredChanged,
     Died,
     Discovered,
     Ended,
-    Ending,
     Event,
     InQuarantine,
     Kill,
-    Kind,
     OperatorRestart,
     Probe,
     ProbeAnswered,
@@ -37,106 +27,28 @@ from supervisor.tree.model import (
     Start,
     Started,
     StartFailed,
-    Starting,
     Stop,
     Tick,
-    TreePolicy,
     Up,
 )
-from supervisor.tree.restart import RestartPolicy
-from supervisor.tree.tree import Tree, next_probe_s
-
-POLICY = TreePolicy(
-    RestartPolicy(intensity=2, period_s=60, backoff_min_s=1, backoff_max_s=8, jitter=0),
-    wave_size=3,
-    probe_period_s=1,
-    start_timeout_s=30,
-    stop_timeout_s=5,
+from supervisor.tree.tree import next_probe_s
+from tests.unit.tree_cases import (
+    ALL,
+    CFD,
+    EUR,
+    FX,
+    GBP,
+    POLICY,
+    SPECS,
+    XAU,
+    World,
+    account,
+    begun,
+    instrument,
+    spec,
+    started,
+    stopped,
 )
-
-
-def account(name: str) -> ChildKey:
-    return ChildKey(Kind.ACCOUNT, name)
-
-
-def instrument(name: str) -> ChildKey:
-    return ChildKey(Kind.INSTRUMENT, name)
-
-
-def spec(key: ChildKey, fingerprint: str = "") -> ChildSpec:
-    return ChildSpec(key, interval_s=5, timeout_s=2, fingerprint=fingerprint)  # hung after 17 s
-
-
-FX, CFD = account("fx"), account("cfd")
-GBP, EUR, XAU = instrument("fx/GBP_JPY"), instrument("fx/EUR_USD"), instrument("cfd/XAUUSD")
-ALL = (AUDIT, FX, CFD, GBP, EUR, XAU)
-SPECS = tuple(map(spec, ALL))
-
-C = TypeVar("C", bound=Command)
-
-
-class World:
-    """Drives a tree as the supervisor's loop does, with actors that do what a test says."""
-
-    def __init__(self, policy: TreePolicy = POLICY) -> None:
-        self.tree = Tree(policy, lambda: 0.5)
-        self.now_s = 1000.0
-        self.log: list[Command] = []
-
-    def tell(self, event: Event, after_s: float = 0.0) -> list[Command]:
-        self.now_s += after_s
-        commands = self.tree.handle(event, self.now_s)
-        assert self.tree.validate() == []
-        self.log += commands
-        return commands
-
-    def up(self, *, desired: tuple[ChildSpec, ...] = SPECS) -> World:
-        """Everything started, nothing left to answer."""
-        self.settle([*self.tell(Discovered(())), *self.tell(DesiredChanged(desired))])
-        return self
-
-    def settle(self, commands: list[Command]) -> None:
-        """Answer every command as a healthy actor would, and so on until there is none."""
-        while commands:
-            command = commands.pop(0)
-            match command:
-                case Start(ChildSpec(key), attempt, waiting=False) | Begin(key, attempt):
-                    commands += self.tell(Started(key, attempt))
-                case Stop(key, attempt) | Kill(key, attempt):
-                    commands += self.tell(Ended(key, attempt))
-                case Probe(key, attempt):
-                    commands += self.tell(ProbeAnswered(key, attempt, 0.0))
-
-    def attempt(self, key: ChildKey) -> int:
-        return self.tree.children[key].attempt
-
-    def die(self, key: ChildKey, after_s: float = 0.0) -> list[Command]:
-        return self.tell(Died(key, self.attempt(key), "killed"), after_s)
-
-    def answer(self, key: ChildKey, age_s: float | None, *, after_s: float = 0.0, due: bool = True) -> list[Command]:
-        return self.tell(ProbeAnswered(key, self.attempt(key), age_s, due), after_s)
-
-    def logged(self, kind: type[C]) -> list[C]:
-        return [command for command in self.log if isinstance(command, kind)]
-
-    @property
-    def states(self) -> dict[str, str]:
-        return {key.name: type(child.state).__name__ for key, child in self.tree.children.items()}
-
-
-def started(commands: list[Command]) -> list[str]:
-    return [command.spec.key.name for command in commands if isinstance(command, Start)]
-
-
-def begun(commands: list[Command]) -> list[str]:
-    return [command.key.name for command in commands if isinstance(command, Begin)] + [
-        command.spec.key.name for command in commands if isinstance(command, Start) and not command.waiting
-    ]
-
-
-def stopped(commands: list[Command]) -> list[str]:
-    return [command.key.name for command in commands if isinstance(command, Stop)]
-
 
 # Starting and stopping
 
@@ -533,208 +445,3 @@ def test_probes_spread_over_a_fifth_of_their_period(now_s: float, period_s: floa
     after_s = next_probe_s(now_s, period_s, uniform) - now_s
 
     assert 0.9 * period_s - 1e-6 <= after_s <= 1.1 * period_s + 1e-6
-
-
-# Whatever happens
-
-
-class AnyEvents(RuleBasedStateMachine):
-    """A tree under events in any order, with actors that may fail anywhere. What is out is remembered, and only a
-    command that is out, or an actor that lives, is spoken of, as by the supervisor's loop."""
-
-    @initialize()
-    def begin(self) -> None:
-        self.tree = Tree(POLICY, lambda: 0.5)
-        self.now_s = 0.0
-        self.starts: dict[ChildKey, int] = {}
-        self.waiting: set[ChildKey] = set()
-        self.ends: dict[ChildKey, int] = {}
-        self.probes: dict[ChildKey, int] = {}
-        self.was_up: set[ChildKey] = set()
-        self.stopping = False
-        self.tell(Discovered(()))
-        self.tell(DesiredChanged(SPECS))
-
-    def tell(self, event: Event) -> None:
-        before = dict(self.tree.children)
-        if isinstance(event, Started):
-            self.was_up.add(event.key)
-        for command in self.tree.handle(event, self.now_s):
-            self.check(command)
-        if isinstance(event, Answer):
-            for other in before.keys() - {event.key}:
-                self.is_untouched(before[other], other)
-
-    def is_untouched(self, before: Child, key: ChildKey) -> None:
-        """PEERS 17: what one actor does ends no other one that is wanted."""
-        if before.spec is not None and isinstance(before.state, Up):
-            after = self.tree.children[key]
-            assert isinstance(after.state, Up)
-            assert after.attempt == before.attempt
-
-    def check(self, command: Command) -> None:
-        match command:
-            case Start(ChildSpec(key), attempt, waiting):
-                assert not self.stopping
-                assert key not in self.starts, "a second start while the first is unanswered"
-                assert key not in self.ends, "a start while the end is unanswered"
-                self.starts[key] = attempt
-                if waiting:
-                    self.waiting.add(key)
-                else:
-                    self.begins(key)
-            case Begin(key, attempt):
-                assert self.starts[key] == attempt
-                self.waiting.remove(key)
-                self.begins(key)
-            case Stop(key, attempt):
-                assert key not in self.ends
-                assert self.tree.children[key].spec is not None or not self.above(key)
-                self.ends[key] = attempt
-            case Kill(key, attempt):
-                self.ends[key] = attempt
-            case Probe(key, attempt):
-                assert self.probes.get(key) != attempt, "a second probe while the first is unanswered"
-                self.probes[key] = attempt
-
-    def begins(self, key: ChildKey) -> None:
-        if key.kind is not Kind.AUDIT:
-            assert isinstance(self.tree.children[AUDIT].state, Up)
-        if key.kind is Kind.INSTRUMENT:
-            assert account(key.account) in self.was_up
-
-    def above(self, key: ChildKey) -> list[ChildKey]:
-        """What lives and is to end before it."""
-        living = [k for k, child in self.tree.children.items() if isinstance(child.state, LIVING)]
-        return [k for k in living if k.kind > key.kind and (key.kind is Kind.AUDIT or k.account == key.account)]
-
-    @rule(seconds=st.floats(0, 20))
-    def time_passes(self, seconds: float) -> None:
-        self.now_s += seconds
-        self.tell(Tick())
-
-    @precondition(lambda self: self.starts)
-    @rule(data=st.data(), outcome=st.sampled_from(["up", "failed", "permanently"]))
-    def start_ends(self, data: st.DataObject, outcome: str) -> None:
-        key = data.draw(st.sampled_from(sorted(self.starts)))
-        if outcome == "up" and key in self.waiting:
-            return
-        attempt = self.starts.pop(key)
-        self.waiting.discard(key)
-        if outcome == "up":
-            self.tell(Started(key, attempt))
-        else:
-            self.tell(StartFailed(key, attempt, "no", permanent=outcome == "permanently"))
-
-    @precondition(lambda self: self.ends)
-    @rule(data=st.data())
-    def end_ends(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.ends)))
-        self.starts.pop(key, None)
-        self.waiting.discard(key)
-        self.tell(Ended(key, self.ends.pop(key)))
-
-    @precondition(lambda self: self.probes)
-    @rule(data=st.data(), age_s=st.none() | st.floats(0, 40), fails=st.booleans(), due=st.booleans())
-    def probe_ends(self, data: st.DataObject, age_s: float | None, fails: bool, due: bool) -> None:
-        key = data.draw(st.sampled_from(sorted(self.probes)))
-        attempt = self.probes.pop(key)
-        self.tell(ProbeFailed(key, attempt) if fails else ProbeAnswered(key, attempt, age_s, due))
-
-    @rule(key=st.sampled_from(ALL))
-    def dies(self, key: ChildKey) -> None:
-        child = self.tree.children.get(key)
-        if child is not None:
-            self.tell(Died(key, child.attempt, "killed"))
-
-    @rule(key=st.sampled_from(ALL), attempt=st.integers(0, 5))
-    def something_comes_late(self, key: ChildKey, attempt: int) -> None:
-        before = self.tree.children.get(key)
-        if before is not None and attempt < before.attempt:
-            for event in (Started(key, attempt), Ended(key, attempt), StartFailed(key, attempt, "late")):
-                assert self.tree.handle(event, self.now_s) == []
-                assert self.tree.children[key] == before
-
-    @rule(key=st.sampled_from(ALL))
-    def operator(self, key: ChildKey) -> None:
-        self.tell(OperatorRestart(key))
-
-    @precondition(lambda self: not self.stopping)
-    @rule(gone=st.sets(st.sampled_from([GBP, EUR, XAU])), changed=st.sets(st.sampled_from(ALL)), to=st.integers(0, 3))
-    def desired(self, gone: set[ChildKey], changed: set[ChildKey], to: int) -> None:
-        specs = [spec(key, str(to) if key in changed else "") for key in ALL if key not in gone]
-        self.tell(DesiredChanged(tuple(specs)))
-
-    @rule(living=st.sets(st.sampled_from([instrument("fx/ORPHAN"), account("old")])))
-    def discovered(self, living: set[ChildKey]) -> None:
-        self.tell(Discovered(tuple(sorted(living))))
-
-    @rule()
-    def stop(self) -> None:
-        self.stopping = True
-        self.tell(DesiredChanged(()))
-
-    @invariant()
-    def no_more_than_a_wave_is_starting(self) -> None:
-        starting = [c for c in self.tree.children.values() if isinstance(c.state, Starting)]
-        assert len(starting) <= POLICY.wave_size + POLICY.ahead
-
-    @invariant()
-    def a_command_is_out_for_every_state_that_waits_for_one(self) -> None:
-        for key, child in self.tree.children.items():
-            if isinstance(child.state, Starting):
-                assert self.starts.get(key) == child.attempt
-            if isinstance(child.state, Ending):
-                assert self.ends.get(key) == child.attempt
-
-    @invariant()
-    def the_next_tick_is_ahead(self) -> None:
-        wake_s = self.tree.wake_at_s(self.now_s)
-        assert wake_s is None or wake_s > self.now_s
-
-    def teardown(self) -> None:
-        """However it went: a stop that is answered leaves nothing, children before what they stand on."""
-        if not hasattr(self, "tree"):
-            return
-        self.stop()
-        for _ in range(len(ALL)):
-            for key in sorted(self.ends):
-                self.starts.pop(key, None)
-                self.tell(Ended(key, self.ends.pop(key)))
-        assert self.tree.stopped
-
-
-TestAnyEvents = AnyEvents.TestCase
-TestAnyEvents.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
-
-
-def test_a_child_s_story_says_why_it_was_restarted_and_by_which_event() -> None:
-    world = World().up()
-    world.settle(world.die(GBP))
-    world.settle(world.tell(Tick(), 1.0))
-
-    steps = [str(step) for step in world.tree.story(GBP)]
-
-    assert steps[:3] == [
-        "unknown → Absent by DesiredChanged",
-        "Absent → Starting by DesiredChanged",
-        "Starting → Up by Started",
-    ]
-    assert "Up → Backoff by Died: killed" in steps
-    assert steps[-1] == "Starting → Up by Started"
-    assert world.tree.story(instrument("fx/NOBODY")) == ()
-
-
-def test_a_hung_child_s_story_says_how_long_it_hung() -> None:
-    world = World().up()
-    world.answer(GBP, 100.0, after_s=100.0)
-
-    assert str(world.tree.story(GBP)[-1]) == "Up → Ending by ProbeAnswered: hung: no cycle finished for 100.0 s"
-
-
-def test_the_story_of_one_that_went_is_still_there() -> None:
-    world = World().up()
-    world.settle(world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP))))))
-
-    assert [step.after for step in world.tree.story(XAU)[-3:]] == ["Ending", "Absent", None]
-    assert XAU not in world.tree.children

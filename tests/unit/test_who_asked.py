@@ -23,8 +23,8 @@ from supervisor.client.aio import AsyncHandle
 from supervisor.presentation.event_facts import facts
 from supervisor.presentation.event_text import behind
 from tests.unit.builders import INSTRUMENT, at, pos, slice_at
-from tests.unit.test_handle import handle_of
-from tests.unit.test_supervisor import Hall, a_hall
+from tests.unit.hall import Hall, a_hall
+from tests.unit.handle_cases import handle_of
 from tests.unit.virtual_time import virtual_time
 
 ONE = """

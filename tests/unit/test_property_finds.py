@@ -1,0 +1,181 @@
+"""Sequences that the properties of the core once failed on, each by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actors.book.policy import Correct
+from brokers.model import LegScheme
+from tests.unit.world import FILLS, tells_of_less_filled, world_of
+
+
+def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True, tags=2)
+    for step in (("place", 1, 1), ("place", 0, 0), ("place", 0, 0), ("fill", 0, 1)):
+        world.step(*step)
+    world.broker.now_ms += 1
+    world.broker.correct(0, 0, world.price(0), 0, lowers=True)
+    world.settle()
+    world.check_truth()
+
+
+def test_an_order_that_had_ended_and_works_again_with_less_filled_is_lowered_by_a_proven_difference() -> None:
+    """Ours counted another order's fill, as one client id was of six, and the broker told no fills."""
+    world = world_of(LegScheme.NET, tags=1)
+    for step in [
+        ("lose_confirmation", 22, 23),
+        ("place", 7, 23),
+        ("look_badly", 0, 0),
+        ("report_barely", 0, 1),
+        ("place", 0, 0),
+        ("look_late", 0, 0),
+        ("pass_a_day", 0, 0),
+        ("lose_confirmation", 0, 0),
+        ("lose_confirmation", 0, 0),
+        ("wait", 0, 0),
+        ("place", 7, 23),
+        ("fill_and_report", 20, 2),
+    ]:
+        world.step(*step)
+    world.settle()
+    assert sum(map(tells_of_less_filled, world.events)) == 1
+    assert str(world.book.orders["client:c0"].filled_quantity) == "3"
+
+
+def test_a_leg_that_was_there_in_between_needs_its_whole_proof_again() -> None:
+    """Also where nothing could be said of the leg when it was there: an order's fate was not known yet."""
+    world = world_of(LegScheme.SIDED)
+    for step in (
+        ("lose_confirmation", 0, 1), ("believe", 2, 0), ("wait_long", 0, 0), ("look", 0, 0),
+        ("change_silently", 2, 0), ("look", 0, 0), ("change_silently", 27, 1),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+
+
+def test_a_fill_that_waits_for_its_leg_is_no_fill_of_an_order_that_is_gone() -> None:
+    world = world_of(LegScheme.TICKET)
+    for step in (("place", 0, 0), ("lose_confirmation", 0, 0), ("report_barely", 0, 0)):
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+
+
+def test_a_change_may_be_of_an_order_that_was_given_up_before_the_other_was_missed() -> None:
+    world = world_of(LegScheme.NET)
+    for step in (
+        ("lose_confirmation", 0, 1), ("pass_a_day", 0, 0), ("lose_confirmation", 0, 1), ("believe", 2, 0),
+        ("look", 0, 0), ("wait", 5, 0), ("look_late", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+    assert not any(event.type in FILLS for event in world.events)
+
+
+def test_a_fill_tells_which_order_is_ours_where_another_with_its_client_id_took_its_place() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True)
+    for step in (("place", 2, 0), ("report_barely", 0, 1), ("supersede", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    assert {key: order.filled_quantity for key, order in world.book.orders.items()} == {"client:c1": 2, "broker:B3": 0}
+    world.settle()
+    world.check_truth()
+
+
+def test_what_took_the_place_of_an_order_is_no_earlier_order_with_its_client_id() -> None:
+    world = world_of(LegScheme.NET, tags=2)
+    for step in (
+        ("lose_confirmation", 0, 1), ("change_silently", 1, 1), ("lose_confirmation", 0, 0), ("pass_a_day", 0, 0),
+        ("look", 0, 0), ("look_late", 0, 0), ("wait", 5, 0), ("look", 0, 0), ("place", 0, 1), ("supersede", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+    assert world.book.orders["client:c1"].filled_quantity == 1
+
+
+def test_a_correction_tells_whose_the_execution_was_that_it_takes_back() -> None:
+    """Our side had told that execution without its order, and the broker's own row of it comes later."""
+    world = world_of(LegScheme.NET, reports_fills=True)
+    for step in (("place", 0, 0), ("report_barely", 1, 2), ("correct_an_execution", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    [order] = world.book.orders.values()
+    assert order.filled_quantity == 0
+    world.settle()
+    world.check_truth()
+
+
+UNDER_ALERT: dict[str, list[tuple[str, int, int]]] = {
+    "a correction would place it": [
+        ("place", 2, 0), ("fill", 0, 0), ("believe", 4, 0), ("look", 0, 0), ("report_barely", 0, 20),
+        ("change_silently", 0, 1), ("report_barely", 0, 0), ("place", 0, 0), ("look", 0, 0),
+    ],
+    "a correction would explain its place": [
+        ("place", 0, 0), ("report_barely", 0, 8), ("place", 0, 0), ("look", 0, 0),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", UNDER_ALERT.values(), ids=UNDER_ALERT)
+def test_under_alert_a_fill_that_waits_for_its_leg_is_not_placed_by_a_correction_that_is_only_tried(
+    program: list[tuple[str, int, int]],
+) -> None:
+    world = world_of(LegScheme.TICKET)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in program:
+        world.step(*step)
+    assert world.book.pending_fills()
+
+
+@pytest.mark.parametrize(
+    ("reports_fills", "steps", "found"),
+    [
+        (False, [("place", 0, 0), ("fill", 0, 0)], {"MISSED_FILL": "INFO"}),
+        (
+            True,
+            [("place", 0, 0), ("fill", 0, 0), ("change_silently", 1, 1)],
+            {"MISSED_FILL": "INFO", "POSITION_MISMATCH": "INFO"},
+        ),
+    ],
+    ids=["a fill of a broker that lists none", "a position beside a fill"],
+)
+def test_what_the_first_look_found_is_no_news_in_the_next(
+    reports_fills: bool, steps: list[tuple[str, int, int]], found: dict[str, str]
+) -> None:
+    world = world_of(LegScheme.NET, reports_fills=reports_fills)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (*steps, ("look", 0, 0), ("restart", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    assert {str(one.type): str(one.severity) for one in world.book.breaks.values()} == found
+
+
+def test_under_alert_what_differed_before_the_fills_is_told_one_way() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (
+        ("change_silently", 2, 0),
+        ("look", 0, 0),
+        ("trade_outside", 0, 1),
+        ("pass_a_day", 0, 0),
+        ("look", 0, 0),
+    ):
+        world.step(*step)
+    assert {str(found.type) for found in world.book.breaks.values()} == {"MISSED_FILL", "POSITION_MISMATCH"}
+
+
+@pytest.mark.parametrize("resolution_ms", [1, 1000])
+@pytest.mark.parametrize(
+    "clock", [[], [("set_our_clock", 0, 0)], [("set_our_clock", 5, 0)]], ids=["steady", "back", "on"]
+)
+def test_an_ended_order_is_not_taken_up_again_whatever_the_clocks_do(
+    resolution_ms: int, clock: list[tuple[str, int, int]]
+) -> None:
+    world = world_of(LegScheme.NET, shows_ended=True)
+    world.broker.resolution_ms = resolution_ms
+    for step in (("place", 0, 0), ("end", 0, 0), *clock, ("pass_a_day", 0, 0), ("pass_a_day", 0, 0), ("look", 0, 0)):
+        world.step(*step)
+    world.settle()
+    assert not world.book.orders
