@@ -480,6 +480,17 @@ def kill(name: str, namespace: str) -> None:
         time.sleep(0.02)  # the name is freed when the cluster has noticed the death; there is no event for it
 
 
+def is_gone(actor: str, namespace: str, timeout_s: float) -> bool:
+    """Whether the cluster says that nobody of this name lives or is being brought back. False where it does not say."""
+    try:
+        _looked_up(actor, namespace, timeout_s)
+    except _NoSuchActor:
+        return True
+    except Exception as error:  # noqa: BLE001 - whatever Ray says of a cluster that is not well
+        logger.debug("{}: {}", actor, _short(error))
+    return False
+
+
 class Client:
     """Calls actors of a cluster from a program that is none: the command line, a notebook."""
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from brokers.kit.foreign_row import BadRow, cut
+from brokers.kit.foreign_row import BadRow, cut, in_our_time
 from brokers.model import Side
 
 ORDER_STATUS = 3
@@ -48,6 +48,7 @@ _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL, "SLONG": Side
 _EXECUTED = {"BOT": Side.BUY, "SLD": Side.SELL}
 _TIME = re.compile(r"(\d{8})[ -]+(\d{2}:\d{2}:\d{2})(?:[ ]+(\S+))?")
 _QUOTE_LENGTH = 160
+_COUNT = re.compile(r"[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -310,6 +311,7 @@ def contract_hours(fields: Fields) -> tuple[int, str, str, str]:
     _check_length(fields, 30, exactly=False)
     at = 12 if fields[3].isupper() and not fields[2].isdecimal() else 13
     first = at + (13 if at == 12 else 14)
+    _check_length(fields, first + 3, exactly=False)
     zone, trading, liquid = fields[first : first + 3]
     return _whole(fields[at], "conId"), zone, trading, liquid
 
@@ -317,15 +319,15 @@ def contract_hours(fields: Fields) -> tuple[int, str, str, str]:
 def symbol_samples(fields: Fields) -> tuple[tuple[int, str, str], ...]:
     """conId, symbol and security type of each contract of a row of message 79. From server version 176 on each has a
     description and an issuer besides."""
+    _check_length(fields, 3, exactly=False)
     for extra in (2, 0):
         rest = list(fields[3:])
         found: list[tuple[int, str, str]] = []
         for _ in range(_whole(fields[2], "count")):
-            derivatives = rest[5] if len(rest) > 5 else ""
-            if not derivatives.isdecimal():
+            if len(rest) < 6 or not _COUNT.fullmatch(rest[5]):
                 break
             found.append((_whole(rest[0], "conId"), rest[1], rest[2]))
-            rest = rest[6 + int(derivatives) + extra :]
+            rest = rest[6 + int(rest[5]) + extra :]
         else:
             if not rest:
                 return tuple(found)
@@ -479,6 +481,7 @@ def moment(text: str, zone: tzinfo | None) -> tuple[datetime, str | None]:
         naive = datetime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007 - its zone is settled below
     except ValueError:
         _reject("time", text, "a date and a time")
+    in_our_time(naive, "time")
     if name is not None:
         try:
             return naive.replace(tzinfo=ZoneInfo(name)).astimezone(UTC), name

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,11 @@ from brokers.model import RowProblem, SectionName
 Json = Mapping[str, Any]
 
 QUOTE_LENGTH = 240
+MOST_DIGITS = 20
+"""No broker's number has more before or behind its point. One that has would not fit into a calculation, or fill the
+memory when it is written out."""
+DEEPEST = 60
+"""No answer of a broker is nested deeper: what masks and quotes it goes down into it step by step."""
 
 
 class Unusable(ValueError):
@@ -37,6 +42,29 @@ class BadRow(Unusable):
 
 class BadAnswer(Unusable):
     """An answer that cannot be used as a whole, and why: nothing of it is known."""
+
+
+OUR_TIME = range(1990, 2200)
+"""The years in which a broker's times can lie: what lies beyond is no time, and cannot be calculated with."""
+
+
+def read_json(body: bytes | str | None) -> Any:
+    """What a body of JSON says, each number with a fraction as an exact ``Decimal`` and NaN and infinities as texts.
+    Raises ``ValueError`` for what is no JSON, and for what is nested too deep to be looked at."""
+    try:
+        read = json.loads(body or b"", parse_float=Decimal, parse_constant=str)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    level = [read]
+    for _ in range(DEEPEST):
+        level = [inner for one in level if isinstance(one, dict | list) for inner in _values(one)]
+        if not level:
+            return read
+    raise ValueError("it is nested too deep")
+
+
+def _values(one: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one
 
 
 def cut(text: str, length: int = QUOTE_LENGTH) -> str:
@@ -89,12 +117,24 @@ def text(row: Json, key: str) -> str:
     return value
 
 
-def number(row: Json, key: str, form: re.Pattern[str], *, digits: int | None = None) -> Decimal:
-    """A number that is there, ``exact``, and of no more than so many ``digits`` before or behind its point."""
+def number(row: Json, key: str, form: re.Pattern[str]) -> Decimal:
+    """A number that is there, ``exact``, and of no more than :data:`MOST_DIGITS` before or behind its point."""
     value = row.get(key)
     found = exact(value, form)
     if found is None:
         raise BadRow(f"no {key}" if value is None else f"{key} is not a number")
-    if digits is not None and not -digits <= found.adjusted() <= digits:
+    return in_range(found, key)
+
+
+def in_range(found: Decimal, key: str) -> Decimal:
+    """The number, if it has no more digits than a broker's has."""
+    if not -MOST_DIGITS <= found.adjusted() <= MOST_DIGITS:
+        raise BadRow(f"{key} is out of range")
+    return found
+
+
+def in_our_time(found: datetime, key: str) -> datetime:
+    """The time, if it is one in which somebody can have traded."""
+    if found.year not in OUR_TIME:
         raise BadRow(f"{key} is out of range")
     return found

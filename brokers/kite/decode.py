@@ -63,6 +63,7 @@ ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?", re.ASCII)
 _AHEAD_OF_UTC = timedelta(hours=5, minutes=30)
 _BEYOND = 10**20
+_MINUTES_OF_A_DAY = 24 * 60
 _SIDES = {side.value: side for side in Side}
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
@@ -506,10 +507,18 @@ def _ran_out(row: Json) -> bool:
     if placed is None or ended is None:
         return False
     if validity == "TTL":
-        minutes = _optional(row, "validity_ttl")
-        return minutes is not None and minutes > 0 and ended - placed >= timedelta(minutes=int(minutes))
+        lives = _time_to_live(row)
+        return lives is not None and ended - placed >= lives
     close = sessions.close_of(instrument_of(row), placed.astimezone(IST).date())
     return validity == "DAY" and close is not None and placed < close <= ended
+
+
+def _time_to_live(row: Json) -> timedelta | None:
+    """``validity_ttl``, minutes of the day of the order; ``None`` where it is not told."""
+    minutes = _optional(row, "validity_ttl")
+    if minutes is not None and not 0 <= minutes <= _MINUTES_OF_A_DAY:
+        raise BadRow("validity_ttl is out of range")
+    return timedelta(minutes=int(minutes)) if minutes else None
 
 
 _AFTER_MARKET = "amo"
@@ -530,8 +539,8 @@ def _good_until(row: Json, instrument: str, placed: datetime | None, opened: dat
     if began is None:
         return None
     if row.get("validity") == "TTL":
-        minutes = _optional(row, "validity_ttl")
-        return began + timedelta(minutes=int(minutes)) if minutes else None
+        lives = _time_to_live(row)
+        return None if lives is None else began + lives
     ahead = row.get("variety") == _AFTER_MARKET and opened is None
     return sessions.good_until(instrument, began, for_next_session=ahead)
 
@@ -552,7 +561,7 @@ def moment(value: object, key: str = "time") -> datetime:
     found = _from_naive(value) if isinstance(value, str) else None
     if found is None:
         raise BadRow(f"{key} is no date and time")
-    return found
+    return foreign_row.in_our_time(found, key)
 
 
 @lru_cache(maxsize=8192)
@@ -562,7 +571,7 @@ def _from_naive(value: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(f"{value}+00:00") - _AHEAD_OF_UTC
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -610,14 +619,14 @@ def number(row: Json, key: str) -> Decimal:
     value = row.get(key)
     if type(value) is int and -_BEYOND < value < _BEYOND:  # most are
         return Decimal(value)
-    return foreign_row.number(row, key, _NUMBER, digits=20)
+    return foreign_row.number(row, key, _NUMBER)
 
 
 def _optional(row: Json, key: str) -> Decimal | None:
     value = row.get(key)
     if type(value) is int and -_BEYOND < value < _BEYOND:
         return Decimal(value)
-    return None if value is None else foreign_row.number(row, key, _NUMBER, digits=20)
+    return None if value is None else foreign_row.number(row, key, _NUMBER)
 
 
 def _moment_or_none(row: Json, key: str) -> datetime | None:

@@ -7,10 +7,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +16,7 @@ import requests
 from kiteconnect import KiteConnect
 
 from brokers.errors import Malformed, Refused, Unreachable
+from brokers.kit.foreign_row import read_json
 from brokers.kit.sdk_call import Answer, AttemptFailed, Heard, SdkCalls, at_most
 
 REST_URL = "https://api.kite.trade"
@@ -133,7 +132,7 @@ class Wire(SdkCalls):
 def _payload(heard: Heard) -> dict[str, Any]:
     """The envelope, read again: the SDK's own reading takes numbers by way of float. Empty where it is none."""
     try:
-        read = json.loads(heard.body or b"", parse_float=Decimal, parse_constant=str)
-    except (ValueError, RecursionError):
+        read = read_json(heard.body)
+    except ValueError:
         return {}
     return read if isinstance(read, dict) else {}

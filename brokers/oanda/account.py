@@ -362,7 +362,7 @@ def _transactions(rows: Sequence[object], since: int, last: int, account_id: str
     if last < since:
         raise Doubt(f"the last transaction is {last}, and {since} was already read")
     found = tuple(mapping(row, "a transaction") for row in rows)
-    if [transaction_id(row, "id") for row in found] != list(range(since + 1, last + 1)):
+    if len(found) != last - since or [transaction_id(row, "id") for row in found] != list(range(since + 1, last + 1)):
         raise Doubt(f"the transactions from {since + 1} to {last} are not all there")
     for row in found:
         kind = text(row, "type")

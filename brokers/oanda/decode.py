@@ -116,13 +116,13 @@ def number(row: Json, key: str) -> Decimal:
     JSON number."""
     value = row.get(key)
     found = from_text(value, _NUMBER) if type(value) is str else None
-    return foreign_row.number(row, key, _NUMBER) if found is None else found
+    return foreign_row.number(row, key, _NUMBER) if found is None else foreign_row.in_range(found, key)
 
 
 def transaction_id(row: Json, key: str) -> int:
     """A transaction id: a positive integer in a string."""
     value = row.get(key)
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= foreign_row.MOST_DIGITS:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
@@ -139,7 +139,7 @@ def moment(value: object) -> datetime:
     found = _from_text(value) if isinstance(value, str) else None
     if found is None:
         raise BadRow("time is neither RFC 3339 nor UNIX seconds")
-    return found
+    return foreign_row.in_our_time(found, "time")
 
 
 @lru_cache(maxsize=8192)

@@ -5,15 +5,14 @@ Only reads are repeated: after no answer, 429, 5xx or an unreadable answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
-from decimal import Decimal
 from typing import Any
 
 import oandapyV20
 from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 
 from brokers.errors import Malformed, Refused, Unreachable
+from brokers.kit.foreign_row import read_json
 from brokers.kit.sdk_call import Answer, AttemptFailed, Heard, SdkCalls, at_most
 
 AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and OANDA's status page"
@@ -73,7 +72,7 @@ class Wire(SdkCalls):
             return failed(Refused, attempted, found, PATH)
         try:
             # Read again: the SDK's own reading takes numbers by way of float.
-            payload = json.loads(heard.body or b"", parse_float=Decimal, parse_constant=str) if status == 200 else None
+            payload = read_json(heard.body) if status == 200 else None
         except ValueError:
             payload = None
         if not isinstance(payload, dict):
@@ -85,7 +84,7 @@ def _in_its_own_words(body: bytes | None) -> bool:
     """Whether OANDA itself said no (OANDA v20 documentation: an error is an object with an ``errorMessage`` and, for
     some requests, an ``errorCode``)."""
     try:
-        said = json.loads(body or b"")
+        said = read_json(body)
     except ValueError:
         return False
     if not isinstance(said, dict):

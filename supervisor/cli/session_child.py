@@ -31,7 +31,7 @@ from supervisor.cli.screen import View, settled
 from supervisor.cli.session import LET_GO, Ended, Order
 from supervisor.cli.signals import StopSignals
 from supervisor.client import processes
-from supervisor.client.processes import Running
+from supervisor.client.processes import Started
 from supervisor.config.models import Configuration
 from supervisor.presentation.event_text import Happening, Summaries
 
@@ -68,21 +68,31 @@ class _AskedToStop(Exception):
 
 class SupervisorWatch:
     """Watches the watcher: kills the process of a supervisor that hangs, once for each silence, so that Ray brings it
-    back; its children go on meanwhile and it finds them again. Says in words how old what is shown is.
+    back, and has one that ended by itself made anew; its children go on meanwhile and it finds them again. Says in
+    words how old what is shown is.
 
     ``kill`` ends a process by its number; ``None`` where the supervisor may live on another machine, whose numbers mean
-    other processes here. ``lives`` tells whether there is such a process."""
+    other processes here. ``lives`` tells whether there is such a process. ``bring_back`` makes it anew where it has
+    ended and nobody else does, and says whether it did."""
 
-    def __init__(self, kill: Callable[[int], None] | None, lives: Callable[[int], bool], now_s: float) -> None:
+    def __init__(
+        self,
+        kill: Callable[[int], None] | None,
+        lives: Callable[[int], bool],
+        now_s: float,
+        bring_back: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._kill = kill
         self._lives = lives
+        self._bring_back = bring_back
+        self._made_anew = False
         self._heard_at_s = now_s
         self._pid: int | None = None
         self._killed: int | None = None
 
     def heard(self, pid: int | None, now_s: float) -> None:
         """It answered, from this process."""
-        self._heard_at_s, self._pid, self._killed = now_s, pid, None
+        self._heard_at_s, self._pid, self._killed, self._made_anew = now_s, pid, None, False
 
     def silent(self, found: str, now_s: float) -> str:
         """It did not answer: what a person has to know. Raises :class:`SupervisorGone` when it does not come back."""
@@ -93,7 +103,10 @@ class SupervisorWatch:
         if hangs and self._kill is not None and self._pid is not None:
             self._killed = self._pid
             self._kill(self._pid)
+        self._made_anew = self._bring_back() or self._made_anew
         age = f"what is shown is {for_s:.0f} s old"
+        if self._made_anew:
+            return f"{age}: the supervisor had ended without having been stopped, and is made anew"
         if self._killed is not None:
             return f"{age}: the supervisor hung, process {self._killed} was killed and is being brought back"
         return f"{age}: the supervisor does not answer ({found}), waiting for it"
@@ -143,12 +156,12 @@ class _Child:
         if not self._up and self._stop.is_set():
             raise _AskedToStop
 
-    def _watch(self, supervisor: Running) -> None:
+    def _watch(self, supervisor: Started) -> None:
         from actors.runtime.ray_backend import dashboard_url
 
         self._show(dashboard=dashboard_url())
         kill = _kill if self._order.configuration.ray.address == "local" else None
-        watch = SupervisorWatch(kill, processes.lives, time.monotonic())
+        watch = SupervisorWatch(kill, processes.lives, time.monotonic(), supervisor.bring_back)
         with contextlib.closing(_Events(self._order.configuration)) as events, self._page() as page:
             while not self._stop.is_set():
                 self._reload_if_asked()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,13 @@ from supervisor.supervision import local_door
 from supervisor.supervision.local_door import Door
 
 if TYPE_CHECKING:
+    from actors.runtime.deployment import Deployment
     from actors.runtime.ray_backend import Client
     from supervisor.changes.transaction import Changed
+
+GONE_FOR_S = 2.0
+"""A supervisor that is gone for so long, with its run file still there, was not stopped."""
+_LOOKED_UP_WITHIN_S = 3.0
 
 
 class NotRunning(Exception):
@@ -166,6 +172,40 @@ class Running:
         return run_blocking(self._work.pid())
 
 
+class Started(Running):
+    """A supervisor that this process has started. ``made`` is what it was made of."""
+
+    def __init__(self, client: Client, configuration: Configuration, made: Deployment) -> None:
+        super().__init__(client)
+        self._configuration = configuration
+        self._made = made
+        self._gone_since_s: float | None = None
+
+    def bring_back(self) -> bool:
+        """Make it anew where it has ended without having been stopped, and say so. Ray brings back what crashes, and
+        not what ends by itself or by a `kill` of its own; to be asked again and again while nobody answers."""
+        from actors.runtime import ray_backend
+
+        namespace = self._configuration.ray.namespace
+        run = run_file.read(self._configuration)
+        ours = run is not None and run.pid == os.getpid()  # it goes with a stop
+        if not ours or not ray_backend.is_gone(SUPERVISOR, namespace, _LOOKED_UP_WITHIN_S):
+            self._gone_since_s = None
+            return False
+        now_s = time.monotonic()
+        self._gone_since_s = now_s if self._gone_since_s is None else self._gone_since_s
+        if now_s - self._gone_since_s < GONE_FOR_S:
+            return False
+        self._gone_since_s = None
+        logger.error("the supervisor has ended without having been stopped, and is made anew")
+        try:
+            ray_backend.create(self._made, namespace)
+        except Exception as error:  # noqa: BLE001 - whatever keeps Ray from it: it is tried again, and told
+            logger.error("the supervisor cannot be made anew now: {}", error)
+            return False
+        return True
+
+
 def find(configuration: Configuration, *, by_cluster: bool = False) -> Running:
     """The supervisor that holds this configuration's journal; with ``by_cluster`` this process is in its cluster
     afterwards. Raises :class:`NotRunning`."""
@@ -220,7 +260,7 @@ def reach(run: RunFile, named_by: str, *, local: bool, by_cluster: bool = False)
 @contextlib.contextmanager
 def started(
     configuration: Configuration, *, detach: bool, on_step: Callable[[str], None], dashboard: bool = True
-) -> Iterator[Running]:
+) -> Iterator[Started]:
     """Start a supervisor, and end it in order when the block is left (with ``detach``: leave it running).
     ``dashboard`` is for a cluster of our own.
 
@@ -242,10 +282,11 @@ def started(
             if configuration.ray.require_auth:
                 raise OpenCluster(joined.gcs)
             logger.warning("{}", OpenCluster(joined.gcs))
-        running = Running(ray_backend.Client(namespace))
         on_step("starting the supervisor")
         door = local_door.new_door()
-        _create(configuration, running, namespace, door)
+        made = _made(configuration, door)
+        running = Started(ray_backend.Client(namespace), configuration, made)
+        _create(made, running, namespace)
         former = run_file.read(configuration)
         if former is not None and former.door is not None:
             local_door.remove(former.door)  # of a start that was killed
@@ -273,7 +314,7 @@ def end(configuration: Configuration, running: Running, on_step: Callable[[str],
     run_file.remove(configuration)
 
 
-def _create(configuration: Configuration, running: Running, namespace: str, door: Door | None) -> None:
+def _made(configuration: Configuration, door: Door | None) -> Deployment:
     from actors.journal.actor import Audit
     from actors.runtime import ray_backend
     from actors.runtime.deployment import Deployment
@@ -281,13 +322,19 @@ def _create(configuration: Configuration, running: Running, namespace: str, door
     from supervisor.changes import applied_configuration
     from supervisor.supervision.actor import Supervisor
 
+    namespace = configuration.ray.namespace
+    runtime, cluster = ray_backend.RayRuntime(namespace), ray_backend.RayCluster(namespace)
+    # It is brought back with these very arguments; by the run it knows what was changed since.
+    args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration, door))
+    return Deployment(SUPERVISOR, Supervisor, args, immortal=True)
+
+
+def _create(made: Deployment, running: Running, namespace: str) -> None:
+    from actors.runtime import ray_backend
+
     with contextlib.suppress(CallError):
         pid = running.pid()
         raise AlreadyRunning(f"process {pid} in namespace {namespace}. Stop it first, or name another ray.namespace")
-    runtime, cluster = ray_backend.RayRuntime(namespace), ray_backend.RayCluster(namespace)
-    # Ray brings it back with these very arguments; by the run it knows what was changed since.
-    args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration, door))
-    made = Deployment(SUPERVISOR, Supervisor, args, immortal=True)
     ray_backend.create(made, namespace)
     running.pid()
 

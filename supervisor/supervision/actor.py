@@ -78,6 +78,8 @@ __all__ = ["SUPERVISOR", "Supervisor"]
 
 LONGEST_SLEEP_S = 5.0
 RECORD_TIMEOUT_S = 30.0
+FORMER_LIVES_WITHIN_S = 3.0
+"""So long nothing is started, probed or stopped, so that no actor that is in quarantine comes up again."""
 MANY = 200
 LOOK_AT_ONE_S = 20e-6
 """The tree goes over all its children with each look: where they are many, what happens meanwhile is looked at at once.
@@ -319,6 +321,7 @@ class Supervisor:
         self._living = living
         if AUDIT in living:
             self._journal_is_there()
+            await self._former.known(FORMER_LIVES_WITHIN_S)
         self._instructions.learn()
         wake_at_s: float | None = None
         while not self._stopped.is_set():

@@ -1,16 +1,19 @@
 """What this run's journal tells of the supervisors before this one, and of their actors: how often each was restarted,
-and what each instrument found and corrected, so that counts go on where everything was killed at once.
+and what each instrument found and corrected, so that counts go on where everything was killed at once; and who was left
+in quarantine.
 
 The laws of this module: a count is of one run, from its `start` on; the part of an instrument that lives is told by
 itself, and that of its former processes by the records before the version that it began with, so that nothing counts
-twice; a run whose journal does not answer has no former lives until it does.
+twice; a run whose journal does not answer has no former lives until it does; a quarantine lasts until a person restarts
+the actor or its configuration changes, whoever dies meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from loguru import logger
@@ -30,7 +33,13 @@ from supervisor.tree.model import Event, Remembered
 _PAGE = 1_000
 _TRIES = 5
 _AGAIN_AFTER_S = 2.0
-_ACTORS = (EventType.CONFIGURATION_CHANGED, EventType.ACTOR_STARTED, EventType.ACTOR_RESTARTED)
+_ACTORS = (
+    EventType.CONFIGURATION_CHANGED,
+    EventType.ACTOR_STARTED,
+    EventType.ACTOR_RESTARTED,
+    EventType.ACTOR_QUARANTINED,
+    EventType.OPERATOR_ACTION,
+)
 _FOUND = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED)
 TOGETHER = "its process ended together with the supervisor's"
 
@@ -56,6 +65,7 @@ class FormerLives:
         self._happened = happened
         self._living: Collection[str] = ()
         self._learning: asyncio.Task[None] | None = None
+        self._learned = asyncio.Event()
         self.restarts = 0
         self.began_at = run.began_at or started_at
 
@@ -65,21 +75,32 @@ class FormerLives:
             self._living = living
             self._learning = self._runtime.spawn(SUPERVISOR, self._learn())
 
+    async def known(self, within_s: float) -> None:
+        """Wait until it is known, or this long: what is known by then comes before anything is started."""
+        if self._learning is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._learned.wait()
+
     async def _learn(self) -> None:
         for _ in range(_TRIES):
             try:
-                await self._read()
+                told = await self._read()
             except (CallError, JournalError) as error:
                 logger.debug("what was before in this run is not known yet: {}", error)
                 await self._runtime.sleep(_AGAIN_AFTER_S)
             else:
+                self._learned.set()
+                await self._tell(told)
                 return
+        self._learned.set()
         logger.warning("the journal does not tell what was before in this run: counts begin anew")
 
-    async def _read(self) -> None:
+    async def _read(self) -> dict[str, int]:
+        """Gives how often each of those was restarted that ended together with a supervisor."""
         before = [one for one in await self._all(_ACTORS, SUPERVISOR) if one.event.time < self._started_at]
         if not any(one.event.payload.get("run") == self._run.identity for one in before):
-            return  # nothing of this run was before
+            return {}  # nothing of this run was before
         restarts: Counter[str] = Counter()
         lived: dict[str, None] = {}
         for record in before:
@@ -87,21 +108,24 @@ class FormerLives:
             if isinstance(actor, str):
                 if record.event.type is EventType.ACTOR_RESTARTED:
                     restarts[actor] += 1
-                elif actor != SUPERVISOR:
+                elif record.event.type is EventType.ACTOR_STARTED:
                     lived[actor] = None
-        ended = [name for name in lived if name not in self._living]
+        quarantined = {name: why for name, why in _quarantined_by(before).items() if name not in self._living}
+        ended = [name for name in lived if name not in self._living and name not in quarantined]
         for name in ended:
             restarts[name] += 1
         self.restarts = restarts.pop(SUPERVISOR, 0) + 1
         self._totals.remember(_found_by(await self._all(_FOUND)))
-        self._happened(Remembered(tuple((key_of(name), times) for name, times in restarts.items())))
-        await self._tell(ended, restarts)
+        counts = tuple((key_of(name), times) for name, times in restarts.items())
+        left_dead = tuple((key_of(name), why) for name, why in quarantined.items())
+        self._happened(Remembered(counts, left_dead))
+        return {name: restarts[name] for name in ended}
 
-    async def _tell(self, ended: Collection[str], restarts: Counter[str]) -> None:
-        if not self._living:  # else it was told when they were found
+    async def _tell(self, ended: Mapping[str, int]) -> None:
+        if not self._living and self.restarts:  # else it was told when they were found
             await self._note(SUPERVISOR, "it takes over from one that died, as did all its actors", self.restarts)
-        for name in ended:
-            await self._note(name, TOGETHER, restarts[name])
+        for name, restarts in ended.items():
+            await self._note(name, TOGETHER, restarts)
 
     async def _note(self, name: str, reason: str, restarts: int) -> None:
         body: dict[str, Json] = {"actor": name, "reason": reason, "restarts": restarts}
@@ -116,6 +140,26 @@ class FormerLives:
             found += page
             if len(page) < _PAGE:
                 return found
+
+
+def _quarantined_by(records: Collection[Record]) -> dict[str, str]:
+    """Who is in quarantine after these records, and why."""
+    quarantined: dict[str, str] = {}
+    for record in records:
+        payload = record.event.payload
+        actor = payload.get("actor")
+        match record.event.type:
+            case EventType.ACTOR_QUARANTINED if isinstance(actor, str):
+                quarantined[actor] = str(payload.get("reason"))
+            case EventType.OPERATOR_ACTION if payload.get("action") == "restart":
+                quarantined.pop(str(actor), None)
+            case EventType.ACTOR_STARTED:
+                quarantined.pop(str(actor), None)
+            case EventType.CONFIGURATION_CHANGED if isinstance(touched := payload.get("actors"), dict):
+                for names in touched.values():
+                    for name in names if isinstance(names, list) else ():
+                        quarantined.pop(str(name), None)
+    return quarantined
 
 
 def _found_by(records: Collection[Record]) -> dict[str, list[Found]]:

@@ -115,11 +115,12 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Its stop or kill was commanded and has not been answered. ``death`` is why, where it counts as a death;
-    otherwise it is gone after this, and starts again when it is still desired."""
+    """Its stop or kill was commanded and has not been answered. ``death`` is why, where it counts as a death, and
+    ``quarantine`` where it is left dead; otherwise it is gone after this, and starts again when it is still desired."""
 
     since_s: float
     death: str | None = None
+    quarantine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +244,11 @@ class OperatorRestart:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """So often were these children restarted under supervisors before this one."""
+    """So often were these children restarted under supervisors before this one; those in ``quarantined`` were left
+    dead, each with the reason."""
 
     restarts: tuple[tuple[ChildKey, int], ...]
+    quarantined: tuple[tuple[ChildKey, str], ...] = ()
 
 
 Answer = Started | StartFailed | ProbeAnswered | ProbeFailed | Died | Ended

@@ -131,6 +131,7 @@ class Tree:
         self._attempts = 0
         self._desired_known = False
         self._living_known = False
+        self._released: set[ChildKey] = set()  # from whatever quarantine a supervisor before this one put them in
 
     @property
     def children(self) -> Mapping[ChildKey, Child]:
@@ -207,11 +208,13 @@ class Tree:
                 self._discover(living, now_s)
             case OperatorRestart(key):
                 commands += self._operator_restart(key, now_s)
-            case Remembered(restarts):
+            case Remembered(restarts, quarantined):
                 for key, times in restarts:
                     known = self._children.get(key)
                     if known is not None:
                         self._children[key] = replace(known, restarts=known.restarts + times)
+                for key, reason in quarantined:
+                    commands += self._still_in_quarantine(key, reason, now_s)
             case _:
                 child = self._children.get(event.key)
                 if child is not None and child.attempt == event.attempt:
@@ -229,6 +232,8 @@ class Tree:
         for key, child in self._children.items():
             spec = wanted.get(key)
             changed = spec is not None and child.spec is not None and spec != child.spec
+            if changed:
+                self._released.add(key)
             waiting = isinstance(child.state, Backoff | InQuarantine)
             if changed and waiting:
                 self._children[key] = replace(child, spec=spec, state=Absent(), history=RestartHistory())
@@ -250,16 +255,33 @@ class Tree:
         child = self._children.get(key)
         if child is None or child.spec is None:
             return []
+        self._released.add(key)
         child = replace(child, history=RestartHistory())
         match child.state:
             case Up():
                 self._children[key] = replace(child, state=Ending(now_s))
                 return [Stop(key, child.attempt)]
             case Ending():
-                child = replace(child, state=replace(child.state, death=None))
+                child = replace(child, state=replace(child.state, death=None, quarantine=None))
             case Backoff() | InQuarantine():
                 child = replace(child, state=Absent())
         self._children[key] = child
+        return []
+
+    def _still_in_quarantine(self, key: ChildKey, reason: str, now_s: float) -> list[Command]:
+        """What came up before it was known is ended again; one that was found living, or that a person has restarted
+        since, is not concerned."""
+        child = self._children.get(key)
+        if child is None or child.spec is None or key in self._released:
+            return []
+        match child.state:
+            case Absent() | Backoff():
+                self._children[key] = replace(child, state=InQuarantine(reason))
+            case Ending():
+                self._children[key] = replace(child, state=replace(child.state, quarantine=reason))
+            case Starting() | Up() if child.attempt:
+                self._children[key] = replace(child, state=Ending(now_s, quarantine=reason))
+                return [Kill(key, child.attempt, f"it is in quarantine: {reason}")]
         return []
 
     # What came back
@@ -277,6 +299,8 @@ class Tree:
                 return self._dead(key, child, event.reason, now_s)
             # A death while it starts or ends is told by the answer to that command: until then a new start could
             # meet the end of the old one.
+            case Ended(), Ending(quarantine=str(reason)) if child.spec is not None:
+                self._children[key] = replace(child, state=InQuarantine(reason))
             case Ended(), Ending(death=death):
                 return self._ended(key, child, death, now_s)
             case ProbeAnswered(), Up():
@@ -347,8 +371,8 @@ class Tree:
                     commands.append(self._kill(key, "hung: it did not come up in time", now_s))
                 case Up():
                     commands.append(self._kill(key, "hung: it answers no probe", now_s))
-                case Ending(death=death):
-                    self._children[key] = replace(child, state=Ending(now_s, death))
+                case Ending():
+                    self._children[key] = replace(child, state=replace(child.state, since_s=now_s))
                     commands.append(Kill(key, child.attempt, "it did not end in time"))
         return commands
 

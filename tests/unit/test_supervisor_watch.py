@@ -46,3 +46,14 @@ def test_nothing_is_killed_that_is_not_its_process(lives: bool, here: bool) -> N
 def test_one_that_never_comes_back_ends_the_watch() -> None:
     with pytest.raises(SupervisorGone, match="has not answered for 60 s: it has died"):
         watch([]).silent("it has died", 101.0 + GONE_AFTER_S)
+
+
+def test_one_that_ended_by_itself_is_made_anew_and_that_is_told_until_it_answers() -> None:
+    answers = [False, True, False, False]
+    watcher = SupervisorWatch(None, lambda _: False, 0.0, lambda: answers.pop(0))
+    watcher.heard(PID, 100.0)
+    assert "waiting for it" in watcher.silent("its process has ended", 101.0)
+    for later_s in (103.0, 104.0):
+        assert "without having been stopped, and is made anew" in watcher.silent("its process has ended", later_s)
+    watcher.heard(PID + 1, 106.0)
+    assert "waiting for it" in watcher.silent("no answer", 109.0)

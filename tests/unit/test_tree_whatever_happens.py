@@ -27,6 +27,7 @@ from supervisor.tree.model import (
     Probe,
     ProbeAnswered,
     ProbeFailed,
+    Remembered,
     Start,
     Started,
     StartFailed,
@@ -171,6 +172,10 @@ class AnyEvents(RuleBasedStateMachine):
     @rule(living=st.sets(st.sampled_from([instrument("fx/ORPHAN"), account("old")])))
     def discovered(self, living: set[ChildKey]) -> None:
         self.tell(Discovered(tuple(sorted(living))))
+
+    @rule(quarantined=st.sets(st.sampled_from(ALL)))
+    def remembered(self, quarantined: set[ChildKey]) -> None:
+        self.tell(Remembered((), tuple((key, "before") for key in sorted(quarantined))))
 
     @rule()
     def stop(self) -> None:

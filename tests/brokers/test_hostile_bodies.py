@@ -1,0 +1,87 @@
+"""Bodies that are JSON and cannot be looked at: nested without end, or with numbers that fill the memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from oandapyV20.endpoints.accounts import AccountSummary
+
+from brokers.errors import Malformed
+from brokers.kit.foreign_row import DEEPEST, read_json
+from brokers.kite.wire import Wire as KiteWire
+from brokers.oanda.wire import Wire as OandaWire
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+ONE_TOO_MANY = b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        DEEP,
+        b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1),
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b"9" * 5_000,
+        b"",
+        None,
+    ],
+    ids=["a hundred thousand lists", "one too many", "objects", "a number of 5000 digits", "nothing", "none"],
+)
+def test_what_cannot_be_looked_at_is_no_json(body: bytes | None) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json's own error is one, and ours
+        read_json(body)
+
+
+def test_numbers_are_exact_and_what_is_no_number_is_text() -> None:
+    assert read_json(b'{"a": [0.10, 1e3, NaN, -Infinity, 7]}') == {
+        "a": [Decimal("0.10"), Decimal("1E+3"), "NaN", "-Infinity", 7]
+    }
+    assert read_json(b"[" * DEEPEST + b"]" * DEEPEST) is not None
+
+
+@contextmanager
+def a_server(body: bytes) -> Iterator[str]:
+    """One that says the same to everybody."""
+
+    class Says(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Says)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "body", [DEEP, b'{"status": "success", "data": ' + DEEP + b"}"], ids=["bare", "in its envelope"]
+)
+async def test_an_answer_that_cannot_be_looked_at_is_malformed_at_once(body: bytes) -> None:
+    """And not an answer that never came."""
+    with a_server(body) as url:
+        oanda = OandaWire("fx", "token", url, 60.0, 0.001)
+        kite = KiteWire("eq", "key", url, 60.0, 0.001)
+        try:
+            for wire, call in ((oanda, partial(AccountSummary, "1")), (kite, lambda sdk: sdk.orders())):
+                with pytest.raises(Malformed):
+                    await wire.read("Ask", call)
+        finally:
+            oanda.close()
+            kite.close()
