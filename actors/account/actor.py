@@ -21,25 +21,25 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from loguru import logger
 
-from actors.account.break_work import AccountWork
+from actors.account.circuit import LONGEST_PAUSE_S, REFUSED_PAUSE_S, Circuit, OurError
 from actors.account.held_books import FEWEST, Books, not_believed
+from actors.account.own_breaks import OwnBreaks
+from actors.account.settings import AccountSettings
 from actors.account.snapshot_cache import SnapshotCache, with_owners
 from actors.account.stream_watch import StreamWatch
-from actors.account.table_watch import BookTable, TableWatch
+from actors.account.table_watch import TableWatch
 from actors.book import payloads
 from actors.book.break_work import BreakRequest, BreakWork
-from actors.book.discrepancies import Break, Discrepancy, DiscrepancyType, Phase
-from actors.book.flapping import CALM, PROBLEMS_AT_MOST, Told
-from actors.events import EventType, Json, Severity, event_id, to_text
+from actors.book.discrepancies import Discrepancy
+from actors.events import EventType, Json, Severity
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
@@ -48,21 +48,17 @@ from actors.runtime.bounded_log import BoundedLog
 from actors.runtime.ports import CallError, Runtime
 from actors.runtime.steady_clock import SteadyRuntime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
-from brokers.kit.backoff import backoff_s, spread_s
 from brokers.model import (
     Claims,
-    Complete,
     Cursor,
     Failed,
     OrderAnswer,
     OrderQuery,
-    SectionName,
     Side,
     Slice,
     Snapshot,
     StreamedFill,
     Unsupported,
-    rows_of,
 )
 from brokers.port import (
     Broker,
@@ -76,10 +72,7 @@ from brokers.port import (
     Watched,
 )
 
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-REFUSED_PAUSE_S = 60.0
-"""A refusal needs a person. Asking once a minute finds out that he has acted, and hammers nobody."""
+__all__ = ["LONGEST_PAUSE_S", "REFUSED_PAUSE_S", "Account", "AccountSettings"]
 
 WAKE_TIMEOUT_S = 5.0
 
@@ -102,42 +95,6 @@ _INCARNATIONS = itertools.count(1)
 """Beside chance, so that two incarnations in one process are told apart whatever chance says."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountSettings:
-    """Which account this is and whose it looks after. ``managed`` are the configured symbols; with ``discover`` it
-    is for the supervisor to start an actor for every other one, and no discrepancy. ``patience_s`` is how long a caller
-    is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
-    ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks. ``fingerprint``
-    stands for what cannot be changed while the actor lives. ``open_table`` opens the table in which somebody else keeps
-    the account's book, where there is one."""
-
-    account: str
-    broker: str
-    managed: frozenset[str]
-    ignored: frozenset[str] = frozenset()
-    discover: bool = False
-    patience_s: float | None = None
-    discover_every_s: float = 60.0
-    fingerprint: str | None = None
-    open_table: Callable[[], BookTable] | None = None
-
-
-_CONNECTION = "connection"
-"""Under which the connection is known among what was told of lately."""
-
-
-class _Ours(BrokerError):
-    """An error in this program, on the way to the broker or back."""
-
-
-_STATES: dict[type[BrokerError], Connection] = {
-    _Ours: Connection.FAILED,
-    Refused: Connection.REFUSED,
-    Malformed: Connection.MALFORMED,
-    BrokerError: Connection.UNREACHABLE,
-}
-
-
 _OPEN_LOGGED = 5
 """Breaks of the account that one line of its log tells."""
 _REASON_LOGGED = 300
@@ -157,8 +114,6 @@ class Account:
         self._believed_from = datetime.min.replace(tzinfo=UTC)
         self._broker: Broker | None = None
         self._connected = False
-        self._connection = Connection.CONNECTING
-        self._error: str | None = None
         self._ledger = SnapshotCache(settings.account, f"{int(runtime.uniform() * 2**48):012x}.{next(_INCARNATIONS)}")
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_began: datetime | None = None
@@ -168,8 +123,6 @@ class Account:
         self._identities: dict[str, str] = {}
         self._identified: dict[str, str] = {}
         self._talk = asyncio.Lock()
-        self._failures = 0
-        self._retry_at: datetime | None = None
         self._double: str | None = None
         self._books = Books()
         self._nothing_held: bool | None = None
@@ -178,24 +131,17 @@ class Account:
         self._expected = settings.managed
         self._all_asked: asyncio.Event | None = None
         self._fetches = 0
-        self._breaks: dict[tuple[DiscrepancyType, str], Break] = {}
-        self._lately: Told[tuple[DiscrepancyType, str] | str] = Told()
-        self._said_lost = False
-        self._losses = 0  # since it was last said to be restored
-        self._well_since: datetime | None = None
-        self._work = AccountWork(settings.account, runtime)
-        self._learning = False
-        self._unsaid: set[tuple[DiscrepancyType, str]] = set()
         self._call_seconds = 0.0
-        self._call_errors = 0
         self._clock_steps = 0
         self._outbox = Outbox(settings.account, runtime)
+        clock = self._runtime
+        self._circuit = Circuit(settings.account, clock.now, clock.uniform, self._as_shown, self._say)
+        self._breaks = OwnBreaks(settings.account, runtime, clock.now, self._say)
         self._log = BoundedLog(settings.account, runtime.monotonic_s)
         open_table = settings.open_table
         self._table = None if open_table is None else TableWatch(settings.account, open_table, runtime)
         self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._say)
         self._loops: list[asyncio.Task[None]] = []
-        self._failing = asyncio.Event()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -215,8 +161,8 @@ class Account:
             async with asyncio.timeout(self._settings.patience_s):
                 answer = await self._slice(request, arrived)
         except TimeoutError:
-            self._failing.set()  # whoever could not wait is woken when the answer is there
-            return NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+            self._circuit.failing.set()  # whoever could not wait is woken when the answer is there
+            return NoSlice(Connection.UNREACHABLE, self._circuit.error or self._no_answer_yet())
         if isinstance(answer, NoSlice):
             return answer
         if isinstance(answer, Slice):
@@ -246,7 +192,7 @@ class Account:
                 return failure
         if not self._serves(request):
             found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set meanwhile"
-            return NoSlice(self._connection, f"{self._settings.account}: {found}. It is asked again")
+            return NoSlice(self._circuit.connection, f"{self._settings.account}: {found}. It is asked again")
         return self._as_believed(self._ledger.slice(request), request)
 
     def _at_rest(self, request: SliceRequest, arrived: datetime) -> Unchanged | None:
@@ -254,7 +200,7 @@ class Account:
         by itself: it is not asked at all."""
         snapshot = self._ledger.snapshot
         broker: object = self._broker
-        if request.calm_within is None or self._error is not None or snapshot is None or request.whole:
+        if request.calm_within is None or self._circuit.error is not None or snapshot is None or request.whole:
             return None
         if self._table is not None:
             return None  # no stream tells when somebody writes to it
@@ -359,7 +305,7 @@ class Account:
         instrument after a reconnect, however healthy everything looked meanwhile."""
         if self._loops or self._closed:
             return
-        self._learning = True
+        self._breaks.begin()
         loops = [self._watch_connection(), self._learn()]
         if self._settings.discover:
             loops.append(self._discover())
@@ -372,21 +318,21 @@ class Account:
         return AccountHealth(
             account=self._settings.account,
             broker=self._settings.broker,
-            connection=self._connection if self._double is None else Connection.REFUSED,
-            error=self._error or self._double,
+            connection=self._circuit.connection if self._double is None else Connection.REFUSED,
+            error=self._circuit.error or self._double,
             broker_calls=self._broker.calls if self._broker is not None else 0,
             fetches=self._fetches,
-            retry_at=self._shown(self._retry_at),
+            retry_at=self._shown(self._circuit.retry_at),
             unowned=tuple(sorted(self._all_instruments() - known)),
-            discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.values()),
+            discrepancies=tuple(Discrepancy(found, False, None) for found in self._breaks.by_place.values()),
             pid=os.getpid(),
             stream=self._follower.state,
             managed=self._settings.managed,
             ignored=self._settings.ignored,
             fingerprint=self._settings.fingerprint,
-            work=dict(self._work.by_id),
+            work=dict(self._breaks.work.by_id),
             call_seconds=self._call_seconds,
-            call_errors=self._call_errors,
+            call_errors=self._circuit.call_errors,
             clock_steps=self._clock_steps,
             login=self._login(),
             double=self._double,
@@ -395,8 +341,8 @@ class Account:
     async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
         """Do to an open break of the account itself what a person asks for; durable when it returns. Raises
         :class:`BreakRefused`, and :class:`JournalAway` where it is not known to be durable."""
-        found = next((one for one in self._breaks.values() if one.id == break_id), None)
-        return await self._work.do(found, break_id, request)
+        found = next((one for one in self._breaks.by_place.values() if one.id == break_id), None)
+        return await self._breaks.work.do(found, break_id, request)
 
     async def expect(self, instruments: frozenset[str]) -> None:
         """These alone will ask, whatever else is looked after, and all of them soon: the first of them waits a little,
@@ -437,7 +383,7 @@ class Account:
                 async with asyncio.timeout(self._settings.patience_s):
                     failure = await self._fetch(not_before)
             except TimeoutError:
-                failure = NoSlice(Connection.UNREACHABLE, self._error or self._no_answer_yet())
+                failure = NoSlice(Connection.UNREACHABLE, self._circuit.error or self._no_answer_yet())
             if failure is not None:
                 return failure
         return tuple(sorted(self._all_instruments() - self._settings.ignored))
@@ -531,10 +477,10 @@ class Account:
         while (ahead_s := (not_before - self._runtime.now()).total_seconds()) > 0:
             if ahead_s > CLOCKS_APART_S:
                 found = f"{self._settings.account}: asked for a snapshot {ahead_s:.0f} s ahead of the clock here"
-                return NoSlice(self._connection, f"{found}. Check the clocks")
+                return NoSlice(self._circuit.connection, f"{found}. Check the clocks")
             await self._runtime.sleep(ahead_s)
-        if not urgent and self._retry_at is not None and self._runtime.now() < self._retry_at:
-            return self._no_slice(self._error or "no answer yet")
+        if not urgent and self._circuit.is_open:
+            return self._no_slice(self._circuit.error or "no answer yet")
         while not self._closed:
             if self._fetching is None or self._fetching.done():
                 self._fetch_began = self._runtime.now()
@@ -542,20 +488,23 @@ class Account:
             late_enough = self._fetch_began is not None and self._fetch_began >= not_before
             # Waited for without owning it: a caller that gives up must not take the fetch away from the others.
             await asyncio.wait([self._fetching])
-            if self._error is not None:
-                return self._no_slice(self._error)
+            if self._circuit.error is not None:
+                return self._no_slice(self._circuit.error)
             snapshot = self._ledger.snapshot
             if late_enough or (snapshot is not None and snapshot.requested_at >= not_before):
                 return None
-        return NoSlice(self._connection, f"{self._settings.account}: this account's actor is closed")
+        return NoSlice(self._circuit.connection, f"{self._settings.account}: this account's actor is closed")
 
     def _no_slice(self, reason: str) -> NoSlice:
-        wait = None if self._retry_at is None else self._retry_at - self._runtime.now()
-        return NoSlice(self._connection, reason, self._shown(self._retry_at), wait)
+        wait = None if self._circuit.retry_at is None else self._circuit.retry_at - self._runtime.now()
+        return NoSlice(self._circuit.connection, reason, self._shown(self._circuit.retry_at), wait)
 
     def _shown(self, time: datetime | None) -> datetime | None:
+        return None if time is None else self._as_shown(time)
+
+    def _as_shown(self, time: datetime) -> datetime:
         """A time of the steady clock as the wall clock says it."""
-        return None if time is None else self._wall() + (time - self._runtime.now())
+        return self._wall() + (time - self._runtime.now())
 
     def _look_at_the_clock(self) -> None:
         """Where the wall clock has stepped nothing is believed from before: what was kept for a while by that clock, in
@@ -615,18 +564,19 @@ class Account:
             logger.exception("{}: an error of ours while fetching", self._settings.account)
             self._failed(self._ours("fetch a snapshot", error))
         else:
-            self._answered()
-        self._log.tell((self._connection, self._follower.state, frozenset(self._breaks)), self._line)
+            self._circuit.answered()
+        self._log.tell((self._circuit.connection, self._follower.state, frozenset(self._breaks.by_place)), self._line)
 
     def _line(self) -> str:
         """How it stands, and what was done so far, for its log."""
         calls = 0 if self._broker is None else self._broker.calls
         stream = [] if self._follower.state is None else [f"stream {self._follower.state}"]
         mean_ms = 1000 * self._call_seconds / self._fetches if self._fetches else 0.0
-        found = [f"{kind} {key}: {one.broker_value}, open" for (kind, key), one in self._breaks.items()][:_OPEN_LOGGED]
-        done = f"fetches {self._fetches} ({mean_ms:.0f} ms each), broker calls {calls}, errors {self._call_errors}"
-        error = [] if self._error is None else [self._error[:_REASON_LOGGED]]
-        return "; ".join([str(self._connection), *error, *stream, *found, done])
+        found = self._breaks.words()[:_OPEN_LOGGED]
+        circuit = self._circuit
+        done = f"fetches {self._fetches} ({mean_ms:.0f} ms each), broker calls {calls}, errors {circuit.call_errors}"
+        error = [] if circuit.error is None else [circuit.error[:_REASON_LOGGED]]
+        return "; ".join([str(circuit.connection), *error, *stream, *found, done])
 
     async def _second_word(self, broker: object, snapshot: Snapshot) -> None:
         """Where the broker shows no position of any that the books hold: what it says of that otherwise."""
@@ -678,9 +628,9 @@ class Account:
             "is believed, and no book is changed",
         )
 
-    def _ours(self, attempted: str, error: Exception) -> _Ours:
+    def _ours(self, attempted: str, error: Exception) -> OurError:
         found = f"an error of ours: {type(error).__name__}: {error}"
-        return _Ours(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
+        return OurError(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
 
     def _fills_from(self) -> Cursor | None:
         """From where to ask for fills: where we stand, or as far back as somebody needs."""
@@ -705,30 +655,13 @@ class Account:
 
     async def _reached(self) -> Broker:
         """As :meth:`_open`, and never sooner after a failure than the next fetch would be."""
-        if not self._connected and self._retry_at is not None and self._runtime.now() < self._retry_at:
-            shown = self._shown(self._retry_at) or self._retry_at
-            found = f"not asked before {shown.isoformat()}, as the last answer was: {self._error}"
+        if not self._connected and self._circuit.is_open:
+            shown = self._as_shown(self._circuit.retry_at or self._runtime.now())
+            found = f"not asked before {shown.isoformat()}, as the last answer was: {self._circuit.error}"
             raise Unreachable("reach the broker", self._settings.account, found, "It is asked again by itself.")
         return await self._open()
 
     # How it stands
-
-    def _answered(self) -> None:
-        back = self._connection is not Connection.CONNECTED
-        lost = self._error is not None
-        now = self._runtime.now()
-        self._connection, self._error, self._retry_at, self._failures = Connection.CONNECTED, None, None, 0
-        if back and lost:
-            logger.info("{}: connected again", self._settings.account)
-            self._well_since = now
-        if self._said_lost and self._well_since is not None:
-            flaps = self._lately.flaps(_CONNECTION, now)
-            if not flaps or now - self._well_since >= CALM:
-                payload: dict[str, Json] = {"account": self._settings.account}
-                if self._losses > 1:
-                    payload["losses"] = self._losses  # those that were not said
-                self._said_lost, self._losses = False, 0
-                self._say(EventType.CONNECTION_RESTORED, payload, "")
 
     def _say(
         self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
@@ -736,44 +669,33 @@ class Account:
         self._runtime.spawn(self._settings.account, self._outbox.write(kind, payload, identity, severity))
 
     def _failed(self, error: BrokerError) -> None:
-        self._call_errors += 1
-        first, before = self._error is None, self._connection
-        refused = isinstance(error, Refused)
-        self._failures += 1
-        self._connection = next(state for kind, state in _STATES.items() if isinstance(error, kind))
-        self._error = str(error)
         self._connected = False
-        pause_s = REFUSED_PAUSE_S if refused else backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        self._retry_at = self._runtime.now() + timedelta(seconds=spread_s(pause_s, self._runtime.uniform()))
-        shown = self._shown(self._retry_at)
-        self._failing.set()
-        if first or self._connection is not before:
-            again = f" Asked again at {shown:%H:%M:%S} UTC, and so on." if self._loops else ""
-            logger.warning("{}.{}", str(error).rstrip("."), again)
-        if first:
-            self._losses += 1
-            self._well_since = None
-        if first and not self._said_lost:
-            self._said_lost = True
-            self._lately.tell(_CONNECTION, self._runtime.now())
-            payload: dict[str, Json] = {
-                "account": self._settings.account,
-                "connection": self._connection.value,
-                "reason": self._error,
-            }
-            self._say(EventType.CONNECTION_LOST, payload, self._connection.value, Severity.WARNING)
+        self._circuit.failed(error, again=bool(self._loops))
 
     async def _watch_connection(self) -> None:
         while True:
-            await self._failing.wait()
-            self._failing.clear()
+            await self._circuit.failing.wait()
+            self._circuit.failing.clear()
             if self._fetching is not None:
                 await asyncio.wait([self._fetching])
-            while self._error is not None:
-                until = self._retry_at or self._runtime.now()
+            while self._circuit.error is not None:
+                until = self._circuit.retry_at or self._runtime.now()
                 await self._runtime.sleep(max(0.0, (until - self._runtime.now()).total_seconds()))
                 await self._fetch(self._runtime.now())
             await self._wake_all()
+
+    def _look_at_the_whole(self, snapshot: Snapshot) -> None:
+        """What belongs to no instrument: with ``discover`` every instrument is looked after."""
+        if self._settings.discover:
+            self._breaks.look(snapshot, None, self._table, {})
+            return
+        held = {} if self._table is None else self._table.held(self._names())
+        self._breaks.look(snapshot, self._settings.managed | self._settings.ignored, self._table, held)
+
+    async def _learn(self) -> None:
+        await self._breaks.learn()
+        if self._ledger.snapshot is not None:
+            self._look_at_the_whole(self._ledger.snapshot)
 
     async def _discover(self) -> None:
         """Look at the account now and then though no instrument asks: there may be none yet."""
@@ -827,108 +749,3 @@ class Account:
         except CallError as error:
             # It will see for itself when it is back: its first cycle is a full one.
             logger.debug("{}", error)
-
-    def _look_at_the_whole(self, snapshot: Snapshot) -> None:
-        """What belongs to no instrument: report what is new, and what is over."""
-        found: dict[tuple[DiscrepancyType, str], str] = {}
-        looked_after = self._settings.managed | self._settings.ignored
-        shown: Counter[SectionName] = Counter()
-        for number, problem in enumerate(snapshot.problems()):
-            if problem.instrument is not None and (self._settings.discover or problem.instrument in looked_after):
-                continue  # its instrument's actor tells
-            name = problem.section.value
-            shown[problem.section] += 1
-            if shown[problem.section] > PROBLEMS_AT_MOST:
-                text = f"more than {PROBLEMS_AT_MOST} rows of {name} cannot be read"
-                found[(DiscrepancyType.MALFORMED_DATA, f"{name}:more")] = text
-            else:
-                found[(DiscrepancyType.MALFORMED_DATA, f"{name}:{problem.key or number}")] = problem.text
-        if not self._settings.discover:
-            for name, text in _exposures(snapshot).items():
-                if name not in looked_after:
-                    found[(DiscrepancyType.UNMANAGED_INSTRUMENT, name)] = f"{text}, and not in the configuration"
-            for name, text in self._table.held(self._names()).items() if self._table is not None else ():
-                if name not in looked_after:
-                    text = f"in the table of its book: {text}, and not in the configuration"
-                    found.setdefault((DiscrepancyType.UNMANAGED_INSTRUMENT, name), text)
-        for place, text in found.items():
-            if place not in self._breaks:
-                self._open_break(place, text)
-            elif self._breaks[place].broker_value != text:
-                self._breaks[place] = replace(self._breaks[place], broker_value=text)
-        silent = self._table is not None and self._table.doubt is not None
-        over = [place for place in self._breaks if place not in found and _would_show(snapshot, *place)]
-        for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
-            if self._lately.flaps(place, self._runtime.now()):
-                continue  # it would be back at once: it stands until it is calm
-            old = self._breaks.pop(place)
-            self._work.forget(old.id)
-            if place in self._unsaid:
-                self._unsaid.discard(place)
-                continue
-            payload = payloads.break_to(old, resolved=True, correction=None)
-            self._say(EventType.DISCREPANCY_RESOLVED, payload, old.id)
-
-    def _open_break(self, place: tuple[DiscrepancyType, str], text: str) -> None:
-        kind, key = place
-        new = Break(
-            id=event_id(self._settings.account, kind, key),
-            type=kind,
-            key=key,
-            severity=Severity.WARNING,
-            phase=Phase.SECTIONS,
-            cause=None,
-            book_value=None,
-            broker_value=text,
-            difference=None,
-            opened_at=self._wall(),
-        )
-        self._breaks[place] = new
-        self._lately.tell(place, self._runtime.now())
-        if self._learning:
-            self._unsaid.add(place)
-        else:
-            self._say_open(new)
-
-    def _say_open(self, found: Break) -> None:
-        payload = payloads.break_to(found, resolved=False, correction=None)
-        self._say(EventType.RECONCILIATION_DISCREPANCY, payload, found.id, Severity.WARNING)
-
-    async def _learn(self) -> None:
-        """The breaks that were open before this actor began are the same ones now, or are over; until the journal has
-        told which those are, no new one is said."""
-        before = {(found.type, found.key): found for found in await self._work.learn()}
-        for place, found in before.items():
-            shown = self._breaks.get(place)
-            self._breaks[place] = found if shown is None else replace(shown, opened_at=found.opened_at)
-        self._learning = False
-        for place in sorted(self._unsaid - before.keys()):
-            self._say_open(self._breaks[place])
-        self._unsaid.clear()
-        if self._ledger.snapshot is not None:
-            self._look_at_the_whole(self._ledger.snapshot)
-
-
-def _exposures(snapshot: Snapshot) -> dict[str, str]:
-    """What each instrument of a snapshot holds or may yet come to hold, in words: its legs and working orders. One that
-    is flat and has nothing working is not among them."""
-    words: dict[str, list[str]] = {}
-    for row in rows_of(snapshot.positions):
-        if row.quantity:
-            words.setdefault(row.instrument, []).append(f"{row.leg} {to_text(row.quantity)}")
-    working = Counter(order.instrument for order in rows_of(snapshot.orders) if not order.status.terminal)
-    for name, orders in working.items():
-        words.setdefault(name, []).append(f"{orders} working order{'s' if orders > 1 else ''}")
-    return {name: f"in the account: {', '.join(found)}" for name, found in words.items()}
-
-
-def _would_show(snapshot: Snapshot, kind: DiscrepancyType, key: str) -> bool:
-    """Whether a snapshot would show a discrepancy if it were still there: unknown is not over."""
-    sections = {
-        SectionName.POSITIONS.value: snapshot.positions,
-        SectionName.ORDERS.value: snapshot.orders,
-        SectionName.FILLS.value: snapshot.fills,
-    }
-    if kind is DiscrepancyType.MALFORMED_DATA:
-        return not isinstance(sections[key.split(":")[0]], Failed)
-    return isinstance(snapshot.positions, Complete) and isinstance(snapshot.orders, Complete | Unsupported)
