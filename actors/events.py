@@ -103,12 +103,22 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedInStep:
+    """At which version of its book, and what time of its clock, an account named an instrument as being in step."""
+
+    version: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StreamTail:
     """What a writer needs to go on with a stream: the records from the last checkpoint (that one included, where
-    there is one) to the end, oldest first, and the version to continue from (0 for a new stream)."""
+    there is one) to the end, oldest first, and the version to continue from (0 for a new stream). ``named`` is where
+    the account of an instrument last named it."""
 
     version: int
     records: tuple[Record, ...]
+    named: NamedInStep | None = None
 
 
 def event_id(stream: str, *parts: str) -> str:

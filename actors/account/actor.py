@@ -30,6 +30,7 @@ from decimal import Decimal
 from loguru import logger
 
 from actors.account.circuit import LONGEST_PAUSE_S, REFUSED_PAUSE_S, Circuit, OurError
+from actors.account.gathering import Gathering
 from actors.account.held_books import FEWEST, Books, not_believed
 from actors.account.own_breaks import OwnBreaks
 from actors.account.settings import AccountSettings
@@ -39,6 +40,7 @@ from actors.account.table_watch import TableWatch
 from actors.book import payloads
 from actors.book.break_work import BreakRequest, BreakWork
 from actors.book.discrepancies import Discrepancy
+from actors.book.in_step import InStep
 from actors.events import EventType, Json, Severity
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Unchanged
@@ -138,6 +140,7 @@ class Account:
         self._circuit = Circuit(settings.account, clock.now, clock.uniform, self._as_shown, self._say)
         self._breaks = OwnBreaks(settings.account, runtime, clock.now, self._say)
         self._log = BoundedLog(settings.account, runtime.monotonic_s)
+        self._gathering = Gathering(settings.account, runtime, self._outbox)
         open_table = settings.open_table
         self._table = None if open_table is None else TableWatch(settings.account, open_table, runtime)
         self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._say)
@@ -215,6 +218,11 @@ class Account:
         if not isinstance(answer, Unchanged):
             return None
         return replace(answer, requested_at=until, as_of=snapshot.as_of + (until - snapshot.requested_at))
+
+    async def in_step(self, told: InStep) -> None:
+        """A book of an instrument here was found in step, and has nothing else to write. It is named with the others
+        soon, if its stream is then still at that version."""
+        self._gathering.hear(told)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """The broker's answers, one for each query in their order; a failure is in its answer."""
@@ -450,6 +458,8 @@ class Account:
         broker, self._broker, self._connected = self._broker, None, False
         if broker is not None:
             await broker.close()
+        self._gathering.close()
+        await self._gathering.write_out()
         await self._outbox.flush()
 
     # Fetching

@@ -19,6 +19,7 @@ from actors.book.book import Book
 from actors.book.break_work import WORK_EVENTS
 from actors.book.checkpoint import replay
 from actors.book.discrepancies import Correction
+from actors.book.in_step import proofs, still_proven
 from actors.book.orders import BookOrder
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
 
@@ -65,7 +66,8 @@ class Said:
 class BookAt:
     """A book at a moment. ``last`` is the record the fold ends with; ``None``: nothing was recorded by then, and there
     is nothing to believe. ``clock_went_back``: the fold contains events that look later than the moment. ``idle``
-    are the newest fills in the fold that moved nothing."""
+    are the newest fills in the fold that moved nothing. ``verified_at`` is when the journal last proves, by then, that
+    the book was its broker's."""
 
     at: datetime
     book: Book
@@ -73,6 +75,7 @@ class BookAt:
     said: tuple[Said, ...]
     clock_went_back: bool = False
     idle: tuple[Record, ...] = ()
+    verified_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +104,33 @@ def up_to(records: Sequence[Record], at: datetime) -> Sequence[Record]:
 
 
 def book_at(
-    account: str, instrument: str, records: Sequence[Record], at: datetime, earlier: Sequence[Record] = ()
+    account: str,
+    instrument: str,
+    records: Sequence[Record],
+    at: datetime,
+    earlier: Sequence[Record] = (),
+    named: Iterable[Record] = (),
 ) -> BookAt:
     """The book at a moment. ``records`` are those of its stream in order, from the first or from a checkpoint, at
-    least to the moment; ``earlier`` ones tell only what the broker had said before. Raises :class:`Incomplete` where
+    least to the moment; ``earlier`` ones tell only what the broker had said before; ``named`` are those of its account
+    that name it as being in step. Raises :class:`Incomplete` where
     one of ``records`` is missing."""
     chosen = up_to(records, at)
     _check_whole(f"{account}/{instrument}", chosen)
+    book = replay(account, instrument, chosen)
+    of_it = [one for record in named for one in proofs(record) if one.stream == book.stream]
+    proven = still_proven(book, chosen, of_it, at)
+    heard = {record.seq: record for record in (*earlier, *chosen, *(one.record for one in proven))}
     return BookAt(
         at=at,
-        book=replay(account, instrument, chosen),
+        book=book,
         last=chosen[-1] if chosen else None,
-        said=said_by_broker([*earlier, *chosen]),
+        said=said_by_broker(heard[seq] for seq in sorted(heard)),
         clock_went_back=any(record.event.time > at for record in chosen),
         idle=tuple(record for record in chosen if record.event.type in _FILLS and without_effect(record.event.payload))[
             -_IDLE_AT_MOST:
         ],
+        verified_at=max((one.at for one in proven), default=book.reconciled_at),
     )
 
 

@@ -68,11 +68,13 @@ class AccountClient:
 
     # Asking
 
-    async def slice(self, book: Book, occasion: CycleTrigger, *, urgent: bool) -> Slice | NoSlice:
+    async def slice(
+        self, book: Book, occasion: CycleTrigger, seen_at: datetime | None = None, *, urgent: bool
+    ) -> Slice | NoSlice:
         """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
-        rests on nothing the broker said before."""
+        rests on nothing the broker said before. ``seen_at`` is when the book was last proven to be in step."""
         sent = self._runtime.now()
-        request = self._request(book, occasion, sent, urgent=urgent)
+        request = self._request(book, occasion, sent, seen_at, urgent=urgent)
         last = self.last
         timeout_s = self._settings.cycle_timeout_s * SLICE_SHARE
         try:
@@ -95,7 +97,9 @@ class AccountClient:
         assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
         return answer
 
-    def _request(self, book: Book, occasion: CycleTrigger, sent: datetime, *, urgent: bool) -> SliceRequest:
+    def _request(
+        self, book: Book, occasion: CycleTrigger, sent: datetime, seen_at: datetime | None, *, urgent: bool
+    ) -> SliceRequest:
         shared = min(SHARED_WITHIN, timedelta(seconds=self._settings.interval_s / 10)) if occasion.calm else timedelta()
         since = [occasion.not_before - shared, book.last_local_at, self.believed_from]
         not_before = min(sent, max(at for at in since if at is not None))
@@ -115,7 +119,7 @@ class AccountClient:
             calm_within=calm_within,
             within=Ago(sent - not_before),
             identity=identity,
-            held=_held(book) if self._policy.positions else None,
+            held=_held(book, seen_at) if self._policy.positions else None,
             owners=_owners(book),
         )
 
@@ -226,7 +230,7 @@ def _owners(book: Book) -> dict[str, str]:
     }
 
 
-def _held(book: Book) -> Remembered:
+def _held(book: Book, seen_at: datetime | None) -> Remembered:
     """What the book holds by the broker's own word: a leg that our side alone has told is none of it."""
     legs: dict[str, tuple[Decimal, Decimal]] = {}
     for name, leg in book.legs.items():
@@ -235,4 +239,4 @@ def _held(book: Book) -> Remembered:
         by_broker = told is not None and (ours is None or ours <= told)
         if by_broker or (in_step is not None and (ours is None or ours < in_step)):
             legs[name] = leg.quantity, leg.average_with_cost
-    return Remembered(legs, book.contract, book.reconciled_at)
+    return Remembered(legs, book.contract, seen_at or book.reconciled_at)

@@ -20,10 +20,9 @@ import asyncio
 import contextlib
 import math
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from loguru import logger
 
@@ -42,6 +41,7 @@ from actors.instrument.diary import Diary
 from actors.instrument.recorder import Recorder
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.instrument.statistics import Tally
+from actors.instrument.ticks import tick
 from actors.journal.client import Fenced
 from actors.messages import CycleReport, InstrumentHealth
 from actors.names import instrument_name
@@ -144,6 +144,11 @@ class Instrument:
                 await self._cycles.take(executed)
         finally:
             self._awake.set()
+
+    async def doubt(self) -> None:
+        """The journal may have more of its stream than its book: the next cycle, which is now, looks at that first."""
+        self._keeper.doubt()
+        self._awake.set()
 
     # Asking
 
@@ -424,13 +429,3 @@ def _with(report: CycleReport, found: Sequence[Discrepancy]) -> CycleReport:
     here = {one.found.id for one in report.discrepancies}
     new = tuple(one for one in found if one.found.id not in here)
     return replace(report, discrepancies=(*new, *report.discrepancies)) if new else report
-
-
-def tick(account: str, interval_s: float, now: datetime, *, after: bool) -> datetime:
-    """The next tick of an account's grid after ``now``, or the last one that is not. Accounts tick apart from each
-    other. With an interval of 0 it is always now."""
-    if interval_s <= 0:
-        return now
-    offset_s = zlib.crc32(account.encode()) % 1000 / 1000 * interval_s
-    ticks = math.floor((now.timestamp() - offset_s) / interval_s)
-    return datetime.fromtimestamp((ticks + after) * interval_s + offset_s, UTC)

@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from loguru import logger
 
 from actors.book import payloads
 from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
+from actors.book.in_step import still_proven
 from actors.book.self_check import Folded, SelfCheck, differences, event_of, fold
 from actors.events import Event, EventType, Json, Record, Severity, event_id
 from actors.instrument.account_client import AccountClient
@@ -36,6 +37,7 @@ from actors.runtime.steady_clock import STEP, SteadyRuntime
 
 CHECKPOINT_EVERY = 250
 """Events of a stream between two checkpoints: what a restart has to read at most."""
+CHECKPOINT_AT_LEAST_EVERY = timedelta(days=7)
 
 
 class BookKeeper:
@@ -53,6 +55,8 @@ class BookKeeper:
         self.turn = asyncio.Lock()
         self.book: Book | None = None
         self._checkpointed = 0
+        self._checkpointed_at: datetime | None = None
+        self._named_at: datetime | None = None
         self._proven = 0
         self._recent = Recent()
         self._recent_version = 0
@@ -84,11 +88,32 @@ class BookKeeper:
             self.book = replay(self._settings.account, self._settings.instrument, tail.records)
             self.began_version = self.book.version if self.began_version is None else self.began_version
             self._checkpointed = tail.records[0].version if tail.records else 0
+            self._checkpointed_at = tail.records[0].event.time if tail.records else None
+            named = [] if tail.named is None else [tail.named]
+            proven = still_proven(self.book, tail.records, named, datetime.max.replace(tzinfo=UTC))
+            self._named_at = proven[0].at if proven else None
             self._broker.forget()
             for record in tail.records:
                 if record.version > self._recent_version:
                     self._keep(record.version, record.event)
         return self.book
+
+    def doubt(self) -> None:
+        """Look, before the book is next relied on, whether its stream is where it is."""
+        self._doubtful = True
+
+    def named(self, book: Book, at: datetime) -> None:
+        """The account was told that this book was in step then, and names it."""
+        if book is self.book:
+            self._named_at = at
+
+    def in_step_at(self, book: Book) -> datetime | None:
+        """When a book was last proven to be in step, by its own stream or by what its account was told; ``None`` where
+        it was not, or the clock was set since. A time to come proves nothing."""
+        own, named = book.reconciled_at, self._named_at
+        if own is None or named is None or book is not self.book or named > self._runtime.now():
+            return own
+        return max(own, named)
 
     async def in_time(self) -> Book:
         """As :meth:`loaded`, with every time in it by the clock as it now is. Raises as :meth:`write`, too."""
@@ -112,6 +137,8 @@ class BookKeeper:
         waited for."""
         clock = self._runtime.clock
         newest = book.newest_own_time() if book is not self._timed else None
+        if newest is not None and self._named_at is not None and book is self.book:
+            newest = max(newest, self._named_at)
         if newest is not None:
             behind = clock.now() + jump - newest
             if behind < -STEP:
@@ -151,8 +178,15 @@ class BookKeeper:
         for version, event in enumerate(events, book.version + 1):
             self._keep(version, event)
         apply(book, events)
-        if book.version - self._checkpointed >= CHECKPOINT_EVERY:
+        self._checkpointed_at = self._checkpointed_at or events[0].time
+        if book.reconciled_at is None:
+            self._named_at = None  # the clock was set
+        if book.version - self._checkpointed >= CHECKPOINT_EVERY or self._checkpoint_is_old(events[-1].time):
             await self._checkpoint(book)
+
+    def _checkpoint_is_old(self, now: datetime) -> bool:
+        """What was before one can be archived: a stream in which little happens must not hold up the others."""
+        return self._checkpointed_at is not None and now - self._checkpointed_at >= CHECKPOINT_AT_LEAST_EVERY
 
     async def _append(self, book: Book, events: tuple[Event, ...]) -> None:
         """Until there is an answer, or whoever waited for it was cut off, nobody knows whether they are in."""
@@ -178,7 +212,7 @@ class BookKeeper:
             logger.warning("{}: no checkpoint: {}", self._name, away)
         else:
             book.apply(event)
-            self._checkpointed = book.version
+            self._checkpointed, self._checkpointed_at = book.version, event.time
 
     # Checking the book against its journal
 
@@ -208,7 +242,8 @@ class BookKeeper:
             folded = self._folded(await self._records_to_check(), None)
             if folded is None:
                 return replace(found, skipped="the journal does not reach from a beginning to its end")
-            self.book = book = folded.book
+            self.book, self._named_at = folded.book, None
+            book = self.book
             self._broker.forget()
             try:
                 await self.write(book, (event_of(book, found, self._runtime.now()),))

@@ -28,6 +28,7 @@ from actors.instrument.account_client import LOOK_AGAIN_AFTER, AccountClient
 from actors.instrument.book_keeper import BookKeeper, apply
 from actors.instrument.reports import away, unverified, verified
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
+from actors.instrument.shared_proof import SharedProof
 from actors.instrument.slice_keeper import SliceKeeper
 from actors.journal.client import Fenced, JournalAway
 from actors.messages import Connection, CycleReport, NoSlice
@@ -71,6 +72,7 @@ class CycleRunner:
         self._broker = broker
         self._is_awaited = is_awaited
         self._slices = SliceKeeper(self._name, runtime) if settings.keep_slices else None
+        self._proof = SharedProof(settings, runtime)
         self._began_at: datetime | None = None
         self._verified: tuple[datetime, Book, int] | None = None
         self.refused: str | None = None
@@ -149,7 +151,8 @@ class CycleRunner:
             stepped = self._keeper.stepped
         if dry_run and shadow is None:
             shadow = book = self._keeper.shadow_of(book)
-        slice_ = await self._broker.slice(book, occasion, urgent=dry_run or self._is_awaited())
+        seen_at = self._keeper.in_step_at(book)
+        slice_ = await self._broker.slice(book, occasion, seen_at, urgent=dry_run or self._is_awaited())
         self.refused = None
         if isinstance(slice_, NoSlice):
             return await self._not_heard(slice_, occasion), shadow
@@ -160,7 +163,7 @@ class CycleRunner:
                 self._check_clock(stepped)
                 book = shadow or await self._keeper.loaded()
                 grounds = self._grounds(book, slice_, occasion)
-                decision = grounds.decide()
+                decision, told = (grounds.decide(), None) if dry_run else self._proof.decide(grounds)
                 if not decision.lookups:
                     if dry_run:
                         apply(book, decision.events)
@@ -174,6 +177,8 @@ class CycleRunner:
         if not dry_run:
             if decision.status is Status.SUCCESS:
                 self._verified = slice_.requested_at, book, stepped
+            if told is not None and await self._proof.tell(told):
+                self._keeper.named(book, told.requested_at)
             await self._after(decision, slice_)
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
 
@@ -185,7 +190,7 @@ class CycleRunner:
         policy = self._policy
         if occasion.dry_run:
             policy = replace(policy, correct=Correct.ALERT, approvals=False, halt_on=(), halt_after=())
-        verified_at = self.verified_at or book.reconciled_at or self._began_at
+        verified_at = self.verified_at or self._keeper.in_step_at(book) or self._began_at
         return Grounds(book, slice_, policy, self._runtime.now(), verified_at, occasion.trade, occasion.asked)
 
     async def _write(self, grounds: Grounds, decision: Decision) -> None:
@@ -194,6 +199,7 @@ class CycleRunner:
         if self._slices is not None:
             events = await self._slices.with_pass(grounds, events)
         await self._keeper.write(grounds.book, events)
+        self._proof.written(grounds.book, grounds.slice, decision)
 
     async def _after(self, decision: Decision, slice_: Slice) -> None:
         """What a decision asks for besides its events."""

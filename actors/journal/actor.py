@@ -208,6 +208,11 @@ class Audit:
             await asyncio.wait([self._round])
         return await self._write(lambda: journal.load(stream))
 
+    async def versions(self, streams: Sequence[str]) -> dict[str, int]:
+        """Where each of these streams stands on disk, 0 where there is none; raises :class:`JournalError`."""
+        await self._opened()
+        return await self._read(lambda: self._reading().versions(streams))
+
     async def load_before(self, stream: str, version: int) -> list[Record]:
         """The records of a stream, oldest first, from its last checkpoint before ``version`` (of the newest few), or
         else from the first there is, to its end; raises :class:`JournalError`."""

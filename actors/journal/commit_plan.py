@@ -23,6 +23,12 @@ class Heads:
     versions: dict[str, int] = field(default_factory=dict)
 
 
+def version_of(connection: Connection, stream: str) -> int:
+    """Where a stream stands; 0 for one that is new."""
+    last = select(records.c.version).where(records.c.stream == stream).order_by(records.c.version.desc()).limit(1)
+    return connection.execute(last).scalar() or archived_version(connection, stream)
+
+
 class Plan:
     """The rows of one commit. ``rows``, ``seq`` and ``hash`` are what it adds and where it ends.
 
@@ -69,11 +75,7 @@ class Plan:
     def _version(self, stream: str) -> int:
         known = self._versions.get(stream)
         if known is None:
-            last = (
-                select(records.c.version).where(records.c.stream == stream).order_by(records.c.version.desc()).limit(1)
-            )
-            known = self._connection.execute(last).scalar() or archived_version(self._connection, stream)
-            self._versions[stream] = known
+            known = self._versions[stream] = version_of(self._connection, stream)
         return known
 
     def _seq_of(self, stream: str, version: int) -> int:

@@ -11,7 +11,7 @@ from datetime import datetime
 import orjson
 from sqlalchemy import ColumnElement, func
 
-from actors.events import to_iso
+from actors.events import EventType, to_iso
 from actors.journal.record_filter import Ids, RecordFilter
 from actors.journal.schema import records
 
@@ -36,6 +36,13 @@ def conditions(asked: RecordFilter, dialect: str) -> list[ColumnElement[bool]]:
     # Without the quotes around it: a key such as "client:c1" names an order as well.
     found += [place_of(records.c.payload, orjson.dumps(one).decode()[1:-1]) > 0 for one in Ids.of(asked).given()]
     return found
+
+
+def names_instrument(instrument: str, dialect: str) -> list[ColumnElement[bool]]:
+    """What a record meets that names an instrument as being in step; its payload then decides."""
+    place_of = func.strpos if dialect == "postgresql" else func.instr
+    key = f"{orjson.dumps(instrument).decode()}:"
+    return [records.c.type == EventType.RECONCILED.value, place_of(records.c.payload, key) > 0]
 
 
 def aware_iso(time: datetime) -> str:

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from actors.book.discrepancies import Phase
+from actors.book.in_step import concerns
 from actors.events import EventType, Payload, Record, Severity
-from actors.names import split_name
+from actors.names import SUPERVISOR, split_name
 
 ReadingOrder = Literal["oldest", "newest"]
 """Which record comes first."""
@@ -26,8 +27,9 @@ class RecordFilter(TypedDict, total=False):
     """The conditions that a record meets, all of them.
 
     ``account`` matches its own stream and those of its instruments; ``instrument`` is the part of a stream after the
-    first ``/``. ``since`` is inclusive and ``until`` exclusive, both aware. ``order_id`` is a broker's or a client's,
-    ``discrepancy_id`` the ``id`` of a discrepancy: each matches wherever it stands in a payload, under its own key.
+    first ``/``, and matches what its account wrote of it among others, too. ``since`` is inclusive and ``until``
+    exclusive, both aware. ``order_id`` is a broker's or a client's, ``discrepancy_id`` the ``id`` of a discrepancy:
+    each matches wherever it stands in a payload, under its own key.
     """
 
     stream: str | None
@@ -70,13 +72,35 @@ def of_stream(asked: RecordFilter, stream: str) -> bool:
     )
 
 
+def may_name(asked: RecordFilter, stream: str) -> bool:
+    """Whether a stream is that of an account which may name the instrument that is asked for as being in step."""
+    account, symbol = split_name(stream)
+    types = asked.get("types")
+    return (
+        asked.get("instrument") is not None
+        and asked.get("stream") is None
+        and not symbol
+        and account != SUPERVISOR
+        and asked.get("account") in (None, account)
+        and (types is None or EventType.RECONCILED in types)
+    )
+
+
+def _is_of(asked: RecordFilter, record: Record) -> bool:
+    """Whether a record is of a stream that is asked for, or names the instrument that is."""
+    if of_stream(asked, record.stream):
+        return True
+    instrument = asked.get("instrument")
+    return instrument is not None and may_name(asked, record.stream) and concerns(record, instrument)
+
+
 def meets(asked: RecordFilter, record: Record) -> bool:
     """Whether a record meets every condition."""
     event = record.event
     types, severities = asked.get("types"), asked.get("severities")
     since, until = asked.get("since"), asked.get("until")
     return (
-        of_stream(asked, record.stream)
+        _is_of(asked, record)
         and (types is None or event.type in types)
         and asked.get("severity") in (None, event.severity)
         and (severities is None or event.severity in severities)

@@ -20,20 +20,23 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from heapq import merge
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from actors.events import EventType, Record, StreamTail, from_iso
+from actors.book.in_step import concerns, proofs
+from actors.events import EventType, NamedInStep, Record, StreamTail, from_iso
 from actors.journal.archive import Seal, archive
 from actors.journal.archive_anchor import archived_version
-from actors.journal.commit_plan import Heads, Plan
-from actors.journal.filters import conditions
+from actors.journal.commit_plan import Heads, Plan, version_of
+from actors.journal.filters import conditions, names_instrument
 from actors.journal.hash_chain import GENESIS
 from actors.journal.location import Place
-from actors.journal.record_filter import Ids, RecordQuery, check_keys, of_stream
+from actors.journal.record_filter import Ids, RecordQuery, check_keys, may_name, of_stream
 from actors.journal.schema import (
     IS_CHECKPOINT,
     OnConnect,
@@ -59,6 +62,7 @@ from actors.journal.types import (
     Verification,
 )
 from actors.journal.verification import check_seen, check_tail, record_of, verify, verify_in_parallel
+from actors.names import split_name
 
 T = TypeVar("T")
 
@@ -67,11 +71,21 @@ Outcome = Appended | Stale | AppendRefused
 
 
 _PAGE: Final = 1000
+_NAMED_IN: Final = 12
+"""Records of an account that name its books as being in step, within which one that is loaded is looked for."""
 
 
 _OF_STREAM: Final = records.c.stream == bindparam("stream")
 _LAST_CHECKPOINT: Final = select(func.max(records.c.version)).where(_OF_STREAM, IS_CHECKPOINT)
 _NEXT_STREAM: Final = select(func.min(records.c.stream)).where(records.c.stream > bindparam("after"))
+
+
+def _place_of(record: Record) -> int:
+    return record.seq
+
+
+def _concerns(instrument: str, record: Record) -> bool:
+    return concerns(record, instrument)
 
 
 class LightRow(NamedTuple):
@@ -104,6 +118,7 @@ class Journal:
         self._acknowledged = (0, GENESIS)
         self._doubtful = False
         self._closed = False
+        self._named_by: dict[str, tuple[int, dict[str, NamedInStep]]] = {}
 
     @classmethod
     def open(
@@ -184,10 +199,38 @@ class Journal:
                 select(records).where(of_stream, records.c.version >= first).order_by(records.c.version)
             ).all()
             tail = tuple(record_of(row, attempted, check_hash=True) for row in found)
+            named = self._named(connection, stream, attempted)
         for version, record in enumerate(tail, first):
             if record.version != version:
                 raise corrupt(attempted, f"version {version} of {stream} is missing")
-        return StreamTail(first - 1 + len(tail), tail)
+        return StreamTail(first - 1 + len(tail), tail, named)
+
+    def _named(self, connection: Connection, stream: str, attempted: str) -> NamedInStep | None:
+        """Which version of an instrument's book its account last named as being in step, and when. Looked for in the
+        newest records alone: older ones tell nothing that matters to whoever goes on from here."""
+        account, symbol = split_name(stream)
+        if not symbol:
+            return None
+        newest = (
+            select(records)
+            .where(records.c.stream == account, records.c.type == EventType.RECONCILED.value)
+            .order_by(records.c.version.desc())
+            .limit(_NAMED_IN)
+        )
+        head = version_of(connection, account)
+        known = self._named_by.get(account)
+        if known is None or known[0] != head:
+            found: dict[str, NamedInStep] = {}
+            for row in connection.execute(newest).all():
+                for proof in proofs(record_of(row, attempted, check_hash=True)):
+                    found.setdefault(proof.stream, NamedInStep(proof.version, proof.at))
+            known = self._named_by[account] = (head, found)
+        return known[1].get(stream)
+
+    def versions(self, streams: Sequence[str]) -> dict[str, int]:
+        """The version of the last record of each of these streams, 0 where there is none."""
+        with self._using(f"look at the streams of the journal {self._name}") as connection, connection.begin():
+            return {stream: version_of(connection, stream) for stream in streams}
 
     def records(self, **asked: Unpack[RecordQuery]) -> Iterator[Record]:
         """The records that meet every condition of a :class:`RecordQuery`, in the order of ``seq``, read in pages as
@@ -200,7 +243,18 @@ class Journal:
         stream = asked.get("stream")
         if stream is None and asked.get("account") is None and asked.get("instrument") is None:
             return pages(chosen, single=False)
-        names = [name for name in ([stream] if stream is not None else self.streams()) if of_stream(asked, name)]
+        every = [stream] if stream is not None else self.streams()
+        names = [name for name in every if of_stream(asked, name)]
+        naming, instrument = [name for name in every if may_name(asked, name)], asked.get("instrument")
+        if naming and instrument is not None:
+            of_accounts = [*chosen, *names_instrument(instrument, self._place.dialect)]
+            parts = [pages([*chosen, records.c.stream == name], single=True) for name in names]
+            parts += [
+                filter(partial(_concerns, instrument), pages([*of_accounts, records.c.stream == name], single=True))
+                for name in naming
+            ]
+            newest = asked.get("order") == "newest"
+            return islice(merge(*parts, key=_place_of, reverse=newest), asked.get("limit"))
         if len(names) == 1:
             return pages([*chosen, records.c.stream == names[0]], single=True)
         # As an expression, so that the rows are read in the order of seq and never sorted page by page.

@@ -87,8 +87,7 @@ def reconcile(
     if slice_.streamed:
         return _streamed(book, slice_, policy, now)
     evidence_due = book.reconciled_at is None or now - book.reconciled_at >= RECONCILED_AT_MOST_EVERY
-    unchanged = book.clean == slice_.revision and book.clean_under is policy
-    if unchanged and not evidence_due and now - slice_.requested_at <= policy.max_age:
+    if not evidence_due and unchanged(book, slice_, policy, now):
         return Decision(Status.SUCCESS, cursor=slice_.fills_cursor)
     work, fresh = _compared(book, slice_, policy, now, verified_at)
     if not work.lookups and any(trial.approved for trial in work.trials):
@@ -107,6 +106,13 @@ def _streamed(book: Book, slice_: Slice, policy: Policy, now: datetime) -> Decis
     work = ReconciliationPass(book, slice_, policy, now)
     take_streamed(work)
     return Decision(Status.PARTIAL, tuple(work.events), tuple(work.discrepancies.values()))
+
+
+def unchanged(book: Book, slice_: Slice, policy: Policy, now: datetime) -> bool:
+    """Whether this book was found in step with these very rows by this policy, nothing was written since, and they are
+    not too old: the comparison would find what it found."""
+    same = book.clean == slice_.revision and book.clean_under is policy
+    return same and now - slice_.requested_at <= policy.max_age
 
 
 def _compared(

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from actors.names import cell_name
 from actors.runtime.ports import Answer, CallTimeout, LocalRuntime, Runtime, answer_of
 
-TOGETHER = frozenset({"slice", "append", "load", "health", "wake", "set_halts", "hosted"})
+TOGETHER = frozenset({"slice", "in_step", "append", "load", "health", "wake", "set_halts", "hosted"})
 """What may wait for each other's answers: each is asked by many at one moment, and costs the same for all of them."""
 
 SIZE = 500

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.book.book import Book
 from actors.book.history import BookAt, Change, Explained, Incomplete, book_at, changes, explained
+from actors.book.in_step import WRITTEN_WITHIN, concerns, named_in
 from actors.book.payloads import break_to, leg_to, order_view
 from actors.events import EventType, Record, to_iso, to_text
 from actors.journal.hash_chain import canonical, chained, record_to_json
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _HEARD_BEFORE = 1000
 """Records before a checkpoint that are looked through for what the broker said."""
+_NAMED_LOOKED_AT = 20
 _TICK = timedelta(microseconds=1)
 _ASK_TIMEOUT_S = 3.0
 
@@ -59,7 +61,8 @@ class Past:
         since_seq = 0 if start is None else start.seq - 1
         records = self.between(since_seq, last.seq)
         try:
-            return book_at(self._account, self._instrument, records, at, self._before(since_seq))
+            named = self.named(at)
+            return book_at(self._account, self._instrument, records, at, self._before(since_seq), named)
         except Incomplete as error:
             raise Failure(
                 f"{error}. What is older is in an archive: name each with --archive FILE, or ask for a later time"
@@ -75,15 +78,34 @@ class Past:
                 found[record.seq] = checked(record)
         return [found[seq] for seq in sorted(found)]
 
+    def named(self, at: datetime) -> list[Record]:
+        """The newest records in which its account named it as being in step by a moment, or soon after of before."""
+        found: dict[int, Record] = {}
+        for journal in self._journals:
+            asked = journal.records(
+                account=self._account,
+                instrument=self._instrument,
+                types=(EventType.RECONCILED,),
+                until=at + WRITTEN_WITHIN,
+                order="newest",
+                limit=_NAMED_LOOKED_AT,
+            )
+            found |= {record.seq: checked(record) for record in asked if record.stream == self._account}
+        return [found[seq] for seq in sorted(found)]
+
     def around(self, since: datetime, until: datetime) -> list[Record]:
         """What happened to the account and to this instrument's actor in that time, beside the stream itself."""
         beside: list[Iterable[Record]] = []
         for journal in self._journals:
-            beside.append(journal.records(stream=self._account, since=since, until=until + _TICK))
+            of_account = journal.records(stream=self._account, since=since, until=until + _TICK)
+            beside.append(record for record in of_account if self._is_told(record))
             every = journal.records(stream="supervisor", since=since, until=until + _TICK)
             beside.append(record for record in every if self._concerned(record))
         found = {record.seq: checked(record) for record in merge(*beside, key=lambda record: record.seq)}
         return list(found.values())
+
+    def _is_told(self, record: Record) -> bool:
+        return named_in(record.event) is None or concerns(record, self._instrument)
 
     def _concerned(self, record: Record) -> bool:
         named = {self._account, self._stream}
@@ -233,7 +255,7 @@ def document(found: BookAt) -> dict[str, Any]:
         "hash": None if last is None else last.hash,
         "last_event_at": None if last is None else to_iso(last.event.time),
         "clock_went_back": found.clock_went_back,
-        "verified_at": None if book.reconciled_at is None else to_iso(book.reconciled_at),
+        "verified_at": None if found.verified_at is None else to_iso(found.verified_at),
         "book": None if last is None else _book_document(book),
         "breaks": [
             {"severity": one.severity.value, **break_to(one, resolved=False, correction=None)}
@@ -292,7 +314,7 @@ def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[Rend
     yield f"  version {book.version}, record {last.seq} of {to_iso(last.event.time)}, hash {last.hash}"
     if found.clock_went_back:
         yield "  a clock went back: some events in it look later than this time"
-    verified = "never by then" if book.reconciled_at is None else f"at least at {to_iso(book.reconciled_at)}"
+    verified = "never by then" if found.verified_at is None else f"at least at {to_iso(found.verified_at)}"
     yield f"  verified {verified}{_later_words(found, verified_now)}"
     yield "  we believed"
     yield from _belief_words(book)
@@ -311,7 +333,7 @@ def _later_words(found: BookAt, verified_now: str | None) -> str:
     """What the journal does not tell, as it notes a clean check at most every five minutes."""
     if verified_now is not None:
         return f" and, by what runs, last at {verified_now}"
-    return " (a clean check is journaled at most every five minutes)" if found.book.reconciled_at is not None else ""
+    return " (a clean check is journaled at most every five minutes)" if found.verified_at is not None else ""
 
 
 def _belief_words(book: Book) -> Iterator[str]:

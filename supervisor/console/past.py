@@ -145,8 +145,10 @@ class JournalReader:
             if not newest:
                 return Story(None, (), ())
             at_end = Past([journal], account, symbol).at(max(now, newest[0].event.time))
-            drawings = tuple((line.leg, drawing(line, now)) for line in _lines(account, symbol, newest))
-            return Story(document(at_end)["book"], tuple(newest[:SHOWN_RECORDS]), drawings)
+            named = Past([journal], account, symbol).named(now)
+            drawings = tuple((line.leg, drawing(line, now)) for line in _lines(account, symbol, newest, named))
+            shown = sorted([*newest[:SHOWN_RECORDS], *named[-1:]], key=lambda one: one.seq, reverse=True)
+            return Story(document(at_end)["book"], tuple(shown[:SHOWN_RECORDS]), drawings)
 
         return await self._asked_past(ask)
 
@@ -179,15 +181,20 @@ class JournalReader:
         return await self._asked(lambda journal: next(journal.records(stream=stream, limit=1), None) is not None)
 
 
-def _lines(account: str, symbol: str, newest: Sequence[Record]) -> list[Line]:
-    """The story of each leg, as far back as these records (newest first) make a book; none where none does."""
+def _lines(account: str, symbol: str, newest: Sequence[Record], named: Sequence[Record]) -> list[Line]:
+    """The story of each leg, as far back as these records (newest first) make a book, with those in which its account
+    named it; none where none does."""
     recent = list(reversed(newest))
     if recent[0].version == 1:
-        return lines(Book(account, symbol), recent)
+        return lines(Book(account, symbol), _by_seq(recent, named))
     start = next((at for at, one in enumerate(recent) if one.event.type is EventType.CHECKPOINT), None)
     if start is None:
         return []
-    return lines(replay(account, symbol, recent[start : start + 1]), recent[start + 1 :])
+    return lines(replay(account, symbol, recent[start : start + 1]), _by_seq(recent[start + 1 :], named))
+
+
+def _by_seq(records: Sequence[Record], named: Sequence[Record]) -> list[Record]:
+    return sorted([*records, *named], key=lambda one: one.seq)
 
 
 @dataclass(frozen=True, slots=True)

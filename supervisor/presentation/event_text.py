@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.book.history import person_behind, without_effect
+from actors.book.in_step import named_in
 from actors.events import Event, EventType, Json, Record, Severity, to_iso
 from supervisor.presentation.prices import shown_price
 
@@ -50,6 +51,7 @@ _WORK = {
     EventType.BREAK_WAIVED: "waived",
 }
 _LONGEST = 160
+_NAMES_SHOWN = 3
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
 _STREAMS = {EventType.CONNECTION_LOST: "stream lost", EventType.CONNECTION_RESTORED: "stream live again"}
 
@@ -139,7 +141,8 @@ def describe(event: Event) -> str:
             return f"{payload.get('leg')} is {payload.get('quantity')} @ {price}{by}"
         case EventType.RECONCILED:
             sections = ", ".join(f"{name} {payload.get(name)}" for name in ("positions", "orders", "fills"))
-            return f"in step: {sections}"
+            named = named_in(event)
+            return f"in step: {'' if named is None else f'{_names(named)}; '}{sections}"
         case EventType.ALERT_DELIVERED:
             return f"{payload.get('route')} was told ({payload.get('kind')}): {payload.get('title')}"
         case EventType.CHECKPOINT:
@@ -157,6 +160,13 @@ def behind(event: Event, text: str) -> str:
     of_order = {"strategy": order.get("strategy")} if isinstance(order, dict) else {}
     words = ", ".join(one for one in person_behind({**of_order, **event.payload}) if one not in text)
     return f" [{words}]" if words else ""
+
+
+def _names(named: Mapping[str, int]) -> str:
+    """Which instruments an account names, the first of them."""
+    shown = ", ".join(list(named)[:_NAMES_SHOWN])
+    more = len(named) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _fill(payload: Mapping[str, Json]) -> str:

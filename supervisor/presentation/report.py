@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from actors.book.break_work import WORK_EVENTS
+from actors.book.in_step import proofs
 from actors.events import EventType, Record, from_iso, to_iso
 from actors.names import split_name
 from supervisor.presentation.breaks import BUCKETS, age_bucket
@@ -98,11 +99,12 @@ class Report:
         if split_name(stream)[1]:
             self._books.setdefault(stream, _Book())
         if event.type is EventType.RECONCILED:
-            book = self._books[stream]
-            if event.time < self._since:
-                book.before = event.time
-            else:
-                book.proofs.append(event.time)
+            for proof in proofs(record):
+                book = self._books.setdefault(proof.stream, _Book())
+                if proof.at < self._since:
+                    book.before = proof.at if book.before is None else max(book.before, proof.at)
+                else:
+                    book.proofs.append(proof.at)
         elif event.type in DISCREPANCIES:
             self._take_break(record)
         elif event.type in (EventType.ACTOR_RESTARTED, EventType.ACTOR_QUARANTINED):
@@ -186,6 +188,7 @@ class Report:
 
     def _book_row(self, name: str, book: _Book) -> dict[str, Any]:
         account, instrument = split_name(name)
+        book.proofs.sort()  # those that the account wrote are of a moment before
         marks = [self._since, *book.proofs, self._until]
         gaps = [later - earlier for earlier, later in pairwise(marks)]
         longest = max(gaps)

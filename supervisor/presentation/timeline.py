@@ -14,6 +14,7 @@ from decimal import Decimal
 from html import escape
 
 from actors.book.book import Book
+from actors.book.in_step import named_in, proofs
 from actors.events import EventType, Record, to_text
 from supervisor.presentation.prices import number_of
 
@@ -37,7 +38,8 @@ class Line:
 
 
 def lines(book: Book, records: Iterable[Record]) -> list[Line]:
-    """The story of each leg from a book on, which these records of its stream, in order, are folded into."""
+    """The story of each leg from a book on, which these records of its stream, in order, are folded into. Records
+    of its account that name it as being in step may stand among them."""
     found: dict[str, Line] = {}
     last: dict[str, Decimal] = {name: leg.quantity for name, leg in book.legs.items()}
     begin: tuple[datetime, int] | None = None
@@ -50,6 +52,12 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
 
     for record in records:
         event, at, seq = record.event, record.event.time, record.seq
+        if named_in(event) is not None:
+            for proof in proofs(record) if begin is not None else ():
+                if proof.stream == book.stream and proof.version == book.version:
+                    for leg, quantity in last.items():
+                        line(leg).told.append((proof.at, quantity, seq))
+            continue
         if begin is None:
             begin = (at, seq)
             found = {leg: Line(leg, [(at, quantity, seq)]) for leg, quantity in last.items()}

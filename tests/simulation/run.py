@@ -16,7 +16,9 @@ from typing import Any
 
 from loguru import logger
 
+from actors.account.gathering import GATHER_S
 from actors.book.discrepancies import DiscrepancyType
+from actors.book.in_step import GATHERED_AT_LEAST_AFTER
 from actors.events import to_iso
 from actors.names import AUDIT
 from actors.reconciliation.decide import RECONCILED_AT_MOST_EVERY
@@ -31,7 +33,7 @@ from tests.unit.virtual_time import VirtualTimeLoop
 STEPS = 40
 AFTER_A_REFUSAL_S = 65.0
 """A refusal takes a person: it is asked again once a minute."""
-EVIDENCE_EVERY_S = RECONCILED_AT_MOST_EVERY.total_seconds()
+EVIDENCE_WITHIN_S = (RECONCILED_AT_MOST_EVERY + GATHERED_AT_LEAST_AFTER).total_seconds() + GATHER_S
 MEMORY = Path("/dev/shm")  # noqa: S108 - a disk in memory, where there is one
 
 
@@ -177,11 +179,11 @@ async def _a_person_believes_it(house: House) -> bool:
 
 async def _told_of_every_twin(house: House) -> None:
     """Whoever thought he was alone may have continued a stream; whose it is learns of that by his next write, and the
-    evidence that all is in step is one."""
+    evidence that all is in step is one, by his own hand or by his account's, which looks where his stream stands."""
     written = Counter(record.stream for record in house.disk.records())
     for stream, actor in house.instruments.items():
         if (await actor.book()).version < written[stream]:
-            await asyncio.sleep(EVIDENCE_EVERY_S + 2 * house.interval_s)
+            await asyncio.sleep(EVIDENCE_WITHIN_S + 3 * house.interval_s)
             return
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from actors.events import EventType, Severity
+from actors.events import EventType, NamedInStep, Severity, to_iso
 from actors.journal.store import Journal
 from actors.journal.types import (
     Append,
@@ -102,6 +102,18 @@ def test_questions_are_answered_in_its_words_too(journal: Journal) -> None:
     assert [record.seq for record in journal.records(account="fx", order="newest", limit=2)] == [4, 3]
     assert len(list(journal.records(types=[EventType.ORDER_FILLED], severity=Severity.INFO))) == 4
     assert [record.seq for record in journal.records(until=START)] == []
+
+
+def test_what_an_account_names_is_found_by_its_instrument(journal: Journal) -> None:
+    look = {"requested_at": to_iso(START), "as_of": to_iso(START), "positions": "COMPLETE"}
+    of_many = an_event("many", payload={**look, "instruments": {"A": 1, 'X"Y': 4}}, kind=EventType.RECONCILED)
+    journal.append([Append("fx/A", 0, events("1")), Append("fx/B", 0, events("2")), Append("fx", 0, (of_many,))])
+    assert [record.seq for record in journal.records(instrument="A")] == [1, 3]
+    assert [record.seq for record in journal.records(instrument='X"Y', account="fx", order="newest")] == [3]
+    assert [record.seq for record in journal.records(instrument="B")] == [2]
+    assert journal.load("fx/A").named == NamedInStep(1, START)
+    assert journal.load("fx/B").named is None
+    assert journal.versions(["fx/A", "fx", "fx/C"]) == {"fx/A": 1, "fx": 1, "fx/C": 0}
 
 
 def test_a_change_by_another_hand_is_found(journal: Journal, url: str) -> None:

@@ -1,0 +1,85 @@
+"""One record for all the books of an account that are in step and have nothing else to write.
+
+The laws of this module:
+
+* A book is named at the version at which it was found in step, and only while its stream is at that version still: who
+  wrote since, or was not the one who writes that stream, is not named.
+* Whoever told of another version than the journal has is asked to look: somebody else may have continued its stream,
+  which it would have learned of by a record of its own.
+* What was told is written within :data:`GATHER_S` of the first, or as soon as the journal is there. What dies with this
+  actor before that was proven to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from loguru import logger
+
+from actors.book.in_step import InStep, gathered
+from actors.events import EventType
+from actors.journal.client import JOURNAL_TIMEOUT_S
+from actors.journal.outbox import Outbox
+from actors.journal.types import JournalError
+from actors.names import AUDIT, instrument_name
+from actors.runtime.ports import CallError, Runtime
+
+GATHER_S = 20.0
+LOOKED_WITHIN_S = 2.0
+
+
+class Gathering:
+    """What the instruments of one account told, until it is written."""
+
+    def __init__(self, account: str, runtime: Runtime, outbox: Outbox) -> None:
+        self._account = account
+        self._runtime = runtime
+        self._outbox = outbox
+        self._told: dict[str, InStep] = {}
+        self._doubted: set[str] = set()
+        self._writing: asyncio.Task[None] | None = None
+
+    def hear(self, told: InStep) -> None:
+        """A book is in step. The newest word of an instrument counts; two that differ may be of two actors."""
+        before = self._told.get(told.instrument)
+        if before is not None and before.version != told.version:
+            self._doubted.add(told.instrument)
+        self._told[told.instrument] = told
+        if self._writing is None or self._writing.done():
+            self._writing = self._runtime.spawn(self._account, self._write_later())
+
+    async def _write_later(self) -> None:
+        while self._told:
+            await self._runtime.sleep(GATHER_S)
+            await self.write_out()
+
+    async def write_out(self) -> None:
+        """Write what was told so far. What the journal cannot be asked about now waits. Never raises."""
+        told, self._told = self._told, {}
+        streams = {instrument_name(self._account, one.instrument): one for one in told.values()}
+        if not streams:
+            return
+        try:
+            at = await self._runtime.call(AUDIT, "versions", tuple(streams), timeout_s=JOURNAL_TIMEOUT_S)
+        except (CallError, JournalError) as error:
+            logger.debug("{}: {} books that are in step wait: {}", self._account, len(told), error)
+            self._told = told | self._told
+            return
+        moved = {one.instrument for stream, one in streams.items() if at.get(stream) != one.version}
+        doubted, self._doubted = moved | self._doubted, set()
+        for instrument in sorted(doubted):
+            await self._have_it_look(instrument)
+        for payload in gathered(one for stream, one in streams.items() if at.get(stream) == one.version):
+            await self._outbox.write(EventType.RECONCILED, payload, str(payload["requested_at"]))
+
+    async def _have_it_look(self, instrument: str) -> None:
+        name = instrument_name(self._account, instrument)
+        try:
+            await self._runtime.call(name, "doubt", timeout_s=LOOKED_WITHIN_S)
+        except CallError as error:
+            logger.debug("{}: {} was not asked to look where its stream stands: {}", self._account, name, error)
+
+    def close(self) -> None:
+        """Wait for no more."""
+        if self._writing is not None:
+            self._writing.cancel()
