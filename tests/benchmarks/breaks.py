@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from actors.journal.types import Append
 from supervisor.cli.break_history import history_of, open_in_journal
 from supervisor.config.models import Configuration
 from supervisor.presentation.breaks import break_row, summary, urgency
+from tests.benchmarks.form import Figure, show
 from tests.unit.builders import at
 
 BREAKS, INSTRUMENTS, LEFT_OPEN = 100_000, 100, 10
@@ -38,9 +40,8 @@ def a_break(number: int) -> Break:
     )  # fmt: skip
 
 
-def write(journal: Journal, instrument: int) -> None:
+def write(journal: Journal, instrument: int, each: int) -> None:
     """The breaks of one instrument, opened and all but the last resolved, with the checkpoints of its actor."""
-    each = BREAKS // INSTRUMENTS
     book = Book("acc", f"I{instrument}")
     events: list[Event] = []
 
@@ -74,28 +75,33 @@ def best_ms(work: Any, times: int = 5) -> float:
     return min(took) * 1000
 
 
-def main() -> None:
-    """Print the figures."""
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """Of a journal with so many breaks, and of as many open ones at hand."""
+    count = 10_000 if quick else BREAKS
     with tempfile.TemporaryDirectory() as directory:
         url = f"sqlite:///{Path(directory) / 'journal.db'}"
         journal = Journal.open(url)
         for instrument in range(INSTRUMENTS):
-            write(journal, instrument)
+            write(journal, instrument, count // INSTRUMENTS)
         journal.close()
         place = cast("Configuration", SimpleNamespace(journal_url=url))
         rows = open_in_journal(place)
-        print(f"{BREAKS} breaks in the journal, {len(rows)} open, {INSTRUMENTS} instruments")
-        print(f"  list from the journal alone   {best_ms(lambda: open_in_journal(place)):8.1f} ms")
-        print(f"  the history of one            {best_ms(lambda: history_of(place, rows[0]['id']), 2):8.1f} ms")
-    now = at(BREAKS + 5)
-    held = [a_break(number) for number in range(BREAKS)]
+        listed_ms = best_ms(lambda: open_in_journal(place), 2 if quick else 5)
+        yield Figure(f"{len(rows)} open breaks out of a journal with {count:,}", listed_ms, "ms")
+        yield Figure("the history of one of them", best_ms(lambda: history_of(place, rows[0]["id"]), 2), "ms")
+    now = at(count + 5)
+    held = [a_break(number) for number in range(count)]
 
     def listed() -> None:
         found = sorted((break_row("acc", "I", one, None, now) for one in held), key=urgency)
         summary(found)
 
-    print(f"{BREAKS} open breaks at hand")
-    print(f"  rows, sorted and summed up    {best_ms(listed, 3):8.1f} ms")
+    yield Figure(f"{count:,} open breaks at hand: rows, sorted and summed up", best_ms(listed, 3), "ms")
+
+
+def main() -> None:
+    """Measure and print."""
+    show(figures())
 
 
 if __name__ == "__main__":

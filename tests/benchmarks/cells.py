@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,6 +34,7 @@ from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor.client.processes import Running  # noqa: E402 - as above
 from supervisor.config.loader import load  # noqa: E402 - as above
 from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
+from tests.benchmarks.form import Figure, show  # noqa: E402 - as above
 
 NAMESPACE = "cells-benchmark"
 ACCOUNTS = 3
@@ -43,7 +44,7 @@ MEASURED_FOR_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Costs:
     """Of one fleet, in seconds, MB and cores: ``mine`` of those that carry instruments, ``all`` of all actors."""
 
     up_s: float
@@ -107,7 +108,7 @@ def _worked_s(pids: set[int]) -> float:
     return sum(one.user + one.system for one in times)
 
 
-def _fleet(count: int, interval_s: float, per_actor: str) -> Figures:
+def _fleet(count: int, interval_s: float, per_actor: str, measured_s: float) -> Costs:
     ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         with _brokers(count) as brokers, tempfile.TemporaryDirectory() as directory:
@@ -132,7 +133,7 @@ def _fleet(count: int, interval_s: float, per_actor: str) -> Figures:
             everybody.add(int(status["supervisor"]["pid"]))
             cycles = _cycles(status)
             before, began_s = (_worked_s(mine), _worked_s(everybody)), time.perf_counter()
-            time.sleep(max(MEASURED_FOR_S, 2 * interval_s))
+            time.sleep(max(measured_s, 2 * interval_s))
             passed_s = time.perf_counter() - began_s
             cores = [
                 (after - worked) / passed_s
@@ -140,43 +141,49 @@ def _fleet(count: int, interval_s: float, per_actor: str) -> Figures:
             ]
             due = passed_s / interval_s * count
             ran = (_cycles(running.status()) - cycles) / due
-            figures = Figures(up_s, _memory_mb(mine), cores[0], _memory_mb(everybody), cores[1], len(mine), ran)
+            costs = Costs(up_s, _memory_mb(mine), cores[0], _memory_mb(everybody), cores[1], len(mine), ran)
             running.stop()
             ray_backend.kill(SUPERVISOR, NAMESPACE)
-            return figures
+            return costs
     finally:
         ray_backend.leave()
 
 
-def main(count: int, interval_s: float, forms: list[str]) -> None:
-    """Measure and print."""
-    first: Figures | None = None
+FORMS = ("1", "500")
+COSTS: tuple[tuple[str, str, Callable[[Costs], float]], ...] = (
+    ("up and verified", "s", lambda of: of.up_s),
+    ("processes", "", lambda of: of.processes),
+    ("their private memory", "MB", lambda of: of.mine_mb),
+    ("their CPU", "cores", lambda of: of.mine_cores),
+    ("memory of all actors", "MB", lambda of: of.all_mb),
+    ("CPU of all actors", "cores", lambda of: of.all_cores),
+)
+
+
+def figures(
+    *, quick: bool = False, instruments: int = 100, interval_s: float = 2.0, forms: Sequence[str] = FORMS
+) -> Iterator[Figure]:
+    """Of each form; those after the first beside it."""
+    count, interval_s, measured_s = (6, 1.0, 5.0) if quick else (instruments, interval_s, MEASURED_FOR_S)
+    first: Costs | None = None
     for per_actor in forms:
-        found = _fleet(count, interval_s, per_actor)
-        print(f"{count} instruments at {interval_s:g} s, instruments_per_actor: {per_actor}")
-        print(f"  up and verified after   {found.up_s:8.1f} s", _beside(first and first.up_s, found.up_s))
-        print(f"  processes that carry them {found.processes:6d}")
-        print(f"  their private memory    {found.mine_mb:8.0f} MB", _beside(first and first.mine_mb, found.mine_mb))
-        print(
-            f"  their CPU               {found.mine_cores:8.3f} cores",
-            _beside(first and first.mine_cores, found.mine_cores),
-        )
-        print(f"  memory of all our actors{found.all_mb:8.0f} MB", _beside(first and first.all_mb, found.all_mb))
-        print(
-            f"  CPU of all our actors   {found.all_cores:8.3f} cores",
-            _beside(first and first.all_cores, found.all_cores),
-        )
-        print(f"  cycles run of those due {found.cycles:8.2f}")
+        found = _fleet(count, interval_s, per_actor, measured_s)
+        name = f"{count} instruments at {interval_s:g} s, {per_actor} a process"
+        beside = "" if first is None else f"{forms[0]} a process"
+        for words, unit, of in COSTS:
+            yield Figure(f"{name}: {words}", of(found), unit, None if first is None else of(first), beside)
+        yield Figure(f"{name}: cycles run of those due", found.cycles, "", target="1")
         first = first or found
 
 
-def _beside(first: Any, now: float) -> str:
-    return f"= {now / first:.3f} x" if first else ""
+def main(count: int, interval_s: float, forms: Sequence[str]) -> None:
+    """Measure and print."""
+    show(figures(instruments=count, interval_s=interval_s, forms=forms))
 
 
 if __name__ == "__main__":
     main(
         int(sys.argv[1]) if len(sys.argv) > 1 else 100,
         float(sys.argv[2]) if len(sys.argv) > 2 else 2.0,
-        sys.argv[3:] or ["1", "500"],
+        sys.argv[3:] or FORMS,
     )

@@ -35,6 +35,7 @@ from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor.client.processes import Running  # noqa: E402 - as above
 from supervisor.config.loader import load  # noqa: E402 - as above
 from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
+from tests.benchmarks.form import Figure, show  # noqa: E402 - as above
 
 NAMESPACE = "benchmark"
 INTERVAL_S = 15
@@ -87,11 +88,11 @@ def _empty_fleet(count: int) -> tuple[float, float]:
     return took_s, memory
 
 
-def _configuration(directory: Path, rest_url: str, names: list[str]) -> Path:
+def _configuration(directory: Path, rest_url: str, names: list[str], interval_s: float) -> Path:
     path = directory / "accounts.yaml"
     path.write_text(
         f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
-        f"defaults: {{interval_s: {INTERVAL_S}}}\n"
+        f"defaults: {{interval_s: {interval_s}}}\n"
         f"accounts: [{{name: fx, broker: oanda, account_id: {ACCOUNT_ID}, token: {TOKEN}, rest_url: '{rest_url}', "
         f"instruments: [{', '.join(names)}]}}]\n"
     )
@@ -106,21 +107,21 @@ def _calls(status: dict[str, Any]) -> int:
     return int(status["accounts"][0]["broker_calls"])
 
 
-def _await_the_middle_of_an_interval(running: Running) -> None:
+def _await_the_middle_of_an_interval(running: Running, interval_s: float) -> None:
     """So that whole intervals are counted: from half an interval after all of them ticked together."""
-    time.sleep(INTERVAL_S)
+    time.sleep(interval_s)
     before = _calls(running.status())
     while _calls(running.status()) == before:
         time.sleep(LOOK_EVERY_S)
-    time.sleep(INTERVAL_S / 2)
+    time.sleep(interval_s / 2)
 
 
-def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
+def _our_fleet(directory: Path, count: int, interval_s: float) -> tuple[float, float, float]:
     names = [f"PAIR_{number:03d}" for number in range(count)]
     simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names)
     for name in names:
         simulator.trade(name, Side.BUY, Decimal(100))
-    configuration = load(_configuration(directory, simulator.start(), names))
+    configuration = load(_configuration(directory, simulator.start(), names, interval_s))
     running = Running(ray_backend.Client(NAMESPACE))
     _await_quiet()
     began_s = time.perf_counter()
@@ -134,34 +135,39 @@ def _our_fleet(directory: Path, count: int) -> tuple[float, float, str]:
             break
         time.sleep(LOOK_EVERY_S)
     took_s = time.perf_counter() - began_s
-    _await_the_middle_of_an_interval(running)
+    _await_the_middle_of_an_interval(running, interval_s)
     before = _calls(running.status())
     began_s = time.perf_counter()
-    time.sleep(INTERVALS * INTERVAL_S)
+    time.sleep(INTERVALS * interval_s)
     status = running.status()
-    intervals = (time.perf_counter() - began_s) / INTERVAL_S
+    intervals = (time.perf_counter() - began_s) / interval_s
     calls = (_calls(status) - before) / intervals
     memory = sorted(_private_mb(row["health"]["pid"]) for row in _rows(status))[count // 2]
     running.stop()
     ray_backend.kill(SUPERVISOR, NAMESPACE)
     simulator.close()
-    return took_s, memory, f"{calls:.2f}"
+    return took_s, memory, calls
+
+
+def figures(*, quick: bool = False, instruments: int = 50) -> Iterator[Figure]:
+    """A fleet of so many, between two of as many empty actors."""
+    count = 4 if quick else instruments
+    with _a_cluster():
+        empty_s, empty_mb = _empty_fleet(count)
+    with _a_cluster(), tempfile.TemporaryDirectory() as directory:
+        ours_s, ours_mb, calls = _our_fleet(Path(directory), count, 2 if quick else INTERVAL_S)
+    with _a_cluster():
+        again_s, _ = _empty_fleet(count)
+    floor_s = (empty_s + again_s) / 2
+    empty = f"{count} empty actors"
+    yield Figure(f"{count} instruments up and verified", ours_s, "s", floor_s, empty, "1.3 x")
+    yield Figure("private memory of an instrument actor", ours_mb, "MB", empty_mb, "an empty actor", "10 MB more")
+    yield Figure("broker requests per interval", calls, "", 1.0, "one")
 
 
 def main(count: int) -> None:
     """Measure and print."""
-    with _a_cluster():
-        empty_s, empty_mb = _empty_fleet(count)
-    with _a_cluster(), tempfile.TemporaryDirectory() as directory:
-        ours_s, ours_mb, calls = _our_fleet(Path(directory), count)
-    with _a_cluster():
-        again_s, _ = _empty_fleet(count)
-    floor_s = (empty_s + again_s) / 2
-    print(f"{count} empty actors answered after      {empty_s:6.2f} s, and again {again_s:6.2f} s")
-    print(f"{count} instruments up and verified after {ours_s:6.2f} s = {ours_s / floor_s:.2f} x (target 1.3)")
-    print(f"private memory of an empty actor      {empty_mb:6.1f} MB")
-    print(f"private memory of an instrument actor {ours_mb:6.1f} MB = +{ours_mb - empty_mb:.1f} (target +10)")
-    print(f"broker requests per interval          {calls}")
+    show(figures(instruments=count))
 
 
 if __name__ == "__main__":

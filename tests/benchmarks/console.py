@@ -10,13 +10,14 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from supervisor.console.stream import as_json
 from supervisor.console.users import Role
+from tests.benchmarks.form import Figure, show
 from tests.console.house import House, a_break, document, instrument
 
 INSTRUMENTS, PAGES, SECONDS, INTERVAL_S, BREAKS = 200, 10, 60, 2, 5
@@ -32,7 +33,7 @@ def held(number: int, of: int, **changed: Any) -> dict[str, Any]:
     return instrument(f"SYM{number:03}", book={"legs": legs, "open_orders": [order]}, **changed)
 
 
-def best_ms(work: Callable[[int], object], times: int = 20) -> float:
+def best_ms(work: Callable[[int], object], times: int) -> float:
     """The shortest of some runs, in milliseconds; each is told its number."""
     took = []
     for number in range(times):
@@ -59,29 +60,25 @@ def floor(status: dict[str, Any]) -> str:
     return "".join(rows)
 
 
-def rendered(house: House) -> None:
+def rendered(house: House, times: int) -> Iterator[Figure]:
     """The page, from the request to the answer."""
     with house.browser("vic") as browser:
-        sizes = []
 
-        def ask(number: int, of: int) -> None:
+        def ask(number: int, of: int) -> float:
             house.desk.status = document(*(held(one, of) for one in range(INSTRUMENTS)))
             house.later(2)
             began_s = time.perf_counter()
-            sizes.append(len(browser.get("/").content))
-            took.append(time.perf_counter() - began_s)
+            browser.get("/")
+            return (time.perf_counter() - began_s) * 1000
 
         for words, fresh in (("every row new", True), ("no row new", False)):
-            took: list[float] = []
-            for number in range(20):
-                ask(number, number if fresh else 0)
-            print(f"  rendered, {words:<14} {min(took) * 1000:8.1f} ms   ({sizes[-1] / 1000:.0f} kB)")
-        empty = best_ms(lambda _: browser.get("/healthz"))
-    print(f"  an empty answer           {empty:8.1f} ms")
-    print(f"  floor: cells alone        {best_ms(lambda _: floor(house.desk.status)):8.1f} ms")
+            took_ms = min(ask(number, number if fresh else 0) for number in range(times))
+            floor_ms = best_ms(lambda _: floor(house.desk.status), times)
+            yield Figure(f"the page of {INSTRUMENTS} instruments, {words}", took_ms, "ms", floor_ms, "its cells alone")
+        yield Figure("an empty answer", best_ms(lambda _: browser.get("/healthz"), times), "ms")
 
 
-async def updated(house: House) -> None:
+async def updated(house: House, seconds: int) -> list[Figure]:
     """What one of ten open pages is sent, and what all of them cost."""
     chance = random.Random(1)  # noqa: S311 - a figure, and no secret
     streams, feed = house.console.streams, house.console.feed
@@ -92,7 +89,7 @@ async def updated(house: House) -> None:
     has = [streams.has("/", Role.VIEWER, found[1]) for _ in range(PAGES)]
     sent, worked_s = [], 0.0
     rows = house.desk.status["accounts"][0]["instruments"]
-    for second in range(SECONDS):
+    for second in range(seconds):
         house.now_s += 1
         for row in rows:
             row["health"]["verified_age_s"] += 1.0
@@ -106,23 +103,28 @@ async def updated(house: House) -> None:
         texts = [as_json(one).encode() for one in messages if one is not None]
         worked_s += time.process_time() - began_s
         sent.append(len(texts[0]))
-    mean, most = sum(sent) / len(sent), max(sent)
-    print(f"  sent to an open page      {mean / 1000:8.1f} kB/s (at most {most / 1000:.1f})")
     whole = len(as_json(dict(found[0].parts)).encode())
-    print(f"  floor: the page itself    {whole / 1000:8.1f} kB each second")
-    print(f"  ten open pages            {worked_s / SECONDS * 100:8.2f} % of a core")
+    mean, worked = sum(sent) / len(sent), worked_s / seconds * 100
+    return [
+        Figure("sent to an open page each second", mean / 1000, "kB", whole / 1000, "the page itself"),
+        Figure(f"{PAGES} open pages, of a core", worked, "%"),
+    ]
 
 
-def main() -> None:
-    """Print the figures."""
-    print(f"{INSTRUMENTS} instruments, looked at every {INTERVAL_S} s, {BREAKS} of them broken, others each second")
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """What the page takes, and what open ones are sent."""
     with tempfile.TemporaryDirectory() as directory:
         house = House(Path(directory))
         house.open()
-        rendered(house)
+        yield from rendered(house, 5 if quick else 20)
         house.close()
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(updated(House(Path(directory))))
+        yield from asyncio.run(updated(House(Path(directory)), 10 if quick else SECONDS))
+
+
+def main() -> None:
+    """Measure and print."""
+    show(figures())
 
 
 if __name__ == "__main__":

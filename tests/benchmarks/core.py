@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from time import perf_counter
@@ -27,6 +27,7 @@ from brokers.model import (
     Side,
     Slice,
 )
+from tests.benchmarks.form import Figure, show
 
 NOW = datetime(2024, 1, 2, 9, 0, tzinfo=UTC)
 POLICY = Policy()
@@ -34,21 +35,25 @@ TICKETS = Conventions(LegScheme.TICKET)
 ROUNDS = 7
 
 
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """Microseconds a unit."""
+    counts = (250, 1_000) if quick else (1_250, 2_500, 5_000)
+    yield Figure("in-step position row", in_step(positions=200), "µs", target="5 µs")
+    yield Figure("in-step order row", in_step(orders=200), "µs", target="5 µs")
+    yield Figure("unchanged slice of 400 rows, whole", unchanged(400), "µs", target="nothing per row")
+    yield Figure("cold position, decide and apply", cold(200), "µs", target="40 µs")
+    for what, of in (("decide and apply", fills), ("replay", replaying)):
+        first: float | None = None
+        for count in counts:
+            cost_us = of(count)
+            first = first or cost_us
+            name = f"fill of one order ({count:,} of them), {what}"
+            yield Figure(name, cost_us, "µs", first, "a fill of the fewest", "1 x: the same for each count")
+
+
 def main() -> None:
     """Measure and print."""
-    report("in-step position row", in_step(positions=200), "5 µs")
-    report("in-step order row", in_step(orders=200), "5 µs")
-    report("unchanged slice of 400 rows, whole", unchanged(400), "nothing per row")
-    report("cold position, decide and apply", cold(200), "40 µs")
-    for count in (1_250, 2_500, 5_000):
-        report(f"fill of one order ({count:,} of them), decide and apply", fills(count), "the same for each count")
-    for count in (1_250, 5_000):
-        report(f"fill of one order ({count:,} of them), replay", replaying(count), "the same for each count")
-
-
-def report(what: str, cost_us: float, target: str) -> None:
-    """One line of figures."""
-    print(f"{what:<62}{cost_us:>9.2f} µs   target: {target}")
+    show(figures())
 
 
 def best_us(action: Callable[[], object], units: int) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from time import process_time
 from typing import Any
@@ -30,6 +30,7 @@ from brokers.model import LegScheme, rows_of
 from brokers.mt5 import decode as mt5
 from brokers.oanda.account import read_details
 from brokers.simulators import ib_wire
+from tests.benchmarks.form import Figure, show
 
 ROWS = 1000
 ROUNDS = 15
@@ -37,23 +38,25 @@ TARGET = 3.0
 Json = dict[str, Any]
 
 
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """Each broker's snapshot, read from its bytes."""
+    cases = {"oanda": oanda, "kite": kite_lists, "mt5": mt5_replies, "ib": tws}
+    for name, made in cases.items():
+        parse, decode, size = made()
+        parsed_s, decoded_s = together(parse, decode, 3 if quick else ROUNDS)
+        what = f"a snapshot of {name}, {size / 1000:,.0f} kB, decoded"
+        yield Figure(what, decoded_s * 1e3, "ms", parsed_s * 1e3, "the plain parse", f"at most {TARGET:g} x")
+
+
 def main() -> None:
     """Measure and print."""
-    print(f"{'broker':<8}{'bytes':>10}{'parse':>11}{'decode':>11}{'ratio':>8}   target: at most {TARGET:g}")
-    for name, (parse, decode, size) in {
-        "oanda": oanda(),
-        "kite": kite_lists(),
-        "mt5": mt5_replies(),
-        "ib": tws(),
-    }.items():
-        parsed_s, decoded_s = together(parse, decode)
-        print(f"{name:<8}{size:>10}{parsed_s * 1e3:>8.2f} ms{decoded_s * 1e3:>8.2f} ms{decoded_s / parsed_s:>8.2f}")
+    show(figures())
 
 
-def together(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
+def together(one: Callable[[], object], other: Callable[[], object], rounds: int) -> tuple[float, float]:
     """The best of a few runs of both, taken in turns, so that what slows the machine slows both."""
     best = [float("inf"), float("inf")]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for place, action in enumerate((one, other)):
             gc.collect()
             began = process_time()

@@ -17,12 +17,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from actors.book.payloads import position_to
 from actors.delta.once import Place
@@ -30,6 +31,7 @@ from actors.delta.positions import PositionUpdate
 from actors.delta.sink import JournalSink, position_table, rows_to_arrow
 from actors.events import Event, EventType, Severity
 from actors.journal.store import Append, Journal
+from tests.benchmarks.form import Figure, show
 
 LENGTHS = (100_000, 1_000_000)
 BATCH = 6_000
@@ -39,8 +41,6 @@ BATCHES = 15
 STEPS = 20
 BULK = 100_000
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
-
-say = sys.stdout.write
 
 
 def updates(first: int, how_many: int) -> list[PositionUpdate]:
@@ -105,14 +105,14 @@ def floor(uri: str) -> float:
     return min(took)
 
 
-def steps(directory: Path) -> list[float]:
+def steps(directory: Path, how_many: int) -> list[float]:
     """How long each step of a sink took, that had ``BATCH`` updates to write."""
     url = f"sqlite:///{directory / 'journal.db'}"
     journal = Journal.open(url, exclusive=True)
     sink = JournalSink.open(url, position_table(str(directory / "steps")), lambda: START)
     streams = [f"fx/I{number:03d}" for number in range(INSTRUMENTS)]
     took, each = [], BATCH // INSTRUMENTS
-    for batch in range(STEPS):
+    for batch in range(how_many):
         for number, stream in enumerate(streams):
             first = batch * each
             quantities = (Decimal(1 + number + n % 7) for n in range(first, first + each))
@@ -132,28 +132,29 @@ def steps(directory: Path) -> list[float]:
     return took
 
 
-def main(lengths: tuple[int, ...]) -> None:
+def figures(*, quick: bool = False, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Figure]:
+    """A batch into tables of these lengths, and whole steps of a sink."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         bare_s = floor(str(directory / "bare"))
-        say(f"floor: {BATCH} rows by write_deltalake alone: {bare_s * 1_000:.0f} ms\n")
-        tables = [Filled(str(directory / f"t{length}"), length) for length in lengths]
-        for _ in range(BATCHES):
+        tables = [Filled(str(directory / f"t{length}"), length) for length in ((BULK,) if quick else lengths)]
+        for _ in range(5 if quick else BATCHES):
             for table in tables:
                 table.batch()
-        first_s = min(tables[0].took)
         for table in tables:
-            least_s, median_s = min(table.took), statistics.median(table.took)
-            files = len(DeltaTable(table.uri).file_uris())
-            say(
-                f"{table.length:>10,} rows, {files} files: a batch {least_s * 1_000:.0f} ms at least, "
-                f"{median_s * 1_000:.0f} in the middle; {least_s / first_s:.2f} × the first, "
-                f"{least_s / bare_s:.2f} × the floor, share {median_s / EVERY_S:.2f}\n"
-            )
-        took = steps(directory)
-        say(f"{STEPS} whole steps of {BATCH} updates, at least, in the middle and at most:\n")
-        for seconds in (min(took), statistics.median(took), max(took)):
-            say(f"{seconds * 1_000:>6.0f} ms, share {seconds / EVERY_S:.2f}\n")
+            what = f"a batch of {BATCH:,} updates into {table.length:,} rows"
+            yield Figure(what, min(table.took) * 1e3, "ms", bare_s * 1e3, "write_deltalake alone")
+            again = f"{what}, of the time between two"
+            yield Figure(again, statistics.median(table.took) * 1e3, "ms", EVERY_S * 1e3, "3 s", "below 1 x")
+        took = steps(directory, 4 if quick else STEPS)
+        for words, seconds in (("in the middle", statistics.median(took)), ("at most", max(took))):
+            what = f"a whole step of a sink with {BATCH:,} updates, {words}"
+            yield Figure(what, seconds * 1e3, "ms", EVERY_S * 1e3, "3 s", "below 1 x")
+
+
+def main(lengths: tuple[int, ...]) -> None:
+    """Measure and print."""
+    show(figures(lengths=lengths))
 
 
 if __name__ == "__main__":

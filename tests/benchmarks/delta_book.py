@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -39,6 +39,7 @@ from deltalake import DeltaTable, write_deltalake
 
 import actors.delta.book_table  # noqa: F401 - imports are apart
 from actors.delta.book_spec import BookTableSpec, open_book_table
+from tests.benchmarks.form import Figure, show
 
 ROWS = 1_000_000
 CONTRACTS = 5_000
@@ -47,8 +48,6 @@ TURNS = 11
 EXACT = pa.decimal128(38, 18)
 START_US = 1_700_000_000_000_000
 NEWEST = 'select contract, arg_max(qty, "at"), arg_max(price, "at"), max(epoch_us("at")) from {} group by contract'
-
-say = sys.stdout.write
 
 
 def spec(uri: str) -> BookTableSpec:
@@ -93,10 +92,10 @@ def took(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def least_in_turns(works: dict[str, Callable[[], Any]]) -> dict[str, tuple[float, float]]:
+def least_in_turns(works: dict[str, Callable[[], Any]], turns: int) -> dict[str, tuple[float, float]]:
     """The seconds that each took, and those of processors."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for name, work in works.items():
             began_s = time.process_time()
             seconds = took(work)
@@ -116,14 +115,13 @@ def cold(uri: str, contracts: int) -> None:
     seconds = took(lambda: ours(uri, contracts))
     worked_s = time.process_time() - began_s
     peak_mb = own_peak_mb()
-    say(f"{seconds * 1_000:.0f} ms cold, {worked_s * 1_000:.0f} ms of processors, {peak_mb:.0f} MB at its peak\n")
+    print(seconds * 1_000, worked_s * 1_000, peak_mb)
 
 
 def by_duckdb(uri: str) -> dict[str, Callable[[], Any]]:
     try:
         import duckdb  # type: ignore[import-not-found, unused-ignore]  # no dependency of ours
     except ImportError:
-        say("duckdb is not installed: pip install duckdb\n")
         return {}
 
     def through_the_dataset() -> None:
@@ -143,7 +141,6 @@ def by_duckdb(uri: str) -> dict[str, Callable[[], Any]]:
     if package is not None and package.origin is not None:
         library = next(Path(package.origin).parent.glob(f"extensions/v{duckdb.__version__}/delta.*"), None)
     if library is None:
-        say("duckdb has no delta_scan here\n")
         return ways
 
     def by_its_own_scan() -> None:
@@ -159,31 +156,44 @@ def files_alone(uri: str) -> None:
         pq.ParquetFile(unquote(file)).read(columns=["contract", "qty", "price", "at"], use_threads=False)
 
 
-def main(length: int, contracts: int, *, partitioned: bool) -> None:
+def figures(
+    *, quick: bool = False, length: int = ROWS, contracts: int = CONTRACTS, partitioned: bool = False
+) -> Iterator[Figure]:
+    """Of a table of so many rows and contracts."""
+    if quick:
+        length, contracts = 50_000, 500
     with tempfile.TemporaryDirectory() as name:
         uri = str(Path(name) / "t")
         made(uri, length, contracts, partitioned=partitioned)
-        say(f"{length:,} rows, {contracts:,} contracts, {len(DeltaTable(uri).file_uris()):,} files\n")
-        for _ in range(3):
-            module = [sys.executable, "-m", "tests.benchmarks.delta_book", "--cold", uri, str(contracts)]
-            say(subprocess.run(module, capture_output=True, text=True, check=True).stdout)
+        of = f"{length:,} rows, {contracts:,} contracts, {len(DeltaTable(uri).file_uris()):,} files"
+        module = [sys.executable, "-m", "tests.benchmarks.delta_book", "--cold", uri, str(contracts)]
+        for _ in range(1 if quick else 3):
+            told = subprocess.run(module, capture_output=True, text=True, check=True).stdout
+        cold_ms, worked_ms, peak_mb = map(float, told.split())
+        yield Figure(f"a book of {of}, cold", cold_ms, "ms")
+        yield Figure("the same, of processors", worked_ms, "ms")
+        yield Figure("the same, memory of the process at its peak", peak_mb, "MB")
         works: dict[str, Callable[[], Any]] = {
             "the table": lambda: the_table(uri),
             "with claims": lambda: ours(uri, contracts),
             **by_duckdb(uri),
             "files alone": lambda: files_alone(uri),
         }
-        least = least_in_turns(works)
-        ours_s, ours_worked_s = least["the table"]
-        for what, (seconds, worked_s) in least.items():
-            told = f"{seconds * 1_000:>6.0f} ms, the table is {ours_s / seconds:.2f} ×"
-            say(f"{what:<18} {told}; {worked_s * 1_000:>6.0f} of processors, {ours_worked_s / worked_s:.2f} ×\n")
+        least = least_in_turns(works, 3 if quick else TURNS)
+        for floor in [what for what in works if what not in ("the table", "with claims")]:
+            for what in ("the table", "with claims") if floor == "files alone" else ("the table",):
+                yield Figure(f"{what}, beside {floor}", least[what][0] * 1e3, "ms", least[floor][0] * 1e3, floor)
         table = open_book_table(spec(uri))
         table.read(datetime.now(UTC))
         unchanged = min(took(lambda: table.read(datetime.now(UTC))) for _ in range(TURNS))
+        yield Figure("an unchanged table, looked at again", unchanged * 1e3, "ms")
         write_deltalake(uri, rows(length, 100, contracts, np.random.default_rng(2)), mode="append")
-        later = took(lambda: table.read(datetime.now(UTC)))
-        say(f"unchanged {unchanged * 1_000:.1f} ms, one commit later {later * 1_000:.1f} ms\n")
+        yield Figure("the same, one commit later", took(lambda: table.read(datetime.now(UTC))) * 1e3, "ms")
+
+
+def main(length: int, contracts: int, *, partitioned: bool) -> None:
+    """Measure and print."""
+    show(figures(length=length, contracts=contracts, partitioned=partitioned))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,8 @@ from actors.journal.head_keeper import HeadKeeper
 from actors.journal.parallel_verification import CHUNK
 from actors.journal.proof_reading import ProofReader
 from actors.journal.store import Append, Journal
-from tests.benchmarks.journal import commits, say, timed
+from tests.benchmarks.form import Figure, show
+from tests.benchmarks.journal import commits, timed
 
 ROUNDS = 5
 
@@ -76,20 +78,21 @@ def hash_floor(file: Path, count: int) -> float:
         return sum(piece.result() for piece in pieces) / cores
 
 
-def main(count: int) -> None:
-    """Print the figures; verification and proof of a journal of ``count`` records."""
+def figures(*, quick: bool = False, records: int = 1_000_000) -> Iterator[Figure]:
+    """Verification and proof are of a journal of so many records."""
+    count = 20_000 if quick else records
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         for appends_a_commit, how_many in ((1, 1000), (10, 300), (100, 50)):
-            batches = list(commits(appends_a_commit, how_many))
+            batches = list(commits(appends_a_commit, how_many // 5 if quick else how_many))
             best = [float("inf")] * 2
-            for attempt in range(ROUNDS):
+            for attempt in range(2 if quick else ROUNDS):
                 for kind in (0, 1):
                     place_ = directory / f"{appends_a_commit}-{attempt}-{kind}"
                     best[kind] = min(best[kind], appended(place_, batches, evidence=bool(kind)))
-            say(
-                f"{appends_a_commit * 10:>5} events a commit: {best[0] / best[1]:.3f} of the appends without evidence\n"
-            )
+            events = appends_a_commit * 10 * len(batches)
+            name = f"a record with tree and signature, {appends_a_commit * 10} a commit"
+            yield Figure(name, best[1] / events * 1e6, "µs", best[0] / events * 1e6, "of one without")
         large = directory / "large"
         large.mkdir()
         journal = Journal.open(f"sqlite:///{large}/journal.db", exclusive=True)
@@ -101,22 +104,27 @@ def main(count: int) -> None:
             journal.append(batch)
         grown_s = timed(lambda: _grow(keeper))
         keeper.sign()
-        say(f"the tree over {count:,} records made at once: {grown_s:.1f} s\n")
+        yield Figure(f"the tree over {count:,} records made at once", grown_s, "s")
         journal.close()
         opened_s = timed(lambda: _open(large))
-        say(f"opening it, checked from its last signed head: {opened_s * 1000:.0f} ms\n")
+        yield Figure("opening that journal, from its last signed head", opened_s * 1000, "ms")
         reader = Journal.open(f"sqlite:///{large}/journal.db", read_only=True)
         took = []
         for seq in (1, count // 3, count // 2, count - 1, count):
             start = time.perf_counter()
             proofs = ProofReader(reader)
-            document = proofs.proof([seq], proofs.head(None), None)
+            proofs.proof([seq], proofs.head(None), None)
             took.append((time.perf_counter() - start) * 1000)
-        say(f"a proof: {max(took):.1f} ms at most, {len(str(document))} bytes\n")
+        yield Figure("a proof out of it, at most", max(took), "ms")
         floor_s = hash_floor(large / "journal.db", count)
         verified_s = timed(lambda: _verify(reader))
-        say(f"verification: {verified_s:.1f} s, {floor_s / verified_s:.2f} of SHA-256 alone on the same cores\n")
+        yield Figure(f"verification of {count:,} records", verified_s, "s", floor_s, "SHA-256 alone, same cores")
         reader.close()
+
+
+def main(count: int) -> None:
+    """Measure and print."""
+    show(figures(records=count))
 
 
 def _grow(keeper: HeadKeeper) -> None:

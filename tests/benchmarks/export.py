@@ -12,14 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from actors.journal.store import Append, Journal
 from supervisor.cli.audit_export import FileFormat
+from tests.benchmarks.form import Figure, show
 from tests.benchmarks.journal import STREAMS, an_event
 
 EVENTS_PER_COMMIT = 10_000
-TARGET = "target: 60 s, 300 MB"
 
 
 def write_events(file: Path, how_many: int) -> None:
@@ -57,22 +58,23 @@ def export(source: Path, form: FileFormat, target: Path) -> tuple[float, float]:
     return took_s, usage.ru_maxrss / 1024
 
 
-def main() -> None:
-    """Print the figures."""
-    how_many = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    say = sys.stdout.write
+def figures(*, quick: bool = False, events: int = 1_000_000) -> Iterator[Figure]:
+    """Time and memory of each format."""
+    how_many = 20_000 if quick else events
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "journal.db"
         write_events(source, how_many)
         floor = floor_s(source)
-        say(f"{how_many:,} events, {source.stat().st_size / 1e6:,.0f} MB; bare sqlite3 reads them in {floor:.1f} s\n")
         for form in FileFormat:
             target = Path(place) / f"export.{form}"
             took_s, peak_mb = export(source, form, target)
-            size_mb = target.stat().st_size / 1e6
-            target.unlink()
-            say(f"{form:>8}: {took_s:6.1f} s, {took_s / floor:5.1f} x the floor, peak {peak_mb:,.0f} MB, ")
-            say(f"file {size_mb:,.0f} MB ({TARGET})\n")
+            yield Figure(f"export of {how_many:,} events as {form}", took_s, "s", floor, "sqlite3 reading them", "60 s")
+            yield Figure("the same, memory at its peak", peak_mb, "MB", target="300 MB")
+
+
+def main() -> None:
+    """Measure and print."""
+    show(figures(events=int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000))
 
 
 if __name__ == "__main__":

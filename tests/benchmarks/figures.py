@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ from actors.runtime.ports import LocalRuntime
 from brokers.mt5.client import Mt5Broker
 from brokers.registry import CONVENTIONS, utc_now
 from brokers.simulators.mt5 import Mt5Simulator
+from tests.benchmarks.form import Figure, show
 
 TICKET = "7001"
 
@@ -76,14 +78,20 @@ async def _took_ms(instrument: Instrument) -> float:
     return (time.perf_counter() - began_s) * 1000
 
 
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """All of them."""
+    with tempfile.TemporaryDirectory() as directory:
+        found = asyncio.run(measure(Path(directory), 10 if quick else 25))
+    yield Figure("start-up recovery: connect, fetch, adopt, journal", found.startup_recovery_ms, "ms", 100.0, "theirs")
+    yield Figure("in-step check: fetch and compare", found.in_step_check_ms, "ms")
+    what = "position sync: fetch, find drift, journal, correct"
+    yield Figure(what, found.position_sync_ms, "ms", found.in_step_check_ms, "a check that finds nothing")
+    yield Figure("status query", found.status_query_ms, "ms")
+
+
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as directory:
-        figures = asyncio.run(measure(Path(directory)))
-    print(f"start-up recovery: connect, fetch, adopt, journal  {figures.startup_recovery_ms:8.2f} ms (theirs 100)")
-    print(f"in-step check: fetch and compare                   {figures.in_step_check_ms:8.2f} ms")
-    print(f"position sync: fetch, find drift, journal, correct {figures.position_sync_ms:8.2f} ms")
-    print(f"status query                                       {figures.status_query_ms:8.4f} ms")
+    show(figures())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,7 @@ from supervisor.config.models import Configuration  # noqa: E402 - as above
 from supervisor.supervision import specs  # noqa: E402 - as above
 from supervisor.supervision.actor import Supervisor  # noqa: E402 - as above
 from supervisor.tree.model import ChildKey, DesiredChanged, Discovered, Kind  # noqa: E402 - as above
+from tests.benchmarks.form import Figure, show  # noqa: E402 - as above
 
 ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
 FLEET = 100
@@ -152,27 +153,29 @@ def _measure(directory: Path, rounds: int) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in samples.items()}
 
 
-def main(rounds: int) -> None:
-    """Measure and print."""
+def figures(*, quick: bool = False, rounds: int = 400) -> Iterator[Figure]:
+    """Each of a strategy's calls."""
     simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=["EUR_USD"])
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         configuration = _configuration(directory, simulator.start(), ["EUR_USD"])
         try:
             with processes.started(configuration, detach=False, on_step=lambda _: None, dashboard=False):
-                found = _measure(directory, rounds)
+                found = _measure(directory, 60 if quick else rounds)
         finally:
             simulator.close()
     bare, commit = found["bare"], found["commit"]
-    print(f"a bare actor call                 {bare:7.3f} ms")
-    print(f"trading_allowed()                 {found['trading_allowed']:7.3f} ms = "
-          f"{found['trading_allowed'] / bare:.2f} x (target 1.5)")  # fmt: skip
-    print(f"trading_allowed(max_age_s=60)     {found['cached']:7.4f} ms")
-    print(f"book()                            {found['book']:7.3f} ms = {found['book'] / bare:.2f} x (target 1.5)")
-    print(f"a bare commit of one record       {commit:7.3f} ms")
-    print(f"record_fill(), durable            {found['record_fill']:7.3f} ms; 3 calls and a commit are "
-          f"{3 * bare + commit:.3f} ms = {found['record_fill'] / (3 * bare + commit):.2f} x (target 1.0)")  # fmt: skip
-    print(f"status() of {FLEET} instruments     {found['status']:7.3f} ms (target 50)")
+    call = "a bare actor call"
+    yield Figure("trading_allowed()", found["trading_allowed"], "ms", bare, call, "1.5 x")
+    yield Figure("trading_allowed(max_age_s=60)", found["cached"], "ms", bare, call)
+    yield Figure("book()", found["book"], "ms", bare, call, "1.5 x")
+    yield Figure("record_fill(), durable", found["record_fill"], "ms", 3 * bare + commit, "3 calls and a commit", "1 x")
+    yield Figure(f"status() of {FLEET} instruments", found["status"], "ms", bare, call, "50 ms")
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    show(figures(rounds=rounds))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from actors.events import Event, EventType, Severity, event_id
 from actors.instrument.actor import CHECKPOINT_EVERY
 from actors.journal.actor import Audit
 from actors.journal.store import Append, Appended, Journal
+from tests.benchmarks.form import Figure, show
 
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 STREAMS = [f"fx/I{number:03d}" for number in range(100)]
@@ -138,7 +139,7 @@ async def concurrent_writers(file: Path, writers: int, appends_each: int) -> tup
     return took, count
 
 
-async def latencies_ms(append: Callable[[int], Awaitable[None]]) -> list[float]:
+async def latencies_ms(append: Callable[[int], Awaitable[None]], for_s: float = MEASURED_S) -> list[float]:
     """How long each append of ten events took, where fifty a second are offered, each at its moment."""
     took: list[float] = []
 
@@ -149,7 +150,7 @@ async def latencies_ms(append: Callable[[int], Awaitable[None]]) -> list[float]:
 
     begin_s = time.perf_counter()
     offered = []
-    for turn in range(int(EVENTS_PER_SECOND / EVENTS_PER_APPEND * MEASURED_S)):
+    for turn in range(int(EVENTS_PER_SECOND / EVENTS_PER_APPEND * for_s)):
         await asyncio.sleep(begin_s + turn * EVENTS_PER_APPEND / EVENTS_PER_SECOND - time.perf_counter())
         offered.append(asyncio.create_task(offer(turn)))
     await asyncio.gather(*offered)
@@ -161,7 +162,7 @@ def percentile(values: list[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
-async def steady_appends(file: Path) -> list[float]:
+async def steady_appends(file: Path, for_s: float) -> list[float]:
     """:func:`latencies_ms` of the audit actor in this process."""
     audit = Audit(f"sqlite:///{file}")
     await audit.open()
@@ -174,19 +175,18 @@ async def steady_appends(file: Path) -> list[float]:
         assert isinstance(answer, Appended)
         versions[stream] = answer.version
 
-    took = await latencies_ms(append)
+    took = await latencies_ms(append, for_s)
     await audit.close()
     return took
 
 
-def storage(directory: Path) -> None:
-    """Print what the storage alone costs beside the floor."""
-    say(f"{'rows/commit':>12} {'journal rows/s':>15} {'of bare table':>14} {'of bare tables':>15}\n")
+def storage(directory: Path, *, quick: bool) -> Iterator[Figure]:
+    """What the storage alone costs beside the floors."""
     for appends_a_commit, how_many in ((1, 1000), (10, 300), (100, 50)):
         rows = appends_a_commit * EVENTS_PER_APPEND
-        batches = list(commits(appends_a_commit, how_many))
+        batches = list(commits(appends_a_commit, how_many // 5 if quick else how_many))
         best = [float("inf")] * 3
-        for attempt in range(ROUNDS):
+        for attempt in range(2 if quick else ROUNDS):
             source = directory / f"journal-{rows}-{attempt}.db"
             took = (
                 journal_time(source, batches),
@@ -194,38 +194,47 @@ def storage(directory: Path) -> None:
                 floor_time(source, directory / f"full-{rows}-{attempt}.db", rows, indexes=True),
             )
             best = [min(pair) for pair in zip(best, took, strict=True)]
-        rate = rows * how_many / best[0]
-        say(f"{rows:>12} {rate:>15,.0f} {best[1] / best[0]:>14.2f} {best[2] / best[0]:>15.2f}\n")
+        ours_us, bare_us, full_us = (seconds / rows / len(batches) * 1e6 for seconds in best)
+        name = f"a record, {rows} a commit"
+        yield Figure(name, ours_us, "µs", bare_us, "of a bare sqlite3 table")
+        yield Figure(f"{name}, beside one with its indexes", ours_us, "µs", full_us, "of a bare table with indexes")
 
 
-def actor(directory: Path) -> None:
-    """Print what the audit actor adds, in this process."""
-    took_s, count = asyncio.run(concurrent_writers(directory / "audit.db", 100, 30))
-    say(f"audit actor in one process, 100 writers: {3000 / took_s:,.0f} appends/s of ten events, {count} commits\n")
-    took_ms = asyncio.run(steady_appends(directory / "steady.db"))
-    say(f"one append at {EVENTS_PER_SECOND} events/s: median {percentile(took_ms, 50):.1f} ms, ")
-    say(f"99 of 100 within {percentile(took_ms, 99):.1f} ms (target 50)\n")
+def actor(directory: Path, *, quick: bool) -> Iterator[Figure]:
+    """What the audit actor adds, in this process."""
+    each = 5 if quick else 30
+    took_s, _ = asyncio.run(concurrent_writers(directory / "audit.db", 100, each))
+    yield Figure("an append of ten events, audit actor, 100 writers", took_s / each / 100 * 1e6, "µs")
+    took_ms = asyncio.run(steady_appends(directory / "steady.db", 2.0 if quick else MEASURED_S))
+    yield Figure(f"one append at {EVENTS_PER_SECOND} events/s, p50", percentile(took_ms, 50), "ms")
+    yield Figure(f"one append at {EVENTS_PER_SECOND} events/s, p99", percentile(took_ms, 99), "ms", target="50 ms")
 
 
-def one_stream(directory: Path) -> None:
-    """Print what reading a stream of a hundred thousand events costs."""
+def one_stream(directory: Path, *, quick: bool) -> Iterator[Figure]:
+    """What reading a long stream costs."""
+    count = 10_000 if quick else 100_000
+    without_ms: float | None = None
     for checkpoint_every in (None, CHECKPOINT_EVERY):
         journal = Journal.open(f"sqlite:///{directory}/one-{checkpoint_every}.db", exclusive=True)
-        for version in range(0, 100_000, 1000):
+        for version in range(0, count, 1000):
             events = [an_event("fx/ONE", version + number) for number in range(1, 1001)]
             for place in range(0, 1000, checkpoint_every or 1000) if checkpoint_every else ():
                 events[place] = replace(events[place], type=EventType.CHECKPOINT)
             journal.append([Append("fx/ONE", version, tuple(events))])
-        kind = f"with one in {checkpoint_every}" if checkpoint_every else "without one"
-        took_s = min(timed(lambda of=journal: void(of.load("fx/ONE"))) for _ in range(3))  # type: ignore[misc]  # bound
-        say(f"load of 100,000 events, checkpoints: {kind}: {took_s * 1000:,.1f} ms (target 100 with them)\n")
+        took_ms = min(timed(lambda of=journal: void(of.load("fx/ONE"))) for _ in range(3)) * 1000  # type: ignore[misc]  # bound
         if checkpoint_every is None:
-            say(f"verify of 100,000 records: {timed(lambda: void(journal.verify())):.2f} s\n")  # noqa: B023 - called here
+            without_ms = took_ms
+            yield Figure(f"load of {count:,} events without a checkpoint", took_ms, "ms")
+            verified_s = timed(lambda: void(journal.verify()))  # noqa: B023 - called here
+            yield Figure(f"verification of {count:,} records", verified_s * 1000, "ms")
+        else:
+            name = f"load of {count:,} events, a checkpoint every {checkpoint_every}"
+            yield Figure(name, took_ms, "ms", without_ms, "without a checkpoint", "100 ms")
         journal.close()
 
 
-def queries(directory: Path, count: int) -> None:
-    """Print what questions to a large journal cost: the first page, and everything."""
+def queries(directory: Path, count: int) -> Iterator[Figure]:
+    """What questions to a large journal cost: the first page, and everything."""
     journal = Journal.open(f"sqlite:///{directory}/large.db", exclusive=True)
     written = 0
     for batch in commits(100, count // 1000):
@@ -242,13 +251,12 @@ def queries(directory: Path, count: int) -> None:
         "a rare severity": {"severity": Severity.CRITICAL},
         "an instrument": {"stream": "fx/I050", "limit": 1000},
         "an account, ten seconds": {"account": "fx", "since": middle, "until": middle + timedelta(seconds=10)},
-        "a fill by its id": {"fill_id": "777"},
+        "a fill by its id": {"fill_id": "77"},
     }
-    say(f"questions to a journal of {written:,} records\n")
     for name, filters in asked.items():
         found: list[int] = []
         took_s = min(timed(lambda: found.append(sum(1 for _ in journal.records(**filters)))) for _ in range(3))  # noqa: B023 - called here
-        say(f"{name:>42}: {took_s * 1000:>8,.1f} ms, {found[0]:,} records\n")
+        yield Figure(f"of {written:,} records: {name} ({found[0]:,})", took_s * 1000, "ms")
     journal.close()
 
 
@@ -266,18 +274,23 @@ def _varied(append: Append, number: int) -> Append:
 PARTS = ("storage", "actor", "stream", "queries")
 
 
-def main(parts: Sequence[str], count: int) -> None:
-    """Print the figures of these parts; the questions are asked of a journal of ``count`` records."""
+def figures(*, quick: bool = False, parts: Sequence[str] = PARTS) -> Iterator[Figure]:
+    """Those of these parts."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         if "storage" in parts:
-            storage(directory)
+            yield from storage(directory, quick=quick)
         if "actor" in parts:
-            actor(directory)
+            yield from actor(directory, quick=quick)
         if "stream" in parts:
-            one_stream(directory)
+            yield from one_stream(directory, quick=quick)
         if "queries" in parts:
-            queries(directory, count)
+            yield from queries(directory, 20_000 if quick else 1_000_000)
+
+
+def main(parts: Sequence[str]) -> None:
+    """Measure and print."""
+    show(figures(parts=parts))
 
 
 def void(_result: object) -> None:
@@ -285,4 +298,4 @@ def void(_result: object) -> None:
 
 
 if __name__ == "__main__":
-    main([part for part in sys.argv[1:] if part in PARTS] or PARTS, 1_000_000)
+    main([part for part in sys.argv[1:] if part in PARTS] or PARTS)

@@ -14,7 +14,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from actors.runtime.ray_environment import prepare
@@ -27,7 +27,14 @@ from actors.journal.store import Journal  # noqa: E402 - as above
 from actors.journal.types import Appended  # noqa: E402 - as above
 from actors.runtime import ray_backend  # noqa: E402 - what prepare sets must be set before Ray is imported
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
-from tests.benchmarks.journal import EVENTS_PER_APPEND, an_event, latencies_ms, percentile  # noqa: E402 - as above
+from tests.benchmarks.form import Figure, show  # noqa: E402 - as above
+from tests.benchmarks.journal import (  # noqa: E402 - as above
+    EVENTS_PER_APPEND,
+    MEASURED_S,
+    an_event,
+    latencies_ms,
+    percentile,
+)
 
 NAMESPACE = "benchmark"
 NOTHING, AUDIT = "nothing", "audit"
@@ -61,40 +68,41 @@ class Writers:
         assert isinstance(answer, Appended)
         self.versions[stream] = answer.version
 
-    async def calls_a_second(self) -> float:
-        """All of them at once, each one append after the other."""
+    async def calls_a_second(self, each: int) -> float:
+        """All of them at once, each so many appends, one after the other."""
 
         async def write(stream: str) -> None:
-            for _ in range(APPENDS_EACH):
+            for _ in range(each):
                 await self.append(stream)
 
         began_s = time.perf_counter()
         await asyncio.gather(*map(write, self.versions))
-        return APPENDS_EACH * len(self.versions) / (time.perf_counter() - began_s)
+        return each * len(self.versions) / (time.perf_counter() - began_s)
 
 
-async def _measure(count: int) -> tuple[list[float], list[float], list[float], int]:
+async def _measure(count: int, each: int, for_s: float) -> tuple[list[float], list[float], list[float], int]:
     nothing, audit = Writers(NOTHING, count), Writers(AUDIT, count)
-    await nothing.calls_a_second()
-    await audit.calls_a_second()
+    await nothing.calls_a_second(each)
+    await audit.calls_a_second(each)
     idle, ours = [], []
     for _ in range(ROUNDS):
-        idle.append(await nothing.calls_a_second())
-        ours.append(await audit.calls_a_second())
+        idle.append(await nothing.calls_a_second(each))
+        ours.append(await audit.calls_a_second(each))
     streams = list(audit.versions)
-    took_ms = await latencies_ms(lambda turn: audit.append(streams[turn % count]))
+    took_ms = await latencies_ms(lambda turn: audit.append(streams[turn % count]), for_s)
     return idle, ours, took_ms, sum(audit.versions.values())
 
 
-def main(count: int) -> None:
-    """Measure and print."""
+def figures(*, quick: bool = False, writers: int = 100) -> Iterator[Figure]:
+    """The audit actor and one that does nothing, in turns; raises where what was acknowledged is not on disk."""
     ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         with tempfile.TemporaryDirectory() as directory:
             url = f"sqlite:///{Path(directory)}/journal.db"
             for name, actor, given in ((NOTHING, Nothing, ()), (AUDIT, Audit, (url,))):
                 ray_backend.create(Deployment(name, actor, given, begin=None), NAMESPACE)
-            idle, ours, took_ms, acknowledged = asyncio.run(_measure(count))
+            each, for_s = (2, 3.0) if quick else (APPENDS_EACH, MEASURED_S)
+            idle, ours, took_ms, acknowledged = asyncio.run(_measure(writers, each, for_s))
             ray_backend.kill(AUDIT, NAMESPACE)
             ray_backend.kill(NOTHING, NAMESPACE)
             written = Journal.open(url, exclusive=True)
@@ -102,13 +110,18 @@ def main(count: int) -> None:
             written.close()
     finally:
         ray_backend.leave()
-    say = sys.stdout.write
-    say(f"{count} writers, appends of ten events; an actor that does nothing and the audit actor, in turns\n")
-    for nothing, audit in zip(idle, ours, strict=True):
-        say(f"  {nothing:8,.0f} calls/s   {audit:8,.0f} calls/s   {audit / nothing:.2f} x (target 0.5)\n")
-    say(f"acknowledged {acknowledged} events; on disk after a kill {found.records}, chain intact: {found.ok}\n")
-    say(f"one append at 500 events/s: median {percentile(took_ms, 50):.1f} ms, ")
-    say(f"99 of 100 within {percentile(took_ms, 99):.1f} ms (target 50)\n")
+    if not found.ok or found.records < acknowledged:
+        raise AssertionError(f"{acknowledged} acknowledged, {found.records} on disk after a kill, intact: {found.ok}")
+    name = f"an append of ten events through Ray, {writers} writers"
+    best_us, floor_us = 1e6 / max(ours), 1e6 / max(idle)
+    yield Figure(name, best_us, "µs", floor_us, "a call of an actor that does nothing", "2 x")
+    yield Figure("one append at 500 events/s through Ray, p50", percentile(took_ms, 50), "ms")
+    yield Figure("one append at 500 events/s through Ray, p99", percentile(took_ms, 99), "ms", target="50 ms")
+
+
+def main(count: int) -> None:
+    """Measure and print."""
+    show(figures(writers=count))
 
 
 if __name__ == "__main__":

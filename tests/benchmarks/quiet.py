@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,8 @@ from loguru import logger
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.names import AUDIT
-from tests.unit.fakes import FX, House, in_this_thread
+from tests.benchmarks.form import Figure, show
+from tests.unit.fakes import House, in_this_thread
 from tests.unit.virtual_time import VirtualTimeLoop
 
 PROBE_S = 5.0
@@ -63,7 +64,7 @@ def _bytes(directory: Path) -> int:
     return int(pages * size) + sum(one.stat().st_size for one in directory.iterdir() if one.name not in database)
 
 
-async def measure(directory: Path, instruments: int, hours: float, interval_s: float) -> None:
+async def measure(directory: Path, instruments: int, hours: float, interval_s: float) -> list[Figure]:
     names = [f"SYM{number:04}" for number in range(instruments)]
     house = _House(directory, names, interval_s)
     for name in names:
@@ -79,23 +80,33 @@ async def measure(directory: Path, instruments: int, hours: float, interval_s: f
             await house.audit.health()
         last = (await house.audit.health())["last_seq"]
         sizes.append((until_s / 3600, _bytes(directory), int(str(last))))
-        print(f"{sizes[-1][0]:6.1f} h  {sizes[-1][1] / 1e6:8.2f} MB  {sizes[-1][2]:8} records", flush=True)
     (from_h, from_bytes, from_seq), (to_h, to_bytes, to_seq) = sizes[MARKS // 2], sizes[-1]
     per_hour = (to_bytes - from_bytes) / (to_h - from_h)
-    print(f"a week of quiet at {instruments} instruments: {per_hour * 168 / 1e6:.1f} MB,", end=" ")
-    print(f"{(to_seq - from_seq) / (to_h - from_h) * 168:.0f} records ({time.perf_counter() - began_s:.0f} s measured)")
-    kinds: Counter[str] = Counter()
-    for name in [FX, *(f"{FX}/{one}" for one in names)]:
-        kinds.update(event.type.value for event in await house.events(name))
-    print(dict(kinds))
+    name = f"a week of quiet at {instruments} instruments"
+    records = (to_seq - from_seq) / (to_h - from_h) * 168
     await house.close()
+    return [
+        Figure(name, per_hour * 168 / 1e6, "MB"),
+        Figure(f"{name}, records", records, ""),
+        Figure(f"{name}, to measure", time.perf_counter() - began_s, "s"),
+    ]
+
+
+def figures(
+    *, quick: bool = False, instruments: int = 100, hours: float = 24.0, interval_s: float = 300.0
+) -> Iterator[Figure]:
+    """Of so many hours."""
+    logger.remove()
+    if quick:
+        instruments, hours = 10, 3.0
+    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        yield from runner.run(measure(Path(directory), instruments, hours, interval_s))
 
 
 def main() -> None:
-    logger.remove()
+    """Measure and print."""
     instruments, hours, interval_s = [*map(float, sys.argv[1:]), *(100.0, 24.0, 300.0)[len(sys.argv) - 1 :]]
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(measure(Path(directory), int(instruments), hours, interval_s))
+    show(figures(instruments=int(instruments), hours=hours, interval_s=interval_s))
 
 
 if __name__ == "__main__":

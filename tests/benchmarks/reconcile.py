@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from tests.benchmarks.form import Figure, show
 
 TARGET_S = 3.0
 
@@ -23,8 +26,8 @@ def _run(*command: str) -> float:
     return time.perf_counter() - began_s
 
 
-def main() -> None:
-    """Measure and print."""
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """Two runs of the command."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "accounts.yaml"
         pairs = ["EUR_USD", "GBP_JPY", "USD_CHF", "AUD_USD", "NZD_USD"]
@@ -35,9 +38,15 @@ def main() -> None:
             f"  - {{name: cfd, broker: mt5, simulator: true, instruments: [{', '.join(pairs)}]}}\n"
         )
         command = ("-m", "supervisor", "reconcile", str(path), "--json")
-        print(f"python that does nothing   {_run('-c', 'pass'):5.2f} s")
-        print(f"reconcile, cold books      {_run(*command):5.2f} s (target {TARGET_S})")
-        print(f"reconcile, in step         {_run(*command):5.2f} s (target {TARGET_S})")
+        nothing_s = _run("-c", "pass")
+        for words in ("cold books", "in step"):
+            took_s = _run(*command)
+            yield Figure(f"reconcile, {words}", took_s, "s", nothing_s, "a Python that does nothing", f"{TARGET_S} s")
+
+
+def main() -> None:
+    """Measure and print."""
+    show(figures())
 
 
 if __name__ == "__main__":

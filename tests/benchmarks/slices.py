@@ -10,10 +10,11 @@ every slice that was looked at, written down in full.
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
+import io
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -30,14 +31,13 @@ from actors.runtime.ports import Runtime
 from brokers.model import Complete, Conventions, Fill, Order, OrderStatus, Position, Side, Slice
 from supervisor.cli.audit_recompute import Wanted, recompute
 from supervisor.cli.audit_selection import Source
+from tests.benchmarks.form import Figure, show
 from tests.unit.builders import T0
 
 INSTRUMENTS = 50
 EVERY_S = 15
 TRADES = 100
 DAY_S = 86_400
-
-say = sys.stdout.write
 
 
 class _Desk:
@@ -104,13 +104,18 @@ class _House:
         self.spent_s += time.perf_counter() - began_s
 
 
-def main() -> None:
-    """Print the figures."""
+def figures(*, quick: bool = False) -> Iterator[Figure]:
+    """What a day takes, or in a quick run two hours."""
     with tempfile.TemporaryDirectory() as place:
-        asyncio.run(_measure(Path(place)))
+        yield from asyncio.run(_measure(Path(place), 7_200 if quick else DAY_S))
 
 
-async def _measure(directory: Path) -> None:
+def main() -> None:
+    """Measure and print."""
+    show(figures())
+
+
+async def _measure(directory: Path, day_s: int) -> list[Figure]:
     file = directory / "journal.db"
     journal = Journal.open(f"sqlite:///{file}", exclusive=True)
     store = KeptSlices(directory / "journal.db.slices")
@@ -118,8 +123,8 @@ async def _measure(directory: Path) -> None:
     policy = Policy()
     desks = [_Desk(f"I{number:02}", number) for number in range(INSTRUMENTS)]
     keepers = [SliceKeeper(desk.book.stream, cast("Runtime", house)) for desk in desks]
-    looks = written = in_full = 0
-    for second in range(0, DAY_S, EVERY_S):
+    looks = in_full = 0
+    for second in range(0, day_s, EVERY_S):
         batch = []
         for desk, keeper in zip(desks, keepers, strict=True):
             grounds = Grounds(
@@ -134,21 +139,22 @@ async def _measure(directory: Path) -> None:
                 batch.append(Append(desk.book.stream, desk.book.version, events))
                 for event in events:
                     desk.book.apply(event)
-                written += len(events)
         journal.append(batch)
     passes = sum(1 for name in store.streams() for _ in store.passes(name))
     journal.close()
     store.close()
-    size, beside = (directory / "journal.db.slices").stat().st_size, file.stat().st_size
-    say(f"{looks:,} looks at {INSTRUMENTS} instruments in a day, {written:,} events, {passes:,} passes kept\n")
-    say(f"kept: {size / 1e6:.1f} MB, {size / passes:.0f} bytes a pass; its journal: {beside / 1e6:.1f} MB; ")
-    say(f"every slice in full: {in_full / 1e6:.0f} MB\n")
-    say(f"keeping one took {house.spent_s / passes * 1e6:.0f} µs on average, on the disk when it returned\n")
+    size_mb, beside_mb = (directory / "journal.db.slices").stat().st_size / 1e6, file.stat().st_size / 1e6
+    found = [
+        Figure(f"grounds kept of {looks:,} looks", size_mb, "MB", in_full / 1e6, "every slice in full"),
+        Figure("the same beside the journal", size_mb, "MB", beside_mb, "its journal"),
+        Figure(f"keeping one of {passes:,} passes, durable", house.spent_s / passes * 1e6, "µs"),
+    ]
     began_s = time.perf_counter()
     of = Source(f"sqlite:///{file}", slices=f"{file}.slices")
-    status = recompute(of, Wanted(), None, (), as_json=False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        recompute(of, Wanted(), None, (), as_json=False)
     took_s = time.perf_counter() - began_s
-    say(f"decided on again in {took_s:.1f} s, {took_s / passes * 1e6:.0f} µs a pass; exit status {status}\n")
+    return [*found, Figure("deciding on one again", took_s / passes * 1e6, "µs")]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import Any
 import psutil
 
 from brokers.simulators.oanda import OandaSimulator
+from tests.benchmarks.form import Figure, show
 from tests.unit.receivers import web_receiver
 
 ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
@@ -129,7 +130,7 @@ def _watched(path: Path, configure: Any, desk: str) -> Iterator[tuple[subprocess
         subprocess.run(_supervisor("apply", path), check=True, capture_output=True)
 
 
-def measure(directory: Path, instruments: int, interval_s: float, turns: int, window_s: float) -> None:
+def measure(directory: Path, instruments: int, interval_s: float, turns: int, window_s: float) -> Iterator[Figure]:
     names = [f"PAIR_{number:03d}" for number in range(instruments)]
     simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names)
     url = simulator.start()
@@ -147,32 +148,43 @@ def measure(directory: Path, instruments: int, interval_s: float, turns: int, wi
             _await_all_up(path)
             time.sleep(SETTLE_S)
             first = _memory(path)
-            for turn in range(turns):
+            for _ in range(turns):
                 without.append(_window(process.pid, None, "", window_s))
                 with _watched(path, configure, receiver.url.replace("http://", "json://")) as (exporter, place):
                     time.sleep(SETTLE_S)
                     with_them.append(_window(process.pid, exporter, place, window_s))
                 time.sleep(SETTLE_S)
-                more = with_them[-1] / without[-1] - 1
-                print(f"turn {turn + 1}: {without[-1]:.3f} and {with_them[-1]:.3f} cores: {more:+.1%}", flush=True)
             last = _memory(path)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(180)
         simulator.close()
         said.close()
-    more = statistics.median(b / a - 1 for a, b in zip(without, with_them, strict=True))
-    print(f"{instruments} instruments at {interval_s:g} s: exporter and alerts add {more:+.1%} (target: at most 3 %)")
+    without_s, with_s = statistics.median(without), statistics.median(with_them)
+    name = f"{instruments} instruments at {interval_s:g} s with exporter and alerts"
+    yield Figure(name, with_s, "cores", without_s, "without", "1.03 x")
     for kind, sizes in last.items():
-        was = statistics.median(first[kind]) if first.get(kind) else float("nan")
-        print(f"  {kind:<11} {was:6.1f} → {statistics.median(sizes):6.1f} MB private, {len(sizes)} of them")
+        was = statistics.median(first[kind]) if first.get(kind) else None
+        yield Figure(
+            f"private memory of its {kind}, at the end", statistics.median(sizes), "MB", was, "at the beginning"
+        )
+
+
+def figures(
+    *, quick: bool = False, instruments: int = 50, interval_s: float = 2.0, turns: int = 3, window_s: float = 30.0
+) -> Iterator[Figure]:
+    """With and without, in turns."""
+    if quick:
+        instruments, turns, window_s = 3, 1, 5.0
+    with tempfile.TemporaryDirectory() as directory:
+        yield from measure(Path(directory), instruments, interval_s, turns, window_s)
 
 
 def main() -> None:
+    """Measure and print."""
     given = [float(one) for one in sys.argv[1:]]
     instruments, interval_s, turns, window_s = [*given, *(50.0, 2.0, 3.0, 30.0)[len(given) :]]
-    with tempfile.TemporaryDirectory() as directory:
-        measure(Path(directory), int(instruments), interval_s, int(turns), window_s)
+    show(figures(instruments=int(instruments), interval_s=interval_s, turns=int(turns), window_s=window_s))
 
 
 if __name__ == "__main__":

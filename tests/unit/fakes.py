@@ -105,10 +105,10 @@ class FakeStream:
     def tell_fills_to(self, on_fill: OnFill | None) -> None:
         self._on_fill = on_fill
 
-    def execute(self, fill: Fill, order: Order | None = None) -> None:
+    def execute(self, fill: Fill, order: Order | None = None, identity: str | None = None) -> None:
         """An execution arrives, and the event that it is."""
         assert self._on_fill is not None
-        self._on_fill(StreamedFill(fill, order))
+        self._on_fill(StreamedFill(fill, order, identity))
         self.tell(fill.instrument)
 
     def start(self, on_event: OnEvent) -> None:

@@ -125,10 +125,17 @@ class Left:
 USUAL = fill("F1", 30, at_s=99, order_id="B1")
 LEFT = {
     "told again": Left(USUAL, lambda one: one.look(told(USUAL, at_s=99.5))),
+    "that our side told otherwise": Left(
+        replace(USUAL, price=dec("1.2")),
+        lambda one: one.report(fill_report("F1", 30, at_s=99, order_id="B1"), at_s=99.2),
+    ),
     "that our side told": Left(USUAL, lambda one: one.report(fill_report("F1", 30, at_s=99, order_id="B1"), at_s=99.2)),
     "of nobody's order that we know": Left(replace(USUAL, broker_order_id="B9")),
     "more than is left of its order": Left(replace(USUAL, quantity=dec(101))),
     "of the other side than its order": Left(replace(USUAL, side=Side.SELL)),
+    "of an order of which our side told another side": Left(
+        replace(USUAL, side=Side.SELL), rows=(replace(STANDS, side=Side.SELL),)
+    ),
     "from before the last position": Left(
         replace(USUAL, time=at(19)), lambda one: one.look(slice_at(26, [pos(60)], [STANDS]))
     ),
@@ -144,7 +151,9 @@ LEFT = {
     "where only alerts are wanted": Left(USUAL, policy=Policy(correct=Correct.ALERT)),
     "whose client id two orders have": Left(
         replace(USUAL, broker_order_id="B9", client_order_id="c2"),
-        lambda one: one.report(order_report("c2"), order_report("c2", "B5", status=OrderStatus.OPEN), at_s=98),
+        lambda one: one.report(
+            order_report("c2", submitted_at=at(90)), order_report("c2", submitted_at=at(97)), at_s=98
+        ),
     ),
 }  # fmt: skip
 

@@ -109,7 +109,7 @@ def test_what_cannot_be_taken_at_once_is_found_by_the_look(tmp_path: Path, lost:
                 case "not begun":
                     await house.replace_instrument()
                 case "stepped clock":
-                    house.clock.wrong_by += timedelta(seconds=90)
+                    house.clock.wrong_by += timedelta(seconds=30)
                 case "double login":
                     await house.account.refuse("another account reaches the same login")
             stream.execute(house.broker.trade(30, order_id="B1"))
@@ -145,6 +145,19 @@ async def test_an_answer_that_was_on_its_way_when_the_stream_told_undoes_nothing
         stream.tell(None)
         await passes(1)
         assert await held(house) == [("net", "40")]
+
+
+@virtual_time
+async def test_a_fill_of_another_contract_of_the_same_name_is_not_this_book_s(tmp_path: Path) -> None:
+    """Names can come to mean something else, while a contract's own id lasts."""
+    async with a_streaming_house(tmp_path) as (house, stream):
+        house.broker.gate.clear()
+        stream.execute(house.broker.trade(30, order_id="B1"), identity="265598")
+        await passes(0.1)
+        assert await held(house) == []
+        house.broker.gate.set()
+        await passes(1)
+        assert await held(house) == [("net", "30")], "by the word of the look, which knows what the name means"
 
 
 @virtual_time
