@@ -29,7 +29,7 @@ class Connection(StrEnum):
     UNREACHABLE = "UNREACHABLE"  # nobody answers; tried again by itself
     REFUSED = "REFUSED"  # the broker said no; a person has to act
     MALFORMED = "MALFORMED"  # what answers is not readable
-    FAILED = "FAILED"  # an error of ours
+    FAILED = "FAILED"  # an internal error
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ class Account:
         except BrokerError as error:
             failure = error.reason
         except Exception as error:  # noqa: BLE001 - one bad answer must not end the cycle that asked
-            logger.exception("{}: an error of ours while looking up orders", self._settings.account)
+            logger.exception("{}: an internal error while looking up orders", self._settings.account)
             failure = self._ours("look up orders", error).reason
         return tuple(OrderAnswer(query, failure=failure) for query in queries)
 
@@ -244,7 +244,7 @@ class Account:
         except BrokerError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - as above
-            logger.exception("{}: an error of ours while cancelling an order", self._settings.account)
+            logger.exception("{}: an internal error while cancelling an order", self._settings.account)
             return str(self._ours("cancel an order", error))
         return None
 
@@ -571,7 +571,7 @@ class Account:
         except BrokerError as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - one bad answer must not end the actor that owns the connection
-            logger.exception("{}: an error of ours while fetching", self._settings.account)
+            logger.exception("{}: an internal error while fetching", self._settings.account)
             self._failed(self._ours("fetch a snapshot", error))
         else:
             self._circuit.answered()
@@ -639,7 +639,7 @@ class Account:
         )
 
     def _ours(self, attempted: str, error: Exception) -> OurError:
-        found = f"an error of ours: {type(error).__name__}: {error}"
+        found = f"an internal error: {type(error).__name__}: {error}"
         return OurError(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
 
     def _fills_from(self) -> Cursor | None:

@@ -79,7 +79,7 @@ class AccountWork:
             else:
                 self._fold(event)
                 return self.by_id[break_id]
-        raise JournalAway(f"the stream of {self._account} is too busy to be written to. Try again")
+        raise JournalAway(f"the stream of {self._account} is too busy to write to. Try again")
 
     def forget(self, break_id: str) -> None:
         """That break is over."""

@@ -116,7 +116,7 @@ class TableWatch:
             except BrokerError as error:
                 logger.error("{}", error)
             except Exception:  # noqa: BLE001 - the break stays open, and says so
-                logger.exception("{}/{}: an error of ours while correcting its table", self._account, instrument)
+                logger.exception("{}/{}: an internal error while correcting its table", self._account, instrument)
             else:
                 if rows:
                     logger.info("{}/{}: {} row(s) appended to its table", self._account, instrument, rows)
@@ -134,8 +134,8 @@ class TableWatch:
         except BrokerError as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a table must not end the actor that owns the connection
-            logger.exception("{}: an error of ours while reading its table", self._account)
-            self._doubt = ClaimDoubt(None, stale=False, text=f"an error of ours: {type(error).__name__}: {error}")
+            logger.exception("{}: an internal error while reading its table", self._account)
+            self._doubt = ClaimDoubt(None, stale=False, text=f"an internal error: {type(error).__name__}: {error}")
         else:
             self._read_at, self._doubt = self._runtime.now(), None
 

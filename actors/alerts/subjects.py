@@ -83,7 +83,9 @@ def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
             return _over(known.get(f"{what}:{account}"), f"{what} restored")
         case EventType.ACTOR_QUARANTINED:
             name = str(payload.get("actor"))
-            text = f"in quarantine: {payload.get('reason')}. End it with: python -m supervisor restart {name}"
+            text = (
+                f"in quarantine: {payload.get('reason')}. End the quarantine with: python -m supervisor restart {name}"
+            )
             return _new(record, f"quarantine:{name}", split_name(name), text)
         case EventType.ACTOR_STARTED:
             return _over(known.get(f"quarantine:{payload.get('actor')}"), "started again")
@@ -133,7 +135,7 @@ def _still_muted(before: Subject | None, severity: Severity) -> datetime | None:
 def _how_it_ended(payload: Mapping[str, Any]) -> str:
     correction = payload.get("correction")
     if correction is None:
-        return "gone by itself"
+        return "gone without a correction"
     by = f", approved by {payload['approved_by']}" if payload.get("approved_by") else ""
     return f"corrected by {correction}{by}"
 

@@ -184,7 +184,7 @@ def _unverified(
         return [Reason(Obstacle.UNVERIFIED, text)]
     if age_s <= unverified_s:
         return []
-    text = f"the book was last found in step {age_s:.1f} s ago, more than unverified_s ({unverified_s:g}){why}"
+    text = f"the book was last verified {age_s:.1f} s ago, more than unverified_s ({unverified_s:g}){why}"
     return [Reason(Obstacle.UNVERIFIED, text)]
 
 

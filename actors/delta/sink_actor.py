@@ -193,8 +193,8 @@ class SinkActor:
             self._error = str(error)
             pause_s = REFUSED_PAUSE_S if isinstance(error, Refused) else AGAIN_AFTER_S
         except Exception as error:  # noqa: BLE001 - whatever it is, the next batch tries again from the table
-            logger.exception("{}: an error of ours", self._settings.name)
-            self._error, pause_s = f"an error of ours: {type(error).__name__}: {error}", AGAIN_AFTER_S
+            logger.exception("{}: an internal error", self._settings.name)
+            self._error, pause_s = f"an internal error: {type(error).__name__}: {error}", AGAIN_AFTER_S
         else:
             if before is not None:
                 logger.info("{}: writing again", self._settings.name)

@@ -110,7 +110,7 @@ class CycleRunner:
             report = away(report, self._runtime.now() + LOOK_AGAIN_AFTER, self._broker.last, began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
             logger.exception("{}: the cycle failed", self._name)
-            report = self._unverified(Status.FAILED, f"an error of ours: {type(error).__name__}: {error}")
+            report = self._unverified(Status.FAILED, f"an internal error: {type(error).__name__}: {error}")
         return report, shadow
 
     async def take(self, executed: Sequence[StreamedFill]) -> None:

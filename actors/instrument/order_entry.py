@@ -49,4 +49,4 @@ async def hand_over(runtime: Runtime, account: str, instrument: str, orders: Seq
             logger.warning("{}/{}: {}; not known to be at its venue: {}", account, instrument, error, names)
             return
         except Exception:  # noqa: BLE001 - the report is durable, and whoever made it must be told so
-            logger.exception("{}/{}: an error of ours while handing over an order", account, instrument)
+            logger.exception("{}/{}: an internal error while handing over an order", account, instrument)

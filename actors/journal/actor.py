@@ -451,7 +451,7 @@ class Audit:
             return
         except BaseException as error:
             _fail(taken, error)
-            if isinstance(error, Exception):  # an error of ours: these appends know of it, the others go on
+            if isinstance(error, Exception):  # an internal error: these appends know of it, the others go on
                 return
             raise
         self._works()

@@ -52,7 +52,7 @@ class Status(StrEnum):
     SUCCESS = "SUCCESS"  # in step, nothing open
     PARTIAL = "PARTIAL"  # some section unknown, some row unreadable, or some break open
     DEGRADED = "DEGRADED"  # the broker or the journal could not be reached: the book is unverified
-    FAILED = "FAILED"  # an error of ours
+    FAILED = "FAILED"  # an internal error
 
 
 @dataclass(frozen=True, slots=True)

@@ -451,7 +451,7 @@ class IbBroker:
         try:
             self.on_event(instrument)
         except Exception as error:  # noqa: BLE001 - a listener's error must not end the connection it listens to
-            logger.error("{}: an error of ours while waking {}: {!r}", self._account, instrument or "all", error)
+            logger.error("{}: an internal error while waking {}: {!r}", self._account, instrument or "all", error)
 
     def _tell_fill(self, heard: Heard) -> None:
         if self.on_fill is None:

@@ -111,7 +111,7 @@ class IbStream:
         except BrokerError as error:
             self._error, self._refused = str(error), isinstance(error, Refused)
         except Exception as error:  # noqa: BLE001 - a watch that died would be silent for ever
-            logger.exception("an error of ours while watching a stream")
-            self._error = f"an error of ours: {error!r}"
+            logger.exception("an internal error while watching a stream")
+            self._error = f"an internal error: {error!r}"
         else:
             self._error = None

@@ -172,4 +172,4 @@ class EventStream(Generic[RunT]):
             try:
                 listener()
             except Exception:  # noqa: BLE001 - the listener's error is ours, and not the stream's end
-                logger.exception("{}: an error of ours while taking an event of the {}", self._account, self.followed)
+                logger.exception("{}: an internal error while taking an event of the {}", self._account, self.followed)

@@ -240,16 +240,18 @@ def _text(endpoint: bytes | int | str) -> str:
 
 def options_of(arguments: Sequence[str]) -> tuple[Options, Json]:
     """What the command line says: where to serve, and how the terminal is reached."""
-    parser = argparse.ArgumentParser(prog="python -m brokers.mt5.serve", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--endpoint", default=ENDPOINT, help="where requests are answered")
-    parser.add_argument("--events", default=EVENTS, help="where events are published; '' for nowhere")
-    parser.add_argument("--poll-s", type=float, default=POLL_S, help="how often the terminal is looked at")
-    parser.add_argument("--terminal", help="path of terminal64.exe; without it the one that is found")
-    parser.add_argument("--login", type=int, help="the account; without it the one that is logged in")
+    parser = argparse.ArgumentParser(
+        prog="python -m brokers.mt5.serve", description="Run a gateway in front of a MetaTrader 5 terminal."
+    )
+    parser.add_argument("--endpoint", default=ENDPOINT, help="the address on which to answer requests")
+    parser.add_argument("--events", default=EVENTS, help="the address on which to publish events; '' to publish none")
+    parser.add_argument("--poll-s", type=float, default=POLL_S, help="seconds between two looks at the terminal")
+    parser.add_argument("--terminal", help="the path of terminal64.exe; default: the one found on this machine")
+    parser.add_argument("--login", type=int, help="the account to log in to; default: the one already logged in")
     parser.add_argument("--server", help="the trade server of --login")
     parser.add_argument("--password-file", type=Path, help="a file with the password of --login")
     parser.add_argument("--curve-key", type=Path, help="this gateway's secret CURVE certificate")
-    parser.add_argument("--curve-clients", type=Path, help="folder of the public certificates of its clients")
+    parser.add_argument("--curve-clients", type=Path, help="the folder with the public certificates of its clients")
     told = parser.parse_args(arguments)
     if (told.curve_key is None) != (told.curve_clients is None):
         parser.error("--curve-key and --curve-clients go together")

@@ -167,8 +167,8 @@ class Mt5Stream(EventStream[_Run]):
             while not run.gone:
                 subscription = self._follow(run, context, subscription, woken)
         except Exception as error:  # noqa: BLE001 - a thread that ends unseen would look LIVE for ever
-            logger.exception("{}: the stream of events ended by an error of ours", self._account)
-            ended = f"the stream of events ended by an error of ours: {error!r}. Start it again"
+            logger.exception("{}: the stream of events ended by an internal error", self._account)
+            ended = f"the stream of events ended by an internal error: {error!r}. Start it again"
             self._stand(run, StreamState.CLOSED, ended)
         finally:
             context.destroy(linger=0)

@@ -75,7 +75,7 @@ class PaperStream:
                     logger.warning("{}; its prices stand meanwhile", error)
                 self._error = str(error)
             except Exception:  # noqa: BLE001 - a price that failed once must go on moving
-                logger.exception("{}: an error of ours while moving the price of {}", self._account, market.symbol)
+                logger.exception("{}: an internal error while moving the price of {}", self._account, market.symbol)
             else:
                 self._error = None
                 self._heard_at = self._clock()

@@ -128,7 +128,7 @@ def _account(configuration: Configuration, name: str, attempted: str) -> AnyAcco
     try:
         return configuration.account(name)
     except LookupError as error:
-        raise ChangeRefused(attempted, str(error), "Name one of these.") from None
+        raise ChangeRefused(attempted, str(error), "Choose one of these.") from None
 
 
 def _with(configuration: Configuration, account: AnyAccount) -> Configuration:
@@ -141,7 +141,7 @@ def _with_account(configuration: Configuration, account: AnyAccount, attempted: 
     if there is not None and said_by(there) != said_by(account):
         raise ChangeRefused(
             attempted,
-            f"there is an account {account.name} already, and it is another one",
+            f"account {account.name} exists already with other settings",
             "Give it another name, remove that one first, or change it with apply.",
         )
     return _with(configuration, account)
@@ -151,7 +151,7 @@ def _listed(account: AnyAccount, attempted: str) -> tuple[Instrument, ...]:
     if account.instruments is None:
         raise ChangeRefused(
             attempted,
-            f"account {account.name} takes all instruments that it has, and lists none",
+            f"account {account.name} takes all its instruments and lists none",
             "Set it for the account, or list its instruments in the configuration and apply that.",
         )
     return account.instruments
@@ -164,11 +164,11 @@ def _with_instrument(configuration: Configuration, name: str, instrument: Instru
     if there is not None:
         if said_by(there) == said_by(instrument):
             return configuration
-        found = f"account {name} has it already, with other settings"
+        found = f"account {name} has it already with other settings"
         raise ChangeRefused(attempted, found, "Change them with apply, or its interval with set_interval.")
     if instrument.symbol in account.ignore_instruments:
-        found = f"it is among ignore_instruments of account {name}"
-        raise ChangeRefused(attempted, found, "Take it out there, and apply that configuration.")
+        found = f"it is in ignore_instruments of account {name}"
+        raise ChangeRefused(attempted, found, "Remove it there, and apply that configuration.")
     return _with(configuration, account.model_copy(update={"instruments": (*listed, instrument)}))
 
 
@@ -177,7 +177,7 @@ def _entry(account: AnyAccount, symbol: str, attempted: str) -> Instrument:
         if one.symbol == symbol:
             return one
     found = f"account {account.name} has no instrument {symbol!r}. It has {', '.join(account.symbols)}"
-    raise ChangeRefused(attempted, found, "Name one of these.")
+    raise ChangeRefused(attempted, found, "Choose one of these.")
 
 
 def _without_instrument(configuration: Configuration, name: str, symbol: str, attempted: str) -> Configuration:

@@ -129,8 +129,8 @@ class ConfigurationTransaction:
             if held and not force:
                 raise ChangeRefused(
                     str(wanted),
-                    "what would no longer be looked after is not known to be flat: " + "; ".join(held),
-                    "Bring it to nothing first, or use --force (force=True); its records stay in the journal.",
+                    "what would no longer be managed is not known to be flat: " + "; ".join(held),
+                    "Close it first, or use --force (force=True); its records stay in the journal.",
                 )
             await self._carry_out(plan, result, asked_by)
             return Changed(result.change, result.rows, result.effects, result.held, made=True)
@@ -236,7 +236,7 @@ class ConfigurationTransaction:
         except JournalAway as away:
             await self._withdraw(new)
             raise ChangeNotMade(str(away)) from None
-        raise ChangeNotMade("its stream is too busy to be written to")
+        raise ChangeNotMade("its stream is too busy to write to")
 
     def _event(self, payload: Payload, version: int, severity: Severity) -> Event:
         kind = EventType.CONFIGURATION_CHANGED
@@ -245,7 +245,7 @@ class ConfigurationTransaction:
 
     async def _withdraw(self, new: AppliedConfiguration) -> None:
         """The journal may have it, or get it yet: what it takes after this one names what stands."""
-        words: list[Json] = ["a change was withdrawn, as the journal did not answer"]
+        words: list[Json] = ["a change was withdrawn because the journal did not answer"]
         payload: dict[str, Json] = {
             "changes": words,
             "run": self._run.identity,
@@ -273,7 +273,7 @@ class ConfigurationTransaction:
             if not applied_configuration.any_of(self._given, self._run.identity):
                 break
             if not said:
-                logger.error("which configuration stands cannot be told before the journal can be read; asking again")
+                logger.error("which configuration applies is unknown until the journal can be read; asking again")
                 said = True
             await self._runtime.sleep(_ASK_AGAIN_AFTER_S)
         self._learned.set()
@@ -289,7 +289,7 @@ class ConfigurationTransaction:
             except CallError:
                 await self._runtime.sleep(_ASK_AGAIN_AFTER_S)  # it comes up
             except JournalError as error:
-                logger.warning("{}; nothing is told of earlier configurations", error)
+                logger.warning("{}; earlier configurations are unknown", error)
                 break
             else:
                 self._by(records or ())
@@ -357,24 +357,24 @@ class ConfigurationTransaction:
                 if named is not None:
                     self._tell_what_was(str(named), payload)
                     break
-        logger.info("the configuration that was given at the start stands: no change of this run is in the journal")
+        logger.info("the configuration given at the start applies: the journal has no change of this run")
         applied_configuration.keep_only(self._given, None)
         return self._stands
 
     def _named(self, sha256: str, payload: Payload) -> AppliedConfiguration:
         if not sha256:
-            logger.info("the configuration that was given at the start stands")
+            logger.info("the configuration given at the start applies")
             return self._stands
         try:
             found = applied_configuration.read(self._given, sha256)
         except Unusable as error:
             # Nothing better is known; whoever ran the changed one has to see this.
-            words = f"{error}. Going on with the configuration given at the start, without: {_words(payload)}"
+            words = f"{error}. Continuing with the configuration given at the start, without: {_words(payload)}"
             logger.critical("{}", words)
             self._tell(words, Severity.CRITICAL)
             return self._stands
         logger.warning(
-            "the configuration as changed at run time stands ({})", applied_configuration.path_of(self._given, sha256)
+            "the configuration changed at run time applies ({})", applied_configuration.path_of(self._given, sha256)
         )
         return found
 
@@ -387,10 +387,10 @@ class ConfigurationTransaction:
             rows = diff.difference(was.configuration, self._given).rows
             words = "; ".join(map(str, rows))
         except Unusable:
-            words = f"no longer so: {_words(payload)}"
+            words = f"no longer in effect: {_words(payload)}"
         if words:
-            logger.warning("run-time changes of the run before are not in the configuration given now: {}", words)
-            self._tell(f"the run before had been changed, and this one begins without it: {words}", Severity.WARNING)
+            logger.warning("run-time changes of the previous run are not in this configuration: {}", words)
+            self._tell(f"the previous run had been changed, and this one starts without: {words}", Severity.WARNING)
 
     def _tell(self, words: str, severity: Severity) -> None:
         """In the journal, where whoever starts it sees it."""

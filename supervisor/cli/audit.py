@@ -18,9 +18,10 @@ audit = typer.Typer(
     cls=EitherWay,
     no_args_is_help=True,
     rich_markup_mode=None,
+    short_help="Read, verify and export the journal.",
     help=(
-        "Read the journal: what was believed, what the broker said, who changed it and why, and the proof of it.\n\n"
-        "It is the configuration's, or the one that --journal names; both may be read while a supervisor runs. "
+        "Read the journal: what was believed, what the broker said, who changed what and why, and proof of it.\n\n"
+        "Reads the journal of the configuration, or the file given by --journal, also while a supervisor runs. "
         f"Times: {_TIMES}."
     ),
 )
@@ -29,23 +30,23 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="The configu
 JournalFile = Annotated[
     Path | None, typer.Option("--journal", help="Read this journal file (an archive, a copy) without a configuration.")
 ]
-Account = Annotated[str | None, typer.Option("--account", help="Only this account (or: supervisor).")]
+Account = Annotated[str | None, typer.Option("--account", help="Only this account (or `supervisor`).")]
 Instrument = Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="Only this type of event; may be repeated.")]
 Severities = Annotated[list[str] | None, typer.Option("--severity", help="Only this severity; may be repeated.")]
-OrderId = Annotated[str | None, typer.Option("--order-id", help="Only what names this order: broker's or client's id.")]
-FillId = Annotated[str | None, typer.Option("--fill-id", help="Only what names this fill.")]
-DiscrepancyId = Annotated[str | None, typer.Option("--discrepancy-id", help="Only what names this discrepancy.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From this time on, it included.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to this time, it not included.")]
+OrderId = Annotated[str | None, typer.Option("--order-id", help="Only records of this order (either id).")]
+FillId = Annotated[str | None, typer.Option("--fill-id", help="Only records of this fill.")]
+DiscrepancyId = Annotated[str | None, typer.Option("--discrepancy-id", help="Only records of this discrepancy.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Start of the period, inclusive.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="End of the period, exclusive.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new records until Ctrl-C.")]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="The public keys you trust: a file, or one; else those beside the journal."),
+    typer.Option("--key", help="The public keys you trust: a file, or one key; default: those beside the journal."),
 ]
 Archives = Annotated[
-    list[Path] | None, typer.Option("--archive", help="An archive with what is older; may be repeated.")
+    list[Path] | None, typer.Option("--archive", help="An archive with older records; may be repeated.")
 ]
 
 
@@ -62,17 +63,17 @@ def query(
     discrepancy_id: DiscrepancyId = None,
     since: Since = None,
     until: Until = None,
-    newest: Annotated[bool, typer.Option("--newest", help="The newest first; so it is if nothing is said.")] = False,
-    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    newest: Annotated[bool, typer.Option("--newest", help="Newest first (the default).")] = False,
+    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=0, help="At most so many; a table shows 100 if left out.")
+        int | None, typer.Option("--limit", "-n", min=0, help="At most this many; a table shows 100 if omitted.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
-    as_json_lines: Annotated[bool, typer.Option("--jsonl", help="Print a JSON object a line.")] = False,
+    as_json_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     follow: Follow = False,
 ) -> int:
-    """The records that meet every condition given."""
+    """Print the records that match every condition."""
     from supervisor.cli import audit_query
     from supervisor.cli.audit_selection import select, source
     from supervisor.cli.console import Failure
@@ -111,11 +112,11 @@ def tail(
     journal: JournalFile = None,
     count: Annotated[int, typer.Option("-n", min=0, help="How many records.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
-    as_json_lines: Annotated[bool, typer.Option("--jsonl", help="Print a JSON object a line.")] = False,
+    as_json_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     follow: Follow = False,
 ) -> int:
-    """The last records, oldest first; `query` for more."""
+    """Print the latest records, oldest first."""
     from supervisor.cli import audit_query
     from supervisor.cli.audit_selection import source
 
@@ -129,22 +130,22 @@ def verify(
     config: Config = None,
     journal: JournalFile = None,
     head: Annotated[
-        str | None, typer.Option("--head", metavar="HASH", help="A hash noted before: all up to it must be there.")
+        str | None, typer.Option("--head", metavar="HASH", help="A hash noted earlier: all up to it must be there.")
     ] = None,
     heads: Annotated[
-        list[Path] | None, typer.Option("--heads", help="Signed heads that were kept elsewhere; may be repeated.")
+        list[Path] | None, typer.Option("--heads", help="Signed heads kept elsewhere; may be repeated.")
     ] = None,
     key: Key = None,
     archives: Archives = None,
     since: Annotated[
-        Path | None, typer.Option("--since", metavar="HEAD", help="Only what came after this signed head; costs that.")
+        Path | None, typer.Option("--since", metavar="HEAD", help="Check only what came after this signed head.")
     ] = None,
-    tree: Annotated[bool, typer.Option("--tree", help="Make the Merkle tree anew from the records, too.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Also rebuild the Merkle tree from the records.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Is the journal what was written?
+    """Check that the journal was not changed.
 
-    Reads all of it again and holds it against its signed heads: 0 it is, 1 it is not, 3 it cannot be read.
+    Reads all of it and compares it with its signed heads. Exit status: 0 intact, 1 changed, 3 it cannot be read.
     """
     from supervisor.cli import audit_verify
     from supervisor.cli.audit_selection import source
@@ -169,22 +170,24 @@ def prove(
     seqs: Annotated[list[int] | None, typer.Argument(metavar="[SEQ]...", help="The records to prove.")] = None,
     config: Config = None,
     journal: JournalFile = None,
-    account: Annotated[str | None, typer.Option("--account", help="A book instead: of this account ...")] = None,
+    account: Annotated[str | None, typer.Option("--account", help="Prove a book instead: of this account ...")] = None,
     instrument: Annotated[str | None, typer.Option("--instrument", help="... and this instrument ...")] = None,
-    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="... at this time; now if left out.")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="... at this time; now if omitted.")] = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="HEAD", help="Under this signed head (a size, a file), not the newest."),
+        typer.Option("--to", metavar="HEAD", help="Use this signed head (a size or a file), not the newest."),
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="HEAD", help="Also that nothing was cut out since this head.")
+        str | None, typer.Option("--since", metavar="HEAD", help="Also prove that nothing was removed since this head.")
     ] = None,
     archives: Archives = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Into this file, not on standard output.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to this file; default: standard output.")
+    ] = None,
 ) -> int:
-    """One self-contained document that proves records.
+    """Write one self-contained document that proves records.
 
-    Whoever has the public key checks it with `audit check`, or with evidence/check_proof.py alone.
+    Anyone with the public key can check it with `audit check`, or with evidence/check_proof.py alone.
     """
     from datetime import UTC, datetime
 
@@ -193,9 +196,9 @@ def prove(
     from supervisor.cli.console import Failure
 
     if (account is None) != (instrument is None) or (at is not None and account is None):
-        raise Failure("a book is named by --account and --instrument together, and --at is its time")
+        raise Failure("a book needs --account and --instrument together; --at is its time")
     if seqs and account is not None:
-        raise Failure("name records or a book, not both")
+        raise Failure("give records or a book, not both")
     moment = None if at is None else past("--at", at, datetime.now(UTC))
     wanted = audit_evidence.Wanted(tuple(seqs or ()), account, instrument, moment)
     return audit_evidence.prove(source(config, journal), wanted, to, since, archives or (), out)
@@ -206,14 +209,17 @@ def check(
     proof: Annotated[Path, typer.Argument(metavar="PROOF", help="What `audit prove` wrote.")],
     key: Annotated[str, typer.Option("--key", help="The public keys you trust: a file, or one key itself.")],
     heads: Annotated[
-        list[Path] | None, typer.Option("--heads", help="Signed heads that you got elsewhere; may be repeated.")
+        list[Path] | None, typer.Option("--heads", help="Signed heads you received earlier; may be repeated.")
     ] = None,
     roots: Annotated[
         Path | None, typer.Option("--roots", help="The pinned roots (PEM) of the time-stamp server.")
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Does a proof hold? Needs no journal and no configuration: 0 it does, 1 it does not."""
+    """Check a proof, without journal or configuration.
+
+    Exit status: 0 it holds, 1 it does not.
+    """
     from supervisor.cli import audit_evidence
 
     return audit_evidence.check_proof(proof, key, heads or (), roots, as_json=as_json)
@@ -223,12 +229,12 @@ def check(
 def heads(
     config: Config = None,
     journal: JournalFile = None,
-    count: Annotated[int, typer.Option("-n", min=1, help="How many; one is printed as it is signed.")] = 20,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many; a single one is printed in full, as signed.")] = 20,
     as_json: Json = False,
 ) -> int:
-    """The signed heads, the newest last.
+    """List the signed heads, newest last.
 
-    `audit heads -n 1` prints the newest in full: kept elsewhere, it proves all before it to `verify --heads`.
+    `audit heads -n 1` prints the newest in full. Keep it elsewhere: `verify --heads` proves everything before it.
     """
     from supervisor.cli import audit_evidence
     from supervisor.cli.audit_selection import source
@@ -241,10 +247,10 @@ def key(
     config: Config = None,
     journal: JournalFile = None,
     new: Annotated[
-        bool, typer.Option("--new", help="Hand on to a new key, which the old one signs. The supervisor must not run.")
+        bool, typer.Option("--new", help="Switch to a new key, which the old one signs. Stop the supervisor first.")
     ] = False,
 ) -> int:
-    """The public keys that this journal's heads are signed with: give them to whoever is to check."""
+    """Print the public keys that check this journal's signed heads; give them to the auditor."""
     from supervisor.cli import audit_evidence
     from supervisor.cli.audit_selection import source
     from supervisor.cli.console import load_place
@@ -255,9 +261,9 @@ def key(
 
 @audit.command("head")
 def head(config: Config = None, journal: JournalFile = None, as_json: Json = False) -> int:
-    """The last record's seq, hash and time.
+    """Print the sequence number, hash and time of the last record.
 
-    Kept elsewhere, the hash proves all before it to `verify --head`.
+    Keep the hash elsewhere: `verify --head` proves everything before it.
     """
     from supervisor.cli import audit_verify
     from supervisor.cli.audit_selection import source
@@ -272,27 +278,28 @@ def replay(
     config: Config = None,
     journal: JournalFile = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="TIME", help="When; now if left out. It is part of the past itself.")
+        str | None, typer.Option("--at", metavar="TIME", help="The moment, inclusive; now if omitted.")
     ] = None,
     diff: Annotated[
-        tuple[str, str] | None, typer.Option("--diff", metavar="TIME TIME", help="What changed in between, and why.")
+        tuple[str, str] | None,
+        typer.Option("--diff", metavar="TIME TIME", help="What changed between two times, and why."),
     ] = None,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Decide again on the slices that were kept (journal.keep_slices).")
+        bool, typer.Option("--recompute", help="Decide again on the kept slices (journal.keep_slices).")
     ] = False,
     since: Since = None,
     until: Until = None,
     slices: Annotated[
-        Path | None, typer.Option("--slices", help="The file of kept slices, where it is not beside the journal.")
+        Path | None, typer.Option("--slices", help="The file of kept slices, if it is not beside the journal.")
     ] = None,
     archives: Archives = None,
     as_json: Json = False,
 ) -> int:
-    """A book as it was, folded from the journal.
+    """Show a book as it was at any time, rebuilt from the journal.
 
-    Also what the broker had said by then. The hash it shows proves it: give it to `verify --head`. With --recompute
-    the kept slices go through the code of today: 0 it decides the same, 1 it would decide otherwise (with where and
-    how) or they are not as they were kept, 3 some are not there.
+    Also shows what the broker had said by then. Pass the hash it prints to `verify --head` to prove it. With
+    --recompute today's code decides again on the kept slices. Exit status: 0 it decides the same, 1 it would decide
+    differently (with where and how) or the slices were changed, 3 some are missing.
     """
     from datetime import UTC, datetime
 
@@ -304,16 +311,18 @@ def replay(
         from supervisor.cli import audit_recompute
 
         if at is not None or diff is not None:
-            raise Failure("--recompute decides on all that was kept, or on what is between --since and --until")
+            raise Failure(
+                "--recompute decides on everything that was kept, or on what lies between --since and --until"
+            )
         chosen = select(since=since, until=until)
         wanted = audit_recompute.Wanted(account, instrument, chosen.get("since"), chosen.get("until"))
         return audit_recompute.recompute(source(config, journal), wanted, slices, archives or (), as_json=as_json)
     if since is not None or until is not None or slices is not None:
-        raise Failure("--since, --until and --slices go with --recompute; a book is asked for by --at or --diff")
+        raise Failure("--since, --until and --slices belong to --recompute; use --at or --diff for a book")
     if account is None or instrument is None:
-        raise Failure("a book is named by --account and --instrument")
+        raise Failure("a book needs --account and --instrument")
     if at is not None and diff is not None:
-        raise Failure("--at names one time, and --diff two: use one of them")
+        raise Failure("--at takes one time and --diff two: use only one of them")
     of, now = source(config, journal), datetime.now(UTC)
     if diff is None:
         moment = past("--at", at or "now", now)
@@ -321,14 +330,15 @@ def replay(
         return audit_replay.replay(of, account, instrument, moment, archives or (), as_json=as_json, running=running)
     moments = past("--diff", diff[0], now), past("--diff", diff[1], now)
     if moments[0] > moments[1]:
-        raise Failure(f"--diff: {diff[0]} is after {diff[1]}. Name the earlier one first")
+        raise Failure(f"--diff: {diff[0]} is after {diff[1]}. Put the earlier one first")
     return audit_replay.diff(of, account, instrument, moments, archives or (), as_json=as_json)
 
 
 @audit.command("export")
 def export(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="Where to; must not be there yet. With delta: a table's URI.")
+        str,
+        typer.Argument(metavar="FILE", help="The file to write, which must not exist; with delta, the URI of a table."),
     ],
     form: Annotated[str, typer.Option("--format", help="parquet, csv, jsonl or delta.")],
     config: Config = None,
@@ -339,12 +349,12 @@ def export(
     severities: Severities = None,
     since: Since = None,
     until: Until = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> int:
-    """Records into a file, oldest first.
+    """Export records to a file, oldest first.
 
-    The file takes its name when it is whole. Parquet needs the extra `parquet`. With `delta` the whole journal goes
-    into a Delta table, and what came since is added when it is done again; it needs the extra `delta`.
+    The file appears under its name once it is complete. Parquet needs the extra `parquet`. With `delta` the whole
+    journal goes into a Delta table, and the next export adds what is new; this needs the extra `delta`.
     """
     from supervisor.cli import audit_export
     from supervisor.cli.audit_selection import select, source
@@ -352,9 +362,7 @@ def export(
 
     if form == audit_export.DELTA:
         if force or any((account, instrument, kinds, severities, since, until)):
-            raise Failure(
-                "--format delta takes the whole journal, and adds to a table: it goes with no filter or --force"
-            )
+            raise Failure("--format delta adds the whole journal to a table: it takes no filter and no --force")
         return audit_export.export_to_delta(source(config, journal), file)
     if form not in list(audit_export.FileFormat):
         raise Failure(
@@ -374,14 +382,14 @@ def export(
 
 @audit.command("archive")
 def archive(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new journal for them; must not be there yet.")],
-    before: Annotated[str, typer.Option("--before", metavar="TIME", help="What is older may go.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive to write, which must not exist.")],
+    before: Annotated[str, typer.Option("--before", metavar="TIME", help="Move records older than this.")],
     config: Config = None,
     as_json: Json = False,
 ) -> int:
-    """Move old records into a journal of their own.
+    """Move old records to an archive.
 
-    The chain stays verifiable across the cut, and every book is the same. The supervisor must not run.
+    The chain can still be verified across the cut, and every book stays the same. Stop the supervisor first.
     """
     from datetime import UTC, datetime
 

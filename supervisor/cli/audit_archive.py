@@ -32,7 +32,7 @@ def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
     """Move the oldest records into ``file``. Raises ``JournalError``, and :class:`Failure` where the journal is in
     use or the file is there already."""
     if file.exists():
-        raise Failure(f"{file} is there already: an archive is never replaced. Name another file")
+        raise Failure(f"{file} exists already, and an archive is never replaced. Choose another file")
     try:
         journal = Journal.open(of.url, exclusive=True)
     except JournalInUse as error:
@@ -46,7 +46,7 @@ def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
     elif done.records:
         print(f"archived {done.records} records to {file}, {done.first_seq} to {done.last_seq} {done.last_hash}")
     else:
-        held = "there is nothing older" if done.held_by is None else f"{done.held_by} needs record {done.first_seq}"
+        held = "there are no older records" if done.held_by is None else f"{done.held_by} needs record {done.first_seq}"
         print(f"nothing was archived: {held}")
     return EXIT_OK
 

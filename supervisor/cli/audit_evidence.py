@@ -62,7 +62,7 @@ def prove(
         older = None if since is None else reader.head(_head(since, "--since"))
         if older is None and not seqs:
             raise Failure(
-                "nothing to prove: name a record, a book (--account, --instrument) or an older head (--since)"
+                "nothing to prove: give a record, a book (--account, --instrument) or an older head (--since)"
             )
         if max(seqs, default=0) > newer.size:
             raise Failure(f"--to {to}: that head covers {newer.size} records, and record {max(seqs)} came later")
@@ -130,7 +130,7 @@ def key(of: Source, private: str | None, *, new: bool) -> int:
     Raises ``JournalError`` and :class:`Failure`.
     """
     if of.public is None:
-        raise Failure("name the configuration (-c) or the journal's file (--journal)")
+        raise Failure("give the configuration (-c) or the journal's file (--journal)")
     public = Path(of.public)
     if new:
         if private is None:
@@ -184,7 +184,7 @@ def _book_rests_on(
         found = past.at(at or datetime.now(UTC))
         if found.last is None:
             raise Failure(
-                f"nothing is recorded of {instrument_name(account, instrument)} by then: there is nothing to prove"
+                f"nothing was recorded for {instrument_name(account, instrument)} by then, so there is nothing to prove"
             )
         own = past.between(0, found.last.seq)
         begin = max((n for n, one in enumerate(own) if one.event.type == "CHECKPOINT"), default=0)
@@ -204,7 +204,7 @@ def _head(text: str | None, option: str) -> str | int | None:
     try:
         return notes_in(Path(text))[-1]
     except HeadError as error:
-        raise Failure(f"{option} {text}: {error}. Name a number of records, or a file with a signed head") from None
+        raise Failure(f"{option} {text}: {error}. Give a number of records, or a file with a signed head") from None
 
 
 def _same_view(proven: Proven, note: str) -> None:
@@ -213,7 +213,7 @@ def _same_view(proven: Proven, note: str) -> None:
         if head is None:
             continue
         if other.origin != head.origin:
-            raise ProofError(f"the head you have is of another journal, {other.origin}")
+            raise ProofError(f"your head belongs to another journal, {other.origin}")
         if other.size == head.size and other.root != head.root:
             raise ProofError(f"split view: your head and the proof's, over {head.size} records, have different roots")
 
@@ -258,9 +258,9 @@ def _words(proven: Proven, stamped: datetime | None) -> Iterator[str]:
     if stamped is not None:
         yield f"  existed by {to_iso(stamped)}, by the time stamp"
     elif proven.stamp is not None:
-        yield "  has a time stamp; name the roots of its server (--roots) to verify it"
+        yield "  has a time stamp; give the roots of its server (--roots) to verify it"
     if older is not None:
-        yield f"  nothing in its first {older.size} records was changed or cut out since {to_iso(older.time)}"
+        yield f"  nothing in its first {older.size} records was changed or removed since {to_iso(older.time)}"
     for one in proven.contents:
         yield f"  record {one['seq']}, {one['stream']} version {one['version']}, {one['time']} {one['type']}"
         yield f"    {json.dumps(one['payload'], ensure_ascii=False)}"

@@ -52,7 +52,7 @@ def export(of: Source, asked: RecordFilter, form: FileFormat, file: Path, *, for
     """Write the selected records into ``file``, oldest first; what is appended meanwhile is not part of it. Raises
     ``JournalError``, and :class:`Failure` where the file is there already or cannot be written."""
     if file.exists() and not force:
-        raise Failure(f"{file} is there already. Name another file, or replace it with --force")
+        raise Failure(f"{file} exists already. Choose another file, or replace it with --force")
     write = _writer(form)
     with reading(of) as journal:
         check_known(journal, of, asked.get("account"), asked.get("instrument"))
@@ -96,7 +96,7 @@ def export_to_delta(of: Source, uri: str) -> int:
             if same and known is not None and known.seq == reached.seq:
                 same = Place(known.seq, known.hash).fingerprint == reached.fingerprint
             if not same:
-                raise Failure(f"the table at {uri} holds another journal up to seq {reached.seq}. Name another table")
+                raise Failure(f"the table at {uri} holds another journal up to seq {reached.seq}. Choose another table")
         found, seq, counted = journal.records(after_seq=reached.seq), reached.seq, 0
         try:
             while page := list(islice(found, PAGE)):
@@ -104,7 +104,7 @@ def export_to_delta(of: Source, uri: str) -> int:
                 seq = journal_table.append(table, rows, seq, FACTS).seq
                 counted += len(page)
         except OvertakenError as error:
-            raise Failure(f"{error}. Let it finish, then do this again") from None
+            raise Failure(f"{error}. Let it finish, then try again") from None
         if not reached.seq:
             tell_of_archived(journal, None)
     print(f"added {counted} records to {uri}, up to record {seq}")
@@ -121,13 +121,13 @@ def _new_file(file: Path, *, force: bool) -> Iterator[BinaryIO]:
         with new_file(file, replace=force) as out:  # as private as the journal
             yield out
     except FileExistsError:
-        raise Failure(f"{file} has come to be meanwhile. Name another file, or replace it with --force") from None
+        raise Failure(f"{file} was created meanwhile. Choose another file, or replace it with --force") from None
     except OSError as error:
         raise _cannot_write(file, error) from None
 
 
 def _cannot_write(file: Path, error: OSError) -> Failure:
-    return Failure(f"could not write {file}: {error.strerror or error}. Nothing is left of it")
+    return Failure(f"could not write {file}: {error.strerror or error}. Nothing of it was kept")
 
 
 @contextlib.contextmanager

@@ -105,11 +105,11 @@ def _last(journal: Journal, asked: RecordFilter, count: int | None) -> list[Reco
 
 def _check_endless(asked: RecordFilter, form: Format, *, oldest: bool) -> None:
     if form is Format.JSON:
-        raise Failure("--json prints one array, and --follow never ends: use one of them, or --jsonl")
+        raise Failure("--json prints one array and --follow never ends: use one of them, or --jsonl")
     if asked.get("until") is not None:
-        raise Failure("--until names an end, and --follow never ends: use one of them")
+        raise Failure("--until sets an end and --follow never ends: use one of them")
     if oldest:
-        raise Failure("--follow goes on from the newest: leave out --oldest")
+        raise Failure("--follow starts at the newest record: leave out --oldest")
 
 
 def _follow(of: Source, asked: RecordFilter, form: Format, count: int | None) -> int:
@@ -206,7 +206,7 @@ def line(record: Record) -> str:
 def _print_table(found: list[Record], limit: int | None, order: str) -> None:
     shown = found[: _one_more(limit) - 1]
     if not shown:
-        say("no record meets this")
+        say("no record matches")
         return
     out = console()
     with out.capture() as captured:
@@ -215,7 +215,7 @@ def _print_table(found: list[Record], limit: int | None, order: str) -> None:
     sys.stdout.write(captured.get())
     sys.stdout.flush()
     if len(found) > len(shown):
-        say(f"there are more: these are the {order} {len(shown)}. Name --limit, or narrow it down")
+        say(f"there are more: these are the {order} {len(shown)}. Raise --limit, or narrow it down")
 
 
 def table(records: Iterator[Record]) -> Table:

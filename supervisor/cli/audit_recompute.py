@@ -74,7 +74,7 @@ def recompute(of: Source, wanted: Wanted, slices: Path | None, archives: Sequenc
     if file is None or not file.exists():
         raise Failure(
             f"no slices were kept{'' if file is None else f': there is no {file}'}. Set journal.keep_slices: true, or "
-            "name the file that holds them (--slices FILE)"
+            "give the file that holds them (--slices FILE)"
         )
     found = Recomputed()
     with contextlib.ExitStack() as stack:
@@ -84,7 +84,7 @@ def recompute(of: Source, wanted: Wanted, slices: Path | None, archives: Sequenc
         stack.callback(kept.close)
         streams = [name for name in kept.streams() if wanted.takes(name)]
         if not streams:
-            raise Failure(f"{file} holds no slice of what was asked for")
+            raise Failure(f"{file} holds no slice for this selection")
         for name in streams:
             _stream(journals, kept, name, wanted, found)
     if as_json:
@@ -225,6 +225,6 @@ def _words(found: Recomputed) -> Iterator[str]:
     if found.not_kept:
         yield f"{found.not_kept} passes that the journal names are not kept here"
     if found.before_the_journal:
-        yield f"{found.before_the_journal} passes rest on records that are in an archive: name it (--archive FILE)"
+        yield f"{found.before_the_journal} passes rest on records that are in an archive: give it with --archive FILE"
     if found.unbound:
         yield f"{found.unbound} passes wrote nothing, and no later record proves them"

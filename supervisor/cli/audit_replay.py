@@ -65,7 +65,7 @@ class Past:
             return book_at(self._account, self._instrument, records, at, self._before(since_seq), named)
         except Incomplete as error:
             raise Failure(
-                f"{error}. What is older is in an archive: name each with --archive FILE, or ask for a later time"
+                f"{error}. Older records are in an archive: give each with --archive FILE, or ask for a later time"
             ) from None
 
     def between(self, after_seq: int, last_seq: int) -> list[Record]:
@@ -120,7 +120,7 @@ class Past:
         every = [next(journal.records(limit=1), None) for journal in self._journals]
         if any(first is not None for first in own) or not any(first is None or first.seq == 1 for first in every):
             raise Failure(
-                f"what {self._stream} was at {to_iso(at)} is in an archive: name each with --archive FILE, or ask for "
+                f"what {self._stream} was at {to_iso(at)} is in an archive: give each with --archive FILE, or ask for "
                 "a later time"
             )
 
@@ -313,7 +313,7 @@ def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[Rend
         return
     yield f"  version {book.version}, record {last.seq} of {to_iso(last.event.time)}, hash {last.hash}"
     if found.clock_went_back:
-        yield "  a clock went back: some events in it look later than this time"
+        yield "  a clock was set back: some events in it look later than this time"
     verified = "never by then" if found.verified_at is None else f"at least at {to_iso(found.verified_at)}"
     yield f"  verified {verified}{_later_words(found, verified_now)}"
     yield "  we believed"
@@ -332,7 +332,7 @@ def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[Rend
 def _later_words(found: BookAt, verified_now: str | None) -> str:
     """What the journal does not tell, as it notes a clean check at most every five minutes."""
     if verified_now is not None:
-        return f" and, by what runs, last at {verified_now}"
+        return f" and, according to the running supervisor, last at {verified_now}"
     return " (a clean check is journaled at most every five minutes)" if found.verified_at is not None else ""
 
 

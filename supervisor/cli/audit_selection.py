@@ -46,7 +46,7 @@ def source(config: Path | None, file: Path | None) -> Source:
     Raises :class:`Failure` and ``ConfigurationError``."""
     if file is not None:
         if config is not None:
-            raise Failure("--journal names a file, and --config another journal: use one of them")
+            raise Failure("--journal and --config name two journals: use only one of them")
         beside = file.absolute()
         return Source(f"sqlite:///{readable(beside)}", public=str(public_file(beside)), slices=f"{beside}.slices")
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -85,7 +85,7 @@ def check_known(journal: Journal, of: Source, account: str | None, instrument: s
     known = _known(journal.streams(), of)
     accounts = sorted({name for name, _ in known})
     if account is not None and account not in accounts:
-        raise Failure(f"the journal knows no account {account!r}. It knows: {', '.join(accounts) or 'none yet'}")
+        raise Failure(f"the journal has no account {account!r}. It has: {', '.join(accounts) or 'none yet'}")
     if instrument is None:
         return
     chosen = sorted(f"{name}/{symbol}" for name, symbol in known if symbol and account in (None, name))
@@ -110,7 +110,7 @@ def tell_of_archived(journal: Journal, since: datetime | None) -> None:
         return
     if since is None or since <= first.event.time:
         say(
-            f"records 1 to {first.seq - 1} were archived and are not among these: `audit verify` names the archive, "
+            f"records 1 to {first.seq - 1} were archived and are not shown: `audit verify` names the archive, and "
             "--journal FILE reads it"
         )
 
@@ -132,7 +132,7 @@ def select(
     at = now()
     begin, end = when("--since", since, at), when("--until", until, at)
     if begin is not None and end is not None and begin >= end:
-        raise Failure(f"--since {since} is not before --until {until}: nothing can be between them")
+        raise Failure(f"--since {since} is not before --until {until}: nothing lies between them")
     return {
         "account": account,
         "instrument": instrument,
@@ -163,7 +163,7 @@ def past(option: str, text: str, now: datetime) -> datetime:
     except NoMoment as error:
         raise Failure(f"{option}: {error}") from None
     if at > now:
-        raise Failure(f"{option} {text} is {to_iso(at)}, which is still to come: it is {to_iso(now)}")
+        raise Failure(f"{option} {text} is {to_iso(at)}, which is in the future: it is now {to_iso(now)}")
     return at
 
 

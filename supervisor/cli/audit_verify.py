@@ -27,8 +27,8 @@ Head = tuple[int, str, str]
 """``seq``, ``hash`` and time of the last record."""
 
 NOT_PROVEN = (
-    "this does not prove that its owner has not written all of it anew: a head that somebody else kept from before "
-    "does, with --head HASH or --heads FILE"
+    "this does not prove that its owner did not rewrite all of it: a head that somebody else kept does, with "
+    "--head HASH or --heads FILE"
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -171,9 +171,9 @@ def _held(
 
 def _held_words(held: Held) -> str:
     if not held.count:
-        return "\nno head is signed yet"
-    judged = "" if held.keys else " (signatures not judged: there is no public key; name one with --key)"
-    return f"\nin accord with {held.count} signed head{'' if held.count == 1 else 's'}{judged}"
+        return "\nno head has been signed yet"
+    judged = "" if held.keys else " (signatures not checked: there is no public key; give one with --key)"
+    return f"\nagrees with {held.count} signed head{'' if held.count == 1 else 's'}{judged}"
 
 
 def head(of: Source, *, as_json: bool) -> int:
@@ -210,7 +210,7 @@ def _document(result: Verification, last: Head | None) -> dict[str, Any]:
 def _words(result: Verification, last: Head | None, head: str | None) -> str:
     if result.ok:
         end = "it is empty" if last is None else f"head {last[0]} {last[1]}"
-        proven = "" if head is None else f", and nothing is gone since {head.lower()}"
+        proven = "" if head is None else f", and nothing is missing since {head.lower()}"
         before = f", the {result.archived_seq} before are in {result.archive}" if result.archived_seq else ""
         return f"{result.records} record{'' if result.records == 1 else 's'}, chain intact, {end}{before}{proven}"
     if result.first_bad_seq is None:

@@ -26,18 +26,19 @@ breaks = typer.Typer(
     cls=EitherWay,
     no_args_is_help=True,
     rich_markup_mode=None,
+    short_help="Work on open breaks.",
     help=(
-        "Differences between books and brokers that stand, as work: take one, hand it on, approve its correction, let "
-        "it stand for a while.\n\nA break is named by its id or by how that begins. All is journaled, with who, when "
-        "and why."
+        "Work on open differences between books and brokers: take one, assign it, approve its correction, or waive it "
+        "for a while.\n\nA break is named by its id or the first letters of it. Everything is journaled, with who, "
+        "when and why."
     ),
 )
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help=f"The configuration; default {_DEFAULT}.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The id of the break, or how it begins.")]
-Code = Annotated[str, typer.Option("--reason", help="Why: one of the reason codes, such as UNDER_INVESTIGATION.")]
-Note = Annotated[str | None, typer.Option("--note", help="Why, in your words.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of the break, or its first letters.")]
+Code = Annotated[str, typer.Option("--reason", help="The reason code, such as UNDER_INVESTIGATION.")]
+Note = Annotated[str | None, typer.Option("--note", help="The reason in your own words.")]
 Until = Annotated[str, typer.Option("--until", metavar="TIME", help="90s, 15m, 2h, 3d (from now), or a time (UTC).")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -49,14 +50,18 @@ def list_(
     kind: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
     severity: Annotated[str | None, typer.Option("--severity", help="Only CRITICAL, WARNING or INFO.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only OPEN, ACKNOWLEDGED, PROPOSED, APPROVED…")] = None,
-    older: Annotated[str | None, typer.Option("--older", metavar="2h", help="Only what is open for so long.")] = None,
-    owner: Annotated[str | None, typer.Option("--owner", help="Only what this person has; nobody: nobody has.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many rows.")] = 200,
+    older: Annotated[
+        str | None, typer.Option("--older", metavar="2h", help="Only breaks open at least this long.")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", help="Only breaks of this person; `nobody`: those without an owner.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many rows.")] = 200,
     as_json: Json = False,
 ) -> int:
-    """What is open, what needs a person most first.
+    """List the open breaks, most urgent first.
 
-    Exit status: 1 where something is open, 0 where nothing is.
+    Exit status: 1 if any is open, 0 if none is.
     """
     from supervisor.cli.console import Failure, load_place, print_json, say
     from supervisor.presentation.break_filter import BreakFilter
@@ -76,13 +81,13 @@ def list_(
             say("no supervisor is running: this is what the journal says")
         _print(rows, limit)
         if len(rows) < len(every):
-            print(f"{len(every) - len(rows)} more are open that were not asked for")
+            print(f"{len(every) - len(rows)} more are open but not selected")
     return EXIT_BREAK_OPEN if rows else EXIT_OK
 
 
 @breaks.command()
 def show(break_id: Id, config: ConfigOption = None, as_json: Json = False) -> int:
-    """One break, open or over: both sides, the cause, and its history."""
+    """Show one break, open or closed: both sides, the cause, and its history."""
     from supervisor.cli.break_history import history_of
     from supervisor.cli.console import Failure, load_place, print_json
 
@@ -91,7 +96,7 @@ def show(break_id: Id, config: ConfigOption = None, as_json: Json = False) -> in
     found = [row for row in rows if row["id"].startswith(break_id)]
     history = history_of(configuration, found[0]["id"] if len(found) == 1 else break_id)
     if not found and not history:
-        raise Failure(f"the journal knows no break {break_id!r}")
+        raise Failure(f"the journal has no break {break_id!r}")
     if as_json:
         from actors.journal.hash_chain import record_to_json
 
@@ -111,7 +116,7 @@ def ack(
     config: ConfigOption = None,
     as_json: Json = False,
 ) -> int:
-    """Take a break: no reminder until then."""
+    """Acknowledge a break: no reminders until then."""
     from actors.book.break_work import BreakAction
 
     return _do(BreakAction.ACKNOWLEDGE, break_id, config, as_json=as_json, reason=reason, note=note, until=until)
@@ -120,12 +125,12 @@ def ack(
 @breaks.command()
 def assign(
     break_id: Id,
-    owner: Annotated[str | None, typer.Option("--to", help="Whose it is from now on.")] = None,
+    owner: Annotated[str | None, typer.Option("--to", help="The new owner.")] = None,
     note: Note = None,
     config: ConfigOption = None,
     as_json: Json = False,
 ) -> int:
-    """Hand a break to somebody, or leave a note with it."""
+    """Assign a break to somebody, or add a note to it."""
     from actors.book.break_work import BreakAction
 
     return _do(BreakAction.ASSIGN, break_id, config, as_json=as_json, owner=owner, note=note)
@@ -135,7 +140,7 @@ def assign(
 def propose(
     break_id: Id, reason: Code, note: Note = None, yes: Yes = False, config: ConfigOption = None, as_json: Json = False
 ) -> int:
-    """Propose its correction to another person."""
+    """Propose a correction for another person to approve."""
     from actors.book.break_work import BreakAction
 
     return _do(BreakAction.PROPOSE, break_id, config, as_json=as_json, reason=reason, note=note, yes=yes)
@@ -145,10 +150,10 @@ def propose(
 def approve(
     break_id: Id, reason: Code, note: Note = None, yes: Yes = False, config: ConfigOption = None, as_json: Json = False
 ) -> int:
-    """Have its correction made, as both sides now are.
+    """Approve the correction of a break, as both sides are now.
 
-    By the instrument, on what its broker says at the next look; where either side has changed by then, nothing is
-    made. With `four_eyes` the first person's approval is a proposal.
+    The instrument makes it at its next check; if either side has changed by then, nothing is corrected. With
+    `four_eyes` the first person's approval is a proposal.
     """
     from actors.book.break_work import BreakAction
 
@@ -164,9 +169,9 @@ def waive(
     config: ConfigOption = None,
     as_json: Json = False,
 ) -> int:
-    """Let a break stand until then; takes an approval back.
+    """Waive a break until then; this also revokes an approval.
 
-    It stays open, and forbids trading as before.
+    The break stays open, and trading stays forbidden as before.
     """
     from actors.book.break_work import BreakAction
 
@@ -235,7 +240,7 @@ def _confirmed(action: str) -> bool:
     from supervisor.cli.console import Failure
 
     if not sys.stdin.isatty():
-        raise Failure(f"to {action} without a terminal, say --yes")
+        raise Failure(f"without a terminal, {action} needs --yes")
     return typer.confirm(f"{action} this?", default=False)
 
 
@@ -244,7 +249,7 @@ def _row(supervisor: Running, break_id: str) -> dict[str, Any]:
 
     found = [row for row in supervisor.breaks() if row["id"].startswith(break_id)]
     if len(found) != 1:
-        raise Failure(f"{len(found) or 'no'} open breaks have an id that begins with {break_id!r}")
+        raise Failure(f"{len(found) or 'no'} open breaks have an id that starts with {break_id!r}")
     return found[0]
 
 
@@ -295,7 +300,7 @@ def _print_one(row: Mapping[str, Any] | None, history: Sequence[Record]) -> None
             if row[key] is not None:
                 out.print(f"{key}: {_plain(str(row[key]))}", soft_wrap=True)
     else:
-        out.print("it is not open any more")
+        out.print("it is closed")
     for record in history:
         event, text = record.event, describe(record.event)
         line = f"{event.time:%Y-%m-%d %H:%M:%S}Z {record.seq} {event.type} {text}{behind(event, text)}"

@@ -90,7 +90,7 @@ def _tables(configuration: Configuration, *, connect: bool) -> dict[str, TableFo
         if spec is None:
             continue
         if "://" in spec.uri and not connect:
-            found[account.name] = TableFound(spec.uri, True, ("it is looked at with --connect",))
+            found[account.name] = TableFound(spec.uri, True, ("--connect looks at it",))
             continue
         try:
             about = open_book_table(spec).about()
@@ -185,7 +185,7 @@ def _rows(configuration: Configuration, name: str, snapshot: Snapshot) -> dict[s
         "held": _few(legs, "position legs"),
         "orders": f"{len(working)} working, {len(rows_of(snapshot.orders))} in all",
         "answers": ", ".join(unread),
-        "unmanaged": _few(alone, "instruments, in no configuration") if alone else "none",
+        "unmanaged": _few(alone, "instruments that are not configured") if alone else "none",
     }
 
 
@@ -259,7 +259,7 @@ def _print(
         out.print(f"caution: {caution}", soft_wrap=True)
     for sink in configuration.sinks:
         lacking = lacks_delta()
-        words = f"not written, as {lacking}" if lacking else "gets the position updates of the journal"
+        words = f"not written: {lacking}" if lacking else "receives the journal's position updates"
         out.print(f"sink {sink.delta}: {words}", soft_wrap=True)
     for account in configuration.enabled_accounts:
         attempt = attempts.get(account.name)

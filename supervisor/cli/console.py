@@ -70,7 +70,7 @@ def load(path: Path | None) -> Configuration:
     from supervisor.config.loader import load as load_file
 
     if path is None and not DEFAULT_CONFIG.exists():
-        raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: name a configuration")
+        raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: give a configuration")
     return load_file(path or DEFAULT_CONFIG)
 
 
@@ -81,7 +81,7 @@ def load_place(path: Path | None, also: Collection[str] = ()) -> Configuration:
     from supervisor.config.loader import load_place as load_place_of
 
     if path is None and not DEFAULT_CONFIG.exists():
-        raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: name a configuration")
+        raise Failure(f"there is no {DEFAULT_CONFIG} in this directory: give a configuration")
     return load_place_of(path or DEFAULT_CONFIG, also)
 
 
@@ -95,8 +95,8 @@ def refuse_second_journal(configuration: Configuration, path: Path | None) -> No
     former = Path.cwd() / file.relative_to(folder)
     if former != file and former.exists():
         raise Failure(
-            f"there is no journal {file}, and there is one at {former}: relative paths are taken from the folder of "
-            f"the configuration, and used to be from the working directory. Move it there with what lies beside it "
+            f"there is no journal {file}, but there is one at {former}: relative paths start at the folder of "
+            f"the configuration, and used to start at the working directory. Move it there with the files beside it "
             f"({former.name}.*), or set journal.url: sqlite:///{former}"
         )
 
@@ -174,7 +174,7 @@ def _unexpected(error: BaseException, *, verbose: bool) -> int:
         say(without_credentials("".join(traceback.format_exception(error)).rstrip()))
         return EXIT_UNEXPECTED
     found = without_credentials(f"{type(error).__name__}: {error}".strip().splitlines()[0])
-    say(f"error: this should not have happened: {found}. Run it again with: python -m supervisor --verbose …")
+    say(f"error: internal error: {found}. Run it again with: python -m supervisor --verbose …")
     return EXIT_UNEXPECTED
 
 

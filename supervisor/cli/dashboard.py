@@ -27,11 +27,11 @@ def dashboard(configuration: Configuration, *, open_it: bool) -> int:
         print(f"logs: {run.logs}")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN_FILE).expanduser()
     if run.auth_mode == "disabled":
-        say("it asks for no token")
+        say("it needs no token")
     elif token.exists() and sys.stdout.isatty():
-        print(f"it asks for a token; paste this one: {token.read_text(encoding='utf-8').strip()}")
+        print(f"it asks for a token; paste this: {token.read_text(encoding='utf-8').strip()}")
     else:
-        say(f"it asks for a token, once a browser: the content of {token}")
+        say(f"it asks each browser once for a token: the contents of {token}")
     if open_it and not webbrowser.open(run.dashboard):
-        say("no browser could be opened here")
+        say("no browser could be opened")
     return EXIT_OK

@@ -49,8 +49,8 @@ def either_way(command: Any, args: Sequence[str]) -> list[str]:
         if not named:
             return list(args)
         if files:
-            raise typer.BadParameter(f"the configuration is named twice: {files[0]} and {_OPTIONS[0]} {named[0]}")
+            raise typer.BadParameter(f"the configuration is given twice: {files[0]} and {_OPTIONS[0]} {named[0]}")
         return [named[-1], *others]
     if len(files) > 1 or (files and named):
-        raise typer.BadParameter(f"the configuration is named twice: {' and '.join([*named, *files])}")
+        raise typer.BadParameter(f"the configuration is given twice: {' and '.join([*named, *files])}")
     return [_OPTIONS[1], files[0], *others] if files else list(args)

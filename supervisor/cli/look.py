@@ -5,7 +5,7 @@ Keys in, a look out. Pure.
 ========  =====================================================================================
 key       what it does
 ========  =====================================================================================
-s         sorts by the next order: as configured, what needs attention first, oldest verified first
+s         sorts by the next order: as configured, needs attention first, longest unverified first
 f         shows only what needs attention, and all again
 /         filters by the letters that follow, until Enter; Esc shows all again
 ↑ ↓ j k   chooses a row
@@ -31,8 +31,8 @@ class Sort(StrEnum):
     """The orders of the rows."""
 
     CONFIGURED = "as configured"
-    ATTENTION = "what needs attention first"
-    AGE = "oldest verified first"
+    ATTENTION = "needs attention first"
+    AGE = "longest unverified first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ def words(look: Look) -> str:
 
 
 HELP = (
-    "s  sort: as configured, what needs attention first, oldest verified first",
+    "s  sort: as configured, by attention, by oldest verification",
     "f  only what needs attention",
-    "/  filter by letters, Enter ends them, Esc shows all again",
-    "↑ ↓  choose a row; Enter or d: all that is known of it",
+    "/  filter by text; Enter keeps it, Esc shows everything again",
+    "↑ ↓  choose a row; Enter or d: all its details",
     "q  leave `status --watch`; Ctrl-C ends `start` in order",
-    "?  this help, and back",
+    "?  show or hide this help",
 )

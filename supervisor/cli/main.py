@@ -60,7 +60,9 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help=f"The 
 AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account.")]
 InstrumentOption = Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Name = Annotated[str | None, typer.Argument(metavar="ACCOUNT[/INSTRUMENT]", help="What; everything if left out.")]
+Name = Annotated[
+    str | None, typer.Argument(metavar="ACCOUNT[/INSTRUMENT]", help="What to act on; everything if omitted.")
+]
 
 
 def _verbose(ctx: Any) -> bool:
@@ -91,13 +93,13 @@ def _before(
 def start(
     ctx: typer.Context,
     config: Config = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background when it is up.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Keep running in the background once it is up.")] = False,
     no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Start Ray without its dashboard.")] = False,
 ) -> int:
-    """Start everything, and show it.
+    """Start the supervisor and show a live table.
 
-    Until SIGINT, SIGTERM, SIGHUP or `stop`; then all is ended in order, with status 0. In the background, and under a
-    service manager, SIGHUP has the configuration read again.
+    Runs until SIGINT, SIGTERM, SIGHUP or `stop`, then shuts down in order with exit status 0. In the background, and
+    under a service manager, SIGHUP reloads the configuration.
     """
     from supervisor.cli.console import DEFAULT_CONFIG, load, refuse_second_journal
     from supervisor.cli.start import start as run
@@ -114,19 +116,17 @@ def reconcile(
     account: AccountOption = None,
     instrument: InstrumentOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change nothing; each difference is an open break.")
+        bool, typer.Option("--dry-run", help="Change nothing; every difference counts as an open break.")
     ] = False,
     as_json: Json = False,
     create: Annotated[
-        bool, typer.Option("--create/--no-create", help="Whether to begin a journal where there is none.")
+        bool, typer.Option("--create/--no-create", help="Whether to start a new journal if there is none.")
     ] = True,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing where every instrument is in step.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if every instrument is in step.")] = False,
 ) -> int:
-    """One verdict per instrument.
+    """Check every instrument now and print a verdict for each.
 
-    In this process, or by the running supervisor where one holds the journal.
+    Works in this process, or through the running supervisor if one holds the journal.
     """
     from supervisor.cli.console import load, refuse_second_journal
     from supervisor.cli.reconcile import reconcile as run
@@ -140,11 +140,13 @@ def reconcile(
 def record(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration.")],
     account: Annotated[str, typer.Option("--account", help="The account they belong to.")],
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="JSON Lines; standard input if left out.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A JSON Lines file; standard input if omitted.")
+    ] = None,
 ) -> int:
-    """Put our orders and fills into the books.
+    """Record your orders, fills and positions in the books.
 
-    JSON Lines of orders, fills and positions of one account: all of them, or none.
+    Reads JSON Lines for one account. Either every line is recorded, or none is.
     """
     from supervisor.cli.console import load, refuse_second_journal
     from supervisor.cli.reconcile import record as run
@@ -158,11 +160,11 @@ def record(
 def status(
     config: ConfigOption = None,
     as_json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep updating until Ctrl-C.")] = False,
 ) -> int:
-    """What the running supervisor knows.
+    """Show what the running supervisor knows.
 
-    Exit status as `reconcile`, from its last reports; 3 where no supervisor answers.
+    Same exit status as `reconcile`, from the latest reports; 3 if no supervisor answers.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.operate import status as run
@@ -174,7 +176,7 @@ def status(
 def pause(
     name: Name = None, account: AccountOption = None, instrument: InstrumentOption = None, config: ConfigOption = None
 ) -> int:
-    """Let instruments rest until `resume`."""
+    """Stop checking instruments until `resume`."""
     return _pause(name, account, instrument, config, resume=False)
 
 
@@ -182,9 +184,9 @@ def pause(
 def resume(
     name: Name = None, account: AccountOption = None, instrument: InstrumentOption = None, config: ConfigOption = None
 ) -> int:
-    """Let paused instruments go on, and end the halts of trading.
+    """Resume paused instruments and lift trading halts.
 
-    Of an account: with those of its instruments. A halt of more than is named here stays in force, and is shown.
+    For an account this includes the halts of its instruments. A wider halt stays in force and is shown.
     """
     return _pause(name, account, instrument, config, resume=True)
 
@@ -194,13 +196,13 @@ def halt(
     name: Name = None,
     account: AccountOption = None,
     instrument: InstrumentOption = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Why, for whoever asks.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="The reason, shown wherever the halt is.")] = None,
     config: ConfigOption = None,
 ) -> int:
-    """Tell strategies to stop trading, until `resume`.
+    """Halt trading until `resume`.
 
-    An instrument, an account, or everything: `trading_allowed` is false there, over every restart. Nothing is sent to
-    a broker, and reconciliation goes on.
+    `trading_allowed` becomes false for an instrument, an account or everything, and stays false across restarts.
+    Nothing is sent to a broker, and reconciliation continues.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.operate import halt as run
@@ -221,17 +223,17 @@ def _selected(name: str | None, account: str | None, instrument: str | None) -> 
     if name is None:
         return account, instrument
     if account is not None or instrument is not None:
-        raise Failure("name it once: as ACCOUNT/INSTRUMENT, or by --account and --instrument")
+        raise Failure("name it once: as ACCOUNT/INSTRUMENT, or with --account and --instrument")
     account, rest = split_name(name)
     return account, rest or None
 
 
 @app.command()
 def restart(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `status` shows it: fx, fx/GBP_JPY, audit.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that `status` shows: fx, fx/GBP_JPY, audit.")],
     config: ConfigOption = None,
 ) -> int:
-    """Restart one actor; ends a quarantine."""
+    """Restart one actor; this also ends its quarantine."""
     from supervisor.cli.console import load_place
     from supervisor.cli.operate import restart as run
 
@@ -240,12 +242,12 @@ def restart(
 
 @app.command()
 def story(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `status` shows it: fx, fx/GBP_JPY, audit.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that `status` shows: fx, fx/GBP_JPY, audit.")],
     config: ConfigOption = None,
 ) -> int:
-    """What became of one actor, and why.
+    """Show what happened to one actor, and why.
 
-    Which event led from which state to which, since the supervisor began.
+    Lists each change of its state since the supervisor started, with the event that caused it.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.operate import story as run
@@ -257,7 +259,7 @@ def story(
 def stop(config: ConfigOption = None) -> int:
     """Stop the running supervisor in order.
 
-    Returns when everything has ended.
+    Returns once everything has stopped.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.operate import stop as run
@@ -270,14 +272,14 @@ def apply_configuration(
     config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Let go of accounts and instruments that are not known to be flat.")
+        bool, typer.Option("--force", help="Also drop accounts and instruments that are not known to be flat.")
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Make what runs what a configuration says.
+    """Apply a configuration to the running supervisor.
 
-    Shows the difference and carries it out; what does not differ is not touched. All or nothing, journaled, and kept
-    over a crash of the supervisor. The journal and the Ray cluster cannot be changed.
+    Shows the differences and makes them; whatever is unchanged is left alone. All or nothing, journaled, and kept if
+    the supervisor crashes. The journal and the Ray cluster cannot be changed.
     """
     from supervisor.cli.apply import apply as run
     from supervisor.cli.console import DEFAULT_CONFIG, load
@@ -288,12 +290,14 @@ def apply_configuration(
 @app.command()
 def check(
     config: Config = None,
-    connect: Annotated[bool, typer.Option("--connect", help="Try each enabled account's broker.")] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Also connect to the broker of each enabled account.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """Read a configuration, try its brokers.
+    """Check a configuration and, if asked, its brokers.
 
-    Says what it means, or everything that is wrong with it (exit status 2).
+    Prints what it means, or every mistake in it (exit status 2).
     """
     from supervisor.cli.check import check as run
 
@@ -303,14 +307,14 @@ def check(
 @app.command()
 def metrics(
     config: ConfigOption = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 9464,
-    host: Annotated[str, typer.Option("--host", help="Only for a network that you trust: anyone there may read.")] = (
-        "127.0.0.1"
-    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 picks a free port.")] = 9464,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen. Anyone who reaches it can read the metrics.")
+    ] = ("127.0.0.1"),
 ) -> int:
     """Serve the running supervisor's status to Prometheus.
 
-    A process of its own, until SIGINT or SIGTERM; it may start before the supervisor and outlive it.
+    Runs as a separate process until SIGINT or SIGTERM; it may start before the supervisor and outlive it.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.metrics import metrics as run
@@ -322,18 +326,18 @@ def metrics(
 def the_page(
     config: ConfigOption = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65535, help="0 takes any that is free; default 8321.")
+        int | None, typer.Option("--port", min=0, max=65535, help="0 picks a free port; default 8321.")
     ] = None,
-    add: Annotated[
-        str | None, typer.Option("--add", metavar="NAME", help="Let somebody in, and print their token.")
-    ] = (None),
+    add: Annotated[str | None, typer.Option("--add", metavar="NAME", help="Add a user and print their token.")] = (
+        None
+    ),
     role: Annotated[str | None, typer.Option("--role", help="With --add: viewer, operator or approver.")] = None,
 ) -> int:
     """Serve the page for operators.
 
-    What needs a person, book and broker side by side, breaks with their evidence and all that is done about them, the
-    book at any past time, and the proof that the journal is whole. A process of its own on loopback, until SIGINT or
-    SIGTERM; it may start before the supervisor and outlive it. Needs the extra `console`.
+    It shows what needs attention, book and broker side by side, breaks with their evidence and history, the book at any
+    time in the past, and whether the journal is intact. Runs as a separate process on loopback until SIGINT or SIGTERM;
+    it may start before the supervisor and outlive it. Needs the extra `console`.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.page import add_user, page
@@ -347,18 +351,24 @@ def the_page(
 @app.command()
 def report(
     config: ConfigOption = None,
-    journal: Annotated[Path | None, typer.Option("--journal", help="A journal file, without a configuration.")] = None,
-    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 24h, 2026-01-31.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to then; now if left out.")] = None,
-    day: Annotated[str | None, typer.Option("--day", help="One day of UTC: 2026-01-31, today, yesterday.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="Read this journal file, without a configuration.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Start of the period: 24h (ago), 2026-01-31.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="End of the period; now if omitted.")
+    ] = None,
+    day: Annotated[str | None, typer.Option("--day", help="One UTC day: 2026-01-31, today, yesterday.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The HTML file to write.")] = None,
     as_json: Json = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the journal's whole chain.")] = True,
 ) -> int:
-    """What happened, as one HTML page and JSON.
+    """Report what happened, as one HTML page or as JSON.
 
-    When each book was proven to be its broker's and how long not, breaks by type, cause and age, corrections and who
-    approved them, who did what, restarts, outages, and the journal's head. From the journal, also beside its writer.
+    When each book was verified and for how long it was not, breaks by type, cause and age, corrections and who approved
+    them, who did what, restarts, outages, and the journal's head. Reads the journal, also while a supervisor runs.
     """
     from supervisor.cli.report import report as run
 
@@ -367,15 +377,15 @@ def report(
 
 @app.command()
 def sink(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="A Delta table: a folder, or s3://… as AWS_* say.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="The Delta table: a folder, or s3://… with AWS_* set.")],
     config: ConfigOption = None,
-    every_s: Annotated[float, typer.Option("--every-s", min=0.1, max=3600, help="Time between two batches.")] = 3.0,
-    once: Annotated[bool, typer.Option("--once", help="Write what there is, and end.")] = False,
+    every_s: Annotated[float, typer.Option("--every-s", min=0.1, max=3600, help="Seconds between two batches.")] = 3.0,
+    once: Annotated[bool, typer.Option("--once", help="Write what there is, then exit.")] = False,
 ) -> int:
-    """Position updates of the journal into a Delta table.
+    """Write the journal's position updates to a Delta table.
 
-    Each once, whatever crashes. A process of its own, until SIGINT or SIGTERM; it may start before the supervisor and
-    outlive it. Needs the extra `delta`.
+    Each update is written once, whatever crashes. Runs as a separate process until SIGINT or SIGTERM; it may start
+    before the supervisor and outlive it. Needs the extra `delta`.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.sink import sink as run
@@ -386,12 +396,12 @@ def sink(
 @app.command()
 def dashboard(
     config: ConfigOption = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser, too.")] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Also open it in a browser.")] = False,
 ) -> int:
-    """Where Ray's own dashboard is, and the token that it asks for.
+    """Show the address of Ray's dashboard and its token.
 
-    It shows the actors' processes, their memory and their logs. Whoever has the token can run code in the cluster: it
-    is printed at a terminal alone.
+    The dashboard shows the actors' processes, memory and logs. Anyone with the token can run code in the cluster, so it
+    is printed to a terminal only.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.dashboard import dashboard as run
@@ -402,16 +412,16 @@ def dashboard(
 @app.command()
 def simulate(
     broker: Annotated[str, typer.Argument(metavar="BROKER", help="oanda, mt5, ib or kite.")],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes any that is free.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port on 127.0.0.1; 0 picks a free one.")],
     instrument: Annotated[
-        list[str] | None, typer.Option("--instrument", help="What is traded; may be repeated.")
+        list[str] | None, typer.Option("--instrument", help="An instrument to trade; may be repeated.")
     ] = None,
-    token: Annotated[str | None, typer.Option("--token", help="oanda: the token it accepts.")] = None,
-    account_id: Annotated[str | None, typer.Option("--account-id", help="oanda: its account.")] = None,
-    login: Annotated[int | None, typer.Option("--login", min=1, help="mt5: its login.")] = None,
-    still: Annotated[bool, typer.Option("--still", help="An account that is empty and does not trade.")] = False,
+    token: Annotated[str | None, typer.Option("--token", help="oanda and kite: the token to accept.")] = None,
+    account_id: Annotated[str | None, typer.Option("--account-id", help="oanda, kite, ib: the account id.")] = None,
+    login: Annotated[int | None, typer.Option("--login", min=1, help="mt5: the login.")] = None,
+    still: Annotated[bool, typer.Option("--still", help="Start with an empty account that does not trade.")] = False,
 ) -> int:
-    """Run a broker simulator by itself.
+    """Run a broker simulator on its own.
 
     It trades now and then, until SIGINT or SIGTERM.
     """

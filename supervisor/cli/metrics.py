@@ -64,7 +64,7 @@ def metrics(configuration: Configuration, *, port: int, host: str) -> int:
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
-        raise Failure(f"{host}:{port} cannot be listened on: {error.strerror}. Name another one by --port") from None
+        raise Failure(f"{host}:{port} cannot be used: {error.strerror}. Choose another --port") from None
     print(f"http://{host}:{server.server_port}/metrics", flush=True)
     stop.wait()
     server.shutdown()

@@ -32,7 +32,7 @@ _UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
 def status(configuration: Configuration, *, as_json: bool, watch: bool) -> int:
     """Print what the supervisor last heard of everything; the exit status is that of ``reconcile``."""
     if as_json and watch:
-        raise Failure("--json prints one document, and --watch never ends: use one of them")
+        raise Failure("--json prints one document and --watch never ends: use one of them")
     supervisor = find(configuration)
     if watch:
         return _watch(supervisor)
@@ -173,12 +173,12 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
     ]
     silent = [name for name in meant if name not in told]
     if silent or not meant:
-        raise Failure(f"did not answer: {', '.join(silent) or 'no instrument of that name runs'}", EXIT_UNVERIFIED)
+        raise Failure(f"did not answer: {', '.join(silent) or 'no such instrument is running'}", EXIT_UNVERIFIED)
     if lifted is None:
         return EXIT_OK
     exit_status = _trading("trading resumed", lifted)
     if lifted.failure is not None:
-        raise Failure(f"not all of it is resumed: {lifted.failure}. Resume again", EXIT_UNVERIFIED)
+        raise Failure(f"not everything was resumed: {lifted.failure}. Resume again", EXIT_UNVERIFIED)
     return exit_status
 
 
@@ -201,9 +201,9 @@ def _trading(did: str, result: Halted) -> int:
     if result.scopes or not result.failure:
         print(f"{did}: {', '.join(map(scope_words, result.scopes)) or 'nothing was halted'}")
     for still in result.remaining:
-        print(f"in force: {still}")
+        print(f"still in force: {still}")
     if result.silent:
-        say(f"did not answer, and will hear of it: {', '.join(result.silent)}")
+        say(f"did not answer, and will be told later: {', '.join(result.silent)}")
     return EXIT_UNVERIFIED if result.silent else EXIT_OK
 
 

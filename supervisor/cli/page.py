@@ -52,11 +52,11 @@ def add_user(configuration: Configuration, name: str | None, role: str | None) -
     from supervisor.console.users import Role, TokensUnusable, add
 
     if name is None or role is None or role.upper() not in Role.__members__:
-        raise Failure("name both: --add NAME --role viewer|operator|approver")
+        raise Failure("give both: --add NAME --role viewer|operator|approver")
     try:
         token = add(configuration.console_tokens, name, Role[role.upper()])
     except (TokensUnusable, ValueError) as error:
         raise Failure(str(error)) from None
-    say(f"{name} may sign in as {role.lower()} by this token, which is shown this once:")
+    say(f"{name} may sign in as {role.lower()} with this token, which is shown only once:")
     print(token)
     return EXIT_OK

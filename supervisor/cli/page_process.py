@@ -47,7 +47,7 @@ class PageProcess:
         if self._process is not None:
             found = f"the page ended with status {self._process.returncode}"
             self._process, self.address = None, None
-            logger.warning("{}; it is tried again in {:.0f} s. The supervisor goes on", found, AGAIN_AFTER_S)
+            logger.warning("{}; trying again in {:.0f} s. The supervisor keeps running", found, AGAIN_AFTER_S)
             self._tried_at_s = now_s
         if self._tried_at_s is not None and now_s - self._tried_at_s < AGAIN_AFTER_S:
             return

@@ -57,7 +57,9 @@ def reconcile(
         for name in names:
             verdicts += _verdicts(configuration, name, instrument, dry_run=dry_run)
         if account is not None and not verdicts:
-            raise Failure(f"account {account} is in the configuration, and was removed from what runs: see `status`")
+            raise Failure(
+                f"account {account} is in the configuration, but was removed from the running supervisor: see `status`"
+            )
     if instrument is not None:
         verdicts = _heard_of(instrument, verdicts)
     made = json_contract.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
@@ -77,9 +79,9 @@ def _announce_new_journal(configuration: Configuration, *, create: bool) -> None
     if file.exists() or run_file.read(configuration) is not None:
         return
     if not create:
-        found = f"there is no journal {file}, and --no-create allows no new one"
-        raise Failure(f"{found}. Name the right configuration, or begin it once with --create", EXIT_UNVERIFIED)
-    say(f"there is no journal yet: a new one begins at {file}")
+        found = f"there is no journal {file}, and --no-create forbids a new one"
+        raise Failure(f"{found}. Give the right configuration, or start one once with --create", EXIT_UNVERIFIED)
+    say(f"there is no journal yet: starting a new one at {file}")
 
 
 def _where_it_was_added(configuration: Configuration, account: str | None, instrument: str | None) -> Running | None:
@@ -105,11 +107,11 @@ def _heard_of(instrument: str, verdicts: Verdicts) -> Verdicts:
     unknown = [health for health, _ in verdicts if health.connection is not Connection.CONNECTED]
     if unknown:
         reasons = "; ".join(f"{health.account}: {health.error or health.connection}" for health in unknown)
-        raise Failure(f"whether there is an instrument {instrument!r} cannot be told: {reasons}", EXIT_UNVERIFIED)
+        raise Failure(f"whether there is an instrument {instrument!r} is unknown: {reasons}", EXIT_UNVERIFIED)
     names = ", ".join(health.account for health, _ in verdicts)
     raise Failure(
-        f"there is no instrument {instrument!r}: {names} takes all there are, and has no position, open order or "
-        f"recent fill of that name, nor a book of ours. `reconcile --account {names.split(', ')[0]}` shows those it has"
+        f"there is no instrument {instrument!r}: {names} takes all instruments, and has no position, open "
+        f"order, recent fill or book of it. `reconcile --account {names.split(', ')[0]}` shows those it has"
     )
 
 
@@ -204,15 +206,15 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         read = record_lines.read(content, symbols, legs, products=conventions.products)
     except record_lines.BadLines as bad:
         lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
-        raise Failure(f"nothing was recorded, {len(bad.problems)} to put right:\n{lines}") from None
+        raise Failure(f"nothing was recorded, {len(bad.problems)} to correct:\n{lines}") from None
     try:
         news = _recorded(configuration, account, read.reports, added_to) if read.reports else 0
     except (JournalAway, CallError) as error:
-        again = "Record the file again: what is in counts once"
+        again = "Record the file again: what was recorded already counts once"
         raise Failure(f"it is not known whether anything was recorded: {error}. {again}", EXIT_UNVERIFIED) from None
     except ValueError as error:
         # The broker has said how it names legs, which its name alone does not tell.
-        again = "Put it right and record the file again: what is in counts once"
+        again = "Correct it and record the file again: what was recorded already counts once"
         raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
     told = [cut_id(report, conventions) for reports in read.reports.values() for report in reports]
     for words in sorted({words for words in told if words is not None}):

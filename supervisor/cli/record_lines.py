@@ -136,7 +136,7 @@ def _object(number: int, raw: bytes) -> dict[str, Any]:
         raise _bad(number, "", "bytes that are not UTF-8", "one JSON object") from None
     except (ValueError, ArithmeticError, RecursionError) as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error).split(";")[0]
-        raise _bad(number, "", f"no readable JSON ({why})", "one JSON object") from None
+        raise _bad(number, "", f"invalid JSON ({why})", "one JSON object") from None
     if not isinstance(data, dict):
         raise _bad(number, "", shown(data), "one JSON object")
     return data
@@ -158,7 +158,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name}, which is not a number")
 
 
 def _unknown_symbol(number: int, instrument: object, symbols: Sequence[str] | None) -> tuple[LineProblem, ...]:

@@ -49,7 +49,7 @@ class Reload:
 
     def _run(self) -> None:
         while self._is_asked():
-            logger.info("SIGHUP: {} is read again", self._path)
+            logger.info("SIGHUP: reloading {}", self._path)
             try:
                 done = subprocess.run(  # noqa: S603 - the interpreter and the module are our own
                     self._command(self._path),
@@ -66,7 +66,7 @@ class Reload:
                 continue
             level = "INFO" if done.returncode == 0 else "ERROR"
             outcome = "applied" if done.returncode == 0 else f"apply ended with status {done.returncode}"
-            logger.log(level, "SIGHUP: {}: {}", outcome, done.stdout.strip() or "it said nothing")
+            logger.log(level, "SIGHUP: {}: {}", outcome, done.stdout.strip() or "no output")
 
     def _is_asked(self) -> bool:
         with self._lock:

@@ -54,17 +54,17 @@ def report(
 def _span(since: str | None, until: str | None, day: str | None, now: datetime) -> tuple[datetime, datetime]:
     if day is not None:
         if since is not None or until is not None:
-            raise Failure("--day is a whole day, and --since or --until another time: use one of them")
+            raise Failure("--day covers a whole day: use it without --since and --until")
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}|today|yesterday", day):
-            raise Failure(f"--day {day} is no day. Write one as 2026-01-31, today or yesterday")
+            raise Failure(f"--day {day} is not a day. Write it as 2026-01-31, today or yesterday")
         begin = past("--day", day, now)
         return begin, min(now, begin + timedelta(days=1))
     if since is None:
-        raise Failure("say from when: --since 24h, --since 2026-01-31, or --day yesterday")
+        raise Failure("give a start: --since 24h, --since 2026-01-31, or --day yesterday")
     begin = past("--since", since, now)
     end = now if until is None else past("--until", until, now)
     if begin >= end:
-        raise Failure(f"--since {since} is not before --until {until}: nothing can be between them")
+        raise Failure(f"--since {since} is not before --until {until}: nothing lies between them")
     return begin, end
 
 
@@ -123,4 +123,4 @@ def _write(target: Path, text: str) -> None:
     try:
         target.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise Failure(f"{target} cannot be written: {error.strerror}. Name another one by --out") from None
+        raise Failure(f"{target} cannot be written: {error.strerror}. Choose another with --out") from None

@@ -446,7 +446,7 @@ def discrepancy_table(document: Mapping[str, Any]) -> Table | None:
             Text("nothing" if one["broker_value"] is None else one["broker_value"]),
             Text(one["cause"] or ""),
             Text(
-                one["correction"] or ("gone by itself" if one["resolved"] else "open"),
+                one["correction"] or ("gone without a correction" if one["resolved"] else "open"),
                 "" if one["resolved"] else "bold",
             ),
         )

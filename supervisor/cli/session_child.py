@@ -195,7 +195,7 @@ class _Child:
             yield None
             return
         if self._order.detach and not self._order.background:
-            logger.warning("no page is served by a detached start on a cluster: run `python -m supervisor console`")
+            logger.warning("a detached start on a cluster serves no page: run `python -m supervisor console`")
             yield None
             return
         page = PageProcess(configuration)
@@ -233,7 +233,7 @@ def _in_environment(values: Mapping[str, object]) -> set[str]:
 def standing_still(status: Mapping[str, Any]) -> str | None:
     """Why a supervisor that answers does its work no longer: its loop does not come round; ``None`` where it does."""
     age_s = status["supervisor"].get("loop_age_s")
-    return None if age_s is None or age_s <= STILL_AFTER_S else f"its loop has stood still for {age_s:.0f} s"
+    return None if age_s is None or age_s <= STILL_AFTER_S else f"its loop has been stuck for {age_s:.0f} s"
 
 
 def _kill(pid: int) -> None:

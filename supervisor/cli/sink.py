@@ -61,7 +61,7 @@ def _follow_for_ever(configuration: Configuration, table: OnceTable, *, every_s:
         try:
             _follow(configuration, table, every_s=every_s, stop=stop)
         except (Unreachable, JournalError) as error:
-            say(f"{error} Asked again in {AGAIN_AFTER_S:g} s")
+            say(f"{error} Trying again in {AGAIN_AFTER_S:g} s")
             stop.wait(AGAIN_AFTER_S)
 
 

@@ -88,7 +88,7 @@ def start(
                 pass
         signals.ignore()
     if session.let_go_of:
-        place = f"It logs to {order.log_file}. End it with: python -m supervisor stop"
+        place = f"It logs to {order.log_file}. Stop it with: python -m supervisor stop"
         page = f" Its page is {session.view.page}." if session.view.page else ""
         say(f"running in the background (when last asked: {totals(session.view.status or {})}).{page} {place}")
         return EXIT_OK
@@ -211,7 +211,7 @@ class _AsLines:
         """Log the latest happenings, and how many more there were than are at hand."""
         at_hand = view.happenings[-news:] if news > 0 else ()
         if news > len(at_hand):
-            logger.warning("… {} more before these, see: python -m supervisor audit query", news - len(at_hand))
+            logger.warning("… {} more before these; see: python -m supervisor audit query", news - len(at_hand))
         for one in at_hand:
             logger.log(_LOG_LEVELS[one.severity], "{} {}", one.where, one.text)
 
@@ -243,7 +243,7 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
         raise _no_cluster(configuration.ray.address, error)
     if signals.asked.is_set() and error is not None:
         # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
-        logger.warning("not ended in order: {}", error)
+        logger.warning("not stopped in order: {}", error)
     elif isinstance(error, SupervisorGone | Died | ClusterNotUp | NotWritable):
         raise Failure(str(error), EXIT_UNVERIFIED)
     elif error is not None:

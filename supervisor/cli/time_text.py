@@ -29,7 +29,7 @@ class NoMoment(ValueError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"{self.text!r} is no time. Write one of: {FORMS}"
+        return f"{self.text!r} is not a time. Write one of: {FORMS}"
 
 
 def moment(text: str, now: datetime) -> datetime:

@@ -244,7 +244,7 @@ class AsyncHandle(AsyncChanges):
         try:
             return await call_with_retry(self._port(), AUDIT, method, *args, timeout_s=TIMEOUT_S)
         except (CallError, JournalError) as error:
-            raise NotAnswered(f"the journal was not read: {error}") from None
+            raise NotAnswered(f"the journal could not be read: {error}") from None
 
     async def _directory(self) -> dict[str, dict[str, Any]]:
         return await self._answered("directory", self._supervisor.directory(timeout_s=TIMEOUT_S))

@@ -260,7 +260,7 @@ class Check(Answer):
         name = f"{self.report.account}/{self.report.instrument}"
         title = f"{name}: {self.status}{after}"
         if self.throttled:
-            title = f"{name}: no check was due, and none was made; the last one{after}: {self.status}"
+            title = f"{name}: no check was due, so none was made; the last one{after}: {self.status}"
             title += f", at {to_iso(self.report.finished_at)[:19]}Z"
         title += ", nothing changed" if self.dry_run else ""
         return Table(title, _REPORT, [_report_row(self.report.account, self.report)])
@@ -377,7 +377,7 @@ class Halts(Answer):
         what = ", ".join(scope_words(scope) for scope in result.scopes) or "nothing"
         notes = [f"not durable: {result.failure}"] if result.failure else []
         if result.silent:
-            notes.append(f"has not answered, and hears of it when it does: {', '.join(result.silent)}")
+            notes.append(f"did not answer, and will be told when it does: {', '.join(result.silent)}")
         rows: list[dict[str, Cell]] = [
             {"halted": scope_words(halt.scope), "reason": halt.reason, "since": halt.since} for halt in result.remaining
         ]

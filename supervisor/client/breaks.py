@@ -83,7 +83,7 @@ class AsyncBreaks:
         try:
             return Records(await call_with_retry(self._port(), AUDIT, "query", filters, timeout_s=TIMEOUT_S))
         except (CallError, JournalError) as error:
-            raise NotAnswered(f"the journal was not read: {error}") from None
+            raise NotAnswered(f"the journal could not be read: {error}") from None
 
     async def ack(
         self, which: str | Row, *, reason: str, until: Until = ACKNOWLEDGED_FOR, note: str | None = None
@@ -125,7 +125,7 @@ class AsyncBreaks:
         sides: Sides = (row["book_value"], row["broker_value"])
         ends = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         if ends is not None and ends.tzinfo is None:
-            raise ValueError(f"until: {ends} has no time zone, and names no moment")
+            raise ValueError(f"until: {ends} has no time zone")
         try:
             return await self._supervisor.work_on_break(
                 action, str(row["id"]), reason=reason, note=note, until=ends, owner=owner, sides=sides
@@ -133,7 +133,7 @@ class AsyncBreaks:
         except BreakRefused as refused:
             raise BreakNotChanged(str(refused)) from None
         except (CallError, JournalAway) as error:
-            raise NotAnswered(f"whether the break was changed is not known: {error}. List the breaks again") from None
+            raise NotAnswered(f"it is unknown whether the break was changed: {error}. List the breaks again") from None
 
     async def _row(self, break_id: str) -> dict[str, Any]:
         rows = await self._rows()
@@ -141,7 +141,7 @@ class AsyncBreaks:
         if len(found) == 1:
             return found[0]
         known = ", ".join(row["id"][:12] for row in rows[:10]) or "none"
-        raise UnknownName(f"{len(found) or 'no'} open breaks have an id that begins with {break_id!r}. Open: {known}")
+        raise UnknownName(f"{len(found) or 'no'} open breaks have an id that starts with {break_id!r}. Open: {known}")
 
     async def _rows(self) -> Rows:
         try:

@@ -89,7 +89,7 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
         return done.value  # type: ignore[no-any-return]  # of the coroutine's own type
     finally:
         work.close()
-    raise RuntimeError("this coroutine waits for something that does not block: an error of ours")
+    raise RuntimeError("internal error: this coroutine waits for something that does not block")
 
 
 async def call_with_retry(port: Port, actor: str, method: str, *args: object, timeout_s: float) -> Any:

@@ -65,18 +65,20 @@ class Changes(Answer):
         named = (("starts", effects.started), ("restarts", effects.restarted), ("stops", effects.stopped))
         notes = [f"{verb}: {', '.join(names)}" for verb, names in named if names]
         if self.result.rows and not notes:
-            notes.append("no actor has to be restarted for it")
+            notes.append("no actor needs a restart")
         if self.result.held:
-            notes.append(f"no longer looked after, and not known to be flat: {'; '.join(self.result.held)}")
+            notes.append(f"no longer managed, and not known to be flat: {'; '.join(self.result.held)}")
             notes += [] if self.made or self._forced else ["this needs --force (force=True)"]
         return notes + (self.outcome() if self.made else [])
 
     def outcome(self) -> list[str]:
         """What became of the actors concerned, in words."""
         if not self._states:
-            return ["done: it is journaled, and no actor had to be waited for"]
+            return ["done: the change is journaled, and no actor is affected"]
         done = len(self._states) - len(self.waiting)
-        lines = [f"done: it is journaled, and {done} of {len(self._states)} affected actors run the new settings"]
+        lines = [
+            f"done: the change is journaled, and {done} of {len(self._states)} affected actors run the new settings"
+        ]
         return lines + [f"not yet: {name}: {words}" for name, words in self.waiting.items()]
 
 
@@ -151,8 +153,8 @@ class AsyncChanges:
         try:
             result = await supervisor.change(wanted, asked(self._strategy()), force=force, dry_run=dry_run)
         except CallError as error:
-            found = f"it is not known whether this was done: {wanted}: {error}"
-            raise NotAnswered(f"{found}. Look at status(), or ask for it again") from None
+            found = f"it is unknown whether this was done: {wanted}: {error}"
+            raise NotAnswered(f"{found}. Check status(), or ask again") from None
         return Changes(result, await self._settled(supervisor, result, wait_s), forced=force)
 
     async def _settled(

@@ -57,8 +57,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _fork_words(parent: int) -> str:
     return (
-        f"this process was forked from process {parent}, which is connected to Ray, and no such connection outlives a "
-        "fork: start it with multiprocessing.get_context('spawn'), or connect in it before its parent does"
+        f"this process was forked from process {parent}, which is connected to Ray, and such a connection does not "
+        "survive a fork: start it with multiprocessing.get_context('spawn'), or connect in it before its parent does"
     )
 
 
@@ -215,8 +215,8 @@ def _places(
         found = _place_of(configuration, namespace, mode)
         if found is not None and found.namespace != namespace and asked_namespace:
             raise NotRunning(
-                f"{found.named_by}, in namespace {found.namespace}, and namespace {namespace} was asked for",
-                "Leave namespace out, name the other one's configuration, or none: supervisor.connect(None, "
+                f"{found.named_by}, in namespace {found.namespace}, but namespace {namespace} was requested",
+                "Leave namespace out, give the other one's configuration, or give none: supervisor.connect(None, "
                 f"namespace={namespace!r})",
             )
         if found is not None:
@@ -234,10 +234,10 @@ def _places(
     clusters = [connected] if connected is not None else _clusters_of_this_machine()
     if not clusters and (others := _owners_of_others()):
         owners = ", ".join(others)
-        not_ours = f"{looked_for}the Ray cluster on this machine is of {owners}, and no other user has its token"
+        not_ours = f"{looked_for}the Ray cluster on this machine belongs to {owners}, and no other user has its token"
         raise NotRunning(not_ours, f"Run this as {owners}")
     if not clusters:
-        found_none = "no Ray cluster runs on this machine, and RAY_ADDRESS names none"
+        found_none = "no Ray cluster runs on this machine, and RAY_ADDRESS is not set to one"
         raise NotRunning(looked_for + found_none, remedy)
     return [
         Place(Address(gcs, mode), namespace, f"{looked_for}there is a Ray cluster at {gcs}", None, configuration)
@@ -299,7 +299,7 @@ def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) ->
         raise NotRunning(f"{place.named_by}, which has ended", remedy)
     host, _, port = place.cluster.gcs.rpartition(":")
     if not host or not port.isdigit():
-        raise NotRunning(f"{place.cluster.gcs!r} is no host:port of a Ray cluster", remedy)
+        raise NotRunning(f"{place.cluster.gcs!r} is not the host:port of a Ray cluster", remedy)
     try:
         reach(place.cluster.gcs, timeout_s)
     except OSError as error:
@@ -345,4 +345,4 @@ def _connect(place: Place, remedy: str) -> None:
             ray_backend.join(place.cluster, place.namespace)
     except (ConnectionError, RuntimeError) as error:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise NotRunning(f"{place.named_by}, which does not let us in: {said}", remedy) from None
+        raise NotRunning(f"{place.named_by}, which refuses the connection: {said}", remedy) from None

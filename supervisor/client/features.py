@@ -204,7 +204,7 @@ def _check_leg(leg: str | None, book: BookState) -> None:
     if instead is not None:
         raise ValueError(
             f"features of {book.account}/{book.instrument}: leg: found {leg!r}, expected {instead}; "
-            "there can be no such leg"
+            "no such leg is possible"
         )
 
 
@@ -276,7 +276,7 @@ def _checks(
 
 def _price_check(given: Decimal, held: _Held, tolerance: Decimal) -> FeatureCheck:
     if held.hedged:
-        note = "both sides are held at different prices: name a leg"
+        note = "both sides are held at different prices: give a leg"
         return FeatureCheck("average_price", given, None, None, None, None, note)
     if held.average_price is None:  # flat: there is no price, and 0 is how a model says so
         return FeatureCheck("average_price", given, None, None, None, given != 0, "nothing is held")
@@ -295,14 +295,12 @@ def _compared(
 def _unusable(book: BookState, leg: str | None) -> str | None:
     error = f" ({book.error})" if book.error else ""
     if book.verified_at is None:
-        return f"the book has not been found in step with the broker since its actor started{error}"
+        return f"the book has not been verified against the broker since its actor started{error}"
     age_s = (book.as_of - book.verified_at).total_seconds()
     if age_s > book.unverified_s:
-        return (
-            f"the book was last found in step {age_s:.1f} s ago, more than unverified_s ({book.unverified_s:g}){error}"
-        )
+        return f"the book was last verified {age_s:.1f} s ago, more than unverified_s ({book.unverified_s:g}){error}"
     for told in book.pending_fills:
-        return f"fill {told.fill.fill_id} is in no leg yet: the broker has not said which one it changed"
+        return f"fill {told.fill.fill_id} is in no leg yet: the broker has not said which leg it changed"
     for found in book.breaks:
         if found.type in _POSITION_BREAKS and leg in (None, found.key):
             sides = f"book {found.book_value or 'nothing'}, broker {found.broker_value or 'nothing'}"

@@ -249,7 +249,7 @@ class AsyncInstrument:
         try:
             return await call_with_retry(self._port(), self._named.name, method, *args, timeout_s=timeout_s)
         except (CallError, JournalAway) as error:
-            raise NotAnswered(f"{self._named.name}: {method} was not answered: {error}") from None
+            raise NotAnswered(f"{self._named.name}: {method} got no answer: {error}") from None
 
     async def _record(self, kind: str, given: AnyReport) -> Recorded:
         named = self._named
@@ -272,8 +272,8 @@ class AsyncInstrument:
             raise InvalidReport(str(error)) from None
         except (CallError, JournalAway) as error:
             raise NotRecorded(
-                f"{named.name}: {kind} {key} is not known to be recorded: {error}. Report the same again: what is in "
-                "already counts once"
+                f"{named.name}: {kind} {key} may or may not be recorded: {error}. Report the same again: what is "
+                "already recorded counts once"
             ) from None
         warning = await self._of_no_order(report) if news else None
         return Recorded(named.account, named.symbol, kind, key, bool(news), warning)
@@ -290,8 +290,8 @@ class AsyncInstrument:
         if known is not None:
             return None
         return (
-            f"{self._named.name}: the book has no order {ticket}: the fill is in, and joins that order when it is "
-            "recorded or the broker shows it. Is the id right?"
+            f"{self._named.name}: the book has no order {ticket}: the fill is recorded, and joins that order once the "
+            "order is recorded or the broker shows it. Is the id right?"
         )
 
 
@@ -353,7 +353,7 @@ class AsyncVenue:
         try:
             return await call_with_retry(self._port(), self._account, method, *args, timeout_s=TIMEOUT_S)
         except CallError as error:
-            raise NotAnswered(f"{self._account}: {method} was not answered: {error}") from None
+            raise NotAnswered(f"{self._account}: {method} got no answer: {error}") from None
 
 
 def _model(model: type[Model], given: Model | None, fields: dict[str, Any]) -> Model:

@@ -85,7 +85,7 @@ class Link:
         """A call begins."""
         with self._lock:
             if self._gone:
-                found = f"the Ray cluster at {self.gcs} has ended. Connect again when the supervisor runs"
+                found = f"the Ray cluster at {self.gcs} has ended. Connect again once the supervisor runs"
                 raise ClusterGone(actor, method, found)
             self._calls += 1
 

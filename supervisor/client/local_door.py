@@ -24,7 +24,7 @@ class DoorClient:
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """The answer of its method. Raises what it raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
         if actor != SUPERVISOR:
-            raise ActorUnavailable(actor, method, "it is not behind the supervisor's local socket")
+            raise ActorUnavailable(actor, method, "it cannot be reached through the supervisor's local socket")
         until_s = time.monotonic() + timeout_s
         try:
             with contextlib.closing(socket.socket(socket.AF_UNIX)) as talk:

@@ -75,9 +75,9 @@ class OpenCluster(Exception):
 
     def __str__(self) -> str:
         return (
-            f"the Ray cluster at {self.gcs} lets in whoever reaches it, without a token: all of them can run code "
+            f"the Ray cluster at {self.gcs} lets in anyone who reaches it, without a token: they can run code "
             "beside the supervisor and read its brokers' secrets. Start it with RAY_AUTH_MODE=token, or use "
-            "ray.address: local (`start --detach` needs no other cluster); ray.require_auth: false accepts it as it is"
+            "ray.address: local (`start --detach` needs no other cluster); ray.require_auth: false accepts the risk"
         )
 
 

@@ -79,8 +79,8 @@ def _time(value: object) -> datetime:
 
 Positive = Annotated[Decimal, _number("a number above 0", lambda n: n > 0)]
 Finite = Annotated[Decimal, _number("a finite number", lambda _: True)]
-Id = Annotated[str, _text("an id: text without blanks at its ends", numbers=True)]
-Name = Annotated[str, _text("text without blanks at its ends")]
+Id = Annotated[str, _text("an id: text without blanks at either end", numbers=True)]
+Name = Annotated[str, _text("text without blanks at either end")]
 Time = Annotated[datetime, BeforeValidator(_time)]
 AnySide = Annotated[Side, _one_of(Side)]
 AnyStatus = Annotated[OrderStatus, _one_of(OrderStatus)]

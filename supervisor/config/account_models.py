@@ -99,7 +99,7 @@ class BookColumns(Model):
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         if (self.symbol is None) == (self.con_id is None):
-            raise expected("either symbol or con_id, the column that tells the contract")
+            raise expected("either symbol or con_id, the column that names the contract")
         return self
 
 

@@ -31,7 +31,7 @@ class _Model(BaseModel):
 def _url(value: Any) -> SecretRef | str:
     if isinstance(value, SecretRef) or (isinstance(value, str) and LOOPBACK_URL.fullmatch(value)):
         return value
-    raise expected("an URL of apprise as ${NAME} from the environment (one on loopback may stand here)")
+    raise expected("an apprise URL as ${NAME} from the environment (one on loopback may stand here)")
 
 
 def _time_of_day(value: Any) -> time:
@@ -52,7 +52,7 @@ class AlertRoute(_Model):
     told."""
 
     name: RouteName = Field(description="a name for the route")
-    url: Annotated[SecretRef | str, BeforeValidator(_url)] = Field(description="an URL of apprise as ${NAME}")
+    url: Annotated[SecretRef | str, BeforeValidator(_url)] = Field(description="an apprise URL as ${NAME}")
     severity: SeverityName = "WARNING"
     types: tuple[Kind, ...] = ()
     accounts: tuple[ActorName, ...] = ()

@@ -20,7 +20,7 @@ def cautions(configuration: Configuration) -> tuple[str, ...]:
     for account in configuration.enabled_accounts:
         found += [*_of_account(account), *without_effect(configuration, account)]
     if not configuration.ray.require_auth:
-        found.append("ray.require_auth is false: whoever reaches a cluster without a token can run code in it")
+        found.append("ray.require_auth is false: anyone who reaches a cluster without a token can run code in it")
     return tuple(dict.fromkeys(found))
 
 
@@ -29,7 +29,7 @@ def _of_account(account: AnyAccount) -> list[str]:
     for key, ref in account.secrets().items():
         if ref.source is SecretSource.FILE and _readable_by_others(ref.place):
             found.append(
-                f"{account.name}: its {key} stands in {ref.place}, which others may read. Let it be ${{NAME}}, "
+                f"{account.name}: its {key} stands in {ref.place}, which others can read. Use ${{NAME}}, "
                 f"file:PATH or keyring:SERVICE/NAME, or chmod 600 {ref.place}"
             )
     if isinstance(account, Mt5Account) and not account.simulator:
@@ -42,12 +42,12 @@ def _of_gateway(account: Mt5Account) -> list[str]:
     places = [one for one in (account.endpoint, account.events_endpoint) if one and not _THIS_MACHINE.fullmatch(one)]
     if None in keys and places:
         if account.insecure:
-            return [f"{account.name}: insecure is true: whoever is between here and {places[0]} can read and change it"]
-        said = f"{account.name}: {places[0]} is beyond this machine and spoken to in the clear: whoever is between can"
-        remedy = "Set curve_key and curve_server_key, or insecure: true where the network is trusted"
+            return [f"{account.name}: insecure is true: anyone on the way to {places[0]} can read and change it"]
+        said = f"{account.name}: {places[0]} is another machine, reached without encryption: anyone on the way can"
+        remedy = "Set curve_key and curve_server_key, or insecure: true if you trust the network"
         return [f"{said} read and change it. {remedy}"]
     if account.curve_key is not None and _readable_by_others(account.curve_key):
-        return [f"{account.name}: others may read its curve_key. chmod 600 {account.curve_key}"]
+        return [f"{account.name}: others can read its curve_key. chmod 600 {account.curve_key}"]
     return []
 
 

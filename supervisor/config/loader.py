@@ -201,7 +201,7 @@ class _Loader:
         for key, value in inner:
             here: Path = (*path, key)
             if isinstance(value, str) and _WITHOUT_BRACES.fullmatch(value.strip()):
-                self._problem(here, f"{value.strip()}, which is no reference", f"${{{value.strip()[1:]}}}")
+                self._problem(here, f"{value.strip()}, which is not a reference", f"${{{value.strip()[1:]}}}")
             elif isinstance(value, str) and "${" in value and here == _KEY and value.startswith(PKCS11):
                 if self._signs:  # the PIN of its token is read where heads are signed, and nobody else needs it
                     self._all_set(here, value)
@@ -335,7 +335,7 @@ class _Loader:
                     cast("dict[str, object]", options)[key] = ref
                 elif written and opens:
                     here: Path = place if account is not None else (*place, index)
-                    found = "a secret that stands in the file"
+                    found = "a secret written in the file"
                     self._problem((*here, "storage_options", key), found, "${NAME} from the environment")
 
     def _alert_routes(self) -> None:
@@ -357,13 +357,13 @@ class _Loader:
             if ref is not None:
                 cast("dict[str, object]", route)["url"] = ref
             elif isinstance(written, str) and not LOOPBACK_URL.fullmatch(written):
-                found = "an URL that stands in the file, or is none"
+                found = "a URL written in the file, or none"
                 self._problem((*here, "url"), found, "${NAME} from the environment (one on loopback may stand here)")
             named = route.get("accounts")
             for place, one in enumerate(named if isinstance(named, list) else ()):
                 if _text_of(one) not in known:
                     where: Path = (*here, "accounts", place)
-                    self._problem(where, f"{_text_of(one)}, which is no account here", "the name of an account")
+                    self._problem(where, f"{_text_of(one)}, which is not an account here", "the name of an account")
 
     # What need not be said
 
@@ -447,7 +447,7 @@ class _Loader:
             walks = isinstance(market, dict) and market.get("seed") is not None
             for key in ("start", "tick") if walks else ():
                 if isinstance(market, dict) and market.get(key) is None:
-                    self._problem((*here, key), "nothing beside seed", f"{key}, as a walk begins and steps somewhere")
+                    self._problem((*here, key), "nothing besides seed", f"{key}, as a walk needs a start and a step")
 
     # What the models know of themselves
 

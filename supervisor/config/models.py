@@ -107,7 +107,7 @@ class ConsoleSettings(Model):
     def _reachable(self) -> Self:
         if not is_loopback(self.host) and self.url is None:
             raise expected(
-                "127.0.0.1, or the url under which a proxy with TLS shows it: what goes over a network is in the clear"
+                "127.0.0.1, or the URL of a TLS proxy in front of it: traffic on the network would be unencrypted"
             )
         return self
 

@@ -182,7 +182,7 @@ Symbol = Annotated[
     str,
     # A symbol of blanks, or with blanks around it, would be a different instrument that looks the same.
     text(
-        "a symbol: text without control characters, and without blanks at its ends (all stands alone, not in a list)",
+        "a symbol: text without control characters, without blanks at either end (all is used alone, not in a list)",
         r"(?!all\Z)[^\x00-\x20\x7f-\xa0](?:[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?",
     ),
 ]

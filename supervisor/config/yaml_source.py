@@ -92,7 +92,7 @@ def _syntax(error: MarkedYAMLError) -> Finding:
     line = mark.line + 1 if mark is not None else 1
     problem = error.problem or "text that cannot be read"
     if "\\t" in problem:
-        return Finding(line, (), "a tab", "spaces: YAML takes no tabs for indentation")
+        return Finding(line, (), "a tab", "spaces: YAML does not allow tabs for indentation")
     # What a parser quotes may be a piece of a secret; single characters are the punctuation it stumbled over.
     quoted = re.sub(r"(['\"])([^'\"]{4,})\1", "…", problem)
     context = f" {error.context}" if error.context else ""
@@ -107,7 +107,7 @@ class _Builder:
         """The data of a node; ``around`` are the nodes it stands in, as an alias may point back to one of them."""
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in around:
-            self._wrong(path, node, "an alias to something it stands in", "values written out")
+            self._wrong(path, node, "an alias to something that contains it", "values written out")
             return None
         tag = str(node.tag)
         if tag not in _TAGS:
@@ -138,7 +138,7 @@ class _Builder:
 
     def _key(self, key: Any, path: Path) -> str | None:
         if not isinstance(key, ScalarNode):
-            self._wrong(path, key, "a key that is no word", "a word as key")
+            self._wrong(path, key, "a key that is not a word", "a word as the key")
             return None
         if key.value == "<<" and key.style is None:
             self._wrong((*path, "<<"), key, "a merge key", "keys written out; common ones belong under defaults")

@@ -38,9 +38,7 @@ def listening(configuration: Configuration, port: int | None) -> socket.socket:
         taken.listen(128)
     except OSError as error:
         taken.close()
-        raise Failure(
-            f"{host}:{wanted} cannot be listened on: {error.strerror or error}. Name another --port"
-        ) from None
+        raise Failure(f"{host}:{wanted} cannot be used: {error.strerror or error}. Choose another --port") from None
     return taken
 
 

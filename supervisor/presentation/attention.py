@@ -41,7 +41,7 @@ def attention(row: Mapping[str, Any], breaks: Sequence[Mapping[str, Any]]) -> At
     health = row["health"]
     reasons: list[tuple[Need, tuple[int, ...], str]] = [(*_of_break(one), break_words(one)) for one in breaks]
     if health["state"] == "QUARANTINED":
-        reasons.append((Need.ACT, (0,), "quarantined: restart it when its reason is gone"))
+        reasons.append((Need.ACT, (0,), "quarantined: restart it once the cause is fixed"))
     elif health["state"] != "UP":
         reasons.append((Need.LOOK, (50,), f"its actor is {health['state'].lower()}"))
     if row["status"] in ("FAILED", "DEGRADED"):

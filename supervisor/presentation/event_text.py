@@ -20,7 +20,7 @@ _GLOSSES = {
     "force_update_position": "drift corrected",
     "apply_fill": "fill applied",
     "infer_fill": "fill inferred",
-    "update_order": "order brought up to date",
+    "update_order": "order updated",
     "adopt_order": "order adopted",
     "give_up_order": "order given up",
 }
@@ -40,7 +40,7 @@ _ACTIONS = {
     "pause": "paused",
     "resume": "resumed",
     "restart": "restarted",
-    "new key": "handed on to a new key",
+    "new key": "switched to a new key",
 }
 _HALTS = {EventType.TRADING_HALTED: "trading halted", EventType.TRADING_RESUMED: "trading resumed"}
 _WORK = {
@@ -149,7 +149,7 @@ def describe(event: Event) -> str:
             return "the whole state" if "router" in payload else "the whole book"
         case EventType.CONFIGURATION_CHANGED:
             desired = payload.get("desired")
-            return f"{len(desired)} actors are to run" if isinstance(desired, list) else _plain(payload)
+            return f"{len(desired)} actors desired" if isinstance(desired, list) else _plain(payload)
         case _:
             return _plain(payload)
 
@@ -175,7 +175,7 @@ def _fill(payload: Mapping[str, Json]) -> str:
     if payload.get("inferred"):
         text += " (inferred)"
     if payload.get("pending"):
-        text += ", waits for the broker to name its leg"
+        text += ", waiting for the broker to name its leg"
     why = without_effect(payload)
     return text if why is None else f"{text} at {payload.get('time')}, without effect: {why}"
 
@@ -231,7 +231,7 @@ def _text(event: Event) -> str | None:
     if kind in _WORK:
         return _work(kind, payload)
     if kind is EventType.ALERT_FAILED:
-        return f"route {payload.get('route')} does not take alerts: {payload.get('reason')}"
+        return f"route {payload.get('route')} does not accept alerts: {payload.get('reason')}"
     if kind is EventType.OPERATOR_ACTION:
         whom = payload.get("instruments") or payload.get("actor") or ()
         names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""
@@ -262,7 +262,7 @@ def _order_end(kind: EventType, payload: Mapping[str, Json]) -> str:
 
 def _discrepancy(payload: Mapping[str, Json], time: str) -> str:
     if payload.get("type") == "BOOK_MISMATCH":
-        return f"the book was not what its journal makes: {payload.get('book_value')}, {payload.get('correction')}"
+        return f"the book differed from its journal: {payload.get('book_value')}, {payload.get('correction')}"
     correction = payload.get("correction")
     if correction is not None:
         done = f"{correction} ({_GLOSSES[str(correction)]})" if str(correction) in _GLOSSES else str(correction)
@@ -270,7 +270,7 @@ def _discrepancy(payload: Mapping[str, Json], time: str) -> str:
             done += f", approved by {payload['approved_by']}"
     else:
         still = "still " if payload.get("opened_at") not in (None, time) else ""
-        done = "gone by itself" if payload.get("resolved") else f"{still}open"
+        done = "gone without a correction" if payload.get("resolved") else f"{still}open"
     return f"{_difference(payload)}, {done}"
 
 

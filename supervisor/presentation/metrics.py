@@ -17,16 +17,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 PREFIX: Final = "reconciliation"
 _OF_INSTRUMENT: Final = ("account", "instrument")
 _COUNTED: Final = (
-    ("cycles", "Cycles that an instrument has finished, over the restarts of its actor."),
+    ("cycles", "Cycles that an instrument has finished, across restarts of its actor."),
     ("corrections", "Corrections made to a book."),
     ("discrepancies", "Differences found between a book and its broker."),
 )
 
 
 _OF_ACCOUNT: Final = (
-    ("call_seconds", "Seconds that fetches from a broker took together."),
+    ("call_seconds", "Total seconds spent on fetches from a broker."),
     ("call_errors", "Fetches from a broker that failed."),
-    ("clock_steps", "How often an account's machine had its clock set."),
+    ("clock_steps", "How often the clock of an account's machine was set."),
 )
 
 
@@ -51,7 +51,7 @@ def _of_instruments(status: Mapping[str, Any]) -> Iterator[Metric]:
     for name, words in _COUNTED:
         yield _counter(name, words, {key: one[name] for key, one in health.items()}, _OF_INSTRUMENT)
     ages = {key: one["verified_age_s"] for key, one in health.items() if one["verified_age_s"] is not None}
-    yield _gauge("verified_age_seconds", "Since when a book was last proven to be its broker's.", ages, _OF_INSTRUMENT)
+    yield _gauge("verified_age_seconds", "When a book was last verified against its broker.", ages, _OF_INSTRUMENT)
     in_step = {key: int(row["status"] == "SUCCESS") for key, row in rows.items()}
     yield _gauge("in_step", "Whether a book is verified, complete and without a break.", in_step, _OF_INSTRUMENT)
     durations = {key: one["last_cycle_ms"] / 1000 for key, one in health.items() if one["last_cycle_ms"] is not None}
@@ -67,7 +67,7 @@ def _of_instruments(status: Mapping[str, Any]) -> Iterator[Metric]:
             found.update(_breaks(account["account"], row["instrument"], row["discrepancies"]))
     labels = (*_OF_INSTRUMENT, "type", "severity")
     yield from _ages(status)
-    yield _gauge("open_breaks", "Differences that stand; without instrument: nobody looks after it.", found, labels)
+    yield _gauge("open_breaks", "Open differences; without instrument: not managed by an actor.", found, labels)
 
 
 def _ages(status: Mapping[str, Any]) -> Iterator[Metric]:
@@ -84,10 +84,10 @@ def _ages(status: Mapping[str, Any]) -> Iterator[Metric]:
             states[account["account"], one["severity"], one["state"]] += 1
             oldest[kind] = max(oldest.get(kind, 0.0), one["age_s"])
     labels = ("account", "type", "severity")
-    yield _gauge("open_breaks_by_age", "Differences that stand, by how old they are.", buckets, (*labels, "age"))
-    words = "Differences that stand, by where the work on them is."
+    yield _gauge("open_breaks_by_age", "Open differences by age.", buckets, (*labels, "age"))
+    words = "Open differences by the state of the work on them."
     yield _gauge("open_breaks_by_state", words, states, ("account", "severity", "state"))
-    yield _gauge("oldest_break_age_seconds", "Age of the oldest difference that stands.", oldest, labels)
+    yield _gauge("oldest_break_age_seconds", "Age of the oldest open difference.", oldest, labels)
 
 
 def _breaks(account: str, instrument: str, found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -100,7 +100,7 @@ def _of_accounts(status: Mapping[str, Any]) -> Iterator[Metric]:
     accounts = {(one["account"], one["broker"]): one for one in status["accounts"]}
     labels = ("account", "broker")
     calls = {key: one["broker_calls"] for key, one in accounts.items()}
-    yield _counter("broker_calls", "Requests that left for a broker.", calls, labels)
+    yield _counter("broker_calls", "Requests sent to a broker.", calls, labels)
     known = {key: one["health"] for key, one in accounts.items() if "call_seconds" in (one.get("health") or {})}
     for name, words in _OF_ACCOUNT:
         yield _counter(name, words, {key: one[name] for key, one in known.items()}, labels)
@@ -108,7 +108,7 @@ def _of_accounts(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("account_connected", "Whether a broker answers.", connected, labels)
     streams = {key: one["health"]["stream"] for key, one in accounts.items() if one.get("health")}
     live = {key: int(stream == "LIVE") for key, stream in streams.items() if stream is not None}
-    yield _gauge("stream_live", "Whether a broker's own stream is heard.", live, labels)
+    yield _gauge("stream_live", "Whether a broker's stream is live.", live, labels)
 
 
 def _of_actors(supervisor: Mapping[str, Any]) -> Iterator[Metric]:
@@ -119,10 +119,12 @@ def _of_actors(supervisor: Mapping[str, Any]) -> Iterator[Metric]:
     up = {key: int(one["state"] == "UP") for key, one in actors.items()}
     yield _gauge("actor_up", "Whether an actor is up.", up, labels)
     quarantined = {key: int(one["state"] == "QUARANTINED") for key, one in actors.items()}
-    yield _gauge("actor_quarantined", "Whether an actor was given up until somebody restarts it.", quarantined, labels)
+    yield _gauge(
+        "actor_quarantined", "Whether an actor is in quarantine until somebody restarts it.", quarantined, labels
+    )
     checks = supervisor["self_check"]
     yield _counter("self_checks", "Books compared with their journal.", {(): checks["checked"]})
-    yield _counter("self_check_failures", "Books that were not what their journal makes.", {(): checks["failed"]})
+    yield _counter("self_check_failures", "Books that differed from their journal.", {(): checks["failed"]})
     yield from _of_alerts(supervisor.get("alerts"))
     journal = supervisor["journal"]
     if journal:
@@ -134,14 +136,17 @@ def _of_actors(supervisor: Mapping[str, Any]) -> Iterator[Metric]:
 def _of_alerts(alerts: Mapping[str, Any] | None) -> Iterator[Metric]:
     if alerts is None:
         return
-    by_route = {"alerts_delivered": "Messages that a route took.", "alert_failures": "Tries that a route did not take."}
+    by_route = {
+        "alerts_delivered": "Messages that a route delivered.",
+        "alert_failures": "Deliveries that failed on a route.",
+    }
     keys = {"alerts_delivered": "delivered", "alert_failures": "failed"}
     for name, words in by_route.items():
         yield _counter(name, words, {(route,): count for route, count in alerts[keys[name]].items()}, ("route",))
     failing = {(route,): int(route in alerts["failing"]) for route in alerts["delivered"]}
-    yield _gauge("alert_route_failing", "Whether a route did not take the last message.", failing, ("route",))
+    yield _gauge("alert_route_failing", "Whether the last delivery on a route failed.", failing, ("route",))
     waiting = {(route,): count for route, count in alerts["waiting"].items()}
-    yield _gauge("alert_queue_depth", "Messages that wait for a route.", waiting, ("route",))
+    yield _gauge("alert_queue_depth", "Messages waiting for a route.", waiting, ("route",))
 
 
 def _gauge(name: str, words: str, samples: Mapping[Any, float], labels: tuple[str, ...] = ()) -> GaugeMetricFamily:

@@ -48,7 +48,7 @@ class ActorStates:
         key = key_of(name)
         child, spec = self._children.get(key), self._desired.spec(key)
         if child is None:
-            return ("SETTLED", "it runs no more") if spec is None else ("WAITING", status.state_words(None))
+            return ("SETTLED", "it no longer runs") if spec is None else ("WAITING", status.state_words(None))
         if spec is not None and child.spec == child.running == spec and is_up(child):
             return "SETTLED", "it is up"
         return status.state_name(child.state), status.state_words(child)

@@ -32,5 +32,5 @@ async def known_to_be_held(account: str, runtime: Runtime) -> set[str]:
     try:
         return await held_in_our_books(account, runtime)
     except AWAY as error:
-        logger.warning("{}: which books there are cannot be told: {}", account, error)  # each verdict will say so
+        logger.warning("{}: which books exist is unknown: {}", account, error)  # each verdict will say so
         return set()

@@ -53,8 +53,8 @@ class BreakDesk:
         if request.reason is not None:
             codes = self._desired.configuration.breaks.all_reason_codes
             if request.reason not in codes:
-                known = f"There are: {', '.join(codes)}. The configuration may add to them (breaks.reason_codes)."
-                raise BreakRefused(attempted, f"{request.reason} is no reason code", known)
+                known = f"Use one of {', '.join(codes)}. The configuration can add more (breaks.reason_codes)."
+                raise BreakRefused(attempted, f"{request.reason} is not a reason code", known)
         name, found = self._named(attempted, break_id)
         work: BreakWork = await self._runtime.call(name, "work_on", found.id, request, timeout_s=WORK_TIMEOUT_S)
         await self._refresh(name)
@@ -63,13 +63,13 @@ class BreakDesk:
     def _named(self, attempted: str, break_id: str) -> tuple[str, Break]:
         named = [(name, found) for name, found, _ in self._healths.open_breaks() if found.id.startswith(break_id)]
         if len(break_id) < _SHORTEST_ID:
-            raise BreakRefused(attempted, "that is too little of an id", f"Give {_SHORTEST_ID} letters of it or more.")
+            raise BreakRefused(attempted, "the id is too short", f"Give at least {_SHORTEST_ID} letters of it.")
         if not named:
-            raise BreakRefused(attempted, "no break of that id is open", "List the open breaks again.")
+            raise BreakRefused(attempted, "no break with that id is open", "List the open breaks again.")
         if len(named) > 1:
             ids = ", ".join(found.id for _, found in named[:5])
             raise BreakRefused(
-                attempted, f"{len(named)} open breaks have ids that begin so ({ids})", "Give more of it."
+                attempted, f"{len(named)} open breaks have ids that start like this ({ids})", "Give more of it."
             )
         return named[0]
 

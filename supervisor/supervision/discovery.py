@@ -60,7 +60,7 @@ class Discovery:
             try:
                 held = await held_in_our_books(account, self._runtime)
             except AWAY as error:
-                logger.debug("{}: which books there are cannot be told yet: {}", account, error)
+                logger.debug("{}: which books exist is not known yet: {}", account, error)
                 await self._runtime.sleep(ASK_AGAIN_AFTER_S)
             else:
                 self.found(account, held)

@@ -87,14 +87,14 @@ class FormerLives:
             try:
                 told = await self._read()
             except (CallError, JournalError) as error:
-                logger.debug("what was before in this run is not known yet: {}", error)
+                logger.debug("what happened earlier in this run is not known yet: {}", error)
                 await self._runtime.sleep(_AGAIN_AFTER_S)
             else:
                 self._learned.set()
                 await self._tell(told)
                 return
         self._learned.set()
-        logger.warning("the journal does not tell what was before in this run: counts begin anew")
+        logger.warning("the journal does not say what happened earlier in this run: counters start at zero")
 
     async def _read(self) -> dict[str, int]:
         """Gives how often each of those was restarted that ended together with a supervisor."""
@@ -123,7 +123,7 @@ class FormerLives:
 
     async def _tell(self, ended: Mapping[str, int]) -> None:
         if not self._living and self.restarts:  # else it was told when they were found
-            await self._note(SUPERVISOR, "it takes over from one that died, as did all its actors", self.restarts)
+            await self._note(SUPERVISOR, "it replaces one that died together with all its actors", self.restarts)
         for name, restarts in ended.items():
             await self._note(name, TOGETHER, restarts)
 

@@ -39,7 +39,7 @@ class _Unwritten:
     """A halt that the journal does not have yet, and ``by`` whom it is."""
 
     by: Who
-    failure: str = "it has not answered"
+    failure: str = "it did not answer"
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -71,7 +71,7 @@ class Halting:
                 self._halts = await self._read() | self._halts
                 self._known = True
             except (CallError, JournalError) as error:
-                logger.debug("which halts are in force cannot be told yet: {}", error)
+                logger.debug("which halts are in force is not known yet: {}", error)
                 await self._runtime.sleep(_LEARN_AGAIN_AFTER_S)
 
     def put(self, scope: str, reason: str | None, by: Who = None) -> None:
@@ -126,7 +126,7 @@ class Halting:
         """End the halts of a scope and of all within it. Gives those that ended, and why the others did not."""
         async with self._changing:
             if not self._known:
-                return (), "the journal has not told yet which halts there are. Try again"
+                return (), "the halts have not been read from the journal yet. Try again"
             lifted: list[str] = []
             for inner in [one for one in self._halts if _within(one, scope)]:
                 body: dict[str, Json] = {"scope": scope_words(inner), **said_of(by)}
@@ -166,14 +166,14 @@ class Halting:
         except JournalAway as away:
             logger.warning("{}: {} is not durable: {}", name, kind, away)
             return str(away)
-        return f"the stream of {name} is too busy to be written to. Try again"
+        return f"the stream of {name} is too busy to write to. Try again"
 
 
 def not_durable(failure: str) -> str:
     """What to tell whoever asked for a halt that is in force and not in the journal."""
     return (
-        f"halted now, but not durable: {failure}. It goes on being tried, and is lost if the supervisor ends before "
-        "that succeeds: halt again"
+        f"halted now, but not durable: {failure}. It is retried, and lost if the supervisor stops before that "
+        "succeeds: halt again"
     )
 
 

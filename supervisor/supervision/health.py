@@ -172,10 +172,10 @@ class HealthRegistry:
         """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
         account, symbol = split_name(name)
         if not self._desired.looks_after(account, symbol):
-            return "nobody looks after it"
+            return "no actor manages it"
         report = self._report(account, symbol)
         never = report.verified_at is None
-        return (report.error or "never yet in step") if report.unverified or never else None
+        return (report.error or "not verified yet") if report.unverified or never else None
 
     def document(self, started_at: datetime, halts_on: Callable[[str], tuple[Halt, ...] | None]) -> dict[str, Any]:
         """The document of ``status --json``, without its ``supervisor``. ``halts_on`` tells which halts apply to an

@@ -101,8 +101,8 @@ class Lifecycle:
         """Find the children that live, and tell the tree; gives their names."""
         names = tuple(name for name in await self._living() if name != SUPERVISOR)
         if names:
-            logger.warning("this supervisor takes over from one that died; living: {}", ", ".join(sorted(names)))
-            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it takes over from one that died"}
+            logger.warning("this supervisor replaces one that died; still running: {}", ", ".join(sorted(names)))
+            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it replaces one that died"}
             # Awaited: once it is written, nothing that the one that died had sent can be written any more.
             await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
         self._lived = dict.fromkeys(key_of(name) for name in names)
@@ -130,7 +130,7 @@ class Lifecycle:
             try:
                 return await self._cluster.living()
             except Exception:  # noqa: BLE001 - whatever it is, without an answer there is nothing we may do
-                logger.exception("the cluster does not tell who lives; asking again")
+                logger.exception("the cluster does not say which actors run; asking again")
                 await self._runtime.sleep(ASK_AGAIN_AFTER_S)
 
     # Commands
@@ -158,7 +158,7 @@ class Lifecycle:
                 body: dict[str, Json] = {"actor": key.name, "reason": reason, "restarts": restarts}
                 self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
             case Quarantined(key, reason):
-                logger.critical("{}: quarantined: {}. `restart {}` ends it", key.name, reason, key.name)
+                logger.critical("{}: quarantined: {}. `restart {}` ends the quarantine", key.name, reason, key.name)
                 body = {"actor": key.name, "reason": reason}
                 self._note(EventType.ACTOR_QUARANTINED, body, key.name, Severity.CRITICAL)
 

@@ -112,6 +112,6 @@ class DoorKeeper:
                 pickle.loads(said)  # noqa: S301 - our own bytes
         except Exception:  # noqa: BLE001 - what cannot travel is told in words
             well, value = answer
-            found = "what it gave cannot be told" if well else str(value)
+            found = "its answer cannot be sent" if well else str(value)
             said = pickle.dumps((False, RuntimeError(f"{type(value).__name__}: {found}")))
         return said

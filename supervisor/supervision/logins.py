@@ -23,7 +23,7 @@ def double_logins(logins: Mapping[str, str | None], configuration: Configuration
         earlier = first.setdefault((account.broker, login), account.name)
         if earlier != account.name:
             found[account.name] = (
-                f"account {account.name} reaches login {login}, which account {earlier} reaches too: two books of one "
-                "truth. Correct the credentials or the endpoint of one of them, or set `enabled: false` for it"
+                f"account {account.name} reaches login {login}, which account {earlier} reaches too: two books for one "
+                "account. Correct the credentials or the endpoint of one of them, or set `enabled: false` for it"
             )
     return found

@@ -98,7 +98,7 @@ class Instructions:
         try:
             noted = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
         except (CallError, JournalError) as error:
-            logger.warning("what was paused before is not known: {}", error)
+            logger.warning("what was paused before is unknown: {}", error)
             return
         paused = pauses_of(noted, self._run) - self._paused
         self._paused |= paused
@@ -202,7 +202,7 @@ class Instructions:
         try:
             await self._runtime.call(name, "set_halts", halts, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
-            logger.debug("{}: it hears of its halts when it is back: {}", name, error)
+            logger.debug("{}: it is told of its halts when it is back: {}", name, error)
             return False
         return True
 

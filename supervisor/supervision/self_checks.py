@@ -51,8 +51,8 @@ class SelfChecks:
             found: SelfCheck = await self._runtime.call(name, "self_check", timeout_s=TIMEOUT_S)
         except CallError as error:
             found = SelfCheck(name, 0, skipped=str(error))
-        except Exception as error:  # noqa: BLE001 - an error of ours in one actor must not end the checks of the others
-            found = SelfCheck(name, 0, skipped=f"an error of ours: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - an internal error in one actor must not end the checks of the others
+            found = SelfCheck(name, 0, skipped=f"an internal error: {type(error).__name__}: {error}")
         self._count(found)
 
     def _count(self, found: SelfCheck) -> None:
@@ -67,7 +67,7 @@ class SelfChecks:
             self._counts["failed"] += 1
             self._failed = (found.stream, now)
             fields = ", ".join(one.field for one in found.differences)
-            logger.critical("{}: its book was not what its journal makes, and was reloaded: {}", found.stream, fields)
+            logger.critical("{}: its book differed from its journal, and was reloaded: {}", found.stream, fields)
 
     def to_json(self) -> dict[str, Json]:
         """The ``self_check`` of ``status --json``: since this supervisor started."""

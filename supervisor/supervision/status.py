@@ -67,7 +67,7 @@ def aged(last: CycleReport, health: InstrumentHealth, max_age_s: float, now: dat
     age_s = verified_age_s(last, health, now)
     if age_s <= max_age_s + HEALTH_AGE_S:
         return last
-    why = "it is paused" if health.paused else "its actor has finished no cycle"
+    why = "it is paused" if health.paused else "its actor has not finished a cycle yet"
     error = f"not verified for {age_s:.0f} s: {why}" if age_s < math.inf else "not verified since the clock was set"
     return replace(last, status=Status.DEGRADED, error=error, unverified=True)
 

@@ -370,7 +370,7 @@ class Tree:
                 case Starting():
                     commands.append(self._kill(key, "hung: it did not come up in time", now_s))
                 case Up():
-                    commands.append(self._kill(key, "hung: it answers no probe", now_s))
+                    commands.append(self._kill(key, "hung: it does not answer probes", now_s))
                 case Ending():
                     self._children[key] = replace(child, state=replace(child.state, since_s=now_s))
                     commands.append(Kill(key, child.attempt, "it did not end in time"))
@@ -385,7 +385,7 @@ class Tree:
                 starting = isinstance(child.state, Starting)
                 self._children[key] = replace(child, state=Ending(now_s))
                 attempt = child.attempt
-                commands.append(Kill(key, attempt, "not wanted any more") if starting else Stop(key, attempt))
+                commands.append(Kill(key, attempt, "no longer wanted") if starting else Stop(key, attempt))
         return commands
 
     def _is_to_stop(self, child: Child) -> bool:
@@ -419,7 +419,7 @@ class Tree:
                 commands.append(Begin(key, child.attempt))
             else:
                 self._children[key] = replace(child, state=Ending(now_s))
-                commands.append(Kill(key, child.attempt, "what it stands on did not come up"))
+                commands.append(Kill(key, child.attempt, "what it depends on did not come up"))
         return commands
 
     def _starts(self, now_s: float) -> list[Command]:

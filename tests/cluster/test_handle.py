@@ -424,7 +424,7 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
         """
     )
     assert gone[0] is False
-    assert "has ended. Connect again when the supervisor runs" in gone[1]
+    assert "has ended. Connect again once the supervisor runs" in gone[1]
     assert "Report the same again" in gone[2], "a strategy outlives its supervisor, and is told"
     scene.start()
     scene.second.connect()

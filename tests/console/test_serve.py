@@ -67,7 +67,7 @@ def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         assert address_of(configuration, taken) == f"http://127.0.0.1:{port}/"
         assert taken.proto == socket.IPPROTO_TCP
-        with pytest.raises(Failure, match=f"127.0.0.1:{port} cannot be listened on: .*Name another --port"):
+        with pytest.raises(Failure, match=f"127.0.0.1:{port} cannot be used: .*Choose another --port"):
             listening(configuration, port)
 
 

@@ -309,11 +309,13 @@ def _tell(outcome: Outcome) -> None:
 
 def main() -> int:
     """Run one by the command line's words."""
-    words = argparse.ArgumentParser(prog="python -m tests.faults.campaign")
-    words.add_argument("--minutes", type=float, default=2.0)
-    words.add_argument("--seed", type=int, default=int(time.time()))
-    words.add_argument("--per-actor", type=int, default=1)
-    words.add_argument("--json", type=Path)
+    words = argparse.ArgumentParser(
+        prog="python -m tests.faults.campaign", description="Run a campaign of faults against a whole house on Ray."
+    )
+    words.add_argument("--minutes", type=float, default=2.0, help="how long faults go on (default 2)")
+    words.add_argument("--seed", type=int, default=int(time.time()), help="the seed of the faults (default: a new one)")
+    words.add_argument("--per-actor", type=int, default=1, help="instruments that share a process (default 1)")
+    words.add_argument("--json", type=Path, help="also write the report to this file")
     given = words.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         outcome = run(given.minutes * 60, given.seed, Path(directory), given.per_actor, _tell)

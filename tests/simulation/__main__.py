@@ -54,13 +54,16 @@ def _totals(outcomes: list[Outcome]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation",
+        description="Run the actors in virtual time: one seed, or a campaign of many.",
+    )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--seed", type=int, help="run this one")
-    what.add_argument("--campaign", type=int, metavar="COUNT", help="run this many")
+    what.add_argument("--seed", type=int, help="run this seed")
+    what.add_argument("--campaign", type=int, metavar="COUNT", help="run this many seeds")
     parser.add_argument("--from", dest="first", type=int, default=0, metavar="N", help="the first seed of a campaign")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"of a run (default {STEPS})")
-    parser.add_argument("--processes", type=int, default=2, help="of a campaign (default 2)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"the steps of a run (default {STEPS})")
+    parser.add_argument("--processes", type=int, default=2, help="the processes of a campaign (default 2)")
     parser.add_argument("--trace", action="store_true", help="print everything that happens in a seed")
     asked = parser.parse_args()
     if asked.seed is not None:

@@ -213,7 +213,7 @@ async def test_an_unexpected_error_while_fetching_ends_neither_the_actor_nor_the
 
 @virtual_time
 async def test_an_answer_that_cannot_be_digested_is_no_answer(tmp_path: Path) -> None:
-    """FEATURES 21. Law 1: an error of ours after the answer came must not pass for an empty account."""
+    """FEATURES 21. Law 1: an internal error after the answer came must not pass for an empty account."""
     async with a_house(tmp_path) as house:
         await sliced(house)
         await passes(1)

@@ -138,7 +138,7 @@ def test_the_table_tells_who_and_what_and_that_there_are_more(case: Case) -> Non
     assert "the newest 1" in few.stderr
     assert "OPERATOR_ACTION" in few.stdout
     none = case.audit("query", "--severity", "critical")
-    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "no record meets this\n")
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "no record matches\n")
     assert case.json("query", "--severity", "critical") == []
 
 

@@ -185,7 +185,7 @@ def test_a_file_that_came_to_be_meanwhile_is_kept(case: Case, target: Path, monk
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError("too much"), 70, "MemoryError"),
     ],
-    ids=["disk full", "journal away", "Ctrl-C", "an error of ours"],
+    ids=["disk full", "journal away", "Ctrl-C", "an internal error"],
 )
 @pytest.mark.parametrize("force", [False, True], ids=["new", "forced"])
 def test_whatever_fails_leaves_no_half_file(
@@ -314,7 +314,7 @@ def test_quiet_instruments_hold_nothing_back_and_their_books_are_the_same(case: 
 def test_where_nothing_is_older_nothing_is_made(case: Case, target: Path) -> None:
     before = case.json("query")
     result = case.audit("archive", "--before", to_iso(at(0)), target)
-    assert (result.exit_code, result.stdout) == (0, "nothing was archived: there is nothing older\n")
+    assert (result.exit_code, result.stdout) == (0, "nothing was archived: there are no older records\n")
     assert not target.exists()
     assert case.json("query") == before
 

@@ -78,9 +78,9 @@ async def test_what_cannot_be_is_refused_with_what_can(tmp_path: Path) -> None:
         row = await one_break(hall)
         do = hall.supervisor.work_on_break
         for break_id, reason, says in (
-            ("ffffffff", "OTHER", "no break of that id is open"),
+            ("ffffffff", "OTHER", "no break with that id is open"),
             ("ff", "OTHER", "too little of an id"),
-            (row["id"], "BORED", r"BORED is no reason code\. There are: BOOKING_ERROR"),
+            (row["id"], "BORED", r"BORED is not a reason code\. Use one of BOOKING_ERROR"),
         ):
             with pytest.raises(BreakRefused, match=says):
                 await do(break_id, BreakRequest(BreakAction.APPROVE, "ann@desk", reason))

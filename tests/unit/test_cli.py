@@ -110,7 +110,7 @@ def test_record_into_a_journal_that_is_away_says_so(house: House) -> None:
     assert result.exit_code == 3
     assert result.stdout == ""
     assert "it is not known whether anything was recorded: the journal is not available" in result.stderr
-    assert "Record the file again: what is in counts once" in result.stderr
+    assert "Record the file again: what was recorded already counts once" in result.stderr
 
 
 # -- check, and bad configurations -----------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_a_journal_where_relative_paths_used_to_lead_is_named_and_not_forgotten(
 
 
 def test_reconcile_says_once_where_a_new_journal_begins(house: House) -> None:
-    told = f"there is no journal yet: a new one begins at {house.journal}"
+    told = f"there is no journal yet: starting a new one at {house.journal}"
     assert told in run("reconcile", house.path).stderr
     assert told not in run("reconcile", house.path).stderr
 
@@ -216,7 +216,7 @@ def test_reconcile_from_cron_begins_no_journal_unasked(house: House) -> None:
     result = run("reconcile", house.path, "--no-create")
 
     assert result.exit_code == 3
-    assert f"there is no journal {house.journal}, and --no-create allows no new one" in result.stderr
+    assert f"there is no journal {house.journal}, and --no-create forbids a new one" in result.stderr
     assert not house.journal.exists()
     assert run("reconcile", house.path, "--create", "--quiet").stdout == ""
     assert run("reconcile", house.path, "--no-create").exit_code == 0
@@ -369,7 +369,7 @@ def test_verify_tells_an_intact_journal_from_an_altered_one(house: House) -> Non
     assert intact.exit_code == 0
     first, second = intact.stdout.splitlines()
     assert first == f"{len(every)} records, chain intact, head {len(every)} {every[-1]['hash']}"
-    assert second == "in accord with 1 signed head"
+    assert second == "agrees with 1 signed head"
     assert "--head HASH" in intact.stderr
     assert "--head HASH" not in run("audit", "verify", "-c", house.path, "--head", every[-1]["hash"]).stderr
     assert altered.exit_code == 1

@@ -520,7 +520,7 @@ def test_accounts_of_their_own_may_share_what_they_can_share(tmp_path: Path, fir
 def test_a_variable_without_braces_is_asked_about(tmp_path: Path) -> None:
     [problem] = refused(tmp_path, f"accounts: [{FX.replace('${TOKEN}', '$TOKEN')}]").problems
 
-    assert (problem.found, problem.expected) == ("$TOKEN, which is no reference", "${TOKEN}")
+    assert (problem.found, problem.expected) == ("$TOKEN, which is not a reference", "${TOKEN}")
 
 
 def test_a_copy_of_an_account_with_other_instruments_has_their_settings() -> None:

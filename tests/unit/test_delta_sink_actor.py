@@ -121,7 +121,7 @@ async def at_once(work: Callable[..., object], /, *arguments: object) -> object:
     [
         (Unreachable("write", "sink:1", "no answer", "It is tried again."), AGAIN_AFTER_S, "no answer"),
         (Refused("write", "sink:1", "of another journal", "Name a new one."), REFUSED_PAUSE_S, "another journal"),
-        (RuntimeError("?"), AGAIN_AFTER_S, "an error of ours"),
+        (RuntimeError("?"), AGAIN_AFTER_S, "an internal error"),
     ],
 )
 @virtual_time
@@ -224,7 +224,7 @@ def test_without_the_library_no_sink_is_started_and_check_and_status_say_so(
         ("sinks: t", "a list"),
         (
             "sinks: [{delta: s3://b/t, storage_options: {AWS_SECRET_ACCESS_KEY: abc}}]",
-            "a secret that stands in the file",
+            "a secret written in the file",
         ),
         ("sinks: [{delta: t}, {delta: t}]", "each table once"),
     ],

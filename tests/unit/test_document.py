@@ -93,7 +93,7 @@ PARTIAL, DEGRADED, FAILURE = Status.PARTIAL, Status.DEGRADED, Status.FAILED
     ids=[
         "in step", "nothing there", "a break resolved", "an instrument nobody manages", "a break open",
         "a row of nobody's unreadable", "a row unreadable", "not verified", "a section failed", "3 before 1",
-        "account down without instruments", "account down", "an error of ours",
+        "account down without instruments", "account down", "an internal error",
     ],
 )  # fmt: skip
 def test_the_exit_status_and_the_document_s_status_follow_the_table(

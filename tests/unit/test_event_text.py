@@ -92,7 +92,7 @@ TOLD: dict[str, tuple[EventType, dict[str, Json], str]] = {
     "a fill whose leg is not known yet": (
         EventType.FILL_RECORDED,
         FILLED | {"pending": True},
-        "filled BUY 3 @ 1.1, waits for the broker to name its leg",
+        "filled BUY 3 @ 1.1, waiting for the broker to name its leg",
     ),
 }
 
@@ -155,6 +155,6 @@ def test_an_open_break_is_one_line_until_it_changes_or_ends() -> None:
         None,
         "NAKED_POSITION long: 150 → nothing, still open",
         "NAKED_POSITION long: 170 → nothing, still open",
-        "NAKED_POSITION long: 170 → nothing, gone by itself",
+        "NAKED_POSITION long: 170 → nothing, gone without a correction",
         "NAKED_POSITION long: 150 → nothing, still open",
     ]

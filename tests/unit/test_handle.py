@@ -462,7 +462,7 @@ async def test_a_check_before_its_time_says_that_none_was_made(tmp_path: Path) -
         again = await eur.check()
         assert (made.throttled, again.throttled) == (False, True)
         assert again.to_dict()["throttled"] is True
-        told = r"^fx/EUR_USD: no check was due, and none was made; the last one after a buy: SUCCESS, at 20"
+        told = r"^fx/EUR_USD: no check was due, so none was made; the last one after a buy: SUCCESS, at 20"
         assert re.match(told, str(again))
 
 

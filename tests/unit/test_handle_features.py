@@ -115,7 +115,7 @@ def test_corrected_values_are_the_books_in_the_form_the_model_uses() -> None:
 @pytest.mark.parametrize(
     ("features", "note"),
     [
-        ({"average_price": "1.1"}, "both sides are held at different prices: name a leg"),
+        ({"average_price": "1.1"}, "both sides are held at different prices: give a leg"),
         ({"unrealised_pnl": 1}, "needs mark_price"),
     ],
 )

@@ -78,7 +78,7 @@ def running(tmp_path: Path) -> Configuration:
 def test_a_namespace_that_the_configurations_supervisor_is_not_in_is_refused(running: Configuration) -> None:
     path = running.state_dir / "accounts.yaml"
 
-    with pytest.raises(NotRunning, match=r"in namespace mine, and namespace other was asked for\. Leave namespace out"):
+    with pytest.raises(NotRunning, match=r"in namespace mine, but namespace other was requested\. Leave namespace out"):
         supervisor.connect(path, namespace="other")
     with pytest.raises(NotRunning, match="which does not answer"):
         supervisor.connect(path, namespace="mine")

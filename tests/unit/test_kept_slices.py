@@ -253,7 +253,7 @@ class TestRecompute:
         assert 0 < some < every
         other = recompute(day, "--account", "other")
         assert other.exit_code == 2
-        assert "holds no slice of what was asked for" in other.output
+        assert "holds no slice for this selection" in other.output
 
     def test_where_nothing_was_kept_that_is_said(self, day: Path) -> None:
         (day / "journal.db.slices").rename(day / "moved")

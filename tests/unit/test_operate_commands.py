@@ -113,7 +113,7 @@ def test_lines_of_the_start_leave_out_no_happening_without_a_word(logged: list[s
     assert logged == [
         "fx h1",
         "fx h1",
-        "… 5 more before these, see: python -m supervisor audit query",
+        "… 5 more before these; see: python -m supervisor audit query",
         "fx h8",
         "fx h9",
     ]

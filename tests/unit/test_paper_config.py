@@ -73,13 +73,13 @@ WRONG = {
     "a walk from nowhere": (
         "prices: {EURUSD: {seed: 1, tick: 1}}",
         ".prices.EURUSD.start",
-        "nothing beside seed",
+        "nothing besides seed",
         "start, as a walk begins",
     ),
     "a walk without steps": (
         "prices: {EURUSD: {seed: 1, start: 1}}",
         ".prices.EURUSD.tick",
-        "nothing beside seed",
+        "nothing besides seed",
         "tick, as a walk",
     ),
     "a price of another symbol": (

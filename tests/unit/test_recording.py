@@ -123,12 +123,15 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("nonsense", "line 1: found no readable JSON (Expecting value), expected one JSON object"),
+        ("nonsense", "line 1: found invalid JSON (Expecting value), expected one JSON object"),
         ("[1]", "line 1: found a list, expected one JSON object"),
         ("{}", "line 1: kind: found nothing, expected order, fill or position"),
         ({"kind": "trade"}, 'line 1: kind: found "trade", expected order, fill or position'),
         ({"kind": ["order"]}, "line 1: kind: found a list, expected order, fill or position"),
-        (FILL | {"price": float("nan")}, "line 1: found no readable JSON (NaN is no number), expected one JSON object"),
+        (
+            FILL | {"price": float("nan")},
+            "line 1: found invalid JSON (NaN, which is not a number), expected one JSON object",
+        ),
         (FILL | {"price": "NaN"}, 'line 1: price: found "NaN", expected a finite number'),
         (FILL | {"price": "1_000"}, 'line 1: price: found "1_000", expected a finite number'),
         (FILL | {"price": "1e999"}, 'line 1: price: found "1e999", expected a finite number'),
@@ -138,7 +141,7 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
         (FILL | {"quantity": -1}, "line 1: quantity: found -1, expected a number above 0"),
         (FILL | {"side": "buy"}, 'line 1: side: found "buy", expected BUY or SELL'),
         (FILL | {"side": {}}, "line 1: side: found an object, expected BUY or SELL"),
-        (FILL | {"fill_id": " "}, 'line 1: fill_id: found " ", expected an id: text without blanks at its ends'),
+        (FILL | {"fill_id": " "}, 'line 1: fill_id: found " ", expected an id: text without blanks at either end'),
         (FILL | {"fill_id": "\ud800"}, "line 1: fill_id:"),
         (
             FILL | {"time": "2026-01-31T12:00:00"},

@@ -193,7 +193,7 @@ def test_a_time_that_cannot_be_is_refused(tmp_path: Path, terms: dict[str, Any],
 
 
 def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="Name another one by --out"):
+    with pytest.raises(Failure, match="Choose another with --out"):
         command.report(
             written(tmp_path),
             None,

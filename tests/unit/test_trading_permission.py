@@ -99,7 +99,7 @@ def test_reasons_say_what_was_found_and_since_when() -> None:
     assert texts[0] == "account fx halted since 2024-01-02T09:00:10.000000Z: lunch"
     assert texts[1].startswith("NAKED_POSITION long is open since 2024-01-02T09:15:00")
     assert texts[1].endswith("book 100, broker nothing")
-    assert texts[2] == "the book was last found in step 1000.0 s ago, more than unverified_s (60): DEGRADED: down"
+    assert texts[2] == "the book was last verified 1000.0 s ago, more than unverified_s (60): DEGRADED: down"
 
 
 def records(*given: tuple[str, EventType]) -> list[Record]:

@@ -95,7 +95,7 @@ def test_what_waited_for_an_account_that_failed_is_not_begun_and_no_death() -> N
     world.tell(Started(AUDIT, world.attempt(AUDIT)))
     commands = world.tell(StartFailed(FX, world.attempt(FX), "no such broker", permanent=True))
 
-    why = "what it stands on did not come up"
+    why = "what it depends on did not come up"
     assert [c for c in commands if isinstance(c, Kill)] == [Kill(k, world.attempt(k), why) for k in (GBP, EUR)]
     world.settle(commands)
     assert world.states["fx/GBP_JPY"] == "Absent"
@@ -386,7 +386,7 @@ def test_a_child_that_answers_no_probe_is_killed_once_it_has_been_silent_long_en
             if key != FX:
                 world.answer(key, 0.0)
     kills = [c for c in world.tell(Tick(), after_s=1) if isinstance(c, Kill)]
-    assert kills == [Kill(FX, world.attempt(FX), "hung: it answers no probe")]
+    assert kills == [Kill(FX, world.attempt(FX), "hung: it does not answer probes")]
 
 
 def test_one_answer_ends_the_silence() -> None:
