@@ -233,7 +233,7 @@ def until_of(text: str, now: datetime) -> datetime:
         return now + ago if relative and ago.total_seconds() > 0 else named
     except NoMoment:
         forms = "a length from now on (90s, 15m, 2h, 3d) or a moment (2026-01-31 14:00; UTC where no zone is given)"
-        raise Failure(f"until {text!r} is no time. Write {forms}") from None
+        raise Failure(f"until {text!r} is not a time. Write {forms}") from None
 
 
 def _confirmed(action: str) -> bool:

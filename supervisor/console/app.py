@@ -286,7 +286,7 @@ class Console:
             try:
                 at = moment(text, now)
                 if at > now:
-                    raise NotFound("That time is still to come.")
+                    raise NotFound("That time is in the future.")
                 then = await self._journal.then(account, symbol, at)
             except NoMoment as error:
                 refused, status = str(error), 400

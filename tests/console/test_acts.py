@@ -61,7 +61,7 @@ def test_a_time_until_which_is_a_length_from_now_on_or_a_moment(broken: House) -
         browser.send(f"/break/{BREAK}/acknowledge", **TERMS["acknowledge"])
         answer = browser.send(f"/break/{BREAK}/acknowledge", **TERMS["acknowledge"] | {"until": "soon"})
     assert answer.status_code == 400
-    assert "is no time" in answer.text
+    assert "is not a time" in answer.text
     ((*_, terms),) = broken.desk.asked
     assert abs((terms["until"] - in_a_while()).total_seconds()) < 60
     assert (terms["reason"], terms["note"], terms["owner"]) == ("MANUAL_TRADE", "mine", None)

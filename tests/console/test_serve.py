@@ -41,7 +41,7 @@ def test_it_is_off_and_on_loopback_unless_said_otherwise(tmp_path: Path) -> None
         ("{port: 0}", "a port"),
         ("{port: 99999}", "a port"),
         ("{port: '8321x'}", "a port"),
-        ("{host: 0.0.0.0, port: 8321}", "in the clear"),
+        ("{host: 0.0.0.0, port: 8321}", "unencrypted"),
         ("{url: 'http://console.example'}", "https://"),
         ("{url: 'https://console.example/there'}", "https://"),
         ("{tokens: 'in/'}", "path of a file"),

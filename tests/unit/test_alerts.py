@@ -262,7 +262,7 @@ def test_routes_are_read_and_their_urls_are_not_shown(tmp_path: Path) -> None:
         ("  routes: [{name: desk, url: 'json://ann:pw@127.0.0.1:1/'}]", "environment"),
         ("  routes: [{name: desk, url: '${NOT_SET_ANYWHERE}'}]", "NOT_SET_ANYWHERE"),
         ("  routes: [{name: a, url: 'json://localhost/'}, {name: a, url: 'json://localhost/'}]", "a twice"),
-        ("  routes: [{name: a, url: 'json://localhost/', accounts: [nobody]}]", "nobody, which is no account"),
+        ("  routes: [{name: a, url: 'json://localhost/', accounts: [nobody]}]", "nobody, which is not an account"),
         ("  routes: [{name: a, url: 'json://localhost/', types: [BOREDOM]}]", "BOREDOM"),
         ("  routes: [{name: a, url: 'json://localhost/', severity: LOUD}]", "LOUD"),
         ("  quiet: {begin: '25:00', end: '07:00'}", "HH:MM"),

@@ -390,7 +390,7 @@ async def test_what_was_changed_stands_after_a_crash_and_nobody_is_touched(tmp_p
         await crash(hall)
 
         assert actors(hall) == before
-        assert any("the configuration as changed at run time stands" in line for line in logged)
+        assert any("the configuration changed at run time applies" in line for line in logged)
         assert len(applied_configuration.files(hall.configuration)) == 1, "what stood before is tidied away"
         assert not (await hall.supervisor.change(PAPER, "tests")).made
 
@@ -521,9 +521,9 @@ async def test_a_fresh_start_begins_from_its_file_and_tells_what_is_no_longer_so
         await make(hall, PAPER)
         await crash(hall, Run("another"))
         assert names(hall) == EVERYBODY
-        [line] = [line for line in logged if "run before" in line]
+        [line] = [line for line in logged if "previous run" in line]
         assert "account p removed; instrument p/EURUSD removed" in line
-        assert "this one begins without it: account p removed" in changes(hall)[-1]["changes"][0]
+        assert "this one starts without: account p removed" in changes(hall)[-1]["changes"][0]
         assert not applied_configuration.files(hall.configuration)
         await crash(hall, Run("another"))
         assert names(hall) == EVERYBODY

@@ -289,7 +289,7 @@ def test_old_records_go_into_a_journal_that_verifies_and_so_does_the_rest(case: 
     assert case.json("verify")["archived_seq"] == done["last_seq"]
     assert CliRunner().invoke(app, ["audit", "verify", "--journal", str(target)]).exit_code == 0
     assert f"the {done['last_seq']} before are in" in case.audit("verify").stdout
-    told = f"records 1 to {done['last_seq']} were archived and are not among these"
+    told = f"records 1 to {done['last_seq']} were archived and are not shown"
     assert told in case.audit("query").stderr, "half an answer says that it is"
     assert told in case.audit("export", "--format", "csv", target.parent / "rest.csv").stderr
     assert told not in case.audit("query", "--since", to_iso(at(690))).stderr
@@ -348,4 +348,4 @@ def test_an_archive_is_not_made_beside_a_writer_nor_over_a_file(case: Case, targ
     assert target.read_text() == "precious"
     future = case.audit("archive", "--before", "2999-01-01", target)
     assert future.exit_code == 2
-    assert "still to come" in future.stderr
+    assert "in the future" in future.stderr

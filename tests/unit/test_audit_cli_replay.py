@@ -120,10 +120,10 @@ def test_between_a_moment_and_itself_nothing_changed(case: Case) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((*OF, "--at", "1h", "--diff", "2h", "1h"), "--at names one time, and --diff two"),
+        ((*OF, "--at", "1h", "--diff", "2h", "1h"), "--at takes one time and --diff two"),
         ((*OF, "--diff", "1h", "2h"), "1h is after 2h"),
-        ((*OF, "--at", "2999-01-01"), "still to come"),
-        ((*OF, "--at", "soon"), "'soon' is no time"),
+        ((*OF, "--at", "2999-01-01"), "in the future"),
+        ((*OF, "--at", "soon"), "'soon' is not a time"),
         (("--account", "nobody", "--instrument", "X"), "no account 'nobody'"),
         (("--account", "acc", "--instrument", "X"), "acc/EURUSD"),
         (("--account", "acc"), "--instrument"),
@@ -154,7 +154,7 @@ def test_a_clock_that_went_back_is_told(case: Case) -> None:
     case.append(lost)
     case.append(a_happening(EventType.RECONCILED, {**_reconciled(), "as_of": to_iso(at(610))}, 610))
     assert held(case, 700)["clock_went_back"] is True
-    assert "a clock went back" in case.audit("replay", *OF, "--at", to_iso(at(700))).stdout
+    assert "a clock was set back" in case.audit("replay", *OF, "--at", to_iso(at(700))).stdout
     assert held(case, 600)["clock_went_back"] is False
 
 

@@ -86,6 +86,6 @@ def test_a_length_of_time_is_read_in_its_units(text: str, seconds: int) -> None:
 
 
 def test_a_time_until_which_is_no_option_s_name_and_its_forms_are_those_of_a_time_to_come() -> None:
-    with pytest.raises(Failure, match=r"^until 'gestern' is no time. Write a length from now on \(90s") as refused:
+    with pytest.raises(Failure, match=r"^until 'gestern' is not a time. Write a length from now on \(90s") as refused:
         until_of("gestern", at(0))
     assert "ago" not in str(refused.value)

@@ -79,7 +79,7 @@ async def test_what_cannot_be_is_refused_with_what_can(tmp_path: Path) -> None:
         do = hall.supervisor.work_on_break
         for break_id, reason, says in (
             ("ffffffff", "OTHER", "no break with that id is open"),
-            ("ff", "OTHER", "too little of an id"),
+            ("ff", "OTHER", "the id is too short"),
             (row["id"], "BORED", r"BORED is not a reason code\. Use one of BOOKING_ERROR"),
         ):
             with pytest.raises(BreakRefused, match=says):

@@ -196,8 +196,8 @@ def test_a_change_makes_one_difference_or_none_where_it_is_so_already(
         (RemoveAccount("crypto"), "there is no account 'crypto' in the configuration, which has fx, cfd"),
         (RemoveInstrument("fx", "USD_CHF"), "no instrument 'USD_CHF'. It has EUR_USD, GBP_JPY"),
         (SetInterval("fx", "USD_CHF", 1.0), "no instrument 'USD_CHF'"),
-        (SetInterval("cfd", "EURUSD", 1.0), "takes all instruments that it has"),
-        (parsing.instrument_from("cfd", "EURUSD", {}), "takes all instruments that it has"),
+        (SetInterval("cfd", "EURUSD", 1.0), "takes all its instruments"),
+        (parsing.instrument_from("cfd", "EURUSD", {}), "takes all its instruments"),
         (parsing.instrument_from("fx", "EUR_USD", {"interval_s": 1}), "has it already with other settings"),
         (
             parsing.account_from({"name": "fx", "broker": "paper", "instruments": "all"}),

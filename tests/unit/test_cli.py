@@ -242,7 +242,7 @@ def test_a_name_that_an_account_with_all_has_never_had_is_a_mistake_and_not_flat
     house.oanda.trade("EUR_USD", Side.BUY, Decimal(100))
     typed_wrong = run("reconcile", path, "--account", "fx", "--instrument", "EURUSD")
     assert typed_wrong.exit_code == 2
-    assert "there is no instrument 'EURUSD': fx takes all there are" in typed_wrong.stderr
+    assert "there is no instrument 'EURUSD': fx takes all instruments" in typed_wrong.stderr
     assert run("reconcile", path, "--account", "fx", "--instrument", "EUR_USD").exit_code == 0
     house.oanda.close_by_hand("EUR_USD")
     flat = run("reconcile", path, "--account", "fx", "--instrument", "EUR_USD", "--json")  # it had it: it is flat now

@@ -100,7 +100,7 @@ WRONG: dict[str, tuple[str, int, str, str, str]] = {
     "one instrument without a list": (
         mt5().replace("[EURUSD]", "EURUSD"), 2, "accounts[0].instruments", "'EURUSD'", "all, or a list"),
     "no instruments": (mt5().replace("EURUSD", ""), 2, "accounts[0].instruments", "an empty list", "all, or a list"),
-    "all in a list": (mt5().replace("EURUSD", "all"), 2, "accounts[0].instruments[0]", "'all'", "stands alone"),
+    "all in a list": (mt5().replace("EURUSD", "all"), 2, "accounts[0].instruments[0]", "'all'", "used alone"),
     "an empty symbol": (mt5().replace("EURUSD", "''"), 2, "accounts[0].instruments[0]", "an empty text", "a symbol"),
     "a symbol with a line break": (
         mt5().replace("EURUSD", '"A\\nB"'), 2, "accounts[0].instruments[0]", "'A\\nB'", "a symbol"),

@@ -250,7 +250,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(configuration: Path) -> 
         supervisor.connect(configuration)
     with pytest.raises(NotRunning, match=f"the Ray cluster at {address}"):
         supervisor.connect(None, address=address)
-    with pytest.raises(NotRunning, match="is no host:port"):
+    with pytest.raises(NotRunning, match="is not the host:port"):
         supervisor.connect(None, address="somewhere")
 
 

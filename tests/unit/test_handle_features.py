@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_is_not_agreement(features: Mapping[str, Any], n
 @pytest.mark.parametrize(
     ("book", "reason"),
     [
-        (a_book(verified_at=None), "has not been found in step"),
+        (a_book(verified_at=None), "has not been verified"),
         (a_book(verified_at=NOW - timedelta(seconds=61)), "61.0 s ago, more than unverified_s (60)"),
         (
             a_book(

@@ -83,7 +83,7 @@ Given = Callable[[Door], Awaitable[Any]]
     [
         (lambda door: _call(Door(door.path + "?", TOKEN), "status"), ActorUnavailable, "No such file"),
         (lambda door: _call(door, "hang", timeout_s=0.05), CallTimeout, r"no answer within 0\.05 s"),
-        (lambda door: _call(door, "book", actor="fx/EUR_USD"), ActorUnavailable, "not behind"),
+        (lambda door: _call(door, "book", actor="fx/EUR_USD"), ActorUnavailable, "cannot be reached through"),
     ],
     ids=["there is none", "it hangs", "another actor"],
 )

@@ -74,7 +74,7 @@ WRONG = {
         "prices: {EURUSD: {seed: 1, tick: 1}}",
         ".prices.EURUSD.start",
         "nothing besides seed",
-        "start, as a walk begins",
+        "start, as a walk needs",
     ),
     "a walk without steps": (
         "prices: {EURUSD: {seed: 1, start: 1}}",

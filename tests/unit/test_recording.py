@@ -159,7 +159,7 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
         (ORDER | {"instrument": 7}, "line 1: instrument: found 7, expected text"),
         ('{"kind":"position","kind":"order"}', "line 1: kind: found the key twice, expected it once"),
         ("[" * 100_000, "line 1: found"),
-        ('{"kind":"fill","price":' + "9" * 5000 + "}", "line 1: found no readable JSON"),
+        ('{"kind":"fill","price":' + "9" * 5000 + "}", "line 1: found invalid JSON"),
     ],
 )
 def test_a_bad_line_names_its_key_what_was_found_and_what_was_expected(line: object, told: str) -> None:

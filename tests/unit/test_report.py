@@ -179,12 +179,12 @@ def test_the_command_writes_the_page_and_prints_json_and_the_journals_head(
 @pytest.mark.parametrize(
     ("terms", "says"),
     [
-        ({"since": None, "until": None, "day": None}, "say from when"),
-        ({"since": "2h", "until": None, "day": "today"}, "use one of them"),
-        ({"since": None, "until": None, "day": "2h"}, "is no day"),
-        ({"since": None, "until": None, "day": "2999-01-01"}, "still to come"),
-        ({"since": "1h", "until": "2h", "day": None}, "nothing can be between"),
-        ({"since": "soon", "until": None, "day": None}, "is no time"),
+        ({"since": None, "until": None, "day": None}, "give a start"),
+        ({"since": "2h", "until": None, "day": "today"}, "use it without --since"),
+        ({"since": None, "until": None, "day": "2h"}, "is not a day"),
+        ({"since": None, "until": None, "day": "2999-01-01"}, "in the future"),
+        ({"since": "1h", "until": "2h", "day": None}, "nothing lies between"),
+        ({"since": "soon", "until": None, "day": None}, "is not a time"),
     ],
 )
 def test_a_time_that_cannot_be_is_refused(tmp_path: Path, terms: dict[str, Any], says: str) -> None:

@@ -156,7 +156,7 @@ GATEWAY = "accounts: [{{name: cfd, broker: mt5, endpoint: '{}', instruments: [EU
         ("tcp://10.0.0.7:5555", "", "Set curve_key and curve_server_key"),
         ("tcp://10.0.0.7:5555", ", insecure: true", "insecure is true"),
         ("tcp://10.0.0.7:5555", ", curve_key: /a, curve_server_key: /b", None),
-        ("tcp://10.0.0.7:5555", ", curve_key: /a", "in the clear"),
+        ("tcp://10.0.0.7:5555", ", curve_key: /a", "without encryption"),
         ("tcp://127.0.0.1:5555", ", events_endpoint: 'tcp://gateway:5556'", "tcp://gateway:5556"),
         ("tcp://10.0.0.7:5555", ", enabled: false", None),
     ],
@@ -176,7 +176,7 @@ def test_a_secret_in_a_file_that_others_read_is_cautioned_of_by_check_and_not_sh
     file = folder / "accounts.yaml"
     file.chmod(0o644)
     said = CliRunner().invoke(app, ["check", str(file)])
-    assert f"caution: fx: its token stands in {file}, which others may read" in said.stdout
+    assert f"caution: fx: its token stands in {file}, which others can read" in said.stdout
     assert SECRET not in said.output
     file.chmod(0o600)
     assert cautions(configuration) == ()
