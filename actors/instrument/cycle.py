@@ -126,7 +126,7 @@ class CycleRunner:
         except (JournalAway, Fenced, CallError) as error:
             logger.warning("{}: what the stream told is left to the next look: {}", self._name, error)
         except Exception:  # noqa: BLE001 - whatever it is, the look that follows finds the same
-            logger.exception("{}: an error of ours while taking what the stream told", self._name)
+            logger.exception("{}: an internal error while taking what the stream told", self._name)
 
     async def _take(self, executed: Sequence[StreamedFill]) -> None:
         book = await self._keeper.loaded()

@@ -461,7 +461,7 @@ class IbBroker:
             if executed is not None:
                 self.on_fill(executed)
         except Exception as error:  # noqa: BLE001 - as above; the look that follows finds it
-            logger.error("{}: an error of ours while taking an execution: {!r}", self._account, error)
+            logger.error("{}: an internal error while taking an execution: {!r}", self._account, error)
 
 
 def _is_meant(query: OrderQuery, order: WorkingOrder) -> bool:

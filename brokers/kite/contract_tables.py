@@ -131,7 +131,7 @@ class ContractTables:
     def _has_read(self, exchange: str, task: asyncio.Task[None]) -> None:
         self._reading.pop(exchange, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.opt(exception=error).error("{}: an error of ours: reading {}", self._account, exchange)
+            logger.opt(exception=error).error("{}: an internal error: reading {}", self._account, exchange)
 
     def _knows_all_trades(self, facts: ContractFacts) -> bool:
         """Whether this connection has seen every trade of its last session."""

@@ -288,7 +288,7 @@ def test_details_tell_all_of_the_chosen_row_and_help_tells_the_keys() -> None:
     assert "fx/BROKEN: PARTIAL" in details
     assert "CRITICAL POSITION_MISMATCH long: book 80, broker -100, no cause known, open" in details
     assert "CALM" not in details
-    assert "Esc shows all again" in helped
+    assert "Esc shows everything again" in helped
 
 
 @pytest.mark.parametrize(
