@@ -72,7 +72,9 @@ async def test_without_the_journal_a_report_is_to_be_made_again(tmp_path: Path) 
         assert (await eur.record_fill(**{**FILL, "fill_id": "f0"})).news, "its actor is back soon"  # type: ignore[arg-type] # keywords
         opens, hall.supervisor._make_audit = hall.supervisor._make_audit, no_audit
         await hall.cluster.kill("audit")
-        with pytest.raises(NotRecorded, match=r"fx/EUR_USD: fill f1 may or may not be recorded.* Report the same again"):
+        with pytest.raises(
+            NotRecorded, match=r"fx/EUR_USD: fill f1 may or may not be recorded.* Report the same again"
+        ):
             await eur.record_fill(**FILL)  # type: ignore[arg-type] # keywords
         hall.supervisor._make_audit = opens
         await sup.restart("audit")
