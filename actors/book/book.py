@@ -26,11 +26,12 @@ from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_chan
 from actors.book.discrepancies import Break, DiscrepancyType
 from actors.book.flapping import Told
 from actors.book.lots import ZERO, Leg
-from actors.book.orders import BookOrder, Inferred
+from actors.book.order_fills import after_fill, after_recount, after_reported_fill
+from actors.book.orders import BookOrder
 from actors.book.payloads import BookedFill, ReportedFill, ToldFill
 from actors.events import Event, EventType, Json, from_iso
 from actors.names import instrument_name
-from brokers.model import Completeness, ContractFacts, Corrected, Fill, OrderStatus, is_provisional, scoped_id
+from brokers.model import Completeness, ContractFacts, Fill, is_provisional, scoped_id
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
 FILL_IDS_KEPT = 20_000
@@ -415,7 +416,7 @@ class Book:
         if order is not None:
             if order.broker_order_id is None:
                 order = self._with_orphans(payloads.with_ids(order, fill.broker_order_id, None))
-            self.put(_as_filled(order, fill, event.time, told, ours=ours))
+            self.put(after_reported_fill(order, fill, event.time, told, ours=ours))
             if fill.legs:
                 self.opened_by[name] = order.key
         elif fill.broker_order_id is not None:
@@ -505,17 +506,19 @@ class Book:
             if more or paid:
                 less, lowered_by = before.without(-more)
                 known_before = (-more - less) * was.price
-                recounted = _recounted(before, before.filled_quantity - less, before.notional + paid + known_before, at)
+                recounted = after_recount(
+                    before, before.filled_quantity - less, before.notional + paid + known_before, at
+                )
                 self.put(replace(recounted, lowered_by=lowered_by))
             return
         if before is not None:
             less, lowered_by = before.without(was.quantity - was.adopted)
-            recounted = _recounted(before, before.filled_quantity - less, before.notional - less * was.price, at)
+            recounted = after_recount(before, before.filled_quantity - less, before.notional - less * was.price, at)
             self.put(replace(recounted, adopted=before.adopted + was.adopted, lowered_by=lowered_by))
         elif was.broker_order_id is not None:
             self._orphan(was.broker_order_id, -was.quantity, -was.quantity * was.price)
         if after is not None:
-            self.put(_filled(after, fill, at, ours=False))
+            self.put(after_fill(after, fill, at, ours=False))
         elif fill.broker_order_id is not None:
             self._orphan(fill.broker_order_id, fill.quantity, fill.quantity * fill.price)
 
@@ -711,92 +714,6 @@ class Book:
     def _touch(self, at: datetime) -> None:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
-
-def _as_filled(order: BookOrder, fill: BookedFill, at: datetime, told: ToldFill | None, *, ours: bool) -> BookOrder:
-    if told is not None and told.before is order and told.after is not None:
-        return told.after
-    after = _filled(order, fill, at, ours=ours)
-    if told is not None:
-        told.before, told.after = order, after
-    return after
-
-
-def _filled(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
-    """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
-    real ones; the rest is new."""
-    if fill.corrects is not None and fill.corrects.quantity:
-        return _corrected(order, fill, fill.corrects, at)
-    inferred: list[Inferred] = []
-    notional = order.notional
-    fresh = fill.quantity - fill.adopted
-    if order.inferred or fill.replaces:
-        inferred, gone = _guesses_left(order, fill)
-        notional += sum(((fill.price - guess.price) * guess.quantity for guess in gone), ZERO)
-        fresh -= sum((quantity for _, quantity in fill.replaces), ZERO)
-    filled = order.filled_quantity + fresh
-    if fill.inferred:
-        inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
-    status = order.status
-    if filled >= order.quantity and order.quantity:
-        status = OrderStatus.FILLED
-    elif filled and (status is OrderStatus.PENDING_SUBMIT or status is OrderStatus.OPEN):
-        status = OrderStatus.PARTIALLY_FILLED
-    return order.after_fill(
-        filled_quantity=filled,
-        notional=notional + fresh * fill.price,
-        adopted=order.adopted - fill.adopted,
-        inferred=tuple(inferred),
-        status=status,
-        ended_at=(order.ended_at or at) if status.terminal else None,
-        local_at=at if ours else order.local_at,
-        filled_at=order.filled_at if ours else at,
-    )
-
-
-def _corrected(order: BookOrder, fill: BookedFill, was: Corrected, at: datetime) -> BookOrder:
-    """The order after the broker took back what it said of one of its fills: what its row took out of it before is
-    taken out once, and what was inferred of a larger one gives way."""
-    less, lowered_by = order.without(was.quantity - fill.quantity)
-    known_before = was.quantity - fill.quantity - less
-    inferred, gone = _guesses_left(order, fill)
-    guessed = sum((guess.quantity for guess in gone), ZERO)
-    paid = was.quantity * was.price - known_before * was.price + sum((g.quantity * g.price for g in gone), ZERO)
-    return replace(
-        order,
-        filled_quantity=order.filled_quantity - less - guessed,
-        notional=order.notional + fill.quantity * fill.price - paid,
-        filled_at=at,
-        inferred=tuple(inferred),
-        taken_back=max(order.taken_back + less, ZERO),
-        lowered_by=lowered_by,
-    )
-
-
-def _guesses_left(order: BookOrder, fill: BookedFill) -> tuple[list[Inferred], list[Inferred]]:
-    """What was inferred of an order and stays so, and what of it gives way to a fill."""
-    replaced = dict(fill.replaces)
-    left, gone = [], []
-    for guess in order.inferred:
-        part = replaced.get(guess.fill_id, ZERO)
-        if part:
-            gone.append(replace(guess, quantity=part))
-        if guess.quantity > part:
-            left.append(replace(guess, quantity=guess.quantity - part))
-    return left, gone
-
-
-def _recounted(order: BookOrder, filled: Decimal, notional: Decimal, at: datetime) -> BookOrder:
-    """The order with another quantity filled than was assumed. That it had ended was assumed with it."""
-    status = order.status
-    if status in _BY_FILLS and filled < order.quantity:
-        status = OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.OPEN
-    elif not status.terminal and filled >= order.quantity:
-        status = OrderStatus.FILLED
-    ended_at = (order.ended_at or at) if status.terminal else None
-    return replace(order, filled_quantity=filled, notional=notional, status=status, ended_at=ended_at, filled_at=at)
-
-
-_BY_FILLS = frozenset({OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED})
 
 _FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
     EventType.ORDER_RECORDED: Book._on_order,

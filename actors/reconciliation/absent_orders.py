@@ -21,8 +21,8 @@ from actors.book.legs import HOLDINGS
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, to_iso, to_text
+from actors.reconciliation.booked_fills import inferred_fill
 from actors.reconciliation.evidence import too_large
-from actors.reconciliation.fills import inferred_fill
 from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import NET, Complete, LegScheme, OrderStatus, Position, Unsupported, rows_of

@@ -23,33 +23,28 @@ from actors.book.book import Book
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder
-from actors.events import EventType, Severity, event_id, to_text
+from actors.events import EventType, Severity, to_text
 from actors.reconciliation.before_fills import unexplained_first
+from actors.reconciliation.booked_fills import book_fill, cost_of, infer_fill, inferred_fill, named_leg
 from actors.reconciliation.order_matching import order_of_fill, parent_of_fill, replaced_by
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass, Subject
+from actors.reconciliation.restated_fills import CORRECTION, booked_correction, correct, restate_all, taken_out_of
 from brokers.model import (
-    LONG,
     NET,
-    SHORT,
     Complete,
-    ContractFacts,
-    Conventions,
-    Corrected,
     Fill,
     LegScheme,
     Order,
     OrderQuery,
     Partial,
-    Side,
-    is_provisional,
     rows_of,
 )
-
-_CORRECTION = "correction"
 
 SET_WITHIN = timedelta(seconds=5)
 """How much later than it says a position may have been taken. Adapters give a time that is surely not too late: whole
 seconds rounded down, from before the first of several requests."""
+
+__all__ = ["SET_WITHIN", "book_fill", "infer_fill", "inferred_fill", "reconcile_fills"]
 
 
 def reconcile_fills(work: ReconciliationPass) -> None:
@@ -65,7 +60,7 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         return
     linked = _orders_by_broker_id(work)
     if work.book.reported:
-        _restate_all(work, rows, linked)
+        restate_all(work, rows, linked)
     known_as = work.book.known_as
     new = [fill for fill in rows if known_as(fill) is None]
     if not new:
@@ -83,7 +78,7 @@ def reconcile_fills(work: ReconciliationPass) -> None:
             _remember(work, fill, order)
             continue
         if fill.corrects is not None and not alone:
-            in_time.append((fill, _CORRECTION))
+            in_time.append((fill, CORRECTION))
             if order is not None:
                 lowered[order.key] = lowered.get(order.key, ZERO) + fill.corrects.quantity - fill.quantity
             continue
@@ -100,9 +95,9 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     contained = _contained(work, [fill for fill, _ in in_time])
     allowed = {whose: _Allowed.of(work, fills, linked, lowered.get(whose, ZERO)) for whose, fills in by_order.items()}
     for fill, whose in in_time:
-        if whose == _CORRECTION and fill.corrects is not None:
+        if whose == CORRECTION and fill.corrects is not None:
             order = order_of_fill(work, fill, linked)
-            _correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
+            correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
         else:
             leg = in_reports.get(fill.key)
             allowed[whose].apply(work, fill, contained if leg is None else contained | {leg})
@@ -139,7 +134,7 @@ def _wait_for_their_order(
 
 
 def _leg_of(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> str | None:
-    return _named_leg(work.book, fill, order, work.slice.conventions)
+    return named_leg(work.book, fill, order, work.slice.conventions)
 
 
 def _corrects_uncounted(book: Book, fill: Fill) -> bool:
@@ -224,7 +219,7 @@ def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str,
             if isinstance(change.fill, Fill):
                 contained[change.fill.key] = leg
             else:
-                _taken_out_of(work, change.fill, leg)
+                taken_out_of(work, change.fill, leg)
     return contained
 
 
@@ -240,7 +235,7 @@ def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> d
         if _corrects_uncounted(book, fill) or _is_history(work, fill, order):
             continue
         if fill.corrects is not None and not _is_new(fill.corrects.key, book.applied, unique):
-            legs = _booked_correction(book, fill, fill.corrects, order, conventions).legs
+            legs = booked_correction(book, fill, fill.corrects, order, conventions).legs
         else:
             legs = book_fill(book, fill, order, conventions).legs
         for leg, quantity in legs:
@@ -253,88 +248,6 @@ def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> d
             if book.perhaps_in_a_report(leg, order) and work.settled_at(book.activity.get(leg)) is None:
                 found.setdefault(leg, []).append(_Change(told.fill, quantity, perhaps_in=True, reported=True))
     return found
-
-
-def _taken_out_of(work: ReconciliationPass, was: payloads.BookedFill, leg: str) -> None:
-    legs = tuple(part for part in was.legs if part[0] != leg)
-    booked = replace(was, legs=legs, commission=None, commission_currency=None)
-    work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=True), was.key)
-
-
-def _restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str, Order]) -> None:
-    """By the broker's own row of each, or by its correction, which tells of the execution that it corrects, too: else
-    that would be taken back where our side did not say that it is."""
-    for fill in rows:
-        told = fill if fill.corrects is None else _as_it_was(fill, fill.corrects)
-        name = work.book.known_as(told)
-        assumed = work.book.reported.get(name) if name is not None else None
-        if assumed is not None and assumed.fill.counted:
-            _restate(work, told, assumed.fill, linked)
-
-
-def _as_it_was(fill: Fill, was: Corrected) -> Fill:
-    said = replace(fill, fill_id=was.fill_id, id_scope=was.id_scope, quantity=was.quantity, price=was.price)
-    return replace(said, corrects=None, commission=None)
-
-
-def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, linked: dict[str, Order]) -> None:
-    """Let the broker's word on a fill take the place of what was assumed of it."""
-    order = order_of_fill(work, fill, linked)
-    named_before = was.order_key is None and was.broker_order_id is not None
-    if order is not None and named_before and was.broker_order_id == order.broker_order_id:
-        was = replace(was, order_key=order.key)  # it came before its order, and was counted in it with that
-    was = replace(was, legs=tuple(part for part in was.legs if not work.book.covered(part[0], was.time)))
-    ours = work.book.orders.get(was.order_key) if was.order_key is not None else None
-    row = linked.get(fill.broker_order_id or "")
-    if order is None and ours is not None and ours.side is fill.side:
-        differs = fill.broker_order_id not in (None, ours.broker_order_id)
-        another = differs and (ours.broker_order_id is not None or row is not None)
-        order = None if another else ours
-    named = _named_leg(work.book, fill, order, work.slice.conventions) or (row.leg if row is not None else None)
-    same_terms = (fill.side, fill.quantity, fill.price) == (was.side, was.quantity, was.price)
-    if order is not None:
-        same_order = order.key == was.order_key
-    else:
-        same_order = ours is None and fill.broker_order_id in (None, was.broker_order_id)
-    same_legs = not was.pending and (not was.legs or named is None or all(leg == named for leg, _ in was.legs))
-    if same_terms and same_order and same_legs and not _names_its_order(fill, order, row):
-        return
-    told = replace(fill, leg=named)
-    without = work.book
-    if was.legs:
-        without = work.book.fork()
-        without.undo_legs(was)
-    booked = book_fill(without, told, order, work.slice.conventions, contract=work.contract)
-    contained = not was.legs and not was.pending
-    booked = replace(
-        booked,
-        legs=() if contained else allocate(without, told, fill.quantity, order, work.slice.conventions),
-        adopted=min(was.adopted, fill.quantity) if same_order else booked.adopted,
-        replaces=was.replaces if same_order else booked.replaces,
-        strategy=was.strategy or booked.strategy,
-        commission=None,
-        commission_currency=None,
-        cause=was.cause,
-    )
-    names = fill.broker_order_id if row is None else row.broker_order_id
-    payload = payloads.restated_to(booked, was, assumed=False, names_order=names)
-    work.note(EventType.FILL_RESTATED, payload, fill.key)
-
-
-def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> bool:
-    """Whether the fill alone tells which of the broker's orders ours is: its row is not shown, and another's with the
-    same client id may be (of the order that took its place)."""
-    if order is None or order.broker_order_id is not None or row is not None:
-        return False
-    return fill.broker_order_id is not None and not is_provisional(fill.broker_order_id)
-
-
-def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | None) -> None:
-    """Let a fill that waited for its leg be in this one, by the positions that the broker shows; in none (``None``)
-    where they contain it in a way that only they tell. The broker's own word on it may still come."""
-    legs = () if leg is None else ((leg, was.quantity * was.side.sign),)
-    booked = replace(was, legs=legs, pending=False, commission=None, commission_currency=None)
-    work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=True), was.key)
 
 
 def _report_commissions(work: ReconciliationPass) -> None:
@@ -370,56 +283,6 @@ def _remember(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> 
     work.tidy(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
-def _correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None, *, contained: bool) -> None:
-    """The broker took back what it said of an execution: the book is changed by the difference. Where positions were
-    taken over since then, they contain it."""
-    apply_it = work.found(
-        Finding(
-            type=DiscrepancyType.MISSED_FILL,
-            key=fill.fill_id,
-            phase=Phase.FILLS,
-            severity=Severity.WARNING,
-            cause=Cause.MISSED_FILL,
-            book_value=f"{to_text(was.quantity)} @ {to_text(was.price)}",
-            broker_value=f"{to_text(fill.quantity)} @ {to_text(fill.price)}",
-            difference=to_text(fill.quantity - was.quantity),
-            correction=Correction.APPLY_FILL,
-            strategy=order.strategy if order is not None else None,
-        )
-    )
-    if apply_it:
-        booked = _booked_correction(work.book, fill, was, order, work.slice.conventions, contained=contained)
-        work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
-
-
-def _booked_correction(
-    book: Book,
-    fill: Fill,
-    was: Corrected,
-    order: BookOrder | None,
-    conventions: Conventions,
-    *,
-    contained: bool = False,
-) -> payloads.BookedFill:
-    leg = fill.leg or (order.leg if order is not None else None) or NET
-    contained = contained or book.covered(leg, fill.time)
-    more = fill.quantity - was.quantity
-    guessed: list[tuple[str, Decimal]] = []
-    for guess in order.inferred if order is not None else ():  # its row has counted it before
-        part = min(max(more, ZERO), guess.quantity)
-        if part:
-            guessed.append((guess.fill_id, part))
-            more -= part
-    return replace(
-        book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
-        legs=() if contained else ((leg, more * fill.side.sign),),
-        replaces=(*guessed, *(() if contained else ((was.key, min(was.quantity, fill.quantity)),))),
-        adopted=ZERO,
-        counted=True,
-        corrects=was,
-    )
-
-
 def _broker_order(fill: Fill) -> tuple[datetime, bool, int, str]:
     """A correction comes after what it corrects, whatever its id: both have the time of the execution."""
     return fill.time, fill.corrects is not None, len(fill.fill_id), fill.fill_id
@@ -433,10 +296,6 @@ def _is_history(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -
     if work.book.baseline is not None:
         return fill.time <= work.book.baseline
     return fill.time <= (work.slice.as_of if order is None or order.adopted_at is None else order.adopted_at)
-
-
-def _was_adopted(order: BookOrder, fill: Fill) -> bool:
-    return order.adopted_at is None or fill.time <= order.adopted_at
 
 
 def _orders_by_broker_id(work: ReconciliationPass) -> dict[str, Order]:
@@ -530,222 +389,3 @@ class _Allowed:
                 work.emit(
                     EventType.ORDER_FILLED, document, fill.fill_id, subject=self.subject, told=payloads.ToldFill(booked)
                 )
-
-
-def book_fill(
-    book: Book,
-    fill: Fill,
-    order: BookOrder | None,
-    conventions: Conventions,
-    cap: Decimal | None = None,
-    cause: Cause | None = None,
-    strategy: str | None = None,
-    contract: ContractFacts | None = None,
-    told: Decimal | None = None,
-    contained: frozenset[str] = frozenset(),
-) -> payloads.BookedFill:
-    """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
-
-    ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
-    ``told`` is how much the broker says is filled of it, this fill included: what exceeds that is among the adopted.
-    ``contained`` are the legs that have it already.
-    """
-    adopted = ZERO
-    if order is not None and order.adopted:
-        adopted = fill.quantity if _was_adopted(order, fill) else ZERO
-        if told is not None:
-            adopted = max(adopted, order.filled_quantity + fill.quantity - told)
-        adopted = min(adopted, fill.quantity, order.adopted)
-    replaces: list[tuple[str, Decimal]] = []
-    fresh = fill.quantity - adopted
-    for guess in order.inferred if order is not None else ():
-        part = min(fresh, guess.quantity)
-        if part:
-            replaces.append((guess.fill_id, part))
-            fresh -= part
-    counted = order is None or cap is None or order.filled_quantity + fresh <= cap or bool(replaces)
-    legs = allocate(book, fill, adopted + fresh, order, conventions) if counted else ()
-    if contained and all(leg in contained for leg, _ in legs):
-        legs = ()
-    return payloads.BookedFill(
-        fill_id=fill.fill_id,
-        order_key=order.key if order is not None else None,
-        side=fill.side,
-        quantity=fill.quantity,
-        price=fill.price,
-        time=fill.time,
-        legs=legs,
-        cost_basis=conventions.cost_basis,
-        replaces=tuple(replaces),
-        adopted=adopted,
-        counted=counted,
-        broker_order_id=fill.broker_order_id,
-        cause=cause,
-        strategy=strategy if strategy is not None or order is None else order.strategy,
-        commission=fill.commission,
-        commission_currency=fill.commission_currency,
-        corrects=None if fill.corrects is None else replace(fill.corrects, quantity=ZERO),
-        cost=cost_of(fill, conventions, contract),
-        id_scope=fill.id_scope,
-    )
-
-
-def cost_of(fill: Fill, conventions: Conventions, contract: ContractFacts | None) -> Decimal | None:
-    """What a fill's commission adds to the average price that the broker tells, a unit and in terms of the price;
-    ``None`` where that average has no commission in it, or what is needed to tell is not known."""
-    if not conventions.commission_in_average or fill.commission is None or contract is None or not fill.quantity:
-        return None
-    if fill.commission_currency not in (None, contract.currency):
-        return None
-    return fill.commission / fill.quantity / contract.multiplier
-
-
-def allocate(
-    book: Book, fill: Fill, quantity: Decimal, order: BookOrder | None, conventions: Conventions
-) -> tuple[tuple[str, Decimal], ...]:
-    """The signed quantities by which ``quantity`` units of a fill change each leg.
-
-    A fill joins the leg its ``leg`` names, else the one its order or position id names, else it closes legs of the
-    other side in FIFO order and opens the account's usual leg with the rest. Nothing, where the book was corrected to a
-    position that contains it.
-    """
-    if not quantity or fill.combination == book.instrument:
-        return ()
-    named = _named_leg(book, fill, order, conventions)
-    signed = quantity * fill.side.sign
-    if named is not None and fill.closing:
-        return () if book.covered(named, fill.time) else _out_of(book, named, signed)
-    if named is not None:
-        return () if book.covered(named, fill.time) else _into(book, named, signed, conventions)
-    if book.covered(None, fill.time):
-        return ()
-    return _first_in_first_out(book, fill, signed, conventions)
-
-
-def _out_of(book: Book, leg: str, signed: Decimal) -> tuple[tuple[str, Decimal], ...]:
-    """A leg is closed at most, and never opened."""
-    held = book.legs.get(leg)
-    if held is None or (held.quantity > 0) == (signed > 0):
-        return ()
-    return ((leg, min(abs(signed), abs(held.quantity)) * (1 if signed > 0 else -1)),)
-
-
-def _named_leg(book: Book, fill: Fill, order: BookOrder | None, conventions: Conventions) -> str | None:
-    named = fill.leg or (order.leg if order is not None else None)
-    if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
-        named = fill.position_id
-    one_leg = conventions.legs is LegScheme.NET and not conventions.products
-    return NET if named is None and one_leg else named
-
-
-def _into(book: Book, leg: str, signed: Decimal, conventions: Conventions) -> tuple[tuple[str, Decimal], ...]:
-    """A leg that has only one side is closed at most; what exceeds it was never in our book."""
-    held = book.legs.get(leg)
-    one_sided = conventions.legs in (LegScheme.SIDED, LegScheme.TICKET)
-    if one_sided and leg in (LONG, SHORT):
-        closing = (leg == LONG) == (signed < 0)
-        if closing:
-            most = abs(held.quantity) if held is not None else ZERO
-            signed = min(abs(signed), most) * (1 if signed > 0 else -1)
-    elif one_sided and held is not None and (held.quantity > 0) != (signed > 0):
-        signed = min(abs(signed), abs(held.quantity)) * (1 if signed > 0 else -1)
-    return ((leg, signed),) if signed else ()
-
-
-def _first_in_first_out(
-    book: Book, fill: Fill, signed: Decimal, conventions: Conventions
-) -> tuple[tuple[str, Decimal], ...]:
-    parts: list[tuple[str, Decimal]] = []
-    for leg in sorted(book.legs.values(), key=lambda leg: (leg.opened_at, leg.name)):
-        if signed and (leg.quantity > 0) != (signed > 0):
-            part = min(abs(signed), abs(leg.quantity)) * (1 if signed > 0 else -1)
-            parts.append((leg.name, part))
-            signed -= part
-    if signed:
-        parts.append((_usual_leg(fill, conventions), signed))
-    return tuple(parts)
-
-
-def _usual_leg(fill: Fill, conventions: Conventions) -> str:
-    if conventions.products:
-        return NET  # nobody says the product, and nothing is pending: from before the first look
-    if conventions.legs is LegScheme.SIDED:
-        return LONG if fill.side is Side.BUY else SHORT
-    return fill.position_id or fill.broker_order_id or fill.fill_id
-
-
-def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloads.BookedFill | None:
-    """The fill that must have happened for an order to be filled as far as the broker says, at the incremental price;
-    ``None`` where no price is known at all.
-
-    It changes legs only where that brings them nearer to what the broker holds: a correction may contain it already.
-    """
-    quantity = row.filled_quantity - order.filled_quantity
-    price = _incremental_price(work, order, row, quantity)
-    if price is None:
-        return None
-    contract = work.slice.contract
-    fill = Fill(
-        instrument=work.book.instrument,
-        fill_id="inferred",
-        broker_order_id=row.broker_order_id,
-        side=order.side,
-        quantity=quantity,
-        price=price,
-        time=work.slice.as_of,
-        leg=row.leg,
-        combination=work.book.instrument if contract is not None and not contract.held else None,
-    )
-    legs = allocate(work.book, fill, quantity, order, work.slice.conventions)
-    legs = legs if _brings_nearer(work, legs) else ()
-    named = payloads.with_ids(order, row.broker_order_id, None)
-    return inferred_fill(work, named, quantity, price, row.filled_quantity, legs)
-
-
-def inferred_fill(
-    work: ReconciliationPass,
-    order: BookOrder,
-    quantity: Decimal,
-    price: Decimal,
-    filled: Decimal,
-    legs: tuple[tuple[str, Decimal], ...],
-) -> payloads.BookedFill:
-    """A fill that nobody told, of an order that is ``filled`` so far with it; under an id that is used once."""
-    return payloads.BookedFill(
-        fill_id="inferred:" + event_id(work.book.stream, order.key, str(to_text(filled)), work.place),
-        order_key=order.key,
-        side=order.side,
-        quantity=quantity,
-        price=price,
-        time=work.slice.as_of,
-        legs=legs,
-        cost_basis=work.slice.conventions.cost_basis,
-        inferred=True,
-        broker_order_id=order.broker_order_id,
-        cause=Cause.MISSED_FILL,
-        strategy=order.strategy,
-    )
-
-
-def _incremental_price(work: ReconciliationPass, order: BookOrder, row: Order, quantity: Decimal) -> Decimal | None:
-    average = row.average_fill_price
-    if average is not None:
-        price = (average * row.filled_quantity - order.notional) / quantity
-        if price > 0 or average <= 0 or order.notional < 0:
-            return price  # zero or less only where the order is known to have traded there
-    held = [position.average_price for position in rows_of(work.slice.positions)]
-    return row.limit_price or order.limit_price or average or (held[0] if held else None)
-
-
-def _brings_nearer(work: ReconciliationPass, legs: tuple[tuple[str, Decimal], ...]) -> bool:
-    section = work.slice.positions
-    if not work.policy.positions or not isinstance(section, Complete):
-        return True
-    broker = {position.leg: position.quantity for position in rows_of(section)}
-    before = after = ZERO
-    for name, change in legs:
-        held = work.book.legs.get(name)
-        ours = held.quantity if held is not None else ZERO
-        before += abs(ours - broker.get(name, ZERO))
-        after += abs(ours + change - broker.get(name, ZERO))
-    return after < before

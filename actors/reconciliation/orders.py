@@ -17,7 +17,7 @@ from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition, with_slice
 from actors.events import EventType, Severity, to_iso, to_text
 from actors.reconciliation.absent_orders import end_absent_orders, hold_what_may_be_of
-from actors.reconciliation.fills import infer_fill
+from actors.reconciliation.booked_fills import infer_fill
 from actors.reconciliation.order_matching import (
     by_broker_id,
     is_about,

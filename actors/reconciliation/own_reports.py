@@ -16,7 +16,7 @@ from actors.book import payloads
 from actors.book.book import Book
 from actors.book.orders import BookOrder, merged, order_key
 from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to_text
-from actors.reconciliation.fills import book_fill
+from actors.reconciliation.booked_fills import book_fill
 from actors.reconciliation.order_matching import CLOCK_SKEW
 from brokers.model import Conventions, Fill, OrderStatus, Side
 

@@ -11,8 +11,8 @@ from decimal import Decimal
 
 from actors.book.book import Book
 from actors.book.lots import ZERO
-from actors.reconciliation.fills import attribute
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
+from actors.reconciliation.restated_fills import attribute
 from brokers.model import Complete, Partial, Unsupported
 
 
