@@ -319,6 +319,12 @@ class Account:
             loops.append(self._discover())
         self._loops = [self._runtime.spawn(self._settings.account, loop) for loop in loops]
 
+    async def recall(self) -> None:
+        """Go on from what the journal says of this account's own breaks and its connection, before anything is asked
+        of it: for who lives for one verdict alone, as :meth:`start` does for who stays."""
+        if await self._breaks.recall():
+            self._circuit.was_lost()
+
     async def health(self) -> AccountHealth:
         """How it stands with the broker. Never waits for the broker."""
         self._look_at_the_clock()
@@ -676,7 +682,8 @@ class Account:
     def _say(
         self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
     ) -> None:
-        self._runtime.spawn(self._settings.account, self._outbox.write(kind, payload, identity, severity))
+        if not self._settings.silent:
+            self._runtime.spawn(self._settings.account, self._outbox.write(kind, payload, identity, severity))
 
     def _failed(self, error: BrokerError) -> None:
         self._connected = False
@@ -703,7 +710,8 @@ class Account:
         self._breaks.look(snapshot, self._settings.managed | self._settings.ignored, self._table, held)
 
     async def _learn(self) -> None:
-        await self._breaks.learn()
+        if await self._breaks.learn():
+            self._circuit.was_lost()
         if self._ledger.snapshot is not None:
             self._look_at_the_whole(self._ledger.snapshot)
 

@@ -6,12 +6,14 @@ there after a restart; nothing there is corrected, so that nothing is approved.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from loguru import logger
 
 from actors.book import payloads
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakRefused, BreakRequest, BreakWork, act, folded
 from actors.book.discrepancies import Break
-from actors.events import Event, EventType, Severity, event_id
+from actors.events import Event, EventType, Record, Severity, event_id
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
 from actors.journal.types import JournalError
@@ -20,7 +22,19 @@ from actors.runtime.ports import CallError, Runtime
 
 LEARN_AGAIN_AFTER_S = 5.0
 _NEWEST = 1_000
+_CONNECTIONS = (EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED)
+_OF_STREAM = "stream"
+"""In what is told of a connection: it is of the stream beside it."""
 _TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How an account stood by the journal before its actor began: its open breaks, and whether its connection was said
+    to be lost and not yet to be back."""
+
+    breaks: tuple[Break, ...]
+    lost: bool
 
 
 class AccountWork:
@@ -31,35 +45,42 @@ class AccountWork:
         self._runtime = runtime
         self.by_id: dict[str, BreakWork] = {}
 
-    async def learn(self) -> tuple[Break, ...]:
-        """Read from the journal what was done before this actor began, however long that takes. Gives the breaks that
-        were open then."""
-        filters = {
-            "stream": self._account,
-            "types": (*sorted(WORK_EVENTS), EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED),
-            "order": "newest",
-            "limit": _NEWEST,
-        }
+    async def learn(self) -> Before:
+        """Read from the journal what was done before this actor began, however long that takes."""
         while True:
-            try:
-                found = await self._runtime.call(AUDIT, "query", filters, timeout_s=client.JOURNAL_TIMEOUT_S)
-            except (CallError, JournalError) as error:
-                logger.debug("{}: the work on its breaks is not known yet: {}", self._account, error)
-                await self._runtime.sleep(LEARN_AGAIN_AFTER_S)
+            before = await self.recall()
+            if before is not None:
+                return before
+            await self._runtime.sleep(LEARN_AGAIN_AFTER_S)
+
+    async def recall(self) -> Before | None:
+        """As :meth:`learn`, and ``None`` where the journal does not tell now."""
+        types = (*sorted(WORK_EVENTS), EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED)
+        try:
+            found = await self._newest(types)
+            connections = await self._newest(_CONNECTIONS)
+        except (CallError, JournalError) as error:
+            logger.debug("{}: the work on its breaks is not known yet: {}", self._account, error)
+            return None
+        done = self.by_id
+        self.by_id = {}
+        opened: dict[str, Break] = {}
+        for record in reversed(found):
+            event = record.event
+            if event.type is EventType.RECONCILIATION_DISCREPANCY:
+                opened[str(event.payload["id"])] = payloads.break_of(event)
                 continue
-            done = self.by_id
-            self.by_id = {}
-            opened: dict[str, Break] = {}
-            for record in reversed(found):
-                event = record.event
-                if event.type is EventType.RECONCILIATION_DISCREPANCY:
-                    opened[str(event.payload["id"])] = payloads.break_of(event)
-                    continue
-                if event.type is EventType.DISCREPANCY_RESOLVED:
-                    opened.pop(str(event.payload["id"]), None)
-                self._fold(event)
-            self.by_id |= done
-            return tuple(opened.values())
+            if event.type is EventType.DISCREPANCY_RESOLVED:
+                opened.pop(str(event.payload["id"]), None)
+            self._fold(event)
+        self.by_id |= done
+        last = next((one.event.type for one in connections if _OF_STREAM not in one.event.payload), None)
+        return Before(tuple(opened.values()), last is EventType.CONNECTION_LOST)
+
+    async def _newest(self, types: tuple[EventType, ...]) -> list[Record]:
+        filters = {"stream": self._account, "types": types, "order": "newest", "limit": _NEWEST}
+        found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=client.JOURNAL_TIMEOUT_S)
+        return found
 
     async def do(self, found: Break | None, break_id: str, request: BreakRequest) -> BreakWork:
         """Do what a person asks for; durable when it returns. Raises :class:`BreakRefused` and :class:`JournalAway`."""

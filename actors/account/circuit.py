@@ -102,6 +102,13 @@ class Circuit:
                 self._said_lost, self._losses = False, 0
                 self._say(EventType.CONNECTION_RESTORED, payload, "")
 
+    def was_lost(self) -> None:
+        """The journal says that it was lost, and not that it is back: the next answer restores it, or the last did."""
+        if not self._said_lost:
+            self._said_lost, self._losses, self._well_since = True, 1, self._now()
+            if self.connection is Connection.CONNECTED:
+                self.answered()
+
     def failed(self, error: BrokerError, *, again: bool) -> None:
         """It did not, or it could not be. ``again`` is whether this actor asks again by itself."""
         self.call_errors += 1

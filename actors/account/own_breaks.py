@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
-from actors.account.break_work import AccountWork
+from actors.account.break_work import AccountWork, Before
 from actors.account.circuit import Say
 from actors.account.table_watch import TableWatch
 from actors.book import payloads
@@ -36,6 +36,7 @@ class OwnBreaks:
         self._say = say
         self._lately: Told[Place] = Told()
         self._learning = False
+        self._alone = False
         self._unsaid: set[Place] = set()
 
     def words(self) -> list[str]:
@@ -74,6 +75,8 @@ class OwnBreaks:
                 self._open_break(place, text)
             elif self.by_place[place].broker_value != text:
                 self.by_place[place] = replace(self.by_place[place], broker_value=text)
+                if self._alone and place[0] is DiscrepancyType.UNMANAGED_INSTRUMENT:
+                    self._say_open(self.by_place[place])  # whoever wants to know of it later has the journal alone
         silent = table is not None and table.doubt is not None
         over = [place for place in self.by_place if place not in found and _would_show(snapshot, *place)]
         for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
@@ -112,10 +115,20 @@ class OwnBreaks:
         payload = payloads.break_to(found, resolved=False, correction=None)
         self._say(EventType.RECONCILIATION_DISCREPANCY, payload, found.id, Severity.WARNING)
 
-    async def learn(self) -> None:
+    async def learn(self) -> bool:
         """Read from the journal which breaks were open before this actor began: they are the same ones now, or are
-        over. Until that is known, no new one is reported."""
-        before = {(found.type, found.key): found for found in await self.work.learn()}
+        over. Until that is known, no new one is reported. Gives whether the connection was lost then."""
+        return self._go_on_from(await self.work.learn())
+
+    async def recall(self) -> bool:
+        """As :meth:`learn`, for who lives for one verdict and cannot wait for the journal: where it does not tell now,
+        nothing is known of before."""
+        told = await self.work.recall()
+        return told is not None and self._go_on_from(told, alone=True)
+
+    def _go_on_from(self, told: Before, *, alone: bool = False) -> bool:
+        self._alone = alone
+        before = {(found.type, found.key): found for found in told.breaks}
         for place, found in before.items():
             shown = self.by_place.get(place)
             self.by_place[place] = found if shown is None else replace(shown, opened_at=found.opened_at)
@@ -123,6 +136,7 @@ class OwnBreaks:
         for place in sorted(self._unsaid - before.keys()):
             self._say_open(self.by_place[place])
         self._unsaid.clear()
+        return told.lost
 
 
 def _exposures(snapshot: Snapshot) -> dict[str, str]:

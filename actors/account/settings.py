@@ -15,7 +15,8 @@ class AccountSettings:
     is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
     ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks. ``fingerprint``
     stands for what cannot be changed while the actor lives. ``open_table`` opens the table in which somebody else keeps
-    the account's book, where there is one."""
+    the account's book, where there is one. With ``silent`` it journals nothing, as for a verdict that is to change
+    nothing."""
 
     account: str
     broker: str
@@ -26,3 +27,4 @@ class AccountSettings:
     discover_every_s: float = 60.0
     fingerprint: str | None = None
     open_table: Callable[[], BookTable] | None = None
+    silent: bool = False

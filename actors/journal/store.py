@@ -294,6 +294,20 @@ class Journal:
             row = connection.execute(last).one_or_none()
         return None if row is None else (row.seq, row.hash, from_iso(row.time))
 
+    def doubt(self) -> str | None:
+        """Why what is read here is not all that was written, in words: its end is not what the last commit left, or it
+        holds less than was durable. ``None`` where neither shows; only :meth:`verify` reads all of it."""
+        attempted = f"read the end of the journal {self._name}"
+        seen = self._place.seen()  # before the head: a writer may go on
+        try:
+            with self._using(attempted) as connection:
+                check_tail(connection, attempted)
+                if seen is not None:
+                    check_seen(connection, seen, attempted, self._place.remedy)
+        except JournalCorrupt as error:
+            return error.found
+        return None
+
     @property
     def file(self) -> Path | None:
         """Its file; ``None`` where it is in a database that is a server."""

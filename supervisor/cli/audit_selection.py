@@ -24,6 +24,7 @@ from actors.names import split_name, symbol_of
 from supervisor.cli.console import Failure, load, load_place, say
 from supervisor.cli.time_text import NoMoment, moment
 from supervisor.config.errors import ConfigurationError
+from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -76,6 +77,16 @@ def reading(of: Source) -> Iterator[Journal]:
         yield journal
     finally:
         journal.close()
+
+
+def whole(journal: Journal) -> int:
+    """The exit status of who read a journal: 1, and said so, where it is not whole, as what was read is then not all
+    that was written."""
+    doubt = journal.doubt()
+    if doubt is None:
+        return EXIT_OK
+    say(f"the journal is NOT intact, and this may not be all that was written: {doubt}. Run `audit verify`")
+    return EXIT_BREAK_OPEN
 
 
 def check_known(journal: Journal, of: Source, account: str | None, instrument: str | None) -> None:

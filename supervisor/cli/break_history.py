@@ -16,6 +16,7 @@ from actors.book.discrepancies import Break
 from actors.book.payloads import break_from
 from actors.events import Event, EventType, Record, Severity, from_iso
 from actors.journal.store import Journal, LightRow
+from actors.journal.types import JournalCorrupt
 from actors.names import split_name
 from supervisor.config.models import Configuration
 from supervisor.presentation.breaks import break_row, urgency
@@ -29,9 +30,15 @@ _WHOLE_ID = 32
 
 def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
     """The open breaks of every book in the journal and of the accounts, what needs a person most first. Raises
-    ``JournalError``."""
+    ``JournalError``, also for a journal that is not whole: that it tells of no break would say nothing."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
+        doubt = journal.doubt()
+        if doubt is not None:
+            attempted = (
+                f"list the breaks that the journal {configuration.journal_url.removeprefix('sqlite:///')} tells of"
+            )
+            raise JournalCorrupt(attempted, doubt, "Keep the files as they are, run `audit verify`, and restore a copy")
         return sorted(open_breaks(journal), key=urgency)
     finally:
         journal.close()

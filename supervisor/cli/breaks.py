@@ -74,6 +74,8 @@ def list_(
         raise Failure(str(error)) from None
     every, live = _open(load_place(config))
     rows = wanted.rows(every)
+    if not rows and (account is not None or instrument is not None):
+        _check_known(config, account, instrument)
     if as_json:
         print_json({"live": live, "summary": summary(rows), "breaks": rows[:limit]})
     else:
@@ -263,6 +265,26 @@ def _open(configuration: Any) -> tuple[list[dict[str, Any]], bool]:
         return find(configuration).breaks(), True
     except (NotRunning, CallError):
         return open_in_journal(configuration), False
+
+
+def _check_known(config: Path | None, account: str | None, instrument: str | None) -> None:
+    """Refuse a name that neither what runs nor the journal nor the configuration has: that it has no break says
+    nothing."""
+    from actors.runtime.ports import CallError
+    from supervisor.cli.audit_selection import check_known, reading, source
+    from supervisor.cli.console import load_place
+    from supervisor.client.processes import NotRunning, find
+
+    try:
+        running = find(load_place(config)).directory()
+    except (NotRunning, CallError):
+        running = {}
+    chosen = [row for name, row in running.items() if account in (None, name)]
+    if chosen and (instrument is None or any(row["all"] or instrument in row["instruments"] for row in chosen)):
+        return
+    of = source(config, None)
+    with reading(of) as journal:
+        check_known(journal, of, account, instrument)
 
 
 def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:

@@ -72,9 +72,11 @@ async def reconcile(configuration: Configuration, selection: Selection, *, dry_r
     async with house(configuration) as runtime:
         accounts = {}
         for name in names:
-            accounts[name] = Account(*specs.account_actor(configuration, name, runtime, one_verdict=True))
+            made = specs.account_actor(configuration, name, runtime, one_verdict=True, silent=dry_run)
+            accounts[name] = Account(*made)
             runtime.register(name, accounts[name])
         try:
+            await asyncio.gather(*(account.recall() for account in accounts.values()))
             await _refuse_doubles(configuration, accounts)
             each = (_account(configuration, selection, runtime, one, dry_run=dry_run) for one in accounts.items())
             return list(await asyncio.gather(*each))

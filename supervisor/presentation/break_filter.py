@@ -70,8 +70,15 @@ class BreakFilter:
             return False
         if self.owner == NOBODY and row["owner"] is not None:
             return False
-        same = ("account", "instrument", "type", "severity", "state", *(() if self.owner == NOBODY else ("owner",)))
+        if self.instrument is not None and self.instrument != instrument_of(row):
+            return False
+        same = ("account", "type", "severity", "state", *(() if self.owner == NOBODY else ("owner",)))
         return all((wanted := getattr(self, name)) is None or row[name] == wanted for name in same)
+
+
+def instrument_of(row: Mapping[str, Any]) -> str:
+    """The instrument that a break is of; one that nobody manages is named by its account's break."""
+    return str(row.get("key") if row["type"] == DiscrepancyType.UNMANAGED_INSTRUMENT else row["instrument"])
 
 
 def seconds_of(length: str) -> int:

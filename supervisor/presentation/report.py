@@ -112,9 +112,11 @@ class Report:
         elif event.type is EventType.CLOCK_STEPPED:
             self._counts[event.type.value, stream] += 1
         elif event.type is EventType.CONNECTION_LOST:
-            self._lost.setdefault(stream, []).append((event.time, None, str(event.payload.get("reason") or "")))
+            spans = self._lost.setdefault(_connection_of(record), [])
+            if not spans or spans[-1][1] is not None:  # else it is told once more by another incarnation
+                spans.append((event.time, None, str(event.payload.get("reason") or "")))
         elif event.type is EventType.CONNECTION_RESTORED:
-            spans = self._lost.get(stream)
+            spans = self._lost.get(_connection_of(record), [])
             if spans and spans[-1][1] is None:
                 spans[-1] = (spans[-1][0], event.time, spans[-1][2])
         elif event.type is EventType.ALERT_DELIVERED:
@@ -243,6 +245,11 @@ class Report:
             "seconds": round(total.total_seconds()),
             "last_reason": spans[-1][2],
         }
+
+
+def _connection_of(record: Record) -> str:
+    """An account's connection, or the stream beside it: each is lost and comes back by itself."""
+    return f"{record.stream} (stream)" if "stream" in record.event.payload else record.stream
 
 
 def _counted(rows: list[dict[str, Any]], key: str) -> dict[str, int]:

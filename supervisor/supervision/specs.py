@@ -59,17 +59,18 @@ def account_actor(
     runtime: Runtime,
     *,
     one_verdict: bool = False,
+    silent: bool = False,
     make_broker: MakeBroker = open_broker,
     marks: Mapping[str, str] = NO_MARKS,
 ) -> tuple[AccountSettings, Callable[[], Broker], Runtime]:
     """The arguments of one account's actor. For ``one_verdict`` it waits for its broker as long as the adapter tries,
-    and a simulated broker stands still. ``marks`` tell literal secrets apart."""
+    and a simulated broker stands still; ``silent``, it journals nothing. ``marks`` tell literal secrets apart."""
     settings = _account_settings(configuration, name, one_verdict=one_verdict)
     spec = configuration.broker_spec(name)
     table = book_spec(configuration, name)
     open_table = None if table is None else partial(open_book_table, table)
     fingerprint = _account_fingerprint(settings, spec, marks, table)
-    settings = replace(settings, fingerprint=fingerprint, open_table=open_table)
+    settings = replace(settings, fingerprint=fingerprint, open_table=open_table, silent=silent)
     return settings, partial(make_broker, spec, lively=not one_verdict), runtime
 
 
