@@ -77,7 +77,9 @@ def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
     match kind:
         case EventType.CONNECTION_LOST:
             what = "stream" if payload.get("stream") else "connection"
-            return _new(record, f"{what}:{account}", place, f"{what} lost: {payload.get('reason') or 'no reason told'}")
+            return _new(
+                record, f"{what}:{account}", place, f"{what} lost: {payload.get('reason') or 'no reason given'}"
+            )
         case EventType.CONNECTION_RESTORED:
             what = "stream" if payload.get("stream") else "connection"
             return _over(known.get(f"{what}:{account}"), f"{what} restored")
@@ -97,7 +99,7 @@ def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
             return _over(known.get(f"halt:{record.stream}"), f"trading resumed{by}")
         case EventType.CLOCK_STEPPED:
             text = f"the clock was set by {payload.get('by_s')} s"
-            return replace(_new(record, f"clock:{event.event_id}", place, text), ended="all is verified anew")
+            return replace(_new(record, f"clock:{event.event_id}", place, text), ended="everything is verified again")
     return None
 
 

@@ -68,8 +68,8 @@ IN_A_TABLE: Mapping[DiscrepancyType, str] = MappingProxyType(
 
 
 _T = DiscrepancyType
-_LEG = "its leg is shown as the book has it, or gone from COMPLETE positions; or positions are compared no more"
-_ORDER = "a row shows its order as the book has it, or COMPLETE orders show it no more and it has ended in the book"
+_LEG = "its leg is shown as the book has it, or gone from COMPLETE positions; or positions are no longer compared"
+_ORDER = "a row shows its order as the book has it, or COMPLETE orders no longer show it and it has ended in the book"
 _QUESTION = "; or the broker has had no such section for longer than max_age_s: the question no longer exists"
 HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
     {
@@ -80,19 +80,19 @@ HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
         _T.ORDER_STATUS_MISMATCH: _ORDER + _QUESTION,
         _T.ORDER_MISSING: "its order is shown or found again, or has ended in the book" + _QUESTION,
         _T.FILLED_MISMATCH: _ORDER + ", or a person approves what its row counts" + _QUESTION,
-        _T.EXTERNAL_ORDER: "it is adopted, or COMPLETE orders show it no more" + _QUESTION,
+        _T.EXTERNAL_ORDER: "it is adopted, or COMPLETE orders no longer show it" + _QUESTION,
         _T.STALE_ORDER: "its order ended, was filled or is younger than a changed stale_order_s" + _QUESTION,
         _T.ORDER_REJECTED: _ORDER + _QUESTION,
-        _T.DUPLICATE_ORDER: "one of the two works no more" + _QUESTION,
+        _T.DUPLICATE_ORDER: "one of the two no longer works" + _QUESTION,
         _T.OVERFILL: "COMPLETE orders show it as no more than filled, or no more" + _QUESTION,
         _T.MISSED_FILL: "the fill is applied, or the order it was missed of is in step or gone" + _QUESTION,
         _T.STALE_DATA: "positions and orders were read anew; lost fills: everything else is in step",
-        _T.MALFORMED_DATA: "its row is among the unreadable ones no more, whatever becomes of others" + _QUESTION,
+        _T.MALFORMED_DATA: "its row is no longer among the unreadable ones, whatever happens to others" + _QUESTION,
         _T.UNMANAGED_INSTRUMENT: "it is configured, ignored, or COMPLETE sections show nothing of it",
         _T.OPPOSITE_LEGS: "one of the two legs is gone, or the broker names its legs otherwise",
-        _T.UNPROTECTED: "its leg is covered, is gone, or is not watched any more",
+        _T.UNPROTECTED: "its leg is covered, is gone, or is no longer watched",
         _T.OVERSIZED_ORDER: "the orders that close its leg are no more than it holds, or it is not watched any more",
-        _T.BOOK_MISMATCH: "at once: the book is made anew from its journal",
+        _T.BOOK_MISMATCH: "at once: the book is rebuilt from its journal",
     }
 )
 """What closes an open break of each type, beside its correction: no break waits for what never comes."""

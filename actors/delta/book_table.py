@@ -336,7 +336,7 @@ class DeltaBookTable:
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         if mapping != "none":
             found = f"its columns are mapped (delta.columnMapping.mode is {mapping}): names in files are others"
-            raise self._malformed(found, "Write it anew without column mapping.")
+            raise self._malformed(found, "Rewrite it without column mapping.")
         if "deletionVectors" in features and pa.table(table.deletion_vectors()).num_rows:
             found = "some of its rows are deleted by deletion vectors"
             remedy = "Rewrite it (REORG TABLE … APPLY (PURGE)) and set delta.enableDeletionVectors=false."
@@ -355,7 +355,11 @@ class DeltaBookTable:
             if at is None or now - at > max_age:
                 told = "it has no row" if at is None else f"its {what} is of {to_iso(at)}"
                 limit = f"older than max_age_s ({max_age.total_seconds():g})"
-                return f"{told}, {limit}: see to whoever writes it" if at else f"{told}: see to whoever writes it"
+                return (
+                    f"{told}, {limit}: check the program that writes it"
+                    if at
+                    else f"{told}: check the program that writes it"
+                )
         return None
 
     # Errors
@@ -369,7 +373,7 @@ class DeltaBookTable:
             raise self._refused("there is no Delta table", "Name the table that the book is kept in.") from None
         except FileNotFoundError as error:
             found = f"a file of its newest version is gone ({self._said(error)}): it was vacuumed too early, or deleted"
-            raise self._malformed(found, "Bring the file back, or write the book anew.") from None
+            raise self._malformed(found, "Bring the file back, or rewrite the book.") from None
         except pa.ArrowInvalid as error:
             raise self._malformed(self._said(error), "Look at the files and columns that it names.") from None
         except (DeltaError, OSError) as error:

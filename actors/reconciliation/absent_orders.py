@@ -181,7 +181,7 @@ def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *
             needs_proof=True,
             activity=order.local_at,
             strategy=order.strategy,
-            told=f"the broker knows the order no more, and {to_text(abs(change))} came or went in {leg}",
+            told=f"the broker no longer knows the order, and {to_text(abs(change))} came or went in {leg}",
         )
     )
     if not infer:

@@ -179,7 +179,7 @@ def cut_id(report: Report, conventions: Conventions) -> str | None:
         return None
     return (
         f"client_order_id {name!r} has {len(name)} characters, and the broker keeps {conventions.client_id_length}: it "
-        f"is {conventions.kept_of(name)!r} there, and is told from others by that alone"
+        f"is {conventions.kept_of(name)!r} there, and only that tells it from others"
     )
 
 

@@ -225,7 +225,7 @@ def _order(
 def _status(word: str) -> OrderStatus:
     status = ORDER_STATUSES.get(word)
     if status is None:
-        raise BadRow(f"its status {word[:40]!r} is none that is known")
+        raise BadRow(f"its status {word[:40]!r} is not known")
     return status
 
 

@@ -23,7 +23,7 @@ PATIENCE = 3
 """A call's whole time, in time-outs."""
 _ATTEMPTS = 3
 GATEWAY = "Check that TWS or IB Gateway runs there, is logged in and lets API clients in (Settings, API)"
-_PORTS = "TWS listens on 7496 (paper 7497), IB Gateway on 4001 (paper 4002), unless it was told otherwise"
+_PORTS = "TWS listens on 7496 (paper 7497), IB Gateway on 4001 (paper 4002), unless configured otherwise"
 """IBKR API documentation, "TWS settings": the default socket ports."""
 _REMEDIES = {
     Obstacle.NOBODY: f"{GATEWAY}, and that `host` and `port` are its own: {_PORTS}",

@@ -43,7 +43,7 @@ START_TIMEOUT_S = 5.0
 _REFUSED = re.compile(r"upgrade failed.*\b40[13]\b", re.IGNORECASE)
 _MOST_TRIES = 300
 _CHECK = "Check the network and `stream_url`"
-_AGAIN = f"It is connected anew by itself; if it goes on: {_CHECK[0].lower()}{_CHECK[1:]}"
+_AGAIN = f"It reconnects by itself; if this continues: {_CHECK[0].lower()}{_CHECK[1:]}"
 _REACTOR_SPENT = (
     "this process has stopped Twisted's reactor, which cannot be started again. The account's actor has to be restarted"
 )

@@ -231,7 +231,7 @@ class Mt5Stream(EventStream[_Run]):
     def _cut_off(self) -> str:
         return (
             f"the events of the gateway at {self._endpoint} were cut off. "
-            "It is connected anew by itself; if it goes on, check that the gateway runs"
+            "It reconnects by itself; if this continues, check that the gateway runs"
         )
 
     def _no_publisher(self) -> str:

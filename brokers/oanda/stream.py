@@ -52,7 +52,7 @@ CREATED_KEPT = 500
 
 JOIN_TIMEOUT_S = 1.0
 _FOUND_LENGTH = 300
-_AGAIN = "It is connected anew by itself; if it goes on, check the network and `stream_url`"
+_AGAIN = "It reconnects by itself; if this continues, check the network and `stream_url`"
 _PATH = "Check `account_id`, and that `stream_url` is the host part, without /v3"
 
 Wakes = tuple[str | None, ...]
@@ -159,7 +159,7 @@ class OandaStream(EventStream[_Run]):
     ) -> None:
         super().__init__(account, clock, _Run, silence_s)
         self.subject = f"the transaction stream of {account_id} "
-        self.silence = f"has said nothing for {silence_s:g} s, no heartbeat either; it is connected anew"
+        self.silence = f"has said nothing for {silence_s:g} s, no heartbeat either; reconnecting"
         self._account_id = account_id
         self._token = token
         self._url = stream_url.rstrip("/")

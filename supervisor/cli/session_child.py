@@ -106,7 +106,7 @@ class SupervisorWatch:
         self._made_anew = self._bring_back() or self._made_anew
         age = f"what is shown is {for_s:.0f} s old"
         if self._made_anew:
-            return f"{age}: the supervisor had ended without having been stopped, and is made anew"
+            return f"{age}: the supervisor had ended without being stopped, and is being started again"
         if self._killed is not None:
             return f"{age}: the supervisor hung, process {self._killed} was killed and is being brought back"
         return f"{age}: the supervisor does not answer ({found}), waiting for it"

@@ -197,11 +197,11 @@ class Started(Running):
         if now_s - self._gone_since_s < GONE_FOR_S:
             return False
         self._gone_since_s = None
-        logger.error("the supervisor has ended without having been stopped, and is made anew")
+        logger.error("the supervisor has ended without being stopped, and is being started again")
         try:
             ray_backend.create(self._made, namespace)
         except Exception as error:  # noqa: BLE001 - whatever keeps Ray from it: it is tried again, and told
-            logger.error("the supervisor cannot be made anew now: {}", error)
+            logger.error("the supervisor cannot be started again now: {}", error)
             return False
         return True
 

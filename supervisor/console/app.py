@@ -147,7 +147,7 @@ class Console:
         seen = await self.feed.fresh()
         found = await self.streams.now(path, session.user.role, seen)
         if found is None:
-            raise Refused(404, "There is nothing of that name: it neither runs nor is in the journal.")
+            raise Refused(404, "There is no such account or instrument, neither running nor in the journal.")
         live, token = found
         later_s = max(0.0, self.feed.monotonic_s() - seen.heard_s)
         heard_s = None if seen.status is None else later_s
@@ -258,7 +258,7 @@ class Console:
             seen.account(account) is not None if symbol is None else seen.instrument(account, symbol) is not None
         )
         if not there or (account is None and symbol is not None):
-            raise Refused(404, "There is nothing of that name that runs, and nothing was done.")
+            raise Refused(404, "No such account or instrument is running, so nothing was done.")
         me = who(session.user.name)
         try:
             if form["do"] == "halt":
@@ -361,8 +361,8 @@ class Console:
             return self._sign_in_answer(request, str(error), 503, where)
         if session is None:
             client = request.client.host if request.client is not None else "nobody known"
-            logger.warning("a token that is nobody's was tried from {}", client)
-            return self._sign_in_answer(request, "That is nobody's token.", 401, where)
+            logger.warning("an unknown token was tried from {}", client)
+            return self._sign_in_answer(request, "This token is not known.", 401, where)
         self._sessions.end(request.cookies.get(COOKIE))
         answer = RedirectResponse(where, 303)
         answer.set_cookie(
@@ -434,7 +434,7 @@ async def _healthz(_: Request) -> Response:
 def _session(request: Request) -> Session:
     found: Session | None = request.state.session
     if found is None:
-        raise Refused(401, "Nobody is signed in here any more: sign in again.")
+        raise Refused(401, "You are signed out: sign in again.")
     return found
 
 

@@ -139,7 +139,7 @@ class Guard:
                     return HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0"><title>…</title>')
                 back = f"{path}?{request.url.query}" if request.url.query else path
                 return RedirectResponse(f"/sign-in?{urlencode({'next': back})}", 303)
-            raise Refused(401, "Nobody is signed in here any more: sign in again.")
+            raise Refused(401, "You are signed out: sign in again.")
         if request.method == "POST":
             _check_secret(request, session)
         return None
@@ -147,7 +147,7 @@ class Guard:
 
 def _check_origin(request: Request, names: Names) -> None:
     if request.headers.get("origin", "").lower() not in names.origins:
-        raise Refused(403, "This form did not come from a page of ours, and nothing was done.")
+        raise Refused(403, "This form did not come from this page, so nothing was done.")
 
 
 def _check_secret(request: Request, session: Session) -> None:
@@ -162,12 +162,12 @@ async def _form(request: Request) -> dict[str, str]:
     async for part in request.stream():
         body += part
         if len(body) > LARGEST_FORM:
-            raise Refused(413, "That is more than a form of ours holds.")
+            raise Refused(413, "That is more than a form may hold.")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
         return {}
     if kind != "application/x-www-form-urlencoded":
-        raise Refused(415, "A form of ours is application/x-www-form-urlencoded.")
+        raise Refused(415, "Forms must be application/x-www-form-urlencoded.")
     try:
         fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except (ValueError, UnicodeDecodeError):

@@ -54,6 +54,6 @@ def test_one_that_ended_by_itself_is_made_anew_and_that_is_told_until_it_answers
     watcher.heard(PID, 100.0)
     assert "waiting for it" in watcher.silent("its process has ended", 101.0)
     for later_s in (103.0, 104.0):
-        assert "without having been stopped, and is made anew" in watcher.silent("its process has ended", later_s)
+        assert "without being stopped, and is being started again" in watcher.silent("its process has ended", later_s)
     watcher.heard(PID + 1, 106.0)
     assert "waiting for it" in watcher.silent("no answer", 109.0)
