@@ -48,19 +48,60 @@ OUR_TIME = range(1990, 2200)
 """The years in which a broker's times can lie: what lies beyond is no time, and cannot be calculated with."""
 
 
-def read_json(body: bytes | str | None) -> Any:
-    """What a body of JSON says, each number with a fraction as an exact ``Decimal`` and NaN and infinities as texts.
-    Raises ``ValueError`` for what is no JSON, and for what is nested too deep to be looked at."""
+_HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def read_json(body: bytes | None) -> Any:
+    """What a body of JSON says, each number with a fraction as an exact ``Decimal``, NaN and infinities as texts, and
+    each :func:`whole_text`. Raises ``ValueError`` for what is no JSON, and for what is nested too deep to be looked
+    at."""
     try:
         read = json.loads(body or b"", parse_float=Decimal, parse_constant=str)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    if _may_be_deep(body or b"") and _is_deep(read):
+        raise ValueError("it is nested too deep")
+    return whole_text(read, body or b"")
+
+
+_NO_BRACKET = bytes(code for code in range(256) if code not in b"[]{}")
+
+
+def _may_be_deep(body: bytes) -> bool:
+    """Whether its brackets, those in texts among them, are nested too deep, or do not match."""
+    left = body.translate(None, _NO_BRACKET)
+    for _ in range(DEEPEST):
+        before, left = left, left.replace(b"[]", b"").replace(b"{}", b"")
+        if not left:
+            return False
+        if left == before:
+            break
+    return True
+
+
+def _is_deep(read: Any) -> bool:
     level = [read]
     for _ in range(DEEPEST):
         level = [inner for one in level if isinstance(one, dict | list) for inner in _values(one)]
         if not level:
-            return read
-    raise ValueError("it is nested too deep")
+            return False
+    return True
+
+
+def whole_text(read: Any, body: bytes) -> Any:
+    """What was read of a body, with � for each half of a character that it writes (``\\ud800``): a text with one can
+    be written to no journal and shown to nobody."""
+    return _whole(read) if _HALF_A_CHARACTER.search(body) else read
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(one) for key, one in value.items()}
+    return value
 
 
 def _values(one: dict[str, Any] | list[Any]) -> Iterable[Any]:

@@ -23,7 +23,7 @@ from typing import NoReturn, TypeVar
 
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import exact
-from brokers.kit.foreign_row import BadRow, Json
+from brokers.kit.foreign_row import BadRow, Json, whole_text
 from brokers.model import (
     NET,
     Complete,
@@ -97,7 +97,8 @@ def parse(body: bytes) -> Content:
         raise BadRow(f"it is not JSON ({type(error).__name__}): {quote(body)}") from None
     if not isinstance(content, dict):
         raise BadRow(f"it is not a JSON object: {quote(body)}")
-    return content
+    whole: Content = whole_text(content, body)
+    return whole
 
 
 _exactly = lru_cache(maxsize=4096)(Decimal)

@@ -36,19 +36,21 @@ from supervisor.config.yaml_source import Number
 
 BrokerName = Literal["oanda", "kite", "ib", "mt5", "paper"]
 
-_INDEXES: dict[int, tuple[tuple[Instrument, ...], Mapping[str, Instrument]]] = {}
-_INDEXES_KEPT = 256
+_INDEXES: dict[str, list[tuple[tuple[Instrument, ...], Mapping[str, Instrument]]]] = {}
+_INDEXES_KEPT = 2
+"""Of an account, what runs and what that is compared with: each holds a whole configuration's instruments."""
 
 
-def _by_symbol(instruments: tuple[Instrument, ...]) -> Mapping[str, Instrument]:
+def _by_symbol(account: str, instruments: tuple[Instrument, ...]) -> Mapping[str, Instrument]:
     """Kept for each tuple and not in its account, whose copies take along all that is kept in it."""
-    kept, index = _INDEXES.get(id(instruments), (None, {}))
-    if kept is not instruments:
-        if len(_INDEXES) >= _INDEXES_KEPT:
-            _INDEXES.clear()
-        index = {instrument.symbol: instrument for instrument in reversed(instruments)}
-        _INDEXES[id(instruments)] = instruments, index
-    return index
+    known = _INDEXES.setdefault(account, [])
+    for kept, index in known:
+        if kept is instruments:
+            return index
+    made = {instrument.symbol: instrument for instrument in reversed(instruments)}
+    known.insert(0, (instruments, made))
+    del known[_INDEXES_KEPT:]
+    return made
 
 
 def _instruments(value: Raw) -> Raw:
@@ -175,7 +177,7 @@ class Account(Defaults):
     @property
     def by_symbol(self) -> Mapping[str, Instrument]:
         """The configured instruments by their symbols; none where the account reconciles all it has."""
-        return _by_symbol(self.instruments or ())
+        return _by_symbol(self.name, self.instruments or ())
 
     def settings(self) -> dict[str, Setting]:
         """The broker's own keys, without secrets; no endpoint of a real broker where it is simulated."""

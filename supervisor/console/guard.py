@@ -97,9 +97,14 @@ class Guard:
                 _add_headers(message, private=not scope["path"].startswith("/static/"))
             await send(message)
 
+        readable = _is_readable(scope)
+        if not readable:
+            scope = {**scope, "path": "/", "raw_path": b"/", "query_string": b""}  # the page that says so can be made
         request = Request(scope, receive)
         scope["state"] = {**scope.get("state", {}), "session": None, "form": {}}
         try:
+            if not readable:
+                raise Refused(400, "The address cannot be read.")
             answer = await self._before(request)
             await (answer or self._app)(scope, receive, guarded)
         except HTTPException as error:
@@ -143,6 +148,16 @@ class Guard:
         if request.method == "POST":
             _check_secret(request, session)
         return None
+
+
+def _is_readable(scope: Scope) -> bool:
+    """Whether path and query are text. A browser escapes what is not ASCII; a server hands on what else came."""
+    try:
+        scope["query_string"].decode("ascii")
+        scope["path"].encode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _check_origin(request: Request, names: Names) -> None:

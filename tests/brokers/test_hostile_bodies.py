@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import orjson
 import pytest
 from oandapyV20.endpoints.accounts import AccountSummary
 
 from brokers.errors import Malformed
 from brokers.kit.foreign_row import DEEPEST, read_json
 from brokers.kite.wire import Wire as KiteWire
+from brokers.mt5.decode import parse as mt5_parse
 from brokers.oanda.wire import Wire as OandaWire
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -44,6 +47,19 @@ def test_numbers_are_exact_and_what_is_no_number_is_text() -> None:
         "a": [Decimal("0.10"), Decimal("1E+3"), "NaN", "-Infinity", 7]
     }
     assert read_json(b"[" * DEEPEST + b"]" * DEEPEST) is not None
+
+
+@pytest.mark.parametrize("text", ["[" * 100, "]", "{}[]{", "[}"])
+def test_brackets_in_a_text_are_no_depth(text: str) -> None:
+    assert read_json(json.dumps({"a": [{"b": text}]}).encode()) == {"a": [{"b": text}]}
+
+
+@pytest.mark.parametrize("read", [read_json, mt5_parse], ids=["OANDA and Kite", "MT5"])
+def test_half_a_character_is_told_as_unreadable_and_whole_ones_are_kept(read: Callable[[bytes], Any]) -> None:
+    """A text with one can be written to no journal: one order's comment would stop its instrument for ever."""
+    said = read(rb'{"a\ud800": ["x\udfff", "\ud83d\ude00", "\\ud800"]}')
+    assert said == {"a\ufffd": ["x\ufffd", "\U0001f600", r"\ud800"]}
+    orjson.dumps(said)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from pathlib import Path
 
 import pytest
@@ -426,3 +428,17 @@ def test_requests_pickle_and_say_what_they_are(tmp_path: Path) -> None:
         assert (again, str(again)) == (change, words)
     assert isinstance(configuration.accounts[0].secrets()["token"], SecretRef)
     assert isinstance(parsing.instrument_from("fx", "A", {}), AddInstrument)
+
+
+def test_of_configurations_that_stood_before_nothing_is_kept(tmp_path: Path) -> None:
+    """However often a file is applied: what is looked up by symbol is kept for the newest alone."""
+    path = written(tmp_path, FX)
+    stood = []
+    for _ in range(10):
+        configuration = load(path)
+        [account] = configuration.accounts
+        assert set(account.by_symbol) == {"EUR_USD", "GBP_JPY"}
+        stood.append(weakref.ref(account.by_symbol["EUR_USD"]))
+    del configuration, account
+    gc.collect()
+    assert sum(one() is not None for one in stood) <= 2
