@@ -1,11 +1,12 @@
-"""What the exporter and the alerts cost: the processor time of one fleet with and without them, in turns, in one run.
+"""What exporter, page and alerts cost: the processor time of one fleet with and without them, in turns, in one run.
 
     .venv/bin/python -m tests.benchmarks.watching [INSTRUMENTS] [INTERVAL_S] [TURNS] [WINDOW_S]
 
 A house of simulated instruments (50, each in a process of its own, looked at every 2 s), started from the command line.
 With: the exporter in its own process, scraped every 5 s as Prometheus does; an actor of alerts with a route to a web
-server. Without: neither. The processor time is that of every process of the house and of the exporter; the target is
-3 % more. Prints the private memory of each kind of actor at the first and the last window, too.
+server; the page in its own process, with ten windows open on the fleet that follow it live. Without: none of them. The
+processor time is that of every process of the house, the exporter and the page; the target is 3 % more. Prints
+the private memory of each kind of actor at the first and the last window, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import defaultdict
@@ -25,6 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 
@@ -34,6 +37,7 @@ from tests.unit.receivers import web_receiver
 
 ACCOUNT_ID, TOKEN = "101-001-0000001-001", "benchmark-token"
 SCRAPE_EVERY_S = 5.0
+WINDOWS = 10
 SETTLE_S = 10.0
 UP_WITHIN_S = 300.0
 
@@ -91,12 +95,11 @@ def _cpu_s(processes: list[psutil.Process]) -> dict[int, float]:
     return found
 
 
-def _window(pid: int, exporter: subprocess.Popen[str] | None, url: str, window_s: float) -> float:
-    """Processor seconds a second."""
-    beside = [] if exporter is None else [psutil.Process(exporter.pid)]
+def _window(pid: int, beside: list[psutil.Process], url: str, window_s: float) -> float:
+    """Processor seconds a second, of the house and of what runs beside it; ``url`` is scraped where there is one."""
     before, began_s = _cpu_s([*_house(pid), *beside]), time.monotonic()
     while (left_s := began_s + window_s - time.monotonic()) > 0:
-        if exporter is not None:
+        if url:
             urllib.request.urlopen(url, timeout=10).read()  # noqa: S310 - it is on loopback
         time.sleep(min(SCRAPE_EVERY_S, max(0.0, left_s)))
     after, took_s = _cpu_s([*_house(pid), *beside]), time.monotonic() - began_s
@@ -116,16 +119,47 @@ def _memory(path: Path) -> dict[str, list[float]]:
 
 
 @contextmanager
-def _watched(path: Path, configure: Any, desk: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def _open_windows(address: str, token: str) -> Iterator[None]:
+    """Windows that are signed in and follow the fleet, each of which must have been sent something."""
+    origin = address.rstrip("/")
+    form = urlencode({"token": token, "next": "/"}).encode()
+    sign_in = urllib.request.Request(f"{origin}/sign-in", data=form, headers={"origin": origin})  # noqa: S310 - on loopback
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(sign_in, timeout=20).read()
+    sent, ends = [0] * WINDOWS, threading.Event()
+
+    def follow(number: int) -> None:
+        with contextlib.suppress(OSError), opener.open(f"{origin}/live?page=/", timeout=60) as events:
+            while not ends.is_set():
+                sent[number] += len(events.readline())
+
+    for number in range(WINDOWS):
+        threading.Thread(target=follow, args=(number,), daemon=True).start()
+    yield
+    ends.set()
+    if not all(sent):
+        raise SystemExit("not every window was sent something: the figure would be of no page")
+
+
+@contextmanager
+def _watched(path: Path, configure: Any, desk: str) -> Iterator[tuple[list[psutil.Process], str]]:
     configure(desk)
     subprocess.run(_supervisor("apply", path), check=True, capture_output=True)
-    exporter = subprocess.Popen(_supervisor("metrics", "-c", path, "--port", 0), stdout=subprocess.PIPE, text=True)
-    assert exporter.stdout is not None
+    added = _supervisor("console", "-c", path, "--add", "vic", "--role", "viewer")
+    token = subprocess.run(added, check=True, capture_output=True, text=True).stdout.strip()
+    commands = [("metrics", "-c", path, "--port", 0), ("console", "-c", path, "--port", 0)]
+    beside = [subprocess.Popen(_supervisor(*one), stdout=subprocess.PIPE, text=True) for one in commands]
     try:
-        yield exporter, exporter.stdout.readline().strip()
+        places = []
+        for one in beside:
+            assert one.stdout is not None
+            places.append(one.stdout.readline().strip())
+        with _open_windows(places[1], token):
+            yield [psutil.Process(one.pid) for one in beside], places[0]
     finally:
-        exporter.send_signal(signal.SIGTERM)
-        exporter.wait(20)
+        for one in beside:
+            one.send_signal(signal.SIGTERM)
+            one.wait(20)
         configure(None)
         subprocess.run(_supervisor("apply", path), check=True, capture_output=True)
 
@@ -149,10 +183,10 @@ def measure(directory: Path, instruments: int, interval_s: float, turns: int, wi
             time.sleep(SETTLE_S)
             first = _memory(path)
             for _ in range(turns):
-                without.append(_window(process.pid, None, "", window_s))
-                with _watched(path, configure, receiver.url.replace("http://", "json://")) as (exporter, place):
+                without.append(_window(process.pid, [], "", window_s))
+                with _watched(path, configure, receiver.url.replace("http://", "json://")) as (beside, place):
                     time.sleep(SETTLE_S)
-                    with_them.append(_window(process.pid, exporter, place, window_s))
+                    with_them.append(_window(process.pid, beside, place, window_s))
                 time.sleep(SETTLE_S)
             last = _memory(path)
     finally:
@@ -161,7 +195,7 @@ def measure(directory: Path, instruments: int, interval_s: float, turns: int, wi
         simulator.close()
         said.close()
     without_s, with_s = statistics.median(without), statistics.median(with_them)
-    name = f"{instruments} instruments at {interval_s:g} s with exporter and alerts"
+    name = f"{instruments} instruments at {interval_s:g} s with exporter, page and alerts"
     yield Figure(name, with_s, "cores", without_s, "without", "1.03 x")
     for kind, sizes in last.items():
         was = statistics.median(first[kind]) if first.get(kind) else None
