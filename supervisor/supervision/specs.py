@@ -204,7 +204,7 @@ def lacks_delta() -> str | None:
     lacking = [name for name in ("deltalake", "pyarrow", "numpy") if find_spec(name) is None]
     if not lacking:
         return None
-    return f"{', '.join(lacking)} is not installed: pip install -e '.[{EXTRA}]'"
+    return f"{' and '.join(lacking)} not installed: pip install -e '.[{EXTRA}]'"
 
 
 def children(
