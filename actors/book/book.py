@@ -430,7 +430,7 @@ class Book:
         changed_at = self.activity if ours else self.known_at
         for leg_name, quantity in fill.legs:
             if fill.corrects is not None:
-                quantity = self._leg_of(leg_name, fill.time).take_back(fill.corrects.key, quantity)
+                quantity = self._given_back(leg_name, fill, fill.corrects.key, quantity)
             self._trade(leg_name, quantity, fill, name)
             changed_at[leg_name] = event.time
             if not ours and not fill.inferred:
@@ -495,8 +495,18 @@ class Book:
     def undo_legs(self, was: BookedFill) -> None:
         """Take out of the legs what a fill put into them. For the fold, and to try what it would have done else."""
         for name, quantity in was.legs:
-            rest = self._leg_of(name, was.time).take_back(was.key, -quantity)
+            rest = self._given_back(name, was, was.key, -quantity)
             self._trade(name, rest, was, None)
+
+    def _given_back(self, name: str, fill: BookedFill, opened_as: str, quantity: Decimal) -> Decimal:
+        """Take back what was opened in a leg under a fill's key, and have back what the fill had closed there; what is
+        left of the quantity then."""
+        leg = self._leg_of(name, fill.time)
+        rest = leg.take_back(opened_as, quantity)
+        for closed in fill.closed:
+            if closed.leg == name:
+                rest -= leg.reopen(closed, fill.time, fill.cost_basis)
+        return rest
 
     def _restate_order(self, fill: BookedFill, was: BookedFill, at: datetime) -> None:
         before = self.orders.get(was.order_key) if was.order_key is not None else None
@@ -565,7 +575,7 @@ class Book:
         if ratio is None or leg is None or (leg.quantity, leg.average_price) != (quantity, price):
             self._hold(name, quantity, price, event.time)
         if watermark is None:
-            self._believe(name)
+            self._believe(name, payloads.waiting_in(event.payload))
         else:
             self._confirm(name, watermark)
         self.told.pop(name, None)
@@ -585,14 +595,19 @@ class Book:
         if self.baseline is None:
             self.baseline = watermark
 
-    def _believe(self, leg: str) -> None:
-        """Our side's word on a leg: the fills that were reported before it are in it."""
+    def _believe(self, leg: str, waiting: tuple[str, ...]) -> None:
+        """Our side's word on a leg: the fills that were reported before it are in it, and so are those that wait for
+        their leg, where it is this one."""
         self.position_reports += 1
         self.believed[leg] = self.position_reports
         for key, told in self.reported.items():
             if any(name == leg for name, _ in told.fill.legs):
                 others = tuple(part for part in told.fill.legs if part[0] != leg)
                 self.reported[key] = replace(told, fill=replace(told.fill, legs=others))
+        for key in waiting:
+            if key in self.reported:
+                told = self.reported[key]
+                self.reported[key] = replace(told, fill=replace(told.fill, within=(*told.fill.within, leg)))
 
     def _confirm(self, leg: str, watermark: datetime) -> None:
         """The broker's word on a leg, of this broker time."""

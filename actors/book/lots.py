@@ -29,6 +29,17 @@ class Lot:
     opened_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a fill took out of a leg, so that it can come back as it was: the lots, and at what average price and cost
+    they were held in it."""
+
+    leg: str
+    average_price: Decimal
+    cost: Decimal
+    lots: tuple[Lot, ...]
+
+
 class Leg:
     """One leg of a position: a signed quantity, its average price and the lots it is made of. ``cost`` is unsigned, a
     unit's, in terms of the price."""
@@ -165,6 +176,42 @@ class Leg:
                 kept.append(replace(lot, quantity=lot.quantity - signed))
         self.lots = kept
         return quantity
+
+    def would_close(self, quantity: Decimal) -> Closed | None:
+        """What a trade of this signed quantity would take out of it; ``None`` where that is nothing."""
+        taken: list[Lot] = []
+        for lot in self.lots if (quantity > 0) != (self.quantity > 0) else ():
+            if not quantity:
+                break
+            part = lot.quantity if abs(lot.quantity) <= abs(quantity) else -quantity
+            taken.append(replace(lot, quantity=part))
+            quantity += part
+        return Closed(self.name, self.average_price, self.cost, tuple(taken)) if taken else None
+
+    def reopen(self, closed: Closed, at: datetime, basis: CostBasis) -> Decimal:
+        """Have back what a fill had taken out of it; gives how much that is, signed. What stands against it by now is
+        closed by it."""
+        lots = closed.lots
+        back = sum((lot.quantity for lot in lots), ZERO)
+        if self.quantity and (back > 0) != (self.quantity > 0):
+            for lot in lots:
+                self.trade(lot.quantity, lot.price, lot.fill_id, at, basis)
+            return back
+        total = self.quantity + back
+        if basis is CostBasis.FIFO and self.quantity:
+            worth = sum((lot.quantity * lot.price for lot in lots), ZERO)
+        else:
+            worth = closed.average_price * back
+        self.average_price = (self.average_price * self.quantity + worth) / total
+        self.cost = (self.cost * self.quantity + closed.cost * back) / total if self.cost or closed.cost else ZERO
+        for lot in reversed(lots):
+            first = self.lots[0] if self.lots else None
+            if first is not None and replace(first, quantity=lot.quantity) == lot:
+                self.lots[0] = replace(lot, quantity=lot.quantity + first.quantity)  # the rest of the same one
+            else:
+                self.lots.appendleft(lot)
+        self.quantity = total
+        return back
 
     def give(self, quantity: Decimal, price: Decimal, at: datetime) -> tuple[Lot, ...]:
         """Hand over a signed quantity, oldest lots first. What exceeds them is opened on the other side, at the price,

@@ -6,14 +6,14 @@ default; nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType, Phase
-from actors.book.lots import ZERO, Leg, Lot
+from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
@@ -138,6 +138,8 @@ class BookedFill:
     already, under other ids. One that ``corrects`` another changes the book by the difference of the two; where the
     book has had nothing of that one (a quantity of 0), it counts like any other, and that one never. ``cost`` is what
     the broker's average price has of its commission, a unit; ``None`` where the average has none or that is not known.
+    ``closed`` is what it takes out of legs, where it is only assumed, or what they have back, where it ``corrects``.
+    ``within`` are the legs whose position our side reported while it was ``pending``: they have it in them.
     """
 
     fill_id: str
@@ -161,6 +163,8 @@ class BookedFill:
     cost: Decimal | None = None
     id_scope: str = ""
     pending: bool = False
+    closed: tuple[Closed, ...] = ()
+    within: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -185,8 +189,8 @@ class ToldFill:
 
 
 def booked_fill_to(fill: BookedFill) -> Document:
-    """A fill and its effect as JSON. Its cost, what tells its id from another day's, and that its leg is waited for,
-    stand in it only where there is something to tell."""
+    """A fill and its effect as JSON. Its cost, what tells its id from another day's, that its leg is waited for, and
+    what it took out of legs, stand in it only where there is something to tell."""
     document: Document = {
         "fill_id": fill.fill_id,
         "order_key": fill.order_key,
@@ -213,6 +217,12 @@ def booked_fill_to(fill: BookedFill) -> Document:
         document["id_scope"] = fill.id_scope
     if fill.pending:
         document["pending"] = True
+    if fill.within:
+        document["within"] = list(fill.within)
+    if fill.closed:
+        document["closed"] = [
+            [one.leg, to_text(one.average_price), to_text(one.cost), _lots_to(one.lots)] for one in fill.closed
+        ]
     return document
 
 
@@ -263,6 +273,11 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
         cost=_decimal(data.get("cost")),
         id_scope=data.get("id_scope", ""),
         pending=data.get("pending", False),
+        within=tuple(data.get("within", ())),
+        closed=tuple(
+            Closed(leg, Decimal(average), Decimal(cost), tuple(_lots_from(lots)))
+            for leg, average, cost, lots in data.get("closed", ())
+        ),
     )
 
 
@@ -322,6 +337,16 @@ def position_to(
     if ratio is not None:
         document["ratio"] = to_text(ratio)
     return document
+
+
+WAITING = "waiting"
+"""The key under which a position that our side reported names the fills that waited for their leg then."""
+
+
+def waiting_in(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of the fills that waited for their leg when a position was reported; none in records of an earlier
+    version."""
+    return tuple(data.get(WAITING, ()))
 
 
 def claim_to(leg: str, quantity: Decimal, price: Decimal, watermark: datetime, at: datetime | None) -> Document:
@@ -516,7 +541,7 @@ def leg_to(leg: Leg) -> Document:
         "opened_at": to_iso(leg.opened_at),
         "quantity": to_text(leg.quantity),
         "average_price": to_text(leg.average_price),
-        "lots": [[to_text(lot.quantity), to_text(lot.price), lot.fill_id, to_iso(lot.opened_at)] for lot in leg.lots],
+        "lots": _lots_to(leg.lots),
     }
     if leg.cost:
         document["cost"] = to_text(leg.cost)
@@ -525,9 +550,17 @@ def leg_to(leg: Leg) -> Document:
 
 def leg_from(data: Any) -> Leg:
     """The leg that :func:`leg_to` wrote."""
-    lots = (Lot(Decimal(q), Decimal(p), fill_id, from_iso(at)) for q, p, fill_id, at in data["lots"])
+    lots = _lots_from(data["lots"])
     opened_at, cost = from_iso(data["opened_at"]), Decimal(data.get("cost", 0))
     return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots, cost)
+
+
+def _lots_to(lots: Iterable[Lot]) -> list[Json]:
+    return [[to_text(lot.quantity), to_text(lot.price), lot.fill_id, to_iso(lot.opened_at)] for lot in lots]
+
+
+def _lots_from(data: Any) -> Iterator[Lot]:
+    return (Lot(Decimal(q), Decimal(p), fill_id, from_iso(at)) for q, p, fill_id, at in data)
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:

@@ -93,6 +93,13 @@ def book_fill(
     )
 
 
+def with_closed(book: Book, booked: payloads.BookedFill) -> payloads.BookedFill:
+    """A fill that is only assumed, with what it takes out of the legs: should it be another one, that comes back."""
+    legs = [(book.legs[name], quantity) for name, quantity in booked.legs if name in book.legs]
+    closed = [leg.would_close(quantity) for leg, quantity in legs]
+    return replace(booked, closed=tuple(one for one in closed if one is not None))
+
+
 def cost_of(fill: Fill, conventions: Conventions, contract: ContractFacts | None) -> Decimal | None:
     """What a fill's commission adds to the average price that the broker tells, a unit and in terms of the price;
     ``None`` where that average has no commission in it, or what is needed to tell is not known."""

@@ -22,7 +22,7 @@ from actors.book.policy import Policy
 from actors.events import Event, Json, to_iso
 from actors.reconciliation.decide import evidence_of, reconcile
 from actors.reconciliation.reconciliation_pass import Decision, Status
-from brokers.model import AnyRow, Section, Slice, problems_of, rows_of
+from brokers.model import AnyRow, Failed, Section, Slice, problems_of, rows_of
 
 PASS: Final = "pass"  # noqa: S105 - a pass over a book
 """The payload key by which an event names the pass that decided it."""
@@ -128,7 +128,8 @@ def _part(content: bytes | Mapping[str, str], parts: dict[str, bytes]) -> str:
 
 def _section(section: Section[AnyRow]) -> list[object]:
     reason = getattr(section, "reason", None)
-    return [section.completeness, rows_of(section), problems_of(section), reason]
+    document = [section.completeness, rows_of(section), problems_of(section), reason]
+    return [*document, True] if isinstance(section, Failed) and section.disbelieved else document
 
 
 def _json(value: object) -> bytes:

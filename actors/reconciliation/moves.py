@@ -40,7 +40,10 @@ def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> 
     aside = {row.leg: row for row in work.slice.aside}
     changes = _changes(work, shown, aside)
     moves = moves_of(changes)
-    if not moves or any(not work.may_speak_of(name) for name in changes):
+    if not moves:
+        return
+    if any(not work.may_speak_of(name) for name in changes):
+        work.held_back.update(changes)  # by themselves they would be there twice, or not at all
         return
     for move in moves:
         _move(work, move, shown.get(move.target, aside.get(move.target)))

@@ -16,7 +16,7 @@ from actors.book import payloads
 from actors.book.book import Book
 from actors.book.orders import BookOrder, merged, order_key
 from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to_text
-from actors.reconciliation.booked_fills import book_fill
+from actors.reconciliation.booked_fills import book_fill, with_closed
 from actors.reconciliation.order_matching import CLOCK_SKEW
 from brokers.model import Conventions, Fill, OrderStatus, Side
 
@@ -98,6 +98,9 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
         return None
     payload = payloads.position_to(report.leg, report.quantity, report.average_price, None, None)
     payload["strategy"] = report.strategy
+    waiting: list[Json] = [told.fill.key for told in book.pending_fills()]
+    if waiting:
+        payload[payloads.WAITING] = waiting
     return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)
 
 
@@ -312,6 +315,7 @@ def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: d
     opens = any(name not in book.legs for name, _ in booked.legs)
     if leg is None and conventions.told_legs and booked.counted and (book.baseline is not None or opens):
         booked = replace(booked, legs=(), pending=True)
+    booked = with_closed(book, booked)
     return _event(book, EventType.FILL_RECORDED, payloads.booked_fill_to(booked), fill.key, now)
 
 

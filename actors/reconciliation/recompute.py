@@ -174,7 +174,7 @@ def _content(entry: PassEntry, own: str, part: Part) -> bytes:
 
 
 def _section(data: bytes, kind: type[AnyRow]) -> Section[Any]:
-    completeness, rows, problems, reason = orjson.loads(data)
+    completeness, rows, problems, reason, *more = orjson.loads(data)
     of_kind: tuple[AnyRow, ...] = _read(tuple[kind, ...], rows)  # type: ignore[valid-type]  # a type of rows
     match Completeness(completeness):
         case Completeness.COMPLETE:
@@ -182,7 +182,7 @@ def _section(data: bytes, kind: type[AnyRow]) -> Section[Any]:
         case Completeness.PARTIAL:
             return Partial(of_kind, _read(tuple[RowProblem, ...], problems))
         case Completeness.FAILED:
-            return Failed(reason)
+            return Failed(reason, disbelieved=more == [True])
         case Completeness.UNSUPPORTED:
             return Unsupported()
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 
 from actors.book import payloads
 from actors.book.book import Book
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase
-from actors.book.lots import ZERO
+from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, to_text
-from actors.reconciliation.booked_fills import allocate, book_fill, named_leg
+from actors.reconciliation.booked_fills import allocate, book_fill, named_leg, with_closed
 from actors.reconciliation.order_matching import order_of_fill
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import (
@@ -24,7 +25,9 @@ from brokers.model import (
     Corrected,
     Fill,
     Order,
+    Position,
     is_provisional,
+    rows_of,
 )
 
 CORRECTION = "correction"
@@ -45,7 +48,7 @@ def restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str
         name = work.book.known_as(told)
         assumed = work.book.reported.get(name) if name is not None else None
         if assumed is not None and assumed.fill.counted:
-            _restate(work, told, assumed.fill, linked)
+            _restate(work, told, assumed, linked)
 
 
 def _as_it_was(fill: Fill, was: Corrected) -> Fill:
@@ -53,13 +56,20 @@ def _as_it_was(fill: Fill, was: Corrected) -> Fill:
     return replace(said, corrects=None, commission=None)
 
 
-def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, linked: dict[str, Order]) -> None:
+def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFill, linked: dict[str, Order]) -> None:
     """Let the broker's word on a fill take the place of what was assumed of it."""
+    was = assumed.fill
     order = order_of_fill(work, fill, linked)
     named_before = was.order_key is None and was.broker_order_id is not None
     if order is not None and named_before and was.broker_order_id == order.broker_order_id:
         was = replace(was, order_key=order.key)  # it came before its order, and was counted in it with that
-    was = replace(was, legs=tuple(part for part in was.legs if not work.book.covered(part[0], was.time)))
+    twice = {leg for leg, _ in was.legs if _is_counted_twice(work.book, leg, fill, assumed)}
+    its_own = tuple(
+        (leg, quantity)
+        for leg, quantity in was.legs
+        if leg in twice or not (work.book.covered(leg, was.time) or work.book.covered(leg, fill.time))
+    )
+    was = replace(was, legs=its_own)
     ours = work.book.orders.get(was.order_key) if was.order_key is not None else None
     row = linked.get(fill.broker_order_id or "")
     if order is None and ours is not None and ours.side is fill.side:
@@ -73,7 +83,7 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
     else:
         same_order = ours is None and fill.broker_order_id in (None, was.broker_order_id)
     same_legs = not was.pending and (not was.legs or named is None or all(leg == named for leg, _ in was.legs))
-    if same_terms and same_order and same_legs and not _names_its_order(fill, order, row):
+    if same_terms and same_order and same_legs and not twice and not _names_its_order(fill, order, row):
         return
     told = replace(fill, leg=named)
     without = work.book
@@ -81,7 +91,7 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
         without = work.book.fork()
         without.undo_legs(was)
     booked = book_fill(without, told, order, work.slice.conventions, contract=work.contract)
-    contained = not was.legs and not was.pending
+    contained = named in was.within if was.pending else not was.legs
     booked = replace(
         booked,
         legs=() if contained else allocate(without, told, fill.quantity, order, work.slice.conventions),
@@ -97,6 +107,16 @@ def _restate(work: ReconciliationPass, fill: Fill, was: payloads.BookedFill, lin
     work.note(EventType.FILL_RESTATED, payload, fill.key)
 
 
+def _is_counted_twice(book: Book, leg: str, fill: Fill, assumed: payloads.ReportedFill) -> bool:
+    """Whether a leg has a fill of ours in it beside the position that contains it: our side's time of it was later than
+    that position's, the broker's is not, and the leg was set to that position before the report. Where the leg was set
+    or agreed on since, what it has in it is what the broker holds."""
+    if book.covered(leg, assumed.fill.time) or not book.covered(leg, fill.time):
+        return False
+    set_at, agreed_at = book.known_at.get(leg), book.reconciled_at
+    return not any(at is not None and at >= assumed.at for at in (set_at, agreed_at))
+
+
 def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> bool:
     """Whether the fill alone tells which of the broker's orders ours is: its row is not shown, and another's with the
     same client id may be (of the order that took its place)."""
@@ -110,6 +130,7 @@ def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | Non
     where they contain it in a way that only they tell. The broker's own word on it may still come."""
     legs = () if leg is None else ((leg, was.quantity * was.side.sign),)
     booked = replace(was, legs=legs, pending=False, commission=None, commission_currency=None)
+    booked = with_closed(work.book, booked)
     work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=True), was.key)
 
 
@@ -131,7 +152,8 @@ def correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrd
         )
     )
     if apply_it:
-        booked = booked_correction(work.book, fill, was, order, work.slice.conventions, contained=contained)
+        conventions, shown = work.slice.conventions, rows_of(work.slice.positions)
+        booked = booked_correction(work.book, fill, was, order, conventions, contained=contained, shown=shown)
         work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
@@ -143,11 +165,14 @@ def booked_correction(
     conventions: Conventions,
     *,
     contained: bool = False,
+    shown: Iterable[Position] = (),
 ) -> payloads.BookedFill:
-    """What a correction does to a book: the difference to what it corrects; nothing where positions contain it."""
+    """What a correction does to a book: the difference to what it corrects; nothing where positions contain it.
+    ``shown`` are those of the slice, which may tell at what average a leg is held again."""
     leg = fill.leg or (order.leg if order is not None else None) or NET
     contained = contained or book.covered(leg, fill.time)
     more = fill.quantity - was.quantity
+    closed = _had_back(book, leg, more * fill.side.sign, was, fill.time, shown) if more < 0 else None
     guessed: list[tuple[str, Decimal]] = []
     for guess in order.inferred if order is not None else ():  # its row has counted it before
         part = min(max(more, ZERO), guess.quantity)
@@ -157,8 +182,27 @@ def booked_correction(
     return replace(
         book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
         legs=() if contained else ((leg, more * fill.side.sign),),
+        closed=() if closed is None else (closed,),
         replaces=(*guessed, *(() if contained else ((was.key, min(was.quantity, fill.quantity)),))),
         adopted=ZERO,
         counted=True,
         corrects=was,
     )
+
+
+def _had_back(
+    book: Book, name: str, change: Decimal, was: Corrected, at: datetime, shown: Iterable[Position]
+) -> Closed | None:
+    """What a leg has back where the broker takes back a fill that had closed some of it: at the average of the leg, as
+    closing does not change that, or of the position that is shown where the leg was closed whole."""
+    leg = Leg(name, at) if name not in book.legs else book.legs[name].copy()
+    rest = leg.take_back(was.key, change)
+    if not rest:
+        return None
+    price, cost = leg.average_price, leg.cost
+    if not leg.quantity:
+        row = next((row for row in shown if row.leg == name and row.quantity == rest), None)
+        if row is None or row.comparable_price is None:
+            return None
+        price, cost = row.comparable_price, ZERO
+    return Closed(name, price, cost, (Lot(rest, price, None, at),))

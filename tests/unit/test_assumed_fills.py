@@ -22,6 +22,7 @@ from tests.unit.builders import (
     order,
     order_report,
     pos,
+    position_report,
     slice_at,
     types,
 )
@@ -170,3 +171,36 @@ def test_a_fill_reported_without_its_order_is_in_the_order_that_the_broker_names
     assert ours is not None
     assert (last.status.value, net(desk), int(ours.filled_quantity)) == ("SUCCESS", {"net": 10}, 10)
     assert not any(e.payload.get("inferred") for e in desk.events)
+
+
+def test_a_fill_that_our_side_dates_after_the_position_which_contains_it_is_not_held_beside_it() -> None:
+    """The position came first, and our side takes the time at which it heard of the fill for that of the fill."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(16, [pos(10)]))
+    desk.report(fill_report("F1", 10, at_s=16.3, order_id="B1"), at_s=16.5)
+    desk.look(slice_at(17, [pos(10)], [], [fill("F1", 10, at_s=15.9, order_id="B1")]))
+    assert net(desk) == {"net": 10}
+    for seconds in (18, 23):
+        last = desk.look(slice_at(seconds, [pos(10)]))
+    assert (net(desk), last.status.value, discrepancies(desk)) == ({"net": 10}, "SUCCESS", {"MISSING_LOCALLY"})
+    desk.restart()
+
+
+@pytest.mark.parametrize("order_id", [None, "B1"], ids=["the same", "its order, too"])
+@pytest.mark.parametrize(("later", "at_s"), [("agreed on", 400), ("set", 200)])
+def test_a_fill_stays_in_a_position_that_was_settled_after_its_report_whatever_its_time(
+    later: str, at_s: int, order_id: str | None
+) -> None:
+    """Our clock is ahead of the broker's by more than settle_ms, and our side dates its fills by it."""
+    desk = Desk()
+    desk.look(replace(slice_at(0), as_of=at(-20)))
+    desk.report(position_report(5), at_s=1)
+    desk.report(fill_report("F1", 10, at_s=22), at_s=22)
+    shown = pos(15 if later == "agreed on" else 16)
+    desk.look(replace(slice_at(at_s, [shown]), as_of=at(20)))
+    made = fill("F1", 10, at_s=2, order_id=order_id)
+    for seconds in (at_s + 1, at_s + 7):
+        last = desk.look(replace(slice_at(seconds, [shown], [], [made]), as_of=at(seconds - 20)))
+        assert net(desk) == {"net": int(shown.quantity)}
+    assert last.status.value == "SUCCESS"

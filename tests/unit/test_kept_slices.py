@@ -63,6 +63,7 @@ def sections(rows: Any) -> Any:
         rows.map(lambda found: Complete(tuple(found))),
         rows.map(lambda found: Partial(tuple(found), (PROBLEM,))),
         st.just(Failed("timed out")),
+        st.just(Failed("all is gone at once", disbelieved=True)),
         st.just(Unsupported()),
     )
 

@@ -15,9 +15,10 @@ from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Severity
 from actors.reconciliation.moves import moves_of
 from actors.reconciliation.reconciliation_pass import Decision, Status
-from brokers.model import Position, Slice
-from tests.unit.builders import INSTRUMENT, Desk, at, dec, order, pos, slice_at
+from brokers.model import Conventions, LegScheme, Position, Slice
+from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, fill_report, order, pos, slice_at
 
+PRODUCTS = Conventions(LegScheme.NET, products=True)
 WHY = {"holdings": "the holdings are not taken up"}
 
 
@@ -163,3 +164,19 @@ def test_moves_make_the_changes_or_there_are_none(changes: dict[str, Decimal]) -
         assert made == {name: change for name, change in changes.items() if change}
     else:
         assert made == {}
+
+
+@pytest.mark.parametrize("told_by", ["the broker", "our side"])
+def test_a_conversion_beside_a_fill_of_the_same_leg_is_there_once_at_every_moment(told_by: str) -> None:
+    """Of the leg that was just filled nothing can be said yet: nor of where it went."""
+    it = desk(pos(100, 100, "MIS"))
+    fills = [fill("F1", 50, 100, at_s=9.9, leg="MIS", order_id="Q")]
+    if told_by == "our side":
+        it.report(fill_report("F1", 50, 100, at_s=9.9, leg="MIS", order_id="Q"), at_s=10, conventions=PRODUCTS)
+    after = [pos(50, 100, "MIS"), pos(100, 100, "CNC")]
+    for seconds in (11, 11.5, 16, 16.5):
+        last = it.look(slice_at(seconds, after, [], fills, conventions=PRODUCTS))
+        assert sum(it.quantities().values()) == 150
+    assert (it.quantities(), last.status) == ({"MIS": dec(50), "CNC": dec(100)}, Status.SUCCESS)
+    causes = [event.payload["cause"] for event in it.events if event.payload.get("type") == "POSITION_MISMATCH"]
+    assert causes == ["CONVERSION"]

@@ -15,6 +15,7 @@ from actors.events import Event, EventType, Severity
 from brokers.model import Corrected, Fill, OrderStatus, Side, Unsupported
 from tests.unit.builders import (
     FAILED,
+    TICKET,
     Desk,
     at,
     dec,
@@ -190,3 +191,24 @@ def test_a_position_report_of_an_earlier_version_is_replayed_as_it_was_with_its_
     desk.report(fill_report("F2", 5, at_s=103), at_s=104)
     assert net(desk) == {"net": 15}
     desk.restart()
+
+
+@pytest.mark.parametrize(("leg", "held"), [("7", {"7": 15}), ("8", {"7": 15, "8": 15})], ids=["its leg", "another leg"])
+def test_a_fill_that_waits_for_its_leg_is_in_the_position_of_that_leg_that_is_reported_after_it(
+    leg: str, held: dict[str, int]
+) -> None:
+    """The broker's word comes before the positions are settled: until then the book would have it twice."""
+    desk = Desk()
+    others = [] if leg == "7" else [pos(15, leg=leg)]
+    desk.look(slice_at(0, [pos(10, leg="7")], conventions=TICKET))
+    desk.report(fill_report("F1", 5, at_s=10), at_s=10, conventions=TICKET)
+    desk.report(position_report(15, leg=leg), at_s=10.5, conventions=TICKET)
+    desk.report(fill_report("F2", 1, at_s=10.6), at_s=10.6, conventions=TICKET)
+    desk.restart()
+    made = [fill(name, of, at_s=9.9, leg="7", position_id="7") for name, of in (("F1", 5), ("F2", 1))]
+    for seconds in (11, 12, 16, 17):
+        last = desk.look(slice_at(seconds, [pos(16, leg="7"), *others], [], made, conventions=TICKET))
+        assert net(desk) == held | {"7": 16}
+        desk.restart()
+    assert last.status == "SUCCESS"
+    assert not any(e.payload.get("type") == "POSITION_MISMATCH" for e in desk.events)
