@@ -143,7 +143,7 @@ class Account:
         self._gathering = Gathering(settings.account, runtime, self._outbox)
         open_table = settings.open_table
         self._table = None if open_table is None else TableWatch(settings.account, open_table, runtime)
-        self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._say)
+        self._follower = StreamWatch(settings.account, runtime, self._woken_by_stream, self._hand_over, self._say)
         self._loops: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -724,10 +724,8 @@ class Account:
                 await self._fetch(self._runtime.now())
             await self._runtime.sleep(self._settings.discover_every_s)
 
-    async def _woken_by_stream(self, instruments: frozenset[str], executed: Sequence[StreamedFill]) -> None:
-        """The broker's stream told of these, or of anything where it names none. What it says was executed goes to the
-        instruments first, and nobody waits for what they make of it."""
-        self._hand_over(executed)
+    async def _woken_by_stream(self, instruments: frozenset[str]) -> None:
+        """The broker's stream told of these, or of anything where it names none."""
         if not instruments:
             await self._wake_all()
             return
@@ -735,8 +733,7 @@ class Account:
         if self._settings.discover and instruments - known:
             await self._fetch(self._runtime.now())  # whoever is new is started by the supervisor
             known = instruments
-        told = {one.fill.instrument for one in executed}
-        await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored - told)))
+        await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored)))
 
     def _hand_over(self, executed: Sequence[StreamedFill]) -> None:
         """Executions to whoever looks after their instruments, which wakes them too. Where nothing of this account is

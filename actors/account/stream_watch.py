@@ -2,9 +2,9 @@
 the stream tells itself goes there with it.
 
 The laws of this module: whatever becomes of the stream, polling carries on; events that come in a burst wake each
-instrument once, and no execution among them is lost; a stream's thread never touches the actor, it only puts a word
-into its loop; a stream that does not come, or is no longer heard of, is told once, and once more when it is live and
-stays so.
+instrument once; an execution is handed over at once, waits for nobody, and wakes its instrument itself; a stream's
+thread never touches the actor, it only puts a word into its loop; a stream that does not come, or is no longer heard
+of, is told once, and once more when it is live and stays so.
 """
 
 from __future__ import annotations
@@ -36,8 +36,14 @@ which connects, and says nothing more, is one loss and not many."""
 _FOR_A_PERSON = frozenset({StreamState.REFUSED, StreamState.SPENT})
 _AT_ONCE = _FOR_A_PERSON | {StreamState.SILENT}
 
-Wake = Callable[[frozenset[str], Sequence[StreamedFill]], Awaitable[None]]
-"""Wake these instruments, or all where there are none, and hand over what was executed in any of them."""
+GATHER_S = 0.005
+"""How long an event waits for others: an order is told just before its execution, and one look has both."""
+
+Wake = Callable[[frozenset[str]], Awaitable[None]]
+"""Wake these instruments, or all where there are none."""
+
+HandOver = Callable[[Sequence[StreamedFill]], None]
+"""Have executions brought to their instruments, which are woken with that; waits for nobody."""
 
 Say = Callable[[EventType, dict[str, Json], str, Severity], None]
 """Journal what happened: its kind, payload, identity and severity."""
@@ -45,17 +51,20 @@ Say = Callable[[EventType, dict[str, Json], str, Severity], None]
 
 class StreamWatch:
     """Follows one stream for one account. ``wake`` is called with the instruments that something happened in (an empty
-    set says that it may have been any), and with the executions that were told. ``say`` journals that the stream was
-    lost (CONNECTION_LOST, with its state as ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""
+    set says that it may have been any), ``hand_over`` with the executions that were told. ``say`` journals that the
+    stream was lost (CONNECTION_LOST, with its state as ``stream`` in the payload) or is live again
+    (CONNECTION_RESTORED)."""
 
-    def __init__(self, account: str, runtime: Runtime, wake: Wake, say: Say) -> None:
+    def __init__(self, account: str, runtime: Runtime, wake: Wake, hand_over: HandOver, say: Say) -> None:
         self._account = account
         self._runtime = runtime
         self._wake = wake
         self._journal = say
         self._stream: Stream | None = None
         self._heard: set[str | None] = set()
+        self._hand_over = hand_over
         self._executed: list[StreamedFill] = []
+        self._covered: set[str] = set()  # the next event of these is that of an execution, which wakes them itself
         self._news = asyncio.Event()
         self._told: StreamState | None = None  # how it stood when its loss was told; None while none is
         self._away_since_s: float | None = None
@@ -93,10 +102,11 @@ class StreamWatch:
         while True:
             await self._news.wait()
             self._news.clear()
+            await self._runtime.sleep(GATHER_S)
             heard, self._heard = self._heard, set()
-            executed, self._executed = self._executed, []
-            named = {name for name in heard if name is not None} | {one.fill.instrument for one in executed}
-            await self._wake(frozenset() if None in heard else frozenset(named), executed)
+            if heard:
+                named = frozenset(name for name in heard if name is not None)
+                await self._wake(frozenset() if None in heard else named)
 
     async def _look_after(self, stream: Stream) -> None:
         """Start it, tell of its loss and its return, and start it again when only that can help."""
@@ -122,12 +132,24 @@ class StreamWatch:
             await self._runtime.sleep(LOOK_EVERY_S)
 
     def _note(self, instrument: str | None) -> None:
+        if instrument in self._covered:
+            self._covered.discard(instrument)
+            return
+        if instrument is None:
+            self._covered.clear()
         self._heard.add(instrument)
         self._news.set()
 
     def _note_fill(self, executed: StreamedFill) -> None:
+        self._covered.add(executed.fill.instrument)
+        self._heard.discard(executed.fill.instrument)
         self._executed.append(executed)
-        self._news.set()
+        if len(self._executed) == 1:
+            asyncio.get_running_loop().call_soon(self._give)
+
+    def _give(self) -> None:
+        executed, self._executed = self._executed, []
+        self._hand_over(executed)
 
     def _may_try_again(self) -> bool:
         tried_at_s = self._tried_at_s

@@ -194,3 +194,49 @@ async def test_nobody_waits_for_an_instrument_that_does_not_answer(tmp_path: Pat
         await passes(0.01)
         assert await held(house) == [("net", "30")]
         waits.set()
+
+
+async def cycles(house: House) -> int:
+    return (await house.instrument().health()).statistics.cycles
+
+
+@virtual_time
+async def test_an_order_and_its_execution_are_one_look_and_what_comes_after_is_another(tmp_path: Path) -> None:
+    async with a_streaming_house(tmp_path) as (house, stream):
+        before = await cycles(house)
+        stream.tell(EURUSD)  # the order, as brokers tell it just before
+        stream.execute(house.broker.trade(30, order_id="B1"))
+        await passes(0.4)
+        assert await cycles(house) == before + 1
+        stream.tell(EURUSD)
+        await passes(0.1)
+        assert await cycles(house) == before + 2
+
+
+@virtual_time
+async def test_what_may_be_of_any_wakes_all_whatever_was_executed_before(tmp_path: Path) -> None:
+    async with a_streaming_house(tmp_path, instruments=(EURUSD, "GBPUSD")) as (house, stream):
+        stream.tell(None)
+        stream.execute(house.broker.trade(30, order_id="B1"))
+        await passes(0.5)
+        before = (await house.instrument("GBPUSD").health()).statistics.cycles
+        stream.tell(None)
+        await passes(0.5)
+        assert (await house.instrument("GBPUSD").health()).statistics.cycles == before + 1
+
+
+@virtual_time
+async def test_an_execution_waits_for_no_instrument_that_is_being_woken(tmp_path: Path) -> None:
+    async with a_streaming_house(tmp_path, instruments=(EURUSD, "GBPUSD")) as (house, stream):
+        waits = asyncio.Event()
+
+        async def wait() -> None:
+            await waits.wait()
+
+        house.post.before[(instrument_name(FX, "GBPUSD"), "wake")] = wait
+        stream.tell("GBPUSD")
+        await passes(0.1)
+        stream.execute(house.broker.trade(30, order_id="B1"))
+        await passes(0.01)
+        assert await held(house) == [("net", "30")]
+        waits.set()
