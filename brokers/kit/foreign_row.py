@@ -88,10 +88,10 @@ def _is_deep(read: Any) -> bool:
     return True
 
 
-def whole_text(read: Any, body: bytes) -> Any:
+def whole_text(read: Any, body: bytes | None = None) -> Any:
     """What was read of a body, with � for each half of a character that it writes (``\\ud800``): a text with one can
-    be written to no journal and shown to nobody."""
-    return _whole(read) if _HALF_A_CHARACTER.search(body) else read
+    be written to no journal and shown to nobody. Without the body all of what was read is looked at."""
+    return _whole(read) if body is None or _HALF_A_CHARACTER.search(body) else read
 
 
 def _whole(value: Any) -> Any:

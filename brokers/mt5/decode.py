@@ -23,7 +23,7 @@ from typing import NoReturn, TypeVar
 
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import exact
-from brokers.kit.foreign_row import BadRow, Json, whole_text
+from brokers.kit.foreign_row import BadRow, Json, in_our_time, whole_text
 from brokers.model import (
     NET,
     Complete,
@@ -475,13 +475,13 @@ def _price(row: Content, key: str) -> Decimal:
 def _moment(row: Content, key: str) -> datetime:
     value = row.get(key)
     if type(value) is int and 0 < value < _YEAR_10000_S:
-        return _second(value)
+        return in_our_time(_second(value), key)
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
     # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
     if not isinstance(value, Decimal) or not 0 < value < _YEAR_10000_S:
         _reject(row, key, "epoch seconds")
-    return _EPOCH + timedelta(microseconds=int(value * 1_000_000))
+    return in_our_time(_EPOCH + timedelta(microseconds=int(value * 1_000_000)), key)
 
 
 @lru_cache(maxsize=8192)

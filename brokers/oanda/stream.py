@@ -32,7 +32,7 @@ from brokers.errors import with_remedy
 from brokers.kit.abortable_http import Call
 from brokers.kit.backoff import backoff_s, spread_s
 from brokers.kit.event_stream import EventStream, Run
-from brokers.kit.foreign_row import BadRow, Json, mapping
+from brokers.kit.foreign_row import BadRow, Json, mapping, whole_text
 from brokers.kit.http_failure import cause_of, no_connection
 from brokers.kit.scrubber import Scrubber
 from brokers.kit.sdk_call import CONNECT_TIMEOUT_S, SdkCalls
@@ -269,6 +269,7 @@ class OandaStream(EventStream[_Run]):
                 return
             self._hear()
             self._stand(run, StreamState.LIVE)
+            line = whole_text(line)
             woken, connection.newest = wakes(line, connection.newest, self._account_id)
             connection.note(line)
             executed = execution(line, connection.created, self._account_id)

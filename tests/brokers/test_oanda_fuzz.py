@@ -17,6 +17,7 @@ from brokers.kit.foreign_row import MOST_DIGITS, BadAnswer, BadRow, mapping, rea
 from brokers.model import Failed, Order, SectionName, Side, problems_of, rows_of
 from brokers.oanda import decode
 from brokers.oanda.account import Doubt, merge, read_details, with_rejections
+from brokers.oanda.stream import execution, wakes
 from brokers.simulators.oanda import OandaSimulator
 from tests.brokers.mutations import EXAMPLES, changed, mutations, paths
 
@@ -167,3 +168,16 @@ def test_what_is_too_large_is_a_row_that_cannot_be_read(key: str, how: Any) -> N
             for row in rows_of(section):
                 numbers = (row.quantity, getattr(row, "average_price", None), getattr(row, "limit_price", None))
                 assert all(one is None or abs(one.adjusted()) <= MOST_DIGITS for one in numbers)
+
+
+@EXAMPLES
+@given(data=st.data(), newest=st.none() | st.integers(0, 30))
+def test_whatever_a_line_of_the_stream_is_it_wakes_somebody_and_never_raises(
+    data: st.DataObject, newest: int | None
+) -> None:
+    row = data.draw(mutations({"line": data.draw(st.sampled_from(payloads()["transactions"]))})).get("line")
+    created = {one["id"]: one for one in payloads()["transactions"] if one["type"].endswith("_ORDER")}
+    woken, after = wakes(row, newest, ID)
+    assert woken or (isinstance(row, dict) and after is not None)
+    told = execution(row, created, ID)
+    assert told is None or told.fill.quantity > 0
