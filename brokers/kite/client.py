@@ -38,6 +38,7 @@ from brokers.kite import decode, gtts, sessions
 from brokers.kite.contract_tables import ContractTables, Table, has_expiry
 from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
+from brokers.kite.deliveries import Deliveries
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.slices import of_whole
@@ -48,6 +49,7 @@ from brokers.model import (
     Complete,
     ContractFacts,
     Cursor,
+    Evidence,
     Failed,
     Fill,
     Order,
@@ -156,6 +158,7 @@ class KiteBroker:
         self._books: Mapping[str, Remembered] = {}
         self._listed_names: dict[str, frozenset[str]] = {}
         self._contracts = ContractTables(account, self._table_of)
+        self._deliveries = Deliveries(self._has_expired)
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
         self._triggers: dict[str, str] = {}
@@ -265,6 +268,7 @@ class KiteBroker:
             logger.warning("{}: {}; the positions contain them", self._account, gap)
         fills, cursor = self._trades.hand_out(reading.fills, fills_since, reading.now_ms)
         mistakes = await self._known.mistakes(self._seen(reading), self._clock())
+        contracts = self._contract_facts(reading)
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=reading.as_of,
@@ -275,7 +279,8 @@ class KiteBroker:
             conventions=decode.CONVENTIONS,
             left_out={**mistakes, **reading.left_out, **self._misnamed},
             unread_legs=reading.unread_legs,
-            contracts=self._contract_facts(reading),
+            contracts=contracts,
+            evidence=self._delivered(reading, contracts),
             aside=reading.aside,
         )
 
@@ -309,9 +314,15 @@ class KiteBroker:
             self._contracts.note_trades(reading.as_of)
         shown = {row.instrument for row in rows_of(reading.positions) if has_expiry(row.instrument)}
         held = {name for name, book in self._books.items() if book.legs and has_expiry(name)}
-        names = self._with_expiry | shown | held
-        self._contracts.seek(names, reading.as_of)
-        return self._contracts.facts(names, reading.as_of, trades_known=trades_known)
+        self._contracts.seek(self._with_expiry | shown | held, reading.as_of)
+        return self._contracts.facts(reading.as_of, trades_known=trades_known)
+
+    def _delivered(self, reading: _Reading, contracts: Mapping[str, ContractFacts]) -> tuple[Evidence, ...]:
+        """What became of options that were delivered; nothing where holdings are not taken up."""
+        if not self._include_holdings or not isinstance(reading.positions, Complete):
+            return ()
+        traded = {fill.instrument for fill in rows_of(reading.fills)}
+        return self._deliveries.look(reading.positions.rows, contracts, traded, reading.as_of)
 
     async def _settled(self) -> _Reading:
         """A reading whose parts belong together, or the last of a few."""

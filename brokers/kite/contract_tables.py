@@ -47,6 +47,10 @@ def has_expiry(instrument: str) -> bool:
     return instrument.partition(":")[0] in WITH_EXPIRY
 
 
+def _is_long_over(facts: ContractFacts, now: datetime) -> bool:
+    return facts.ends_at is not None and now - facts.ends_at > timedelta(days=_DAYS_KEPT)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table as it was read, and when that was, by the broker's clock where it told that."""
@@ -98,15 +102,14 @@ class ContractTables:
         while len(self._trades_known) > _DAYS_KEPT:
             del self._trades_known[min(self._trades_known)]
 
-    def facts(self, instruments: Iterable[str], as_of: datetime, *, trades_known: bool) -> dict[str, ContractFacts]:
-        """What tables told of these contracts. An expiry is certain once its contract's last session is over, where all
+    def facts(self, as_of: datetime, *, trades_known: bool) -> dict[str, ContractFacts]:
+        """What tables told of contracts. An expiry is certain once its contract's last session is over, where all
         trades up to then are known, those of today (``trades_known``) too: a book that was told so keeps it."""
+        self._told = {name: told for name, told in self._told.items() if not _is_long_over(told, as_of)}
         found: dict[str, ContractFacts] = {}
-        for name in instruments:
-            facts = self._told.get(name)
-            if facts is not None:
-                over = trades_known and self.has_expired(name, as_of)
-                found[name] = facts if over else replace(facts, expiry_certain=False)
+        for name, facts in self._told.items():
+            over = trades_known and self.has_expired(name, as_of)
+            found[name] = facts if over else replace(facts, expiry_certain=False)
         return found
 
     def has_expired(self, instrument: str, at: datetime) -> bool:
@@ -156,4 +159,4 @@ class ContractTables:
             self._again_at[exchange] = now + AGAIN_AFTER_OLD
             return
         self._again_at.pop(exchange, None)
-        self._looked_up |= dict.fromkeys(names, day)
+        self._looked_up = {name: of for name, of in self._looked_up.items() if of == day} | dict.fromkeys(names, day)

@@ -199,7 +199,7 @@ class Contracts:
     earliest: date | None
 
 
-_TABLE_COLUMNS = ("exchange", "tradingsymbol", "expiry", "strike", "instrument_type")
+_TABLE_COLUMNS = ("exchange", "tradingsymbol", "expiry", "strike", "instrument_type", "name")
 _KINDS = {"FUT": ("FUT", None), "CE": ("OPT", "C"), "PE": ("OPT", "P")}
 
 
@@ -210,19 +210,19 @@ def instruments(table: bytes) -> frozenset[str]:
 
 def contracts(table: bytes, exchange: str, names: Collection[str]) -> Contracts:
     """The contracts of these names in the table of one exchange. Kite Connect documentation: ``expiry`` is a date,
-    ``instrument_type`` FUT, CE or PE. One that has no readable expiry, or two, is left out. Raises :class:`BadAnswer`,
-    for a table that ends in the middle of a row as well."""
+    ``instrument_type`` FUT, CE or PE; ``name`` is the symbol of what it is on. One that has no readable expiry, or two,
+    is left out. Raises :class:`BadAnswer`, for a table that ends in the middle of a row as well."""
     found: dict[str, ContractFacts] = {}
     twice: set[str] = set()
     earliest: str | None = None
     last = ""
-    for last, symbol, expiry, strike, kind in _table_rows(table, strict=True):
+    for last, symbol, expiry, strike, kind, underlying in _table_rows(table, strict=True):
         if earliest is None or expiry < earliest:
             earliest = expiry if _DATE.fullmatch(expiry) else earliest
         name = f"{last}:{symbol}"
         if name not in names:
             continue
-        facts = _contract(name, expiry, strike, kind)
+        facts = _contract(name, expiry, strike, kind, underlying)
         if facts is not None and found.setdefault(name, facts) != facts:
             twice.add(name)
     if last != exchange:
@@ -249,14 +249,21 @@ def _table_rows(table: bytes, *, strict: bool) -> Iterator[list[str]]:
         raise BadAnswer("a table of instruments that ends in the middle of a row")
 
 
-def _contract(name: str, expiry: str, strike: str, kind: str) -> ContractFacts | None:
+def _contract(name: str, expiry: str, strike: str, kind: str, underlying: str) -> ContractFacts | None:
     known, day = _KINDS.get(kind), _date(expiry)
     if known is None or day is None:
         return None
     sort, right = known
     price = Decimal(strike) if right is not None and _NUMBER.fullmatch(strike) else None
-    ends_at = sessions.last_moment(name, day)
-    return ContractFacts(kind=sort, expiry=day, right=right, strike=price or None, currency="INR", ends_at=ends_at)
+    return ContractFacts(
+        kind=sort,
+        expiry=day,
+        right=right,
+        strike=price or None,
+        underlying=underlying or None,
+        currency="INR",
+        ends_at=sessions.last_moment(name, day),
+    )
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)

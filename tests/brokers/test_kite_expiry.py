@@ -46,8 +46,8 @@ def test_a_table_tells_the_last_day_of_a_contract_and_when_its_last_session_ends
         }
     ).encode()
     found = contracts(table, "NFO", {SHARE, FUTURE, OPTION, "NFO:NIFTY25DECFUT"})
-    future = ContractFacts(kind="FUT", expiry=LAST_DAY, currency="INR", ends_at=at(15, 30))
-    option = ContractFacts(None, "OPT", LAST_DAY, "P", D(1500), currency="INR", ends_at=at(15, 30))
+    future = ContractFacts(None, "FUT", LAST_DAY, underlying="NIFTY", currency="INR", ends_at=at(15, 30))
+    option = ContractFacts(None, "OPT", LAST_DAY, "P", D(1500), "RELIANCE", currency="INR", ends_at=at(15, 30))
     assert (found.rows, found.earliest) == ({FUTURE: future, OPTION: option}, LAST_DAY)
 
 
@@ -135,7 +135,7 @@ class Tables:
 
     def certain(self, name: str, at: datetime) -> bool | None:
         self.kept.note_trades(at)
-        facts = self.kept.facts([name], at, trades_known=True).get(name)
+        facts = self.kept.facts(at, trades_known=True).get(name)
         return None if facts is None else facts.has_expired(at)
 
 
@@ -195,11 +195,18 @@ async def test_it_has_expired_when_its_last_session_is_over_and_every_trade_of_t
     assert unseen.certain(FUTURE, at(9, day=26)) is False
 
 
+async def test_what_is_long_over_is_forgotten() -> None:
+    tables = Tables()
+    await tables.seek(FUTURE)
+    assert FUTURE in tables.kept.facts(at(12, day=30), trades_known=True)
+    assert tables.kept.facts(at(12, day=30) + timedelta(days=7), trades_known=True) == {}
+
+
 async def test_with_trades_that_are_not_known_nothing_has_expired() -> None:
     tables = Tables()
     await tables.seek(FUTURE)
     tables.kept.note_trades(at(16))
-    (facts,) = tables.kept.facts([FUTURE], at(16), trades_known=False).values()
+    (facts,) = tables.kept.facts(at(16), trades_known=False).values()
     assert not facts.has_expired(at(16))
 
 
