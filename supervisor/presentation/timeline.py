@@ -54,7 +54,8 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
         event, at, seq = record.event, record.event.time, record.seq
         if named_in(event) is not None:
             for proof in proofs(record) if begin is not None else ():
-                if proof.stream == book.stream and proof.version == book.version:
+                compared = event.payload.get("positions") == "COMPLETE" and proof.stream == book.stream
+                if compared and proof.version == book.version:
                     for leg, quantity in last.items():
                         line(leg).told.append((proof.at, quantity, seq))
             continue

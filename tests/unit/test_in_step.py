@@ -368,6 +368,15 @@ async def test_a_drawing_has_what_the_broker_told_when_the_account_named_the_boo
             (line,) = lines(replay(FX, "EURUSD", ()), of_it)
             assert len([one for one in line.told if one[1] == 5]) >= count
             assert line.told[-1][2] == of_it[-1].seq
+            # Where positions are not compared, nobody told of them.
+            silent = [_without_positions(one) if named_in(one.event) is not None else one for one in of_it]
+            (line,) = lines(replay(FX, "EURUSD", ()), silent)
+            assert line.told[-1][2] < of_it[-1].seq
+
+
+def _without_positions(record: Record) -> Record:
+    payload = {**record.event.payload, "positions": "UNSUPPORTED"}
+    return replace(record, event=replace(record.event, payload=payload))
 
 
 LOOKS = st.lists(
