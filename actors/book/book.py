@@ -39,13 +39,13 @@ ORPHANS_KEPT = 5_000
 REPORTED_KEPT = 5_000
 SAME_DAY = timedelta(hours=12)
 WITHOUT_COMMISSION_KEPT = 5_000
-"""Of a broker that never tells one, no more than this is remembered."""
+"""Of a broker that never reports one, no more than this is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToldFills:
-    """The fills that a broker told of a leg: our time of the newest, and between which signed quantities lies what the
-    newest one, two, three … of them come to. A position that lags behind is short of one of these."""
+    """The fills that a broker reported of a leg: our time of the newest, and between which signed quantities lies what
+    the newest one, two, three … of them come to. A position that lags behind is short of one of these."""
 
     at: datetime
     low: Decimal
@@ -64,25 +64,23 @@ class Book:
 
     ``version`` is that of the last event applied. ``baseline`` is the broker time at which the book was first compared
     with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
-    snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last told
-    us of a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
+    snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last
+    reported a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
     ``believed`` are the legs whose position our side reported and no broker confirmed since, each with the number of
     that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
     ``opened_by`` are the keys of the orders by the fills of theirs that are held still: such an order is not forgotten.
-    ``told`` are the legs that the broker told us fills of since their position was last in step or set.
+    ``told`` are the legs that the broker reported fills of since their position was last in step or set.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``applied`` are the fills that are in the book, each by its id in its scope; ``uncounted`` are those of them that
     are remembered by their id alone. ``reported`` are those of them that our
-    side told and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is in
-    no leg meanwhile.
-    ``without_commission`` are the ids of the applied fills whose commission was not told yet, each with its strategy.
-    ``contract`` is what the broker last told of the instrument itself.
-    ``claimed`` are the legs that a book kept elsewhere set, each with the time of the row that did.
-    ``work`` is what people did to the open breaks, by the break's id. ``halts_due`` are the breaks, by their ids and in
-    words, that are to halt trading here and have not yet.
-    ``lately`` is which breaks were told of lately, and no part of the state.
-    ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are
-    no part of the state, and any event clears them.
+    side reported and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is
+    in no leg meanwhile. ``without_commission`` are the ids of the applied fills whose commission is not reported yet,
+    each with its strategy. ``contract`` is what the broker last said of the instrument itself. ``claimed`` are the legs
+    that a book kept elsewhere set, each with the time of the row that did. ``work`` is what people did to the open
+    breaks, by the break's id. ``halts_due`` are the breaks, by their ids and in words, that are to halt trading here
+    and have not yet. ``lately`` is which breaks were reported lately, and no part of the state. ``clean`` is the
+    revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are no part of the
+    state, and any event clears them.
     """
 
     def __init__(self, account: str, instrument: str) -> None:
@@ -208,8 +206,8 @@ class Book:
         return any(time <= watermark for watermark in named)
 
     def perhaps_in_a_report(self, leg: str, order: BookOrder | None) -> bool:
-        """Whether the position that our side reported of a leg may have a fill of this order in it that is told after
-        the report. It cannot, where our side recorded the order itself after that."""
+        """Whether the position that our side reported of a leg may have a fill of this order in it that is reported
+        after the report. It cannot, where our side recorded the order itself after that."""
         number = self.believed.get(leg)
         if number is None:
             return False
@@ -300,7 +298,7 @@ class Book:
 
     def names(self) -> dict[str, Json]:
         """Which order each id means, and in which order more is expected of them, where the orders in their order do
-        not tell it. For :mod:`actors.book.checkpoint` alone."""
+        not show it. For :mod:`actors.book.checkpoint` alone."""
         derived = Book(self.account, self.instrument)
         for order in self.orders.values():
             derived.put(order)
@@ -320,7 +318,7 @@ class Book:
         return found
 
     def rename(self, names: Mapping[str, Any]) -> None:
-        """Have the ids mean what :meth:`names` told, in a book that has the same orders in the same order. For
+        """Have the ids mean what :meth:`names` returned, in a book that has the same orders in the same order. For
         :mod:`actors.book.checkpoint` alone."""
         self._open, self._by_broker_id, self._by_client_id, self._successors = {}, {}, {}, {}
         for order in list(self.orders.values()):
@@ -488,7 +486,7 @@ class Book:
             self.known_at[leg_name] = event.time
 
     def _name(self, order: BookOrder, broker_order_id: str) -> None:
-        """An order whose broker_order_id a fill of it tells."""
+        """An order whose broker_order_id a fill of it names."""
         if order.broker_order_id is None:
             self.put(self._with_orphans(payloads.with_ids(order, broker_order_id, None)))
 
@@ -691,8 +689,8 @@ class Book:
                 self._confirm(leg, as_of)
 
     def _on_clock_step(self, event: Event) -> None:
-        """Every time of ours from before is by another clock than those that follow: whatever was done or told counts
-        as done or told now, what was seen proves nothing, and the book is to be found in step again."""
+        """Every time of ours from before is by another clock than those that follow: whatever was done or reported
+        counts as done or reported now, what was seen proves nothing, and the book is to be found in step again."""
         at, back = event.time, payloads.reports_back(event.payload)
         self.last_local_at = None if self.last_local_at is None else at
         self.activity = dict.fromkeys(self.activity, at)

@@ -94,7 +94,7 @@ _EVENTS: Mapping[BreakAction, EventType] = MappingProxyType(
 )
 _ACTIONS = {kind: action for action, kind in _EVENTS.items()}
 WORK_EVENTS = frozenset(_ACTIONS)
-"""The events that tell of work on a break."""
+"""The events that record work on a break."""
 
 
 class BreakRefused(Exception):

@@ -23,7 +23,7 @@ class DiscrepancyType(StrEnum):
     ORDER_STATUS_MISMATCH = "ORDER_STATUS_MISMATCH"
     MISSED_FILL = "MISSED_FILL"
     ORDER_MISSING = "ORDER_MISSING"
-    FILLED_MISMATCH = "FILLED_MISMATCH"  # of one order, and no fill tells which side is right
+    FILLED_MISMATCH = "FILLED_MISMATCH"  # of one order, and no fill shows which side is right
     EXTERNAL_ORDER = "EXTERNAL_ORDER"
     STALE_ORDER = "STALE_ORDER"
     ORDER_REJECTED = "ORDER_REJECTED"
@@ -127,7 +127,7 @@ class Phase(StrEnum):
 class Cause(StrEnum):
     """Why the two sides differ, where that is known."""
 
-    MISSED_FILL = "MISSED_FILL"  # an order of ours was filled and we were not told
+    MISSED_FILL = "MISSED_FILL"  # an order of ours was filled and nobody reported it
     EXTERNAL_TRADE = "EXTERNAL_TRADE"  # somebody else traded in this account
     UNEXPLAINED = "UNEXPLAINED"  # no order and no fill accounts for it
     DUPLICATE_ORDER = "DUPLICATE_ORDER"

@@ -1,9 +1,9 @@
-"""What comes and goes all the time is told a bounded number of times. Pure.
+"""What comes and goes all the time is reported a bounded number of times. Pure.
 
 A broker that flaps (a row that can be read and cannot, a connection that is lost and restored) would fill the journal
 with what opens and closes. The laws of this module: what changes a book is never kept back; a break that flaps is held
 open, which forbids trading as any open break does, until it has been calm for :data:`CALM`; of what it says meanwhile
-nothing is told.
+nothing is reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 CALM = timedelta(minutes=1)
 TOLD_AT_MOST = 20
-"""So often a break may be told of within :data:`CALM`; from then on it flaps."""
+"""So often a break may be reported within :data:`CALM`; from then on it flaps."""
 PROBLEMS_AT_MOST = 50
 """So many unreadable rows of one section are breaks of their own; the others are one together."""
 
@@ -22,7 +22,7 @@ SubjectT = TypeVar("SubjectT", bound=Hashable)
 
 
 class Told(Generic[SubjectT]):
-    """When each subject was told of lately. It is no part of a book's state: one that is loaded begins anew."""
+    """When each subject was reported lately. It is no part of a book's state: one that is loaded begins anew."""
 
     def __init__(self, times: dict[SubjectT, tuple[datetime, ...]] | None = None) -> None:
         self._times = {} if times is None else times
@@ -32,14 +32,14 @@ class Told(Generic[SubjectT]):
         return Told(dict(self._times))
 
     def tell(self, subject: SubjectT, now: datetime) -> None:
-        """It was told of, now."""
+        """It was reported, now."""
         lately = self._lately(subject, now)
         self._times[subject] = (*lately[1 - TOLD_AT_MOST :], now)
         for other in [one for one in self._times if not self._lately(one, now)]:
             del self._times[other]
 
     def flaps(self, subject: SubjectT, now: datetime) -> bool:
-        """Whether it was told of too often lately."""
+        """Whether it was reported too often lately."""
         return len(self._lately(subject, now)) >= TOLD_AT_MOST
 
     def _lately(self, subject: SubjectT, now: datetime) -> tuple[datetime, ...]:

@@ -3,9 +3,9 @@
 The laws of this module:
 
 * A book at a moment is a fold of a prefix of its stream: everything up to the last event that is not later than the
-  moment. Where a clock went back in between, later-looking events before that one are part of it, and this is told.
+  moment. Where a clock went back in between, later-looking events before that one are part of it, and this is said.
 * A stream that does not begin with its first event or a checkpoint gives no book: unknown is not flat.
-* Of the broker is told what the journal heard of it, each with its time; silence is nothing said, not nothing held.
+* Of the broker the journal shows what it heard, each with its time; silence is nothing said, not nothing held.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def book_at(
     named: Iterable[Record] = (),
 ) -> BookAt:
     """The book at a moment. ``records`` are those of its stream in order, from the first or from a checkpoint, at
-    least to the moment; ``earlier`` ones tell only what the broker had said before; ``named`` are those of its account
+    least to the moment; ``earlier`` ones say only what the broker had said before; ``named`` are those of its account
     that name it as being in step. Raises :class:`Incomplete` where
     one of ``records`` is missing."""
     chosen = up_to(records, at)
@@ -300,8 +300,8 @@ def who(event: Event) -> str:
 
 
 def person_behind(payload: Mapping[str, Json], *, strategy: bool = True) -> tuple[str, ...]:
-    """Who brought an event about, or asked for the check that found it, as far as it is told: the user and machine, the
-    process, the strategy."""
+    """Who brought an event about, or asked for the check that found it, as far as it is known: the user and machine,
+    the process, the strategy."""
     asked = payload.get("asked")
     told = asked if isinstance(asked, dict) else payload if payload.get("by") else {}
     by, process, named = (told.get(key) for key in ("by", "process", "strategy"))
@@ -310,7 +310,7 @@ def person_behind(payload: Mapping[str, Json], *, strategy: bool = True) -> tupl
 
 
 def _person(payload: Mapping[str, Json], *, strategy: bool = False) -> str:
-    """They in brackets, where they are told: `` (alice@desk, process 4711 trade.py)``."""
+    """They in brackets, where they are known: `` (alice@desk, process 4711 trade.py)``."""
     words = ", ".join(person_behind(payload, strategy=strategy))
     return f" ({words})" if words else ""
 

@@ -34,9 +34,9 @@ _SHARED: Final = ("as_of", "positions", "orders", "fills", "fills_cursor")
 
 @dataclass(frozen=True, slots=True)
 class InStep:
-    """What an instrument tells its account in the place of a RECONCILED of its own: nothing was written since the last
-    one, the broker says what it said then, and the book is at this version. ``payload`` is what it would have written;
-    its times are by the instrument's clock."""
+    """What an instrument reports to its account in the place of a RECONCILED of its own: nothing was written since the
+    last one, the broker says what it said then, and the book is at this version. ``payload`` is what it would have
+    written; its times are by the instrument's clock."""
 
     instrument: str
     version: int

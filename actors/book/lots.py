@@ -71,7 +71,7 @@ class Leg:
 
     @property
     def average_with_cost(self) -> Decimal:
-        """What a broker tells whose averages contain commissions: they add to a long leg's, and take from a short
+        """What a broker shows whose averages contain commissions: they add to a long leg's, and take from a short
         one's."""
         return self.average_price + (self.cost if self.quantity > 0 else -self.cost)
 
@@ -122,10 +122,10 @@ class Leg:
                 self.lots = one_lot
         self.quantity = quantity
         self.average_price = average_price
-        self.cost = ZERO  # an average that the broker told has it in it
+        self.cost = ZERO  # an average of the broker's has it in it
 
     def charge(self, fill_id: str, cost: Decimal) -> None:
-        """The cost a unit of a fill, told later: what of it is still open is spread over the leg."""
+        """The cost a unit of a fill, reported later: what of it is still open is spread over the leg."""
         opened = sum((lot.quantity for lot in self.lots if lot.fill_id == fill_id), ZERO)
         if opened:
             self.cost += cost * opened / self.quantity

@@ -83,16 +83,15 @@ class BookOrder:
     Of ``filled_quantity``, ``adopted`` was filled before we knew the order and ``inferred`` was concluded; both give
     way, unit by unit, to the real fills as they come. What the broker corrected away lowers it and is in
     ``taken_back`` until the broker's row of the order is lowered too. What its row took out of fills that are known is
-    ``lowered_by``, and a correction of them that is told later takes out only what exceeds it. ``notional`` is price
-    times quantity over all of ``filled_quantity``. ``local_at`` is the last time our side did something to the order.
-    ``told_at`` and ``filled_at`` are our time when the broker last told us of a change of it, and of a fill.
+    ``lowered_by``, and a correction of them that is reported later takes out only what exceeds it. ``notional`` is
+    price times quantity over all of ``filled_quantity``. ``local_at`` is the last time our side did something to the
+    order. ``told_at`` and ``filled_at`` are our time when the broker last reported a change of it, and a fill.
     ``adopted_at`` is the broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
     ``recorded_at`` is our time when our side first reported it, put back with a clock that was set back.
-    ``replaced_by`` is the broker_order_id of the order that took its place.
-    ``since`` is how many positions our side had reported when the book had it first.
-    ``slices`` are those of further orders at the broker that are parts of this one. ``parent`` is that of the order it
-    belongs to, ``group`` the broker's name of those of which one's fill ends the others. ``expires_at`` is when its
-    life ends by its own terms, where that is told.
+    ``replaced_by`` is the broker_order_id of the order that took its place. ``since`` is how many positions our side
+    had reported when the book had it first. ``slices`` are those of further orders at the broker that are parts of this
+    one. ``parent`` is that of the order it belongs to, ``group`` the broker's name of those of which one's fill ends
+    the others. ``expires_at`` is when its life ends by its own terms, where that is known.
     """
 
     key: str
@@ -173,14 +172,15 @@ class BookOrder:
         )
 
     def without(self, quantity: Decimal) -> tuple[Decimal, Decimal]:
-        """What is still to be taken out of it when it is told that so much of its fills never was, and what is left of
-        ``lowered_by`` then. (A negative quantity is so much more.)"""
+        """What is still to be taken out of it when the broker says that so much of its fills never was, and what is
+        left of ``lowered_by`` then. (A negative quantity is so much more.)"""
         taken = max(min(quantity, self.lowered_by), Decimal(0))
         return quantity - taken, self.lowered_by - taken
 
     @property
     def subject(self) -> str:
-        """What its discrepancies are keyed by: the broker's id, else ours, told from other orders that bear it."""
+        """What its discrepancies are keyed by: the broker's id, else ours, distinguished from other orders that bear
+        it."""
         return self.broker_order_id or self.key.removeprefix(OUR_ID)
 
     @property
@@ -201,7 +201,7 @@ def order_key(broker_order_id: str | None, client_order_id: str | None) -> str:
 
 def same_terms(ours: BookOrder, theirs: Order) -> bool:
     """Whether what was ordered (not what became of it) is the same on both sides. A limit price the broker does not
-    tell is no difference."""
+    show is no difference."""
     return (
         ours.quantity == theirs.quantity and theirs.limit_price in (None, ours.limit_price) and ours.side is theirs.side
     )

@@ -80,7 +80,7 @@ def order_to(order: BookOrder) -> Document:
 
 
 OPEN_ORDER = ("broker_order_id", "client_order_id", "side", "quantity", "filled_quantity", "status")
-"""What an answer tells of each order that works."""
+"""What an answer says of each order that works."""
 
 
 def order_view(order: BookOrder, *more: str) -> Document:
@@ -168,7 +168,7 @@ class BookedFill:
 
     @property
     def key(self) -> str:
-        """What tells it from every other fill of its book."""
+        """What distinguishes it from every other fill of its book."""
         return scoped_id(self.fill_id, self.id_scope)
 
     @property
@@ -189,8 +189,8 @@ class ToldFill:
 
 
 def booked_fill_to(fill: BookedFill) -> Document:
-    """A fill and its effect as JSON. Its cost, what tells its id from another day's, that its leg is waited for, and
-    what it took out of legs, stand in it only where there is something to tell."""
+    """A fill and its effect as JSON. Its cost, what distinguishes its id from another day's, that its leg is waited
+    for, and what it took out of legs, stand in it only where there is something to say."""
     document: Document = {
         "fill_id": fill.fill_id,
         "order_key": fill.order_key,
@@ -309,7 +309,7 @@ def reported_from(data: Mapping[str, Any]) -> ReportedFill:
 def restated_to(fill: BookedFill, was: BookedFill, *, assumed: bool, names_order: str | None = None) -> Document:
     """A fill that takes the place of what was assumed of it, as JSON. Where it is still ``assumed``, the broker's word
     on it takes its place in turn. ``names_order`` is the broker_order_id of its order by the broker's word, which
-    records of an earlier version do not tell."""
+    records of an earlier version do not say."""
     document = {**booked_fill_to(fill), "was": booked_fill_to(was), "assumed": assumed}
     return document if names_order is None else document | {"names_order": names_order}
 
@@ -406,7 +406,7 @@ def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
 
 
 def contract_to(facts: ContractFacts) -> Document:
-    """What a broker told of an instrument itself, as JSON."""
+    """What a broker said of an instrument itself, as JSON."""
     document: Document = {
         "identity": facts.identity,
         "kind": facts.kind,
@@ -469,7 +469,7 @@ def _seconds(span: timedelta) -> Decimal:
 
 
 def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> Document:
-    """A discrepancy as JSON. What it links and what was told stand in it only where there is some."""
+    """A discrepancy as JSON. What it links and what was said stand in it only where there is some."""
     document: Document = {
         "id": found.id,
         "type": found.type.value,

@@ -24,7 +24,7 @@ from actors.events import Event, EventType, Json, Record, Severity, event_id
 FIELDS_AT_MOST = 20
 LONGEST_VALUE = 200
 _NAMES = ("key", "leg")
-"""The keys by which rows of a document are told apart; orders have both."""
+"""The keys that distinguish the rows of a document; orders have both."""
 
 
 @dataclass(frozen=True, slots=True)

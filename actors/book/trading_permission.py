@@ -29,8 +29,8 @@ class Obstacle(StrEnum):
     HALTED = "HALTED"  # an operator halted this instrument, its account, or everything
     CRITICAL_BREAK = "CRITICAL_BREAK"  # a CRITICAL difference between book and broker is open
     OPEN_BREAK = "OPEN_BREAK"  # what is held, or what became of an order, is not agreed on
-    PENDING_FILL = "PENDING_FILL"  # a fill is reported, and in which leg it is has not been told yet
-    ORDER_IN_DOUBT = "ORDER_IN_DOUBT"  # how far an order is filled differs, and no fill tells which side is right
+    PENDING_FILL = "PENDING_FILL"  # a fill is reported, and its leg is not known yet
+    ORDER_IN_DOUBT = "ORDER_IN_DOUBT"  # how far an order is filled differs, and no fill shows which side is right
     UNVERIFIED = "UNVERIFIED"  # the book has not been found in step for too long, or never
     ACCOUNT_REFUSED = "ACCOUNT_REFUSED"  # the broker refuses our account
     QUARANTINED = "QUARANTINED"  # the instrument's actor kept dying and stays down

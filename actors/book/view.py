@@ -65,7 +65,7 @@ def book_state(
     error: str | None,
     conventions: Conventions | None = None,
 ) -> BookState:
-    """What a book holds now. ``conventions`` are those that the broker told, ``None`` while it has told none."""
+    """What a book holds now. ``conventions`` are those that the broker stated, ``None`` while it has stated none."""
     return BookState(
         account=book.account,
         instrument=book.instrument,

@@ -124,7 +124,7 @@ class AccountClient:
         )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """What the broker says of these orders by their ids; no answer is told as such for each."""
+        """What the broker says of these orders by their ids; no answer is reported as such for each."""
         try:
             answers = await self._runtime.call(
                 self._settings.account, "find_orders", queries, timeout_s=self._settings.cycle_timeout_s
@@ -177,7 +177,7 @@ class AccountClient:
     # What is known without asking
 
     def conventions_of(self, book: Book) -> Conventions:
-        """As the broker last said; before it has said anything, as its name and the legs of the book tell."""
+        """As the broker last said; before it has said anything, as its name and the legs of the book show."""
         if self.last is None and (NET in book.legs or NET in book.watermarks or NET in book.believed):
             return replace(self._conventions, legs=LegScheme.NET)
         return self._conventions
@@ -199,9 +199,9 @@ class AccountClient:
         )
 
     def streamed(self, book: Book, executed: Sequence[StreamedFill], now: datetime) -> Slice | None:
-        """The slice of this time that has executions which a stream told of what the book is of, and says nothing else;
-        ``None`` while the broker has not been heard of this book: how it names legs, and how far its clock is from
-        ours, is in what it says."""
+        """The slice of this time that has the executions which a stream reported of what the book is of, and says
+        nothing else; ``None`` while the broker has not been heard of this book: how it names legs, and how far its
+        clock is from ours, is in what it says."""
         last = self.last
         if last is None:
             return None

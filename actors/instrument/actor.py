@@ -137,7 +137,7 @@ class Instrument:
         self._awake.set()
 
     async def streamed(self, executed: Sequence[StreamedFill]) -> None:
-        """The broker's stream told of these executions: they are in the book, as far as enough is known of them, and
+        """The broker's stream reported these executions: they are in the book, as far as enough is known of them, and
         durable when this returns. Then check."""
         try:
             if not self._paused:
@@ -152,7 +152,7 @@ class Instrument:
 
     # Asking
 
-    # ``asked`` are keys that tell in the records of a check who asked for it.
+    # ``asked`` are keys that say in the records of a check who asked for it.
 
     async def check(self, asked: Mapping[str, Json] | None = None) -> CycleReport:
         """One throttled cycle: before its time is due it does nothing and gives the last report again, as
@@ -328,7 +328,7 @@ class Instrument:
         """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
         news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts
         once. Raises ``ValueError`` for a report of another instrument, or of a leg that there cannot be, and then
-        nothing of it is in the book. ``by`` are keys that tell in its records who reports."""
+        nothing of it is in the book. ``by`` are keys that say in its records who reports."""
         news = await self._recorder.record(reports, by or {})
         self._awake.set()
         return news

@@ -103,13 +103,13 @@ class BookKeeper:
         self._doubtful = True
 
     def named(self, book: Book, at: datetime) -> None:
-        """The account was told that this book was in step then, and names it."""
+        """The account was notified that this book was in step then, and names it."""
         if book is self.book:
             self._named_at = at
 
     def in_step_at(self, book: Book) -> datetime | None:
-        """When a book was last proven to be in step, by its own stream or by what its account was told; ``None`` where
-        it was not, or the clock was set since. A time to come proves nothing."""
+        """When a book was last proven to be in step, by its own stream or by what was reported to its account; ``None``
+        where it was not, or the clock was set since. A time to come proves nothing."""
         own, named = book.reconciled_at, self._named_at
         if own is None or named is None or book is not self.book or named > self._runtime.now():
             return own
@@ -165,7 +165,7 @@ class BookKeeper:
         """Journal, then apply. Called with the turn held. Raises :class:`JournalAway` or :class:`Fenced`.
 
         A stream that somebody else continued is loaded again before anything else. So is one to which our own events
-        were written although no answer came: its version tells.
+        were written although no answer came: its version shows it.
         """
         if not events:
             return

@@ -5,7 +5,7 @@ The laws of this module:
 * Whatever goes wrong in a cycle, it ends in a typed report.
 * The broker is asked while others have their turn at the book; the decision is made in our own turn, on the book as it
   then is, and written in that same turn.
-* Executions that the broker's stream told are taken in one turn, without a request to anybody but the journal; the
+* Executions that the broker's stream reported are taken in one turn, without a request to anybody but the journal; the
   next cycle reports them, and verifies them as it does everything else.
 * A dry run decides on a copy of the book and writes nothing.
 * A cycle that is fenced looks once more from the start, on the book loaded again. So does one in which our clock was
@@ -52,7 +52,7 @@ class _ClockWasSet(Exception):
 class CycleRunner:
     """Runs the cycles of one instrument, one at a time: whoever calls :meth:`run` sees to that.
 
-    ``refused`` is why the broker would not answer, while it does not. ``is_awaited`` tells whether somebody waits for a
+    ``refused`` is why the broker would not answer, while it does not. ``is_awaited`` says whether somebody waits for a
     verdict.
     """
 
@@ -114,7 +114,7 @@ class CycleRunner:
         return report, shadow
 
     async def take(self, executed: Sequence[StreamedFill]) -> None:
-        """Make executions that the stream told part of the book, as far as enough is known of them; durable when it
+        """Make executions that the stream reported part of the book, as far as enough is known of them; durable when it
         returns. What is not is left to the next cycle, whatever the reason. Those that come while others wait for
         their turn are taken together with them."""
         self._executed += executed

@@ -1,4 +1,4 @@
-"""What an instrument's own log tells of its cycles."""
+"""What an instrument's own log says of its cycles."""
 
 from __future__ import annotations
 

@@ -48,5 +48,5 @@ async def hand_over(runtime: Runtime, account: str, instrument: str, orders: Seq
             names = ", ".join(str(left.client_order_id) for left in orders[place:])
             logger.warning("{}/{}: {}; not known to be at its venue: {}", account, instrument, error, names)
             return
-        except Exception:  # noqa: BLE001 - the report is durable, and whoever made it must be told so
+        except Exception:  # noqa: BLE001 - the report is durable, and whoever made it must hear so
             logger.exception("{}/{}: an internal error while handing over an order", account, instrument)

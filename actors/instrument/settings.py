@@ -34,7 +34,7 @@ class CycleTrigger(
     NamedTuple
 ):  # made in a fifth of a dataclass's time, in each actor's process; never leaves the actor
     """Why the broker is looked at: no earlier than when it is to be asked, the trade after which, whether anything but
-    the interval asks for it (``calm``: nothing does), and the keys that tell who ``asked``, where a person or a program
+    the interval asks for it (``calm``: nothing does), and the keys that name who ``asked``, where a person or a program
     did."""
 
     not_before: datetime

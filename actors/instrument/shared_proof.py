@@ -3,7 +3,7 @@
 The laws of this module:
 
 * The decision is made as ever. Only where a RECONCILED is all that came of it, nothing was written since the last one,
-  and the broker says what it said then, that one event is told to the account and not written.
+  and the broker says what it said then, that one event is reported to the account and not written.
 * What is new is written at once: a trade's check, a change, another answer of the broker's, a book that was loaded.
 * An account that does not take it leaves it to the instrument, which writes the next one itself.
 * At least once a day an instrument writes its own.
@@ -38,7 +38,7 @@ class SharedProof:
         self._told_at: datetime | None = None
 
     def decide(self, grounds: Grounds) -> tuple[Decision, InStep | None]:
-        """The decision, and what the account is to be told in the place of its only event."""
+        """The decision, and what is reported to the account in the place of its only event."""
         own = grounds.book.reconciled_at
         if own is None or not self._may_share(grounds, own):
             return grounds.decide(), None

@@ -3,7 +3,7 @@
 The laws of this module:
 
 * A pass is kept before its events are journaled, and they name it. One that could not be kept is not named, and holds
-  nothing up: that is told once, and tried again with the next.
+  nothing up: that is reported once, and tried again with the next.
 * A pass is kept where it wrote something, or saw something else than the one kept before it.
 """
 

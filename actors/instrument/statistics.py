@@ -65,7 +65,7 @@ class Totals:
 
     def remember(self, found: Mapping[str, Sequence[Found]]) -> None:
         """What the journal has of the instruments, of which what came after the version that the first incarnation
-        asked here began with is told by that one itself."""
+        asked here began with is reported by that one itself."""
         self._journaled = dict(found)
         for name in self._since:
             self._add_journaled(name)

@@ -1,7 +1,7 @@
 """Orders that the broker should show and does not know any more, and what the positions say of them.
 
 A broker forgets its orders, and its fills with them, when its day is over. What became of an order meanwhile is then
-told by the position alone, and the two are one story: an order that is gone beside a change of its leg that it could
+shown by the position alone, and the two are one story: an order that is gone beside a change of its leg that it could
 have made was filled by just that, and the change is explained by it.
 
 The laws of this module: nothing is concluded without proof (law 4), and until then the change is not explained by

@@ -50,8 +50,8 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
 
 
 def _told_otherwise(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
-    """Whether what differs in a leg is open with another value, from a look that told it beside the fills: that story
-    stands."""
+    """Whether what differs in a leg is open with another value, from a look that reported it beside the fills: that
+    story stands."""
     held = work.book.legs.get(leg)
     came = to_text((held.quantity if held is not None else ZERO) + change)
     kinds = (DiscrepancyType.POSITION_MISMATCH, DiscrepancyType.MISSING_LOCALLY)

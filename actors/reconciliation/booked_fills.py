@@ -101,8 +101,8 @@ def with_closed(book: Book, booked: payloads.BookedFill) -> payloads.BookedFill:
 
 
 def cost_of(fill: Fill, conventions: Conventions, contract: ContractFacts | None) -> Decimal | None:
-    """What a fill's commission adds to the average price that the broker tells, a unit and in terms of the price;
-    ``None`` where that average has no commission in it, or what is needed to tell is not known."""
+    """What a fill's commission adds to the average price that the broker shows, a unit and in terms of the price;
+    ``None`` where that average has no commission in it, or what is needed to compute it is not known."""
     if not conventions.commission_in_average or fill.commission is None or contract is None or not fill.quantity:
         return None
     if fill.commission_currency not in (None, contract.currency):
@@ -221,7 +221,7 @@ def inferred_fill(
     filled: Decimal,
     legs: tuple[tuple[str, Decimal], ...],
 ) -> payloads.BookedFill:
-    """A fill that nobody told, of an order that is ``filled`` so far with it; under an id that is used once."""
+    """A fill that nobody reported, of an order that is ``filled`` so far with it; under an id that is used once."""
     return payloads.BookedFill(
         fill_id="inferred:" + event_id(work.book.stream, order.key, str(to_text(filled)), work.place),
         order_key=order.key,

@@ -140,7 +140,7 @@ def _take(work: ReconciliationPass, leg: str, row: Claim | None) -> None:
 
 
 def _shown_price(work: ReconciliationPass, leg: str) -> Decimal:
-    """The broker's, where the other book tells none."""
+    """The broker's, where the other book has none."""
     row = next((row for row in rows_of(work.slice.positions) if row.leg == leg), None)
     return ZERO if row is None else row.average_price
 

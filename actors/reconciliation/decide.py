@@ -276,7 +276,7 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
         looked_at = _no_longer_told(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
         return isinstance(slice_.fills, Complete | Unsupported) and looked_at
     if found.key.startswith(KEY):
-        return True  # each look tells what is not known of the book kept elsewhere
+        return True  # each look reports what is not known of the book kept elsewhere
     if found.type is DiscrepancyType.STALE_DATA:
         return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
     sections: dict[str, Section[AnyRow]] = {
@@ -348,7 +348,7 @@ def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tup
 
 
 def _told_more(work: ReconciliationPass) -> bool:
-    """Whether the broker tells something of the instrument itself that the journal does not have yet."""
+    """Whether the broker says something of the instrument itself that the journal does not have yet."""
     return work.slice.contract is not None and work.slice.contract != work.book.contract
 
 

@@ -1,4 +1,4 @@
-"""What the broker tells of a change of a position that no fill explains, as findings of every phase show it."""
+"""What the broker says of a change of a position that no fill explains, as findings of every phase show it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def too_large(work: ReconciliationPass, change: Decimal) -> bool:
 
 
 def evidence_of(work: ReconciliationPass, leg: str, change: Decimal) -> Evidence | None:
-    """What the broker tells of exactly this change."""
+    """What the broker says of exactly this change."""
     told = (one for one in work.slice.evidence if one.leg == leg and one.change in (None, change))
     return next(told, None)
 

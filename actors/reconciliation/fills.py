@@ -3,10 +3,10 @@
 A fill is applied once, by its id in the scope of that id. What it does to the legs is decided here, written into its
 event, and only repeated by the fold. Four things keep it from counting twice: a watermark (a correction contains it
 already), an inferred fill it stands in for, the quantity its order had when we first saw the order, and a position of
-our own report that has it in it, by what the broker's positions show (no time tells that).
+our own report that has it in it, by what the broker's positions show (no time shows that).
 
-What our side reported of a fill is assumed until the broker tells the same fill: then the broker's word takes its place
-in one event, whatever may be corrected, and is no difference between two sides.
+What our side reported of a fill is assumed until the broker reports the same fill: then the broker's word takes its
+place in one event, whatever may be corrected, and is no difference between two sides.
 
 A commission that comes after its fill is written once, and changes nothing else.
 """
@@ -224,7 +224,7 @@ def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str,
 
 
 def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str, list[_Change]]:
-    """What the fills do to the legs whose position our side reported. A fill that our side told after such a report
+    """What the fills do to the legs whose position our side reported. A fill that our side reported after it
     is looked at once the positions are settled: they may lag behind it before."""
     book, conventions = work.book, work.slice.conventions
     linked = _orders_by_broker_id(work)
@@ -252,7 +252,7 @@ def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> d
 
 def _report_commissions(work: ReconciliationPass) -> None:
     """Write what was charged for fills that are in the book without it. That is no difference between the two sides:
-    it is told under ``alert`` too."""
+    it is reported under ``alert`` too."""
     lacking = work.book.without_commission
     told = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.key in lacking]
     for answer in work.slice.answers:
@@ -266,7 +266,7 @@ def _report_commissions(work: ReconciliationPass) -> None:
 
 
 def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
-    """Each fill once by its id, with its commission where one of its rows tells it."""
+    """Each fill once by its id, with its commission where one of its rows has it."""
     unique: dict[str, Fill] = {}
     for fill in fills:
         name = fill.key

@@ -29,7 +29,7 @@ PASS: Final = "pass"  # noqa: S105 - a pass over a book
 TRADE: Final = "trade"
 """The payload key by which an event names the trade after which it was found."""
 ASKED: Final = "asked"
-"""The payload key by which an event tells who asked for the check that found it; nothing is decided by it."""
+"""The payload key by which an event names who asked for the check that found it; nothing is decided by it."""
 PARTS: Final = ("policy", "positions", "orders", "fills", "beside")
 """What a pass rests on, each kept once however many passes saw it."""
 
@@ -37,7 +37,7 @@ PARTS: Final = ("policy", "positions", "orders", "fills", "beside")
 @dataclass(frozen=True, slots=True)
 class Grounds:
     """All that a decision follows from. ``trade`` names the trade after which the broker was looked at. ``asked`` are
-    the keys that tell who asked for the check, where anybody did: they stand in its events, and decide nothing."""
+    the keys that name who asked for the check, where anybody did: they stand in its events, and decide nothing."""
 
     book: Book
     slice: Slice
@@ -53,7 +53,7 @@ class Grounds:
 
     def events_of(self, decision: Decision) -> tuple[Event, ...]:
         """The decision's events, which name the trade after which they were found, and who asked for the check. A check
-        after a trade that finds everything in step is told too."""
+        after a trade that finds everything in step is reported too."""
         events = decision.events
         if self.trade is not None:
             if not events and decision.status is Status.SUCCESS:

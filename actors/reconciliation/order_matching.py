@@ -122,14 +122,14 @@ def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOr
 
 def long_over(work: ReconciliationPass, row: Order) -> bool:
     """An ended order from so long ago, by its broker's clock, that the book would only forget it again. It forgets
-    by ours: the broker's, which may tell whole seconds or minutes, is given a little less."""
+    by ours: the broker's, which may show whole seconds or minutes, is given a little less."""
     if row.submitted_at is None or not row.status.terminal:
         return False
     return work.slice.as_of - row.submitted_at > ENDED_ORDERS_KEPT_FOR - CLOCK_SKEW
 
 
 def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
-    """The order of the book that a stop, a target or the like belongs to, where its broker tells it."""
+    """The order of the book that a stop, a target or the like belongs to, where its broker says so."""
     if row.parent is None:
         return None
     found = work.book.find_order(row.parent, None) or work.book.order_of_held(row.parent)
@@ -255,7 +255,7 @@ def sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | Non
 
 
 def _sent_at(order: BookOrder) -> datetime | None:
-    """When our side sent an order, at the latest: not after it told us so, whatever its clock says."""
+    """When our side sent an order, at the latest: not after it reported that, whatever its clock says."""
     return min(filter(None, (order.submitted_at, order.recorded_at)), default=None)
 
 

@@ -153,7 +153,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
 
 
 def _facts_known(order: BookOrder, row: Order) -> bool:
-    """Whether the book has what the broker tells of an order beside its terms, and no side is right or wrong about."""
+    """Whether the book has what the broker says of an order beside its terms, and no side is right or wrong about."""
     known = row.expires_at in (None, order.expires_at) or row.status.terminal
     return known and row.parent in (None, order.parent) and row.group in (None, order.group)
 
@@ -272,7 +272,7 @@ def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> dateti
 
 
 def _older(work: ReconciliationPass, told_at: datetime | None) -> bool:
-    """Whether the slice was requested before the broker told us something else."""
+    """Whether the slice was requested before the broker said something else."""
     return told_at is not None and work.slice.requested_at <= told_at
 
 
@@ -317,7 +317,7 @@ def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> Boo
 
 def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
     """A row that lags behind a correction, or one that counts a fill which nobody told. The broker is asked for the
-    order's fills; where it tells no more of them, a row that counts just what was taken back lags behind it, unless a
+    order's fills; where it reports no more of them, a row that counts just what was taken back lags behind it, unless a
     person says otherwise, and one that counts another quantity is believed with proof. Whether it is."""
     if not isinstance(work.slice.fills, Complete):
         work.found(_filled_mismatch(order, row, correction=None, needs_proof=False))

@@ -40,7 +40,7 @@ class OrderReport:
 
 @dataclass(frozen=True, slots=True)
 class FillReport:
-    """An execution we were told of."""
+    """An execution that was reported to us."""
 
     instrument: str
     fill_id: str
@@ -228,7 +228,7 @@ def _of_the_other_side(book: Book, report: FillReport) -> str | None:
 
 def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport, id_scope: str = "") -> str | None:
     """Why a fill that was reported under a known id is another one, by the newest entries of its journal; ``None``
-    where it is the same. ``id_scope`` is what its id is unique in. What the broker told of it is its own word, which a
+    where it is the same. ``id_scope`` is what its id is unique in. What the broker said of it is its own word, which a
     report need not match."""
     for entry in recent:
         payload = entry["payload"]

@@ -17,11 +17,11 @@ from brokers.model import Complete, Partial, Unsupported
 
 
 def pending_fills_are_placed(work: ReconciliationPass) -> bool:
-    """Place the fills that wait for their leg, as far as the positions tell where they are. False while one waits on:
+    """Place the fills that wait for their leg, as far as the positions show where they are. False while one waits on:
     the positions may contain it, and then nothing can be said of what differs.
 
-    A fill is where one leg alone differs by just its quantity. Where none tells, the positions are right about it once
-    they are settled and the fills are known without it. A leg that is not shown may be there in the next answer.
+    A fill is where one leg alone differs by just its quantity. Where none shows it, the positions are right about it
+    once they are settled and the fills are known without it. A leg that is not shown may be there in the next answer.
     What is placed is written under ``alert`` too: a fill that a correction which was only tried would place elsewhere
     waits until that is approved, or its question is gone.
     """

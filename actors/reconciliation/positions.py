@@ -37,7 +37,7 @@ def reconcile_positions(work: ReconciliationPass) -> None:
     for name in clashing:
         rows.pop(name, None)
     if work.slice.claims is None:
-        reconcile_moves(work, rows)  # a book kept elsewhere tells its legs itself
+        reconcile_moves(work, rows)  # a book kept elsewhere names its legs itself
     _compare_aside(work, rows)
     legs = work.book.legs
     if rows.keys() != legs.keys():
@@ -220,7 +220,7 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
 
 
 def _commission_not_told(work: ReconciliationPass, leg: Leg) -> bool:
-    """Whether the broker's average has a commission in it that it has not told yet."""
+    """Whether the broker's average has a commission in it that it has not reported yet."""
     lacking = work.book.without_commission
     return work.slice.conventions.commission_in_average and any(lot.fill_id in lacking for lot in leg.lots)
 

@@ -172,7 +172,7 @@ class ReconciliationPass:
 
     @property
     def contract(self) -> ContractFacts | None:
-        """What the broker tells of the instrument itself, now or when it last did."""
+        """What the broker says of the instrument itself, now or when it last did."""
         return self.slice.contract if self.slice.contract is not None else self.book.contract
 
     @property
@@ -182,7 +182,7 @@ class ReconciliationPass:
         return self.book if self._as_written is None else self._as_written
 
     def answer(self, query: OrderQuery) -> OrderAnswer | None:
-        """The broker's answer to this question, if it was asked (of an order that had not told its broker_order_id yet,
+        """The broker's answer to this question, if it was asked (of an order whose broker_order_id was not known yet,
         perhaps)."""
         if self._answers is None:
             self._answers = {
@@ -276,8 +276,8 @@ class ReconciliationPass:
         return correct_now or may_try
 
     def _is_kept_back(self, new: Break, old: Break | None) -> bool:
-        """Whether an open break that flaps is told of no more: nothing is decided by what it says now. One that has to
-        be seen again, has become graver or is to halt trading is told of all the same."""
+        """Whether an open break that flaps is reported no more: nothing is decided by what it says now. One that has to
+        be seen again, has become graver or is to halt trading is reported all the same."""
         if old is None or not self.book.lately.flaps((new.type, new.key), self.now):
             return False
         return new.seen_at == old.seen_at and new.severity is old.severity and new.halts == old.halts
@@ -323,7 +323,7 @@ class ReconciliationPass:
     def may_speak_of(self, leg: str, change: Decimal = _NONE) -> bool:
         """Whether this slice is new enough to say something about a leg; if not, another look is asked for. Nothing is
         said of one whose change may be of an order whose fate is not known yet. A ``change`` that takes back what the
-        broker told us of fills may be a position that lags behind them."""
+        broker reported fills may be a position that lags behind them."""
         if leg in self.held_back:
             self.defer(leg)
             return False
@@ -352,7 +352,7 @@ class ReconciliationPass:
         self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
 
     def last_activity(self, leg: str, change: Decimal) -> datetime | None:
-        """When our side last did something to a leg, or its broker told us of a fill that the change takes back: the
+        """When our side last did something to a leg, or its broker reported a fill that the change takes back: the
         position may lag behind either."""
         ours = self.book.activity.get(leg)
         if not self.undoes_fills(leg, change):
@@ -361,8 +361,8 @@ class ReconciliationPass:
         return told if ours is None else max(ours, told)
 
     def undoes_fills(self, leg: str, change: Decimal) -> bool:
-        """Whether a difference takes back the newest of the fills that the broker told of a leg since its position was
-        last in step or set: one of them, or several."""
+        """Whether a difference takes back the newest of the fills that the broker reported of a leg since its position
+        was last in step or set: one of them, or several."""
         told = self._told.get(leg)
         return told is not None and bool(change) and told.low <= -change <= told.high
 
@@ -371,7 +371,7 @@ class ReconciliationPass:
         return (self.book if self.auto else self._original).told
 
     def told_of_leg_at(self, leg: str) -> datetime | None:
-        """When the broker last told us of a change of a leg. What is only tried, under ``alert``, told us nothing: else
+        """When the broker last reported a change of a leg. What is only tried, under ``alert``, does not count: else
         it would keep the leg from being looked at for ever."""
         return (self.book if self.auto else self._original).known_at.get(leg)
 

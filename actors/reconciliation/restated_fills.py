@@ -41,7 +41,7 @@ def taken_out_of(work: ReconciliationPass, was: payloads.BookedFill, leg: str) -
 
 
 def restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str, Order]) -> None:
-    """By the broker's own row of each, or by its correction, which tells of the execution that it corrects, too: else
+    """By the broker's own row of each, or by its correction, which names the execution that it corrects, too: else
     that would be taken back where our side did not say that it is."""
     for fill in rows:
         told = fill if fill.corrects is None else _as_it_was(fill, fill.corrects)
@@ -118,7 +118,7 @@ def _is_counted_twice(book: Book, leg: str, fill: Fill, assumed: payloads.Report
 
 
 def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> bool:
-    """Whether the fill alone tells which of the broker's orders ours is: its row is not shown, and another's with the
+    """Whether the fill alone shows which of the broker's orders ours is: its row is not shown, and another's with the
     same client id may be (of the order that took its place)."""
     if order is None or order.broker_order_id is not None or row is not None:
         return False
@@ -127,7 +127,7 @@ def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> 
 
 def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | None) -> None:
     """Let a fill that waited for its leg be in this one, by the positions that the broker shows; in none (``None``)
-    where they contain it in a way that only they tell. The broker's own word on it may still come."""
+    where they contain it in a way that only they show. The broker's own word on it may still come."""
     legs = () if leg is None else ((leg, was.quantity * was.side.sign),)
     booked = replace(was, legs=legs, pending=False, commission=None, commission_currency=None)
     booked = with_closed(work.book, booked)

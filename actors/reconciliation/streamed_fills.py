@@ -4,7 +4,7 @@ The laws of this module:
 
 * A streamed fill happened. That something else did not is never concluded: nothing is closed, ended, verified or asked
   for here, and the look that follows verifies all of it.
-* What comes of a fill is what comes of it in a look, by the same rules. Where those need more than the stream told (the
+* What comes of a fill is what comes of it in a look, by the same rules. Where those need more than the stream said (the
   positions beside a position of ours, the row of an order that the book does not have, the execution that is
   corrected), the fill is left to the look, which finds it as ever.
 """
@@ -21,7 +21,8 @@ from actors.reconciliation.reconciliation_pass import ReconciliationPass
 from brokers.model import Fill, IdScope, Order, Partial, is_provisional, rows_of
 
 NEWS_FOR = timedelta(minutes=10)
-"""A fill that is told so long after it was made is no news of a stream, and its id may have been forgotten since."""
+"""A fill that is reported so long after it was made is no news of a stream, and its id may have been forgotten
+since."""
 
 
 def take_streamed(work: ReconciliationPass) -> None:
@@ -66,7 +67,7 @@ def _leg_is_known(work: ReconciliationPass, fill: Fill) -> bool:
 
 
 def _order_is_known(work: ReconciliationPass, fill: Fill, rows: dict[str, Order]) -> bool:
-    """Whether its order is in the book, or its row is told with it: whose order it is, and what it took the place of,
+    """Whether its order is in the book, or its row comes with it: whose order it is, and what it took the place of,
     stands there."""
     order = order_of_fill(work, fill, rows)
     row = rows.get(fill.broker_order_id or "")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 WHOLE_SECOND_S = 1.0
-"""Brokers tell whole seconds, cut: less than that is no difference."""
+"""Brokers show whole seconds, cut: less than that is no difference."""
 
 
 def clock_words(ahead: timedelta | None, zone: str) -> str | None:
-    """``ahead`` is how far the broker's clock is ahead of ours, ``zone`` in what it tells times; ``None`` for a broker
-    that tells no time."""
+    """``ahead`` is how far the broker's clock is ahead of ours, ``zone`` the one it shows times in; ``None`` for a
+    broker that shows no time."""
     if ahead is None:
         return None
     seconds = ahead.total_seconds()

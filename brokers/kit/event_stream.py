@@ -1,10 +1,10 @@
-"""The life of a stream that is heard in a thread of its own: how it stands, who is told, and when silence counts.
+"""The life of a stream that is heard in a thread of its own: how it stands, who is notified, and when silence counts.
 
 What an adapter adds (:class:`EventStream`): ``_begin`` opens what is followed and returns at once, ``_end`` gives it
 up; ``_take_credentials`` fetches those of now. In its own thread it calls ``_hear`` for every sign of life, ``_stand``
-when the connection stands differently, ``_tell_fill`` for an execution that it tells whole, and ``_tell`` for what an
-event wakes. Each run of it bears a :class:`Run`: once
-closed or replaced it is ``gone``, and nothing that its threads still say is heard.
+when the connection stands differently, ``_tell_fill`` for an execution that it reports whole, and ``_tell`` for what an
+event wakes. Each run of it bears a :class:`Run`: once closed or replaced it is ``gone``, and nothing that its threads
+still say is heard.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EventStream(Generic[RunT]):
         self._replace(self._new_run(on_event))
 
     def tell_fills_to(self, on_fill: OnFill | None) -> None:
-        """Who is told of each execution itself, where this broker's events tell it; see
+        """Who is given each execution itself, where this broker's events carry it; see
         :mod:`brokers.executions`."""
         self._on_fill = on_fill
 

@@ -3,7 +3,7 @@ memory.
 
 A cursor is a time of the broker in whole units of the adapter (seconds, milliseconds), moved on by at least one
 whenever a fill is handed out for the first time: a fill that was handed out with cursor ``c`` is known to everybody who
-asks with ``c`` or more, and to nobody who asks with less. So a list may reach back behind the cursor, be told late, or
+asks with ``c`` or more, and to nobody who asks with less. So a list may reach back behind the cursor, come late, or
 be the whole day's: what was handed out before is left out by its id.
 """
 
@@ -57,8 +57,8 @@ class FillCursor:
         Without a cursor none is wanted: what was found is held by the positions already, and the first cursor is placed
         so that an ``overlap``, by which later requests reach back, does not reach back before ``now``. A section that
         is not COMPLETE keeps the cursor where it was, so that the same fills are asked for until they can be read. A
-        ``gap`` is told once: the section is FAILED with its reason and the cursor goes on behind it, and what was found
-        comes next.
+        ``gap`` is reported once: the section is FAILED with its reason and the cursor goes on behind it, and what was
+        found comes next.
         """
         found = self._with_late(found)
         if cursor is None:

@@ -1,8 +1,8 @@
 """Configured names that a broker does not have: a mistake, and never a flat instrument.
 
 A name that no row bears looks like an instrument of which nothing is held. So what is configured is looked up in the
-broker's own list, once a connection; what is not there is told with the names nearest to it, and is unknown until it is
-corrected.
+broker's own list, once a connection; what is not there is reported with the names nearest to it, and is unknown until
+it is corrected.
 """
 
 from __future__ import annotations

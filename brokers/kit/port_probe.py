@@ -35,7 +35,7 @@ class PortAnswer:
 
     @property
     def protocol(self) -> str | None:
-        """The protocol it speaks, where it can be told by what it said."""
+        """The protocol it speaks, where what it said shows that."""
         return protocol_of(self.said)
 
     @property
@@ -108,7 +108,7 @@ async def probe(host: str, port: int, within_s: float) -> PortAnswer:
 
 
 async def _listen(reader: asyncio.StreamReader, said: bytearray, for_s: float) -> bool:
-    """Take what comes until it is enough to tell; whether the connection has ended."""
+    """Take what comes until it is enough to know; whether the connection has ended."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(for_s):
             try:

@@ -104,7 +104,7 @@ class Answer:
     @property
     def looked_at(self) -> datetime | None:
         """The broker's time when it looked, or earlier: that of its answer less the time that took. ``None`` where it
-        tells none."""
+        names none."""
         return None if self.date is None else self.date - timedelta(seconds=self.elapsed_s)
 
 
@@ -286,7 +286,7 @@ class SdkCalls:
                     result = self._ask(attempted, call, expected)
                 loop.call_soon_threadsafe(deliver, result)
             except RuntimeError:
-                pass  # the loop was closed while we waited: nobody is left to tell
+                pass  # the loop was closed while we waited: nobody waits any more
             finally:
                 self._under_way.discard(under_way)
 
@@ -331,7 +331,7 @@ class SdkCalls:
         except Exception as exc:  # noqa: BLE001 - an outcome of this thread has to reach its caller, whatever it is
             if heard.status is None:
                 return self.failed(Unreachable, attempted, f"{type(exc).__name__}: {exc}", self._again_remedy)
-            heard.raised = exc  # told apart below, by what was heard
+            heard.raised = exc  # distinguished below, by what was heard
         heard.elapsed_s = time.monotonic() - began
         if heard.status is None or heard.body is None:
             return self.failed(Unreachable, attempted, "no answer", self._again_remedy)

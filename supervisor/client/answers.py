@@ -345,7 +345,7 @@ class Recorded(Answer):
 
 class Halts(Answer):
     """What a halt, or a resume, came to; see :class:`actors.book.trading_permission.Halted`. True where it is done: in
-    force, told to everybody concerned, and durable."""
+    force, known to everybody concerned, and durable."""
 
     def __init__(self, did: str, result: Halted) -> None:
         self._did = did

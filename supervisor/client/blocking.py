@@ -219,8 +219,8 @@ class Instrument:
         return run_blocking(self._work.record_order(report, **fields))
 
     def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
-        """An execution we were told of: a :class:`FillReport`, or its fields as keywords: fill_id, side, quantity,
-        price, time, and broker_order_id, client_order_id, leg, strategy.
+        """An execution that was reported to us: a :class:`FillReport`, or its fields as keywords: fill_id, side,
+        quantity, price, time, and broker_order_id, client_order_id, leg, strategy.
 
         See :meth:`AsyncInstrument.record_fill`."""
         return run_blocking(self._work.record_fill(report, **fields))

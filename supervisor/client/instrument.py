@@ -132,7 +132,7 @@ class AsyncInstrument:
         return await self._record("order", _model(OrderReport, report, dict(fields)))
 
     async def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
-        """An execution we were told of: a :class:`FillReport`, or its fields as keywords.
+        """An execution that was reported to us: a :class:`FillReport`, or its fields as keywords.
 
         Durable when it returns, and counted once by its fill_id; another fill under an id that you reported before is
         an :class:`InvalidReport`, as is one dated in the future. Raises as :meth:`record_order`.
@@ -237,7 +237,7 @@ class AsyncInstrument:
         return Permission(self._named.account, self._named.symbol, (reason,), datetime.now(UTC), None)
 
     def _asked(self) -> dict[str, Json]:
-        """The keys that tell in the records of a check who asked for it."""
+        """The keys that say in the records of a check who asked for it."""
         return said_of(asked(self._connection.place.strategy))
 
     async def _state(self) -> BookState:

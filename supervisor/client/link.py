@@ -3,7 +3,7 @@
 Ray ends a process whose cluster has gone: after a minute it calls exit, and until then lookups wait. A strategy must
 outlive its supervisor.
 
-The laws of this module: Ray is told to wait for ever instead; a cluster that has gone is noticed within seconds, every
+The laws of this module: Ray is set to wait for ever instead; a cluster that has gone is noticed within seconds, every
 call from then on fails at once and says so, and Ray is left as soon as no call is under way. A connection that the
 program made itself is never ended here.
 """

@@ -128,8 +128,8 @@ class OrderReport(_Report):
 
 
 class FillReport(_Report):
-    """An execution we were told of. ``fill_id`` is the broker's (IB's execId, OANDA's transaction id, Kite's trade_id,
-    MT5's deal ticket): the same id again is no news. ``time`` is the broker's."""
+    """An execution that was reported to us. ``fill_id`` is the broker's (IB's execId, OANDA's transaction id, Kite's
+    trade_id, MT5's deal ticket): the same id again is no news. ``time`` is the broker's."""
 
     fill_id: Id = Field(description="the broker's id of the fill")
     broker_order_id: Id | None = None

@@ -97,7 +97,8 @@ class SupervisorClient:
 
     async def change(self, wanted: Change, asked_by: Who, *, force: bool = False, dry_run: bool = False) -> Changed:
         """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
-        :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only tells."""
+        :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only says what it would
+        do."""
         found: Changed = await self._once("change", wanted, asked_by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S)
         return found
 
