@@ -66,7 +66,7 @@ def process_words() -> str:
     """This process, by its number and the name of what it runs; no argument of it, as one could be a secret."""
     script = Path(sys.argv[0] if sys.argv else "")
     name = script.parent.name if script.name == "__main__.py" else script.name
-    return f"{os.getpid()} {name if name not in ('', '-c', '-m') else 'python'}"
+    return f"{os.getpid()} {name if name not in ('', '-', '-c', '-m') else 'python'}"
 
 
 def asked_by() -> str:
