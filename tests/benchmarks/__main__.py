@@ -30,7 +30,7 @@ from tests.benchmarks.results import KEPT, Kept, Outcome, Results, markdown, row
 
 BENCHMARKS = (
     "core", "growth", "decode", "figures", "journal", "evidence", "breaks", "slices", "export", "delta", "delta_book",
-    "console", "quiet", "reconcile", "journal_actor", "handle", "latency", "cells", "cluster", "watching",
+    "console", "quiet", "reconcile", "journal_actor", "handle", "streamed", "latency", "cells", "cluster", "watching",
 )  # fmt: skip
 PACKAGE = "reconciliation-supervisor"
 NOT_QUICK = frozenset({"cluster", "watching"})
