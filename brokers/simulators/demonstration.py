@@ -233,7 +233,8 @@ class Demonstration:
         instrument, left = self._resting.pop(order_id)
         quantity = self._lot * self._random.randint(1, int(left / self._lot) - 1)
         self._simulator.fill_order(order_id, quantity)
-        self._resting[order_id] = (instrument, left - quantity)
+        if self._legs is not LegScheme.SIDED:  # OANDA's, where an order that is filled in part is over
+            self._resting[order_id] = (instrument, left - quantity)
         return f"{quantity} of {left} left of order {order_id} in {instrument}"
 
     def _fill_the_rest(self) -> str | None:

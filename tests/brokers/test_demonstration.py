@@ -16,6 +16,7 @@ from brokers.model import Complete, LegScheme, rows_of
 from brokers.mt5 import Mt5Broker
 from brokers.simulators.demonstration import KINDS, Demonstration
 from brokers.simulators.mt5 import Mt5Simulator
+from brokers.simulators.oanda import OandaSimulator
 
 INSTRUMENTS = ("EURUSD", "GBPUSD", "USDJPY")
 LOT = Decimal("0.01")
@@ -63,6 +64,15 @@ def test_it_stays_bounded_and_sensible_for_ever(mode: str, legs: LegScheme) -> N
             assert LOT <= abs(quantity) <= 40 * LOT
         assert len(simulator.positions()) <= 15
     assert len(simulator.dump()) < 1_000_000
+
+
+def test_at_oanda_an_order_that_was_filled_in_part_is_over_and_not_filled_again() -> None:
+    simulator = OandaSimulator("101-001-1-001", "token", instruments=["EUR_USD"])
+    rng = random.Random(0)  # noqa: S311 - as above
+    script = Demonstration(simulator, ["EUR_USD"], LegScheme.SIDED, rng, lot=Decimal(100))
+    script.seed_world()
+    for _ in range(100):
+        script.step()  # one that fills what does not rest raises
 
 
 def test_the_same_seed_is_the_same_script() -> None:
