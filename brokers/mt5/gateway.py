@@ -78,6 +78,9 @@ Outcome = Answered | UnknownAction | Declined | Garbled
 
 _FINE_CODES = frozenset({"", "0", "1"})
 """MetaTrader5's ``last_error``: RES_S_OK is 1; a terminal's own GetLastError is 0 without an error."""
+_CONNECTED = frozenset({"true", "1", "none"})
+"""How gateways in other languages than ours write that the terminal has its broker, or leave it out. What is none of
+these is no word that it has."""
 _FINE_RETCODES = frozenset({"", "0", "10008", "10009"})
 """MQL5 documentation, trade server return codes: placed, done."""
 
@@ -85,11 +88,11 @@ _FINE_RETCODES = frozenset({"", "0", "10008", "10009"})
 def error_beside(content: Content) -> str | None:
     """What contradicts a SUCCESS in the same reply, in words: an error of the terminal, or a terminal without its
     broker. Such a reply is no answer, and an empty list in it least of all."""
-    if content.get("connected") is False:
+    if str(content.get("connected", True)).lower() not in _CONNECTED:
         return "the terminal is up, and not connected to its broker"
     told = content.get("last_error")
     code = told[0] if isinstance(told, list) and told else told.get("code") if isinstance(told, dict) else told
-    if code is not None and not isinstance(code, bool) and str(code) not in _FINE_CODES and code != []:
+    if code is not None and code is not False and str(code) not in _FINE_CODES and code != []:
         return f"SUCCESS, and beside it the terminal's last_error {quote(told)}"
     retcode = content.get("retcode")
     if retcode is not None and str(retcode) not in _FINE_RETCODES:

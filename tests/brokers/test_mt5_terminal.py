@@ -162,6 +162,11 @@ async def test_a_deal_later_than_the_gateways_own_clock_is_refused_and_stays_so(
         {"last_error": {"code": -10005, "text": "IPC timeout"}},
         {"last_error": -2},
         {"connected": False},
+        {"connected": 0},
+        {"connected": "false"},
+        {"connected": "no"},
+        {"connected": ""},
+        {"last_error": True},
         {"retcode": 10031},
     ],
 )
@@ -180,7 +185,17 @@ async def test_a_success_with_an_error_beside_it_is_no_answer(
 
 @pytest.mark.parametrize(
     "beside",
-    [{"last_error": [1, "Success"]}, {"last_error": 0}, {"last_error": None}, {"connected": True}, {"retcode": 10009}],
+    [
+        {"last_error": [1, "Success"]},
+        {"last_error": 0},
+        {"last_error": None},
+        {"last_error": False},
+        {"connected": True},
+        {"connected": 1},
+        {"connected": "True"},
+        {"connected": None},
+        {"retcode": 10009},
+    ],
 )
 async def test_a_success_that_says_so_twice_is_an_answer(
     sim: Mt5Simulator, clock: Time, beside: dict[str, object]
