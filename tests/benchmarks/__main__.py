@@ -4,8 +4,8 @@
 
 Prints each figure with its floor, their ratio and, where there is one of that name, the ratio that was kept of an
 earlier version; then writes ``results.md`` beside this file, with the machine's description, and plots of how cost
-grows. With ``--quick`` everything is smaller, and what takes its time on Ray is left out: done within three minutes on
-a quiet machine of two cores. ``--keep`` keeps these results to compare later ones with. ``--json`` prints one document.
+grows. With ``--quick`` everything is smaller, and what takes its time on Ray is left out: meant for three minutes on a
+quiet machine of two cores. ``--keep`` keeps these results to compare later ones with. ``--json`` prints one document.
 Only the ratios of one run are worth anything, and on a machine that does nothing else; a benchmark that ends in an
 error, or takes too long, is told, and the exit status is then 1.
 """
