@@ -250,7 +250,10 @@ def key(
         bool, typer.Option("--new", help="Switch to a new key, which the old one signs. Stop the supervisor first.")
     ] = False,
 ) -> int:
-    """Print the public keys that check this journal's signed heads; give them to the auditor."""
+    """Print the public keys of this journal's heads.
+
+    Give them to the auditor: they check signed heads and proofs.
+    """
     from supervisor.cli import audit_evidence
     from supervisor.cli.audit_selection import source
     from supervisor.cli.console import load_place

@@ -89,7 +89,10 @@ def list_(
 
 @breaks.command()
 def show(break_id: Id, config: ConfigOption = None, as_json: Json = False) -> int:
-    """Show one break, open or closed: both sides, the cause, and its history."""
+    """Show one break: both sides, cause and history.
+
+    It may be open or closed.
+    """
     from supervisor.cli.break_history import history_of
     from supervisor.cli.console import Failure, load_place, print_json
 
