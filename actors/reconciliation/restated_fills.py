@@ -81,7 +81,8 @@ def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFil
     if order is not None:
         same_order = order.key == was.order_key
     else:
-        same_order = ours is None and fill.broker_order_id in (None, was.broker_order_id)
+        forgotten = was.order_key is not None  # its order was; which one the broker means cannot be compared any more
+        same_order = ours is None and (forgotten or fill.broker_order_id in (None, was.broker_order_id))
     same_legs = not was.pending and (not was.legs or named is None or all(leg == named for leg, _ in was.legs))
     if same_terms and same_order and same_legs and not twice and not _names_its_order(fill, order, row):
         return

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from actors.book.policy import Correct
+from actors.events import EventType
 from brokers.model import LegScheme
-from tests.unit.world import FILLS, tells_of_less_filled, world_of
+from tests.unit.world import FILLS, GAP_MS, tells_of_less_filled, world_of
 
 
 def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> None:
@@ -179,3 +180,17 @@ def test_an_ended_order_is_not_taken_up_again_whatever_the_clocks_do(
         world.step(*step)
     world.settle()
     assert not world.book.orders
+
+
+def test_a_fill_whose_order_is_forgotten_is_no_news_when_the_broker_lists_it_once_more() -> None:
+    """Our report did not say the broker's order, and the order that it was counted in ended two days before."""
+    world = world_of(LegScheme.NET, shows_ended=True, reports_fills=True)
+    for step in (
+        *[("place", 0, 0)] * 5, ("look", 0, 0), ("report_barely", 0, 28), ("pass_a_day", 0, 0),
+        ("set_our_clock", 0, 0), ("pass_a_day", 0, 0), ("fill", 0, 0), ("believe", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    assert "client:c1" not in world.book.orders
+    world.broker.now_ms += GAP_MS
+    assert {event.type for event in world.look().events} <= {EventType.RECONCILED}
