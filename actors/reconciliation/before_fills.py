@@ -34,7 +34,10 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
     if work.slice.claims is not None or work.slice.conventions.legs is not LegScheme.NET:
         return
     by_leg: dict[str, list[Fill]] = {}
+    baseline = work.book.baseline
     for fill, order, leg in fills:
+        if baseline is not None and fill.time <= baseline:
+            return  # a first look had them, and took what it was shown as it is: so does each that follows
         given_way = order is not None and (order.adopted or order.inferred)
         if leg is None or given_way or fill.corrects is not None or fill.time > work.slice.as_of:
             return

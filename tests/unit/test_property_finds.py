@@ -167,6 +167,17 @@ def test_under_alert_what_differed_before_the_fills_is_told_one_way() -> None:
     assert {str(found.type) for found in world.book.breaks.values()} == {"MISSED_FILL", "POSITION_MISMATCH"}
 
 
+def test_under_alert_what_came_before_the_fills_of_a_first_look_is_no_news_in_the_next() -> None:
+    world = world_of(LegScheme.NET, reports_fills=True)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (("place", 0, 1), ("lose_confirmation", 0, 0), ("fill", 0, 0), ("trade_outside", 1, 0), ("look", 0, 0)):
+        world.step(*step)
+    before = dict(world.book.breaks)
+    world.broker.now_ms += 1
+    world.look()
+    assert world.book.breaks == before
+
+
 @pytest.mark.parametrize("resolution_ms", [1, 1000])
 @pytest.mark.parametrize(
     "clock", [[], [("set_our_clock", 0, 0)], [("set_our_clock", 5, 0)]], ids=["steady", "back", "on"]
