@@ -334,3 +334,15 @@ def test_a_books_record_of_a_contract_keeps_whether_its_end_is_certain_and_one_o
     record = payloads.contract_to(tws)
     assert not {"ends_at", "expiry_certain"} & record.keys()
     assert payloads.contract_from(record) == tws
+
+
+@pytest.mark.parametrize(
+    ("now", "of_a_session", "of_a_day"),
+    [(at(5, 29), False, False), (at(5, 30), False, True), (at(15, 29), False, True), (at(15, 30), True, True)],
+)
+def test_a_contract_ends_with_its_last_session_and_where_that_is_not_told_on_its_last_day(
+    now: datetime, of_a_session: bool, of_a_day: bool
+) -> None:
+    """By UTC's day, which begins at 5:30 in India."""
+    assert ContractFacts(expiry=LAST_DAY, ends_at=at(15, 30)).has_expired(now) is of_a_session
+    assert ContractFacts(expiry=LAST_DAY).has_expired(now) is of_a_day
