@@ -42,7 +42,7 @@ def test_a_configuration_is_taken_either_way(name: str, given: list[str], taken:
     [("start", ["a.yaml", "-c", "b.yaml"]), ("status", ["a.yaml", "-c", "b.yaml"]), ("status", ["a.yaml", "b.yaml"])],
 )
 def test_one_that_is_named_twice_is_refused(name: str, given: list[str]) -> None:
-    with pytest.raises(typer.BadParameter, match="named twice"):
+    with pytest.raises(typer.BadParameter, match="given twice"):
         either_way(COMMANDS.commands[name], given)
 
 
