@@ -324,6 +324,11 @@ class Instrument:
 
     # Reporting
 
+    async def unfit(self, reports: Sequence[Report]) -> tuple[tuple[int, str], ...]:
+        """Which of these reports :meth:`record` would refuse, by their places, and why; nothing is recorded. Raises
+        :class:`JournalAway`."""
+        return await self._recorder.unfit(reports)
+
     async def record(self, reports: Sequence[Report], by: Mapping[str, Json] | None = None) -> int:
         """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
         news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts

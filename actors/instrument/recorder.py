@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 from loguru import logger
 
 from actors.book.book import Book
 from actors.book.legs import impossible
 from actors.book.orders import BookOrder
-from actors.events import Json
+from actors.events import Event, Json
 from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import BookKeeper
 from actors.instrument.order_entry import hand_over, to_hand_over
@@ -61,6 +63,24 @@ class Recorder:
         await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
         return news
 
+    async def unfit(self, reports: Sequence[Report]) -> tuple[tuple[int, str], ...]:
+        """Which of these reports :meth:`record` would refuse, by their places, and why; nothing is recorded. Raises
+        :class:`JournalAway`."""
+        async with self._keeper.turn:
+            book = await self._keeper.in_time()
+            conventions = self._broker.conventions_of(book)
+            found: dict[int, str] = {}
+            places = {id(report): place for place, report in reversed(list(enumerate(reports)))}
+
+            def look(working: Book, events: Sequence[Event], report: Report) -> None:
+                try:
+                    self._check(conventions, working, events, report)
+                except ValueError as error:
+                    found.setdefault(places[id(report)], str(error))
+
+            events_of(book, reports, conventions, self._runtime.now(), look)
+            return tuple(sorted(found.items()))
+
     async def _durable(self, reports: Sequence[Report], by: Mapping[str, Json]) -> tuple[int, tuple[BookOrder, ...]]:
         """Whoever wrote in between, the book is loaded again and decided on anew. That somebody always does is no
         answer: nothing of the reports is known to be in."""
@@ -81,23 +101,25 @@ class Recorder:
             book = await self._keeper.in_time()
             conventions = self._broker.conventions_of(book)
             for report in reports:
-                self._check_leg(book, report, conventions)
-                self._check_terms(book, report, conventions)
                 cut = cut_id(report, conventions)
                 if cut is not None:
                     logger.warning("{}/{}: {}", self._settings.account, self._settings.instrument, cut)
-            events = events_of(book, reports, conventions, self._runtime.now())
+            look = partial(self._check, conventions)
+            events = events_of(book, reports, conventions, self._runtime.now(), look)
             if by:
                 events = tuple(replace(event, payload={**event.payload, **by}) for event in events)
             await self._keeper.write(book, events)
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 
-    def _check_terms(self, book: Book, report: Report, conventions: Conventions) -> None:
+    def _check(self, conventions: Conventions, book: Book, events: Sequence[Event], report: Report) -> None:
+        """A report, after those that came with it before; ``events`` are theirs. Raises ``ValueError``."""
+        self._check_leg(book, report, conventions)
         found = contradiction(book, report, self._runtime.now(), conventions)
         if found is None and isinstance(report, FillReport):
             fill = fill_of(report, conventions)
             if book.known_as(fill) is not None:
-                found = another_fill(self._keeper.recent(), report, fill.id_scope)
+                with_it = ({"type": event.type, "payload": event.payload} for event in events)
+                found = another_fill(chain(self._keeper.recent(), with_it), report, fill.id_scope)
         if found is not None:
             raise ValueError(f"{instrument_name(self._settings.account, self._settings.instrument)}: {found}")
 

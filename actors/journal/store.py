@@ -33,6 +33,7 @@ from actors.events import EventType, NamedInStep, Record, StreamTail, from_iso
 from actors.journal.archive import Seal, archive
 from actors.journal.archive_anchor import archived_version
 from actors.journal.commit_plan import Heads, Plan, version_of
+from actors.journal.evidence_tables import has_tables, newest_head
 from actors.journal.filters import conditions, names_instrument
 from actors.journal.hash_chain import GENESIS
 from actors.journal.location import Place
@@ -304,8 +305,14 @@ class Journal:
                 check_tail(connection, attempted)
                 if seen is not None:
                     check_seen(connection, seen, attempted, self._place.remedy)
+                kept = has_tables(connection)
+                with connection.begin():
+                    signed = newest_head(connection) if kept else None
+                    last = connection.execute(select(func.max(records.c.seq))).scalar()
         except JournalCorrupt as error:
             return error.found
+        if signed is not None and last is not None and signed.size > last:
+            return f"its newest signed head covers {signed.size} records, and {last} is the last there is"
         return None
 
     @property

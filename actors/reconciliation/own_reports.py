@@ -7,7 +7,7 @@ were two orders makes them one; where only the broker can say which leg a fill c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -72,15 +72,35 @@ AHEAD_AT_MOST = timedelta(minutes=15)
 the broker shows until then."""
 
 
-def events_of(book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime) -> tuple[Event, ...]:
+class UnfitReports(ValueError):
+    """Some of several reports cannot be taken, and none of them was. ``problems`` are of whose book, which of its
+    reports (from 0), and why."""
+
+    def __init__(self, problems: tuple[tuple[str, int, str], ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(words for _, _, words in self.problems)
+
+
+Look = Callable[[Book, Sequence[Event], Report], None]
+"""Looks at a report before it is taken: at the book as those before it have made it, and at their events."""
+
+
+def events_of(
+    book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime, look: Look | None = None
+) -> tuple[Event, ...]:
     """The events that these reports are, in their order; the book is not changed. Raises ``ValueError`` for a report
-    of another instrument than the book's."""
+    of another instrument than the book's, and what ``look`` raises."""
     strangers = sorted({report.instrument for report in reports} - {book.instrument})
     if strangers:
         raise ValueError(f"the book of {book.stream} was told of {', '.join(strangers)}: report it to its own book")
     working = book.fork()
     events: list[Event] = []
     for report in reports:
+        if look is not None:
+            look(working, events, report)
         event = _event_of(working, report, conventions, now)
         if event is not None:
             working.apply(event)
@@ -193,15 +213,10 @@ def contradiction(
     conventions: Conventions = Conventions(),  # noqa: B008 - frozen
 ) -> str | None:
     """Why a report cannot be of the order whose id it carries, or of its time; ``None`` where it can."""
-    if isinstance(report, PositionReport):
-        return None
+    below = _below_zero(report, conventions)
+    if below is not None or isinstance(report, PositionReport):
+        return below
     if isinstance(report, FillReport):
-        if report.price < 0 and not conventions.may_be_below_zero(report.instrument):
-            price = to_text(report.price)
-            return (
-                f"fill {report.fill_id} is at {price}, and no price of {report.instrument} is below zero: report it as"
-                " the broker tells it"
-            )
         return _of_the_future(f"fill {report.fill_id}", report.time, now) or _of_the_other_side(book, report)
     ahead = _of_the_future(f"order {report.client_order_id or report.broker_order_id}", report.submitted_at, now)
     if ahead is not None:
@@ -213,6 +228,22 @@ def contradiction(
     return (
         f"order {name} is a {known.side} of {known.quantity} in the book, and was reported as a {report.side} of "
         f"{report.quantity}: give each order an id of its own"
+    )
+
+
+def _below_zero(report: Report, conventions: Conventions) -> str | None:
+    match report:
+        case FillReport():
+            what, price = f"fill {report.fill_id}", report.price
+        case OrderReport():
+            what, price = f"order {report.client_order_id or report.broker_order_id}", report.limit_price or Decimal(0)
+        case PositionReport():
+            what, price = f"the average price of leg {report.leg}", report.average_price
+    if price >= 0 or conventions.may_be_below_zero(report.instrument):
+        return None
+    return (
+        f"{what} is at {to_text(price)}, and no price of {report.instrument} is below zero: report it as the broker "
+        "tells it"
     )
 
 

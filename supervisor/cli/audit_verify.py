@@ -19,7 +19,7 @@ from actors.journal.signing_keys import read_public
 from actors.journal.store import Journal
 from actors.journal.types import JournalCorrupt, Verification
 from supervisor.cli.audit_evidence import trusted_keys_of
-from supervisor.cli.audit_selection import Source, reading
+from supervisor.cli.audit_selection import Source, reading, whole
 from supervisor.cli.console import Failure, print_json, say
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
@@ -72,15 +72,16 @@ def verify(
 @dataclass(frozen=True, slots=True)
 class Verified:
     """What a verification found: of the chain and of the heads together in ``result``; ``last`` is where the journal
-    ended when it began."""
+    ended when it began; ``gone`` whether the archive of what was before lies no more where it was put."""
 
     result: Verification
     last: Head | None
     held: Held
+    gone: bool = False
 
     def words(self, head: str | None = None) -> str:
         """The same for a person; ``head`` is the hash that it was held against."""
-        return _words(self.result, self.last, head) + (_held_words(self.held) if self.result.ok else "")
+        return _words(self.result, self.last, head, gone=self.gone) + (_held_words(self.held) if self.result.ok else "")
 
 
 def verified(
@@ -95,19 +96,22 @@ def verified(
 ) -> Verified:
     """The journal read again as :func:`verify` does; ``progress`` is told how many of how many records were read."""
     last: Head | None = None
-    held = Held(0, None, keys=False)
+    held, gone = Held(0, None, keys=False), False
     try:
         with reading(of) as journal:
             # The head is read first: what is appended meanwhile is verified besides.
             last = _written(journal.head())
             result = journal.verify(head=None if head is None else head.lower(), progress=progress)
             held = _held(of, journal, heads, key, archives, tree=tree)
+            live = journal.file
+            if live is not None and result.archive is not None:
+                gone = not live.with_name(result.archive).exists()
     except JournalCorrupt as error:
         result = Verification(False, 0, None, error.found)
     if held.reason is not None:
         reasons = [] if result.reason is None else [result.reason]
         result = replace(result, ok=False, reason="; ".join([held.reason, *reasons]))
-    return Verified(result, last, held)
+    return Verified(result, last, held, gone)
 
 
 def verify_since(of: Source, head: Path, *, key: str | None, archives: Sequence[Path], as_json: bool) -> int:
@@ -171,7 +175,9 @@ def _held(
 
 def _held_words(held: Held) -> str:
     if not held.count:
-        return "\nno head has been signed yet"
+        # A key is made with the journal, and a head is signed within a minute of its first record.
+        taken_out = ", or its signed heads were taken out" if held.keys else ""
+        return f"\nno head has been signed yet{taken_out}"
     judged = "" if held.keys else " (signatures not checked: there is no public key; give one with --key)"
     return f"\nagrees with {held.count} signed head{'' if held.count == 1 else 's'}{judged}"
 
@@ -180,11 +186,12 @@ def head(of: Source, *, as_json: bool) -> int:
     """Print ``seq``, ``hash`` and time of the last record: kept elsewhere, they prove the rest to ``verify --head``."""
     with reading(of) as journal:
         last = _written(journal.head())
+        status = whole(journal)
     if as_json:
         print_json(_head_document(last) or {"seq": 0, "hash": None, "time": None})
     else:
         print("the journal is empty" if last is None else " ".join(map(str, last)))
-    return EXIT_OK
+    return status
 
 
 def _written(found: tuple[int, str, Any] | None) -> Head | None:
@@ -207,11 +214,12 @@ def _document(result: Verification, last: Head | None) -> dict[str, Any]:
     }
 
 
-def _words(result: Verification, last: Head | None, head: str | None) -> str:
+def _words(result: Verification, last: Head | None, head: str | None, *, gone: bool) -> str:
     if result.ok:
         end = "it is empty" if last is None else f"head {last[0]} {last[1]}"
         proven = "" if head is None else f", and nothing is missing since {head.lower()}"
-        before = f", the {result.archived_seq} before are in {result.archive}" if result.archived_seq else ""
+        place = f"{result.archive}, which {'is not there any more' if gone else 'was not read'}"
+        before = f", the {result.archived_seq} before are in {place}" if result.archived_seq else ""
         return f"{result.records} record{'' if result.records == 1 else 's'}, chain intact, {end}{before}{proven}"
     if result.first_bad_seq is None:
         return f"NOT intact: {result.reason}. {result.records} records were found right"

@@ -25,7 +25,7 @@ from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.journal.types import JournalError, JournalInUse
 from actors.messages import AccountHealth, Connection, CycleReport, NoSlice
 from actors.names import AUDIT, instrument_name
-from actors.reconciliation.own_reports import Report
+from actors.reconciliation.own_reports import Report, UnfitReports
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import CallError, LocalRuntime
 from brokers.registry import PAPER
@@ -95,10 +95,18 @@ async def _refuse_doubles(configuration: Configuration, accounts: Mapping[str, A
 
 async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
     """Put reports into the books of one account; gives how many were news. Raises :class:`stream.JournalAway` when the
-    journal does not take them; the same reports offered again then count once."""
+    journal does not take them; the same reports offered again then count once. Raises :class:`UnfitReports` where some
+    cannot be, and then none is in."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):
         actors = [Instrument(*specs.instrument_actor(configuration, account, name, runtime)) for name in reports]
         by = told_by(asked())
+        unfit = [
+            (name, place, words)
+            for actor, name in zip(actors, reports, strict=True)
+            for place, words in await actor.unfit(reports[name])
+        ]
+        if unfit:
+            raise UnfitReports(tuple(unfit))
         return sum([await actor.record(reports[name], by) for actor, name in zip(actors, reports, strict=True)])
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from actors.journal.client import JournalAway
 from actors.journal.types import JournalInUse
 from actors.messages import Connection
-from actors.reconciliation.own_reports import Report
+from actors.reconciliation.own_reports import Report, UnfitReports
 from actors.runtime.ports import CallError
 from supervisor.cli.console import Failure, check_names, console, print_json, say, selected
 from supervisor.client import run_file
@@ -32,6 +32,7 @@ T = TypeVar("T")
 IN_USE_PATIENCE_S = 5.0
 """How long another command that holds the journal is waited for."""
 _IN_USE_PAUSE_S = 0.2
+_NOBODY = "no account is enabled, so nothing was checked. Set enabled: true for one in the configuration"
 
 
 def reconcile(
@@ -46,6 +47,8 @@ def reconcile(
 ) -> int:
     """Print a verdict on every selected instrument, and return the exit status that follows from it. ``create`` allows
     a new journal where there is none; ``quiet`` prints nothing where all is in step."""
+    if not configuration.enabled_accounts and run_file.read(configuration) is None:
+        raise Failure(_NOBODY)
     _announce_new_journal(configuration, create=create)
     started_at, began_s = datetime.now(UTC), time.monotonic()
     added_to = _where_it_was_added(configuration, account, instrument)
@@ -60,6 +63,8 @@ def reconcile(
             raise Failure(
                 f"account {account} is in the configuration, but was removed from the running supervisor: see `status`"
             )
+    if not verdicts:
+        raise Failure(_NOBODY)
     if instrument is not None:
         verdicts = _heard_of(instrument, verdicts)
     made = json_contract.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
@@ -68,6 +73,9 @@ def reconcile(
         print_json(made)
     elif not quiet or exit_status != EXIT_OK:
         _print(made, verdicts)
+        for one in configuration.accounts if account is None and instrument is None else ():
+            if not one.enabled:
+                print(f"{one.name}: disabled, not checked")
     return exit_status
 
 
@@ -212,6 +220,10 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
     except (JournalAway, CallError) as error:
         again = "Record the file again: what was recorded already counts once"
         raise Failure(f"it is not known whether anything was recorded: {error}. {again}", EXIT_UNVERIFIED) from None
+    except UnfitReports as unfit:
+        found_at = sorted((read.numbers[symbol][place], words) for symbol, place, words in unfit.problems)
+        lines = "\n".join(f"{name}: line {number}: {words}" for number, words in found_at)
+        raise Failure(f"nothing was recorded, {len(found_at)} to correct:\n{lines}") from None
     except ValueError as error:
         # The broker has said how it names legs, which its name alone does not tell.
         again = "Correct it and record the file again: what was recorded already counts once"

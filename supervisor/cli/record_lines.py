@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -55,10 +55,12 @@ class BadLines(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a file holds: ``lines`` with something on them, and their reports by instrument in the order they came."""
+    """What a file holds: ``lines`` with something on them, and their reports by instrument in the order they came, with
+    the ``numbers`` of their lines."""
 
     lines: int
     reports: dict[str, list[Report]]
+    numbers: dict[str, list[int]] = field(default_factory=dict)
 
 
 class _OrderLine(OrderReport):
@@ -89,6 +91,7 @@ def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme, *, prod
     """
     problems: list[LineProblem] = []
     reports: dict[str, list[Report]] = {}
+    numbers: dict[str, list[int]] = {}
     lines = 0
     for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not raw.strip():
@@ -100,9 +103,10 @@ def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme, *, prod
             problems += bad.problems
         else:
             reports.setdefault(report.instrument, []).append(report)
+            numbers.setdefault(report.instrument, []).append(number)
     if problems:
         raise BadLines(tuple(problems))
-    return Recording(lines, reports)
+    return Recording(lines, reports, numbers)
 
 
 def _report(number: int, raw: bytes, symbols: Sequence[str] | None, legs: LegScheme, products: bool | None) -> Report:

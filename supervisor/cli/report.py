@@ -9,13 +9,16 @@ from typing import Any
 
 from actors.events import EventType, to_iso
 from actors.journal.store import Journal
+from actors.journal.types import Verification
 from actors.names import split_name
 from actors.runtime.ports import CallError
 from supervisor.cli.audit_selection import Source, past, reading, source
+from supervisor.cli.audit_verify import verified
 from supervisor.cli.break_history import open_breaks
-from supervisor.cli.console import Failure, load_place, print_json
+from supervisor.cli.console import Failure, load_place, print_json, say
 from supervisor.client.processes import NotRunning, find
 from supervisor.config.errors import ConfigurationError
+from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 from supervisor.presentation.report import DISCREPANCIES, PROOF_HOLDS, TOLD_OF, Report
 from supervisor.presentation.report_html import page
 
@@ -33,7 +36,8 @@ def report(
     as_json: bool,
     verify: bool,
 ) -> int:
-    """Write the report; the exit status is 1 where the journal's chain is not whole."""
+    """Write the report; the exit status is 1 where the journal is not whole, and 3 where records of the time may be in
+    an archive."""
     begin, end = _span(since, until, day, datetime.now(UTC))
     of = source(config, file)
     document = _made(of, begin, end, verify=verify)
@@ -48,7 +52,17 @@ def report(
             print(
                 f"{target}: {breaks['total']} breaks, {breaks['open']} open, {len(document['corrections'])} corrected"
             )
-    return 1 if document["journal"]["verified"] is False else 0
+    found = document["journal"]
+    if found["verified"] is False:
+        say(f"the journal is NOT intact, so this may not be all that happened: {found['reason']}")
+        return EXIT_BREAK_OPEN
+    if found["archived_seq"] is not None:
+        say(
+            f"records 1 to {found['archived_seq']} were archived, and what they tell of this time is missing here: "
+            "`audit verify` names the archive, `report --journal FILE` reads it"
+        )
+        return EXIT_UNVERIFIED
+    return EXIT_OK
 
 
 def _span(since: str | None, until: str | None, day: str | None, now: datetime) -> tuple[datetime, datetime]:
@@ -70,6 +84,7 @@ def _span(since: str | None, until: str | None, day: str | None, now: datetime) 
 
 def _made(of: Source, begin: datetime, end: datetime, *, verify: bool) -> dict[str, Any]:
     made = Report(begin, end)
+    checked = verified(of, lambda _read, _of: None).result if verify else None
     with reading(of) as journal:
         made.expect(f"{account}/{symbol}" for account, symbols in of.configured for symbol in symbols)
         made.expect(stream for stream in journal.streams() if split_name(stream)[1])
@@ -83,23 +98,26 @@ def _made(of: Source, begin: datetime, end: datetime, *, verify: bool) -> dict[s
             made.take_later(record)
         for row in open_breaks(journal):
             made.stood(row)
-        return {"made_at": to_iso(datetime.now(UTC)), "journal": _journal(journal, begin, end, verify=verify)} | (
+        return {"made_at": to_iso(datetime.now(UTC)), "journal": _journal(journal, begin, end, checked)} | (
             made.document()
         )
 
 
-def _journal(journal: Journal, begin: datetime, end: datetime, *, verify: bool) -> dict[str, Any]:
-    """The records of the time in the chain, the chain, and its head now."""
+def _journal(journal: Journal, begin: datetime, end: datetime, checked: Verification | None) -> dict[str, Any]:
+    """The records of the time in the chain, the chain, and its head now. ``archived_seq`` is up to which record they
+    were archived, where some of those may be of the time."""
+    oldest = next(journal.records(order="oldest", limit=1), None)
+    archived = oldest is not None and oldest.seq > 1 and begin <= oldest.event.time
     first = next(journal.records(since=begin, until=end, order="oldest", limit=1), None)
     last = next(journal.records(since=begin, until=end, order="newest", limit=1), None)
     head = journal.head()
-    checked = journal.verify() if verify else None
     return {
         "first_seq": None if first is None else first.seq,
         "last": None if last is None else {"seq": last.seq, "hash": last.hash, "time": to_iso(last.event.time)},
         "head": None if head is None else {"seq": head[0], "hash": head[1], "time": to_iso(head[2])},
         "verified": None if checked is None else checked.ok,
         "reason": None if checked is None else checked.reason,
+        "archived_seq": oldest.seq - 1 if oldest is not None and archived else None,
     }
 
 

@@ -16,7 +16,7 @@ _THIS_MACHINE = re.compile(r"ipc://.*|tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]
 
 def cautions(configuration: Configuration) -> tuple[str, ...]:
     """One sentence each, with what to do; without a secret."""
-    found = []
+    found = [] if configuration.enabled_accounts else ["no account is enabled: nothing is checked. Set enabled: true"]
     for account in configuration.enabled_accounts:
         found += [*_of_account(account), *without_effect(configuration, account)]
     if not configuration.ray.require_auth:

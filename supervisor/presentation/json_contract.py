@@ -124,9 +124,11 @@ def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Disc
 
 
 def section_words(broker: Mapping[str, Json]) -> str:
-    """The sections that were not complete, for a person: ``fills FAILED``; empty when all is known."""
+    """The sections that were not complete, for a person: ``fills FAILED``; empty when all is known. That positions are
+    not compared at all is said too: whoever reads "complete" takes them to be."""
     usual = {Completeness.COMPLETE.value, Completeness.UNSUPPORTED.value}
-    return ", ".join(f"{name} {value}" for name, value in broker.items() if value not in usual)
+    unlooked = ["positions not compared"] if broker.get("positions") == Completeness.UNSUPPORTED.value else []
+    return ", ".join(unlooked + [f"{name} {value}" for name, value in broker.items() if value not in usual])
 
 
 def halted_scopes(document: Mapping[str, Any]) -> list[str]:

@@ -93,6 +93,8 @@ def _journal(journal: Mapping[str, Any]) -> str:
     last = journal["last"]
     words = "no record in this time" if last is None else f"records {journal['first_seq']} to {last['seq']}"
     rows = [("records", words), ("hash chain of the journal", chain)]
+    if journal.get("archived_seq") is not None:
+        rows.insert(1, ("MISSING HERE", f"records 1 to {journal['archived_seq']} are in an archive"))
     if last is not None:
         rows += [("hash of the last record", last["hash"]), ("its time", last["time"])]
     if journal["head"] is not None:

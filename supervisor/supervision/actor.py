@@ -32,7 +32,7 @@ from actors.journal.evidence import EvidenceSettings
 from actors.journal.outbox import Outbox
 from actors.messages import AccountHealth, CycleReport, InstrumentHealth
 from actors.names import AUDIT, SUPERVISOR, instrument_name, split_name
-from actors.reconciliation.own_reports import Report
+from actors.reconciliation.own_reports import Report, UnfitReports
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, Runtime
 from brokers.port import StreamState
@@ -224,7 +224,15 @@ class Supervisor:
         return await self._verdicts.on(account, instrument, dry_run=dry_run, asked=asked)
 
     async def record(self, account: str, reports: dict[str, Sequence[Report]], by: Who = None) -> int:
-        """Put our side's reports into the books of one account; gives how many were news. ``by`` is who reports."""
+        """Put our side's reports into the books of one account; gives how many were news. ``by`` is who reports.
+        Raises :class:`UnfitReports`, and then nothing was recorded."""
+        unfit: list[tuple[str, int, str]] = []
+        for symbol, of_symbol in reports.items():
+            name = instrument_name(account, symbol)
+            found = await self._runtime.call(name, "unfit", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
+            unfit += [(symbol, place, words) for place, words in found]
+        if unfit:
+            raise UnfitReports(tuple(unfit))
         news = 0
         for symbol, of_symbol in reports.items():
             name = instrument_name(account, symbol)

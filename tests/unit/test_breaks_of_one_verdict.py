@@ -86,9 +86,9 @@ def test_a_connection_that_is_back_with_the_next_verdict_is_restored_in_the_jour
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--account", "fy"), "It knows: cfd, fx"),
-        (("--account", "fx", "--instrument", "GBPJPY"), "There are: fx/EUR_USD, fx/GBP_JPY"),
-        (("--instrument", "EURUSD."), "no instrument 'EURUSD.'"),
+        (("--account", "fy"), "account 'fy'"),
+        (("--account", "fx", "--instrument", "GBPJPY"), "instrument 'GBPJPY'"),
+        (("--instrument", "EURUSD."), "instrument 'EURUSD.'"),
     ],
 )
 def test_a_misspelt_name_has_no_breaks_because_there_is_no_such_name(

@@ -34,7 +34,8 @@ LIVE = "broker: paper, mode: live"
 )
 def test_a_key_without_effect_is_named(tmp_path: Path, account: str, words: str | None) -> None:
     path = tmp_path / "accounts.yaml"
-    path.write_text(f"accounts:\n  - {{name: a, {account}, instruments: [X, Y]}}\n")
+    another = "  - {name: b, broker: paper, instruments: [Z]}\n"  # some account is enabled
+    path.write_text(f"accounts:\n  - {{name: a, {account}, instruments: [X, Y]}}\n{another}")
     found = cautions(load(path, {}))
     assert len(found) == (words is not None), found
     assert words is None or words in found[0]
