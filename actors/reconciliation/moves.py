@@ -1,8 +1,8 @@
 """What went from one leg of an instrument to another: a product converted, a purchase delivered.
 
 The laws of this module: the quantity over all legs is the same before and after, to the unit; nothing is moved on a
-guess (both ends are seen in one COMPLETE section); a move is one difference and one event, so that no moment shows the
-quantity twice or not at all.
+guess (both ends are seen in one COMPLETE section, and one of them by its row: of two legs that are not there neither is
+the other's end); a move is one difference and one event, so that no moment shows the quantity twice or not at all.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> 
         return
     aside = {row.leg: row for row in work.slice.aside}
     changes = _changes(work, shown, aside)
-    moves = moves_of(changes)
+    seen = shown.keys() | aside.keys()
+    moves = tuple(move for move in moves_of(changes) if move.source in seen or move.target in seen)
     if not moves:
         return
     if any(not work.may_speak_of(name) for name in changes):

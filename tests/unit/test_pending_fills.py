@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from brokers.model import Complete, Fill, Partial, Position, Section, Side
-from tests.unit.builders import FAILED, TICKET, Desk, at, fill, fill_report, pos, slice_at
+from tests.unit.builders import FAILED, TICKET, Desk, at, fill_report, pos, slice_at
 
 BOTH = (pos(10, leg="7"), pos(10, leg="8"))
 
