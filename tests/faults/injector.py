@@ -13,10 +13,13 @@ from typing import Any
 
 import psutil
 
+from actors.names import SUPERVISOR
+from actors.runtime import ray_backend
 from actors.runtime.ports import CallError
 from brokers.simulators.base import Fault
 from supervisor.changes.requests import SetInterval
 from supervisor.client.processes import Running
+from tests.faults.clocks import STEPS_S, HouseClock
 from tests.faults.market import INSTRUMENTS, PLACES, Market
 from tests.faults.proxy import Wire
 
@@ -34,15 +37,20 @@ LIES = (
 )
 HELD_S = (1.0, 4.0)
 PAUSED_S = (3.0, 12.0)
+RAY_PAUSED_S = (1.0, 6.0)
+"""Ray gives a node up that is silent for some twenty seconds."""
+SPARE_BYTES = 2_000_000
 
 
 class Injector:
     """Does faults to a running house. ``by_kind`` counts those that were carried out."""
 
-    def __init__(self, seed: int, market: Market, running: Running) -> None:
+    def __init__(self, seed: int, market: Market, running: Running, clock: HouseClock, namespace: str) -> None:
         self._random = random.Random(seed * 7 + 1)  # noqa: S311 - the same schedule for the same seed
         self._market = market
         self._running = running
+        self._clock = clock
+        self._namespace = namespace
         self.by_kind: dict[str, int] = {}
         self._interval_s = 1.0
         self.kinds: dict[str, Callable[[], None]] = {
@@ -61,11 +69,17 @@ class Injector:
             "half-open connection": lambda: self._wire(Wire.HANGING),
             "disk full": self._disk_full,
             "descriptors used up": self._no_descriptors,
+            "memory used up": self._no_memory,
+            "supervisor ends without a crash": self._end_supervisor,
+            "pause Ray's raylet": lambda: self._pause_rays("raylet"),
+            "pause Ray's GCS": lambda: self._pause_rays("gcs_server"),
             "halt and resume": self._halt,
             "configuration applied": self._apply,
             "restart by an operator": lambda: self._restart(self._instrument()),
             **{f"broker lies: {lie.value}": (lambda lie=lie: self._lie(lie)) for lie in LIES},  # type: ignore[misc]  # a lambda's default
         }
+        if clock.there:
+            self.kinds["clock stepped"] = self._step_clock
         self._bag: list[str] = []
 
     def next(self) -> str:
@@ -164,6 +178,27 @@ class Injector:
         used = psutil.Process(self._pid(name)).num_fds()
         with self._limited(name, resource.RLIMIT_NOFILE, used):
             time.sleep(self._random.uniform(*HELD_S))
+
+    def _no_memory(self) -> None:
+        """A process that is given no more of it: what asks for some is refused, or ends."""
+        name = self._random.choice(["audit", self._account(), self._instrument()])
+        used = psutil.Process(self._pid(name)).memory_info().vms
+        with self._limited(name, resource.RLIMIT_AS, used + SPARE_BYTES):
+            time.sleep(self._random.uniform(*HELD_S))
+
+    def _step_clock(self) -> None:
+        """It stays wrong until the next step."""
+        self._clock.step_to(self._random.choice([one for one in STEPS_S if one != self._clock.wrong_by_s]))
+
+    def _end_supervisor(self) -> None:
+        """As `exit_actor` does: Ray takes that for wanted, and `start` makes it anew."""
+        ray_backend.kill(SUPERVISOR, self._namespace)
+
+    def _pause_rays(self, name: str) -> None:
+        victim = next(one for one in psutil.Process().children(recursive=True) if one.name() == name)
+        victim.suspend()
+        time.sleep(self._random.uniform(*RAY_PAUSED_S))
+        victim.resume()
 
     def _halt(self) -> None:
         account = self._account()
