@@ -68,21 +68,22 @@ acknowledged is on disk, and the supervisor waits not much longer before it kill
 
 
 class Instrument:
-    """Keeps one book in step with its broker."""
+    """Keeps one book in step with its broker. ``keeper`` is the only writer of that book; ``paused`` is whether no
+    cycle runs by itself."""
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
-        self._settings = settings
+        self.settings = settings
         self._name = instrument_name(settings.account, settings.instrument)
         self._runtime = runtime = SteadyRuntime(runtime)
         self._policy = settings.policy
         self._broker = AccountClient(settings, runtime)
-        self._keeper = BookKeeper(settings, runtime, self._broker)
-        self._recorder = Recorder(settings, runtime, self._keeper, self._broker)
-        self._cycles = CycleRunner(settings, runtime, self._keeper, self._broker, lambda: bool(self._verdicts))
+        self.keeper = BookKeeper(settings, runtime, self._broker)
+        self._recorder = Recorder(settings, runtime, self.keeper, self._broker)
+        self._cycles = CycleRunner(settings, runtime, self.keeper, self._broker, lambda: bool(self._verdicts))
         self._cycling = asyncio.Lock()
         self._awake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
-        self._paused = False
+        self.paused = False
         self._halts: tuple[Halt, ...] | None = None
         self._halted_for: set[str] = set()  # the breaks whose halt we know to be in force, or ended since
         self._finished_s: float | None = None
@@ -103,13 +104,13 @@ class Instrument:
         if self._halts is None:
             self._halts = halts
         if self._loop is None or self._loop.done():
-            self._paused = False
+            self.paused = False
             self._loop = self._runtime.spawn(self._name, self._run())
 
     async def stop(self) -> None:
         """Finish the cycle under way, if it ends soon, and run no other. Nothing is lost: what was acknowledged is on
         disk."""
-        self._paused = True
+        self.paused = True
         try:
             async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
                 pass
@@ -121,11 +122,11 @@ class Instrument:
 
     async def pause(self) -> None:
         """Run no cycle by ourselves until :meth:`resume`; one that is asked for still runs."""
-        self._paused = True
+        self.paused = True
 
     async def resume(self) -> None:
         """Go on, with a cycle at once."""
-        self._paused = False
+        self.paused = False
         self._awake.set()
 
     async def restarted(self, restarts: int, reason: str) -> None:
@@ -140,14 +141,14 @@ class Instrument:
         """The broker's stream reported these executions: they are in the book, as far as enough is known of them, and
         durable when this returns. Then check."""
         try:
-            if not self._paused:
+            if not self.paused:
                 await self._cycles.take(executed)
         finally:
             self._awake.set()
 
     async def doubt(self) -> None:
         """The journal may have more of its stream than its book: the next cycle, which is now, looks at that first."""
-        self._keeper.doubt()
+        self.keeper.doubt()
         self._awake.set()
 
     # Asking
@@ -159,7 +160,7 @@ class Instrument:
         ``throttled``. With an interval of 0 it is always due."""
         if self._report is not None and not self._is_due():
             return replace(self._report, throttled=True)
-        return await self._cycle(CycleTrigger(self._runtime.now(), asked=asked))
+        return await self.cycle(CycleTrigger(self._runtime.now(), asked=asked))
 
     async def reconcile_now(
         self, asked: Mapping[str, Json] | None = None, *, dry_run: bool = False, trade: str | None = None
@@ -179,13 +180,13 @@ class Instrument:
 
     async def health(self, patience_s: float = 0.0) -> InstrumentHealth:
         """What a probe asks. Waits for no cycle but the first one, and for that no longer than ``patience_s``."""
-        if patience_s and not self._paused:
+        if patience_s and not self.paused:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience_s):
                     await self._looked.wait()
         age_s = None if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
-        version = self._keeper.book.version if self._keeper.book is not None else 0
-        statistics, paused = self._tally.statistics, self._paused
+        version = self.keeper.book.version if self.keeper.book is not None else 0
+        statistics, paused = self._tally.statistics, self.paused
         self._step_seen()
         return InstrumentHealth(
             self._report,
@@ -195,10 +196,10 @@ class Instrument:
             version,
             os.getpid(),
             self._halts,
-            self._settings.fingerprint,
+            self.settings.fingerprint,
             self._verified_age_s(),
-            self._keeper.began_version,
-            dict(self._keeper.book.work) if self._keeper.book is not None else {},
+            self.keeper.began_version,
+            dict(self.keeper.book.work) if self.keeper.book is not None else {},
             self._halts_due(),
             next_check_s=self._next_check_s(),
         )
@@ -206,20 +207,20 @@ class Instrument:
     async def self_check(self) -> SelfCheck:
         """Compare the book in memory with what its journal makes, at one version. Where they differ the book is made
         anew from the journal, and that is journaled, CRITICAL. Cycles wait for none of the reading."""
-        found = await self._keeper.self_check()
+        found = await self.keeper.self_check()
         if found.differences and found.skipped is None:
             self._awake.set()
         return found
 
     async def recent(self, newest: int | None = None) -> list[dict[str, object]]:
         """The newest journal entries of this instrument that are at hand, oldest first."""
-        return self._keeper.recent(newest)
+        return self.keeper.recent(newest)
 
     async def trading_allowed(self) -> Permission:
         """Whether trading is allowed, with everything that stands against it. Never waits for a cycle, nor for the
         journal."""
         now = self._runtime.now()
-        book = self._keeper.book
+        book = self.keeper.book
         breaks = None if book is None else book.breaks.values()
         unverified_s = self._policy.unverified.total_seconds()
         stepped = self._step_seen()
@@ -230,19 +231,19 @@ class Instrument:
         refused = self._cycles.refused
         reasons = obstacles(breaks, verified_at, unverified_s, self._halts, refused, error, now, pending, may_stand)
         reasons += tuple(Reason(Obstacle.HALTED, halted_by(words)) for words in self._halts_due())
-        return Permission(self._settings.account, self._settings.instrument, reasons, now, verified_at)
+        return Permission(self.settings.account, self.settings.instrument, reasons, now, verified_at)
 
     async def book(self) -> BookState:
         """What the book holds now. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
-        book = await self._keeper.readable()
+        book = await self.keeper.readable()
         conventions = None if self._broker.last is None else self._broker.conventions_of(book)
         now, verified_at = self._runtime.now(), self._cycles.verified_at
         return book_state(book, self._policy, now, verified_at, self._last_error(), conventions)
 
     async def is_empty(self) -> bool:
         """Whether its book as it is now has nothing held, nothing working, nothing open and no fill that waits."""
-        async with self._keeper.turn:
-            book = self._keeper.book
+        async with self.keeper.turn:
+            book = self.keeper.book
             if book is None:
                 return False
             waits = book.legs or book.breaks or book.pending_fills()
@@ -250,19 +251,19 @@ class Instrument:
 
     async def order_by_ticket(self, ticket: str) -> BookOrder | None:
         """The order with this broker_order_id, ended ones of the last two days among them. Raises as :meth:`book`."""
-        return (await self._keeper.readable()).find_order_by_ticket(ticket)
+        return (await self.keeper.readable()).find_order_by_ticket(ticket)
 
     async def set_halts(self, halts: tuple[Halt, ...]) -> None:
         """These halts, and no others, apply from now on. (The supervisor writes them, this instrument's own into its
         stream: the next write here is refused once, and goes on from there.)"""
         self._halts = halts
-        book = self._keeper.book
+        book = self.keeper.book
         if book is not None and any(halt.scope == self._name for halt in halts):
             self._halted_for.update(book.halts_due)
 
     def _halts_due(self) -> tuple[str, ...]:
         """The breaks that are to halt trading here and have not, in words."""
-        due = {} if self._keeper.book is None else self._keeper.book.halts_due
+        due = {} if self.keeper.book is None else self.keeper.book.halts_due
         return tuple(words for break_id, words in due.items() if break_id not in self._halted_for)
 
     # Work on breaks
@@ -279,8 +280,8 @@ class Instrument:
         return work
 
     async def _work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
-        async with self._keeper.turn:
-            book = await self._keeper.in_time()
+        async with self.keeper.turn:
+            book = await self.keeper.in_time()
             found = book.open_break(break_id)
             if found is None:
                 attempted = f"{request.action.value} break {break_id[:8]} of {self._name}"
@@ -289,12 +290,12 @@ class Instrument:
             work = book.work.get(break_id, UNTOUCHED)
             kind, payload = act(found, work, request, four_eyes=self._policy.four_eyes, now=now)
             identity = event_id(book.stream, str(book.version + 1), kind, break_id)
-            await self._keeper.write(book, (Event(identity, kind, Severity.INFO, now, payload),))
+            await self.keeper.write(book, (Event(identity, kind, Severity.INFO, now, payload),))
             return book.work[break_id]
 
     def _next_check_s(self) -> float | None:
         """How long it is until this looks again by itself; ``None`` while it is paused."""
-        if self._paused:
+        if self.paused:
             return None
         due, report = self._tick(after=True), self._report
         if report is not None and report.recheck_at is not None:
@@ -343,8 +344,8 @@ class Instrument:
     async def _run(self) -> None:
         occasion = CycleTrigger(max(self._tick(after=False), self._runtime.now() - STARTING_TOGETHER))
         while True:
-            if not self._paused:
-                await self._cycle(occasion)
+            if not self.paused:
+                await self.cycle(occasion)
             occasion = await self._next_occasion()
 
     async def _next_occasion(self) -> CycleTrigger:
@@ -363,11 +364,11 @@ class Instrument:
         return CycleTrigger(self._runtime.now())
 
     def _tick(self, *, after: bool) -> datetime:
-        return tick(self._settings.account, self._settings.interval_s, self._runtime.now(), after=after)
+        return tick(self.settings.account, self.settings.interval_s, self._runtime.now(), after=after)
 
     def _is_due(self) -> bool:
         age_s = math.inf if self._finished_s is None else self._runtime.monotonic_s() - self._finished_s
-        return age_s >= self._settings.interval_s or bool(self._runtime.clock.step)
+        return age_s >= self.settings.interval_s or bool(self._runtime.clock.step)
 
     # One verdict
 
@@ -406,7 +407,8 @@ class Instrument:
 
     # One cycle
 
-    async def _cycle(self, occasion: CycleTrigger) -> CycleReport:
+    async def cycle(self, occasion: CycleTrigger) -> CycleReport:
+        """One look at the broker, and what comes of it."""
         report, _ = await self._pass(occasion, None)
         return report
 

@@ -205,6 +205,10 @@ class Cell:
         """Who is carried."""
         return self._inner.names()
 
+    def actor(self, name: str) -> object:
+        """The actor of this name that is here. Raises ``KeyError``."""
+        return self._inner.actor(name)
+
     def carries(self, name: str) -> bool:
         """Whether an actor of this name is here."""
         return name in self._inner.names()

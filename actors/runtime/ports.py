@@ -111,9 +111,9 @@ async def deliver_at_once(actor: str, method: str, send: Callable[[], Awaitable[
 class LocalRuntime:
     """All actors in one process and one event loop.
 
-    Clock, chance and delivery are arguments. Time-outs and sleeps are those of the running loop, so that a loop with
-    virtual time runs the whole system in virtual time. An actor may be killed at any await: what it was doing is
-    cancelled, and whoever waited for it gets :class:`ActorUnavailable`.
+    Clock, chance and delivery are arguments; another ``deliver`` may take its place at any time. Time-outs and sleeps
+    are those of the running loop, so that a loop with virtual time runs the whole system in virtual time. An actor may
+    be killed at any await: what it was doing is cancelled, and whoever waited for it gets :class:`ActorUnavailable`.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class LocalRuntime:
         self._now = now
         self._monotonic_s = monotonic_s
         self._uniform = uniform
-        self._deliver = deliver
+        self.deliver = deliver
         self._actors: dict[str, object] = {}
         self._tasks: dict[str, dict[asyncio.Task[Any], None]] = {}  # in their order, so that a seed replays
 
@@ -154,6 +154,10 @@ class LocalRuntime:
         """Who can be reached."""
         return tuple(self._actors)
 
+    def actor(self, name: str) -> object:
+        """The actor of this name itself, for whoever shares its process. Raises ``KeyError``."""
+        return self._actors[name]
+
     async def kill(self, name: str) -> None:
         """End an actor where it stands, as a SIGKILL would: nothing of it is told. Whomever it carries ends too."""
         ended = self._actors.pop(name, None)
@@ -168,7 +172,7 @@ class LocalRuntime:
         """Call a method of a registered actor."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._deliver(actor, method, lambda: self._run(actor, method, args))
+                return await self.deliver(actor, method, lambda: self._run(actor, method, args))
         except TimeoutError:
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
 

@@ -234,7 +234,7 @@ async def test_a_ghost_is_closed_only_after_two_looks(world: World) -> None:
     await world.verdict()
     world.simulator.set_position(world.symbol, leg, D(0), D(0))
     world.runtime.clock.ahead += timedelta(seconds=2)
-    first = await world.instrument._cycle(CycleTrigger(world.runtime.now()))
+    first = await world.instrument.cycle(CycleTrigger(world.runtime.now()))
     assert (list(quantities(first)), found(first)) == ([leg], ["NAKED_POSITION!"])
     report = await world.verdict()
     assert (report.status, quantities(report)) == ("SUCCESS", {})
@@ -445,7 +445,7 @@ async def test_one_empty_answer_after_an_error_closes_nothing(tmp_path: Path, wh
         before = quantities(await world.verdict())
         world.simulator.faults.add(Fault.EMPTY, times=1)
         world.runtime.clock.ahead += timedelta(seconds=2)
-        report = await world.instrument._cycle(CycleTrigger(world.runtime.now()))
+        report = await world.instrument.cycle(CycleTrigger(world.runtime.now()))
         assert quantities(report) == before
         report = await world.verdict()
         assert (report.status, quantities(report)) == ("SUCCESS", before)
@@ -466,7 +466,7 @@ async def test_a_wrong_token_says_so_and_is_not_tried_in_a_tight_loop(tmp_path: 
     """Whatever a broker says, the sentence names account and remedy, and the book is untouched."""
     async with a_world(tmp_path, "oanda", token="wrong-token-1234") as fx:
         for _ in range(20):
-            report = await fx.instrument._cycle(CycleTrigger(fx.runtime.now()))
+            report = await fx.instrument.cycle(CycleTrigger(fx.runtime.now()))
             assert report.status == "DEGRADED"
             assert "wrong-token-1234" not in (report.error or "")
         health = await fx.account.health()

@@ -78,12 +78,15 @@ class Hall:
         return await self.until(lambda s: s["status"] == "SUCCESS", "everything is in step")
 
     def actor(self, name: str) -> Any:
-        carriers = (one for one in self.runtime._actors.values() if isinstance(one, Cell) and one.carries(name))
-        return next((one._inner._actors[name] for one in carriers), None) or self.runtime._actors[name]
+        carrier = next((one for one in self.carriers() if one.carries(name)), self.runtime)
+        return carrier.actor(name)
+
+    def carriers(self) -> list[Cell]:
+        actors = (self.runtime.actor(one) for one in self.runtime.names())
+        return [one for one in actors if isinstance(one, Cell)]
 
     def lives(self, name: str) -> bool:
-        carriers = (one for one in self.runtime._actors.values() if isinstance(one, Cell))
-        return name in self.runtime.names() or any(one.carries(name) for one in carriers)
+        return name in self.runtime.names() or any(one.carries(name) for one in self.carriers())
 
     def events(self, *kinds: EventType) -> list[tuple[str, Any]]:
         journal = Journal.open(self.configuration.journal_url, read_only=True)

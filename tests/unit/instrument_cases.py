@@ -68,7 +68,7 @@ async def replayed(house: House) -> dict[str, object]:
 
 
 def in_memory(house: House) -> dict[str, object]:
-    book = house.instrument()._keeper.book
+    book = house.instrument().keeper.book
     assert book is not None
     return dict(checkpoint(book))
 

@@ -149,7 +149,7 @@ async def test_an_interval_is_another_one_from_the_next_tick_on_and_the_book_is_
         await make(hall, SetInterval("fx", "EUR_USD", 7.0))
 
         assert {name for name, actor in actors(hall).items() if actor is not before[name]} == {"fx/EUR_USD"}
-        assert hall.actor("fx/EUR_USD")._settings.interval_s == 7.0
+        assert hall.actor("fx/EUR_USD").settings.interval_s == 7.0
         status = await hall.up()
         assert rows(status)["fx/EUR_USD"]["book"] == book
         assert restarts(await hall.supervisor.status(), "fx/EUR_USD") == 0, "a change is no death"
@@ -164,19 +164,19 @@ async def test_whoever_is_paused_stays_paused_over_a_restart(tmp_path: Path) -> 
         await make(hall, QUICKER)
         second = hall.actor("fx/EUR_USD")
         assert second is not first
-        await hall.until(lambda _: second._paused, "it was restarted, and rests")
+        await hall.until(lambda _: second.paused, "it was restarted, and rests")
         await hall.cluster.kill("fx/EUR_USD")
         await hall.until(lambda s: restarts(s, "fx/EUR_USD") == 1, "it died")
         await hall.up()
         third = hall.actor("fx/EUR_USD")
         assert third is not second
-        await hall.until(lambda _: third._paused, "and rests")
+        await hall.until(lambda _: third.paused, "and rests")
         await hall.supervisor.resume("fx", "EUR_USD")
         await make(hall, SetInterval("fx", "EUR_USD", 3.0))
         fourth = hall.actor("fx/EUR_USD")
         assert fourth is not third
         await hall.up()
-        assert not fourth._paused, "who was resumed goes on"
+        assert not fourth.paused, "who was resumed goes on"
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def test_a_crash_between_two_steps_leaves_the_old_or_the_new_and_that_is_what_ru
             await hall.until(lambda _: names(hall) == expected, "that runs, and nothing else")
             quicker = until is _before_it_is_carried_out
             await hall.until(
-                lambda _: hall.actor("fx/EUR_USD")._settings.interval_s == (2.0 if quicker else 1.0),
+                lambda _: hall.actor("fx/EUR_USD").settings.interval_s == (2.0 if quicker else 1.0),
                 "an actor that was started otherwise is restarted",
             )
             await hall.until(
@@ -476,7 +476,7 @@ async def test_when_the_answer_of_the_journal_is_lost_the_change_is_withdrawn(tm
 
     async with a_hall(tmp_path) as hall:
         assert isinstance(hall.runtime, LocalRuntime)
-        hall.runtime._deliver = deliver
+        hall.runtime.deliver = deliver
         await hall.supervisor.change(CHF, "tests", False, True)
         lost.append("armed")
         with pytest.raises(ChangeNotMade):

@@ -112,7 +112,7 @@ async def test_whatever_happens_the_book_is_the_broker_s_and_the_journal_s(tmp_p
     chance = Random(seed)  # noqa: S311 - the same campaign each time
     async with a_house(tmp_path, interval_s=7.0, policy=POLICY) as house:
         weather = Weather(chance)
-        house.runtime._deliver = weather
+        house.runtime.deliver = weather
         await house.start()
         for number in range(60):
             with contextlib.suppress(CallError):
@@ -136,7 +136,7 @@ async def test_whatever_happens_the_book_is_the_broker_s_and_the_journal_s(tmp_p
         assert len([e for e in (await house.events())[count:] if e.type is not EventType.RECONCILED]) == 0
         applied = [e.payload["fill_id"] for e in events if e.type in (EventType.ORDER_FILLED, EventType.FILL_RECORDED)]
         assert len(applied) == len(set(applied)), "a fill was applied twice"
-        book = house.instrument()._keeper.book
+        book = house.instrument().keeper.book
         assert book is not None
         records = await house.audit.records(stream=f"fx/{EURUSD}", limit=100_000)
         assert checkpoint(replay("fx", EURUSD, records)) == checkpoint(book)

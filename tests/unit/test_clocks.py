@@ -187,7 +187,7 @@ async def test_a_book_made_anew_is_not_verified_by_what_was_said_of_the_one_befo
     async with a_house(tmp_path) as house:
         await in_step(house)
         house.broker.failing = OSError("away")
-        book = house.instrument()._keeper.book
+        book = house.instrument().keeper.book
         assert book is not None
         book.legs["net"].hold(dec(99), dec("1.1"), T)
         assert (await house.instrument().self_check()).differences
@@ -223,7 +223,7 @@ async def test_a_book_written_by_a_clock_ahead_of_ours_sets_no_clock_of_ours(tmp
             set_clock(house, -1200)
             await house.replace_instrument()
         else:
-            house.instrument()._keeper.book = None  # somebody else continued its stream
+            house.instrument().keeper.book = None  # somebody else continued its stream
             set_clock(house, -1200)
         house.broker.clock_off = timedelta()
         now = replace(sent, client_order_id="c2", submitted_at=house.clock())

@@ -184,14 +184,14 @@ async def test_many_symbols_tick_together_and_one_that_is_broken_holds_up_none(t
         for name in names:
             house.broker.hold(1, instrument=name)
         stuck = house.instrument("I07")
-        await stuck._keeper.turn.acquire()
+        await stuck.keeper.turn.acquire()
         await house.start()
         await passes(95)
         for name in names:
             if name != "I07":
                 assert (await last(house, name)).status == "SUCCESS"
         assert (await last(house, "I07")).status == "DEGRADED"
-        stuck._keeper.turn.release()
+        stuck.keeper.turn.release()
         assert house.broker.snapshots <= 5
 
 

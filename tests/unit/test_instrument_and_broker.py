@@ -91,7 +91,7 @@ async def test_an_empty_answer_closes_nothing_at_first_sight(tmp_path: Path) -> 
         house.broker.hold(0)
         first = await house.instrument().check()
         assert first.status == "SUCCESS", "not due yet: nothing was looked at"
-        report = await house.instrument()._cycle(CycleTrigger(house.clock()))
+        report = await house.instrument().cycle(CycleTrigger(house.clock()))
         assert quantities(report) == {"net": "100"}
         assert found(report) == ["NAKED_POSITION!"]
         house.broker.hold(100)
@@ -150,7 +150,7 @@ async def test_an_order_recorded_while_a_cycle_waits_is_not_given_up(tmp_path: P
     async with a_house(tmp_path) as house:
         await verdict(house)
         house.broker.gate.clear()
-        cycle = asyncio.create_task(house.instrument()._cycle(CycleTrigger(house.clock())))
+        cycle = asyncio.create_task(house.instrument().cycle(CycleTrigger(house.clock())))
         await until(lambda: house.broker.snapshots == 2)
         await passes(0.1)
         await house.instrument().record([an_order("c1", house)])

@@ -60,7 +60,7 @@ async def test_a_break_that_stays_open_over_an_outage_counts_once(tmp_path: Path
         await house.start()
         await passes(5)
         await house.lose_audit()
-        house.instrument()._keeper.book = None
+        house.instrument().keeper.book = None
         await passes(30)
         await house.open_audit()
         await passes(30)
@@ -79,7 +79,7 @@ async def test_the_last_thousand_entries_are_at_hand_in_less_than_a_megabyte(tmp
         assert [e["payload"]["fill_id"] for e in entries[-2:]] == ["f59-18", "f59-19"]  # type: ignore[index]  # JSON
         assert await house.instrument().recent(2) == entries[-2:]
         assert await house.instrument().recent(0) == []
-        assert house.instrument()._keeper._recent._size < 1_000_000
+        assert house.instrument().keeper._recent._size < 1_000_000
         whole = await house.kinds()
         assert len(whole) > 1_200
 

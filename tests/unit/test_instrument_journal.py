@@ -104,7 +104,7 @@ async def test_what_was_recorded_with_a_lost_answer_and_then_otherwise_is_what_w
         house.post.after.clear()
         assert await house.instrument().record([a_position(7)]) == 1
         assert in_memory(house) == await replayed(house)
-        book = house.instrument()._keeper.book
+        book = house.instrument().keeper.book
         assert book is not None
         assert {name: leg.quantity for name, leg in book.legs.items()} == {"net": 7}
 
@@ -120,7 +120,7 @@ async def test_a_fill_reported_again_after_a_lost_answer_counts_once(tmp_path: P
         house.post.after.clear()
         await house.instrument().record([a_fill("f", 5, house)])
         assert in_memory(house) == await replayed(house)
-        book = house.instrument()._keeper.book
+        book = house.instrument().keeper.book
         assert book is not None
         assert {name: leg.quantity for name, leg in book.legs.items()} == {"net": 5}
 

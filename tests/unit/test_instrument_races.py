@@ -77,7 +77,7 @@ async def test_an_account_that_restarts_between_the_slice_and_the_lookup_proves_
         await verdict(house)
         house.broker.forgotten.add("7")
         house.broker.find_gate.clear()
-        cycle = asyncio.create_task(house.instrument()._cycle(CycleTrigger(house.clock())))
+        cycle = asyncio.create_task(house.instrument().cycle(CycleTrigger(house.clock())))
         await until(lambda: house.broker.finds == 1)
         await house.replace_account()
         house.broker.find_gate.set()
@@ -196,7 +196,7 @@ async def test_a_fill_recorded_after_a_restart_joins_the_leg_that_the_account_ke
         await verdict(house)
         again = await house.replace_instrument()
         await again.record([a_fill("f", 5, house)])
-        book = again._keeper.book
+        book = again.keeper.book
         assert book is not None
         assert {name: leg.quantity for name, leg in book.legs.items()} == {"net": 15}
 

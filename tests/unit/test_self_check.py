@@ -131,7 +131,7 @@ async def checked(house: House) -> SelfCheck:
 
 
 def book_of(house: House) -> Book:
-    book: Any = house.instrument()._keeper.book
+    book: Any = house.instrument().keeper.book
     assert isinstance(book, Book)
     return book
 
@@ -252,12 +252,12 @@ async def test_the_supervisor_checks_each_instrument_in_turn_and_shows_it(tmp_pa
         assert shown.keys() == {"checked", "failed", "skipped", "last", "last_at", "last_failed", "last_failed_at"}
         assert (shown["failed"], shown["skipped"], shown["last"]) == (0, 0, "fx/GBP_JPY")
 
-        hall.actor("cfd/EURUSD")._keeper.book.cursor = 424242
+        hall.actor("cfd/EURUSD").keeper.book.cursor = 424242
         status = await hall.until(lambda s: s["supervisor"]["self_check"]["failed"] == 1, "the bent one is found")
 
         shown = status["supervisor"]["self_check"]
         assert (shown["last_failed"], shown["checked"]) == ("cfd/EURUSD", 4)
-        assert hall.actor("cfd/EURUSD")._keeper.book.cursor != 424242
+        assert hall.actor("cfd/EURUSD").keeper.book.cursor != 424242
 
 
 @virtual_time
