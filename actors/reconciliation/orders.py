@@ -53,6 +53,7 @@ _ENDINGS = {
 def reconcile_orders(work: ReconciliationPass) -> None:
     """Bring every order of the book and of the slice in step."""
     seen: set[str] = set()
+    work.links = None  # fills told which of the broker's some orders are
     for row in _one_row_each(rows_of(work.slice.orders)):
         order = order_of_row(work, row)
         if order is None:

@@ -106,6 +106,7 @@ def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFil
     names = fill.broker_order_id if row is None else row.broker_order_id
     payload = payloads.restated_to(booked, was, assumed=False, names_order=names)
     work.note(EventType.FILL_RESTATED, payload, fill.key)
+    work.links = None  # an order that only its client id named may be known now, and is no other row's
 
 
 def _is_counted_twice(book: Book, leg: str, fill: Fill, assumed: payloads.ReportedFill) -> bool:

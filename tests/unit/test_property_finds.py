@@ -167,6 +167,18 @@ def test_under_alert_what_differed_before_the_fills_is_told_one_way() -> None:
     assert {str(found.type) for found in world.book.breaks.values()} == {"MISSED_FILL", "POSITION_MISMATCH"}
 
 
+def test_an_order_that_a_fill_named_is_not_the_one_that_took_its_place_and_bears_its_client_id() -> None:
+    """Which row is whose by its client id was decided before the fill told, and held for the whole pass."""
+    world = world_of(LegScheme.NET, reports_fills=True)
+    for step in (
+        ("place", 0, 0), ("place", 0, 0), ("fill", 0, 0), ("believe", 0, 0), ("supersede", 0, 16),
+        ("report_barely", 0, 1), ("supersede", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.check_truth()
+
+
 def test_under_alert_what_came_before_the_fills_of_a_first_look_is_no_news_in_the_next() -> None:
     world = world_of(LegScheme.NET, reports_fills=True)
     world.policy = replace(world.policy, correct=Correct.ALERT)
