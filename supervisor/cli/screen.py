@@ -304,7 +304,9 @@ def _book(row: Mapping[str, Any]) -> Text:
 
 
 def book_words(book: Mapping[str, Any], *, known: bool) -> str:
-    """A book in one line. Without legs it is flat only where it is ``known``: somebody has verified it."""
+    """A book in one line. Without legs it is flat only where it is ``known``: somebody has verified it, and the table
+    that it is kept in, where it is, was read whole."""
+    known = known and book.get("table", {}).get("positions", "COMPLETE") == "COMPLETE"
     words = [f"{leg['leg']} {leg['quantity']} @ {shown_price(leg['average_price'])}" for leg in book["legs"]]
     if not words:
         words = ["flat" if known else "unknown"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from brokers.model import LONG
+from supervisor.cli.screen import book_words
 from supervisor.presentation.json_contract import section_words
 from tests.unit import cli_cases
 from tests.unit.cli_cases import House, reconciled, run
@@ -45,6 +46,14 @@ def test_positions_that_are_not_compared_are_not_called_complete(house: House) -
     assert "positions not compared" in row
     assert "complete" not in row
     assert section_words({"positions": "COMPLETE", "orders": "COMPLETE", "fills": "UNSUPPORTED"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("positions", "shown"), [(None, "flat"), ("COMPLETE", "flat"), ("PARTIAL", "unknown"), ("FAILED", "unknown")]
+)
+def test_a_book_whose_table_was_not_read_whole_is_not_called_flat(positions: str | None, shown: str) -> None:
+    table = {} if positions is None else {"table": {"positions": positions, "legs": 0, "broker_legs": 0}}
+    assert book_words({"legs": [], "open_orders": [], **table}, known=True) == shown
 
 
 def report(house: House, *more: object) -> tuple[int, str, dict[str, Any]]:
