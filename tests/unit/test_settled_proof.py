@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 
 from actors.book.policy import Policy
-from brokers.model import OrderStatus
-from tests.unit.builders import Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at, types
+from brokers.model import OrderStatus, Side
+from tests.unit.builders import (
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    order,
+    order_report,
+    pos,
+    position_report,
+    slice_at,
+    types,
+)
 
 PARTLY, OPEN = OrderStatus.PARTIALLY_FILLED, OrderStatus.OPEN
 
@@ -49,3 +61,32 @@ def test_a_position_that_may_lag_behind_what_our_side_did_has_no_new_fill_in_it(
     made = [fill("F1", 3, at_s=17, order_id="B1"), fill("F2", 5, at_s=17.5, order_id="X")]
     desk.look(slice_at(18, [pos(13)], [], made))
     assert desk.quantities() == {"net": dec(18)}
+
+
+def test_a_position_that_may_lag_takes_no_fill_out_of_the_book_that_our_side_told_after_its_report() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(position_report(10), at_s=100)
+    desk.report(fill_report("F1", 5, at_s=101), at_s=101)
+    for seconds, shown in ((102, 10), (103, 15)):
+        desk.look(slice_at(seconds, [pos(shown)]))
+        assert desk.quantities() == {"net": dec(15)}
+
+
+def test_a_position_from_before_the_newest_fill_tells_nothing_of_what_our_report_has_in_it() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(position_report(10), at_s=100)
+    desk.look(slice_at(101, [pos(15)], [], [fill("F1", 5, at_s=100.8, order_id="X")]))
+    late = slice_at(100.9, [pos(15)], [], [fill("F2", 3, at_s=100.85, order_id="Y")])
+    desk.look(late, now=at(101.5))
+    assert desk.quantities() == {"net": dec(18)}
+
+
+def test_nothing_came_before_the_fills_where_the_position_may_lag_behind_what_our_side_did() -> None:
+    desk = Desk()
+    desk.look(slice_at(0, [pos(60)]))
+    desk.report(fill_report("F1", 40, at_s=10, order_id="B1"), at_s=10)
+    made = [fill("F1", 40, at_s=10, order_id="B1"), fill("F2", 130, at_s=10.5, order_id="X", side=Side.SELL)]
+    desk.look(slice_at(11, [pos(60)], [], made))
+    assert desk.quantities() == {"net": dec(-30)}
