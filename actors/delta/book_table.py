@@ -103,6 +103,11 @@ class DeltaBookTable:
                 words.append(f"column {name} is {kind}: a fraction is compared within one unit")
         if schema.field(self._spec.time).type.tz is None:
             words.append(f"column {self._spec.time} has no time zone: its times are taken as UTC")
+        if self._spec.where and not self._guarded(self._read).rows.num_rows:
+            chosen = ", ".join(f"{column} {' or '.join(texts)}" for column, texts in self._spec.where.items())
+            words.append(
+                f"no row has {chosen} (where): the book of this account is empty. See that both are written alike"
+            )
         return words
 
     def correct(

@@ -402,6 +402,14 @@ def test_no_value_of_a_wide_decimal_is_lost(desk: Desk) -> None:
     assert [desk.claims(f"S{place}").rows[0].quantity for place in range(4)] == [Decimal(one) for one in lost]
 
 
+def test_a_where_that_no_row_meets_is_told_as_the_account_is_flat_by_it(tmp_path: Path) -> None:
+    """A misspelt value leaves out every row, and where the broker is flat too both sides are the same."""
+    misspelt, right = (Desk(tmp_path, where={"contract": (name,)}) for name in ("a", "A"))
+    right.write(("A", 3, -1))
+    assert "no row has contract a (where)" in "; ".join(misspelt.table.about())
+    assert "no row has" not in "; ".join(right.table.about())
+
+
 def test_columns_that_tell_less_than_a_decimal_are_told(desk: Desk) -> None:
     desk.write(("A", 1.5, -1), kind=pa.float64(), tz=None)
     said = "; ".join(desk.table.about())
