@@ -124,6 +124,8 @@ def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> 
     same client id may be (of the order that took its place)."""
     if order is None or order.broker_order_id is not None or row is not None:
         return False
+    if order.lowered_by:
+        return False  # a row of the broker's took the fill out of it: it is of another order with that client id
     return fill.broker_order_id is not None and not is_provisional(fill.broker_order_id)
 
 

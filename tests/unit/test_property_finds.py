@@ -217,3 +217,18 @@ def test_a_fill_whose_order_is_forgotten_is_no_news_when_the_broker_lists_it_onc
     assert "client:c1" not in world.book.orders
     world.broker.now_ms += GAP_MS
     assert {event.type for event in world.look().events} <= {EventType.RECONCILED}
+
+
+def test_a_fill_that_a_row_took_out_of_an_order_does_not_name_it() -> None:
+    """The order was superseded thrice under one client id, and the fill that we reported of it was of another of those."""
+    world = world_of(LegScheme.NET, reports_fills=True, seed=41)
+    for step in (
+        ("trade_outside", 28, 0), ("place", 0, 23), ("fill", 19, 14), ("place", 0, 29), ("fill", 11, 0),
+        ("pass_a_day", 17, 18), ("place", 0, 0), ("fill", 0, 0), ("place", 30, 0), ("amend", 18, 0),
+        ("trade_outside", 0, 25), ("supersede", 0, 0), ("supersede", 14, 17), ("report_barely", 22, 22),
+        ("supersede", 26, 24), ("place", 23, 27),
+    ):  # fmt: skip
+        world.step(*step)
+    world.settle()
+    world.broker.now_ms += GAP_MS
+    assert {event.type for event in world.look().events} <= {EventType.RECONCILED}

@@ -436,7 +436,9 @@ def runs(examples: int) -> settings:
     )
 
 
-def world_of(scheme: LegScheme, *, shows_ended: bool = False, reports_fills: bool = False, tags: int = 99) -> World:
+def world_of(
+    scheme: LegScheme, *, shows_ended: bool = False, reports_fills: bool = False, tags: int = 99, seed: int = 0
+) -> World:
     policy = Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS))
     broker = ModelBroker(scheme, CostBasis.WEIGHTED, shows_ended, reports_fills, False)
-    return World(broker, policy, Random(0), tags=tags)  # noqa: S311 - a test's own
+    return World(broker, policy, Random(seed), tags=tags)  # noqa: S311 - a test's own
