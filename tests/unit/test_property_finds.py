@@ -220,7 +220,7 @@ def test_a_fill_whose_order_is_forgotten_is_no_news_when_the_broker_lists_it_onc
 
 
 def test_a_fill_that_a_row_took_out_of_an_order_does_not_name_it() -> None:
-    """The order was superseded thrice under one client id, and the fill that we reported of it was of another of those."""
+    """It was superseded thrice under one client id; the fill that we reported of it was of another of those."""
     world = world_of(LegScheme.NET, reports_fills=True, seed=41)
     for step in (
         ("trade_outside", 28, 0), ("place", 0, 23), ("fill", 19, 14), ("place", 0, 29), ("fill", 11, 0),
