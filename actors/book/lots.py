@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from brokers.model import CostBasis
 
 ZERO = Decimal(0)
+SPLIT_STEP = Decimal("1e-12")
+"""Units are kept to this after a split: a third of a lot has no end, and sums of such thirds are no whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,18 @@ class Leg:
 
     def scale(self, ratio: Decimal) -> None:
         """A split: each unit is ``ratio`` units from now on, at a price divided by it. Each lot keeps its fill and its
-        cost in money; the last one takes what rounding leaves."""
-        quantity = self.quantity * ratio
-        lots = [replace(lot, quantity=lot.quantity * ratio, price=lot.price / ratio) for lot in self.lots]
+        cost in money, to :data:`SPLIT_STEP` of a unit; the largest one takes what rounding leaves."""
+        quantity = _to_split_step(self.quantity * ratio)
+        lots = [
+            replace(lot, quantity=_to_split_step(lot.quantity * ratio), price=lot.price / ratio) for lot in self.lots
+        ]
+        lots = [lot for lot in lots if lot.quantity]
+        if not lots and quantity:
+            lots = [Lot(ZERO, self.average_price / ratio, None, self.opened_at)]
         if lots:
             rest = quantity - sum((lot.quantity for lot in lots), ZERO)
-            lots[-1] = replace(lots[-1], quantity=lots[-1].quantity + rest)
+            largest = max(range(len(lots)), key=lambda place: abs(lots[place].quantity))
+            lots[largest] = replace(lots[largest], quantity=lots[largest].quantity + rest)
         self.lots = deque(lots)
         self.quantity, self.average_price, self.cost = quantity, self.average_price / ratio, self.cost / ratio
 
@@ -270,3 +278,7 @@ class Leg:
 
     def _lots_cost(self) -> Decimal:
         return sum((lot.quantity * lot.price for lot in self.lots), ZERO)
+
+
+def _to_split_step(quantity: Decimal) -> Decimal:
+    return quantity.quantize(SPLIT_STEP, context=Context(prec=60)) if quantity % SPLIT_STEP else quantity

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
+from actors.book.lots import SPLIT_STEP, Leg
 from actors.book.policy import Correct
 from actors.events import EventType
-from brokers.model import LegScheme
+from brokers.model import CostBasis, LegScheme
 from tests.unit.world import FILLS, GAP_MS, tells_of_less_filled, world_of
 
 
@@ -232,3 +235,20 @@ def test_a_fill_that_a_row_took_out_of_an_order_does_not_name_it() -> None:
     world.settle()
     world.broker.now_ms += GAP_MS
     assert {event.type for event in world.look().events} <= {EventType.RECONCILED}
+
+
+@pytest.mark.parametrize("lots", [("1", "1", "1"), ("2", "5"), ("0.000000000001", "6"), ("7",)])
+@pytest.mark.parametrize("ratio", ["1/3", "3", "2/7", "1/1000"])
+def test_a_split_leaves_no_thirds_behind(lots: tuple[str, ...], ratio: str) -> None:
+    """A third of a unit has no end in decimals: the lots of a split add up to their leg, then and after other fills."""
+    top, _, bottom = ratio.partition("/")
+    exact = Decimal(top) / Decimal(bottom or 1)
+    leg, at = Leg("net", datetime(2024, 1, 2, tzinfo=UTC)), datetime(2024, 1, 2, tzinfo=UTC)
+    for place, quantity in enumerate(lots):
+        leg.trade(Decimal(quantity), Decimal(3), f"F{place}", at, CostBasis.FIFO)
+    whole = leg.quantity
+    leg.scale(exact)
+    assert abs(leg.quantity * Decimal(bottom or 1) - whole * Decimal(top)) <= SPLIT_STEP * Decimal(bottom or 1)
+    for quantity in ("3", "-1", "0.5"):
+        leg.trade(Decimal(quantity), Decimal(2), None, at, CostBasis.FIFO)
+        assert sum((lot.quantity for lot in leg.lots), Decimal(0)) == leg.quantity
