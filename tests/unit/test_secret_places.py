@@ -144,7 +144,10 @@ def test_apply_sees_that_the_file_holds_another_one_and_shows_neither(folder: Pa
     assert SECRET not in str(shown(before))
 
 
-GATEWAY = "accounts: [{{name: cfd, broker: mt5, endpoint: '{}', instruments: [EURUSD]{}}}]\n"
+GATEWAY = (
+    "accounts: [{{name: cfd, broker: mt5, endpoint: '{}', instruments: [EURUSD]{}}}, "
+    "{{name: rehearsal, broker: paper, instruments: [EURUSD]}}]\n"
+)
 
 
 @pytest.mark.parametrize(
