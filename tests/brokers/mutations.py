@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
+
+T = TypeVar("T")
 
 Path = tuple[Any, ...]
 
@@ -160,3 +162,11 @@ def lines(draw: st.DrawFn, row: Sequence[str], most: int = 3) -> list[str]:
         else:
             made[place] = field
     return made
+
+
+def read_or_refused(read: Callable[[Any], T], given: Any, refusal: type[Exception]) -> T | str:
+    """What was read, or the words of the one error that may come of it."""
+    try:
+        return read(given)
+    except refusal as error:
+        return str(error)

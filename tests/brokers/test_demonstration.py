@@ -71,8 +71,9 @@ def test_at_oanda_an_order_that_was_filled_in_part_is_over_and_not_filled_again(
     rng = random.Random(0)  # noqa: S311 - as above
     script = Demonstration(simulator, ["EUR_USD"], LegScheme.SIDED, rng, lot=Decimal(100))
     script.seed_world()
-    for _ in range(100):
-        script.step()  # one that fills what does not rest raises
+    told = [script.step() for _ in range(100)]  # one that fills what does not rest raises
+    assert len(told) == 100
+    assert all(told)
 
 
 def test_the_same_seed_is_the_same_script() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -20,7 +19,7 @@ from brokers.kit.foreign_row import BadRow
 from brokers.model import Section, problems_of, rows_of
 from brokers.simulators import ib_wire
 from tests.brokers.ib_rows import FUTURE, LATEST, OPTION, SCOPE, STOCK, heard, held
-from tests.brokers.mutations import EXAMPLES, lines
+from tests.brokers.mutations import EXAMPLES, lines, read_or_refused
 from tests.brokers.test_ib_decode import executed_row, order_row
 
 ZONE = ZoneInfo("America/New_York")
@@ -59,7 +58,7 @@ SINGLE: dict[str, tuple[Callable[[Sequence[str]], object], list[list[str]]]] = {
 def test_what_is_changed_here_can_be_read(kind: str) -> None:
     read, known = SINGLE[kind]
     for row in known:
-        read(row)
+        assert read(row) is not None
 
 
 @pytest.mark.parametrize("kind", SINGLE)
@@ -67,8 +66,8 @@ def test_what_is_changed_here_can_be_read(kind: str) -> None:
 @given(data=st.data())
 def test_a_row_is_read_or_says_why_not(kind: str, data: st.DataObject) -> None:
     read, known = SINGLE[kind]
-    with contextlib.suppress(BadRow):
-        read(data.draw(lines(data.draw(st.sampled_from(known)))))
+    row = data.draw(lines(data.draw(st.sampled_from(known))))
+    assert read_or_refused(read, row, BadRow) != ""
 
 
 def positions(heard_rows: list[Heard]) -> Section[Any]:
