@@ -149,9 +149,11 @@ class CellRuntime(LocalRuntime):
         if method not in TOGETHER:
             return await self._outer.call(actor, method, *args, timeout_s=timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 return await self._together.call((actor, method), args, timeout_s)
         except TimeoutError:
+            if not limit.expired():
+                raise  # the method's own
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
 
     async def answer(self, actor: str, method: str, args: tuple[object, ...]) -> Answer:

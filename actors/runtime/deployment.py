@@ -88,9 +88,11 @@ class LocalCluster:
         if deployment.begin is None:
             return
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 await self._runtime.call(deployment.name, deployment.begin, *deployment.begin_with, timeout_s=timeout_s)
         except TimeoutError:
+            if not limit.expired():
+                raise  # the method's own
             raise CallTimeout(deployment.name, deployment.begin, f"not up within {timeout_s:g} s") from None
 
     async def _host(

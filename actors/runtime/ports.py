@@ -171,9 +171,11 @@ class LocalRuntime:
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """Call a method of a registered actor."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 return await self.deliver(actor, method, lambda: self._run(actor, method, args))
         except TimeoutError:
+            if not limit.expired():
+                raise  # the method's own
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
 
     async def call_many(

@@ -30,8 +30,9 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -158,7 +159,7 @@ class RayRuntime:
     async def _once(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
         with _told(actor, method, f"no answer within {timeout_s:g} s", self._places):
             place = await self._place(actor, timeout_s)
-            async with asyncio.timeout(timeout_s):
+            async with _within(timeout_s):
                 return await send(place)
 
     async def _send(self, place: _Place, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
@@ -170,7 +171,7 @@ class RayRuntime:
         self, key: tuple[Any, str], calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
         cell, method = key
-        async with asyncio.timeout(timeout_s):
+        async with _within(timeout_s):
             return list(await cell.deliver.remote([(name, method, tuple(args)) for name, *args in calls]))
 
     async def _place(self, actor: str, timeout_s: float) -> _Place:
@@ -193,7 +194,7 @@ class RayRuntime:
         else:
             return place
         for cell in await asyncio.to_thread(_cells_of, account_of(actor), self._namespace):
-            async with asyncio.timeout(timeout_s):
+            async with _within(timeout_s):
                 self._learn(cell, await cell.hosted.remote())
         if actor not in self._places:
             raise _NoSuchActor(actor)
@@ -240,7 +241,7 @@ class RayCluster:
             self._made[name] = handle
             if may_begin is not None:
                 await may_begin.wait()
-            async with asyncio.timeout(timeout_s):
+            async with _within(timeout_s):
                 if deployment.begin is not None:
                     await getattr(handle, deployment.begin).remote(*deployment.begin_with)
                 else:
@@ -281,7 +282,7 @@ class RayCluster:
             await self._open(cell, timeout_s)
             if may_begin is not None:
                 await may_begin.wait()
-            async with asyncio.timeout(timeout_s):
+            async with _within(timeout_s):
                 try:
                     handle = await self._seat(cell, made, timeout_s)
                 except RayTaskError:
@@ -307,7 +308,7 @@ class RayCluster:
             if cell not in self._cells:
                 made = Deployment(cell, Cell, (cell, RayRuntime(self._namespace)), begin=None)
                 handle = await asyncio.to_thread(self._create, made)
-                async with asyncio.timeout(timeout_s):
+                async with _within(timeout_s):
                     await handle.__ray_ready__.remote()
                 self._cells[cell] = handle
             return self._cells[cell]
@@ -520,10 +521,7 @@ class AwaitingClient(RayRuntime):
     """As :class:`Client`, to be awaited in a program's own event loop."""
 
     async def _find(self, actor: str, timeout_s: float) -> _Place:
-        try:
-            place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
-        except GetTimeoutError:
-            raise TimeoutError from None
+        place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
         return place
 
 
@@ -577,10 +575,10 @@ def _looked_up(actor: str, namespace: str, timeout_s: float) -> _Place:
             answer.set_exception(error)
 
     threading.Thread(target=look_up, name=f"look up {actor}", daemon=True).start()
-    try:
-        return answer.result(timeout_s)
-    except TimeoutError:
-        raise GetTimeoutError(f"the cluster did not tell who {actor} is") from None
+    wait_for_futures([answer], timeout_s)
+    if not answer.done():
+        raise GetTimeoutError(f"the cluster did not tell who {actor} is")
+    return answer.result()
 
 
 def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus: int | None = None) -> Address:
@@ -702,6 +700,22 @@ def protect_token() -> None:
         os.chmod(path, 0o600)
 
 
+class _Late(TimeoutError):
+    """The time set for a call is over; nobody's own ``TimeoutError``."""
+
+
+@contextlib.asynccontextmanager
+async def _within(timeout_s: float) -> AsyncIterator[None]:
+    """Bounds what is awaited in it. Raises :class:`_Late`."""
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _Late from None
+
+
 @contextlib.contextmanager
 def _told(
     actor: str,
@@ -720,7 +734,8 @@ def _told(
     except RayTaskError as error:
         # First: what a method raised is of its own type besides, and its ValueError is not ours.
         raise _cause(error) from None
-    except TimeoutError:
+    except (GetTimeoutError, _Late):
+        # No other TimeoutError: one that a signal raised here is the program's own, such as the limit of a cell.
         raise CallTimeout(actor, method, late) from None
     except ActorUnavailable:
         _forget(actor, places)  # it has left its cell

@@ -6,6 +6,7 @@ Results go to standard output; errors are one clear message on standard error, n
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -26,6 +27,7 @@ EXIT_UNEXPECTED = 70
 """An error of this program: sysexits.h calls it EX_SOFTWARE."""
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _UNBOUNDED_WIDTH = 200
 _URL_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
@@ -46,9 +48,14 @@ def console(*, stderr: bool = False) -> Console:
     """Where tables and words are printed. Into a file or a pipe lines are long enough not to be broken."""
     from rich.console import Console
 
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would end with status 1, which says that a break is open."""
+            raise BrokenPipeError from None
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS") else _UNBOUNDED_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    return Ours(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_json(document: Any) -> None:
@@ -160,11 +167,20 @@ def explain(error: BaseException, *, verbose: bool) -> int:
             say("interrupted")
             return EXIT_INTERRUPTED
         case BrokenPipeError():
-            # Whoever read our output has gone; what Python flushes at its end must not fail a second time.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _write_no_more()  # whoever read our output has gone, and nobody needs to be told
             return EXIT_PIPE_CLOSED
+        case OSError(errno=int(number)) if number in _FULL:
+            _write_no_more()
+            say(f"error: could not write the output: {error.strerror}. Make room where it goes, and run this again")
+            return EXIT_UNVERIFIED
         case _:
             return _unexpected(error, verbose=verbose)
+
+
+def _write_no_more() -> None:
+    """What Python flushes at its end must not fail a second time."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(error: BaseException, *, verbose: bool) -> int:

@@ -1,13 +1,16 @@
 """The command line: ``python -m supervisor``.
 
 Exit status: 0 every instrument in step, or done · 1 a break is open · 2 usage or configuration · 3 a broker, the
-journal or the supervisor did not answer (3 before 1) · 70 an error of this program · 130 interrupted.
+journal or the supervisor did not answer (3 before 1) · 70 an error of this program · 130 interrupted · 141 nobody
+reads the output any more.
 
 Each command imports what it needs when it runs, so that ``reconcile`` never waits for Ray.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,10 +28,34 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 class _Commands(EitherWay):
     """Turns what stops a command into a message and an exit status."""
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read the options; ``--help`` and ``--version`` print here."""
+        try:
+            return super().make_context(*args, **more)
+        except typer.Exit:
+            # Flushed here, as what cannot be written is found too late when Python ends.
+            self._flushed()
+            raise
+        except OSError as error:
+            self._ended(error)
+
+    def _flushed(self) -> None:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            self._ended(error)
+
+    @staticmethod
+    def _ended(error: OSError) -> NoReturn:
+        from supervisor.cli.console import explain
+
+        raise typer.Exit(explain(error, verbose=False)) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command. It returns its exit status."""
         try:
             status = super().invoke(ctx)
+            sys.stdout.flush()  # what cannot be written is found here, and not when Python ends
         except (typer.Exit, typer.Abort, _USAGE_ERROR):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - no traceback reaches the user
@@ -443,5 +470,7 @@ def main() -> NoReturn:
     from supervisor.changes.asking import Via, came_by
 
     came_by(Via.COMMAND_LINE)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it was closed (>&-); else a file takes its place
     app(prog_name="python -m supervisor")
     raise SystemExit(0)

@@ -201,7 +201,8 @@ def _trading(did: str, result: Halted) -> int:
     if result.scopes or not result.failure:
         print(f"{did}: {', '.join(map(scope_words, result.scopes)) or 'nothing was halted'}")
     for still in result.remaining:
-        print(f"in force: {still}")
+        if still.scope not in result.scopes:
+            print(f"in force: {still}")
     if result.silent:
         say(f"did not answer, and will be told later: {', '.join(result.silent)}")
     return EXIT_UNVERIFIED if result.silent else EXIT_OK

@@ -85,8 +85,8 @@ def settled(status: Mapping[str, Any]) -> bool:
 
 
 def totals(status: Mapping[str, Any]) -> str:
-    """``6 of 7 in step, corrections 12, 1 unmanaged, journal at record 420``; corrections are those since the
-    supervisor began, over the restarts of its actors."""
+    """``6 of 7 in step, corrections 12, 1 unmanaged; journal last seen at record 420``. Corrections are those since the
+    supervisor began, over the restarts of its actors; where the journal stands was asked at another moment."""
     rows = rows_of(status)
     in_step = sum(row["status"] == "SUCCESS" for _, row in rows)
     corrections = sum(row["health"]["corrections"] for _, row in rows)
@@ -95,7 +95,7 @@ def totals(status: Mapping[str, Any]) -> str:
     if unmanaged:
         words += f", {unmanaged} unmanaged"
     journal = journal_words(status["supervisor"]["journal"])
-    return f"{words}, journal {journal}" if journal else words
+    return f"{words}; journal {journal}" if journal else words
 
 
 def journal_words(journal: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ def journal_words(journal: Mapping[str, Any]) -> str:
         return ""
     if journal.get("error"):
         return f"away: {journal['error']}"
-    return f"at record {journal['last_seq']}"
+    return f"last seen at record {journal['last_seq']}"
 
 
 def sink_words(sink: Mapping[str, Any]) -> str:

@@ -35,6 +35,8 @@ class DoorClient:
                 (length,) = LENGTH.unpack(_exactly(talk, LENGTH.size, until_s))
                 answer = pickle.loads(_exactly(talk, length, until_s))  # noqa: S301 - of our own user, by its path
         except TimeoutError:
+            if time.monotonic() < until_s:
+                raise  # a signal's, such as the limit of a notebook's cell
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
         except (OSError, EOFError) as error:
             raise ActorUnavailable(actor, method, str(error) or "its process has ended") from None

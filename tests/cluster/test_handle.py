@@ -463,8 +463,7 @@ def test_the_halt_of_the_command_line_is_what_a_strategy_sees(scene: Scene) -> N
 
     asked = "return [bool(i.trading_allowed()) for i in (gbp, eur, mt5)]"
     status, said = command("halt", "fx", "--reason", "news")
-    assert status == 0
-    assert said.startswith("trading halted: account fx\nin force: account fx halted since ")
+    assert (status, said) == (0, "trading halted: account fx\n")
     assert scene.second.run(asked) == [False, False, True]
     assert command("resume", "fx") == (0, "resumed: fx/GBP_JPY, fx/EUR_USD\ntrading resumed: account fx\n")
     assert scene.second.run(asked) == [True, True, True]

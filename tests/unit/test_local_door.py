@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -93,6 +95,26 @@ async def test_where_nobody_answers_that_is_said(
     async with a_door(tmp_path) as door:
         with pytest.raises(error, match=words):
             await asked(door)
+
+
+def test_a_time_out_of_the_program_itself_is_not_taken_for_a_silent_supervisor(tmp_path: Path) -> None:
+    """A signal's handler raises it in the middle of the call, as the time limit of a notebook's cell does."""
+
+    def limit(*_: object) -> None:
+        raise TimeoutError("the cell's own limit")
+
+    path = str(tmp_path / "door")
+    before = signal.signal(signal.SIGALRM, limit)
+    try:
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(path)
+            silent.listen()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(TimeoutError, match="the cell's own limit"):
+                DoorClient(Door(path, TOKEN)).call(SUPERVISOR, "status", timeout_s=30)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_it_lies_in_a_directory_of_its_owner_alone_and_goes_with_it() -> None:

@@ -53,6 +53,9 @@ class Worker:
     async def fail(self) -> None:
         raise brokers.errors.Unreachable("read", "fx", "nobody", "Wait")
 
+    async def run_out_of_time(self) -> None:
+        raise TimeoutError("the method's own")
+
 
 def a_runtime(deliver: Any = deliver_at_once) -> LocalRuntime:
     return LocalRuntime(
@@ -74,6 +77,14 @@ async def test_what_a_method_raises_reaches_the_caller_as_it_is() -> None:
     runtime.register("w", Worker())
     with pytest.raises(brokers.errors.Unreachable, match="nobody"):
         await runtime.call("w", "fail", timeout_s=1)
+
+
+@virtual_time
+async def test_a_time_out_that_a_method_raises_is_no_call_without_an_answer() -> None:
+    runtime = a_runtime()
+    runtime.register("w", Worker())
+    with pytest.raises(TimeoutError, match="the method's own"):
+        await runtime.call("w", "run_out_of_time", timeout_s=1)
 
 
 @virtual_time

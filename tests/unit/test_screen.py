@@ -95,7 +95,7 @@ def test_a_verified_instrument_shows_its_book_broker_age_cycle_and_restarts() ->
         *("12", "ms"),
         "0",
     ]
-    assert "1 of 1 in step, corrections 2, journal at record 42" in "\n".join(drawn)
+    assert "1 of 1 in step, corrections 2; journal last seen at record 42" in "\n".join(drawn)
 
 
 def test_a_book_that_was_never_verified_is_not_shown_as_flat() -> None:

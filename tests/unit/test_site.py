@@ -41,3 +41,10 @@ def test_every_command_of_a_page_is_one(page: Path) -> None:
         assert typed[0] in COMMANDS.commands
         group = getattr(COMMANDS.commands[typed[0]], "commands", None)
         assert group is None or typed[1] in group
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_a_page_has_each_of_its_sections_once(page: str) -> None:
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    sections = re.findall(r"^## .+", text, flags=re.MULTILINE)
+    assert len(sections) == len(set(sections))
