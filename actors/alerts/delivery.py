@@ -34,7 +34,7 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
         return str(refused)
     kinds = {Severity.CRITICAL: apprise.NotifyType.FAILURE, Severity.WARNING: apprise.NotifyType.WARNING}
     kind = kinds.get(message.severity, apprise.NotifyType.INFO)
-    if message.kind is MessageKind.RESOLVED:
+    if message.kind is MessageKind.RESOLVED and message.severity is Severity.INFO:
         kind = apprise.NotifyType.SUCCESS
     asset = apprise.AppriseAsset(app_id="reconciliation-supervisor", async_mode=False)
     with _Said() as said:

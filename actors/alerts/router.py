@@ -3,6 +3,7 @@
 The laws of this module:
 
 * One alert a subject and route; then a reminder every so often until somebody has it or it ends; then one "resolved".
+  What left the configuration as it was is told once as no longer watched, and never as resolved.
 * What is delivered is known from the journal alone (ALERT_DELIVERED), so that a restart repeats nothing that was, and
   loses nothing that was not.
 * What a broker's known maintenance explains is told once for the account and calmly; what outlives it is told in full.
@@ -13,20 +14,21 @@ The laws of this module:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from actors.alerts.subjects import DEGRADING, Subject, of_record, subject_from, subject_to
+from actors.alerts.subjects import DEGRADING, GRAVITY, Subject, of_record, subject_from, subject_to
 from actors.alerts.windows import Window, maintenance
 from actors.events import EventType, Json, Record, Severity, from_iso, to_iso
 
-_GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 _MINUTE = timedelta(minutes=1)
 _CALM_KEPT = timedelta(days=2)
+_FINGERPRINT = re.compile(r" [0-9a-f]{16}$")
 LINES_OF_A_DIGEST = 40
 SUBJECTS_OF_A_DIGEST = 500
 UNDER_WAY_AT_MOST = 20
@@ -58,7 +60,7 @@ class Route:
 
     def wants(self, subject: Subject) -> bool:
         """Whether a subject is this route's at all."""
-        grave = _GRAVITY[subject.severity] >= _GRAVITY[self.severity]
+        grave = GRAVITY[subject.severity] >= GRAVITY[self.severity]
         kind = not self.kinds or subject.kind in self.kinds
         return grave and kind and (not self.accounts or subject.account in self.accounts)
 
@@ -132,6 +134,7 @@ class Router:
         self._digest_at: dict[str, datetime] = {}
         self._calm: dict[tuple[str, str], datetime] = {}
         self._beat_at: dict[str, datetime] = {}
+        self._desired: set[str] = set()
 
     # What happened
 
@@ -140,6 +143,11 @@ class Router:
         if record.event.type is EventType.ALERT_DELIVERED:
             self._delivered(record.event.payload, record.event.time)
             return
+        if record.event.type is EventType.CONFIGURATION_CHANGED:
+            self._configured(record.event.payload)
+            return
+        if record.event.type is EventType.ACTOR_STARTED:
+            self._looked_at_again({str(record.event.payload.get("actor"))})
         found = of_record(record, self.subjects)
         if found is None:
             return
@@ -147,6 +155,26 @@ class Router:
         if before is not None and before.ended is not None and found.ended is None:
             self._forget(found.id)  # it happens again: that is told like any other
         self.subjects[found.id] = found
+
+    def _configured(self, payload: Mapping[str, Any]) -> None:
+        """Who left the configuration, and who came (back) into it. Instruments that an account finds by itself stand in
+        no configuration: those leave it with their account, and are back when they are started."""
+        named = payload.get("desired")
+        if not isinstance(named, list):
+            return
+        desired = {_FINGERPRINT.sub("", str(words)) for words in named}
+        left, self._desired = self._desired - desired, desired
+        self._looked_at_again(desired)
+        by = f" by {payload['by']}" if payload.get("by") else ""
+        for own_id, subject in self.subjects.items():
+            if not subject.over and not left.isdisjoint({subject.where, subject.account}):
+                words = f"nobody looks at it any more: taken out of the configuration{by}, and not resolved"
+                self.subjects[own_id] = replace(subject, dropped=words)
+
+    def _looked_at_again(self, names: Set[str]) -> None:
+        for own_id, subject in self.subjects.items():
+            if subject.dropped is not None and subject.where in names:
+                self.subjects[own_id] = replace(subject, dropped=None)
 
     def _delivered(self, payload: Mapping[str, Any], at: datetime) -> None:
         route, kind = str(payload["route"]), MessageKind(payload["kind"])
@@ -187,7 +215,7 @@ class Router:
             messages += self._of_route(route, now)
         for message in messages:
             self._under_way[message.id] = message
-        return sorted(messages, key=lambda message: -_GRAVITY[message.severity])
+        return sorted(messages, key=lambda message: -GRAVITY[message.severity])
 
     def _of_route(self, route: Route, now: datetime) -> list[Message]:
         messages = self._heartbeat(route, now)
@@ -210,7 +238,7 @@ class Router:
             return messages
         known = [window for own_route, window in self._calm if own_route == route.name]
         messages += [_calm(route, window, subjects) for window, subjects in calm.items() if window not in known]
-        wanted.sort(key=lambda one: (-_GRAVITY[one[1].severity], one[1].seq))
+        wanted.sort(key=lambda one: (-GRAVITY[one[1].severity], one[1].seq))
         alone = wanted[: max(0, min(room, self._budget(route, now)))]
         messages += [_message(route, kind, subject, self._times(route, subject)) for kind, subject in alone]
         rest = wanted[len(alone) :][:SUBJECTS_OF_A_DIGEST]
@@ -223,7 +251,7 @@ class Router:
         """What a route is to hear of a subject now."""
         told = self._told.get((route.name, subject.id))
         if told is None:
-            if not route.wants(subject):
+            if subject.dropped is not None or not route.wants(subject):
                 return None
             if subject.ended is not None:
                 # What was over before it was told is told where it was to be told at once, and nobody had it.
@@ -232,13 +260,13 @@ class Router:
             if now - subject.since < route.after or _muted(subject, now):
                 return None
             return MessageKind.CALM if self._explained(subject, now) else MessageKind.ALERT
-        if told.over:
-            return None
-        if subject.ended is not None:
+        if told.over:  # it may have happened again while that was on its way
+            return None if subject.over else MessageKind.ALERT
+        if subject.over:
             return MessageKind.RESOLVED
         if told.calm:
             return None if self._explained(subject, now) else MessageKind.ALERT
-        if _GRAVITY[subject.severity] > _GRAVITY[told.severity]:
+        if GRAVITY[subject.severity] > GRAVITY[told.severity]:
             return MessageKind.ALERT
         every = self.settings.remind_every
         if every is None or now - told.at < every or _muted(subject, now) or self._explained(subject, now):
@@ -254,7 +282,7 @@ class Router:
 
     def _held_back(self, subject: Subject, now: datetime) -> bool:
         quiet = self.settings.quiet
-        less = _GRAVITY[subject.severity] < _GRAVITY[self.settings.quiet_below]
+        less = GRAVITY[subject.severity] < GRAVITY[self.settings.quiet_below]
         return quiet is not None and less and quiet.around(now) is not None
 
     def _budget(self, route: Route, now: datetime) -> int:
@@ -273,7 +301,7 @@ class Router:
         if every is None or not route.heartbeat or (last is not None and now - last < every):
             return []
         self._beat_at[route.name] = now
-        lasting = [subject for subject in self.subjects.values() if subject.ended is None]
+        lasting = [subject for subject in self.subjects.values() if not subject.over]
         critical = sum(subject.severity is Severity.CRITICAL for subject in lasting)
         text = f"The supervisor watches. {len(lasting)} amiss, {critical} of them critical. The next of these comes in "
         text += f"{every.total_seconds():g} s; if it does not, see to the supervisor."
@@ -292,6 +320,7 @@ class Router:
 
     def to_json(self) -> dict[str, Json]:
         """The whole state, but for what is under way: that is due again."""
+        desired: list[Json] = [*sorted(self._desired)]
         return {
             "subjects": [subject_to(subject) for subject in self.subjects.values()],
             "told": [
@@ -299,6 +328,7 @@ class Router:
                 for (route, own_id), told in self._told.items()
             ],
             "calm": [[route, window, to_iso(at)] for (route, window), at in self._calm.items()],
+            "desired": desired,
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
@@ -309,6 +339,10 @@ class Router:
             for route, own_id, at, severity, times, calm, over in data["told"]
         }
         self._calm = {(route, window): from_iso(at) for route, window, at in data["calm"]}
+        self._desired = set(data.get("desired", ()))
+
+
+_LABELS = {MessageKind.REMINDER: "still open: ", MessageKind.RESOLVED: "resolved: "}
 
 
 def _muted(subject: Subject, now: datetime) -> bool:
@@ -320,21 +354,25 @@ def _id(*parts: str) -> str:
 
 
 def _message(route: Route, kind: MessageKind, subject: Subject, times: int) -> Message:
-    own_id = _id(route.name, kind, subject.id, to_iso(subject.since), str(times), str(subject.ended is not None))
-    label = {MessageKind.REMINDER: "still open: ", MessageKind.RESOLVED: "resolved: "}.get(kind, "")
-    severity = Severity.INFO if kind is MessageKind.RESOLVED else subject.severity
+    own_id = _id(route.name, kind, subject.id, to_iso(subject.since), str(times), str(subject.over))
+    label = _LABELS.get(kind, "") if subject.dropped is None else "no longer watched: "
+    severity = Severity.INFO if subject.ended is not None and kind is MessageKind.RESOLVED else subject.severity
     title = f"{label}{subject.head}"
     return Message(own_id, route.name, kind, severity, title, _body(subject), (_heard(subject),))
 
 
 def _heard(subject: Subject) -> Heard:
-    return Heard(subject.id, subject.severity, subject.ended is not None)
+    return Heard(subject.id, subject.severity, subject.over)
 
 
 def _body(subject: Subject) -> str:
     lines = [subject.text, f"since {to_iso(subject.since)[:19]}Z"]
     if subject.ended is not None:
         lines.append(subject.ended)
+    elif subject.dropped is not None:
+        lines.append(subject.dropped)
+    elif subject.proposed_by is not None:
+        lines.append(f"{subject.proposed_by} proposed its correction: another person has to approve it")
     elif subject.owner is not None:
         lines.append(f"{subject.owner} has it")
     if ":" not in subject.id:

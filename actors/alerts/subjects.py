@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from actors.book.break_work import WORK_EVENTS
+from actors.book.break_work import UNASSIGNED, WORK_EVENTS
 from actors.events import EventType, Json, Record, Severity, from_iso, to_iso
 from actors.names import AUDIT, SUPERVISOR, split_name
 
@@ -26,10 +26,12 @@ FOLLOWED = (
     EventType.TRADING_HALTED,
     EventType.TRADING_RESUMED,
     EventType.CLOCK_STEPPED,
+    EventType.CONFIGURATION_CHANGED,
     EventType.ALERT_DELIVERED,
 )
 """The types of records that say anything here."""
 
+GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 DEGRADING = frozenset({"CONNECTION_LOST", "STALE_DATA"})
 """The kinds that a broker's maintenance explains."""
 
@@ -38,7 +40,9 @@ DEGRADING = frozenset({"CONNECTION_LOST", "STALE_DATA"})
 class Subject:
     """One thing that is amiss. ``kind`` is the type of a break, or of the event that told of it. ``ended`` is in words
     how it ended, ``None`` while it lasts. ``muted_until`` is when somebody's acknowledgement or waiver ends, ``owner``
-    who has it."""
+    who has it. ``sides`` is what both sides of a break say, ``proposed_by`` who proposed its correction to another
+    person. ``dropped`` is in words why nobody looks at it any more: its instrument or account left the configuration
+    with it as it was."""
 
     id: str
     kind: str
@@ -51,6 +55,14 @@ class Subject:
     ended: str | None = None
     muted_until: datetime | None = None
     owner: str | None = None
+    sides: str = ""
+    proposed_by: str | None = None
+    dropped: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to be told of it any more, but that."""
+        return self.ended is not None or self.dropped is not None
 
     @property
     def where(self) -> str:
@@ -110,7 +122,6 @@ def _of_break(record: Record, account: str, instrument: str, known: Mapping[str,
     resolved = bool(payload["resolved"])
     if record.event.type is EventType.DISCREPANCY_RESOLVED and before is None:
         return None  # nothing was told of it
-    sides = f"book {payload.get('book_value') or 'nothing'}, broker {payload.get('broker_value') or 'nothing'}"
     cause = f", {payload['cause']}" if payload.get("cause") else ""
     waits = f"; {payload['offers']} waits for approval" if payload.get("offers") and not resolved else ""
     severity = before.severity if before is not None and resolved else record.event.severity
@@ -120,18 +131,29 @@ def _of_break(record: Record, account: str, instrument: str, known: Mapping[str,
         severity=severity,
         account=account,
         instrument=instrument,
-        text=f"{payload['key']}: {sides}{cause}{waits}",
+        text=f"{payload['key']}: {_sides(payload)}{cause}{waits}",
         since=from_iso(str(payload["opened_at"])),
         seq=record.seq,
         ended=_how_it_ended(payload) if resolved else None,
         muted_until=_still_muted(before, severity),
         owner=before.owner if before is not None else None,
+        sides=_sides(payload),
+        proposed_by=_still_proposed(before, payload),
     )
 
 
 def _still_muted(before: Subject | None, severity: Severity) -> datetime | None:
     """An acknowledgement ends where the break becomes graver."""
-    return before.muted_until if before is not None and before.severity is severity else None
+    return before.muted_until if before is not None and GRAVITY[severity] <= GRAVITY[before.severity] else None
+
+
+def _still_proposed(before: Subject | None, payload: Mapping[str, Any]) -> str | None:
+    """A proposal is of both sides as they were."""
+    return before.proposed_by if before is not None and before.sides == _sides(payload) else None
+
+
+def _sides(payload: Mapping[str, Any]) -> str:
+    return f"book {payload.get('book_value') or 'nothing'}, broker {payload.get('broker_value') or 'nothing'}"
 
 
 def _how_it_ended(payload: Mapping[str, Any]) -> str:
@@ -145,14 +167,20 @@ def _how_it_ended(payload: Mapping[str, Any]) -> str:
 def _worked_on(before: Subject | None, record: Record) -> Subject | None:
     if before is None:
         return None
-    payload = record.event.payload
-    muted_until = before.muted_until
-    if record.event.type in (EventType.BREAK_ACKNOWLEDGED, EventType.BREAK_WAIVED):
-        muted_until = from_iso(str(payload["until"]))
-    owner = payload.get("owner") or (
-        payload.get("by") if record.event.type is EventType.BREAK_ACKNOWLEDGED and before.owner is None else None
-    )
-    return replace(before, muted_until=muted_until, owner=before.owner if owner is None else str(owner))
+    payload, by = record.event.payload, str(record.event.payload.get("by"))
+    owner = None if payload.get(UNASSIGNED) else payload.get("owner") or before.owner
+    worked = replace(before, owner=None if owner is None else str(owner))
+    match record.event.type:
+        case EventType.BREAK_ACKNOWLEDGED:
+            return replace(worked, muted_until=from_iso(str(payload["until"])), owner=worked.owner or by)
+        case EventType.BREAK_WAIVED:
+            return replace(worked, muted_until=from_iso(str(payload["until"])), proposed_by=None)
+        case EventType.BREAK_PROPOSED:  # which waits for somebody, whoever had taken it before
+            return replace(worked, muted_until=None, proposed_by=by)
+        case EventType.BREAK_APPROVED:
+            return replace(worked, muted_until=None, proposed_by=None)
+        case _:
+            return worked
 
 
 def _new(record: Record, own_id: str, place: tuple[str, str], text: str) -> Subject:
@@ -179,6 +207,9 @@ def subject_to(subject: Subject) -> dict[str, Json]:
         "ended": subject.ended,
         "muted_until": None if subject.muted_until is None else to_iso(subject.muted_until),
         "owner": subject.owner,
+        "sides": subject.sides,
+        "proposed_by": subject.proposed_by,
+        "dropped": subject.dropped,
     }
 
 
@@ -196,4 +227,7 @@ def subject_from(data: Mapping[str, Any]) -> Subject:
         ended=data["ended"],
         muted_until=None if data["muted_until"] is None else from_iso(data["muted_until"]),
         owner=data["owner"],
+        sides=data.get("sides", ""),
+        proposed_by=data.get("proposed_by"),
+        dropped=data.get("dropped"),
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from actors.book.discrepancies import Break
 from actors.events import Event, EventType, Json, Severity, from_iso, to_iso
@@ -97,6 +97,14 @@ WORK_EVENTS = frozenset(_ACTIONS)
 """The events that record work on a break."""
 
 
+NOBODY: Final = "nobody"
+"""Whom a break is assigned to that is to have no owner, and whose it is then, where breaks are chosen."""
+UNASSIGNED: Final = "unassigned"
+"""The payload key of a BREAK_ASSIGNED that takes a break from its owner."""
+NOTE_AT_MOST: Final = 2_000
+OWNER_AT_MOST: Final = 100
+
+
 class BreakRefused(Exception):
     """This cannot be done to this break: ``attempted``, on which break, ``found`` why not, ``remedy`` what can be."""
 
@@ -113,9 +121,10 @@ class BreakRefused(Exception):
 @dataclass(frozen=True, slots=True)
 class BreakRequest:
     """What a person asks for. ``by`` is who, ``reason`` one of the codes, ``note`` their words. ``until`` is when an
-    acknowledgement or a waiver ends, ``owner`` whom it is assigned to. ``sides`` are both sides' values as the person
-    saw them, which an approval and a proposal need. ``via`` is how it came in, ``program`` the version it came from,
-    ``process`` the process and ``strategy`` the strategy on whose behalf."""
+    acknowledgement or a waiver ends, ``owner`` whom it is assigned to (:data:`NOBODY` takes it from its owner).
+    ``sides`` are both sides' values as the person saw them, which an approval and a proposal need. ``via`` is how it
+    came in, ``program`` the version it came from, ``process`` the process and ``strategy`` the strategy on whose
+    behalf."""
 
     action: BreakAction
     by: str
@@ -195,6 +204,7 @@ def act(
     attempted = f"{action.value} break {found.id[:8]} ({found.type} {found.key})"
     if not request.by:
         raise BreakRefused(attempted, "nobody is named who asks for it", "Ask as a user of this machine.")
+    _check_words(attempted, request)
     state = state_at(work, now)
     if state not in TRANSITIONS[action]:
         hand = work.last
@@ -206,6 +216,18 @@ def act(
     if action is BreakAction.APPROVE and four_eyes:
         action = _by_another(attempted, found, work, request)
     return _EVENTS[action], _payload(found, request)
+
+
+def _check_words(attempted: str, request: BreakRequest) -> None:
+    """Every list and every message shows them: a person is named, and a note is one that can be read."""
+    for what, text, longest in (("note", request.note, NOTE_AT_MOST), ("owner", request.owner, OWNER_AT_MOST)):
+        if text is None:
+            continue
+        if not text.strip():
+            raise BreakRefused(attempted, f"the {what} is empty", "Leave it out, or say something.")
+        if len(text) > longest:
+            found = f"the {what} has {len(text)} characters, and {longest} are the most"
+            raise BreakRefused(attempted, found, "Shorten it, and say where the rest can be read.")
 
 
 def _check_terms(attempted: str, request: BreakRequest, now: datetime) -> None:
@@ -261,10 +283,12 @@ def _payload(found: Break, request: BreakRequest) -> dict[str, Json]:
         "broker_value": found.broker_value,
         "by": request.by,
     }
+    nobody = request.action is BreakAction.ASSIGN and request.owner == NOBODY
     said: dict[str, Json] = {
         "reason": request.reason,
         "note": request.note,
-        "owner": request.owner,
+        "owner": None if nobody else request.owner,
+        UNASSIGNED: True if nobody else None,
         "via": request.via,
         "program": request.program,
         "process": request.process,
@@ -287,6 +311,8 @@ def folded(work: BreakWork, event: Event) -> BreakWork:
     work = replace(work, note=work.note if note is None else str(note))
     if action is BreakAction.ASSIGN:
         owner = payload.get("owner")
+        if payload.get(UNASSIGNED):
+            return replace(work, owner=None)
         return replace(work, owner=work.owner if owner is None else str(owner))
     hand = _hand(payload, event.time)
     until = from_iso(str(payload["until"])) if "until" in payload else None

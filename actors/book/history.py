@@ -22,6 +22,7 @@ from actors.book.discrepancies import Correction
 from actors.book.in_step import proofs, still_proven
 from actors.book.orders import BookOrder
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
+from brokers.model import Completeness
 
 _SAID_AT_MOST = 20
 _IDLE_AT_MOST = 5
@@ -180,9 +181,11 @@ def _said(record: Record) -> Iterator[Said]:
             words = f"{payload['quantity']} @ {payload['average_price']}" if payload["quantity"] != "0" else "nothing"
             yield Said(f"position {payload['leg']}", words, from_iso(str(payload["watermark"])), record.seq)
         case EventType.RECONCILED:
-            sections = ", ".join(f"{name} {payload[name]}" for name in ("positions", "orders", "fills"))
-            words = f"the same as the book ({sections})"
-            yield Said("everything", words, from_iso(str(payload["as_of"])), record.seq)
+            names = ("positions", "orders", "fills")
+            sections = ", ".join(f"{name} {payload[name]}" for name in names)
+            compared = [name for name in names if payload[name] != Completeness.UNSUPPORTED]
+            subject = "everything" if len(compared) == len(names) else " and ".join(compared)
+            yield Said(subject, f"the same as the book ({sections})", from_iso(str(payload["as_of"])), record.seq)
         case EventType.ORDER_FILLED | EventType.FILL_RESTATED if not (
             payload.get("inferred") or payload.get("assumed")
         ):

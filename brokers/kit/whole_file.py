@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,12 @@ def write_whole(file: Path, content: bytes, *, mode: int = 0o600) -> None:
 @contextlib.contextmanager
 def new_file(file: Path, *, mode: int = 0o600, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write to that takes its place at the end of the block; after a failure within it all is as before.
-    Raises ``OSError``; without ``replace`` that is ``FileExistsError`` where such a file has come to be meanwhile."""
+    Raises ``OSError``, also where what is there is no regular file; without ``replace`` that is ``FileExistsError``
+    where such a file has come to be meanwhile."""
     # Named before it is made, so that an interrupt at any moment finds what to remove.
     draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    if file.exists() and not file.is_file():  # a device would be gone, for everybody
+        raise OSError(errno.EINVAL, "it is no regular file", str(file))
     try:
         draft.unlink(missing_ok=True)  # of a process that had our number and was killed
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -34,7 +34,7 @@ from actors.journal.store import Journal
 from actors.journal.time_stamp import StampError, claimed_time, verified_time
 from actors.names import instrument_name
 from supervisor.cli.audit_selection import Source, reading
-from supervisor.cli.console import Failure, print_json, say
+from supervisor.cli.console import Failure, print_json, say, write_out
 from supervisor.cli.operator_action import journal_action
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
 
@@ -74,7 +74,7 @@ def prove(
         print(text, end="")
         return EXIT_OK
     try:
-        out.write_text(text, encoding="utf-8")
+        write_out(out, text)
     except OSError as error:
         raise Failure(f"could not write {out}: {error.strerror or error}") from None
     say(f"{out}: {len(seqs)} records under the head over {newer.size}, {len(text.encode())} bytes")

@@ -26,6 +26,7 @@ _WORK = frozenset(kind.value for kind in WORK_EVENTS)
 _CHECKPOINT = EventType.CHECKPOINT.value
 _NEWEST = 20_000
 _WHOLE_ID = 32
+_LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
 def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
@@ -98,6 +99,25 @@ def history_of(
         return list(journal.records(stream=stream, since=since, discrepancy_id=whole, order="oldest", limit=_NEWEST))
     finally:
         journal.close()
+
+
+def archived(configuration: Configuration, break_id: str, history: Sequence[Record]) -> str | None:
+    """In words, which records were archived, where some of those may have named the break of this history too."""
+    journal = Journal.open(configuration.journal_url, read_only=True)
+    try:
+        first = next(journal.records(limit=1), None)
+    finally:
+        journal.close()
+    if first is None or first.seq == 1:
+        return None
+    if history and from_iso(str(history[0].event.payload.get("opened_at", _LONG_AGO))) >= first.event.time:
+        return None
+    named = next((str(one.event.payload["id"]) for one in history if "id" in one.event.payload), break_id)
+    which = named if len(named) == _WHOLE_ID else "and its whole id"
+    return (
+        f"records 1 to {first.seq - 1} were archived, and what they tell of it is not shown: `audit verify` names the "
+        f"archive, and `audit query --journal FILE --discrepancy-id {which}` reads it"
+    )
 
 
 def _newest(journal: Journal, begins: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from supervisor.client.processes import Running
 
 _DEFAULT = "config/accounts.yaml"
+SHORTEST_ID = 4
+"""Of the letters of an id that name a break."""
 breaks = typer.Typer(
     cls=EitherWay,
     no_args_is_help=True,
@@ -93,22 +95,27 @@ def show(break_id: Id, config: ConfigOption = None, as_json: Json = False) -> in
 
     It may be open or closed.
     """
-    from supervisor.cli.break_history import history_of
-    from supervisor.cli.console import Failure, load_place, print_json
+    from supervisor.cli.break_history import archived, history_of
+    from supervisor.cli.console import Failure, load_place, print_json, say
 
     configuration = load_place(config)
     rows, _ = _open(configuration)
-    found = [row for row in rows if row["id"].startswith(break_id)]
-    history = history_of(configuration, found[0]["id"] if len(found) == 1 else break_id)
-    if not found and not history:
-        raise Failure(f"the journal has no break {break_id!r}")
+    row = chosen(rows, break_id)
+    whole = break_id if row is None else row["id"]
+    history = history_of(configuration, whole)
+    elsewhere = archived(configuration, whole, history)
+    if row is None and not history:
+        where = "" if elsewhere is None else f"; {elsewhere}"
+        raise Failure(f"the journal has no break {break_id!r}{where}")
     if as_json:
         from actors.journal.hash_chain import record_to_json
 
         records = [dict(record_to_json(record)) for record in history]
-        print_json({"break": found[0] if found else None, "history": records})
+        print_json({"break": row, "history": records})
     else:
-        _print_one(found[0] if found else None, history)
+        _print_one(row, history)
+    if elsewhere is not None:
+        say(elsewhere)
     return 0
 
 
@@ -130,7 +137,7 @@ def ack(
 @breaks.command()
 def assign(
     break_id: Id,
-    owner: Annotated[str | None, typer.Option("--to", help="The new owner.")] = None,
+    owner: Annotated[str | None, typer.Option("--to", help="The new owner; `nobody`: it is to have none.")] = None,
     note: Note = None,
     config: ConfigOption = None,
     as_json: Json = False,
@@ -252,10 +259,23 @@ def _confirmed(action: str) -> bool:
 def _row(supervisor: Running, break_id: str) -> dict[str, Any]:
     from supervisor.cli.console import Failure
 
-    found = [row for row in supervisor.breaks() if row["id"].startswith(break_id)]
-    if len(found) != 1:
-        raise Failure(f"{len(found) or 'no'} open breaks have an id that starts with {break_id!r}")
-    return found[0]
+    found = chosen(supervisor.breaks(), break_id)
+    if found is None:
+        raise Failure(f"no open break has an id that starts with {break_id!r}. List the open breaks again")
+    return found
+
+
+def chosen(rows: Sequence[dict[str, Any]], break_id: str) -> dict[str, Any] | None:
+    """The open break that is named, ``None`` where none is. Raises :class:`Failure` where that may be several."""
+    from supervisor.cli.console import Failure
+
+    if len(break_id) < SHORTEST_ID:
+        raise Failure(f"the id {break_id!r} is too short. Give at least {SHORTEST_ID} letters of it")
+    found = [row for row in rows if row["id"].startswith(break_id)]
+    if len(found) > 1:
+        ids = ", ".join(row["id"] for row in found[:5])
+        raise Failure(f"{len(found)} open breaks have ids that start with {break_id!r} ({ids}). Give more of it")
+    return found[0] if found else None
 
 
 def _open(configuration: Any) -> tuple[list[dict[str, Any]], bool]:
@@ -325,11 +345,23 @@ def _print_one(row: Mapping[str, Any] | None, history: Sequence[Record]) -> None
             if row[key] is not None:
                 out.print(f"{key}: {_plain(str(row[key]))}", soft_wrap=True)
     else:
-        out.print("it is closed")
+        out.print(_plain(last_words(history)), soft_wrap=True)
     for record in history:
         event, text = record.event, describe(record.event)
         line = f"{event.time:%Y-%m-%d %H:%M:%S}Z {record.seq} {event.type} {text}{behind(event, text)}"
         out.print(_plain(line), soft_wrap=True)
+
+
+def last_words(history: Sequence[Record]) -> str:
+    """What is known of a break that is not among the open ones."""
+    told = [record for record in history if "resolved" in record.event.payload]
+    if not told:
+        return "it is not among the open breaks, and what it was is not in this journal"
+    last, payload = told[-1], told[-1].event.payload
+    what = f"{str(payload['id'])[:12]} {last.stream} {payload['type']} {payload['key']}"
+    if not payload["resolved"]:
+        return f"{what}: it was open when it was last looked at, and nobody looks at {last.stream} any more"
+    return f"{what}: closed {last.event.time:%Y-%m-%d %H:%M:%S}Z"
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

@@ -10,11 +10,13 @@ import errno
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brokers.kit.whole_file import write_whole
 from supervisor.presentation.json_contract import EXIT_UNVERIFIED, EXIT_USAGE
 
 if TYPE_CHECKING:
@@ -197,3 +199,14 @@ def _unexpected(error: BaseException, *, verbose: bool) -> int:
 def without_credentials(text: str) -> str:
     """The text without what stands before the host in a URL."""
     return _URL_CREDENTIALS.sub("//…@", text)
+
+
+def write_out(file: Path, text: str) -> None:
+    """Put a document where somebody wants it: whole or not at all, for its owner alone unless a file is there that
+    others may read. A pipe or a terminal gets it as it comes. Raises ``OSError``."""
+    place = file.resolve()
+    if place.exists() and not place.is_file():
+        place.write_text(text, encoding="utf-8")
+        return
+    mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o600
+    write_whole(place, text.encode(), mode=mode)

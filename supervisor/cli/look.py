@@ -5,7 +5,7 @@ Keys in, a look out. Pure.
 ========  =====================================================================================
 key       what it does
 ========  =====================================================================================
-s         sorts by the next order: as configured, needs attention first, longest unverified first
+s         sorts by the next order: needs attention first, longest unverified first, as configured
 f         shows only what needs attention, and all again
 /         filters by the letters that follow, until Enter; Esc shows all again
 ↑ ↓ j k   chooses a row
@@ -30,17 +30,18 @@ _LONGEST_FILTER = 40
 class Sort(StrEnum):
     """The orders of the rows."""
 
-    CONFIGURED = "as configured"
     ATTENTION = "needs attention first"
     AGE = "longest unverified first"
+    CONFIGURED = "as configured"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What is looked at. ``typing`` is while the letters of ``wanted`` are typed; ``chosen`` is the place of a row
-    among those shown, ``None`` before one was chosen."""
+    among those shown, ``None`` before one was chosen, and ``name`` is what that row is of: it is followed where the
+    order changes."""
 
-    sort: Sort = Sort.CONFIGURED
+    sort: Sort = Sort.ATTENTION
     attention: bool = False
     wanted: str = ""
     typing: bool = False
@@ -48,6 +49,7 @@ class Look:
     details: bool = False
     help: bool = False
     left: bool = False
+    name: str | None = None
 
 
 Rows = Sequence[tuple[str, Mapping[str, Any]]]
@@ -111,6 +113,22 @@ def shown(look: Look, rows: Rows, calm: Callable[[Mapping[str, Any]], int]) -> R
             return found
 
 
+def chosen(look: Look, rows: Rows) -> int | None:
+    """Where the chosen row is among these: the one of its name, and without that the one at its place."""
+    if look.chosen is None or not rows:
+        return None
+    names = [f"{account}/{row['instrument']}" for account, row in rows]
+    return names.index(look.name) if look.name in names else min(look.chosen, len(rows) - 1)
+
+
+def follow(look: Look, rows: Rows) -> Look:
+    """The look with its chosen row where that is now."""
+    place = chosen(look, rows)
+    if place is None:
+        return replace(look, chosen=None, name=None)
+    return replace(look, chosen=place, name=f"{rows[place][0]}/{rows[place][1]['instrument']}")
+
+
 def _age_s(row: Mapping[str, Any]) -> float:
     age_s = row["health"].get("verified_age_s")
     return inf if age_s is None else float(age_s)
@@ -118,7 +136,7 @@ def _age_s(row: Mapping[str, Any]) -> float:
 
 def words(look: Look) -> str:
     """What is looked at other than usual; empty where nothing is."""
-    parts = [look.sort.value] if look.sort is not Sort.CONFIGURED else []
+    parts = [look.sort.value] if look.sort is not Sort.ATTENTION else []
     parts += ["only what needs attention"] if look.attention else []
     if look.typing or look.wanted:
         parts.append(f"/{look.wanted}{'_' if look.typing else ''}")
@@ -126,7 +144,7 @@ def words(look: Look) -> str:
 
 
 HELP = (
-    "s  sort: as configured, by attention, by oldest verification",
+    "s  sort: by attention, by oldest verification, as configured",
     "f  only what needs attention",
     "/  filter by text; Enter keeps it, Esc shows everything again",
     "↑ ↓  choose a row; Enter or d: all its details",

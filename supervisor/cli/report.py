@@ -15,7 +15,7 @@ from actors.runtime.ports import CallError
 from supervisor.cli.audit_selection import Source, past, reading, source
 from supervisor.cli.audit_verify import verified
 from supervisor.cli.break_history import open_breaks
-from supervisor.cli.console import Failure, load_place, print_json, say
+from supervisor.cli.console import Failure, load_place, print_json, say, write_out
 from supervisor.client.processes import NotRunning, find
 from supervisor.config.errors import ConfigurationError
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
@@ -139,6 +139,6 @@ def _latency(config: Path | None) -> dict[str, Any] | None:
 
 def _write(target: Path, text: str) -> None:
     try:
-        target.write_text(text, encoding="utf-8")
+        write_out(target, text)
     except OSError as error:
         raise Failure(f"{target} cannot be written: {error.strerror}. Choose another with --out") from None

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.events import Severity
-from supervisor.cli.look import HELP, Look, Rows, after, shown, words
+from supervisor.cli.look import HELP, Look, Rows, after, chosen, follow, shown, words
 from supervisor.cli.middle import Middle, cut
 from supervisor.presentation.event_text import Happening
 from supervisor.presentation.json_contract import halted_scopes, section_words
@@ -121,9 +121,14 @@ class Screen:
     def press(self, keys: Sequence[str]) -> bool:
         """Look as these keys say; whether any was pressed."""
         for key in keys:
-            rows = 0 if self.view.status is None else len(shown(self.view.look, rows_of(self.view.status), _calm))
-            self.view = replace(self.view, look=after(self.view.look, key, rows))
+            look = follow(self.view.look, self._rows())
+            look = replace(after(look, key, len(self._rows())), name=None)
+            self.view = replace(self.view, look=look)
+            self.view = replace(self.view, look=follow(look, self._rows()) if look.chosen is not None else look)
         return bool(keys)
+
+    def _rows(self) -> Rows:
+        return () if self.view.status is None else shown(self.view.look, rows_of(self.view.status), _calm)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As rich asks for it: with the height of the screen where it fills one."""
@@ -144,7 +149,7 @@ def render(view: View, height: int, width: int) -> RenderableType:
     caption = _caption(view, width)
     rows_shown = shown(view.look, rows_of(view.status), _calm)
     if view.look.details and rows_shown:
-        return Group(*head, *_details(*rows_shown[min(view.look.chosen or 0, len(rows_shown) - 1)], height - len(head)))
+        return Group(*head, *_details(*rows_shown[chosen(view.look, rows_shown) or 0], height - len(head)))
     room = height - len(head) - _TABLE_FRAME - len(caption)
     rows = len(rows_shown) + len(of_no_instrument(view.status))
     for_rows = max(_FEWEST_ROWS, min(rows, room - min(_HAPPENINGS_SHOWN, room // 3, len(view.happenings))))
@@ -157,7 +162,8 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     """Every instrument that is looked at, or those most in need of attention where there are more than fit; first what
     nobody looks after."""
     rows = list(shown(look, rows_of(status), _calm))
-    chosen = rows[min(look.chosen, len(rows) - 1)] if look.chosen is not None and rows else None
+    place = chosen(look, rows)
+    picked = None if place is None else rows[place]
     nobodys = of_no_instrument(status)
     left_out = 0
     if most_rows is not None:
@@ -166,12 +172,12 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
         fit = max(1, most_rows - 1)
         left_out = len(rows) - fit
         places = sorted(range(len(rows)), key=lambda place: (_calm(rows[place][1]), place))[:fit]
-        if chosen is not None and rows.index(chosen) not in places:
-            places[-1] = rows.index(chosen)
+        if place is not None and place not in places:
+            places[-1] = place
         rows = [rows[place] for place in sorted(places)]
     made = Table(box=None, expand=True, pad_edge=False, header_style="bold dim", collapse_padding=True)
     if width < _NARROW:
-        return _narrow(made, rows, nobodys, left_out, chosen)
+        return _narrow(made, rows, nobodys, left_out, picked)
     wide = width >= _WIDE
     made.add_column("account", no_wrap=True, max_width=20)
     made.add_column("instrument", no_wrap=True, max_width=24)
@@ -182,7 +188,9 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     made.add_column("book", no_wrap=True, ratio=3, min_width=12, overflow="ellipsis")
     if wide:
         made.add_column("broker", no_wrap=True, max_width=28, overflow="ellipsis")
-    made.add_column("open breaks", no_wrap=True, ratio=4 if breaks else 1, min_width=11, overflow="ellipsis")
+    # A column with a share of what is left may get less than its heading takes, whatever its smallest width.
+    least = None if breaks else len("open breaks")
+    made.add_column("open breaks", no_wrap=True, ratio=4 if breaks else None, width=least, overflow="ellipsis")
     made.add_column("verified", justify="right", no_wrap=True)
     if wide:
         made.add_column("next", justify="right", no_wrap=True)
@@ -191,7 +199,7 @@ def table(status: Mapping[str, Any], most_rows: int | None = None, width: int = 
     for account, found in nobodys:
         made.add_row(*_cells_of_nobody(account, found, wide=wide))
     for account, row in rows:
-        made.add_row(*_cells(account, row, wide=wide), style="reverse" if (account, row) == chosen else "")
+        made.add_row(*_cells(account, row, wide=wide), style="reverse" if (account, row) == picked else "")
     if left_out:
         made.add_row(Text("…", "dim"), Text(f"{left_out} more", "dim"))
     return made
@@ -226,12 +234,12 @@ def _narrow(
     rows: Rows,
     nobodys: Sequence[tuple[str, Mapping[str, Any]]],
     left_out: int,
-    chosen: tuple[str, Mapping[str, Any]] | None,
+    picked: tuple[str, Mapping[str, Any]] | None,
 ) -> Table:
     """Where there is little room: which instrument, how it stands, and what a person has to see to, else its book."""
     made.add_column("instrument", no_wrap=True, ratio=4)
     made.add_column("state", no_wrap=True, max_width=11)
-    made.add_column("open breaks, or book", no_wrap=True, ratio=5)
+    made.add_column("break, or book", no_wrap=True, ratio=5)
     for account, found in nobodys:
         said = Middle(_held(found), "yellow")
         made.add_row(Middle(f"{account}/{found['key']}"), Text("UNMANAGED", "bold yellow"), said)
@@ -239,7 +247,7 @@ def _narrow(
         breaks = _breaks(row)
         book = book_words(row["book"], known=row["health"]["verified_at"] is not None)
         last = breaks if breaks.plain else Middle(book)
-        style = "reverse" if (account, row) == chosen else ""
+        style = "reverse" if (account, row) == picked else ""
         state = _state({**row, "health": {**row["health"], "halted": ()}})  # the head tells what is halted
         made.add_row(Middle(f"{account}/{row['instrument']}"), state, last, style=style)
     if left_out:
@@ -283,9 +291,11 @@ def _said(value: object) -> object:
 
 def _calm(row: Mapping[str, Any]) -> int:
     """How little attention a row needs."""
-    if row["health"]["state"] != "UP" or row["status"] in {"FAILED", "DEGRADED"}:
+    critical = any(one["severity"] == "CRITICAL" and not one["resolved"] for one in row["discrepancies"])
+    if critical or row["health"]["state"] != "UP" or row["status"] in {"FAILED", "DEGRADED"}:
         return 0
-    return 1 if row["status"] != "SUCCESS" or row["discrepancies"] else 2
+    halted = bool(row["health"].get("halted"))
+    return 1 if halted or row["status"] != "SUCCESS" or row["discrepancies"] else 2
 
 
 def _state(row: Mapping[str, Any]) -> Text:

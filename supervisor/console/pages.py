@@ -19,7 +19,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from actors.book.break_work import TRANSITIONS, BreakAction, BreakState
+from actors.book.break_work import NOBODY, TRANSITIONS, BreakAction, BreakState
 from actors.book.discrepancies import HOW_IT_ENDS, DiscrepancyType
 from actors.book.history import who as who_of
 from actors.events import EventType, Record, Severity, to_iso
@@ -36,7 +36,7 @@ from supervisor.presentation.attention import (
     account_attention,
     attention,
 )
-from supervisor.presentation.break_filter import NOBODY, BreakFilter
+from supervisor.presentation.break_filter import BreakFilter
 from supervisor.presentation.breaks import AGE_BUCKETS, age_words
 from supervisor.presentation.event_text import describe
 from supervisor.presentation.json_contract import halted_scopes

@@ -13,12 +13,10 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
-from actors.book.break_work import BreakState
+from actors.book.break_work import NOBODY, BreakState
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import Severity
 
-NOBODY: Final = "nobody"
-"""As an owner: what nobody has."""
 _LENGTH: Final = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 _STATES: Final = tuple(state for state in BreakState if state is not BreakState.RESOLVED)
 _LONGEST: Final = 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from actors.book.break_work import UNASSIGNED
 from actors.book.history import person_behind, without_effect
 from actors.book.in_step import named_in
 from actors.events import Event, EventType, Json, Record, Severity, to_iso
@@ -246,6 +247,8 @@ def _work(kind: EventType, payload: Mapping[str, Json]) -> str:
     said = [_WORK[kind], f"by {payload.get('by')}"]
     if payload.get("owner"):
         said.append(f"to {payload['owner']}")
+    elif payload.get(UNASSIGNED):
+        said.append("to nobody")
     if payload.get("until"):
         said.append(f"until {str(payload['until'])[:16]}Z")
     why = ", ".join(str(payload[key]) for key in ("reason", "note") if payload.get(key))

@@ -2,7 +2,8 @@
 was corrected and who approved it, who did what. Pure: records in, a document of JSON's types out.
 
 The laws of this module: the same records give the same document; a book without a proof in the time is told as such and
-never left out; times are ISO 8601 UTC, lengths are seconds.
+never left out; what found orders and fills in step and compared no position proves no book; times are ISO 8601 UTC,
+lengths are seconds.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from actors.book.break_work import WORK_EVENTS
 from actors.book.in_step import proofs
 from actors.events import EventType, Record, from_iso, to_iso
 from actors.names import split_name
+from brokers.model import Completeness
 from supervisor.presentation.breaks import BUCKETS, age_bucket
 from supervisor.presentation.event_text import describe
 
+COMPLETE = Completeness.COMPLETE.value
 PROOF_HOLDS = timedelta(minutes=15)
 """Proofs are journaled at most every five minutes. A book whose last one is older counts as not verified since then."""
 
@@ -57,9 +60,11 @@ _ACTS = frozenset(
 
 @dataclass(slots=True)
 class _Book:
-    """One instrument's proofs."""
+    """One instrument's proofs. ``orders_only``: so often its orders and fills were found in step, and its positions
+    were compared with nothing, as in mode paper."""
 
     proofs: list[datetime] = field(default_factory=list)
+    orders_only: int = 0
     before: datetime | None = None  # the last proof before the time
 
 
@@ -101,7 +106,9 @@ class Report:
         if event.type is EventType.RECONCILED:
             for proof in proofs(record):
                 book = self._books.setdefault(proof.stream, _Book())
-                if proof.at < self._since:
+                if event.payload.get("positions", COMPLETE) != COMPLETE:
+                    book.orders_only += proof.at >= self._since
+                elif proof.at < self._since:
                     book.before = proof.at if book.before is None else max(book.before, proof.at)
                 else:
                     book.proofs.append(proof.at)
@@ -202,6 +209,7 @@ class Report:
             "account": account,
             "instrument": instrument,
             "proofs": len(book.proofs),
+            "orders_only": book.orders_only,
             "first_proof_at": to_iso(book.proofs[0]) if book.proofs else None,
             "last_proof_at": to_iso(book.proofs[-1]) if book.proofs else None,
             "longest_without_proof_s": round(longest.total_seconds()),

@@ -30,12 +30,13 @@ def page(document: Mapping[str, Any]) -> str:
         "<h2>Books and their proofs</h2>",
         _timeline(document),
         _table(
-            ("account", "instrument", "proofs", "last proof", "longest without", "not verified for"),
+            ("account", "instrument", "proofs", "orders only", "last proof", "longest without", "not verified for"),
             (
                 (
                     row["account"],
                     row["instrument"],
                     row["proofs"],
+                    row["orders_only"],
                     (row["last_proof_at"] or "never")[:19],
                     age_words(row["longest_without_proof_s"]),
                     age_words(row["not_verified_s"]),
@@ -43,6 +44,7 @@ def page(document: Mapping[str, Any]) -> str:
                 for row in document["instruments"]
             ),
         ),
+        _orders_only(document["instruments"]),
         f"<h2>Breaks</h2><p>{breaks['total']} in all, {breaks['open']} open at the end.</p>",
         _bars(breaks["by_hour"], "opened, by hour"),
         *(_counts(name.replace("_", " "), breaks[name]) for name in ("by_type", "by_cause", "by_severity", "by_age")),
@@ -107,6 +109,16 @@ def _journal(journal: Mapping[str, Any]) -> str:
         "that these records are in it unaltered (<code>audit verify --head HASH</code>, <code>audit prove</code>)."
     )
     return f"<table>{listed}</table><p>{said}</p>"
+
+
+def _orders_only(instruments: Sequence[Mapping[str, Any]]) -> str:
+    """What "orders only" means, where it is said of any."""
+    if not any(row["orders_only"] for row in instruments):
+        return ""
+    return (
+        "<p>Orders only: so often the orders and fills were found in step while positions were compared with nothing, "
+        "as in mode paper. That proves no position.</p>"
+    )
 
 
 def _timeline(document: Mapping[str, Any]) -> str:

@@ -263,6 +263,103 @@ def test_a_connection_that_is_lost_again_is_told_again() -> None:
     assert len({message.id for message in wire.got}) == len(wire.got)
 
 
+CHANGED = EventType.CONFIGURATION_CHANGED
+
+
+def desired(wire: Wire, now: datetime, *names: str, **terms: Any) -> None:
+    words = [f"{name} {'0' * 16}" if name != "audit" else name for name in ("audit", *names)]
+    wire.say(CHANGED, {"desired": words, **terms}, now, Severity.INFO, "supervisor")
+
+
+@pytest.mark.parametrize("left", [(), ("fx", "fx/GBP JPY")])
+def test_what_left_the_configuration_as_it_was_is_told_once_and_as_no_longer_watched(left: tuple[str, ...]) -> None:
+    wire = Wire()
+    desired(wire, at(0), "fx", FX, "fx/GBP JPY")
+    wire.opens(severity=Severity.CRITICAL)
+    assert wire.look(at(1)) == ["alert"]
+    desired(wire, at(2), *left, by="ann@desk")
+    wire.restart(from_a_checkpoint=True)
+    assert wire.look(at(3)) == ["resolved"]
+    told = wire.got[-1]
+    assert told.title == "no longer watched: CRITICAL fx/EUR_USD POSITION_MISMATCH"
+    assert told.severity is Severity.CRITICAL
+    assert "taken out of the configuration by ann@desk, and not resolved" in told.body
+    assert wire.look(at(99_999)) == []
+
+    desired(wire, at(100_000), "fx", FX)
+    assert wire.look(at(100_001)) == ["alert"]
+    wire.ends(now=at(100_002))
+    assert wire.look(at(100_003)) == ["resolved"]
+    assert wire.got[-1].title.startswith("resolved: ")
+    assert wire.look(at(100_004)) == []
+    assert wire.router.subjects == {}
+    assert len({message.id for message in wire.got}) == len(wire.got)
+
+
+def test_an_instrument_that_its_account_found_itself_is_watched_whatever_the_configuration_names() -> None:
+    wire = Wire()
+    desired(wire, at(0), "fx")
+    wire.opens()
+    wire.look(at(1))
+    desired(wire, at(2), "fx", "opt")
+    assert wire.look(at(3)) == []
+    desired(wire, at(4), "opt")
+    assert wire.look(at(5)) == ["resolved"]
+    wire.say(EventType.ACTOR_STARTED, {"actor": FX}, at(6), Severity.INFO, "supervisor")
+    assert wire.look(at(7)) == ["alert"]
+
+
+def test_what_happens_again_while_its_end_is_on_its_way_is_told_again() -> None:
+    wire = Wire()
+    lost = {"account": "fx", "connection": "UNREACHABLE", "reason": "refused"}
+    wire.say(EventType.CONNECTION_LOST, lost, at(36_000), Severity.WARNING, "fx")
+    wire.look(at(36_000))
+    wire.say(EventType.CONNECTION_RESTORED, {"account": "fx"}, at(36_030), Severity.INFO, "fx")
+    (ended,) = wire.router.due(at(36_031))
+    wire.say(EventType.CONNECTION_LOST, lost, at(36_032), Severity.WARNING, "fx")
+    wire.say(EventType.ALERT_DELIVERED, ended.delivered(), at(36_033), Severity.INFO, "alerts")
+    assert wire.look(at(36_034)) == ["alert"]
+
+
+def worked(wire: Wire, kind: EventType, now: datetime, **terms: Any) -> None:
+    wire.say(kind, {"id": "b1", "by": "ann@desk", **terms}, now, Severity.INFO, FX)
+
+
+def test_a_proposal_waits_for_another_person_so_reminders_go_on_and_say_so() -> None:
+    wire = Wire()
+    wire.opens()
+    wire.look(at(0))
+    wire.acknowledged("b1", at(90_000), at(1))
+    worked(wire, EventType.BREAK_PROPOSED, at(2))
+    assert wire.look(at(1800)) == ["reminder"]
+    assert "ann@desk proposed its correction: another person has to approve it" in wire.got[-1].body
+    wire.opens(now=at(1900), since=at(0), broker_value="50")
+    assert wire.look(at(3600)) == ["reminder"]
+    assert "proposed" not in wire.got[-1].body
+
+
+def test_an_acknowledgement_outlives_that_the_break_becomes_less_grave() -> None:
+    wire = Wire()
+    wire.opens(severity=Severity.CRITICAL)
+    wire.look(at(0))
+    wire.acknowledged("b1", at(9000), at(1))
+    wire.opens(now=at(2), since=at(0), severity=Severity.WARNING)
+    assert wire.look(at(8999)) == []
+    assert wire.look(at(9000)) == ["reminder"]
+
+
+def test_who_has_it_is_said_until_nobody_has() -> None:
+    wire = Wire()
+    wire.opens()
+    wire.look(at(0))
+    worked(wire, EventType.BREAK_ASSIGNED, at(1), owner="ben")
+    wire.look(at(1800))
+    assert "ben has it" in wire.got[-1].body
+    worked(wire, EventType.BREAK_ASSIGNED, at(1801), unassigned=True)
+    wire.look(at(3600))
+    assert "has it" not in wire.got[-1].body
+
+
 _STEPS = st.lists(
     st.tuples(
         st.sampled_from(["opens", "ends", "look", "restart", "checkpoint", "fails", "works", "graver"]),

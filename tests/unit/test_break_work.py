@@ -30,7 +30,7 @@ from actors.book.break_work import (
     work_to,
 )
 from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
-from actors.events import Event, Severity
+from actors.events import Event, EventType, Severity
 from tests.unit.builders import at
 
 FOUND = Break(
@@ -215,3 +215,27 @@ def test_whatever_happens_what_is_approved_was_approved_as_it_is_by_a_second_per
             assert others
             assert work.approved is not None
             assert all(person(h.by) != person(work.approved.by) for h in others)
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        ({"note": "x" * 2001}, "the note has 2001 characters, and 2000 are the most"),
+        ({"note": " "}, "the note is empty"),
+        ({"owner": ""}, "the owner is empty"),
+        ({"owner": " \t"}, "the owner is empty"),
+        ({"owner": "x" * 101}, "the owner has 101 characters, and 100 are the most"),
+    ],
+)
+def test_words_that_say_nothing_or_too_much_are_refused(terms: dict[str, Any], says: str) -> None:
+    with pytest.raises(BreakRefused, match=says):
+        act(FOUND, UNTOUCHED, asked("assign", **terms), four_eyes=False, now=at(1))
+    assert after(asked("assign", owner="x" * 100, note="x" * 2000)).owner == "x" * 100
+
+
+def test_a_break_is_taken_from_its_owner_by_assigning_it_to_nobody() -> None:
+    work = after(asked("acknowledge"), asked("assign", owner="nobody", note="gone home"))
+    assert (work.owner, work.note, work.state) == (None, "gone home", BreakState.ACKNOWLEDGED)
+    # What an earlier version wrote of nobody is what it was then.
+    old = Event("1", EventType.BREAK_ASSIGNED, Severity.INFO, at(1), {"id": "b1", "by": ALICE, "owner": "nobody"})
+    assert folded(UNTOUCHED, old).owner == "nobody"

@@ -168,6 +168,7 @@ class TestProofs:
         proof = kept / "proof.json"
         assert audit("prove", 137, "--journal", kept / "journal.db", "-o", proof).exit_code == 0
         assert proof.stat().st_size < 4096
+        assert proof.stat().st_mode & 0o777 == 0o600
         result = audit("check", proof, "--key", kept / "journal.db.pub", "--json")
         assert result.exit_code == 0, result.output
         (record,) = json.loads(result.stdout)["records"]

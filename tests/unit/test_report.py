@@ -62,6 +62,25 @@ def test_what_was_proven_just_before_holds_into_the_time() -> None:
     assert (row["proofs"], row["not_verified_s"]) == (0, 0)
 
 
+def test_what_compared_no_position_proves_no_book() -> None:
+    document = made(
+        record(1, "RECONCILED", at(-60), positions="UNSUPPORTED", orders="COMPLETE", fills="COMPLETE"),
+        record(2, "RECONCILED", at(10), positions="UNSUPPORTED", orders="COMPLETE", fills="COMPLETE"),
+        record(
+            3, "RECONCILED", at(20), "pp", positions="UNSUPPORTED", instruments={"A": 3}, requested_at=to_iso(at(20))
+        ),
+        record(4, "RECONCILED", at(20), "cfd", positions="COMPLETE", instruments={"B": 3}, requested_at=to_iso(at(20))),
+        until=at(600),
+    )
+    rows = {f"{row['account']}/{row['instrument']}": row for row in document["instruments"]}
+    told = {name: (row["proofs"], row["orders_only"], row["not_verified_s"]) for name, row in rows.items()}
+    assert told == {FX: (0, 1, 600), "pp/A": (0, 1, 600), "cfd/B": (1, 0, 20)}
+    assert rows[FX]["last_proof_at"] is None
+    shown = page({**document, "journal": NOT_CHECKED})
+    assert "That proves no position" in shown
+    assert "That proves no position" not in page({**made(), "journal": NOT_CHECKED})
+
+
 def test_corrections_name_who_approved_and_acts_who_did_them() -> None:
     document = made(
         record(1, "RECONCILIATION_DISCREPANCY", at(10), severity="WARNING", **differs("b1", at(10))),
@@ -172,6 +191,8 @@ def test_the_command_writes_the_page_and_prints_json_and_the_journals_head(
     assert document["journal"]["head"]["seq"] == document["journal"]["last"]["seq"] == 2
     assert document["journal"]["head"]["hash"] in out.read_text()
     assert re.search(r"force_update_position", out.read_text())
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.glob("r.html*")] == ["r.html"]
     assert command.report(path, None, since="1m", out=out, as_json=False, **terms) == 0
     assert "0 breaks" in capsys.readouterr().out
 

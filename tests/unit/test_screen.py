@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -242,14 +243,14 @@ def _three() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("keys", "shown"),
     [
-        ("", ["CALM", "OLD", "BROKEN"]),
-        ("s", ["BROKEN", "CALM", "OLD"]),
-        ("ss", ["OLD", "CALM", "BROKEN"]),
-        ("sss", ["CALM", "OLD", "BROKEN"]),
+        ("", ["BROKEN", "CALM", "OLD"]),
+        ("s", ["OLD", "CALM", "BROKEN"]),
+        ("ss", ["CALM", "OLD", "BROKEN"]),
+        ("sss", ["BROKEN", "CALM", "OLD"]),
         ("f", ["BROKEN"]),
-        ("ff", ["CALM", "OLD", "BROKEN"]),
+        ("ff", ["BROKEN", "CALM", "OLD"]),
         ("/ol", ["OLD"]),
-        ("/fx", ["CALM", "OLD", "BROKEN"]),
+        ("/fx", ["BROKEN", "CALM", "OLD"]),
         ("/q", []),
     ],
 )
@@ -265,7 +266,7 @@ def test_keys_sort_and_filter_the_table(keys: str, shown: list[str]) -> None:
 
 def test_a_filter_is_typed_until_enter_and_gone_with_escape() -> None:
     assert _pressed("/", "q", "s", "backspace", "enter") == Look(wanted="q")
-    assert _pressed("/", "q", "enter", "s") == Look(wanted="q", sort=Sort.ATTENTION)
+    assert _pressed("/", "q", "enter", "s") == Look(wanted="q", sort=Sort.AGE)
     assert _pressed("/", "q", "escape") == Look()
     assert _pressed("q").left
 
@@ -280,7 +281,7 @@ def test_a_row_is_chosen_among_those_shown(keys: list[str], chosen: int) -> None
 
 def test_details_tell_all_of_the_chosen_row_and_help_tells_the_keys() -> None:
     screen = Screen(View("", _three()))
-    screen.press(["s", "down", "enter"])
+    screen.press(["down", "enter"])
     details = "\n".join(_drawn(screen.view))
     screen.press(["?"])
     helped = "\n".join(_drawn(screen.view))
@@ -289,6 +290,35 @@ def test_details_tell_all_of_the_chosen_row_and_help_tells_the_keys() -> None:
     assert "CRITICAL POSITION_MISMATCH long: book 80, broker -100, no cause known, open" in details
     assert "CALM" not in details
     assert "Esc shows everything again" in helped
+
+
+def test_the_chosen_row_stays_the_same_instrument_when_the_order_changes() -> None:
+    screen = Screen(View("", _three()))
+    screen.press(["down", "down"])
+    screen.press(["enter"])
+    assert "fx/CALM: SUCCESS" in "\n".join(_drawn(screen.view))
+    worse = _status(_row("CALM", "FAILED"), _row("OLD", "FAILED"), _row("BROKEN"))
+    screen.view = replace(screen.view, status=worse)
+    assert "fx/CALM: FAILED" in "\n".join(_drawn(screen.view))
+    screen.press(["enter", "down", "enter"])
+    assert "fx/OLD: FAILED" in "\n".join(_drawn(screen.view))
+    screen.view = replace(screen.view, status=_status(_row("CALM")))
+    assert "fx/CALM: SUCCESS" in "\n".join(_drawn(screen.view))
+
+
+def test_what_is_critical_or_halted_comes_before_what_is_in_step() -> None:
+    halted = [{"scope": "account fx", "reason": "news"}]
+    rows = [
+        _row("CALM"), _row("HALTED", health={"halted": halted}), _row("SLIGHT", "PARTIAL"),
+        _row("NAKED", "PARTIAL", discrepancies=[{**DRIFT, "severity": "CRITICAL"}]),
+    ]  # fmt: skip
+    drawn = _drawn(View("", _status(*rows)))
+    assert [line.split()[1] for line in drawn if line.startswith("fx ")] == ["NAKED", "HALTED", "SLIGHT", "CALM"]
+
+
+@pytest.mark.parametrize("width", [71, 80, 99, 120])
+def test_the_heading_of_the_breaks_is_whole_where_none_is_open(width: int) -> None:
+    assert "open breaks" in "\n".join(_drawn(View("", _status(_row("CALM"))), width=width))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from brokers.kit.whole_file import append_durably, new_file, write_whole
+from supervisor.cli.console import write_out
 
 
 @pytest.fixture
@@ -83,3 +84,42 @@ def test_lines_are_added_to_what_is_there(file: Path) -> None:
     append_durably(file, "1\n", mode=0o644)
     append_durably(file, "2\n")
     assert file.read_text() == "1\n2\n"
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(pipe, b"ours")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert names(pipe) == ["pipe"]
+
+
+def test_a_document_is_whole_private_where_it_is_new_and_goes_through_a_link_or_a_pipe(tmp_path: Path) -> None:
+    new, old, link, pipe = (tmp_path / name for name in ("new", "old", "link", "pipe"))
+    old.write_text("before")
+    old.chmod(0o644)
+    link.symlink_to(old)
+    os.mkfifo(pipe)
+    write_out(new, "é")
+    write_out(link, "after")
+    assert (new.read_bytes(), stat.S_IMODE(new.stat().st_mode)) == ("é".encode(), 0o600)
+    assert (old.read_text(), stat.S_IMODE(old.stat().st_mode), link.is_symlink()) == ("after", 0o644, True)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_out(pipe, "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert sorted(names(new)) == ["link", "new", "old", "pipe"]
+
+
+def test_a_document_that_cannot_be_written_whole_leaves_what_was_there(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    file.write_text("before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_out(file, "after")
+    assert (file.read_text(), names(file)) == ("before", ["state"])

@@ -1,0 +1,98 @@
+"""What `breaks show` says, and how a break is named on the command line: never another one than was meant, and never
+called closed because nobody looks at it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.events import Event, EventType, Severity, to_iso
+from actors.journal.store import Journal
+from actors.journal.types import Append
+from supervisor.cli.audit_archive import archive
+from supervisor.cli.audit_selection import Source
+from supervisor.cli.break_history import archived, history_of
+from supervisor.cli.breaks import chosen, last_words, show
+from supervisor.cli.console import Failure, load_place
+
+FX = "fx/EUR_USD"
+OPEN, TWIN, OVER = "aaaa11" + "0" * 26, "aaaa22" + "0" * 26, "bbbb11" + "0" * 26
+THEN = datetime.now(UTC) - timedelta(days=2)
+"""When all of it happened, but for what is written to archive it."""
+
+
+def told(own_id: str, now: datetime = THEN, *, resolved: bool = False) -> Event:
+    payload: dict[str, Any] = {
+        "id": own_id, "type": "POSITION_MISMATCH", "key": own_id[:6], "phase": "DRIFT", "difference": "495",
+        "cause": "UNEXPLAINED", "book_value": "5", "broker_value": "500", "opened_at": to_iso(THEN), "seen_at": [],
+        "resolved": resolved, "correction": None, "cancel_asked": False, "strategy": None,
+    }  # fmt: skip
+    kind = EventType.DISCREPANCY_RESOLVED if resolved else EventType.RECONCILIATION_DISCREPANCY
+    return Event(f"{own_id}{resolved}{now}", kind, Severity.WARNING, now, payload)
+
+
+def written(directory: Path, *events: Event) -> Path:
+    path = directory / "accounts.yaml"
+    path.write_text(
+        f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
+        "accounts: [{name: fx, broker: oanda, simulator: true, instruments: [EUR_USD]}]\n"
+    )
+    journal = Journal.open(f"sqlite:///{directory}/journal.db")
+    journal.append([Append(FX, 0, events)])
+    journal.close()
+    return path
+
+
+@pytest.mark.parametrize("break_id", ["", "aaa", "aaaa"])
+def test_an_id_that_may_name_several_names_none(tmp_path: Path, break_id: str) -> None:
+    path = written(tmp_path, told(OPEN), told(TWIN))
+    says = "Give at least 4 letters" if len(break_id) < 4 else f"2 open breaks .* \\({OPEN}, {TWIN}\\)|Give more of it"
+    with pytest.raises(Failure, match=says):
+        show(break_id, path)
+
+
+def test_open_and_closed_ones_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, told(OPEN), told(OVER), told(OVER, THEN + timedelta(hours=1), resolved=True))
+    assert show("aaaa", path) == 0
+    assert "state: OPEN" in capsys.readouterr().out
+    assert show("bbbb", path) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("bbbb11000000 fx/EUR_USD POSITION_MISMATCH bbbb11: closed ")
+    assert show("aaaa", path, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["break"]["id"] == OPEN
+    with pytest.raises(Failure, match=r"the journal has no break 'cccc'$"):
+        show("cccc", path)
+
+
+def test_what_nobody_looks_at_any_more_is_not_called_closed(tmp_path: Path) -> None:
+    path = written(tmp_path, told(OPEN))
+    words = last_words(history_of(load_place(path), OPEN))
+    assert words.endswith("it was open when it was last looked at, and nobody looks at fx/EUR_USD any more")
+    assert chosen([], OPEN) is None
+
+
+@pytest.mark.parametrize("own_id", [OPEN, OVER, "cccc" * 8])
+def test_what_was_archived_is_said_to_be_in_the_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], own_id: str
+) -> None:
+    path = written(tmp_path, told(OPEN), told(OVER), told(OVER, THEN + timedelta(hours=1), resolved=True))
+    place = load_place(path)
+    assert (
+        archive(Source(place.journal_url), datetime.now(UTC) - timedelta(days=1), tmp_path / "old.db", as_json=True)
+        == 0
+    )
+    capsys.readouterr()
+    where = rf"records 1 to 3 were archived.*--discrepancy-id {own_id}"
+    if own_id == OPEN:
+        assert show(own_id[:6], path) == 0
+        said = capsys.readouterr()
+        assert "state: OPEN" in said.out
+        assert "records 1 to 3 were archived" in said.err
+        return
+    with pytest.raises(Failure, match=where):
+        show(own_id, path)
+    assert archived(place, own_id, ()) is not None
