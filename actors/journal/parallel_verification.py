@@ -6,17 +6,20 @@ so is an event id that is no hexadecimal number of 32 digits. The canonical form
 :mod:`hash_chain`; that it can be read in one way only, so that no content moves from one column into another under the
 same hash, is seen to for many records at once.
 
-Of its time a quarter is SHA-256, half is what Python's SQLite takes to hand out a row. With numpy, event ids are
-compared in a tenth of the time that SQLite takes for it.
+Of its time a seventh is SHA-256, two fifths is what Python's SQLite takes to hand out a row, a sixth the check of the
+file's structure. Rows are read in pages that stay in the processor's cache: at once they take half as long again.
+With numpy, event ids are compared in a tenth of the time that SQLite takes for it.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
@@ -30,12 +33,14 @@ from actors.events import EventType, Severity
 
 CHUNK: Final = 50_000
 """Records of one piece of work."""
+PAGE: Final = 512
+"""Records that a piece holds at once."""
 WORTH_IT: Final = 200_000
 """Records from which the processes pay for their start."""
 _KINDS: Final = frozenset(kind.value for kind in EventType)
 _SEVERITIES: Final = frozenset(severity.value for severity in Severity)
 _TIME_LENGTH: Final = len("2025-01-06T14:30:00.000000Z")
-_TIME_DIGITS: Final = frozenset("0123456789-:.TZ")
+_TIME_DIGITS: Final = b"0123456789-:.TZ"
 _ID_LENGTH: Final = 32
 
 _ROWS: Final = (
@@ -62,16 +67,17 @@ def all_right(
     ``progress`` is told how many were read so far."""
     begin, last_hash, versions = start[0], start[1], dict(start[2])
     context = multiprocessing.get_context("spawn")  # a fork would carry our connections and threads along
-    with ProcessPoolExecutor(processes or os.cpu_count() or 1, mp_context=context) as pool:
-        beside = [pool.submit(_sound, str(file))]
-        if _numpy() is None:
-            beside.append(pool.submit(_nothing_twice, str(file)))
-        pieces: list[tuple[int, Future[Piece | None]]] = []
-        for first in range(begin, end[0], CHUNK):
-            last = min(first + CHUNK, end[0])
-            pieces.append((last, pool.submit(_piece, str(file), first, last)))
-        ids: list[bytes] = []
+    # Rows hold nothing that could refer to itself: looking for that among them takes a tenth of the time.
+    with ProcessPoolExecutor(processes or os.cpu_count() or 1, mp_context=context, initializer=gc.disable) as pool:
         try:
+            beside = [pool.submit(_sound, str(file))]
+            if _numpy() is None:
+                beside.append(pool.submit(_nothing_twice, str(file)))
+            pieces: list[tuple[int, Future[Piece | None]]] = []
+            for first in range(begin, end[0], CHUNK):
+                last = min(first + CHUNK, end[0])
+                pieces.append((last, pool.submit(_piece, str(file), first, last)))
+            ids: list[bytes] = []
             for last, future in pieces:
                 piece = future.result()
                 if piece is None or piece[0] != last_hash or not _continued(versions, piece[2]):
@@ -80,7 +86,7 @@ def all_right(
                 ids.append(piece[3])
                 progress(last - begin)
             return last_hash == end[1] and _all_differ(ids) and all(one.result() for one in beside)
-        except sqlite3.Error:
+        except (sqlite3.Error, BrokenProcessPool):
             return False
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -130,40 +136,66 @@ def _piece(file: str, after: int, last: int) -> Piece | None:
     """One piece read again; ``None`` where anything in it is not right, or not usual."""
     connection = _connect(file)
     try:
-        rows = connection.execute(_ROWS, (after, last)).fetchall()
+        cursor = connection.execute(_ROWS, (after, last))
+        walk = _Walk()
+        read = 0
+        while rows := cursor.fetchmany(PAGE):
+            if not walk.follow(rows):
+                return None
+            read += len(rows)
     finally:
         connection.close()
     # Each seq is there once, and they come in order: as many as there should be means that none is missing.
-    if len(rows) != last - after:
-        return None
-    names = _Quoted()
-    try:
-        own = _hashes(rows, names)
-    except TypeError:
-        return None  # a stream that is no text
-    _, streams, numbers, event_ids, times, kinds, severities, payloads, before, hashes = zip(*rows, strict=True)
-    if own != list(hashes) or before[1:] != hashes[:-1]:
-        return None
-    versions = _versions(streams, numbers)
-    if versions is None or not _one_reading(event_ids, times, set(kinds), set(severities), payloads):
-        return None
-    halves = memoryview(bytes.fromhex("".join(event_ids))).cast("Q")[::2].tobytes()
-    return before[0], hashes[-1], versions, halves
+    return walk.piece() if read == last - after else None
 
 
-def _versions(streams: Sequence[str], numbers: Sequence[int]) -> Versions | None:
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for stream, version in zip(streams, numbers, strict=True):
-        known = last.get(stream)
-        if known is None:
-            if type(version) is not int:
-                return None
-            first[stream] = version
-        elif version != known + 1:
-            return None
-        last[stream] = version
-    return {stream: (first[stream], last[stream]) for stream in last}
+class _Walk:
+    """A piece as far as it was read."""
+
+    def __init__(self) -> None:
+        self._names = _Quoted()
+        self._before: str | None = None
+        self._hash = ""
+        self._first: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._halves: list[bytes] = []
+
+    def follow(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether the next records are right, and follow those before."""
+        try:
+            own = _hashes(rows, self._names)
+        except TypeError:
+            return False  # a stream that is no text
+        _, streams, numbers, event_ids, times, kinds, severities, payloads, before, hashes = zip(*rows, strict=True)
+        if own != list(hashes) or before[1:] != hashes[:-1]:
+            return False
+        if self._before is None:
+            self._before = before[0]
+        elif self._hash != before[0]:
+            return False
+        self._hash = hashes[-1]
+        if not _one_reading(event_ids, times, set(kinds), set(severities), payloads):
+            return False
+        self._halves.append(memoryview(bytes.fromhex("".join(event_ids))).cast("Q")[::2].tobytes())
+        return self._count(streams, numbers)
+
+    def piece(self) -> Piece:
+        """What is to be held against the pieces beside this one."""
+        versions = {stream: (self._first[stream], last) for stream, last in self._last.items()}
+        return self._before or "", self._hash, versions, b"".join(self._halves)
+
+    def _count(self, streams: Sequence[str], numbers: Sequence[int]) -> bool:
+        last = self._last
+        for stream, version in zip(streams, numbers, strict=True):
+            known = last.get(stream)
+            if known is None:
+                if type(version) is not int:
+                    return False
+                self._first[stream] = version
+            elif version != known + 1:
+                return False
+            last[stream] = version
+        return True
 
 
 def _one_reading(
@@ -177,10 +209,9 @@ def _one_reading(
     if not (kinds <= _KINDS and severities <= _SEVERITIES and set(map(type, payloads)) == {str}):
         return False
     try:
-        joined = "".join(times)
         return (
             set(map(len, times)) == {_TIME_LENGTH}
-            and _TIME_DIGITS.issuperset(joined)
+            and not "".join(times).encode().translate(None, _TIME_DIGITS)
             and set(map(len, event_ids)) == {_ID_LENGTH}
             and len(bytes.fromhex("".join(event_ids))) * 2 == len(event_ids) * _ID_LENGTH
         )

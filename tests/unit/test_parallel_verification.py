@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from actors.events import Json
+from actors.journal import parallel_verification
 from actors.journal.hash_chain import GENESIS, Row, canonical_bytes, chained
-from actors.journal.parallel_verification import _numpy, all_right
+from actors.journal.parallel_verification import PAGE, _numpy, all_right
 from actors.journal.store import Journal
 from actors.journal.types import Append
 from tests.unit.journal_cases import an_event, change, events, url_of
@@ -103,6 +105,78 @@ def test_an_event_id_that_stands_twice_is_seen_with_numpy_and_without(
     _numpy.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[int, str]]:
+    """More records than a piece holds at once, of two streams."""
+    directory = tmp_path_factory.mktemp("pages")
+    journal = Journal.open(url_of(directory), exclusive=True)
+    half = PAGE // 2 + 20
+    journal.append([Append(stream, 0, events(*(f"{stream}{n}" for n in range(half)))) for stream in ("fx/A", "fx/B")])
+    journal.append([Append("fx/A", half, events("last"))])
+    head = journal.head()
+    journal.close()
+    assert head is not None
+    return directory, head[:2]
+
+
+@pytest.mark.parametrize(
+    ("seq", "prev_hash", "version"),
+    [
+        pytest.param(None, None, None, id="nothing"),
+        pytest.param(PAGE + 1, "f" * 64, None, id="a link between two pages"),
+        pytest.param(400, "f" * 64, None, id="a link between two pieces"),
+        pytest.param(700, "f" * 64, None, id="a link within a page"),
+        pytest.param(PAGE + 1, None, 5000, id="a version of the next page"),
+        pytest.param(2 * (PAGE // 2 + 20) + 1, None, 5000, id="a version of the next piece"),
+    ],
+)
+def test_a_chain_made_again_from_where_it_was_cut_is_not_right_wherever_that_is(
+    pages: tuple[Path, tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seq: int | None,
+    prev_hash: str | None,
+    version: int | None,
+) -> None:
+    monkeypatch.setattr(parallel_verification, "CHUNK", PAGE + 8 if seq != 400 else 399)
+    shutil.copy(pages[0] / "journal.db", tmp_path)
+    end = pages[1] if seq is None else (pages[1][0], rehash(tmp_path, seq, prev_hash=prev_hash, version=version))
+    assert right(tmp_path, end) is (seq is None)
+
+
+@pytest.mark.parametrize(
+    ("column", "place", "value"),
+    [
+        (4, "time", '2025-01-06T14:30:00.0000"0Z'),
+        (4, "time", "2025-01-06T14:30:00.0000\\0Z"),
+        (3, "event_id", '"' * 32),
+        (5, "type", 'ORDER"FILLED'),
+        (6, "severity", "LOUD"),
+    ],
+)
+def test_a_hash_over_what_is_no_json_is_not_right(tmp_path: Path, column: int, place: str, value: str) -> None:
+    """Somebody who makes the chain again and leaves out what JSON escapes."""
+    journal = Journal.open(url_of(tmp_path), exclusive=True)
+    journal.append([Append("fx/A", 0, events("1"))])
+    journal.close()
+    ((*row, before, _),) = _rows(tmp_path)
+    content: list[Any] = row
+    form = canonical_bytes(*content).decode().replace(f'"{content[column]}"', f'"{value}"')
+    own = chained(before, form.encode())
+    change(tmp_path, f"UPDATE journal_records SET {place} = ?, hash = ?", value, own)  # noqa: S608 - a column of ours
+    change(tmp_path, "UPDATE journal_head SET hash = ?", own)
+    assert not right(tmp_path, (1, own))
+
+
+def test_processes_that_do_not_come_up_say_nothing_of_the_journal(
+    written: tuple[Path, tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a program without a guard around its main part verifies: the journal is then read in one process."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(written[0] / "no such program.py"), raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert not right(*written)
+
+
 def _rows(directory: Path) -> list[Row]:
     with sqlite3.connect(directory / "journal.db") as connection:
         rows = connection.execute("SELECT * FROM journal_records ORDER BY seq").fetchall()
@@ -112,15 +186,24 @@ def _rows(directory: Path) -> list[Row]:
 
 def rehash_with_twice(directory: Path) -> tuple[int, str]:
     """Somebody gives a record the event id of the one before it, and hashes everything after it again."""
-    rows = _rows(directory)
-    before, made = GENESIS, []
-    for row in rows:
-        content: list[Any] = [*row[:-2]]
-        if row[0] == 30:
-            content[3] = rows[28][3]
-        own = chained(before, canonical_bytes(*content))
-        made.append((content[3], before, own, row[0]))
-        before = own
-    for one in made:
-        change(directory, "UPDATE journal_records SET event_id = ?, prev_hash = ?, hash = ? WHERE seq = ?", *one)
-    return len(rows), before
+    return len(_rows(directory)), rehash(directory, 30, event_id=_rows(directory)[28][3])
+
+
+def rehash(directory: Path, seq: int, **changed: str | int | None) -> str:
+    """Somebody changes a record, and hashes it and everything after it again; the last hash."""
+    columns = ("seq", "stream", "version", "event_id", "time", "type", "severity", "payload", "prev_hash", "hash")
+    rows, before = _rows(directory)[seq - 1 :], ""
+    connection = sqlite3.connect(directory / "journal.db")
+    with connection:
+        for row in rows:
+            content: list[Any] = list(row)
+            if row[0] == seq:
+                for column, value in changed.items():
+                    content[columns.index(column)] = content[columns.index(column)] if value is None else value
+                before = content[-2]
+            content[-2], content[-1] = before, chained(before, canonical_bytes(*content[:-2]))
+            before = content[-1]
+            connection.execute("DELETE FROM journal_records WHERE seq = ?", (row[0],))
+            connection.execute("INSERT INTO journal_records VALUES (?,?,?,?,?,?,?,?,?,?)", content)
+    connection.close()
+    return before
