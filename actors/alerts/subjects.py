@@ -22,6 +22,7 @@ FOLLOWED = (
     EventType.CONNECTION_LOST,
     EventType.CONNECTION_RESTORED,
     EventType.ACTOR_QUARANTINED,
+    EventType.ACTOR_PENDING,
     EventType.ACTOR_STARTED,
     EventType.TRADING_HALTED,
     EventType.TRADING_RESUMED,
@@ -101,8 +102,13 @@ def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
                 f"in quarantine: {payload.get('reason')}. End the quarantine with: python -m supervisor restart {name}"
             )
             return _new(record, f"quarantine:{name}", split_name(name), text)
+        case EventType.ACTOR_PENDING:
+            name = str(payload.get("actor"))
+            return _new(record, f"pending:{name}", split_name(name), f"cannot be started: {payload.get('reason')}")
         case EventType.ACTOR_STARTED:
-            return _over(known.get(f"quarantine:{payload.get('actor')}"), "started again")
+            stood = [known.get(f"{why}:{payload.get('actor')}") for why in ("pending", "quarantine")]
+            lasts = next((one for one in stood if one is not None and one.ended is None), None)
+            return _over(lasts, "started again")
         case EventType.TRADING_HALTED:
             by = f" by {payload['by']}" if payload.get("by") else ""
             return _new(record, f"halt:{record.stream}", place, f"trading halted{by}: {payload.get('reason') or ''}")

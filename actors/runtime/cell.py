@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors.names import cell_name
+from actors.runtime.nodes import EVERYWHERE, Place
 from actors.runtime.ports import Answer, CallTimeout, LocalRuntime, Runtime, answer_of
 
 TOGETHER = frozenset({"slice", "in_step", "append", "load", "health", "wake", "set_halts", "hosted"})
@@ -43,10 +44,11 @@ class Carrier(Runtime, Protocol):
 
 
 class Seats:
-    """Who is carried by which cell: the lowest-numbered one of its group that has room."""
+    """Who is carried by which cell: the lowest-numbered one of its group and place that has room."""
 
     def __init__(self) -> None:
         self._cell_of: dict[str, str] = {}
+        self._places: dict[str, Place] = {}
         self._members: dict[str, set[str]] = {}
 
     @property
@@ -58,21 +60,25 @@ class Seats:
         """The cell that carries an actor."""
         return self._cell_of.get(name)
 
-    def take(self, name: str, group: str, size: int) -> str:
-        """A seat for an actor: the one it has, as long as its cell is not overfull, or a new one."""
+    def take(self, name: str, group: str, size: int, place: Place = EVERYWHERE) -> str:
+        """A seat for an actor: the one it has, as long as its cell is not overfull and of its place, or a new one."""
         cell = self._cell_of.get(name)
-        if cell is not None and len(self._members[cell]) <= size:
+        if cell is not None and len(self._members[cell]) <= size and self._places[cell] == place:
             return cell
         self.leave(name)
         number = 1
-        while len(self._members.get(cell_name(group, number), ())) >= size:
+        while not self._has_room(cell_name(group, number), size, place):
             number += 1
-        self.found(cell_name(group, number), [name])
+        self.found(cell_name(group, number), [name], place)
         return cell_name(group, number)
 
-    def found(self, cell: str, names: Iterable[str]) -> None:
-        """A cell carries these, as it says itself."""
+    def _has_room(self, cell: str, size: int, place: Place) -> bool:
+        return cell not in self._members or (len(self._members[cell]) < size and self._places[cell] == place)
+
+    def found(self, cell: str, names: Iterable[str], place: Place = EVERYWHERE) -> None:
+        """A cell of this place carries these, as it says itself."""
         members = self._members.setdefault(cell, set())
+        self._places[cell] = place
         for name in names:
             members.add(name)
             self._cell_of[name] = cell
@@ -84,9 +90,11 @@ class Seats:
             self._members[cell].discard(name)
             if not self._members[cell]:
                 del self._members[cell]
+                del self._places[cell]
 
     def forget(self, cell: str) -> None:
         """The cell has ended, with all that it carried."""
+        self._places.pop(cell, None)
         for name in self._members.pop(cell, ()):
             del self._cell_of[name]
 
@@ -166,10 +174,12 @@ class CellRuntime(LocalRuntime):
 
 
 class Cell:
-    """Carries actors. ``runtime`` is its own; each of the carried is given another in its place."""
+    """Carries actors. ``runtime`` is its own; each of the carried is given another instead. ``place`` is where all of
+    them may be."""
 
-    def __init__(self, name: str, runtime: Carrier) -> None:
+    def __init__(self, name: str, runtime: Carrier, place: Place = EVERYWHERE) -> None:
         self._name = name
+        self._place = place
         self._outer = runtime
         self._inner = CellRuntime(runtime)
 
@@ -206,6 +216,10 @@ class Cell:
     async def hosted(self) -> tuple[str, ...]:
         """Who is carried."""
         return self._inner.names()
+
+    async def place(self) -> Place:
+        """Where it was made to be."""
+        return self._place
 
     def actor(self, name: str) -> object:
         """The actor of this name that is here. Raises ``KeyError``."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from actors.names import cell_account
 from actors.runtime.cell import Cell, Seats
+from actors.runtime.nodes import EVERYWHERE, Node, Nodes, Place
 from actors.runtime.ports import CallError, CallTimeout, LocalRuntime
 
 EVICTED_WITHIN_S = 3.0
@@ -32,7 +33,8 @@ class Carried:
 class Deployment:
     """An actor to be created: its class (in one process, anything that makes it), its arguments, and the method that
     begins its work, with arguments of its own (``None``: its constructor does). An ``immortal`` one is brought back by
-    the cluster itself. ``carried`` is where it shares a process with others of its group."""
+    the cluster itself. ``carried`` is where it shares a process with others of its group. It may be on a node of its
+    ``place`` alone, and of those is best on the one where ``near`` is."""
 
     name: str
     actor: Callable[..., Any]
@@ -41,6 +43,8 @@ class Deployment:
     begin_with: tuple[object, ...] = ()
     immortal: bool = False
     carried: Carried | None = None
+    place: Place = EVERYWHERE
+    near: str | None = None
 
 
 class Cluster(Protocol):
@@ -65,15 +69,66 @@ class Cluster(Protocol):
         """Wait until the actor of that name, as it now is, seems to have ended: then is the time to ask it. One whose
         end cannot be heard of is waited for for ever."""
 
+    async def nodes(self) -> Nodes:
+        """The cluster's machines. Raises :class:`~actors.runtime.ports.CallError` where it does not say."""
+
+    async def node_of(self, name: str) -> str | None:
+        """The name of the node on which an actor lives; ``None`` where that is not known."""
+
+
+ONLY_NODE = Node("here")
+
 
 class LocalCluster:
-    """Every actor in this process, on this runtime."""
+    """Every actor in this process, on this runtime, as if on one of these nodes: :meth:`add_node` and
+    :meth:`lose_node` make a cluster of several. An actor for which there is no node waits for one, as in Ray."""
 
     at_once = 8
 
-    def __init__(self, runtime: LocalRuntime) -> None:
+    def __init__(self, runtime: LocalRuntime, nodes: tuple[Node, ...] = (ONLY_NODE,)) -> None:
         self._runtime = runtime
         self._seats = Seats()
+        self._nodes = {node.name: node for node in nodes}
+        self._lost: list[Node] = []
+        self._node_of: dict[str, str] = {}
+        self._changed = asyncio.Event()
+
+    def add_node(self, node: Node) -> None:
+        """A machine joins."""
+        self._nodes[node.name] = node
+        self._changed.set()
+
+    async def lose_node(self, name: str, *, told: bool = True) -> None:
+        """A machine is gone with all that lived on it; where the cluster is not ``told``, it takes it for a living one
+        until :meth:`tell_lost`."""
+        for actor in [one for one, node in self._node_of.items() if node == name]:
+            del self._node_of[actor]
+            self._seats.forget(actor)
+            await self._runtime.kill(actor)
+        if told:
+            self.tell_lost(name)
+
+    def tell_lost(self, name: str) -> None:
+        """The cluster notices that a machine is gone."""
+        self._lost.append(self._nodes.pop(name))
+
+    async def nodes(self) -> Nodes:
+        """Those that were given and added, and those that were lost."""
+        return Nodes(tuple(self._nodes.values()), tuple(self._lost))
+
+    async def node_of(self, name: str) -> str | None:
+        """Where it was put."""
+        return self._node_of.get(self._seats.cell_of(name) or name)
+
+    async def _put(self, name: str, place: Place, near: str | None) -> None:
+        while True:
+            fit = [node.name for node in self._nodes.values() if node.is_in(place)]
+            if fit:
+                beside = None if near is None else self._node_of.get(near)
+                self._node_of[name] = beside if beside in fit else fit[0]
+                return
+            self._changed.clear()
+            await self._changed.wait()
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """Construct and register it, and call the method that begins its work."""
@@ -81,6 +136,7 @@ class LocalCluster:
             await self._host(deployment, deployment.carried, timeout_s, may_begin)
             return
         await self.kill(deployment.name)
+        await self._put(deployment.name, deployment.place, deployment.near)
         actor: Any = deployment.actor(*deployment.args)
         self._runtime.register(deployment.name, actor)
         if may_begin is not None:
@@ -100,9 +156,10 @@ class LocalCluster:
     ) -> None:
         name = deployment.name
         await self.kill(name)
-        cell = self._seats.take(name, carried.group, carried.size)
+        cell = self._seats.take(name, carried.group, carried.size, deployment.place)
         if cell not in self._runtime.names():
-            self._runtime.register(cell, Cell(cell, self._runtime))
+            await self._put(cell, deployment.place, deployment.near)
+            self._runtime.register(cell, Cell(cell, self._runtime, deployment.place))
         if may_begin is not None:
             await may_begin.wait()
         made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
@@ -112,12 +169,14 @@ class LocalCluster:
         """Cancel whatever it does, and forget it; a cell that carries nobody any more ends too."""
         cell = self._seats.cell_of(name)
         if cell is None:
+            self._node_of.pop(name, None)
             await self._runtime.kill(name)
             return
         with contextlib.suppress(CallError):
             await self._runtime.call(cell, "evict", name, timeout_s=EVICTED_WITHIN_S)
         self._seats.leave(name)
         if cell not in self._seats.cells:
+            self._node_of.pop(cell, None)
             await self._runtime.kill(cell)
 
     async def living(self) -> tuple[str, ...]:
@@ -128,7 +187,7 @@ class LocalCluster:
                 names.append(name)
             else:
                 carried = await self._runtime.call(name, "hosted", timeout_s=EVICTED_WITHIN_S)
-                self._seats.found(name, carried)
+                self._seats.found(name, carried, await self._runtime.call(name, "place", timeout_s=EVICTED_WITHIN_S))
                 names += carried
         return tuple(names)
 

@@ -40,14 +40,19 @@ from typing import Any, cast
 import ray
 from loguru import logger
 from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import account_of, cell_account
 from actors.runtime.cell import TOGETHER, Cell, Seats, Together
 from actors.runtime.deployment import EVICTED_WITHIN_S, Carried, Deployment
+from actors.runtime.nodes import OF_ONE_NODE, Node, Nodes, Place, place_of
 from actors.runtime.ports import ActorUnavailable, Answer, CallTimeout, answer_of, logged, outcome
 from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
 
 NAME_FREE_WITHIN_S = 10.0
+NODES_WITHIN_S = 5.0
+NEAR_WITHIN_S = 20.0
+"""So long an actor that goes where another is waits to be told where that is; then any node of its place will do."""
 NEVER_REPEATED = frozenset({"cancel_order", "change"})
 """All else that actors ask of each other may be carried out twice: appends name their version, the rest only reads."""
 
@@ -216,6 +221,8 @@ class RayCluster:
         self._cells: dict[str, Any] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
+        self._asked: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._on_node: dict[str, tuple[Any, str]] = {}  # by the handle that told
 
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
         return RayCluster, (self._namespace,)
@@ -237,7 +244,8 @@ class RayCluster:
         with _told(name, "start", f"not up within {timeout_s:g} s", besides=ValueError):
             if self._seats.cell_of(name) is not None:
                 await self._evict(name)
-            handle = await asyncio.to_thread(self._create, deployment)
+            node = await self._near(deployment.near)
+            handle = await asyncio.to_thread(self._create, deployment, node)
             self._made[name] = handle
             if may_begin is not None:
                 await may_begin.wait()
@@ -264,6 +272,49 @@ class RayCluster:
                 names += await self._found_cell(name)
         return tuple(names)
 
+    # The machines
+
+    async def nodes(self) -> Nodes:
+        """As the GCS has them. One whose raylet is silent is lost when the GCS gives it up, some fifteen seconds later;
+        it keeps those it has given up."""
+        if self._asked is None or self._asked.done():  # one question at a time: each takes a thread
+            self._asked = asyncio.ensure_future(asyncio.to_thread(ray.nodes))
+        try:
+            rows = await asyncio.wait_for(asyncio.shield(self._asked), NODES_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 - Ray raises bare ones where its GCS is away
+            raise ActorUnavailable("the cluster", "nodes", _short(error)) from None
+        found = [(bool(row["Alive"]), _node(row)) for row in rows]
+        return Nodes(tuple(one for alive, one in found if alive), tuple(one for alive, one in found if not alive))
+
+    async def node_of(self, name: str) -> str | None:
+        """What the actor, or the cell that carries it, says itself."""
+        return await self._told_node(name, NODES_WITHIN_S)
+
+    async def _near(self, name: str | None) -> str | None:
+        if name is None:
+            return None
+        try:
+            return await self._told_node(name, NEAR_WITHIN_S)
+        except ActorUnavailable as error:
+            logger.debug("{}: any node will do: {}", name, error)
+            return None
+
+    async def _told_node(self, name: str, within_s: float) -> str | None:
+        cell = self._seats.cell_of(name)
+        handle: Any = self._made.get(name) if cell is None else self._cells.get(cell)
+        known, node = self._on_node.get(cell or name, (None, ""))
+        if known is not None and known is handle:
+            return node
+        try:
+            async with _within(within_s):
+                if handle is None:
+                    handle = await asyncio.to_thread(ray.get_actor, cell or name, self._namespace)
+                node = str(await handle.on_node.remote())
+        except (RayError, ValueError, _Late) as error:
+            raise ActorUnavailable(name, "on_node", _short(error)) from None
+        self._on_node[cell or name] = handle, node
+        return node
+
     # Those that share a process
 
     async def _host(
@@ -273,26 +324,26 @@ class RayCluster:
         if name in self._made:  # it had a process of its own until now
             await asyncio.to_thread(self._kill, name)
         seat = self._seats.cell_of(name)
-        cell = self._seats.take(name, carried.group, carried.size)
+        cell = self._seats.take(name, carried.group, carried.size, deployment.place)
         if seat not in (None, cell):
             await self._leave(str(seat), name)
         made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
         late = f"not up within {timeout_s:g} s in {cell}"
         with _told(name, "start", late, besides=ValueError, where=f"{cell}: "):
-            await self._open(cell, timeout_s)
+            await self._open(cell, timeout_s, deployment)
             if may_begin is not None:
                 await may_begin.wait()
             async with _within(timeout_s):
                 try:
-                    handle = await self._seat(cell, made, timeout_s)
+                    handle = await self._seat(cell, made, timeout_s, deployment)
                 except RayTaskError:
                     raise
                 except RayError:  # the cell has ended with all it carried, and another takes its place
-                    handle = await self._seat(cell, made, timeout_s)
+                    handle = await self._seat(cell, made, timeout_s, deployment)
             _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
 
-    async def _seat(self, cell: str, made: tuple[object, ...], timeout_s: float) -> Any:
-        handle = await self._open(cell, timeout_s)
+    async def _seat(self, cell: str, made: tuple[object, ...], timeout_s: float, carried: Deployment) -> Any:
+        handle = await self._open(cell, timeout_s, carried)
         try:
             await handle.host.remote(*made)
         except RayTaskError:
@@ -302,12 +353,14 @@ class RayCluster:
             raise
         return handle
 
-    async def _open(self, cell: str, timeout_s: float) -> Any:
-        """The handle of a cell, which is made where there is none."""
+    async def _open(self, cell: str, timeout_s: float, carried: Deployment) -> Any:
+        """The handle of a cell, which is made where there is none, in the place of those it carries."""
         async with self._opening.setdefault(cell, asyncio.Lock()):
             if cell not in self._cells:
-                made = Deployment(cell, Cell, (cell, RayRuntime(self._namespace)), begin=None)
-                handle = await asyncio.to_thread(self._create, made)
+                place = carried.place
+                made = Deployment(cell, Cell, (cell, RayRuntime(self._namespace), place), begin=None, place=place)
+                node = await self._near(carried.near)
+                handle = await asyncio.to_thread(self._create, made, node)
                 async with _within(timeout_s):
                     await handle.__ray_ready__.remote()
                 self._cells[cell] = handle
@@ -325,7 +378,7 @@ class RayCluster:
         handle = self._cells.get(cell)
         try:
             if handle is not None:
-                async with asyncio.timeout(EVICTED_WITHIN_S):
+                async with _within(EVICTED_WITHIN_S):
                     await handle.evict.remote(name)
         except TimeoutError:
             logger.error("{}: does not answer, and is ended with all it carries", cell)
@@ -344,14 +397,15 @@ class RayCluster:
         """Whom a cell of a supervisor before this one carries."""
         try:
             handle = await asyncio.to_thread(_handle, cell, self._namespace)
-            async with asyncio.timeout(EVICTED_WITHIN_S):
+            async with _within(EVICTED_WITHIN_S):
                 carried = tuple(await handle.hosted.remote())
+                place: Place = await handle.place.remote()
         except (RayError, _NoSuchActor, TimeoutError) as error:
             logger.error("{}: does not tell whom it carries ({}), and is ended", cell, _short(error))
             await self._end(cell)
             return ()
         self._cells[cell] = handle
-        self._seats.found(cell, carried)
+        self._seats.found(cell, carried, place)
         for name in carried:
             _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
         return carried
@@ -377,14 +431,14 @@ class RayCluster:
         except AttributeError:  # of a version that cannot be asked so
             await asyncio.Event().wait()
 
-    def _create(self, deployment: Deployment) -> Any:
+    def _create(self, deployment: Deployment, node: str | None = None) -> Any:
         if deployment.name in self._made:
             self._kill(deployment.name)
         try:
-            return create(deployment, self._namespace)
+            return create(deployment, self._namespace, node)
         except ActorAlreadyExistsError:  # of an incarnation of ours before this one
             self._kill(deployment.name)
-            return create(deployment, self._namespace)
+            return create(deployment, self._namespace, node)
 
     def _kill(self, name: str) -> None:
         handle = self._made.pop(name, None)
@@ -418,15 +472,17 @@ def _door(actor: type) -> type:
     async def until_the_end(self: Any) -> None:  # noqa: ARG001 - whoever it is
         await asyncio.Event().wait()
 
+    async def on_node(self: Any) -> str:  # noqa: ARG001 - whoever it is
+        return str(ray.get_runtime_context().get_node_id())
+
     async def many(self: Any, method: str, calls: Sequence[tuple[object, ...]]) -> list[Answer]:
         asked = getattr(self._actor, method)
         return await asyncio.gather(*[answer_of(asked(*args)) for args in calls])
 
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
-    return type(
-        kind, (), {"__init__": __init__, "__repr__": __repr__, "many": many, "until_the_end": until_the_end, **methods}
-    )
+    own = {"many": many, "until_the_end": until_the_end, "on_node": on_node}
+    return type(kind, (), {"__init__": __init__, "__repr__": __repr__, **own, **methods})
 
 
 def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -447,8 +503,28 @@ def _unpacked(args: bytes) -> tuple[object, ...]:
     return found
 
 
-def create(deployment: Deployment, namespace: str) -> Any:
-    """Create a detached actor of that name and give its handle; it may not be up yet.
+def _node(row: dict[str, Any]) -> Node:
+    labels = {str(label): str(value) for label, value in (row.get("Labels") or {}).items()}
+    return Node(str(row["NodeID"]), place_of(labels), str(row.get("NodeManagerAddress") or ""))
+
+
+def _where(place: Place, node: str | None) -> dict[str, Any]:
+    """The options that put an actor into a place, and there on that node if it can be. ``label_selector`` and
+    ``fallback_strategy`` are in every Ray that we take."""
+    labels = dict(place)
+    if not labels:
+        return {} if node is None else {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
+    if node is None:
+        return {"label_selector": labels}
+    return {
+        "label_selector": {**labels, OF_ONE_NODE: node},
+        "fallback_strategy": [{"label_selector": labels}],
+    }
+
+
+def create(deployment: Deployment, namespace: str, node: str | None = None) -> Any:
+    """Create a detached actor of that name and give its handle; it may not be up yet. It goes on that ``node`` if it
+    can, and in any case into its place.
 
     Arguments above 100 kB go to Ray's object store, whose owner is this process: when it has ended, Ray cannot bring an
     immortal actor back. Those of an immortal one are packed, which serves for some ten thousand instruments.
@@ -464,6 +540,7 @@ def create(deployment: Deployment, namespace: str) -> Any:
             max_restarts=-1 if deployment.immortal else 0,
             max_task_retries=0,
             max_concurrency=_MANY,
+            **_where(deployment.place, node),
         )
         .remote(deployment.actor, args)
     )

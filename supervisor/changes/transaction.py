@@ -80,12 +80,14 @@ class _Plan:
     marks: SecretFingerprints
     difference: ConfigurationDifference
     effects: Effects
+    homeless: str | None = None
 
 
 class ConfigurationTransaction:
     """The configuration that stands, and the one way to change it. ``specs_by`` is everything that shall run by a
     configuration, ``unverified`` why the book of an instrument is not known to be its broker's (``None`` where it is);
-    ``adopt`` has the supervisor run what was changed."""
+    ``nowhere`` is why no node is in the place of one (``None`` where one is, or that is not known); ``adopt`` has the
+    supervisor run what was changed."""
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class ConfigurationTransaction:
         *,
         specs_by: Callable[[Configuration, SecretFingerprints], tuple[ChildSpec, ...]],
         unverified: Callable[[str], str | None],
+        nowhere: Callable[[ChildSpec], str | None],
         adopt: Callable[[AppliedConfiguration, Effects], None],
     ) -> None:
         self._given = given
@@ -104,6 +107,7 @@ class ConfigurationTransaction:
         self._outbox = outbox
         self._specs_by = specs_by
         self._unverified = unverified
+        self._nowhere = nowhere
         self._adopt = adopt
         self._stands = AppliedConfiguration(given, run.marks, "")
         self._changing = asyncio.Lock()
@@ -132,6 +136,10 @@ class ConfigurationTransaction:
                     "what would no longer be managed is not known to be flat: " + "; ".join(held),
                     "Close it first, or use --force (force=True); its records stay in the journal.",
                 )
+            if plan.homeless is not None and not force:
+                raise ChangeRefused(
+                    str(wanted), plan.homeless, "With --force (force=True) it stops where it is, and waits for one."
+                )
             await self._carry_out(plan, result, asked_by)
             return Changed(result.change, result.rows, result.effects, result.held, made=True)
 
@@ -141,9 +149,18 @@ class ConfigurationTransaction:
         new = requests.changed(stands.configuration, wanted, stands.marks, marks)
         found = diff.difference(stands.configuration, new, stands.marks, marks)
         before = self._specs_by(stands.configuration, stands.marks)
-        effects = diff.effects(before, self._specs_by(new, marks))
+        after = self._specs_by(new, marks)
+        effects = diff.effects(before, after)
         self._check_secrets(new, {*effects.started, *effects.restarted}, str(wanted))
-        return _Plan(new, marks, found, effects)
+        return _Plan(new, marks, found, effects, self._without_node(after, {*effects.started, *effects.restarted}))
+
+    def _without_node(self, specs: Iterable[ChildSpec], started: Collection[str]) -> str | None:
+        """Of those that would be started, the first that could be nowhere, with the reason."""
+        for spec in specs:
+            why = self._nowhere(spec) if spec.key.name in started else None
+            if why is not None:
+                return f"{spec.key.name} could not be started: {why}"
+        return None
 
     def _marks_of(self, wanted: Change) -> SecretFingerprints:
         """Those of what is to stand: of a file as it is now; all else changes no literal secret."""

@@ -25,7 +25,7 @@ from supervisor.presentation.prices import shown_price
 
 _USUAL = Look()
 _COLOURS = {"SUCCESS": "green", "PARTIAL": "yellow", "DEGRADED": "magenta", "FAILED": "red"}
-_STATE_COLOURS = {"QUARANTINED": "bold red", "RESTARTING": "red", "PAUSED": "blue"}
+_STATE_COLOURS = {"QUARANTINED": "bold red", "RESTARTING": "red", "PENDING": "bold red", "PAUSED": "blue"}
 _SEVERITIES = {Severity.INFO: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 _HAPPENINGS_SHOWN = 6
 _FEWEST_ROWS = 3

@@ -222,9 +222,9 @@ class _AsLines:
             logger.info("{} of {} actors up", *up)
         for actor in status["supervisor"]["actors"]:
             name, state = actor["name"], actor["state"]
-            if state in {"QUARANTINED", "RESTARTING"} and self._actors.get(name) != state:
+            if state in {"QUARANTINED", "PENDING", "RESTARTING"} and self._actors.get(name) != state:
                 logger.log(
-                    "CRITICAL" if state == "QUARANTINED" else "WARNING", "{} {}: {}", name, state, actor["reason"]
+                    "WARNING" if state == "RESTARTING" else "CRITICAL", "{} {}: {}", name, state, actor["reason"]
                 )
             self._actors[name] = state
         for account, row in rows_of(status):

@@ -326,7 +326,7 @@ def _made(configuration: Configuration, door: Door | None) -> Deployment:
     runtime, cluster = ray_backend.RayRuntime(namespace), ray_backend.RayCluster(namespace)
     # It is brought back with these very arguments; by the run it knows what was changed since.
     args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration, door))
-    return Deployment(SUPERVISOR, Supervisor, args, immortal=True)
+    return Deployment(SUPERVISOR, Supervisor, args, immortal=True, place=configuration.journal_place)
 
 
 def _create(made: Deployment, running: Running, namespace: str) -> None:

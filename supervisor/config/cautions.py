@@ -9,7 +9,7 @@ import stat
 
 from brokers.spec import SecretSource
 from supervisor.config.models import AnyAccount, Configuration, Mt5Account
-from supervisor.config.without_effect import without_effect
+from supervisor.config.without_effect import of_all, without_effect
 
 _THIS_MACHINE = re.compile(r"ipc://.*|tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
@@ -19,9 +19,21 @@ def cautions(configuration: Configuration) -> tuple[str, ...]:
     found = [] if configuration.enabled_accounts else ["no account is enabled: nothing is checked. Set enabled: true"]
     for account in configuration.enabled_accounts:
         found += [*_of_account(account), *without_effect(configuration, account)]
+    found += [*of_all(configuration), *_of_journal_and_nodes(configuration)]
     if not configuration.ray.require_auth:
         found.append("ray.require_auth is false: anyone who reaches a cluster without a token can run code in it")
     return tuple(dict.fromkeys(found))
+
+
+def _of_journal_and_nodes(configuration: Configuration) -> list[str]:
+    """A file is on one machine, and whoever writes it on another finds none, and begins a new one."""
+    on_file = isinstance(configuration.journal.url, str)
+    names = [one.name for one in configuration.enabled_accounts]
+    several = any(configuration.place(name) or configuration.is_spread(name) for name in names)
+    if not (several and on_file and not configuration.journal_place):
+        return []
+    said = f"journal.url is a file ({configuration.journal_name}), and its actor may come up on any node of the cluster"
+    return [f"{said}. Set journal.place to labels of the one node that has it, or keep the journal on PostgreSQL"]
 
 
 def _of_account(account: AnyAccount) -> list[str]:

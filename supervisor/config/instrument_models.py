@@ -22,6 +22,7 @@ from supervisor.config.errors import expected
 from supervisor.config.values import (
     Fraction,
     Interval,
+    Labels,
     Milliseconds,
     Model,
     PerActor,
@@ -82,11 +83,14 @@ class Overrides(Model):
 
 
 class Defaults(Overrides):
-    """What may be said for all or for an account."""
+    """What may be said for all or for an account. ``place`` are the labels of the nodes that an account's actor may be
+    on, in a cluster of several; its instruments go where it is, or with ``spread`` wherever there is room."""
 
     timeout_ms: Timeout | None = None
     include_holdings: StrictBool | None = None
     instruments_per_actor: PerActor | None = None
+    place: Labels = None
+    spread: StrictBool | None = None
 
 
 class Instrument(Overrides):

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from actors.journal.token_key import PKCS11, TokenUri
 from brokers.spec import SecretRef
 from supervisor.config.errors import expected
-from supervisor.config.values import FilePath, Model, Raw, duration, file_path, whole
+from supervisor.config.values import FilePath, Labels, Model, Raw, duration, file_path, whole
 
 SQLITE = "sqlite:///"
 DEFAULT_JOURNAL_URL = "sqlite:///var/journal.db"
@@ -54,6 +54,8 @@ class JournalSettings(Model):
     paper accounts); a file's is its own.
     ``key`` signs the heads: a path, ``keyring:SERVICE/NAME`` or ``pkcs11:…`` (``None``: beside the journal). ``heads``
     are the places that get signed heads, as they are written: a ``${NAME}`` in them is put in where they are used.
+    ``place`` are the labels of the nodes that its actor may be on, and with it the supervisor, the sinks and the
+    alerts, which read it or what lies beside it.
     ``timestamp`` is who stamps them. ``keep_slices`` has what each decision rested on kept beside the journal.
     """
 
@@ -64,6 +66,7 @@ class JournalSettings(Model):
     heads: tuple[str, ...] = ()
     timestamp: TimestampSettings | None = None
     keep_slices: bool = False
+    place: Labels = None
 
     @field_validator("url", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from actors.book.break_work import REASON_CODES
 from actors.instrument.settings import InstrumentSettings
+from actors.runtime.nodes import EVERYWHERE, Place, place_of
 from brokers.registry import PAPER
 from brokers.spec import BrokerSpec
 from supervisor.config.account_models import Account, AnyAccount, DeltaSink, Mt5Account, PaperAccount, PaperMarket
@@ -210,6 +211,28 @@ class Configuration(Model):
         """How many instruments of an account may share an actor's process; 1 where nothing else is said."""
         given = (self.account(account).instruments_per_actor, self.defaults.instruments_per_actor)
         return next((one for one in given if one is not None), 1)
+
+    @property
+    def several_nodes(self) -> bool:
+        """Whether the cluster may be of several machines: one that was here before us may be."""
+        return self.ray.address != "local"
+
+    def place(self, account: str) -> Place:
+        """Where an account's actor may be; its instruments too, unless they are spread. A cluster of our own is one
+        machine."""
+        given = (self.account(account).place, self.defaults.place)
+        found = next((one for one in given if one is not None), None)
+        return place_of(found) if self.several_nodes else EVERYWHERE
+
+    @property
+    def journal_place(self) -> Place:
+        """Where whoever reads the journal's file, or what lies beside it, may be."""
+        return place_of(self.journal.place) if self.several_nodes else EVERYWHERE
+
+    def is_spread(self, account: str) -> bool:
+        """Whether an account's instruments may be on other nodes than it is."""
+        given = (self.account(account).spread, self.defaults.spread)
+        return self.several_nodes and next((one for one in given if one is not None), False)
 
     def broker_spec(self, account: str) -> BrokerSpec:
         """What the account's actor opens its adapter with."""

@@ -206,6 +206,29 @@ Host = Annotated[str, text("a host name or address", _HOST)]
 Port = Annotated[int, whole("a port: a whole number from 1 to 65535", 1, 65535)]
 RayAddress = Annotated[str, text("local, auto, or host:port", rf"local|auto|{_HOST}{_PORT}")]
 ColumnName = Annotated[str, text("the name of a column")]
+_LABEL = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
+def _place(value: Raw) -> dict[str, str] | None:
+    what = "labels of nodes with one value each, such as {zone: a}, as they were given to `ray start --labels`"
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise expected(what)
+    found = {}
+    for label, given in value.items():
+        said = given.text if isinstance(given, Number) else str(given).lower() if isinstance(given, bool) else given
+        if not (isinstance(label, str) and isinstance(said, str)):
+            raise expected(what)
+        if not (_LABEL.fullmatch(label) and _LABEL_VALUE.fullmatch(said)):
+            raise expected(what)
+        found[label] = said
+    return found
+
+
+Labels = Annotated[dict[str, str] | None, BeforeValidator(_place)]
+"""Where actors may be: on nodes that have these labels. Ray's own rules of a label and its value."""
 AccountId = Annotated[str, text("the broker's account id: letters, digits, _ and -", r"[A-Za-z0-9_-]+")]
 
 

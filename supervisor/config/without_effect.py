@@ -9,6 +9,7 @@ from actors.book.policy import Correct, Policy
 from supervisor.config.models import AnyAccount, Configuration
 
 _T = DiscrepancyType
+_JOIN = "Set ray.address to the cluster's, or take it away"
 _OF_POSITIONS = frozenset(
     {
         _T.MISSING_LOCALLY,
@@ -37,7 +38,29 @@ def without_effect(configuration: Configuration, account: AnyAccount) -> list[st
         said += [f"{name}: {sentence}" for name in whose]
     if account.broker != "kite" and account.include_holdings:
         said.append(f"{account.name}: include_holdings is for broker kite, and does nothing here. Take it away")
-    return said
+    return said + list(_of_place(configuration, account))
+
+
+def _of_place(configuration: Configuration, account: AnyAccount) -> Iterator[str]:
+    """Labels are of a cluster of several machines, which is one that is joined."""
+    if not configuration.several_nodes:
+        for key in ("place", "spread"):
+            if getattr(account, key):
+                yield f"{account.name}: {key} does nothing with ray.address: local, which is one machine. {_JOIN}"
+
+
+def of_all(configuration: Configuration) -> Iterator[str]:
+    """The same of what is said for all."""
+    if configuration.several_nodes:
+        return
+    said = (
+        ("defaults.place", configuration.defaults.place),
+        ("defaults.spread", configuration.defaults.spread),
+        ("journal.place", configuration.journal.place),
+    )
+    for key, given in said:
+        if given:
+            yield f"{key} does nothing with ray.address: local, which is one machine. {_JOIN}"
 
 
 def _of_instrument(policy: Policy, interval_s: float) -> Iterator[str]:

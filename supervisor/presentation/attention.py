@@ -42,6 +42,8 @@ def attention(row: Mapping[str, Any], breaks: Sequence[Mapping[str, Any]]) -> At
     reasons: list[tuple[Need, tuple[int, ...], str]] = [(*_of_break(one), break_words(one)) for one in breaks]
     if health["state"] == "QUARANTINED":
         reasons.append((Need.ACT, (0,), "quarantined: restart it once the cause is fixed"))
+    elif health["state"] == "PENDING":
+        reasons.append((Need.ACT, (1,), "pending: no node of the cluster has the labels of its place"))
     elif health["state"] != "UP":
         reasons.append((Need.LOOK, (50,), f"its actor is {health['state'].lower()}"))
     if row["status"] in ("FAILED", "DEGRADED"):

@@ -34,8 +34,9 @@ _ORDER_ENDS = {
 }
 _ACTORS = {
     EventType.ACTOR_QUARANTINED: "in quarantine",
+    EventType.ACTOR_PENDING: "cannot be started",
 }
-_OF_ACTORS = frozenset({EventType.ACTOR_RESTARTED, EventType.ACTOR_QUARANTINED})
+_OF_ACTORS = frozenset({EventType.ACTOR_RESTARTED, EventType.ACTOR_QUARANTINED, EventType.ACTOR_PENDING})
 _ACTIONS = {
     "stop": "stopped it",
     "pause": "paused",

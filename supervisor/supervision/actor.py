@@ -129,6 +129,7 @@ class Supervisor:
             self._outbox,
             specs_by=self._desired.specs_by,
             unverified=self._healths.unverified,
+            nowhere=lambda spec: self._lifecycle.nowhere(spec),
             adopt=self._adopt,
         )
         self._lifecycle = Lifecycle(
@@ -142,6 +143,7 @@ class Supervisor:
             heed=self._heed,
             happened=self._events.put_nowait,
             journal_is_there=self._journal_is_there,
+            several_nodes=configuration.several_nodes,
         )
         self._started_at = runtime.now()
         self._living: tuple[str, ...] = ()
@@ -173,7 +175,7 @@ class Supervisor:
             "run_began_at": to_iso(self._former.began_at),
             "loop_age_s": self._loop_age_s(),
             "journal": self._healths.journal,
-            "actors": status.actor_rows(self._tree.children, self._healths.pids()),
+            "actors": status.actor_rows(self._tree.children, self._healths.pids(), self._lifecycle.nodes),
             "self_check": self._self_checks.to_json(),
         }
         rows = self._breaks.rows()
@@ -320,6 +322,8 @@ class Supervisor:
     # The loop
 
     async def _run(self) -> None:
+        await self._lifecycle.look_at_nodes()
+        self._runtime.spawn(SUPERVISOR, self._lifecycle.follow_nodes())
         living = await self._lifecycle.find_the_living()
         stands = await self._changing.learn(living, lambda: self._stopping)
         self._desired.begin_with(stands.configuration)
@@ -411,26 +415,32 @@ class Supervisor:
     def _deployment(self, key: ChildKey) -> Deployment:
         """What a child is made of. Raises :class:`CannotRun`."""
         configuration = self._desired.configuration
+        house = configuration.journal_place
         if key.kind is Kind.AUDIT:
-            return Deployment(key.name, self._make_audit, specs.audit_actor(configuration), begin=None)
+            return Deployment(key.name, self._make_audit, specs.audit_actor(configuration), begin=None, place=house)
         if key.kind is Kind.SINK:
-            return Deployment(key.name, self._make_sink, specs.sink_actor(configuration, key.name, self._runtime))
+            given_to_sink = specs.sink_actor(configuration, key.name, self._runtime)
+            return Deployment(key.name, self._make_sink, given_to_sink, place=house)
         if key.kind is Kind.ALERTS:
             told = specs.alerts_settings(configuration)
-            return Deployment(key.name, specs.actor_of(key), (told, self._runtime))
+            return Deployment(key.name, specs.actor_of(key), (told, self._runtime), place=house)
         if key.kind is Kind.INSTRUMENT:
             account, symbol = split_name(key.name)
             made = specs.instrument_actor(configuration, account, symbol, self._runtime)
             carried = specs.carried_by(configuration, account, self._desired.instruments)
             halts = (self._halting.on(key.name),)
-            return Deployment(key.name, specs.actor_of(key), made, begin_with=halts, carried=carried)
+            near = None if configuration.is_spread(account) or not configuration.several_nodes else account
+            place = specs.instrument_place(configuration, account)
+            return Deployment(
+                key.name, specs.actor_of(key), made, begin_with=halts, carried=carried, place=place, near=near
+            )
         if key.name in self._desired.accounts:
             broker = configuration.account(key.name).broker
             if broker not in SUPPORTED_BROKERS:
                 raise CannotRun(f"there is no adapter for broker {broker} in this version")
         marks = self._changing.marks
         given = specs.account_actor(configuration, key.name, self._runtime, make_broker=self._make_broker, marks=marks)
-        return Deployment(key.name, specs.actor_of(key), given)
+        return Deployment(key.name, specs.actor_of(key), given, place=configuration.place(key.name))
 
     # What the children say
 

@@ -11,7 +11,7 @@ from supervisor.supervision.desired import DesiredState
 from supervisor.tree.model import Child, ChildKey, Kind, Up
 
 LOOK_AGAIN_AFTER_S = 0.1
-_FINAL = frozenset({"SETTLED", "QUARANTINED"})
+_FINAL = frozenset({"SETTLED", "QUARANTINED", "PENDING"})
 
 
 class ActorStates:

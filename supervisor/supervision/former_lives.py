@@ -107,7 +107,7 @@ class FormerLives:
             actor = record.event.payload.get("actor")
             if isinstance(actor, str):
                 if record.event.type is EventType.ACTOR_RESTARTED:
-                    restarts[actor] += 1
+                    restarts[actor] += _counts(record.event.payload)
                 elif record.event.type is EventType.ACTOR_STARTED:
                     lived[actor] = None
         quarantined = {name: why for name, why in _quarantined_by(before).items() if name not in self._living}
@@ -140,6 +140,13 @@ class FormerLives:
             found += page
             if len(page) < _PAGE:
                 return found
+
+
+def _counts(payload: Mapping[str, Json]) -> int:
+    """How much a restart counts: one that followed a lost node does not, and may take back one that was told before."""
+    if payload.get("counted") is not False:
+        return 1
+    return -1 if payload.get("forgives") else 0
 
 
 def _quarantined_by(records: Collection[Record]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The commands of the tree, carried out: children are started, stopped, killed and probed.
 
 The laws of this module: every command runs in a task of its own and ends in an event; a newer command on a child ends
-an older one that is still under way; nothing of a start that failed is left alive.
+an older one that is still under way; nothing of a start that failed is left alive; what the nodes are is told to the
+tree before a death that may be theirs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from actors.journal.types import JournalError
 from actors.messages import AccountHealth, AlertsHealth, InstrumentHealth
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.deployment import Cluster, Deployment
+from actors.runtime.nodes import Node, Nodes, nowhere
 from actors.runtime.ports import CallError, CallTimeout, Runtime
 from supervisor.supervision.actor_states import key_of
 from supervisor.supervision.discovery import Discovery
@@ -39,6 +41,10 @@ from supervisor.tree.model import (
     Event,
     Kill,
     Kind,
+    NodeLost,
+    NodesSeen,
+    NoPlace,
+    PlacedOn,
     Probe,
     ProbeAnswered,
     ProbeFailed,
@@ -51,6 +57,8 @@ from supervisor.tree.model import (
 )
 
 ASK_AGAIN_AFTER_S = 1.0
+NODES_EVERY_S = 2.0
+"""How often a cluster that may be of several machines is asked for them."""
 _LOGGING = frozenset({Kind.AUDIT, Kind.ACCOUNT, Kind.INSTRUMENT})
 BEGIN_TRIES = 10
 FIRST_CYCLE_WITHIN_S = 1.0
@@ -64,7 +72,7 @@ class CannotRun(Exception):
 class Lifecycle:
     """Starts, probes and ends children. ``deployment`` gives what one is made of, or raises :class:`CannotRun`;
     ``heed`` is told what each said of itself, ``happened`` what became of a command, and ``journal_is_there`` is
-    called when the journal's actor has come up."""
+    called when the journal's actor has come up. Only of a cluster of ``several_nodes`` is asked who is where."""
 
     def __init__(
         self,
@@ -79,6 +87,7 @@ class Lifecycle:
         heed: Callable[[ChildKey, int, Any], None],
         happened: Callable[[Event], None],
         journal_is_there: Callable[[], None],
+        several_nodes: bool = False,
     ) -> None:
         self._runtime = runtime
         self._cluster = cluster
@@ -90,10 +99,57 @@ class Lifecycle:
         self._heed = heed
         self._happened = happened
         self._journal_is_there = journal_is_there
+        self._several_nodes = several_nodes
+        self._nodes = Nodes(())
         self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
         self._may_begin: dict[ChildKey, asyncio.Event] = {}
         self._lived: dict[ChildKey, None] = {}  # in their order
         self._came_back: dict[ChildKey, tuple[int, str]] = {}  # restarts, and why, until its log has it
+
+    # The machines
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Those that were there when the cluster last said, by name; none where it is one machine of our own."""
+        return {node.name: node for node in self._nodes.living}
+
+    def nowhere(self, spec: ChildSpec) -> str | None:
+        """Why no node is in the place of a child; ``None`` where one is, or where the nodes are not known."""
+        return nowhere(spec.place, self._nodes.living) if self._nodes.living else None
+
+    async def follow_nodes(self) -> None:
+        """Tell the tree of the machines whenever they change."""
+        while self._several_nodes:
+            await self.look_at_nodes()
+            await self._runtime.sleep(NODES_EVERY_S)
+
+    async def look_at_nodes(self) -> None:
+        """Ask the cluster for its machines; one that does not say has them as they were."""
+        if not self._several_nodes:
+            return
+        try:
+            nodes = await self._cluster.nodes()
+        except CallError as error:
+            logger.warning("{}", error)
+            return
+        if not nodes.living:
+            logger.warning("the cluster tells of no living node, and this is one")  # its memory is not back yet
+        elif nodes != self._nodes:
+            for node in set(nodes.lost) - set(self._nodes.lost):
+                logger.warning("node lost: {}", node)
+            self._nodes = nodes
+            self._happened(NodesSeen(nodes))
+
+    async def _tell_node(self, key: ChildKey, attempt: int) -> None:
+        if not self._several_nodes:
+            return
+        try:
+            node = await self._cluster.node_of(key.name)
+        except CallError as error:
+            logger.debug("{}: on which node it is, is not known: {}", key.name, error)
+            return
+        if node is not None:
+            self._happened(PlacedOn(key, attempt, node))
 
     # Whom a supervisor before this one left
 
@@ -109,6 +165,7 @@ class Lifecycle:
         self._happened(Discovered(tuple(self._lived)))
         for key in self._lived:
             self._runtime.spawn(SUPERVISOR, self._watch(key, 0))
+            self._runtime.spawn(SUPERVISOR, self._tell_node(key, 0))
             if key.kind is not Kind.AUDIT:
                 self._runtime.spawn(SUPERVISOR, self._see_begun(key))
         return names
@@ -157,6 +214,17 @@ class Lifecycle:
                 self._came_back[key] = restarts, reason
                 body: dict[str, Json] = {"actor": key.name, "reason": reason, "restarts": restarts}
                 self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
+            case NodeLost(key, reason, restarts, forgives):
+                logger.warning("{}: died with its node ({}), which counts as no restart", key.name, reason)
+                self._came_back[key] = restarts, reason
+                body = {"actor": key.name, "reason": reason, "restarts": restarts, "counted": False}
+                body |= {"forgives": True} if forgives else {}
+                self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
+            case NoPlace(key, reason):
+                logger.critical("{}: cannot be started: {}", key.name, reason)
+                if key.kind is not Kind.INSTRUMENT:  # its account waits for the same labels, and says so
+                    body = {"actor": key.name, "reason": reason}
+                    self._note(EventType.ACTOR_PENDING, body, key.name, Severity.CRITICAL)
             case Quarantined(key, reason):
                 logger.critical("{}: quarantined: {}. `restart {}` ends the quarantine", key.name, reason, key.name)
                 body = {"actor": key.name, "reason": reason}
@@ -187,6 +255,7 @@ class Lifecycle:
             return
         except Exception as error:  # noqa: BLE001 - whatever a constructor raises, the tree decides what follows
             await self._cluster.kill(key.name)
+            await self.look_at_nodes()
             self._happened(StartFailed(key, attempt, str(error)))
             return
         await self._greet(key, attempt)
@@ -199,6 +268,7 @@ class Lifecycle:
             # A new instrument has something to tell after its first cycle; of one that was restarted, what the process
             # before it told is no longer so.
             await self._ask_health(key, attempt)
+        await self._tell_node(key, attempt)
         self._happened(Started(key, attempt))
         self._runtime.spawn(SUPERVISOR, self._watch(key, attempt))
         if key in self._came_back and key.kind in _LOGGING:
@@ -267,6 +337,7 @@ class Lifecycle:
         except CallTimeout:
             return ProbeFailed(key, attempt)
         except CallError as error:
+            await self.look_at_nodes()
             return Died(key, attempt, error.found)
         self._healths.keep(key, attempt, health)
         self._heed(key, attempt, health)

@@ -25,6 +25,7 @@ from actors.journal.evidence import EvidenceSettings
 from actors.names import instrument_name, sink_name
 from actors.runtime.cell import SIZE
 from actors.runtime.deployment import Carried
+from actors.runtime.nodes import EVERYWHERE, Place
 from actors.runtime.ports import Runtime
 from brokers.model import Conventions, LegScheme
 from brokers.port import Broker
@@ -69,7 +70,7 @@ def account_actor(
     spec = configuration.broker_spec(name)
     table = book_spec(configuration, name)
     open_table = None if table is None else partial(open_book_table, table)
-    fingerprint = _account_fingerprint(settings, spec, marks, table)
+    fingerprint = _account_fingerprint(settings, spec, marks, table, configuration.place(name))
     settings = replace(settings, fingerprint=fingerprint, open_table=open_table, silent=silent)
     return settings, partial(make_broker, spec, lively=not one_verdict), runtime
 
@@ -115,7 +116,11 @@ def _account_settings(configuration: Configuration, name: str, *, one_verdict: b
 
 
 def _account_fingerprint(
-    settings: AccountSettings, spec: BrokerSpec, marks: Mapping[str, str], table: BookTableSpec | None
+    settings: AccountSettings,
+    spec: BrokerSpec,
+    marks: Mapping[str, str],
+    table: BookTableSpec | None,
+    place: Place,
 ) -> str:
     """Stands for what an account's actor cannot be told while it lives. Which instruments it manages, it can: but for
     the brokers whose adapter is opened with them."""
@@ -123,8 +128,8 @@ def _account_fingerprint(
     told = spec.instruments if spec.broker in _OPENED_WITH_INSTRUMENTS else ()
     every_s = settings.discover_every_s if settings.discover else None
     opened = replace(spec, secrets={}, instruments=told)
-    told_of_table = () if table is None else (table,)
-    return _fingerprint(opened, secrets, settings.discover, settings.patience_s, every_s, *told_of_table)
+    more = (*(() if table is None else (table,)), *_of_place(place))
+    return _fingerprint(opened, secrets, settings.discover, settings.patience_s, every_s, *more)
 
 
 def _known_as(ref: SecretRef, mark: str | None) -> tuple[str, str]:
@@ -162,7 +167,19 @@ def room_for_processes() -> int:
 def _instrument_fingerprint(configuration: Configuration, settings: InstrumentSettings) -> str:
     """Stands for what an instrument is started with; where it is carried counts where that was asked for."""
     shared = configuration.instruments_per_actor(settings.account)
-    return _fingerprint(settings) if shared == 1 else _fingerprint(settings, shared)
+    spread = ("spread",) if configuration.is_spread(settings.account) else ()
+    where = (*_of_place(instrument_place(configuration, settings.account)), *spread)
+    return _fingerprint(settings, *where) if shared == 1 else _fingerprint(settings, shared, *where)
+
+
+def instrument_place(configuration: Configuration, account: str) -> Place:
+    """Where the instruments of an account may be."""
+    return EVERYWHERE if configuration.is_spread(account) else configuration.place(account)
+
+
+def _of_place(place: Place) -> tuple[Place, ...]:
+    """What a place adds to a fingerprint: one that is everywhere, nothing."""
+    return (place,) if place else ()
 
 
 def audit_actor(configuration: Configuration) -> tuple[str, str | None, EvidenceSettings]:
@@ -214,10 +231,11 @@ def children(
 ) -> tuple[ChildSpec, ...]:
     """Everything that shall run: the audit actor, the enabled accounts, and their instruments; ``discovered`` are
     (account, symbol) pairs beyond those the configuration names. ``marks`` tell literal secrets apart."""
-    specs = [ChildSpec(AUDIT, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S)]
+    house = configuration.journal_place
+    specs = [ChildSpec(AUDIT, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, place=house)]
     for sink in sinks(configuration):
         key = ChildKey(Kind.SINK, sink.name)
-        specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, sink.fingerprint or ""))
+        specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, sink.fingerprint or "", place=house))
     more: dict[str, list[str]] = {}
     for name, symbol in discovered:
         more.setdefault(name, []).append(symbol)
@@ -225,17 +243,19 @@ def children(
     for account in configuration.enabled_accounts:
         key = ChildKey(Kind.ACCOUNT, account.name)
         settings, spec = _account_settings(configuration, account.name), configuration.broker_spec(account.name)
-        fingerprint = _account_fingerprint(settings, spec, marks, book_spec(configuration, account.name))
-        specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, fingerprint))
+        place = configuration.place(account.name)
+        fingerprint = _account_fingerprint(settings, spec, marks, book_spec(configuration, account.name), place)
+        specs.append(ChildSpec(key, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, fingerprint, place=place))
+        place = instrument_place(configuration, account.name)
         for symbol in (*account.symbols, *more.get(account.name, ())):
             made = configuration.instrument_settings(account.name, symbol)
             child = ChildKey(Kind.INSTRUMENT, instrument_name(account.name, symbol))
             fingerprint = _instrument_fingerprint(configuration, made)
             carried = carried_by(configuration, account.name, many) is not None
-            specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, fingerprint, carried))
+            specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, fingerprint, carried, place))
     if configuration.alerts.routes:
         told = alerts_settings(configuration)
-        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, told.fingerprint or ""))
+        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, told.fingerprint or "", place=house))
     return tuple(specs)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from actors.book.trading_permission import Halt
@@ -13,7 +14,9 @@ from actors.events import Json, to_iso
 from actors.instrument.views import NOTHING_KNOWN
 from actors.messages import AccountHealth, CycleReport, InstrumentHealth
 from actors.reconciliation.reconciliation_pass import Status
+from actors.runtime.nodes import Node
 from supervisor.tree.model import (
+    LIVING,
     Absent,
     Backoff,
     Child,
@@ -21,6 +24,7 @@ from supervisor.tree.model import (
     Ending,
     InQuarantine,
     Kind,
+    Pending,
     Starting,
     State,
     Up,
@@ -36,6 +40,7 @@ _WORDS: dict[type, str] = {
     Ending: "STOPPING",
     Backoff: "RESTARTING",
     InQuarantine: "QUARANTINED",
+    Pending: "PENDING",
 }
 
 
@@ -53,6 +58,8 @@ def state_words(child: Child | None) -> str:
             return f"its actor died and is being restarted: {reason}"
         case InQuarantine(reason=reason):
             return f"its actor is in quarantine: {reason}"
+        case Pending(reason=reason):
+            return f"its actor cannot be started: {reason}"
         case Ending(death=str(death)):
             return f"its actor is being killed: {death}"
         case _:
@@ -145,12 +152,16 @@ def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth])
         }
 
 
+NO_NODES: Mapping[str, Node] = MappingProxyType({})
 _SHOWN = (Kind.AUDIT, Kind.SINK, Kind.ALERTS, Kind.ACCOUNT, Kind.INSTRUMENT)
 assert set(_SHOWN) == set(Kind)  # noqa: S101 - a kind that is left out would be met in a status, and not here
 
 
-def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> list[Json]:
-    """Every actor with its state and its process: those of the house, and then accounts and instruments."""
+def actor_rows(
+    children: Mapping[ChildKey, Child], pids: Mapping[str, int], nodes: Mapping[str, Node] = NO_NODES
+) -> list[Json]:
+    """Every actor with its state and its process: those of the house, and then accounts and instruments. ``place`` are
+    the labels it needs, ``node`` where it is, by the ``nodes`` of the cluster."""
     return [
         {
             "name": key.name,
@@ -159,9 +170,15 @@ def actor_rows(children: Mapping[ChildKey, Child], pids: Mapping[str, int]) -> l
             "reason": getattr(child.state, "reason", None) or getattr(child.state, "death", None),
             "restarts": child.restarts,
             "pid": pids.get(key.name),
+            "place": {} if child.spec is None else dict(child.spec.place),
+            "node": _node(nodes.get(child.node or "")) if isinstance(child.state, LIVING) else None,
         }
         for key, child in sorted(children.items(), key=lambda item: (_SHOWN.index(item[0].kind), item[0]))
     ]
+
+
+def _node(node: Node | None) -> Json:
+    return None if node is None else {"id": node.name, "address": node.address, "labels": dict(node.shown)}
 
 
 def _health(child: Child | None, health: InstrumentHealth | None, now: datetime) -> dict[str, Any]:

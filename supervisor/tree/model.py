@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from actors import names
+from actors.runtime.nodes import EVERYWHERE, Nodes, Place
 from supervisor.tree.restart import RestartHistory, RestartPolicy
 
 PROBE_TIMEOUT_S = 3.0
@@ -48,13 +49,15 @@ ALERTS = ChildKey(Kind.ALERTS, names.ALERTS)
 class ChildSpec:
     """A child as it is desired. ``interval_s`` and ``timeout_s`` say when it hangs; ``fingerprint`` stands for all
     else it is started with, and a child whose spec changes is restarted in order. One that is ``carried`` shares its
-    process with others: it costs less to start and to ask than a process of its own."""
+    process with others: it costs less to start and to ask than a process of its own. It may be on the nodes of its
+    ``place`` alone."""
 
     key: ChildKey
     interval_s: float
     timeout_s: float
     fingerprint: str = ""
     carried: bool = False
+    place: Place = EVERYWHERE
 
     @property
     def hung_after_s(self) -> float:
@@ -116,11 +119,13 @@ class Up:
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Its stop or kill was commanded and has not been answered. ``death`` is why, where it counts as a death, and
-    ``quarantine`` where it is left dead; otherwise it is gone after this, and starts again when it is still desired."""
+    ``quarantine`` where it is left dead; otherwise it is gone after this, and starts again when it is still desired.
+    ``lost``: it died with its node, which says nothing of itself."""
 
     since_s: float
     death: str | None = None
     quarantine: str | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,14 @@ class InQuarantine:
     reason: str
 
 
-State = Absent | Starting | Up | Ending | Backoff | InQuarantine
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not there, and no node is in its place: it starts as soon as one is."""
+
+    reason: str
+
+
+State = Absent | Starting | Up | Ending | Backoff | InQuarantine | Pending
 LIVING = Starting | Up | Ending
 
 
@@ -146,7 +158,8 @@ LIVING = Starting | Up | Ending
 class Child:
     """All that is known of a child. ``spec`` is the desired one, ``None`` when it is not desired; ``running`` is the
     one it was started with, ``None`` when it was found living. ``attempt`` numbers its starts, ``restarts`` counts
-    those after a death; ``was_up`` says whether it ever started."""
+    those after a death; ``was_up`` says whether it ever started. ``node`` is where it is, or last was, and ``blamed``
+    where its last death was that counts, as far as that is known."""
 
     spec: ChildSpec | None
     state: State = field(default_factory=Absent)
@@ -155,6 +168,8 @@ class Child:
     attempt: int = 0
     restarts: int = 0
     was_up: bool = False
+    node: str | None = None
+    blamed: str | None = None
 
 
 # What happens.
@@ -177,6 +192,22 @@ class Discovered:
     """These live under names of ours. Desired ones are taken over, the others are orphans and swept."""
 
     living: tuple[ChildKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesSeen:
+    """The cluster's machines, as it says now."""
+
+    nodes: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOn:
+    """The actor is on this node."""
+
+    key: ChildKey
+    attempt: int
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +282,8 @@ class Remembered:
     quarantined: tuple[tuple[ChildKey, str], ...] = ()
 
 
-Answer = Started | StartFailed | ProbeAnswered | ProbeFailed | Died | Ended
-Event = Tick | DesiredChanged | Discovered | OperatorRestart | Remembered | Answer
+Answer = PlacedOn | Started | StartFailed | ProbeAnswered | ProbeFailed | Died | Ended
+Event = Tick | DesiredChanged | Discovered | NodesSeen | OperatorRestart | Remembered | Answer
 
 
 # What to do.
@@ -311,6 +342,25 @@ class RestartScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeLost:
+    """Make known that it died with its node, which counts as no restart: there are ``restarts`` of it. ``forgives``:
+    that death was told as one that counts, before it was known that the node is lost."""
+
+    key: ChildKey
+    reason: str
+    restarts: int
+    forgives: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlace:
+    """Make known, as an alert, that no node is in its place, and that it waits for one."""
+
+    key: ChildKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     """Make known, as an alert, that it stays down."""
 
@@ -318,4 +368,4 @@ class Quarantined:
     reason: str
 
 
-Command = Start | Begin | Stop | Kill | Probe | RestartScheduled | Quarantined
+Command = Start | Begin | Stop | Kill | Probe | RestartScheduled | NodeLost | NoPlace | Quarantined

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from supervisor.tree.model import Backoff, Child, ChildKey, Ending, Event, InQuarantine, State
+from supervisor.tree.model import Backoff, Child, ChildKey, Ending, Event, InQuarantine, Pending, State
 
 STEPS_KEPT = 50
 
@@ -63,7 +63,7 @@ class Children(dict[ChildKey, Child]):
     def _write(self, key: ChildKey, before: State | None, after: State | None) -> None:
         reason = getattr(self.event, "reason", None)
         match after:
-            case Backoff(reason=words) | InQuarantine(reason=words):
+            case Backoff(reason=words) | InQuarantine(reason=words) | Pending(reason=words):
                 reason = words
             case Ending(death=words) if words is not None:
                 reason = words

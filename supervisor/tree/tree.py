@@ -16,6 +16,8 @@ Kill(key, attempt)        cancel a start under way, kill that very actor (by its
                           be another's) without asking: Ended
 Probe(key, attempt)       ask for its health, within its time-out: ProbeAnswered, ProbeFailed, or Died
 RestartScheduled          record and show it; no answer
+NodeLost                  record and show it; no answer
+NoPlace                   record it and alert; no answer
 Quarantined               record it and alert; no answer
 ========================  ==========================================================================================
 
@@ -30,6 +32,9 @@ The laws of this module:
 * What is not desired is stopped, in reverse: an account after its instruments, a sink after whoever ends with it, the
   audit actor last.
 * Whatever happens to one child changes no other child, but for what the two laws before this one say.
+* Where the nodes are known (``NodesSeen``), nothing is started that none of them is in the place of: it is pending
+  until one is. What dies with its node did not crash: it is started elsewhere at once, or pending, and that counts
+  nowhere. A node may be known to be lost only some time after its actors are: then their deaths are forgiven.
 * At most one Start, Stop or Kill of a child is unanswered (but for the Kill that follows one whose time is up), and at
   most one Probe. An answer that belongs to an earlier attempt is ignored.
 """
@@ -40,6 +45,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from actors.runtime.nodes import Node, Nodes, nowhere
 from supervisor.tree.model import (
     AUDIT,
     LIVING,
@@ -60,7 +66,12 @@ from supervisor.tree.model import (
     InQuarantine,
     Kill,
     Kind,
+    NodeLost,
+    NodesSeen,
+    NoPlace,
     OperatorRestart,
+    Pending,
+    PlacedOn,
     Probe,
     ProbeAnswered,
     ProbeFailed,
@@ -82,6 +93,10 @@ from supervisor.tree.story import Children, Step
 _ON_THE_JOURNAL_ALONE = frozenset({Kind.ACCOUNT, Kind.SINK, Kind.ALERTS})
 """What stands on nothing but the audit actor."""
 _TELL_OF_OTHERS = frozenset({Kind.SINK, Kind.ALERTS})
+
+
+FORGIVEN_WITHIN_S = 120.0
+"""A cluster notices within this that a node is lost; who died on it before that long, died of something else."""
 
 
 def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
@@ -131,6 +146,9 @@ class Tree:
         self._attempts = 0
         self._desired_known = False
         self._living_known = False
+        self._nodes: tuple[Node, ...] | None = None
+        self._gone: dict[str, Node] = {}  # those of which the cluster says that they are lost
+        self._lost_s = float("-inf")
         self._released: set[ChildKey] = set()  # from whatever quarantine a supervisor before this one put them in
 
     @property
@@ -192,6 +210,7 @@ class Tree:
             commands += self._overdue(now_s)
             commands += self._stops(now_s)
             commands += self._begins(now_s)
+            commands += self._without_place(now_s)
             commands += self._starts(now_s)
             commands += self._probes(now_s)
         return commands
@@ -206,6 +225,8 @@ class Tree:
                 self._desire(specs)
             case Discovered(living):
                 self._discover(living, now_s)
+            case NodesSeen(nodes):
+                commands += self._see_nodes(nodes, now_s)
             case OperatorRestart(key):
                 commands += self._operator_restart(key, now_s)
             case Remembered(restarts, quarantined):
@@ -234,7 +255,7 @@ class Tree:
             changed = spec is not None and child.spec is not None and spec != child.spec
             if changed:
                 self._released.add(key)
-            waiting = isinstance(child.state, Backoff | InQuarantine)
+            waiting = isinstance(child.state, Backoff | InQuarantine | Pending)
             if changed and waiting:
                 self._children[key] = replace(child, spec=spec, state=Absent(), history=RestartHistory())
             else:
@@ -263,7 +284,7 @@ class Tree:
                 return [Stop(key, child.attempt)]
             case Ending():
                 child = replace(child, state=replace(child.state, death=None, quarantine=None))
-            case Backoff() | InQuarantine():
+            case Backoff() | InQuarantine() | Pending():
                 child = replace(child, state=Absent())
         self._children[key] = child
         return []
@@ -275,7 +296,7 @@ class Tree:
         if child is None or child.spec is None or key in self._released:
             return []
         match child.state:
-            case Absent() | Backoff():
+            case Absent() | Backoff() | Pending():
                 self._children[key] = replace(child, state=InQuarantine(reason))
             case Ending():
                 self._children[key] = replace(child, state=replace(child.state, quarantine=reason))
@@ -284,25 +305,102 @@ class Tree:
                 return [Kill(key, child.attempt, f"it is in quarantine: {reason}")]
         return []
 
+    # Where they may be
+
+    def _is_lost(self, node: str | None) -> bool:
+        return node in self._gone
+
+    def _nowhere(self, child: Child) -> str | None:
+        """Why there is no node for it; ``None`` where there is one, or where the nodes are not known."""
+        if child.spec is None or self._nodes is None:
+            return None
+        return nowhere(child.spec.place, self._nodes)
+
+    def _see_nodes(self, nodes: Nodes, now_s: float) -> list[Command]:
+        self._gone = {node.name: node for node in nodes.lost}
+        if any(self._is_lost(node.name) for node in self._nodes or ()):
+            self._lost_s = now_s
+        self._nodes = nodes.living
+        commands: list[Command] = []
+        for key, child in list(self._children.items()):
+            if child.spec is not None:
+                commands += self._after_nodes(key, child, now_s)
+        return commands
+
+    def _after_nodes(self, key: ChildKey, child: Child, now_s: float) -> list[Command]:
+        """What the nodes that are there now mean for one that is desired."""
+        commands: list[Command] = []
+        if self._is_lost(child.blamed):
+            child, commands = self._forgiven(key, child, now_s)
+        match child.state:
+            case Up() if self._is_lost(child.node):
+                words = self._lost_words(child.node)
+                self._children[key] = replace(child, state=Ending(now_s, words, lost=True))
+                commands.append(Kill(key, child.attempt, words))
+            case Starting() if (why := self._nowhere(child)) is not None:
+                self._children[key] = replace(child, state=Ending(now_s, why, lost=True))
+                commands.append(Kill(key, child.attempt, why))
+            case Ending(death=str()) if self._is_lost(child.node) and child.blamed is None:
+                words = self._lost_words(child.node)
+                self._children[key] = replace(child, state=replace(child.state, death=words, lost=True))
+            case Pending():
+                why = self._nowhere(child)
+                self._children[key] = replace(child, state=Absent() if why is None else Pending(why))
+        return commands
+
+    def _forgiven(self, key: ChildKey, child: Child, now_s: float) -> tuple[Child, list[Command]]:
+        """One that died on a node before that was known to be lost; long before, it was another death."""
+        died_s = child.history.restarts_s[-1:]
+        late = not died_s or now_s - died_s[0] > FORGIVEN_WITHIN_S
+        if late:
+            child = self._children[key] = replace(child, blamed=None)
+            return child, []
+        words = self._lost_words(child.blamed)
+        restarts = max(0, child.restarts - 1)
+        history = RestartHistory(child.history.restarts_s[:-1])
+        state = Absent() if isinstance(child.state, InQuarantine) else child.state
+        child = replace(child, state=state, restarts=restarts, history=history, blamed=None)
+        self._children[key] = child
+        return child, [NodeLost(key, words, restarts, forgives=True)]
+
+    def _lost_words(self, node: str | None) -> str:
+        return f"node lost: {self._gone.get(node or '', node)}"
+
+    def _without_place(self, now_s: float) -> list[Command]:
+        """Those that would start now, and have no node to be on."""
+        commands: list[Command] = []
+        for key, child in list(self._children.items()):
+            why = self._nowhere(child) if self._is_due(child, now_s) else None
+            if why is not None:
+                self._children[key] = replace(child, state=Pending(why))
+                commands.append(NoPlace(key, why))
+        return commands
+
     # What came back
 
     def _answer(self, event: Answer, child: Child, now_s: float) -> list[Command]:
         key = event.key
         match event, child.state:
+            case PlacedOn(node=node), _:
+                self._children[key] = child = replace(child, node=node)
+                if isinstance(child.state, Up) and child.spec is not None:
+                    return self._after_nodes(key, child, now_s)
             case Started(), Starting():
                 self._children[key] = replace(child, state=self._up(key, now_s), was_up=True)
             case StartFailed(permanent=True), Starting():
                 return self._quarantine(key, child, event.reason)
-            case StartFailed(), Starting():
-                return self._dead(key, child, event.reason, now_s)
+            case StartFailed(), Starting(since_s):
+                return self._dead(key, child, event.reason, now_s, lost=self._lost_s >= since_s)
             case Died(), Up():
-                return self._dead(key, child, event.reason, now_s)
+                lost = self._is_lost(child.node)
+                reason = self._lost_words(child.node) if lost else event.reason
+                return self._dead(key, child, reason, now_s, lost=lost)
             # A death while it starts or ends is told by the answer to that command: until then a new start could
             # meet the end of the old one.
             case Ended(), Ending(quarantine=str(reason)) if child.spec is not None:
                 self._children[key] = replace(child, state=InQuarantine(reason))
-            case Ended(), Ending(death=death):
-                return self._ended(key, child, death, now_s)
+            case Ended(), Ending(death=death, lost=lost):
+                return self._ended(key, child, death, now_s, lost=lost)
             case ProbeAnswered(), Up():
                 return self._probe_answered(event, child, child.state, now_s)
             case ProbeFailed(), Up(asked_s=asked_s, silent_since_s=silent_since_s):
@@ -320,18 +418,23 @@ class Tree:
         idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
         return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]
 
-    def _ended(self, key: ChildKey, child: Child, death: str | None, now_s: float) -> list[Command]:
-        if death is not None:
-            return self._dead(key, child, death, now_s)
+    def _ended(
+        self, key: ChildKey, child: Child, death: str | None, now_s: float, *, lost: bool = False
+    ) -> list[Command]:
+        if death is not None and child.spec is not None:
+            return self._dead(key, child, death, now_s, lost=lost)
         self._children[key] = replace(child, state=Absent())
         self._forget_the_gone()
         return []
 
-    def _dead(self, key: ChildKey, child: Child, reason: str, now_s: float) -> list[Command]:
+    def _dead(self, key: ChildKey, child: Child, reason: str, now_s: float, *, lost: bool = False) -> list[Command]:
         if child.spec is None:
             return self._ended(key, child, None, now_s)
+        if lost:
+            self._children[key] = replace(child, state=Backoff(now_s, reason))
+            return [NodeLost(key, reason, child.restarts)]
         history, verdict = after_death(self._policy.restart, child.history, now_s, self._uniform())
-        child = replace(child, history=history)
+        child = replace(child, history=history, blamed=child.node)
         if isinstance(verdict, Quarantine):
             return self._quarantine(key, child, f"{verdict.reason}: {reason}")
         restarts = child.restarts + 1
@@ -449,7 +552,9 @@ class Tree:
                 due = until_s <= now_s
             case _:
                 due = False
-        return due and child.spec is not None
+        if child.spec is None or (child.spec.place and self._nodes is None):
+            return False  # where it may be is not known yet
+        return due
 
     def _ground_of(self, key: ChildKey) -> tuple[Child | None, Child | None]:
         """The audit actor and the account that it stands on; it may be either itself."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from actors.account.actor import AccountSettings
 from actors.instrument.settings import InstrumentSettings
 from actors.names import AUDIT
-from actors.runtime.deployment import Deployment
+from actors.runtime.deployment import ONLY_NODE, Deployment
+from actors.runtime.nodes import Nodes
 from actors.runtime.ports import CallTimeout
 from supervisor.changes.applied_configuration import Run
 from supervisor.config.loader import load
@@ -77,6 +78,15 @@ class SimulatedCluster:
         if self._house.faults.strikes("death not heard of", 0.2):
             await asyncio.Event().wait()
         await self._house.ended(name)
+
+    async def nodes(self) -> Nodes:
+        """One machine."""
+        return Nodes((ONLY_NODE,))
+
+    async def node_of(self, name: str) -> str | None:
+        """There is but one."""
+        del name
+        return ONLY_NODE.name
 
     async def everybody_is_up(self) -> None:
         """As the supervisor says. A person ends every quarantine."""

@@ -14,7 +14,8 @@ from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.store import Journal
 from actors.runtime.cell import Cell
-from actors.runtime.deployment import LocalCluster
+from actors.runtime.deployment import ONLY_NODE, LocalCluster
+from actors.runtime.nodes import Node
 from actors.runtime.ports import LocalRuntime
 from brokers.spec import BrokerSpec
 from supervisor.changes.applied_configuration import Run
@@ -37,7 +38,14 @@ PER_ACTOR = {"now": "1"}
 class Hall:
     """A supervisor on the local cluster, and a fake broker for each account."""
 
-    def __init__(self, directory: Path, accounts: str, make_sink: Callable[..., SinkActor] = SinkActor) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        accounts: str,
+        make_sink: Callable[..., SinkActor] = SinkActor,
+        nodes: tuple[Node, ...] = (ONLY_NODE,),
+        sections: str = "",
+    ) -> None:
         self.make_sink = make_sink
         path = directory / "accounts.yaml"
         path.write_text(
@@ -45,13 +53,13 @@ class Hall:
             "defaults: {interval_s: 1, settle_ms: 0, confirm_gap_ms: 100, timeout_ms: 1000, "
             f"instruments_per_actor: {PER_ACTOR['now']}}}\n"
             "supervision: {intensity: 3, period_s: 60, backoff_s: [0.1, 1]}\n"
-            f"accounts: {accounts}"
+            f"{sections}accounts: {accounts}"
         )
         self.configuration = load(path)
         self.clock = Clock()
         self.brokers = {account.name: FakeBroker(self.clock) for account in self.configuration.accounts}
         self.runtime = LocalRuntime(self.clock, asyncio.get_running_loop().time, lambda: 0.5)
-        self.cluster = LocalCluster(self.runtime)
+        self.cluster = LocalCluster(self.runtime, nodes)
         self.supervisor = self.new_supervisor()
 
     def new_supervisor(self, run: Run = Run()) -> Supervisor:  # noqa: B008 - it is frozen
@@ -98,8 +106,8 @@ class Hall:
 
 
 @asynccontextmanager
-async def a_hall(directory: Path, accounts: str = TWO_ACCOUNTS) -> AsyncIterator[Hall]:
-    hall = Hall(directory, accounts)
+async def a_hall(directory: Path, accounts: str = TWO_ACCOUNTS, **made_of: Any) -> AsyncIterator[Hall]:
+    hall = Hall(directory, accounts, **made_of)
     try:
         yield hall
     finally:

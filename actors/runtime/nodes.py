@@ -1,0 +1,71 @@
+"""The machines of a cluster, and which of them an actor may be on. Pure.
+
+A node has labels (``zone: a``) that whoever started it gave it. A place names some labels, and every node that has all
+of them is in it; the empty place is everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Place = tuple[tuple[str, str], ...]
+"""Labels with their values, sorted; hashable, and the same text in every process."""
+
+EVERYWHERE: Place = ()
+OF_ONE_NODE = "ray.io/node-id"
+"""The label that Ray gives each node of its own: it says no more than the node's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that can carry actors: its ``name`` is unique in the cluster and never used again, its ``address`` is
+    for people."""
+
+    name: str
+    labels: Place = EVERYWHERE
+    address: str = ""
+
+    def is_in(self, place: Place) -> bool:
+        """Whether it has every label of a place."""
+        return set(place) <= set(self.labels)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Its labels as people gave them."""
+        return {label: value for label, value in self.labels if label != OF_ONE_NODE}
+
+    def __str__(self) -> str:
+        return f"{self.address or self.name} ({labels_words(self.shown.items()) or 'no labels'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What a cluster says of its machines: those that are there, and those of which it says itself that they are lost.
+    One that it does not speak of is neither."""
+
+    living: tuple[Node, ...]
+    lost: tuple[Node, ...] = ()
+
+
+def place_of(labels: Mapping[str, str] | None) -> Place:
+    """The place that some labels name."""
+    return tuple(sorted((labels or {}).items()))
+
+
+def labels_words(labels: Iterable[tuple[str, str]]) -> str:
+    """``rack=7, zone=a``."""
+    return ", ".join(f"{label}={value}" for label, value in labels)
+
+
+def nowhere(place: Place, nodes: Iterable[Node]) -> str | None:
+    """Why an actor of this place can be on no node, with what to do; ``None`` where there is a node for it."""
+    found = tuple(nodes)
+    if any(node.is_in(place) for node in found):
+        return None
+    wanted = labels_words(place) or "anything"
+    has = "; ".join(sorted({labels_words(one.shown.items()) or "no labels" for one in found}))
+    there = f"the cluster's nodes have {has}" if found else "the cluster has no node"
+    labels = ",".join(f"{label}={value}" for label, value in place)
+    how = f"Start one with: ray start --address=HOST:PORT --labels={labels}, or change place" if place else "Start one"
+    return f"no node has {wanted}: {there}. {how}"
