@@ -378,6 +378,6 @@ def _paper(spec: BrokerSpec, *, lively: bool, clock: Clock) -> Broker:
 
 CONVENTIONS = {
     **{name: kind.conventions for name, kind in KINDS.items()},
-    PAPER: Conventions(LegScheme.NET, CostBasis.WEIGHTED),
+    PAPER: Conventions(LegScheme.NET, CostBasis.WEIGHTED, negative_prices=()),
 }
 """How the accounts of each broker keep positions, as far as its name tells."""

@@ -194,7 +194,8 @@ class Account:
             if failure is not None:
                 return failure
         if not self._serves(request):
-            found = f"no snapshot from {request.not_before.isoformat()} or later: the clock here was set meanwhile"
+            wanted = request.not_before.isoformat()
+            found = f"no snapshot requested at {wanted} or later: this machine's clock was set meanwhile"
             return NoSlice(self._circuit.connection, f"{self._settings.account}: {found}. It is asked again")
         return self._as_believed(self._ledger.slice(request), request)
 
@@ -492,8 +493,8 @@ class Account:
         """Wait for a snapshot that was requested late enough: the one under way, or one of our own."""
         while (ahead_s := (not_before - self._runtime.now()).total_seconds()) > 0:
             if ahead_s > CLOCKS_APART_S:
-                found = f"{self._settings.account}: asked for a snapshot {ahead_s:.0f} s ahead of the clock here"
-                return NoSlice(self._circuit.connection, f"{found}. Check the clocks")
+                found = f"{self._settings.account}: a snapshot was asked for that is {ahead_s:.0f} s in the future"
+                return NoSlice(self._circuit.connection, f"{found}. Check this machine's clock")
             await self._runtime.sleep(ahead_s)
         if not urgent and self._circuit.is_open:
             return self._no_slice(self._circuit.error or "no answer yet")
@@ -639,14 +640,15 @@ class Account:
         raise Malformed(
             "take over what the broker says",
             self._settings.account,
-            f"its clock is {abs(apart).total_seconds() / 60:.0f} minutes {ahead} the one of this machine",
-            "Set the clock of this machine, or the broker's gateway's, which has to tell UTC. Until then nothing of it "
-            "is believed, and no book is changed",
+            f"its clock is {abs(apart).total_seconds() / 60:.0f} minutes {ahead} this machine's clock",
+            "Set the clock of this machine right, or that of the broker's gateway, which has to tell UTC. Until then "
+            "nothing that it says is believed, and no book changes",
         )
 
     def _ours(self, attempted: str, error: Exception) -> OurError:
         found = f"an internal error: {type(error).__name__}: {error}"
-        return OurError(attempted, self._settings.account, found, "Report it; it is tried again by itself.")
+        remedy = "This is an error of the program: report it. It is tried again by itself."
+        return OurError(attempted, self._settings.account, found, remedy)
 
     def _fills_from(self) -> Cursor | None:
         """From where to ask for fills: where we stand, or as far back as somebody needs."""
@@ -673,7 +675,7 @@ class Account:
         """As :meth:`_open`, and never sooner after a failure than the next fetch would be."""
         if not self._connected and self._circuit.is_open:
             shown = self._as_shown(self._circuit.retry_at or self._runtime.now())
-            found = f"not asked before {shown.isoformat()}, as the last answer was: {self._circuit.error}"
+            found = f"it is not asked again before {shown.isoformat()}, as its last answer was: {self._circuit.error}"
             raise Unreachable("reach the broker", self._settings.account, found, "It is asked again by itself.")
         return await self._open()
 

@@ -86,7 +86,7 @@ class AccountWork:
         """Do what a person asks for; durable when it returns. Raises :class:`BreakRefused` and :class:`JournalAway`."""
         attempted = f"{request.action.value} break {break_id[:8]} of {self._account}"
         if found is None:
-            raise BreakRefused(attempted, "it is not open (any more)", "List the open breaks again.")
+            raise BreakRefused(attempted, "it is not open, or no longer", "List the open breaks again.")
         work = self.by_id.get(break_id, UNTOUCHED)
         kind, payload = act(found, work, request, four_eyes=False, now=self._runtime.now())
         version = await client.version(self._runtime, self._account)
@@ -100,7 +100,7 @@ class AccountWork:
             else:
                 self._fold(event)
                 return self.by_id[break_id]
-        raise JournalAway(f"the stream of {self._account} is too busy to write to. Try again")
+        raise JournalAway(f"the stream of {self._account} has other writers all the time. Try again")
 
     def forget(self, break_id: str) -> None:
         """That break is over."""

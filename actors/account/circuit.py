@@ -121,7 +121,11 @@ class Circuit:
         self.retry_at = self._now() + timedelta(seconds=spread_s(pause_s, self._uniform()))
         self.failing.set()
         if first or self.connection is not before:
-            then = f" Asked again at {self._shown(self.retry_at):%H:%M:%S} UTC, and so on." if again else ""
+            then = (
+                f" It is asked again at {self._shown(self.retry_at):%H:%M:%S} UTC, and then until it answers."
+                if again
+                else ""
+            )
             logger.warning("{}.{}", str(error).rstrip("."), then)
         if first:
             self._losses += 1

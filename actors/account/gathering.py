@@ -62,7 +62,7 @@ class Gathering:
         try:
             at = await self._runtime.call(AUDIT, "versions", tuple(streams), timeout_s=JOURNAL_TIMEOUT_S)
         except (CallError, JournalError) as error:
-            logger.debug("{}: {} books that are in step wait: {}", self._account, len(told), error)
+            logger.debug("{}: that {} books are in step is not journaled yet: {}", self._account, len(told), error)
             self._told = told | self._told
             return
         moved = {one.instrument for stream, one in streams.items() if at.get(stream) != one.version}
@@ -77,7 +77,7 @@ class Gathering:
         try:
             await self._runtime.call(name, "doubt", timeout_s=LOOKED_WITHIN_S)
         except CallError as error:
-            logger.debug("{}: {} was not asked to look where its stream stands: {}", self._account, name, error)
+            logger.debug("{}: {} could not be asked to look at its journal: {}", self._account, name, error)
 
     def close(self) -> None:
         """Wait for no more."""

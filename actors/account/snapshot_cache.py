@@ -205,7 +205,7 @@ class SnapshotCache:
         if gap is not None:
             return Failed(gap.reason)
         if not self.covers(since):
-            return Failed(f"fills since {since} are not at hand")
+            return Failed(f"the fills since {since} have not been read")
         chosen = [
             k for k in self._fills.get(request.instrument, ()) if since is None or k.until is None or k.until > since
         ]

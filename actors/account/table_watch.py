@@ -92,7 +92,7 @@ class TableWatch:
         done, _ = await asyncio.wait([self._reading], timeout=READ_WITHIN_S)
         if not done:
             found = f"it has not answered for {READ_WITHIN_S:g} s, and is still being read"
-            self._failed(Unreachable("read the book", self._account, found, "See to its store."))
+            self._failed(Unreachable("read the book", self._account, found, "Check where the table lies."))
 
     def claims(self, instrument: str, identity: str | None) -> Claims:
         """What it says of one instrument."""

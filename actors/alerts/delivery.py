@@ -50,7 +50,7 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
         # which the lines run together and what stands between < and > is not shown.
         text = apprise.NotifyFormat.TEXT
         done = service.notify(body=body, title=message.title, notify_type=kind, body_format=text)
-    return None if done else (said.words or "it was not taken, and apprise does not say why")
+    return None if done else (said.words or "its service did not take it, and apprise does not say why")
 
 
 def prepare() -> None:

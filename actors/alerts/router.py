@@ -303,8 +303,8 @@ class Router:
         self._beat_at[route.name] = now
         lasting = [subject for subject in self.subjects.values() if not subject.over]
         critical = sum(subject.severity is Severity.CRITICAL for subject in lasting)
-        text = f"The supervisor watches. {len(lasting)} amiss, {critical} of them critical. The next of these comes in "
-        text += f"{every.total_seconds():g} s; if it does not, see to the supervisor."
+        text = f"The supervisor is watching. {len(lasting)} open, {critical} of them critical. The next such message "
+        text += f"comes in {every.total_seconds():g} s; if it does not, check the supervisor."
         own_id = _id(route.name, "heartbeat", to_iso(now))
         return [Message(own_id, route.name, MessageKind.HEARTBEAT, Severity.INFO, "heartbeat", text)]
 
@@ -383,7 +383,7 @@ def _body(subject: Subject) -> str:
 def _calm(route: Route, window: str, subjects: Iterable[Subject]) -> Message:
     listed = list(subjects)
     lines = [f"{one.where} {one.kind}: {one.text}" for one in listed[:LINES_OF_A_DIGEST]]
-    body = "To be expected, and told no further unless it outlives the window.\n" + "\n".join(lines)
+    body = "This is expected, and is told again only if it outlives the window.\n" + "\n".join(lines)
     about = tuple(map(_heard, listed))
     own_id = _id(route.name, "calm", window)
     return Message(own_id, route.name, MessageKind.CALM, Severity.INFO, f"maintenance: {window}", body, about, window)

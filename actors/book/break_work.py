@@ -239,9 +239,9 @@ def _check_terms(attempted: str, request: BreakRequest, now: datetime) -> None:
         raise BreakRefused(attempted, "no reason is given", "Give one of the reason codes.")
     if request.action in (BreakAction.ACKNOWLEDGE, BreakAction.WAIVE):
         if request.until is None:
-            raise BreakRefused(attempted, "it says no time until which", "Say until when.")
+            raise BreakRefused(attempted, "it does not say until when", "Name a time.")
         if request.until <= now:
-            raise BreakRefused(attempted, f"{to_iso(request.until)} is over", "Name a time to come.")
+            raise BreakRefused(attempted, f"{to_iso(request.until)} is over", "Name a time in the future.")
 
 
 def _check_content(attempted: str, found: Break, request: BreakRequest) -> None:

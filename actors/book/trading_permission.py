@@ -180,7 +180,8 @@ def _unverified(
         return [Reason(Obstacle.UNVERIFIED, f"the book has not been found in step since its actor started{why}")]
     age_s = (now - verified_at).total_seconds()
     if age_s < 0:
-        text = f"the book was found in step {-age_s:.1f} s from now, which verifies nothing: see to the clocks{why}"
+        found = f"the book was last verified {-age_s:.1f} s in the future, which proves nothing"
+        text = f"{found}: check this machine's clock{why}"
         return [Reason(Obstacle.UNVERIFIED, text)]
     if age_s <= unverified_s:
         return []

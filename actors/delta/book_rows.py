@@ -150,7 +150,7 @@ class DeltaBook:
         spec, state = self._spec, self._state
         if not self._lasting and at - self._now > AHEAD_AT_MOST:
             found = f"is from the future, by column {spec.time}, and would be the newest until then"
-            return f"{found}: correct it, and see to the clocks"
+            return f"{found}: correct it, and check the clock of the program that wrote it"
         if state.unordered is not None and state.values[TIED][place]:
             remedy = "name a column that orders them (book.columns.order), or write a newer row"
             return f"has another of the same time that differs, and {state.unordered}: {remedy}"

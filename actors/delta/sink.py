@@ -158,7 +158,7 @@ class Sink:
             "continue the Delta table",
             WRITER,
             found,
-            "Each journal has a table of its own: name a new one, or give back the journal that filled this one.",
+            "Each journal has a table of its own: name a new one, or put back the journal that filled this one.",
         )
 
     def _fold(self, record: Record) -> Iterable[PositionUpdate]:

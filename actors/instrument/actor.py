@@ -285,7 +285,7 @@ class Instrument:
             found = book.open_break(break_id)
             if found is None:
                 attempted = f"{request.action.value} break {break_id[:8]} of {self._name}"
-                raise BreakRefused(attempted, "it is not open (any more)", "List the open breaks again.")
+                raise BreakRefused(attempted, "it is not open, or no longer", "List the open breaks again.")
             now = self._runtime.now()
             work = book.work.get(break_id, UNTOUCHED)
             kind, payload = act(found, work, request, four_eyes=self._policy.four_eyes, now=now)

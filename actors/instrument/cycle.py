@@ -46,7 +46,8 @@ class _ClockWasSet(Exception):
     """Our clock was set while the broker was asked: when that was is by another clock than the book's times."""
 
     def __str__(self) -> str:
-        return "the clock was set while the broker was being asked: what it said is from before that"
+        found = "this machine's clock was set while the broker was being asked, so its answer cannot be dated"
+        return f"{found}. It is asked again"
 
 
 class CycleRunner:
@@ -124,7 +125,7 @@ class CycleRunner:
                 if executed and self._keeper.book is not None and not self._runtime.clock.step:
                     await self._take(executed)
         except (JournalAway, Fenced, CallError) as error:
-            logger.warning("{}: what the stream told is left to the next look: {}", self._name, error)
+            logger.warning("{}: what the broker's stream told waits for the next cycle: {}", self._name, error)
         except Exception:  # noqa: BLE001 - whatever it is, the look that follows finds the same
             logger.exception("{}: an internal error while taking what the stream told", self._name)
 
@@ -173,7 +174,9 @@ class CycleRunner:
             slice_ = slice_.with_answers(await self._broker.find_orders(decision.lookups))
         else:
             asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
-            return self._unverified(Status.PARTIAL, f"the broker's answers left orders {asked} open"), shadow
+            return self._unverified(
+                Status.PARTIAL, f"the broker's answers do not tell what became of orders {asked}. It is asked again"
+            ), shadow
         if not dry_run:
             if decision.status is Status.SUCCESS:
                 self._verified = slice_.requested_at, book, stepped

@@ -46,7 +46,13 @@ async def hand_over(runtime: Runtime, account: str, instrument: str, orders: Seq
             logger.warning("{}/{}: {}", account, instrument, refused)
         except CallError as error:
             names = ", ".join(str(left.client_order_id) for left in orders[place:])
-            logger.warning("{}/{}: {}; not known to be at its venue: {}", account, instrument, error, names)
+            logger.warning(
+                "{}/{}: {}. Whether these orders are at the venue is not known: {}. Record them again",
+                account,
+                instrument,
+                error,
+                names,
+            )
             return
         except Exception:  # noqa: BLE001 - the report is durable, and whoever made it must hear so
             logger.exception("{}/{}: an internal error while handing over an order", account, instrument)

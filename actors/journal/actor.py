@@ -175,7 +175,9 @@ class Audit:
         await self._opened()
         if len(self._waiting) >= WAITING_AT_MOST:
             raise JournalUnavailable(
-                "append", f"{len(self._waiting)} appends wait, and the disk takes none", "See what keeps the disk"
+                "append",
+                f"{len(self._waiting)} appends wait, and the disk takes none",
+                "Check why its disk does not write",
             )
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(append, answer))
@@ -485,7 +487,7 @@ class Audit:
         try:
             await self._read(lambda: heads.note(self._reading().head()))
         except JournalError as error:
-            logger.warning("the head is not noted: {}", error)
+            logger.warning("the journal's head is not in journal.head_file: {}", error)
 
     def _commit_after_this(self) -> asyncio.Future[None]:
         if self._next_commit is None:
@@ -526,4 +528,5 @@ def _again(error: JournalError) -> JournalError:
 
 
 def _closed() -> JournalUnavailable:
-    return JournalUnavailable("use the journal", "the audit actor is closed", "Start it again")
+    remedy = "The supervisor starts it again, unless it is stopping"
+    return JournalUnavailable("use the journal", "the audit actor has ended", remedy)

@@ -189,7 +189,7 @@ def _check(part: Path, start: Anchor, new: Anchor, attempted: str) -> None:
         found = verify(connection, wanted=new.hash)
     expected = Verification(True, new.seq - start.seq, None, None, new.seq, start.seq, start.file)
     if found != expected:
-        raise corrupt(attempted, f"the records that were to go are not whole: {found.reason or found}")
+        raise corrupt(attempted, f"the records to be archived are not as they were written: {found.reason or found}")
 
 
 def _as_parquet(part: Path, start: Anchor, new: Anchor, attempted: str) -> None:

@@ -60,7 +60,7 @@ class Plan:
             return AppendRefused(
                 f"append {len(append.events)} events to {append.stream} after version {actual}",
                 str(error),
-                "Nothing of this append was written; its writer must be corrected",
+                "Nothing of it was written. This is an error of the program: report it",
             )
         self.rows += rows
         self.seq, self.hash = rows[-1][0], rows[-1][-1]

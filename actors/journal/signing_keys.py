@@ -74,8 +74,8 @@ def load_or_make(where: str, public: Path, origin: str | None) -> Signer:
             raise JournalUnavailable(
                 _ATTEMPTED,
                 f"{where} is gone, and heads were signed with it",
-                f"Put it back. Only to go on with another, which nobody knows yet, remove {public} and the old heads' "
-                "trust with it: python -m supervisor audit key --new",
+                f"Put it back. If it is lost, remove {public} as well: another key is made at the next start, which "
+                "nobody trusts yet, and give its public key to those who check your heads",
             )
         if where.startswith(PKCS11):
             key = token_key.make(where)

@@ -131,7 +131,7 @@ def _opened(uri: TokenUri, *, write: bool = False) -> Iterator[Any]:
         raise
     except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
         found = f"the token {uri.token} of {uri.module}: {str(error) or type(error).__name__}"
-        raise JournalUnavailable(_ATTEMPTED, found, "See to the token, its PIN and the library's path") from None
+        raise JournalUnavailable(_ATTEMPTED, found, "Check the token, its PIN and the path of its library") from None
 
 
 def _pin(uri: TokenUri) -> str:

@@ -23,6 +23,12 @@ _FOR_ACTORS = {
 }
 """What the actors' processes inherit, where it is not set already."""
 
+_FOR_STRATEGIES = {
+    # Ray counts the processes of the whole fleet, and says to each program that is connected that they are many.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",
+}
+"""What a program that connects has set, where it is not set already: its output is its own."""
+
 _NOT_FOR_ACTORS = "PYTHONDONTWRITEBYTECODE"
 """With it, and without bytecode from before, each process of a fleet compiles every module of ours again: half as long
 again as the imports themselves take."""
@@ -67,6 +73,9 @@ def prepare(address: Address | None) -> None:
     Raises ``RuntimeError`` where Ray was imported before with other settings, as it would then wait for ever.
     """
     wanted = dict(_FOR_ACTORS)
+    if address is not None:
+        del wanted["RAY_DEDUP_LOGS"]  # what is skipped is skipped with it alone
+        wanted |= _FOR_STRATEGIES
     needed: dict[str, str] = {}
     if address is None or address.on_loopback:
         needed |= ON_LOOPBACK

@@ -295,10 +295,10 @@ def _ending(connection: _Connection, error: Exception | None, url: str) -> tuple
     status = connection.response.status_code if connection.response is not None else 200
     found = f"HTTP {status}: {connection.refusal}"
     if status in {401, 403}:
-        return StreamState.REFUSED, f"is refused, {found}. {TOKEN}; then start it again"
+        return StreamState.REFUSED, f"is refused, {found}. {TOKEN}; then restart the account"
     if status != 200:
         remedy = _PATH if status < 500 and status != 429 else _AGAIN
-        return StreamState.CONNECTING, with_remedy(f"is not to be had, {found}", remedy)
+        return StreamState.CONNECTING, with_remedy(f"cannot be had, {found}", remedy)
     return StreamState.CONNECTING, _broken_by(error, url)
 
 

@@ -73,7 +73,10 @@ class Store:
             raise self._malformed(attempted, problem)
         if state.account != self._account:
             raise Refused(
-                attempted, self._account, f"{self._path} is that of account {state.account}", "Put its own there."
+                attempted,
+                self._account,
+                f"{self._path} is that of account {state.account}",
+                "Put this account's own state file there.",
             )
         return state
 

@@ -215,7 +215,10 @@ class Venue:
             return f"unknown symbol {order.instrument}: it is not among the account's instruments or has had no price"
         kind = kind_of(order.order_type)
         if kind is None:
-            return f"order type {order.order_type} is not traded here: MARKET, LIMIT and STOP are"
+            traded = "MARKET, LIMIT or STOP"
+            if order.order_type in ("", "UNKNOWN"):
+                return f"it names no order type: give order_type {traded}"
+            return f"order type {order.order_type} is not traded here: give {traded}"
         if not is_amount(order.quantity):
             return f"bad quantity {order.quantity}: a number above 0 of at most {MOST_DIGITS} digits either side"
         if order.expires_at is not None and order.expires_at <= now:
@@ -232,7 +235,9 @@ class Venue:
             return None
         name = "stop" if kind is Kind.STOP else "limit"
         price = _price_of(order)
-        if price is None or not is_amount(price):
+        if price is None:
+            return f"it names no {name}_price, which a {order.order_type} order needs"
+        if not is_amount(price):
             return f"bad {name} price {price}: a number above 0 is needed"
         tick = self._market(order.instrument).tick
         return f"bad {name} price {price}: not a multiple of tick {tick}" if tick and price % tick else None

@@ -14,12 +14,31 @@ _ENDINGS = (".yaml", ".yml")
 
 
 class EitherWay(TyperGroup):
-    """A group whose commands take their configuration in both ways."""
+    """A group whose commands take their configuration in both ways, and before their own name, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the group's own options; a configuration among them is the command's."""
+        return super().parse_args(ctx, _behind_the_command(args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """The command, and its arguments in the way it is written for."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command, either_way(command, rest) if command is not None else rest
+
+
+def _behind_the_command(args: Sequence[str]) -> list[str]:
+    """``-c CONFIG audit tail`` as ``audit -c CONFIG tail``, from where the group ``audit`` passes it on in turn."""
+    before: list[str] = []
+    named: list[str] = []
+    rest = list(args)
+    while rest and rest[0].startswith("-"):
+        one = rest.pop(0)
+        option, given, _ = one.partition("=")
+        if option in _OPTIONS and (given or rest):
+            named += [one] if given else [one, rest.pop(0)]
+        else:
+            before.append(one)
+    return [*before, *rest[:1], *named, *rest[1:]] if rest else list(args)
 
 
 def either_way(command: Any, args: Sequence[str]) -> list[str]:

@@ -199,7 +199,8 @@ def halt(configuration: Configuration, account: str | None, instrument: str | No
 def _trading(did: str, result: Halted) -> int:
     """Say what came of a halt or of its end."""
     if result.scopes or not result.failure:
-        print(f"{did}: {', '.join(map(scope_words, result.scopes)) or 'nothing was halted'}")
+        scopes = ", ".join(map(scope_words, result.scopes))
+        print(f"{did}: {scopes}" if scopes else "trading was not halted")
     for still in result.remaining:
         if still.scope not in result.scopes:
             print(f"in force: {still}")

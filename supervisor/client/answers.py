@@ -133,6 +133,11 @@ def discrepancy_row(account: str, instrument: str, one: Discrepancy) -> dict[str
     }
 
 
+def _how_many(found: int, *, dry_run: bool) -> str:
+    """``2 discrepancies, nothing changed``."""
+    return f"{found} {'discrepancy' if found == 1 else 'discrepancies'}{', nothing changed' if dry_run else ''}"
+
+
 class Verdict(Answer):
     """What a check, just made, found of each instrument. With ``dry_run`` nothing was changed. A row an instrument;
     ``discrepancies`` are the differences."""
@@ -163,7 +168,7 @@ class Verdict(Answer):
             for name, of_one in (("", health.discrepancies), *((r.instrument, r.discrepancies) for r in reports))
             for one in of_one
         ]
-        return Discrepancies(f"{len(found)} discrepancies{', nothing changed' if self.dry_run else ''}", found)
+        return Discrepancies(_how_many(len(found), dry_run=self.dry_run), found)
 
     def __bool__(self) -> bool:
         """Whether everything was found in step."""
@@ -243,7 +248,7 @@ class Check(Answer):
         """The differences that were found."""
         report = self.report
         found = [(report.account, report.instrument, one) for one in report.discrepancies]
-        return Discrepancies(f"{len(found)} discrepancies{', nothing changed' if self.dry_run else ''}", found)
+        return Discrepancies(_how_many(len(found), dry_run=self.dry_run), found)
 
     def __bool__(self) -> bool:
         """Whether book and broker were found in step."""

@@ -284,6 +284,9 @@ class Venue:
         self._work = work
         self.aio = aio
 
+    def __repr__(self) -> str:
+        return repr(self._work)
+
     def submit(
         self,
         symbol: str,

@@ -303,6 +303,9 @@ class AsyncVenue:
         self._account = account
         self._port = port
 
+    def __repr__(self) -> str:
+        return f"<venue of account {self._account}>"
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("send the handle of supervisor.connect() to another process, and call its .venue() there")
 

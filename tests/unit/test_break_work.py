@@ -93,7 +93,7 @@ def test_what_the_table_does_not_allow_is_refused_with_what_to_do(action: BreakA
         (asked("approve", sides=("100", "160")), "is now book 100, broker 150. Look at it again"),
         (asked("approve", sides=None), "does not say what both sides were"),
         (asked("approve", reason=None), "no reason is given"),
-        (asked("acknowledge", until=None), "no time until which"),
+        (asked("acknowledge", until=None), "does not say until when"),
         (asked("waive", until=at(-1)), "is over"),
         (asked("assign", owner=None), "neither an owner nor a note"),
         (asked("acknowledge", by=""), "nobody is named"),

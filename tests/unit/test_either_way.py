@@ -46,6 +46,30 @@ def test_one_that_is_named_twice_is_refused(name: str, given: list[str]) -> None
         either_way(COMMANDS.commands[name], given)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["-c", "PATH", "check"],
+        ["--verbose", "--config=PATH", "check"],
+        ["-c", "PATH", "audit", "tail"],
+        ["audit", "-c", "PATH", "tail"],
+        ["breaks", "--config", "PATH", "list"],
+    ],
+    ids=" ".join,
+)
+def test_it_may_stand_before_the_command(tmp_path: Path, given: list[str]) -> None:
+    path = str(tmp_path / "nowhere.yaml")
+    result = CliRunner().invoke(app, [one.replace("PATH", path) for one in given])
+    assert (result.exit_code, path in result.stderr) == (2, True)
+
+
+def test_before_the_command_it_counts_as_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "nowhere.yaml")
+    result = CliRunner().invoke(app, ["-c", path, "status", path])
+    assert result.exit_code == 2
+    assert "given twice" in result.stderr
+
+
 def test_both_ways_do_the_same(tmp_path: Path) -> None:
     path = str(tmp_path / "nowhere.yaml")
     asked = [

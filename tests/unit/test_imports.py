@@ -49,3 +49,17 @@ def test_the_processes_of_a_cluster_of_our_own_share_their_bytecode(monkeypatch:
     assert os.environ.get("PYTHONDONTWRITEBYTECODE") == "1"  # a cluster of somebody else's
     prepare(None)
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+
+
+def test_ray_tells_a_program_that_connects_nothing_of_how_many_processes_the_fleet_has() -> None:
+    """By a setting of Ray's own, which it reads when it is imported; whatever else Ray says is shown."""
+    code = (
+        "from actors.runtime.ray_environment import Address, prepare; prepare(Address('127.0.0.1:1', None))\n"
+        "from ray._private.worker import print_to_stdstream as says\n"
+        "for words in ('WARNING: 8 PYTHON worker processes have been started on node: 1.', 'another thing'):\n"
+        "    says({'lines': [words], 'pid': 'raylet', 'is_err': False}, ignore_prefix=False)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_DEDUP")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "another thing" in done.stdout
+    assert "worker processes" not in done.stdout

@@ -163,7 +163,7 @@ REJECTED = {
     "an unknown symbol": (NewOrder("XAUUSD", "c1", BUY, D(1), "MARKET"), "unknown symbol XAUUSD"),
     "no price yet": (NewOrder("GBPUSD", "c1", BUY, D(1), "MARKET"), "no price of GBPUSD yet"),
     "an unknown type": (new(kind="STOP_LIMIT", price="1.1"), "order type STOP_LIMIT"),
-    "a limit order without its limit": (new(kind="LIMIT"), "bad limit price None"),
+    "a limit order without its limit": (new(kind="LIMIT"), "it names no limit_price"),
     "a stop below zero": (new(kind="STOP", price="-1"), "bad stop price -1"),
     "a price between two ticks": (new(kind="LIMIT", price="1.105"), "not a multiple of tick 0.01"),
     "good till the past": (NewOrder(EURUSD, "c1", BUY, D(1), "MARKET", expires_at=T0), "which is over"),
