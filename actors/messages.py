@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -136,6 +137,7 @@ class Statistics:
     by_type: Mapping[str, int] = field(default_factory=dict)
     mean_cycle_ms: float = 0.0
     longest_cycle_ms: float = 0.0
+    by_status: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, other: Statistics) -> Statistics:
         """Both together: of an actor and of the one in whose place it came."""
@@ -152,6 +154,7 @@ class Statistics:
             by_type={kind: self.by_type.get(kind, 0) + other.by_type.get(kind, 0) for kind in kinds},
             mean_cycle_ms=worked_ms / cycles if cycles else 0.0,
             longest_cycle_ms=max(self.longest_cycle_ms, other.longest_cycle_ms),
+            by_status=Counter(self.by_status) + Counter(other.by_status),
         )
 
     @property

@@ -39,6 +39,7 @@ class Tally:
             by_type=by_type,
             mean_cycle_ms=old.mean_cycle_ms + (report.duration_ms - old.mean_cycle_ms) / cycles,
             longest_cycle_ms=max(old.longest_cycle_ms, report.duration_ms),
+            by_status={**old.by_status, report.status.value: old.by_status.get(report.status.value, 0) + 1},
         )
 
 

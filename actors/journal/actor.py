@@ -150,6 +150,7 @@ class Audit:
         self._closed = False
         self._last_seq: int | None = None
         self._log = BoundedLog(AUDIT, monotonic)
+        self._append_s = 0.0
         self._counts = dict.fromkeys(("appended_events", "commits", "failed_commits", "stale", "refused"), 0)
 
     def __repr__(self) -> str:
@@ -283,6 +284,7 @@ class Audit:
             "evidence_error": self._evidence_error(),
             "signed_size": None if self._evidence is None else self._evidence.signed_size,
             **self._counts,
+            "append_us": round(self._append_s * 1e6),
         }
 
     async def close(self) -> None:
@@ -441,6 +443,7 @@ class Audit:
 
     async def _commit(self, taken: list[_Waiting]) -> None:
         journal, batch = self._journal, [waiting.append for waiting in taken]
+        began_s = self._monotonic()
         try:
             if journal is None:
                 raise _closed()
@@ -456,6 +459,7 @@ class Audit:
             if isinstance(error, Exception):  # an internal error: these appends know of it, the others go on
                 return
             raise
+        self._append_s += self._monotonic() - began_s
         self._works()
         self._count(outcomes)
         for waiting, outcome in zip(taken, outcomes, strict=True):

@@ -28,6 +28,10 @@ _OF_ACCOUNT: Final = (
     ("call_errors", "Fetches from a broker that failed."),
     ("clock_steps", "How often the clock of an account's machine was set."),
 )
+_OF_JOURNAL: Final = (
+    ("commits", "journal_commits", "Commits of records, since the journal's actor began."),
+    ("failed_commits", "journal_commit_failures", "Commits that failed, since the journal's actor began."),
+)
 
 
 def families(status: Mapping[str, Any] | None, age_s: float | None) -> Iterator[Metric]:
@@ -50,6 +54,13 @@ def _of_instruments(status: Mapping[str, Any]) -> Iterator[Metric]:
     health = {key: row["health"] for key, row in rows.items()}
     for name, words in _COUNTED:
         yield _counter(name, words, {key: one[name] for key, one in health.items()}, _OF_INSTRUMENT)
+    by_status = {
+        (*key, status): count
+        for key, one in health.items()
+        for status, count in one.get("cycles_by_status", {}).items()
+    }
+    words = "Cycles that an instrument has finished, by how they ended."
+    yield _counter("cycles_by_status", words, by_status, (*_OF_INSTRUMENT, "status"))
     ages = {key: one["verified_age_s"] for key, one in health.items() if one["verified_age_s"] is not None}
     yield _gauge("verified_age_seconds", "When a book was last verified against its broker.", ages, _OF_INSTRUMENT)
     in_step = {key: int(row["status"] == "SUCCESS") for key, row in rows.items()}
@@ -131,6 +142,14 @@ def _of_actors(supervisor: Mapping[str, Any]) -> Iterator[Metric]:
         yield _gauge("journal_up", "Whether the journal can be written.", {(): int(not journal.get("error"))})
         if journal.get("last_seq") is not None:
             yield _counter("journal_records", "Records in the journal.", {(): journal["last_seq"]})
+        for key, name, words in _OF_JOURNAL:
+            if key in journal:
+                yield _counter(name, words, {(): journal[key]})
+        if "append_us" in journal:
+            words = "Total seconds spent on commits, since the journal's actor began."
+            yield _counter("journal_append_seconds", words, {(): journal["append_us"] / 1e6})
+        if "waiting" in journal:
+            yield _gauge("journal_queue_depth", "Appends that wait to be written.", {(): journal["waiting"]})
 
 
 def _of_alerts(alerts: Mapping[str, Any] | None) -> Iterator[Metric]:

@@ -199,6 +199,7 @@ def _health(child: Child | None, health: InstrumentHealth | None, now: datetime)
         "next_check_s": None if health is None or health.next_check_s is None else round(health.next_check_s, 3),
         "last_cycle_ms": round(report.duration_ms, 3) if report is not None else None,
         "cycles": statistics.cycles if statistics is not None else 0,
+        "cycles_by_status": dict(statistics.by_status) if statistics is not None else {},
         "success_rate": round(rate, 6) if rate is not None else None,
         "discrepancies": statistics.discrepancies if statistics is not None else 0,
         "critical": statistics.critical if statistics is not None else 0,

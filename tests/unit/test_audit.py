@@ -121,7 +121,7 @@ async def test_an_append_is_answered_when_another_reader_can_see_it(audit: Audit
     assert await audit.load("fx/B") == StreamTail(0, ())
 
 
-async def test_appends_that_wait_while_a_commit_runs_share_the_next_one(audit: Audit, gate: Gate) -> None:
+async def test_appends_that_wait_while_a_commit_runs_share_the_next_one(audit: Audit, gate: Gate, clock: Clock) -> None:
     await audit.open()
     gate.open.clear()
     first = await offered(audit, gate, ("fx/S0", 0, "first"))
@@ -129,11 +129,13 @@ async def test_appends_that_wait_while_a_commit_runs_share_the_next_one(audit: A
     while (await audit.health())["waiting"] != 49:
         await asyncio.sleep(0)
     assert not any(task.done() for task in first + others)
+    clock.now_s += 0.25
     gate.open.set()
     answers = await asyncio.gather(*first, *others)
     assert answers == [Appended(1, seq) for seq in range(1, 51)]
     health = await audit.health()
     assert (health["commits"], health["appended_events"], health["last_seq"], health["waiting"]) == (2, 50, 50, 0)
+    assert health["append_us"] == 250_000
 
 
 async def test_who_loads_a_stream_is_given_what_was_accepted_for_it_before(tmp_path: Path, gate: Gate) -> None:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 def instrument(symbol: str, **changes: Any) -> dict[str, Any]:
     health = {
         "cycles": 7,
+        "cycles_by_status": {"SUCCESS": 6, "DEGRADED": 1},
         "corrections": 2,
         "discrepancies": 3,
         "verified_age_s": 1.5,
@@ -63,7 +64,14 @@ def document(*rows: dict[str, Any], of_account: tuple[dict[str, Any], ...] = ())
         "supervisor": {
             "actors": actors,
             "self_check": {"checked": 5, "failed": 0},
-            "journal": {"last_seq": 99, "error": None},
+            "journal": {
+                "last_seq": 99,
+                "error": None,
+                "commits": 30,
+                "failed_commits": 1,
+                "append_us": 250_000,
+                "waiting": 2,
+            },
         },
     }
 
@@ -79,7 +87,7 @@ def exported(status: dict[str, Any] | None) -> dict[tuple[str, tuple[tuple[str, 
     }
 
 
-def value(status: dict[str, Any] | None, name: str, **labels: str) -> float | None:
+def value(status: dict[str, Any] | None, name: str, /, **labels: str) -> float | None:
     return exported(status).get((f"reconciliation_{name}", tuple(sorted(labels.items()))))
 
 
@@ -91,6 +99,8 @@ GBP = {"account": "fx", "instrument": "GBP_JPY"}
     [
         ("supervisor_up", {}, 1),
         ("cycles_total", GBP, 7),
+        ("cycles_by_status_total", {**GBP, "status": "SUCCESS"}, 6),
+        ("cycles_by_status_total", {**GBP, "status": "DEGRADED"}, 1),
         ("corrections_total", GBP, 2),
         ("verified_age_seconds", GBP, 1.5),
         ("last_cycle_seconds", GBP, 0.012),
@@ -102,6 +112,10 @@ GBP = {"account": "fx", "instrument": "GBP_JPY"}
         ("actor_quarantined", {"actor": "fx/EUR_USD", "kind": "instrument"}, 1),
         ("journal_records_total", {}, 99),
         ("journal_up", {}, 1),
+        ("journal_append_seconds_total", {}, 0.25),
+        ("journal_commits_total", {}, 30),
+        ("journal_commit_failures_total", {}, 1),
+        ("journal_queue_depth", {}, 2),
         ("self_checks_total", {}, 5),
     ],
 )
