@@ -221,7 +221,7 @@ class RayCluster:
         self._cells: dict[str, Any] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
-        self._asked: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._asked: asyncio.Future[Nodes] | None = None
         self._on_node: dict[str, tuple[Any, str]] = {}  # by the handle that told
 
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
@@ -278,13 +278,11 @@ class RayCluster:
         """As the GCS has them. One whose raylet is silent is lost when the GCS gives it up, some fifteen seconds later;
         it keeps those it has given up."""
         if self._asked is None or self._asked.done():  # one question at a time: each takes a thread
-            self._asked = asyncio.ensure_future(asyncio.to_thread(ray.nodes))
+            self._asked = asyncio.ensure_future(asyncio.to_thread(machines))
         try:
-            rows = await asyncio.wait_for(asyncio.shield(self._asked), NODES_WITHIN_S)
+            return await asyncio.wait_for(asyncio.shield(self._asked), NODES_WITHIN_S)
         except Exception as error:  # noqa: BLE001 - Ray raises bare ones where its GCS is away
             raise ActorUnavailable("the cluster", "nodes", _short(error)) from None
-        found = [(bool(row["Alive"]), _node(row)) for row in rows]
-        return Nodes(tuple(one for alive, one in found if alive), tuple(one for alive, one in found if not alive))
 
     async def node_of(self, name: str) -> str | None:
         """What the actor, or the cell that carries it, says itself."""
@@ -501,6 +499,13 @@ def _packed(args: tuple[object, ...]) -> bytes:
 def _unpacked(args: bytes) -> tuple[object, ...]:
     found: tuple[object, ...] = pickle.loads(zlib.decompress(args))  # noqa: S301 - packed by create, of this cluster
     return found
+
+
+def machines() -> Nodes:
+    """The machines of the cluster that this process is connected to."""
+    rows: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
+    found = [(bool(row["Alive"]), _node(row)) for row in rows]
+    return Nodes(tuple(one for alive, one in found if alive), tuple(one for alive, one in found if not alive))
 
 
 def _node(row: dict[str, Any]) -> Node:

@@ -142,7 +142,7 @@ def explain(error: BaseException, *, verbose: bool) -> int:
     from actors.journal.types import JournalError
     from actors.runtime.ports import CallError
     from brokers.errors import BrokerError
-    from supervisor.client.processes import AlreadyRunning, NotRunning, OpenCluster
+    from supervisor.client.processes import AlreadyRunning, NoNode, NotRunning, OpenCluster
     from supervisor.config.errors import ConfigurationError
     from supervisor.errors import HandleError
 
@@ -153,7 +153,7 @@ def explain(error: BaseException, *, verbose: bool) -> int:
         case ConfigurationError():
             say(f"{error}\nerror: the configuration cannot be used, nothing was done")
             return EXIT_USAGE
-        case AlreadyRunning() | OpenCluster():
+        case AlreadyRunning() | NoNode() | OpenCluster():
             say(f"error: {error}")
             return EXIT_USAGE
         case NotRunning() | JournalError() | JournalAway() | CallError() | BrokerError():

@@ -26,6 +26,7 @@ from supervisor.supervision.halts import not_durable
 
 REFRESH_S = 1.0
 WATCH_TIMEOUT_S = 3.0
+FEW = 5
 _UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
 
 
@@ -66,6 +67,8 @@ def _print(document: Mapping[str, Any]) -> None:
         out.print(
             f"{actor['name']} {actor['state']}{': ' + actor['reason'] if actor['reason'] else ''}", soft_wrap=True
         )
+    for line in node_lines(document):
+        out.print(line, soft_wrap=True)
     for sink in document["supervisor"].get("sinks", ()):
         out.print(sink_words(sink), soft_wrap=True)
     for account in document["accounts"]:
@@ -81,6 +84,24 @@ def _print(document: Mapping[str, Any]) -> None:
         f"{document['supervisor']['state']}, {'{} of {}'.format(*actors_up(document))} actors up, {totals(document)}"
     )
     out.print(_self_check_words(document["supervisor"]["self_check"]), soft_wrap=True)
+
+
+def node_lines(document: Mapping[str, Any]) -> list[str]:
+    """Who is on which machine of a cluster of several, a line a machine; none where it is one of our own."""
+    on: dict[str, list[str]] = {}
+    for actor in document["supervisor"]["actors"]:
+        if (node := actor.get("node")) is not None:
+            labels = ", ".join(f"{label}={value}" for label, value in node["labels"].items())
+            on.setdefault(f"node {node['address'] or node['id']} ({labels or 'no labels'})", []).append(actor["name"])
+    return [f"{node}: {_shortened(names)}" for node, names in sorted(on.items())]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """Those of the house and the accounts by name; of many instruments, how many there are."""
+    instruments = [name for name in names if "/" in name]
+    if len(instruments) <= FEW:
+        return ", ".join(names)
+    return ", ".join([*(name for name in names if "/" not in name), f"{len(instruments)} instruments"])
 
 
 def halt_lines(document: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
+from actors.runtime.nodes import nowhere
 from actors.runtime.ports import CallError, CallTimeout
 from actors.runtime.ray_environment import Address
 from supervisor.changes.asking import Asked, Who
@@ -79,6 +80,17 @@ class OpenCluster(Exception):
             "beside the supervisor and read its brokers' secrets. Start it with RAY_AUTH_MODE=token, or use "
             "ray.address: local (`start --detach` needs no other cluster); ray.require_auth: false accepts the risk"
         )
+
+
+class NoNode(Exception):
+    """No node of the cluster is in the place of the journal. ``why`` says so, with what to do."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"the supervisor cannot be started where journal.place wants it: {self.why}"
 
 
 class Running:
@@ -267,7 +279,8 @@ def started(
     Whatever happens in the block, an interrupt among it, no process of ours is left. Raises :class:`AlreadyRunning`,
     ``ConnectionError`` when the cluster named in the configuration does not answer,
     :class:`~actors.runtime.ray_environment.ClusterNotUp` when one of our own does not come up, :class:`OpenCluster`
-    where one of somebody else's lets everybody in and ``ray.require_auth`` forbids that.
+    where one of somebody else's lets everybody in and ``ray.require_auth`` forbids that, :class:`NoNode` where none of
+    its nodes is in ``journal.place``.
     """
     _refuse_a_second(configuration)
     address = configuration.ray.address
@@ -282,6 +295,9 @@ def started(
             if configuration.ray.require_auth:
                 raise OpenCluster(joined.gcs)
             logger.warning("{}", OpenCluster(joined.gcs))
+        why = nowhere(configuration.journal_place, ray_backend.machines().living)
+        if why is not None:
+            raise NoNode(why)
         on_step("starting the supervisor")
         door = local_door.new_door()
         made = _made(configuration, door)

@@ -168,6 +168,8 @@ class Supervisor:
     async def status(self) -> dict[str, Any]:
         """The JSON document of ``status --json``, from the children's last reports."""
         result = self._healths.document(self._started_at, self._halting.on)
+        actors = status.actor_rows(self._tree.children, self._healths.pids(), self._lifecycle.nodes)
+        status.add_nodes(result, actors)
         result["supervisor"] = {
             "pid": os.getpid(),
             "state": "STOPPING" if self._stopping else "RUNNING",
@@ -175,7 +177,7 @@ class Supervisor:
             "run_began_at": to_iso(self._former.began_at),
             "loop_age_s": self._loop_age_s(),
             "journal": self._healths.journal,
-            "actors": status.actor_rows(self._tree.children, self._healths.pids(), self._lifecycle.nodes),
+            "actors": actors,
             "self_check": self._self_checks.to_json(),
         }
         rows = self._breaks.rows()

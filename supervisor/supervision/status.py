@@ -159,7 +159,7 @@ assert set(_SHOWN) == set(Kind)  # noqa: S101 - a kind that is left out would be
 
 def actor_rows(
     children: Mapping[ChildKey, Child], pids: Mapping[str, int], nodes: Mapping[str, Node] = NO_NODES
-) -> list[Json]:
+) -> list[dict[str, Any]]:
     """Every actor with its state and its process: those of the house, and then accounts and instruments. ``place`` are
     the labels it needs, ``node`` where it is, by the ``nodes`` of the cluster."""
     return [
@@ -175,6 +175,14 @@ def actor_rows(
         }
         for key, child in sorted(children.items(), key=lambda item: (_SHOWN.index(item[0].kind), item[0]))
     ]
+
+
+def add_nodes(result: dict[str, Any], actors: Sequence[Mapping[str, Any]]) -> None:
+    """Give each instrument's ``health`` the ``node`` of its actor, by the rows of all actors."""
+    nodes = {row["name"]: row["node"] for row in actors}
+    for account in result["accounts"]:
+        for row in account["instruments"]:
+            row["health"]["node"] = nodes.get(f"{account['account']}/{row['instrument']}")
 
 
 def _node(node: Node | None) -> Json:

@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from supervisor.changes.parsing import account_from
 from supervisor.cli.main import app
 from supervisor.client.supervisor_client import STOP_TIMEOUT_S
 
@@ -119,3 +120,43 @@ def test_the_unit_runs_our_commands_and_waits_for_them() -> None:
     assert (said["Type"], said["KillMode"], said["RestartPreventExitStatus"]) == ("notify", "mixed", "2")
     assert float(said["TimeoutStopSec"]) > STOP_TIMEOUT_S
     assert float(said["WatchdogSec"]) > 60  # a supervisor that is brought back may take that long
+
+
+def ray_cluster() -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(ROOT / "config/kubernetes/raycluster.yaml")
+    return found
+
+
+def groups() -> list[dict[str, Any]]:
+    spec = ray_cluster()["spec"]
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def test_the_ray_cluster_has_the_keys_of_kuberay_and_the_ray_that_the_tests_pass_with() -> None:
+    """KubeRay's own schema is in no package that could be installed here: this is what of it matters to us."""
+    cluster = ray_cluster()
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
+    assert set(cluster["spec"]) == {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+    assert f"ray=={cluster['spec']['rayVersion']}" in (ROOT / "constraints.txt").read_text().splitlines()
+    of_head = {"serviceType", "labels", "rayStartParams", "template"}
+    of_workers = {"groupName", "replicas", "minReplicas", "maxReplicas", "labels", "rayStartParams", "template"}
+    assert [set(group) for group in groups()] == [of_head, of_workers, of_workers]
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in groups():
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert "labels" not in group["rayStartParams"], "KubeRay refuses them there"
+        pod = group["template"]["spec"]
+        mounted = {mount["name"] for one in pod["containers"] for mount in one.get("volumeMounts", ())}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_every_node_of_the_ray_cluster_has_labels_that_a_place_can_name_and_the_token_as_a_secret() -> None:
+    for group in groups():
+        labels = group["labels"]
+        given = account_from({"name": "a", "broker": "paper", "instruments": ["X"], "place": labels})
+        assert given.account.place == labels
+        assert labels
+        env = {one["name"]: one for one in group["template"]["spec"]["containers"][0]["env"]}
+        assert env["RAY_AUTH_MODE"]["value"] == "token"
+        assert set(env["RAY_AUTH_TOKEN"]) == {"name", "valueFrom"}, "no token stands in the file"

@@ -15,6 +15,7 @@ from actors.names import SUPERVISOR
 from actors.runtime.nodes import Node, place_of
 from supervisor.changes.applied_configuration import Run
 from supervisor.changes.requests import Apply, ChangeRefused
+from supervisor.cli.operate import node_lines
 from supervisor.config.cautions import cautions
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration, ConfigurationError
@@ -64,7 +65,7 @@ def per_actor(many: int) -> str:
 
 @virtual_time
 async def test_everybody_is_where_the_labels_say_and_instruments_are_where_their_account_is(tmp_path: Path) -> None:
-    async with a_hall(tmp_path, accounts(), nodes=(NODE_B2, NODE_A, NODE_B), sections=SECTIONS) as hall:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B2, NODE_B), sections=SECTIONS) as hall:
         status = await hall.up()
         found = on_nodes(status)
         assert {found[name] for name in FX} == {"b2"}, "and not spread over b1 and b2"
@@ -72,6 +73,11 @@ async def test_everybody_is_where_the_labels_say_and_instruments_are_where_their
         [row] = [one for one in status["supervisor"]["actors"] if one["name"] == "fx"]
         assert row["node"] == {"id": "b2", "address": "10.0.0.3", "labels": {"zone": "b"}}
         assert row["place"] == {"zone": "b"}
+        assert rows(status)["fx/EUR_USD"]["health"]["node"] == row["node"]
+        assert node_lines(status) == [
+            "node 10.0.0.1 (zone=a): audit, cfd, cfd/EURUSD",
+            "node 10.0.0.3 (zone=b): fx, fx/EUR_USD, fx/GBP_JPY",
+        ]
 
 
 @pytest.mark.parametrize("carried", [1, 10])
