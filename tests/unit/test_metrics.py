@@ -173,6 +173,8 @@ def names_in(text: str) -> set[str]:
 
 def exported_names() -> set[str]:
     status = document(instrument("GBP_JPY", discrepancies=[found("NAKED_POSITION", "CRITICAL")]))
+    by_route = {"delivered": {"desk": 1}, "failed": {"desk": 0}, "waiting": {"desk": 0}, "failing": {}}
+    status["supervisor"]["alerts"] = by_route
     return {name for name, _ in exported(status)}
 
 
