@@ -36,7 +36,7 @@ from actors.names import instrument_name
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json, say, write_out
 from supervisor.cli.operator_action import journal_action
-from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
+from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +136,14 @@ def key(of: Source, private: str | None, *, new: bool) -> int:
         if private is None:
             raise Failure("--new needs the configuration (-c), which says where the private key is")
         _rotate(of, private, public)
+    if not public.exists():
+        found = f"there is no list of public keys {public}: it is made when a supervisor first writes this journal"
+        raise Failure(found, EXIT_UNVERIFIED)
     try:
         for one in read_public(public):
             print(one)
     except HeadError as error:
-        raise Failure(f"{error}. It is made when a supervisor first writes this journal") from None
+        raise Failure(str(error)) from None
     return EXIT_OK
 
 
