@@ -101,6 +101,8 @@ NOBODY: Final = "nobody"
 """Whom a break is assigned to that is to have no owner, and whose it is then, where breaks are chosen."""
 UNASSIGNED: Final = "unassigned"
 """The payload key of a BREAK_ASSIGNED that takes a break from its owner."""
+SHORTEST_ID: Final = 4
+"""Of the letters of an id that name a break."""
 NOTE_AT_MOST: Final = 2_000
 OWNER_AT_MOST: Final = 100
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from supervisor.client.processes import Running
 
 _DEFAULT = "config/accounts.yaml"
-SHORTEST_ID = 4
-"""Of the letters of an id that name a break."""
 breaks = typer.Typer(
     cls=EitherWay,
     no_args_is_help=True,
@@ -267,6 +265,7 @@ def _row(supervisor: Running, break_id: str) -> dict[str, Any]:
 
 def chosen(rows: Sequence[dict[str, Any]], break_id: str) -> dict[str, Any] | None:
     """The open break that is named, ``None`` where none is. Raises :class:`Failure` where that may be several."""
+    from actors.book.break_work import SHORTEST_ID
     from supervisor.cli.console import Failure
 
     if len(break_id) < SHORTEST_ID:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from actors.book.break_work import BreakAction, BreakRefused, Sides
+from actors.book.break_work import SHORTEST_ID, BreakAction, BreakRefused, Sides
 from actors.events import from_iso
 from actors.journal.client import JournalAway
 from actors.journal.types import JournalError
@@ -76,10 +76,12 @@ class AsyncBreaks:
         return Breaks(await self._rows())
 
     async def show(self, which: str | Row) -> Records:
-        """The history of a break, open or over: every record that names it. Raises :class:`NotAnswered`."""
+        """The history of a break, open or over: every record that names it; one that is over by its whole id. Raises
+        :class:`UnknownName` where several are open whose ids begin so, and :class:`NotAnswered`."""
         break_id = which if isinstance(which, str) else str(which["id"])
-        open_ids = [row["id"] for row in await self._rows() if row["id"].startswith(break_id)]
-        filters = {"discrepancy_id": open_ids[0] if len(open_ids) == 1 else break_id, "limit": _HISTORY}
+        rows = await self._rows()
+        named = any(row["id"].startswith(break_id) for row in rows)
+        filters = {"discrepancy_id": _chosen(rows, break_id)["id"] if named else break_id, "limit": _HISTORY}
         try:
             return Records(await call_with_retry(self._port(), AUDIT, "query", filters, timeout_s=TIMEOUT_S))
         except (CallError, JournalError) as error:
@@ -136,18 +138,23 @@ class AsyncBreaks:
             raise NotAnswered(f"it is unknown whether the break was changed: {error}. List the breaks again") from None
 
     async def _row(self, break_id: str) -> dict[str, Any]:
-        rows = await self._rows()
-        found = [row for row in rows if row["id"].startswith(break_id)]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(row["id"][:12] for row in rows[:10]) or "none"
-        raise UnknownName(f"{len(found) or 'no'} open breaks have an id that starts with {break_id!r}. Open: {known}")
+        return _chosen(await self._rows(), break_id)
 
     async def _rows(self) -> Rows:
         try:
             return await self._supervisor.breaks(timeout_s=TIMEOUT_S)
         except CallError as error:
             raise NotAnswered(f"the supervisor did not list its breaks: {error}") from None
+
+
+def _chosen(rows: Rows, break_id: str) -> dict[str, Any]:
+    if len(break_id) < SHORTEST_ID:
+        raise UnknownName(f"the id {break_id!r} is too short. Give at least {SHORTEST_ID} letters of it")
+    found = [row for row in rows if row["id"].startswith(break_id)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(row["id"][:12] for row in rows[:10]) or "none"
+    raise UnknownName(f"{len(found) or 'no'} open breaks have an id that starts with {break_id!r}. Open: {known}")
 
 
 class BlockingBreaks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from actors.book.break_work import BreakRefused, BreakRequest, BreakWork
+from actors.book.break_work import SHORTEST_ID, BreakRefused, BreakRequest, BreakWork
 from actors.book.discrepancies import Break
 from actors.names import split_name
 from actors.runtime.ports import Runtime
@@ -18,7 +18,6 @@ from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.health import HealthRegistry
 
 WORK_TIMEOUT_S = 30.0
-_SHORTEST_ID = 4
 
 
 class BreakDesk:
@@ -62,8 +61,8 @@ class BreakDesk:
 
     def _named(self, attempted: str, break_id: str) -> tuple[str, Break]:
         named = [(name, found) for name, found, _ in self._healths.open_breaks() if found.id.startswith(break_id)]
-        if len(break_id) < _SHORTEST_ID:
-            raise BreakRefused(attempted, "the id is too short", f"Give at least {_SHORTEST_ID} letters of it.")
+        if len(break_id) < SHORTEST_ID:
+            raise BreakRefused(attempted, "the id is too short", f"Give at least {SHORTEST_ID} letters of it.")
         if not named:
             raise BreakRefused(attempted, "no break with that id is open", "List the open breaks again.")
         if len(named) > 1:

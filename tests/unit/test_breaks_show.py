@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -18,6 +18,9 @@ from supervisor.cli.audit_selection import Source
 from supervisor.cli.break_history import archived, history_of
 from supervisor.cli.breaks import chosen, last_words, show
 from supervisor.cli.console import Failure, load_place
+from supervisor.client.breaks import AsyncBreaks
+from supervisor.client.supervisor_client import SupervisorClient
+from supervisor.errors import UnknownName
 
 FX = "fx/EUR_USD"
 OPEN, TWIN, OVER = "aaaa11" + "0" * 26, "aaaa22" + "0" * 26, "bbbb11" + "0" * 26
@@ -96,3 +99,27 @@ def test_what_was_archived_is_said_to_be_in_the_archive(
     with pytest.raises(Failure, match=where):
         show(own_id, path)
     assert archived(place, own_id, ()) is not None
+
+
+@pytest.mark.parametrize(
+    ("break_id", "says"),
+    [("", "too short"), ("aaa", "too short"), ("aaaa", "2 open breaks"), ("cccc", "no open breaks")],
+)
+async def test_the_handle_does_nothing_to_a_break_that_is_not_named_without_doubt(
+    monkeypatch: pytest.MonkeyPatch, break_id: str, says: str
+) -> None:
+    ids = (OPEN, TWIN) if break_id == "aaaa" else (OPEN,)
+
+    async def rows(client: SupervisorClient, timeout_s: float) -> list[dict[str, Any]]:
+        return [{"id": one, "book_value": "5", "broker_value": None} for one in ids]
+
+    def nowhere() -> NoReturn:
+        raise AssertionError("the supervisor was asked for more than its breaks")
+
+    monkeypatch.setattr(SupervisorClient, "breaks", rows)
+    breaks = AsyncBreaks(nowhere)
+    with pytest.raises(UnknownName, match=says):
+        await breaks.approve(break_id, reason="OTHER")
+    if break_id == "aaaa":
+        with pytest.raises(UnknownName, match=says):
+            await breaks.show(break_id)
