@@ -53,6 +53,8 @@ LATE_AFTER_S = 90.0
 GIVEN_UP_AFTER_S = 300.0
 """One that takes longer than this is none."""
 AT_REST_WITHIN_S = 30.0
+STATUS_WITHIN_S = 6.0
+"""A supervisor that does not answer for so long is looked after, as `start` does."""
 RAY_KEEPS = 16
 """Ray keeps descriptors and threads in a process that has left its cluster: 11 and 12 were seen."""
 GROWN = 12
@@ -194,7 +196,7 @@ def _run(
     strategy.report()
     _await_equal(running, market, outcome)
     _check_held(held, _held(running), outcome)
-    status = running.status(timeout_s=20)
+    status = running.status(timeout_s=STATUS_WITHIN_S)
     outcome.market_steps, outcome.acknowledged = market.steps, len(strategy.acknowledged)
     outcome.permissions, outcome.allowed = permissions.asked, permissions.allowed
     outcome.restarts = sum(row["restarts"] for row in status["supervisor"]["actors"])
@@ -246,7 +248,7 @@ def _await_in_step(running: Started, since: float, what: str, outcome: Outcome, 
     found: object = None
     while time.monotonic() - began_s < GIVEN_UP_AFTER_S:
         try:
-            rows = _rows(running.status(timeout_s=20))
+            rows = _rows(running.status(timeout_s=STATUS_WITHIN_S))
         except CallError as error:
             found = error
             running.bring_back()  # as `start` does
@@ -277,7 +279,7 @@ def _await_equal(running: Started, market: Market, outcome: Outcome) -> None:
     differ: object = "nothing was told"
     while time.monotonic() - began_s < AT_REST_WITHIN_S:
         try:
-            rows = _rows(running.status(timeout_s=20))
+            rows = _rows(running.status(timeout_s=STATUS_WITHIN_S))
         except CallError as error:
             differ = error
         else:
@@ -382,7 +384,7 @@ def check_left_over(before: LeftOver, outcome: Outcome, within_s: float = 15.0) 
 
 def _held(running: Started) -> dict[str, int]:
     """The most descriptors and threads that an actor of each kind has."""
-    status = running.status(timeout_s=20)["supervisor"]
+    status = running.status(timeout_s=STATUS_WITHIN_S)["supervisor"]
     most: dict[str, int] = {}
     pids = [("supervisor", status["pid"]), *((row["kind"], row["pid"]) for row in status["actors"])]
     for kind, pid in pids:

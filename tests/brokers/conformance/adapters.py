@@ -30,9 +30,13 @@ BUY, SELL = Side.BUY, Side.SELL
 POSITIONS, ORDERS, FILLS = SectionName.POSITIONS, SectionName.ORDERS, SectionName.FILLS
 OANDA_ID, OANDA_TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
 KITE_KEY, KITE_TOKEN, KITE_USER = "an-api-key-0000", "access-token-of-kite", "AB1234"
-TIMEOUT_S = 0.2
-IB_TIMEOUT_S = 0.6
+TIMEOUT_S = 10.0
+"""A machine that is busy with other tests answers late, and that is no fault of the broker's: nobody waits so long."""
+SHORT_TIMEOUT_S = 0.2
+IB_SHORT_TIMEOUT_S = 0.6
 """A connection to TWS is a socket, a greeting and a thread: on a busy machine that takes longer than a request."""
+SILENT = frozenset({Fault.TIMEOUT, Fault.LATE})
+"""Faults that only the time-out ends."""
 
 Open = Callable[..., Broker]
 
@@ -60,7 +64,8 @@ class Adapter:
     connects. ``failures`` is what a fault that lasts makes of connecting (without a row: nothing), ``rides_out`` what
     it gets over that happens once. ``others`` are the settings of somebody else. ``believes_empty`` are the lists
     whose rows may all be gone at once, ``forgives_after_s`` is how long a refusal is remembered, ``part`` what becomes
-    of an order of which a part was filled.
+    of an order of which a part was filled. ``silent`` are the faults that only a time-out ends, after
+    ``short_timeout_s``.
     """
 
     id: str
@@ -81,6 +86,12 @@ class Adapter:
     part: OrderStatus = OrderStatus.PARTIALLY_FILLED
     cancels: bool = True
     threads: tuple[str, ...] = field(default=())
+    silent: frozenset[Fault] = SILENT
+    short_timeout_s: float = SHORT_TIMEOUT_S
+
+    def timeout_s(self, fault: Fault) -> float:
+        """Short where the fault is silence, which a test has to wait for; else longer than any answer takes."""
+        return self.short_timeout_s if fault in self.silent else TIMEOUT_S
 
     def query(self, broker_order_id: str | None = None, client_order_id: str | None = None) -> OrderQuery:
         """A question about an order in the first symbol."""
@@ -127,7 +138,7 @@ def _mt5(address: str, **changes: Any) -> Broker:
 def _ib(full_every_s: float) -> Open:
     def opened(address: str, **changes: Any) -> Broker:
         host, _, port = address.rpartition(":")
-        given = {"client_id": 17, "account_id": "DU1", "sec_types": None, "timeout_s": IB_TIMEOUT_S, "clock": now}
+        given = {"client_id": 17, "account_id": "DU1", "sec_types": None, "timeout_s": TIMEOUT_S, "clock": now}
         usual = {"backoff_s": 0.01, "messages_per_s": 9000, "full_every_s": full_every_s}
         return IbBroker(account="options", host=host, port=int(port), **{**given, **usual, **changes})
 
@@ -223,6 +234,7 @@ def ib(*, carried: bool) -> Adapter:
         knocks={**dict.fromkeys(Fault, "startApi"), Fault.HALF_BODY: "connect"},
         failures=_FAILURES | {Fault.HTML: Unreachable, Fault.HALF_BODY: Unreachable},
         rides_out=frozenset(),
+        short_timeout_s=IB_SHORT_TIMEOUT_S,
         others={"account_id": "DU9"},
         believes_empty=frozenset() if carried else frozenset({ORDERS}),
     )

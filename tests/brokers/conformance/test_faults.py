@@ -36,7 +36,7 @@ async def test_a_fault_that_lasts_is_told_by_its_remedy_and_never_an_empty_accou
 ) -> None:
     """PEERS 1, PEERS 7"""
     clock = Clock()
-    async with adapter.alone(clock=clock) as (simulator, broker):
+    async with adapter.alone(clock=clock, timeout_s=adapter.timeout_s(fault)) as (simulator, broker):
         simulator.trade(adapter.symbols[0], BUY, adapter.lot)
         simulator.faults.add(fault, times=3 * FOR_LONG, match=adapter.knocks.get(fault, ""))
         expected = adapter.failures.get(fault)
@@ -60,7 +60,7 @@ async def test_a_fault_that_happens_once_is_ridden_out_where_a_read_may_be_repea
 ) -> None:
     """FEATURES 4"""
     clock = Clock()
-    async with adapter.alone(clock=clock) as (simulator, broker):
+    async with adapter.alone(clock=clock, timeout_s=adapter.timeout_s(fault)) as (simulator, broker):
         simulator.faults.add(fault, match=adapter.knocks.get(fault, ""))
         if fault in adapter.rides_out or fault not in adapter.failures:
             await broker.connect()
@@ -84,7 +84,7 @@ async def test_a_fault_in_one_list_hides_nothing_leaves_the_others_and_is_over_w
     """PEERS 1, PEERS 4, PEERS 12, PEERS 13, FEATURES 21"""
     clock = Clock()
     one, other = adapter.symbols
-    async with adapter.alone(clock=clock) as (simulator, broker):
+    async with adapter.alone(clock=clock, timeout_s=adapter.timeout_s(fault)) as (simulator, broker):
         simulator.trade(one, BUY, 3 * adapter.lot)
         rests = simulator.place_limit(other, BUY, adapter.lot, D("1.0"))
         before = await broker.snapshot(None)

@@ -142,11 +142,12 @@ ATTEMPTS = {
 @over_http
 async def test_a_read_is_tried_a_few_times_and_a_refused_one_once(over: Http, fault: Fault) -> None:
     """FEATURES 4"""
-    async with over.adapter.alone() as (simulator, broker):
+    within_s = over.adapter.timeout_s(fault)
+    async with over.adapter.alone(timeout_s=within_s) as (simulator, broker):
         simulator.faults.add(fault, times=9)
         await a_failure(broker.connect())
         assert broker.calls == ATTEMPTS[fault]
-    async with over.adapter.alone() as (simulator, broker):
+    async with over.adapter.alone(timeout_s=within_s) as (simulator, broker):
         simulator.faults.add(fault)
         if fault is Fault.UNAUTHORIZED:
             assert isinstance(await a_failure(broker.connect()), Refused)

@@ -66,7 +66,7 @@ async def test_a_failed_question_about_an_order_is_never_its_absence(
     """PEERS 12"""
     if place >= len(adapter.questions):
         pytest.skip("it asks in fewer requests")
-    async with adapter.alone() as (simulator, broker):
+    async with adapter.alone(timeout_s=adapter.timeout_s(fault)) as (simulator, broker):
         order_id = simulator.trade(adapter.symbols[0], BUY, adapter.lot, "asked")
         await broker.connect()
         simulator.faults.add(fault, times=1 if fault is Fault.EMPTY else 3, match=adapter.questions[place])
@@ -81,7 +81,7 @@ async def test_a_failed_question_about_an_order_is_never_its_absence(
 
 @one_of_each_kind()
 async def test_a_broker_that_is_away_costs_no_more_for_many_questions_than_for_a_few(adapter: Adapter) -> None:
-    async with adapter.alone() as (simulator, broker):
+    async with adapter.alone(timeout_s=adapter.short_timeout_s) as (simulator, broker):
         await broker.connect()
         before = broker.calls
         simulator.faults.add(Fault.TIMEOUT, times=99)
@@ -135,7 +135,7 @@ async def test_a_cancellation_is_never_repeated(adapter: Adapter, fault: Fault) 
     if not adapter.cancels:
         pytest.skip("it cancels nothing")
     match = {"oanda": "OrderCancel", "kite": "cancel_order", "ib": "cancelOrder"}[adapter.id.split()[0]]
-    async with adapter.alone() as (simulator, broker):
+    async with adapter.alone(timeout_s=adapter.timeout_s(fault)) as (simulator, broker):
         order_id = simulator.place_limit(adapter.symbols[0], BUY, adapter.lot, D("1.0"))
         await broker.snapshot(None)
         before = len(simulator.requests)
