@@ -40,7 +40,7 @@ INFY, NIFTY = "NSE:INFY", "NFO:NIFTY25NOVFUT"
 BUY, SELL = Side.BUY, Side.SELL
 
 
-TIMEOUT_S = 0.2
+TIMEOUT_S = 10.0
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ TOKEN = "0123456789abcdef-fedcba9876543210"
 BUY, SELL = Side.BUY, Side.SELL
 
 
-TIMEOUT_S = 0.3
+TIMEOUT_S = 10.0
 
 
 @asynccontextmanager

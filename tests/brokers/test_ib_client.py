@@ -35,6 +35,7 @@ from tests.brokers.at_ib import (
     EARLIER,
     OPTION,
     OPTION_ON_MSFT,
+    SHORT_TIMEOUT_S,
     TIMEOUT_S,
     D,
     completeness,
@@ -93,7 +94,9 @@ async def test_a_connection_that_does_not_come_about_says_why(
     tws: IbSimulator, fault: Fault, match: str, kind: type[BrokerError], words: str
 ) -> None:
     tws.faults.add(fault, match=match)
-    async with connected(tws, connect=False) as broker:
+    async with connected(
+        tws, timeout_s=SHORT_TIMEOUT_S if fault is Fault.TIMEOUT else TIMEOUT_S, connect=False
+    ) as broker:
         with pytest.raises(kind, match=words) as caught:
             await broker.connect()
         assert "options" in str(caught.value)
@@ -122,7 +125,9 @@ async def test_something_else_on_the_port_is_told_apart(greeting: bytes, kind: t
 
     server = await asyncio.start_server(serve, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
-    broker = IbBroker("options", "127.0.0.1", port, 17, "DU1", None, TIMEOUT_S, now)
+    broker = IbBroker(
+        "options", "127.0.0.1", port, 17, "DU1", None, SHORT_TIMEOUT_S if not greeting else TIMEOUT_S, now
+    )
     try:
         with pytest.raises(kind, match=words):
             await broker.connect()

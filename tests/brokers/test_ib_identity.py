@@ -13,6 +13,7 @@ from brokers.model import Side, rows_of
 from brokers.simulators.base import Fault
 from brokers.simulators.ib_wire import SimContract
 from tests.brokers.at_ib import (
+    SHORT_TIMEOUT_S,
     D,
     connected,
     simulated,
@@ -181,7 +182,7 @@ async def test_while_tws_does_not_say_in_what_a_contract_is_quoted_its_average_p
         tws.describe("it", CORN)
         tws.set_position("it", "net", D(3), D("450.25"))
         tws.faults.add(Fault.TIMEOUT, match="reqContractDetails")
-        async with connected(tws) as broker:
+        async with connected(tws, timeout_s=SHORT_TIMEOUT_S) as broker:
             (row,) = rows_of((await broker.snapshot(None)).positions)
             assert (row.quantity, row.price_told) == (D(3), False)
             (row,) = rows_of((await broker.snapshot(None)).positions)

@@ -17,6 +17,8 @@ from brokers.model import (
 from brokers.simulators.base import Fault
 from brokers.simulators.ib import IbSimulator
 from tests.brokers.at_ib import (
+    SHORT_TIMEOUT_S,
+    TIMEOUT_S,
     D,
     connected,
     simulated,
@@ -88,7 +90,7 @@ async def test_not_found_is_never_said_of_lists_that_were_not_read_whole(
 ) -> None:
     """PEERS 12: an error is not an absence."""
     tws.trade("AAPL", Side.BUY, D(1))
-    async with connected(tws) as broker:
+    async with connected(tws, timeout_s=SHORT_TIMEOUT_S if fault is Fault.TIMEOUT else TIMEOUT_S) as broker:
         tws.faults.add(fault, match=match)
         (answer,) = await broker.find_orders([OrderQuery("AAPL", "4711", None)])
         assert answer.order is None

@@ -29,6 +29,8 @@ from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_books import COMMISSION
 from tests.brokers.at_ib import (
     EARLIER,
+    SHORT_TIMEOUT_S,
+    TIMEOUT_S,
     D,
     completeness,
     connected,
@@ -70,7 +72,7 @@ async def test_a_fault_in_one_list_leaves_the_others_and_is_over_with_the_next(
     """PEERS 1: an answer that failed or came back empty after an error is not flat."""
     tws.trade("AAPL", Side.BUY, D(5))
     tws.place_limit("MSFT", Side.BUY, D(5), D(1))
-    async with connected(tws) as broker:
+    async with connected(tws, timeout_s=SHORT_TIMEOUT_S if fault is Fault.TIMEOUT else TIMEOUT_S) as broker:
         cursor = (await broker.snapshot(None)).fills_cursor
         tws.faults.add(fault, match=match)
         spoiled = await broker.snapshot(cursor)

@@ -34,14 +34,20 @@ from brokers.simulators.mt5 import Mt5Simulator
 from tests.brokers.reading import held, logged, now
 
 D = Decimal
-TIMEOUT_S = 0.2
+TIMEOUT_S = 5.0
+SHORT_TIMEOUT_S = 0.2
+"""For silence alone, which only the time-out ends: a busy machine answers late."""
 
 
 @asynccontextmanager
 async def connected(
-    endpoint: str, login: int | None = 5001, clock: Callable[[], datetime] = now, connect: bool = True
+    endpoint: str,
+    login: int | None = 5001,
+    clock: Callable[[], datetime] = now,
+    connect: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[Mt5Broker]:
-    broker = Mt5Broker("cfd", endpoint, login, TIMEOUT_S, clock, backoff_s=0.005)
+    broker = Mt5Broker("cfd", endpoint, login, timeout_s, clock, backoff_s=0.005)
     try:
         if connect:
             await broker.connect()
@@ -185,7 +191,7 @@ async def test_positions_that_never_answer_are_unreachable_within_the_time_allow
 ) -> None:
     """PEERS 7: three attempts, each with the time-out configured, and no more."""
     simulator, endpoint = gateway
-    async with connected(endpoint) as broker:
+    async with connected(endpoint, timeout_s=SHORT_TIMEOUT_S) as broker:
         simulator.faults.add(Fault.TIMEOUT, times=99, match="GET_POSITIONS")
         before = broker.calls
         with pytest.raises(Unreachable, match=r"no reply within 0\.2 s"):
@@ -246,7 +252,7 @@ async def test_a_late_reply_is_never_taken_for_the_next_one(echo: bool) -> None:
     """PEERS 7, PEERS 11: the stale answer arrives just before the fresh one, and tells of a position since closed."""
     with simulated(echo=echo) as (simulator, endpoint):
         simulator.set_position("EURUSD", "7", D("0.1"), D("1.1"))
-        async with connected(endpoint) as broker:
+        async with connected(endpoint, timeout_s=SHORT_TIMEOUT_S) as broker:
             for quantity in (D("0.2"), D("0.3"), D("0")):
                 simulator.faults.add(Fault.TIMEOUT, times=2, match="GET_POSITIONS")
                 simulator.faults.add(Fault.LATE, match="GET_POSITIONS")

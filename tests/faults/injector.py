@@ -19,7 +19,7 @@ from actors.runtime.ports import CallError
 from brokers.simulators.base import Fault
 from supervisor.changes.requests import SetInterval
 from supervisor.client.processes import Running
-from tests.faults.clocks import STEPS_S, HouseClock
+from tests.faults.clocks import HOURS_OFF_S, STEPS_S, HouseClock
 from tests.faults.market import INSTRUMENTS, PLACES, Market
 from tests.faults.proxy import Wire
 
@@ -80,6 +80,7 @@ class Injector:
         }
         if clock.there:
             self.kinds["clock stepped"] = self._step_clock
+            self.kinds["clock an hour off, and set right"] = self._hour_off
         self._bag: list[str] = []
 
     def next(self) -> str:
@@ -189,6 +190,13 @@ class Injector:
     def _step_clock(self) -> None:
         """It stays wrong until the next step."""
         self._clock.step_to(self._random.choice([one for one in STEPS_S if one != self._clock.wrong_by_s]))
+
+    def _hour_off(self) -> None:
+        """Nobody believes a broker meanwhile; whether trading is allowed then is watched all the time."""
+        before_s = self._clock.wrong_by_s
+        self._clock.step_to(self._random.choice(HOURS_OFF_S))
+        time.sleep(self._random.uniform(*PAUSED_S))
+        self._clock.step_to(before_s)
 
     def _end_supervisor(self) -> None:
         """As `exit_actor` does: Ray takes that for wanted, and `start` makes it anew."""
