@@ -245,6 +245,13 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
     return work.links
 
 
+def shows_another(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
+    """Whether a row that bears this order's client id is taken for another order of ours in this pass. One row is one
+    order: it is not compared with two."""
+    linked = _links(work).get(row.broker_order_id)
+    return linked is not None and linked != order.key and row.client_order_id == order.client_order_id
+
+
 def sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
     """Whether the broker can have had this order at a time of its own clock."""
     sent_at = _sent_at(order)

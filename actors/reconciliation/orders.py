@@ -28,6 +28,7 @@ from actors.reconciliation.order_matching import (
     parent_of,
     replaced_by,
     same_order,
+    shows_another,
 )
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import (
@@ -557,6 +558,8 @@ def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
         _unanswered(work, order, answer.failure, answer.again_at)
     elif answer.order is not None and answer.order.presumed:
         return True
+    elif answer.order is not None and shows_another(work, order, answer.order):
+        return True  # the one order that the broker has under this client id is shown, and is not this one
     elif answer.order is not None and is_about(work.book, order, answer.order):
         _compare(work, order, answer.order)
     elif answer.order is not None and order.broker_order_id is not None:

@@ -52,7 +52,7 @@ from brokers.model import (
 )
 from brokers.mt5 import decode
 from brokers.mt5.curve import ClientKeys
-from brokers.mt5.deals import OVERLAP_S, REMEMBERED, Movement, since
+from brokers.mt5.deals import GUARD_S, OVERLAP_S, REMEMBERED, Movement, since
 from brokers.mt5.gateway import ATTEMPTS, Answered, Deadline, Declined, Garbled, Gateway, Outcome, UnknownAction
 from brokers.mt5.server_time import ServerTime
 from brokers.mt5.stream import Mt5Stream
@@ -143,6 +143,7 @@ class Mt5Broker:
         self._nameless = Doubts[str](NAMELESS_S)
         self._sequence = FillCursor(remembered=REMEMBERED)
         self._movement = Movement()
+        self._listed_from_s: int | None = None
 
     @property
     def calls(self) -> int:
@@ -354,6 +355,9 @@ class Mt5Broker:
         requested_at = self._clock()
         now_s = self._now_s(requested_at)
         asked_since = since(fills_since, now_s, clockless=self._time.offset_s is None)
+        if self._listed_from_s is not None:
+            # Several looks a second move a cursor ahead of the clock: nothing after the last whole list is left out.
+            asked_since = max(0, min(asked_since, self._listed_from_s - GUARD_S))
         outcome = await self._ask("GET_POSITIONS", deadline, symbol="*")
         positions = self._decoded("GET_POSITIONS", outcome, decode.positions)
         if isinstance(positions, Unsupported):
@@ -405,6 +409,8 @@ class Mt5Broker:
             # Without a clock the overlap is a day, which no cursor is set ahead of.
             overlap_s = 0 if self._time.offset_s is None else OVERLAP_S
             fills, cursor = self._handed_out(fills, fills_since, reading.now_s, overlap_s)
+            if isinstance(fills, Complete):
+                self._listed_from_s = reading.now_s
         return Snapshot(
             requested_at=reading.requested_at,
             as_of=self._as_of(reading.requested_at),

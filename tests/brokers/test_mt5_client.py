@@ -31,7 +31,7 @@ from brokers.mt5 import Mt5Broker
 from brokers.port import Vouching
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
-from tests.brokers.reading import held, logged, now
+from tests.brokers.reading import Time, held, logged, now
 
 D = Decimal
 TIMEOUT_S = 5.0
@@ -378,6 +378,21 @@ async def test_a_fill_between_the_requests_is_in_both_sections_or_in_none(mode: 
                 assert held(snapshot) == simulator.positions()
     finally:
         simulator.close()
+
+
+async def test_a_deal_is_found_by_a_later_look_though_many_looks_a_second_moved_the_cursor_ahead_of_the_clock() -> None:
+    """PEERS 6: a cursor grows with each fill that is handed out, and time does not. Found where a reply was lost."""
+    clock = Time()
+    with simulated(clock=clock) as (simulator, endpoint):
+        async with connected(endpoint, clock=clock) as broker:
+            cursor = (await broker.snapshot(None)).fills_cursor
+            for _ in range(12):
+                simulator.trade("EURUSD", Side.BUY, D("0.1"))
+                cursor = (await broker.snapshot(cursor)).fills_cursor
+            order = simulator.trade("EURUSD", Side.BUY, D("0.3"))
+            clock.passes(8)
+            (fill,) = rows_of((await broker.snapshot(cursor)).fills)
+            assert (fill.broker_order_id, fill.quantity) == (order, D("0.3"))
 
 
 async def test_an_account_that_never_stands_still_is_in_doubt_where_it_trades_and_only_there() -> None:

@@ -27,7 +27,7 @@ def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> No
 
 def test_an_order_that_had_ended_and_works_again_with_less_filled_is_lowered_by_a_proven_difference() -> None:
     """Ours counted another order's fill, as one client id was of six, and the broker told no fills."""
-    world = world_of(LegScheme.NET, tags=1)
+    world = world_of(LegScheme.NET, tags=1)  # each order under the same client id
     for step in [
         ("lose_confirmation", 22, 23),
         ("place", 7, 23),
@@ -252,3 +252,17 @@ def test_a_split_leaves_no_thirds_behind(lots: tuple[str, ...], ratio: str) -> N
     for quantity in ("3", "-1", "0.5"):
         leg.trade(Decimal(quantity), Decimal(2), None, at, CostBasis.FIFO)
         assert sum((lot.quantity for lot in leg.lots), Decimal(0)) == leg.quantity
+
+
+def test_a_row_that_is_one_order_of_ours_is_not_compared_with_another_under_its_client_id_too() -> None:
+    """Two orders were sent under one id, and a bare report of a fill counts in the one that the broker still shows."""
+    world = world_of(LegScheme.NET, tags=1)  # each order under the same client id
+    for step in (("place", 1, 0), ("place", 0, 0), ("report_barely", 1, 1)):
+        world.step(*step)
+    world.settle()
+    (shown,) = [order for order in world.broker.orders.values() if not order.status.terminal]
+    held = world.book.find_order(shown.broker_order_id, None)
+    assert held is not None
+    assert (held.quantity, held.filled_quantity) == (shown.quantity, shown.filled_quantity)
+    world.broker.now_ms += GAP_MS
+    assert {event.type for event in world.look().events} <= {EventType.RECONCILED}
