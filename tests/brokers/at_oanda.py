@@ -16,6 +16,7 @@ from brokers.model import (
     rows_of,
 )
 from brokers.oanda import OandaBroker
+from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
 
 D = Decimal
@@ -31,6 +32,11 @@ BUY, SELL = Side.BUY, Side.SELL
 
 
 TIMEOUT_S = 10.0
+
+
+def within_s(fault: Fault) -> float:
+    """A time-out that a test waits for where only that ends a fault; else longer than a busy machine takes."""
+    return 0.3 if fault in {Fault.TIMEOUT, Fault.LATE} else TIMEOUT_S
 
 
 @asynccontextmanager

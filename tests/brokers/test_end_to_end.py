@@ -42,7 +42,7 @@ from tests.unit.fakes import found, legs, quantities
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
-TIMEOUT_S = 10.0
+TIMEOUT_S = 1.0
 OANDA_ID, TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
 
 

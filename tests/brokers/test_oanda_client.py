@@ -23,7 +23,7 @@ from brokers.model import (
 from brokers.oanda import OandaBroker
 from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
-from tests.brokers.at_oanda import ACCOUNT, BUY, SELL, TOKEN, D, broker, held_account, query, working
+from tests.brokers.at_oanda import ACCOUNT, BUY, SELL, TOKEN, D, broker, held_account, query, within_s, working
 from tests.brokers.listeners import answering, http_answer
 from tests.brokers.reading import Time, a_failure, calls_have_ended, completeness, fills, legs, orders
 
@@ -124,7 +124,7 @@ async def test_a_clock_set_back_is_no_reason_to_trust_an_old_reading(sim: OandaS
 async def test_older_fills_are_read_page_by_page(sim: OandaSimulator, since: int) -> None:
     for _ in range(1100):
         sim.trade("EUR_USD", BUY, D(1))
-    async with broker(sim, timeout_s=5.0) as adapter:
+    async with broker(sim, timeout_s=30.0) as adapter:
         await adapter.connect()
         snapshot = await adapter.snapshot(since)
         assert len(fills(snapshot)) == 1100
@@ -171,7 +171,7 @@ async def test_an_account_with_rows_missing_or_broken_is_not_complete(
 async def test_a_fault_while_changes_are_read_loses_nothing(sim: OandaSimulator, fault: Fault) -> None:
     """PEERS 1, FEATURES 4"""
     held_account(sim)
-    async with broker(sim) as adapter:
+    async with broker(sim, timeout_s=within_s(fault)) as adapter:
         first = await adapter.snapshot(None)
         sim.trade("EUR_USD", BUY, D(20))
         sim.faults.add(fault, times=3, match="AccountChanges")
@@ -187,7 +187,7 @@ async def test_a_fault_while_changes_are_read_loses_nothing(sim: OandaSimulator,
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda value: value.name)
 async def test_fills_that_cannot_be_read_leave_positions_and_orders_standing(sim: OandaSimulator, fault: Fault) -> None:
     held_account(sim)
-    async with broker(sim) as adapter:
+    async with broker(sim, timeout_s=within_s(fault)) as adapter:
         sim.faults.add(fault, times=3, match="TransactionsSinceID")
         snapshot = await adapter.snapshot(1)
         assert isinstance(snapshot.fills, Partial if fault is Fault.MALFORMED_ROW else Failed)
@@ -414,7 +414,7 @@ async def test_whatever_happens_the_cheap_snapshot_equals_a_whole_one(seed: int,
     sim = OandaSimulator(ACCOUNT, TOKEN, hedging=hedging, seed=seed)
     sim.start()
     try:
-        async with broker(sim, timeout_s=5.0) as cheap:
+        async with broker(sim, timeout_s=30.0) as cheap:
             cursor = (await cheap.snapshot(None)).fills_cursor
             seen: list[Any] = []
             for _ in range(25):
@@ -423,7 +423,7 @@ async def test_whatever_happens_the_cheap_snapshot_equals_a_whole_one(seed: int,
                 before = cheap.calls
                 carried = await cheap.snapshot(cursor)
                 assert cheap.calls == before + 1
-                async with broker(sim, timeout_s=5.0) as fresh:
+                async with broker(sim, timeout_s=30.0) as fresh:
                     whole = await fresh.snapshot(cursor)
                 assert legs(carried) == legs(whole) == sim.positions()
                 assert set(rows_of(carried.positions)) == set(rows_of(whole.positions))

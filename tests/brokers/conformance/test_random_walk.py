@@ -71,7 +71,8 @@ async def test_whatever_happens_the_snapshot_is_the_account_and_each_fill_comes_
     """FEATURES 5, FEATURES 24, PEERS 6, PEERS 14: partial fills, closes by hand, drift and faults in any order."""
     rng = random.Random(seed)  # noqa: S311 - a reproducible walk
     clock = Clock()
-    async with adapter.alone(clock=clock) as (simulator, broker):
+    within_s = 1.0 if adapter.silent & set(LIES) else adapter.timeout_s(LIES[0])
+    async with adapter.alone(clock=clock, timeout_s=within_s) as (simulator, broker):
         walk = Walk(adapter, simulator, rng)
         cursor = (await broker.snapshot(None)).fills_cursor
         seen: list[str] = []
