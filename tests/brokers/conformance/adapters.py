@@ -32,8 +32,8 @@ OANDA_ID, OANDA_TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
 KITE_KEY, KITE_TOKEN, KITE_USER = "an-api-key-0000", "access-token-of-kite", "AB1234"
 TIMEOUT_S = 10.0
 """A machine that is busy with other tests answers late, and that is no fault of the broker's: nobody waits so long."""
-SHORT_TIMEOUT_S = 0.2
-IB_SHORT_TIMEOUT_S = 0.6
+SHORT_TIMEOUT_S = 0.4
+IB_SHORT_TIMEOUT_S = 0.8
 """A connection to TWS is a socket, a greeting and a thread: on a busy machine that takes longer than a request."""
 SILENT = frozenset({Fault.TIMEOUT, Fault.LATE})
 """Faults that only the time-out ends."""

@@ -138,7 +138,7 @@ def _hides_nothing(
 
 @every_adapter()
 async def test_where_no_list_at_all_can_be_had_that_is_an_error(adapter: Adapter) -> None:
-    async with adapter.alone() as (simulator, broker):
+    async with adapter.alone(timeout_s=adapter.timeout_s(Fault.RESET)) as (simulator, broker):
         await broker.snapshot(None)
         simulator.faults.add(Fault.RESET, times=99)
         error = await a_failure(broker.snapshot(1))

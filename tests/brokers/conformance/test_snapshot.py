@@ -6,6 +6,7 @@ import asyncio
 
 from brokers.errors import Refused, Unreachable
 from brokers.model import Complete, OrderStatus, rows_of
+from brokers.simulators.base import Fault
 from tests.brokers.conformance.adapters import BUY, SELL, Adapter, D, every_adapter, one_of_each_kind
 from tests.brokers.listeners import nothing
 from tests.brokers.reading import a_failure, fill_ids, fills, legs, orders
@@ -161,7 +162,7 @@ async def test_accounts_of_one_process_never_mix(adapter: Adapter) -> None:
 @every_adapter()
 async def test_a_broker_that_is_off_is_unreachable_and_found_again_when_it_is_back(adapter: Adapter) -> None:
     """FEATURES 4, FEATURES 12: it degrades, never crashes, and recovers."""
-    async with adapter.alone() as (simulator, broker):
+    async with adapter.alone(timeout_s=adapter.timeout_s(Fault.RESET)) as (simulator, broker):
         before = await broker.snapshot(None)
         port = int(simulator.start().rpartition(":")[2])
         simulator.close()
@@ -184,7 +185,8 @@ async def test_a_broker_that_is_off_is_unreachable_and_found_again_when_it_is_ba
 async def test_where_nobody_listens_it_is_unreachable(adapter: Adapter) -> None:
     with nothing() as port:
         address = {"oanda": "http://", "kite": "http://", "mt5": "tcp://", "ib": ""}[adapter.id.split()[0]]
-        async with adapter.opened(f"{address}127.0.0.1:{port}") as broker:
+        within_s = adapter.timeout_s(Fault.RESET)
+        async with adapter.opened(f"{address}127.0.0.1:{port}", timeout_s=within_s) as broker:
             error = await a_failure(broker.connect())
             assert isinstance(error, Unreachable)
             assert str(port) in error.reason
@@ -192,7 +194,7 @@ async def test_where_nobody_listens_it_is_unreachable(adapter: Adapter) -> None:
 
 @every_adapter()
 async def test_closing_never_raises_before_connecting_or_twice_or_while_nobody_answers(adapter: Adapter) -> None:
-    async with adapter.alone() as (simulator, broker):
+    async with adapter.alone(timeout_s=adapter.timeout_s(Fault.RESET)) as (simulator, broker):
         await broker.close()
         await broker.snapshot(None)
         simulator.close()
