@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from actors.journal.hash_chain import GENESIS
 from actors.journal.schema import anchor, archived_versions, corrupt, schema
@@ -63,14 +64,18 @@ def write_anchor(connection: Connection, new: Anchor) -> None:
         connection.execute(insert(archived_versions), rows)
 
 
+# Made once: putting a statement together takes longer than what it asks for, and each stream asks these first.
+_LAST_ARCHIVED: Final = select(archived_versions.c.version).where(archived_versions.c.stream == bindparam("of"))
+_SCHEMA: Final = select(func.max(schema.c.version))
+
+
 def archived_version(connection: Connection, stream: str) -> int:
     """The version of the stream's last archived record; 0 where none is archived."""
     if not _has_anchor(connection):
         return 0
-    last = select(archived_versions.c.version).where(archived_versions.c.stream == stream)
-    return connection.execute(last).scalar() or 0
+    return connection.execute(_LAST_ARCHIVED, {"of": stream}).scalar() or 0
 
 
 def _has_anchor(connection: Connection) -> bool:
     # A reader may have a journal before it that no writer of this version has opened yet.
-    return (connection.execute(select(func.max(schema.c.version))).scalar() or 0) >= 2
+    return (connection.execute(_SCHEMA).scalar() or 0) >= 2

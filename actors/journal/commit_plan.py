@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, literal_column, select
 
 from actors.events import Event, to_iso
 from actors.journal.archive_anchor import archived_version
@@ -23,10 +24,18 @@ class Heads:
     versions: dict[str, int] = field(default_factory=dict)
 
 
+# Made once: putting a statement together takes longer than what it asks for.
+_LAST_VERSION: Final = (
+    select(records.c.version)
+    .where(records.c.stream == bindparam("of"))
+    .order_by(records.c.version.desc())
+    .limit(literal_column("1"))
+)
+
+
 def version_of(connection: Connection, stream: str) -> int:
     """Where a stream stands; 0 for one that is new."""
-    last = select(records.c.version).where(records.c.stream == stream).order_by(records.c.version.desc()).limit(1)
-    return connection.execute(last).scalar() or archived_version(connection, stream)
+    return connection.execute(_LAST_VERSION, {"of": stream}).scalar() or archived_version(connection, stream)
 
 
 class Plan:

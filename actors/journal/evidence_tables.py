@@ -103,6 +103,8 @@ def add_tables(connection: Connection) -> None:
 
 _CHAIN_HASHES: Final = f"SELECT hash FROM {records.name} WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608 - ours
 
+_KEEP_NODES: Final = insert(nodes)
+
 LeavesElsewhere = Callable[[int, int], list[str]]
 """Gives the chain hashes of archived records ``first`` to ``last``."""
 
@@ -226,19 +228,25 @@ def grow(connection: Connection, *, elsewhere: LeavesElsewhere | None = None, ti
             hashes = chain_hashes(connection, first << TILE_LEVEL, end << TILE_LEVEL)
             if len(hashes) != (end - first) << TILE_LEVEL:
                 raise corrupt("grow the Merkle tree", f"records up to {end << TILE_LEVEL} are not all there")
+        made: list[dict[str, object]] = []
         for tile in range(first, end):
             if hashes:
                 at = (tile - first) << TILE_LEVEL
                 root = perfect_root(leaf_hashes(hashes[at : at + TILE]))
             else:
                 root = tree.perfect(TILE_LEVEL, tile)
-            connection.execute(insert(nodes).values(level=TILE_LEVEL, place=tile, hash=root))
+            made.append({"level": TILE_LEVEL, "place": tile, "hash": root})
             for level in _KEPT_LEVELS[1:]:
                 width = level - TILE_LEVEL
                 if (tile + 1) & ((1 << width) - 1) == 0:
                     place = tile >> width
+                    # Made from the nodes below, which are read where they are kept.
+                    connection.execute(_KEEP_NODES, made)
+                    made.clear()
                     above = Tree(connection, kept=True)
-                    connection.execute(insert(nodes).values(level=level, place=place, hash=above.perfect(level, place)))
+                    made.append({"level": level, "place": place, "hash": above.perfect(level, place)})
+        if made:
+            connection.execute(_KEEP_NODES, made)
     return end < ready
 
 

@@ -23,6 +23,7 @@ GENESIS: Final = "0" * 64
 _EXACT: Final = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _TIME_LENGTH: Final = len('"2025-01-06T14:30:00.000000Z"')
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
+_IS_PLAIN: Final = _PLAIN.__contains__
 
 
 def time_text(time: datetime) -> str:
@@ -38,7 +39,8 @@ def payload_text(payload: Payload) -> str:
     Raises ``TypeError`` or ``ValueError`` for what JSON cannot hold exactly: a float (it is not the number that was
     meant), a ``Decimal`` or a time that was not written as text, a key that is no string, an integer beyond 64 bits.
     """
-    if not _PLAIN.issuperset(map(type, payload.values())) and _holds_float(payload.values()):
+    # Not as a superset of the types there are: that makes a set of them first, for every record.
+    if not all(map(_IS_PLAIN, map(type, payload.values()))) and _holds_float(payload.values()):
         raise TypeError("a float is not an exact number: write a Decimal as text")
     return orjson.dumps(payload if type(payload) is dict else dict(payload), option=_EXACT).decode()
 
