@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from actors.book import payloads
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded
@@ -219,7 +219,7 @@ class Book:
         """Fold one event in. It must be the next of this book's stream."""
         self.version += 1
         self.clean = None
-        fold = _FOLDS.get(event.type)  # the others say nothing about the book
+        fold = self._FOLDS.get(event.type)  # the others say nothing about the book
         if fold is not None:
             fold(self, event)
 
@@ -727,24 +727,23 @@ class Book:
     def _touch(self, at: datetime) -> None:
         self.last_local_at = at if self.last_local_at is None else max(at, self.last_local_at)
 
-
-_FOLDS: dict[EventType, Callable[[Book, Event], None]] = {
-    EventType.ORDER_RECORDED: Book._on_order,
-    EventType.ORDER_UPDATED: Book._on_order,
-    EventType.ORDER_CANCELLED: Book._on_order,
-    EventType.ORDER_EXPIRED: Book._on_order,
-    EventType.ORDER_REJECTED: Book._on_order,
-    EventType.FILL_RECORDED: Book._on_fill,
-    EventType.ORDER_FILLED: Book._on_fill,
-    EventType.FILL_RESTATED: Book._on_restated,
-    EventType.COMMISSION_REPORTED: Book._on_commission,
-    EventType.POSITION_RECORDED: Book._on_position,
-    EventType.POSITION_SYNCED: Book._on_position,
-    EventType.RECONCILIATION_DISCREPANCY: Book._on_discrepancy,
-    EventType.DISCREPANCY_RESOLVED: Book._on_resolved,
-    EventType.RECONCILED: Book._on_reconciled,
-    EventType.CHECKPOINT: Book._on_checkpoint,
-    EventType.CLOCK_STEPPED: Book._on_clock_step,
-    EventType.TRADING_HALTED: Book._on_halted,
-    **dict.fromkeys(WORK_EVENTS, Book._on_work),
-}
+    _FOLDS: ClassVar[dict[EventType, Callable[[Book, Event], None]]] = {
+        EventType.ORDER_RECORDED: _on_order,
+        EventType.ORDER_UPDATED: _on_order,
+        EventType.ORDER_CANCELLED: _on_order,
+        EventType.ORDER_EXPIRED: _on_order,
+        EventType.ORDER_REJECTED: _on_order,
+        EventType.FILL_RECORDED: _on_fill,
+        EventType.ORDER_FILLED: _on_fill,
+        EventType.FILL_RESTATED: _on_restated,
+        EventType.COMMISSION_REPORTED: _on_commission,
+        EventType.POSITION_RECORDED: _on_position,
+        EventType.POSITION_SYNCED: _on_position,
+        EventType.RECONCILIATION_DISCREPANCY: _on_discrepancy,
+        EventType.DISCREPANCY_RESOLVED: _on_resolved,
+        EventType.RECONCILED: _on_reconciled,
+        EventType.CHECKPOINT: _on_checkpoint,
+        EventType.CLOCK_STEPPED: _on_clock_step,
+        EventType.TRADING_HALTED: _on_halted,
+        **dict.fromkeys(WORK_EVENTS, _on_work),
+    }

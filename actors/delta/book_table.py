@@ -244,7 +244,7 @@ class DeltaBookTable:
     def _filesystem(self, table: DeltaTable) -> pa_fs.FileSystem:
         if self._is_near:
             return pa_fs.SubTreeFileSystem(self._spec.uri, pa_fs.LocalFileSystem())
-        handler = DeltaStorageHandler.from_table(table._table, self._handle.options)
+        handler = DeltaStorageHandler.from_table(table._table, self._handle.options)  # noqa: SLF001 - as deltalake itself calls it
         return pa_fs.PyFileSystem(handler)
 
     def _columns(self, *, values: bool = True) -> tuple[str, ...]:

@@ -433,7 +433,7 @@ class Journal:
                 left = None if left is None else left - 1
             if len(page) < size:
                 return
-            end = page[-1]._mapping[key]
+            end = page[-1]._mapping[key]  # noqa: SLF001 - SQLAlchemy's public name, which no column can take
             further = query.where(key < end if newest else key > end)
 
     @contextlib.contextmanager

@@ -765,13 +765,13 @@ def leave() -> None:
 
 def dashboard_url() -> str | None:
     """Where the Ray dashboard of this cluster is, if it has one."""
-    node: Any = ray._private.worker.global_worker.node
+    node: Any = ray._private.worker.global_worker.node  # noqa: SLF001 - Ray says it nowhere else
     return f"http://{node.webui_url}" if node is not None and node.webui_url else None
 
 
 def logs_folder() -> str | None:
     """Where Ray keeps the logs of this cluster's processes on this machine."""
-    node: Any = ray._private.worker.global_worker.node
+    node: Any = ray._private.worker.global_worker.node  # noqa: SLF001 - Ray says it nowhere else
     return str(node.get_logs_dir_path()) if node is not None else None
 
 

@@ -275,12 +275,12 @@ class Link:
         ib = IB()
         ib.RaiseRequestErrors = True
         # On 1102 ib_async would ask for a summary of the account that nobody awaits.
-        ib.errorEvent -= ib._onError
+        ib.errorEvent -= ib._onError  # noqa: SLF001 - no public way to have it stop
         ib.client.decoder = Listener(ib.wrapper, self._hear)
         # Its log repeats what our errors say, and shows rows that are not for everybody.
         quiet = logging.Logger("ib_async")
         quiet.addHandler(logging.NullHandler())
-        ib._logger = ib.client._logger = ib.wrapper._logger = quiet
+        ib._logger = ib.client._logger = ib.wrapper._logger = quiet  # noqa: SLF001 - no public way to set it
         ib.client.conn.hasData += self._on_bytes
         ib.client.conn.disconnected += self._on_disconnected
         ib.client.apiError += self._on_api_error

@@ -346,7 +346,7 @@ class SdkCalls:
         heard: Heard = self._heard.value
         self._met = True
         body = self._scrubber.body(response.content)
-        response._content = body  # no public way to change a body
+        response._content = body  # noqa: SLF001 - no public way to change a body
         heard.status, heard.body = response.status_code, body
         heard.headers = {key.lower(): value for key, value in response.headers.items()}
 

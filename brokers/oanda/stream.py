@@ -249,7 +249,7 @@ class OandaStream(EventStream[_Run]):
             connection.response = response
             if response.status_code != 200:
                 body = self._scrubber.body(response.content)
-                response._content = body  # no public way to change a body
+                response._content = body  # noqa: SLF001 - no public way to change a body
                 connection.refusal = " ".join(body.decode("utf-8", "replace").split())[:_FOUND_LENGTH]
 
         TRADING_ENVIRONMENTS[self._url] = {"api": self._url, "stream": self._url}

@@ -47,16 +47,16 @@ class Client(asyncio.Protocol):
         self._tws = tws
         self._inbox = Inbox()
         self._late: list[Row] = []
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - it is a TCP server's
-        self._transport = transport
+        self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """It has gone."""
-        self._transport = None
+        self.transport = None
         self._tws.gone(self)
 
     def data_received(self, data: bytes) -> None:
@@ -69,13 +69,13 @@ class Client(asyncio.Protocol):
 
     def send(self, rows: list[Row]) -> None:
         """Send rows, if it is still there."""
-        if self._transport is not None:
-            self._transport.write(b"".join(frame(row) for row in rows))
+        if self.transport is not None:
+            self.transport.write(b"".join(frame(row) for row in rows))
 
     def end(self) -> None:
         """Close the connection once what was sent has left."""
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _handle(self, request: Row) -> None:
         if not self.version:
@@ -101,7 +101,7 @@ class Client(asyncio.Protocol):
         self._deliver("connect", request, [[str(self._tws.server_version), "20260105 09:30:00 UTC"]], fault)
 
     def _deliver(self, name: str, request: Row, rows: list[Row], fault: Fault | None) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             return
         if fault is None:
             self.send(rows)
@@ -111,13 +111,13 @@ class Client(asyncio.Protocol):
         elif fault is Fault.LATE:
             self._late = rows
         elif fault is Fault.RESET:
-            self._transport.abort()
+            self.transport.abort()
         elif fault is Fault.HTML:
-            self._transport.write(_WEB_PAGE)
+            self.transport.write(_WEB_PAGE)
             self.end()
         elif fault is Fault.HALF_BODY:
             whole = b"".join(frame(row) for row in rows)
-            self._transport.write(whole[: max(1, len(whole) // 2)])
+            self.transport.write(whole[: max(1, len(whole) // 2)])
             self.end()
         elif fault is Fault.EMPTY:
             self.send(rows if name in _NO_LISTS else rows[-1:])
@@ -197,13 +197,13 @@ class TwsServer:
         for server in self._servers:
             server.close()
         for client in self._clients:
-            if client._transport is not None:
-                client._transport.abort()
-        while any(client._transport is not None for client in self._clients):
+            if client.transport is not None:
+                client.transport.abort()
+        while any(client.transport is not None for client in self._clients):
             await asyncio.sleep(0)
 
     def _made(self) -> Client:
         client = Client(self._tws)
-        self._clients = [known for known in self._clients if known._transport is not None]
+        self._clients = [known for known in self._clients if known.transport is not None]
         self._clients.append(client)
         return client

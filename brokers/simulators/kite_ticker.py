@@ -128,6 +128,7 @@ class TickerServer:
 
     async def _drop(self) -> None:
         for listener in tuple(self._sockets):
-            transport = listener._req.transport if listener._req is not None else None  # no public way to cut
+            request = listener._req  # noqa: SLF001 - no public way to cut
+            transport = request.transport if request is not None else None
             if transport is not None:
                 transport.abort()

@@ -58,7 +58,7 @@ class ServiceManager:
         now_s = self._monotonic_s()
         if view.stopping and not self._stopping:
             self._stopping = True
-            manager._send("STOPPING=1\n")  # the library has no method of its own for it
+            manager._send("STOPPING=1\n")  # noqa: SLF001 - the library has no method of its own for it
         answers = view.status is not None and view.trouble is None
         if (
             answers and not self._ready

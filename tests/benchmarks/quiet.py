@@ -24,6 +24,7 @@ from loguru import logger
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.names import AUDIT
+from actors.runtime.ports import LocalRuntime
 from tests.benchmarks.form import Figure, show
 from tests.unit.fakes import House, in_this_thread
 from tests.unit.virtual_time import VirtualTimeLoop
@@ -39,7 +40,8 @@ class _House(House):
         super().__init__(directory, instruments, interval_s=interval_s)
         began = datetime(2026, 1, 5, tzinfo=UTC)
         self.now = lambda: began + timedelta(seconds=asyncio.get_running_loop().time())
-        self.runtime._now = self.now
+        monotonic_s = lambda: asyncio.get_running_loop().time()  # noqa: E731 - as short as it is
+        self.runtime = LocalRuntime(self.now, monotonic_s, self.runtime.uniform, self.post)
         self.broker.clock = self.now
 
     async def open_audit(self) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import requests
 
 from brokers.errors import BrokerError, Malformed, Unreachable
 from brokers.kite import KiteBroker
@@ -72,6 +73,14 @@ def midnight() -> int:
 
 def query(broker_order_id: str | None = None, client_order_id: str | None = None) -> OrderQuery:
     return OrderQuery(INFY, broker_order_id, client_order_id)
+
+
+def told_by(sim: KiteSimulator, path: str) -> dict[str, Any]:
+    """What it answers to a plain request now."""
+    answer = requests.get(f"{sim.start()}{path}", headers={"Authorization": f"token {KEY}:{TOKEN}"}, timeout=5)
+    answer.raise_for_status()
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def held_account(sim: KiteSimulator) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -176,8 +177,8 @@ def test_a_step_that_fails_is_told_and_the_next_goes_on(warnings: list[str]) -> 
     simulator = Watched()
     script = demonstration(simulator, LegScheme.TICKET)
     script.seed_world()
-    for row in simulator._orders.copy():
-        simulator.forget_order(str(row))
+    for row in json.loads(simulator.dump())["orders"]:
+        simulator.forget_order(str(row["ticket"]))
     stop = threading.Event()
     thread = threading.Thread(target=script.run, args=(stop,))
     thread.start()

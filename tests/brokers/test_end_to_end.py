@@ -249,8 +249,7 @@ def at_tws(world: World, *instruments: str, sec_types: tuple[str, ...] | None = 
 
 
 def at_kite(world: World, *, include_holdings: bool) -> Broker:
-    assert isinstance(world.broker, KiteBroker)
-    url, clock = world.broker._wire.url, world.runtime.clock
+    url, clock = world.simulator.start(), world.runtime.clock  # it is serving, and says where
     return KiteBroker(
         "equities", "key", lambda: "session-token", "AB1234", url, TIMEOUT_S, clock, include_holdings=include_holdings
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -143,14 +144,25 @@ async def test_of_an_execution_and_its_correction_each_has_its_own() -> None:
             assert charges(found) == [(fill.fill_id, COMMISSION)]
 
 
+def executions(tws: IbSimulator) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(tws.dump())["books"]["executions"]
+    return found
+
+
+def forget_execution(tws: IbSimulator, exec_id: str) -> None:
+    state = json.loads(tws.dump())
+    state["books"]["executions"] = [one for one in executions(tws) if one["exec_id"] != exec_id]
+    tws.load(json.dumps(state))
+
+
 async def test_of_a_correction_that_is_listed_alone_it_comes_with_the_fill_it_is_shown_as() -> None:
     events: list[str | None] = []
     with simulated(orders_by=CLIENT) as tws:
         tws.charges_late = True
         tws.trade("AAPL", Side.BUY, D(10))
-        first = tws._books.executions[0].exec_id
+        first = executions(tws)[0]["exec_id"]
         correction = tws.correct_fill(first, D(8), D(101))
-        del tws._books.executions[0]
+        forget_execution(tws, first)
         async with connected(tws, on_event=events.append) as broker:
             found = await broker.snapshot(1)
             found = await broker.snapshot(found.fills_cursor)  # behind the gap since that cursor

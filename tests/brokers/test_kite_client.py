@@ -38,6 +38,7 @@ from tests.brokers.at_kite import (
     faults,
     held_account,
     midnight,
+    told_by,
 )
 from tests.brokers.reading import Time, a_failure, calls_have_ended, completeness, fills, legs, orders
 
@@ -162,7 +163,7 @@ async def test_a_fill_between_the_requests_makes_them_be_asked_again(sim: KiteSi
     held_account(sim)
     async with broker(sim) as adapter:
         cursor = (await adapter.snapshot(None)).fills_cursor
-        net = sim._rest.operation("GET", "/portfolio/positions")[1]({}).body
+        net = told_by(sim, "/portfolio/positions")
         sim.trade(INFY, BUY, D(5))
         sim.answer_with(RawReply(200, json.dumps(net).encode()), match="positions")
         snapshot = await adapter.snapshot(cursor)
@@ -177,7 +178,7 @@ async def test_positions_that_go_on_lagging_behind_their_trades_are_in_doubt_for
     time = Time()
     async with broker(sim, clock=time) as adapter:
         cursor = (await adapter.snapshot(None)).fills_cursor
-        net = json.dumps(sim._rest.operation("GET", "/portfolio/positions")[1]({}).body).encode()
+        net = json.dumps(told_by(sim, "/portfolio/positions")).encode()
         sim.trade(INFY, BUY, D(5))
         sim.answer_with(RawReply(200, net), match="positions", times=5)
         doubted = await adapter.snapshot(cursor)
@@ -359,17 +360,19 @@ async def test_the_token_goes_to_no_stream_of_a_host_that_is_not_configured(
 # -- the rate limit ------------------------------------------------------------------------------------------------
 
 
-async def test_no_more_requests_leave_in_a_second_than_the_vendor_allows(sim: KiteSimulator) -> None:
+async def test_no_more_requests_leave_in_a_second_than_the_vendor_allows(
+    sim: KiteSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Kite Connect documentation: 10 requests a second; counted at the receiving end, over any second."""
     arrived: list[float] = []
     loop = asyncio.get_running_loop()
-    note = sim._face.received
+    take = sim.faults.take
 
-    def received(method: str, target: str) -> None:
+    def received(request: str) -> Fault | None:  # it asks of each request whether to play a fault
         arrived.append(loop.time())
-        note(method, target)
+        return take(request)
 
-    sim._face.received = received  # type: ignore[method-assign]  # the simulator's own ear
+    monkeypatch.setattr(sim.faults, "take", received)
     async with broker(sim, requests_per_s=10, timeout_s=5.0) as adapter:
         await adapter.connect()
         while len(arrived) < 16:

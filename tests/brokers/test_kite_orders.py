@@ -18,7 +18,7 @@ from brokers.model import (
     rows_of,
 )
 from brokers.simulators.base import Fault
-from brokers.simulators.http import RawReply, Reply
+from brokers.simulators.http import RawReply
 from brokers.simulators.kite import KiteSimulator
 from tests.brokers.at_kite import (
     BUY,
@@ -34,6 +34,7 @@ from tests.brokers.at_kite import (
     faults,
     held_account,
     query,
+    told_by,
 )
 from tests.brokers.reading import a_failure, calls_have_ended, fills, legs, orders
 
@@ -165,9 +166,7 @@ async def test_a_failed_question_about_an_order_is_never_its_absence(
     """PEERS 12"""
     lie = RAISED[case][0]
     order_id = sim.trade(INFY, BUY, D(5), "asked")
-    listed = sim._rest.operation("GET", "/orders")[1]({})
-    assert isinstance(listed, Reply)
-    row = listed.body["data"]
+    row = told_by(sim, "/orders")["data"]
     async with broker(sim) as adapter:
         if operation != "orders GET":  # today's list does not have it
             sim.answer_with(RawReply(200, b'{"status": "success", "data": []}'), match="orders GET")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from brokers import kite
 from brokers.kite import sessions
 from brokers.kite.decode import order_row
 from tests.brokers.kite_rows import INFY, order
@@ -67,18 +69,17 @@ def test_a_day_order_lives_to_the_close_of_its_own_session(
 
 
 @pytest.fixture
-def without_calendar(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_calendar(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The same module, as a process without the extra imports it."""
     monkeypatch.setitem(sys.modules, "exchange_calendars", None)
-    caches: list[Any] = [sessions._calendar, sessions._close, sessions._next_session]
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
+    monkeypatch.setitem(sys.modules, sessions.__name__, sessions)  # afterwards it is there again, here
+    monkeypatch.setattr(kite, "sessions", sessions)  # and here
+    del sys.modules[sessions.__name__]
+    return importlib.import_module(sessions.__name__)
 
 
-@pytest.mark.usefixtures("without_calendar")
-def test_without_the_calendar_nothing_is_claimed_of_another_day() -> None:
+def test_without_the_calendar_nothing_is_claimed_of_another_day(without_calendar: ModuleType) -> None:
+    sessions = without_calendar
     assert sessions.close_of(INFY, date(2025, 11, 20)) == ist("2025-11-20 15:30")
     assert sessions.good_until(INFY, ist("2025-11-20 10:00"), for_next_session=False) == ist("2025-11-20 15:30")
     assert sessions.good_until(INFY, ist("2025-11-20 20:00"), for_next_session=True) is None

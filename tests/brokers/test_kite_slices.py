@@ -33,7 +33,7 @@ async def test_an_iceberg_is_one_order_from_its_first_leg_to_its_last(sim: KiteS
             (row,) = orders(snapshot).values()
             seen.append((row.broker_order_id, row.quantity, row.filled_quantity, row.status, len(row.slices)))
             assert {fill.broker_order_id for fill in rows_of(snapshot.fills)} <= {first}
-            sim.fill_order(list(sim._ledger.orders)[leg])
+            sim.fill_order((first, *row.slices)[leg])
         (row,) = orders(await adapter.snapshot(midnight())).values()
         by_id, by_slice, by_tag = await adapter.find_orders([query(first), query(row.slices[2]), query(None, "c1")])
     filled = OrderStatus.PARTIALLY_FILLED

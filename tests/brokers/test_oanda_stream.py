@@ -18,8 +18,8 @@ from brokers.oanda.stream import CONNECTION_SPACING_S, OandaStream, execution, t
 from brokers.port import StreamState
 from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
-from brokers.simulators.oanda_http import error
 from tests.brokers.following import Events, heard, listening, until
+from tests.brokers.listeners import answering, http_answer
 
 D = Decimal
 ACCOUNT_ID, TOKEN = "101-001-1-001", "token-of-the-tests"
@@ -329,11 +329,14 @@ def test_a_configuration_that_leads_nowhere_is_said(sim: OandaSimulator, setting
 
 
 def test_a_refusal_that_repeats_the_token_shows_it_nowhere(
-    sim: OandaSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    def refusal(request: bytes) -> Iterator[bytes]:
+        sent = next(line for line in request.split(b"\r\n") if line.startswith(b"Authorization: "))
+        yield http_answer(b"nobody knows " + sent.partition(b" ")[2], "401 Unauthorized")
+
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(sim._face, "unauthorized", lambda said: error(401, f"nobody knows {said}"))
-    with following(sim, token="another-token-0000") as (stream, _):
+    with answering(refusal) as url, following(url, token="another-token-0000") as (stream, _):
         until(lambda: stream.state is StreamState.REFUSED)
         assert "nobody knows Bearer ***" in str(stream.error)
         assert "HTTP 401" in str(stream.error)

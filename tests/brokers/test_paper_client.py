@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +24,7 @@ from brokers.paper.client import PaperBroker
 from brokers.paper.prices import Market
 from brokers.port import NewOrder, OrderEntry, StreamState
 from brokers.registry import SimulatedBroker
+from tests.brokers.paper import killed
 
 D = Decimal
 S = OrderStatus
@@ -59,18 +60,17 @@ class Desk:
         self.made.append(broker)
         return broker
 
-    def kill(self, broker: PaperBroker) -> None:
+    async def kill(self, broker: PaperBroker) -> None:
         """As SIGKILL: the lock goes, and nothing more is written."""
-        broker._store.release()
+        await killed(broker)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     made = Desk(tmp_path)
     yield made
     for broker in made.made:
-        broker._stream.close()
-        broker._store.release()
+        await killed(broker)
 
 
 def order(client: str = "c1", quantity: str = "100", kind: str = "MARKET", limit: str | None = None) -> NewOrder:
@@ -127,7 +127,7 @@ async def test_what_was_accepted_is_there_after_a_kill(desk: Desk) -> None:
     await broker.submit(order("c2", kind="LIMIT", limit="1.0"))
     await broker.cancel("P2")
     before = said(await broker.snapshot(0))
-    desk.kill(broker)
+    await desk.kill(broker)
     again = desk.open()
     await again.connect()
     assert said(await again.snapshot(0)) == before
@@ -275,7 +275,7 @@ async def test_a_refusal_costs_no_price_and_an_order_whose_time_was_over_expires
     with pytest.raises(Refused, match="which is another order"):
         await broker.submit(NewOrder(EURUSD, "c1", Side.SELL, D(1), "LIMIT", D(1)))
     assert await broker.prices() == {EURUSD: PRICE}
-    desk.kill(broker)
+    await desk.kill(broker)
     again = desk.open(lively=False)
     await again.connect()
     (row,) = rows_of((await again.snapshot(0)).orders)

@@ -23,7 +23,7 @@ from actors.names import AUDIT
 from actors.reconciliation.own_reports import OrderReport, PositionReport
 from actors.runtime.ports import ActorUnavailable, CallTimeout, LocalRuntime
 from brokers.errors import Refused, Unreachable
-from brokers.model import OrderStatus, Side
+from brokers.model import OrderQuery, OrderStatus, Side, rows_of
 from brokers.paper.client import PaperBroker
 from brokers.simulators.oanda import OandaSimulator
 from supervisor.cli import in_process
@@ -31,7 +31,8 @@ from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.presentation.json_contract import exit_status
 from supervisor.supervision import specs
-from tests.unit.fakes import found, quantities
+from tests.brokers.paper import killed
+from tests.unit.fakes import FakeBroker, found, quantities
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
@@ -117,8 +118,7 @@ class House:
         (account,) = self.configuration.accounts
         await self.runtime.kill(account.name)
         for broker in self.brokers:
-            broker._stream.close()
-            broker._store.release()
+            await killed(broker)
         self.make_account()
 
     async def feed(self, bid: str, ask: str | None = None) -> None:
@@ -230,7 +230,7 @@ async def test_an_order_is_sent_once_however_often_it_is_reported(house: House) 
     await house.record(quantity="50")
     assert quantities(report) == quantities(await house.verdict()) == {"net": "50"}
     assert house.post.sent.count("venue_submit") == 3, "not once more when the book knows what became of it"
-    assert [fill.fill_id for fill in house.brokers[-1]._venue.fills_after(0)] == ["F1"]
+    assert [fill.fill_id for fill in rows_of((await house.brokers[-1].snapshot(0)).fills)] == ["F1"]
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
@@ -403,10 +403,29 @@ async def test_one_strategy_runs_on_paper_and_live_by_the_configuration_alone(
         simulator.close()
 
 
+class NeverThere(FakeBroker):
+    """A broker that goes on being waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: T0)
+        self.asked = asyncio.Event()
+
+    async def connect(self) -> None:
+        self.connects += 1
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
 async def test_no_other_account_takes_an_order_and_its_broker_is_not_even_asked(tmp_path: Path) -> None:
     """FEATURES 22"""
     live = "{name: cfd, broker: mt5, endpoint: 'tcp://127.0.0.1:9', instruments: [EURUSD]}"
-    async with a_house(tmp_path, live) as house, house.account._talk:  # its broker is being waited for
+    async with a_house(tmp_path, live) as house:
+        broker = NeverThere()
+        settings, _, runtime = specs.account_actor(house.configuration, "cfd", house.runtime)
+        house.account = Account(settings, lambda: broker, runtime)
+        house.runtime.register("cfd", house.account)
+        waiting = asyncio.create_task(house.account.cancel_order(OrderQuery(EURUSD, "1", None)))
+        await broker.asked.wait()
         asked: list[Awaitable[object]] = [
             house.account.venue_submit(EURUSD, "c1", BUY, D(1), "MARKET"),
             house.account.venue_cancel("P1"),
@@ -416,7 +435,9 @@ async def test_no_other_account_takes_an_order_and_its_broker_is_not_even_asked(
         for call in asked:
             with pytest.raises(Refused, match="an account at mt5, and only a paper account has a venue"):
                 await call
-        assert house.brokers == []
+        assert not waiting.done(), "nobody waited for what the broker is doing"
+        assert broker.calls == 1
+        waiting.cancel()
         await house.record()
         assert not any(method.startswith("venue") for method in house.post.sent)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from brokers.model import Complete, Failed, LegScheme, Side
 from brokers.oanda.client import OandaBroker
-from brokers.simulators.base import REQUESTS_KEPT, DayEnding
+from brokers.simulators.base import DayEnding
 from brokers.simulators.demonstration import Demonstration
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
@@ -75,11 +76,19 @@ async def test_a_client_goes_on_over_what_was_forgotten_and_an_old_cursor_is_out
         one.close()
 
 
-def test_the_requests_it_remembers_are_bounded() -> None:
+def test_the_requests_it_remembers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brokers.simulators.mt5.REQUESTS_KEPT", 5)
     one = Mt5Simulator(login=1, instruments=("EURUSD",))
-    for number in range(REQUESTS_KEPT + 5):
-        one._requests.append(str(number))
-    assert len(one.requests) == REQUESTS_KEPT
+    with zmq.Context() as context, context.socket(zmq.REQ) as asking:
+        asking.connect(one.start())
+        try:
+            for number in range(8):
+                asking.send_json({"action": f"A{number}"})
+                assert asking.poll(5_000)
+                asking.recv()
+        finally:
+            one.close()
+    assert one.requests == ("A3", "A4", "A5", "A6", "A7")
 
 
 @pytest.mark.parametrize("kind", ["kite", "ib"])

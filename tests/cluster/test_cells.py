@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from actors.names import cell_account
 from actors.runtime import ray_backend
@@ -31,7 +32,8 @@ def shared(tmp_path: Path) -> Iterator[Running]:
 
 
 def _cells() -> set[str]:
-    return {name for name in ray_backend._named(NAMESPACE) if cell_account(name)}
+    named = [row["name"] for row in ray.util.list_named_actors(True) if row["namespace"] == NAMESPACE]
+    return {name for name in named if cell_account(name)}
 
 
 async def _reaches_whoever_has_taken_the_place(shared: Running, account: str) -> None:

@@ -385,7 +385,7 @@ class House:
         await self.open_audit()
         self.account = self._make_account()
         for name in self.names:
-            self._make_instrument(name)
+            self.make_instrument(name)
 
     async def close(self) -> None:
         for name in self.runtime.names():
@@ -430,28 +430,28 @@ class House:
 
     async def replace_instrument(self, name: str = EURUSD) -> Instrument:
         await self.runtime.kill(instrument_name(FX, name))
-        return self._make_instrument(name)
+        return self.make_instrument(name)
 
     def second(self, name: str = EURUSD) -> Instrument:
         """Another incarnation of an instrument's actor, beside the first and unknown to everybody."""
-        return Instrument(self._instrument_settings(name), self.runtime)
+        return Instrument(self.instrument_settings(name), self.runtime)
 
-    def _open_broker(self) -> FakeBroker:
+    def open_broker(self) -> FakeBroker:
         self.opened += 1
         return self.broker
 
     def _make_account(self) -> Account:
-        made = Account(self.account_settings, self._open_broker, self.runtime)
+        made = Account(self.account_settings, self.open_broker, self.runtime)
         self.runtime.register(FX, made)
         return made
 
-    def _make_instrument(self, name: str) -> Instrument:
-        made = Instrument(self._instrument_settings(name), self.runtime)
+    def make_instrument(self, name: str) -> Instrument:
+        made = Instrument(self.instrument_settings(name), self.runtime)
         self.instruments[name] = made
         self.runtime.register(instrument_name(FX, name), made)
         return made
 
-    def _instrument_settings(self, name: str) -> InstrumentSettings:
+    def instrument_settings(self, name: str) -> InstrumentSettings:
         return InstrumentSettings(
             FX, name, self.interval_s, self.cycle_timeout_s, self.policy, keep_slices=self.keep_slices
         )

@@ -47,6 +47,7 @@ class Hall:
         sections: str = "",
     ) -> None:
         self.make_sink = make_sink
+        self.has_room_for_audit = True
         path = directory / "accounts.yaml"
         path.write_text(
             f"journal: {{url: 'sqlite:///{directory}/journal.db'}}\n"
@@ -67,6 +68,8 @@ class Hall:
             return self.brokers[spec.account]
 
         def make_audit(url: str, head_file: str | None, evidence: EvidenceSettings) -> Audit:
+            if not self.has_room_for_audit:
+                raise RuntimeError("no room for another process")
             return Audit(url, head_file, evidence, run_blocking=in_this_thread)
 
         made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit, run, self.make_sink)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from actors.events import EventType
-from actors.journal.actor import Audit
 from actors.journal.store import Journal
 from actors.runtime.ray_environment import Address
 from brokers.model import Conventions, CostBasis, LegScheme
@@ -33,9 +33,9 @@ class Unwatched(Link):
 LINK = Unwatched("nowhere:1", ours=False)
 
 
-def handle_of(hall: Hall) -> AsyncHandle:
+def handle_of(hall: Hall, strategy: str | None = None) -> AsyncHandle:
     port = AwaitingPort(hall.runtime, LINK)
-    place = Place(Address("nowhere:1", None), "test", "a test")
+    place = replace(Place(Address("nowhere:1", None), "test", "a test"), strategy=strategy)
     connection = Connection(place, LINK, port, port)  # type: ignore[arg-type] # nothing blocks here
     return AsyncHandle(connection, lambda: connection.awaiting)
 
@@ -48,10 +48,6 @@ async def a_handle(directory: Path, accounts: str = TWO_ACCOUNTS) -> AsyncIterat
         yield hall, handle_of(hall)
 
 
-def no_audit(url: str, *rest: object) -> Audit:
-    raise RuntimeError("no room for another process")
-
-
 async def back(hall: Hall, name: str, times: int) -> None:
     """It has been restarted so often, and found in step since."""
     await hall.until(lambda s: restarts(s, name) == times and states(s)[name] == "UP", f"restart {times}")
@@ -60,13 +56,11 @@ async def back(hall: Hall, name: str, times: int) -> None:
 
 async def allowed(sup: AsyncHandle) -> dict[str, bool]:
     """Which instruments may be traded."""
-    names = [row.instrument for row in (await sup.reconcile()).reports]
-    directory = await sup._directory()
     return {
-        f"{account}/{symbol}": bool(await (await sup.instrument(account, symbol)).trading_allowed())
-        for account, found in directory.items()
-        for symbol in found["instruments"]
-        if names
+        f"{row.account}/{row.instrument}": bool(
+            await (await sup.instrument(row.account, row.instrument)).trading_allowed()
+        )
+        for row in (await sup.reconcile()).reports
     }
 
 

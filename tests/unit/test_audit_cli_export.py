@@ -18,6 +18,7 @@ from actors.book.checkpoint import checkpoint_event, replay
 from actors.events import EventType, Json, to_iso
 from actors.journal.store import Journal
 from actors.journal.types import JournalUnavailable
+from brokers.kit.whole_file import new_file
 from supervisor.cli import audit_export
 from supervisor.cli.audit_query import COLUMNS
 from supervisor.cli.main import app
@@ -255,14 +256,14 @@ def test_what_is_appended_meanwhile_is_not_part_of_it(
     case: Case, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = case.json("query", "--oldest")
-    original = audit_export._write_json_lines
 
-    def write(out: Any, pages: Iterator[Any]) -> None:
+    def begun(file: Path, *, replace: bool) -> Any:
         case.append(a_happening(EventType.CONNECTION_LOST, {}, 960), stream="acc")
-        original(out, pages)
+        return new_file(file, replace=replace)
 
-    monkeypatch.setattr(audit_export, "_write_json_lines", write)
+    monkeypatch.setattr(audit_export, "new_file", begun)
     case.audit("export", "--format", "jsonl", target)
+    assert len(case.json("query", "--oldest")) == len(before) + 1
     assert READ["jsonl"](target) == before
 
 

@@ -27,7 +27,7 @@ from supervisor.errors import (
 from supervisor.supervision.halts import Halting
 from tests.unit.fakes import Clock, in_this_thread, refused
 from tests.unit.hall import a_hall, states
-from tests.unit.handle_cases import ALL, a_handle, allowed, back, handle_of, journaled, no_audit, until_so
+from tests.unit.handle_cases import ALL, a_handle, allowed, back, handle_of, journaled, until_so
 from tests.unit.virtual_time import virtual_time
 
 # Halts
@@ -164,13 +164,13 @@ async def denied(instrument: AsyncInstrument) -> bool:
 async def test_a_halt_that_could_not_be_made_durable_is_in_force_and_raises(tmp_path: Path) -> None:
     async with a_handle(tmp_path) as (hall, sup):
         eur = await sup.instrument("fx", "EUR_USD")
-        opens, hall.supervisor._make_audit = hall.supervisor._make_audit, no_audit
+        hall.has_room_for_audit = False
         await hall.cluster.kill("audit")
         with pytest.raises(HaltNotDurable, match=r"^halted now, but not durable: .*: halt again$") as raised:
             await sup.halt("fx", reason="news")
         assert raised.value.result.instruments == ("fx/EUR_USD", "fx/GBP_JPY")
         assert await denied(eur)
-        hall.supervisor._make_audit = opens
+        hall.has_room_for_audit = True
         await sup.restart("audit")
         assert (await sup.halt("fx", reason="news")).durable
         assert journaled(hall) == [("fx", "TRADING_HALTED")]

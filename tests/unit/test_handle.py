@@ -43,7 +43,7 @@ from supervisor.errors import (
     UnknownName,
 )
 from tests.unit.hall import a_hall, states
-from tests.unit.handle_cases import ALL, FILL, LINK, a_handle, handle_of, no_audit
+from tests.unit.handle_cases import ALL, FILL, LINK, Unwatched, a_handle, handle_of
 from tests.unit.virtual_time import virtual_time
 
 # Reporting
@@ -70,13 +70,13 @@ async def test_without_the_journal_a_report_is_to_be_made_again(tmp_path: Path) 
         eur = await sup.instrument("fx", "EUR_USD")
         await hall.cluster.kill("audit")
         assert (await eur.record_fill(**{**FILL, "fill_id": "f0"})).news, "its actor is back soon"  # type: ignore[arg-type] # keywords
-        opens, hall.supervisor._make_audit = hall.supervisor._make_audit, no_audit
+        hall.has_room_for_audit = False
         await hall.cluster.kill("audit")
         with pytest.raises(
             NotRecorded, match=r"fx/EUR_USD: fill f1 may or may not be recorded.* Report the same again"
         ):
             await eur.record_fill(**FILL)  # type: ignore[arg-type] # keywords
-        hall.supervisor._make_audit = opens
+        hall.has_room_for_audit = True
         await sup.restart("audit")
         await hall.until(lambda s: states(s)["audit"] == "UP" and "audit" in hall.runtime.names(), "it is back")
         assert (await eur.record_fill(**FILL)).news  # type: ignore[arg-type] # keywords
@@ -276,8 +276,9 @@ def test_a_configuration_that_cannot_be_read_is_told_as_anywhere(tmp_path: Path)
 
 def test_a_closed_handle_says_so() -> None:
     port: Any = None
-    connection = Connection(Place(Address("nowhere:1", None), "test", "a test"), LINK, port, port)
-    connection._closed = True
+    link: Any = Unwatched("nowhere:1", ours=False)
+    connection = Connection(Place(Address("nowhere:1", None), "test", "a test"), link, port, port)
+    connection.close()
     handle = supervisor.Handle(connection)
     with pytest.raises(NotConnected, match="this handle was closed"):
         handle.status()

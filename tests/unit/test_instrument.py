@@ -71,7 +71,7 @@ async def test_each_instrument_is_checked_at_an_interval_of_its_own(tmp_path: Pa
     async with a_house(tmp_path, ["A"], interval_s=300.0) as house:
         house.interval_s = 15.0
         house.names = ("A", "B")
-        house._make_instrument("B")
+        house.make_instrument("B")
         await house.start()
         await passes(3001)
         cycles = [(await house.instrument(name).health()).statistics.cycles for name in ("A", "B")]

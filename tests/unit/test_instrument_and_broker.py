@@ -116,8 +116,8 @@ async def test_the_same_instrument_in_two_accounts_is_two_books(tmp_path: Path) 
 
         other.broker.clock = house.clock
         other.broker.hold(-7)
-        house.runtime.register("fx2", Account(settings, other._open_broker, house.runtime))
-        second = Instrument(replace(house._instrument_settings(EURUSD), account="fx2"), house.runtime)
+        house.runtime.register("fx2", Account(settings, other.open_broker, house.runtime))
+        second = Instrument(replace(house.instrument_settings(EURUSD), account="fx2"), house.runtime)
         house.runtime.register("fx2/EURUSD", second)
         assert quantities(await second.reconcile_now()) == {"net": "-7"}
         assert quantities(await verdict(house)) == {"net": "5"}

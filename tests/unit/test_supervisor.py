@@ -184,13 +184,16 @@ async def test_after_an_account_actor_has_died_its_instruments_are_verified_at_o
 
 
 @virtual_time
-async def test_an_actor_whose_loop_has_died_still_answers_and_is_replaced(tmp_path: Path) -> None:
+async def test_an_actor_whose_loop_has_died_still_answers_and_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
     async with a_hall(tmp_path) as hall:
         await hall.up()
         actor: Instrument = hall.actor("fx/EUR_USD")
-        assert actor._loop is not None
-        actor._loop.cancel()
-
+        monkeypatch.setattr(actor, "cycle", ends)
         await hall.until(lambda s: restarts(s, "fx/EUR_USD") == 1, "the age of its last cycle tells")
         await hall.up()
         assert hall.actor("fx/EUR_USD") is not actor

@@ -36,9 +36,7 @@ Call = Callable[[AsyncHandle], Awaitable[object]]
 
 
 def of_a_strategy(hall: Hall) -> AsyncHandle:
-    sup = handle_of(hall)
-    sup._connection.place = replace(sup._connection.place, strategy="grid")
-    return AsyncHandle(sup._connection, lambda: sup._connection.awaiting)
+    return handle_of(hall, "grid")
 
 
 def records(hall: Hall, after_seq: int) -> list[Record]:
