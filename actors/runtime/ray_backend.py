@@ -513,7 +513,7 @@ def _node(row: dict[str, Any]) -> Node:
     return Node(str(row["NodeID"]), place_of(labels), str(row.get("NodeManagerAddress") or ""))
 
 
-def _where(place: Place, node: str | None) -> dict[str, Any]:
+def placement(place: Place, node: str | None) -> dict[str, Any]:
     """The options that put an actor into a place, and there on that node if it can be. ``label_selector`` and
     ``fallback_strategy`` are in every Ray that we take."""
     labels = dict(place)
@@ -545,7 +545,7 @@ def create(deployment: Deployment, namespace: str, node: str | None = None) -> A
             max_restarts=-1 if deployment.immortal else 0,
             max_task_retries=0,
             max_concurrency=_MANY,
-            **_where(deployment.place, node),
+            **placement(deployment.place, node),
         )
         .remote(deployment.actor, args)
     )

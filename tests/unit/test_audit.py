@@ -313,7 +313,7 @@ async def test_a_subscriber_is_told_when_the_actor_closes(audit: Audit) -> None:
     waiting = asyncio.create_task(audit.wait_for(0, 30))
     await asyncio.sleep(0)
     await audit.close()
-    with pytest.raises(JournalUnavailable, match="closed"):
+    with pytest.raises(JournalUnavailable, match="the audit actor has ended"):
         await waiting
 
 
@@ -339,7 +339,7 @@ def test_it_may_be_made_before_there_is_a_loop_and_keeps_what_it_wrote_over_rest
         tail = await audit.load("fx/A")
         await audit.close()
         await audit.close()
-        with pytest.raises(JournalUnavailable, match="closed"):
+        with pytest.raises(JournalUnavailable, match="the audit actor has ended"):
             await audit.append("fx/A", version + 1, events("x"))
         return tail
 
