@@ -409,7 +409,7 @@ class Mt5Broker:
             # Without a clock the overlap is a day, which no cursor is set ahead of.
             overlap_s = 0 if self._time.offset_s is None else OVERLAP_S
             fills, cursor = self._handed_out(fills, fills_since, reading.now_s, overlap_s)
-            if isinstance(fills, Complete):
+            if isinstance(fills, Complete) or cursor != fills_since:
                 self._listed_from_s = reading.now_s
         return Snapshot(
             requested_at=reading.requested_at,

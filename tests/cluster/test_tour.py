@@ -53,6 +53,8 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TOUR_DIRECTORY", str(directory))
+        for name in ("RAY_DEDUP_LOGS", "RAY_DEDUP_LOGS_SKIP_REGEX"):  # set where this process started a house before
+            environment.delenv(name, raising=False)
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR"):
             environment.setenv(name, str(directory / name.lower()))
         try:

@@ -11,6 +11,7 @@ from typing import TextIO
 import pytest
 
 from actors.journal.store import Journal
+from supervisor.changes.asking import Via, came_by
 from supervisor.cli import main
 
 NOBODY_READS, NO_SPACE = 141, 3
@@ -42,8 +43,11 @@ def full_disk() -> Iterator[TextIO]:
 def _ended(monkeypatch: pytest.MonkeyPatch, stdout: TextIO | None, *arguments: object) -> object:
     monkeypatch.setattr(sys, "argv", ["supervisor", *map(str, arguments)])
     monkeypatch.setattr(sys, "stdout", stdout)
-    with pytest.raises(SystemExit) as ended:
-        main.main()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+    finally:
+        came_by(Via.HANDLE)  # what this process asks for later is not asked by the command line
     return ended.value.code
 
 
