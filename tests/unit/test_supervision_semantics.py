@@ -112,7 +112,7 @@ async def test_a_new_start_gives_everybody_a_new_chance(tmp_path: Path) -> None:
         await hall.supervisor.stop()
         await asyncio.sleep(1)
         hall.new_supervisor(Run("another", {}, hall.clock()))
-        await hall.up()
+        assert states(await hall.up()) == dict.fromkeys(EVERYBODY, "UP")
 
 
 @pytest.mark.parametrize("moment_s", [0.0, 0.001, 0.05, 0.3, 0.7, 2.0])
