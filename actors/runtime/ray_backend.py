@@ -292,6 +292,8 @@ class RayCluster:
         if name is None:
             return None
         try:
+            if len((await self.nodes()).living) < 2:
+                return None  # nothing to choose, and no process to wait for: all of a house come up at once
             return await self._told_node(name, NEAR_WITHIN_S)
         except ActorUnavailable as error:
             logger.debug("{}: any node will do: {}", name, error)
