@@ -15,7 +15,7 @@ from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
 from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
-from supervisor.config.cautions import cautions
+from supervisor.config.cautions import cautions, cautions_of_environment
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
 from supervisor.supervision.logins import double_logins
@@ -226,7 +226,7 @@ def _document(
     return {
         "configuration": str(path),
         "problems": [],
-        "cautions": list(cautions(configuration)),
+        "cautions": [*cautions(configuration), *cautions_of_environment()],
         "ray": {"address": configuration.ray.address, "namespace": configuration.ray.namespace},
         "journal": configuration.journal_name,
         "accounts": rows,
@@ -255,7 +255,7 @@ def _print(
     out.print()
     out.print(_table(configuration))
     out.print()
-    for caution in cautions(configuration):
+    for caution in (*cautions(configuration), *cautions_of_environment()):
         out.print(f"caution: {caution}", soft_wrap=True)
     for sink in configuration.sinks:
         lacking = lacks_delta()

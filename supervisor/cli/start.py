@@ -30,7 +30,7 @@ from supervisor.cli.session_child import SupervisorGone
 from supervisor.cli.signals import StopSignals
 from supervisor.client import run_file
 from supervisor.client.run_file import NotWritable
-from supervisor.config.cautions import cautions
+from supervisor.config.cautions import cautions, cautions_of_environment
 from supervisor.config.models import Configuration, LogSettings
 from supervisor.presentation.event_text import Happening
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
@@ -62,7 +62,7 @@ def start(
     if not on_screen:
         logs.set_up("INFO", verbose=verbose, settings=None if detach else configuration.log)
     show = _OnScreen(configuration.log, verbose=verbose) if on_screen else _AsLines()
-    for caution in cautions(configuration):
+    for caution in (*cautions(configuration), *cautions_of_environment()):
         logger.warning("{}", caution)
     order = Order(configuration, detach, dashboard, verbose, None if path is None else path.absolute())
     reload = None if path is None else Reload(path.absolute())

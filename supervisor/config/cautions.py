@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from brokers.spec import SecretSource
 from supervisor.config.models import AnyAccount, Configuration, Mt5Account
@@ -23,6 +25,19 @@ def cautions(configuration: Configuration) -> tuple[str, ...]:
     if not configuration.ray.require_auth:
         found.append("ray.require_auth is false: anyone who reaches a cluster without a token can run code in it")
     return tuple(dict.fromkeys(found))
+
+
+def cautions_of_environment() -> tuple[str, ...]:
+    """What is installed beside Ray and slows it down, with what to do."""
+    try:
+        major, minor = (int(part) for part in version("jsonschema").split(".")[:2])
+    except (PackageNotFoundError, ValueError):
+        return ()
+    loads_parser = find_spec("rfc3987_syntax") is not None and find_spec("rfc3987") is None
+    if (major, minor) < (4, 25) or not loads_parser:
+        return ()
+    said = "rfc3987-syntax is installed (JupyterLab brings it): every process of Ray starts about a second later"
+    return (f"{said}. Install with -c constraints.txt, or pip install 'jsonschema<4.25'",)
 
 
 def _of_journal_and_nodes(configuration: Configuration) -> list[str]:
