@@ -1,10 +1,10 @@
 """One order of ours in several at its broker: what exceeds the exchange's largest order is sliced on its way.
 
 The laws of this module: what is in step is the whole, quantities summed; parts are joined on the broker's word (rows
-name ``slices``), because the book knows them as one, or where rows of our client id add up to just the quantity
-that we ordered and no other order of ours could be one of them; of a whole whose parts are not all shown nothing is
-said; while a whole is growing what is lacking of what we ordered is still to come, and the end of the parts that are
-shown is not its own.
+name ``slices``), because the book knows them as one, or where rows of our client id, all of the same terms, add up to
+just the quantity that we ordered and no other order of ours, nor what took its place, could be one of them; of a whole
+whose parts are not all shown nothing is said; while a whole is growing what is lacking of what we ordered is still to
+come, and the end of the parts that are shown is not its own.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
         return _joined(parts) if len(parts) == len(names) else replace(_joined(parts), quantity=ZERO)
     successors = {row.replaced_by for row in rows if row.replaced_by is not None}
     parts = [row for row in rows if row.broker_order_id not in successors and _may_be_part(work, order, row)]
+    if len({(row.order_type, row.limit_price) for row in parts}) > 1:
+        return None  # the exchange's limit cuts the quantity, and nothing else
     day_of = work.slice.conventions.day_of
     if len({day_of(row.submitted_at) for row in parts if row.submitted_at is not None}) > 1:
         return None  # an order is sliced when it is sent, or as its slices fill, and it is of one day
@@ -99,12 +101,17 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
 
 
 def _has_rival(work: ReconciliationPass, order: BookOrder) -> bool:
-    """Whether another order of ours bears the client id, whose row one of the parts may be."""
+    """Whether another order of ours bears the client id, whose row one of the parts may be: its own, or, where it works
+    by the book and is not shown any more, that of the order which took its place."""
+    shown = {row.broker_order_id for row in rows_of(work.slice.orders)}
     return any(
         other.key != order.key
         and other.side is order.side
-        and other.broker_order_id is None
-        and (other.filled_quantity or not other.status.terminal)
+        and (
+            (other.filled_quantity or not other.status.terminal)
+            if other.broker_order_id is None
+            else not other.status.terminal and other.broker_order_id not in shown
+        )
         for other in work.book.orders_by_client_id(order.client_order_id or "")
     )
 
@@ -114,8 +121,8 @@ def _may_be_part(work: ReconciliationPass, order: BookOrder, row: Order) -> bool
         return False
     if row.parent is not None or row.slices or not 0 < row.quantity < order.quantity:
         return False
-    if row.replaced_by is not None:
-        return False  # what took its place is another order, and not more of it
+    if row.replaced_by is not None or work.book.replaced_order(row.broker_order_id) is not None:
+        return False  # what takes the place of an order is another order, and not more of it
     owner = by_broker_id(work.book, row)
     return (owner is None or owner.key == order.key) and sent_before(work, order, row.submitted_at)
 

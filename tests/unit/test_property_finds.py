@@ -266,3 +266,12 @@ def test_a_row_that_is_one_order_of_ours_is_not_compared_with_another_under_its_
     assert (held.quantity, held.filled_quantity) == (shown.quantity, shown.filled_quantity)
     world.broker.now_ms += GAP_MS
     assert {event.type for event in world.look().events} <= {EventType.RECONCILED}
+
+
+def test_two_successors_whose_quantities_add_up_to_an_order_of_their_client_id_are_not_its_slices() -> None:
+    """Each of two orders sent under one id was replaced before the next look."""
+    world = world_of(LegScheme.NET, tags=1)  # each order under the same client id
+    for step in (("place", 0, 0), ("look", 0, 0), ("place", 8, 0), ("supersede", 0, 1), ("supersede", 0, 6)):
+        world.step(*step)
+    world.settle()
+    world.check_truth()

@@ -93,6 +93,14 @@ NO_SLICES = {
         order("b2", 600, client_id="c1"),
         order("b0", 100, status=OrderStatus.CANCELLED, client_id="c1", replaced_by="b2"),
     ],
+    "they are of two prices": [
+        replace(order("b1", 400, client_id="c1"), limit_price=dec("1.1")),
+        replace(order("b2", 600, client_id="c1"), limit_price=dec("1.2")),
+    ],
+    "one is a limit order and the other is none": [
+        replace(order("b1", 400, client_id="c1"), order_type="LIMIT"),
+        replace(order("b2", 600, client_id="c1"), order_type="MARKET"),
+    ],
 }
 
 
@@ -102,6 +110,34 @@ def test_orders_that_merely_share_a_tag_are_not_joined(rows: list[Order]) -> Non
     desk = recorded()
     desk.look(slice_at(86_410, orders=rows))
     assert sorted(held.quantity for held in desk.book.open_orders()) == sorted(row.quantity for row in rows[:2])
+    assert not any(held.slices for held in desk.book.orders.values())
+
+
+ANSWERS = {"the broker says so": True, "the broker does not answer": False}
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_what_may_have_taken_the_place_of_an_order_that_is_not_shown_any_more_is_no_slice(answers: bool) -> None:
+    desk = Desk()
+    desk.report(order_report("c1", quantity=300, submitted_at=at(0)), at_s=0)
+    desk.look(slice_at(5, orders=[order("b0", 300, client_id="c1", submitted_at=at(1))]))
+    desk.report(order_report("c1", quantity=1000, submitted_at=at(6)), at_s=6)
+    rows = [order(name, each, client_id="c1", submitted_at=at(8)) for name, each in (("b1", 400), ("b2", 600))]
+    ended = order("b0", 300, status=OrderStatus.CANCELLED, client_id="c1", replaced_by="b1", submitted_at=at(1))
+    answer = OrderAnswer(OrderQuery(INSTRUMENT, "b0", "c1"), ended)
+    desk.look(slice_at(20, orders=rows), answers={"b0": answer} if answers else {})
+    assert not any(held.slices for held in desk.book.orders.values())
+    assert {held.quantity for held in desk.book.open_orders()} >= ({dec(400), dec(600)} if answers else {dec(300)})
+
+
+def test_an_order_that_is_shown_after_the_one_whose_place_it_took_is_no_slice() -> None:
+    desk = Desk()
+    desk.report(order_report("c1", quantity=300, submitted_at=at(0)), at_s=0)
+    ended = order("b0", 300, status=OrderStatus.CANCELLED, client_id="c1", replaced_by="b1", submitted_at=at(1))
+    desk.look(slice_at(5, orders=[ended]))
+    desk.report(order_report("c1", quantity=1000, submitted_at=at(6)), at_s=6)
+    rows = [order(name, each, client_id="c1", submitted_at=at(8)) for name, each in (("b1", 400), ("b2", 600))]
+    desk.look(slice_at(20, orders=rows))
     assert not any(held.slices for held in desk.book.orders.values())
 
 
