@@ -114,8 +114,8 @@ class Injector:
         status: dict[str, Any] = self._running.status(timeout_s=20)
         if name == "supervisor":
             return int(status["supervisor"]["pid"])
-        pid = next(row["pid"] for row in status["supervisor"]["actors"] if row["name"] == name)
-        if pid is None:
+        pid = next((row["pid"] for row in status["supervisor"]["actors"] if row["name"] == name), None)
+        if pid is None:  # it is not up, or the supervisor is only just back and has not looked for it yet
             raise ProcessLookupError(name)
         return int(pid)
 
