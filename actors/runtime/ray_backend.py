@@ -223,6 +223,7 @@ class RayCluster:
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._asked: asyncio.Future[Nodes] | None = None
         self._on_node: dict[str, tuple[Any, str]] = {}  # by the handle that told
+        self._being_made: dict[str, asyncio.Event] = {}  # whom there is no handle of yet
 
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
         return RayCluster, (self._namespace,)
@@ -242,11 +243,12 @@ class RayCluster:
             await self._host(deployment, deployment.carried, timeout_s, may_begin)
             return
         with _told(name, "start", f"not up within {timeout_s:g} s", besides=ValueError):
-            if self._seats.cell_of(name) is not None:
-                await self._evict(name)
-            node = await self._near(deployment.near)
-            handle = await asyncio.to_thread(self._create, deployment, node)
-            self._made[name] = handle
+            with self._making(name):  # from the first moment: whoever goes where it is may be commanded in the same one
+                if self._seats.cell_of(name) is not None:
+                    await self._evict(name)
+                node = await self._near(deployment.near)
+                handle = await asyncio.to_thread(self._create, deployment, node)
+                self._made[name] = handle
             if may_begin is not None:
                 await may_begin.wait()
             async with _within(timeout_s):
@@ -294,10 +296,22 @@ class RayCluster:
         try:
             if len((await self.nodes()).living) < 2:
                 return None  # nothing to choose, and no process to wait for: all of a house come up at once
+            if name in self._being_made:
+                await self._being_made[name].wait()
             return await self._told_node(name, NEAR_WITHIN_S)
         except ActorUnavailable as error:
             logger.debug("{}: any node will do: {}", name, error)
             return None
+
+    @contextlib.contextmanager
+    def _making(self, name: str) -> Iterator[None]:
+        made = self._being_made[name] = asyncio.Event()
+        try:
+            yield
+        finally:
+            made.set()
+            if self._being_made.get(name) is made:
+                del self._being_made[name]
 
     async def _told_node(self, name: str, within_s: float) -> str | None:
         cell = self._seats.cell_of(name)

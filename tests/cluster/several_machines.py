@@ -1,0 +1,135 @@
+"""A cluster of three machines, played by three raylets on this one's loopback, of which one is lost: a process of its
+own, as Ray reads its settings (tokens, how fast a node is given up) once. Prints what was seen, as JSON.
+
+    python -m tests.cluster.several_machines DIRECTORY SEED killed|silent
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from actors.runtime.nodes import OF_ONE_NODE
+from actors.runtime.ray_environment import LOOPBACK, Address, prepare
+
+CONFIGURATION = """
+ray: {{address: "{address}", namespace: test}}
+journal: {{url: "sqlite:///{directory}/journal.db", place: {{disk: journal}}}}
+defaults: {{interval_s: 1, confirm_gap_ms: 50, settle_ms: 100, timeout_ms: 2000}}
+accounts:
+  - {{name: fx, broker: oanda, simulator: true, place: {{zone: b}}, instruments: [GBP_JPY]}}
+  - {{name: cfd, broker: mt5, simulator: true, place: {{gateway: mt5}}, instruments: [EURUSD]}}
+"""
+HEAD, PLAIN, GATEWAY = {"disk": "journal"}, {"zone": "b"}, {"zone": "b", "gateway": "mt5"}
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has just now."""
+    with socket.socket() as tried:
+        tried.bind((LOOPBACK, 0))
+        return int(tried.getsockname()[1])
+
+
+@contextmanager
+def machines() -> Iterator[Any]:
+    """Ray's cluster for tests, with no machine yet; none of its processes lives afterwards."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray's
+
+
+def add_machine(cluster: Any, labels: Mapping[str, str], *, wait: bool = True) -> Any:
+    """One more machine, with as few processes as a raylet needs."""
+    # A raylet that is told its agents' ports need not wait for them, which it does for half a minute only.
+    ports = ("metrics_agent_port", "runtime_env_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+    return cluster.add_node(
+        wait=wait,
+        node_ip_address=LOOPBACK,
+        labels=dict(labels),
+        include_dashboard=False,
+        include_log_monitor=False,
+        no_monitor=True,
+        num_cpus=2,
+        **{port: free_port() for port in ports},
+    )
+
+
+def seen(status: dict[str, Any]) -> dict[str, Any]:
+    """Where everybody is, and how."""
+    from tests.cluster.conftest import actors
+
+    return {
+        name: {
+            "node": row["node"] and row["node"]["id"],
+            "labels": row["node"] and {k: v for k, v in row["node"]["labels"].items() if k != OF_ONE_NODE},
+            **{key: row[key] for key in ("state", "reason", "restarts", "place")},
+        }
+        for name, row in actors(status).items()
+    }
+
+
+def main(directory: Path, seed: int, how: str) -> None:
+    """Come up, lose a machine, go on without it, and be whole again when it is back."""
+    began_s = time.monotonic()
+    prepare(Address(f"{LOOPBACK}:0", os.environ["RAY_AUTH_MODE"]))
+    from supervisor.client import processes
+    from supervisor.config.loader import load
+    from tests.cluster.conftest import all_verified, until
+
+    def step(words: str) -> None:
+        print(f"{time.monotonic() - began_s:.1f} s: {words}", file=sys.stderr, flush=True)
+
+    with machines() as cluster:
+        add_machine(cluster, HEAD)
+        workers = {"plain": add_machine(cluster, PLAIN, wait=False), "gateway": add_machine(cluster, GATEWAY)}
+        cluster.wait_for_nodes()
+        step("three machines")
+        path = directory / "accounts.yaml"
+        path.write_text(CONFIGURATION.format(address=cluster.address, directory=directory))
+        with processes.started(load(path), detach=False, on_step=step) as running:
+            found: dict[str, Any] = {"up": seen(until(running, all_verified, "everything comes up"))}
+            which = random.Random(seed).choice(sorted(workers))  # noqa: S311 - which one is lost; nothing rests on it
+            lost = workers[which]
+            found |= {"which": which, "lost": lost.node_id}
+            step(f"the {which} machine is lost: {how}")
+            raylet = lost.all_processes["raylet"][0].process
+            lost_s = time.monotonic()
+            if how == "killed":
+                cluster.remove_node(lost, allow_graceful=False)
+            else:  # nothing of it answers the cluster any more, and its actors live on
+                raylet.send_signal(signal.SIGSTOP)
+
+            def over(status: dict[str, Any]) -> bool:
+                rows = seen(status)
+                return {row["state"] for row in rows.values()} <= {"UP", "PENDING"} and all(
+                    row["node"] != lost.node_id for row in rows.values()
+                )
+
+            found["without"] = seen(until(running, over, "it goes on without it"))
+            found["without_after_s"] = round(time.monotonic() - lost_s, 1)
+            step(f"it goes on without it after {found['without_after_s']} s")
+            if how == "silent":
+                raylet.send_signal(signal.SIGCONT)  # it learns that it was given up, and ends
+            labels = GATEWAY if which == "gateway" else PLAIN
+            found["new"] = add_machine(cluster, labels).node_id
+            found["back"] = seen(until(running, all_verified, "everything is up"))
+            step("everything is up")
+        step("ended")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
