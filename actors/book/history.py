@@ -18,7 +18,7 @@ from typing import Any
 from actors.book.book import Book
 from actors.book.break_work import WORK_EVENTS
 from actors.book.checkpoint import replay
-from actors.book.discrepancies import Correction
+from actors.book.discrepancies import Correction, DiscrepancyType
 from actors.book.in_step import proofs, still_proven
 from actors.book.orders import BookOrder
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
@@ -215,7 +215,9 @@ def _said_in_discrepancy(record: Record) -> Iterator[Said]:
     elif phase == "ORDERS":
         yield Said(f"order {key}", "nothing of it" if value is None else str(value), record.event.time, record.seq)
     elif value is not None:
-        yield Said(str(key), str(value), record.event.time, record.seq)
+        kind = str(payload.get("type"))
+        subject = f"missed fill of order {key}" if kind == DiscrepancyType.MISSED_FILL else f"{kind} {key}"
+        yield Said(subject, str(value), record.event.time, record.seq)
 
 
 def _order_name(order: Mapping[str, Any]) -> str:

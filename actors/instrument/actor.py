@@ -45,7 +45,7 @@ from actors.instrument.ticks import tick
 from actors.journal.client import Fenced
 from actors.messages import CycleReport, InstrumentHealth
 from actors.names import instrument_name
-from actors.reconciliation.own_reports import Report
+from actors.reconciliation.own_reports import Report, of_no_order
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import Runtime
 from actors.runtime.steady_clock import SteadyRuntime
@@ -338,6 +338,12 @@ class Instrument:
         news = await self._recorder.record(reports, by or {})
         self._awake.set()
         return news
+
+    async def of_no_order(self, reports: Sequence[Report]) -> tuple[str, ...]:
+        """Of fills that were recorded, those that name an order that the book does not have, in words. Raises as
+        :meth:`book`."""
+        book = await self.keeper.readable()
+        return tuple(words for report in reports if (words := of_no_order(book, report)) is not None)
 
     # The loop
 

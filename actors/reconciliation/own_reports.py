@@ -206,6 +206,22 @@ def cut_id(report: Report, conventions: Conventions) -> str | None:
     )
 
 
+def of_no_order(book: Book, report: Report) -> str | None:
+    """That a fill names an order that the book does not have, in words; ``None`` where it has, or names none. The fill
+    counts all the same."""
+    if not isinstance(report, FillReport):
+        return None
+    if report.broker_order_id is None and report.client_order_id is None:
+        return None
+    if book.find_order(report.broker_order_id, report.client_order_id) is not None:
+        return None
+    return (
+        f"{book.stream}: the book has no order {report.broker_order_id or report.client_order_id}: the fill "
+        f"{report.fill_id} is recorded, and joins that order once the order is recorded or the broker shows it. "
+        "Is the id right?"
+    )
+
+
 def contradiction(
     book: Book,
     report: Report,

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,8 +93,14 @@ async def _refuse_doubles(configuration: Configuration, accounts: Mapping[str, A
         await accounts[name].refuse(why)
 
 
-async def record(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
-    """Put reports into the books of one account; gives how many were news. Raises :class:`stream.JournalAway` when the
+async def record(
+    configuration: Configuration,
+    account: str,
+    reports: Mapping[str, Sequence[Report]],
+    warn: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Put reports into the books of one account; gives how many were news, and tells ``warn`` of each fill whose order
+    its book does not have. Raises :class:`stream.JournalAway` when the
     journal does not take them; the same reports offered again then count once. Raises :class:`UnfitReports` where some
     cannot be, and then none is in."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):
@@ -107,7 +113,11 @@ async def record(configuration: Configuration, account: str, reports: Mapping[st
         ]
         if unfit:
             raise UnfitReports(tuple(unfit))
-        return sum([await actor.record(reports[name], by) for actor, name in zip(actors, reports, strict=True)])
+        news = sum([await actor.record(reports[name], by) for actor, name in zip(actors, reports, strict=True)])
+        for actor, name in zip(actors, reports, strict=True):
+            for words in await actor.of_no_order(reports[name]):
+                warn(words)
+        return news
 
 
 @asynccontextmanager

@@ -230,7 +230,7 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
     told = [cut_id(report, conventions) for reports in read.reports.values() for report in reports]
     for words in sorted({words for words in told if words is not None}):
-        say(f"{account}: {words}")
+        say(f"warning: {account}: {words}")
     print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} new")
     return EXIT_OK
 
@@ -239,18 +239,31 @@ def _recorded(
     configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]], added_to: Running | None
 ) -> int:
     if added_to is not None:
-        return added_to.record(account, dict(reports))
+        return _recorded_there(added_to, account, reports)
     return _here_or_there(
         configuration,
         lambda: _recorded_here(configuration, account, reports),
-        lambda supervisor: supervisor.record(account, dict(reports)),
+        lambda supervisor: _recorded_there(supervisor, account, reports),
     )
 
 
 def _recorded_here(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
     from supervisor.cli import in_process
 
-    return asyncio.run(in_process.record(configuration, account, reports))
+    return asyncio.run(in_process.record(configuration, account, reports, _warn))
+
+
+def _recorded_there(supervisor: Running, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
+    news = supervisor.record(account, dict(reports))
+    # Everything is recorded: what cannot be told of it now is no reason to say otherwise.
+    with contextlib.suppress(CallError, JournalAway):
+        for words in supervisor.of_no_order(account, dict(reports)):
+            _warn(words)
+    return news
+
+
+def _warn(words: str) -> None:
+    say(f"warning: {words}")
 
 
 def _content(file: Path | None) -> tuple[str, bytes]:

@@ -85,15 +85,15 @@ def settled(status: Mapping[str, Any]) -> bool:
 
 
 def totals(status: Mapping[str, Any]) -> str:
-    """``6 of 7 in step, corrections 12, 1 unmanaged; journal last seen at record 420``. Corrections are those since the
-    supervisor began, over the restarts of its actors; where the journal stands was asked at another moment."""
+    """``6 of 7 in step, 1 unmanaged, corrections 12; journal last seen at record 420``. Corrections are those since the
+    run began, over the restarts of its actors: the records RECONCILIATION_DISCREPANCY and DISCREPANCY_RESOLVED since
+    then that name one. Where the journal stands was asked at another moment."""
     rows = rows_of(status)
     in_step = sum(row["status"] == "SUCCESS" for _, row in rows)
     corrections = sum(row["health"]["corrections"] for _, row in rows)
-    words = f"{in_step} of {len(rows)} in step, corrections {corrections}"
     unmanaged = sum(found["type"] == "UNMANAGED_INSTRUMENT" for _, found in of_no_instrument(status))
-    if unmanaged:
-        words += f", {unmanaged} unmanaged"
+    words = f"{in_step} of {len(rows)} in step{f', {unmanaged} unmanaged' if unmanaged else ''}"
+    words += f", corrections {corrections}"
     journal = journal_words(status["supervisor"]["journal"])
     return f"{words}; journal {journal}" if journal else words
 
@@ -294,8 +294,9 @@ def _calm(row: Mapping[str, Any]) -> int:
     critical = any(one["severity"] == "CRITICAL" and not one["resolved"] for one in row["discrepancies"])
     if critical or row["health"]["state"] != "UP" or row["status"] in {"FAILED", "DEGRADED"}:
         return 0
-    halted = bool(row["health"].get("halted"))
-    return 1 if halted or row["status"] != "SUCCESS" or row["discrepancies"] else 2
+    if row["health"].get("halted") or row["status"] != "SUCCESS":
+        return 1
+    return 2 if row["discrepancies"] else 3  # something was put right just now
 
 
 def _state(row: Mapping[str, Any]) -> Text:

@@ -19,6 +19,7 @@ from actors.book.trading_permission import Obstacle, Permission, Reason
 from actors.book.view import BookState
 from actors.events import Json
 from actors.journal.client import JournalAway
+from actors.reconciliation.own_reports import FillReport as OurFill
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from brokers.model import LegScheme, OrderStatus, Side
@@ -275,24 +276,16 @@ class AsyncInstrument:
                 f"{named.name}: {kind} {key} may or may not be recorded: {error}. Report the same again: what is "
                 "already recorded counts once"
             ) from None
-        warning = await self._of_no_order(report) if news else None
+        warning = await self._of_no_order(report) if news and isinstance(report, OurFill) else None
         return Recorded(named.account, named.symbol, kind, key, bool(news), warning)
 
-    async def _of_no_order(self, report: Report) -> str | None:
+    async def _of_no_order(self, report: OurFill) -> str | None:
         """That a fill names an order that the book does not have; ``None`` where it has, or that is not known."""
-        ticket = getattr(report, "broker_order_id", None)
-        if ticket is None or getattr(report, "fill_id", None) is None:
-            return None
         try:
-            known = await self._port().call(self._named.name, "order_by_ticket", ticket, timeout_s=_WHY_TIMEOUT_S)
+            found = await self._port().call(self._named.name, "of_no_order", (report,), timeout_s=_WHY_TIMEOUT_S)
         except (CallError, JournalAway):
             return None
-        if known is not None:
-            return None
-        return (
-            f"{self._named.name}: the book has no order {ticket}: the fill is recorded, and joins that order once the "
-            "order is recorded or the broker shows it. Is the id right?"
-        )
+        return next(iter(found), None)
 
 
 class AsyncVenue:

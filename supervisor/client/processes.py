@@ -123,6 +123,10 @@ class Running:
         """Put our side's reports into the books of one account."""
         return run_blocking(self._work.record(account, reports))
 
+    def of_no_order(self, account: str, reports: dict[str, Sequence[Report]]) -> tuple[str, ...]:
+        """Of recorded fills, those of orders that their books do not have."""
+        return run_blocking(self._work.of_no_order(account, reports))
+
     def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves."""
         return run_blocking(self._work.pause(account, instrument))

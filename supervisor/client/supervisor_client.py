@@ -77,6 +77,10 @@ class SupervisorClient:
         """Put our side's reports into the books of one account; returns how many were new."""
         return int(await self._ask("record", account, reports, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
+    async def of_no_order(self, account: str, reports: dict[str, Sequence[Report]]) -> tuple[str, ...]:
+        """Of recorded fills, those that name an order that their book does not have, in words."""
+        return tuple(await self._ask("of_no_order", account, reports, timeout_s=VERDICT_TIMEOUT_S))
+
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; returns those that answered."""
         return tuple(await self._ask("pause", account, instrument, self._who(), timeout_s=VERDICT_TIMEOUT_S))

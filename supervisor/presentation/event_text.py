@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from actors.book.break_work import UNASSIGNED
 from actors.book.history import person_behind, without_effect
 from actors.book.in_step import named_in
-from actors.events import Event, EventType, Json, Record, Severity, to_iso
+from actors.events import Event, EventType, Json, Record, Severity, from_iso, to_iso
 from supervisor.presentation.prices import shown_price
 
 _GLOSSES = {
@@ -53,6 +54,8 @@ _WORK = {
     EventType.BREAK_WAIVED: "waived",
 }
 _LONGEST = 160
+_OF_ONE_LOOK = timedelta(milliseconds=100)
+"""What is recorded within so little is of one look at the broker."""
 _NAMES_SHOWN = 3
 _CONNECTIONS = {EventType.CONNECTION_LOST: "connection lost", EventType.CONNECTION_RESTORED: "connection restored"}
 _STREAMS = {EventType.CONNECTION_LOST: "stream lost", EventType.CONNECTION_RESTORED: "stream live again"}
@@ -82,23 +85,46 @@ def summarize(record: Record) -> Happening | None:
 
 class Summaries:
     """:func:`summarize` over records in their order, in which one thing is one line. A fill that was found missing: the
-    difference tells it, and the fill that took it into the book follows at the same time. A break that is open: it is
-    recorded again with each further look at it, and told again when what differs or its severity has changed."""
+    difference tells it, and the fill that took it into the book follows at the same time, and so does the order, where
+    it was somebody else's and is over. An order that ended: the difference tells it, unless the broker gives a reason.
+    A break that is open: it is recorded again with each further look at it, and told again when what differs or its
+    severity has changed."""
 
     def __init__(self) -> None:
         self._filling: dict[str, Record] = {}
+        self._updating: dict[str, Record] = {}
         self._open: dict[str, tuple[str, Severity]] = {}
 
     def of(self, record: Record) -> Happening | None:
         """The line for the next record; ``None`` for what needs none."""
-        event, found = record.event, self._filling.get(record.stream)
+        event = record.event
         if event.type in _DISCREPANCIES and self._is_old_news(event):
+            return None
+        if self._is_told(record):
             return None
         if event.type in _DISCREPANCIES and event.payload.get("correction") in _BY_FILLS:
             self._filling[record.stream] = record
-        elif event.type is EventType.ORDER_FILLED and found is not None and found.event.time == event.time:
-            return None
+        elif event.type in _DISCREPANCIES and event.payload.get("correction") == "update_order":
+            self._updating[record.stream] = record
         return summarize(record)
+
+    def _is_told(self, record: Record) -> bool:
+        """Whether the line before says it already."""
+        event = record.event
+        filled, updated = self._filling.get(record.stream), self._updating.get(record.stream)
+        if event.type is EventType.ORDER_FILLED:
+            return filled is not None and filled.event.time == event.time
+        if event.type in _ORDER_ENDS and updated is not None and updated.event.time == event.time:
+            order = event.payload.get("order")
+            ended = order if isinstance(order, dict) else {}
+            return not ended.get("reason") and _order_name(ended) == str(updated.event.payload.get("key"))
+        adopted = event.type in _DISCREPANCIES and event.payload.get("correction") == "adopt_order"
+        if filled is None or not adopted or event.time - filled.event.time > _OF_ONE_LOOK:
+            return False
+        # It was filled, is over, and all of it is in that fill: there is no more to say of it.
+        whole = f" FILLED filled {filled.event.payload.get('broker_value')}"
+        same = event.payload.get("key") == filled.event.payload.get("key")
+        return same and str(event.payload.get("broker_value")).endswith(whole)
 
     def _is_old_news(self, event: Event) -> bool:
         """Whether this break was told already, as open and just as it still is."""
@@ -273,7 +299,7 @@ def _discrepancy(payload: Mapping[str, Json], time: str) -> str:
         if payload.get("approved_by"):
             done += f", approved by {payload['approved_by']}"
     else:
-        still = "still " if payload.get("opened_at") not in (None, time) else ""
+        still = "still " if _is_older(payload.get("opened_at"), time) else ""
         done = "gone without a correction" if payload.get("resolved") else f"{still}open"
     return f"{_difference(payload)}, {done}"
 
@@ -285,11 +311,19 @@ def _difference(payload: Mapping[str, Json]) -> str:
         case "STALE_DATA" if book is not None:
             return f"STALE_DATA: not verified since {_clock(str(book))}"
         case "MISSED_FILL":
-            return f"missed fill of order {key}: {broker if book is None else f'{book} → {broker}'}"
+            external = "external " if payload.get("cause") == "EXTERNAL_TRADE" else ""
+            return f"missed fill of {external}order {key}: {broker if book is None else f'{book} → {broker}'}"
         case "UNMANAGED_INSTRUMENT":
             return f"UNMANAGED_INSTRUMENT {key}: {broker}"
         case _:
             return f"{kind} {key}: {'nothing' if book is None else book} → {'nothing' if broker is None else broker}"
+
+
+def _is_older(opened_at: Json, time: str) -> bool:
+    """Whether a break was opened before it was told now. An account's own is told a moment after it was found."""
+    if not isinstance(opened_at, str) or opened_at == time:
+        return False
+    return from_iso(time) - from_iso(opened_at) > _OF_ONE_LOOK
 
 
 def _clock(time: str) -> str:

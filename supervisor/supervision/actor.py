@@ -243,6 +243,14 @@ class Supervisor:
             news += await self._runtime.call(name, "record", tuple(of_symbol), told_by(by), timeout_s=RECORD_TIMEOUT_S)
         return news
 
+    async def of_no_order(self, account: str, reports: dict[str, Sequence[Report]]) -> tuple[str, ...]:
+        """Of fills that were recorded, those that name an order that their book does not have, in words."""
+        found: list[str] = []
+        for symbol, of_symbol in reports.items():
+            name = instrument_name(account, symbol)
+            found += await self._runtime.call(name, "of_no_order", tuple(of_symbol), timeout_s=RECORD_TIMEOUT_S)
+        return tuple(found)
+
     async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
         """Let the selected instruments run no cycle by themselves; gives their names. ``by`` is who asks."""
         return await self._instructions.pause(account, instrument, by)
@@ -396,17 +404,19 @@ class Supervisor:
             self._instructions.forget(name)
         self._tree.restart_by(_restarts(found.configuration))
         self._desire(journaled=True)
-        for account in effects.told:
+        for account in dict.fromkeys((*effects.told, *self._healths.behind())):
             self._runtime.spawn(SUPERVISOR, self._tell_managed(account))
 
     async def _tell_managed(self, account: str) -> None:
-        managed = specs.managed_by(self._desired.configuration, account)
+        managed = self._desired.managed(account)
         if managed is None:
             return
         try:
             await self._runtime.call(account, "manage", *managed, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
             logger.debug("{}: it is told with its next probe: {}", account, error)
+        else:
+            await self._refresh(account)  # until it has said what is nobody's now, it counts as unverified
 
     async def _tell_double(self, account: str, why: str | None) -> None:
         try:
@@ -464,8 +474,7 @@ class Supervisor:
                 self._discovery.retire_when_quiet(key, health)
             case AccountHealth():
                 self._discovery.found(health.account, health.unowned)
-                wanted = specs.managed_by(self._desired.configuration, key.name)
-                if health.managed is not None and wanted not in (None, (health.managed, health.ignored)):
+                if self._healths.is_behind(health):
                     self._runtime.spawn(SUPERVISOR, self._tell_managed(key.name))
                 for name, why in self._healths.doubles().items():
                     self._runtime.spawn(SUPERVISOR, self._tell_double(name, why))

@@ -27,6 +27,7 @@ class DesiredState:
         self._discovered: set[tuple[str, str]] = set()
         self._specs: dict[ChildKey, ChildSpec] = {}
         self._max_age_s: dict[tuple[str, str], float] = {}
+        self._managed: dict[str, tuple[frozenset[str], frozenset[str]] | None] = {}
 
     # Accounts and instruments
 
@@ -79,6 +80,12 @@ class DesiredState:
             self._max_age_s[account, symbol] = found
         return found
 
+    def managed(self, account: str) -> tuple[frozenset[str], frozenset[str]] | None:
+        """What an account looks after and what it ignores; ``None`` for one that is not to run. Kept, as above."""
+        if account not in self._managed:
+            self._managed[account] = specs.managed_by(self._configuration, account)
+        return self._managed[account]
+
     # What a person selects
 
     def chosen(self, account: str | None, instrument: str | None) -> list[str]:
@@ -123,13 +130,17 @@ class DesiredState:
     def begin_with(self, configuration: Configuration) -> None:
         """The one that stands after a start, or after a crash."""
         self._configuration = configuration
-        self._max_age_s.clear()
+        self._forget_what_was_kept()
 
     def adopt(self, configuration: Configuration) -> None:
         """Have this one stand in the place of the one before, with what was discovered as far as it goes on."""
         self._discovered = specs.discovered_in(configuration, self._configuration, self._discovered)
         self._configuration = configuration
+        self._forget_what_was_kept()
+
+    def _forget_what_was_kept(self) -> None:
         self._max_age_s.clear()
+        self._managed.clear()
 
     def specs_by(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
         """Everything that would run by another configuration."""

@@ -27,6 +27,8 @@ from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.logins import double_logins
 from supervisor.tree.model import ALERTS, Child, ChildKey, Kind
 
+_OF_ANOTHER_CONFIGURATION = "its configuration has changed, and what else the account holds is not known yet"
+
 
 class HealthRegistry:
     """The last answers to probes. ``children`` is the tree's live view of those asked."""
@@ -121,10 +123,20 @@ class HealthRegistry:
         child = self._children.get(ChildKey(Kind.ACCOUNT, name))
         said = self._accounts.get(name)
         if said is not None and is_up(child):
-            return said
+            # It looked at its account with other instruments in mind: what it found to be nobody's says nothing now.
+            return replace(said, error=said.error or _OF_ANOTHER_CONFIGURATION) if self.is_behind(said) else said
         error = status.state_words(child)
         broker = self._desired.configuration.account(name).broker
         return AccountHealth(name, broker, Connection.CONNECTING, error, 0, 0, None, (), (), 0)
+
+    def is_behind(self, said: AccountHealth) -> bool:
+        """Whether an account does not know yet which instruments are managed and ignored from now on."""
+        wanted = self._desired.managed(said.account)
+        return said.managed is not None and wanted not in (None, (said.managed, said.ignored))
+
+    def behind(self) -> tuple[str, ...]:
+        """The accounts that do not."""
+        return tuple(name for name, said in self._accounts.items() if self.is_behind(said))
 
     def reports(self, account: str) -> list[CycleReport]:
         """The last report of each instrument, or a degraded one that says where its actor is."""

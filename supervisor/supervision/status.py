@@ -17,7 +17,6 @@ from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.nodes import Node
 from supervisor.tree.model import (
     LIVING,
-    Absent,
     Backoff,
     Child,
     ChildKey,
@@ -25,28 +24,17 @@ from supervisor.tree.model import (
     InQuarantine,
     Kind,
     Pending,
-    Starting,
     State,
-    Up,
 )
+from supervisor.tree.story import STATE_NAMES
 
 HEALTH_AGE_S = 3.0
 """How old a probe's answer may be: a report is that much older than its actor knows."""
 
-_WORDS: dict[type, str] = {
-    Absent: "WAITING",
-    Starting: "STARTING",
-    Up: "UP",
-    Ending: "STOPPING",
-    Backoff: "RESTARTING",
-    InQuarantine: "QUARANTINED",
-    Pending: "PENDING",
-}
-
 
 def state_name(state: State) -> str:
     """One word for a state."""
-    return _WORDS[type(state)]
+    return STATE_NAMES[type(state)]
 
 
 def state_words(child: Child | None) -> str:

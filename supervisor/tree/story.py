@@ -10,25 +10,67 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from supervisor.tree.model import Backoff, Child, ChildKey, Ending, Event, InQuarantine, Pending, State
+from supervisor.tree.model import (
+    Absent,
+    Backoff,
+    Child,
+    ChildKey,
+    DesiredChanged,
+    Discovered,
+    Ended,
+    Ending,
+    Event,
+    InQuarantine,
+    NodesSeen,
+    OperatorRestart,
+    Pending,
+    Remembered,
+    Starting,
+    State,
+    Up,
+)
 
 STEPS_KEPT = 50
+STATE_NAMES: Mapping[type, str] = {
+    Absent: "WAITING",
+    Starting: "STARTING",
+    Up: "UP",
+    Ending: "STOPPING",
+    Backoff: "RESTARTING",
+    InQuarantine: "QUARANTINED",
+    Pending: "PENDING",
+}
+"""The states as operators know them."""
+_BECAUSE: Mapping[type, str] = {
+    DesiredChanged: "what is to run has changed",
+    Discovered: "it was found running",
+    OperatorRestart: "an operator restarts it",
+    NodesSeen: "the nodes of the cluster have changed",
+    Remembered: "an earlier supervisor left it so",
+    Ended: "its process is gone",
+}
+"""Why a state changed, where no reason is given and its name alone does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a child's state, at ``at_s`` of the tree's clock: the names of the states and of the event that led
-    from the one to the other, and the reason where there is one."""
+    """One change of a child's state, at ``at_s`` of the tree's clock: both states (``None`` is no child), the kind of
+    the event that led from the one to the other, and the reason where there is one."""
 
     at_s: float
-    before: str | None
-    after: str | None
-    event: str
+    before: type | None
+    after: type | None
+    event: type
     reason: str | None
 
     def __str__(self) -> str:
-        why = f": {self.reason}" if self.reason else ""
-        return f"{self.before or 'unknown'} → {self.after or 'gone'} by {self.event}{why}"
+        """``UP → RESTARTING: its process has ended``."""
+        if self.before is None:
+            words = STATE_NAMES[self.after] if self.after is not None else "gone"
+        else:
+            words = f"{STATE_NAMES[self.before]} → {'gone' if self.after is None else STATE_NAMES[self.after]}"
+        why = self.reason or _BECAUSE.get(self.event)
+        return f"{words}: {why}" if why else words
 
 
 class Children(dict[ChildKey, Child]):
@@ -61,12 +103,12 @@ class Children(dict[ChildKey, Child]):
         return self._stories
 
     def _write(self, key: ChildKey, before: State | None, after: State | None) -> None:
-        reason = getattr(self.event, "reason", None)
+        reason = None if isinstance(after, Starting | Up) else getattr(self.event, "reason", None)
         match after:
             case Backoff(reason=words) | InQuarantine(reason=words) | Pending(reason=words):
                 reason = words
             case Ending(death=words) if words is not None:
                 reason = words
-        left, entered = (None if state is None else type(state).__name__ for state in (before, after))
-        step = Step(self.now_s, left, entered, type(self.event).__name__, reason)
+        left, entered = (None if state is None else type(state) for state in (before, after))
+        step = Step(self.now_s, left, entered, type(self.event), reason)
         self._stories.setdefault(key, deque(maxlen=STEPS_KEPT)).append(step)

@@ -185,7 +185,7 @@ class Tree:
                 and state.asked_s < state.since_s,
             }
             last = self.story(key)[-1:]
-            broken[f"{key.name}'s story ends elsewhere"] = [step.after for step in last] != [type(state).__name__]
+            broken[f"{key.name}'s story ends elsewhere"] = [step.after for step in last] != [type(state)]
         return [words for words, holds in broken.items() if holds]
 
     def restart_by(self, policy: RestartPolicy) -> None:

@@ -220,6 +220,33 @@ def test_what_is_not_flat_is_let_go_of_by_force_alone_and_stays_in_the_journal(
 
 
 @virtual_time
+async def test_what_nobody_looks_after_any_more_is_at_no_moment_green(tmp_path: Path) -> None:
+    """Removed by force, and ignored no longer: until its account has said what is nobody's now, that is unknown."""
+
+    def of_account(status: dict[str, Any]) -> list[str]:
+        return [one["key"] for one in status["accounts"][0]["discrepancies"]]
+
+    async with a_hall(tmp_path) as hall:
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: bool(rows(s)["fx/EUR_USD"]["book"]["legs"]), "it is held")
+        await hall.up()
+        rest = TWO_ACCOUNTS.replace("EUR_USD, GBP_JPY", "GBP_JPY")
+        ignoring = other(hall, rest.replace("instruments", "ignore_instruments: [EUR_USD], instruments", 1), "b.yaml")
+        changes_made: list[Change] = [
+            RemoveInstrument("fx", "EUR_USD"), Apply(ignoring, "b.yaml"), Apply(other(hall, rest, "c.yaml"), "c.yaml"),
+        ]  # fmt: skip
+        for change, nobodys in zip(changes_made, (["EUR_USD"], [], ["EUR_USD"]), strict=True):
+            await hall.supervisor.change(change, "tests", True)
+            at_once = await hall.supervisor.status()
+            assert (at_once["status"], at_once["accounts"][0]["error"] is None) == ("DEGRADED", False)
+            began_s = hall.runtime.monotonic_s()
+            found = await hall.until(lambda s: s["status"] != "DEGRADED", "the account has said it")
+            assert of_account(found) == nobodys
+            assert found["status"] == ("PARTIAL" if nobodys else "SUCCESS")
+            assert hall.runtime.monotonic_s() - began_s < 1
+
+
+@virtual_time
 async def test_a_book_that_is_not_verified_counts_as_not_flat(tmp_path: Path) -> None:
     """PEERS 1: unknown is not flat."""
     async with a_hall(tmp_path) as hall:

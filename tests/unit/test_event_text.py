@@ -158,3 +158,82 @@ def test_an_open_break_is_one_line_until_it_changes_or_ends() -> None:
         "NAKED_POSITION long: 170 → nothing, gone without a correction",
         "NAKED_POSITION long: 150 → nothing, still open",
     ]
+
+
+def _told(*events: Event) -> list[str]:
+    summaries = Summaries()
+    told = [summaries.of(Record(seq, "fx/EUR_USD", seq, event, "", "")) for seq, event in enumerate(events, 1)]
+    return [one.text for one in told if one is not None]
+
+
+def _adopted(broker_value: str, *, key: str = "12", later: timedelta = timedelta()) -> tuple[Event, Event]:
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    fill: dict[str, Json] = {
+        "type": "MISSED_FILL", "key": "12", "broker_value": "300", "correction": "apply_fill",
+        "cause": "EXTERNAL_TRADE",
+    }  # fmt: skip
+    order: dict[str, Json] = {
+        "type": "EXTERNAL_ORDER", "key": key, "broker_value": broker_value, "correction": "adopt_order",
+    }  # fmt: skip
+    kind = EventType.RECONCILIATION_DISCREPANCY
+    return (
+        Event("1", kind, Severity.WARNING, at, fill),
+        Event("2", kind, Severity.WARNING, at + later, order),
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "lines"),
+    [
+        (_adopted("SELL 300 FILLED filled 300"), 1),
+        (_adopted("SELL 300 FILLED filled 300", later=timedelta(milliseconds=15)), 1),
+        (_adopted("SELL 300 FILLED filled 300", later=timedelta(seconds=2)), 2),
+        (_adopted("SELL 500 FILLED filled 500"), 2),
+        (_adopted("SELL 300 FILLED filled 300", key="13"), 2),
+        (_adopted("SELL 500 @ 1.1 PARTIALLY_FILLED filled 300"), 2),
+    ],
+    ids=["at once", "in the same look", "much later", "filled further", "another order", "still working"],
+)
+def test_an_external_trade_is_one_line_where_its_order_has_no_more_to_say(
+    events: tuple[Event, Event], lines: int
+) -> None:
+    told = _told(*events)
+
+    assert len(told) == lines
+    assert told[0] == "missed fill of external order 12: 300, apply_fill (fill applied)"
+
+
+@pytest.mark.parametrize(
+    ("order", "lines"),
+    [
+        ({"broker_order_id": "4", "reason": None}, 1),
+        ({"broker_order_id": "4", "reason": "margin"}, 2),
+        ({"broker_order_id": "5", "reason": None}, 2),
+    ],
+    ids=["no reason", "with a reason", "another order"],
+)
+def test_an_order_that_ended_is_one_line_unless_the_broker_says_why(order: dict[str, Json], lines: int) -> None:
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    found: dict[str, Json] = {
+        "type": "ORDER_STATUS_MISMATCH", "key": "4", "book_value": "SELL 9 OPEN filled 0",
+        "broker_value": "SELL 9 CANCELLED filled 0", "correction": "update_order",
+    }  # fmt: skip
+
+    told = _told(
+        Event("1", EventType.RECONCILIATION_DISCREPANCY, Severity.INFO, at, found),
+        Event("2", EventType.ORDER_CANCELLED, Severity.INFO, at, {"order": order}),
+    )
+
+    assert len(told) == lines
+
+
+def test_a_break_of_the_account_that_is_journaled_a_moment_after_it_was_found_is_new() -> None:
+    at = datetime(2026, 1, 5, 9, 0, 0, 900, tzinfo=UTC)
+    found: dict[str, Json] = {
+        "type": "UNMANAGED_INSTRUMENT", "key": "AUD_USD", "broker_value": "in the account: net 5",
+        "opened_at": "2026-01-05T09:00:00.000000Z",
+    }  # fmt: skip
+
+    told = _told(Event("1", EventType.RECONCILIATION_DISCREPANCY, Severity.WARNING, at, found))
+
+    assert told == ["UNMANAGED_INSTRUMENT AUD_USD: in the account: net 5, open"]

@@ -58,7 +58,10 @@ async def test_a_fill_of_an_order_that_the_book_does_not_have_is_taken_with_a_wa
         known = await eur.record_fill(**{**FILL, "fill_id": "f2"}, broker_order_id="89")  # type: ignore[arg-type] # as above
         again = await eur.record_fill(**FILL, broker_order_id="88")  # type: ignore[arg-type] # as above
 
+        by_our_id = await eur.record_fill(**{**FILL, "fill_id": "f9"}, client_order_id="nobody's")  # type: ignore[arg-type] # as above
+
         assert unknown.news
+        assert "the book has no order nobody's" in str(by_our_id)
         assert "the book has no order 88" in str(unknown)
         assert known.warning is None
         assert (again.news, again.warning) == (False, None)

@@ -61,6 +61,23 @@ def test_every_refused_line_is_named_at_once_and_the_file_is_taken_when_they_are
     assert taken.stdout == "3 lines read, 3 new\n"
 
 
+def test_a_fill_of_an_order_that_the_book_does_not_have_is_recorded_with_a_warning(house: House) -> None:
+    of_known = FILL | {"fill_id": "f2", "broker_order_id": "7"}
+    of_unknown = FILL | {"fill_id": "f3", "broker_order_id": "88"}
+    by_our_id = FILL | {"fill_id": "f4", "client_order_id": "nobody's"}
+    of_none = FILL | {"fill_id": "f5"}
+    lines = "\n".join(map(json.dumps, [ORDER, of_known, of_unknown, by_our_id, of_none]))
+
+    result = run("record", house.path, "--account", "fx", stdin=lines)
+
+    assert (result.exit_code, result.stdout) == (0, "5 lines read, 5 new\n")
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert [line.partition(": the fill")[0] for line in warnings] == [
+        "warning: fx/GBP_JPY: the book has no order 88",
+        "warning: fx/GBP_JPY: the book has no order nobody's",
+    ]
+
+
 def test_what_is_refused_crosses_between_processes() -> None:
     error = UnfitReports((("GBP_JPY", 0, "not so"),))
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes

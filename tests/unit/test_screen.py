@@ -225,7 +225,7 @@ def test_what_nobody_looks_after_is_a_row_of_its_own_and_not_in_step() -> None:
     assert "AUD_USD" in drawn[2]
     assert "UNMANAGED" in drawn[2]
     assert "in the account: long 5" in drawn[2]
-    assert "1 of 1 in step, corrections 2, 1 unmanaged" in "\n".join(drawn)
+    assert "1 of 1 in step, 1 unmanaged, corrections 2" in "\n".join(drawn)
 
 
 def _pressed(*keys: str, rows: int = 3) -> Look:
@@ -374,3 +374,17 @@ def test_a_halt_stands_in_its_rows_and_restarts_since_when_below() -> None:
 
     assert "SUCCESS HALTED" in drawn[2]
     assert "restarts since 11-29 20:07" in "\n".join(drawn)
+
+
+def test_what_was_put_right_needs_no_attention() -> None:
+    corrected = {**DRIFT, "resolved": True}
+    screen = Screen(
+        View("", _status(_row("CALM"), _row("MENDED", discrepancies=[corrected]), _row("BROKEN", "PARTIAL")))
+    )
+
+    everything = "\n".join(_drawn(screen.view))
+    screen.press(["f"])
+
+    assert "MENDED" in everything
+    assert "MENDED" not in "\n".join(_drawn(screen.view))
+    assert "BROKEN" in "\n".join(_drawn(screen.view))

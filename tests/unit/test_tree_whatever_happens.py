@@ -224,12 +224,12 @@ def test_a_child_s_story_says_why_it_was_restarted_and_by_which_event() -> None:
     steps = [str(step) for step in world.tree.story(GBP)]
 
     assert steps[:3] == [
-        "unknown → Absent by DesiredChanged",
-        "Absent → Starting by DesiredChanged",
-        "Starting → Up by Started",
+        "WAITING: what is to run has changed",
+        "WAITING → STARTING: what is to run has changed",
+        "STARTING → UP",
     ]
-    assert "Up → Backoff by Died: killed" in steps
-    assert steps[-1] == "Starting → Up by Started"
+    assert "UP → RESTARTING: killed" in steps
+    assert steps[-1] == "STARTING → UP"
     assert world.tree.story(instrument("fx/NOBODY")) == ()
 
 
@@ -237,12 +237,16 @@ def test_a_hung_child_s_story_says_how_long_it_hung() -> None:
     world = World().up()
     world.answer(GBP, 100.0, after_s=100.0)
 
-    assert str(world.tree.story(GBP)[-1]) == "Up → Ending by ProbeAnswered: hung: no cycle finished for 100.0 s"
+    assert str(world.tree.story(GBP)[-1]) == "UP → STOPPING: hung: no cycle finished for 100.0 s"
 
 
 def test_the_story_of_one_that_went_is_still_there() -> None:
     world = World().up()
     world.settle(world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP))))))
 
-    assert [step.after for step in world.tree.story(XAU)[-3:]] == ["Ending", "Absent", None]
+    assert [str(step) for step in world.tree.story(XAU)[-3:]] == [
+        "UP → STOPPING: what is to run has changed",
+        "STOPPING → WAITING: its process is gone",
+        "WAITING → gone: its process is gone",
+    ]
     assert XAU not in world.tree.children
