@@ -3,9 +3,9 @@
 The laws of this module:
 
 * A list that did not come to its end is FAILED, and its connection is not used again (:mod:`brokers.ib.reader`).
-* While TWS has lost its own connection (1100), nothing it says is taken for the account; executions are asked for with
-  every snapshot, so what was filled meanwhile, or before a reconnect, is found.
-* Nothing is sent that changes anything but a cancellation: with client id 0, too, orders placed by hand stay unbound.
+* While TWS has lost its own connection (1100), nothing that it sends is taken for the state of the account. Every
+  snapshot requests the executions, so fills of that time, or from before a reconnect, are found.
+* The only request that changes anything is a cancellation. Orders placed by hand stay unbound, with client id 0 too.
 """
 
 from __future__ import annotations
@@ -60,29 +60,29 @@ from brokers.model import (
 from brokers.port import AccountFacts, Clock, OnEvent, Remembered, Stream, StreamState
 
 _CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED, commission_in_average=True, unique_client_ids=True)
-"""TWS API documentation, ``avgCost``: the average cost of a position, commissions in it."""
+"""TWS API documentation, ``avgCost``: the average cost of a position includes commissions."""
 _CANCELLED = 202
 _EVENTS_KEPT_S = 900
-"""An interval and what may delay it; no longer, as another change of the same size has another reason."""
-_TOLD_BY_CODE = frozenset(str(code) for code in CONNECTIVITY_LOST | CONNECTIVITY_BACK)
+"""One interval and its possible delay. Not longer: another change of the same size would have another reason."""
+_CONNECTIVITY_CODES = frozenset(str(code) for code in CONNECTIVITY_LOST | CONNECTIVITY_BACK)
 
 
 class IbBroker:
     """One account behind TWS or IB Gateway; meets :class:`brokers.port.Broker`.
 
-    ``account`` is our name of it, ``account_id`` IB's. ``client_id`` must be used by nobody else. ``sec_types`` are the
-    security types looked after, ``None`` for all; a name whose row is of another type is unknown, and never flat.
-    ``instruments`` are those configured, each by symbol, localSymbol or
-    conId: they are shown under exactly that name. ``timezone`` (IANA) is that of TWS, needed only where it sends the
-    times of executions without one. ``timeout_s`` bounds each request, and three times as long a whole reading.
-    ``backoff_s`` is the first wait before another attempt to reconnect; it doubles, with jitter. ``silence_s`` is how
-    long its stream may hear nothing: it asks for TWS's clock at half of it.
+    ``account`` is our name for the account, ``account_id`` is IB's. No other program may use ``client_id``.
+    ``sec_types`` are the security types in scope, ``None`` for all; a name whose row is of another type is unknown,
+    never flat. ``instruments`` are the configured ones, each by symbol, localSymbol or conId; reports use exactly that
+    name. ``timezone`` (IANA) is TWS's, needed only where TWS sends execution times without a zone. ``timeout_s`` bounds
+    each request; a whole reading may take three times as long. ``backoff_s`` is the first wait before a reconnect; it
+    doubles, with jitter. ``silence_s`` is how long the stream may receive nothing; at half of it the adapter requests
+    TWS's clock.
 
-    IB limits a client to 50 messages a second, over which it disconnects (TWS API documentation, "pacing"):
-    ``messages_per_s`` keeps below it. A whole snapshot takes five, two more where something was executed since the last
-    one, and one for each contract in which a day order works that was not seen before, for its hours; where TWS pushed
-    all that changed since, two are enough, and where it pushed nothing, none (:meth:`undisturbed`), for at most
-    ``full_every_s`` after a whole one.
+    IB disconnects a client that sends more than 50 messages a second (TWS API documentation, "pacing");
+    ``messages_per_s`` keeps below that. A whole snapshot takes five messages, two more where something was executed
+    since the last one, and one for each contract with a day order whose trading hours are not known yet. Where TWS
+    pushed every change since, two are enough. Where it pushed none, no message is needed (:meth:`undisturbed`), for at
+    most ``full_every_s`` after a whole snapshot.
     """
 
     def __init__(
@@ -141,25 +141,25 @@ class IbBroker:
 
     @property
     def last_heard_at(self) -> datetime | None:
-        """Our time when TWS last said anything, asked or not; ``None`` before it did."""
+        """Our time when TWS last sent anything, requested or not; ``None`` before the first row."""
         return self._reader.last_heard_at
 
     @property
     def in_touch(self) -> bool:
-        """Whether there is a connection, and TWS has not lost its own."""
+        """Whether the connection is up, and TWS has not lost its own connection to IB."""
         return self._session.alive
 
     @property
     def calls(self) -> int:
-        """How many requests have left for TWS, log-ons included."""
+        """How many requests were sent to TWS, log-ons included."""
         return self._session.calls
 
     async def connect(self) -> None:
-        """Open a new connection and prove that its login has the account configured.
+        """Open a new connection and check that its login has the configured account.
 
-        While TWS has lost its own connection the one to it is kept, as that is where it says when it is back: then, and
-        when nobody answers, ``Unreachable``. ``Refused`` when the client id is in use at the first attempt or the login
-        has another account, ``Malformed`` when what answers is no TWS.
+        While TWS has lost its own connection, ours is kept, because TWS reports its return over it. Raises
+        ``Unreachable`` then, and when nobody answers; ``Refused`` when the client id is in use at the first attempt or
+        the login has another account; ``Malformed`` when what answers is not a TWS.
         """
         async with self._lock:
             self._session.in_touch()
@@ -168,11 +168,11 @@ class IbBroker:
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """Positions, the orders of all clients, and the fills after ``fills_since``, an epoch millisecond of TWS.
 
-        ``as_of`` is TWS's clock just before the positions were asked for, less the second to which executions are
-        dated. TWS tells executions of its present day only: where that ended since the cursor, the section is FAILED
-        once and says so. Without a cursor, the second of an execution made just now is waited out: only then is its
-        time not after ``as_of``, as it must be for a fill that the first positions contain. Reconnects by itself.
-        Raises ``Unreachable`` when nothing could be learned.
+        ``as_of`` is TWS's clock just before the positions were requested, less one second, as executions are dated to
+        whole seconds. TWS lists executions of its present day only: where that day ended since the cursor, the fills
+        are FAILED once and say so. Without a cursor, the adapter waits until the second of the newest execution is
+        over; otherwise the first positions could contain a fill that is dated after ``as_of``. Reconnects by itself.
+        Raises ``Unreachable`` when nothing was learned.
         """
         async with self._lock:
             reading = await self._reader.now(beginning=fills_since is None, whole=whole)
@@ -180,19 +180,19 @@ class IbBroker:
             return self._snapshot(reading, fills_since, mistakes)
 
     async def _mistakes(self, reading: Reading) -> Mapping[str, str]:
-        """Configured names that TWS does not have. What a row may speak of, or a book is of, is none."""
+        """Configured names for which TWS has no contract. A name that a row may mean, or that has a book, is none."""
         seen = {*reading.contracts, *reading.left_out, *self._names.pinned}
         sections = (reading.positions, reading.orders, reading.fills)
         seen |= {one.instrument for part in sections for one in problems_of(part) if one.instrument is not None}
         return await self._known.mistakes(seen, self._clock())
 
     def identify(self, identities: Mapping[str, str]) -> None:
-        """The conIds of the books; meets :class:`brokers.port.Identifying`."""
+        """Take the conIds of the books; meets :class:`brokers.port.Identifying`."""
         self._names.pin(identities)
 
     def described(self) -> AccountFacts:
-        """What TWS told of the account; meets :class:`brokers.port.Describing`. TWS API documentation, account values:
-        ``NetLiquidation`` is in the account's base currency."""
+        """What TWS reported of the account; meets :class:`brokers.port.Describing`. TWS API documentation, account
+        values: ``NetLiquidation`` is in the account's base currency."""
         others = ", ".join(sorted(self._session.others))
         kind = self._values.get("AccountType", ("", ""))[0]
         words = [kind and f"account type {kind}", others and f"the login has {others} too"]
@@ -207,39 +207,40 @@ class IbBroker:
         )
 
     async def holds_nothing(self) -> bool | None:
-        """By the values of the account, which TWS pushes every three minutes and at each change of a position; meets
-        :class:`brokers.port.Corroborating`. TWS API documentation: ``GrossPositionValue`` is of stocks, options and
-        funds, and what is left has a ``MaintMarginReq``."""
-        told: list[Decimal] = []
+        """Whether the account's values show no holding; ``None`` where they are not known; meets
+        :class:`brokers.port.Corroborating`. TWS pushes them every three minutes and at each change of a position. TWS
+        API documentation: ``GrossPositionValue`` covers stocks, options and funds; every other holding has a
+        ``MaintMarginReq``."""
+        reported: list[Decimal] = []
         for key in ("GrossPositionValue", "MaintMarginReq"):
             try:
-                told.append(wire.number(self._values.get(key, ("", ""))[0], key))
+                reported.append(wire.number(self._values.get(key, ("", ""))[0], key))
             except BadRow:
                 continue
-        if any(told):
+        if any(reported):
             return False
-        return True if len(told) == 2 else None
+        return True if len(reported) == 2 else None
 
     def remember(self, books: Mapping[str, Remembered]) -> None:
-        """What the books held before the first reading; meets :class:`brokers.port.Remembering`."""
+        """Take what the books held before the first reading; meets :class:`brokers.port.Remembering`."""
         self._books = books
 
     def undisturbed(self) -> datetime | None:
-        """When TWS last said anything, where it has pushed no change of a position, an order or an execution since the
-        last snapshot, nor the commission of a fill handed out without it; meets :class:`brokers.port.Watched`. For at
-        most ``full_every_s`` after a whole one, as it does not push what becomes of orders of other clients and of
-        those placed by hand."""
+        """When TWS last sent anything, where it has pushed no change of a position, an order or an execution since the
+        last snapshot, and no late commission is due; else ``None``; meets :class:`brokers.port.Watched`. Holds for at
+        most ``full_every_s`` after a whole snapshot: TWS does not push changes of orders of other clients, nor of those
+        placed by hand."""
         followed = self.on_event is not None and self._stream.state is StreamState.LIVE
         return self._reader.undisturbed() if followed and not self._sequence.owes else None
 
     async def ping(self) -> None:
-        """Ask TWS for its time, over a new connection where the old one has ended. Raises like :meth:`connect`."""
+        """Request TWS's time, over a new connection where the old one has ended. Raises like :meth:`connect`."""
         async with self._lock:
             await self._reader.server_time(self._session.deadline())
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """Orders by permId, else by orderRef, among all open and today's completed ones, with today's fills. That there
-        is none such is said only when every list came to its end and every row of it could be read."""
+        """Find orders by permId, else by orderRef, among all open orders and today's completed ones, with today's
+        fills. The answer is "no such order" only when every list came to its end and every row of it could be read."""
         if not queries:
             return ()
         try:
@@ -250,32 +251,32 @@ class IbBroker:
         return tuple(answer(query, reading) for query in queries)
 
     async def cancel_order(self, query: OrderQuery) -> None:
-        """Ask TWS to cancel an open order, once, and wait for its word on it.
+        """Ask TWS to cancel an open order, once, and wait for its response.
 
-        TWS lets a client cancel its own orders only (TWS API documentation, cancelOrder): those of another client or
-        placed by hand are ``Refused``. ``Unreachable`` when TWS did not say what became of the request.
+        TWS lets a client cancel its own orders only (TWS API documentation, cancelOrder): orders of another client and
+        those placed by hand are ``Refused``. ``Unreachable`` when TWS did not report what became of the request.
         """
         attempted = f"cancel order {query.broker_order_id or query.client_order_id} of {query.instrument}"
         async with self._lock:
             try:
                 order = self._cancellable(query, await self._reader.open_orders(), attempted)
-                word = await self._session.cancel(order.terms.order_id)
+                response = await self._session.cancel(order.terms.order_id)
             except (NoAnswer, Declined) as error:
                 remedy = "It may have been cancelled all the same: look it up"
                 raise Unreachable(attempted, self._account, str(error), remedy) from None
-        if isinstance(word, Notice) and word.code != _CANCELLED:
-            raise Refused(attempted, self._account, f"TWS said {word.code}: {word.text}", "Look the order up")
+        if isinstance(response, Notice) and response.code != _CANCELLED:
+            raise Refused(attempted, self._account, f"TWS said {response.code}: {response.text}", "Look the order up")
 
     def stream(self) -> Stream | None:
-        """What TWS tells by itself over this connection; see :class:`brokers.ib.stream.IbStream`."""
+        """What TWS pushes over this connection; see :class:`brokers.ib.stream.IbStream`."""
         return self._stream
 
     async def close(self) -> None:
-        """End the connection, and hear nothing any more. Never raises; may be called twice."""
+        """End the connection and receive nothing more. Never raises; may be called twice."""
         self._stream.close()
         await self._session.close()
 
-    # -- what it makes of a reading --------------------------------------------------------------------------------
+    # -- from a reading to a snapshot ------------------------------------------------------------------------------
 
     def _snapshot(self, reading: Reading, fills_since: Cursor | None, mistakes: Mapping[str, str]) -> Snapshot:
         now_ms = reading.lists.server_s * 1000
@@ -303,8 +304,7 @@ class IbBroker:
         )
 
     def _note_events(self, reading: Reading) -> None:
-        """What this reading shows beside the one before it, kept for as long as somebody may see it for the first
-        time."""
+        """Keep the evidence that this reading shows beside the one before it, until every consumer may have seen it."""
         positions, executions = reading.lists.positions, reading.lists.executions
         if isinstance(positions, str) or isinstance(executions, str) or not isinstance(reading.positions, Complete):
             return
@@ -317,23 +317,23 @@ class IbBroker:
         if before is None:
             return
         since = [one for one in executions.facts if one.exec_id not in known]
-        for told in settled(before, positions.facts, since, self._names):
-            self._seen_events[(told.instrument, reading.lists.server_s)] = told
+        for evidence in settled(before, positions.facts, since, self._names):
+            self._seen_events[(evidence.instrument, reading.lists.server_s)] = evidence
         oldest = reading.lists.server_s - _EVENTS_KEPT_S
-        self._seen_events = {key: told for key, told in self._seen_events.items() if key[1] >= oldest}
+        self._seen_events = {key: one for key, one in self._seen_events.items() if key[1] >= oldest}
 
     def _note_since_books(self) -> None:
-        """What the first reading shows beside the books of before it: they are told one after the other."""
+        """Compare the first reading with the books of an earlier process. They are handed over one by one."""
         if self._first_shown is None or len(self._books) == self._books_judged:
             return
         self._books_judged = len(self._books)
         at_s, shown, executed = self._first_shown
-        known = [fact for fact in shown if self._is_told(self._names.name(fact.contract))]
-        for told in settled(held_by_books(self._books), known, executed, self._names):
-            self._seen_events[(told.instrument, at_s)] = told
+        known = [fact for fact in shown if self._is_holding_known(self._names.name(fact.contract))]
+        for evidence in settled(held_by_books(self._books), known, executed, self._names):
+            self._seen_events[(evidence.instrument, at_s)] = evidence
 
-    def _is_told(self, instrument: str) -> bool:
-        """Whether it is known what was held of it before: what nobody looks after was not in any book."""
+    def _is_holding_known(self, instrument: str) -> bool:
+        """Whether its earlier holding is known. An instrument out of scope was in no book."""
         return instrument in self._books or not self._names.may_be_looked_after(instrument)
 
     def _evidence(self, reading: Reading) -> tuple[Evidence, ...]:
@@ -342,8 +342,8 @@ class IbBroker:
         return (*self._seen_events.values(), *found)
 
     def _gap(self, reading: Reading, fills_since: Cursor | None, now_ms: int) -> str | None:
-        """Why fills after the cursor may be lost. While one connection lasts the lists themselves show that a day has
-        ended; what happened before it only the clock can tell."""
+        """Why fills after the cursor may be missing. During one connection the lists themselves show that a day has
+        ended; for the time before it only the clock shows that."""
         if isinstance(reading.fills, Failed):
             return None
         first = self._read_generation != self._session.generation
@@ -367,101 +367,101 @@ class IbBroker:
         terms = meant[0].terms
         if terms.client_id != self._client_id or not terms.order_id:
             placed = f"by client {terms.client_id}" if terms.order_id else "by hand in TWS"
-            told = f"it was placed {placed}, and TWS lets client {self._client_id} cancel its own orders only"
-            raise Refused(attempted, self._account, told, "Cancel it where it was placed, or in TWS")
+            placement = f"it was placed {placed}, and TWS lets client {self._client_id} cancel its own orders only"
+            raise Refused(attempted, self._account, placement, "Cancel it where it was placed, or in TWS")
         return meant[0]
 
-    # -- what TWS tells by itself ----------------------------------------------------------------------------------
+    # -- what TWS pushes -------------------------------------------------------------------------------------------
 
-    def _on_live(self, heard: Heard | None) -> None:
-        """Wake whom it concerns. ib_async emits no event for an execution or a status of an order it does not know, so
-        the rows themselves are listened to."""
-        if heard is None:
+    def _on_live(self, row: Heard | None) -> None:
+        """Wake the instruments that a pushed row concerns. ib_async emits no event for an execution or a status of an
+        order that it does not know, so the adapter reads the rows themselves."""
+        if row is None:
             self._portfolio_began = False
             self._values.clear()
-            self._tell(None)
+            self._wake(None)
             return
-        self._reader.hear(heard)
-        if heard.kind == wire.NOTICE:
-            if len(heard.fields) > 3 and heard.fields[3] in _TOLD_BY_CODE:
+        self._reader.hear(row)
+        if row.kind == wire.NOTICE:
+            if len(row.fields) > 3 and row.fields[3] in _CONNECTIVITY_CODES:
                 self._reader.distrust()
-                self._tell(None)
-        elif heard.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
-            if heard.kind == wire.EXECUTION:
-                self._tell_fill(heard)
-            self._tell_of(heard)
-        elif heard.kind == wire.COMMISSION:
-            self._on_commission(heard)
-        elif heard.kind == wire.PORTFOLIO:
-            self._on_portfolio(heard)
-        elif heard.kind == wire.ACCOUNT_VALUE:
-            self._on_value(heard)
-        elif heard.kind == wire.PORTFOLIO_END:
+                self._wake(None)
+        elif row.kind in (wire.POSITION, wire.OPEN_ORDER, wire.EXECUTION):
+            if row.kind == wire.EXECUTION:
+                self._report_fill(row)
+            self._wake_named_in(row)
+        elif row.kind == wire.COMMISSION:
+            self._on_commission(row)
+        elif row.kind == wire.PORTFOLIO:
+            self._on_portfolio(row)
+        elif row.kind == wire.ACCOUNT_VALUE:
+            self._on_value(row)
+        elif row.kind == wire.PORTFOLIO_END:
             self._portfolio_began = True
-        elif heard.kind == wire.ORDER_STATUS:
-            self._tell(self._reader.instrument_of.get(heard.fields[6]) if len(heard.fields) > 6 else None)
-        elif heard.kind == 0:
-            self._tell(None)
+        elif row.kind == wire.ORDER_STATUS:
+            self._wake(self._reader.instrument_of.get(row.fields[6]) if len(row.fields) > 6 else None)
+        elif row.kind == 0:
+            self._wake(None)
 
-    def _on_commission(self, heard: Heard) -> None:
-        """One of a fill that was handed out without it wakes the fill's instrument, to which it is handed out again."""
-        late = self._commissions.hear(heard) if heard.trouble is None else None
+    def _on_commission(self, row: Heard) -> None:
+        """A late commission hands its fill out again and wakes the fill's instrument."""
+        late = self._commissions.hear(row) if row.trouble is None else None
         if late is not None:
             self._sequence.hand_out_again(late)
-            self._tell(late.instrument)
+            self._wake(late.instrument)
 
-    def _on_value(self, heard: Heard) -> None:
+    def _on_value(self, row: Heard) -> None:
         try:
-            key, value, currency, account = wire.account_value(heard.fields)
+            key, value, currency, account = wire.account_value(row.fields)
         except BadRow:
-            return  # what is said of an account besides its rows is not worth more than it tells
+            return  # an account value is only supporting evidence
         if account == self._scope.account_id:
             self._values[key] = value, currency
 
-    def _on_portfolio(self, heard: Heard) -> None:
-        """Its rows come for every move of a price: only a quantity that no position told is news."""
+    def _on_portfolio(self, row: Heard) -> None:
+        """Portfolio rows come with every move of a price: only a quantity that no position row showed is a change."""
         try:
-            contract, held = wire.portfolio(heard.fields)
+            contract, held = wire.portfolio(row.fields)
         except BadRow:
-            return  # the positions themselves are what counts, and they are read with every row proven
+            return  # the positions themselves decide, and each of their rows is checked
         if not self._scope.has_type(contract):
             return
         if self._reader.hear_portfolio(contract.con_id, held) and self._portfolio_began:
-            self._tell_of(heard)
+            self._wake_named_in(row)
 
-    def _tell_of(self, heard: Heard) -> None:
-        begin = wire.CONTRACT_AT[heard.kind]
+    def _wake_named_in(self, row: Heard) -> None:
+        begin = wire.CONTRACT_AT[row.kind]
         try:
-            contract = wire.contract(heard.fields[begin : begin + 11])
+            contract = wire.contract(row.fields[begin : begin + 11])
         except BadRow:
-            self._tell(None)
+            self._wake(None)
             return
         if contract.sec_type == wire.BAG:
-            self._tell(None)  # which of them it is, and whose legs it moves, only the lists tell
+            self._wake(None)  # only the lists show which combination it is and whose legs it moves
             return
         if self._scope.has_type(contract):
             self._names.learn([contract])
-            if heard.kind == wire.OPEN_ORDER and len(heard.fields) > 25:
-                self._reader.instrument_of[heard.fields[25]] = self._names.name(contract)
-            self._tell(self._names.name(contract))
+            if row.kind == wire.OPEN_ORDER and len(row.fields) > 25:
+                self._reader.instrument_of[row.fields[25]] = self._names.name(contract)
+            self._wake(self._names.name(contract))
 
-    def _tell(self, instrument: str | None) -> None:
+    def _wake(self, instrument: str | None) -> None:
         if self.on_event is None:
             return
         try:
             self.on_event(instrument)
-        except Exception as error:  # noqa: BLE001 - a listener's error must not end the connection it listens to
+        except Exception as error:  # noqa: BLE001 - a callback's error must not end the connection
             logger.error("{}: an internal error while waking {}: {!r}", self._account, instrument or "all", error)
 
-    def _tell_fill(self, heard: Heard) -> None:
+    def _report_fill(self, row: Heard) -> None:
         if self.on_fill is None:
             return
         try:
-            executed = self._reader.executed(heard)
+            executed = self._reader.executed(row)
             if executed is not None:
                 self.on_fill(executed)
         except Exception as error:  # noqa: BLE001 - as above; the look that follows finds it
-            logger.error("{}: an internal error while taking an execution: {!r}", self._account, error)
+            logger.error("{}: an internal error while passing on an execution: {!r}", self._account, error)
 
 
 def _is_meant(query: OrderQuery, order: WorkingOrder) -> bool:

@@ -1,9 +1,9 @@
-"""What TWS told of commissions, and which fills were handed out before theirs was told.
+"""The commissions that TWS reported, and the fills that were handed out before theirs was known.
 
-TWS tells a commission in a message of its own after the execution it names, mostly at once and sometimes much later
-(TWS API documentation, ``commissionReport``). The laws of this module: nobody waits for one; one that comes after its
-fill was handed out is given with that fill once; one that TWS has not got yet, or tells of an execution nobody was
-given, gives nothing.
+TWS sends a commission in a message of its own after the execution it names, mostly at once and sometimes much later
+(TWS API documentation, ``commissionReport``). The laws of this module: nobody waits for one. One that arrives after its
+fill was handed out is returned with that fill once. A row without an amount, or of an execution that was not handed
+out, returns nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from brokers.ib.row_decoder import Heard
 from brokers.kit.foreign_row import BadRow
 from brokers.model import Fill
 
-_TOLD_KEPT = 20_000
+_KEPT = 20_000
 _AWAITED_KEPT = 5_000
 
 
 class Commissions:
-    """Those of one account, over all of its connections. ``told`` are amount and currency by execId."""
+    """The commissions of one account, over all of its connections. ``told`` maps an execId to amount and currency."""
 
     def __init__(self, account: str) -> None:
         self.told: dict[str, tuple[Decimal, str | None]] = {}
@@ -32,7 +32,7 @@ class Commissions:
         self._awaited: dict[str, Fill] = {}
 
     def hear(self, heard: Heard) -> Fill | None:
-        """Take one row. Gives the fill it is of, now with its commission, where that was handed out without it."""
+        """Take one row. Returns its fill, now with the commission, where that was handed out without one."""
         try:
             exec_id, amount, currency = wire.commission(heard.fields)
         except BadRow as error:
@@ -41,7 +41,7 @@ class Commissions:
         if amount is None:
             return None
         self.told[exec_id] = (amount, currency)
-        while len(self.told) > _TOLD_KEPT:
+        while len(self.told) > _KEPT:
             del self.told[next(iter(self.told))]
         fill = self._awaited.pop(exec_id, None)
         return None if fill is None else replace(fill, commission=amount, commission_currency=currency)

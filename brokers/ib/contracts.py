@@ -1,15 +1,15 @@
-"""Which name an IB contract goes by. Pure but for its memory.
+"""Which name an IB contract goes by. Pure, except for its memory.
 
 The laws of this module:
 
-* A name means one contract, for as long as this memory lives: once given it stays, whatever appears later. A book's
+* A name means one contract, for as long as this memory lives: once assigned it stays, whatever appears later. A book's
   name means the contract of the book, by its conId: tickers change, and come to mean another company.
 * A contract whose conId, localSymbol or symbol is configured goes by exactly that name.
-* Where several contracts have an equal claim to a name, none has it: unconfigured, each goes by its conId; configured,
-  its rows cannot be told apart and that name is unknown, never flat.
-* Where several configured names may mean one contract, it has none of them: all of them are unknown, never flat.
-* So is every name that a contract which was left out may have.
-* A combination is named by its legs and their ratios: TWS gives all of them one conId, and one localSymbol a day.
+* Where several contracts have an equal claim to a name, none gets it. If the name is not configured, each goes by its
+  conId; if it is, its rows cannot be distinguished and the name is unknown, never flat.
+* Where several configured names may mean one contract, it gets none of them: all of them are unknown, never flat.
+* Every name that a left-out contract may have is unknown as well.
+* A combination is named by its legs and their ratios: TWS assigns all of them one conId, and one localSymbol a day.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _ON_A_STOCK = frozenset({"OPT", "FOP", "WAR", "IOPT", "BOND"})
 class Names:
     """The names of one account's contracts.
 
-    ``configured`` are the instruments of the configuration. ``sec_types`` are those looked after, ``None`` for all:
-    where stocks are not among them, a symbol can mean another kind of contract, such as a future by its root.
+    ``configured`` are the instruments of the configuration. ``sec_types`` are the security types in scope, ``None`` for
+    all. Where stocks are out of scope, a symbol can mean another kind of contract, such as a future by its root.
     """
 
     def __init__(self, configured: Iterable[str] = (), sec_types: Iterable[str] | None = None) -> None:
@@ -51,11 +51,11 @@ class Names:
         self.unsaid: set[int] = set()
 
     def pin(self, identities: Mapping[str, str]) -> None:
-        """These names are those of books of these conIds. What was named otherwise is named anew."""
-        news = {name: con_id for name, con_id in identities.items() if self.pinned.get(name) != con_id}
-        if not news:
+        """Assign these names to the books' conIds. Contracts named otherwise are named anew."""
+        changed = {name: con_id for name, con_id in identities.items() if self.pinned.get(name) != con_id}
+        if not changed:
             return
-        self.pinned |= news
+        self.pinned |= changed
         pinned = {int(con_id): name for name, con_id in self.pinned.items() if con_id.isdecimal()}
         names = frozenset(pinned.values())
         kept = {c: name for c, name in self._given.items() if name not in names and c not in pinned}
@@ -65,7 +65,7 @@ class Names:
         self.learn(known.values())
 
     def learn_combination(self, order_key: str, contract: Contract) -> None:
-        """The combination that an order is for. Rows of its executions do not tell its legs."""
+        """Keep the combination that an order is for. The rows of its executions do not carry its legs."""
         known = self._combinations.get(order_key)
         if known is None or contract.legs:
             self._combinations[order_key] = contract
@@ -73,14 +73,14 @@ class Names:
             del self._combinations[next(iter(self._combinations))]
 
     def learn_order(self, client_id: int, order_id: int, order_key: str) -> None:
-        """By which id an order goes that its client knows by this one: what is attached to it tells that alone."""
+        """Keep the broker_order_id for a client's order id: an attached order names its parent by that id alone."""
         if order_id:
             self._order_keys[client_id, order_id] = order_key
         while len(self._order_keys) > _COMBINATIONS_KEPT:
             del self._order_keys[next(iter(self._order_keys))]
 
     def order_key_of(self, client_id: int, order_id: int) -> str | None:
-        """The broker_order_id of an order, by its client's ids of it; ``None`` where it was not seen."""
+        """The broker_order_id of an order, by its client's ids; ``None`` where it was not seen."""
         return self._order_keys.get((client_id, order_id))
 
     def combination_of(self, order_key: str) -> Contract | None:
@@ -88,23 +88,23 @@ class Names:
         return self._combinations.get(order_key)
 
     def may_be_looked_after(self, name: str) -> bool:
-        """Whether a name is configured, or any is looked after."""
+        """Whether a name is configured, or no names are configured and all are in scope."""
         return not self._configured or name in self._configured
 
     def unmagnified(self, contracts: Iterable[Contract]) -> list[Contract]:
-        """Those of which it has yet to be asked in what their prices are, each once."""
+        """The contracts whose price unit has yet to be requested, each once."""
         found = {c.con_id: c for c in contracts if _may_be_in_cents(c) and c.con_id not in self.magnifiers}
         return list(found.values())
 
     def worth(self, contract: Contract) -> Decimal | None:
-        """What one unit is worth in its currency where the price is 1; ``None`` where TWS was asked in what its prices
-        are and has not said."""
+        """The value of one unit, in the contract's currency, at a price of 1; ``None`` where its price unit was
+        requested and TWS has not answered."""
         if contract.con_id in self.unsaid:
             return None
         return contract.multiplier / self.magnifiers.get(contract.con_id, Decimal(1))
 
     def facts(self, contract: Contract) -> ContractFacts:
-        """What TWS tells of a contract itself."""
+        """What TWS reports of a contract itself."""
         is_bag = contract.sec_type == BAG
         return ContractFacts(
             identity=None if is_bag else str(contract.con_id),
@@ -119,7 +119,7 @@ class Names:
         )
 
     def learn(self, contracts: Iterable[Contract]) -> None:
-        """Name all of these together, so that their order decides nothing."""
+        """Name all of these together, so that their order makes no difference."""
         contracts = list(contracts)
         self._name_afresh(contracts)
         for contract in contracts:
@@ -128,7 +128,7 @@ class Names:
                 self._second_names(contract, name or "")
 
     def _second_names(self, contract: Contract, name: str) -> None:
-        """What a book is of may be configured under another name besides, and that one has a book of its own then."""
+        """Mark a book's contract that is also configured under another name, which has a book of its own then."""
         names = (str(contract.con_id), contract.local_symbol, contract.symbol if contract.sec_type == STOCK else "")
         doubles = tuple(n for n in dict.fromkeys(names) if n in self._configured and n != name)
         if doubles and name in self._configured:
@@ -155,7 +155,7 @@ class Names:
         self._taken = frozenset(self._given.values())
 
     def name(self, contract: Contract) -> str:
-        """Its name; for an unclear one the name it may have."""
+        """Its name; for an unclear contract the name that it may have."""
         if contract.sec_type == BAG:
             if contract.local_symbol in self._configured:
                 return contract.local_symbol
@@ -164,12 +164,12 @@ class Names:
         return self._given.get(contract.con_id) or self._wish(contract)
 
     def names(self, contract: Contract) -> tuple[str, ...]:
-        """Its name; for an unclear one every name it may have."""
+        """Its name; for an unclear contract every name that it may have."""
         return (self.name(contract), *self._doubles.get(contract.con_id, ()))
 
     def claimed(self, contract: Contract) -> tuple[str, ...]:
-        """Every name that a contract which was left out may have. A stock has the first claim to its symbol; the others
-        have none to a name that a contract looked after has."""
+        """Every name that a left-out contract may have. A stock has the first claim to its symbol; other types cannot
+        claim a name that a contract in scope has."""
         if contract.sec_type == BAG:
             return (self.name(contract),)
         names = [str(contract.con_id)]
@@ -182,7 +182,7 @@ class Names:
         return tuple(dict.fromkeys(name for name in names if name))
 
     def left_out(self, contract: Contract, name: str, what: str) -> str:
-        """Why nothing is known of a name that is :meth:`claimed`, of which there is ``what``; and what to do."""
+        """Why a name that is :meth:`claimed` is unknown, where there is ``what`` of its contract; and what to do."""
         kind, shown = contract.sec_type, f"{contract.con_id} ({contract.sec_type} {_short(contract)})"
         listed = ", ".join(self._sec_types or ())
         remedy = f"Add {kind} to `sec_types`, or take {name} from the instruments"
@@ -191,7 +191,7 @@ class Names:
         return with_remedy(f"{shown} is left out by `sec_types` [{listed}], though there is {what} of it", remedy)
 
     def unclear(self, contract: Contract) -> str | None:
-        """Why it cannot be said that the contract is the one that its name means; ``None`` where it is clear."""
+        """Why the contract may not be the one that its name means; ``None`` where it is clear."""
         return self._unclear.get(contract.con_id)
 
     def _settle(self, name: str, claimants: list[Contract], *, taken: bool) -> None:
@@ -218,7 +218,7 @@ class Names:
                 self._given[contract.con_id] = name
 
     def _configured_as(self, contract: Contract) -> list[str]:
-        """The configured names that may mean it, without the one it wishes for."""
+        """The configured names that may mean it, except the one it would get."""
         by_symbol = contract.sec_type == STOCK or not self._stocks
         names = (str(contract.con_id), contract.local_symbol, contract.symbol if by_symbol else "")
         wish = self._wish(contract)
@@ -233,8 +233,8 @@ class Names:
         return contract.local_symbol or str(contract.con_id)
 
     def _is_meant(self, contract: Contract) -> bool:
-        """Whether a configured symbol can mean this contract, which is no stock. The symbol of an option is the stock
-        it is on, which somebody who looks after stocks means by it."""
+        """Whether a configured symbol can mean this contract, which is not a stock. An option's symbol is that of its
+        stock, and means the stock to a user who trades stocks."""
         if contract.symbol not in self._configured:
             return False
         if not self._stocks:
@@ -248,7 +248,7 @@ class Names:
 
 
 def _may_be_in_cents(contract: Contract) -> bool:
-    """Grains are quoted in cents, shares in London, Johannesburg and Tel Aviv in hundredths of their currency."""
+    """Grains are quoted in cents; shares in London, Johannesburg and Tel Aviv in hundredths of their currency."""
     return contract.sec_type in _FUTURES or contract.currency in _WITH_HUNDREDTHS
 
 

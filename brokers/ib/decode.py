@@ -1,11 +1,11 @@
-"""What TWS says, as the model's sections. Pure.
+"""From TWS's rows to the model's sections. Pure.
 
 The laws of this module:
 
 * A row that cannot be read becomes a :class:`RowProblem`; the other rows go on and the section is PARTIAL. Positions of
   zero are left out.
-* A number comes from its text and never through a float (see :mod:`brokers.ib.wire`). One figure is only had from
-  ib_async, as a float: what of a completed order was filled. Up to fifteen digits its text is the wire's own.
+* A number comes from its text and never through a float (see :mod:`brokers.ib.wire`). The one exception is the filled
+  quantity of a completed order, which only ib_async's float carries; up to fifteen digits its text is the wire's own.
 * Of an execution and its corrections the highest revision counts (see :func:`fills`).
 """
 
@@ -50,23 +50,23 @@ ORDER_STATUSES = {
     "Filled": OrderStatus.FILLED,
     "Inactive": OrderStatus.HELD,
 }
-"""TWS API documentation, orderStatus. ``Inactive`` is REJECTED where an error came with it, and a cancelled order that
-was rejected says so in its error 201 or its ``completedStatus``."""
+"""TWS API documentation, orderStatus. ``Inactive`` is REJECTED where an error came with it. A cancelled order that was
+rejected shows that in its error 201 or its ``completedStatus``."""
 
 ORDER_TYPES = {"MKT": "MARKET", "LMT": "LIMIT", "STP": "STOP", "STP LMT": "STOP_LIMIT"}
 
 REJECTIONS = frozenset({200, 201, 203, 387, 388})
-"""TWS API documentation, message codes: an order that was refused, as its contract is not known (200), IB rejected it
+"""TWS API documentation, message codes: an order was refused because its contract is not known (200), IB rejected it
 (201), the account may not trade it (203), the exchange has no such order type (387), or it is too small (388). After
-every other code the order may well be alive: there are warnings among them, answers to a cancellation, and refusals of
-a change. So these are listed, and not the exceptions."""
+every other code the order may be alive: warnings, answers to a cancellation and refused changes are among them. So
+the rejections are listed, and not the exceptions."""
 
 _PERM_ID = re.compile(r"[1-9][0-9]{5,18}", re.ASCII)
 AnyRead = Read[Holding] | Read[WorkingOrder] | Read[CompletedOrder] | Read[Execution]
 
 
 def contracts(*reads: AnyRead) -> list[Contract]:
-    """Every contract that some row speaks of, to be named together."""
+    """Every contract that some row names; they are to be named together."""
     found: list[Contract] = []
     for read in reads:
         for fact in read.facts:
@@ -77,9 +77,9 @@ def contracts(*reads: AnyRead) -> list[Contract]:
 
 
 def positions(read: Read[Holding], names: Names) -> Section[Position]:
-    """One leg, ``net``, for each contract held. IB's average cost contains the multiplier and is in whole units of
-    the currency, while prices may be in hundredths; so both are taken out. One of 0 is none that was told (of a
-    transfer, say)."""
+    """One leg, ``net``, for each contract held. IB's average cost includes the multiplier and is in whole units of the
+    currency, while prices may be in hundredths; both factors are taken out. A cost of 0 counts as not reported (of a
+    transfer, for example)."""
     rows: list[Position] = []
     problems = _problems(SectionName.POSITIONS, read, names)
     for fact in read.facts:
@@ -101,8 +101,8 @@ def orders(
     names: Names,
     errors: Mapping[tuple[int, int], Notice],
 ) -> Section[Order]:
-    """Open and completed orders, an order in both lists as the completed one. ``errors`` are TWS's, by client and order
-    id."""
+    """Open and completed orders; an order in both lists counts as completed. ``errors`` are TWS's, by client id and
+    order id."""
     problems = _problems(SectionName.ORDERS, working, names) + _problems(SectionName.ORDERS, completed, names)
     rows: dict[str, Order] = {}
     both: tuple[WorkingOrder | CompletedOrder, ...] = (*working.facts, *completed.facts)
@@ -132,15 +132,15 @@ def orders(
 
 
 def _parent(order: WorkingOrder, key: str, names: Names) -> str | None:
-    """The order that it is attached to, by its client's id of that."""
+    """The broker_order_id of the order that it is attached to."""
     parent = order.state.parent_order_id if order.state is not None else 0
-    told = names.order_key_of(order.terms.client_id, parent) if parent else None
-    return told or _parent_by_group(order.terms, key)
+    by_id = names.order_key_of(order.terms.client_id, parent) if parent else None
+    return by_id or _parent_by_group(order.terms, key)
 
 
 def _parent_by_group(terms: OrderTerms, key: str) -> str | None:
-    """TWS makes one group of the orders that are attached to one, and names it by the permId of that; its client's id
-    it tells only while that order works."""
+    """TWS puts orders attached to the same parent into one group, named by the parent's permId. The parent's order id
+    is sent only while the parent works."""
     group = terms.oca_group
     return group if group is not None and _PERM_ID.fullmatch(group) and group != key else None
 
@@ -150,7 +150,7 @@ def _working(
 ) -> Order:
     state = order.state
     if state is None:
-        raise BadRow("TWS told no status of it")
+        raise BadRow("TWS sent no status of it")
     status, reason = _status(state.status), None
     if error is not None and error.code in REJECTIONS and status in {OrderStatus.CANCELLED, OrderStatus.HELD}:
         status, reason = OrderStatus.REJECTED, f"{error.code}: {error.text}"
@@ -164,16 +164,16 @@ def _working(
 
 
 def _shared_out(terms: OrderTerms) -> str:
-    """Of an adviser's order, this account has what was allocated to it, and that is what its executions say."""
+    """The part of an adviser's order that was allocated to this account; its executions show what of it is filled."""
     return f"an adviser's order, shared out by {terms.allocation}: what is filled is this account's part"
 
 
 def _completed(order: CompletedOrder, name: str, key: str, executed: Executed) -> Order:
-    """TWS often tells neither quantity nor average price of a completed order; today's executions do. Where they do not
-    add up to what is filled, their average is not the order's and none is given."""
+    """TWS often sends neither quantity nor average price of a completed order; today's executions have both. Where they
+    do not add up to the filled quantity, their average is not the order's, and the order has none."""
     shared = order.terms.allocation is not None
-    told = Decimal(0) if shared else _filled_by_its_word(order.ending.filled)
-    filled = max(told, executed.quantity)
+    stated = Decimal(0) if shared else _stated_filled(order.ending.filled)
+    filled = max(stated, executed.quantity)
     status = _status(order.ending.status)
     words = order.ending.completed_status.lower()
     if status is OrderStatus.FILLED and not filled and not shared:
@@ -186,7 +186,7 @@ def _completed(order: CompletedOrder, name: str, key: str, executed: Executed) -
         status = OrderStatus.CANCELLED if status is not OrderStatus.HELD else OrderStatus.REJECTED
     quantity = order.terms.quantity or filled
     if not quantity and status is OrderStatus.FILLED and not shared:
-        raise BadRow("it tells no quantity, and no execution of it is known")
+        raise BadRow("it carries no quantity, and no execution of it is known")
     average = executed.average if filled and executed.quantity == filled else None
     reason = _shared_out(order.terms) if shared else order.ending.completed_status or None
     attached_to = order.ending.parent_perm_id
@@ -229,8 +229,8 @@ def _status(word: str) -> OrderStatus:
     return status
 
 
-def _filled_by_its_word(text: str) -> Decimal:
-    """ib_async's float for ``filledQuantity``: nothing where it is unset."""
+def _stated_filled(text: str) -> Decimal:
+    """ib_async's float for ``filledQuantity``; 0 where it is unset."""
     try:
         value = Decimal(text)
     except ArithmeticError:
@@ -242,7 +242,7 @@ def _filled_by_its_word(text: str) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What today's executions of one order add up to."""
+    """The sum of today's executions of one order."""
 
     quantity: Decimal = Decimal(0)
     notional: Decimal = Decimal(0)
@@ -257,7 +257,7 @@ NOTHING = Executed()
 
 
 def executed(read: Read[Execution]) -> dict[str, Executed]:
-    """By broker_order_id. A combination's own executions count, and not those of its legs."""
+    """By broker_order_id. Of a combination's order only the combination's own executions count, not its legs'."""
     by_order: dict[str, list[Execution]] = {}
     for one in newest(read.facts):
         by_order.setdefault(order_key(one.perm_id, one.client_id, one.order_id), []).append(one)
@@ -275,17 +275,17 @@ def newest(found: Iterable[Execution]) -> list[Execution]:
 
 
 Commissions = Mapping[str, tuple[Decimal | None, str | None]]
-"""Commission and currency by execId: TWS tells them in messages of their own."""
+"""Commission and currency by execId: TWS sends them in messages of their own."""
 
 
 def fills(read: Read[Execution], names: Names, commissions: Commissions = MappingProxyType({})) -> Section[Fill]:
     """One fill for each execution that moved a position, and one for each correction of it, in the order of broker
     time.
 
-    ``fill_id`` is the execId. The lowest revision that TWS lists of an execution has the id it had first, whose
-    revision IB writes as ``01``, so that a book knows it again when TWS lists a correction alone; every further one
-    corrects the one before it. A correction to nothing is a bust. A combination has executions of its own beside those
-    of its legs: each is a fill of its own instrument, and says which combination it is of.
+    ``fill_id`` is the execId. The lowest revision that TWS lists of an execution gets the id of the first revision,
+    which IB numbers ``01``, so that a book recognises the execution when TWS lists a correction alone. Every further
+    revision corrects the one before it. A correction to nothing is a bust. A combination has executions of its own
+    beside those of its legs: each is a fill of its own instrument and names its combination.
     """
     rows: list[Fill] = []
     problems = _problems(SectionName.FILLS, read, names)
@@ -301,12 +301,12 @@ def fills(read: Read[Execution], names: Names, commissions: Commissions = Mappin
         if one.contract.sec_type == BAG:
             bag = one.contract
         combination = names.name(bag) if bag is not None else None
-        told = _fill(one, first_id(one), name, commissions, combination)
-        rows.append(told)
+        fill = _fill(one, first_id(one), name, commissions, combination)
+        rows.append(fill)
         for further in revisions[1:]:
-            was = Corrected(told.fill_id, told.quantity, told.price)
-            told = replace(_fill(further, further.exec_id, name, commissions, combination), corrects=was)
-            rows.append(told)
+            was = Corrected(fill.fill_id, fill.quantity, fill.price)
+            fill = replace(_fill(further, further.exec_id, name, commissions, combination), corrects=was)
+            rows.append(fill)
     return section(rows, problems)
 
 

@@ -1,9 +1,9 @@
 """What two readings of an account show of changes that no trade explains. Pure.
 
-TWS tells of no exercise, assignment or replacement of a contract by itself: positions are other ones the next morning.
-What can be seen is told as evidence, and what cannot stays unexplained: an option that is gone while its underlying
-came or went by just its number of shares, at its strike; a contract that is gone while another one of the same name is
-held.
+TWS does not report an exercise, an assignment or a replacement of a contract: the next morning the positions differ.
+What the readings show becomes evidence, and the rest stays unexplained. They show an option that is gone while its
+underlying changed by exactly its number of shares, at its strike; and a contract that is gone while another one of the
+same name is held.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from brokers.model import NET, Evidence, Reason
 from brokers.port import Remembered
 
 _COST_TOLERANCE = Decimal("0.002")
-"""Of the cost at the strike: TWS's average cost has commissions and fees in it."""
+"""A fraction of the cost at the strike: TWS's average cost includes commissions and fees."""
 
 
 def settled(
     before: Iterable[Holding], now: Iterable[Holding], executed: Iterable[Execution], names: Names
 ) -> list[Evidence]:
-    """EXERCISE or ASSIGNMENT, for the option and for its underlying, of options that are gone between two readings.
-    ``executed`` are the executions of between: an option or an underlying that was traded is not judged."""
+    """EXERCISE or ASSIGNMENT of options that are gone between two readings, for the option and for its underlying.
+    ``executed`` are the executions in between: an option or an underlying that was traded is not judged."""
     traded = {one.contract.con_id for one in executed}
     held = {fact.contract.con_id: fact for fact in now}
     found: list[Evidence] = []
@@ -48,8 +48,8 @@ def settled(
 
 
 def held_by_books(books: Mapping[str, Remembered]) -> list[Holding]:
-    """What books of before this process hold, as TWS told it then: the reading that comes before the first one. A book
-    whose contract TWS never told says nothing here."""
+    """What the books of an earlier process hold, as TWS reported it then; it stands in for the reading before the
+    first. A book whose contract TWS never described is left out."""
     found: list[Holding] = []
     for name, book in books.items():
         facts, held = book.contract, book.legs.get(NET)
@@ -64,12 +64,12 @@ def held_by_books(books: Mapping[str, Remembered]) -> list[Holding]:
 
 
 def _came_at(was: Holding | None, now: Holding, shares: Decimal, strike: Decimal) -> bool:
-    """Whether just these shares came, or went; those that came have cost the strike."""
+    """Whether exactly these shares came or went; those that came must have cost the strike."""
     had = was.quantity if was is not None else Decimal(0)
     if now.quantity - had != shares:
         return False
     if had and (had > 0) != (shares > 0):
-        return True  # what goes leaves the average cost as it is
+        return True  # a sale leaves the average cost as it is
     paid = now.quantity * now.average_cost - (had * was.average_cost if was is not None else 0)
     return abs(paid - shares * strike) <= _COST_TOLERANCE * abs(shares * strike)
 
@@ -86,8 +86,8 @@ def _both(option: Holding, stock: Holding, shares: Decimal, names: Names) -> lis
 
 
 def replaced(pinned: Mapping[str, str], now: Iterable[Holding], names: Names) -> list[Evidence]:
-    """REPLACED_BY, for the instruments whose book is of a contract that is not held, while another contract is that is
-    called the same. ``pinned`` are the conIds of the books by instrument."""
+    """REPLACED_BY, for each instrument whose book's contract is not held while another contract of the same name is.
+    ``pinned`` maps an instrument to the conId of its book."""
     held = {str(fact.contract.con_id): fact for fact in now if fact.quantity}
     found: list[Evidence] = []
     for name, identity in pinned.items():

@@ -2,12 +2,12 @@
 
 The laws of this module:
 
-* Every wait is bounded. One request is under way at a time, as those of a kind share one future in ib_async and the
-  second would leave the first waiting for ever.
+* Every wait is bounded. One request is under way at a time: requests of a kind share one future in ib_async, and a
+  second one would leave the first waiting for ever.
 * After a time-out the connection is spent: the late end of one list would end the next one early.
-* Nothing is read from what ib_async keeps. A list is the rows heard between its request and its end, so that neither a
-  disconnect (after which everything looks flat) nor a row from an earlier list is taken for the broker's word.
-* A connection on which TWS said that it lost its own (1100) answers nothing, however alive its socket is.
+* Nothing is read from ib_async's own state. A list is the rows received between its request and its end, so neither a
+  disconnect (after which everything looks flat) nor a row of an earlier list is taken for the broker's answer.
+* While TWS reports that its own connection is lost (1100), a connection answers nothing, however alive its socket is.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ CONNECTIVITY_LOST = frozenset({1100, 2110})
 CONNECTIVITY_BACK = frozenset({1101, 1102})
 PORT_MOVED = 1300
 CLIENT_ID_IN_USE = 326
-_NEWS_OF_DATA_FARMS = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})
+_DATA_FARM_NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})
 """TWS API documentation, message codes. Market data says nothing about an account."""
 
 
 class NoAnswer(Exception):
-    """A request that was not answered to its end; the text says what was seen instead."""
+    """A request that was not answered to its end; the text says what came instead."""
 
 
 class Ended(NoAnswer):
@@ -55,20 +55,20 @@ class Declined(Exception):
 
 
 class Obstacle(Enum):
-    """What kept a connection from coming about."""
+    """What prevented a connection."""
 
-    NOBODY = auto()  # nothing takes the connection
-    SILENT = auto()  # something took it, and did not greet us
-    CLOSED = auto()  # something took it, and ended it without a whole greeting
-    FOREIGN = auto()  # what answers is no TWS
-    OLD = auto()  # a TWS too old to be spoken to
+    NOBODY = auto()  # nothing accepts the connection
+    SILENT = auto()  # something accepted it, and sent no greeting
+    CLOSED = auto()  # something accepted it, and closed it without a whole greeting
+    FOREIGN = auto()  # what answers is not a TWS
+    OLD = auto()  # a TWS too old for this protocol
     NOT_LOGGED_ON = auto()  # TWS greeted us, and went no further
     BUSY = auto()  # the client id is in use
 
 
 @dataclass(frozen=True, slots=True)
 class NotOpened:
-    """Why no connection to this port came about, and what was seen instead."""
+    """Why no connection to this port came about, and what was found instead."""
 
     obstacle: Obstacle
     found: str
@@ -94,7 +94,7 @@ EXECUTIONS = Request("reqExecutions", lambda ib: ib.reqExecutionsAsync(), frozen
 
 
 def contract_details(con_id: int) -> Request:
-    """What one contract is."""
+    """The details of one contract."""
     return Request(
         "reqContractDetails",
         lambda ib: ib.reqContractDetailsAsync(IbContract(conId=con_id)),
@@ -103,7 +103,7 @@ def contract_details(con_id: int) -> Request:
 
 
 def contract_of_name(sec_type: str, local_symbol: str) -> Request:
-    """The contracts of a type that have this localSymbol."""
+    """The contracts of a type with this localSymbol."""
     return Request(
         "reqContractDetails",
         lambda ib: ib.reqContractDetailsAsync(IbContract(secType=sec_type, localSymbol=local_symbol)),
@@ -112,7 +112,7 @@ def contract_of_name(sec_type: str, local_symbol: str) -> Request:
 
 
 def matching_symbols(pattern: str) -> Request:
-    """The contracts whose symbol is like this one; one row of all of them."""
+    """The contracts whose symbol is like this one; one row holds all of them."""
     return Request(
         "reqMatchingSymbols", lambda ib: ib.reqMatchingSymbolsAsync(pattern), frozenset({wire.SYMBOL_SAMPLES})
     )
@@ -122,8 +122,8 @@ CURRENT_TIME = Request("reqCurrentTime", lambda ib: ib.reqCurrentTimeAsync(), fr
 
 
 class Link:
-    """One connection from its opening to its end. ``live`` is called for each row that no request asked for, and with
-    ``None`` when the connection has ended or what was told over it is in doubt."""
+    """One connection from its opening to its end. ``live`` is called with each row that no request asked for, and with
+    ``None`` when the connection has ended or what came over it is in doubt."""
 
     def __init__(
         self, host: str, port: int, client_id: int, messages_per_s: int, live: Callable[[Heard | None], None]
@@ -152,17 +152,17 @@ class Link:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked something."""
+        """Whether it can take a request."""
         return self._ib.isConnected() and not self._ended.done() and not self.spent and not self._closed
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """The accounts of the login, as TWS told them when the connection was made."""
+        """The accounts of the login, as TWS listed them when the connection was made."""
         return tuple(self._ib.client.getAccounts())
 
     async def open(self, timeout_s: float) -> NotOpened | None:
-        """Log on; ``None`` when that worked. Asks for no list: a default connect would, and with client id 0
-        bind orders that were placed by hand."""
+        """Log on; ``None`` when that worked. Requests no list: ib_async's default connect would, and with client id 0
+        would bind orders that were placed by hand."""
         self._ib.wrapper.clientId = self.client_id
         connecting = asyncio.ensure_future(self._client.connectAsync(self._host, self.port, self.client_id, timeout=0))
         try:
@@ -202,7 +202,7 @@ class Link:
         return NotOpened(Obstacle.CLOSED, f"{found}, without a word")
 
     async def ask(self, request: Request, timeout_s: float) -> list[Heard]:
-        """The rows that answer a request, once its end was heard. Raises :class:`NoAnswer` or :class:`Declined`."""
+        """The rows that answer a request, once its end was received. Raises :class:`NoAnswer` or :class:`Declined`."""
         if not self.alive:
             raise Ended(f"{request.name}: the connection has ended")
         self._request, self._rows = request, []
@@ -226,28 +226,28 @@ class Link:
         return rows
 
     def follow_portfolio(self, account_id: str) -> None:
-        """Ask for the portfolio's rows as they change; they come without an end. Raises ``OSError``."""
+        """Subscribe to the portfolio's rows; they come for as long as the connection lasts. Raises ``OSError``."""
         self._client.reqAccountUpdates(True, account_id)
 
     async def cancel(self, order_id: int, timeout_s: float) -> Notice | str:
-        """Send one cancellation and wait for TWS's word on it: a notice about that order, or the order's status.
+        """Send one cancellation and wait for TWS's response: a notice about that order, or the order's status.
         Raises :class:`NoAnswer`."""
         if not self.alive:
             raise NoAnswer("cancelOrder: the connection has ended")
-        word: asyncio.Future[Notice | str] = asyncio.get_running_loop().create_future()
+        response: asyncio.Future[Notice | str] = asyncio.get_running_loop().create_future()
         live = self._live
 
-        def listen(heard: Heard | None) -> None:
-            answer = None if heard is None else _word_on(heard, order_id, self.client_id)
-            if answer is not None and not word.done():
-                word.set_result(answer)
-            live(heard)
+        def listen(row: Heard | None) -> None:
+            answer = None if row is None else _response_on(row, order_id, self.client_id)
+            if answer is not None and not response.done():
+                response.set_result(answer)
+            live(row)
 
         self._live = listen
         try:
             async with asyncio.timeout(timeout_s):
                 self._client.cancelOrder(order_id)
-                return await word
+                return await response
         except TimeoutError:
             raise NoAnswer(f"cancelOrder: TWS did not say within {timeout_s:g} s what became of it") from None
         except OSError as error:
@@ -263,21 +263,21 @@ class Link:
         with contextlib.suppress(OSError, RuntimeError):
             self._client.disconnect()
         if transport is not None:
-            transport.abort()  # what has not left by now shall not leave any more
+            transport.abort()  # what has not been sent by now must not be sent any more
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._gone
         wrapper.reset()
 
-    # -- what is heard ---------------------------------------------------------------------------------------------
+    # -- what is received ------------------------------------------------------------------------------------------
 
     def _make(self) -> IB:
         ib = IB()
         ib.RaiseRequestErrors = True
-        # On 1102 ib_async would ask for a summary of the account that nobody awaits.
+        # On 1102 ib_async would request a summary of the account that nobody awaits.
         ib.errorEvent -= ib._onError  # noqa: SLF001 - no public way to have it stop
-        ib.client.decoder = Listener(ib.wrapper, self._hear)
-        # Its log repeats what our errors say, and shows rows that are not for everybody.
+        ib.client.decoder = Listener(ib.wrapper, self._receive)
+        # Its log repeats our errors, and shows rows that are not for everybody.
         quiet = logging.Logger("ib_async")
         quiet.addHandler(logging.NullHandler())
         ib._logger = ib.client._logger = ib.wrapper._logger = quiet  # noqa: SLF001 - no public way to set it
@@ -292,7 +292,7 @@ class Link:
             return
         self._greeting += data
         length = int.from_bytes(self._greeting[:4], "big")
-        # ib_async has had these bytes already: a first frame from which it took no version is no TWS's.
+        # ib_async has had these bytes already: a first frame from which it took no version is not a TWS's.
         whole = len(self._greeting) >= 4 + length
         if len(self._greeting) >= 4 and (whole or length > _LARGEST_GREETING_BYTES):
             self._fail(NotOpened(Obstacle.FOREIGN, foreign(spoken(self._greeting))))
@@ -314,40 +314,40 @@ class Link:
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _hear(self, heard: Heard) -> None:
-        if heard.kind == wire.NOTICE and heard.trouble is None:
-            self._note(heard)
-        if self._answers(heard):
-            self._rows.append(heard)
+    def _receive(self, row: Heard) -> None:
+        if row.kind == wire.NOTICE and row.trouble is None:
+            self._note(row)
+        if self._answers(row):
+            self._rows.append(row)
         elif self._ib.isConnected() and not self._closed:
-            self._live(heard)
+            self._live(row)
 
-    def _answers(self, heard: Heard) -> bool:
+    def _answers(self, row: Heard) -> bool:
         request = self._request
-        if request is None or heard.kind == wire.NOTICE:
+        if request is None or row.kind == wire.NOTICE:
             return False
-        if heard.kind == wire.EXECUTION and len(heard.fields) > 1 and heard.fields[1] == "-1":
+        if row.kind == wire.EXECUTION and len(row.fields) > 1 and row.fields[1] == "-1":
             return False  # one that has just happened
-        # A row of no known kind may be one of those asked for.
-        return heard.kind in request.kinds or (heard.kind == 0 and heard.trouble is not None)
+        # A row of an unknown kind may be one of those requested.
+        return row.kind in request.kinds or (row.kind == 0 and row.trouble is not None)
 
-    def _note(self, heard: Heard) -> None:
+    def _note(self, row: Heard) -> None:
         try:
-            told = wire.notice(heard.fields)
+            notice = wire.notice(row.fields)
         except BadRow:
             return
-        text = f"{told.code}: {told.text}"
-        if told.code in CONNECTIVITY_LOST:
+        text = f"{notice.code}: {notice.text}"
+        if notice.code in CONNECTIVITY_LOST:
             self.lost = text
-        elif told.code in CONNECTIVITY_BACK:
+        elif notice.code in CONNECTIVITY_BACK:
             self.lost = None
-        elif told.code == PORT_MOVED:
-            self.moved_to = _port_in(told.text)
-        elif told.code == CLIENT_ID_IN_USE:
+        elif notice.code == PORT_MOVED:
+            self.moved_to = _port_in(notice.text)
+        elif notice.code == CLIENT_ID_IN_USE:
             self._fail(NotOpened(Obstacle.BUSY, f"TWS said {text}"))
-        elif told.request_id > 0:
-            self.errors[told.request_id] = told
-        if told.code not in _NEWS_OF_DATA_FARMS:
+        elif notice.request_id > 0:
+            self.errors[notice.request_id] = notice
+        if notice.code not in _DATA_FARM_NOTICES:
             self._said.append(text)
 
     def _also_said(self) -> str:
@@ -355,26 +355,26 @@ class Link:
 
 
 def foreign(does: str) -> str:
-    """What answers where a TWS was expected, in words; ``does`` is what it does."""
+    """What answers where a TWS was expected, in words; ``does`` is what it was seen to do."""
     return f"something that is no TWS answers there: {does}"
 
 
 async def _outcome(task: asyncio.Future[Any]) -> BaseException | None:
-    """How a task ended, ending it if it has not; ``None`` for well or because of us."""
+    """How a task ended; one still running is cancelled. ``None`` for success or our own cancellation."""
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
     return None if task.cancelled() else task.exception()
 
 
-def _word_on(heard: Heard, order_id: int, client_id: int) -> Notice | str | None:
-    """What a row says of one order of ours."""
+def _response_on(row: Heard, order_id: int, client_id: int) -> Notice | str | None:
+    """What a row reports of one order of ours."""
     try:
-        if heard.kind == wire.NOTICE:
-            told = wire.notice(heard.fields)
-            return told if told.request_id == order_id else None
-        if heard.kind == wire.ORDER_STATUS:
-            state = wire.order_state(heard.fields)
+        if row.kind == wire.NOTICE:
+            notice = wire.notice(row.fields)
+            return notice if notice.request_id == order_id else None
+        if row.kind == wire.ORDER_STATUS:
+            state = wire.order_state(row.fields)
             return state.status if (state.order_id, state.client_id) == (order_id, client_id) else None
     except BadRow:
         return None

@@ -1,8 +1,8 @@
-"""Whether TWS has a contract of a configured name, of which no row speaks.
+"""Whether TWS has a contract for a configured name that no row mentions.
 
-The laws of this module: only TWS's own word that there is no such contract makes a name a mistake (200, "no security
-definition"), and only where every kind of contract that the name may be was asked for; what was not answered says
-nothing.
+The laws of this module: a name counts as a mistake only when TWS itself says that there is no such contract (200, "no
+security definition"), and only when every kind of contract that the name may mean was requested. A request without an
+answer shows nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from brokers.ib.row_decoder import Heard
 from brokers.ib.session import Session
 from brokers.kit.foreign_row import BadRow
 
-_ASKED_FOR_S = 2.0
-"""A name must not cost an account's reading its time."""
+_REQUEST_S = 2.0
+"""A name must not use up the time of an account's reading."""
 _BY_LOCAL_SYMBOL = ("FUT", "OPT", "FOP", "CASH")
 _NO_DEFINITION = "TWS said 200:"
 """TWS API documentation, message codes: no security definition has been found for the request."""
 
 
 class ContractLookup:
-    """Asks over the session. ``sec_types`` are those looked after, ``None`` for all."""
+    """Looks names up over the session. ``sec_types`` are the security types in scope, ``None`` for all."""
 
     def __init__(self, session: Session, sec_types: Collection[str] | None) -> None:
         self._session = session
@@ -33,7 +33,7 @@ class ContractLookup:
         self._others = others
 
     async def __call__(self, name: str) -> Collection[str] | None:
-        """The names that are most like it, itself among them where TWS has it; ``None`` where TWS does not say."""
+        """The most similar names, with the name itself where TWS has it; ``None`` where TWS does not answer."""
         if name.isdecimal():
             found = await self._there_is(contract_details(int(name)))
             return None if found is None else ({name} if found else {""})
@@ -53,7 +53,7 @@ class ContractLookup:
 
     async def _there_is(self, request: Request) -> bool | None:
         try:
-            return bool(await self._session.ask(request, time.monotonic() + _ASKED_FOR_S))
+            return bool(await self._session.ask(request, time.monotonic() + _REQUEST_S))
         except Declined as error:
             return False if _NO_DEFINITION in str(error) else None
         except NoAnswer:
@@ -61,6 +61,6 @@ class ContractLookup:
 
     async def _rows(self, request: Request) -> list[Heard]:
         try:
-            return await self._session.ask(request, time.monotonic() + _ASKED_FOR_S)
+            return await self._session.ask(request, time.monotonic() + _REQUEST_S)
         except (Declined, NoAnswer, BadRow):
             return []

@@ -1,13 +1,13 @@
 """When the life of an order at Interactive Brokers is over, by its time in force and its exchange's hours. Pure.
 
-TWS itself tells the hours: ``tradingHours`` and ``liquidHours`` of a contract's details, for about a week ahead,
-holidays and short days among them. Nothing is claimed of a day that they do not tell, nor where their time zone is one
-of the old abbreviations (``EST``), which leave summer time open.
+TWS sends the hours: ``tradingHours`` and ``liquidHours`` of a contract's details, for about a week ahead, holidays and
+short days included. Nothing is claimed of a day that they do not cover, nor where their time zone is one of the old
+abbreviations (``EST``), which leave summer time open.
 
-An order's row tells no time at which it was placed, and needs none: what works now and is good for the day is over at
-the end of the first session that ends from now on. A session of two parts (lunch, a night session before its day) ends
-with its last; where regular hours and all hours differ, the later ones count for all but shares and options, so that
-nothing is over too early.
+An order's row has no time of placement, and none is needed: a day order that works now is over at the end of the first
+session that ends from now on. A session of two parts (with lunch, or a night session before its day) ends with its
+last part. Where regular hours and all hours differ, the later ones count for everything but shares and options, so that
+no order counts as over too early.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from brokers.model import Complete, Order, Partial, Section
 
 _FOR_THE_SESSION = frozenset({"DAY", "IOC", "FOK", "OPG", "AUC"})
 """TWS API documentation, Order.Tif: good for the day; at once or not at all; in the opening or an auction of the day.
-What is placed while the market is closed waits for its next session, so at the end of that they are all over."""
+An order placed while the market is closed waits for the next session, so all of them are over at the end of that."""
 _UNTIL = "GTD"
 _REGULAR_HOURS = frozenset({"STK", "OPT", "WAR", "IOPT"})
-"""What is traded in regular hours alone, unless its order is ``outsideRth``."""
+"""Security types traded in regular hours alone, unless the order is ``outsideRth``."""
 _WITHOUT_SUMMER_TIME = frozenset({"EST", "MST", "HST", "GMT"})
-"""Names of fixed offsets in the IANA tables, which TWS has used for places that have summer time."""
+"""Names of fixed offsets in the IANA tables. TWS has used them for places that have summer time."""
 _SPAN = re.compile(r"(?:\d{8}:)?\d{4}-(?:(\d{8}):)?(\d{4})", re.ASCII)
 _STILL_LISTED = timedelta(hours=1)
-"""After the end of its life: then the hours were not these."""
+"""An order still listed this long after its end shows that the hours were wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Hours:
 
     @classmethod
     def told(cls, zone: str, trading: str, liquid: str) -> Hours | None:
-        """From the words of a contract's details; ``None`` where they cannot be read."""
+        """From the texts of a contract's details; ``None`` where they cannot be read."""
         try:
             if zone in _WITHOUT_SUMMER_TIME or not zone:
                 return None
@@ -57,21 +57,21 @@ class Hours:
         return cls(closes, _closes(liquid, place) or closes) if closes else None
 
     def end_after(self, at: datetime, *, regular: bool) -> datetime | None:
-        """The end of the first session that ends after that; ``None`` where the hours do not reach so far."""
+        """The end of the first session that ends after ``at``; ``None`` where the hours do not reach that far."""
         return next((close for close in (self.regular if regular else self.all_hours) if close > at), None)
 
 
 def _closes(words: str, zone: ZoneInfo) -> tuple[datetime, ...]:
     """The last close of each day: ``20260105:0930-20260105:1600;20260106:CLOSED`` (TWS API documentation,
-    ContractDetails); in its older form the day is told once, ``20260105:1700-1515,1530-1600``."""
+    ContractDetails); the older form names the day once, ``20260105:1700-1515,1530-1600``."""
     latest: dict[date, datetime] = {}
-    for told in words.split(";"):
-        for span in told.split(","):
+    for day in words.split(";"):
+        for span in day.split(","):
             found = _SPAN.fullmatch(span.strip())
             if found is None:
                 continue
             try:
-                close = datetime.strptime(f"{found[1] or told[:8]} {found[2]}", "%Y%m%d %H%M").replace(tzinfo=zone)
+                close = datetime.strptime(f"{found[1] or day[:8]} {found[2]}", "%Y%m%d %H%M").replace(tzinfo=zone)
             except ValueError:
                 continue
             latest[close.date()] = max(close, latest.get(close.date(), close))
@@ -79,18 +79,18 @@ def _closes(words: str, zone: ZoneInfo) -> tuple[datetime, ...]:
 
 
 class Lives:
-    """When the orders of an account are over, as first seen."""
+    """When the orders of an account end, as first determined."""
 
     def __init__(self) -> None:
         self._hours: dict[int, Hours | None] = {}
         self._ends: dict[str, tuple[OrderTerms, datetime | None]] = {}
 
     def learn(self, con_id: int, hours: Hours | None) -> None:
-        """The hours of a contract; ``None`` where TWS tells none that can be read."""
+        """Take the hours of a contract; ``None`` where TWS sends none that can be read."""
         self._hours[con_id] = hours
 
     def lacking(self, orders: Iterable[WorkingOrder], now: datetime) -> list[int]:
-        """The contracts whose hours have to be asked for, as an order of theirs goes by them."""
+        """The contracts whose hours have to be requested, because a working order depends on them."""
         wanted: dict[int, None] = {}
         for order in orders:
             con_id, terms = _place(order.terms.contract), order.terms
@@ -115,7 +115,7 @@ class Lives:
         return self.known(section)
 
     def known(self, section: Section[Order]) -> Section[Order]:
-        """The orders with the ends that were told last."""
+        """The orders with the ends that were determined last."""
         if not isinstance(section, Complete | Partial):
             return section
         rows = (_with_end(row, self._ends) for row in section.rows)
@@ -135,7 +135,7 @@ class Lives:
 
 
 def _begins(terms: OrderTerms, now: datetime) -> datetime | None:
-    """From when on an order works: it may be one for later. ``None`` where that cannot be read."""
+    """From when on an order works, which may be later than now. ``None`` where that cannot be read."""
     if not terms.good_after:
         return now
     begins = _moment(terms.good_after)
@@ -143,7 +143,7 @@ def _begins(terms: OrderTerms, now: datetime) -> datetime | None:
 
 
 def _moment(words: str) -> datetime | None:
-    """``None`` for a time of an unknown zone, too."""
+    """The time in a text; ``None`` where it cannot be read or its zone is unknown."""
     try:
         return wire.moment(words, None)[0]
     except BadRow:
@@ -151,7 +151,7 @@ def _moment(words: str) -> datetime | None:
 
 
 def _on_day(hours: Hours, day: str, *, regular: bool) -> datetime | None:
-    """The end of the session of a date that has no time of day: TWS User's Guide, "until the close of the market on the
+    """The end of the session of a date without a time of day: TWS User's Guide, "until the close of the market on the
     date specified"."""
     closes = hours.regular if regular else hours.all_hours
     return next((close for close in closes if close.strftime("%Y%m%d") >= day), None)
@@ -162,7 +162,7 @@ def _goes_by_hours(terms: OrderTerms) -> bool:
 
 
 def _place(contract: Contract) -> int:
-    """The contract whose hours an order goes by: of a combination its first leg."""
+    """The contract whose hours apply to an order; for a combination that is its first leg."""
     if contract.sec_type == BAG:
         return contract.legs[0].con_id if contract.legs else 0
     return contract.con_id

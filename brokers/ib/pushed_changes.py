@@ -1,9 +1,9 @@
-"""A reading carried on by what TWS pushed since, so that an event need not cost a whole reading. Pure.
+"""Updates a reading by what TWS pushed since, so that an event need not cost a whole reading. Pure.
 
-TWS pushes every change of a position, and of this client's orders and executions; those of other clients and of orders
-placed by hand it does not. So a reading is carried on only where the pushes explain each other: what a position changed
-by is what was executed in it, and an order that works no longer was told to have ended. In any doubt ``None``: read it
-all. The open orders of all clients are asked for every time, as no push tells of them.
+TWS pushes every change of a position, and the orders and executions of this client; it does not push those of other
+clients and of orders placed by hand. So a reading is updated only where the pushes explain each other: each position
+changed by what was executed in it, and an order that no longer works was reported as ended. In any doubt the result is
+``None``: read everything. The open orders of all clients are requested every time, as no push covers them.
 """
 
 from __future__ import annotations
@@ -42,17 +42,19 @@ def carried(
         return None
     pushed = rows.holdings((row for row in news if row.kind == wire.POSITION), scope)
     executed = rows.executions((row for row in news if row.kind == wire.EXECUTION), scope, zone, latest)
-    told = rows.working_orders([row for row in news if row.kind in (wire.OPEN_ORDER, wire.ORDER_STATUS)], scope)
-    if pushed.troubles or executed.troubles or told.troubles or working.troubles:
+    pushed_orders = rows.working_orders(
+        [row for row in news if row.kind in (wire.OPEN_ORDER, wire.ORDER_STATUS)], scope
+    )
+    if pushed.troubles or executed.troubles or pushed_orders.troubles or working.troubles:
         return None
-    if pushed.left_out or executed.left_out or told.left_out or working.left_out != before.working.left_out:
+    if pushed.left_out or executed.left_out or pushed_orders.left_out or working.left_out != before.working.left_out:
         return None
     held = {fact.contract.con_id: fact for fact in before.positions.facts}
     held |= {fact.contract.con_id: fact for fact in pushed.facts}
     ones = {one.exec_id: one for one in (*before.executions.facts, *executed.facts)}
     if not _explained(before.positions.facts, held.values(), before.executions.facts, ones.values()):
         return None
-    orders = _orders(before.working.facts, told.facts, working.facts, before.completed.facts)
+    orders = _orders(before.working.facts, pushed_orders.facts, working.facts, before.completed.facts)
     if orders is None or not _have_orders(executed.facts, orders, before.completed.facts):
         return None
     return replace(
@@ -83,13 +85,13 @@ def _explained(
 
 def _orders(
     before: Iterable[WorkingOrder],
-    told: Iterable[WorkingOrder],
+    pushed: Iterable[WorkingOrder],
     working: Iterable[WorkingOrder],
     completed: Iterable[CompletedOrder],
 ) -> tuple[WorkingOrder, ...] | None:
-    """Those that work now and those told to have ended; ``None`` where one is gone without a word."""
+    """Those that work now and those reported as ended; ``None`` where one is gone without a report."""
     now = {_key(order): order for order in working}
-    known = {_key(order): order for order in before} | {_key(order): order for order in told}
+    known = {_key(order): order for order in before} | {_key(order): order for order in pushed}
     over = {_key(order) for order in completed}
     for key, order in known.items():
         if key in now or key in over:

@@ -1,12 +1,12 @@
-"""Reads the lists of an account over its session, whole or carried on, and keeps what the next reading needs.
+"""Reads the lists of an account over its session, whole or updated by pushes, and keeps what the next reading needs.
 
 The laws of this module:
 
-* Positions, orders and executions are asked for in this order, and positions and executions again while something is
-  executed in between. So every fill that the positions contain is in the executions, and none is there that they do
-  not contain.
-* Every list stands for itself: one that did not come to its end is a reason in words, and the others go on.
-* What is kept of a reading is carried on only over the connection it was made on, and only for a while.
+* Positions, orders and executions are requested in this order; positions and executions again while something is
+  executed in between. So every fill that the positions contain is among the executions, and the executions contain no
+  other.
+* Each list stands alone: one that did not come to its end becomes a reason in words, and the others go on.
+* A reading is updated by pushes only over the connection it was made on, and only for a while.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ _DETAILS_TRIES = 2
 _HOURS = 20
 _HOURS_EVERY_S = 3600.0
 _DETAILS_S = 2.0
-"""What a contract is must not cost an account's reading its time."""
+"""Contract details must not use up the time of an account's reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """The last reading, if it can be carried on: over which connection it was made, how often TWS had been out of touch
-    by then, and when it was last read whole."""
+    """The last reading, if pushes may update it: the connection it was made on, how often TWS had lost touch by then,
+    and when everything was last read."""
 
     lists: Lists
     generation: int
@@ -70,8 +70,8 @@ class _Kept:
 
 
 class Reader:
-    """Reads one account. ``zone_seen`` is TWS's time zone as far as it is known; ``day_ended`` that its list of
-    executions was begun anew, until somebody takes note; ``instrument_of`` the names of orders by broker_order_id."""
+    """Reads one account. ``zone_seen`` is TWS's time zone as far as it is known. ``day_ended`` says that TWS began its
+    list of executions anew; the caller resets it. ``instrument_of`` maps a broker_order_id to its instrument."""
 
     def __init__(
         self,
@@ -112,10 +112,10 @@ class Reader:
         self._lives = Lives()
         self._portfolio: dict[int, Decimal] = {}
 
-    # -- what is told without being asked for ----------------------------------------------------------------------
+    # -- rows that TWS pushes --------------------------------------------------------------------------------------
 
     def hear(self, heard: Heard) -> None:
-        """A row that no request asked for."""
+        """Take a row that no request asked for."""
         self.last_heard_at = self._clock()
         if heard.kind in _NEWS:
             self._news.append(heard)
@@ -125,9 +125,8 @@ class Reader:
             self._live_executions[heard.fields[14]] = heard
 
     def executed(self, heard: Heard) -> StreamedFill | None:
-        """The execution that a row tells which no request asked for: in its first revision, of one contract that is
-        clear, dated by a zone that is known; ``None`` in any doubt. What corrects another, and what belongs to a
-        combination, only the lists tell."""
+        """The execution in a pushed row: a first revision, of a contract that is clear, dated in a known time zone;
+        ``None`` in any doubt. Only the lists show what corrects another execution and what belongs to a combination."""
         if self._kept is None or heard.trouble is not None:
             return None
         read = rows.executions([heard], self._scope_now(), self._zone, self._clock() + _CLOCKS_APART)
@@ -140,16 +139,16 @@ class Reader:
         return StreamedFill(fill, identity=str(contract.con_id))
 
     def hear_portfolio(self, con_id: int, held: Decimal) -> bool:
-        """A row of the portfolio; whether it shows what no row of positions has told."""
+        """Take a row of the portfolio; return whether it shows a quantity that no position row has shown."""
         self._portfolio[con_id] = held
         return self._held.get(con_id, Decimal(0)) != held
 
     def distrust(self) -> None:
-        """What was read cannot be carried on: TWS was out of touch."""
+        """Stop updating the last reading: TWS was out of touch."""
         self._losses += 1
 
     def undisturbed(self) -> datetime | None:
-        """When TWS last said anything, where the last reading still stands."""
+        """When TWS last sent anything, where the last reading still stands; else ``None``."""
         kept = self._kept
         if self._disagreeing():
             return None
@@ -158,15 +157,15 @@ class Reader:
         return max(kept.lists.requested_at, self.last_heard_at)
 
     def handed_out(self) -> None:
-        """The executions told so far have reached whoever asked for them."""
+        """The caller has received the executions pushed so far."""
         self._live_executions.clear()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def now(self, *, beginning: bool, whole: bool = False) -> Reading:
-        """The account now. At the ``beginning`` of a book the second of an execution made just now is waited out. A
-        ``whole`` one, as :attr:`carried` tells afterwards, is no earlier reading carried on by what was pushed since.
-        Raises what :meth:`brokers.port.Broker.snapshot` says."""
+        """The account now. At the ``beginning`` of a book the method waits until the second of the newest execution is
+        over. With ``whole`` everything is read, and no earlier reading is updated by pushes (:attr:`carried` says which
+        it was). Raises as :meth:`brokers.port.Broker.snapshot` does."""
         if not beginning and not whole:
             reading = await self._carry_on(self._session.deadline())
             if reading is not None:
@@ -195,7 +194,7 @@ class Reader:
         return reading
 
     async def orders_and_fills(self) -> Reading:
-        """All but the positions."""
+        """Everything but the positions."""
         await self._session.linked()
         lists = await self._orders_and_executions(self._session.deadline())
         self._session.in_touch()
@@ -213,24 +212,24 @@ class Reader:
         try:
             try:
                 answers = await self._session.ask(CURRENT_TIME, ends_at)
-            except Ended:  # often it ended long ago, and is only noticed now
+            except Ended:  # it often ended long ago, and is only noticed now
                 answers = await self._session.ask(CURRENT_TIME, ends_at)
             self.last_heard_at = self._clock()
             return wire.server_time(answers[-1].fields if answers else ())
         except (NoAnswer, Declined) as error:
             raise Unreachable(attempted, self._account, str(error), GATEWAY) from None
         except BadRow as error:
-            raise Malformed(attempted, self._account, str(error), "It is asked again by itself") from None
+            raise Malformed(attempted, self._account, str(error), "It is requested again by itself") from None
 
     def _scope_now(self) -> Scope:
         return replace(self._scope, others=self._session.others)
 
     def _errors(self) -> dict[tuple[int, int], Notice]:
-        return {(self._client_id, order_id): told for order_id, told in self._session.errors.items()}
+        return {(self._client_id, order_id): notice for order_id, notice in self._session.errors.items()}
 
     async def _carry_on(self, ends_at: float) -> Reading | None:
-        """The last reading with what TWS pushed since, for two messages; ``None`` where all has to be read. TWS's
-        answers and pushes come in one order, so what it had pushed before it told its time has been heard."""
+        """The last reading with what TWS pushed since, for two messages; ``None`` where everything has to be read.
+        TWS's answers and pushes come in one order, so every push from before its clock's answer has been received."""
         kept, self._kept = self._kept, None
         if kept is None or not self._fits(kept):
             return None
@@ -260,11 +259,11 @@ class Reader:
         return reading
 
     def _is_due(self, kept: _Kept) -> bool:
-        """Whether all has to be read again."""
+        """Whether everything has to be read again."""
         return time.monotonic() - kept.whole_at_s >= self._full_every_s
 
     def _fits(self, kept: _Kept) -> bool:
-        """Whether it was read over the connection there is, and TWS was in touch ever since."""
+        """Whether it was read over the present connection, and TWS has not lost touch since."""
         return self._session.alive and (kept.generation, kept.losses) == (self._session.generation, self._losses)
 
     def _keep(self, reading: Reading) -> None:
@@ -285,15 +284,15 @@ class Reader:
         await self._ask_magnifiers(lists, ends_at)
         await self._ask_hours(lists, ends_at)
         if not lists.tell_anything():
-            remedy = "The account counts as unverified; it is asked again by itself"
+            remedy = "The account counts as unverified; it is requested again by itself"
             raise Unreachable("read the account", self._account, str(lists.positions), remedy)
         return self._decoded(lists)
 
     async def _ask_magnifiers(self, lists: Lists, ends_at: float) -> None:
-        """In what the prices of contracts are that may be quoted in hundredths: asked once for each, whatever the
-        interval. While TWS does not say, their average costs are none that was told."""
-        told = [one for one in (lists.positions, lists.executions) if isinstance(one, Read)]
-        for contract in self._names.unmagnified(contract for one in told for contract in decode.contracts(one)):
+        """Request the unit of price of contracts that may be quoted in hundredths, once for each, whatever the
+        interval. While TWS does not answer, their average costs count as not reported."""
+        reads = [one for one in (lists.positions, lists.executions) if isinstance(one, Read)]
+        for contract in self._names.unmagnified(contract for one in reads for contract in decode.contracts(one)):
             tries = self._details_asked.get(contract.con_id, 0)
             if tries >= _DETAILS_TRIES:
                 continue
@@ -303,7 +302,7 @@ class Reader:
                 contract_details(contract.con_id), min(ends_at, time.monotonic() + _DETAILS_S)
             )
             if isinstance(answers, str):
-                logger.warning("{}: in what {} is priced: {}", self._account, contract.local_symbol, answers)
+                logger.warning("{}: the price unit of {}: {}", self._account, contract.local_symbol, answers)
                 return
             self._take_details(answers)
 
@@ -318,8 +317,8 @@ class Reader:
             self._lives.learn(con_id, Hours.told(*wire.contract_hours(row.fields)[1:]))
 
     async def _ask_hours(self, lists: Lists, ends_at: float) -> None:
-        """The hours of the contracts whose working orders go by them, a few in each reading and no contract twice an
-        hour. What is not told claims nothing of the order."""
+        """Request the trading hours of contracts whose working orders depend on them: a few in each reading, and no
+        contract twice an hour. Without the hours no end of an order is claimed."""
         if isinstance(lists.working, str):
             return
         now = time.monotonic()
@@ -357,21 +356,21 @@ class Reader:
         self._note_held(held)
         return held
 
-    def _note_held(self, told: Read[Holding]) -> None:
-        self._held.update({fact.contract.con_id: fact.quantity for fact in told.facts})
+    def _note_held(self, positions: Read[Holding]) -> None:
+        self._held.update({fact.contract.con_id: fact.quantity for fact in positions.facts})
 
     def _disagreeing(self) -> bool:
-        """Whether the portfolio shows what no row of positions has told: then they are read anew."""
+        """Whether the portfolio shows a quantity that no position row has shown; then the positions are read anew."""
         return any(self._held.get(con_id, Decimal(0)) != held for con_id, held in self._portfolio.items())
 
     def _is_emptied(self, reading: Reading) -> bool:
-        """Whether positions were held before and not one row is left."""
+        """Whether positions were held before and no row is left."""
         held = reading.lists.positions
         return self._held_at is not None and isinstance(held, Read) and not held.facts and not held.troubles
 
     def _believed(self, reading: Reading) -> Reading:
-        """A TWS that has just started may show no position yet. So after a reconnect a list without any row is not
-        believed the first time, where there were positions before; on one connection it is asked for twice."""
+        """A TWS that has just started may show no position yet. So a list without rows, where there were positions
+        before, is not accepted the first time after a reconnect; on the same connection it is requested twice."""
         held, emptied = reading.lists.positions, self._is_emptied(reading)
         if isinstance(held, str) or held.troubles:
             return reading
@@ -379,7 +378,7 @@ class Reader:
         self._held_at = now if held.facts else None
         if not emptied or before == now:
             return reading
-        reason = with_remedy("no position is left after a reconnect", "It is believed when TWS says it again")
+        reason = with_remedy("no position is left after a reconnect", "It is accepted when TWS shows it again")
         return replace(reading, positions=Failed(reason))
 
     async def _orders_and_executions(self, ends_at: float, server_s: int | None = None) -> Lists:
@@ -391,14 +390,14 @@ class Reader:
         return Lists(
             requested_at=clock,
             server_s=int(clock.timestamp()),
-            positions="the positions were not asked for",
+            positions="the positions were not requested",
             working=working if isinstance(working, str) else rows.working_orders(working, scope),
             completed=completed if isinstance(completed, str) else rows.completed_orders(completed, scope),
             executions=executed,
         )
 
     async def _executions(self, ends_at: float, clock: datetime) -> Read[Execution] | str:
-        """Those listed, and those that were told live and are not listed yet, or no longer."""
+        """The executions listed, and those pushed that are not listed yet or no longer."""
         found = await self._session.asked(EXECUTIONS, ends_at)
         if isinstance(found, str):
             return found
@@ -415,19 +414,19 @@ class Reader:
         return Read(facts, (*listed.troubles, *live.troubles), listed.left_out | live.left_out)
 
     def _with_what_they_correct(self, facts: tuple[Execution, ...], *, complete: bool) -> tuple[Execution, ...]:
-        """TWS may list the correction of an execution alone: what it told before of it, over this connection or an
-        earlier one, is added."""
-        told: dict[str, dict[int, Execution]] = {}
+        """TWS may list a correction alone: add the earlier revisions of its execution, seen over this connection or an
+        earlier one."""
+        by_root: dict[str, dict[int, Execution]] = {}
         for one in facts:
-            told.setdefault(one.root, {})[one.revision] = one
+            by_root.setdefault(one.root, {})[one.revision] = one
         added = [
             earlier
-            for root, revisions in told.items()
+            for root, revisions in by_root.items()
             for number, earlier in self._revisions.get(root, {}).items()
             if number not in revisions and number < max(revisions)
         ]
         kept = {} if complete else dict(self._revisions)  # what is listed no longer was of another day
-        for root, revisions in told.items():
+        for root, revisions in by_root.items():
             kept[root] = self._revisions.get(root, {}) | revisions
         self._revisions = kept
         return (*facts, *added)

@@ -1,4 +1,4 @@
-"""One reading of an account, from its lists to the sections of a snapshot. Pure but for the names it learns."""
+"""One reading of an account, from its lists to the sections of a snapshot. Pure, except for the names it learns."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from brokers.model import (
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """The lists of one reading, each with the reason where it is lacking. ``server_s`` is TWS's epoch second just
-    before the first of them was asked for."""
+    """The lists of one reading; a list that is missing is the reason in words. ``server_s`` is TWS's epoch second just
+    before the first of them was requested."""
 
     requested_at: datetime
     server_s: int
@@ -51,8 +51,8 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The sections. ``listed`` are the executions as (instrument, execId), every revision of its own; ``left_out`` the
-    instruments of which a row was left out, each with why and what to do."""
+    """The sections. ``listed`` are the executions as (instrument, execId), each revision separately. ``left_out`` maps
+    an instrument of which a row was left out to why and what to do."""
 
     lists: Lists
     positions: Section[Position]
@@ -66,7 +66,7 @@ class Reading:
 def read(
     lists: Lists, names: Names, errors: Mapping[tuple[int, int], Notice], commissions: decode.Commissions
 ) -> Reading:
-    """All of it, its contracts named together."""
+    """Decode all lists; their contracts are named together."""
     lists = _with_combinations(lists, names)
     reads = [r for r in (lists.positions, lists.working, lists.completed, lists.executions) if isinstance(r, Read)]
     flat = (
@@ -74,9 +74,9 @@ def read(
         if not isinstance(lists.positions, str)
         else set()
     )
-    told = decode.contracts(*reads)
-    names.learn(contract for contract in told if contract not in flat)
-    names.learn(told)  # what is not held any more takes no name from what is
+    named = decode.contracts(*reads)
+    names.learn(contract for contract in named if contract not in flat)
+    names.learn(named)  # a contract no longer held takes no name from one that is
     positions: Section[Position]
     fills: Section[Fill]
     if isinstance(lists.positions, str):
@@ -97,7 +97,7 @@ def read(
 
 
 def _with_combinations(lists: Lists, names: Names) -> Lists:
-    """The executions of combinations with the legs that their orders tell."""
+    """The executions of combinations with the legs that their orders carry."""
     for orders in (lists.working, lists.completed):
         for order in orders.facts if isinstance(orders, Read) else ():
             terms = order.terms
@@ -118,7 +118,7 @@ def _as_ordered(one: Execution, names: Names) -> Execution:
 
 
 def _left_out(lists: Lists, names: Names) -> dict[str, str]:
-    """Every name that a contract which was left out may have. A list that is lacking is FAILED for all."""
+    """Every name that a left-out contract may have. A missing list is FAILED for all instruments instead."""
     found: dict[str, str] = {}
     for what, one in (
         ("a position", lists.positions),
@@ -134,7 +134,7 @@ def _left_out(lists: Lists, names: Names) -> dict[str, str]:
 
 
 def without_commission(fills: Section[Fill], listed: Iterable[tuple[str, str]]) -> dict[str, Fill]:
-    """The fills whose commission is not told yet, by the execId of which TWS will tell it. That is the fill's id, but
+    """The fills without a commission so far, by the execId for which TWS will send it. That is the fill's id, except
     for a correction that TWS lists alone (see :func:`brokers.ib.decode.fills`): then it is the lowest one listed."""
     lacking = [fill for fill in rows_of(fills) if fill.commission is None]
     if not lacking:
@@ -158,7 +158,7 @@ def _orders(
     names: Names,
     errors: Mapping[tuple[int, int], Notice],
 ) -> Section[Order]:
-    """Without the completed orders those that work are still told, and that the others are lacking."""
+    """Without the completed orders the section still has the working ones, and a problem for what is missing."""
     if isinstance(lists.working, str):
         return Failed(lists.working)
     if isinstance(lists.completed, Read):
@@ -169,13 +169,13 @@ def _orders(
 
 
 def in_doubt(reading: Reading, moved: frozenset[str]) -> Reading:
-    """The positions less their word on instruments that were traded while they were read time and again."""
+    """The positions, with those in doubt that kept being traded while they were read."""
     text = with_remedy(FILLS_KEPT_COMING, "Both are read again in the next cycle")
     return replace(reading, positions=doubted(reading.positions, moved, text))
 
 
 def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
-    """What a reading says of one order."""
+    """The answer that a reading holds for one order."""
     orders = reading.orders
     if query.instrument in reading.left_out:
         return OrderAnswer(query, failure=reading.left_out[query.instrument])
@@ -184,17 +184,17 @@ def answer(query: OrderQuery, reading: Reading) -> OrderAnswer:
     found = [order for order in orders.rows if is_meant(query, order)]
     if len(found) > 1:
         name = f"the orderRef {query.client_order_id!r}"
-        return _untold(query, f"{len(found)} orders of {query.instrument} carry {name}")
+        return _unclear(query, f"{len(found)} orders of {query.instrument} carry {name}")
     if not found:
         return _not_found(query, reading, problems_of(orders))
     order = found[0]
     if order.instrument != query.instrument:
-        return _untold(query, f"order {order.broker_order_id} is one of {order.instrument}")
+        return _unclear(query, f"order {order.broker_order_id} is one of {order.instrument}")
     return with_its_fills(query, order, reading.fills, "fill")
 
 
 def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, ...]) -> OrderAnswer:
-    """That there is no such order: said only when nothing that could show it is lacking."""
+    """ "No such order": only when nothing that could show it is missing."""
     if problems:
         return OrderAnswer(query, failure=f"what could show it cannot be read: {problems[0].text}")
     if isinstance(reading.fills, Failed):
@@ -203,9 +203,9 @@ def _not_found(query: OrderQuery, reading: Reading, problems: tuple[RowProblem, 
         return OrderAnswer(query, failure=f"a fill that could be its own: {problems_of(reading.fills)[0].text}")
     fills = [fill for fill in rows_of(reading.fills) if is_meant(query, fill) and fill.instrument == query.instrument]
     if fills:
-        return _untold(query, f"TWS lists {len(fills)} executions of it, and the order in no list")
+        return _unclear(query, f"TWS lists {len(fills)} executions of it, and the order in no list")
     return OrderAnswer(query)
 
 
-def _untold(query: OrderQuery, found: str) -> OrderAnswer:
+def _unclear(query: OrderQuery, found: str) -> OrderAnswer:
     return OrderAnswer(query, failure=with_remedy(found, "Look the order up in TWS"))

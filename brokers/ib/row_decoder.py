@@ -1,8 +1,8 @@
-"""ib_async's decoder with an ear on it: every row as text, beside what ib_async made of it.
+"""Extends ib_async's decoder: passes on every row as text, beside what ib_async made of it.
 
-ib_async logs a row that it cannot read and goes on, so that the end of a list which lacks it looks like any other end;
-it tells nobody of a fill or a status whose order it does not know; and it changes an order's status by itself, on any
-error. Here every row is handed on as it came, with why ib_async could not read it where it could not.
+ib_async logs a row that it cannot read and goes on, so the end of a list that lacks the row looks like any other end.
+It emits no event for a fill or a status whose order it does not know. And it changes an order's status by itself, on
+any error. Here every row is passed on as it came, with the reason where ib_async could not read it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from brokers.ib.wire import ComboLeg
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a completed order ended, from places of its row that only a whole parser finds. ``filled`` is a float's text,
-    and whatever ib_async writes for "unset" where it is not told. ``parent_perm_id`` is that of the order it was
-    attached to."""
+    """How a completed order ended, from fields that only a full parse of its row finds. ``filled`` is a float's text,
+    or whatever ib_async writes for "unset". ``parent_perm_id`` is the permId of the order to which it was attached."""
 
     status: str
     completed_status: str
@@ -35,9 +34,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One row. ``kind`` is its message id, 0 where it has none; ``trouble`` is why ib_async could not read it. ``legs``
-    are those of the combination that an order is for, and ``good_till`` the end of one that is good until a date, which
-    stand in places that only a whole parser finds."""
+    """One row as received. ``kind`` is its message id, 0 where it has none; ``trouble`` is why ib_async could not read
+    it. ``legs`` are those of an order's combination, and ``good_till`` the end of an order that is good until a date;
+    both are in fields that only a full parse finds."""
 
     kind: int
     fields: tuple[str, ...]
@@ -47,10 +46,9 @@ class Heard:
     good_till: str = ""
 
 
-class _Ear:
-    """Stands between decoder and wrapper, and hears what the decoder made of an order: the legs of its combination, and
-    of a completed one what ib_async itself does not keep: its ``completedStatus`` and what of it was filled by that
-    word."""
+class _Interceptor:
+    """Stands between decoder and wrapper and keeps what the decoder made of an order: the legs of its combination, and
+    of a completed order what ib_async itself drops, the ``completedStatus`` and the filled quantity."""
 
     def __init__(self, wrapper: Wrapper) -> None:
         self._wrapper = wrapper
@@ -93,11 +91,11 @@ _Numbers = tuple[tuple[str, Callable[[str], object], object], ...]
 
 
 class Listener(Decoder):
-    """In the place of a client's decoder; ``hear`` is called for each row, after ib_async had it."""
+    """Replaces a client's decoder; calls ``hear`` with each row, after ib_async has processed it."""
 
     def __init__(self, wrapper: Wrapper, hear: Callable[[Heard], None]) -> None:
-        self._ear = _Ear(wrapper)
-        super().__init__(self._ear, 0)  # type: ignore[arg-type]  # it hands on all that a wrapper has
+        self._interceptor = _Interceptor(wrapper)
+        super().__init__(self._interceptor, 0)  # type: ignore[arg-type]  # it hands on all that a wrapper has
         self._hear = hear
         self._trouble = _Trouble()
         self._numbers: dict[type, _Numbers] = {}
@@ -106,17 +104,26 @@ class Listener(Decoder):
         self.logger.addHandler(self._trouble)
 
     def interpret(self, fields: list[str]) -> None:
-        """Hear one row, and let ib_async read it."""
+        """Pass on one row, and let ib_async read it."""
         row = tuple(fields)  # ib_async takes its list apart
-        self._trouble.last = self._ear.ending = None
-        self._ear.legs = ()
-        self._ear.good_till = ""
+        self._trouble.last = self._interceptor.ending = None
+        self._interceptor.legs = ()
+        self._interceptor.good_till = ""
         super().interpret(fields)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
         kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
-        self._hear(Heard(kind, row, self._trouble.last, self._ear.ending, self._ear.legs, self._ear.good_till))
+        self._hear(
+            Heard(
+                kind,
+                row,
+                self._trouble.last,
+                self._interceptor.ending,
+                self._interceptor.legs,
+                self._interceptor.good_till,
+            )
+        )
 
     def parse(self, obj: Any) -> None:
-        """Does what ib_async's own does, which looks up for each row what is the same for all of its type."""
+        """Do what ib_async's own method does, but look up a type's fields once and not for each row."""
         kind = type(obj)
         numbers = self._numbers.get(kind)
         if numbers is None:
@@ -127,7 +134,7 @@ class Listener(Decoder):
 
 
 def _numbers_of(kind: type) -> _Numbers:
-    """Name, reading and default of each field that is a number or a flag by its default."""
+    """Name, converter and default of each field whose default is a number or a flag."""
     fields = ((field.name, _READINGS.get(type(field.default)), field.default) for field in dataclasses.fields(kind))
     return tuple((name, read, default) for name, read, default in fields if read is not None)
 

@@ -1,12 +1,11 @@
-"""Lists of TWS's rows as facts, and as troubles where a row cannot be read. Pure.
+"""Turns TWS's rows into facts, and into troubles where a row cannot be read. Pure.
 
 The laws of this module:
 
-* A row that ib_async could not read is a trouble, whatever of it we can: something in it is not as it should be.
-* Rows of the login's other accounts are none of ours, readable or not. A row that is of no account of the login has
-  been misread.
-* Rows of security types that are not looked after are left out, readable or not, and their contracts are told: they are
-  not flat.
+* A row that ib_async could not read is a trouble, however much of it we can read: something in it is wrong.
+* Rows of the login's other accounts are ignored, readable or not. A row of no account of the login was misread.
+* Rows of security types out of scope are left out, readable or not, and their contracts are reported: they are not
+  flat.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Fact = TypeVar("Fact")
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A row that could not be read; ``contract`` and ``key`` are what of it could."""
+    """A row that could not be read; ``contract`` and ``key`` are the parts that could."""
 
     contract: Contract | None
     key: str | None
@@ -35,7 +34,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row of a security type that is not looked after. One that is ``flat`` is a position of zero."""
+    """A row of a security type that is out of scope. ``flat`` marks a position of zero."""
 
     contract: Contract
     flat: bool = False
@@ -43,7 +42,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Read(Generic[Fact]):
-    """What the rows of one list say, and of which contracts it has rows that were left out."""
+    """The facts of one list, and the contracts of which rows were left out."""
 
     facts: tuple[Fact, ...] = ()
     troubles: tuple[Trouble, ...] = ()
@@ -52,27 +51,27 @@ class Read(Generic[Fact]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows are wanted, and of which security types (``None`` for all). ``others`` are the further accounts of the
-    login: a row that is of none of them has been misread."""
+    """The account whose rows are wanted, and the security types in scope (``None`` for all). ``others`` are the further
+    accounts of the login: a row of none of them was misread."""
 
     account_id: str
     sec_types: frozenset[str] | None = None
     others: frozenset[str] = frozenset()
 
     def has(self, account: str) -> bool:
-        """Whether a row is of the account; raises :class:`BadRow` where it is of none of the login's."""
+        """Whether a row is of the account; raises :class:`BadRow` where its account is not one of the login's."""
         if account != self.account_id and account not in self.others:
             raise BadRow(f"its account is {account[:40]!r}, which is none of the login's")
         return account == self.account_id
 
     def has_type(self, contract: Contract) -> bool:
-        """Whether its security type is."""
+        """Whether its security type is in scope."""
         return self.sec_types is None or contract.sec_type in self.sec_types
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingOrder:
-    """An order with what became of it; ``state`` is ``None`` where TWS told none."""
+    """An order with its state; ``state`` is ``None`` where TWS sent none."""
 
     terms: OrderTerms
     state: OrderState | None
@@ -87,13 +86,13 @@ class CompletedOrder:
 
 
 def order_key(perm_id: int, client_id: int, order_id: int) -> str:
-    """The broker_order_id: the permId, which an order placed by hand has too, else client and order id."""
+    """The broker_order_id: the permId, which an order placed by hand has too; else client id and order id."""
     return str(perm_id) if perm_id else f"{client_id}/{order_id}"
 
 
 def holdings(rows: Iterable[Heard], scope: Scope) -> Read[Holding]:
-    """Positions, one a contract: the last row heard, as an update may come in the middle of a list. A row that cannot
-    be read takes away what an earlier one said of its contract."""
+    """Positions, one for each contract: the last row received, as an update may come in the middle of a list. A row
+    that cannot be read cancels an earlier row of its contract."""
     held: dict[int, Holding] = {}
     listed = _List(scope)
     for row in rows:
@@ -150,7 +149,7 @@ def _subject(terms: OrderTerms) -> tuple[str | None, Contract]:
 
 
 def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: datetime) -> Read[Execution]:
-    """Executions in every revision heard. One after ``latest`` has been read in a wrong time zone."""
+    """Executions, every revision received. One after ``latest`` was read in a wrong time zone."""
 
     def read(fields: wire.Fields) -> Execution:
         found = wire.execution(fields, zone)
@@ -168,7 +167,7 @@ def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest:
 
 
 class _List:
-    """One list as it is read: what of it cannot be read, and what is left out."""
+    """Collects one list: what cannot be read, and what is left out."""
 
     def __init__(self, scope: Scope) -> None:
         self.troubles: list[Trouble] = []
@@ -181,7 +180,7 @@ class _List:
         parse: Callable[[wire.Fields], Fact],
         subject: Callable[[Fact], tuple[str | None, Contract]] | None,
     ) -> Fact | Trouble | None:
-        """One row, ``None`` where it is none of ours or left out."""
+        """One row; ``None`` where it is of another account or left out."""
         found = _read(row, parse, subject, self._scope)
         if isinstance(found, LeftOut):
             self.left_out.append(found)
@@ -201,8 +200,8 @@ def _read(
     subject: Callable[[Fact], tuple[str | None, Contract]] | None,
     scope: Scope,
 ) -> Fact | Trouble | LeftOut | None:
-    """One row: what it says, ``None`` where it is none of ours, that it was left out, or why it cannot be read. Whose
-    row it is counts even then. ``subject`` gives its account and its contract, where it tells them."""
+    """One row: its fact, ``None`` for another account, that it was left out, or why it cannot be read. Its account
+    decides even then. ``subject`` returns account and contract, where the fact has them."""
     try:
         fact = parse(row.fields)
         if row.trouble is not None:
@@ -224,25 +223,24 @@ _KEY_AT = {wire.OPEN_ORDER: 25, wire.EXECUTION: 14, wire.COMPLETED_ORDER: 23}
 
 
 def _trouble(row: Heard, text: str, scope: Scope) -> Trouble | LeftOut | None:
-    told = f"{text}: {wire.quote(row.fields)}"
+    message = f"{text}: {wire.quote(row.fields)}"
     account = _account_of(row)
     if account in scope.others:
         return None
     if account != scope.account_id:
-        return Trouble(None, None, told)
+        return Trouble(None, None, message)
     contract = _contract_of(row)
     if contract is not None and not scope.has_type(contract):
         return LeftOut(contract)
     if row.kind == wire.POSITION:
-        return Trouble(contract, None if contract is None else str(contract.con_id), told)
+        return Trouble(contract, None if contract is None else str(contract.con_id), message)
     key_at = _KEY_AT[row.kind]
-    return Trouble(contract, row.fields[key_at] if len(row.fields) > key_at else None, told)
+    return Trouble(contract, row.fields[key_at] if len(row.fields) > key_at else None, message)
 
 
 def _account_of(row: Heard) -> str | None:
-    """The account of a row in which no field is out of its place, as far as can be seen. Where one is lacking another
-    stands in its place: in rows of positions their number tells, in others the account itself, which comes after the
-    contract."""
+    """The account of a row whose fields are, as far as can be seen, in place. A missing field shifts the others: a
+    position row shows that by its number of fields, any other row by its account, which comes after the contract."""
     account_at = _ACCOUNT_AT.get(row.kind)
     if account_at is None or len(row.fields) <= account_at:
         return None

@@ -1,7 +1,7 @@
-"""The one connection of an account, made anew when it has ended, is spent, or TWS has moved.
+"""The one connection of an account; it is made anew when it has ended, is spent, or TWS has moved.
 
-The laws of this module: whose login it is is proven with every connection; a client id in use is a mistake at the first
-connection and passes at a later one; an error says what was found and what a person can do.
+The laws of this module: every new connection is checked for the configured account. A client id in use is a mistake at
+the first connection, and temporary at a later one. An error says what was found and what a person can do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from brokers.ib.wire import Notice
 from brokers.kit.port_probe import PROBE_S, probe
 
 PATIENCE = 3
-"""A call's whole time, in time-outs."""
+"""The time of a whole call, in time-outs."""
 _ATTEMPTS = 3
 GATEWAY = "Check that TWS or IB Gateway runs there, is logged in and lets API clients in (Settings, API)"
 _PORTS = "TWS listens on 7496 (paper 7497), IB Gateway on 4001 (paper 4002), unless configured otherwise"
@@ -38,7 +38,7 @@ _REMEDIES = {
     Obstacle.BUSY: "TWS may not have noticed yet that the last connection ended; it is tried again by itself",
 }
 _KINDS: dict[Obstacle, type[BrokerError]] = {Obstacle.FOREIGN: Malformed, Obstacle.OLD: Refused}
-_IF_IT_GOES_ON = "It is asked again by itself; if it goes on, look at TWS and restart it"
+_IF_IT_GOES_ON = "It is requested again by itself; if it goes on, look at TWS and restart it"
 
 
 class _Busy(Exception):
@@ -50,9 +50,9 @@ class _Busy(Exception):
 
 
 class Session:
-    """Gives out a connection that can be asked. ``live`` is called for what TWS tells by itself, with ``None`` after a
-    reconnect and when the connection has ended. ``generation`` grows with every connection; ``errors`` are TWS's words
-    on orders of this client, by order id."""
+    """Provides a connection that can take requests. ``live`` is called with each row that TWS pushes, and with ``None``
+    after a reconnect and when the connection has ended. ``generation`` grows with every connection; ``errors`` are
+    TWS's notices on orders of this client, by order id."""
 
     def __init__(
         self,
@@ -79,23 +79,23 @@ class Session:
         self._backoff_s = backoff_s
         self._live = live
         self._messages_per_s = messages_per_s
-        # Four ninths at once and five ninths a second: never more than the limit in any second. Held back here, a
-        # message's wait is not counted as TWS's; ib_async, which holds back too, has nothing left to do.
+        # Four ninths at once and five ninths a second: never more than the limit in any second. The wait happens here,
+        # so that it does not count as TWS's; ib_async's own limiter then has nothing to hold back.
         self._limiter = AsyncLimiter(messages_per_s * 4 / 9, 0.8)
         self._link: Link | None = None
         self._moved_to: int | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether there is a connection that can be asked, and TWS has not lost its own."""
+        """Whether the connection can take requests, and TWS has not lost its own."""
         return self._link is not None and self._link.alive and self._link.lost is None
 
     def deadline(self) -> float:
-        """When a call that begins now has to end, as :func:`time.monotonic`."""
+        """When a call that begins now has to end, on the clock of :func:`time.monotonic`."""
         return time.monotonic() + PATIENCE * self._timeout_s
 
     def in_touch(self) -> None:
-        """Raises ``Unreachable`` while TWS says that it has lost its own connection."""
+        """Raise ``Unreachable`` while TWS reports that it has lost its own connection."""
         if self._link is not None and self._link.alive and self._link.lost is not None:
             raise Unreachable(
                 "read the account",
@@ -105,14 +105,14 @@ class Session:
             )
 
     async def linked(self) -> Link:
-        """A connection that can be asked, a new one where there is none."""
+        """A connection that can take requests, a new one where there is none."""
         self.in_touch()
         link = self._link if self._link is not None and self._link.alive else await self.renew()
         self.in_touch()
         return link
 
     async def renew(self) -> Link:
-        """A new connection in the place of the old one. Raises what :meth:`brokers.port.Broker.connect` says."""
+        """Replace the connection by a new one. Raises as :meth:`brokers.port.Broker.connect` does."""
         await self.close()
         try:
             async for attempt in stamina.retry_context(
@@ -140,7 +140,7 @@ class Session:
         await self._limiter.acquire()
         left_s = min(self._timeout_s, ends_at - time.monotonic())
         if left_s <= 0:
-            raise NoAnswer(f"{request.name}: not asked, as the time for it was used up")
+            raise NoAnswer(f"{request.name}: not sent, as its time was used up")
         self.calls += 1
         try:
             return await link.ask(request, left_s)
@@ -148,7 +148,7 @@ class Session:
             self.errors.update(link.errors)
 
     async def asked(self, request: Request, ends_at: float) -> list[Heard] | str:
-        """As :meth:`ask`, with the reason in words where it failed: one list must not take the others with it."""
+        """Like :meth:`ask`, but a failure becomes a reason in words: one list must not take the others with it."""
         try:
             return await self.ask(request, ends_at)
         except (NoAnswer, Declined) as error:
@@ -157,7 +157,7 @@ class Session:
             return f"{request.name}: {with_remedy(error.found, error.remedy)}"
 
     async def cancel(self, order_id: int) -> Notice | str:
-        """As :meth:`brokers.ib.link.Link.cancel`, on the connection there is."""
+        """Like :meth:`brokers.ib.link.Link.cancel`, over the present connection."""
         link = await self.linked()
         await self._limiter.acquire()
         self.calls += 1
@@ -189,22 +189,22 @@ class Session:
                 await link.close()
         if why_not is None:
             return link
-        error = self._not_opened(await self._told_apart(why_not, link.port), link.port)
+        error = self._not_opened(await self._identified(why_not, link.port), link.port)
         raise _Busy(error) if why_not.obstacle is Obstacle.BUSY else error
 
-    async def _told_apart(self, why: NotOpened, port: int) -> NotOpened:
-        """The same, or that what listens there is no TWS. A port at which a TWS was met is left alone: that one may
-        hang, and be in use by others."""
+    async def _identified(self, why: NotOpened, port: int) -> NotOpened:
+        """The same, or that what listens there is not a TWS. A port where a TWS was met is not probed: that TWS may
+        hang, and others may be using it."""
         if self.generation or why.obstacle not in (Obstacle.SILENT, Obstacle.CLOSED):
             return why
         found = await probe(self._host, port, min(self._timeout_s, PROBE_S))
-        # What it cannot name may be a TWS that answers what it does not understand.
+        # An unknown protocol may still be a TWS that answers what it does not understand.
         return why if found.protocol is None else NotOpened(Obstacle.FOREIGN, foreign(found.words))
 
     def _follow_portfolio(self, link: Link) -> None:
-        """Positions come by themselves once they were asked for; the portfolio's rows tell of them besides."""
+        """Position rows come by themselves once they were requested; the portfolio's rows show changes as well."""
         self.calls += 1
-        with contextlib.suppress(OSError):  # a connection that has ended is noticed by whoever asks next
+        with contextlib.suppress(OSError):  # the next request notices a connection that has ended
             link.follow_portfolio(self._account_id)
 
     def _prove(self, link: Link) -> None:

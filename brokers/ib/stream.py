@@ -1,8 +1,8 @@
-"""What TWS tells by itself, as a :class:`brokers.port.Stream` over the adapter's own connection.
+"""What TWS pushes, as a :class:`brokers.port.Stream` over the adapter's own connection.
 
-IB counts connections, so there is one: the rows that TWS pushes over it (positions of everybody's making, orders and
-executions of this client's) wake the instrument they name. TWS has no heartbeat, so where nothing was heard for half of
-the budget its clock is asked for; that also finds a connection that ended, and opens it anew.
+IB counts connections, so there is only one. The rows that TWS pushes over it (positions whoever changed them, orders
+and executions of this client) wake the instrument they name. TWS has no heartbeat: where nothing came for half of the
+budget, the stream requests TWS's clock. That also finds a connection that ended, and opens it anew.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from brokers.port import Clock, OnEvent, StreamState
 
 
 class Source(Protocol):
-    """What of the adapter is followed."""
+    """The part of the adapter that the stream uses."""
 
     on_event: OnEvent | None
     on_fill: OnFill | None
 
     @property
     def last_heard_at(self) -> datetime | None:
-        """Our time when TWS last said anything."""
+        """Our time when TWS last sent anything."""
 
     @property
     def in_touch(self) -> bool:
-        """Whether there is a connection, and TWS has not lost its own."""
+        """Whether the connection is up, and TWS has not lost its own connection to IB."""
 
     async def ping(self) -> None:
-        """Ask TWS for its time; raises like connecting."""
+        """Request TWS's time; raises like connecting."""
 
 
 class IbStream:
     """The events of one account; meets :class:`brokers.port.Stream`.
 
-    ``broker`` is the account's adapter, whose loop this is used in. ``budget_s`` is how long TWS may be silent.
+    ``broker`` is the account's adapter; the stream runs in its loop. ``budget_s`` is how long TWS may be silent.
     """
 
     def __init__(self, broker: Source, budget_s: float, clock: Clock) -> None:
@@ -58,10 +58,10 @@ class IbStream:
             return StreamState.REFUSED
         if self._watch is None:
             return StreamState.CLOSED
-        heard = self._broker.last_heard_at
-        if heard is None or (not self._broker.in_touch and self._is_fresh(heard)):
+        last_at = self._broker.last_heard_at
+        if last_at is None or (not self._broker.in_touch and self._is_fresh(last_at)):
             return StreamState.CONNECTING
-        return StreamState.LIVE if self._broker.in_touch and self._is_fresh(heard) else StreamState.SILENT
+        return StreamState.LIVE if self._broker.in_touch and self._is_fresh(last_at) else StreamState.SILENT
 
     @property
     def error(self) -> str | None:
@@ -70,35 +70,35 @@ class IbStream:
 
     @property
     def last_heard_at(self) -> datetime | None:
-        """Our time when TWS last said anything."""
+        """Our time when TWS last sent anything."""
         return self._broker.last_heard_at
 
     def tell_fills_to(self, on_fill: OnFill | None) -> None:
-        """Who is told of each execution; see :mod:`brokers.executions`. TWS pushes those of this client's orders, and
-        of everybody's to its master client."""
+        """Report each execution to ``on_fill``; see :mod:`brokers.executions`. TWS pushes those of this client's
+        orders, and to its master client those of all orders."""
         self._on_fill = on_fill
 
     def start(self, on_event: OnEvent) -> None:
-        """Follow TWS from now on; connecting is left to the first look at its clock, or to the adapter's own work."""
+        """Follow TWS from now on. The first request for its clock connects, or the adapter's own work does."""
         self.close()
         self._refused = False
         self._broker.on_event, self._broker.on_fill = on_event, self._on_fill
         self._watch = asyncio.get_running_loop().create_task(self._watch_it())
 
     def close(self) -> None:
-        """Hear nothing any more. The connection stays: it is the adapter's."""
+        """Receive nothing more. The connection stays: it is the adapter's."""
         self._broker.on_event = self._broker.on_fill = None
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()
 
-    def _is_fresh(self, heard: datetime) -> bool:
-        return abs(self._clock() - heard) <= timedelta(seconds=self._budget_s)
+    def _is_fresh(self, last_at: datetime) -> bool:
+        return abs(self._clock() - last_at) <= timedelta(seconds=self._budget_s)
 
     async def _watch_it(self) -> None:
         while True:
-            heard = self._broker.last_heard_at
-            age_s = self._budget_s if heard is None else abs(self._clock() - heard).total_seconds()
+            last_at = self._broker.last_heard_at
+            age_s = self._budget_s if last_at is None else abs(self._clock() - last_at).total_seconds()
             if age_s >= self._budget_s / 2 or not self._broker.in_touch:
                 await self._ask()
                 if self._refused:

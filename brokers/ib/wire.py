@@ -1,9 +1,9 @@
 """The rows of TWS's binary protocol, from their own text. Pure.
 
-ib_async turns an empty number into 0 and every number into a float, and drops a row it cannot read. An empty quantity
-read as 0 would look flat. So the rows that money hangs on are read here, from the fields as they came, and what cannot
-be read raises :class:`BadRow`. The places of the fields are those of ib_async 2.1 at server version 178 (the
-newest it speaks; what is read here stands in the same places since 157).
+ib_async turns an empty number into 0 and every number into a float, and drops a row that it cannot read. An empty
+quantity read as 0 would look flat. So the rows that money depends on are read here, from the fields as they came, and
+what cannot be read raises :class:`BadRow`. The positions of the fields are those of ib_async 2.1 at server version 178
+(the newest that it supports; the fields read here have had the same positions since 157).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Fields = Sequence[str]
 POSITION_FIELDS = 16
 
 UNSET_INTEGER = 2**31 - 1
-"""What TWS writes for an id that is not set, as the order id of an execution that was placed by hand."""
+"""TWS's value for an id that is not set, such as the order id of an execution placed by hand."""
 
 BAG = "BAG"
 _UNSET_DOUBLE = Decimal("1.7976931348623157E308")
@@ -61,8 +61,8 @@ class ComboLeg:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What names a contract. ``con_id`` is 0 only for a combination of legs (BAG); ``multiplier`` is 1 where the
-    contract has none. ``legs`` are those of a combination, which only rows of orders tell."""
+    """What identifies a contract. ``con_id`` is 0 only for a combination of legs (BAG); ``multiplier`` is 1 where the
+    contract has none. ``legs`` are those of a combination, which only order rows carry."""
 
     con_id: int
     symbol: str
@@ -78,7 +78,7 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One row of the positions. ``average_cost`` contains the multiplier."""
+    """One row of the positions. ``average_cost`` includes the multiplier."""
 
     account: str
     contract: Contract
@@ -88,11 +88,11 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class OrderTerms:
-    """What was ordered. ``quantity`` is 0 for many completed orders, and for an order for an amount of cash;
+    """What was ordered. ``quantity`` is 0 for many completed orders, and for an order for an amount of cash.
     ``order_id`` is 0 for one placed by hand. ``allocation`` is set for an order that a financial adviser placed for
-    several accounts: its group or method. ``tif`` is its time in force, ``good_till`` what TWS says of its end where
-    that is a date (GTD), ``good_after`` from when on it works where that is later, and one in ``outside_hours`` may be
-    filled in all hours of its exchange. ``oca_group`` names the orders of which one's fill ends the others.
+    several accounts: its group or method. ``tif`` is the time in force. ``good_till`` is its end where TWS states a
+    date (GTD), ``good_after`` when it begins to work where that is later. With ``outside_hours`` it may be filled in
+    all hours of its exchange. ``oca_group`` names a group of orders in which one fill cancels the others.
     """
 
     account: str
@@ -115,8 +115,8 @@ class OrderTerms:
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """What became of an order so far, in TWS's words. ``parent_order_id`` is that of the order of the same client which
-    it is attached to, 0 for none."""
+    """The state of an order so far, in TWS's words. ``parent_order_id`` is the id of the order, of the same client, to
+    which it is attached; 0 for none."""
 
     order_id: int
     client_id: int
@@ -129,8 +129,8 @@ class OrderState:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One execution in one of its revisions. ``root`` is the execId without the digits after its last dot, by which
-    IB tells a correction from the execution it corrects."""
+    """One execution in one of its revisions. ``root`` is the execId without the digits after its last dot: IB numbers a
+    correction after the execution that it corrects, in those digits."""
 
     exec_id: str
     root: str
@@ -151,7 +151,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An error or a piece of news: ``request_id`` is -1, a request's id, or an order's."""
+    """An error or a message: ``request_id`` is -1, a request's id, or an order's."""
 
     request_id: int
     code: int
@@ -188,7 +188,7 @@ def open_order(fields: Fields) -> OrderTerms:
 
 
 def completed_order(fields: Fields) -> OrderTerms:
-    """The beginning of a row of message 101, which tells no order id and no client."""
+    """The beginning of a row of message 101, which carries no order id and no client id."""
     _check_length(fields, 25, exactly=False)
     return _terms(
         fields[1:24],
@@ -200,11 +200,11 @@ def completed_order(fields: Fields) -> OrderTerms:
 
 
 def _allocation(fields: Fields, account: str, group_at: int) -> str | None:
-    """By what an adviser's order is shared out: its faGroup, else its faMethod. It is of no account, or of the group
-    (TWS API documentation, "Allocation methods and groups")."""
-    told = [field for field in fields[group_at : group_at + 2] if field]
-    if told:
-        return told[0]
+    """How an adviser's order is allocated: its faGroup, else its faMethod. The row names no account, or the group (TWS
+    API documentation, "Allocation methods and groups")."""
+    stated = [field for field in fields[group_at : group_at + 2] if field]
+    if stated:
+        return stated[0]
     return None if account else "several accounts"
 
 
@@ -257,8 +257,8 @@ def order_state(fields: Fields) -> OrderState:
 
 
 def execution(fields: Fields, zone: tzinfo | None) -> Execution:
-    """A row of message 11. A time without a zone is one of ``zone``; without that it cannot be read, as a guess may
-    put a fill hours before or after the position that contains it."""
+    """A row of message 11. A time without a zone is read in ``zone``. Where that is ``None`` the row cannot be read: a
+    guess might put a fill hours before or after the position that contains it."""
     _check_length(fields, 31, exactly=False)
     exec_id = _text(fields[14], "execId")
     root, _, digits = exec_id.rpartition(".")
@@ -267,7 +267,7 @@ def execution(fields: Fields, zone: tzinfo | None) -> Execution:
     side = _EXECUTED.get(fields[18])
     if side is None:
         _reject("side", fields[18], "BOT or SLD")
-    time, told_zone = moment(fields[15], zone)
+    time, stated_zone = moment(fields[15], zone)
     return Execution(
         exec_id=exec_id,
         root=root,
@@ -278,26 +278,26 @@ def execution(fields: Fields, zone: tzinfo | None) -> Execution:
         quantity=_unsigned(fields[19], "shares"),
         price=number(fields[20], "price"),
         time=time,
-        zone=told_zone,
+        zone=stated_zone,
         perm_id=_whole(fields[21], "permId"),
         client_id=_whole(fields[22], "clientId"),
         order_id=_order_id(fields[2]),
         order_ref=fields[26] or None,
-        # TWS API documentation, Execution.Liquidation: whether IB initiated it; a count in the wire's own text.
+        # TWS API documentation, Execution.Liquidation: whether IB initiated it; the wire carries a count.
         liquidation=fields[23] not in {"", "0"},
     )
 
 
 def commission(fields: Fields) -> tuple[str, Decimal | None, str | None]:
-    """The execId, the commission and its currency of a row of message 59; ``None`` where TWS has not got it yet."""
+    """execId, commission and currency of a row of message 59; ``None`` where TWS does not have it yet."""
     _check_length(fields, 8)
     return _text(fields[2], "execId"), _optional(fields[3], "commission"), fields[4] or None
 
 
 def price_magnifier(fields: Fields) -> tuple[int, Decimal]:
-    """The conId and the priceMagnifier of a row of message 10: how many units of its price are one of its currency, 100
-    where it is quoted in cents (TWS API documentation, ``ContractDetails``). Before server version 164 the row had two
-    more fields."""
+    """The conId and the priceMagnifier of a row of message 10: how many units of its price make one of its currency,
+    100 where it is quoted in cents (TWS API documentation, ``ContractDetails``). Before server version 164 the row had
+    two more fields."""
     _check_length(fields, 30, exactly=False)
     at = 12 if fields[3].isupper() and not fields[2].isdecimal() else 13
     magnifier = number(fields[at + (5 if at == 12 else 6)], "priceMagnifier")
@@ -317,8 +317,8 @@ def contract_hours(fields: Fields) -> tuple[int, str, str, str]:
 
 
 def symbol_samples(fields: Fields) -> tuple[tuple[int, str, str], ...]:
-    """conId, symbol and security type of each contract of a row of message 79. From server version 176 on each has a
-    description and an issuer besides."""
+    """conId, symbol and security type of each contract of a row of message 79. From server version 176 on each also has
+    a description and an issuer."""
     _check_length(fields, 3, exactly=False)
     for extra in (2, 0):
         rest = list(fields[3:])
@@ -357,7 +357,7 @@ def server_time(fields: Fields) -> int:
     """The epoch second of a row of message 49."""
     _check_length(fields, 3)
     seconds = _whole(fields[2], "time")
-    # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
+    # The bound is the year 10000, so that milliseconds are refused and not taken for seconds.
     if not 0 < seconds < 253_402_300_800:
         _reject("time", fields[2], "epoch seconds")
     return seconds
@@ -368,7 +368,7 @@ CONTRACT_AT = {POSITION: 3, OPEN_ORDER: 2, PORTFOLIO: 2, EXECUTION: 3, COMPLETED
 
 
 def contract(fields: Fields) -> Contract:
-    """The eleven fields of a contract. A derivative without its multiplier cannot be priced, so it cannot be read."""
+    """The eleven fields of a contract. A derivative without its multiplier cannot be priced, so its row is rejected."""
     _check_length(fields, 11)
     sec_type = _text(fields[2], "secType")
     con_id = _whole(fields[0], "conId", empty=sec_type == BAG)
@@ -400,7 +400,7 @@ def contract(fields: Fields) -> Contract:
 
 
 def _day(text: str) -> date | None:
-    """The last trading day that a contract names; ``None`` for a month alone, and where there is none."""
+    """The last trading day of a contract; ``None`` for a month alone, and where there is none."""
     try:
         return datetime.strptime(text[:8], "%Y%m%d").replace(tzinfo=UTC).date() if len(text) >= 8 else None
     except ValueError:
@@ -408,7 +408,7 @@ def _day(text: str) -> date | None:
 
 
 def _strike(text: str) -> Decimal | None:
-    """What is no number there names no strike, and takes nothing else of the row with it."""
+    """The strike; a text that is not a number counts as none, and the rest of the row stays readable."""
     try:
         return _optional(text, "strike") or None
     except BadRow:
@@ -419,7 +419,7 @@ def _strike(text: str) -> Decimal | None:
 
 
 def number(text: str, name: str) -> Decimal:
-    """A finite number that is there. NaN, infinities and IB's "unset" are none."""
+    """A finite number, which must be there. NaN, infinities and IB's "unset" are rejected."""
     value = _optional(text, name)
     if value is None:
         _reject(name, text, "a number")

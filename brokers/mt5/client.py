@@ -2,12 +2,13 @@
 
 The laws of this module:
 
-* A section the gateway does not know is UNSUPPORTED, one it declined or garbled is FAILED, and neither is empty.
-* Positions, orders and deals are asked for in this order, and again while something is filled in between. So every
-  fill that the positions contain is in the deals, and none is in the deals that the positions do not contain.
-* Whose account it is is proven at the start, after every lost connection or reply, and every few minutes: a terminal
-  may be logged in elsewhere at any time.
-* At rest a snapshot costs one request for each action the gateway knows, for however many instruments.
+* A section whose action the gateway does not know is UNSUPPORTED; one that it declined or garbled is FAILED; neither is
+  empty.
+* Positions, orders and deals are requested in this order, and again while something is filled in between. So every fill
+  that the positions contain is among the deals, and the deals contain no other.
+* The login is checked at the start, after every lost connection or reply, and every few minutes: a terminal may be
+  logged in elsewhere at any time.
+* At rest a snapshot costs one request for each action that the gateway knows, for however many instruments.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ from brokers.mt5.vanished import Vanished
 from brokers.port import AccountFacts, Clock, Stream
 
 _PATIENCE = ATTEMPTS + 2
-"""A call's whole time, in time-outs: one action may be tried to the end, and two more answered slowly."""
+"""The time of a whole call, in time-outs: one action may use all of its attempts, and two more be answered slowly."""
 _KEPT_COMING = with_remedy(FILLS_KEPT_COMING, "They are read again in the next cycle")
 _IDENTITY_AGE = timedelta(minutes=5)
 NAMELESS_S = 300.0
-"""How long a deal that cannot be read, and names no instrument, is asked for again."""
+"""How long a deal that cannot be read, and names no instrument, is requested again."""
 _REFUSALS = re.compile(
     r"unauthori[sz]ed|forbidden|permission|invalid (account|login|password|credential)", re.IGNORECASE
 )
@@ -80,7 +81,7 @@ class _Reading:
     moved: frozenset[str]
     error: BrokerError | None
 
-    def tells_anything(self) -> bool:
+    def knows_anything(self) -> bool:
         return any(isinstance(s, Complete | Partial) for s in (self.positions, self.orders, self.fills))
 
 
@@ -91,17 +92,17 @@ _Read = Callable[[decode.Content, LegScheme], Section[Row]]
 class Mt5Broker:
     """One MT5 account behind a gateway; meets :class:`brokers.port.Broker`.
 
-    ``timeout_s`` bounds each attempt of a request; the attempts of a whole call share five times as long, and three
-    times as long are added where it must be proven again whose account it is. ``login`` is the
-    account expected, ``None`` for any. ``backoff_s`` is the first wait before a repetition; it doubles, with jitter.
+    ``timeout_s`` bounds each attempt of a request. The attempts of a whole call share five times as long, and three
+    times as long is added where the login has to be checked again. ``login`` is the expected account, ``None`` for any.
+    ``backoff_s`` is the first wait before a repetition; it doubles, with jitter.
 
-    A gateway without GET_ACCOUNT cannot tell which account it serves: then a configured ``login`` is :attr:`unproven`,
-    which the log says once, and the endpoint alone vouches for it. One that does not tell the margin mode has a leg for
-    each ticket. Its times may be the server's (see :mod:`brokers.mt5.server_time`): all that is told here is in UTC,
-    but for the cursor, which stays in the gateway's seconds.
-    ``events_endpoint`` is the address of its PUB socket, ``None`` for a gateway without one. ``curve`` are the keys for
-    both, ``None`` where the gateway asks for none. ``instruments`` are the configured symbols; one that the broker does
-    not have is left out, with the nearest ones.
+    A gateway without GET_ACCOUNT does not report its login. A configured ``login`` is then :attr:`unproven`: the log
+    says so once, and only the endpoint identifies the account. An account whose margin mode is not reported has a leg
+    for each ticket. The gateway's times may be the server's (see :mod:`brokers.mt5.server_time`); everything returned
+    here is in UTC, except the cursor, which stays in the gateway's seconds. ``events_endpoint`` is the address of its
+    PUB socket, ``None`` for a gateway without one. ``curve`` are the keys for both sockets, ``None`` where the gateway
+    requires none. ``instruments`` are the configured symbols; one that the broker does not have is left out, with the
+    most similar ones.
     """
 
     def __init__(
@@ -132,9 +133,9 @@ class Mt5Broker:
         self._gateway = Gateway(account, endpoint, timeout_s, clock, backoff_s, curve)
         self._legs = LegScheme.TICKET
         self._first_login: int | None = None
-        self._zone_told_s = 0
+        self._zone_logged_s = 0
         self._unproven: str | None = None
-        self._told: decode.AccountFacts | None = None
+        self._account_facts: decode.AccountFacts | None = None
         self._unsupported: set[str] = set()
         self._identified_at: datetime | None = None
         self._identified_generation = -1
@@ -147,19 +148,19 @@ class Mt5Broker:
 
     @property
     def calls(self) -> int:
-        """How many requests have left for the gateway, repeated ones included."""
+        """How many requests were sent to the gateway, repeated ones included."""
         return self._gateway.calls
 
     @property
     def unproven(self) -> str | None:
-        """That the login configured could not be proven, where the gateway does not tell its own."""
+        """Why the configured login could not be checked: the gateway does not report its own. ``None`` otherwise."""
         return self._unproven
 
     async def connect(self) -> None:
-        """Open a new socket and prove, as far as the gateway can tell, that it serves the login configured.
+        """Open a new socket and check, as far as the gateway allows, that it serves the configured login.
 
         Raises ``Unreachable`` when nobody answered or the gateway is not ready, ``Refused`` for another login or an
-        endpoint that is none, ``Malformed`` when the answer cannot be read.
+        invalid endpoint, ``Malformed`` when the answer cannot be read.
         """
         self._gateway.forget()
         self._identified_at = None
@@ -168,9 +169,9 @@ class Mt5Broker:
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
         """Positions, orders and the deals after ``fills_since``, an epoch second of the gateway; always ``whole``.
 
-        ``as_of`` is the gateway's clock just before the positions were asked for, less the second to which deals are
-        dated, and never later than it really was; ours where the gateway tells no time. Raises ``Unreachable`` when
-        the positions were not answered in time, and what the gateway said of them when no section is known at all.
+        ``as_of`` is the gateway's clock just before the positions were requested, less one second, as deals are dated
+        to whole seconds; it is never later than the true time. Where the gateway sends no time it is our clock. Raises
+        ``Unreachable`` when the positions were not answered in time, and their error when no section is known at all.
         """
         deadline = self._deadline()
         if self._identity_is_due():
@@ -182,29 +183,32 @@ class Mt5Broker:
             await self._identify(Deadline(ATTEMPTS * self._timeout_s))
         if self._legs is not legs:
             raise self._malformed("read the account", "its margin mode changed while it was read")
-        if reading.error and not reading.tells_anything():
+        if reading.error and not reading.knows_anything():
             raise reading.error
         mistakes = await self._names.mistakes(self._clock())
         return replace(self._snapshot(reading, fills_since), left_out=mistakes or self._unlike(reading))
 
     def described(self) -> AccountFacts:
-        """What GET_ACCOUNT and PING told; meets :class:`brokers.port.Describing`."""
-        told, may = self._told, {True: "it may trade", False: "it may not trade (an investor's password, or closed)"}
+        """What GET_ACCOUNT and PING reported; meets :class:`brokers.port.Describing`."""
+        facts, may = (
+            self._account_facts,
+            {True: "it may trade", False: "it may not trade (investor password, or closed)"},
+        )
         mode = "netting: one leg a symbol" if self._legs is LegScheme.NET else "hedging: a leg for each position"
-        untold = "" if told is not None and told.legs is not None else " (the gateway tells no margin mode)"
+        assumed = "" if facts is not None and facts.legs is not None else " (the gateway reports no margin mode)"
         skew = None if self._time.offset_s is None else self._time.skew
         return AccountFacts(
             login=None if self._first_login is None else f"{self._first_login}",
-            place=None if told is None else told.server,
-            keeps=f"{mode}{untold}; averages by volume",
-            currency=None if told is None else told.currency,
+            place=None if facts is None else facts.server,
+            keeps=f"{mode}{assumed}; averages by volume",
+            currency=None if facts is None else facts.currency,
             clock=clock_words(skew, self._time.words),
             products=None if self._names.known is None else f"{self._names.known} symbols",
-            permissions=None if told is None or told.may_trade is None else may[told.may_trade],
+            permissions=None if facts is None or facts.may_trade is None else may[facts.may_trade],
         )
 
     async def holds_nothing(self) -> bool | None:
-        """By the margin in use; meets :class:`brokers.port.Corroborating`."""
+        """Whether no margin is in use; ``None`` where it is not known; meets :class:`brokers.port.Corroborating`."""
         try:
             facts = await self._facts("GET_ACCOUNT", Deadline(ATTEMPTS * self._timeout_s))
         except BrokerError:
@@ -212,22 +216,22 @@ class Mt5Broker:
         return None if facts is None or facts.margin is None else not facts.margin
 
     async def _symbols(self) -> frozenset[str] | None:
-        """Every symbol of the broker; ``None`` where the gateway tells none."""
+        """Every symbol of the broker; ``None`` where the gateway does not list them."""
         outcome = await self._ask("GET_SYMBOLS", Deadline(ATTEMPTS * self._timeout_s))
-        told = outcome.content.get("symbols") if isinstance(outcome, Answered) else None
-        return frozenset(map(str, told)) if isinstance(told, list) else None
+        symbols = outcome.content.get("symbols") if isinstance(outcome, Answered) else None
+        return frozenset(map(str, symbols)) if isinstance(symbols, list) else None
 
     def _unlike(self, reading: _Reading) -> dict[str, str]:
-        """Configured symbols of which nothing is there, while one that differs in a suffix or in case is held and not
-        configured: where no list of symbols tells, that is the mistake."""
+        """Configured symbols of which nothing is held, while one that differs only in a suffix or in case is held and
+        not configured. Where the gateway lists no symbols, that is the mistake."""
         held = {row.instrument for row in rows_of(reading.positions)}
         others = held - set(self._configured)
         absent = [name for name in self._configured if name not in held and others]
         return mistaken([name for name in absent if any(same_but_for_suffix(name, one) for one in others)], others)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """Orders by their ticket, else by their comment among the instrument's orders; with the deals of those that
-        were filled. "No such order" is the gateway's word for today's orders only."""
+        """Find orders by their ticket, else by their comment among the instrument's orders; filled ones with their
+        deals. The gateway's "no such order" covers today's orders only."""
         deadline = self._deadline()
         return tuple([replace(await self._find(query, deadline), query=query) for query in queries])
 
@@ -245,25 +249,25 @@ class Mt5Broker:
         return self._stream
 
     def _executed(self, event: decode.Content) -> StreamedFill | None:
-        """What an event tells of an execution, where it is of the login that was proven and its time can be told.
-        Called in the stream's thread; whatever is not sure is found by the next snapshot."""
+        """The execution in an event, where it is of the checked login and its time is known. Runs in the stream's
+        thread. The next snapshot finds what is not certain here."""
         login = self._first_login
         proven = login is not None and self._identified_at is not None
         if not proven or event.get("event") != "deal" or str(event.get("login")) != str(login):
             return None
         try:
-            told = decode.streamed(event, self._legs)
+            fill = decode.streamed(event, self._legs)
         except BadRow:
             return None
-        return None if told is None else self._time.streamed(told, self._clock())
+        return None if fill is None else self._time.streamed(fill, self._clock())
 
     async def close(self) -> None:
-        """Give the socket back, without waiting for anything that is still on its way."""
+        """Release the socket, without waiting for anything still in transit."""
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
         self._gateway.close()
 
-    # -- whose account it is, and what time it is there ------------------------------------------------------------
+    # -- whose account it is, and the server's time ----------------------------------------------------------------
 
     def _deadline(self) -> Deadline:
         return Deadline(_PATIENCE * self._timeout_s)
@@ -271,8 +275,8 @@ class Mt5Broker:
     def _identity_is_due(self) -> bool:
         if self._identified_at is None or self._identified_generation != self._gateway.generation:
             return True
-        told = not {"GET_ACCOUNT", "PING"} <= self._unsupported
-        return told and abs(self._clock() - self._identified_at) > _IDENTITY_AGE
+        reported = not {"GET_ACCOUNT", "PING"} <= self._unsupported
+        return reported and abs(self._clock() - self._identified_at) > _IDENTITY_AGE
 
     async def _identify(self, deadline: Deadline) -> None:
         if self._identified_at is None or self._identified_generation != self._gateway.generation:
@@ -288,7 +292,7 @@ class Mt5Broker:
             self._check_login(facts.login)
             self._unproven = None
             self._legs = facts.legs or LegScheme.TICKET
-            self._told = facts
+            self._account_facts = facts
         if facts is None or facts.time_s is None:
             await self._facts("PING", deadline)  # for its time
         self._identified_at = self._clock()
@@ -299,13 +303,13 @@ class Mt5Broker:
             return
         found = (
             f"login {self._login} cannot be proven: the gateway at {self._endpoint} does not know GET_ACCOUNT, and so "
-            "does not tell which login it serves"
+            "does not report which login it serves"
         )
         self._unproven = with_remedy(found, "Check in the terminal which account it is logged in to, and `endpoint`")
         logger.warning("{}: {}", self._account, self._unproven)
 
     async def _facts(self, action: str, deadline: Deadline) -> decode.AccountFacts | None:
-        """What GET_ACCOUNT or PING tell, ``None`` where the gateway has no such action."""
+        """The reply to GET_ACCOUNT or PING; ``None`` where the gateway has no such action."""
         if action == "GET_ACCOUNT":
             self._time.forget()
         outcome = await self._ask(action, deadline)
@@ -313,7 +317,7 @@ class Mt5Broker:
             return None
         if not isinstance(outcome, Answered):
             if action == "PING":
-                return None  # only its time is wanted, and that can be done without
+                return None  # only its time is wanted, which is not essential
             words = f"the gateway said: {outcome.words}" if isinstance(outcome, Declined) else outcome.found
             raise self._error(action, outcome, words)
         try:
@@ -322,15 +326,15 @@ class Mt5Broker:
             raise self._malformed(f"read {action}", str(error)) from None
         if facts.time_s is not None:
             self._time.told(facts.time_s, outcome.received_at)
-            if self._time.zone_s != self._zone_told_s:
-                self._zone_told_s = self._time.zone_s
-                logger.info("{}: the gateway tells the server's time, {}", self._account, self._time.words)
+            if self._time.zone_s != self._zone_logged_s:
+                self._zone_logged_s = self._time.zone_s
+                logger.info("{}: the gateway sends the server's time, {}", self._account, self._time.words)
         return facts
 
     def _check_login(self, found: int | None) -> None:
         if found is None and self._login is not None:
-            raise self._malformed(f"prove login {self._login}", "the reply to GET_ACCOUNT tells no login")
-        # With any login allowed, the first one met stays the only one: another one's rows must not join its books.
+            raise self._malformed(f"prove login {self._login}", "the reply to GET_ACCOUNT carries no login")
+        # With any login allowed, the first one seen stays the only one: another login's rows must not join its books.
         expected = self._login if self._login is not None else self._first_login
         if expected is not None and found != expected:
             raise Refused(
@@ -354,16 +358,16 @@ class Mt5Broker:
     async def _read(self, fills_since: Cursor | None, deadline: Deadline) -> _Reading:
         requested_at = self._clock()
         now_s = self._now_s(requested_at)
-        asked_since = since(fills_since, now_s, clockless=self._time.offset_s is None)
+        requested_since = since(fills_since, now_s, clockless=self._time.offset_s is None)
         if self._listed_from_s is not None:
             # Several looks a second move a cursor ahead of the clock: nothing after the last whole list is left out.
-            asked_since = max(0, min(asked_since, self._listed_from_s - GUARD_S))
+            requested_since = max(0, min(requested_since, self._listed_from_s - GUARD_S))
         outcome = await self._ask("GET_POSITIONS", deadline, symbol="*")
         positions = self._decoded("GET_POSITIONS", outcome, decode.positions)
         if isinstance(positions, Unsupported):
             positions = Failed("the gateway does not know GET_POSITIONS, without which nothing can be verified")
         orders = await self._section("GET_ORDERS", self._orders, deadline, symbol="*")
-        fills = await self._section("GET_DEALS", self._fills, deadline, symbol="*", since=asked_since)
+        fills = await self._section("GET_DEALS", self._fills, deadline, symbol="*", since=requested_since)
         error = None
         if isinstance(positions, Failed):
             error = self._error("GET_POSITIONS", outcome, positions.reason)
@@ -380,7 +384,7 @@ class Mt5Broker:
         return self._time.fills(decode.fills(content, legs), self._clock())
 
     async def _second_source(self, positions: Section[Position], deadline: Deadline) -> Section[Position]:
-        """Positions that are all gone, believed where the account has no margin in use."""
+        """Believe that all positions are gone where the account has no margin in use."""
         facts = await self._facts("GET_ACCOUNT", deadline)
         margin = None if facts is None else facts.margin
         if margin is not None and not margin and isinstance(positions, Complete):
@@ -391,8 +395,8 @@ class Mt5Broker:
     def _handed_out(
         self, fills: Section[Fill], cursor: Cursor | None, now_s: int, overlap_s: int
     ) -> tuple[Section[Fill], Cursor]:
-        """The fills after the cursor. A deal that cannot be read and names no instrument holds the cursor of them all;
-        one that stood so for long is left behind, told to the end."""
+        """The fills after the cursor. An unreadable deal that names no instrument holds back the cursor of all; after
+        :data:`NAMELESS_S` it is left behind, and stays reported as a problem while it is listed."""
         now = self._clock()
         nameless = [problem.text for problem in problems_of(fills) if problem.instrument is None]
         waited = bool(nameless) and len(nameless) == len(problems_of(fills)) and not self._nameless.fresh(nameless, now)
@@ -406,7 +410,7 @@ class Mt5Broker:
         fills = decode.name_clients(reading.fills, rows_of(reading.orders))
         cursor: Cursor | None = None
         if not isinstance(fills, Unsupported):
-            # Without a clock the overlap is a day, which no cursor is set ahead of.
+            # Without a clock the overlap is a day, and the cursor is never set ahead of the newest fill.
             overlap_s = 0 if self._time.offset_s is None else OVERLAP_S
             fills, cursor = self._handed_out(fills, fills_since, reading.now_s, overlap_s)
             if isinstance(fills, Complete) or cursor != fills_since:
@@ -423,13 +427,13 @@ class Mt5Broker:
 
     @property
     def _conventions(self) -> Conventions:
-        """MQL5 documentation, MqlTradeRequest and the limits of MetaTrader 5: a comment has up to 31 characters."""
+        """MQL5 documentation, MqlTradeRequest and the limits of MetaTrader 5: a comment has at most 31 characters."""
         return Conventions(self._legs, CostBasis.WEIGHTED, client_id_length=31)
 
     async def _section(
         self, action: str, read: _Read[Row], deadline: Deadline, **parameters: str | int
     ) -> Section[Row]:
-        """A section beside the positions: whatever becomes of it, the positions stand."""
+        """A section other than the positions: whatever becomes of it, the positions stand."""
         try:
             outcome = await self._ask(action, deadline, **parameters)
         except (Unreachable, Malformed) as error:
@@ -483,7 +487,7 @@ class Mt5Broker:
     async def _closed_by(
         self, query: OrderQuery, ticket: str, with_ticket: dict[str, str | int], deadline: Deadline
     ) -> OrderAnswer:
-        """A close-by order, which is in no list of orders as it has no side of its own: its deals have."""
+        """A close-by order. No list of orders has it, as it has no side of its own; its deals have one."""
         deals = await self._section("GET_DEALS", self._fills, deadline, symbol=query.instrument, since=0)
         if not any(fill.broker_order_id == ticket for fill in rows_of(deals)):
             return OrderAnswer(query)

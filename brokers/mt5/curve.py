@@ -1,5 +1,5 @@
-"""CURVE keys of a gateway and of those who may speak to it (ZeroMQ documentation, zmq_curve), from the certificate
-files that ``zmq.auth.create_certificates`` writes."""
+"""CURVE keys of a gateway and of its clients (ZeroMQ documentation, zmq_curve), from the certificate files that
+``zmq.auth.create_certificates`` writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brokers.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """A client's own keys, and the public one of the gateway."""
+    """A client's own keys, and the gateway's public key."""
 
     public: bytes
     secret: bytes = field(repr=False)
@@ -23,7 +23,7 @@ class ClientKeys:
 
     @classmethod
     def read(cls, account: str, own: str, server: str) -> Self:
-        """From a client's secret certificate file, and a gateway's public one. Raises ``Refused``."""
+        """Read a client's secret certificate file, and a gateway's public one. Raises ``Refused``."""
         public, secret = certificate(account, own)
         if secret is None:
             raise Refused(f"read {own}", account, "it has no secret key", "Give the file that ends in .key_secret")

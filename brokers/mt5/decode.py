@@ -1,12 +1,12 @@
-"""An MT5 gateway's JSON, as the model's rows. Pure.
+"""Decodes an MT5 gateway's JSON into the model's rows. Pure.
 
 The laws of this module:
 
 * A number becomes a ``Decimal`` from its text and never passes through a float.
 * A row that cannot be read becomes a :class:`RowProblem`; the other rows go on and the section is PARTIAL.
-* A list that is missing, null or no list is FAILED. Nothing but an empty list is empty.
-* A ticket given twice may hide another row (gateways are known to repeat the first one), so it makes every
-  instrument's view of that section PARTIAL, not only its own.
+* A list that is missing, null or not a list is FAILED. Only an empty list is empty.
+* A repeated ticket may hide another row (some gateways repeat the first one), so it makes every instrument's view of
+  that section PARTIAL, not only its own.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ ROW_REMEDY = "Compare it with the terminal; it is read again in every cycle"
 
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
-    """What a gateway tells of its account: each is ``None`` where it is not told. ``time_s`` is epoch seconds;
-    ``margin`` is what is in use, 0 where nothing is held. ``may_trade`` is whether the account may trade at all."""
+    """What a gateway reports of its account; each is ``None`` where it is not reported. ``time_s`` is epoch seconds;
+    ``margin`` is the margin in use, 0 where nothing is held; ``may_trade`` is whether the account may trade at all."""
 
     login: int | None
     legs: LegScheme | None
@@ -75,7 +75,7 @@ class AccountFacts:
 
 @dataclass(frozen=True, slots=True)
 class _NotANumber:
-    """NaN or an infinity, which JSON does not know and some gateways write all the same."""
+    """NaN or an infinity, which JSON does not have and some gateways write all the same."""
 
     text: str
 
@@ -102,12 +102,12 @@ def parse(body: bytes) -> Content:
 
 
 _exactly = lru_cache(maxsize=4096)(Decimal)
-"""A reply has the same numbers many times over: 0.0, a lot."""
+"""A reply repeats the same numbers many times: 0.0, a lot."""
 
 
 def _has_each_key_once(body: bytes, content: object) -> bool:
-    """Whether no object of a reply can have a key twice: it has no more colons than keys were read. ``False`` is no
-    more than a doubt, as a text may have a colon; a parse that looks at every pair settles it, and takes longer."""
+    """Whether no object of a reply can have a key twice: the reply has no more colons than keys were read. ``False`` is
+    only a doubt, as a text may contain a colon; a slower parse that checks every pair settles it."""
     if not isinstance(content, dict):
         return False
     lists = [value for value in content.values() if isinstance(value, list)]
@@ -123,7 +123,7 @@ def _object_without_repeats(pairs: list[tuple[str, object]]) -> Content:
 
 
 def quote(value: object) -> str:
-    """What a gateway said, on one line and cut to a readable length."""
+    """What a gateway sent, on one line and cut to a readable length."""
     if isinstance(value, bytes):
         text = value.decode("utf-8", errors="replace")
     elif isinstance(value, str | Decimal | _NotANumber):
@@ -135,7 +135,7 @@ def quote(value: object) -> str:
 
 
 def account(content: Content) -> AccountFacts:
-    """The reply to GET_ACCOUNT or PING. Raises :class:`BadRow` for what is told but cannot be understood."""
+    """The reply to GET_ACCOUNT or PING. Raises :class:`BadRow` for a value that is present and not understood."""
     mode = content.get("margin_mode")
     legs = None if mode in (None, "") else _one_of(content, "margin_mode", enum.MARGIN_MODES)
     login = content.get("login")
@@ -144,14 +144,14 @@ def account(content: Content) -> AccountFacts:
         legs=legs,
         time_s=None if content.get("time") is None else int(_moment(content, "time").timestamp()),
         margin=exact(content.get("margin"), _NUMBER),
-        server=_said(content, "server"),
-        currency=_said(content, "currency"),
+        server=_text_for_people(content, "server"),
+        currency=_text_for_people(content, "currency"),
         may_trade=allowed if isinstance(allowed := content.get("trade_allowed"), bool) else None,
     )
 
 
-def _said(content: Content, key: str) -> str | None:
-    """A text for people; what is none is not worth losing the account over."""
+def _text_for_people(content: Content, key: str) -> str | None:
+    """A text for people; anything else is ignored, as it must not cost the account."""
     value = content.get(key)
     return quote(value) if isinstance(value, str) and value else None
 
@@ -160,11 +160,11 @@ def _said(content: Content, key: str) -> str | None:
 
 
 def positions(content: Content, legs: LegScheme) -> Section[Position]:
-    """The reply to GET_POSITIONS. ``volume`` is unsigned lots, the sign comes from ``type``.
+    """The reply to GET_POSITIONS. ``volume`` is unsigned lots; the sign comes from ``type``.
 
-    A hedging account's leg is the position's ``identifier``, its ticket where the gateway tells none. MQL5
-    documentation, POSITION_IDENTIFIER: it never changes, and orders and deals bear it as their position; the ticket is
-    another one after the server re-opened the position for swap.
+    A hedging account's leg is the position's ``identifier``, or its ticket where the gateway sends none. MQL5
+    documentation, POSITION_IDENTIFIER: it never changes, and orders and deals carry it as their position; the ticket
+    changes when the server re-opens the position for swap.
     """
 
     def read(row: Content) -> Position:
@@ -181,15 +181,15 @@ def positions(content: Content, legs: LegScheme) -> Section[Position]:
 
 
 def orders(content: Content, legs: LegScheme) -> Section[Order]:
-    """The reply to GET_ORDERS: ``volume_current`` is what remains, so what was filled is the difference."""
+    """The reply to GET_ORDERS: ``volume_current`` is what remains, so the filled quantity is the difference."""
     return _section(content, "orders", SectionName.ORDERS, lambda row: _order(row, legs))
 
 
 def fills(content: Content, legs: LegScheme) -> Section[Fill]:
-    """The reply to GET_DEALS in the order of broker time. Deals that move only money (balance, interest) are left
-    out; a cancelled deal is a row that cannot be read, as what it undoes is not told.
+    """The reply to GET_DEALS in the order of broker time. Deals that move only money (balance, interest) are left out;
+    a cancelled deal counts as unreadable, as its row does not name the deal that it undoes.
 
-    A deal of no symbol and no volume has no position to change, whatever its type."""
+    A deal without symbol and volume changes no position, whatever its type."""
     whole = _section(content, "deals", SectionName.FILLS, lambda row: _fill(row, legs))
     if not isinstance(whole, Complete | Partial):
         return whole
@@ -197,8 +197,8 @@ def fills(content: Content, legs: LegScheme) -> Section[Fill]:
 
 
 def streamed(event: Content, legs: LegScheme) -> StreamedFill | None:
-    """The execution that a gateway's event of a deal carries under ``deal``, a row as in GET_DEALS, with its order's
-    row under ``order``, as in GET_ORDERS; ``None`` where it carries none, or one that moves only money. Raises
+    """The execution in a gateway's event of a deal: the deal's row under ``deal``, as in GET_DEALS, and its order's row
+    under ``order``, as in GET_ORDERS. ``None`` where the event carries no deal, or one that moves only money. Raises
     :class:`BadRow`."""
     row, of = event.get("deal"), event.get("order")
     fill = _fill(row, legs) if isinstance(row, dict) else None
@@ -208,13 +208,13 @@ def streamed(event: Content, legs: LegScheme) -> StreamedFill | None:
     if order is None:
         return StreamedFill(fill)
     if order.broker_order_id != fill.broker_order_id:
-        raise BadRow(f"deal {fill.fill_id} is told with the row of order {order.broker_order_id}")
+        raise BadRow(f"deal {fill.fill_id} was reported together with the row of order {order.broker_order_id}")
     return StreamedFill(replace(fill, client_order_id=order.client_order_id), order)
 
 
 def name_clients(whole: Section[Fill], known: Iterable[Order]) -> Section[Fill]:
-    """The same fills, each with the client_order_id of its order. MT5 tells it with the order only, and a book that
-    has not seen its order's ticket yet can join the fill by no other name."""
+    """The same fills, each with the client_order_id of its order. MT5 carries it on the order only, and a book that has
+    not seen the order's ticket yet can match the fill in no other way."""
     if not isinstance(whole, Complete | Partial):
         return whole
     names = {order.broker_order_id: order.client_order_id for order in known}
@@ -224,8 +224,8 @@ def name_clients(whole: Section[Fill], known: Iterable[Order]) -> Section[Fill]:
 
 
 def close_by(content: Content, ticket: str, deals: Iterable[Fill]) -> Order | None:
-    """The close-by order of that ticket in the reply to GET_ORDERS, with the side of that of its deals which closed the
-    position it was for; ``None`` where there is none, or that deal is not told. Raises :class:`BadRow`."""
+    """The close-by order of that ticket in the reply to GET_ORDERS. Its side is that of the deal that closed its
+    position; ``None`` where there is no such order or deal. Raises :class:`BadRow`."""
     rows = content.get("orders")
     own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     for row in own:
@@ -241,7 +241,7 @@ def close_by(content: Content, ticket: str, deals: Iterable[Fill]) -> Order | No
 
 
 def _order(row: Content, legs: LegScheme) -> Order | None:
-    """A close-by order is left out: it has no side of its own, and its two deals say all that it did."""
+    """A close-by order is left out: it has no side of its own, and its two deals show everything that it did."""
     side, order_type = _one_of(row, "type", enum.ORDER_TYPES)
     if side is None:
         return None
@@ -271,7 +271,7 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
 
 
 def _reason(row: Content, meanings: enum.Table[Reason | None]) -> Reason | None:
-    """Why, where that is told and documented. A reason is not worth losing a row over."""
+    """The reason, where it is sent and documented; an unknown one must not cost the row."""
     value = row.get("reason")
     return None if value is None or isinstance(value, bool) else meanings.get(value)
 
@@ -283,7 +283,7 @@ def _status(row: Content, quantity: Decimal, filled: Decimal) -> OrderStatus:
     if status is OrderStatus.OPEN and filled:
         return OrderStatus.PARTIALLY_FILLED
     if status is OrderStatus.PARTIALLY_FILLED and row.get("time_done") not in (None, 0):
-        return OrderStatus.CANCELLED  # it is over, so what was not filled is gone
+        return OrderStatus.CANCELLED  # it has ended, so the rest is cancelled
     return status
 
 
@@ -312,7 +312,7 @@ def _fill(row: Content, legs: LegScheme) -> Fill | None:
 
 
 def _charged(row: Content) -> Decimal | None:
-    """MetaTrader shows a cost as a negative commission. One that cannot be read is not worth losing the fill over."""
+    """MetaTrader shows a cost as a negative commission. One that cannot be read must not cost the fill."""
     amount = exact(row.get("commission"), _CHARGE)
     return None if amount is None else -amount + 0
 
@@ -354,7 +354,7 @@ def _section(
 
 
 def _one_row_a_ticket(name: SectionName, found: list[Read[Row]]) -> tuple[list[Read[Row]], list[RowProblem]]:
-    """Of equal copies the first stays; of rows that contradict each other none does."""
+    """Of equal copies the first is kept; of rows that contradict each other none is."""
     by_ticket: dict[int, list[Read[Row]]] = {}
     for read in found:
         by_ticket.setdefault(_ticket(read[0], "ticket"), []).append(read)
@@ -368,17 +368,17 @@ def _one_row_a_ticket(name: SectionName, found: list[Read[Row]]) -> tuple[list[R
             continue
         copies = all(row == rows[0][1] for _, row in rows)
         kept += rows[:1] if copies else []
-        told = "given before: the gateway may have copied it over another row" if copies else "given with other values"
+        again = "sent before: the gateway may have copied it over another row" if copies else "sent with other values"
         for item, _ in rows[1:] if copies else rows:
-            named = _problem(name, item, f"ticket {ticket} was {told}")
-            # Its symbol's, and anybody's: the row that it was written over may have been of any other symbol.
+            named = _problem(name, item, f"ticket {ticket} was {again}")
+            # A problem of its symbol, and of every one: the overwritten row may have been of any symbol.
             problems += [named] if named.instrument is None else [named, replace(named, instrument=None)]
     return kept, problems
 
 
 def _one_leg_each(found: list[Read[Position]]) -> tuple[list[Read[Position]], list[RowProblem]]:
-    """On a netting account a symbol has one position (MQL5 documentation), and an identifier is one position's: two
-    rows of it cannot both be right."""
+    """On a netting account a symbol has one position (MQL5 documentation), and an identifier belongs to one position:
+    of two rows at most one is right."""
     legs = Counter((row.instrument, row.leg) for _, row in found)
     clashing = [(item, row) for item, row in found if legs[row.instrument, row.leg] > 1]
     text = "it is one of several positions of one identifier, or of its symbol on a netting account"
@@ -388,14 +388,14 @@ def _one_leg_each(found: list[Read[Position]]) -> tuple[list[Read[Position]], li
 
 
 def _problem(name: SectionName, item: object, text: str) -> RowProblem:
-    return foreign_row.problem(name, item, text, ROW_REMEDY, instrument=_symbol, key=_told_ticket, quoted=quote)
+    return foreign_row.problem(name, item, text, ROW_REMEDY, instrument=_symbol, key=_ticket_as_sent, quoted=quote)
 
 
-def _told_ticket(row: Json) -> str | None:
-    """A row's ticket as it was told, right or wrong."""
+def _ticket_as_sent(row: Json) -> str | None:
+    """A row's ticket as it was sent, right or wrong."""
     ticket = row.get("ticket")
-    told = isinstance(ticket, int | str) and not isinstance(ticket, bool) and ticket != ""
-    return quote(str(ticket)) if told else None
+    is_present = isinstance(ticket, int | str) and not isinstance(ticket, bool) and ticket != ""
+    return quote(str(ticket)) if is_present else None
 
 
 # -- one value of a row ------------------------------------------------------------------------------------------
@@ -447,15 +447,15 @@ def _reference(row: Content, key: str) -> str | None:
 
 
 def _decimal(row: Content, key: str, expected: str) -> Decimal:
-    told = row.get(key)
-    value = told if type(told) is Decimal and told.is_finite() else exact(told, _NUMBER)
+    found = row.get(key)
+    value = found if type(found) is Decimal and found.is_finite() else exact(found, _NUMBER)
     if value is None or not -18 <= value.adjusted() <= 18:
         _reject(row, key, expected)
     return value
 
 
 def _volume(row: Content, key: str, *, zero: bool = False) -> Decimal:
-    """Lots. MetaTrader keeps a volume to eight decimals; what stands beyond them is a gateway's printed double."""
+    """Lots. MetaTrader keeps eight decimals of a volume; digits beyond them come from a gateway's printed double."""
     expected = "unsigned lots" if zero else "lots above zero"
     value = _decimal(row, key, expected)
     if value % _VOLUME_STEP:
@@ -478,7 +478,7 @@ def _moment(row: Content, key: str) -> datetime:
         return in_our_time(_second(value), key)
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
-    # The year 10000 is the bound, so that milliseconds are refused and not taken for seconds.
+    # The bound is the year 10000, so that milliseconds are refused and not taken for seconds.
     if not isinstance(value, Decimal) or not 0 < value < _YEAR_10000_S:
         _reject(row, key, "epoch seconds")
     return in_our_time(_EPOCH + timedelta(microseconds=int(value * 1_000_000)), key)
@@ -486,7 +486,7 @@ def _moment(row: Content, key: str) -> datetime:
 
 @lru_cache(maxsize=8192)
 def _second(value: int) -> datetime:
-    """Orders are told again at each look, with the times that they had."""
+    """Cached: every look repeats the times of the same orders."""
     return _EPOCH + timedelta(seconds=value)
 
 

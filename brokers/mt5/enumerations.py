@@ -1,7 +1,7 @@
-"""MetaTrader's enumerations: every documented value, by its number and by its names, and what it means to us. Pure.
+"""MetaTrader's enumerations: every documented value, by its number and by its names, and its meaning here. Pure.
 
-A gateway writes them as MetaTrader's own numbers (its Python package does), by their whole names (``ORDER_TYPE_BUY``),
-or by the short ones of our contract (``buy``). A value that is not documented means nothing and is not guessed.
+A gateway writes MetaTrader's own numbers (as its Python package does), the full names (``ORDER_TYPE_BUY``), or the
+short names of our protocol (``buy``). A value that is not documented has no meaning and is not guessed.
 
 Source: MQL5 documentation, the enumeration that each table names; the numbers are its order, from 0.
 """
@@ -22,7 +22,7 @@ class Table(Generic[Meaning]):
     ``by_value`` has them by number, and by text in small letters."""
 
     def __init__(self, prefixes: Iterable[str], values: Iterable[tuple[str, Meaning] | None]) -> None:
-        """``values`` in the order of their numbers, ``None`` for one that is documented and means nothing to us."""
+        """``values`` in the order of their numbers, ``None`` for a documented one that is not used here."""
         self.by_value: dict[str | int, Meaning] = {}
         names: list[str] = []
         for number, value in enumerate(values):
@@ -124,7 +124,7 @@ DEAL_TYPES: Table[Side | None] = Table(
         ("commission_agent_daily", None),
         ("commission_agent_monthly", None),
         ("interest", None),
-        None,  # buy_canceled: what it undoes is not told
+        None,  # buy_canceled: its row does not name the deal that it undoes
         None,  # sell_canceled
         ("dividend", None),
         ("dividend_franked", None),

@@ -1,15 +1,15 @@
-"""One REQ socket to an MT5 gateway, used as the Lazy Pirate pattern of the ZeroMQ guide asks.
+"""One REQ socket to an MT5 gateway, used in the Lazy Pirate pattern of the ZeroMQ guide.
 
 The laws of this module:
 
 * Every wait is bounded: each attempt by the time-out, each call by its :class:`Deadline` over all of its attempts.
-* One request is in flight at a time. After a time-out the socket is thrown away and a new one sends the request
-  anew under a new ``request_id``, so that a late reply has nowhere to arrive.
-* A connection that was lost is noticed before the next request: :attr:`Gateway.generation` grows with every new
-  socket, so that its user can prove again whose account is at the other end.
-* A reply that carries another ``request_id`` is the reply to another request, whoever mixed them up; it is dropped.
+* One request is in flight at a time. After a time-out the socket is closed, and a new one sends the request again
+  under a new ``request_id``, so that a late reply has nowhere to arrive.
+* A lost connection is noticed before the next request: :attr:`Gateway.generation` grows with every new socket, so that
+  the caller can check the login again.
+* A reply with another ``request_id`` answers another request, whoever mixed them up; it is dropped.
 * Only reads are sent here, so a repetition changes nothing at the broker.
-* Where ZeroMQ's handshake did not come about, what listens there is looked at by a plain probe, once a call.
+* Where ZeroMQ's handshake failed, a plain probe finds out what listens there, once a call.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class UnknownAction:
-    """The gateway has no such action, by its own words."""
+    """The gateway says that it has no such action."""
 
 
 _UNKNOWN = re.compile(
     r"\b(unknown|unsupported|invalid) (action|command|request)\b|\bnot (supported|implemented)\b", re.IGNORECASE
 )
-"""The contract's words are "unknown action …"; gateways say the same in others."""
+"""Our protocol says "unknown action …"; other gateways use other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Garbled:
-    """Something came that is no answer to the request. It proves nothing."""
+    """What came is not an answer to the request. It proves nothing."""
 
     found: str
 
@@ -79,21 +79,27 @@ Outcome = Answered | UnknownAction | Declined | Garbled
 _FINE_CODES = frozenset({"", "0", "1"})
 """MetaTrader5's ``last_error``: RES_S_OK is 1; a terminal's own GetLastError is 0 without an error."""
 _CONNECTED = frozenset({"true", "1", "none"})
-"""How gateways in other languages than ours write that the terminal has its broker, or leave it out. What is none of
-these is no word that it has."""
+"""How gateways, some in other languages, write that the terminal has its broker, or leave it out. Any other value does
+not say that it has."""
 _FINE_RETCODES = frozenset({"", "0", "10008", "10009"})
 """MQL5 documentation, trade server return codes: placed, done."""
 
 
 def error_beside(content: Content) -> str | None:
     """What contradicts a SUCCESS in the same reply, in words: an error of the terminal, or a terminal without its
-    broker. Such a reply is no answer, and an empty list in it least of all."""
+    broker. Such a reply is not an answer, above all not with an empty list."""
     if str(content.get("connected", True)).lower() not in _CONNECTED:
         return "the terminal is up, and not connected to its broker"
-    told = content.get("last_error")
-    code = told[0] if isinstance(told, list) and told else told.get("code") if isinstance(told, dict) else told
+    last_error = content.get("last_error")
+    code = (
+        last_error[0]
+        if isinstance(last_error, list) and last_error
+        else last_error.get("code")
+        if isinstance(last_error, dict)
+        else last_error
+    )
     if code is not None and code is not False and str(code) not in _FINE_CODES and code != []:
-        return f"SUCCESS, and beside it the terminal's last_error {quote(told)}"
+        return f"SUCCESS, and beside it the terminal's last_error {quote(last_error)}"
     retcode = content.get("retcode")
     if retcode is not None and str(retcode) not in _FINE_RETCODES:
         return f"SUCCESS, and beside it the retcode {quote(retcode)}"
@@ -101,7 +107,7 @@ def error_beside(content: Content) -> str | None:
 
 
 class Deadline:
-    """How much of a call's whole time is left."""
+    """How much of a call's time is left."""
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -113,16 +119,16 @@ class Deadline:
 
 
 class _TryAgain(Exception):
-    """An attempt that brought no answer."""
+    """An attempt without an answer."""
 
 
 class _NotOurs(_TryAgain):
-    """An attempt that brought the answer to another request."""
+    """An attempt that received the answer to another request."""
 
 
 class Gateway:
-    """The connection to one gateway. ``calls`` counts the requests that left, repeated ones included;
-    ``generation`` the sockets that were thrown away."""
+    """The connection to one gateway. ``calls`` counts the requests sent, repeated ones included; ``generation`` the
+    sockets that were closed."""
 
     def __init__(
         self,
@@ -149,8 +155,8 @@ class Gateway:
         self._met = self._turned_away = False
 
     async def ask(self, action: str, deadline: Deadline, **parameters: str | int) -> Outcome:
-        """Send one request, again after a time-out, and give what came. Raises ``Unreachable`` when nothing did,
-        ``Malformed`` when what listens there is no gateway."""
+        """Send one request, again after a time-out, and return the outcome. Raises ``Unreachable`` when nothing came,
+        ``Malformed`` when what listens there is not a gateway."""
         async with self._lock:
             try:
                 async for attempt in stamina.retry_context(
@@ -171,7 +177,7 @@ class Gateway:
         raise AssertionError("stamina gives an attempt or raises")
 
     def forget(self) -> None:
-        """Throw the socket away, and with it whatever is still on its way to it."""
+        """Close the socket, and drop whatever is still on its way to it."""
         if self._socket is not None:
             self._socket.disable_monitor()
             self._socket.close(linger=0)
@@ -189,7 +195,7 @@ class Gateway:
     async def _exchange(self, action: str, deadline: Deadline, parameters: dict[str, str | int]) -> Outcome:
         wait_s = min(self._timeout_s, deadline.left_s())
         if wait_s <= 0:
-            raise _TryAgain("no time was left to ask")
+            raise _TryAgain("no time was left for the request")
         if await self._is_lost():
             self.forget()
         socket = self._socket or self._open()
@@ -216,7 +222,7 @@ class Gateway:
             raise
 
     async def _is_lost(self) -> bool:
-        """Whether a connection was lost since this was last asked; notes whether a ZeroMQ peer is there."""
+        """Whether a connection was lost since the last call; also notes whether a ZeroMQ peer is there."""
         lost = False
         while self._monitor is not None and await self._monitor.poll(0):
             event = parse_monitor_message(await self._monitor.recv_multipart())["event"]
@@ -227,7 +233,7 @@ class Gateway:
         return lost
 
     async def _unanswered(self, action: str, found: str, deadline: Deadline) -> BrokerError:
-        """What to say of a request that brought nothing."""
+        """The error for a request without any answer."""
         attempted = f"read {action} from the MT5 gateway at {self._endpoint}"
         address = _TCP.fullmatch(self._endpoint)
         within_s = min(self._timeout_s, PROBE_S, deadline.left_s())
@@ -264,7 +270,7 @@ class Gateway:
             self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.REQ)
         socket.linger = 0
-        # The two belong together: REQ_RELAXED alone hands out the reply to the previous request.
+        # The two belong together: REQ_RELAXED alone returns the reply to the previous request.
         socket.setsockopt(zmq.REQ_RELAXED, 1)
         socket.setsockopt(zmq.REQ_CORRELATE, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_REPLY_BYTES)
@@ -288,9 +294,9 @@ class Gateway:
 
 
 def _judged(answer: PortAnswer, *, turned_away: bool) -> tuple[type[BrokerError], str, str]:
-    """What listens where no REQ socket was taken: the kind of error, what was found, and the remedy."""
+    """What listens where no REQ socket was accepted: the kind of error, what was found, and the remedy."""
     if answer.protocol == "ZeroMQ" and not turned_away:
-        return Unreachable, "a ZeroMQ socket has come up there meanwhile", "It is asked again by itself"
+        return Unreachable, "a ZeroMQ socket has come up there meanwhile", "It is requested again by itself"
     if answer.protocol == "ZeroMQ":
         does = "a ZeroMQ socket is there that takes no requests (perhaps the one for events), or wants credentials"
         return Malformed, does, "Set `endpoint` to the gateway's REP socket; its PUB socket is `events_endpoint`"

@@ -1,15 +1,15 @@
-"""``python -m brokers.mt5.serve``: a gateway of our contract in front of a MetaTrader 5 terminal.
+"""``python -m brokers.mt5.serve``: a gateway with our protocol in front of a MetaTrader 5 terminal.
 
 It runs beside the terminal, on Windows or under Wine, with the extra ``[mt5]`` (package MetaTrader5). It only reads.
-README.md beside this file says how it is used, and what was tried.
+README.md beside this file explains its use, and what was tested.
 
 The laws of this module:
 
-* Every request has a reply. What the terminal could not say is an ERROR with its ``last_error``, and never an empty
-  list; a terminal without its broker says so in every reply (``connected`` false).
-* A terminal that went away is reached again by itself; meanwhile replies say that it is away.
-* Events come from polling: what changed between two looks is published, and wakes whoever listens. A deal is published
-  with its row, its order's and the login, so that nobody need ask for them.
+* Every request has a reply. What the terminal could not answer is an ERROR with its ``last_error``, never an empty
+  list; a terminal without its broker is reported in every reply (``connected`` false).
+* A terminal that went away is reconnected by itself; meanwhile replies say that it is away.
+* Events come from polling: a change between two looks is published, and wakes the subscribers. A deal is published with
+  its row, its order's and the login, so that nobody needs to request them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ POLL_S = 0.25
 @dataclass(frozen=True, slots=True)
 class Options:
     """Where it listens. ``curve_key`` is the gateway's secret certificate, ``curve_clients`` the folder with the public
-    ones of those who may speak to it; without both anybody may who reaches the address."""
+    certificates of its clients; without both, anybody who reaches the address may connect."""
 
     endpoint: str = ENDPOINT
     events: str | None = EVENTS
@@ -51,50 +51,50 @@ class Options:
 def reply_to(terminal: Terminal, asked: Json) -> Json:
     """The reply to one request, without its ``request_id``."""
     action, symbol = asked.get("action"), asked.get("symbol", "*")
-    told: Json = {"status": "SUCCESS"}
+    reply: Json = {"status": "SUCCESS"}
     try:
         connected = terminal.connected
         if action == "PING":
-            return told | terminal.time() | {"connected": connected}
+            return reply | terminal.time() | {"connected": connected}
         if not connected:
             return {"status": "ERROR", "error": "the terminal is not connected to its broker", "connected": False}
         if action == "GET_POSITIONS":
-            told["positions"] = _of(symbol, terminal.positions())
+            reply["positions"] = _of(symbol, terminal.positions())
         elif action == "GET_ORDERS":
             ticket = asked.get("ticket")
             rows = _of(symbol, terminal.orders())
-            told["orders"] = [row for row in rows if ticket is None or str(row["ticket"]) == str(ticket)]
+            reply["orders"] = [row for row in rows if ticket is None or str(row["ticket"]) == str(ticket)]
         elif action == "GET_DEALS":
             since = asked.get("since", 0)
             if not isinstance(since, int) or isinstance(since, bool):
                 return {"status": "ERROR", "error": "since is no whole number of seconds"}
-            told["deals"] = _of(symbol, terminal.deals(since))
+            reply["deals"] = _of(symbol, terminal.deals(since))
         elif action == "GET_ACCOUNT":
-            told |= terminal.account()
+            reply |= terminal.account()
         elif action == "GET_SYMBOLS":
-            told["symbols"] = terminal.symbols()
+            reply["symbols"] = terminal.symbols()
         else:
             return {"status": "ERROR", "error": f"unknown action {action}"}
     except TerminalError as error:
         return {"status": "ERROR", "error": str(error)}
-    return told | {"connected": connected}
+    return reply | {"connected": connected}
 
 
 def _of(symbol: object, rows: list[Json]) -> list[Json]:
-    """Those of a symbol; what has none is anybody's."""
+    """The rows of a symbol; a row without one counts for every symbol."""
     return [row for row in rows if symbol in ("*", row.get("symbol")) or not row.get("symbol")]
 
 
 class Watch:
-    """What a terminal showed last time, and what is different now."""
+    """Compares what a terminal shows with what it showed last time."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._seen: dict[tuple[str, int], tuple[str, tuple[Any, ...]]] | None = None
 
     def events(self) -> list[Json]:
-        """One event for each order, deal and position that came, went or changed. Nothing while the terminal is away;
-        after that one event without a symbol, as anything may have happened."""
+        """One event for each order, deal and position that came, went or changed. None while the terminal is away; then
+        one event without a symbol, as anything may have happened."""
         try:
             if not self._terminal.connected:
                 raise TerminalError("not connected")
@@ -118,14 +118,14 @@ class Watch:
         gone = [key for key in before if key not in now and key[0] == "position"]
         changed = [key for key, value in now.items() if before.get(key) != value]
         symbols = {**before, **now}
-        told: list[Json] = [
+        events: list[Json] = [
             {"event": kind, "symbol": symbols[kind, ticket][0], "ticket": ticket} for kind, ticket in gone + changed
         ]
-        self._with_rows([event for event in told if event["event"] == "deal"], deals, orders)
-        return told
+        self._with_rows([event for event in events if event["event"] == "deal"], deals, orders)
+        return events
 
     def _with_rows(self, events: list[Json], deals: list[Json], orders: list[Json]) -> None:
-        """Put into the events of deals what they are, and whose. Without the login they are nobody's."""
+        """Add to the events of deals their rows, and the login. Without the login a client does not use the rows."""
         try:
             login = self._terminal.account().get("login") if events else None
         except TerminalError:
@@ -142,7 +142,7 @@ class Watch:
 
 
 class Server:
-    """The sockets before a terminal. :meth:`run` serves until ``going_on`` says no."""
+    """The sockets in front of a terminal. :meth:`run` serves until ``going_on`` returns false."""
 
     def __init__(self, terminal: Terminal, options: Options) -> None:
         self._terminal = terminal
@@ -160,12 +160,12 @@ class Server:
     @property
     def endpoints(self) -> tuple[str, str | None]:
         """Where requests are answered, and where events are published."""
-        asked = self._replies.getsockopt(zmq.LAST_ENDPOINT)
-        told = None if self._events is None else self._events.getsockopt(zmq.LAST_ENDPOINT)
-        return _text(asked), None if told is None else _text(told)
+        replies = self._replies.getsockopt(zmq.LAST_ENDPOINT)
+        events = None if self._events is None else self._events.getsockopt(zmq.LAST_ENDPOINT)
+        return _text(replies), None if events is None else _text(events)
 
     def run(self, going_on: Callable[[], bool]) -> None:
-        """Answer and publish."""
+        """Answer requests and publish events."""
         look_tick = market_tick = 0.0
         while going_on():
             if self._replies.poll(round(self._options.poll_s * 1000)):
@@ -188,13 +188,13 @@ class Server:
     def _answer(self) -> None:
         request = self._replies.recv()
         try:
-            asked = json.loads(request)
+            content = json.loads(request)
         except ValueError:
-            asked = None
-        if isinstance(asked, dict):
-            reply = reply_to(self._terminal, asked)
-            if "request_id" in asked:
-                reply["request_id"] = asked["request_id"]
+            content = None
+        if isinstance(content, dict):
+            reply = reply_to(self._terminal, content)
+            if "request_id" in content:
+                reply["request_id"] = content["request_id"]
         else:
             reply = {"status": "ERROR", "error": "the request is not a JSON object with an action"}
         self._replies.send(json.dumps(reply).encode())
@@ -239,7 +239,7 @@ def _text(endpoint: bytes | int | str) -> str:
 
 
 def options_of(arguments: Sequence[str]) -> tuple[Options, Json]:
-    """What the command line says: where to serve, and how the terminal is reached."""
+    """The options of the command line: where to serve, and how to reach the terminal."""
     parser = argparse.ArgumentParser(
         prog="python -m brokers.mt5.serve", description="Run a gateway in front of a MetaTrader 5 terminal."
     )
@@ -252,18 +252,18 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, Json]:
     parser.add_argument("--password-file", type=Path, help="a file with the password of --login")
     parser.add_argument("--curve-key", type=Path, help="this gateway's secret CURVE certificate")
     parser.add_argument("--curve-clients", type=Path, help="the folder with the public certificates of its clients")
-    told = parser.parse_args(arguments)
-    if (told.curve_key is None) != (told.curve_clients is None):
+    parsed = parser.parse_args(arguments)
+    if (parsed.curve_key is None) != (parsed.curve_clients is None):
         parser.error("--curve-key and --curve-clients go together")
-    options = Options(told.endpoint, told.events or None, told.poll_s, told.curve_key, told.curve_clients)
-    login: Json = {"path": told.terminal, "login": told.login, "server": told.server}
-    if told.password_file is not None:
-        login["password"] = told.password_file.read_text().strip()
+    options = Options(parsed.endpoint, parsed.events or None, parsed.poll_s, parsed.curve_key, parsed.curve_clients)
+    login: Json = {"path": parsed.terminal, "login": parsed.login, "server": parsed.server}
+    if parsed.password_file is not None:
+        login["password"] = parsed.password_file.read_text().strip()
     return options, {key: value for key, value in login.items() if value is not None}
 
 
 def main(arguments: Sequence[str] | None = None, package: MetaTrader | None = None) -> int:
-    """Serve until interrupted; gives the exit status."""
+    """Serve until interrupted; returns the exit status."""
     options, login = options_of(sys.argv[1:] if arguments is None else arguments)
     if package is None:
         try:

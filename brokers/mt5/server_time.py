@@ -1,12 +1,12 @@
-"""What time it is at the trade server, and what that makes of the times it tells. Pure but for what it remembers.
+"""The trade server's time zone, and the conversion of its times. Pure, except for what it remembers.
 
-MetaTrader tells all times as seconds since 1970 in the *server's* zone (UTC+2 or +3, with its daylight saving), as its
-Python package does. A gateway passes them on, or tells UTC. Which of both is measured: what GET_ACCOUNT or PING tell
-against our clock. A quarter of an hour is the smallest step of a zone, so what is less than ten minutes off is a clock
-that is wrong and no zone.
+MetaTrader counts all times as seconds since 1970 in the *server's* zone (UTC+2 or +3, with its daylight saving), as its
+Python package does. A gateway passes them on, or converts them to UTC. Which of the two is measured: the time in the
+reply to GET_ACCOUNT or PING against our clock. Zones differ by at least a quarter of an hour, so a difference of less
+than ten minutes is a wrong clock and not a zone.
 
 A gateway whose clock is in one zone and whose deals are in another cannot be believed: its deals "of the future" would
-count a second time when their hour comes. They are refused, and stay so for as long as they are told with that time.
+count a second time when their hour comes. They are refused, for as long as they are sent with that time.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from brokers.model import Complete, Fill, Order, Partial, RowProblem, Section, S
 _STEP_S = 900
 _SMALLEST_ZONE_S = 600
 AHEAD_S = 60.0
-"""How far a deal may be dated ahead of the gateway's clock."""
+"""How far the date of a deal may be ahead of the gateway's clock."""
 CLOCKLESS_AHEAD_S = 300.0
-"""The same where the gateway tells no time, and ours may be wrong."""
+"""The same where the gateway sends no time, and our clock may be wrong."""
 
 _REMEDY = (
-    "Let the gateway tell all times in one zone: those of GET_ACCOUNT and PING as those of its deals, all in the "
+    "Let the gateway send all times in one zone: those of GET_ACCOUNT and PING like those of its deals, all in the "
     "server's zone or all in UTC"
 )
 
 
 class ServerTime:
-    """``offset_s`` is how far the gateway's clock is ahead of ours at the least, ``None`` where it tells none;
+    """``offset_s`` is how far the gateway's clock is ahead of ours at least, ``None`` where it sends no time;
     ``zone_s`` is the part of it that is a time zone."""
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class ServerTime:
         self._refused: dict[str, datetime] = {}
 
     def forget(self) -> None:
-        """The clock is not known until it is told again."""
+        """Forget the clock until the gateway sends it again."""
         self.offset_s, self.zone_s = None, 0
 
     def told(self, time_s: float, received_at: datetime) -> bool:
-        """The gateway's time in a reply that came then. True where it is in another zone than before."""
-        # Its second may have begun long before the reply came: this is the least that its clock is ahead of ours.
+        """Take the gateway's time from a reply that came at ``received_at``. True where its zone has changed."""
+        # Its second may have begun long before the reply came: this is the minimum by which its clock is ahead.
         self.offset_s = time_s - received_at.timestamp()
         zone_s = round(self.offset_s / _STEP_S) * _STEP_S if abs(self.offset_s) >= _SMALLEST_ZONE_S else 0
         moved, self.zone_s = zone_s != self.zone_s, zone_s
@@ -59,7 +59,7 @@ class ServerTime:
 
     @property
     def skew(self) -> timedelta:
-        """How far the gateway's clock is ahead of ours, its zone apart."""
+        """How far the gateway's clock is ahead of ours, apart from its zone."""
         return timedelta(seconds=(self.offset_s or 0.0) - self.zone_s)
 
     def orders(self, section: Section[Order]) -> Section[Order]:
@@ -71,7 +71,7 @@ class ServerTime:
         return replace(section, rows=tuple(rows))
 
     def fills(self, section: Section[Fill], now: datetime) -> Section[Fill]:
-        """The same fills with their times in UTC, less those of the future."""
+        """The same fills with their times in UTC, without those of the future."""
         if not isinstance(section, Complete | Partial) or not section.rows:
             return section
         zone = timedelta(seconds=self.zone_s)
@@ -92,8 +92,8 @@ class ServerTime:
         return Partial(tuple(rows), (*known, *problems))
 
     def streamed(self, told: StreamedFill, now: datetime) -> StreamedFill | None:
-        """The same execution with its times in UTC; ``None`` where the gateway's zone is not known, or it is of the
-        future. May be called from any thread."""
+        """The same execution with its times in UTC; ``None`` where the gateway's zone is not known, or the time is in
+        the future. May be called from any thread."""
         fill, order, zone = told.fill, told.order, timedelta(seconds=self.zone_s)
         at = fill.time - zone
         if self.offset_s is None or at > now + self.skew + timedelta(seconds=AHEAD_S) or fill.fill_id in self._refused:
@@ -103,7 +103,7 @@ class ServerTime:
         return StreamedFill(replace(fill, time=at), order)
 
     def _problem(self, fill: Fill) -> RowProblem:
-        clock = "our clock (it tells none)" if self.offset_s is None else "the gateway's own clock"
+        clock = "our clock (it sends none)" if self.offset_s is None else "the gateway's own clock"
         found = (
             f"deal {fill.fill_id} was dated {fill.time:%Y-%m-%d %H:%M:%S}, after {clock}: they are not in one time zone"
         )

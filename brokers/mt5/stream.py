@@ -2,15 +2,15 @@
 
 The laws of this module:
 
-* An event wakes its symbol, one that names none or cannot be read wakes all. Whatever else it says is not believed,
-  but for a deal that its gateway tells with its row, of the login that was proven: that is an execution.
-  What waits to be read together wakes each symbol once.
-* LIVE means that a PUB socket is connected and answers ZMTP's heartbeats, which its ZeroMQ does by itself. Whether
-  the terminal behind it still watches and publishes is not known: a PUB says nothing while nothing happens, so quiet
-  and SILENT look the same and SILENT is never claimed. Polling is what finds a hung gateway.
-* PUB keeps nothing for who is not there, nor more than its high-water mark for who is slow, and tells neither. So
-  each connection begins with an event without a symbol, and a backlog of a mark's length ends with one.
-* ZeroMQ gives a connection up for good after a protocol error. One that does not come is opened anew here.
+* An event wakes its symbol; one that names none or cannot be read wakes all. Nothing else in it is believed, except a
+  deal that the gateway sends with its row, of the checked login: that is an execution. Of all events that wait to be
+  read together, each symbol is woken once.
+* LIVE means that a PUB socket is connected and answers ZMTP's heartbeats, which its ZeroMQ does by itself. Whether the
+  terminal behind it still watches and publishes is not known: a PUB socket sends nothing while nothing happens, so
+  quiet and SILENT look the same and SILENT is never claimed. Polling finds a hung gateway.
+* A PUB socket keeps nothing for absent subscribers, and no more than its high-water mark for slow ones, and reports
+  neither. So each connection begins with an event without a symbol, and a backlog as long as the mark ends with one.
+* ZeroMQ abandons a connection for good after a protocol error. A connection that does not come about is opened anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from brokers.port import Clock, OnEvent, StreamState
 
 HEARTBEAT_S = 2.0
 PUBLISHERS_MARK = 1000
-"""ZeroMQ documentation, ZMQ_SNDHWM: a publisher drops what exceeds so many messages for one subscriber, by default."""
+"""ZeroMQ documentation, ZMQ_SNDHWM: by default a publisher drops what exceeds this many messages for one subscriber."""
 
 _LARGEST_EVENT_BYTES = 1024 * 1024
 _CLOSE_TIMEOUT_S = 5.0
@@ -74,14 +74,14 @@ class _Subscription:
             raise
 
     def close(self) -> None:
-        """Leave no socket, and forget what was not read."""
+        """Close the socket and the monitor, and drop what was not read."""
         self.events.disable_monitor()
         self.monitor.close(linger=0)
         self.events.close(linger=0)
 
 
 class _Run(Run):
-    """One start: its thread, and the pair by which that is woken."""
+    """One start: its thread, and the socket pair that wakes it."""
 
     def __init__(self, on_event: OnEvent) -> None:
         super().__init__(on_event)
@@ -92,13 +92,13 @@ class _Run(Run):
 class Mt5Stream(EventStream[_Run]):
     """The events of one account's gateway; meets :class:`brokers.port.Stream`.
 
-    ``heartbeat_s`` is how often ZMTP asks the other side for a sign of life; a peer that gives none is noticed within
-    three of them. 0 asks for none, as a gateway with a ZeroMQ older than 4.2 does not know them. ``retry_s`` is the
-    wait before each new attempt to connect, and after ``reopen_s`` without a connection the socket is opened anew.
-    ``backlog`` is the number of messages waiting at once from which on some may have been dropped. ``read`` gives the
-    execution that an event tells, if any; it is called in the stream's own thread.
+    ``heartbeat_s`` is how often ZMTP requests a sign of life; a peer that sends none is noticed within three of them.
+    0 requests none, as a gateway with a ZeroMQ older than 4.2 does not know them. ``retry_s`` is the wait before each
+    new attempt to connect; after ``reopen_s`` without a connection the socket is opened anew. From ``backlog`` waiting
+    messages on, some may have been dropped. ``read`` returns the execution in an event, if any; it runs in the stream's
+    own thread.
 
-    Most events do not name their account: another account's wake in vain, and the fetch proves whose account it is.
+    Most events do not name their account: another account's wake in vain, and the fetch checks whose account it is.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class Mt5Stream(EventStream[_Run]):
         self._backlog = backlog
 
     def _begin(self, run: _Run) -> None:
-        """Where nothing listens it is CONNECTING and goes on trying; an endpoint that is none leaves it CLOSED, with
-        the error."""
+        """Where nothing listens it is CONNECTING and goes on trying; an invalid endpoint leaves it CLOSED, with the
+        error."""
         context = zmq.Context()
         try:
             subscription = self._subscribe(context)
@@ -183,7 +183,7 @@ class Mt5Stream(EventStream[_Run]):
         subscription: _Subscription,
         woken: socket.socket,
     ) -> _Subscription:
-        """Wait for something and deal with it; gives the subscription to go on with."""
+        """Wait for something and handle it; returns the subscription to go on with."""
         poller = zmq.Poller()
         for source in (subscription.events, subscription.monitor, woken.fileno()):
             poller.register(source, zmq.POLLIN)
@@ -211,7 +211,7 @@ class Mt5Stream(EventStream[_Run]):
         return _ms(left_s) if left_s > 0 else 0
 
     def _connection(self, run: _Run, subscription: _Subscription) -> list[str | None]:
-        """What became of the connection. Only the handshake proves one: a hung gateway's port is connected too."""
+        """Read the connection's changes. Only the handshake proves a connection: a hung gateway's port accepts too."""
         woke: list[str | None] = []
         while subscription.monitor.poll(0):
             event = parse_monitor_message(subscription.monitor.recv_multipart())["event"]
@@ -241,10 +241,10 @@ class Mt5Stream(EventStream[_Run]):
         )
 
     def _unreached(self) -> str:
-        return f"no events can be had at {self._endpoint} yet. Check that the gateway publishes there"
+        return f"no events are available at {self._endpoint} yet. Check that the gateway publishes there"
 
     def _events(self, run: _Run, subscription: _Subscription) -> list[str | None]:
-        """The symbols of what waits to be read; the executions among it are told."""
+        """The symbols of the events that wait to be read; reports the executions among them."""
         woke: list[str | None] = []
         for _ in range(self._backlog):
             try:

@@ -1,10 +1,10 @@
-"""A MetaTrader 5 terminal through its own Python package, as the rows of our gateway's contract.
+"""A MetaTrader 5 terminal through its own Python package, as the rows of our gateway's protocol.
 
-The package speaks to one terminal on the same machine and is not safe for threads: one thread calls it here. It answers
+The package talks to one terminal on the same machine and is not thread-safe: one thread calls it here. It returns
 ``None`` and sets ``last_error`` where something failed; an empty tuple with an error set is a failure too.
 
-All times are the trade server's, as the package tells them. How far its clock is ahead of ours is measured by ticks
-that come while we watch, and never by a tick that was there before: that may be of last Friday.
+All times are the trade server's, as the package returns them. The lead of its clock over ours is measured by ticks that
+arrive while we watch, never by a tick that was there before: that one may be of last Friday.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ WATCHED_SYMBOLS = 20
 
 
 MetaTrader = Any
-"""The package MetaTrader5, which has no types. Used of it: initialize, shutdown, last_error, terminal_info,
-account_info, positions_get, orders_get, history_orders_get, history_deals_get, symbols_get, symbol_info_tick."""
+"""The package MetaTrader5, which has no types. These functions are used: initialize, shutdown, last_error,
+terminal_info, account_info, positions_get, orders_get, history_orders_get, history_deals_get, symbols_get,
+symbol_info_tick."""
 
 
 class TerminalError(Exception):
-    """The terminal did not answer, and why."""
+    """The terminal did not answer; the text says why."""
 
 
 class Terminal:
-    """One terminal. ``login`` holds the package's own parameters of ``initialize``; ``clock`` gives epoch seconds."""
+    """One terminal. ``login`` holds the package's own parameters of ``initialize``; ``clock`` returns epoch seconds."""
 
     def __init__(self, package: MetaTrader, login: Json, clock: Callable[[], float]) -> None:
         self._package = package
@@ -52,7 +53,7 @@ class Terminal:
             raise self._failed("initialize")
 
     def close(self) -> None:
-        """Let the terminal go; it runs on."""
+        """Disconnect from the terminal, which keeps running."""
         self._up = False
         self._package.shutdown()
 
@@ -84,7 +85,7 @@ class Terminal:
         return [_row(row) for row in self._rows("positions_get")]
 
     def orders(self) -> list[Json]:
-        """Working orders, and those of the last day that have ended. One that ended in between is told once."""
+        """Working orders, and those that ended within the last day. One that ended in between is listed once."""
         working = self._rows("orders_get")
         ended = self._rows("history_orders_get", self.now_s() - DAY_S, self.now_s() + DAY_S)
         rows = {row.ticket: row for row in (*working, *ended)}
@@ -96,13 +97,13 @@ class Terminal:
         return [_row(row) for row in rows if row.time >= since]
 
     def account(self) -> Json:
-        """Whose account it is, how it keeps positions, and what of its margin is in use."""
+        """The account: its login, how it keeps positions, and the margin in use."""
         info = self._package.account_info()
         if info is None:
             raise self._failed("account_info")
         keys = ("login", "server", "margin_mode", "margin", "currency", "trade_allowed")
-        told = {key: getattr(info, key, None) for key in keys}
-        return {key: value for key, value in told.items() if value is not None} | self.time()
+        values = {key: getattr(info, key, None) for key in keys}
+        return {key: value for key, value in values.items() if value is not None} | self.time()
 
     def symbols(self) -> list[str]:
         """Every symbol that the broker has, by its own name."""
@@ -111,11 +112,11 @@ class Terminal:
     # -- its time --------------------------------------------------------------------------------------------------
 
     def time(self) -> Json:
-        """The server's time; nothing, as long as no tick came."""
+        """The server's time; empty until the first tick arrives."""
         return {} if self._offset_s is None else {"time": self.now_s()}
 
     def now_s(self) -> int:
-        """The server's present second; ours, as long as it is not known."""
+        """The server's present second; ours until it is known."""
         return int(self._clock()) + (self._offset_s or 0)
 
     def watch_ticks(self, symbols: Iterable[str]) -> None:
@@ -130,7 +131,7 @@ class Terminal:
                 self._offset_s = round((tick.time - self._clock()) / _STEP_S) * _STEP_S
 
     def watch_market(self) -> None:
-        """Take the symbols of the market watch for the measurement."""
+        """Use the symbols of the market watch for the measurement."""
         rows: Sequence[Any] = self._package.symbols_get() or ()
         self._symbols = [row.name for row in rows if getattr(row, "select", True)][:WATCHED_SYMBOLS]
 

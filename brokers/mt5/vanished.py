@@ -1,8 +1,8 @@
-"""All positions gone at once, and no deal that says why: a terminal that lost its broker answers like that.
+"""Doubts an answer in which all positions are gone and no deal explains it, as of a terminal that lost its broker.
 
-One position that is gone is a ghost like any other. Two and more that are gone in one answer, with deals that are all
-read and none of them in any of these instruments, are not believed until the deals explain one, the rows are back, or a
-second source says the same: an account without margin in use.
+One position that is gone is an ordinary ghost. Two or more that are gone in one answer, while all deals could be read
+and none of them is in any of these instruments, are not believed until a deal explains one, the rows are back, or a
+second source confirms it: an account without margin in use.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _REMEDY = (
 
 
 class Vanished:
-    """What was held when it was last believed, and what traded since."""
+    """The holdings that were last believed, and what traded since."""
 
     def __init__(self) -> None:
         self._held: frozenset[tuple[str, str]] = frozenset()
         self._traded: set[str] = set()
 
     def doubted(self, positions: Section[Position], fills: Section[Fill], traded: frozenset[str]) -> bool:
-        """Whether these positions need a second source. ``traded`` are the instruments with fills since the last time
-        this was asked."""
+        """Whether these positions need a second source. ``traded`` are the instruments with fills since the last
+        call."""
         self._traded |= traded
         if not isinstance(positions, Complete):
             return False
@@ -41,12 +41,12 @@ class Vanished:
         return True
 
     def believe(self, positions: Complete[Position]) -> None:
-        """Take them for what is held."""
+        """Take these positions for what is held."""
         self._held = frozenset((row.instrument, row.leg) for row in positions.rows)
         self._traded.clear()
 
     def failed(self, margin: Decimal | None) -> Failed:
-        """What is said of positions that are doubted."""
-        told = "" if margin is None else f", and the account has {margin} of margin in use"
-        found = f"all {len(self._held)} positions are gone at once, no deal says why{told}"
+        """The section for positions in doubt."""
+        in_use = "" if margin is None else f", and the account has {margin} of margin in use"
+        found = f"all {len(self._held)} positions are gone at once, no deal says why{in_use}"
         return Failed(with_remedy(found, _REMEDY))

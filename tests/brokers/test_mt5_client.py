@@ -241,7 +241,7 @@ async def test_a_login_that_the_gateway_does_not_tell_is_said_to_be_unproven_onc
     assert [line for line in lines if "proven" in line] == ([] if found is None else [f"cfd: {found}\n"])
     if found is not None:
         assert "login 5001 cannot be proven" in found
-        assert "does not tell which login it serves. Check in the terminal" in found
+        assert "does not report which login it serves. Check in the terminal" in found
 
 
 # -- replies that belong to other requests -----------------------------------------------------------------------
