@@ -142,9 +142,12 @@ def _plain(value: Decimal) -> str:
 
 def to_iso(value: datetime) -> str:
     """An aware time as ISO 8601 UTC with microseconds, ending in ``Z``."""
-    if value.tzinfo is not UTC:
-        value = value.astimezone(UTC)
-    return value.isoformat(timespec="microseconds")[:-6] + "Z"
+    return _iso(value if value.tzinfo is UTC else value.astimezone(UTC))
+
+
+@lru_cache(maxsize=256)  # what one pass writes has few times; only UTC, as elsewhere equal times may be an hour apart
+def _iso(utc: datetime) -> str:
+    return utc.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_iso(text: str) -> datetime:

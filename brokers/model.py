@@ -60,12 +60,10 @@ class OrderStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing more is expected of the order."""
-        return (
-            self is OrderStatus.FILLED
-            or self is OrderStatus.CANCELLED
-            or self is OrderStatus.EXPIRED
-            or self is OrderStatus.REJECTED
-        )
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
 
 
 class Completeness(StrEnum):
@@ -319,7 +317,7 @@ class Corrected:
     @property
     def key(self) -> str:
         """What tells it from every other fill of its instrument."""
-        return scoped_id(self.fill_id, self.id_scope)
+        return scoped_id(self.fill_id, self.id_scope) if self.id_scope else self.fill_id
 
 
 def scoped_id(fill_id: str, id_scope: str) -> str:
@@ -370,7 +368,7 @@ class Fill:
     @property
     def key(self) -> str:
         """What tells it from every other fill of its instrument."""
-        return scoped_id(self.fill_id, self.id_scope)
+        return scoped_id(self.fill_id, self.id_scope) if self.id_scope else self.fill_id
 
     @property
     def account_key(self) -> str:

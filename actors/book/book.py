@@ -15,7 +15,7 @@ The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -193,17 +193,19 @@ class Book:
         waiting = [told for told in self.reported.values() if told.fill.pending]
         return sorted(waiting, key=lambda told: (told.fill.time, told.fill.key))
 
-    def open_orders(self) -> Iterator[BookOrder]:
-        """The orders that more is expected of."""
-        return (self.orders[key] for key in self._open)
+    def open_orders(self, but: Container[str] = ()) -> Iterator[BookOrder]:
+        """The orders that more is expected of, but for those with these keys."""
+        return (self.orders[key] for key in self._open if key not in but)
 
     def covered(self, leg: str | None, time: datetime) -> bool:
         """Whether the positions the book was last set to, or first compared with, contain a fill of that time
         already. ``None`` asks it of any leg."""
         if self.floor is not None and time <= self.floor:
             return True
-        named = self.watermarks.values() if leg is None else filter(None, [self.watermarks.get(leg)])
-        return any(time <= watermark for watermark in named)
+        if leg is None:
+            return any(time <= watermark for watermark in self.watermarks.values())
+        watermark = self.watermarks.get(leg)
+        return watermark is not None and time <= watermark
 
     def perhaps_in_a_report(self, leg: str, order: BookOrder | None) -> bool:
         """Whether the position that our side reported of a leg may have a fill of this order in it that is reported
@@ -260,27 +262,28 @@ class Book:
 
     def put(self, order: BookOrder) -> None:
         """Have this order, by all its ids. For the fold and for :mod:`actors.book.checkpoint` alone."""
-        before = self.orders.get(order.key)
+        key, name = order.key, order.broker_order_id
+        before = self.orders.get(key)
         left = before.broker_order_id if before is not None else None
-        if left not in (None, order.broker_order_id) and self._by_broker_id.get(left or "") == order.key:
-            del self._by_broker_id[left or ""]
-        self.orders[order.key] = order
+        if left is not None and left != name and self._by_broker_id.get(left) == key:
+            del self._by_broker_id[left]
+        self.orders[key] = order
         if order.status.terminal:
-            self._open.pop(order.key, None)
+            self._open.pop(key, None)
         else:
-            self._open[order.key] = None
-        if order.broker_order_id is not None:
-            self._by_broker_id[order.broker_order_id] = order.key
-            self.orphans.pop(order.broker_order_id, None)
+            self._open[key] = None
+        if name is not None:
+            self._by_broker_id[name] = key
+            self.orphans.pop(name, None)
         for part in order.slices:
-            self._by_broker_id[part] = order.key
+            self._by_broker_id[part] = key
             self.orphans.pop(part, None)
         if order.client_order_id is not None:
             known = self._by_client_id.get(order.client_order_id, ())
-            if order.key not in known:
-                self._by_client_id[order.client_order_id] = (*known, order.key)
+            if key not in known:
+                self._by_client_id[order.client_order_id] = (*known, key)
         if order.replaced_by is not None:
-            self._successors[order.replaced_by] = order.key
+            self._successors[order.replaced_by] = key
 
     def _forget(self, order: BookOrder) -> None:
         """Have this order no more, by none of its ids."""

@@ -169,7 +169,7 @@ class BookedFill:
     @property
     def key(self) -> str:
         """What distinguishes it from every other fill of its book."""
-        return scoped_id(self.fill_id, self.id_scope)
+        return scoped_id(self.fill_id, self.id_scope) if self.id_scope else self.fill_id
 
     @property
     def before(self) -> tuple[Decimal, Decimal]:
@@ -528,6 +528,8 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
 
 def break_of(event: Event) -> Break:
     """The discrepancy a RECONCILIATION_DISCREPANCY event speaks of."""
+    if isinstance(event.told, Break):
+        return event.told
     return break_from(event.payload, event.severity)
 
 

@@ -58,12 +58,15 @@ def is_doubted(work: ReconciliationPass, leg: str) -> bool:
 
 def claim_of(work: ReconciliationPass, leg: str) -> Claim | None:
     """What the other book says of a leg."""
-    rows = () if work.slice.claims is None else work.slice.claims.rows
-    return next((row for row in rows if row.leg == leg), None)
+    if work.slice.claims is None:
+        return None
+    return next((row for row in work.slice.claims.rows if row.leg == leg), None)
 
 
 def corrections_wanted(work: ReconciliationPass) -> tuple[ClaimCorrection, ...]:
     """The rows that would end the breaks which may be corrected."""
+    if not work.wanted:
+        return ()
     shown: dict[str, Position] = {row.leg: row for row in rows_of(work.slice.positions)}
     wanted = []
     for leg, found in work.wanted.items():

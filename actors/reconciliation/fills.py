@@ -89,9 +89,8 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     by_order = {whose: fills for whose, fills in by_order.items() if whose not in wait}
     in_time = [(fill, whose) for fill, whose in in_time if whose not in wait]
     owned = {fill.key: order for fills in by_order.values() for fill, order in fills}
-    unexplained_first(
-        work, [(fill, owned.get(fill.key), _leg_of(work, fill, owned.get(fill.key))) for fill, _ in in_time]
-    )
+    placed = [(fill, owned.get(fill.key)) for fill, _ in in_time]
+    unexplained_first(work, [(fill, order, _leg_of(work, fill, order)) for fill, order in placed])
     contained = _contained(work, [fill for fill, _ in in_time])
     allowed = {whose: _Allowed.of(work, fills, linked, lowered.get(whose, ZERO)) for whose, fills in by_order.items()}
     for fill, whose in in_time:
@@ -99,7 +98,7 @@ def reconcile_fills(work: ReconciliationPass) -> None:
             order = order_of_fill(work, fill, linked)
             correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
         else:
-            leg = in_reports.get(fill.key)
+            leg = in_reports.get(fill.key) if in_reports else None
             allowed[whose].apply(work, fill, contained if leg is None else contained | {leg})
 
 

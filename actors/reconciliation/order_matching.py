@@ -15,7 +15,7 @@ from typing import TypeVar
 from actors.book.book import ENDED_ORDERS_KEPT_FOR, Book
 from actors.book.orders import BookOrder
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
-from brokers.model import Complete, Fill, IdScope, Order, Partial, Section, is_provisional, rows_of
+from brokers.model import Complete, Fill, Order, Partial, Section, is_provisional, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far a broker's clock and ours may be apart, beyond what a snapshot shows of it."""
@@ -68,13 +68,11 @@ def _named(row: Row, whole: dict[str, str]) -> Row:
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The book's order that a row shows; ``None`` for one the book does not have. By its broker_order_id it is the same
     order whatever else the row says of it."""
-    order = work.book.find_order(row.broker_order_id, None)
+    order = work.book.find_order_by_ticket(row.broker_order_id)
     if order is None or is_provisional(row.broker_order_id):
         order = by_broker_id(work.book, row)
     if order is not None:
-        if work.slice.conventions.order_ids is IdScope.ACCOUNT:
-            return order
-        return None if _of_another_day(work, order, row.submitted_at) else order
+        return None if work.order_ids_recur and _of_another_day(work, order, row.submitted_at) else order
     if row.client_order_id is None:
         return None
     key = _links(work).get(row.broker_order_id)
@@ -182,9 +180,9 @@ def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOr
 
 def _of_another_day(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
     """Whether an order of the book cannot be the one of that time, because the broker's ids begin anew each day."""
-    conventions = work.slice.conventions
-    if conventions.order_ids is IdScope.ACCOUNT or time is None or order.submitted_at is None:
+    if not work.order_ids_recur or time is None or order.submitted_at is None:
         return False
+    conventions = work.slice.conventions
     return conventions.day_of(time) != conventions.day_of(order.submitted_at)
 
 

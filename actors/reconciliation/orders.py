@@ -55,6 +55,7 @@ def reconcile_orders(work: ReconciliationPass) -> None:
     """Bring every order of the book and of the slice in step."""
     seen: set[str] = set()
     work.links = None  # fills told which of the broker's some orders are
+    may_be_stale = work.policy.stale_order is not None
     for row in _one_row_each(rows_of(work.slice.orders)):
         order = order_of_row(work, row)
         if order is None:
@@ -62,19 +63,19 @@ def reconcile_orders(work: ReconciliationPass) -> None:
                 seen.add(_adopt(work, row))
             continue
         seen.add(order.key)
-        if not _in_step(order, row) or work.policy.stale_order is not None:
+        if may_be_stale or not _in_step(order, row):
             _compare(work, order, row)
     _overfilled(work)
     _duplicated(work)
     if isinstance(work.slice.orders, Complete):
-        unseen = [order for order in work.book.open_orders() if order.key not in seen]
+        unseen = list(work.book.open_orders(but=seen))
         end_absent_orders(work, [(order, _presumed(work, order)) for order in unseen if _is_absent(work, order)])
 
 
 def _overfilled(work: ReconciliationPass) -> None:
     """OVERFILL: more was executed than was ordered. The order keeps its quantity, as that is what was meant."""
     for row in rows_of(work.slice.orders):
-        if not row.quantity or row.filled_quantity <= row.quantity:
+        if row.filled_quantity <= row.quantity or not row.quantity:
             continue
         order = order_of_row(work, row)
         work.found(
@@ -124,6 +125,8 @@ def _duplicated(work: ReconciliationPass) -> None:
 
 def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:
     """Of an order that is shown more than once, the row that is furthest on."""
+    if len({row.broker_order_id for row in rows}) == len(rows):
+        return rows
     furthest: dict[str, Order] = {}
     for row in rows:
         other = furthest.setdefault(row.broker_order_id, row)

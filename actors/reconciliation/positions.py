@@ -57,9 +57,10 @@ def reconcile_positions(work: ReconciliationPass) -> None:
                 unread = leg.name in work.slice.unread_legs
                 if abs(leg.quantity) > small and not unread and _may_compare(work, leg.name, -leg.quantity):
                     _ghost(work, leg)
-    for row in rows.values():
-        leg_held = legs.get(row.leg)
-        if leg_held is not None and (work.slice.claims is not None or not _the_same(leg_held, row)):
+    claimed = work.slice.claims is not None
+    for name, row in rows.items():
+        leg_held = legs.get(name)
+        if leg_held is not None and (claimed or not _the_same(leg_held, row)):
             _drift(work, leg_held, row)
 
 

@@ -28,7 +28,7 @@ from actors.book.discrepancies import (
 )
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Json, Severity, event_id
-from brokers.model import ContractFacts, Failed, OrderAnswer, OrderQuery, Slice
+from brokers.model import ContractFacts, Failed, IdScope, OrderAnswer, OrderQuery, Slice
 
 IN_A_TABLE_TOO = frozenset(
     {
@@ -148,6 +148,7 @@ class ReconciliationPass:
         self.now = now
         self.auto = policy.correct is Correct.AUTO
         self.new_book = book.baseline is None
+        self.order_ids_recur = slice_.conventions.order_ids is not IdScope.ACCOUNT
         self.events: list[Event] = []
         self.discrepancies: dict[str, Discrepancy] = {}
         self.touched: set[tuple[DiscrepancyType, str]] = set()
@@ -241,9 +242,8 @@ class ReconciliationPass:
         proven = not it.needs_proof or len(sightings) >= self.policy.confirmations
         may_correct = it.correction is not None and proven and (by_itself or approved)
         correct_now = may_correct and not elsewhere
-        identity = event_id(self.book.stream, str(self._next_version()), it.type, it.key)
         new = Break(
-            id=old.id if old is not None else identity,
+            id=self._break_id(it) if old is None else old.id,
             type=it.type,
             key=it.key,
             severity=it.severity,
@@ -399,10 +399,13 @@ class ReconciliationPass:
             self.look_again(max(self.now, taken_at) + self.policy.confirm_gap)
         return seen
 
+    def _break_id(self, it: Finding) -> str:
+        return event_id(self.book.stream, str(self._next_version()), it.type, it.key)
+
     def _report(self, found: Break, *, resolved: bool, correction: Correction | None) -> None:
         payload = payloads.break_to(found, resolved=resolved, correction=correction)
         kind = EventType.RECONCILIATION_DISCREPANCY
-        self._apply(self._event(kind, payload, found.id, found.severity), written=True)
+        self._apply(self._event(kind, payload, found.id, found.severity, found), written=True)
 
     def _first_look(self, old: Break | None) -> datetime | None:
         if self.new_book and self._shows_what_is_there():

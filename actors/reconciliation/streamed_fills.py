@@ -18,7 +18,7 @@ from actors.book.orders import BookOrder
 from actors.reconciliation.fills import SET_WITHIN, reconcile_fills
 from actors.reconciliation.order_matching import CLOCK_SKEW, by_broker_id, order_of_fill, with_whole_client_ids
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
-from brokers.model import Fill, IdScope, Order, Partial, is_provisional, rows_of
+from brokers.model import Fill, Order, Partial, is_provisional, rows_of
 
 NEWS_FOR = timedelta(minutes=10)
 """A fill that is reported so long after it was made is no news of a stream, and its id may have been forgotten
@@ -76,7 +76,7 @@ def _order_is_known(work: ReconciliationPass, fill: Fill, rows: dict[str, Order]
     if order.adopted or order.slices or order.side is not fill.side:
         return False
     if by_broker_id(work.book, fill) is order:
-        return work.slice.conventions.order_ids is IdScope.ACCOUNT or not order.status.terminal
+        return not work.order_ids_recur or not order.status.terminal
     return row is not None or _is_the_only_one(work, fill, order)
 
 

@@ -35,6 +35,8 @@ def _opposite_legs(work: ReconciliationPass) -> None:
     """OPPOSITE_LEGS: an order of ours that named no position, and was for no more than one against it holds, opened one
     of its own (MetaTrader's hedging accounts do that). Both cost margin and swap, and the strategy believes to be flat.
     """
+    if len({leg.quantity > 0 for leg in work.book.legs.values()}) < 2:
+        return  # none is against another
     legs = {leg.name: leg for leg in work.book.legs.values() if leg.name not in work.deferred}
     for leg in legs.values():
         order = work.book.find_order(leg.name, None)
