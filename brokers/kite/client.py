@@ -4,12 +4,13 @@ The laws of this module:
 
 * At rest a snapshot costs four requests, for however many instruments. The holdings are one of them whatever is
   configured: a purchase that is no longer in ``net`` is looked for there before anything is concluded.
-* Positions are asked for first and trades last, so every fill that the positions contain is among the trades. A row of
-  ``net`` says how much of it was traded today: where that is not the sum of its trades, something was filled in
-  between, and all is asked for again. What still does not agree is in doubt, and no position is corrected by it.
-* What an answer lost against an earlier one of the same day is not believed at once; see :mod:`brokers.kite.day_lists`.
-* When a contract ends is read from its exchange's table beside the cycles; see :mod:`brokers.kite.contract_tables`.
-* A token that was refused is not sent again for a while. A new one from its source is, at the next connect.
+* Positions are requested first and trades last, so every fill that the positions contain is among the trades. A row of
+  ``net`` carries the quantity traded today. Where that is not the sum of its trades, something was filled in between,
+  and everything is requested again. What still does not agree is in doubt, and corrects no position.
+* An answer that lost rows against an earlier one of the same day is not believed at once; see
+  :mod:`brokers.kite.day_lists`.
+* The end of a contract is read from its exchange's table outside the cycles; see :mod:`brokers.kite.contract_tables`.
+* A refused token is not sent again for a while. A new one from its source is, at the next connect.
 """
 
 from __future__ import annotations
@@ -75,17 +76,17 @@ _HOLDINGS_UNREAD = with_remedy(
     "Set `include_holdings: true` in the configuration",
 )
 TRADES_LATE_S = 10.0
-"""How late the trades of a filled order may be listed. Those that are not there by then are not waited for."""
+"""How late the trades of a filled order may be listed. After that the adapter no longer waits for them."""
 
 _TRIGGER_ID = re.compile(r"\d{1,12}", re.ASCII)
-"""An order's id is longer: it begins with its date."""
+"""A trigger's id. An order's id is longer: it begins with its date."""
 
 RowT = TypeVar("RowT")
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One round of requests. ``clashes`` are where positions and trades do not belong together."""
+    """One round of requests. ``clashes`` are the places where positions and trades do not agree."""
 
     requested_at: datetime
     as_of: datetime
@@ -102,23 +103,23 @@ class _Reading:
 class KiteBroker:
     """One Zerodha account; meets :class:`brokers.port.Broker`.
 
-    ``access_token`` gives the day's token and is asked at every :meth:`connect`, so that a new one is picked up where
-    the old one was; it may raise ``Refused``. ``renewal`` tells a person where to put it. ``user_id`` is the account
-    expected, ``None`` for any; then the first one met stays the only one. ``rest_url`` is the host part, ``None`` for
-    Zerodha's. ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to three times with
-    exponential backoff and jitter from ``backoff_s``. Never more than ``requests_per_s`` requests leave in a second
-    (Kite Connect documentation: 10).
-    ``stream_url`` is the ticker's host part. Where both are ``None`` it is Zerodha's; where only ``rest_url`` is set
-    there is no stream, as the token is nobody else's business.
+    ``access_token`` returns the day's token and is called at every :meth:`connect`, so that a new one is picked up
+    where the old one was; it may raise ``Refused``. ``renewal`` says where a person puts a new one. ``user_id`` is the
+    expected account, ``None`` for any; then the first one seen stays the only one. ``rest_url`` is the host part,
+    ``None`` for Zerodha's. ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to
+    three times with exponential backoff and jitter from ``backoff_s``. At most ``requests_per_s`` requests are sent in
+    a second (Kite Connect documentation: 10). ``stream_url`` is the ticker's host part. Where both URLs are ``None`` it
+    is Zerodha's; where only ``rest_url`` is set there is no stream, so that the token goes to nobody else.
 
     A position has a leg for each product (CNC, MIS, NRML, MTF, CO), and with ``include_holdings`` the leg ``holdings``
-    for what is delivered; without it that leg is not taken up, and never flat, but what was bought goes there. A fill
-    names its leg, and an order the one it works on. Overnight, CNC turns into holdings. ``instruments`` are those
-    configured, none where the account has all: a holding that the broker shows on another exchange goes by its name.
+    for delivered shares. Without it that leg is not read, and never flat; shares bought through the account go there
+    all the same. A fill names its leg, and an order the leg it works on. Overnight, CNC becomes holdings.
+    ``instruments`` are the configured ones, empty where the account has all: a holding that the broker shows on another
+    exchange goes by its configured name.
 
-    ``as_of`` is the second before the positions were looked at, by the Date header, as Kite tells no other time and
-    dates fills to the second. A fill of that second is contained all the same, and in the snapshot's fills or in those
-    before. ``fills_cursor`` is an epoch millisecond; see :mod:`brokers.kite.tradebook`.
+    ``as_of`` is the second before the positions were read, by the Date header: Kite sends no other time and dates fills
+    to the second. A fill of that second is contained all the same, and is in the snapshot's fills or in earlier ones.
+    ``fills_cursor`` is an epoch millisecond; see :mod:`brokers.kite.tradebook`.
     """
 
     def __init__(
@@ -169,17 +170,17 @@ class KiteBroker:
         self._with_expiry = frozenset(filter(has_expiry, well_formed))
         self._known = LookedUpNames(well_formed, self._listed_like)
         self._morning = Morning()
-        self._told_at = clock()  # by the broker's clock, when it last showed its orders
+        self._last_listed_at = clock()  # by the broker's clock, when it last listed its orders
 
     @property
     def calls(self) -> int:
-        """How many requests have left for the broker, repeated ones included."""
+        """How many requests were sent to the broker, repeated ones included."""
         return self._wire.calls
 
     # -- whose account it is ---------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Take the present token from its source and prove that it is the configured user's.
+        """Take the present token from its source and check that it is the configured user's.
 
         Raises ``Unreachable`` when nobody answered; ``Refused`` with the words "log in again" for a session that is
         over, and for another user's; ``Malformed`` when the answer cannot be read.
@@ -213,11 +214,11 @@ class KiteBroker:
             refusal = Refused(attempted, self._account, words, "Check `user_id`, and log in again as that user")
             self._refusal = (self._token, refusal, self._clock())
             raise refusal
-        # With any user allowed, the first one met stays the only one: another one's rows must not join its books.
+        # With any user allowed, the first one seen stays the only one: another user's rows must not join its books.
         self._user_id = found
 
     def described(self) -> AccountFacts:
-        """What the user's profile tells; meets :class:`brokers.port.Describing`. Kite Connect documentation, user
+        """What the user's profile states; meets :class:`brokers.port.Describing`. Kite Connect documentation, user
         profile: ``exchanges``, ``products`` and ``order_types`` are those enabled for the user."""
         kept = "in and out of the books" if self._include_holdings else "taken up where they were bought in the books"
         return AccountFacts(
@@ -231,7 +232,8 @@ class KiteBroker:
         )
 
     def remember(self, books: Mapping[str, Remembered]) -> None:
-        """What the books held; meets :class:`brokers.port.Remembering`. The first answers of a day are judged by it."""
+        """Take what the books held; meets :class:`brokers.port.Remembering`. The day's first answers are checked
+        against it."""
         totals = {
             name: sum((quantity for quantity, _ in book.legs.values()), Decimal(0)) for name, book in books.items()
         }
@@ -253,12 +255,11 @@ class KiteBroker:
     # -- the snapshot ----------------------------------------------------------------------------------------------
 
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
-        """Positions, orders and today's fills after ``fills_since``, always ``whole``. Kite lists no fill of an earlier
-        day: of those
-        after a cursor from such a day the positions alone tell, and a warning is logged.
+        """Positions, orders and today's fills after ``fills_since``; always ``whole``. Kite lists no fill of an earlier
+        day: fills after a cursor from such a day show only in the positions, and a warning is logged.
 
-        Raises ``Refused`` as soon as the session is over, whatever was learned before; else ``Unreachable``,
-        ``Refused`` or ``Malformed`` when none of the three lists could be had.
+        Raises ``Refused`` as soon as the session has ended, whatever was learned before; else ``Unreachable``,
+        ``Refused`` or ``Malformed`` when none of the three lists could be read.
         """
         if not self._proven:
             await self.connect()
@@ -285,7 +286,7 @@ class KiteBroker:
         )
 
     def _seen(self, reading: _Reading) -> set[str]:
-        """What a row speaks of, and what a book holds: the exchange has that."""
+        """Every instrument that a row names or a book holds: the exchange has those."""
         parts = (reading.positions, reading.orders, reading.fills)
         seen = {row.instrument for part in parts for row in rows_of(part)} | {row.instrument for row in reading.aside}
         seen |= {one.instrument for part in parts for one in problems_of(part) if one.instrument is not None}
@@ -301,14 +302,14 @@ class KiteBroker:
         return self._listed_names[exchange] or None
 
     async def _table_of(self, exchange: str) -> Table:
-        attempted, asked_at = f"read the instruments of {exchange}", self._clock()
+        attempted, requested_at = f"read the instruments of {exchange}", self._clock()
         answer = await self._read(attempted, lambda kite: kite.instruments(exchange), {TABLE})
         if not isinstance(answer.payload, bytes):
             raise BadAnswer("what is no table of instruments")
-        return Table(answer.payload, answer.date or asked_at)
+        return Table(answer.payload, answer.date or requested_at)
 
     def _contract_facts(self, reading: _Reading) -> dict[str, ContractFacts]:
-        """Of what is configured, shown or held in a book: when it ends. Tables that lack are read meanwhile."""
+        """When each contract ends that is configured, shown or held in a book. Starts reading the tables it lacks."""
         trades_known = isinstance(reading.fills, Complete)
         if trades_known:
             self._contracts.note_trades(reading.as_of)
@@ -318,14 +319,14 @@ class KiteBroker:
         return self._contracts.facts(reading.as_of, trades_known=trades_known)
 
     def _delivered(self, reading: _Reading, contracts: Mapping[str, ContractFacts]) -> tuple[Evidence, ...]:
-        """What became of options that were delivered; nothing where holdings are not taken up."""
+        """Evidence of delivered options; none where holdings are not included."""
         if not self._include_holdings or not isinstance(reading.positions, Complete):
             return ()
         traded = {fill.instrument for fill in rows_of(reading.fills)}
         return self._deliveries.look(reading.positions.rows, contracts, traded, reading.as_of)
 
     async def _settled(self) -> _Reading:
-        """A reading whose parts belong together, or the last of a few."""
+        """A reading whose parts agree, or the last of a few."""
         reading = await settled(self._round, lambda r: self._agreement.fresh(r.clashes, self._clock()))
         now = self._clock()
         fresh = self._agreement.fresh(reading.clashes, now)
@@ -370,7 +371,7 @@ class KiteBroker:
         read: Callable[[object], Listing[RowT]],
         errors: list[BrokerError],
     ) -> tuple[Listing[RowT], Answer] | BrokerError:
-        """One list of the broker's, or why there is none. Raises ``Refused`` where the session is over."""
+        """One list of the broker, or why there is none. Raises ``Refused`` where the session has ended."""
         try:
             answer = await self._read(attempted, call)
             return read(answer.payload), answer
@@ -419,7 +420,7 @@ class KiteBroker:
         return by_book or self._contracts.has_expired(instrument, now)
 
     def _of_ours(self, problems: tuple[RowProblem, ...]) -> tuple[RowProblem, ...]:
-        """Unreadable holdings. Where they are not taken up, only those of an instrument that somebody trades here."""
+        """Unreadable holdings. Where they are not included, only those of an instrument traded through this account."""
         if self._include_holdings:
             return problems
         return tuple(one for one in problems if one.instrument is None or self._names.traded(one.instrument))
@@ -430,22 +431,22 @@ class KiteBroker:
         return self._orders.take(listed[0], _day(listed[1], asked_at), asked_at)
 
     async def _joined_to_triggers(self, orders: Section[Order]) -> Section[Order]:
-        """The orders, those that a trigger placed with it as their parent. Triggers are asked for when an order is
-        there that has no tag and was not there before; a failure costs no order, and is made good at the next look."""
+        """The orders, each with its trigger as its parent where a trigger placed it. Triggers are requested when an
+        order without a tag appears for the first time; a failure costs no order, and is retried at the next look."""
         if not isinstance(orders, Complete | Partial):
             return orders
-        untold = {row.broker_order_id for row in orders.rows if _may_be_triggered(row)}
-        if untold - self._triggers_asked:
+        unexplained = {row.broker_order_id for row in orders.rows if _may_be_triggered(row)}
+        if unexplained - self._triggers_asked:
             try:
                 answer = await self._read("read the triggers", lambda kite: kite.get_gtts())
                 self._triggers = gtts.placed_by(answer.payload)
-                self._triggers_asked = untold
+                self._triggers_asked = unexplained
             except (BadAnswer, Malformed, Unreachable) as failed:
                 logger.info("{}: {}", self._account, self._wire.scrub(str(failed)))
             except Refused as refused:
                 if refused.remedy == self._wire.log_in:
                     raise
-                self._triggers_asked = untold  # an app without this permission
+                self._triggers_asked = unexplained  # an app without this permission
         if not self._triggers:
             return orders
         named = (replace(row, parent=self._triggers.get(row.broker_order_id, row.parent)) for row in orders.rows)
@@ -468,9 +469,9 @@ class KiteBroker:
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """One answer for each query, from today's list where the order is in it, else by its id.
 
-        "No such order" is the broker's word, for the id, or for the tag in a whole list of today's orders: an order of
-        an earlier day that was seen working is answered with its end. After a query that nobody answered the rest is
-        not asked, so that a broker that is away costs one time-out and not one for each order.
+        "No such order" is the broker's statement, for the id, or for the tag in a whole list of today's orders; an
+        order of an earlier day that was seen working is answered with its end. After a query that nobody answered the
+        rest is not sent, so that a broker that is away costs one time-out and not one for each order.
         """
         listed: Section[Order] | None = None
 
@@ -484,14 +485,14 @@ class KiteBroker:
     async def _todays_orders(self) -> Section[Order]:
         if not self._proven:
             await self.connect()
-        asked_at = self._clock()
+        requested_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
-        self._told_at = answer.date or asked_at
-        return self._orders.take(decode.orders(answer.payload), self._today, asked_at)
+        self._last_listed_at = answer.date or requested_at
+        return self._orders.take(decode.orders(answer.payload), self._today, requested_at)
 
     @property
     def _today(self) -> date:
-        return self._told_at.astimezone(IST).date()
+        return self._last_listed_at.astimezone(IST).date()
 
     async def _find(self, query: OrderQuery, listed: Section[Order]) -> OrderAnswer:
         order = _listed(query, listed)
@@ -503,10 +504,10 @@ class KiteBroker:
             return OrderAnswer(query, failure=f"order {_name(query)}: {doubt}")
         if order is None:
             named = query.broker_order_id, query.client_order_id
-            awaited = self._orders.awaited(*named, self._told_at)
+            awaited = self._orders.awaited(*named, self._last_listed_at)
             if awaited is not None:
                 raise BadRow(awaited)
-            gone = self._orders.ended_overnight(*named, self._today, self._told_at)
+            gone = self._orders.ended_overnight(*named, self._today, self._last_listed_at)
             return OrderAnswer(query, gone)
         if order.instrument != query.instrument:
             raise BadRow(f"it is an order in {order.instrument}")
@@ -521,7 +522,7 @@ class KiteBroker:
         return self._orders.whole_of(self._orders.later(decode.history(answer.payload, order_id), self._today))
 
     async def _trigger(self, trigger_id: str, instrument: str) -> Order | None:
-        """A trigger under its own id, as whoever recorded it knows it."""
+        """A trigger under its own id, which is how the strategy that recorded it knows it."""
         attempted = f"read trigger {trigger_id} of {instrument}"
         answer = await self._read(attempted, lambda kite: kite.get_gtt(trigger_id), {NO_SUCH_ORDER})
         return None if answer.payload is NO_SUCH_ORDER else gtts.trigger_row(answer.payload)
@@ -541,7 +542,7 @@ class KiteBroker:
         return tuple(fills)
 
     async def _fills_of_part(self, order_id: str, order: Order) -> tuple[datetime, list[Fill]]:
-        """The trades of an order, or of a slice of one, and when that was told."""
+        """The trades of an order, or of one slice of it, and the time of that answer."""
         specifier = url_quote(order_id, safe="")
         attempted = f"read the trades of order {order_id} of {order.instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_trades(specifier))
@@ -553,17 +554,17 @@ class KiteBroker:
         return answer.date or self._clock(), [_of_order(fill, order) for fill in listing.rows.values()]
 
     def _listed_at(self, order: Order) -> datetime | None:
-        """By when the trades of an order that has ended are listed, if they ever are; ``None`` where its last change is
-        not told."""
+        """By when the trades of an order that has ended are listed, if ever; ``None`` where its last change is not
+        known."""
         changed = [row.changed_at for row in self._orders.parts(order.broker_order_id, None)]
-        told = [at for at in changed if at is not None]
-        if not told or len(told) != len(changed) or not order.status.terminal:
+        known = [at for at in changed if at is not None]
+        if not known or len(known) != len(changed) or not order.status.terminal:
             return None
-        return max(told) + timedelta(seconds=TRADES_LATE_S)
+        return max(known) + timedelta(seconds=TRADES_LATE_S)
 
     async def cancel_order(self, query: OrderQuery) -> None:
-        """Ask for the cancellation of an order, once, under the variety its row has; of one in several parts, for that
-        of each part which works. ``Refused`` when there is none."""
+        """Request the cancellation of an order, once, under the variety in its row; of an order in several parts, that
+        of each working part. ``Refused`` when there is no such order."""
         attempted = f"cancel order {_name(query)} of {query.instrument}"
         if not self._proven:
             await self.connect()
@@ -594,9 +595,9 @@ class KiteBroker:
             raise
         if answer.payload is NO_SUCH_ORDER:
             raise Refused(attempted, self._account, "the broker has no such order", "It has ended: look it up")
-        told = answer.payload.get("order_id") if isinstance(answer.payload, dict) else None
-        if str(told) != order_id:
-            found = f"an answer about order {told}"
+        cancelled = answer.payload.get("order_id") if isinstance(answer.payload, dict) else None
+        if str(cancelled) != order_id:
+            found = f"an answer about order {cancelled}"
             raise Malformed(attempted, self._account, found, "It may have been cancelled: look it up")
 
     def stream(self) -> Stream | None:
@@ -604,7 +605,7 @@ class KiteBroker:
         return self._stream
 
     async def close(self) -> None:
-        """Cut what is under way and give the connections back. Never raises; may be called twice."""
+        """Abort what is under way and close the connections. Never raises; may be called twice."""
         if self._stream is not None:
             await asyncio.to_thread(self._stream.close)
         await self._contracts.close()
@@ -612,19 +613,19 @@ class KiteBroker:
 
 
 def _as_kept(query: OrderQuery) -> OrderQuery:
-    """With as much of the tag as Kite keeps."""
+    """The query with as much of its tag as Kite keeps."""
     if query.client_order_id is None:
         return query
     return replace(query, client_order_id=decode.CONVENTIONS.kept_of(query.client_order_id))
 
 
 def _may_be_triggered(row: Order) -> bool:
-    """Kite Connect documentation, GTT: what a trigger places is a limit order."""
+    """Kite Connect documentation, GTT: a trigger places a limit order."""
     return row.order_type == "LIMIT" and row.client_order_id is None and row.parent is None and row.origin is None
 
 
 def _of_order(fill: Fill, order: Order | None) -> Fill:
-    """A trade with what its order alone tells."""
+    """A trade with the fields that only its order carries."""
     if order is None:
         return fill
     return replace(of_whole(fill, order), client_order_id=order.client_order_id, reason=order.origin)
@@ -635,23 +636,23 @@ def _named(instruments: Iterable[str | None]) -> set[str]:
 
 
 def _totals(books: Mapping[str, Remembered]) -> dict[str, Decimal]:
-    """What each instrument held over all its legs."""
+    """The quantity of each instrument over all its legs."""
     totals = {name: sum((held for held, _ in book.legs.values()), Decimal(0)) for name, book in books.items()}
     return {name: total for name, total in totals.items() if total}
 
 
 def _listed_words(profile: Mapping[str, object], *keys: str) -> str | None:
-    """Lists of the profile in words; ``None`` where it tells none of them."""
-    told = [(key, profile.get(key)) for key in keys]
-    words = [f"{key.replace('_', ' ')} {', '.join(map(str, rows))}" for key, rows in told if isinstance(rows, list)]
+    """Lists of the profile in words; ``None`` where it has none of them."""
+    lists = [(key, profile.get(key)) for key in keys]
+    words = [f"{key.replace('_', ' ')} {', '.join(map(str, rows))}" for key, rows in lists if isinstance(rows, list)]
     return "; ".join(words) or None
 
 
 def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:
-    """The broker's time when it looked into the first list that came, or earlier: the Date header less the time the
-    answer took. Ours where it tells none."""
-    told = (one[1].looked_at for one in found if not isinstance(one, BrokerError))
-    return next((at for at in told if at is not None), asked_at)
+    """The broker's time when it read the first list that came, or earlier: the Date header less the time the answer
+    took. Our time where no answer carries one."""
+    times = (one[1].looked_at for one in found if not isinstance(one, BrokerError))
+    return next((at for at in times if at is not None), asked_at)
 
 
 def _day(answer: Answer, asked_at: datetime) -> date:
@@ -660,7 +661,7 @@ def _day(answer: Answer, asked_at: datetime) -> date:
 
 
 def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:
-    """The order asked for among today's. Raises :class:`BadRow` where a tag names several."""
+    """The queried order among today's. Raises :class:`BadRow` where several have its tag."""
     found = [row for row in rows_of(listed) if is_meant(query, row)]
     if len(found) > 1:
         raise BadRow(f"{len(found)} orders of today have this tag")

@@ -2,12 +2,12 @@
 
 A table is long, and made once a day. The laws of this module:
 
-* It is read beside the cycles and never within one, once a day of the exchange, and only of an exchange on which a
+* It is read outside the cycles, never within one; once in a day of the exchange, and only for an exchange on which a
   contract with an expiry is configured or held.
-* What it tells is evidence of an end only where the table of the contract's last day told it: an expiry may be moved
-  until then, and a contract that has expired is in no table any more. A table that still lists what expired before
-  today, or was read before today's was made, is one of an earlier day.
-* A table that is cut, or cannot be read, tells nothing, and is asked for again.
+* Its expiry is evidence of an end only if it comes from the table of the contract's last day: until then an expiry may
+  be moved, and an expired contract is in no table any more. A table that still lists what expired before today, or was
+  read before today's was made, is one of an earlier day.
+* A table that is cut off or unreadable shows nothing, and is requested again.
 * A contract has expired once its last session is over by its exchange's calendar, and only where every trade up to then
   is known: Kite lists no trade of an earlier day.
 """
@@ -34,10 +34,10 @@ MADE_BY = time(8, 30)
 """IST. Kite Connect documentation, instruments: the table is generated once a day; its forum (staff): by 8:30."""
 
 AGAIN_AFTER = timedelta(minutes=10)
-"""When a table that could not be had, or not be read, is asked for again."""
+"""When a table that could not be fetched, or not be read, is requested again."""
 
 AGAIN_AFTER_OLD = timedelta(hours=1)
-"""When a table of an earlier day is."""
+"""When a table of an earlier day is requested again."""
 
 _DAYS_KEPT = 7
 
@@ -53,34 +53,34 @@ def _is_long_over(facts: ContractFacts, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it was read, and when that was, by the broker's clock where it told that."""
+    """A table as it was read, and when; by the broker's clock where the answer carried its time."""
 
     content: bytes
     read_at: datetime
 
     @property
     def of_day(self) -> date:
-        """The day that it is of, by the time at which it was read."""
+        """The day of the table, from the time at which it was read."""
         local = self.read_at.astimezone(IST)
         return local.date() if local.time() >= MADE_BY else local.date() - timedelta(days=1)
 
 
 class ContractTables:
-    """What is known of the contracts of one account. ``read`` reads the table of an exchange; it may raise
-    ``BrokerError``, or ``BadAnswer`` for what is no table."""
+    """What is known of one account's contracts. ``read`` fetches the table of an exchange; it may raise
+    ``BrokerError``, or ``BadAnswer`` for what is not a table."""
 
     def __init__(self, account: str, read: Callable[[str], Awaitable[Table]]) -> None:
         self._account = account
         self._read = read
         self._tables: dict[str, Table] = {}
-        self._told: dict[str, ContractFacts] = {}
+        self._known: dict[str, ContractFacts] = {}
         self._looked_up: dict[str, date] = {}
         self._again_at: dict[str, datetime] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._trades_known: dict[date, datetime] = {}
 
     def seek(self, instruments: Iterable[str], now: datetime) -> None:
-        """Have those looked up that have an expiry, in the table of their day. Returns at once."""
+        """Start looking up the contracts with an expiry, in the table of their day. Returns at once."""
         local = now.astimezone(IST)
         if local.time() < MADE_BY:
             return
@@ -96,36 +96,36 @@ class ContractTables:
                 task.add_done_callback(partial(self._has_read, exchange))
 
     def note_trades(self, as_of: datetime) -> None:
-        """Every trade up to then, of that day, is known."""
+        """Note that every trade of that day, up to ``as_of``, is known."""
         day = as_of.astimezone(IST).date()
         self._trades_known[day] = max(as_of, self._trades_known.get(day, as_of))
         while len(self._trades_known) > _DAYS_KEPT:
             del self._trades_known[min(self._trades_known)]
 
     def facts(self, as_of: datetime, *, trades_known: bool) -> dict[str, ContractFacts]:
-        """What tables told of contracts. An expiry is certain once its contract's last session is over, where all
-        trades up to then are known, those of today (``trades_known``) too: a book that was told so keeps it."""
-        self._told = {name: told for name, told in self._told.items() if not _is_long_over(told, as_of)}
+        """What tables say of contracts. An expiry is certain once its contract's last session is over and all trades up
+        to then are known, those of today (``trades_known``) too. A book keeps an expiry that was certain once."""
+        self._known = {name: facts for name, facts in self._known.items() if not _is_long_over(facts, as_of)}
         found: dict[str, ContractFacts] = {}
-        for name, facts in self._told.items():
+        for name, facts in self._known.items():
             over = trades_known and self.has_expired(name, as_of)
             found[name] = facts if over else replace(facts, expiry_certain=False)
         return found
 
     def has_expired(self, instrument: str, at: datetime) -> bool:
-        """Whether a table told it of its last day, and that is over, with all trades of it known."""
-        facts = self._told.get(instrument)
+        """Whether the table of its last day lists it, that day is over, and all of its trades are known."""
+        facts = self._known.get(instrument)
         return facts is not None and facts.has_expired(at) and self._knows_all_trades(facts)
 
     async def table(self, exchange: str, now: datetime) -> Table:
-        """The table of an exchange: that of today where it was read already. Raises as ``read`` does."""
+        """The table of an exchange; today's is read only once. Raises as ``read`` does."""
         known = self._tables.get(exchange)
         if known is None or known.of_day != now.astimezone(IST).date():
             known = self._tables[exchange] = await self._read(exchange)
         return known
 
     async def close(self) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         reading = tuple(self._reading.values())
         for task in reading:
             task.cancel()
@@ -153,7 +153,7 @@ class ContractTables:
         of_earlier_day = found.earliest is not None and found.earliest < day
         for name, facts in found.rows.items():
             certain = facts.expiry == day and not of_earlier_day
-            self._told[name] = replace(facts, expiry_certain=certain)
+            self._known[name] = replace(facts, expiry_certain=certain)
         if of_earlier_day or day != now.astimezone(IST).date():
             self._tables.pop(exchange, None)
             self._again_at[exchange] = now + AGAIN_AFTER_OLD

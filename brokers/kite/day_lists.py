@@ -1,13 +1,13 @@
-"""What an account of Kite has shown today, against which its next answer is judged.
+"""What a Kite account has shown today; its next answer is checked against it.
 
 The laws of this module:
 
-* Within a trading day no order, no trade and no row of ``net`` leaves its list (flat rows and ended orders stay), so a
-  list that lost one is not believed at once: an error inside the broker looks like that. It is when it still says so
+* Within a trading day no order, trade or row of ``net`` leaves its list (flat rows and ended orders stay). A list that
+  lost one looks like an error inside the broker, so it is not believed at once. It is believed when it is unchanged
   after ``DISBELIEVED_S``, or when a new day begins by the broker's own clock.
-* What is filled of an order only grows, in whatever order the broker's updates arrive.
-* Kite forgets its orders overnight, and no order but one placed for the next session outlives its day: one that was
-  still working when last seen is presumed to have EXPIRED, or to have been filled where the positions say so.
+* The filled quantity of an order only grows, in whatever order the broker's updates arrive.
+* Kite drops its orders overnight, and only an order placed for the next session outlives its day. An order that was
+  still working when last seen is presumed EXPIRED, or filled where the positions show that.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EMPTIED = (
 REMEMBERED_DAYS = 7
 MORNING_S = 300.0
 LOADING = (time(6, 0), time(9, 0))
-"""IST. Between the end of yesterday's sessions, at six, and the first market's opening, at nine, the day is loaded."""
+"""IST. The day is loaded between the end of yesterday's sessions, at six, and the first market's opening, at nine."""
 
 
 class Lasting:
-    """Notices rows that left a list that only grows. One that ``never_empties`` while its markets trade, once it had
-    rows then, is not believed empty for the rest of the day."""
+    """Notices rows that left a list that only grows. A list that ``never_empties`` and had rows while its markets
+    traded is not believed empty for the rest of the day."""
 
     def __init__(self, what: str, *, never_empties: bool = False) -> None:
         self._what = what
@@ -48,7 +48,7 @@ class Lasting:
         self._since: datetime | None = None
 
     def doubt(self, listing: Listing[RowT], day: date, now: datetime) -> str | None:
-        """Why this listing is not believed, or ``None``. One with unreadable rows proves nothing either way."""
+        """Why this listing is not believed, or ``None``. A listing with unreadable rows proves nothing either way."""
         if listing.problems:
             return None
         found = frozenset(listing.rows)
@@ -62,7 +62,7 @@ class Lasting:
             if abs(now - since) < timedelta(seconds=DISBELIEVED_S):
                 names = ", ".join(sorted(lost)[:5])
                 gone = f"{len(lost)} {self._what} of today are gone from the list, and none ever leaves it: {names}"
-                remedy = f"The list is read again, and believed when it still says so after {DISBELIEVED_S:g} s"
+                remedy = f"The list is read again, and believed when it is still so after {DISBELIEVED_S:g} s"
                 return with_remedy(gone, remedy)
         self._day, self._known, self._lost, self._since = day, found, frozenset(), None
         self._traded = now.astimezone(IST).time() >= LOADING[1]
@@ -72,8 +72,8 @@ class Lasting:
 def without_a_row(
     books: Mapping[str, Remembered], shown: Iterable[str], day: date, now: datetime
 ) -> tuple[RowProblem, ...]:
-    """The instruments that were held today by the broker's own word and of which it shows no row at all, flat or not:
-    no row leaves ``net`` while its markets trade, so an answer that lacks one lacks it by an error."""
+    """The instruments that the broker showed as held today and of which it now shows no row at all, flat or not. No row
+    leaves ``net`` while its markets trade, so an answer without one is in error."""
     if now.astimezone(IST).time() < LOADING[1]:
         return ()
     rows = set(shown)
@@ -92,11 +92,12 @@ def _traded_on(at: datetime, day: date) -> bool:
 
 
 class Morning:
-    """The first answers of a trading day. In the morning ``net`` is emptied before the holdings and what is carried are
-    loaded: what was held last evening and is less now, with no trade that says so, is not believed at once.
+    """Checks the first answers of a trading day. In the morning ``net`` is emptied before the holdings and carried
+    positions are loaded: a quantity that shrank since last evening, with no trade to explain it, is not believed at
+    once.
 
-    A connection that was not there last evening goes by what the books held when it began: within :data:`LOADING` its
-    own first answer may be the first of the day.
+    A connection that was not open last evening uses what the books held when it began: within :data:`LOADING` its own
+    first answer may be the first of the day.
     """
 
     def __init__(self) -> None:
@@ -108,13 +109,13 @@ class Morning:
         self._came_in = False
 
     def begin_with(self, books: Mapping[str, Decimal]) -> None:
-        """What the books held, by instrument, before the first answer of this connection."""
+        """Take what the books held, by instrument, before the first answer of this connection."""
         self._before = dict(books)
 
     def doubts(
         self, held: Iterable[Position], trades: Iterable[Fill] | None, day: date, now: datetime
     ) -> tuple[RowProblem, ...]:
-        """The instruments of which not enough is shown, for :data:`MORNING_S` from the day's first answer on."""
+        """The instruments whose quantity is too small, for :data:`MORNING_S` from the day's first answer on."""
         total: dict[str, Decimal] = {}
         for row in held:
             total[row.instrument] = total.get(row.instrument, Decimal(0)) + row.quantity
@@ -125,7 +126,7 @@ class Morning:
             self._began, self._came_in = now, True
         made = tuple(trades or ())
         if self._came_in:
-            # What was traded today may be in the books already, and the day is not being loaded any more.
+            # What was traded today may be in the books already, and the day is no longer being loaded.
             fresh = {fill.instrument for fill in made}
             self._evening |= {name: held for name, held in self._before.items() if name not in fresh}
         self._day = day
@@ -140,7 +141,7 @@ class Morning:
         self._latest = total if not lost else {**total, **{name: expected[name] for name in lost}}
         text = with_remedy(
             "less of it is shown than last evening, and no trade says why; the broker may be loading its day",
-            f"It is read again, and believed when it still says so {MORNING_S:g} s after the day's first answer",
+            f"It is read again, and believed when it is still so {MORNING_S:g} s after the day's first answer",
         )
         return tuple(RowProblem(SectionName.POSITIONS, name, None, text, until) for name in sorted(lost))
 
@@ -151,8 +152,8 @@ class _Seen:
     day: date
 
     def before(self, day: date) -> bool:
-        """Whether the order is one of an earlier day. The list is emptied some time in the morning: until then it
-        shows yesterday's, so the day on which it was placed counts as well."""
+        """Whether the order is of an earlier day. The list is emptied some time in the morning and shows yesterday's
+        orders until then, so the day on which it was placed counts as well."""
         placed = self.row.order.submitted_at
         return self.day < day or (placed is not None and placed.astimezone(IST).date() < day)
 
@@ -167,7 +168,7 @@ class Orderbook:
         self._growing: frozenset[str] = frozenset()
 
     def take(self, listing: Listing[OrderRow], day: date, now: datetime) -> Section[Order]:
-        """The orders of a fresh listing, with nothing going backwards in them."""
+        """The orders of a fresh listing; none of them goes backwards."""
         doubt = self._lasting.doubt(listing, day, now)
         if doubt is not None:
             return Failed(doubt)
@@ -184,23 +185,23 @@ class Orderbook:
         return section(self._wholes(rows, listing.problems), listing.problems)
 
     def _wholes(self, rows: Iterable[OrderRow], problems: tuple[RowProblem, ...]) -> list[Order]:
-        """Every order once. Of one that is in several parts nothing is said while a part of it may be unreadable."""
+        """Every order once. An order in several parts is left out while a part of it may be unreadable."""
         rows = list(rows)
         unread = {problem.instrument for problem in problems}
         sliced = {row.slice_of for row in rows if row.slice_of is not None}
         parts = sliced if unread else set()
-        told = (row for row in rows if root_of(row) not in parts or not {None, row.order.instrument} & unread)
-        return wholes(told, self._growing)
+        readable = (row for row in rows if root_of(row) not in parts or not {None, row.order.instrument} & unread)
+        return wholes(readable, self._growing)
 
     def whole_of(self, row: OrderRow) -> Order:
-        """The order that a row is, or is a part of."""
+        """The order that a row is, or of which it is a part."""
         root = root_of(row)
         others = (seen.row for order_id, seen in self._seen.items() if order_id != row.order.broker_order_id)
         return whole(root, parts_of(root, (row, *others)), self._growing)
 
     def parts(self, broker_order_id: str | None, client_order_id: str | None) -> tuple[OrderRow, ...]:
-        """The rows last seen of an order, all of its parts; none where it is not known, or a tag alone is told that
-        several orders have."""
+        """The last seen rows of an order, all of its parts; none where it is not known, or where only a tag is given
+        and several orders have it."""
         roots = {
             root_of(seen.row)
             for seen in self._seen.values()
@@ -213,7 +214,7 @@ class Orderbook:
         return parts_of(roots.pop(), (seen.row for seen in self._seen.values())) if len(roots) == 1 else ()
 
     def later(self, row: OrderRow, day: date) -> OrderRow:
-        """The later of a row and what is known of its order, which is what is known from now on."""
+        """The later of a row and the known state of its order; it becomes the known state."""
         order_id = row.order.broker_order_id
         known = self._seen.get(order_id)
         if known is not None and known.row.order.filled_quantity > row.order.filled_quantity:
@@ -224,8 +225,8 @@ class Orderbook:
     def ended_overnight(
         self, broker_order_id: str | None, client_order_id: str | None, day: date, now: datetime
     ) -> Order | None:
-        """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known. One
-        that was working when last seen is ``presumed`` to have expired, once its life is over."""
+        """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known. An
+        order that was working when last seen is ``presumed`` to have expired, once its life has ended."""
         for seen in reversed(self._seen.values()):
             order = seen.row.order
             named = (
@@ -243,8 +244,8 @@ class Orderbook:
         return None
 
     def awaited(self, broker_order_id: str | None, client_order_id: str | None, now: datetime) -> str | None:
-        """Why an order that the broker does not list may well be there, in words: one for a session to come is shown
-        again when that is loaded."""
+        """Why an order that the broker does not list may still exist, in words: an order for a coming session is shown
+        again when that session is loaded."""
         for row in self.parts(broker_order_id, client_order_id):
             until = row.order.expires_at
             if row.variety == "amo" and not row.order.status.terminal and until is not None and now < until:
@@ -253,7 +254,7 @@ class Orderbook:
 
 
 def _kept_up(row: OrderRow, known: Order) -> OrderRow:
-    """A row that was overtaken by a later one: what was filled stays filled."""
+    """A row that was overtaken by a later one: a filled quantity never shrinks."""
     order = row.order
     overtaken = known.status.terminal or not order.status.terminal
     ahead = replace(

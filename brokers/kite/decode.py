@@ -1,11 +1,11 @@
-"""Kite Connect objects into ours. Pure: parsed JSON goes in, rows and problems come out.
+"""Decodes Kite Connect objects into the model's rows. Pure: parsed JSON goes in, rows and problems come out.
 
 The laws of this module:
 
-* A number is read from an exact JSON number or its text, never by way of float; NaN and infinities are refused.
-* A row that cannot be read whole is not read at all: no field of it is guessed, and a status nobody has heard of least.
-* Kite tells times as naive IST; here they are aware UTC. Quantities stay in the units of ``quantity``: ``multiplier``
-  turns them into money and into nothing else.
+* A number is read from an exact JSON number or its text, never through a float; NaN and infinities are refused.
+* A row that cannot be read whole is not read at all: no field of it is guessed, least of all an unknown status.
+* Kite writes times as naive IST; here they are aware UTC. Quantities stay in the units of ``quantity``: ``multiplier``
+  converts them into money and into nothing else.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ CONVENTIONS = Conventions(
     client_id_length=20,  # Kite Connect documentation: tag
     negative_prices=COMMODITIES,
 )
-"""Kite Connect documentation: a position is of one product. Its trade_id is the exchange's, and begins anew each day;
-an order_id begins with its date, and is unique for ever."""
+"""Kite Connect documentation: a position is of one product. A trade_id is the exchange's, and restarts each day; an
+order_id begins with its date, and is unique for ever."""
 
 HOLDINGS = "holdings"
-"""The leg of what is delivered, beside the products."""
+"""The leg of delivered shares, beside the products."""
 
 IST = sessions.IST
 ROW_REMEDY = "Look it up in Kite; it is read again in every cycle"
@@ -70,9 +70,9 @@ _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """One product of one instrument. ``position`` is ``None`` where it is flat. ``bought`` and ``sold`` are what of it
-    was traded today and ``overnight`` what came over night, ``None`` where the broker does not say. ``isin`` and
-    ``mtf`` (what is held on margin beside it) are a holding's."""
+    """One product of one instrument. ``position`` is ``None`` where it is flat. ``bought`` and ``sold`` are the
+    quantities traded today and ``overnight`` the quantity carried overnight, ``None`` where the broker does not say.
+    ``isin`` and ``mtf`` (what is also held on margin) are a holding's."""
 
     instrument: str
     leg: str
@@ -86,9 +86,9 @@ class PositionRow:
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """An order, what Kite wants to know of it when it is cancelled, and when it last changed. ``slice_of`` is the first
-    order of the whole that it is a part of, and ``total`` the quantity of that, where it is told: of one that is
-    ``autosliced`` it never is."""
+    """An order, what Kite requires for its cancellation, and when it last changed. ``slice_of`` is the first order of
+    the whole of which it is a part, and ``total`` the quantity of the whole, where the row states it; for an
+    ``autosliced`` order it never does."""
 
     order: Order
     variety: str
@@ -104,7 +104,7 @@ RowT = TypeVar("RowT", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[RowT]):
-    """What a list of the broker's holds: its readable rows by key, in its order, and the rest."""
+    """The content of a list of the broker: its readable rows by key, in its order, and the problems."""
 
     rows: Mapping[str, RowT] = field(default_factory=dict)
     problems: tuple[RowProblem, ...] = ()
@@ -135,10 +135,9 @@ def orders(data: object) -> Listing[OrderRow]:
 def trades(data: object) -> Listing[Fill]:
     """``trades()``: those of today, by fill_id.
 
-    Kite Connect documentation: trade_id is the exchange's. It begins anew each day, and the two sides of one match have
-    the same, so that it is unique within an instrument's day and side alone: that is each fill's ``id_scope``, whatever
-    else is listed. By fill_id, or by ``trade_id:order_id`` where one list has the same twice. Raises
-    :class:`BadAnswer`.
+    Kite Connect documentation: trade_id is the exchange's. It restarts each day, and the two sides of one match share
+    it, so it is unique only within an instrument's day and side; that is each fill's ``id_scope``. Keys are the
+    fill_id, or ``trade_id:order_id`` where one list has the same id twice. Raises :class:`BadAnswer`.
     """
     read = _listing(
         data, "trades that are no list", SectionName.FILLS, fill_row, lambda row: f"{row.fill_id}:{row.broker_order_id}"
@@ -150,13 +149,13 @@ def trades(data: object) -> Listing[Fill]:
 
 
 def history(data: object, order_id: str) -> OrderRow:
-    """The last state in an ``order_history()``: the one that is furthest on. Raises :class:`BadRow` for another
-    order's, or an unreadable one."""
+    """The last state in an ``order_history()``: the one that is furthest on. Raises :class:`BadRow` for another order's
+    history, or an unreadable one."""
     if not isinstance(data, list) or not data:
         raise BadRow("an order history without a state")
     states = [order_row(state) for state in data]
     if any(state.order.broker_order_id != order_id for state in states):
-        raise BadRow(f"asked for order {order_id}, got {states[-1].order.broker_order_id}")
+        raise BadRow(f"requested order {order_id}, got {states[-1].order.broker_order_id}")
     return max(enumerate(states), key=lambda pair: (pair[1].order.filled_quantity, pair[0]))[1]
 
 
@@ -167,7 +166,7 @@ def _listing(
     read: Callable[[object], RowT],
     key_of: Callable[[RowT], str],
 ) -> Listing[RowT]:
-    """Every row by its key. Two rows of one key that say different things are both unreadable: one of them is wrong."""
+    """Every row by its key. Two rows of one key that differ are both unreadable: one of them is wrong."""
     if not isinstance(found, list):
         raise BadAnswer(complaint)
     rows: dict[str, RowT] = {}
@@ -180,7 +179,7 @@ def _listing(
             known = rows.setdefault(key, row)
             if known is not row and known != row:
                 twice.add(key)
-                raise BadRow("told twice, and differently")
+                raise BadRow("listed twice, and differently")
         except BadRow as why:
             problems.append(problem(section, item, why))
     return Listing({key: row for key, row in rows.items() if key not in twice}, tuple(problems))
@@ -192,8 +191,8 @@ def _leg_key(row: PositionRow) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """What a table of instruments says of the contracts asked for, by their names; ``earliest`` is the first expiry of
-    any row of it."""
+    """The requested contracts in a table of instruments, by their names; ``earliest`` is the first expiry of any row of
+    the table."""
 
     rows: Mapping[str, ContractFacts]
     earliest: date | None
@@ -210,8 +209,8 @@ def instruments(table: bytes) -> frozenset[str]:
 
 def contracts(table: bytes, exchange: str, names: Collection[str]) -> Contracts:
     """The contracts of these names in the table of one exchange. Kite Connect documentation: ``expiry`` is a date,
-    ``instrument_type`` FUT, CE or PE; ``name`` is the symbol of what it is on. One that has no readable expiry, or two,
-    is left out. Raises :class:`BadAnswer`, for a table that ends in the middle of a row as well."""
+    ``instrument_type`` FUT, CE or PE; ``name`` is the symbol of the underlying. A contract without a readable expiry,
+    or with two, is left out. Raises :class:`BadAnswer`, for a table that ends in the middle of a row as well."""
     found: dict[str, ContractFacts] = {}
     twice: set[str] = set()
     earliest: str | None = None
@@ -232,8 +231,8 @@ def contracts(table: bytes, exchange: str, names: Collection[str]) -> Contracts:
 
 
 def _table_rows(table: bytes, *, strict: bool) -> Iterator[list[str]]:
-    """The columns that are read of each row. Kite Connect documentation: CSV with a head. A row of another length is
-    left out; where that is ``strict`` the last one has to be whole, and the quotes have to match."""
+    """The used columns of each row. Kite Connect documentation: CSV with a head. A row of another length is left out;
+    if ``strict``, the last row has to be whole, and the quotes have to match."""
     try:
         rows = csv.reader(io.StringIO(table.decode("utf-8")), strict=strict)
         head = [column.strip() for column in next(rows, [])]
@@ -295,13 +294,15 @@ def position_row(item: object) -> PositionRow:
 
 
 def holding_row(item: object) -> PositionRow:
-    """Delivered stock: what the day began with. A sale of it is a negative CNC row of ``net`` until the night.
+    """A holding: the quantity at the beginning of the day. A sale of it is a negative CNC row of ``net`` until the
+    night.
 
-    In Kite's own examples ``quantity`` leaves out what was bought yesterday and is not delivered yet (``t1_quantity``),
-    and people report that it leaves out what is pledged (``collateral_quantity``): all three are added. Of
-    ``used_quantity``, what was sold today, public sources differ on whether ``quantity`` shrinks by it at once.
-    ``opening_quantity``, what came over night, tells: it is ``quantity`` where that stays, and the sum of both where it
-    shrinks. Where it is not told, or neither, the holding is unknown. Of ``mtf``, shares held on margin, the same.
+    In Kite's own examples ``quantity`` leaves out shares bought yesterday and not delivered yet (``t1_quantity``), and
+    users report that it leaves out pledged shares (``collateral_quantity``): all three are added. Of
+    ``used_quantity``, the quantity sold today, public sources differ on whether ``quantity`` shrinks by it at once.
+    ``opening_quantity``, carried overnight, decides: it equals ``quantity`` where that stays, and the sum of both where
+    it shrinks. Where it is missing, or equals neither, the holding is unknown. The same holds for ``mtf``, shares held
+    on margin.
     """
     row = mapping(item, "the holding")
     instrument = instrument_of(row)
@@ -309,8 +310,8 @@ def holding_row(item: object) -> PositionRow:
     pledged = _optional(row, "collateral_quantity") or _ZERO
     used = _optional(row, "used_quantity") or _ZERO
     quantity = _at_begin(free, used, _optional(row, "opening_quantity"), pledged) + pledged
-    told = row.get("mtf")
-    margin = mapping(told, "mtf of the holding") if told is not None else {}
+    mtf = row.get("mtf")
+    margin = mapping(mtf, "mtf of the holding") if mtf is not None else {}
     financed = _optional(margin, "quantity") or _ZERO
     financed = _at_begin(financed, _optional(margin, "used_quantity") or _ZERO, None, _ZERO)
     return PositionRow(
@@ -325,17 +326,17 @@ def holding_row(item: object) -> PositionRow:
 
 
 def _at_begin(free: Decimal, used: Decimal, opening: Decimal | None, pledged: Decimal) -> Decimal:
-    """What the day began with, by both readings of what was sold of it."""
+    """The quantity at the beginning of the day, under either reading of what was sold of it."""
     if not used:
         return free
     for began in (opening, None if opening is None else opening - pledged):
         if began is not None and began in (free, free + used):
             return began
-    raise BadRow(f"{used} of it were sold today, and nothing tells whether the quantity {free} is before or after that")
+    raise BadRow(f"{used} of it were sold today, and nothing shows whether the quantity {free} is before or after that")
 
 
 def _held(row: Json, instrument: str, leg: str, quantity: Decimal) -> Position | None:
-    """A position. Kite shows an average of 0 where it does not know one (carried rows, ``discrepancy``)."""
+    """A position. Kite shows an average of 0 where it does not know the average (carried rows, ``discrepancy``)."""
     if not quantity:
         return None
     price = number(row, "average_price")
@@ -344,7 +345,7 @@ def _held(row: Json, instrument: str, leg: str, quantity: Decimal) -> Position |
 
 def order_row(item: object) -> OrderRow:
     """An order. ``pending_quantity`` and ``cancelled_quantity`` are not added up: a cancelled order may show both for
-    the same units. ``limit_price`` is the price it works at, a stop-loss market order's trigger included."""
+    the same units. ``limit_price`` is the working price; for a stop-loss market order that is its trigger."""
     row = mapping(item, "the order")
     quantity, filled = number(row, "quantity"), number(row, "filled_quantity")
     if quantity <= 0:
@@ -390,12 +391,12 @@ def order_row(item: object) -> OrderRow:
 
 _AUTOSLICED = "autoslice"
 _AUTOSLICE = re.compile(r"autoslice:\s*(\w+)", re.ASCII)
-"""Kite Connect forum (staff): each slice has ``autoslice`` among its ``tags``, and every one but the first the id of
-that besides."""
+"""Kite Connect forum (staff): each slice has ``autoslice`` among its ``tags``, and every slice but the first also the
+id of the first."""
 
 
 def _slice_of(row: Json, order: Order) -> tuple[str | None, bool]:
-    """The first order of the whole that it is a slice of, and whether it is of an autosliced one."""
+    """The first order of the whole of which it is a slice, and whether that was autosliced."""
     if order.parent is not None and row.get("variety") == "iceberg":
         return order.parent, False
     tags = row.get("tags")
@@ -411,7 +412,7 @@ def _slice_of(row: Json, order: Order) -> tuple[str | None, bool]:
 
 
 def _total(row: Json) -> Decimal | None:
-    """The quantity of a whole iceberg, which its ``meta`` tells."""
+    """The quantity of a whole iceberg, from its ``meta``."""
     meta = row.get("meta")
     if not meta:
         return None
@@ -420,7 +421,7 @@ def _total(row: Json) -> Decimal | None:
 
 
 _RISK_MANAGEMENT = re.compile(r"ADMIN\w*|RMS\w*", re.ASCII)
-"""Zerodha's words in ``placed_by``: ADMINSQF, or RMS and a number. Else it is the id of a user."""
+"""Zerodha's values of ``placed_by`` for risk management: ADMINSQF, or RMS and a number. Else it is a user's id."""
 
 
 def _origin(row: Json) -> Reason | None:
@@ -434,13 +435,13 @@ def _is_risk_management(placed_by: str) -> bool:
 
 
 def fill_row(item: object) -> Fill:
-    """A trade; its leg is the product. ``order_timestamp`` of a trade is only HH:MM:SS and is not looked at."""
+    """A trade; its leg is the product. A trade's ``order_timestamp`` is only HH:MM:SS and is ignored."""
     row = mapping(item, "the trade")
     quantity = number(row, "quantity")
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
-    told = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
-    side, made_at = _side(row), moment(row.get(told), told)
+    time_key = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
+    side, made_at = _side(row), moment(row.get(time_key), time_key)
     return Fill(
         instrument=instrument_of(row),
         fill_id=_id(row, "trade_id"),
@@ -475,7 +476,7 @@ _STATUSES: tuple[tuple[str, OrderStatus], ...] = (
     ("CANCELLED", _S.CANCELLED),
     ("CANCEL", _S.CANCELLED),
 )
-"""By whole leading words, the first that fits: the documentation writes both "REQ" and "REQUEST RECEIVED"."""
+"""By whole leading words; the first match counts. The documentation writes both "REQ" and "REQUEST RECEIVED"."""
 
 
 def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
@@ -494,16 +495,16 @@ def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
 
 
 @lru_cache(maxsize=256)
-def _meaning(told: str) -> tuple[str, OrderStatus | None]:
-    """A status in capitals with single blanks, and what it means; ``None`` for one that nobody has heard of."""
-    word = " ".join(told.upper().split())
+def _meaning(raw: str) -> tuple[str, OrderStatus | None]:
+    """A status in capitals with single blanks, and its meaning; ``None`` for an unknown one."""
+    word = " ".join(raw.upper().split())
     return word, next((s for prefix, s in _STATUSES if word == prefix or word.startswith(prefix + " ")), None)
 
 
 def _ran_out(row: Json) -> bool:
-    """Whether a cancelled order ended by its own validity: Kite has no status for that.
+    """Whether a cancelled order ended by its own validity, for which Kite has no status.
 
-    Kite Connect documentation: IOC is matched at once or cancelled, TTL lives for ``validity_ttl`` minutes, DAY until
+    Kite Connect documentation: IOC is matched at once or cancelled, TTL lasts for ``validity_ttl`` minutes, DAY until
     the close. After the close nobody cancels an order that was placed before it.
     """
     validity = row.get("validity")
@@ -521,7 +522,7 @@ def _ran_out(row: Json) -> bool:
 
 
 def _time_to_live(row: Json) -> timedelta | None:
-    """``validity_ttl``, minutes of the day of the order; ``None`` where it is not told."""
+    """``validity_ttl``, in minutes of the order's day; ``None`` where it is missing."""
     minutes = _optional(row, "validity_ttl")
     if minutes is not None and not 0 <= minutes <= _MINUTES_OF_A_DAY:
         raise BadRow("validity_ttl is out of range")
@@ -532,16 +533,16 @@ _AFTER_MARKET = "amo"
 
 
 def _waits_for_open(row: Json) -> bool:
-    """Of a pending order: an after-market one is with the broker until the exchange has it, whatever its state is
-    called."""
+    """Whether a pending order waits for the open: an after-market order stays with the broker until the exchange has
+    it, whatever its status is called."""
     if _word(row, "status").upper().startswith("AMO REQ"):
         return True
     return row.get("exchange_timestamp") in (None, "") and row.get("variety") == _AFTER_MARKET
 
 
 def _good_until(row: Json, instrument: str, placed: datetime | None, opened: datetime | None) -> datetime | None:
-    """The end of its life by its validity. Kite Connect documentation: DAY, IOC, or TTL with ``validity_ttl`` minutes;
-    there is none that lasts longer. ``order_timestamp`` moves with every change of the order within its day."""
+    """When the order ends by its validity. Kite Connect documentation: DAY, IOC, or TTL with ``validity_ttl`` minutes;
+    none lasts longer. ``order_timestamp`` moves with every change of the order within its day."""
     began = opened or placed
     if began is None:
         return None
@@ -573,7 +574,7 @@ def moment(value: object, key: str = "time") -> datetime:
 
 @lru_cache(maxsize=8192)
 def _from_naive(value: str) -> datetime | None:
-    """A list has the same time several times over in a row, and the same rows at each look."""
+    """Cached: a row repeats the same time, and every look repeats the same rows."""
     if not _NAIVE.fullmatch(value):
         return None
     try:
@@ -586,7 +587,7 @@ _KEYS = {SectionName.POSITIONS: "product", SectionName.ORDERS: "order_id", Secti
 
 
 def problem(section: SectionName, item: object, why: BadRow) -> RowProblem:
-    """A row that could not be read, with whatever names it."""
+    """A row that could not be read, with whatever identifies it."""
     return foreign_row.problem(
         section, item, why, ROW_REMEDY, instrument=instrument_of, key=lambda row: row.get(_KEYS[section])
     )
@@ -594,7 +595,7 @@ def problem(section: SectionName, item: object, why: BadRow) -> RowProblem:
 
 def _word(row: Json, key: str) -> str:
     value = row.get(key)
-    word = value.strip() if type(value) is str else ""  # it is asked for eight times a row
+    word = value.strip() if type(value) is str else ""  # called eight times a row
     return word or text(row, key).strip()
 
 

@@ -1,10 +1,10 @@
 """Shares that the delivery of an option brings or takes. Pure.
 
-Options on shares are delivered in India: one in the money on its last day becomes shares at its strike, which come a
-day or two later (Zerodha, "Policy on physical settlement"). Kite tells of no exercise. What can be seen is told as
-evidence: an option that has expired, and just its number of shares, at its strike, that came into the holdings or went
-from them within :data:`DAYS` of that, with no trade and from no other leg. Whatever else comes stays unexplained;
-futures are delivered at a price that nobody tells here.
+Options on shares are delivered in India: one in the money on its last day becomes shares at its strike, which arrive a
+day or two later (Zerodha, "Policy on physical settlement"). Kite reports no exercise. What the readings show becomes
+evidence: an option that has expired, and exactly its number of shares, at its strike, that came into the holdings or
+left them within :data:`DAYS` of that, with no trade and from no other leg. Any other arrival stays unexplained; futures
+are delivered at a price that Kite does not report.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from brokers.kite.decode import HOLDINGS
 from brokers.model import ContractFacts, Evidence, Position, Reason
 
 DAYS = timedelta(days=4)
-"""From the end of the last session on: two days of settlement, and a weekend."""
+"""From the end of the last session: two days of settlement, and a weekend."""
 
 _KEPT = timedelta(minutes=10)
-"""How long what was seen is told: by then everybody has looked."""
+"""How long evidence is reported: by then every consumer has seen it."""
 _COST_TOLERANCE = Decimal("0.002")
 _ZERO = Decimal(0)
 
@@ -35,7 +35,7 @@ class _Option:
 
 @dataclass(frozen=True, slots=True)
 class _Shares:
-    """What is held of a share in all legs, and what of that is delivered."""
+    """The quantity of a share held in all legs, and its delivered part."""
 
     total: Decimal = _ZERO
     holding: Position | None = None
@@ -58,7 +58,7 @@ def _by_share(rows: Iterable[Position]) -> dict[str, _Shares]:
 
 
 class Deliveries:
-    """What the readings of one connection show. ``has_expired`` says whether a contract has, by then."""
+    """Evidence from the readings of one connection. ``has_expired`` says whether a contract has expired by a time."""
 
     def __init__(self, has_expired: Callable[[str, datetime], bool]) -> None:
         self._has_expired = has_expired
@@ -70,8 +70,8 @@ class Deliveries:
     def look(
         self, rows: Iterable[Position], contracts: Mapping[str, ContractFacts], traded: Iterable[str], at: datetime
     ) -> tuple[Evidence, ...]:
-        """What this reading, whose positions are all known, shows beside the one before it. ``traded`` are the
-        instruments of which a trade of today is known."""
+        """Compare this reading, whose positions are all known, with the one before it. ``traded`` are the instruments
+        with a known trade of today."""
         rows, sold = tuple(rows), frozenset(traded)
         options = {(row.instrument, row.leg): row for row in rows if row.instrument in contracts}
         for key, option in list(self._held.items()):
@@ -93,8 +93,8 @@ class Deliveries:
                 if name not in sold:
                     self._judge(name, self._shares.get(name, _NONE), shares.get(name, _NONE), at)
         self._shares = shares
-        self._seen = [(seen, told) for seen, told in self._seen if at - seen <= _KEPT]
-        return tuple(told for _, told in self._seen)
+        self._seen = [(seen, evidence) for seen, evidence in self._seen if at - seen <= _KEPT]
+        return tuple(evidence for _, evidence in self._seen)
 
     def _judge(self, name: str, was: _Shares, now: _Shares, at: datetime) -> None:
         change = now.delivered - was.delivered
@@ -105,7 +105,7 @@ class Deliveries:
             for key, option in self._over.items()
             if change and name.partition(":")[2] == option.facts.underlying and _shares_of(option) == change
         ]
-        if len(alike) != 1:  # of two that it may be of, none is chosen
+        if len(alike) != 1:  # two candidates: none is chosen
             return
         ((key, option),) = alike
         strike = option.facts.strike or _ZERO
@@ -120,12 +120,12 @@ class Deliveries:
 
 
 def _shares_of(option: _Option) -> Decimal:
-    """A quantity of Kite's is one of shares."""
+    """Kite counts a quantity in shares."""
     return option.quantity if option.facts.right == "C" else -option.quantity
 
 
 def _cost(was: Position | None, now: Position | None, change: Decimal, strike: Decimal) -> bool:
-    """Whether what came has cost the strike, as far as that is told."""
+    """Whether the shares that arrived cost the strike, as far as the averages are known."""
     had, before = (_ZERO, _ZERO) if was is None else (was.quantity, was.comparable_price)
     after = None if now is None else now.comparable_price
     if before is None or after is None:

@@ -1,8 +1,8 @@
-"""Triggers that wait at Kite (GTT), and the orders that came of them.
+"""Triggers that wait at Kite (GTT), and the orders that they placed.
 
 Kite Connect documentation, GTT: a trigger has an id of its own, and places one order (``single``) or one of two
-(``two-leg``, one cancels the other) when it fires; ``orders[].result.order_result.order_id`` is what was placed. Such
-an order has no tag, so that its trigger alone tells whose it is. Pure.
+(``two-leg``, one cancels the other) when it fires; ``orders[].result.order_result.order_id`` is the order it placed.
+Such an order has no tag, so only its trigger shows whose it is. Pure.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _STATUSES: Mapping[str, OrderStatus] = {
 
 
 def placed_by(data: object) -> dict[str, str]:
-    """Ids of orders → ids of the triggers that placed them. A trigger that cannot be read tells nothing, and is not
-    worth an order. Raises :class:`BadAnswer` for what is no list."""
+    """Maps the ids of orders to the ids of the triggers that placed them. A trigger that cannot be read is skipped, and
+    costs no order. Raises :class:`BadAnswer` for what is not a list."""
     if not isinstance(data, list):
         raise BadAnswer("triggers that are no list")
     found: dict[str, str] = {}
@@ -83,8 +83,8 @@ def _orders_of(trigger: Json) -> list[str]:
     rows = trigger.get("orders")
     for row in rows if isinstance(rows, list) else []:
         result = row.get("result") if isinstance(row, dict) else None
-        told = result.get("order_result") if isinstance(result, dict) else None
-        order_id = told.get("order_id") if isinstance(told, dict) else None
+        order_result = result.get("order_result") if isinstance(result, dict) else None
+        order_id = order_result.get("order_id") if isinstance(order_result, dict) else None
         if isinstance(order_id, str) and order_id:
             placed.append(order_id)
     return placed

@@ -1,10 +1,10 @@
-"""What is held, from every place in which Zerodha keeps it: the day's positions, the holdings, what is held on margin.
+"""Everything that is held, from every place in which Zerodha keeps it: the day's positions, the holdings, and margin.
 
-A purchase is a row of ``net`` on its day. From the next morning a CNC purchase is in the holdings, an MTF purchase in
-the holding's ``mtf``; that is the same leg MTF. A sale out of either is a negative row of ``net`` until the night.
+A purchase is a row of ``net`` on its day. From the next morning a CNC purchase is in the holdings, and an MTF purchase
+in the holding's ``mtf``, which is the same leg MTF. A sale out of either is a negative row of ``net`` until the night.
 
 A holding belongs to no exchange: the broker shows it under one, often not the one on which it was bought. One ISIN is
-one thing here, under the name by which this account trades it.
+one instrument here, under the name by which this account trades it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ZERO = Decimal(0)
 
 
 class Names:
-    """By which name each holding is known; a name once given stays. ``configured`` are those of the configuration."""
+    """The name of each holding; once assigned it stays. ``configured`` are the names in the configuration."""
 
     def __init__(self, configured: Iterable[str] = ()) -> None:
         self._configured = frozenset(configured)
@@ -33,7 +33,7 @@ class Names:
         self._of: dict[str, str] = {}
 
     def learn(self, net: Iterable[PositionRow]) -> None:
-        """What is bought for delivery is held under that name tomorrow."""
+        """Keep these names: what is bought for delivery is held under the same name tomorrow."""
         self._bought.update(row.instrument for row in net if row.leg in DELIVERED)
 
     def traded(self, instrument: str) -> bool:
@@ -41,7 +41,7 @@ class Names:
         return bool({instrument, *_siblings(instrument)} & (self._configured | self._bought))
 
     def name(self, row: PositionRow) -> str:
-        """The name of a holding: that of its ISIN, else the one it is configured or was bought by, else its own."""
+        """The name of a holding: that of its ISIN, else the name it is configured or was bought by, else its own."""
         identity = row.isin or row.instrument
         if identity not in self._of:
             own, others = row.instrument, _siblings(row.instrument)
@@ -50,7 +50,7 @@ class Names:
         return self._of[identity]
 
     def uncertain(self, row: PositionRow) -> tuple[str, ...]:
-        """Other names by which a holding may have been bought, where nothing says which it is."""
+        """Other names by which a holding may have been bought, where nothing shows which."""
         own, others = row.instrument, _siblings(row.instrument)
         if self._configured or self.name(row) != own or {own, *others} & self._bought:
             return ()
@@ -62,7 +62,7 @@ EXCHANGES = frozenset({"NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX", "NCO", "
 
 
 def misnamed(configured: Iterable[str]) -> dict[str, str]:
-    """Configured names that cannot be Kite's, which are EXCHANGE:TRADINGSYMBOL in capitals: each with what to do."""
+    """Configured names that cannot be Kite's (EXCHANGE:TRADINGSYMBOL in capitals), each with what to do."""
     found: dict[str, str] = {}
     for name in configured:
         exchange, _, symbol = name.partition(":")
@@ -85,8 +85,8 @@ def _siblings(instrument: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Portfolio:
-    """``rows`` are the legs, ``holdings`` those of what is delivered. ``left_out`` are instruments that may be among
-    the holdings under another name."""
+    """``rows`` are the legs, ``holdings`` those of delivered shares. ``left_out`` are instruments that may be among the
+    holdings under another name."""
 
     rows: tuple[Position, ...]
     holdings: tuple[Position, ...] = ()
@@ -120,7 +120,7 @@ def portfolio(
 
 
 def _add(rows: dict[tuple[str, str], Position], row: Position) -> None:
-    """Two places of one leg: their sum, at the average of both where both are known and on one side."""
+    """Add up two places of one leg, at the average of both where both are known and on one side."""
     key = row.instrument, row.leg
     known = rows.get(key)
     if known is None:
@@ -142,14 +142,14 @@ def _by_leg(trades: Iterable[Fill]) -> dict[tuple[str, str], list[Fill]]:
 
 
 def with_open_average(row: PositionRow, trades: Iterable[Fill] | None) -> Position:
-    """A row's position with the average of what is left of it.
+    """A row's position with the average of its open quantity.
 
-    Seen at Kite: ``average_price`` is that of everything bought in the row since it began (sold, where it is short),
-    what was closed since included. Where nothing was closed that is the average of what is left. Else what is left is
-    worked out from the day's trades; where they do not make the row, its average is not told.
+    Observed at Kite: ``average_price`` covers everything bought in the row since it began (sold, where it is short),
+    including what was closed since. Where nothing was closed that is the average of the open quantity. Else that
+    average is computed from the day's trades; where they do not add up to the row, the average counts as unknown.
     """
     held = row.position
-    assert held is not None  # noqa: S101 - the caller looks at those that are not flat
+    assert held is not None  # noqa: S101 - the caller passes only rows that are not flat
     closed = row.sold if held.quantity > 0 else row.bought
     if not held.price_told or not closed:
         return held
@@ -161,8 +161,8 @@ def _replayed(row: PositionRow, held: Position, trades: list[Fill]) -> Decimal |
     carried = row.overnight or _ZERO
     if carried + sum((fill.quantity * fill.side.sign for fill in trades), _ZERO) != held.quantity:
         return None
-    for told, side in ((row.bought, Side.BUY), (row.sold, Side.SELL)):
-        if told is not None and told != sum((fill.quantity for fill in trades if fill.side is side), _ZERO):
+    for stated, side in ((row.bought, Side.BUY), (row.sold, Side.SELL)):
+        if stated is not None and stated != sum((fill.quantity for fill in trades if fill.side is side), _ZERO):
             return None
     opening = [fill for fill in trades if fill.side.sign * held.quantity > 0]
     price = _ZERO

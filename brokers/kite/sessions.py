@@ -1,12 +1,12 @@
-"""When the life of an order at Kite is over, by the session of its exchange.
+"""When an order at Kite ends, by the session of its exchange.
 
-`exchange_calendars` (XBOM, extra ``calendars``) tells which days are sessions of NSE and BSE, and which are short,
-as far as that knows the holidays: about a year ahead. It knows neither the special sessions of Saturdays and Diwali,
-nor the days of currencies and commodities (MCX opens on the evening of many holidays). Where it says nothing, or is not
-installed, nothing is claimed but that no order outlives the day on which it worked, and of an order for another day not
-even that.
+`exchange_calendars` (XBOM, extra ``calendars``) knows which days are sessions of NSE and BSE, and which are short, for
+as long as it knows the holidays: about a year ahead. It knows neither the special sessions of Saturdays and Diwali, nor
+the days of currencies and commodities (MCX opens on the evening of many holidays). Where it knows nothing, or is not
+installed, the only claim is that no order outlives the day on which it worked; for an order for another day not even
+that.
 
-Hours, which no calendar has: currencies trade to 17:00, cross currency pairs to 19:30 (NSE, "Market timings", currency
+No calendar has these hours: currencies trade to 17:00, cross currency pairs to 19:30 (NSE, "Market timings", currency
 derivatives); commodities to 23:30, to 23:55 while the United States have winter time (MCX, circulars on trading hours).
 """
 
@@ -28,8 +28,8 @@ _END_OF_DAY = timedelta(days=1)
 
 
 def good_until(instrument: str, began: datetime, *, for_next_session: bool) -> datetime | None:
-    """When a DAY order is over that began to live then: at the close of that day, or of the next session where it was
-    placed ``for_next_session`` (after market) or began after the close. ``None`` where that is not known."""
+    """When a DAY order ends that ``began`` then: at the close of that day, or of the next session where it was placed
+    ``for_next_session`` (after market) or began after the close. ``None`` where that is not known."""
     day = began.astimezone(IST).date()
     closes = close_of(instrument, day)
     if not for_next_session and (closes is None or began < closes):
@@ -46,14 +46,14 @@ def close_of(instrument: str, day: date) -> datetime | None:
 
 
 def last_moment(instrument: str, last_day: date) -> datetime:
-    """When trading of a contract is over for good, by the last day that its exchange told: at the close of that day, or
-    with it where no session is known of it. Some end earlier on it (currencies at 12:30), and none later."""
+    """When trading of a contract ends for good, by the last day that its exchange lists: at the close of that day, or
+    at its midnight where no session of it is known. Some end earlier that day (currencies at 12:30), none later."""
     closes = close_of(instrument, last_day)
     return _midnight_after(last_day) if closes is None else closes
 
 
 def load() -> None:
-    """Have the calendar at hand: it takes a while, once in a process."""
+    """Load the calendar: it takes a while, once in a process."""
     _calendar()
 
 
@@ -72,12 +72,12 @@ def _close(exchange: str, cross_pair: bool, day: date) -> datetime | None:
         return _at(day, _EQUITY_CLOSES)
     if not calendar.is_session(day.isoformat()):
         return None
-    told: datetime = calendar.session_close(day.isoformat()).to_pydatetime()
-    return told.astimezone(UTC)
+    close: datetime = calendar.session_close(day.isoformat()).to_pydatetime()
+    return close.astimezone(UTC)
 
 
 def _before_open(instrument: str, at: datetime) -> bool:
-    """Whether that is in the night before a session, so that the session is the next one."""
+    """Whether ``at`` is in the night before a session, so that the session is the next one."""
     exchange = instrument.partition(":")[0]
     opens = time(9, 15) if exchange in _EQUITY else time(9, 0)
     return at.astimezone(IST).time() < opens
@@ -99,7 +99,7 @@ def _knows(calendar: Any, day: date) -> bool:
 
 @lru_cache(maxsize=1)
 def _calendar() -> Any | None:
-    """Loaded when the first order asks for it; ``None`` without the extra."""
+    """Loaded when the first order needs it; ``None`` without the extra."""
     try:
         import exchange_calendars
     except ImportError:

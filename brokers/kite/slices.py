@@ -1,16 +1,16 @@
-"""One order in several at the broker: the legs of an iceberg order, and the slices of one above the exchange's freeze
-quantity (autoslice).
+"""One order in several at the broker: the legs of an iceberg order, and the slices of an order above the exchange's
+freeze quantity (autoslice).
 
-The broker tells what belongs together: a slice names the first order of its whole, an iceberg in ``parent_order_id``
-and an autosliced one in a tag of the broker's; an iceberg's ``meta`` has the quantity of the whole. A tag of the
-trader's own tells nothing, as many orders may have it. The whole goes by the id of its first order, which is the one
-that ``place_order`` answered.
+The broker's rows show which belong together: a slice names the first order of its whole, an iceberg in
+``parent_order_id`` and an autosliced order in a tag of the broker's; an iceberg's ``meta`` has the quantity of the
+whole. A tag of the trader's own shows nothing, as many orders may have it. The whole goes by the id of its first order,
+which is the one that ``place_order`` returned.
 
-Nothing tells how many slices an autosliced order has, and they are placed one after the other: for
-:data:`GROWS_S` after the newest of them came into the list there may be more, and the whole is ``growing``.
+Nothing shows how many slices an autosliced order has, and they are placed one after the other. For :data:`GROWS_S`
+after the newest of them was listed there may be more, and the whole is ``growing``.
 
-Kite Connect forum (staff): the next leg of an iceberg is placed once the one before it is filled, so all those that
-are listed may be complete while the order works on.
+Kite Connect forum (staff): the next leg of an iceberg is placed once the one before it is filled, so all listed legs
+may be complete while the order works on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from brokers.model import Fill, Order, OrderStatus
 
 GROWS_S = 10.0
 PLACED_WITHIN_S = 300.0
-"""Of parts that were all placed longer ago, none is still to come: so much may the broker's clock be off ours."""
+"""Once all parts were placed longer ago, no more are expected. The broker's clock may differ from ours by this much."""
 _ZERO = Decimal(0)
 _MOST_ALIVE = (
     OrderStatus.OPEN,
@@ -37,7 +37,7 @@ _MOST_ALIVE = (
 
 
 def root_of(row: OrderRow) -> str:
-    """The id of the whole that an order is, or is a part of."""
+    """The id of the whole that an order is, or of which it is a part."""
     return row.slice_of or row.order.broker_order_id
 
 
@@ -48,7 +48,7 @@ def parts_of(root: str, rows: Iterable[OrderRow]) -> tuple[OrderRow, ...]:
 
 
 def wholes(rows: Iterable[OrderRow], growing: Container[str] = ()) -> list[Order]:
-    """Every order once, the parts of one as one. ``growing`` are the ids of those that may have more parts."""
+    """Every order once, its parts as one. ``growing`` are the ids of the orders that may get more parts."""
     by_root: dict[str, list[OrderRow]] = {}
     for row in rows:
         by_root.setdefault(root_of(row), []).append(row)
@@ -62,7 +62,7 @@ class Growth:
         self._seen: dict[str, tuple[frozenset[str], datetime]] = {}
 
     def of(self, rows: Iterable[OrderRow], now: datetime) -> frozenset[str]:
-        """The ids of those whose newest part came into the list less than :data:`GROWS_S` ago."""
+        """The ids of the orders whose newest part was first listed less than :data:`GROWS_S` ago."""
         parts: dict[str, list[OrderRow]] = {}
         for row in rows:
             if row.autosliced:
@@ -83,7 +83,7 @@ def _placed_long_ago(parts: Iterable[OrderRow], now: datetime) -> bool:
 
 
 def whole(root: str, parts: Sequence[OrderRow], growing: Container[str] = ()) -> Order:
-    """One order from its parts: quantities summed, and the fate of all of them."""
+    """One order from its parts: the quantities summed, and one status for all."""
     one = _whole(root, parts)
     return replace(one, growing=True) if root in growing else one
 
@@ -112,12 +112,12 @@ def _whole(root: str, parts: Sequence[OrderRow]) -> Order:
 
 
 def of_whole(fill: Fill, order: Order) -> Fill:
-    """A slice's fill as one of its whole."""
+    """A slice's fill as a fill of the whole."""
     return replace(fill, broker_order_id=order.broker_order_id)
 
 
 def _average(orders: Sequence[Order], filled: Decimal) -> Decimal | None:
-    """Where every part tells its own."""
+    """The average price, where every part has its own."""
     paid = _ZERO
     for one in orders:
         if one.filled_quantity and one.average_fill_price is None:
@@ -131,7 +131,7 @@ def _status(orders: Sequence[Order], filled: Decimal, quantity: Decimal) -> Orde
         return OrderStatus.FILLED
     working = {one.status for one in orders if not one.status.terminal}
     ended = [one.status for one in orders if one.status.terminal and one.status is not OrderStatus.FILLED]
-    if not working and ended:  # of a whole, what is still to come ends with the part that ended short
+    if not working and ended:  # what is still to come of a whole ends with the part that ended early
         return ended[-1] if not filled else _short(ended)
     if working == {OrderStatus.PENDING_CANCEL}:
         return OrderStatus.PENDING_CANCEL
@@ -141,5 +141,5 @@ def _status(orders: Sequence[Order], filled: Decimal, quantity: Decimal) -> Orde
 
 
 def _short(ended: Sequence[OrderStatus]) -> OrderStatus:
-    """How a whole ended that was filled in part: a part of it may have been refused, and the whole was not."""
+    """How a partly filled whole ended: a part of it may have been refused, and the whole was not."""
     return OrderStatus.EXPIRED if set(ended) == {OrderStatus.EXPIRED} else OrderStatus.CANCELLED

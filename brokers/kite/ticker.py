@@ -1,16 +1,16 @@
 """Order updates of one Kite user through the SDK's KiteTicker, as a :class:`brokers.port.Stream`.
 
-Kite tells orders and no positions; an update wakes its instrument, whose positions are then fetched. How far an order
-is filled stands in it, and none of its trades: no id by which a fill could be known again, so that it is no execution
-(:mod:`brokers.executions`). The laws:
+Kite sends orders and no positions; an update wakes its instrument, whose positions are then fetched. The update carries
+the filled quantity of its order and none of its trades. So it has no id by which a fill could be recognised, and is no
+execution (:mod:`brokers.executions`). The laws:
 
 * kiteconnect 5.2.2 sends no ping, so its own watchdog never arms and a dead connection is never noticed. Ours counts
-  everything heard, Kite's heartbeats included, and cuts a connection that was silent for ``silence_s``; the SDK then
+  everything received, Kite's heartbeats included, and cuts a connection that was silent for ``silence_s``; the SDK then
   connects anew.
-* A session that is over is 403 in the handshake, which the SDK turns into close code 1006 and retries for ever. Here
+* A session that has ended is 403 in the handshake, which the SDK turns into close code 1006 and retries for ever. Here
   it ends the retries: REFUSED.
-* Twisted's reactor is one for a process and cannot be started twice. It runs in a thread of its own, is never stopped
-  by us, and everything that touches a connection is done in that thread. Once somebody has stopped it: SPENT.
+* Twisted has one reactor for a process, and it cannot be started twice. It runs in a thread of its own, this module
+  never stops it, and everything that touches a connection runs in that thread. Once something has stopped it: SPENT.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from brokers.port import Clock, OnEvent, StreamState
 
 STREAM_URL = "wss://ws.kite.trade"
 SILENCE_S = 10.0
-"""Kite Connect documentation: while there is nothing to tell, a heartbeat of one byte comes every couple of seconds."""
+"""Kite Connect documentation: while there is nothing to send, a heartbeat of one byte comes every couple of seconds."""
 
 START_TIMEOUT_S = 5.0
 _REFUSED = re.compile(r"upgrade failed.*\b40[13]\b", re.IGNORECASE)
@@ -53,11 +53,11 @@ _starting = threading.Lock()
 
 
 class _Ticker(KiteTicker):  # type: ignore[misc]  # the SDK ships no types
-    """The SDK's ticker, on a reactor that runs already. Its own ``connect`` opens TLS without looking at the
+    """The SDK's ticker, on a reactor that runs already. The SDK's own ``connect`` opens TLS without checking the
     certificate, and the access token is in the very first line it sends."""
 
     def open(self, connect_timeout_s: float, first_retry_s: float) -> Any:
-        """Connect, and go on trying. In the reactor's thread."""
+        """Connect, and keep trying. Runs in the reactor's thread."""
         from autobahn.twisted.websocket import connectWS
 
         self._create_connection(self.socket_url, useragent=self._user_agent(), headers={"X-Kite-Version": "3"})
@@ -78,7 +78,7 @@ class _Run(Run):
         self.was_silent = False
 
     def end(self) -> None:
-        """Cut it and try no more. In the reactor's thread."""
+        """Cut the connection and stop trying. Runs in the reactor's thread."""
         self.over.set()
         if self.watch is not None and self.watch.running:
             self.watch.stop()
@@ -89,7 +89,7 @@ class _Run(Run):
             self.connector.stopConnecting() if self.connector.state == "connecting" else self.connector.disconnect()
 
     def cut(self) -> None:
-        """Drop the connection without waiting for the other side's word."""
+        """Drop the connection without waiting for the other side's close."""
         if self.ticker is not None and self.ticker.ws is not None:
             self.ticker.ws.dropConnection(abort=True)
 
@@ -97,9 +97,9 @@ class _Run(Run):
 class KiteStream(EventStream[_Run]):
     """The order updates of one user; meets :class:`brokers.port.Stream`.
 
-    ``access_token`` is asked at every :meth:`start`. ``stream_url`` is the host part, ``None`` for Zerodha's. After a
+    ``access_token`` is called at every :meth:`start`. ``stream_url`` is the host part, ``None`` for Zerodha's. After a
     lost connection the SDK waits from ``first_retry_s`` on, growing to ``longest_retry_s`` (at least 5). ``renewal``
-    tells a person where to put a new token.
+    says where a person puts a new token.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class KiteStream(EventStream[_Run]):
             self._api_key, self._token, root=self._url, reconnect_max_tries=_MOST_TRIES, reconnect_max_delay=longest_s
         )
         ticker.on_open = lambda _: self._opened(run)
-        ticker.on_message = lambda *_: self._heard(run)
+        ticker.on_message = lambda *_: self._received(run)
         ticker.on_order_update = lambda _, data: self._order(run, data)
         ticker.on_close = lambda _, code, reason: self._closed(run, code, str(reason))
         ticker.on_error = lambda _, code, reason: self._complained(run, code, str(reason))
@@ -168,11 +168,11 @@ class KiteStream(EventStream[_Run]):
     def _opened(self, run: _Run) -> None:
         if not run.gone:
             self._hear()
-            if not run.was_silent:  # else it has to say something first
+            if not run.was_silent:  # else it first has to send something
                 self._stand(run, StreamState.LIVE)
             self._tell(run, None)
 
-    def _heard(self, run: _Run) -> None:
+    def _received(self, run: _Run) -> None:
         if run.gone:
             return
         self._hear()
@@ -184,7 +184,7 @@ class KiteStream(EventStream[_Run]):
         try:
             instrument = instrument_of(data) if isinstance(data, dict) else None
         except BadRow:
-            instrument = None  # of which one is not known, so it may be any
+            instrument = None  # not known, so it may be any
         self._tell(run, instrument)
 
     def _complained(self, run: _Run, code: int | None, reason: str) -> None:
@@ -223,7 +223,7 @@ class KiteStream(EventStream[_Run]):
 
 
 def _reactor_runs() -> bool:
-    """See that Twisted's reactor runs in a thread; False where it never will again in this process."""
+    """Make sure that Twisted's reactor runs in a thread; False where it can no longer run in this process."""
     with _starting:
         if reactor.running:
             return True

@@ -1,13 +1,13 @@
-"""Which of the day's trades a caller has had already, and which are lost to him.
+"""Which of the day's trades a caller has had already, and which are lost.
 
-Kite lists every trade of the day at every request, and a trade may be told a little late. A cursor is an epoch
-millisecond of the broker; see :mod:`brokers.kit.fill_cursor`. At the first reading of a connection nothing tells when
-the fills of the day were first listed: then those count as new that were made less than ``OVERLAP_MS`` before the
-cursor. The very first cursor of all is set so far ahead that this reaches back to its own moment, and to none of the
-fills listed then: the positions contain those.
+Kite lists every trade of the day at every request, and a trade may appear a little late. A cursor is an epoch
+millisecond of the broker; see :mod:`brokers.kit.fill_cursor`. At the first reading of a connection nothing shows when
+the fills of the day were first listed; then those made less than ``OVERLAP_MS`` before the cursor count as new. The
+very first cursor of all is set so far ahead that this reaches back to its own moment, and to none of the fills listed
+then: the positions contain those.
 
-Kite lists no trades of earlier days. Who asks from such a day is given today's, and the positions, which are whole,
-tell what he missed; :meth:`Tradebook.gap` says that it is so.
+Kite lists no trades of earlier days. A caller whose cursor is of such a day gets today's; the positions, which are
+whole, contain the rest, and :meth:`Tradebook.gap` reports it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from brokers.kite.decode import IST
 from brokers.model import Complete, Cursor, Fill, Partial, Section
 
 OVERLAP_MS = 60_000
-"""How late a trade may be told, for a connection that was not there to see it."""
+"""How late a trade may appear, for a connection that was not open at the time."""
 
 NIGHT_MS = 3_600_000
-"""Trading rests for longer than this every night, so who looked twice within it saw the end of one day's list."""
+"""Trading pauses for longer than this every night, so two looks within it saw the end of one day's list."""
 
 
 class Tradebook:
@@ -34,7 +34,7 @@ class Tradebook:
         self._cursor = FillCursor(listed_by=_surely_listed_by)
 
     def hand_out(self, found: Section[Fill], cursor: Cursor | None, now_ms: int) -> tuple[Section[Fill], Cursor | None]:
-        """The fills after ``cursor`` of all those of the day, and the cursor to ask with next time; see
+        """The fills after ``cursor`` among all those of the day, and the cursor for the next request; see
         :meth:`brokers.kit.fill_cursor.FillCursor.hand_out`."""
         if not isinstance(found, Complete | Partial):
             return found, cursor
@@ -48,9 +48,9 @@ class Tradebook:
         self._looked = now_ms
 
     def gap(self, found: Section[Fill], cursor: Cursor | None, now_ms: Cursor) -> str | None:
-        """Which fills after the cursor the broker cannot list any more, in words. To be asked before they are handed
-        out. A list that still shows the cursor's day, as it does until some time in the morning, lacks none, and a
-        connection that was there all the time has handed them out."""
+        """Which fills after the cursor the broker can no longer list, in words. Call it before handing them out. A list
+        that still shows the cursor's day, as it does until some time in the morning, lacks none, and a connection that
+        was open all the time has handed them out."""
         if cursor is None or not isinstance(found, Complete) or _day(cursor) >= _day(now_ms):
             return None
         there = self._there_since is not None and now_ms - self._looked <= NIGHT_MS and cursor >= self._there_since
@@ -62,7 +62,7 @@ class Tradebook:
 
 
 def _surely_listed_by(fill: Fill) -> Cursor:
-    """To the end of its second, as that is all that is told of its time."""
+    """The end of its second, as Kite dates it to the second."""
     return int(fill.time.timestamp()) * 1000 + 1000 + OVERLAP_MS
 
 

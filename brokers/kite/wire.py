@@ -1,8 +1,8 @@
-"""One Kite account's calls through the kiteconnect SDK, by the laws of :mod:`brokers.kit.sdk_call`.
+"""The calls of one Kite account through the kiteconnect SDK, by the laws of :mod:`brokers.kit.sdk_call`.
 
-* What the SDK makes of an answer it cannot digest (``KeyError`` for a missing Content-Type, ``TypeError`` for an error
-  without error_type, ``UnboundLocalError`` for ``data: null``) means: no answer. Never: nothing there.
-* Kite Connect documentation: at most 10 requests a second. No second ever sees more of them from here.
+* What the SDK raises for an answer it cannot digest (``KeyError`` for a missing Content-Type, ``TypeError`` for an
+  error without error_type, ``UnboundLocalError`` for ``data: null``) means that there was no answer, never "empty".
+* Kite Connect documentation: at most 10 requests a second. In no second are more sent from here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ REST_URL = "https://api.kite.trade"
 REQUESTS_PER_S = 10
 """Kite Connect documentation: 10 requests a second for everything but quotes and history."""
 
-AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and Zerodha's status page"
+AGAIN = (
+    "It is requested again in the next cycle; if it goes on, check the network, `rest_url` and Zerodha's status page"
+)
 LOG_IN = "Log in again: a Kite session ends at 6 AM IST, and with a logout"
-RENEWAL = "Give the new access token as `access_token`; its source is asked again by itself"
+RENEWAL = "Give the new access token as `access_token`; its source is read again by itself"
 PERMISSION = "Check that the app of `api_key` may make this call for this user"
 HOST = "Check `rest_url`: it is the host alone, as in https://api.kite.trade"
 _REFUSALS = frozenset(
@@ -47,25 +49,25 @@ _NO_SUCH_ORDER = re.compile(
 
 
 TABLE = object()
-"""Expected where the answer is a table of instruments, as CSV and outside the envelope: its bytes are the payload."""
+"""Expected where the answer is a table of instruments, in CSV and without the envelope: its bytes are the payload."""
 
 NO_SUCH_ORDER = object()
-"""The payload where the broker said that it has no such order, and that was ``expected``."""
+"""The payload where the broker says that it has no such order, and that was ``expected``."""
 
 
 class _Session(requests.Session):
-    """Goes nowhere but where it was sent: the SDK asks for redirects to be followed, with our credentials."""
+    """Follows no redirect: the SDK asks for redirects to be followed, which would send our credentials elsewhere."""
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """As requests does, without redirects."""
+        """Send as requests does, without redirects."""
         return super().send(request, **{**kwargs, "allow_redirects": False})
 
 
 class Wire(SdkCalls):
     """The calls of one account. Not bound to an event loop, unless it has to wait for its turn.
 
-    In any second fewer than ``requests_per_s`` of them leave (:func:`brokers.kit.sdk_call.at_most`). ``renewal`` says,
-    as a sentence, where a new access token is put.
+    In any second fewer than ``requests_per_s`` of them are sent (:func:`brokers.kit.sdk_call.at_most`). ``renewal``
+    is a sentence that says where to put a new access token.
     """
 
     def __init__(
@@ -90,17 +92,17 @@ class Wire(SdkCalls):
 
     @property
     def misdirected(self) -> bool:
-        """Whether ``rest_url`` has a path, which the SDK would leave out without a word."""
+        """Whether ``rest_url`` has a path, which the SDK would drop silently."""
         parts = urlsplit(self.url)
         return parts.scheme not in {"http", "https"} or not parts.hostname or bool(parts.path or parts.query)
 
     def use(self, access_token: str) -> None:
-        """Speak with this token from now on."""
+        """Send this token from now on."""
         self.keep_secret(self._api_key, access_token)
         self._kite.set_access_token(access_token)
 
     def close(self) -> None:
-        """Cut what is under way and give the connections back."""
+        """Abort what is under way and close the connections."""
         super().close()
         self._kite.reqsession.close()
 
@@ -130,7 +132,7 @@ class Wire(SdkCalls):
 
 
 def _payload(heard: Heard) -> dict[str, Any]:
-    """The envelope, read again: the SDK's own reading takes numbers by way of float. Empty where it is none."""
+    """The envelope, parsed again: the SDK's own parser reads numbers as floats. Empty where it is not an envelope."""
     try:
         read = read_json(heard.body)
     except ValueError:

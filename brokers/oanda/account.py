@@ -1,11 +1,11 @@
-"""The account as last read: from one AccountDetails whole, or carried on by AccountChanges. Pure.
+"""The account as last read: whole from one AccountDetails, or updated by AccountChanges. Pure.
 
 The laws of this module:
 
 * Everything is decoded before anything is kept: a reading is replaced as a whole, never half merged.
-* Any doubt about changes (a gap, a transaction whose effect is not shown, an unreadable row) raises
-  :class:`Doubt`, and the account is read whole again. Doubt costs a request; a wrong merge costs money.
-* An answer that counts more than it lists is no knowledge: the section is failed, not short or empty. A row that is
+* Any doubt about changes (a gap, a transaction whose effect is not shown, an unreadable row) raises :class:`Doubt`, and
+  the account is read whole again. Doubt costs a request; a wrong merge costs money.
+* An answer that counts more than it lists proves nothing: the section is failed, not short or empty. A row that is
   listed and not counted is evidence all the same.
 """
 
@@ -50,8 +50,8 @@ from brokers.oanda.decode import (
 )
 
 KEPT_ENDED_ORDERS = 500
-"""How many ended orders a reading carries on. AccountDetails lists pending orders only, so an end is told once, by
-AccountChanges; a caller that lost that one snapshot must still see it in the next."""
+"""How many ended orders a reading keeps. AccountDetails lists pending orders only, so AccountChanges reports an end
+once; a caller that lost that one snapshot must still see it in the next."""
 
 SECTION_REMEDY = "It is read again in the next cycle; if it goes on, look at OANDA's platform and its status page"
 
@@ -76,19 +76,19 @@ _ORDER_LISTS = (
 )
 
 # Transactions whose whole effect on positions and orders AccountChanges lists. ORDER_CLIENT_EXTENSIONS_MODIFY is not
-# one: no list names an order whose client id changed. Anything unknown is read whole, too.
+# one of them: no list names an order whose client id changed. After an unknown type everything is read again, too.
 _MERGEABLE = OF_THE_ACCOUNT | {"ORDER_FILL", "ORDER_CANCEL", "ORDER_CANCEL_REJECT"}
 
 
 class Doubt(Unusable):
-    """Changes that cannot be merged with certainty, and why."""
+    """Changes that cannot be merged with certainty; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What is known of the account as of transaction ``last``.
 
-    ``newest`` is the newest broker time certainly contained. ``why_no_positions`` and ``why_no_orders`` are set
+    ``newest`` is the newest broker time that is certainly contained. ``why_no_positions`` and ``why_no_orders`` are set
     where a section is failed. ``ended`` are orders seen to end, oldest first.
     """
 
@@ -108,8 +108,8 @@ class Reading:
         return not self.problems and self.why_no_positions is None and self.why_no_orders is None
 
     def lost_from(self, known: Reading) -> bool:
-        """Whether a leg or a pending order of ``known`` is missing here or has another size. Unread rows and failed
-        sections say so themselves and are not compared."""
+        """Whether a leg or a pending order of ``known`` is missing here or has another size. Readings with unread rows
+        or failed sections are not compared."""
         if not self.whole:
             return False
         legs = {(leg.instrument, leg.leg): leg.quantity for rows in self.positions.values() for leg in rows}
@@ -135,13 +135,13 @@ class Reading:
             try:
                 rows.append(order_row(facts, self.trades.get(facts.trade_id or "")))
             except BadRow as why:
-                told = with_remedy(f"order {facts.order_id} {why}", ROW_REMEDY)
-                problems.append(RowProblem(SectionName.ORDERS, facts.instrument, facts.order_id, told))
+                message = with_remedy(f"order {facts.order_id} {why}", ROW_REMEDY)
+                problems.append(RowProblem(SectionName.ORDERS, facts.instrument, facts.order_id, message))
         return section([*rows, *self.ended_rows()], problems)
 
     def ended_rows(self) -> tuple[Order, ...]:
-        """The orders seen to end, oldest first. A rejected one does not carry the client id of an order that is
-        pending or ended otherwise: whoever knows his order by that name alone means the one that the broker took."""
+        """The orders seen to end, oldest first. A rejected one does not carry the client id of an order that is pending
+        or ended otherwise: a caller that knows the order by that id alone means the one that the broker accepted."""
         named = {facts.client_order_id for facts in self.pending.values()}
         named |= {order.client_order_id for order in self.ended.values() if order.status is not OrderStatus.REJECTED}
         return tuple(
@@ -153,7 +153,7 @@ class Reading:
 
 
 def last_transaction(payload: Json) -> int:
-    """The transaction up to which an answer speaks; raises :class:`BadAnswer` when it does not say."""
+    """The transaction up to which an answer is valid; raises :class:`BadAnswer` when the answer does not name it."""
     try:
         return transaction_id(payload, "lastTransactionID")
     except BadRow as why:
@@ -163,7 +163,7 @@ def last_transaction(payload: Json) -> int:
 def read_details(payload: Json, ended: Mapping[str, Order]) -> Reading:
     """An AccountDetails answer, with the ended orders known before it.
 
-    Raises :class:`BadAnswer` when it does not say of which account or which moment it speaks.
+    Raises :class:`BadAnswer` when the answer does not name its account or its last transaction.
     """
     account = payload.get("account")
     if not isinstance(account, dict):
@@ -195,9 +195,9 @@ def _rows(fields: Json, key: str) -> list[Any]:
 
 def _newest(rows: Iterable[object], keys: Sequence[str], floor: datetime | None = None) -> datetime | None:
     """The newest readable time. One that cannot be read only makes the result older, which is safe."""
-    told = [row[key] for row in rows if isinstance(row, dict) for key in keys if row.get(key) is not None]
+    values = [row[key] for row in rows if isinstance(row, dict) for key in keys if row.get(key) is not None]
     newest = floor
-    for value in _latest_texts(told) or told:
+    for value in _latest_texts(values) or values:
         try:
             at = moment(value)
         except BadRow:
@@ -206,11 +206,11 @@ def _newest(rows: Iterable[object], keys: Sequence[str], floor: datetime | None 
     return newest
 
 
-def _latest_texts(told: Sequence[object]) -> tuple[str, ...]:
-    """The one latest by its letters, where all are times in UTC of one form and length; nothing where they are not."""
-    if not told or not all(type(value) is str and is_in_utc(value) for value in told):
+def _latest_texts(values: Sequence[object]) -> tuple[str, ...]:
+    """The latest text, where all are times in UTC of one form and length; empty where they are not."""
+    if not values or not all(type(value) is str and is_in_utc(value) for value in values):
         return ()
-    texts = cast("Sequence[str]", told)
+    texts = cast("Sequence[str]", values)
     return (max(texts),) if len({len(text) for text in texts}) == 1 else ()
 
 
@@ -220,7 +220,7 @@ def _count(account: Json, key: str) -> int | None:
 
 
 def _trades(account: Json) -> dict[str, Trade]:
-    """The open trades that can be read; what depends on another one says so itself."""
+    """The open trades that can be read; a row that depends on another one reports that itself."""
     found: dict[str, Trade] = {}
     for row in _rows(account, "trades"):
         try:
@@ -256,10 +256,10 @@ def _positions(
 def _contradiction(
     account: Json, found: Mapping[str, tuple[Position, ...]], trades: Mapping[str, Trade], unread: Sequence[RowProblem]
 ) -> str | None:
-    """Why the listed positions cannot be all there are, by what the same answer says elsewhere.
+    """Why the listed positions cannot be all there are, judged by the rest of the same answer.
 
-    ``openPositionCount`` may count a hedged instrument once or by its legs; either is taken. Fewer than are listed
-    prove nothing: a row that can be read stands for itself.
+    ``openPositionCount`` may count a hedged instrument once or by its legs; both are accepted. A count below the listed
+    rows proves nothing: a readable row stands for itself.
     """
     legs = {(leg.instrument, leg.leg) for rows in found.values() for leg in rows}
     instruments = {instrument for instrument, _ in legs}
@@ -291,7 +291,7 @@ def _pending(
             if facts.state not in {"PENDING", "TRIGGERED"}:
                 continue
             if facts.units is None:
-                order_row(facts, trades.get(facts.trade_id or ""))  # it depends on a trade, which has to be known
+                order_row(facts, trades.get(facts.trade_id or ""))  # it depends on a trade, which must be known
             known = found.setdefault(facts.order_id, facts)
             if known is not facts and known != facts:
                 raise BadRow(f"order {facts.order_id} is listed twice, differently")
@@ -305,7 +305,7 @@ def _pending(
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A reading carried on, and the transactions that carried it."""
+    """An updated reading, and the transactions that updated it."""
 
     reading: Reading
     transactions: tuple[Json, ...]
@@ -392,14 +392,14 @@ def _merge_orders(
         for row in changes[key]:
             facts = order_facts(row)
             if end is not None and facts.state != end:
-                raise Doubt(f"order {facts.order_id} is among {key} and says {facts.state}")
+                raise Doubt(f"order {facts.order_id} is among {key} and has state {facts.state}")
             if facts.state in {"PENDING", "TRIGGERED"}:
                 if facts.order_id not in ended:
                     pending[facts.order_id] = facts
                 continue
             fill, cancel = fills.get(facts.order_id), cancels.get(facts.order_id)
             if (fill if facts.state == "FILLED" else cancel) is None:
-                raise Doubt(f"order {facts.order_id} is {facts.state} without a transaction that says how")
+                raise Doubt(f"order {facts.order_id} is {facts.state} without a transaction that shows how")
             pending.pop(facts.order_id, None)
             ended[facts.order_id] = order_row(facts, trades.get(facts.trade_id or ""), fill, cancel)
     return pending, ended
@@ -408,7 +408,7 @@ def _merge_orders(
 def _check_orders_shown(
     transactions: Iterable[Json], pending: Mapping[str, OrderFacts], ended: Mapping[str, Order]
 ) -> None:
-    """Every order that a transaction created or ended has to be among the changed ones."""
+    """Check that every order that a transaction created or ended is among the changed ones."""
     for row in transactions:
         kind = row["type"]
         if kind in {"ORDER_FILL", "ORDER_CANCEL"} and _order_of(row) not in ended:
@@ -418,7 +418,7 @@ def _check_orders_shown(
 
 
 def with_rejections(reading: Reading, transactions: Iterable[object]) -> Reading:
-    """The same, and the orders that these transactions, read without any changes, refused to create."""
+    """The same, with the orders that these transactions, read without any changes, refused to create."""
     found = _rejections(transactions)
     return replace(reading, ended=_newest_kept({**found, **reading.ended})) if found else reading
 
@@ -428,9 +428,9 @@ def _newest_kept(ended: Mapping[str, Order]) -> dict[str, Order]:
 
 
 def _rejections(transactions: Iterable[object]) -> dict[str, Order]:
-    """Orders that were refused at creation. One that has no units of its own (it depended on a trade) is left out:
-    it never worked, and nothing is waiting for it under that id. One whose client id another order of these was
-    created with does not carry it."""
+    """Orders that were refused at creation. An order without units of its own (it depended on a trade) is left out: it
+    never worked, and nobody waits for it under that id. A rejected order does not carry a client id with which another
+    of these transactions created an order."""
     found: dict[str, Order] = {}
     created: set[str | None] = set()
     for row in transactions:
@@ -443,7 +443,7 @@ def _rejections(transactions: Iterable[object]) -> dict[str, Order]:
                 order = rejected_row(fields)
                 found[order.broker_order_id] = order
         except BadRow:
-            continue  # it refused or created something, and what it was can still be asked by its id
+            continue  # it refused or created something that can still be looked up by its id
     return {
         key: replace(order, client_order_id=None) if order.client_order_id in created else order
         for key, order in found.items()

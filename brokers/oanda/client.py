@@ -2,11 +2,11 @@
 
 The laws of this module:
 
-* A snapshot costs one request: AccountChanges since the last transaction read, merged into what is known. It is read
-  whole (AccountDetails) at first, after any doubt, and every ``full_every_s`` as a guard.
+* A snapshot costs one request: AccountChanges since the last transaction read, merged into what is known. The account
+  is read whole (AccountDetails) at first, after any doubt, and every ``full_every_s`` as a guard.
 * What is known changes only by a reading that was decoded to the end; a failure leaves it as it was.
-* An answer older than one already read, or one that lost rows with no transaction to explain it, is not believed: its
-  sections are failed, and the next one starts from it.
+* An answer older than one already read, or one that lost rows without a transaction to explain it, is not believed: its
+  sections are failed, and the next reading starts from it.
 * ``as_of`` is never later than what the snapshot contains; see :func:`_as_of`.
 """
 
@@ -75,30 +75,30 @@ from brokers.oanda.wire import AGAIN, PATH, Wire
 from brokers.port import AccountFacts, Clock, Stream
 
 REUSE_S = 1.0
-"""How old the reading that proved the connection may be to serve as the snapshot that follows."""
+"""The snapshot right after a connect reuses the connect's reading, if that is no older than this."""
 
 PAGES = 20
-"""How many pages of 1,000 transactions one snapshot reads. What is left comes with the next ones."""
+"""How many pages of 1,000 transactions one snapshot reads. The next snapshots read the rest."""
 
-# 416 is OANDA's word for an id out of range; 400 and 404 for one that it no longer understands.
 _LOOK_BACK = 500
 """How many transactions before the first reading are searched for an order that was refused: one page of them."""
 
 _NOT_FROM_THERE = frozenset({400, 404, 416})
+"""OANDA answers 416 for an id out of range; 400 and 404 for one that it no longer recognises."""
 
-_DISBELIEVED = "The account is read again in the next cycle, and believed when it says the same"
+_DISBELIEVED = "The account is read again in the next cycle, and believed when it shows the same"
 _LOST = "The positions contain them: look them up in OANDA's transaction history"
 
 _CONVENTIONS = Conventions(LegScheme.SIDED, CostBasis.FIFO, negative_prices=())
 
 
 class _Gone(BadRow):
-    """The broker has no such thing, by its own word."""
+    """The broker says that it has no such thing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """The last reading, and when it was asked for."""
+    """The last reading, and when it was requested."""
 
     reading: Reading
     requested_at: datetime
@@ -106,14 +106,14 @@ class _Kept:
     as_of: datetime
 
     def learning(self, transactions: Sequence[object]) -> _Kept:
-        """The same, and what only these older transactions tell."""
+        """The same reading with the rejections in these older transactions."""
         return replace(self, reading=with_rejections(self.reading, transactions))
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A fresh reading: ``transactions`` are those after ``since`` where the answer had them, and ``stale`` says why
-    it cannot be believed."""
+    """A fresh reading: ``transactions`` are those after ``since`` where the answer had them, and ``stale`` is why it
+    cannot be believed."""
 
     kept: _Kept
     transactions: tuple[Json, ...] = ()
@@ -124,17 +124,17 @@ class _Taken:
 class OandaBroker:
     """One OANDA v20 account; meets :class:`brokers.port.Broker`.
 
-    ``account`` is our name of it, ``account_id`` OANDA's. ``rest_url`` is the host part without ``/v3``.
+    ``account`` is our name for the account, ``account_id`` is OANDA's. ``rest_url`` is the host part without ``/v3``.
     ``timeout_s`` bounds one request from its start to its last byte; a read is tried up to three times with
     exponential backoff and jitter from ``backoff_s``, and no attempt starts later than twice the time-out, so a call
     ends within about three of them. ``full_every_s`` is the age at which the account is read whole again.
     ``stream_url`` is the host part of the transaction stream. ``instruments`` are the configured names; one that the
-    account does not have is left out, with the nearest ones.
+    account does not have is left out, with the most similar ones.
 
     A position has the legs ``long`` and ``short``. OANDA's average price of a leg is the volume-weighted average of
-    the open prices of its *open* trades, and an opposite order closes the oldest trades first, so a partial close
-    moves it to the average of the lots that are left: ``CostBasis.FIFO``, with hedging or without. (Where a person
-    closes one chosen trade out of turn, the broker's average is that of the other lots: a price drift, and true.)
+    the open prices of its *open* trades, and an opposite order closes the oldest trades first. So a partial close moves
+    the average to that of the remaining lots: ``CostBasis.FIFO``, with hedging or without. (Where a person closes a
+    chosen trade out of turn, the broker's average is that of the other lots: a price drift, and a true one.)
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class OandaBroker:
         self._looked_back = False
         self._unused = False
         self._place = rest_url
-        self._told: Json = {}
+        self._details: Json = {}
         self._clock_words: str | None = None
 
     def __repr__(self) -> str:
@@ -171,13 +171,14 @@ class OandaBroker:
 
     @property
     def calls(self) -> int:
-        """How many requests have left for the broker, repeated ones included."""
+        """How many requests were sent to the broker, repeated ones included."""
         return self._wire.calls
 
     async def connect(self) -> None:
-        """Read the account whole and prove that it is ours; the snapshot that follows at once uses that reading.
+        """Read the account whole and check that it is ours; the snapshot right after it uses that reading.
 
-        Starts afresh: what was known before proves nothing about what is read now. Raises like the port says.
+        Starts afresh: what was known before proves nothing about what is read now. Raises as
+        :meth:`brokers.port.Broker.connect` does.
         """
         async with self._reading_lock:
             taken = await self._read_whole(None)
@@ -186,8 +187,8 @@ class OandaBroker:
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """The account now: one request, or as many more as older fills or a whole reading need.
 
-        ``fills_cursor`` is always what to ask with next: after fills that could not be fetched it stays where it
-        was; where the broker no longer has them it moves on, so that the gap is reported once and not for ever.
+        ``fills_cursor`` is always the cursor for the next request: after fills that could not be fetched it stays where
+        it was; where the broker no longer has them it moves on, so that the gap is reported once and not for ever.
         """
         async with self._reading_lock:
             taken = await self._take(fills_since, whole=whole)
@@ -210,33 +211,33 @@ class OandaBroker:
         )
 
     def described(self) -> AccountFacts:
-        """What AccountDetails tells of the account; meets :class:`brokers.port.Describing`. OANDA v20 documentation,
+        """What AccountDetails states of the account; meets :class:`brokers.port.Describing`. OANDA v20 documentation,
         Account: ``hedgingEnabled``, ``currency``, ``guaranteedStopLossOrderMode``."""
-        told, mode = self._told, self._told.get("hedgingEnabled")
+        details, mode = self._details, self._details.get("hedgingEnabled")
         words = {True: "hedging: long and short side by side", False: "no hedging: an opposite order closes first"}
-        kept = words[mode] if isinstance(mode, bool) else "hedging not told"
-        stops = told.get("guaranteedStopLossOrderMode")
+        kept = words[mode] if isinstance(mode, bool) else "hedging not stated"
+        stops = details.get("guaranteedStopLossOrderMode")
         return AccountFacts(
             login=self._account_id,
             place=self._place,
-            keeps=f"{kept}; legs long and short, averages of the open trades" if told else None,
-            currency=str(told["currency"]) if told.get("currency") else None,
+            keeps=f"{kept}; legs long and short, averages of the open trades" if details else None,
+            currency=str(details["currency"]) if details.get("currency") else None,
             clock=self._clock_words,
             products=None if self._names.known is None else f"{self._names.known} instruments",
             permissions=None if stops is None else f"guaranteed stops {str(stops).lower()}",
         )
 
     async def holds_nothing(self) -> bool | None:
-        """By the margin in use of AccountSummary; meets :class:`brokers.port.Corroborating`. OANDA v20 documentation:
-        ``positionValue`` and ``marginUsed`` are of the open positions."""
+        """Whether AccountSummary shows no margin in use; meets :class:`brokers.port.Corroborating`. OANDA v20
+        documentation: ``positionValue`` and ``marginUsed`` are of the open positions."""
         attempted = "read the account's summary"
         try:
             answer = await self._wire.read(attempted, partial(accounts.AccountSummary, self._account_id))
             account = mapping(answer.payload.get("account"), "the account")
-            told = [number(account, key) for key in ("positionValue", "marginUsed") if account.get(key) is not None]
+            values = [number(account, key) for key in ("positionValue", "marginUsed") if account.get(key) is not None]
         except (BrokerError, BadRow):
             return None
-        return not any(told) if told else None
+        return not any(values) if values else None
 
     async def _tradeable(self) -> frozenset[str] | None:
         """The names of everything that this account may trade; ``None`` where the broker has no such list."""
@@ -251,12 +252,12 @@ class OandaBroker:
         return frozenset(text(mapping(row, "the instrument"), "name") for row in rows)
 
     def stream(self) -> Stream | None:
-        """The account's transaction stream, always the same one, for its owner to start and to close; ``None`` without
-        a ``stream_url``."""
+        """The account's transaction stream, always the same object; the caller starts and closes it. ``None`` without a
+        ``stream_url``."""
         return self._stream
 
     async def close(self) -> None:
-        """Cut what is under way and give the connections back. Never raises; may be called twice."""
+        """Abort what is under way and close the connections. Never raises; may be called twice."""
         self._wire.close()
 
     # -- the account ---------------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ class OandaBroker:
         return await self._read_whole(fills_since, kept)
 
     async def _carry_on(self, kept: _Kept) -> _Taken | None:
-        """The kept reading and what changed since; ``None`` in any doubt."""
+        """The kept reading with what changed since; ``None`` in any doubt."""
         requested_at, since = self._clock(), kept.reading.last
         try:
             answer = await self._wire.read(
@@ -308,7 +309,7 @@ class OandaBroker:
         return self._believed(taken, fills_since) if stale is None else replace(taken, stale=stale)
 
     def _believed(self, taken: _Taken, fills_since: Cursor | None) -> _Taken:
-        """The same, unless the caller has already seen more than it contains."""
+        """The same, unless the caller has already seen a later transaction."""
         last = taken.kept.reading.last
         if fills_since is not None and fills_since > last:
             return replace(taken, stale=_older(last, fills_since))
@@ -316,19 +317,19 @@ class OandaBroker:
 
     def _check_account(self, attempted: str, payload: Json) -> None:
         account = payload.get("account")
-        said = account.get("id") if isinstance(account, dict) else None
-        if isinstance(said, str) and said and said != self._account_id:
-            found = f"the broker answered for account {said}, and {self._account_id} is configured"
+        named = account.get("id") if isinstance(account, dict) else None
+        if isinstance(named, str) and named and named != self._account_id:
+            found = f"the broker answered for account {named}, and {self._account_id} is configured"
             raise Refused(attempted, self._account, found, "Check `account_id` and `token`")
-        if not isinstance(said, str) or not said:
+        if not isinstance(named, str) or not named:
             raise Malformed(attempted, self._account, "an answer that does not say whose account it is", PATH)
-        self._told = account if isinstance(account, dict) else {}
+        self._details = account if isinstance(account, dict) else {}
 
     # -- fills ---------------------------------------------------------------------------------------------------
 
     async def _fills(self, taken: _Taken, since: Cursor | None) -> tuple[Section[Fill], Cursor, list[Any]]:
-        """The fills after ``since`` that the reading contains (and none that came after it), the next cursor, and the
-        transactions that had to be listed for it."""
+        """The fills after ``since`` that the reading contains (and none after it), the next cursor, and the
+        transactions that were listed for it."""
         last = taken.kept.reading.last
         if since is None or since >= last or taken.stale is not None:
             return Complete(), last, []
@@ -381,7 +382,7 @@ class OandaBroker:
     # -- single orders -------------------------------------------------------------------------------------------
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """One answer for each query. After one that nobody answered the rest is not asked, so that a broker that is
+        """One answer for each query. After a query that nobody answered the rest is not sent, so that a broker that is
         away costs one time-out and not one for each order."""
         return await answer_each(queries, self._find, _name, self._wire.scrub, ROW_REMEDY)
 
@@ -399,13 +400,13 @@ class OandaBroker:
         filling, cancel = await self._ending(facts.filling_id), await self._ending(facts.cancelling_id)
         fill = fill_row(filling) if filling is not None else None
         if facts.state == "FILLED" and fill is None and facts.units is None:
-            raise BadRow("it is FILLED, and no transaction says how much of its trade it closed")
+            raise BadRow("it is FILLED, and no transaction shows how much of its trade it closed")
         order = order_row(facts, await self._trade(facts, fill), fill, cancel)
         return OrderAnswer(query, order, (fill,) if fill is not None else ())
 
     async def _ending(self, transaction: str | None) -> Json | None:
-        """The transaction that ended an order; ``None`` where the broker names none or has it no more, and the
-        order's own word has to do."""
+        """The transaction that ended an order; ``None`` where the broker names none or no longer has it. The order's
+        own state has to do then."""
         try:
             return await self._transaction(transaction) if transaction is not None else None
         except _Gone:
@@ -414,7 +415,7 @@ class OandaBroker:
     async def _rejected(self, query: OrderQuery) -> Order | None:
         """An order that was refused at creation: it exists only as the transaction that refused it.
 
-        Found by the id of that transaction, or by client id among the last of them; the last one of that name.
+        It is found by the id of that transaction, or by client id among the last ones; of several the latest counts.
         """
         if query.broker_order_id is None:
             await self._look_back()
@@ -431,7 +432,7 @@ class OandaBroker:
         return rejected_row(transaction) if kind.endswith("_ORDER_REJECT") else None
 
     async def _look_back(self) -> None:
-        """Learn once what was refused before our first reading; later refusals come with the changes."""
+        """Read once which orders were refused before our first reading; changes carry the later refusals."""
         if self._looked_back or self._kept is None:
             return
         with contextlib.suppress(_Gone):
@@ -440,7 +441,7 @@ class OandaBroker:
         self._looked_back = True
 
     async def _trade(self, facts: OrderFacts, fill: Fill | None) -> Trade | None:
-        """The trade that an order depends on, where nothing else says what the order works on."""
+        """The trade that an order depends on, where nothing else shows what the order works on."""
         if facts.trade_id is None or facts.units is not None or fill is not None:
             return None
         known = self._kept.reading.trades.get(facts.trade_id) if self._kept is not None else None
@@ -456,22 +457,22 @@ class OandaBroker:
         payload = await self._get(attempted, partial(transactions.TransactionDetails, self._account_id, specifier))
         fields = mapping(payload.get("transaction"), "the transaction")
         if str(transaction_id(fields, "id")) != transaction:
-            raise BadRow(f"asked for transaction {transaction}, got {fields['id']}")
+            raise BadRow(f"requested transaction {transaction}, got {fields['id']}")
         if fields.get("accountID", self._account_id) != self._account_id:
             raise BadRow("the transaction is of another account")
         return fields
 
     async def _get(self, attempted: str, endpoint: Any) -> Json:
-        """One object; raises :class:`_Gone` at 404, which in its own words says that it has no such thing."""
+        """One object; raises :class:`_Gone` at OANDA's own 404, which means that there is no such thing."""
         answer = await self._wire.read(attempted, endpoint, {400, 404})
         if answer.status == 400:
-            raise BadRow("the broker does not take the id")
+            raise BadRow("the broker does not accept the id")
         if answer.status == 404:
             raise _Gone(f"the broker has none: {attempted}")
         return mapping(answer.payload, "the answer")
 
     async def cancel_order(self, query: OrderQuery) -> None:
-        """Ask for the cancellation of a pending order, once. ``Refused`` when there is none such pending."""
+        """Request the cancellation of a pending order, once. ``Refused`` when there is no such pending order."""
         attempted = f"cancel order {_name(query)} of {query.instrument}"
         endpoint = partial(orders.OrderCancel, self._account_id, _specifier(query))
         answer = await self._wire.write(attempted, endpoint, {404})
@@ -502,7 +503,7 @@ def _older(last: int, known: int) -> str:
 
 
 def _not_after(reading: Reading, known: Reading) -> str | None:
-    """Why a whole reading cannot be the account of a later moment than the one known."""
+    """Why a whole reading cannot be of a later moment than the known one; ``None`` where it can."""
     if reading.last < known.last:
         return _older(reading.last, known.last)
     if reading.last == known.last and known.whole and reading.lost_from(known):
@@ -517,13 +518,13 @@ def _filled(read: Fills) -> tuple[Section[Fill], Cursor]:
 def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: datetime | None) -> datetime:
     """The broker's time of a reading: fills not after it are contained in the positions.
 
-    Too late, and a fill that is not contained would be taken for contained; too early, and one that is contained
-    would be applied again. Two times are surely not too late: that of the newest transaction, trade or order the
-    reading contains, and the Date header (whole seconds, cut) less the time the answer took, as the broker looked
-    into the account after we asked. The later of the two is taken, so in a quiet account it is near the present, and
-    with transactions at hand it is exact. Only a full reading can be too early, by a second and a round trip, for a
-    fill that closed a trade just before it; its cursor keeps such a fill from being handed out again. Our own clock
-    is used where the broker tells no time at all. ``floor`` is the time of the reading this one was carried on from.
+    Too late, and a fill that is not contained would count as contained; too early, and one that is contained would be
+    applied again. Two times are certainly not too late: that of the newest transaction, trade or order in the reading;
+    and the Date header (whole seconds, cut) less the time the answer took, as the broker read the account after our
+    request. The later of the two is used, so in a quiet account it is near the present, and with transactions at hand
+    it is exact. Only a full reading can be too early, by a second and a round trip, for a fill that closed a trade just
+    before it; its cursor keeps such a fill from being handed out again. Our own clock is used where the broker sends no
+    time at all. ``floor`` is the time of the earlier reading into which changes were merged.
     """
     known = [at for at in (reading.newest, floor, answer.looked_at) if at is not None]
     return max(known, default=requested_at)

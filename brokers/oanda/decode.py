@@ -1,8 +1,8 @@
-"""OANDA v20 objects into ours. Pure: a parsed JSON object goes in, a row or :class:`BadRow` comes out.
+"""Decodes OANDA v20 objects. Pure: a parsed JSON object goes in, a row or :class:`BadRow` comes out.
 
 The laws of this module:
 
-* A number is read from its text or from an exact JSON number, never by way of float; NaN and infinities are refused.
+* A number is read from its text or from an exact JSON number, never through a float; NaN and infinities are refused.
 * A row that cannot be read whole is not read at all: no field of it is guessed.
 * A missing leg is not a flat leg.
 """
@@ -38,7 +38,7 @@ ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _IN_UTC = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6,9}Z", re.ASCII)
-"""As OANDA writes its times: nothing of it is to be put right before Python reads it."""
+"""OANDA's own way of writing times, which Python reads as it is."""
 _UNIX = re.compile(r"\d{1,12}(\.\d+)?", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 
@@ -59,11 +59,11 @@ OF_THE_ACCOUNT = frozenset(
         "RESET_RESETTABLE_PL",
     }
 )
-"""The types of transactions that move money or limits of the account, and neither a position nor an order."""
+"""The types of transactions that change the account's money or limits, and neither a position nor an order."""
 
 
-class Trade(NamedTuple):  # as a tuple it is made in a third of the time, and every look makes all of them
-    """One open lot: ``units`` is what is left of it, signed; ``initial_units`` what it began with."""
+class Trade(NamedTuple):  # a tuple is made in a third of the time, and every look makes all of them
+    """One open lot: ``units`` is the signed remainder, ``initial_units`` what it began with."""
 
     trade_id: str
     instrument: str
@@ -77,10 +77,10 @@ class Trade(NamedTuple):  # as a tuple it is made in a third of the time, and ev
 
 
 class OrderFacts(NamedTuple):  # a tuple for the same reason
-    """What an order object says by itself.
+    """The content of an order object.
 
-    Take-profits, stop-losses and the like name a trade (``trade_id``) instead of ``instrument`` and ``units``, and
-    how an order ended stands in transactions: :func:`order_row` puts the three together.
+    Take-profits, stop-losses and the like name a trade (``trade_id``) instead of ``instrument`` and ``units``, and how
+    an order ended is in transactions: :func:`order_row` joins the three.
     """
 
     order_id: str
@@ -100,7 +100,7 @@ class OrderFacts(NamedTuple):  # a tuple for the same reason
 
 
 def problem(section: SectionName, row: object, why: BadRow) -> RowProblem:
-    """A row that could not be read, with whatever names it."""
+    """A row that could not be read, with whatever identifies it."""
     return foreign_row.problem(
         section, row, why, ROW_REMEDY, instrument=lambda fields: text(fields, "instrument"), key=lambda f: f.get("id")
     )
@@ -130,7 +130,7 @@ def transaction_id(row: Json, key: str) -> int:
 
 
 def is_in_utc(value: str) -> bool:
-    """Whether a time is written as OANDA writes it, so that the later one of two is the greater text."""
+    """Whether a time is written as OANDA writes it, so that of two texts the greater is the later."""
     return _IN_UTC.fullmatch(value) is not None
 
 
@@ -143,17 +143,17 @@ def moment(value: object) -> datetime:
 
 
 @lru_cache(maxsize=8192)
-def _from_text(said: str) -> datetime | None:
-    """Trades and orders are told again at each look, with the times that they had."""
+def _from_text(written: str) -> datetime | None:
+    """Cached: every look repeats the times of the same trades and orders."""
     try:
-        if _IN_UTC.fullmatch(said):
-            return datetime.fromisoformat(said)
-        if match := _RFC3339.fullmatch(said):
+        if _IN_UTC.fullmatch(written):
+            return datetime.fromisoformat(written)
+        if match := _RFC3339.fullmatch(written):
             day, clock, fraction, zone = match.groups()
             offset = "+00:00" if zone in "Zz" else zone
             return datetime.fromisoformat(f"{day}T{clock}.{(fraction or '0')[:6]:0<6}{offset}").astimezone(UTC)
-        if _UNIX.fullmatch(said):
-            return _EPOCH + timedelta(microseconds=int(Decimal(said) * 1_000_000))
+        if _UNIX.fullmatch(written):
+            return _EPOCH + timedelta(microseconds=int(Decimal(written) * 1_000_000))
     except (ValueError, OverflowError):
         pass
     return None
@@ -162,7 +162,7 @@ def _from_text(said: str) -> datetime | None:
 def position_rows(row: object) -> tuple[str, tuple[Position, ...]]:
     """An instrument and its legs that are not flat.
 
-    OANDA v20 documentation: ``long`` has units of 0 or more, ``short`` of 0 or less, and the average price is there
+    OANDA v20 documentation: ``long`` has units of 0 or more, ``short`` of 0 or less, and the average price is present
     unless the side is flat.
     """
     fields = mapping(row, "the position")
@@ -187,7 +187,7 @@ def trade(row: object) -> Trade:
 
 
 def order_facts(row: object) -> OrderFacts:
-    """What an order object of any type says by itself; a state we do not know is not guessed."""
+    """The content of an order object of any type; an unknown state is not guessed."""
     fields = mapping(row, "the order")
     state = text(fields, "state")
     if state not in _STATES:
@@ -233,12 +233,12 @@ _STATES = {
 
 
 def cancelled_status(reason: str | None) -> OrderStatus:
-    """What a cancelling transaction's reason makes of an order. One that is not documented is a cancellation: nothing
-    works any more, and ``reason`` says the rest."""
+    """The status that a cancelling transaction's reason means. An undocumented reason counts as a cancellation: nothing
+    works any more, and ``reason`` shows the rest."""
     return CANCEL_REASONS.get(reason or "", OrderStatus.CANCELLED)
 
 
-_ASKED_FOR = (
+_REQUESTED = (
     "CLIENT_REQUEST",
     "CLIENT_REQUEST_REPLACED",
     "DIVIDEND_ADJUSTMENT_REPLACED",
@@ -308,11 +308,11 @@ _REFUSED = (
 )
 CANCEL_REASONS = {
     "TIME_IN_FORCE_EXPIRED": OrderStatus.EXPIRED,
-    **dict.fromkeys(_ASKED_FOR, OrderStatus.CANCELLED),
+    **dict.fromkeys(_REQUESTED, OrderStatus.CANCELLED),
     **dict.fromkeys(_REFUSED, OrderStatus.REJECTED),
 }
-"""OANDA v20 documentation, OrderCancelReason: every reason by what it makes of the order. What would have broken a rule
-when it was to be filled was refused, by whatever name."""
+"""OANDA v20 documentation, OrderCancelReason: every reason and the status it means. An order that would have broken a
+rule when it was to be filled was refused, whatever the reason's name."""
 
 FILL_REASONS = {
     "MARKET_ORDER_MARGIN_CLOSEOUT": Reason.LIQUIDATION,
@@ -324,15 +324,15 @@ FILL_REASONS = {
     "FIXED_PRICE_ORDER_PLATFORM_ACCOUNT_MIGRATION": Reason.TRANSFER,
     "FIXED_PRICE_ORDER_DIVISION_ACCOUNT_MIGRATION": Reason.TRANSFER,
 }
-"""OANDA v20 documentation, OrderFillReason: those that are not an order which somebody placed to trade."""
+"""OANDA v20 documentation, OrderFillReason: the reasons of orders that nobody placed in order to trade."""
 
 
 def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, cancel: Json | None = None) -> Order:
-    """An order from what it says itself, the trade it depends on, and the transactions that ended it.
+    """An order from its own object, the trade it depends on, and the transactions that ended it.
 
-    A dependent order works on the whole of its trade. A filling transaction with fewer units than the order has
-    leaves nothing working: such an order is CANCELLED with what was filled. ``limit_price`` is the price the order
-    works at, a stop's trigger included. Raises :class:`BadRow` when the trade is needed and not known.
+    A dependent order works on the whole of its trade. A filling transaction with fewer units than the order leaves
+    nothing working: such an order is CANCELLED with its filled quantity. ``limit_price`` is the working price; for a
+    stop that is its trigger. Raises :class:`BadRow` when the trade is needed and not known.
     """
     instrument, units, leg = _what_it_works_on(facts, of, fill)
     quantity = abs(units)
@@ -387,8 +387,8 @@ def named_by_client(transaction: Json) -> str | None:
 def rejected_row(transaction: Json) -> Order:
     """The order that a ``*_ORDER_REJECT`` transaction refused to create, under the transaction's id.
 
-    It carries no client id where the name is that of an order which goes on: one that had it already (OANDA v20
-    documentation: TransactionRejectReason), or that was to be replaced.
+    It carries no client id where that belongs to an order that goes on: one that had it already (OANDA v20
+    documentation: TransactionRejectReason), or one that was to be replaced.
     """
     units = number(transaction, "units")
     lives_on = (
@@ -413,9 +413,9 @@ def rejected_row(transaction: Json) -> Order:
 def fill_row(transaction: Json) -> Fill:
     """The execution that an ORDER_FILL transaction reports.
 
-    The price is the average, weighted by units, of what the trades it opened, reduced and closed were filled at.
-    OANDA v20 documentation: those are the official prices, ``price`` of the transaction is deprecated. Where they
-    do not account for all the units: ``fullVWAP``, else ``price``. ``leg`` is set where only one leg was touched.
+    The price is the average, weighted by units, of the fill prices of the trades that it opened, reduced and closed.
+    OANDA v20 documentation: those are the official prices, ``price`` of the transaction is deprecated. Where they do
+    not account for all the units: ``fullVWAP``, else ``price``. ``leg`` is set where only one leg was touched.
     """
     units = number(transaction, "units")
     if not units:
@@ -440,9 +440,9 @@ def fill_row(transaction: Json) -> Fill:
 
 
 def streamed_fill(transaction: Json, created: Json | None) -> StreamedFill:
-    """An ORDER_FILL as the stream tells it; ``created`` is the transaction that created its order, where the stream
-    told that too. OANDA v20 documentation: an order is filled once, and what is left of it is gone. Of one that took
-    the place of another no row is made, as whose place that is stands in the other's row."""
+    """An ORDER_FILL from the stream; ``created`` is the transaction that created its order, where the stream sent that
+    too. OANDA v20 documentation: an order is filled once, and the rest of it is gone. An order that replaced another
+    gets no row here, as only the other's row shows what it replaced."""
     fill = fill_row(transaction)
     if created is None or created.get("replacesOrderID") is not None:
         return StreamedFill(fill)
@@ -452,7 +452,7 @@ def streamed_fill(transaction: Json, created: Json | None) -> StreamedFill:
 
 
 def _charged(transaction: Json) -> Decimal | None:
-    """One that cannot be read is not worth losing the fill over."""
+    """The commission; one that cannot be read must not cost the fill."""
     try:
         return number(transaction, "commission")
     except BadRow:
@@ -460,7 +460,7 @@ def _charged(transaction: Json) -> Decimal | None:
 
 
 def _parts(transaction: Json) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
-    """What a fill opened, and what it reduced or closed."""
+    """The trade that a fill opened, and the trades that it reduced or closed."""
     opened = transaction.get("tradeOpened")
     reduced = transaction.get("tradeReduced")
     closed = transaction.get("tradesClosed")
@@ -496,8 +496,8 @@ class Fills:
 def fills_of(transactions: Iterable[object], *, since: int, last: int) -> Fills:
     """The fills after ``since`` up to and including ``last``, in the broker's order.
 
-    A transaction that cannot be read might be a fill: it is a problem, and the cursor stays before it, so that it
-    is asked for again.
+    A transaction that cannot be read might be a fill: it is a problem, and the cursor stays before it, so that it is
+    requested again.
     """
     rows: dict[str, Fill] = {}
     problems: list[RowProblem] = []

@@ -1,16 +1,16 @@
 """OANDA's transaction stream through the SDK, as a :class:`brokers.port.Stream`.
 
-A transaction wakes its instrument, whose positions are then fetched; an ORDER_FILL is an execution, and told as such
-before that. The laws of this module:
+A transaction wakes its instrument, whose positions are then fetched; an ORDER_FILL is an execution, and is reported as
+such first. The laws of this module:
 
-* The stream begins when it is asked for and replays nothing, so the first line of every connection is an event without
-  an instrument: all that happened up to the transaction it names is to be fetched.
-* From there on ids are consecutive. A transaction or a heartbeat that shows one we did not hear of is a gap, and again
-  an event without an instrument: doubt costs a request, a missed transaction costs money.
-* A fill that cannot be read whole, or does not say that it is of our account, is no execution, and wakes all the same.
-* It ends in four ways, and the SDK tells each by something else: a clean close ends its generator without a word, a
-  stall is ``ConnectionError``, a cut ``ChunkedEncodingError``, half a line ``JSONDecodeError``. All are survived.
-* requests bounds the silence between two bytes only: what is silent by its lines is cut from a thread that watches.
+* The stream begins with the request and replays nothing, so the first line of every connection is an event without an
+  instrument: everything up to the transaction it names is to be fetched.
+* From there on ids are consecutive. A transaction or a heartbeat that skips an id is a gap, and again an event without
+  an instrument: doubt costs a request, a missed transaction costs money.
+* A fill that cannot be read whole, or does not name our account, is no execution, and still wakes.
+* The stream ends in four ways, and the SDK shows each differently: a clean close just ends its generator, a stall is
+  ``ConnectionError``, a cut ``ChunkedEncodingError``, half a line ``JSONDecodeError``. All are survived.
+* requests bounds only the silence between two bytes; a watching thread cuts a connection that sends no whole line.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from brokers.oanda.wire import TOKEN
 from brokers.port import Clock, OnEvent, StreamState
 
 SILENCE_S = 20.0
-"""OANDA v20 documentation: a heartbeat comes every 5 seconds. Four of them missed are no accident."""
+"""OANDA v20 documentation: a heartbeat comes every 5 seconds. Four missed ones are no accident."""
 
 CONNECTION_SPACING_S = 0.5
 """OANDA v20 documentation: at most 2 new connections per second."""
 
 CREATED_KEPT = 500
-"""Orders that the stream told of and that may yet be filled. What is older is in the book."""
+"""How many orders that the stream reported, and that may yet be filled, are kept. Older ones are in the book."""
 
 JOIN_TIMEOUT_S = 1.0
 _FOUND_LENGTH = 300
@@ -61,8 +61,8 @@ _NONE: Wakes = ()
 
 
 def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int | None]:
-    """Whom a line wakes, and the newest transaction known after it. ``newest`` is that before it, ``None`` at the
-    beginning of a connection. Never raises: what cannot be read may be anything, and wakes all."""
+    """The instruments that a line wakes, and the newest transaction known after it. ``newest`` is that before it,
+    ``None`` at the beginning of a connection. Never raises: an unreadable line may mean anything, and wakes all."""
     try:
         row = mapping(line, "the line")
         beat = row.get("type") == "HEARTBEAT"
@@ -72,7 +72,7 @@ def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int
     if newest is None:
         return _ANY, number
     if beat:
-        # One that goes back is late, or the account began anew; in doubt the broker is right.
+        # An older id means a late heartbeat, or an account begun anew; in doubt the broker is right.
         return (_NONE if number == newest else _ANY), number
     if number > newest + 1:
         return _ANY, number
@@ -86,8 +86,8 @@ def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int
 
 
 def execution(line: object, created: Mapping[str, Json], account_id: str) -> StreamedFill | None:
-    """The execution that a line tells; ``None`` where it tells none that can be used. ``created`` are the transactions
-    that created orders, by the orders' ids. Never raises."""
+    """The execution in a line; ``None`` where it has none that can be used. ``created`` maps the ids of orders to the
+    transactions that created them. Never raises."""
     try:
         row = mapping(line, "the line")
         if row.get("type") != "ORDER_FILL" or row.get("accountID") != account_id:
@@ -98,9 +98,9 @@ def execution(line: object, created: Mapping[str, Json], account_id: str) -> Str
 
 
 def turn_in_s(tries: int, since_last_s: float, first_s: float, longest_s: float, jitter: float) -> float:
-    """How long the next connection waits, in seconds: exponentially longer with every try that failed, up to
-    ``longest_s``; the later half of it is scaled by ``jitter`` (0 to 1), so that accounts which lost their streams
-    together do not come back together. Never sooner than :data:`CONNECTION_SPACING_S` after the last one."""
+    """How long the next connection waits, in seconds: exponentially longer with every failed try, up to ``longest_s``.
+    ``jitter`` (0 to 1) scales the later half of it, so that accounts which lost their streams together do not come back
+    together. Never sooner than :data:`CONNECTION_SPACING_S` after the last one."""
     pause_s = backoff_s(tries, first_s, longest_s) if tries else 0.0
     return max(spread_s(pause_s, jitter), CONNECTION_SPACING_S - since_last_s, 0.0)
 
@@ -118,7 +118,7 @@ class _Connection:
         self.silent = False
 
     def note(self, line: object) -> None:
-        """Remember the transactions that create orders."""
+        """Keep the transactions that create orders."""
         if isinstance(line, dict) and str(line.get("type")).endswith("_ORDER") and isinstance(line.get("id"), str):
             self.created[line["id"]] = line
             if len(self.created) > CREATED_KEPT:
@@ -137,10 +137,10 @@ class _Run(Run):
 class OandaStream(EventStream[_Run]):
     """The transactions of one account; meets :class:`brokers.port.Stream`.
 
-    ``account`` is our name of it, ``account_id`` OANDA's. ``stream_url`` is the host part without ``/v3``. Nothing
-    heard for ``silence_s`` is SILENT, and connected anew. After a connection that ended it waits from ``backoff_s`` on,
-    growing to ``longest_backoff_s``, with jitter; OANDA v20 documentation: no more than 2 new connections per second,
-    which this stream keeps over a restart, too. ``jitter`` gives a number from 0 to 1.
+    ``account`` is our name for the account, ``account_id`` is OANDA's. ``stream_url`` is the host part without ``/v3``.
+    A stream that receives nothing for ``silence_s`` is SILENT, and connects anew. After a connection ended it waits
+    from ``backoff_s`` on, growing to ``longest_backoff_s``, with jitter. OANDA v20 documentation: no more than 2 new
+    connections per second, which this stream keeps across a restart, too. ``jitter`` returns a number from 0 to 1.
     """
 
     def __init__(
@@ -177,8 +177,8 @@ class OandaStream(EventStream[_Run]):
             thread.start()
 
     def _end(self, run: _Run) -> None:
-        """Its threads have ended, save one that still waits for a connection to come about: that one ends with its
-        connect time-out and tells nothing."""
+        """End its threads, except one that still waits for a connection: that one ends with its connect time-out and
+        reports nothing."""
         connection = run.connection
         if connection is not None:
             connection.call.cut()
@@ -189,7 +189,7 @@ class OandaStream(EventStream[_Run]):
     # -- in its threads --------------------------------------------------------------------------------------------
 
     def _follow(self, run: _Run) -> None:
-        """Connection after connection, until it is closed or refused."""
+        """Make one connection after another, until the stream is closed or refused."""
         tries = 0
         while not run.over.wait(self._turn_in_s(tries)):
             connection = self._connection(run)
@@ -197,7 +197,7 @@ class OandaStream(EventStream[_Run]):
                 return
             state, why = self._listen(run, connection)
             self._ended(run, connection, state, why)
-            # One that comes up and breaks at once is as good as none.
+            # A connection that comes up and breaks at once counts as none.
             tries = 1 if self._heard_tick - connection.began > self._backoff_s[1] else tries + 1
 
     def _turn_in_s(self, tries: int) -> float:
@@ -215,26 +215,26 @@ class OandaStream(EventStream[_Run]):
         with self._lock:
             run.connection = None
             if connection.silent and state is not StreamState.REFUSED:
-                return  # stays SILENT, as the watch said
+                return  # stays SILENT, as the watch set it
             self._stand(run, state, why)
             if state is StreamState.REFUSED:
                 run.over.set()
 
     def _listen(self, run: _Run, connection: _Connection) -> tuple[StreamState, str]:
-        """One connection from its request to its end, and what its end says."""
+        """One connection from its request to its end; returns the state and the reason of its end."""
         try:
             check_header_validity(
                 ("Authorization", f"Bearer {self._token}")
-            )  # else the SDK logs requests' refusal of it
+            )  # else the SDK would log requests' refusal of it
             api = self._open(connection)
         except requests.exceptions.InvalidHeader:
-            return StreamState.REFUSED, f"cannot be asked for: no header can carry the token. {TOKEN}"
+            return StreamState.REFUSED, f"cannot be requested: no header can carry the token. {TOKEN}"
         except Exception as error:  # noqa: BLE001 - the address and the token are the configuration's
-            return StreamState.CONNECTING, f"cannot be asked for: {error}. {_PATH}"
+            return StreamState.CONNECTING, f"cannot be requested: {error}. {_PATH}"
         try:
             with connection.call:
                 for line in api.request(TransactionsStream(self._account_id)):
-                    self._heard(run, connection, line)
+                    self._received(run, connection, line)
             return _ending(connection, None, self._url)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream has ended and is connected anew
             return _ending(connection, error, self._url)
@@ -245,7 +245,7 @@ class OandaStream(EventStream[_Run]):
 
     def _open(self, connection: _Connection) -> oandapyV20.API:
         def note(response: requests.Response, *_args: object, **_kwargs: object) -> None:
-            """Before the SDK sees it: an answer that is no stream is short, and the SDK logs it."""
+            """Runs before the SDK: an answer that is not a stream is short, and the SDK logs it."""
             connection.response = response
             if response.status_code != 200:
                 body = self._scrubber.body(response.content)
@@ -256,14 +256,14 @@ class OandaStream(EventStream[_Run]):
         api = oandapyV20.API(
             self._token,
             environment=self._url,
-            # Between two bytes; the watch is sooner, except where it finds no socket to cut.
+            # The time-out between two bytes; the watch is sooner, except where it finds no socket to cut.
             request_params={"timeout": (self._connect_timeout_s, 2 * self._silence_s), "allow_redirects": False},
         )
         SdkCalls(self._account, "oanda-stream", "", self._silence_s, 0.0).prepare(api.client, self._url)
-        api.client.hooks["response"] = [note]  # the one of calls reads an answer to its end, which this one has not
+        api.client.hooks["response"] = [note]  # the usual hook reads an answer to its end, which a stream does not have
         return api
 
-    def _heard(self, run: _Run, connection: _Connection, line: Any) -> None:
+    def _received(self, run: _Run, connection: _Connection, line: Any) -> None:
         with self._lock:
             if run.gone or connection.silent:
                 return
@@ -279,7 +279,7 @@ class OandaStream(EventStream[_Run]):
                 self._tell(run, instrument)
 
     def _watch(self, run: _Run) -> None:
-        """Cut what is silent, as often as it takes."""
+        """Cut a silent connection, as often as it takes."""
         while not run.over.wait(self._silence_s / 8):
             with self._lock:
                 connection = run.connection
@@ -291,14 +291,14 @@ class OandaStream(EventStream[_Run]):
 
 
 def _ending(connection: _Connection, error: Exception | None, url: str) -> tuple[StreamState, str]:
-    """What the end of a connection says of it. A status says more than what the SDK made of the answer."""
+    """State and reason at the end of a connection. An HTTP status counts for more than the SDK's exception."""
     status = connection.response.status_code if connection.response is not None else 200
     found = f"HTTP {status}: {connection.refusal}"
     if status in {401, 403}:
         return StreamState.REFUSED, f"is refused, {found}. {TOKEN}; then restart the account"
     if status != 200:
         remedy = _PATH if status < 500 and status != 429 else _AGAIN
-        return StreamState.CONNECTING, with_remedy(f"cannot be had, {found}", remedy)
+        return StreamState.CONNECTING, with_remedy(f"is not available, {found}", remedy)
     return StreamState.CONNECTING, _broken_by(error, url)
 
 
@@ -309,9 +309,9 @@ def _broken_by(error: Exception | None, url: str) -> str:
         case requests.exceptions.ChunkedEncodingError() | requests.exceptions.ContentDecodingError():
             return f"was cut in the middle. {_AGAIN}"
         case json.JSONDecodeError() | UnicodeDecodeError():
-            return f"said what is not a whole line of JSON. If it goes on: {_PATH}"
+            return f"sent what is not a whole line of JSON. If it goes on: {_PATH}"
         case requests.exceptions.RequestException() if isinstance(error, ValueError):
-            return f"cannot be asked for: {error}. {_PATH}"
+            return f"cannot be requested: {error}. {_PATH}"
         case requests.exceptions.RequestException():
             return f"has {no_connection(url, cause_of(error))}. {_AGAIN}"
     return f"broke with {type(error).__name__}: {error}. {_AGAIN}"

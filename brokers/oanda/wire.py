@@ -1,4 +1,4 @@
-"""One OANDA account's calls through the oandapyV20 SDK, by the laws of :mod:`brokers.kit.sdk_call`.
+"""The calls of one OANDA account through the oandapyV20 SDK, by the laws of :mod:`brokers.kit.sdk_call`.
 
 Only reads are repeated: after no answer, 429, 5xx or an unreadable answer.
 """
@@ -15,7 +15,7 @@ from brokers.errors import Malformed, Refused, Unreachable
 from brokers.kit.foreign_row import read_json
 from brokers.kit.sdk_call import Answer, AttemptFailed, Heard, SdkCalls, at_most
 
-AGAIN = "It is asked again in the next cycle; if it goes on, check the network, `rest_url` and OANDA's status page"
+AGAIN = "It is requested again in the next cycle; if it goes on, check the network, `rest_url` and OANDA's status page"
 TOKEN = (
     "The token is wrong, expired or of the other environment (practice, live), or not one of this account's login: "  # noqa: S105 - words
     "check `token` and `account_id`"
@@ -29,7 +29,7 @@ _ABSENT = ("NO_SUCH_ORDER", "ORDER_DOESNT_EXIST")
 
 
 class Wire(SdkCalls):
-    """The calls of one account: each is an endpoint of the SDK, to be made anew for every attempt."""
+    """The calls of one account: each is an endpoint of the SDK, made anew for every attempt."""
 
     def __init__(self, account: str, token: str, rest_url: str, timeout_s: float, backoff_s: float) -> None:
         super().__init__(account, "oanda", AGAIN, timeout_s, backoff_s, at_most(REQUESTS_PER_S))
@@ -37,8 +37,8 @@ class Wire(SdkCalls):
         self._api = self._open(token, rest_url.rstrip("/"))
 
     def _open(self, token: str, url: str) -> oandapyV20.API:
-        # The SDK looks hosts up by name in a table of the module, shared by all accounts of a process. Named by its
-        # own url, an entry is the same for all who write it, and two hosts never share one.
+        # The SDK looks hosts up by name in a table of its module, shared by all accounts of a process. Named by its own
+        # URL, an entry is the same for every account that writes it, and two hosts never share one.
         TRADING_ENVIRONMENTS[url] = {"api": url, "stream": url}
         api = oandapyV20.API(
             token,
@@ -51,7 +51,7 @@ class Wire(SdkCalls):
         return api
 
     def close(self) -> None:
-        """Cut what is under way and give the connections back."""
+        """Abort what is under way and close the connections."""
         super().close()
         self._api.close()
 
@@ -61,7 +61,7 @@ class Wire(SdkCalls):
     def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
         failed, status, found = self.failed, heard.status or 0, heard.shown
         if status in expected:
-            if not _in_its_own_words(heard.body):
+            if not _is_from_oanda(heard.body):
                 return failed(Malformed, attempted, f"not the answer of OANDA v20, but {found}", PATH)
             return Answer({}, heard.date, heard.elapsed_s, status)
         if status == 429 or status >= 500:
@@ -71,7 +71,7 @@ class Wire(SdkCalls):
         if status >= 400:
             return failed(Refused, attempted, found, PATH)
         try:
-            # Read again: the SDK's own reading takes numbers by way of float.
+            # Parsed again: the SDK's own parser reads numbers as floats.
             payload = read_json(heard.body) if status == 200 else None
         except ValueError:
             payload = None
@@ -80,14 +80,14 @@ class Wire(SdkCalls):
         return Answer(self.scrubber.json(payload), heard.date, heard.elapsed_s)
 
 
-def _in_its_own_words(body: bytes | None) -> bool:
-    """Whether OANDA itself said no (OANDA v20 documentation: an error is an object with an ``errorMessage`` and, for
+def _is_from_oanda(body: bytes | None) -> bool:
+    """Whether OANDA itself refused (OANDA v20 documentation: an error is an object with an ``errorMessage`` and, for
     some requests, an ``errorCode``)."""
     try:
-        said = read_json(body)
+        answer = read_json(body)
     except ValueError:
         return False
-    if not isinstance(said, dict):
+    if not isinstance(answer, dict):
         return False
-    message = said.get("errorMessage")
-    return said.get("errorCode") in _ABSENT or (isinstance(message, str) and bool(message.strip()))
+    message = answer.get("errorMessage")
+    return answer.get("errorCode") in _ABSENT or (isinstance(message, str) and bool(message.strip()))

@@ -1,10 +1,10 @@
-"""The adapter of a paper account: a venue of our own, embedded. No socket, no credentials, nothing leaves this process.
+"""The adapter of a paper account: an embedded venue of our own. No socket, no credentials; nothing leaves this process.
 
 The laws of this module:
 
-* A change is on disk before it is told; one that could not be written has not happened.
-* Reading changes nothing: beside the process that runs a venue any other may look at it.
-* What a book knows of a venue and the venue does not is the loss of its state, and never an empty account.
+* A change is on disk before it is reported; one that could not be written has not happened.
+* Reading changes nothing: any other process may read a venue beside the one that runs it.
+* Where a book knows more than the venue, the venue's state was lost; it is never an empty account.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from brokers.port import Clock, NewOrder, Stream
 
 CONVENTIONS = Conventions(LegScheme.NET, CostBasis.WEIGHTED)
 PRICES_KEPT_EVERY = timedelta(seconds=10)
-"""Prices that made nothing happen are written this often; of those, the last few may be lost in a crash."""
+"""Prices that caused no event are written this often; the last few of them may be lost in a crash."""
 
 T = TypeVar("T")
 
@@ -49,10 +49,10 @@ T = TypeVar("T")
 class PaperBroker:
     """One paper account; meets :class:`brokers.port.Broker` and :class:`brokers.port.OrderEntry`.
 
-    ``symbols`` can be traded, and are whatever has had a price where there are none. ``markets`` say how they trade.
-    The venue is kept in ``state_file``. ``lively`` runs it: it alone may change from connect to close, and its prices
-    move. Else it stands still until an order or a price is handed in. A fed price older than ``stale_after`` executes
-    nothing (``None``: it never is).
+    ``symbols`` can be traded; where there are none, every symbol that has had a price can be. ``markets`` say how they
+    trade. The venue is kept in ``state_file``. A ``lively`` account runs its venue: only it may change the venue from
+    connect to close, and prices move. Otherwise the venue stands still until an order or a price comes in. A fed price
+    older than ``stale_after`` executes nothing (``None``: prices never become stale).
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class PaperBroker:
 
     @property
     def calls(self) -> int:
-        """How many times the venue was asked."""
+        """How many times the venue was called."""
         return self._calls
 
     async def connect(self) -> None:
-        """Take over what is kept. Raises ``Unreachable`` while another process runs the venue, ``Malformed`` for a
+        """Take over the kept state. Raises ``Unreachable`` while another process runs the venue, ``Malformed`` for a
         state that cannot be read, ``Refused`` for another account's."""
         self._calls += 1
         self._store.release()  # a file that was put back since is read anew
@@ -96,8 +96,8 @@ class PaperBroker:
             self._read()
 
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
-        """All of it, and the fills numbered above ``fills_since``. Raises ``Malformed`` when there never were as many:
-        then this is not the venue that the cursor came from."""
+        """The whole venue, and the fills numbered above ``fills_since``. Raises ``Malformed`` when there never were
+        that many fills: then the cursor came from another venue."""
         self._calls += 1
         requested_at = self._clock()
         if self._store.held:
@@ -106,7 +106,7 @@ class PaperBroker:
             self._read()
         last = self._venue.last_fill
         if fills_since is not None and fills_since > last:
-            self._store.release()  # nothing more is written over a file that may be put back
+            self._store.release()  # so that nothing overwrites a file that may be put back
             raise self._set_back(fills_since, last)
         return Snapshot(
             requested_at=requested_at,
@@ -119,7 +119,7 @@ class PaperBroker:
         )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """Orders by their id, else by their client id, with their fills."""
+        """Find orders by their id, else by their client id, with their fills."""
         self._calls += 1
         if not self._store.held:
             try:
@@ -129,7 +129,7 @@ class PaperBroker:
         return tuple(self._found(query) for query in queries)
 
     async def cancel_order(self, query: OrderQuery) -> None:
-        """Cancel an order. ``Refused`` when there is none such working."""
+        """Cancel an order. ``Refused`` when there is no such working order."""
         self._hold()
         order = self._venue.find(query.broker_order_id, query.client_order_id)
         if order is None or not await self.cancel(order.order_id):
@@ -138,11 +138,11 @@ class PaperBroker:
             raise Refused(f"cancel order {named}", self._account, found, "It has ended: look it up.")
 
     def stream(self) -> Stream | None:
-        """What changes, as it changes."""
+        """Events of changes, as they happen."""
         return self._stream
 
     async def close(self) -> None:
-        """Keep the last prices, and give the venue back."""
+        """Write the last prices, and release the venue."""
         self._stream.close()
         if self._store.held:
             try:
@@ -162,12 +162,12 @@ class PaperBroker:
         for value in (order.quantity, order.limit_price, order.stop_price):
             if value is not None and not isinstance(value, Decimal):
                 raise self._refused(attempted, f"{value!r} is a {type(value).__name__}: a Decimal is needed")
-        return self._asked(attempted, lambda venue, now: venue.submit(order, now))
+        return self._requested(attempted, lambda venue, now: venue.submit(order, now))
 
     async def cancel(self, broker_order_id: str) -> bool:
         """See :class:`brokers.port.OrderEntry`."""
         self._calls += 1
-        return self._asked(f"cancel order {broker_order_id}", lambda venue, now: venue.cancel(broker_order_id, now))
+        return self._requested(f"cancel order {broker_order_id}", lambda venue, now: venue.cancel(broker_order_id, now))
 
     async def feed(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
         """See :class:`brokers.port.OrderEntry`."""
@@ -176,7 +176,7 @@ class PaperBroker:
         for value in (bid, ask):
             if not isinstance(value, Decimal):
                 raise self._refused(attempted, f"{value!r} is a {type(value).__name__}: a Decimal is needed")
-        self._asked(attempted, lambda venue, now: venue.feed(symbol, bid, ask, now))
+        self._requested(attempted, lambda venue, now: venue.feed(symbol, bid, ask, now))
 
     async def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
         """See :class:`brokers.port.OrderEntry`."""
@@ -184,7 +184,7 @@ class PaperBroker:
             self._read()
         return {symbol: (quote.bid, quote.ask) for symbol, quote in self._venue.quotes().items()}
 
-    def _asked(self, attempted: str, work: Callable[[Venue, datetime], T]) -> T:
+    def _requested(self, attempted: str, work: Callable[[Venue, datetime], T]) -> T:
         self._hold()
         try:
             return self._change(work)
@@ -198,7 +198,7 @@ class PaperBroker:
     # What is kept
 
     def _hold(self) -> None:
-        """Become the one that changes the venue, and go on from where the last one stopped."""
+        """Become the process that changes the venue, and go on from its last state."""
         if self._store.held:
             return
         self._store.hold()
@@ -217,12 +217,12 @@ class PaperBroker:
         return Venue(state, self._markets, self._symbols, self._stale_after)
 
     def _change(self, work: Callable[[Venue, datetime], T]) -> T:
-        """Change the venue, on disk first where orders are concerned, and tell of it."""
+        """Change the venue, on disk first where orders are concerned, and report it."""
         now = self._clock()
         try:
             result = work(self._venue, now)
         except ValueError:
-            self._settle(now)  # what was asked was not done; an order whose time was over has expired all the same
+            self._settle(now)  # the request was not executed; an order whose time was over has expired all the same
             raise
         except BaseException:
             self._undo()
@@ -231,18 +231,18 @@ class PaperBroker:
         return result
 
     def _settle(self, now: datetime) -> None:
-        news = self._venue.take_news()
-        if news or not now - self._kept_at < PRICES_KEPT_EVERY:
+        changed = self._venue.take_news()
+        if changed or not now - self._kept_at < PRICES_KEPT_EVERY:
             try:
-                self._keep(always=bool(news))
+                self._keep(always=bool(changed))
             except BaseException:
                 self._undo()
                 raise
-        for instrument in sorted(news):
+        for instrument in sorted(changed):
             self._stream.tell(instrument)
 
     def _undo(self) -> None:
-        """What is not on disk has not happened; only the time it was told at stays."""
+        """Undo what is not on disk: it has not happened. Only the venue's clock stays, as its time was reported."""
         self._venue = self._made(replace(self._kept, clock=self._venue.state().clock))
 
     def _keep(self, *, always: bool) -> None:

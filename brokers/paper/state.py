@@ -1,6 +1,6 @@
-"""What the venue of a paper account knows: orders, fills, holdings, prices. Values alone, and what holds of them.
+"""The state of a paper account's venue: orders, fills, holdings, prices. Values alone, and their invariants.
 
-:mod:`brokers.paper.venue` says how they change, :mod:`brokers.paper.store` how they are kept.
+:mod:`brokers.paper.venue` changes them, :mod:`brokers.paper.store` keeps them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ KINDS = {
 
 
 def kind_of(order_type: str) -> Kind | None:
-    """What an order type is here; ``None`` for one that is not traded."""
+    """The kind of an order type; ``None`` for one that is not traded."""
     return KINDS.get(order_type.upper())
 
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder:
-    """An order as the venue has it. ``price`` is its limit or its stop; ``triggered`` is a stop that has become a
-    market order. ``notional`` is price times quantity over what is filled. ``order_type`` is as it was given."""
+    """An order as the venue has it. ``price`` is its limit or its stop; ``triggered`` marks a stop that has become a
+    market order. ``notional`` is price times quantity over what is filled. ``order_type`` is as submitted."""
 
     number: int
     instrument: str
@@ -63,7 +63,7 @@ class VenueOrder:
 
     @property
     def left(self) -> Decimal:
-        """What is not filled yet."""
+        """The quantity not filled yet."""
         return self.quantity - self.filled
 
     @property
@@ -73,11 +73,11 @@ class VenueOrder:
 
     @property
     def is_stop(self) -> bool:
-        """Whether it waits for its price to be reached, and is not executable before."""
+        """Whether it is a stop whose price was not reached yet."""
         return not self.triggered and kind_of(self.order_type) is Kind.STOP
 
     def row(self) -> Order:
-        """As a broker shows it."""
+        """The order as a broker shows it."""
         return Order(
             instrument=self.instrument,
             broker_order_id=self.order_id,
@@ -109,7 +109,7 @@ class VenueFill:
     time: datetime
 
     def row(self) -> Fill:
-        """As a broker shows it."""
+        """The fill as a broker shows it."""
         return Fill(
             instrument=self.instrument,
             fill_id=f"F{self.number}",
@@ -131,7 +131,7 @@ class Holding:
     average_price: Decimal
 
     def after(self, signed: Decimal, price: Decimal) -> Holding:
-        """With a signed quantity more, at that price."""
+        """The holding after a signed quantity more, at that price."""
         total = self.quantity + signed
         if not self.quantity or (self.quantity > 0) == (signed > 0):
             cost = self.quantity * self.average_price + signed * price
@@ -142,7 +142,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that a venue knows, as it is kept. ``clock`` is the time of the last thing that happened."""
+    """Everything that a venue knows, as it is kept. ``clock`` is the time of the last event."""
 
     account: str
     clock: datetime
@@ -156,7 +156,7 @@ class State:
     format: int = 1
 
     def problem(self) -> str | None:
-        """What in it cannot be; ``None`` for a state that a venue may have been in."""
+        """What is impossible in this state; ``None`` for a state that a venue may have been in."""
         for order in (*self.working, *self.ended):
             if not 0 <= order.filled <= order.quantity and order.status is not OrderStatus.REJECTED:
                 return f"order {order.order_id} is filled {order.filled} of {order.quantity}"

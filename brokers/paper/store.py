@@ -1,7 +1,7 @@
-"""Where a venue is kept: one file, replaced whole at each change.
+"""Keeps a venue in one file, which is replaced whole at each change.
 
-The laws of this module: a crash at any moment leaves the old or the new state; a file that cannot be read is said so,
-and never taken for a venue that begins; one process at a time changes it, any may read it.
+The laws of this module: a crash at any moment leaves the old or the new state. A file that cannot be read is an error,
+and never counts as a new venue. One process at a time changes it, any may read it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Store:
         return bool(self._lock.is_locked)
 
     def hold(self) -> None:
-        """Take the right to write. Raises ``Unreachable`` while another process has it, or no file can be made."""
+        """Acquire the right to write. Raises ``Unreachable`` while another process has it, or no file can be made."""
         attempted = f"become the one that changes {self._path}"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,17 +43,17 @@ class Store:
                 attempted,
                 self._account,
                 "another process runs this paper venue",
-                "It is asked again by itself; nothing is needed where the other one is ending.",
+                "It is tried again by itself; nothing is needed where the other one is ending.",
             ) from None
         except OSError as error:
             raise self._unwritable(attempted, error) from None
 
     def release(self) -> None:
-        """Give the right to write back. May be called twice."""
+        """Release the right to write. May be called twice."""
         self._lock.release()
 
     def read(self) -> State | None:
-        """What is kept; ``None`` where nothing has been. Raises ``Malformed`` for a file that cannot be read, and
+        """The kept state; ``None`` where there is none. Raises ``Malformed`` for a file that cannot be read, and
         ``Refused`` for another account's."""
         attempted = "read the state of its paper venue"
         try:

@@ -1,6 +1,6 @@
-"""What a paper venue says by itself: which instrument's orders or fills have just changed, and the beat of its prices.
+"""The events of a paper venue: which instrument's orders or fills have just changed, and the steps of its prices.
 
-It is of one process with its venue, so it is LIVE from its start to its end, and nothing of it can be lost.
+It runs in the process of its venue, so it is LIVE from start to close, and none of its events can be lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from brokers.port import Clock, OnEvent, StreamState
 
 class PaperStream:
     """The events of one paper venue. While it is followed it calls ``step`` for each of the ``walking`` markets every
-    ``step_s`` seconds. Start and close it in the event loop that the venue lives in."""
+    ``step_s`` seconds. Start and close it in the event loop of the venue."""
 
     def __init__(self, account: str, walking: Iterable[Market], step: Callable[[str], None], clock: Clock) -> None:
         self._account = account
@@ -46,21 +46,21 @@ class PaperStream:
         return self._heard_at
 
     def start(self, on_event: OnEvent) -> None:
-        """Tell of every change from now on, and let the prices walk."""
+        """Report every change from now on, and let the prices walk."""
         self.close()
         self._on_event = on_event
         self._walks = [asyncio.get_running_loop().create_task(self._walk(market)) for market in self._walking]
         self.tell(None)
 
     def close(self) -> None:
-        """Tell nothing any more, and let the prices stand."""
+        """Report nothing more, and stop the prices."""
         self._on_event = None
         walks, self._walks = self._walks, []
         for walk in walks:
             walk.cancel()
 
     def tell(self, instrument: str | None) -> None:
-        """Something changed in this instrument, or may have in any."""
+        """Report a change in this instrument; ``None`` for a possible change in any."""
         self._heard_at = self._clock()
         if self._on_event is not None:
             self._on_event(instrument)

@@ -2,11 +2,11 @@
 
 The laws of this module:
 
-* The same commands at the same times give the same orders, fills and ids.
-* An order is named by its client id once and for all: the same order again is still one order.
+* The same commands at the same times lead to the same orders, fills and ids.
+* A client id names one order for ever: the same order sent again is still one order.
 * No order fills beyond its quantity, none that has ended changes again, and a position is the sum of its fills.
 * Every fill is at the price of its moment: never worse than a limit; MARKET and STOP orders pay slippage.
-* Its clock never stands still: no two things it tells have the same time, so that "not after" is exact.
+* Its clock never stands still: no two reported events have the same time, so that "not after" is exact.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from brokers.port import NewOrder
 
 ENDED_KEPT = 1_000
 FILLS_KEPT = 2_000
-"""What of the past is kept: enough for whoever looks every few seconds, little enough to be written at each change."""
+"""How much of the past is kept: enough for a caller that looks every few seconds, little enough to write each time."""
 
 SHOWN_FOR = timedelta(days=1)
-"""How long an order that has ended is among the rows of a snapshot, as brokers show the orders of the day."""
+"""How long an ended order stays among the rows of a snapshot, as brokers show the orders of the day."""
 
 _INSTANT = timedelta(microseconds=1)
 
@@ -35,8 +35,8 @@ _INSTANT = timedelta(microseconds=1)
 class Venue:
     """One account's orders, fills and positions, and the prices they meet.
 
-    ``symbols`` can be traded; ``None`` is whatever has had a price. A fed price that is older than ``stale_after``
-    executes nothing.
+    ``symbols`` can be traded; ``None`` means every symbol that has had a price. A fed price that is older than
+    ``stale_after`` executes nothing.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Venue:
         self._stale_after = stale_after
         self._news: set[str] = set()
 
-    # What it is told
+    # Commands
 
     def open(self, now: datetime) -> None:
-        """Let the prices begin that are not fed, where they have not begun or were configured anew."""
+        """Set the first price of each market that is not fed, where it has none or was configured anew."""
         self.expire(now)
         for symbol, market in self._markets.items():
             known, first = self._quotes.get(symbol), market.quote(now)
@@ -74,8 +74,9 @@ class Venue:
                 self._match(symbol, now)
 
     def submit(self, order: NewOrder, now: datetime) -> str:
-        """Take an order; gives its id. One that cannot be executed is REJECTED, with the reason. Raises
-        ``ValueError`` for the client id of an order of other terms, and for a quantity or price that is no number."""
+        """Accept an order; returns its id. One that cannot be executed is REJECTED, with the reason. Raises
+        ``ValueError`` for a client id that belongs to an order with other terms, and for an invalid quantity or
+        price."""
         for value in (order.quantity, order.limit_price, order.stop_price):
             if value is not None and not is_sane(value):
                 raise ValueError(f"{value} is not a number that could be one of an order")
@@ -105,7 +106,7 @@ class Venue:
         return new.order_id
 
     def cancel(self, order_id: str, now: datetime) -> bool:
-        """Cancel an order. Whether it is cancelled now; not so where it is unknown or ended otherwise before."""
+        """Cancel an order. Returns whether it is cancelled now: false where it is unknown or ended otherwise before."""
         self.expire(now)
         order = self._by_id(order_id)
         if order is None or order.status.terminal:
@@ -115,7 +116,7 @@ class Venue:
         return True
 
     def feed(self, symbol: str, bid: Decimal, ask: Decimal, now: datetime) -> None:
-        """The price from now on, given from outside. Raises ``ValueError`` for what is no price or no symbol here."""
+        """Set the price from now on, from outside. Raises ``ValueError`` for an invalid price or an unknown symbol."""
         problem = problem_with(bid, ask)
         if problem is None and self._symbols is not None and symbol not in self._symbols:
             problem = f"it is not among the instruments of the account, which are {', '.join(sorted(self._symbols))}"
@@ -128,7 +129,7 @@ class Venue:
         self._match(symbol, now)
 
     def step(self, symbol: str, now: datetime) -> None:
-        """The next price of a symbol that walks."""
+        """Move a walking symbol to its next price."""
         self.expire(now)
         market, last = self._markets[symbol], self._quotes[symbol]
         self._quotes[symbol] = market.step(last, now)
@@ -140,7 +141,7 @@ class Venue:
             self._tick(now)
             self._end(order, OrderStatus.EXPIRED, f"good till {order.expires_at}")
 
-    # What it tells
+    # Reads
 
     @property
     def last_fill(self) -> int:
@@ -148,12 +149,12 @@ class Venue:
         return self._last_fill
 
     def take_news(self) -> frozenset[str]:
-        """The instruments whose orders or fills have changed since this was last asked."""
-        news, self._news = frozenset(self._news), set()
-        return news
+        """The instruments whose orders or fills have changed since the last call."""
+        changed, self._news = frozenset(self._news), set()
+        return changed
 
     def told(self, now: datetime) -> datetime:
-        """The time of what is read now: whatever happens next has a later one."""
+        """The time of the present read: whatever happens next has a later one."""
         return self._tick(now)
 
     def orders(self, now: datetime) -> tuple[Order, ...]:
@@ -167,7 +168,7 @@ class Venue:
         return tuple(Position(symbol, NET, at.quantity, at.average_price) for symbol, at in held)
 
     def fills_after(self, number: int) -> tuple[Fill, ...] | None:
-        """Every fill after the one of that number; ``None`` where some of them are no longer kept."""
+        """Every fill after that number; ``None`` where some of them are no longer kept."""
         if number < self._last_fill - len(self._fills):
             return None
         return tuple(fill.row() for fill in self._fills if fill.number > number)
@@ -193,7 +194,7 @@ class Venue:
         return self._quotes
 
     def state(self) -> State:
-        """All of it, to be kept."""
+        """The whole state, to be kept."""
         return State(
             account=self._account,
             clock=self._clock,
@@ -206,7 +207,7 @@ class Venue:
             quotes=tuple(sorted(self._quotes.items())),
         )
 
-    # Taking an order
+    # Checking an order
 
     def _reason_against(self, order: NewOrder, now: datetime) -> str | None:
         quote = self._quotes.get(order.instrument)
@@ -349,7 +350,7 @@ class Venue:
 
 
 def _price_of(order: NewOrder) -> Decimal | None:
-    """What of an order its kind goes by. A stop may come in either field, as reports have one for every price."""
+    """The price that an order's kind uses. A stop's may be in either field: reports have one field for every price."""
     kind = kind_of(order.order_type)
     if kind is Kind.MARKET:
         return None
@@ -370,6 +371,6 @@ def _crosses(order: VenueOrder, quote: Quote) -> bool:
 
 
 def _priority(order: VenueOrder) -> tuple[bool, Decimal, int]:
-    """Price, then time. What waits for its stop comes with those that take any price: when reached, it is one."""
+    """Price, then time. A stop sorts with the orders that take any price, as it becomes one when it is reached."""
     limit = order.price if order.price is not None and not (order.at_market or order.is_stop) else None
     return limit is not None, ZERO if limit is None else -limit * order.side.sign, order.number
