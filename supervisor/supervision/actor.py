@@ -1,17 +1,17 @@
 """The supervisor actor: the shell around :mod:`supervisor.tree.tree`.
 
-It owns the queue of events and the loop that hands them to the tree, and answers for all that runs; what is to be done
-is decided in the tree. It may be killed at any time: it comes back with the configuration it was given and finds its
-children again by their names.
+It owns the queue of events and the loop that passes them to the tree, and it reports on everything that runs. The tree
+decides what to do. The supervisor may be killed at any time: Ray restarts it with its original configuration, and it
+finds its children again by name.
 
-Its parts, each with laws of its own: :mod:`supervisor.supervision.desired` (what shall run),
-:mod:`supervisor.supervision.lifecycle` (the tree's commands carried out), :mod:`supervisor.supervision.health` (what
-the children last said), :mod:`supervisor.supervision.actor_states` (where they are),
+Its parts, each with laws of its own: :mod:`supervisor.supervision.desired` (what should run),
+:mod:`supervisor.supervision.lifecycle` (executes the tree's commands), :mod:`supervisor.supervision.health` (each
+child's last report), :mod:`supervisor.supervision.actor_states` (the state of each actor),
 :mod:`supervisor.supervision.discovery`, :mod:`supervisor.supervision.operator_commands` (pauses and halts),
 :mod:`supervisor.supervision.verdicts`, :mod:`supervisor.changes.transaction`.
 
-The laws of this module: one queue of events, one loop that hands them to the tree; what the supervisor shows is what
-its children last reported, never a call to all of them.
+The laws of this module: one queue of events and one loop that passes them to the tree; what the supervisor shows is
+what its children last reported, never the result of calling all of them.
 """
 
 from __future__ import annotations
@@ -79,17 +79,17 @@ __all__ = ["SUPERVISOR", "Supervisor"]
 LONGEST_SLEEP_S = 5.0
 RECORD_TIMEOUT_S = 30.0
 FORMER_LIVES_WITHIN_S = 3.0
-"""So long nothing is started, probed or stopped, so that no actor that is in quarantine comes up again."""
+"""How long nothing is started, probed or stopped, so that no quarantined actor is started again."""
 MANY = 200
 LOOK_AT_ONE_S = 20e-6
-"""The tree goes over all its children with each look: where they are many, what happens meanwhile is looked at at once.
-"""
+"""Processor time the tree takes per child for each batch of events. With more than ``MANY`` children the loop sleeps
+this long per child first, so that events that arrive meanwhile are handled in one batch."""
 
 
 class Supervisor:
-    """Keeps the desired actors alive, and answers for all of them. ``make_broker`` opens an account's adapter, inside
-    the account's actor; ``make_sink`` makes a sink; ``make_audit`` makes the audit actor of a journal's URL and its
-    heads file."""
+    """Keeps the desired actors alive and reports on all of them. ``make_broker`` opens an account's adapter, inside the
+    account's actor. ``make_sink`` makes a sink. ``make_audit`` makes the audit actor from the journal's URL, its heads
+    file and the settings of its evidence."""
 
     def __init__(
         self,
@@ -111,10 +111,10 @@ class Supervisor:
         self._tree = Tree(policy, runtime.uniform)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._outbox = Outbox(SUPERVISOR, runtime)
-        self._told_what_runs = False
+        self._provenance_journaled = False
         self._halting = Halting(runtime)
         self._desired = DesiredState(configuration)
-        self._journaled: list[Json] = []  # what is desired, as the journal last had it
+        self._journaled: list[Json] = []  # what should run, as last journaled
         children = self._tree.children
         self._states = ActorStates(runtime, children, self._desired)
         self._healths = HealthRegistry(runtime, children, self._desired)
@@ -153,7 +153,7 @@ class Supervisor:
         )
         self._stopped = asyncio.Event()
         self._stopping = False
-        self._turned_at_s: float | None = None  # when the loop last came round
+        self._turned_at_s: float | None = None  # when the loop last handled an event
         self._loop = runtime.spawn(SUPERVISOR, self._run())
         self._self_checks = SelfChecks(runtime, self._states.instruments_up)
         runtime.spawn(SUPERVISOR, self._self_checks.run(self._stopped))
@@ -163,7 +163,7 @@ class Supervisor:
     def __repr__(self) -> str:
         return SUPERVISOR
 
-    # What people and programs ask
+    # What people and programs call
 
     async def status(self) -> dict[str, Any]:
         """The JSON document of ``status --json``, from the children's last reports."""
@@ -190,16 +190,16 @@ class Supervisor:
         return result
 
     def _loop_age_s(self) -> float | None:
-        """How long ago the loop came round, ``None`` before it first has. Where it has ended we still answer."""
+        """Seconds since the loop last handled an event; ``None`` before the first. Works after the loop has ended."""
         return None if self._turned_at_s is None else round(self._runtime.monotonic_s() - self._turned_at_s, 3)
 
     async def breaks(self) -> list[dict[str, Any]]:
-        """Every open break with the work on it, what needs a person most first."""
+        """Every open break with the work on it; the one that most needs a person comes first."""
         return self._breaks.rows()
 
     async def work_on_break(self, break_id: str, request: BreakRequest) -> dict[str, Any]:
-        """Do what a person asks for to one break, named by its id or how that begins; durable when it returns. Gives
-        its row. Raises :class:`BreakRefused`, ``CallError`` and ``JournalAway``."""
+        """Apply an operator's request to one break, named by its id or an unambiguous beginning of it. It is durable on
+        return. Returns the break's row. Raises :class:`BreakRefused`, ``CallError`` and ``JournalAway``."""
         return await self._breaks.work_on(break_id, request)
 
     async def _refresh(self, name: str) -> None:
@@ -209,12 +209,12 @@ class Supervisor:
             await self._lifecycle.refresh(key, child.attempt)
 
     async def directory(self) -> dict[str, dict[str, Any]]:
-        """The accounts that run, each with its ``broker``, how it names ``legs`` as far as the broker's name tells,
-        its ``instruments``, and whether it takes ``all`` the account has."""
+        """The accounts that run, each with its ``broker``, the scheme of its ``legs`` (as far as the broker's name
+        determines it), its ``instruments``, and whether it manages ``all`` instruments of the account."""
         return self._desired.directory()
 
     async def actor_state(self, name: str) -> tuple[str, str]:
-        """Where an actor of ours is: in one word, as ``status`` shows it, and in words with the reason."""
+        """The state of one of our actors: one word, as ``status`` shows it, and a sentence with the reason."""
         word, words = self._states.state(name)
         if self._stopping and word == "ABSENT":
             return word, "the supervisor was stopped, and its actor with it"
@@ -223,13 +223,13 @@ class Supervisor:
     async def verdict(
         self, account: str | None, instrument: str | None, dry_run: bool, by: Who = None
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:
-        """A verdict on every selected instrument, past the schedule, each by its own actor. ``by`` is who asks."""
-        asked = None if by is None else said_of(by)
-        return await self._verdicts.on(account, instrument, dry_run=dry_run, asked=asked)
+        """Run an unscheduled verdict on every selected instrument, each in its own actor. ``by`` is the requester."""
+        requester = None if by is None else said_of(by)
+        return await self._verdicts.on(account, instrument, dry_run=dry_run, asked=requester)
 
     async def record(self, account: str, reports: dict[str, Sequence[Report]], by: Who = None) -> int:
-        """Put our side's reports into the books of one account; gives how many were news. ``by`` is who reports.
-        Raises :class:`UnfitReports`, and then nothing was recorded."""
+        """Record our side's reports in the books of one account. Returns the number of newly recorded reports. ``by``
+        is the reporter. Raises :class:`UnfitReports` if any report is unfit; then nothing was recorded."""
         unfit: list[tuple[str, int, str]] = []
         for symbol, of_symbol in reports.items():
             name = instrument_name(account, symbol)
@@ -237,14 +237,16 @@ class Supervisor:
             unfit += [(symbol, place, words) for place, words in found]
         if unfit:
             raise UnfitReports(tuple(unfit))
-        news = 0
+        newly_recorded = 0
         for symbol, of_symbol in reports.items():
             name = instrument_name(account, symbol)
-            news += await self._runtime.call(name, "record", tuple(of_symbol), told_by(by), timeout_s=RECORD_TIMEOUT_S)
-        return news
+            newly_recorded += await self._runtime.call(
+                name, "record", tuple(of_symbol), told_by(by), timeout_s=RECORD_TIMEOUT_S
+            )
+        return newly_recorded
 
     async def of_no_order(self, account: str, reports: dict[str, Sequence[Report]]) -> tuple[str, ...]:
-        """Of fills that were recorded, those that name an order that their book does not have, in words."""
+        """The recorded fills that name an order their book does not have, one sentence each."""
         found: list[str] = []
         for symbol, of_symbol in reports.items():
             name = instrument_name(account, symbol)
@@ -252,46 +254,47 @@ class Supervisor:
         return tuple(found)
 
     async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
-        """Let the selected instruments run no cycle by themselves; gives their names. ``by`` is who asks."""
+        """Stop the scheduled cycles of the selected instruments; returns the names of those reached. ``by`` is the
+        requester."""
         return await self._instructions.pause(account, instrument, by)
 
     async def resume(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
-        """Let them go on; gives their names."""
+        """Start their scheduled cycles again; returns the names of the instruments reached."""
         return await self._instructions.resume(account, instrument, by)
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None, by: Who = None) -> Halted:
         """Stop trading in one instrument, an account or everything: ``trading_allowed`` is false there from now on,
-        and after every restart. What runs goes on being reconciled; nothing is sent to a broker. Answers when it is
-        durable, or could not be made so within ``halting.KEEP_WITHIN_S``."""
+        also after every restart. Reconciliation continues, and nothing is sent to a broker. Returns when the halt is
+        durable, or when ``halting.KEEP_WITHIN_S`` has passed without that."""
         return await self._instructions.halt(account, instrument, reason, by)
 
     async def resume_trading(self, account: str | None, instrument: str | None, by: Who = None) -> Halted:
-        """End the halts of one instrument, of an account and its instruments, or all; a wider one stays in force."""
+        """End the halts of one instrument, of an account and its instruments, or all. A wider halt stays in force."""
         return await self._instructions.resume_trading(account, instrument, by)
 
     async def look_after(self, account: str, symbol: str, by: Who = None) -> bool:
-        """Start an actor for an instrument of an account that takes all it has, before its broker speaks of it. False
-        where the account does not, or ignores it."""
+        """Start an actor for an instrument of an account that manages all instruments, before its broker reports it.
+        Returns False where the account manages only those it names, or ignores this one."""
         self._discovery.found(account, [symbol], by)
         return symbol in self._desired.symbols(account)
 
     async def change(self, wanted: Change, asked_by: Who, force: bool = False, dry_run: bool = False) -> Changed:
-        """Change what runs, or with ``dry_run`` tell what that would be. Durable when it returns; :meth:`settled` waits
-        for the actors. ``force`` lets go of books that hold something. Raises :class:`ChangeRefused` and
-        :class:`ChangeNotMade`, and then nothing was changed."""
+        """Change what runs; with ``dry_run``, return what the change would do. The change is durable on return;
+        :meth:`settled` waits for the actors. ``force`` allows removing books that are not empty. Raises
+        :class:`ChangeRefused` and :class:`ChangeNotMade`; in both cases nothing was changed."""
         if self._stopping:
             raise ChangeRefused(str(wanted), "the supervisor is stopping", "Change the file, and start again.")
         return await self._changing.change(wanted, asked_by, force=force, dry_run=dry_run)
 
     async def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
-        """Wait until each of these actors is up as it is desired now, gone where it is not, or in quarantine, and for
-        no longer than ``timeout_s``. Gives where each is: in one word (``SETTLED`` where it is as it shall be), and in
-        words."""
+        """Wait, for at most ``timeout_s``, until each of these actors runs as configured, has ended if it should not
+        run, or is quarantined. Returns the state of each: one word (``SETTLED`` where it is as desired) and a
+        sentence."""
         return await self._states.settled(names, timeout_s)
 
     async def story(self, name: str) -> list[tuple[float, str]] | None:
-        """What became of an actor since this supervisor began: how many seconds ago, and what, oldest first. ``None``
-        where there is none of that name."""
+        """The history of an actor since this supervisor began, oldest first: how many seconds ago, and what happened.
+        ``None`` where no actor has that name."""
         key = self._states.key(name)
         if key is None:
             return None
@@ -299,7 +302,7 @@ class Supervisor:
         return [(round(now_s - step.at_s, 3), str(step)) for step in self._tree.story(key)]
 
     async def restart(self, name: str, by: Who = None) -> bool:
-        """Restart one actor, whatever its history; this ends a quarantine. False when there is none of that name."""
+        """Restart one actor, whatever its history; this ends a quarantine. Returns False if no actor has that name."""
         key = self._states.key(name)
         if key is None:
             return False
@@ -312,7 +315,7 @@ class Supervisor:
         return True
 
     async def stop(self, by: Who = None) -> None:
-        """End every child, in order, and answer when nothing of ours lives but this actor."""
+        """End every child, in order. Returns when this actor is the only one of ours alive."""
         if not self._stopping:
             self._stopping = True
             self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": None, **said_of(by)}, "stop")
@@ -324,7 +327,7 @@ class Supervisor:
         return os.getpid()
 
     async def _asked(self, method: str, args: tuple[object, ...]) -> object:
-        """Somebody at the local door asks for one of the methods above."""
+        """Serve a call that came in through the local door: one of the public methods above."""
         if method.startswith("_") or not hasattr(type(self), method):
             raise ValueError(f"the supervisor has no method {method!r}")
         return await getattr(self, method)(*args)
@@ -376,11 +379,11 @@ class Supervisor:
     ) -> None:
         self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, identity, severity))
 
-    # What shall run
+    # What should run
 
     def _desire(self, by: Who = None, *, journaled: bool = False) -> None:
-        """Tell the tree what shall run, and the journal when that is something else than before, unless it has it.
-        ``by`` is who asked for it, where somebody did."""
+        """Send the tree what should run. If that has changed, journal it too, unless ``journaled`` says that it has
+        been. ``by`` is the requester, if there was one."""
         if self._stopping:
             return
         specs = self._desired.settle(self._changing.marks)
@@ -391,13 +394,13 @@ class Supervisor:
             if not journaled:
                 body: dict[str, Json] = {"run": self._run_identity, "desired": words}
                 body |= {} if by is None else said_of(by)
-                if not self._told_what_runs:
-                    self._told_what_runs = True
+                if not self._provenance_journaled:
+                    self._provenance_journaled = True
                     body["runs"] = provenance(self._desired.configuration)
                 self._note(EventType.CONFIGURATION_CHANGED, body, "desired")
 
     def _adopt(self, found: AppliedConfiguration, effects: Effects) -> None:
-        """Have this run from now on: what differs is started, restarted and stopped by the tree."""
+        """Run this configuration from now on; the tree starts, restarts and stops what differs."""
         self._desired.adopt(found.configuration)
         for name in effects.stopped:
             self._healths.forget(name)
@@ -405,27 +408,27 @@ class Supervisor:
         self._tree.restart_by(_restarts(found.configuration))
         self._desire(journaled=True)
         for account in dict.fromkeys((*effects.told, *self._healths.behind())):
-            self._runtime.spawn(SUPERVISOR, self._tell_managed(account))
+            self._runtime.spawn(SUPERVISOR, self._send_managed(account))
 
-    async def _tell_managed(self, account: str) -> None:
+    async def _send_managed(self, account: str) -> None:
         managed = self._desired.managed(account)
         if managed is None:
             return
         try:
             await self._runtime.call(account, "manage", *managed, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
-            logger.debug("{}: it is told with its next probe: {}", account, error)
+            logger.debug("{}: could not be sent what it manages; the next probe retries: {}", account, error)
         else:
-            await self._refresh(account)  # until it has said what is nobody's now, it counts as unverified
+            await self._refresh(account)  # until it has reported what no instrument manages now, it is unverified
 
-    async def _tell_double(self, account: str, why: str | None) -> None:
+    async def _send_refusal(self, account: str, why: str | None) -> None:
         try:
             await self._runtime.call(account, "refuse", why, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
-            logger.debug("{}: it is told with its next probe: {}", account, error)
+            logger.debug("{}: could not be sent its refusal; the next probe retries: {}", account, error)
 
     def _deployment(self, key: ChildKey) -> Deployment:
-        """What a child is made of. Raises :class:`CannotRun`."""
+        """The deployment of a child. Raises :class:`CannotRun`."""
         configuration = self._desired.configuration
         house = configuration.journal_place
         if key.kind is Kind.AUDIT:
@@ -434,8 +437,8 @@ class Supervisor:
             given_to_sink = specs.sink_actor(configuration, key.name, self._runtime)
             return Deployment(key.name, self._make_sink, given_to_sink, place=house)
         if key.kind is Kind.ALERTS:
-            told = specs.alerts_settings(configuration)
-            return Deployment(key.name, specs.actor_of(key), (told, self._runtime), place=house)
+            alerts = specs.alerts_settings(configuration)
+            return Deployment(key.name, specs.actor_of(key), (alerts, self._runtime), place=house)
         if key.kind is Kind.INSTRUMENT:
             account, symbol = split_name(key.name)
             made = specs.instrument_actor(configuration, account, symbol, self._runtime)
@@ -454,10 +457,10 @@ class Supervisor:
         given = specs.account_actor(configuration, key.name, self._runtime, make_broker=self._make_broker, marks=marks)
         return Deployment(key.name, specs.actor_of(key), given, place=configuration.place(key.name))
 
-    # What the children say
+    # What the children report
 
     def _heed(self, key: ChildKey, attempt: int, health: object) -> None:
-        """See to whatever a child's answer calls for."""
+        """React to what a child's health report calls for."""
         match health:
             case dict():
                 over = self._outages.over(health, self._runtime.now())
@@ -466,7 +469,7 @@ class Supervisor:
             case InstrumentHealth():
                 child = self._tree.children.get(key)
                 if child is not None and child.attempt == attempt and is_up(child):
-                    # One that is being stopped pauses too.
+                    # An instrument that is being stopped pauses too.
                     self._instructions.note_pause(key.name, paused=health.paused)
                 self._instructions.note_halts(key.name, health.halts)
                 if health.halts_due:
@@ -475,11 +478,11 @@ class Supervisor:
             case AccountHealth():
                 self._discovery.found(health.account, health.unowned)
                 if self._healths.is_behind(health):
-                    self._runtime.spawn(SUPERVISOR, self._tell_managed(key.name))
+                    self._runtime.spawn(SUPERVISOR, self._send_managed(key.name))
                 for name, why in self._healths.doubles().items():
-                    self._runtime.spawn(SUPERVISOR, self._tell_double(name, why))
+                    self._runtime.spawn(SUPERVISOR, self._send_refusal(name, why))
                 if health.stream is StreamState.SPENT:
-                    # Its stream cannot be opened in that process any more; another process can.
+                    # Its stream cannot be opened again in that process; a new process can open it.
                     self._events.put_nowait(OperatorRestart(key))
 
 

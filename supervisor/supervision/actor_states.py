@@ -1,4 +1,4 @@
-"""Where the actors are, as the tree knows them, beside where they shall be."""
+"""The state of each actor, from the tree, beside the desired state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FINAL = frozenset({"SETTLED", "QUARANTINED", "PENDING"})
 
 
 class ActorStates:
-    """Tells of actors by their names. ``children`` is the tree's live view of them."""
+    """Reports the state of actors by name. ``children`` is the tree's live view of them."""
 
     def __init__(self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState) -> None:
         self._runtime = runtime
@@ -27,18 +27,18 @@ class ActorStates:
         return next((key for key in self._children if key.name == name), None)
 
     def state(self, name: str) -> tuple[str, str]:
-        """Where an actor is: in one word, ``ABSENT`` where there is none, and in words with the reason."""
+        """The state of an actor: one word (``ABSENT`` where there is none), and a sentence with the reason."""
         key = self.key(name)
         child = self._children[key] if key is not None else None
         return status.state_name(child.state) if child is not None else "ABSENT", status.state_words(child)
 
     def instruments_up(self) -> list[str]:
-        """The instruments that can be asked now."""
+        """The instruments that can be called now."""
         up = (key for key, child in self._children.items() if is_up(child))
         return [key.name for key in up if key.kind is Kind.INSTRUMENT]
 
     async def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
-        """Wait until each is where it shall be or in quarantine, no longer than that; gives where each is then."""
+        """Wait, for at most ``timeout_s``, until each actor is as desired or quarantined; returns the state of each."""
         until_s = self._runtime.monotonic_s() + timeout_s
         while any(self._stands(name)[0] not in _FINAL for name in names) and self._runtime.monotonic_s() < until_s:
             await self._runtime.sleep(LOOK_AGAIN_AFTER_S)
@@ -55,7 +55,7 @@ class ActorStates:
 
 
 def key_of(name: str) -> ChildKey:
-    """The child that an actor of this name is, whether or not there is one."""
+    """The key of an actor's name, whether or not such a child exists."""
     if name == AUDIT:
         return ChildKey(Kind.AUDIT, name)
     if is_sink(name):

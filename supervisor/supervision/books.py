@@ -1,4 +1,4 @@
-"""What our books hold, by the journal alone: for accounts that reconcile all they have."""
+"""What our books hold, by the journal alone: for accounts that manage all their instruments."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ AWAY = (CallError, JournalError, client.JournalAway)
 
 
 async def held_in_our_books(account: str, runtime: Runtime) -> set[str]:
-    """The instruments in which our books of an account hold anything: its broker need not speak of those any more.
-    Raises :data:`AWAY`."""
+    """The instruments for which our books of an account hold anything. The broker may no longer report them. Raises
+    :data:`AWAY`."""
     held = set()
     for name in await runtime.call(AUDIT, "streams", timeout_s=client.JOURNAL_TIMEOUT_S):
         of, symbol = split_name(name)
@@ -28,9 +28,9 @@ async def held_in_our_books(account: str, runtime: Runtime) -> set[str]:
 
 
 async def known_to_be_held(account: str, runtime: Runtime) -> set[str]:
-    """The same where there is one try alone: nothing, where the journal does not tell."""
+    """The same with a single attempt: empty where the journal does not answer."""
     try:
         return await held_in_our_books(account, runtime)
     except AWAY as error:
-        logger.warning("{}: which books exist is unknown: {}", account, error)  # each verdict will say so
+        logger.warning("{}: which books exist is unknown: {}", account, error)  # each verdict reports it too
         return set()

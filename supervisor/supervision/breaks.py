@@ -1,7 +1,7 @@
-"""Work on the breaks of all who run: what is open, and what a person wants done to one of them.
+"""The open breaks of everything that runs, and an operator's work on one of them.
 
-The laws of this module: a list calls nobody, and is as old as the last probes; what is done is decided and made durable
-by the actor whose break it is, and its answer is in the next list.
+The laws of this module: a list calls no actor, and is as old as the last probes; the actor that owns a break decides
+what is done to it and makes that durable, and the next list shows the result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORK_TIMEOUT_S = 30.0
 
 
 class BreakDesk:
-    """The open breaks of all. ``refresh`` asks an actor how it is, so that what was done is seen."""
+    """All open breaks. ``refresh`` asks an actor for its health, so that the effect of work on a break is seen."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class BreakDesk:
         self._refresh = refresh
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every open break, what needs a person most first."""
+        """Every open break; the one that most needs a person comes first."""
         now = self._runtime.now()
         found = (
             break_row(*split_name(name), found, work.get(found.id), now)
@@ -45,9 +45,9 @@ class BreakDesk:
         return sorted(found, key=urgency)
 
     async def work_on(self, break_id: str, request: BreakRequest) -> dict[str, Any]:
-        """Do what a person asks for to the break of this id, or whose id begins so; gives its row as it then is.
+        """Apply an operator's request to the break with this id, or whose id begins with it. Returns its new row.
 
-        Raises :class:`BreakRefused`, and what the call of its actor raises."""
+        Raises :class:`BreakRefused`, and whatever the call to its actor raises."""
         attempted = f"{request.action.value} break {break_id}"
         if request.reason is not None:
             codes = self._desired.configuration.breaks.all_reason_codes
@@ -74,7 +74,7 @@ class BreakDesk:
 
 
 def with_work(document: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Give each open discrepancy of a status document its age and the work on it."""
+    """Add to each open discrepancy of a status document its age and the work on it."""
     by_place: Mapping[tuple[Any, ...], dict[str, Any]] = {
         (row["account"], row["instrument"], row["id"]): row for row in rows
     }

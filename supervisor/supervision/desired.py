@@ -1,7 +1,7 @@
-"""What shall run: the configuration that stands, and what was discovered beyond it.
+"""What should run: the configuration in force, and what was discovered beyond it.
 
-The laws of this module: it knows what is wanted, and of no actor; an instrument is discovered only in an account that
-takes all it has, and never one that the account ignores.
+The laws of this module: it holds what is desired, and knows no actor; an instrument is discovered only in an account
+that manages all its instruments, and never one that the account ignores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from supervisor.tree.model import ChildKey, ChildSpec
 
 
 class DesiredState:
-    """The accounts and instruments that are looked after, and the children that come of them."""
+    """The managed accounts and instruments, and the children that follow from them."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -33,35 +33,36 @@ class DesiredState:
 
     @property
     def configuration(self) -> Configuration:
-        """The one that stands."""
+        """The configuration in force."""
         return self._configuration
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """The names of those that shall run."""
+        """The names of the accounts that should run."""
         return tuple(account.name for account in self._configuration.enabled_accounts)
 
     def takes_all(self, account: str) -> bool:
-        """Whether it shall run, and have an actor for everything it has."""
+        """Whether an account should run and manages all its instruments."""
         return account in self.accounts and self._configuration.account(account).instruments is None
 
     @property
     def instruments(self) -> int:
-        """How many there are in all."""
+        """The number of instruments in all accounts."""
         return len(self._discovered) + sum(len(account.symbols) for account in self._configuration.enabled_accounts)
 
     def symbols(self, account: str) -> list[str]:
-        """The instruments of an account: those the configuration names, and those discovered."""
+        """The instruments of an account: those that the configuration names, and those discovered."""
         found = sorted(symbol for name, symbol in self._discovered if name == account)
         return [*self._configuration.account(account).symbols, *found]
 
     def looks_after(self, account: str, symbol: str) -> bool:
-        """Whether an instrument is among those that shall run."""
+        """Whether an instrument should run."""
         known = account in self.accounts and symbol in self._configuration.account(account).by_symbol
         return known or self.is_discovered(account, symbol)
 
     def directory(self) -> dict[str, dict[str, Any]]:
-        """Each account: its ``broker``, how it names ``legs``, its ``instruments``, and whether it takes ``all``."""
+        """Each account: its ``broker``, the scheme of its ``legs``, its ``instruments``, and whether it manages
+        ``all``."""
         return {
             name: {
                 "broker": self._configuration.account(name).broker,
@@ -73,7 +74,7 @@ class DesiredState:
         }
 
     def max_age_s(self, account: str, symbol: str) -> float:
-        """How old the last word on an instrument may be. Kept, as every ``status`` asks it for each of them."""
+        """How old an instrument's last report may be. Cached, since every ``status`` needs it for each instrument."""
         found = self._max_age_s.get((account, symbol))
         if found is None:
             found = self._configuration.instrument_settings(account, symbol).policy.max_age.total_seconds()
@@ -99,7 +100,7 @@ class DesiredState:
         ]
 
     def scopes(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
-        """What a selection halts: an instrument named without its account, in each account that has it."""
+        """The scopes that a selection halts: an instrument without its account is halted in each account with it."""
         if account is None and instrument is not None:
             return tuple(self.chosen(None, instrument))
         return (scope_of(account, instrument),)
@@ -107,33 +108,33 @@ class DesiredState:
     # What is discovered
 
     def undiscovered(self, account: str, symbols: Iterable[str]) -> set[str]:
-        """Those among the symbols that would be new; none in an account that does not take all it has."""
+        """The symbols that would be new; none in an account that does not manage all its instruments."""
         if not self.takes_all(account):
             return set()
         ignored = self._configuration.account(account).ignore_instruments
         return {one for one in symbols if one not in ignored and (account, one) not in self._discovered}
 
     def discover(self, account: str, symbols: Iterable[str]) -> None:
-        """Look after these from now on."""
+        """Manage these instruments from now on."""
         self._discovered |= {(account, symbol) for symbol in symbols}
 
     def is_discovered(self, account: str, symbol: str) -> bool:
-        """Whether it is looked after only because it was discovered."""
+        """Whether an instrument is managed only because it was discovered."""
         return (account, symbol) in self._discovered and account in self.accounts
 
     def retire(self, account: str, symbol: str) -> None:
-        """Look after a discovered one no longer."""
+        """Stop managing a discovered instrument."""
         self._discovered.discard((account, symbol))
 
     # What follows for the tree
 
     def begin_with(self, configuration: Configuration) -> None:
-        """The one that stands after a start, or after a crash."""
+        """Take the configuration that is in force after a start or a crash."""
         self._configuration = configuration
         self._forget_what_was_kept()
 
     def adopt(self, configuration: Configuration) -> None:
-        """Have this one stand in the place of the one before, with what was discovered as far as it goes on."""
+        """Replace the configuration in force, and keep the discovered instruments that the new one still manages."""
         self._discovered = specs.discovered_in(configuration, self._configuration, self._discovered)
         self._configuration = configuration
         self._forget_what_was_kept()
@@ -143,16 +144,16 @@ class DesiredState:
         self._managed.clear()
 
     def specs_by(self, configuration: Configuration, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
-        """Everything that would run by another configuration."""
+        """The children under another configuration."""
         found = specs.discovered_in(configuration, self._configuration, self._discovered)
         return specs.children(configuration, sorted(found), marks)
 
     def settle(self, marks: SecretFingerprints) -> tuple[ChildSpec, ...]:
-        """Everything that shall run from now on."""
+        """The children that should run from now on."""
         wanted = specs.children(self._configuration, sorted(self._discovered), marks)
         self._specs = {spec.key: spec for spec in wanted}
         return wanted
 
     def spec(self, key: ChildKey) -> ChildSpec | None:
-        """A child as it was last settled; ``None`` where it shall not run."""
+        """A child as last settled; ``None`` where it should not run."""
         return self._specs.get(key)

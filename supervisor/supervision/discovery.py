@@ -1,10 +1,10 @@
-"""With ``instruments: all``: an actor for everything that the account has, or our books say it has, and none any more
-for what has long been empty.
+"""With ``instruments: all``: starts an actor for every instrument that the account or our books hold, and retires the
+actors of instruments that have long been empty.
 
-The laws of this module: an instrument is retired only after it was found in step with nothing held, nothing working
-and nothing open for ``retire_after_s`` on end, and both its book and its account say that this is so now, whatever the
-last report said; its account forgets it first, as it would be found again at once otherwise; a book that holds
-something has an actor, whoever died, as soon as the journal can be read.
+The laws of this module: an instrument is retired only after ``retire_after_s`` in step without a position, a working
+order or an open break, and only if its book and its account both confirm that now, whatever the last report said; its
+account forgets it first, as it would discover it again at once otherwise; a book that holds something has an actor as
+soon as the journal can be read, whatever died before.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from supervisor.supervision.desired import DesiredState
 from supervisor.tree.model import PROBE_TIMEOUT_S, ChildKey
 
 ASK_AGAIN_AFTER_S = 2.0
-"""When the journal did not tell which books hold something."""
+"""The wait after the journal did not answer which books hold something."""
 
 
 class Discovery:
-    """Which instruments come and go by themselves. ``desire`` has what is desired now carried out; nothing comes and
-    goes while ``stopping``."""
+    """Adds and retires instruments automatically. ``desire`` puts what is desired into effect. While ``stopping``,
+    nothing is added or retired."""
 
     def __init__(
         self, runtime: Runtime, desired: DesiredState, desire: Callable[[Who], None], stopping: Callable[[], bool]
@@ -41,16 +41,16 @@ class Discovery:
         self._looking: set[str] = set()
 
     def found(self, account: str, symbols: Iterable[str], by: Who = None) -> None:
-        """The account has these, or somebody (``by``) asks for them: start actors for those that are new, if it
-        takes all it has."""
+        """The account has these instruments, or a caller (``by``) requests them: start actors for the new ones, if the
+        account manages all its instruments."""
         new = self._desired.undiscovered(account, symbols)
         if new and not self._stopping():
             self._desired.discover(account, new)
             self._desire(by)
 
     def look_into_our_books(self, account: str) -> None:
-        """Look after what our books of an account hold, as soon as the journal tells: its broker need not speak of it
-        any more."""
+        """Manage what our books of an account hold, as soon as the journal answers. The broker may no longer report
+        it."""
         if self._desired.takes_all(account) and account not in self._looking:
             self._looking.add(account)
             self._runtime.spawn(SUPERVISOR, self._look_into_our_books(account))
@@ -68,8 +68,8 @@ class Discovery:
         self._looking.discard(account)
 
     def take_over(self, living: Collection[str]) -> None:
-        """After a supervisor that died: what lives of an account that takes all it has was discovered, and its books
-        may hold more than that."""
+        """After a supervisor died: the living instruments of an account that manages all were discovered, and its books
+        may hold more."""
         for name in living:
             account, symbol = split_name(name)
             if symbol:
@@ -79,7 +79,7 @@ class Discovery:
                 self.look_into_our_books(account)
 
     def retire_when_quiet(self, key: ChildKey, health: InstrumentHealth) -> None:
-        """An instrument that was discovered needs no actor once it has been empty for long enough."""
+        """Retire a discovered instrument that has been empty for long enough."""
         account, symbol = split_name(key.name)
         if not self._desired.is_discovered(account, symbol):
             return
@@ -97,7 +97,7 @@ class Discovery:
             self._runtime.spawn(SUPERVISOR, self._retire(account, symbol))
 
     async def _retire(self, account: str, symbol: str) -> None:
-        # Before its actor goes: else the account would have it found again at once.
+        # Its account forgets it before the actor ends: else the account would discover it again at once.
         try:
             empty = await self._runtime.call(instrument_name(account, symbol), "is_empty", timeout_s=PROBE_TIMEOUT_S)
             gone = empty and await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)

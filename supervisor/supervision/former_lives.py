@@ -1,11 +1,11 @@
-"""What this run's journal tells of the supervisors before this one, and of their actors: how often each was restarted,
-and what each instrument found and corrected, so that counts go on where everything was killed at once; and who was left
-in quarantine.
+"""What this run's journal says about former supervisors and their actors: how often each was restarted, what each
+instrument found and corrected (so that the counts continue after everything was killed at once), and which actors were
+left in quarantine.
 
-The laws of this module: a count is of one run, from its `start` on; the part of an instrument that lives is told by
-itself, and that of its former processes by the records before the version that it began with, so that nothing counts
-twice; a run whose journal does not answer has no former lives until it does; a quarantine lasts until a person restarts
-the actor or its configuration changes, whoever dies meanwhile.
+The laws of this module: a count covers one run, from its `start` on; a living instrument reports its own part, and the
+records before the version it began with are the part of its former processes, so nothing counts twice; while the
+journal does not answer, a run has no former lives; a quarantine lasts until a person restarts the actor or its
+configuration changes, whatever else dies meanwhile.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ TOGETHER = "its process ended together with the supervisor's"
 
 
 class FormerLives:
-    """Reads them once, after the journal's actor has come up. ``restarts`` is how often the supervisor was restarted,
-    ``began_at`` when the run began."""
+    """Reads the former lives once, after the audit actor has come up. ``restarts`` is how often the supervisor was
+    restarted, ``began_at`` when the run began."""
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class FormerLives:
         self.began_at = run.began_at or started_at
 
     def learn(self, living: Collection[str]) -> None:
-        """Begin to read; ``living`` are the actors that this supervisor found. Nothing happens the second time."""
+        """Begin to read; ``living`` are the actors that this supervisor found alive. A second call does nothing."""
         if self._learning is None and self._run.began_at is not None:
             self._living = living
             self._learning = self._runtime.spawn(SUPERVISOR, self._learn())
 
     async def known(self, within_s: float) -> None:
-        """Wait until it is known, or this long: what is known by then comes before anything is started."""
+        """Wait until the former lives are read, for at most ``within_s``, so that they come before any start."""
         if self._learning is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
@@ -85,19 +85,19 @@ class FormerLives:
     async def _learn(self) -> None:
         for _ in range(_TRIES):
             try:
-                told = await self._read()
+                ended = await self._read()
             except (CallError, JournalError) as error:
                 logger.debug("what happened earlier in this run is not known yet: {}", error)
                 await self._runtime.sleep(_AGAIN_AFTER_S)
             else:
                 self._learned.set()
-                await self._tell(told)
+                await self._journal_restarts(ended)
                 return
         self._learned.set()
-        logger.warning("the journal does not say what happened earlier in this run: counters start at zero")
+        logger.warning("the journal does not answer what happened earlier in this run: counters start at zero")
 
     async def _read(self) -> dict[str, int]:
-        """Gives how often each of those was restarted that ended together with a supervisor."""
+        """Read the records of this run; returns the restarts of each actor that ended together with a supervisor."""
         before = [one for one in await self._all(_ACTORS, SUPERVISOR) if one.event.time < self._started_at]
         if not any(one.event.payload.get("run") == self._run.identity for one in before):
             return {}  # nothing of this run was before
@@ -121,8 +121,8 @@ class FormerLives:
         self._happened(Remembered(counts, left_dead))
         return {name: restarts[name] for name in ended}
 
-    async def _tell(self, ended: Mapping[str, int]) -> None:
-        if not self._living and self.restarts:  # else it was told when they were found
+    async def _journal_restarts(self, ended: Mapping[str, int]) -> None:
+        if not self._living and self.restarts:  # else it was journaled when they were found
             await self._note(SUPERVISOR, "it replaces one that died together with all its actors", self.restarts)
         for name, restarts in ended.items():
             await self._note(name, TOGETHER, restarts)
@@ -143,14 +143,14 @@ class FormerLives:
 
 
 def _counts(payload: Mapping[str, Json]) -> int:
-    """How much a restart counts: one that followed a lost node does not, and may take back one that was told before."""
+    """How much a restart counts. One that followed a lost node does not count, and may take back an earlier one."""
     if payload.get("counted") is not False:
         return 1
     return -1 if payload.get("forgives") else 0
 
 
 def _quarantined_by(records: Collection[Record]) -> dict[str, str]:
-    """Who is in quarantine after these records, and why."""
+    """The actors that these records leave in quarantine, and why."""
     quarantined: dict[str, str] = {}
     for record in records:
         payload = record.event.payload
@@ -170,7 +170,7 @@ def _quarantined_by(records: Collection[Record]) -> dict[str, str]:
 
 
 def _found_by(records: Collection[Record]) -> dict[str, list[Found]]:
-    """What each instrument found and corrected, by version of its stream."""
+    """What each instrument found and corrected, with the version of its stream."""
     found: dict[str, list[Found]] = {}
     for record in records:
         event = record.event

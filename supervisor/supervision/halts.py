@@ -1,8 +1,8 @@
-"""Halts of trading: journaled in the stream of what they stop, folded from there, told to instruments.
+"""Halts of trading: journaled in the stream of what they stop, rebuilt from there, and sent to the instruments.
 
-The laws of this module: a halt is in force as soon as it is asked for, durable or not, and whoever asked is told
-whether it is durable; it ends only when its end is durable; while the journal has not told which halts there are, that
-is said, and no instrument is told that there is none.
+The laws of this module: a halt is in force as soon as it is requested, durable or not, and the requester learns which;
+it ends only when its end is durable; until the halts have been read from the journal they are reported as unknown, and
+no instrument is sent an empty list.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from supervisor.changes.asking import Who, said_of
 
 _PAGE = 1000
 _TRIES = 5
-"""An instrument writes to its own stream meanwhile: as often as that is met by chance, it is tried again."""
+"""How often a write is tried again when the instrument has written to its own stream in between."""
 _TRY_AGAIN_AFTER_S = 0.5
 KEEP_WITHIN_S = 15.0
-"""So long a halt is tried to be made durable before whoever asked for it is told that it is not: the audit actor, when
-it has died, is back in seconds."""
+"""How long a halt waits to become durable before the requester is warned that it is not. An audit actor that has died
+is back within seconds."""
 _LEARN_AGAIN_AFTER_S = 0.2
 _READ_TIMEOUT_S = 300.0
-"""A journal of years is read through for its few halts; until then nobody is told that there is none."""
+"""Long enough to read a journal of years for its few halts."""
 
 
 @dataclass(slots=True)
 class _Unwritten:
-    """A halt that the journal does not have yet, and ``by`` whom it is."""
+    """A halt that is not in the journal yet, and ``by`` whom it was requested."""
 
     by: Who
     failure: str = "it did not answer"
@@ -44,7 +44,7 @@ class _Unwritten:
 
 
 class Halting:
-    """Which halts are in force, beside the journal that says so."""
+    """The halts in force, including those that are not in the journal yet."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -56,7 +56,7 @@ class Halting:
 
     @property
     def known(self) -> bool:
-        """Whether the journal has told which halts there are."""
+        """Whether the halts have been read from the journal."""
         return self._known
 
     def on(self, name: str) -> tuple[Halt, ...] | None:
@@ -65,7 +65,7 @@ class Halting:
         return found if self._known or found else None
 
     async def learn(self) -> None:
-        """Read the halts in force from the journal, however long that takes."""
+        """Read the halts in force from the journal, trying until it succeeds."""
         while not self._known:
             try:
                 self._halts = await self._read() | self._halts
@@ -75,15 +75,15 @@ class Halting:
                 await self._runtime.sleep(_LEARN_AGAIN_AFTER_S)
 
     def put(self, scope: str, reason: str | None, by: Who = None) -> None:
-        """Have a halt in force from now on; :meth:`keep` makes it durable. ``by`` is who asked for it."""
+        """Put a halt in force from now on; :meth:`keep` makes it durable. ``by`` is the requester."""
         old = self._halts.get(scope)
         if old is None or reason not in (None, old.reason):
             self._halts[scope] = Halt(scope, reason, self._runtime.now())
             self._to_write.setdefault(scope, _Unwritten(by)).by = by
 
     async def keep(self, scope: str) -> str | None:
-        """Make a halt durable; gives why it is not, ``None`` where it is. What is not written within
-        ``KEEP_WITHIN_S`` goes on being tried until it is written or lifted."""
+        """Make a halt durable. Returns why it is not, or ``None`` where it is. A halt that is not written within
+        ``KEEP_WITHIN_S`` is retried until it is written or lifted."""
         waiting = self._to_write.get(scope)
         if waiting is None:
             return None
@@ -114,7 +114,7 @@ class Halting:
         failure = await self._journaled(scope, EventType.TRADING_HALTED, body)
         if failure is not None:
             waiting.failure = failure
-        elif self._halts[scope] is halt:  # else its reason has changed meanwhile
+        elif self._halts[scope] is halt:  # else its reason has changed meanwhile, and is written next
             self._written(scope)
 
     def _written(self, scope: str) -> None:
@@ -123,7 +123,7 @@ class Halting:
             waiting.written.set()
 
     async def lift(self, scope: str, by: Who = None) -> tuple[tuple[str, ...], str | None]:
-        """End the halts of a scope and of all within it. Gives those that ended, and why the others did not."""
+        """End the halts of a scope and of every narrower one. Returns those that ended, and why the others did not."""
         async with self._changing:
             if not self._known:
                 return (), "the halts have not been read from the journal yet. Try again"
@@ -150,7 +150,7 @@ class Halting:
             after_seq = page[-1].seq
 
     async def _journaled(self, name: str, kind: EventType, payload: Payload) -> str | None:
-        """Write to a stream that may have another writer. Gives why it could not be written."""
+        """Write to a stream that may have another writer. Returns why that failed, or ``None``."""
         severity = Severity.WARNING if kind is EventType.TRADING_HALTED else Severity.INFO
         try:
             version = await client.version(self._runtime, name)
@@ -170,7 +170,7 @@ class Halting:
 
 
 def not_durable(failure: str) -> str:
-    """What to tell whoever asked for a halt that is in force and not in the journal."""
+    """The warning to the requester of a halt that is in force and not in the journal."""
     return (
         f"halted now, but not durable: {failure}. It is retried, and lost if the supervisor stops before that "
         "succeeds: halt again"

@@ -1,7 +1,7 @@
-"""What the children last said of themselves, and the status document that comes of it.
+"""The last health report of each child, and the status document made of them.
 
-The laws of this module: nobody is called here; what a child said counts only while it is up, and is shown as
-unverified, with where its actor is, when it is not.
+The laws of this module: it calls no actor; a child's report counts only while the child is up, and is shown as
+unverified, with the actor's state, when it is not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OF_ANOTHER_CONFIGURATION = "its configuration has changed, and what else the ac
 
 
 class HealthRegistry:
-    """The last answers to probes. ``children`` is the tree's live view of those asked."""
+    """The last health reports. ``children`` is the tree's live view of the children."""
 
     def __init__(self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState) -> None:
         self._runtime = runtime
@@ -39,20 +39,20 @@ class HealthRegistry:
         self._desired = desired
         self._accounts: dict[str, AccountHealth] = {}
         self._instruments: dict[str, InstrumentHealth] = {}
-        self._heard_s: dict[str, float] = {}
+        self._received_s: dict[str, float] = {}
         self.totals = Totals()
         self._journal: dict[str, Json] = {}
         self._sinks: dict[str, SinkHealth] = {}
         self._alerts: AlertsHealth | None = None
 
-    # What is heard
+    # What the children report
 
     def keep(self, key: ChildKey, attempt: int, health: Any) -> None:
-        """Keep what a child said; an instrument's statistics come together with those of its former processes."""
+        """Keep a child's report; an instrument's statistics include those of its former processes."""
         match health:
             case InstrumentHealth():
                 self._instruments[key.name] = self.totals.with_former(key.name, attempt, health)
-                self._heard_s[key.name] = self._runtime.monotonic_s()
+                self._received_s[key.name] = self._runtime.monotonic_s()
             case AccountHealth():
                 self._accounts[key.name] = health
             case SinkHealth():
@@ -63,30 +63,29 @@ class HealthRegistry:
                 self._journal = health
 
     def ended(self, name: str) -> None:
-        """Its process is gone: what an account said counts no longer, the last report of an instrument is still
-        shown."""
+        """A process has ended: an account's report no longer counts; an instrument's last report is still shown."""
         self._accounts.pop(name, None)
 
     def forget(self, name: str) -> None:
-        """It is not to run any more."""
+        """Drop the reports of an actor that is no longer desired."""
         self._accounts.pop(name, None)
         self._instruments.pop(name, None)
         self._sinks.pop(name, None)
 
-    # What is told
+    # What is shown
 
     def knows_instrument(self, name: str) -> bool:
-        """Whether an instrument of that name ever answered."""
+        """Whether an instrument of that name has ever reported."""
         return name in self._instruments
 
     @property
     def journal(self) -> dict[str, Json]:
-        """What the audit actor last said."""
+        """The last report of the audit actor."""
         return self._journal
 
     def doubles(self) -> dict[str, str | None]:
-        """What those accounts are to say of their login that say something else: why it is another account's, or that
-        it is not any more."""
+        """The accounts whose refusal over a double login is out of date, each with the new one: why its login is
+        another account's, or ``None`` where it no longer is."""
         logins = {name: said.login for name, said in self._accounts.items()}
         found = double_logins(logins, self._desired.configuration)
         wanted = {name: found.get(name) for name in self._accounts}
@@ -94,12 +93,12 @@ class HealthRegistry:
 
     @property
     def alerts(self) -> dict[str, Json] | None:
-        """What the alerts actor last said; ``None`` where there is none."""
+        """The last report of the alerts actor; ``None`` where there is none."""
         child = self._children.get(ALERTS)
         return None if self._alerts is None or child is None else self._alerts.to_json()
 
     def pids(self) -> dict[str, int]:
-        """The processes of the children, as far as they have told."""
+        """The processes of the children that have reported theirs."""
         pids = {name: health.pid for name, health in (self._accounts | self._instruments | self._sinks).items()}
         audit = self._journal.get("pid")
         if self._alerts is not None:
@@ -107,7 +106,7 @@ class HealthRegistry:
         return pids | ({AUDIT: audit} if isinstance(audit, int) else {})
 
     def sinks(self) -> list[Json]:
-        """Each configured sink: how far its table is, or why it is not written."""
+        """Each configured sink: how far its table is written, or why it is not."""
         lacking = specs.lacks_delta()
         rows: list[Json] = []
         for number, sink in enumerate(self._desired.configuration.sinks, 1):
@@ -119,7 +118,7 @@ class HealthRegistry:
         return rows
 
     def account(self, name: str) -> AccountHealth:
-        """What the account last said of itself, or why it says nothing."""
+        """The account's last report, or one with the reason why there is none."""
         child = self._children.get(ChildKey(Kind.ACCOUNT, name))
         said = self._accounts.get(name)
         if said is not None and is_up(child):
@@ -139,7 +138,7 @@ class HealthRegistry:
         return tuple(name for name, said in self._accounts.items() if self.is_behind(said))
 
     def reports(self, account: str) -> list[CycleReport]:
-        """The last report of each instrument, or a degraded one that says where its actor is."""
+        """The last report of each instrument, or a degraded one with the state of its actor."""
         return [self._report(account, symbol) for symbol in self._desired.symbols(account)]
 
     def _report(self, account: str, symbol: str) -> CycleReport:
@@ -153,11 +152,11 @@ class HealthRegistry:
         return status.aged(last, health, max_age_s, self._runtime.now())
 
     def _as_of_now(self, name: str) -> InstrumentHealth | None:
-        """What an instrument last said, its age grown by what has passed since, and the next check as much nearer."""
+        """An instrument's last report, with its age and the time to its next check moved on to now."""
         health = self._instruments.get(name)
         if health is None:
             return None
-        passed_s = self._runtime.monotonic_s() - self._heard_s[name]
+        passed_s = self._runtime.monotonic_s() - self._received_s[name]
         age_s, next_s = health.verified_age_s, health.next_check_s
         return replace(
             health,
@@ -166,8 +165,8 @@ class HealthRegistry:
         )
 
     def open_breaks(self) -> Iterator[tuple[str, Break, Mapping[str, BreakWork]]]:
-        """Every open break: whose it is (an instrument's or an account's name), the break, and the work on the breaks
-        of that name."""
+        """Every open break: its owner (the name of an instrument or an account), the break, and the work on the breaks
+        of that owner."""
         for account in self._desired.accounts:
             of_account = self.account(account)
             for one in of_account.discrepancies:
@@ -181,7 +180,7 @@ class HealthRegistry:
                         yield name, one.found, health.work if health is not None else {}
 
     def unverified(self, name: str) -> str | None:
-        """Why the book of an instrument is not known to be its broker's; ``None`` where it is."""
+        """Why the book of an instrument is not known to match its broker; ``None`` where it is."""
         account, symbol = split_name(name)
         if not self._desired.looks_after(account, symbol):
             return "no actor manages it"
@@ -190,8 +189,8 @@ class HealthRegistry:
         return (report.error or "not verified yet") if report.unverified or never else None
 
     def document(self, started_at: datetime, halts_on: Callable[[str], tuple[Halt, ...] | None]) -> dict[str, Any]:
-        """The document of ``status --json``, without its ``supervisor``. ``halts_on`` tells which halts apply to an
-        instrument, ``None`` while that is not known."""
+        """The document of ``status --json``, without its ``supervisor``. ``halts_on`` returns the halts that apply
+        to an instrument, ``None`` while they are not known."""
         rows = [(self.account(name), self.reports(name)) for name in self._desired.accounts]
         age_ms = (self._runtime.now() - started_at).total_seconds() * 1000
         result = document(started_at, age_ms, rows)

@@ -1,8 +1,8 @@
-"""The commands of the tree, carried out: children are started, stopped, killed and probed.
+"""Executes the commands of the tree: starts, stops, kills and probes children.
 
-The laws of this module: every command runs in a task of its own and ends in an event; a newer command on a child ends
-an older one that is still under way; nothing of a start that failed is left alive; what the nodes are is told to the
-tree before a death that may be theirs.
+The laws of this module: every command runs in a task of its own and ends in an event; a newer command on a child
+cancels an older one that is still running; a failed start leaves nothing alive; the tree receives the state of the
+nodes before a death that a lost node may explain.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from supervisor.tree.model import (
 
 ASK_AGAIN_AFTER_S = 1.0
 NODES_EVERY_S = 2.0
-"""How often a cluster that may be of several machines is asked for them."""
+"""How often a cluster that may have several machines is asked for its nodes."""
 _LOGGING = frozenset({Kind.AUDIT, Kind.ACCOUNT, Kind.INSTRUMENT})
 BEGIN_TRIES = 10
 FIRST_CYCLE_WITHIN_S = 1.0
@@ -66,13 +66,13 @@ FIRST_CYCLE_WITHIN_S = 1.0
 
 
 class CannotRun(Exception):
-    """A child that this version has nothing to make of: trying again does not help."""
+    """This version cannot make the child: trying again does not help."""
 
 
 class Lifecycle:
-    """Starts, probes and ends children. ``deployment`` gives what one is made of, or raises :class:`CannotRun`;
-    ``heed`` is told what each said of itself, ``happened`` what became of a command, and ``journal_is_there`` is
-    called when the journal's actor has come up. Only of a cluster of ``several_nodes`` is asked who is where."""
+    """Starts, probes and ends children. ``deployment`` returns what a child is made of, or raises :class:`CannotRun`.
+    ``heed`` receives each child's health, ``happened`` the event in which a command ended, and ``journal_is_there`` is
+    called when the audit actor has come up. The cluster is asked for nodes only if there may be ``several_nodes``."""
 
     def __init__(
         self,
@@ -103,28 +103,28 @@ class Lifecycle:
         self._nodes = Nodes(())
         self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
         self._may_begin: dict[ChildKey, asyncio.Event] = {}
-        self._lived: dict[ChildKey, None] = {}  # in their order
-        self._came_back: dict[ChildKey, tuple[int, str]] = {}  # restarts, and why, until its log has it
+        self._lived: dict[ChildKey, None] = {}  # a set that keeps its order
+        self._came_back: dict[ChildKey, tuple[int, str]] = {}  # restarts and reason, until its own log has them
 
     # The machines
 
     @property
     def nodes(self) -> dict[str, Node]:
-        """Those that were there when the cluster last said, by name; none where it is one machine of our own."""
+        """The nodes of the cluster's last answer, by name; empty on a single machine of our own."""
         return {node.name: node for node in self._nodes.living}
 
     def nowhere(self, spec: ChildSpec) -> str | None:
-        """Why no node is in the place of a child; ``None`` where one is, or where the nodes are not known."""
+        """Why no node can place a child; ``None`` where one can, or where the nodes are not known."""
         return nowhere(spec.place, self._nodes.living) if self._nodes.living else None
 
     async def follow_nodes(self) -> None:
-        """Tell the tree of the machines whenever they change."""
+        """Send the tree the cluster's nodes whenever they change."""
         while self._several_nodes:
             await self.look_at_nodes()
             await self._runtime.sleep(NODES_EVERY_S)
 
     async def look_at_nodes(self) -> None:
-        """Ask the cluster for its machines; one that does not say has them as they were."""
+        """Ask the cluster for its nodes; while it does not answer, the last ones stand."""
         if not self._several_nodes:
             return
         try:
@@ -133,45 +133,45 @@ class Lifecycle:
             logger.warning("{}", error)
             return
         if not nodes.living:
-            logger.warning("the cluster tells of no living node, and this is one")  # its memory is not back yet
+            logger.warning("the cluster reports no living node, though this is one")  # it has not recovered yet
         elif nodes != self._nodes:
             for node in set(nodes.lost) - set(self._nodes.lost):
                 logger.warning("node lost: {}", node)
             self._nodes = nodes
             self._happened(NodesSeen(nodes))
 
-    async def _tell_node(self, key: ChildKey, attempt: int) -> None:
+    async def _report_node(self, key: ChildKey, attempt: int) -> None:
         if not self._several_nodes:
             return
         try:
             node = await self._cluster.node_of(key.name)
         except CallError as error:
-            logger.debug("{}: on which node it is, is not known: {}", key.name, error)
+            logger.debug("{}: its node is not known: {}", key.name, error)
             return
         if node is not None:
             self._happened(PlacedOn(key, attempt, node))
 
-    # Whom a supervisor before this one left
+    # Children that a former supervisor left
 
     async def find_the_living(self) -> tuple[str, ...]:
-        """Find the children that live, and tell the tree; gives their names."""
+        """Find the children that live and report them to the tree; returns their names."""
         names = tuple(name for name in await self._living() if name != SUPERVISOR)
         if names:
             logger.warning("this supervisor replaces one that died; still running: {}", ", ".join(sorted(names)))
             body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it replaces one that died"}
-            # Awaited: once it is written, nothing that the one that died had sent can be written any more.
+            # Awaited: once this is written, nothing that the former supervisor sent can be written any more.
             await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
         self._lived = dict.fromkeys(key_of(name) for name in names)
         self._happened(Discovered(tuple(self._lived)))
         for key in self._lived:
             self._runtime.spawn(SUPERVISOR, self._watch(key, 0))
-            self._runtime.spawn(SUPERVISOR, self._tell_node(key, 0))
+            self._runtime.spawn(SUPERVISOR, self._report_node(key, 0))
             if key.kind is not Kind.AUDIT:
                 self._runtime.spawn(SUPERVISOR, self._see_begun(key))
         return names
 
     async def _see_begun(self, key: ChildKey) -> None:
-        """Whoever died may have made an actor and not had it begin. One that has begun goes on as it was."""
+        """Start an actor that the former supervisor may have created and not started. One that has begun goes on."""
         for _ in range(BEGIN_TRIES):
             try:
                 await self._runtime.call(key.name, "start", timeout_s=PROBE_TIMEOUT_S)
@@ -182,18 +182,18 @@ class Lifecycle:
                 return
 
     async def _living(self) -> tuple[str, ...]:
-        """Who lives. Nothing may be started before that is known, so it is asked until it is answered."""
+        """The names of the living actors. Nothing may start before they are known, so this asks until it succeeds."""
         while True:
             try:
                 return await self._cluster.living()
-            except Exception:  # noqa: BLE001 - whatever it is, without an answer there is nothing we may do
-                logger.exception("the cluster does not say which actors run; asking again")
+            except Exception:  # noqa: BLE001 - whatever the error: without an answer there is nothing we may do
+                logger.exception("the cluster does not report which actors run; asking again")
                 await self._runtime.sleep(ASK_AGAIN_AFTER_S)
 
     # Commands
 
     def execute(self, command: Command) -> None:
-        """Begin to carry out a command; an event tells what became of it."""
+        """Begin to execute a command; an event reports its outcome."""
         match command:
             case Start(spec, attempt, waiting):
                 may_begin = self._may_begin[spec.key] = asyncio.Event()
@@ -231,7 +231,7 @@ class Lifecycle:
                 self._note(EventType.ACTOR_QUARANTINED, body, key.name, Severity.CRITICAL)
 
     def _begin(self, key: ChildKey, work: Coroutine[Any, Any, None]) -> None:
-        """Run a command on a child; a newer one ends an older one that is still under way."""
+        """Run a command on a child; this cancels an older one that is still running."""
         under_way = self._tasks.get(key)
         if under_way is not None:
             under_way.cancel()
@@ -261,14 +261,14 @@ class Lifecycle:
         await self._greet(key, attempt)
 
     async def _greet(self, key: ChildKey, attempt: int) -> None:
-        """It lives: tell it what it has to know, and everybody else that it is there."""
+        """The child lives: send it what it has to know, and report that it is up."""
         if key.kind is Kind.INSTRUMENT:
             await self._instructions.repeat(key.name)
         if key.kind is not Kind.INSTRUMENT or self._healths.knows_instrument(key.name):
-            # A new instrument has something to tell after its first cycle; of one that was restarted, what the process
-            # before it told is no longer so.
+            # A new instrument has nothing to report before its first cycle. After a restart, the report of the former
+            # process is out of date.
             await self._ask_health(key, attempt)
-        await self._tell_node(key, attempt)
+        await self._report_node(key, attempt)
         self._happened(Started(key, attempt))
         self._runtime.spawn(SUPERVISOR, self._watch(key, attempt))
         if key in self._came_back and key.kind in _LOGGING:
@@ -283,7 +283,7 @@ class Lifecycle:
         self._note(EventType.ACTOR_STARTED, {"actor": key.name, "attempt": attempt}, key.name, Severity.INFO)
 
     async def _have_it_logged(self, key: ChildKey, restarts: int, reason: str) -> None:
-        """Its own log, beside it in Ray's dashboard, is a new one: it begins with why."""
+        """Write the reason of its restart into the actor's own log, which starts empty with each process."""
         with contextlib.suppress(CallError):
             await self._runtime.call(key.name, "restarted", restarts, reason, timeout_s=PROBE_TIMEOUT_S)
 
@@ -294,7 +294,7 @@ class Lifecycle:
             logger.warning("{}", error)
 
     async def _open_journal(self) -> None:
-        """A journal that cannot be opened leaves its actor alive, which says so and tries again."""
+        """Open the journal. If that fails, the audit actor stays alive, reports the error and tries again."""
         try:
             await self._runtime.call(AUDIT, "open", timeout_s=START_TIMEOUT_S)
         except JournalError as error:
@@ -318,11 +318,11 @@ class Lifecycle:
     # Probing
 
     async def refresh(self, key: ChildKey, attempt: int) -> None:
-        """Ask an actor how it is now, beside its probes."""
+        """Ask an actor for its health now, beside the scheduled probes."""
         await self._ask_health(key, attempt)
 
     async def _watch(self, key: ChildKey, attempt: int) -> None:
-        """An actor that seems to have ended is asked at once, and not with its next probe."""
+        """Probe an actor at once when it seems to have ended, without waiting for its next probe."""
         await self._cluster.ended(key.name)
         self._happened(await self._ask_health(key, attempt))
 
@@ -331,7 +331,7 @@ class Lifecycle:
         self._happened(await self._ask_health(key, attempt, *patience))
 
     async def _ask_health(self, key: ChildKey, attempt: int, *patience_s: float) -> ProbeAnswered | ProbeFailed | Died:
-        """What the actor says of itself, kept for whoever asks us."""
+        """Ask an actor for its health, and keep the report for ``status``."""
         try:
             health = await self._runtime.call(key.name, "health", *patience_s, timeout_s=PROBE_TIMEOUT_S)
         except CallTimeout:
@@ -345,7 +345,7 @@ class Lifecycle:
 
 
 def _answer(key: ChildKey, attempt: int, health: Any) -> ProbeAnswered:
-    """What the tree has to know of it."""
+    """What the tree needs of a health report."""
     match health:
         case InstrumentHealth():
             return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint)

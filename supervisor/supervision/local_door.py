@@ -1,9 +1,9 @@
 """The supervisor's door for programs of its own machine: a Unix socket, so that a command need not join the cluster.
 
-Its directory is readable by its owner alone, and whoever comes in shows the token that the run file holds, which is
-readable by its owner alone too. The laws of this module: nothing of a caller is unpickled before its token was right; a
-caller reaches the supervisor's public methods and nothing else; the door is never needed, as the cluster is another way
-in: where it cannot be opened, nothing else changes.
+Only the owner can read the socket's directory. A caller first sends the token from the run file, which only the owner
+can read either. The laws of this module: nothing of a caller is unpickled before its token was checked; a caller
+reaches the supervisor's public methods and nothing else; the door is optional, since the cluster is another way in:
+where it cannot be opened, nothing else changes.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from actors.runtime.ports import answer_of
 LENGTH = struct.Struct("!Q")
 TOKEN_BYTES = 32
 _LONGEST_PATH = 100
-"""A socket's path has 108 bytes at most (unix(7))."""
+"""A socket's path has at most 108 bytes (unix(7))."""
 _LARGEST = 1 << 28
 _PRESENT_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where it is, and what opens it."""
+    """The socket's path, and the token that opens it."""
 
     path: str
     token: bytes = field(repr=False)
 
 
 def new_door() -> Door | None:
-    """A place for a door, in a new directory of our own; ``None`` where there is none that is short enough."""
+    """A path for a door, in a new directory of our own; ``None`` where no path is short enough."""
     try:
-        directory = tempfile.mkdtemp(prefix="supervisor-")  # readable by its owner alone
+        directory = tempfile.mkdtemp(prefix="supervisor-")  # only its owner can read it
     except OSError as error:
         logger.debug("no local socket: {}", error)
         return None
@@ -55,7 +55,7 @@ def new_door() -> Door | None:
 
 
 def remove(path: str) -> None:
-    """Take the door away, with its directory."""
+    """Remove the door and its directory."""
     shutil.rmtree(Path(path).parent, ignore_errors=True)
 
 
@@ -63,7 +63,7 @@ Answer = Callable[[str, tuple[object, ...]], Awaitable[object]]
 
 
 class DoorKeeper:
-    """Lets in whoever has the token, and has ``answer`` called for each question. To be served once."""
+    """Serves callers that have the token, with one ``answer`` per request. Call :meth:`serve` once."""
 
     def __init__(self, door: Door, answer: Answer) -> None:
         self._door = door
@@ -71,9 +71,9 @@ class DoorKeeper:
         self._server: asyncio.Server | None = None
 
     async def serve(self) -> None:
-        """Answer from now on, until :meth:`close`. Never raises: without a door there is another way in."""
+        """Serve from now on, until :meth:`close`. Never raises: without a door the cluster is another way in."""
         with contextlib.suppress(OSError):
-            os.unlink(self._door.path)  # of the supervisor before us
+            os.unlink(self._door.path)  # left by the former supervisor
         try:
             self._server = await asyncio.start_unix_server(self._visit, self._door.path)
             os.chmod(self._door.path, 0o600)
@@ -81,7 +81,7 @@ class DoorKeeper:
             logger.debug("no local socket: {}", error)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Accept no further callers."""
         if self._server is not None:
             self._server.close()
 
@@ -95,23 +95,23 @@ class DoorKeeper:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 if length > _LARGEST:
                     return
-                method, args = pickle.loads(await reader.readexactly(length))  # noqa: S301 - it showed the token
-                said = await self._answered(str(method), tuple(args))
-                writer.write(LENGTH.pack(len(said)) + said)
+                method, args = pickle.loads(await reader.readexactly(length))  # noqa: S301 - the token was right
+                answer = await self._answered(str(method), tuple(args))
+                writer.write(LENGTH.pack(len(answer)) + answer)
                 await writer.drain()
         except (OSError, EOFError, TimeoutError, pickle.UnpicklingError):
-            pass  # it has gone, or is none of ours
+            pass  # the caller has gone, or is not one of ours
         finally:
             writer.close()
 
     async def _answered(self, method: str, args: tuple[object, ...]) -> bytes:
         answer = await answer_of(self._answer(method, args))
         try:
-            said = pickle.dumps(answer)
+            pickled = pickle.dumps(answer)
             if not answer[0]:
-                pickle.loads(said)  # noqa: S301 - our own bytes
-        except Exception:  # noqa: BLE001 - what cannot travel is told in words
+                pickle.loads(pickled)  # noqa: S301 - our own bytes
+        except Exception:  # noqa: BLE001 - what cannot be pickled is sent as text
             well, value = answer
             found = "its answer cannot be sent" if well else str(value)
-            said = pickle.dumps((False, RuntimeError(f"{type(value).__name__}: {found}")))
-        return said
+            pickled = pickle.dumps((False, RuntimeError(f"{type(value).__name__}: {found}")))
+        return pickled

@@ -1,7 +1,7 @@
-"""Two configured accounts that reach one login: two books of one truth, which is a mistake of the configuration. Pure.
+"""Finds two configured accounts that reach one login: two books for one account, a mistake of the configuration. Pure.
 
-The configuration itself says so where its keys tell (:mod:`supervisor.config.loader`). A token or a gateway tells only
-once it was reached.
+The configuration itself is refused where its keys show this (:mod:`supervisor.config.loader`). Behind a token or a
+gateway the login is known only after it was reached.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from supervisor.config.models import Configuration
 
 
 def double_logins(logins: Mapping[str, str | None], configuration: Configuration) -> dict[str, str]:
-    """The accounts that reach what an earlier one of the configuration reaches, each with what to do. ``logins`` are
-    the brokers' own ids by account, ``None`` where that is not known. A simulated account has a broker of its own."""
+    """The accounts whose login an earlier account of the configuration reaches, each with what to do. ``logins`` are
+    the brokers' own ids by account, ``None`` where unknown. A simulated account has a broker of its own."""
     first: dict[tuple[str, str], str] = {}
     found: dict[str, str] = {}
     for account in configuration.enabled_accounts:

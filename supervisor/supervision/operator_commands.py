@@ -1,9 +1,9 @@
-"""What operators have instruments told: pauses and halts.
+"""Operator commands to instruments: pauses and halts.
 
-The laws of this module: a pause is noted for the journal before anybody is told, and lasts until it is resumed or the
-run ends, whatever its actor or the supervisor was restarted for meanwhile; a halt is in force whether or not its
-instrument has been told (:mod:`supervisor.supervision.halts`), and whoever could not be told is told with its next
-probe.
+The laws of this module: a pause is written to the journal's outbox before it is sent to any instrument, and lasts until
+it is resumed or the run ends, through every restart of the instrument's actor or of the supervisor; a halt is in force
+whether or not its instrument has received it (:mod:`supervisor.supervision.halts`); an instrument that could not be
+reached is called again after its next probe.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from supervisor.supervision.halts import Halting
 from supervisor.tree.model import PROBE_TIMEOUT_S, STOP_CALL_TIMEOUT_S
 
 BY_CONFIGURATION = "halt_on"
-"""Who halts where a break does, by the configuration."""
+"""The requester of a halt that the configuration places because of a break."""
 
 _NOTES = 1_000
-"""How many of the supervisor's own records are looked through for the pauses of this run."""
+"""How many of the supervisor's own newest records are searched for the pauses of this run."""
 
 
 def pauses_of(newest_first: Iterable[Record], run: str) -> set[str]:
-    """The instruments that are paused, by what was noted in this run. A record is this run's where one that names the
-    run comes before it."""
+    """The instruments that this run's records leave paused. A record belongs to the run that the nearest older
+    configuration record names."""
     last: dict[str, str] = {}
-    since: dict[str, str] = {}  # whose run is not known yet
+    since: dict[str, str] = {}  # newer than the next configuration record, so of a run not known yet
     for record in newest_first:
         payload = record.event.payload
         if record.event.type is EventType.CONFIGURATION_CHANGED:
@@ -52,7 +52,7 @@ def pauses_of(newest_first: Iterable[Record], run: str) -> set[str]:
 
 
 class Instructions:
-    """Tells the instruments, and knows which of them are to stay paused."""
+    """Sends pauses and halts to the instruments, and keeps which of them must stay paused."""
 
     def __init__(self, runtime: Runtime, run: str, desired: DesiredState, halting: Halting, outbox: Outbox) -> None:
         self._runtime = runtime
@@ -63,21 +63,21 @@ class Instructions:
         self._paused: set[str] = set()
         self._pauses_known = False
         self._learning: asyncio.Task[None] | None = None
-        self._up_before: set[str] = set()  # while the halts were not known yet
+        self._up_before: set[str] = set()  # the instruments that reported before the halts were known
         self._halting_by_break: set[str] = set()
 
     async def repeat(self, name: str) -> None:
-        """Tell an instrument that has just started what its former process was told."""
+        """Send an instrument that has just started the pause that its former process had."""
         if name in self._paused:
-            await self._told(name, "pause")  # until it is resumed, whatever it was restarted for
+            await self._send(name, "pause")  # until it is resumed, whatever the reason for its restart
 
     def forget(self, name: str) -> None:
-        """It is not to run any more."""
+        """Drop the pause of an instrument that is no longer desired."""
         self._paused.discard(name)
 
     def learn(self) -> None:
-        """Have the halts in force and this run's pauses read from the journal, now and until it answers, and the
-        instruments that are up told of them; the others are told when they start."""
+        """Start to read the halts in force and this run's pauses from the journal, until it answers. Instruments that
+        are up are sent them then; the others receive them when they start."""
         if self._halting.known:
             return
         if self._learning is not None:
@@ -92,33 +92,33 @@ class Instructions:
     # Pauses
 
     async def _learn_pauses(self) -> None:
-        """A supervisor that comes back in the middle of a run goes by what the one before it noted."""
+        """A supervisor that replaces another in the middle of a run takes over the pauses that the former one noted."""
         types = (EventType.OPERATOR_ACTION, EventType.CONFIGURATION_CHANGED)
         filters = {"stream": SUPERVISOR, "types": types, "order": "newest", "limit": _NOTES}
         try:
             noted = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
         except (CallError, JournalError) as error:
-            logger.warning("what was paused before is unknown: {}", error)
+            logger.warning("the pauses from before this supervisor started are unknown: {}", error)
             return
         paused = pauses_of(noted, self._run) - self._paused
         self._paused |= paused
         self._pauses_known = True
-        await asyncio.gather(*(self._told(name, "pause") for name in sorted(paused & self._up_before)))
+        await asyncio.gather(*(self._send(name, "pause") for name in sorted(paused & self._up_before)))
 
     async def pause(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
-        """Let the selected instruments run no cycle by themselves; gives the names of those that were told."""
+        """Stop the scheduled cycles of the selected instruments; returns the names of those reached."""
         self._paused.update(self._desired.chosen(account, instrument))
-        return await self._tell("pause", account, instrument, by)
+        return await self._send_all("pause", account, instrument, by)
 
     async def resume(self, account: str | None, instrument: str | None, by: Who = None) -> tuple[str, ...]:
-        """Let them go on; gives the names of those that were told."""
+        """Start their scheduled cycles again; returns the names of the instruments reached."""
         self._paused.difference_update(self._desired.chosen(account, instrument))
-        return await self._tell("resume", account, instrument, by)
+        return await self._send_all("resume", account, instrument, by)
 
     def note_pause(self, name: str, *, paused: bool) -> None:
-        """An instrument says whether it is paused. Before the journal has told, that is the word of the supervisor
-        before us; afterwards our own counts (an answer may be from before it was resumed), and whoever has not heard it
-        is told again."""
+        """An instrument reports whether it is paused. Until the journal has answered, its report shows what the former
+        supervisor sent. Afterwards our own record decides, since a report may be older than a resume; an instrument
+        that missed its pause is sent it again."""
         if paused and not self._pauses_known:
             self._paused.add(name)
         elif not paused and name in self._paused:
@@ -126,16 +126,16 @@ class Instructions:
 
     async def _pause_again(self, name: str) -> None:
         if name in self._paused:  # it may have been resumed since
-            await self._told(name, "pause")
+            await self._send(name, "pause")
 
-    async def _tell(self, method: str, account: str | None, instrument: str | None, by: Who) -> tuple[str, ...]:
+    async def _send_all(self, method: str, account: str | None, instrument: str | None, by: Who) -> tuple[str, ...]:
         chosen = self._desired.chosen(account, instrument)
         body: dict[str, Json] = {"action": method, "instruments": list(chosen), "by": None, **said_of(by)}
         await self._outbox.write(EventType.OPERATOR_ACTION, body, method)
-        told = await asyncio.gather(*(self._told(name, method) for name in chosen))
-        return tuple(name for name, done in zip(chosen, told, strict=True) if done)
+        reached = await asyncio.gather(*(self._send(name, method) for name in chosen))
+        return tuple(name for name, done in zip(chosen, reached, strict=True) if done)
 
-    async def _told(self, name: str, method: str) -> bool:
+    async def _send(self, name: str, method: str) -> bool:
         try:
             await self._runtime.call(name, method, timeout_s=STOP_CALL_TIMEOUT_S)
         except CallError as error:
@@ -146,30 +146,30 @@ class Instructions:
     # Halts
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None, by: Who = None) -> Halted:
-        """Put the halts of a selection in force, tell its instruments, and make the halts durable."""
+        """Put the halts of a selection in force, send them to its instruments, and make them durable."""
         scopes = self._desired.scopes(account, instrument)
         for scope in scopes:
             self._halting.put(scope, reason, by)
         keep = asyncio.gather(*(self._halting.keep(scope) for scope in scopes))
-        told, failures = await asyncio.gather(self._tell_halts(account, instrument), keep)
-        return self._halted(scopes, told, next(filter(None, failures), None))
+        reached, failures = await asyncio.gather(self._send_halts(account, instrument), keep)
+        return self._halted(scopes, reached, next(filter(None, failures), None))
 
     async def resume_trading(self, account: str | None, instrument: str | None, by: Who = None) -> Halted:
-        """End the halts of a selection and of all within it, and tell its instruments."""
+        """End the halts of a selection and of every narrower scope, and send the rest to its instruments."""
         lifted: tuple[str, ...] = ()
         failure: str | None = None
         for scope in self._desired.scopes(account, instrument):
             ended, why_not = await self._halting.lift(scope, by)
             lifted, failure = lifted + ended, failure or why_not
-        return self._halted(lifted, await self._tell_halts(account, instrument), failure)
+        return self._halted(lifted, await self._send_halts(account, instrument), failure)
 
     async def halt_by_break(self, name: str, breaks: Sequence[str]) -> None:
-        """An instrument has breaks that are to halt its trading, by the configuration: a halt like any other, which
-        ends when a person resumes."""
+        """An instrument has breaks that halt its trading, by the configuration. Such a halt is like any other: it ends
+        when a person resumes trading."""
         own = any(halt.scope == name for halt in self._halting.on(name) or ())
         if own or name in self._halting_by_break:
             if own:
-                await self._set_halts(name)  # it has not heard of it
+                await self._set_halts(name)  # the instrument has not received it
             return
         self._halting_by_break.add(name)
         try:
@@ -181,16 +181,16 @@ class Instructions:
             self._halting_by_break.discard(name)
 
     def note_halts(self, name: str, halts: tuple[Halt, ...] | None) -> None:
-        """An instrument says which halts it knows of: tell it when they are others."""
+        """An instrument reports the halts it knows of; if they differ from ours, it is sent ours."""
         if not self._halting.known:
             self._up_before.add(name)
         if self._halting.on(name) not in (None, halts):
             self._runtime.spawn(SUPERVISOR, self._correct_halts(name))
 
-    async def _tell_halts(self, account: str | None, instrument: str | None) -> dict[str, bool]:
+    async def _send_halts(self, account: str | None, instrument: str | None) -> dict[str, bool]:
         chosen = self._desired.chosen(account, instrument)
-        told = await asyncio.gather(*(self._set_halts(name) for name in chosen))
-        return dict(zip(chosen, told, strict=True))
+        reached = await asyncio.gather(*(self._set_halts(name) for name in chosen))
+        return dict(zip(chosen, reached, strict=True))
 
     async def _correct_halts(self, name: str) -> None:
         await self._set_halts(name)
@@ -202,16 +202,16 @@ class Instructions:
         try:
             await self._runtime.call(name, "set_halts", halts, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
-            logger.debug("{}: it is told of its halts when it is back: {}", name, error)
+            logger.debug("{}: could not be sent its halts; it receives them when it is back: {}", name, error)
             return False
         return True
 
-    def _halted(self, scopes: tuple[str, ...], told: dict[str, bool], failure: str | None) -> Halted:
-        remaining = dict.fromkeys(halt for name in told for halt in self._halting.on(name) or ())
+    def _halted(self, scopes: tuple[str, ...], reached: dict[str, bool], failure: str | None) -> Halted:
+        remaining = dict.fromkeys(halt for name in reached for halt in self._halting.on(name) or ())
         return Halted(
             scopes,
-            tuple(name for name, done in told.items() if done),
-            tuple(name for name, done in told.items() if not done),
+            tuple(name for name, done in reached.items() if done),
+            tuple(name for name, done in reached.items() if not done),
             tuple(remaining),
             failure,
         )

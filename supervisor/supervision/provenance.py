@@ -1,5 +1,5 @@
-"""What runs, as the journal keeps it at each start: the program's version, its user and process, every package, and the
-configuration in force, so that a decision can be made again later by the same code. No secret is among it."""
+"""What runs, as journaled at each start: the program's version, its user and process, every package, and the
+configuration in force, so that the same code can make a decision again later. It contains no secret."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from supervisor.config.models import Configuration
 
 
 def provenance(configuration: Configuration) -> dict[str, Json]:
-    """The program, the user and the process that run it, Python, the version of every package, and what was said in the
-    configuration."""
+    """The program, the user and the process that run it, Python, the version of every package, and the configuration as
+    it may be shown."""
     packages: dict[str, Json] = dict(_packages())
     return {
         "program": program_version(),
@@ -30,6 +30,6 @@ def provenance(configuration: Configuration) -> dict[str, Json]:
 
 @cache
 def _packages() -> tuple[tuple[str, str], ...]:
-    """Those that were there when this process first asked: what it runs."""
+    """The packages that were installed at this process's first call: the ones it runs."""
     found = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
     return tuple((name, found[name]) for name in sorted(found, key=str.lower))

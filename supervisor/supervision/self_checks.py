@@ -1,7 +1,7 @@
-"""Once a minute one instrument, each in its turn, is asked to compare its book with its journal.
+"""Once a minute, asks one instrument in turn to compare its book with its journal.
 
-The laws of this module: a check that could not be made is no check that found nothing; whoever is checked next is
-decided by name, so that every instrument has its turn whatever comes and goes.
+The laws of this module: a check that could not be made is counted as skipped, never as one that found nothing; the
+next instrument is the next by name, so that every instrument has its turn while others come and go.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIMEOUT_S = 60.0
 
 
 class SelfChecks:
-    """Makes the checks and counts them. ``names`` gives the instruments that can be asked now."""
+    """Makes the checks and counts them. ``names`` returns the instruments that can be called now."""
 
     def __init__(self, runtime: Runtime, names: Callable[[], Sequence[str]]) -> None:
         self._runtime = runtime
@@ -32,7 +32,7 @@ class SelfChecks:
         self._counts = {"checked": 0, "failed": 0, "skipped": 0}
 
     async def run(self, stopped: asyncio.Event) -> None:
-        """Check one instrument a minute until that is set."""
+        """Check one instrument a minute until ``stopped`` is set."""
         while not stopped.is_set():
             try:
                 async with asyncio.timeout(EVERY_S):

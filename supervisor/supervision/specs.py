@@ -1,5 +1,5 @@
-"""From the configuration to actors: what each is made of, and when it counts as hung. Used by the cluster and by the
-one-process run alike, so that both run the same system."""
+"""Turns the configuration into the arguments of actors, and into the time after which each counts as hung. The cluster
+and the one-process run both use it, so that both run the same system."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ MakeBroker = Callable[..., Broker]
 NO_MARKS: Mapping[str, str] = MappingProxyType({})
 
 _OPENED_WITH_INSTRUMENTS = frozenset({"ib", PAPER})
-"""The brokers whose adapter names its instruments, or trades in them, by those of the configuration."""
+"""The brokers whose adapter needs the configured instruments: to identify them, or to trade in them."""
 
 ADAPTER_TRIES = 10
-"""An adapter tries a call a few times, and proves the account again in between: all of it ends within this many."""
+"""An adapter tries a call a few times and proves the account in between: all of it takes at most this many calls."""
 
 _MEMORY_OF_ONE = 54_000_000
 _ONES_PER_CORE = 75
-"""What an instrument's process takes: its own memory in bytes, and how many of them keep a core awake."""
+"""The load of one instrument's process: its own memory in bytes, and how many of them occupy one core."""
 
 _HOUSE_INTERVAL_S = 3.0
 _HOUSE_TIMEOUT_S = 4.0
-"""Accounts and the audit actor have no interval; they have to answer a probe within half a minute."""
+"""Accounts and the audit actor have no interval; they must answer a probe within half a minute."""
 
 
 def account_actor(
@@ -64,8 +64,9 @@ def account_actor(
     make_broker: MakeBroker = open_broker,
     marks: Mapping[str, str] = NO_MARKS,
 ) -> tuple[AccountSettings, Callable[[], Broker], Runtime]:
-    """The arguments of one account's actor. For ``one_verdict`` it waits for its broker as long as the adapter tries,
-    and a simulated broker stands still; ``silent``, it journals nothing. ``marks`` tell literal secrets apart."""
+    """The arguments of one account's actor. With ``one_verdict`` it waits for its broker as long as the adapter tries,
+    and a simulated broker's market stands still. With ``silent`` it journals nothing. ``marks`` are the fingerprints
+    that distinguish literal secrets."""
     settings = _account_settings(configuration, name, one_verdict=one_verdict)
     spec = configuration.broker_spec(name)
     table = book_spec(configuration, name)
@@ -76,7 +77,7 @@ def account_actor(
 
 
 def book_spec(configuration: Configuration, name: str) -> BookTableSpec | None:
-    """The table in which an account's book is kept; ``None`` where it is the journal."""
+    """The table that holds an account's book; ``None`` where the journal does."""
     account = configuration.account(name)
     book = account.book
     if book is None:
@@ -122,12 +123,12 @@ def _account_fingerprint(
     table: BookTableSpec | None,
     place: Place,
 ) -> str:
-    """Stands for what an account's actor cannot be told while it lives. Which instruments it manages, it can: but for
-    the brokers whose adapter is opened with them."""
+    """Covers the settings that a living account actor cannot be sent, so that a change of them restarts it. It can be
+    sent which instruments it manages, unless the broker's adapter is opened with them."""
     secrets = {key: _known_as(ref, marks.get(f"{spec.account}.{key}")) for key, ref in spec.secrets.items()}
-    told = spec.instruments if spec.broker in _OPENED_WITH_INSTRUMENTS else ()
+    instruments = spec.instruments if spec.broker in _OPENED_WITH_INSTRUMENTS else ()
     every_s = settings.discover_every_s if settings.discover else None
-    opened = replace(spec, secrets={}, instruments=told)
+    opened = replace(spec, secrets={}, instruments=instruments)
     more = (*(() if table is None else (table,)), *_of_place(place))
     return _fingerprint(opened, secrets, settings.discover, settings.patience_s, every_s, *more)
 
@@ -139,8 +140,8 @@ def _known_as(ref: SecretRef, mark: str | None) -> tuple[str, str]:
 def instrument_actor(
     configuration: Configuration, account: str, symbol: str, runtime: Runtime, *, one_verdict: bool = False
 ) -> tuple[InstrumentSettings, Runtime]:
-    """The arguments of one instrument's actor. For ``one_verdict`` it waits as long as its account does, and sends
-    nothing to the broker that changes anything there."""
+    """The arguments of one instrument's actor. With ``one_verdict`` it waits as long as its account does, and sends
+    nothing that changes anything at the broker."""
     settings = configuration.instrument_settings(account, symbol)
     if one_verdict:
         timeout_s = configuration.timeout_s(account) * ADAPTER_TRIES + CYCLE_MARGIN_S
@@ -150,8 +151,8 @@ def instrument_actor(
 
 
 def carried_by(configuration: Configuration, account: str, many: int) -> Carried | None:
-    """The cells that carry the instruments of an account, where ``many`` run in all; ``None`` where each has a process
-    of its own."""
+    """The cells that carry the instruments of an account, where ``many`` instruments run in all; ``None`` where each
+    has a process of its own."""
     size = configuration.instruments_per_actor(account)
     if size == "auto":
         size = 1 if many <= room_for_processes() else SIZE
@@ -159,13 +160,13 @@ def carried_by(configuration: Configuration, account: str, many: int) -> Carried
 
 
 def room_for_processes() -> int:
-    """How many instruments this machine carries as a process each: half of its memory, and what its cores bear."""
+    """How many instruments this machine runs in a process each: limited by half of its memory and by its cores."""
     by_memory = psutil.virtual_memory().total // 2 // _MEMORY_OF_ONE
     return int(min(by_memory, _ONES_PER_CORE * (psutil.cpu_count() or 1)))
 
 
 def _instrument_fingerprint(configuration: Configuration, settings: InstrumentSettings) -> str:
-    """Stands for what an instrument is started with; where it is carried counts where that was asked for."""
+    """Covers what an instrument is started with, and the size of its cells where that was configured."""
     shared = configuration.instruments_per_actor(settings.account)
     spread = ("spread",) if configuration.is_spread(settings.account) else ()
     where = (*_of_place(instrument_place(configuration, settings.account)), *spread)
@@ -173,12 +174,12 @@ def _instrument_fingerprint(configuration: Configuration, settings: InstrumentSe
 
 
 def instrument_place(configuration: Configuration, account: str) -> Place:
-    """Where the instruments of an account may be."""
+    """The nodes on which the instruments of an account may run."""
     return EVERYWHERE if configuration.is_spread(account) else configuration.place(account)
 
 
 def _of_place(place: Place) -> tuple[Place, ...]:
-    """What a place adds to a fingerprint: one that is everywhere, nothing."""
+    """What a place adds to a fingerprint; nothing where every node is allowed."""
     return (place,) if place else ()
 
 
@@ -198,8 +199,8 @@ def audit_actor(configuration: Configuration) -> tuple[str, str | None, Evidence
 
 
 def sinks(configuration: Configuration) -> tuple[SinkSettings, ...]:
-    """What each sink is started with; none where the library that writes tables is not installed, which ``check`` and
-    ``status`` tell."""
+    """What each sink is started with; empty where the library that writes tables is not installed, which ``check`` and
+    ``status`` report."""
     if lacks_delta():
         return ()
     made = []
@@ -217,7 +218,7 @@ def sink_actor(configuration: Configuration, name: str, runtime: Runtime) -> tup
 
 
 def lacks_delta() -> str | None:
-    """Why no table in Delta Lake can be written or read here, with what to do; ``None`` where it can."""
+    """Why no table in Delta Lake can be written or read here, with what to do; ``None`` where one can."""
     lacking = [name for name in ("deltalake", "pyarrow", "numpy") if find_spec(name) is None]
     if not lacking:
         return None
@@ -229,8 +230,9 @@ def children(
     discovered: Iterable[tuple[str, str]] = (),
     marks: Mapping[str, str] = NO_MARKS,
 ) -> tuple[ChildSpec, ...]:
-    """Everything that shall run: the audit actor, the enabled accounts, and their instruments; ``discovered`` are
-    (account, symbol) pairs beyond those the configuration names. ``marks`` tell literal secrets apart."""
+    """Everything that should run: the audit actor, the sinks, the enabled accounts with their instruments, and alerts.
+    ``discovered`` are (account, symbol) pairs beyond those that the configuration names. ``marks`` are the fingerprints
+    that distinguish literal secrets."""
     house = configuration.journal_place
     specs = [ChildSpec(AUDIT, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, place=house)]
     for sink in sinks(configuration):
@@ -254,13 +256,13 @@ def children(
             carried = carried_by(configuration, account.name, many) is not None
             specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, fingerprint, carried, place))
     if configuration.alerts.routes:
-        told = alerts_settings(configuration)
-        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, told.fingerprint or "", place=house))
+        settings = alerts_settings(configuration)
+        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, settings.fingerprint or "", place=house))
     return tuple(specs)
 
 
 def alerts_settings(configuration: Configuration) -> AlertsSettings:
-    """What the alerts actor is made of."""
+    """The settings of the alerts actor."""
     given = configuration.alerts
     routes = tuple(
         Route(
@@ -290,7 +292,7 @@ def alerts_settings(configuration: Configuration) -> AlertsSettings:
 def discovered_in(
     configuration: Configuration, before: Configuration, discovered: Iterable[tuple[str, str]]
 ) -> set[tuple[str, str]]:
-    """Of what was discovered before, or was listed then, what is looked after by the accounts that take all now."""
+    """The instruments, discovered or listed ``before``, that accounts which now manage all instruments keep."""
     listed = {(one.name, symbol) for one in before.enabled_accounts for symbol in one.symbols}
     takes_all = {one.name: one for one in configuration.enabled_accounts if one.instruments is None}
     return {
@@ -301,7 +303,7 @@ def discovered_in(
 
 
 def managed_by(configuration: Configuration, account: str) -> tuple[frozenset[str], frozenset[str]] | None:
-    """What an account looks after and what it ignores; ``None`` for one that is not to run."""
+    """The instruments that an account manages, and those it ignores; ``None`` for an account that should not run."""
     for one in configuration.enabled_accounts:
         if one.name == account:
             return frozenset(one.symbols), frozenset(one.ignore_instruments)
@@ -309,7 +311,7 @@ def managed_by(configuration: Configuration, account: str) -> tuple[frozenset[st
 
 
 def actor_of(key: ChildKey) -> type:
-    """The class of an account's or an instrument's actor. The others are made by whoever starts them."""
+    """The class of an account's, an instrument's or the alerts actor. Factories make the others."""
     if key.kind is Kind.ALERTS:
         return Alerts
     return Account if key.kind is Kind.ACCOUNT else Instrument
@@ -320,7 +322,7 @@ def _fingerprint(*parts: object) -> str:
 
 
 def _in_order(value: object) -> object:
-    """The same in every process: the order of a set is another in each."""
+    """The same value in every process: the iteration order of a set differs between processes."""
     if is_dataclass(value) and not isinstance(value, type):
         return type(value).__name__, [(one.name, _in_order(getattr(value, one.name))) for one in fields(value)]
     if isinstance(value, Set):

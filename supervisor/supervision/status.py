@@ -29,7 +29,7 @@ from supervisor.tree.model import (
 from supervisor.tree.story import STATE_NAMES
 
 HEALTH_AGE_S = 3.0
-"""How old a probe's answer may be: a report is that much older than its actor knows."""
+"""How old a probe's answer may be: a shown report is up to this much older than its actor's own."""
 
 
 def state_name(state: State) -> str:
@@ -38,7 +38,7 @@ def state_name(state: State) -> str:
 
 
 def state_words(child: Child | None) -> str:
-    """Where an actor is, and why."""
+    """The state of an actor, and why."""
     if child is None:
         return "its actor has not been started yet"
     match child.state:
@@ -55,8 +55,8 @@ def state_words(child: Child | None) -> str:
 
 
 def aged(last: CycleReport, health: InstrumentHealth, max_age_s: float, now: datetime) -> CycleReport:
-    """The last report as it counts now: what was in step long ago (a paused actor, one that hangs) is not known to
-    be."""
+    """The last report as it counts now: a book last found in step too long ago (its actor is paused or hangs) is no
+    longer known to be in step."""
     if last.status is not Status.SUCCESS or last.verified_at is None:
         return last
     age_s = verified_age_s(last, health, now)
@@ -68,14 +68,14 @@ def aged(last: CycleReport, health: InstrumentHealth, max_age_s: float, now: dat
 
 
 def verified_age_s(last: CycleReport, health: InstrumentHealth, now: datetime) -> float:
-    """How long ago the book was found in step: as its own actor measured it, or else by the two clocks."""
+    """Seconds since the book was found in step: as its actor measured them, else by the clocks of both machines."""
     if health.verified_age_s is not None or last.verified_at is None:
         return math.inf if health.verified_age_s is None else health.verified_age_s
     return (now - last.verified_at).total_seconds()
 
 
 def is_empty(report: CycleReport | None) -> bool:
-    """Whether an instrument was last found in step with nothing held, nothing working and nothing open."""
+    """Whether an instrument was last found in step without a position, a working order or an open break."""
     if report is None or report.status is not Status.SUCCESS:
         return False
     return not report.book["legs"] and not report.book["open_orders"]
@@ -89,7 +89,7 @@ def absent(
     now: datetime,
     error: str | None = None,
 ) -> CycleReport:
-    """The report of an instrument whose actor does not speak: what it last said, and that this is unverified."""
+    """The report of an instrument whose actor does not answer: its last report, marked as unverified."""
     why = error if error is not None else state_words(child)
     if last is not None:
         return replace(last, status=Status.DEGRADED, error=why, broker=dict(NOTHING_KNOWN), unverified=True)
@@ -114,8 +114,8 @@ def add_health(
     now: datetime,
     halts_on: Callable[[str], tuple[Halt, ...] | None] = lambda _: (),
 ) -> None:
-    """Give each instrument of the document its ``health``; ``halts_on`` tells which halts apply to it, ``None`` while
-    that is not known."""
+    """Add each instrument's ``health`` to the document; ``halts_on`` returns the halts that apply to it, ``None`` while
+    they are not known."""
     for account in result["accounts"]:
         for row in account["instruments"]:
             name = f"{account['account']}/{row['instrument']}"
@@ -126,8 +126,8 @@ def add_health(
 
 
 def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth]) -> None:
-    """Give each account of the document its ``health``: when a broker that failed is asked again, and how its stream
-    stands (``None`` where it has none)."""
+    """Add each account's ``health`` to the document: among others, when a broker that failed is tried again, and the
+    state of its stream (``None`` where it has none)."""
     for account, health in zip(result["accounts"], healths, strict=True):
         account["health"] = {
             "retry_at": None if health.retry_at is None else to_iso(health.retry_at),
@@ -142,14 +142,14 @@ def add_account_health(result: dict[str, Any], healths: Sequence[AccountHealth])
 
 NO_NODES: Mapping[str, Node] = MappingProxyType({})
 _SHOWN = (Kind.AUDIT, Kind.SINK, Kind.ALERTS, Kind.ACCOUNT, Kind.INSTRUMENT)
-assert set(_SHOWN) == set(Kind)  # noqa: S101 - a kind that is left out would be met in a status, and not here
+assert set(_SHOWN) == set(Kind)  # noqa: S101 - a kind left out would fail in a status, and not here
 
 
 def actor_rows(
     children: Mapping[ChildKey, Child], pids: Mapping[str, int], nodes: Mapping[str, Node] = NO_NODES
 ) -> list[dict[str, Any]]:
-    """Every actor with its state and its process: those of the house, and then accounts and instruments. ``place`` are
-    the labels it needs, ``node`` where it is, by the ``nodes`` of the cluster."""
+    """Every actor with its state and its process: infrastructure first, then accounts and instruments. ``place`` are
+    the node labels it needs, ``node`` is the node it runs on, from the ``nodes`` of the cluster."""
     return [
         {
             "name": key.name,
@@ -166,7 +166,7 @@ def actor_rows(
 
 
 def add_nodes(result: dict[str, Any], actors: Sequence[Mapping[str, Any]]) -> None:
-    """Give each instrument's ``health`` the ``node`` of its actor, by the rows of all actors."""
+    """Add the ``node`` of its actor to each instrument's ``health``, from the rows of all actors."""
     nodes = {row["name"]: row["node"] for row in actors}
     for account in result["accounts"]:
         for row in account["instruments"]:

@@ -1,6 +1,6 @@
-"""A verdict on what runs, past the schedule, each by its own actor.
+"""Unscheduled verdicts on what runs, each made by the instrument's own actor.
 
-The law of this module: an actor that does not answer is an unverified instrument in the answer, never one left out.
+The law of this module: an actor that does not answer is an unverified instrument in the result, never left out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from supervisor.supervision.health import HealthRegistry
 from supervisor.tree.model import PROBE_TIMEOUT_S, Child, ChildKey, Kind
 
 VERDICT_MARGIN_S = 30.0
-"""How much longer than its calls to the broker and its pauses between confirmations a verdict may take."""
+"""How much longer a verdict may take than its broker calls and its pauses between confirmations."""
 
 
 class Verdicts:
-    """Asks for verdicts. ``children`` is the tree's live view of those asked."""
+    """Requests verdicts. ``children`` is the tree's live view of the children."""
 
     def __init__(
         self, runtime: Runtime, children: Mapping[ChildKey, Child], desired: DesiredState, healths: HealthRegistry
@@ -40,7 +40,7 @@ class Verdicts:
         dry_run: bool,
         asked: Mapping[str, Json] | None = None,
     ) -> list[tuple[AccountHealth, list[CycleReport]]]:
-        """One on every selected instrument, by account. ``asked`` are the keys that tell who asks."""
+        """A verdict on every selected instrument, by account. ``asked`` are the keys that identify the requester."""
         chosen = [name for name in self._desired.accounts if account in (None, name)]
         work = [self._of_account(name, instrument, asked, dry_run=dry_run) for name in chosen]
         return list(await asyncio.gather(*work))
