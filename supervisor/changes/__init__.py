@@ -1,1 +1,1 @@
-"""Changes of the configuration at run time: what differs, what is asked for, and the transaction that makes it so."""
+"""Changes of the configuration at run time: the difference, the request, and the transaction that carries it out."""

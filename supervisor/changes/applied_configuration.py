@@ -1,17 +1,17 @@
-"""The standing configuration: what shall run after changes at run time, kept beside the journal over a crash of the
-supervisor, which comes back with the configuration it was first given.
+"""The standing configuration: what should run after changes at run time. It is kept beside the journal, since after a
+crash Ray restarts the supervisor with its original configuration.
 
-The laws of this module: the file is whole before the journal names it, and it goes only after the journal names
-another one; a file that the journal does not name has no effect; no file holds a secret, only where each is found, and
-marks that tell whether a literal one is still the one it was.
+The laws of this module: the file is complete before the journal names it, and is removed only after the journal names
+another; a file that the journal does not name has no effect; no file holds a secret, only the place of each and a
+salted fingerprint (a mark) that shows whether a literal secret has changed.
 
 ====================  ====================================================================================
 a crash               what the next incarnation finds
 ====================  ====================================================================================
 before the file       the journal names the former one (or none): that one stands
-before the record     a file that nobody names, beside the former one: that one stands
+before the record     a file that no record names, beside the former one: the former one stands
 after the record      the new one stands, whether or not it was carried out; actors that run otherwise restart
-before the tidying    the new one stands, and the former file goes with the next change
+before the tidying    the new one stands, and the former file is removed with the next change
 ====================  ====================================================================================
 """
 
@@ -44,8 +44,8 @@ _DECIMAL = "$decimal"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One `start`, over every crash of its supervisor. ``marks`` are those of the configuration it was given,
-    ``began_at`` is when that was, ``door`` the :class:`~supervisor.supervision.local_door.Door` of its supervisor."""
+    """One `start`, through every crash of its supervisor. ``marks`` are those of its original configuration,
+    ``began_at`` is when it began, ``door`` the :class:`~supervisor.supervision.local_door.Door` of its supervisor."""
 
     identity: str = ""
     marks: SecretFingerprints = field(default_factory=dict, repr=False)
@@ -63,7 +63,7 @@ class AppliedConfiguration:
 
 
 class Unusable(Exception):
-    """A standing file that is not what the journal names. ``found`` is why."""
+    """A standing file that is not the one the journal names. ``found`` is the reason."""
 
     def __init__(self, path: str, found: str) -> None:
         super().__init__(path, found)
@@ -75,15 +75,15 @@ class Unusable(Exception):
 
 
 def new_run(configuration: Configuration, door: object = None) -> Run:
-    """A run of its own for a `start` with this configuration. A literal secret that cannot be read now has no mark;
-    its account's actor will say why."""
+    """A new run for a `start` with this configuration. A literal secret that cannot be read now has no mark; the actor
+    of its account reports the reason."""
     identity = os.urandom(8).hex()
     return Run(identity, marks_of(configuration, identity)[0], datetime.now(UTC), door)
 
 
 def marks_of(configuration: Configuration, salt: str) -> tuple[dict[str, str], dict[str, Refused]]:
-    """The marks of the secrets that stand in files, the configuration's own among them, by ``account.key``, and why
-    those that cannot be read cannot."""
+    """The marks of the secrets that stand in files, including the configuration file, by ``account.key``; and the
+    reasons for those that cannot be read."""
     marks, problems = {}, {}
     for place, ref in _literals(configuration):
         try:
@@ -101,13 +101,13 @@ def _literals(configuration: Configuration) -> Iterator[tuple[str, SecretRef]]:
 
 
 def _mark(ref: SecretRef, salt: str) -> str:
-    """Tells two secrets of one place apart, and is made slowly, so that none can be guessed from it."""
+    """A fingerprint that distinguishes two secrets of one place. It is slow to compute, against guessing."""
     salted = f"{salt}/{ref.account}.{ref.key}".encode()
     return hashlib.scrypt(ref.resolve().encode(), salt=salted, n=2**14, r=8, p=1, dklen=16).hex()
 
 
 def write(configuration: Configuration, marks: SecretFingerprints, run: str) -> AppliedConfiguration:
-    """Keep it beside the journal, readable by its owner alone, whole or not at all. Raises ``OSError``."""
+    """Write it beside the journal, readable by its owner alone, as a whole or not at all. Raises ``OSError``."""
     document = {"run": run, "marks": dict(marks), "configuration": _encoded(configuration)}
     content = json.dumps(document, indent=1, sort_keys=True).encode()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -118,8 +118,8 @@ def write(configuration: Configuration, marks: SecretFingerprints, run: str) -> 
 
 
 def read(given: Configuration, sha256: str) -> AppliedConfiguration:
-    """The standing configuration of that SHA-256, beside the journal of the one that was given, with that one's
-    sections that cannot change. Raises :class:`Unusable`."""
+    """The standing configuration with that SHA-256 from beside the journal of ``given``, with the sections that cannot
+    change taken from ``given``. Raises :class:`Unusable`."""
     path = path_of(given, sha256)
     try:
         content = path.read_bytes()
@@ -133,7 +133,7 @@ def read(given: Configuration, sha256: str) -> AppliedConfiguration:
         found = Configuration.model_validate({**decoded, **{one: getattr(given, one) for one in FIXED}})
         return AppliedConfiguration(found, dict(document["marks"]), sha256)
     except (ValueError, KeyError, TypeError, ValidationError):
-        # Its cause would quote what it stumbled over.
+        # The cause could quote a part of the file.
         raise Unusable(str(path), "this version of the program does not understand it") from None
 
 
@@ -144,7 +144,7 @@ def files(configuration: Configuration) -> tuple[Path, ...]:
 
 
 def any_of(configuration: Configuration, run: str) -> bool:
-    """Whether there is one of this run, named by the journal or not."""
+    """Whether a standing file of this run exists, named by the journal or not."""
     for path in files(configuration):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             if json.loads(path.read_bytes()).get("run") == run:
@@ -153,7 +153,7 @@ def any_of(configuration: Configuration, run: str) -> bool:
 
 
 def keep_only(configuration: Configuration, sha256: str | None) -> None:
-    """Take every other standing file away. Nothing happens when one cannot be."""
+    """Remove every other standing file. A file that cannot be removed is left."""
     kept = None if sha256 is None else path_of(configuration, sha256)
     for path in files(configuration):
         if path != kept:
@@ -162,7 +162,7 @@ def keep_only(configuration: Configuration, sha256: str | None) -> None:
 
 
 def path_of(configuration: Configuration, sha256: str) -> Path:
-    """Where the standing configuration of a SHA-256 lies."""
+    """The path of the standing configuration with a SHA-256."""
     url = configuration.journal.url
     name = Path(url).name if isinstance(url, str) else "journal"
     return configuration.state_dir / f"{name}.standing-{sha256[:16]}.json"

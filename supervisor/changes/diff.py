@@ -1,7 +1,7 @@
-"""What differs between two configurations, and what that does to those who run. Pure.
+"""The difference between two configurations, and its effects on running actors. Pure.
 
-The laws of this module: applying the difference of A and B to A gives B; no secret, and not where it is found, is in a
-difference: it is told that it changed.
+The laws of this module: applying the difference of A and B to A gives B; a difference contains no secret, nor the place
+of one: it says only that it changed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from supervisor.tree.model import ChildSpec, Kind
 
 Section = BaseModel | tuple[DeltaSink, ...]
 SecretFingerprints = Mapping[str, str]
-"""What tells, of each literal secret (``account.key``), whether it is the one it was, and not what it is."""
+"""A fingerprint of each literal secret, by ``account.key``: it shows whether the secret has changed, and not its value.
+"""
 
 IDENTITY = frozenset({"broker", "simulator", "account_id", "user_id", "login", "environment"})
-"""The keys of an account that say which one it is: with another one its books are those of somebody else."""
+"""The keys of an account that identify it at the broker: when one changes, its books are another account's."""
 
 
 class How(StrEnum):
-    """What became of something."""
+    """What happened to a row."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -41,7 +42,7 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """One key that differs: its values in words, ``None`` where it is not given; ``default`` is what then holds."""
+    """One key that differs. Its values as text, ``None`` where it is not set; ``default`` then applies."""
 
     key: str
     before: str | None
@@ -58,7 +59,7 @@ class KeyChange:
         return f"{self.key} {self.before} → {default if self.after is None else self.after}"
 
     def to_json(self) -> dict[str, Json]:
-        """As it is journaled and shown."""
+        """The form for the journal and for display."""
         if self.secret:
             return {"key": self.key, "changed": True}
         return {"key": self.key, "before": self.before, "after": self.after}
@@ -79,19 +80,19 @@ class Row:
 
     @property
     def details(self) -> str:
-        """The keys that differ, in words."""
+        """The keys that differ, as text."""
         return ", ".join(map(str, self.keys))
 
     def to_json(self) -> dict[str, Json]:
-        """As it is journaled and shown."""
+        """The form for the journal and for display."""
         keys: list[Json] = [key.to_json() for key in self.keys]
         return {"kind": self.kind, "name": self.name, "how": self.how.value, "keys": keys}
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationDifference:
-    """From one configuration to another. ``rows`` are it in words; the rest is what :func:`applied` needs: ``accounts``
-    as they are to be, ``removed`` names, all names in their ``order``, and the ``sections`` that differ."""
+    """The difference from one configuration to another. ``rows`` describe it; the rest is what :func:`applied` needs:
+    the new ``accounts``, the ``removed`` names, all names in their ``order``, and the ``sections`` that differ."""
 
     rows: tuple[Row, ...]
     accounts: tuple[AnyAccount, ...] = ()
@@ -100,7 +101,7 @@ class ConfigurationDifference:
     sections: Mapping[str, Section] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether anything differs that changes what runs."""
+        """Whether it changes anything that runs."""
         return bool(self.rows)
 
 
@@ -110,8 +111,8 @@ def difference(
     old_marks: SecretFingerprints | None = None,
     new_marks: SecretFingerprints | None = None,
 ) -> ConfigurationDifference:
-    """What differs between two configurations, but for the sections that cannot be changed while a supervisor runs.
-    A literal secret counts as changed where its mark is another one."""
+    """The difference between two configurations, without the sections that cannot change while a supervisor runs. A
+    literal secret counts as changed where its mark differs."""
     marks = (old_marks or {}, new_marks or {})
     before = {account.name: account for account in old.accounts}
     after = {account.name: account for account in new.accounts}
@@ -153,7 +154,7 @@ def _account_rows(
     old: AnyAccount | None, new: AnyAccount | None, marks: tuple[SecretFingerprints, SecretFingerprints]
 ) -> Iterable[Row]:
     there = new or old
-    assert there is not None  # noqa: S101 - the name came from one of the two
+    assert there is not None  # noqa: S101 - the name is of one of the two
     was, becomes = ({} if one is None else said_by(one) for one in (old, new))
     listed_before, listed_after = ({} if one is None else _entries(one) for one in (old, new))
     if old is not None and new is not None:
@@ -182,7 +183,7 @@ def _account_rows(
 
 
 def _with_defaults(row: Row, configuration: Configuration) -> Row:
-    """The row with what holds for each key that is no longer given."""
+    """The row with the value that applies for each key that is no longer set."""
     if row.how is not How.CHANGED:
         return row
     account, symbol = split_name(row.name)
@@ -205,7 +206,7 @@ def _entries(account: AnyAccount) -> dict[str, dict[str, Any]]:
 
 
 def said_by(model: BaseModel) -> dict[str, Any]:
-    """What a model says beyond its defaults; a null that means something counts as said."""
+    """The keys that a model sets; a null that has a meaning of its own counts as set."""
     fields = type(model).model_fields
     defaults = {key: one.get_default(call_default_factory=True) for key, one in fields.items()}
     values = {key: getattr(model, key) for key in sorted(model.model_fields_set, key=list(defaults).index)}
@@ -224,7 +225,7 @@ def key_changes(
     old_marks: SecretFingerprints,
     new_marks: SecretFingerprints,
 ) -> tuple[KeyChange, ...]:
-    """The keys of an account or a section whose values differ; a secret's by its reference, or by its mark."""
+    """The keys of an account or a section whose values differ; secrets are compared by reference, or by mark."""
     found = []
     for key in dict.fromkeys((*old, *new)):
         was, becomes = old.get(key), new.get(key)
@@ -242,7 +243,7 @@ def _same_secret(was: object, becomes: object, mark: str | None, new_mark: str |
     if not (isinstance(was, SecretRef) and isinstance(becomes, SecretRef)) or was.source is not becomes.source:
         return False
     if was.source in READ_FROM_FILES and None not in (mark, new_mark):
-        return mark == new_mark  # wherever the file is
+        return mark == new_mark  # whichever file it is in
     return was.place == becomes.place
 
 
@@ -262,13 +263,13 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-# What it does to those who run
+# Effects on running actors
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """The actors that a change starts, restarts and stops, by name; nobody else is touched. ``told`` are the accounts
-    that hear of other instruments and go on."""
+    """The actors that a change starts, restarts and stops, by name; no others are affected. ``told`` are the accounts
+    that are sent another list of instruments and go on."""
 
     started: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
@@ -277,16 +278,16 @@ class Effects:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All whose process comes or goes."""
+        """All actors whose process starts or ends."""
         return (*self.started, *self.restarted, *self.stopped)
 
     def to_json(self) -> dict[str, Json]:
-        """As it is journaled and shown."""
+        """The form for the journal and for display."""
         return {"started": [*self.started], "restarted": [*self.restarted], "stopped": [*self.stopped]}
 
 
 def effects(old: Iterable[ChildSpec], new: Iterable[ChildSpec]) -> Effects:
-    """What becomes of the actors when other ones are desired."""
+    """The effects on the actors of replacing the desired children."""
     before, after = ({spec.key: spec for spec in specs} for specs in (old, new))
     started = [key.name for key in after if key not in before]
     restarted = [key.name for key, spec in after.items() if key in before and before[key] != spec]
@@ -298,7 +299,7 @@ def effects(old: Iterable[ChildSpec], new: Iterable[ChildSpec]) -> Effects:
 
 
 def of_other_accounts(old: Configuration, new: Configuration) -> tuple[str, ...]:
-    """The accounts of a name that stays whose books would from now on be compared with another account's."""
+    """The accounts that keep their name, and whose books would now be compared with another account of the broker."""
     return tuple(
         account.name
         for account in new.enabled_accounts

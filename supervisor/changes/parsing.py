@@ -1,8 +1,8 @@
 """Changes at run time as people write them: the keys and values of ``accounts.yaml``, checked by the same models, with
 errors in the same form.
 
-A secret may be named (``${NAME}``, a variable that is set where the actors run) and never given: it would have to
-travel and to be kept. What stands in a configuration file is read there by the actor that needs it.
+A secret may be named (``${NAME}``, a variable that is set where the actors run) and never passed by value, since it
+would have to be sent and stored. A secret in a configuration file is read there by the actor that needs it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _named(key: str, value: object, owner: str) -> SecretRef:
 
 
 def _data(value: Any) -> Data:
-    """As if it had been read from YAML; a float stays one, and is refused where digits count."""
+    """The value as if read from YAML; a float stays a float, and is refused where the digits count."""
     if isinstance(value, Mapping):
         return {str(key): _data(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What may be asked for at run time, and the configuration it makes of one. Pure.
+"""The changes that may be requested at run time, and the configuration that results from each. Pure.
 
-The law of this module: a change is taken whole or refused whole, with what was found and what to do.
+The law of this module: a change is made as a whole or refused as a whole, with what was found and what to do.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from supervisor.config.models import AnyAccount, Configuration, Instrument
 from supervisor.errors import HandleError
 
 FIXED = ("ray", "journal", "console")
-"""The sections that hold for as long as a supervisor runs."""
+"""The sections that cannot change while a supervisor runs."""
 
 
 class ChangeRefused(HandleError):
-    """A change that cannot be made, and of which nothing was. ``attempted`` is what, ``found`` why not, ``remedy``
-    what the reader can do."""
+    """A refused change; nothing of it was made. ``attempted`` is the change, ``found`` the reason, ``remedy`` what the
+    reader can do."""
 
     def __init__(self, attempted: str, found: str, remedy: str) -> None:
         super().__init__(f"nothing was changed: {attempted}: {found.rstrip('.')}. {remedy}")
@@ -39,7 +39,7 @@ class AddAccount:
 
 @dataclass(frozen=True, slots=True)
 class RemoveAccount:
-    """An account and its instruments run no more; what they wrote stays in the journal."""
+    """Stop an account and its instruments; their records stay in the journal."""
 
     account: str
 
@@ -60,7 +60,7 @@ class AddInstrument:
 
 @dataclass(frozen=True, slots=True)
 class RemoveInstrument:
-    """An instrument runs no more; what it wrote stays in the journal."""
+    """Stop an instrument; its records stay in the journal."""
 
     account: str
     symbol: str
@@ -71,8 +71,8 @@ class RemoveInstrument:
 
 @dataclass(frozen=True, slots=True)
 class SetInterval:
-    """Another interval (seconds) for an instrument, or, where ``symbol`` is ``None``, for the account: of those of its
-    instruments that have none of their own."""
+    """Another interval (seconds) for an instrument, or with ``symbol`` ``None`` for all instruments of the account that
+    have none of their own."""
 
     account: str
     symbol: str | None
@@ -85,7 +85,7 @@ class SetInterval:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Whatever makes the running configuration this one. ``source`` is where it was read from."""
+    """Make the running configuration this one. ``source`` is where it was read from."""
 
     configuration: Configuration
     source: str
@@ -103,7 +103,7 @@ def changed(
     marks: SecretFingerprints | None = None,
     new_marks: SecretFingerprints | None = None,
 ) -> Configuration:
-    """The configuration as the change makes it. Raises :class:`ChangeRefused`."""
+    """The configuration after the change. Raises :class:`ChangeRefused`."""
     match change:
         case AddAccount(account):
             return _with_account(configuration, account, str(change))

@@ -1,4 +1,4 @@
-"""A configuration as the journal may keep it: every key that was said, of each secret only where it is found. Pure."""
+"""A configuration as the journal may keep it: every key that was set, and the place of each secret only. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 
 
 def shown(configuration: Configuration) -> dict[str, Json]:
-    """What was said in a configuration. Numbers that are no integers are text; addresses have no credentials."""
+    """The keys that a configuration sets. Numbers that are not integers are text; addresses have no credentials."""
     found = _shown(configuration)
     assert isinstance(found, dict)  # noqa: S101 - a model becomes one
     return found
@@ -51,5 +51,5 @@ def _without_credentials(text: str) -> str:
     if "://" not in text:
         return text
     bare = _CREDENTIALS.sub("//", text)
-    # The query of a web address may hold a token; that of a mail place says from whom and to whom.
+    # The query of a web address may hold a token; that of a mail address holds sender and recipient.
     return bare.partition("?")[0] if urlsplit(bare).scheme in {"http", "https"} else bare

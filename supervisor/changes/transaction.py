@@ -1,9 +1,10 @@
-"""Changes at run time, as the supervisor makes them: checked, kept over a crash, journaled, and only then carried out.
+"""Changes at run time, as the supervisor makes them: checked, stored against a crash, journaled, and only then carried
+out.
 
-The laws of this module: one change at a time, whole or not at all; nothing is carried out that the journal has not
-taken; whoever cannot be told whether the journal took it is told that it was not made, and the journal that it was
-withdrawn. The steps, and what a crash between them leaves, stand at the head of
-:mod:`supervisor.changes.applied_configuration`.
+The laws of this module: one change at a time, as a whole or not at all; nothing is carried out before the journal has
+it; where it is unknown whether the journal has it, the requester is answered that the change was not made, and the
+journal gets a record that it was withdrawn. The steps, and the effects of a crash between them, are listed at the head
+of :mod:`supervisor.changes.applied_configuration`.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from supervisor.errors import HandleError
 from supervisor.tree.model import ChildSpec, Kind
 
 _NOTES = 1_000
-"""How many of our records are looked through for the one that names a standing configuration, before all are."""
+"""How many of our newest records are searched for the standing configuration, before all of them are."""
 _TRIES = 5
 _ASK_AGAIN_AFTER_S = 0.5
 _JOURNAL_ASKED = 120
-"""How often the journal's actor is asked, while it comes up, for what it has of earlier configurations."""
+"""How often the audit actor, while it starts, is asked for earlier configurations."""
 
 
 class ChangeNotMade(HandleError):
-    """Nothing was changed, as the journal, or what lies beside it, could not be written. ``found`` is why."""
+    """Nothing was changed, since the journal or a file beside it could not be written. ``found`` is the reason."""
 
     def __init__(self, found: str) -> None:
         super().__init__(
@@ -54,8 +55,8 @@ class ChangeNotMade(HandleError):
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change came to. ``rows`` are what differs, none where nothing does; ``held`` what the books of those that
-    stop hold, in words. ``made`` is false where it was only asked what would be."""
+    """The outcome of a change. ``rows`` are what differs, empty where nothing does; ``held`` describes what the books
+    of the stopped actors hold. With ``made`` false it was a dry run."""
 
     change: str
     rows: tuple[Row, ...]
@@ -64,7 +65,7 @@ class Changed:
     made: bool
 
     def to_json(self) -> dict[str, Json]:
-        """As it is journaled and shown."""
+        """The form for the journal and for display."""
         return {
             "change": self.change,
             "changes": [str(row) for row in self.rows],
@@ -84,10 +85,10 @@ class _Plan:
 
 
 class ConfigurationTransaction:
-    """The configuration that stands, and the one way to change it. ``specs_by`` is everything that shall run by a
-    configuration, ``unverified`` why the book of an instrument is not known to be its broker's (``None`` where it is);
-    ``nowhere`` is why no node is in the place of one (``None`` where one is, or that is not known); ``adopt`` has the
-    supervisor run what was changed."""
+    """The standing configuration, and the only way to change it. ``specs_by`` returns the children that a configuration
+    desires; ``unverified`` why the book of an instrument is not known to match its broker (``None`` where it is);
+    ``nowhere`` why no node can place a child (``None`` where one can, or where that is unknown); ``adopt`` makes the
+    supervisor run the new configuration."""
 
     def __init__(
         self,
@@ -115,14 +116,14 @@ class ConfigurationTransaction:
 
     @property
     def marks(self) -> SecretFingerprints:
-        """Those of the standing configuration's literal secrets."""
+        """The marks of the standing configuration's literal secrets."""
         return self._stands.marks
 
     # Changing
 
     async def change(self, wanted: Change, asked_by: Who, *, force: bool, dry_run: bool) -> Changed:
-        """Make a change, or with ``dry_run`` only tell what it would be. When this returns it is durable, and the tree
-        has been told. Raises :class:`ChangeRefused` and :class:`ChangeNotMade`: nothing was changed."""
+        """Make a change; with ``dry_run``, only return what it would be. On return it is durable and the tree has it.
+        Raises :class:`ChangeRefused` and :class:`ChangeNotMade`; in both cases nothing was changed."""
         await self._learned.wait()
         async with self._changing:
             plan = self._planned(wanted)
@@ -155,7 +156,7 @@ class ConfigurationTransaction:
         return _Plan(new, marks, found, effects, self._without_node(after, {*effects.started, *effects.restarted}))
 
     def _without_node(self, specs: Iterable[ChildSpec], started: Collection[str]) -> str | None:
-        """Of those that would be started, the first that could be nowhere, with the reason."""
+        """The first of the started children that no node can place, with the reason."""
         for spec in specs:
             why = self._nowhere(spec) if spec.key.name in started else None
             if why is not None:
@@ -163,7 +164,7 @@ class ConfigurationTransaction:
         return None
 
     def _marks_of(self, wanted: Change) -> SecretFingerprints:
-        """Those of what is to stand: of a file as it is now; all else changes no literal secret."""
+        """The marks after the change: those of a file as it is now; no other change affects a literal secret."""
         if not isinstance(wanted, Apply):
             return self._stands.marks
         marks, problems = applied_configuration.marks_of(wanted.configuration, self._run.identity)
@@ -174,7 +175,7 @@ class ConfigurationTransaction:
         return marks
 
     def _check_secrets(self, new: Configuration, started: Collection[str], attempted: str) -> None:
-        """Before anything changes: a variable that is set for whoever asks need not be set for the actors."""
+        """Check the secrets before anything changes: a variable of the requester may be unset for the actors."""
         for account in new.enabled_accounts:
             for ref in account.secrets().values() if account.name in started else ():
                 try:
@@ -188,7 +189,7 @@ class ConfigurationTransaction:
                     ) from None
 
     async def _held(self, plan: _Plan) -> tuple[str, ...]:
-        """What the books hold of those that stop, or that would be compared with another account."""
+        """What the books hold of the actors that stop, or that would be compared with another account."""
         others = diff.of_other_accounts(self._stands.configuration, plan.configuration)
         running = self._specs_by(self._stands.configuration, self._stands.marks)
         names = [
@@ -234,7 +235,7 @@ class ConfigurationTransaction:
         applied_configuration.keep_only(self._given, new.sha256)
 
     async def _journal(self, payload: Payload, new: AppliedConfiguration, severity: Severity) -> None:
-        # What waits may name what stood before: it must not come after this one.
+        # A record that waits may name the former configuration: it must not come after this one.
         await self._outbox.flush()
         if self._outbox.waiting:
             raise ChangeNotMade(f"{self._outbox.waiting} earlier record(s) wait for it")
@@ -261,7 +262,7 @@ class ConfigurationTransaction:
         return Event(identity, kind, severity, self._runtime.now(), payload)
 
     async def _withdraw(self, new: AppliedConfiguration) -> None:
-        """The journal may have it, or get it yet: what it takes after this one names what stands."""
+        """Withdraw a change that the journal may have or still receive: a record after it names what stands."""
         words: list[Json] = ["a change was withdrawn because the journal did not answer"]
         payload: dict[str, Json] = {
             "changes": words,
@@ -274,14 +275,14 @@ class ConfigurationTransaction:
     # After a start, and after a crash
 
     async def learn(self, living: Collection[str], stopping: Callable[[], bool]) -> AppliedConfiguration:
-        """What stands: by the journal, and the configuration that was given where it names none of this run. Waits for
-        the journal where a changed one may stand."""
+        """The standing configuration: the one that the journal names for this run, else the original one. Waits for the
+        journal where a change may have been made."""
         if AUDIT not in living and not applied_configuration.any_of(self._given, self._run.identity):
-            # Whatever the journal names of this run is not on this machine, so that what was given stands: nobody waits
-            # for the journal, whose actor tells what there is to say of it.
+            # Whatever the journal names for this run is not on this machine, so the original configuration stands.
+            # Nothing waits for the journal; its actor reports what is wrong with it.
             self._runtime.spawn(SUPERVISOR, self._learn_later(stopping))
             return self._stands
-        said = False
+        reported = False
         while not stopping():
             records = await self._records(living)
             if records is not None:
@@ -289,22 +290,22 @@ class ConfigurationTransaction:
                 break
             if not applied_configuration.any_of(self._given, self._run.identity):
                 break
-            if not said:
+            if not reported:
                 logger.error("which configuration applies is unknown until the journal can be read; asking again")
-                said = True
+                reported = True
             await self._runtime.sleep(_ASK_AGAIN_AFTER_S)
         self._learned.set()
         return self._stands
 
     async def _learn_later(self, stopping: Callable[[], bool]) -> None:
-        """Tell what the journal says of configurations, once its actor is up. No change is made before that."""
+        """Read the journal's configurations once its actor is up, and report them. No change is made before that."""
         for _ in range(_JOURNAL_ASKED):
             if stopping():
                 break
             try:
-                records = await self._decisive_of(self._told)
+                records = await self._decisive_of(self._from_its_actor)
             except CallError:
-                await self._runtime.sleep(_ASK_AGAIN_AFTER_S)  # it comes up
+                await self._runtime.sleep(_ASK_AGAIN_AFTER_S)  # its actor is starting
             except JournalError as error:
                 logger.warning("{}; earlier configurations are unknown", error)
                 break
@@ -314,31 +315,31 @@ class ConfigurationTransaction:
         self._learned.set()
 
     async def _records(self, living: Collection[str]) -> list[Record] | None:
-        """What the journal has of configurations, newest first; ``None`` where it cannot be read."""
+        """The journal's records of configurations, newest first; ``None`` where it cannot be read."""
         if AUDIT in living:
             try:
-                return await self._decisive_of(self._told)
+                return await self._decisive_of(self._from_its_actor)
             except (CallError, JournalError) as error:
                 logger.warning("{}; reading the journal beside it", error)
         return await self._decisive_of(self._read_beside)
 
     async def _decisive_of(self, newest: Callable[[int], Awaitable[list[Record] | None]]) -> list[Record] | None:
-        """As many of the newest as tell which configuration stands."""
+        """As many of the newest records as decide which configuration stands."""
         for limit in (_NOTES, 1_000_000):
             records = await newest(limit)
             if records is None or len(records) < limit or self._decisive(records):
                 return records
         return None
 
-    async def _told(self, limit: int) -> list[Record]:
-        """What its actor answers. Raises :class:`CallError` and :class:`JournalError`."""
+    async def _from_its_actor(self, limit: int) -> list[Record]:
+        """The newest records, from the audit actor. Raises :class:`CallError` and :class:`JournalError`."""
         filters = {"stream": SUPERVISOR, "types": (EventType.CONFIGURATION_CHANGED,), "order": "newest", "limit": limit}
         found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
         return found
 
     async def _read_beside(self, limit: int) -> list[Record] | None:
-        """Read the journal without its actor, which need not live."""
-        from actors.journal.store import Journal  # it brings the database along, which a supervisor hardly ever needs
+        """Read the journal without its actor, which may be dead."""
+        from actors.journal.store import Journal  # imports the database, which a supervisor hardly ever needs
 
         kinds = (EventType.CONFIGURATION_CHANGED,)
         try:
@@ -359,7 +360,7 @@ class ConfigurationTransaction:
         return any("standing" in one or one.get("run") != self._run.identity for one in payloads)
 
     def _by(self, records: Iterable[Record]) -> AppliedConfiguration:
-        """By the newest record of this run that names one."""
+        """The configuration that this run's newest record names."""
         of_before: str | None = None
         for record in records:
             payload = record.event.payload
@@ -372,7 +373,7 @@ class ConfigurationTransaction:
             else:
                 of_before = str(run)
                 if named is not None:
-                    self._tell_what_was(str(named), payload)
+                    self._report_lost_changes(str(named), payload)
                     break
         logger.info("the configuration given at the start applies: the journal has no change of this run")
         applied_configuration.keep_only(self._given, None)
@@ -385,18 +386,18 @@ class ConfigurationTransaction:
         try:
             found = applied_configuration.read(self._given, sha256)
         except Unusable as error:
-            # Nothing better is known; whoever ran the changed one has to see this.
+            # There is nothing better; whoever made the change has to see this.
             words = f"{error}. Continuing with the configuration given at the start, without: {_words(payload)}"
             logger.critical("{}", words)
-            self._tell(words, Severity.CRITICAL)
+            self._journal_note(words, Severity.CRITICAL)
             return self._stands
         logger.warning(
             "the configuration changed at run time applies ({})", applied_configuration.path_of(self._given, sha256)
         )
         return found
 
-    def _tell_what_was(self, sha256: str, payload: Payload) -> None:
-        """A new start begins from its file: what the run before it had changed is told, where it differs."""
+    def _report_lost_changes(self, sha256: str, payload: Payload) -> None:
+        """A new start uses its file. Report the run-time changes of the previous run that are not in it."""
         if not sha256:
             return
         try:
@@ -407,17 +408,18 @@ class ConfigurationTransaction:
             words = f"no longer in effect: {_words(payload)}"
         if words:
             logger.warning("run-time changes of the previous run are not in this configuration: {}", words)
-            self._tell(f"the previous run had been changed, and this one starts without: {words}", Severity.WARNING)
+            words = f"the previous run had been changed, and this one starts without: {words}"
+            self._journal_note(words, Severity.WARNING)
 
-    def _tell(self, words: str, severity: Severity) -> None:
-        """In the journal, where whoever starts it sees it."""
+    def _journal_note(self, words: str, severity: Severity) -> None:
+        """Record it in the journal, for the person who starts the run."""
         payload: dict[str, Json] = {"changes": [words], "run": self._run.identity, "standing": ""}
         kind = EventType.CONFIGURATION_CHANGED
         self._runtime.spawn(SUPERVISOR, self._outbox.write(kind, payload, "given", severity))
 
 
 def words_of(specs: Iterable[ChildSpec]) -> list[Json]:
-    """What is desired, as the journal keeps it."""
+    """The desired children, in the journal's form."""
     return [f"{spec.key.name} {spec.fingerprint}".strip() for spec in specs]
 
 

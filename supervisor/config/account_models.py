@@ -1,4 +1,4 @@
-"""The accounts of a configuration: what those of every broker have in common, and the keys of each broker."""
+"""The accounts of a configuration: the keys common to every broker, and those of each broker."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ BrokerName = Literal["oanda", "kite", "ib", "mt5", "paper"]
 
 _INDEXES: dict[str, list[tuple[tuple[Instrument, ...], Mapping[str, Instrument]]]] = {}
 _INDEXES_KEPT = 2
-"""Of an account, what runs and what that is compared with: each holds a whole configuration's instruments."""
+"""The keys of an account that hold what runs and what it is compared with: each as large as all instruments."""
 
 
 def _by_symbol(account: str, instruments: tuple[Instrument, ...]) -> Mapping[str, Instrument]:
-    """Kept for each tuple and not in its account, whose copies take along all that is kept in it."""
+    """Cached by the tuple and not in the account, whose copies would carry the cache along."""
     known = _INDEXES.setdefault(account, [])
     for kept, index in known:
         if kept is instruments:
@@ -72,7 +72,7 @@ def _option(value: Raw) -> Raw:
 
 
 StoreOptions = dict[str, Annotated[str | SecretRef, BeforeValidator(_option), PlainSerializer(str, return_type=str)]]
-"""What delta-rs needs to know of an object store. A whole ``${NAME}`` is a reference, resolved where it is used."""
+"""What delta-rs needs for an object store. A whole ``${NAME}`` is a reference, resolved where it is used."""
 
 
 def _texts(value: Raw) -> Raw:
@@ -84,9 +84,9 @@ def _texts(value: Raw) -> Raw:
 
 
 class BookColumns(Model):
-    """What the columns of a book's table are called: either ``symbol`` (the instrument as it is configured) or
-    ``con_id`` (the broker's lasting id of it), ``quantity`` (signed) and ``time`` (of the row; the newest counts), and
-    those of the others that there are. ``order`` tells which of two rows of one time came later."""
+    """The column names of a book's table: either ``symbol`` (the configured instrument) or ``con_id`` (the broker's
+    permanent id of it), ``quantity`` (signed) and ``time`` (of the row; the newest row counts), and those of the others
+    that the table has. ``order`` decides which of two rows with the same time is later."""
 
     symbol: ColumnName | None = None
     con_id: ColumnName | None = None
@@ -106,9 +106,9 @@ class BookColumns(Model):
 
 
 class DeltaBook(Model):
-    """A book that somebody else keeps in a Delta table: its newest rows are our side of every comparison of positions.
-    ``where`` are columns and the texts that count in them. It is stale when its newest row or version is older than
-    ``max_age_s`` (``None``: never). With ``writable`` what it lacks is appended to it."""
+    """A book that another system keeps in a Delta table: its newest rows are our side of every position comparison.
+    ``where`` are columns with the texts that select rows. The book is stale when its newest row or version is older
+    than ``max_age_s`` (``None``: never). With ``writable``, corrections are appended to it."""
 
     delta: str = Field(description="the table: a path, s3://…", min_length=1)
     columns: BookColumns = Field(description="the names of its columns")
@@ -119,14 +119,14 @@ class DeltaBook(Model):
 
 
 class DeltaSink(Model):
-    """A Delta table that gets the position updates of the journal."""
+    """A Delta table that receives the position updates of the journal."""
 
     delta: str = Field(description="the table: a path, s3://…", min_length=1)
     storage_options: StoreOptions = Field(default_factory=dict)
 
 
 class Account(Defaults):
-    """What the accounts of every broker have in common. ``instruments`` is ``None`` for ``all``.
+    """The keys common to the accounts of every broker. ``instruments`` is ``None`` for ``all``.
     An instrument found by ``all`` is retired after it has been empty for ``retire_after_s`` (``None``: never)."""
 
     name: ActorName = Field(description="a name for the account")
@@ -171,26 +171,26 @@ class Account(Defaults):
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The configured symbols; none where the account reconciles all it has."""
+        """The configured symbols; none where the account manages all its instruments."""
         return tuple(instrument.symbol for instrument in self.instruments or ())
 
     @property
     def by_symbol(self) -> Mapping[str, Instrument]:
-        """The configured instruments by their symbols; none where the account reconciles all it has."""
+        """The configured instruments by symbol; none where the account manages all its instruments."""
         return _by_symbol(self.name, self.instruments or ())
 
     def settings(self) -> dict[str, Setting]:
-        """The broker's own keys, without secrets; no endpoint of a real broker where it is simulated."""
+        """The broker's own keys, without secrets; without a real broker's endpoint where the broker is simulated."""
         return {k: None if self.simulator and k in self.endpoint_keys else getattr(self, k) for k in self.plain_keys}
 
     def secrets(self) -> dict[str, SecretRef]:
-        """Where the broker's secrets are found."""
+        """The references to the broker's secrets."""
         return {key: getattr(self, key) for key in self.secret_keys}
 
 
 class OandaAccount(Account):
-    """An OANDA v20 account. ``rest_url`` and ``stream_url`` are the hosts' parts, without ``/v3``; ``None`` leaves
-    them to ``environment``."""
+    """An OANDA v20 account. ``rest_url`` and ``stream_url`` are the hosts, without ``/v3``; ``None`` takes those of
+    ``environment``."""
 
     broker: Literal["oanda"]
     account_id: AccountId = Field(description="the account id, such as 101-001-1234567-001")
@@ -205,7 +205,7 @@ class OandaAccount(Account):
 
 
 class KiteAccount(Account):
-    """A Zerodha Kite account. The access token dies every morning at six, Indian time."""
+    """A Zerodha Kite account. The access token expires every morning at six, Indian time."""
 
     broker: Literal["kite"]
     api_key: Secret = Field(description="the API key, best as ${NAME} from the environment")
@@ -225,8 +225,8 @@ SecType = Literal[
 
 
 class IbAccount(Account):
-    """An account at Interactive Brokers behind TWS or its gateway. ``sec_types`` of ``None`` are all.
-    ``timezone`` is what TWS shows times in, where it does not say so itself."""
+    """An account at Interactive Brokers behind TWS or its gateway. ``sec_types`` of ``None`` are all types.
+    ``timezone`` is that in which TWS shows times, where TWS does not name it itself."""
 
     broker: Literal["ib"]
     host: Host = "127.0.0.1"
@@ -243,10 +243,10 @@ class IbAccount(Account):
 
 
 class Mt5Account(Account):
-    """An MT5 terminal behind a ZeroMQ gateway. ``login`` of ``None`` takes whichever the gateway is logged in to.
-    ``curve_key`` and ``curve_server_key`` are certificate files, for a gateway that wants keys: our secret one, and the
-    gateway's public one; only both together are used. A gateway beyond this machine that is spoken to without them is
-    warned of, unless ``insecure`` says that its network is trusted."""
+    """An MT5 terminal behind a ZeroMQ gateway. A ``login`` of ``None`` accepts whichever the gateway is logged in to.
+    ``curve_key`` and ``curve_server_key`` are certificate files, for a gateway that requires keys: our secret key and
+    the gateway's public key; they work only together. A gateway on another machine without them causes a warning,
+    unless ``insecure`` declares its network as trusted."""
 
     broker: Literal["mt5"]
     endpoint: ZmqEndpoint = "tcp://127.0.0.1:5555"
@@ -261,7 +261,7 @@ class Mt5Account(Account):
 
 
 class PaperMarket(Model):
-    """How one symbol trades at the venue of a paper account, as :class:`brokers.paper.prices.Market` tells; without
+    """How one symbol trades at the venue of a paper account (see :class:`brokers.paper.prices.Market`); without
     ``start`` its prices are fed."""
 
     start: Price | None = None
@@ -274,8 +274,9 @@ class PaperMarket(Model):
 
 
 class PaperAccount(Account):
-    """An account at a venue of our own, embedded in its actor. ``prices`` say how its symbols trade; one that is not
-    there has no price before one is fed. A fed price older than ``stale_price_s`` executes nothing (``None``: any)."""
+    """An account at a venue of our own, embedded in its actor. ``prices`` define how its symbols trade; symbols without
+    an entry have no price before one is fed. A fed price older than ``stale_price_s`` executes nothing (``None``: any
+    age is accepted)."""
 
     broker: Literal["paper"]
     mode: Mode = "paper"
@@ -286,7 +287,7 @@ class PaperAccount(Account):
 
     @property
     def markets(self) -> tuple[Market, ...]:
-        """How its symbols trade, as the venue takes it."""
+        """How its symbols trade, in the venue's form."""
         return tuple(Market(symbol=symbol, **dict(given)) for symbol, given in self.prices.items())
 
 

@@ -1,4 +1,4 @@
-"""The section ``alerts`` of a configuration: who is told what, where and when."""
+"""The section ``alerts`` of a configuration: who receives which alerts, where and when."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Kind = Literal[
 ]  # fmt: skip
 SeverityName = Literal["INFO", "WARNING", "CRITICAL"]
 LOOPBACK_URL = re.compile(r"[a-z0-9]+://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?(/[^\s@]*)?(\?[^\s]*)?")
-"""What may stand in the file as it is: nothing of it opens anything beyond this machine."""
+"""URLs that may be written in the file: they open nothing beyond this machine."""
 
 
 class _Model(BaseModel):
-    # Built when it is first used: every command reads a configuration, and most models are parts of that one alone.
+    # Built at first use: every command reads a configuration, and few need this model.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
@@ -49,8 +49,8 @@ RouteName = Annotated[str, text("a name of letters, digits, _ and -", r"[A-Za-z0
 
 
 class AlertRoute(_Model):
-    """Whom something is told. ``types`` and ``accounts`` of none are all; ``after_s`` is how old it is before it is
-    told."""
+    """One receiver of alerts. Empty ``types`` and ``accounts`` mean all; ``after_s`` is how old a matter must be to be
+    sent."""
 
     name: RouteName = Field(description="a name for the route")
     url: Annotated[SecretRef | str, BeforeValidator(_url)] = Field(description="an apprise URL as ${NAME}")
@@ -62,7 +62,7 @@ class AlertRoute(_Model):
 
 
 class QuietHours(_Model):
-    """When what is less grave than ``below`` waits."""
+    """The time of day in which anything less severe than ``below`` waits."""
 
     begin: Annotated[time, BeforeValidator(_time_of_day)] = Field(description="a time of day as HH:MM")
     end: Annotated[time, BeforeValidator(_time_of_day)] = Field(description="a time of day as HH:MM")
@@ -71,7 +71,7 @@ class QuietHours(_Model):
 
 
 class AlertsSettings(_Model):
-    """All routes, and what they have in common. Without a route there are no alerts."""
+    """All routes, and their common settings. Without a route there are no alerts."""
 
     routes: tuple[AlertRoute, ...] = ()
     remind_every_s: Seconds | None = 1800.0

@@ -1,5 +1,5 @@
-"""What a configuration permits and a careful person would not, or that does nothing where it stands: reported at every
-start and by ``check``, never refused."""
+"""What a configuration permits although it is risky, and what has no effect where it stands: reported at every start
+and by ``check``, never refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _THIS_MACHINE = re.compile(r"ipc://.*|tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]
 
 
 def cautions(configuration: Configuration) -> tuple[str, ...]:
-    """One sentence each, with what to do; without a secret."""
+    """One sentence for each, with what to do; none contains a secret."""
     found = [] if configuration.enabled_accounts else ["no account is enabled: nothing is checked. Set enabled: true"]
     for account in configuration.enabled_accounts:
         found += [*_of_account(account), *without_effect(configuration, account)]
@@ -28,7 +28,7 @@ def cautions(configuration: Configuration) -> tuple[str, ...]:
 
 
 def cautions_of_environment() -> tuple[str, ...]:
-    """What is installed beside Ray and slows it down, with what to do."""
+    """Packages that are installed beside Ray and slow it down, with what to do."""
     try:
         major, minor = (int(part) for part in version("jsonschema").split(".")[:2])
     except (PackageNotFoundError, ValueError):
@@ -41,7 +41,7 @@ def cautions_of_environment() -> tuple[str, ...]:
 
 
 def _of_journal_and_nodes(configuration: Configuration) -> list[str]:
-    """A file is on one machine, and whoever writes it on another finds none, and begins a new one."""
+    """A file is on one machine: a writer on another one finds none, and begins a new one."""
     on_file = isinstance(configuration.journal.url, str)
     names = [one.name for one in configuration.enabled_accounts]
     several = any(configuration.place(name) or configuration.is_spread(name) for name in names)
@@ -82,4 +82,4 @@ def _readable_by_others(path: str) -> bool:
     try:
         return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)
     except OSError:
-        return False  # whoever wants to read it is told why not
+        return False  # reading the file reports the reason

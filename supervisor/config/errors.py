@@ -51,7 +51,7 @@ class ConfigurationError(Exception):
 
 
 def expected(text: str) -> PydanticCustomError:
-    """What a validator raises: the reader is told ``expected text``."""
+    """The error for a validator to raise; the reader sees ``expected text``."""
     return PydanticCustomError("expected", "expected {expected}", {"expected": text})
 
 

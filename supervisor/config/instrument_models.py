@@ -1,7 +1,7 @@
 """The keys that may stand under ``defaults``, in an account or in an instrument, and what applies to one instrument.
 
-The law of this module: what applies is decided here once. The instrument counts before its account, the account before
-``defaults``, and where nobody says anything the broker, else :class:`~actors.book.policy.Policy`.
+The law of this module: this is the only place that decides what applies. An instrument's own key comes first, then its
+account's, then that of ``defaults``, then the broker's default, then that of :class:`~actors.book.policy.Policy`.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ _KITE_PAPER_INTERVAL_S = 5.0
 # IB's average cost contains commissions, so it differs a little from the average of the fills.
 _PRICE_TOLERANCE: Mapping[str, Decimal] = {"ib": Decimal("0.002")}
 _LEAST_UNVERIFIED_S = 60.0
-# With an interval of 0 (always at once) three intervals are nothing, and every snapshot would be stale.
+# With an interval of 0 (always at once) three intervals would be nothing, and every snapshot stale.
 _LEAST_MAX_AGE_S = 1.0
-# Keys for which null is a value of its own ("no limit") and not the same as being left out.
+# Keys for which null is a value of its own ("no limit"), unlike leaving the key out.
 NULL_COUNTS = frozenset({"max_correction", "stale_order_s", "protection"})
 
 
 class Overrides(Model):
-    """What may be said for all, for an account or for one instrument; ``None`` is said by nobody here."""
+    """The keys of ``defaults``, an account or one instrument; ``None`` where this level does not set one."""
 
     correct: Literal["auto", "alert"] | None = None
     confirmations: Annotated[int, whole("a whole number from 1 to 100", 1, 100)] | None = None
@@ -83,8 +83,8 @@ class Overrides(Model):
 
 
 class Defaults(Overrides):
-    """What may be said for all or for an account. ``place`` are the labels of the nodes that an account's actor may be
-    on, in a cluster of several; its instruments go where it is, or with ``spread`` wherever there is room."""
+    """The keys of ``defaults`` and of an account. ``place`` are the labels of the nodes that an account's actor may run
+    on, in a cluster of several; its instruments run on the same node, or with ``spread`` wherever there is room."""
 
     timeout_ms: Timeout | None = None
     include_holdings: StrictBool | None = None
@@ -94,7 +94,7 @@ class Defaults(Overrides):
 
 
 class Instrument(Overrides):
-    """One instrument of an account, by its symbol alone or with settings of its own."""
+    """One instrument of an account, as its symbol alone or with settings of its own."""
 
     symbol: Symbol = Field(description="the instrument's symbol at the broker")
 
@@ -107,7 +107,7 @@ class Instrument(Overrides):
 
 
 def merged(*levels: Overrides) -> Overrides:
-    """The first level that says something decides, key by key."""
+    """The first level that sets a key decides, key by key."""
     decided: dict[str, object] = {}
     for level in levels:
         for key in Overrides.model_fields.keys() & level.model_fields_set:
@@ -120,11 +120,11 @@ def merged(*levels: Overrides) -> Overrides:
 _AS_THEY_ARE = (
     "confirmations", "quantity_tolerance", "max_correction", "cancel_stale_orders", "four_eyes",
 )  # fmt: skip
-"""The keys that a policy has by the same names and in the same units."""
+"""The keys that a policy has under the same names and in the same units."""
 
 
 class Applying:
-    """What applies to one instrument of a broker, of the keys as they are merged."""
+    """What applies to one instrument of a broker, from its merged keys."""
 
     def __init__(self, keys: Overrides, broker: str, mode: Mode) -> None:
         self._keys = keys
@@ -136,7 +136,7 @@ class Applying:
         self._unverified_s = _first(keys.unverified_s, max(3 * self.interval_s, _LEAST_UNVERIFIED_S))
 
     def policy(self) -> Policy:
-        """The rules; what nobody says is as :class:`Policy` has it."""
+        """The policy; keys that no level sets are as :class:`Policy` has them."""
         keys = self._keys
         given: dict[str, Any] = {key: getattr(keys, key) for key in _AS_THEY_ARE} | {
             "correct": keys.correct and Correct(keys.correct),
@@ -160,7 +160,7 @@ class Applying:
         )
 
     def document(self) -> dict[str, Any]:
-        """The same under the names of the keys, in their order, with every default; lengths of time in seconds."""
+        """The same under the configuration's key names, in their order, with every default; times in seconds."""
         keys, policy = self._keys, self.policy()
         return {
             "interval_s": self.interval_s,

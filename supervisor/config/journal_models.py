@@ -19,16 +19,16 @@ _JOURNAL_URL = "sqlite:///PATH of a file, or postgresql://…"
 
 
 def _timestamp_url(value: Raw) -> str:
-    # The answer is signed and what is sent is a hash: plain http is usual and gives nothing away.
+    # The answer is signed and only a hash is sent: plain http is usual and reveals nothing.
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s@]+", value):
         raise expected("http(s)://host[:port]/path")
     return value
 
 
 class LogSettings(Model):
-    """The log of ``start``. ``file``, absolute, gets it beside standard error (``None``: nowhere else); it is put aside
-    when it is ``rotate_mb`` (of 10^6 bytes) long or a new period of ``rotate_h`` hours begins, and ``keep`` of those
-    before are kept. ``format`` json is one JSON document a line, wherever no terminal reads it."""
+    """The log of ``start``. ``file``, absolute, receives it beside standard error (``None``: nowhere else). It is
+    rotated when it is ``rotate_mb`` (of 10^6 bytes) long or a new period of ``rotate_h`` hours begins, and ``keep`` old
+    files are kept. With ``format`` json, each line is a JSON document, except on a terminal."""
 
     file: FilePath = None
     format: Literal["text", "json"] = "text"
@@ -50,13 +50,14 @@ class JournalSettings(Model):
     """Where the journal is. An SQLite URL is absolute; a PostgreSQL one may hold a password and is a reference.
 
     ``head_file``, absolute, is where the end of the journal is noted from time to time (``None``: nowhere).
-    ``state_dir``, absolute, is the directory of what lies beside a journal that is no file (the run file, the venues of
-    paper accounts); a file's is its own.
+    ``state_dir``, absolute, is the directory for the files beside a journal that is no file itself (the run file, the
+    venues of paper accounts); beside an SQLite file it is that file's own.
     ``key`` signs the heads: a path, ``keyring:SERVICE/NAME`` or ``pkcs11:…`` (``None``: beside the journal). ``heads``
-    are the places that get signed heads, as they are written: a ``${NAME}`` in them is put in where they are used.
-    ``place`` are the labels of the nodes that its actor may be on, and with it the supervisor, the sinks and the
-    alerts, which read it or what lies beside it.
-    ``timestamp`` is who stamps them. ``keep_slices`` has what each decision rested on kept beside the journal.
+    are the places that receive signed heads, as written: a ``${NAME}`` in them is replaced where they are used.
+    ``place`` are the labels of the nodes that its actor may run on, and with it the supervisor, the sinks and the
+    alerts, which read the journal or the files beside it.
+    ``timestamp`` is the server that stamps heads. With ``keep_slices``, the grounds of each decision are kept beside
+    the journal.
     """
 
     url: str | SecretRef = Field(default=DEFAULT_JOURNAL_URL, validate_default=True)

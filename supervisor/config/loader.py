@@ -1,7 +1,6 @@
-"""From a file to a checked configuration, collecting every problem on the way.
+"""Turns a file into a checked configuration, and collects every problem on the way.
 
-The environment is filled in before anything is checked, and secrets are replaced by references before anything could
-show them.
+The environment is filled in before anything is checked, and references replace secrets before anything could show them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _KEY: Path = ("journal", "key")
 _MODELS: Mapping[str, type[Account]] = {
     "oanda": OandaAccount, "kite": KiteAccount, "ib": IbAccount, "mt5": Mt5Account, "paper": PaperAccount,
 }  # fmt: skip
-# What a simulated account need not say. Secrets are dealt with apart.
+# What a simulated account need not set. Secrets are handled separately.
 _SIMULATED: Mapping[str, Mapping[str, Data]] = {
     "oanda": {"account_id": "101-001-0000001-001"},
     "kite": {"user_id": "SIM001"},
@@ -75,16 +74,16 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
 
 
 def load_place(path: str | os.PathLike[str], also: Collection[str] = ()) -> Configuration:
-    """Where the journal and the cluster of a configuration are, and nothing of its accounts: what a program needs that
-    only talks to the supervisor, and has none of the accounts' secrets. ``also`` names further sections to be read.
-    Raises :class:`ConfigurationError`."""
+    """The place of a configuration's journal and cluster, and nothing of its accounts: for a program that only calls
+    the supervisor and has none of the accounts' secrets. ``also`` names further sections to read. Raises
+    :class:`ConfigurationError`."""
     file = os.fspath(path)
     document = read(_text(file))
     problems = from_findings(document.findings, file)
     if isinstance(document.data, dict):
         kept: dict[str, Data] = {key: document.data[key] for key in ("ray", "journal", *also) if key in document.data}
         if isinstance(kept.get("journal"), dict):
-            # Only who signs heads sends them, and needs what their places ask for.
+            # Only the process that signs heads sends them, and needs the variables in their places.
             kept["journal"] = {key: one for key, one in kept["journal"].items() if key != "heads"}  # type: ignore[union-attr]
         kept["accounts"] = [{"name": "none", "broker": "paper", "instruments": "all"}]
         document.data.clear()
@@ -98,7 +97,7 @@ def load_place(path: str | os.PathLike[str], also: Collection[str] = ()) -> Conf
 
 
 def check_data(data: Data, where: str, environ: Mapping[str, str]) -> Configuration:
-    """As :func:`load`, of data that stands in no file: its problems are told without lines. Raises
+    """As :func:`load`, for data that is in no file: its problems have no line numbers. Raises
     :class:`ConfigurationError`."""
     problems: list[Problem] = []
     loader = _Loader(where, Document(data, {(): 0}), environ, problems)
@@ -147,7 +146,7 @@ class _Loader:
         self._reported: set[Path] = {finding.path for finding in document.findings}
 
     def configuration(self) -> Configuration | None:
-        """The configuration, or ``None`` after the reasons against it have been added to the problems."""
+        """The configuration, or ``None`` after the reasons were added to the problems."""
         self._fill_in(self._document.data, ())
         self._journal()
         self._console()
@@ -194,7 +193,7 @@ class _Loader:
     # The environment
 
     def _fill_in(self, data: Data, path: Path) -> None:
-        """Put values in the place of ``${NAME}``; what is or may contain a secret stays as it is written."""
+        """Replace ``${NAME}`` by its value; what is or may contain a secret stays as written."""
         inner: list[tuple[str | int, Data]] = []
         if isinstance(data, dict | list):
             inner += data.items() if isinstance(data, dict) else enumerate(data)
@@ -203,7 +202,7 @@ class _Loader:
             if isinstance(value, str) and _WITHOUT_BRACES.fullmatch(value.strip()):
                 self._problem(here, f"{value.strip()}, which is not a reference", f"${{{value.strip()[1:]}}}")
             elif isinstance(value, str) and "${" in value and here == _KEY and value.startswith(PKCS11):
-                if self._signs:  # the PIN of its token is read where heads are signed, and nobody else needs it
+                if self._signs:  # the PIN of its token is read where heads are signed; nothing else needs it
                     self._all_set(here, value)
             elif isinstance(value, str) and "${" in value:
                 if self._all_set(here, value) and not _is_secret(here):
@@ -225,7 +224,7 @@ class _Loader:
         return len(self._problems) == before
 
     def _unused(self, path: Path) -> bool:
-        """Whether it is a secret of an account that is switched off: nobody will ask for it."""
+        """Whether it is a secret of a disabled account: nothing will need it."""
         return _is_secret(path) and path[0] == "accounts" and self._at((*path[:2], "enabled")) is False
 
     def _expanded(self, text: str) -> str:
@@ -293,8 +292,8 @@ class _Loader:
             stamped["roots"] = self._from_here(str(stamped["roots"]))
 
     def _from_here(self, path: str) -> str:
-        """A relative path is of the configuration's folder, whatever the working directory is; of what stands in no
-        file, of the working directory."""
+        """Make a relative path absolute: from the configuration's folder, whatever the working directory is; for data
+        in no file, from the working directory."""
         ends = "/" if path.endswith("/") else ""
         return os.path.normpath(os.path.join(self._folder, os.path.expanduser(path))) + ends
 
@@ -313,7 +312,7 @@ class _Loader:
                 section[key] = self._reference(owner, key, written)
 
     def _tables(self, place: Path, tables: list[Data], account: dict[str, Data] | None) -> None:
-        """Tables at paths lie by the configuration's folder, and what opens their stores is not shown."""
+        """Make the tables' paths absolute from the configuration's folder, and hide what opens their stores."""
         owner = "sinks" if account is None else _text_of(account.get("name"))
         seen: set[str] = set()
         for index, table in enumerate(tables):
@@ -339,7 +338,7 @@ class _Loader:
                     self._problem((*here, "storage_options", key), found, "${NAME} from the environment")
 
     def _alert_routes(self) -> None:
-        """The URLs that alerts go to open what they lead to: they are not shown."""
+        """Hide the URLs of alerts: whoever has one can use it."""
         routes = self._at(("alerts", "routes"))
         listed = [
             (index, one)
@@ -365,7 +364,7 @@ class _Loader:
                     where: Path = (*here, "accounts", place)
                     self._problem(where, f"{_text_of(one)}, which is not an account here", "the name of an account")
 
-    # What need not be said
+    # Optional keys
 
     def _simulated(self, account: dict[str, Data]) -> None:
         broker = account.get("broker")
@@ -379,7 +378,7 @@ class _Loader:
             section[key] = SecretRef(SecretSource.DEMONSTRATION, str(account.get("name")), key)
 
     def _gateway(self, place: Path, account: dict[str, Data]) -> None:
-        """The environment names that users of MT5 gateways know."""
+        """Use the environment names that users of MT5 gateways know."""
         if account.get("broker") != "mt5":
             return
         if account.get("simulator") is not True and account.get("endpoint") is None:
@@ -392,7 +391,7 @@ class _Loader:
                 account[key] = scalar(self._environ[name].strip())
                 self._origins[(*place, key)] = name
 
-    # What one entry cannot know of another
+    # Checks across entries
 
     def _account_names(self) -> None:
         first: dict[str, int] = {}
@@ -404,8 +403,8 @@ class _Loader:
                 first[name] = self._document.line_of(path)
 
     def _logins(self) -> None:
-        """Two accounts that reach one login would keep two books of one truth; two connections of one client id at one
-        IB gateway throw each other out."""
+        """Refuse two accounts that reach one login (they would keep two books of one account), and two connections with
+        one client id at one IB gateway (it disconnects the first)."""
         first: dict[tuple[str, ...], str] = {}
         for place, account in self._accounts():
             if account.get("simulator") is True or account.get("enabled") is False:
@@ -436,7 +435,7 @@ class _Loader:
                 self._problem((*place, "ignore_instruments", index), found, "a symbol that is not reconciled")
 
     def _prices(self, place: Path, account: dict[str, Data]) -> None:
-        """Of a paper account's prices, what no single key can tell."""
+        """Check a paper account's prices as a whole, beyond what one key can check."""
         prices, listed = account.get("prices"), account.get("instruments")
         entries = listed if isinstance(listed, list) else ()
         symbols = {_text_of(entry.get("symbol") if isinstance(entry, dict) else entry) for entry in entries}
@@ -449,7 +448,7 @@ class _Loader:
                 if isinstance(market, dict) and market.get(key) is None:
                     self._problem((*here, key), "nothing besides seed", f"{key}, as a walk needs a start and a step")
 
-    # What the models know of themselves
+    # What the models know about themselves
 
     def _model(self, path: Path) -> type[BaseModel] | None:
         if not path:
@@ -479,7 +478,7 @@ class _Loader:
 
 
 def _login_keys(account: dict[str, Data]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What must not come twice among accounts of one broker, each with its words."""
+    """What must be unique among the accounts of one broker, each with its description."""
 
     def text(key: str, default: str = "") -> str:
         found: object = account.get(key)
@@ -517,7 +516,7 @@ def _is_secret(path: Path) -> bool:
 
 
 def _value_of(text: str) -> Data:
-    """What a variable's text means: a number or a truth value, and never null, as it is set."""
+    """The value of a variable's text: a number or a truth value, and never null, since the variable is set."""
     meaning = scalar(text)
     return text if meaning is None else meaning
 

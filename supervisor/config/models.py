@@ -1,8 +1,9 @@
-"""``accounts.yaml`` as checked, typed models: the whole of it. Its parts are in ``*_models``.
+"""``accounts.yaml`` as checked, typed models. The parts are in ``*_models``.
 
-* A configuration is read whole or not at all: :func:`load` raises one :class:`ConfigurationError` with every problem.
-* Exact numbers come from their text, never by way of a float.
-* A secret is held as the reference to where it is found. No repr, JSON or error of anything here contains one.
+* A configuration is read as a whole or not at all: :func:`load` raises one :class:`ConfigurationError` with every
+  problem.
+* Exact numbers come from their text, never from a float.
+* A secret is held as a reference to its place. No repr, JSON or error of anything here contains one.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ __all__ = [
 ]  # fmt: skip
 
 SUPPORTED_BROKERS = frozenset({"oanda", "mt5", "kite", "ib", "paper"})
-"""The brokers that this version can open. The others are read and checked, and their accounts cannot be started."""
+"""The brokers that this version can open. Accounts of others are read and checked, and cannot be started."""
 
 CYCLE_MARGIN_S = 5.0
-"""How much longer than one call to its broker a cycle may take: the journal, the decision, the way there and back."""
+"""How much longer than one broker call a cycle may take: the journal, the decision, and the calls between actors."""
 
 _TIMEOUT_MS: Mapping[str, float] = {"mt5": 5000}
 _OTHER_TIMEOUT_MS = 10000.0
 
 
 class RaySettings(Model):
-    """Which Ray cluster, and the namespace of our actors in it. ``require_auth`` refuses a cluster of somebody else's
-    that lets in whoever reaches it: all who do can run code in it."""
+    """The Ray cluster, and the namespace of our actors in it. ``require_auth`` refuses an existing cluster that admits
+    everybody: whoever reaches it can run code in it."""
 
     address: RayAddress = "local"
     namespace: ActorName = "reconciliation"
@@ -64,7 +65,7 @@ class RaySettings(Model):
 
 class SupervisionSettings(Model):
     """More than ``intensity`` restarts of one actor within ``period_s`` quarantine it; ``backoff_s`` are the smallest
-    and the largest delay before a restart that is not the first."""
+    and the largest delay before a restart after the first."""
 
     intensity: Annotated[int, whole("a whole number, 0 to 1000", 0, 1000)] = 5
     period_s: Seconds = 60.0
@@ -75,20 +76,20 @@ ReasonCode = Annotated[str, text("a code of capitals, digits and _, such as PRIM
 
 
 class BreaksSettings(Model):
-    """What is common to the work on all breaks. ``reason_codes`` are those beside the fixed ones."""
+    """Settings for the work on all breaks. ``reason_codes`` are added to the fixed ones."""
 
     reason_codes: tuple[ReasonCode, ...] = ()
 
     @property
     def all_reason_codes(self) -> tuple[str, ...]:
-        """The fixed ones, and those that this configuration adds."""
+        """The fixed reason codes, and those that this configuration adds."""
         return tuple(dict.fromkeys((*REASON_CODES, *self.reason_codes)))
 
 
 class ConsoleSettings(Model):
-    """The page for operators: where it listens (``port``, ``None``: ``start`` shows none; ``host``), who may sign in
-    (``tokens``, absolute, a file; ``None``: beside the journal), and the address under which a proxy with TLS shows it
-    (``url``), which is what a host beyond loopback needs."""
+    """The page for operators: where it listens (``port``, ``None``: ``start`` serves none; ``host``), the file of the
+    people who may sign in (``tokens``, absolute; ``None``: beside the journal), and the address under which a proxy
+    with TLS serves it (``url``), which a host beyond loopback requires."""
 
     port: Port | None = None
     host: Host = "127.0.0.1"
@@ -98,7 +99,7 @@ class ConsoleSettings(Model):
     @field_validator("url", mode="after")
     @classmethod
     def _bare_url(cls, value: str | None) -> str | None:
-        """As a browser writes it: without the port that is usual."""
+        """In a browser's form: without the protocol's usual port."""
         if value is None:
             return None
         bare = value.rstrip("/").lower()
@@ -114,7 +115,7 @@ class ConsoleSettings(Model):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host of that name or address."""
+    """Whether a host of that name or address is reachable from this machine only."""
     return host in ("localhost", "[::1]", "::1") or host.startswith("127.")
 
 
@@ -125,7 +126,7 @@ def _some_accounts(value: Raw) -> Raw:
 
 
 class Configuration(Model):
-    """A whole configuration that has been checked. Pickles, and holds no secret."""
+    """A complete, checked configuration. It pickles, and holds no secret."""
 
     ray: RaySettings = RaySettings()
     journal: JournalSettings = Field(default_factory=JournalSettings)
@@ -142,24 +143,24 @@ class Configuration(Model):
 
     @property
     def enabled_accounts(self) -> tuple[AnyAccount, ...]:
-        """The accounts that are to run."""
+        """The accounts that should run."""
         return tuple(account for account in self.accounts if account.enabled)
 
     @property
     def journal_url(self) -> str:
-        """The journal's URL, with its password where it has one: hand it on to the journal alone, and show
+        """The journal's URL, with its password if it has one: pass it to the journal only, and show
         :attr:`journal_name` instead. Raises ``Refused`` where a PostgreSQL URL can no longer be resolved."""
         url = self.journal.url
         return url if isinstance(url, str) else url.resolve()
 
     @property
     def journal_name(self) -> str:
-        """The journal in words that may be shown."""
+        """The journal's name for display, without a password."""
         return str(self.journal.url)
 
     @property
     def state_dir(self) -> Path:
-        """The absolute directory for what lies beside the journal: that of its SQLite file, else ``state_dir``."""
+        """The absolute directory of the files beside the journal: that of its SQLite file, else ``state_dir``."""
         url = self.journal.url
         if isinstance(url, str):
             return Path(url.removeprefix(SQLITE)).parent
@@ -167,13 +168,13 @@ class Configuration(Model):
 
     @property
     def journal_file(self) -> str:
-        """The name that what lies beside the journal carries."""
+        """The common name of the files beside the journal."""
         url = self.journal.url
         return Path(url.removeprefix(SQLITE)).name if isinstance(url, str) else "journal"
 
     @property
     def signing_key(self) -> str:
-        """Where the key is that signs the journal's heads: a path, or ``keyring:SERVICE/NAME``."""
+        """The key that signs the journal's heads: a path, or ``keyring:SERVICE/NAME``."""
         return self.journal.key or str(self.state_dir / f"{self.journal_file}.key")
 
     @property
@@ -183,16 +184,16 @@ class Configuration(Model):
 
     @property
     def kept_slices(self) -> str:
-        """The file in which what decisions rested on is kept, where it is."""
+        """The file that keeps the grounds of decisions, if they are kept."""
         return str(self.state_dir / f"{self.journal_file}.slices")
 
     @property
     def console_tokens(self) -> str:
-        """The file that says who may sign in to the page."""
+        """The file of the people who may sign in to the page."""
         return self.console.tokens or str(self.state_dir / f"{self.journal_file}.tokens")
 
     def account(self, name: str) -> AnyAccount:
-        """The account of that name; raises ``LookupError`` that lists those there are."""
+        """The account of that name; raises a ``LookupError`` that lists the known ones."""
         for account in self.accounts:
             if account.name == name:
                 return account
@@ -208,17 +209,17 @@ class Configuration(Model):
         return _TIMEOUT_MS.get(found.broker, _OTHER_TIMEOUT_MS) / 1000
 
     def instruments_per_actor(self, account: str) -> int | Literal["auto"]:
-        """How many instruments of an account may share an actor's process; 1 where nothing else is said."""
+        """How many instruments of an account may share an actor's process; 1 by default."""
         given = (self.account(account).instruments_per_actor, self.defaults.instruments_per_actor)
         return next((one for one in given if one is not None), 1)
 
     @property
     def several_nodes(self) -> bool:
-        """Whether the cluster may be of several machines: one that was here before us may be."""
+        """Whether the cluster may have several machines: one that exists without us may."""
         return self.ray.address != "local"
 
     def place(self, account: str) -> Place:
-        """Where an account's actor may be; its instruments too, unless they are spread. A cluster of our own is one
+        """The nodes for an account's actor, and for its instruments unless they are spread. A cluster of our own is one
         machine."""
         given = (self.account(account).place, self.defaults.place)
         found = next((one for one in given if one is not None), None)
@@ -226,16 +227,16 @@ class Configuration(Model):
 
     @property
     def journal_place(self) -> Place:
-        """Where whoever reads the journal's file, or what lies beside it, may be."""
+        """The nodes for everything that reads the journal's file or the files beside it."""
         return place_of(self.journal.place) if self.several_nodes else EVERYWHERE
 
     def is_spread(self, account: str) -> bool:
-        """Whether an account's instruments may be on other nodes than it is."""
+        """Whether an account's instruments may run on other nodes than it does."""
         given = (self.account(account).spread, self.defaults.spread)
         return self.several_nodes and next((one for one in given if one is not None), False)
 
     def broker_spec(self, account: str) -> BrokerSpec:
-        """What the account's actor opens its adapter with."""
+        """The arguments with which the account's actor opens its adapter."""
         found = self.account(account)
         settings = found.settings()
         if found.broker == "kite":
@@ -255,7 +256,7 @@ class Configuration(Model):
         )
 
     def instrument_settings(self, account: str, symbol: str) -> InstrumentSettings:
-        """What applies to an instrument. One that the configuration does not name, as ``all`` discovers them, has the
+        """What applies to an instrument. One that the configuration does not name (``all`` discovers such) has the
         settings of its account."""
         found, applying = self.account(account), self._applying(account, symbol)
         return InstrumentSettings(
@@ -270,8 +271,8 @@ class Configuration(Model):
         )
 
     def instrument_keys(self, account: str, symbol: str) -> dict[str, Any]:
-        """The same under the names of the configuration's keys, with every default filled in; lengths of time are in
-        seconds, under names that end in ``_s``."""
+        """The same under the configuration's key names, with every default filled in; times are in seconds, under names
+        that end in ``_s``."""
         return self._applying(account, symbol).document()
 
     def _applying(self, account: str, symbol: str) -> Applying:

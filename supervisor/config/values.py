@@ -1,4 +1,4 @@
-"""The values a configuration may hold, as types that say what they expect.
+"""The types of a configuration's values; each says in its error what it expects.
 
 They read the scalars of :mod:`supervisor.config.yaml_source` and their Python counterparts. A quantity or a price is
 never read from a float.
@@ -22,11 +22,11 @@ from supervisor.config.errors import expected
 from supervisor.config.yaml_source import Number, scalar
 
 Raw = Any
-"""What a validator is handed: anything."""
+"""What a validator receives: anything."""
 
 
 class Model(BaseModel):
-    """A part of the configuration: a key that is not known is a mistake, and no error quotes what it stumbled over."""
+    """A part of the configuration: an unknown key is a mistake, and no error quotes the value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -65,10 +65,10 @@ def text(what: str, pattern: str = r"[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9
 
 
 def _decimal(value: Raw) -> Decimal | None:
-    """The finite number of a sane size that a value is, exactly as written; ``None`` for anything else."""
+    """A value as the finite number of a sane size that was written, exactly; ``None`` for anything else."""
     if isinstance(value, bool | float):
         return None
-    if isinstance(value, str) and _QUOTED.fullmatch(value):  # in quotes, as decimals are in JSON
+    if isinstance(value, str) and _QUOTED.fullmatch(value):  # quoted, like decimals in JSON
         return written(value)
     if isinstance(value, Number):
         return written(value.text)
@@ -91,7 +91,7 @@ def decimal(what: str, allowed: Callable[[Decimal], bool]) -> BeforeValidator:
 
 
 def duration(what: str, allowed: Callable[[Decimal], bool]) -> BeforeValidator:
-    """A length of time; times alone become floats, as no money hangs on their last digit."""
+    """A length of time. Only times become floats, since no money depends on their last digit."""
     exact = _within(what, allowed)
 
     def validate(value: Raw) -> float:
@@ -129,7 +129,7 @@ PerActor = Annotated[int | Literal["auto"], BeforeValidator(_per_actor)]
 
 
 def _unquoted(value: Raw) -> Raw:
-    """A price as people write it, with quotes or without: its digits count either way."""
+    """A price with or without quotes: its digits count either way."""
     return scalar(value) if isinstance(value, str) else value
 
 
@@ -144,7 +144,7 @@ def _backoff(value: Raw) -> tuple[float, float]:
 
 
 def _secret(value: Raw) -> SecretRef:
-    # The loader has already put the reference in the place of the value.
+    # The loader has already replaced the value by the reference.
     if isinstance(value, SecretRef):
         return value
     raise expected("text, best as ${NAME} from the environment")
@@ -180,7 +180,7 @@ ActorName = Annotated[
 ]
 Symbol = Annotated[
     str,
-    # A symbol of blanks, or with blanks around it, would be a different instrument that looks the same.
+    # A symbol of spaces, or with spaces around it, would be a different instrument that looks the same.
     text(
         "a symbol: text without control characters, without blanks at either end (all is used alone, not in a list)",
         r"(?!all\Z)[^\x00-\x20\x7f-\xa0](?:[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?",
@@ -189,7 +189,7 @@ Symbol = Annotated[
 _HOST = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::\d{1,5})"
 _LOOPBACK = r"(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])"
-# A token that travels in the clear beyond this machine is no secret any more.
+# A token sent unencrypted beyond this machine is no longer secret.
 HttpUrl = Annotated[
     str,
     text(
@@ -228,7 +228,7 @@ def _place(value: Raw) -> dict[str, str] | None:
 
 
 Labels = Annotated[dict[str, str] | None, BeforeValidator(_place)]
-"""Where actors may be: on nodes that have these labels. Ray's own rules of a label and its value."""
+"""Where actors may run: on nodes with these labels. Label and value follow Ray's own rules."""
 AccountId = Annotated[str, text("the broker's account id: letters, digits, _ and -", r"[A-Za-z0-9_-]+")]
 
 

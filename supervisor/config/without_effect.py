@@ -1,4 +1,4 @@
-"""Keys that do nothing where they stand, as something else that they need is missing: who set one counts on it."""
+"""Keys without effect where they stand, since something that they need is missing: their author relies on them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _OF_POSITIONS = frozenset(
 
 
 def without_effect(configuration: Configuration, account: AnyAccount) -> list[str]:
-    """One sentence for each such key of an account, with what to do. One that is so for every instrument is said of the
-    account."""
+    """One sentence for each such key of an account, with what to do. A key without effect for every instrument is
+    reported once, for the account."""
     found: dict[str, list[str]] = {}
-    symbols = account.symbols or ("",)  # none is named where all are found: then the account's own settings apply
+    symbols = account.symbols or ("",)  # where all are managed, none is named: the account's own settings apply
     for symbol in symbols:
         settings = configuration.instrument_settings(account.name, symbol)
         for sentence in _of_instrument(settings.policy, settings.interval_s):
@@ -42,7 +42,7 @@ def without_effect(configuration: Configuration, account: AnyAccount) -> list[st
 
 
 def _of_place(configuration: Configuration, account: AnyAccount) -> Iterator[str]:
-    """Labels are of a cluster of several machines, which is one that is joined."""
+    """Labels matter only in a cluster of several machines, which is one that is joined."""
     if not configuration.several_nodes:
         for key in ("place", "spread"):
             if getattr(account, key):
@@ -50,7 +50,7 @@ def _of_place(configuration: Configuration, account: AnyAccount) -> Iterator[str
 
 
 def of_all(configuration: Configuration) -> Iterator[str]:
-    """The same of what is said for all."""
+    """The same for the common sections."""
     if configuration.several_nodes:
         return
     said = (

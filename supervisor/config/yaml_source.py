@@ -1,8 +1,8 @@
-"""YAML that remembers where everything stood.
+"""YAML with the line of every key and item.
 
-The text is composed into nodes and turned into plain data here, so that a number keeps the text it was written with
-(``0.00001`` never passes through a float, ``000660`` keeps its zeros), a key that stands twice is seen, and every key
-and item has a line. Scalars are read as YAML 1.2 does: ``NO`` and ``on`` are text.
+The text is composed into nodes and turned into plain data here, so that a number keeps its text (``0.00001`` never
+passes through a float, ``000660`` keeps its zeros), a duplicate key is found, and every key and item has a line.
+Scalars are read as in YAML 1.2: ``NO`` and ``on`` are text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAGS = frozenset(_STANDARD + name for name in ("map", "seq", "str", "int", "flo
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as it was written, not yet of any type."""
+    """A number as written, not yet of any type."""
 
     text: str
 
@@ -39,7 +39,7 @@ Data = None | bool | str | Number | list["Data"] | dict[str, "Data"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something the YAML itself is wrong in. ``line`` counts from 1, 0 is the whole file."""
+    """An error in the YAML itself. ``line`` counts from 1, 0 is the whole file."""
 
     line: int
     path: Path
@@ -49,28 +49,28 @@ class Finding:
 
 @dataclass(slots=True)
 class Document:
-    """The data of a file, the line of every key and item, and what was wrong on the way."""
+    """The data of a file, the line of every key and item, and the errors in the YAML."""
 
     data: Data = None
     lines: dict[Path, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def line_of(self, path: Path) -> int:
-        """The line of the thing at ``path``, or of the nearest thing around it."""
+        """The line of the value at ``path``, or of the nearest one that contains it."""
         while path not in self.lines and path:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def scalar(text: str) -> Data:
-    """What a plain (unquoted) scalar means."""
+    """The meaning of a plain (unquoted) scalar."""
     if text in _WORDS:
         return _WORDS[text]
     return Number(text) if _NUMBER.fullmatch(text) else text
 
 
 def read(text: str) -> Document:
-    """Read one YAML document. Never raises for its content: what is wrong is in ``findings``."""
+    """Read one YAML document. Never raises for its content: errors are in ``findings``."""
     document = Document()
     try:
         root = YAML(typ="safe", pure=True).compose(text)
@@ -93,7 +93,7 @@ def _syntax(error: MarkedYAMLError) -> Finding:
     problem = error.problem or "text that cannot be read"
     if "\\t" in problem:
         return Finding(line, (), "a tab", "spaces: YAML does not allow tabs for indentation")
-    # What a parser quotes may be a piece of a secret; single characters are the punctuation it stumbled over.
+    # What a parser quotes may be part of a secret; a single character is the punctuation it failed at.
     quoted = re.sub(r"(['\"])([^'\"]{4,})\1", "…", problem)
     context = f" {error.context}" if error.context else ""
     return Finding(line, (), f"a syntax error{context}: {quoted}", "YAML")
@@ -104,7 +104,7 @@ class _Builder:
         self._document = document
 
     def build(self, node: Node, path: Path, around: tuple[int, ...]) -> Data:
-        """The data of a node; ``around`` are the nodes it stands in, as an alias may point back to one of them."""
+        """The data of a node; ``around`` are the nodes that contain it, since an alias may refer to one of them."""
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in around:
             self._wrong(path, node, "an alias to something that contains it", "values written out")

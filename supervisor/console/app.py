@@ -1,4 +1,4 @@
-"""The page's addresses: what is asked for, by whom, and what is answered."""
+"""The page's addresses: the requests, who may make them, and the responses."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _DONE = {
 
 
 class Console:
-    """The application, and what it holds. ``desk`` asks the supervisor; ``names`` tells under which names the page is
+    """The application and its state. ``desk`` calls the supervisor; ``names`` returns the names under which the page is
     reached."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Console:
         self.app = Guard(app, self._sessions, names, self._error_page)
 
     async def _open_in_journal(self) -> tuple[Sequence[Mapping[str, Any]], float]:
-        """The open breaks by the journal alone."""
+        """The open breaks, from the journal alone."""
         now_s = self.feed.monotonic_s()
         try:
             return await self._journal.open_breaks(now_s)
@@ -133,7 +133,7 @@ class Console:
             with contextlib.suppress(asyncio.CancelledError):
                 await asking
 
-    # The pages that live
+    # Pages with live updates
 
     async def _live_page(self, request: Request, *, refused: str | None = None, status: int = 200) -> Response:
         session = _session(request)
@@ -201,7 +201,7 @@ class Console:
         events = self.streams.events(path, role, token, still)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
-    # What people do
+    # Actions
 
     async def _work(self, request: Request) -> Response:
         break_id = _named_break(request)
@@ -342,7 +342,7 @@ class Console:
         self._verifier.begin(_session(request).user.name)
         return RedirectResponse("/verify", 303)
 
-    # In and out
+    # Signing in and out
 
     async def _sign_in_page(self, request: Request) -> Response:
         trouble = None
@@ -397,7 +397,7 @@ class Console:
             "posted": _place_of(request, values.get("live")) if request.method == "POST" else None,
         }  # fmt: skip
         page = self._pages.render(template, **{**usual, **values})
-        # The forms in parts are the same for all who have a role: what is a session's own is put in at the last.
+        # The forms in parts are the same for everybody with a role: what belongs to one session is put in last.
         return page.replace('name="csrf" value=""', f'name="csrf" value="{csrf}"')
 
 
@@ -454,10 +454,10 @@ def _named_break(request: Request) -> str:
 
 
 def _place_of(request: Request, shown: str | None) -> str:
-    """Where what answers a form is to be found again without it."""
+    """The address of what is shown after a form was answered, without the form."""
     return request.url.path if request.url.path == "/sign-in" else shown or "/"
 
 
 def _inside(where: str) -> str:
-    """A place of this page; another site's is not gone to."""
+    """An address of this page; one of another site is not followed."""
     return where if re.fullmatch(r"/(?![/\\])[\x21-\x7e]*", where) and "\\" not in where else "/"

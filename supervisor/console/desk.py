@@ -1,4 +1,4 @@
-"""The running supervisor as the pages ask it: on behalf of whoever is signed in, never on the event loop's time."""
+"""Calls the running supervisor for the pages: on behalf of the person signed in, and never on the event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Away(Exception):
-    """No supervisor answers: ``found`` is what was tried and what came of it."""
+    """No supervisor answers: ``found`` is what was tried, and the result."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
@@ -31,10 +31,10 @@ class Away(Exception):
 
 
 class Desk(Protocol):
-    """What the pages ask of a supervisor. Every method raises :class:`Away`, and what the supervisor itself raises."""
+    """What the pages need of a supervisor. Every method raises :class:`Away`, and the supervisor's own exceptions."""
 
     async def look(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The document of ``status --json``, and the open breaks, what needs a person most first."""
+        """The document of ``status --json``, and the open breaks, the most urgent first."""
 
     async def work_on_break(
         self,
@@ -48,7 +48,7 @@ class Desk(Protocol):
         owner: str | None,
         sides: Sides | None,
     ) -> dict[str, Any]:
-        """Do something to an open break; gives its row as it then is."""
+        """Apply an action to an open break; returns its new row."""
 
     async def halt(self, who: Asked, account: str | None, instrument: str | None, reason: str | None) -> Halted:
         """Stop trading in an instrument, an account or everything."""
@@ -58,19 +58,19 @@ class Desk(Protocol):
 
 
 def who(name: str) -> Asked:
-    """Somebody who is signed in at this page, as the journal is to know them."""
+    """A person signed in at this page, in the journal's form."""
     return Asked(f"{name}@{socket.gethostname()}", Via.PAGE.value, program_version(), process_words())
 
 
 class RunningDesk:
-    """The supervisor that holds a configuration's journal, found again after each time that it did not answer."""
+    """The supervisor that holds a configuration's journal; it is searched again after each call without an answer."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._running: Running | None = None
 
     async def look(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """See :class:`Desk`; so for the others."""
+        """See :class:`Desk`, here and below."""
 
         def both(running: Running) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             return running.status(timeout_s=ASK_TIMEOUT_S), running.breaks(timeout_s=ASK_TIMEOUT_S)
@@ -78,7 +78,7 @@ class RunningDesk:
         return await self._asked(both)
 
     async def work_on_break(self, who: Asked, action: BreakAction, break_id: str, **terms: Any) -> dict[str, Any]:
-        """Do something to an open break."""
+        """Apply an action to an open break."""
         return await self._asked(lambda running: running.on_behalf_of(who).work_on_break(action, break_id, **terms))
 
     async def halt(self, who: Asked, account: str | None, instrument: str | None, reason: str | None) -> Halted:

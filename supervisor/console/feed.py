@@ -1,7 +1,7 @@
-"""What the supervisor last said, asked for once for all open pages, and by nobody when no page is open.
+"""The supervisor's last answer, requested once for all open pages, and never while no page is open.
 
-The laws of this module: what is shown says how old it is; a supervisor that does not answer leaves what was last heard,
-and the reason; a question is under way at most once.
+The laws of this module: what is shown has its age; while a supervisor does not answer, its last answer stays, with the
+reason; at most one request is pending.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from supervisor.presentation.attention import by_place
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 2.0
-"""How long a page waits for the supervisor before it shows what was heard before."""
+"""How long a page waits for the supervisor before it shows the last answer."""
 _LOOKED_AT_FOR_S = 10.0
 _CYCLES_KEPT = 20
 
@@ -31,7 +31,7 @@ Without = Callable[[], Awaitable[tuple[Sequence[Mapping[str, Any]], float]]]
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One cycle of an instrument, as it was seen from here."""
+    """One cycle of an instrument, as seen from here."""
 
     finished_at: str
     status: str
@@ -41,8 +41,8 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was last heard: ``status`` is ``None`` before anything was, ``heard_s`` when it was asked for by the
-    monotonic clock, ``trouble`` why there is nothing newer, ``number`` grows with each change of these."""
+    """The last answer: ``status`` is ``None`` before the first, ``heard_s`` is the monotonic time of its request,
+    ``trouble`` why there is nothing newer; ``number`` grows with each change of these."""
 
     number: int = 0
     status: Mapping[str, Any] | None = None
@@ -73,8 +73,8 @@ class Seen:
 
 
 class Feed:
-    """Asks, and wakes whoever waits for news. To be run on one event loop. ``without`` tells the open breaks, and when
-    it found them, where no supervisor was ever heard."""
+    """Requests the status and wakes the pages that wait for a newer one. Use it on one event loop. ``without`` returns
+    the open breaks and when it found them, for the time before the supervisor has ever answered."""
 
     def __init__(
         self, desk: Desk, monotonic_s: Callable[[], float] = time.monotonic, without: Without | None = None
@@ -91,7 +91,7 @@ class Feed:
         self.closing = False
 
     async def run(self) -> None:
-        """Keep up with the supervisor while somebody looks, until it is cancelled."""
+        """Keep up with the supervisor while a page is open, until cancelled."""
         while not self.closing:
             await self._wanted.wait()
             await self._answer(self._question)
@@ -100,23 +100,23 @@ class Feed:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def look(self) -> None:
-        """Somebody looks at a page that is open."""
+        """Note that a page is open."""
         self._looked_s = self.monotonic_s()
         self._wanted.set()
 
     async def fresh(self, max_age_s: float = LOOK_EVERY_S) -> Seen:
-        """What was heard within this time, asked for where there is nothing so new; a supervisor that is slow is not
-        waited for, as what was heard before says how old it is."""
+        """An answer at most this old, requested anew if there is none. A slow supervisor is not waited for: the last
+        answer has its age."""
         self.look()
         if self._asked_s >= self.monotonic_s() - max_age_s and (self._question is None or self._question.done()):
             return self.seen
         return await self._answer(self._question)
 
     async def refresh(self) -> Seen:
-        """Ask now: after something was done, what is shown has it in it."""
+        """Request an answer now, so that it includes what was just done."""
         under_way = self._question
         if under_way is not None and not under_way.done():
-            await self._answer(under_way)  # it was asked before, and may not know of it
+            await self._answer(under_way)  # it was requested before, and may not include it
             if not under_way.done():
                 return self.seen
         return await self._answer(None)
@@ -138,7 +138,7 @@ class Feed:
             if before.status is None and self._without is not None:
                 rows, found_s = await self._without()
                 self.seen = replace(self.seen, breaks=rows, heard_s=found_s)
-        except Exception as error:  # noqa: BLE001 - an answer that cannot be read must not end the pages of all
+        except Exception as error:  # noqa: BLE001 - an unreadable answer must not end everybody's pages
             logger.warning("the supervisor's answer could not be read: {}", type(error).__name__)
             words = f"its answer could not be read ({type(error).__name__})"
             self.seen = replace(before, number=before.number + 1, trouble=words)
@@ -163,7 +163,7 @@ class Feed:
             del self._cycles[gone]
 
     async def newer(self, than: int, within_s: float) -> Seen:
-        """What is newer than that number, or what there is after some time."""
+        """The first answer with a higher number, or the present one after ``within_s``."""
         self.look()
         async with self._news:
             try:
@@ -174,7 +174,7 @@ class Feed:
         return self.seen
 
     async def close(self) -> None:
-        """Let everybody who waits go."""
+        """Release everybody who waits."""
         self.closing = True
         self._wanted.set()
         async with self._news:

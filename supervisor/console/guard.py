@@ -1,9 +1,9 @@
-"""What stands before every page: the right host, a session, a form from our own page, and headers that let a browser
-run nothing and ask nobody but us.
+"""What every request passes first: the right host, a session, a form from our own page, and headers that keep the
+browser from running scripts of others and from requests to others.
 
-The laws of this module: a request under a name that is not ours gets no page (a name of somebody else's that leads to
-this machine would else be a way in for their scripts); what changes something is a POST with our own ``Origin`` and the
-session's secret; whatever goes wrong is a plain page with a status, and never a traceback.
+The laws of this module: a request under a name that is not ours gets no page (a foreign name that leads to this machine
+would otherwise let foreign scripts in); a change is a POST with our own ``Origin`` and the session's secret; every
+error is a plain page with a status, and never a traceback.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEADERS = (
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    # Not no-referrer: a browser then sends no Origin with a form, which is what we look at.
+    # Not no-referrer: a browser would then send no Origin with a form, and we check it.
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -42,7 +42,7 @@ HEADERS = (
 
 
 class Refused(HTTPException):
-    """A page with this status and these words, for a person."""
+    """An error page with this status and this text for a person."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(status, words)
@@ -51,8 +51,8 @@ class Refused(HTTPException):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Under which names we are reached: ``hosts`` as a ``Host`` header has them, ``origins`` as an ``Origin`` has them.
-    ``secure``: people come by TLS, and their cookie goes by nothing else."""
+    """The names under which the page is reached: ``hosts`` in the form of a ``Host`` header, ``origins`` in that of an
+    ``Origin``. ``secure``: people come by TLS, and the cookie is sent over nothing else."""
 
     hosts: frozenset[str]
     origins: frozenset[str]
@@ -60,7 +60,7 @@ class Names:
 
     @classmethod
     def of(cls, port: int, url: str | None) -> Names:
-        """The names of a page on this port of loopback, and at ``url`` where a proxy shows it."""
+        """The names of a page on this port of loopback, and at ``url`` if a proxy shows it there."""
         hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         origins = {f"http://{host}" for host in hosts}
         if url is not None:
@@ -73,7 +73,7 @@ ErrorPage = Callable[[Request, int, str], Awaitable[Response]]
 
 
 class Guard:
-    """The middleware around all pages. ``names`` is asked at each request: the port may be known late."""
+    """The middleware around all pages. ``names`` is called at each request, since the port may be known late."""
 
     def __init__(self, app: ASGIApp, sessions: Sessions, names: Callable[[], Names], error_page: ErrorPage) -> None:
         self._app = app
@@ -87,7 +87,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # there is no other way in
+            return  # there is no other protocol
         began = False
 
         async def guarded(message: Message) -> None:
@@ -99,7 +99,7 @@ class Guard:
 
         readable = _is_readable(scope)
         if not readable:
-            scope = {**scope, "path": "/", "raw_path": b"/", "query_string": b""}  # the page that says so can be made
+            scope = {**scope, "path": "/", "raw_path": b"/", "query_string": b""}  # so that the error page can be made
         request = Request(scope, receive)
         scope["state"] = {**scope.get("state", {}), "session": None, "form": {}}
         try:
@@ -110,19 +110,19 @@ class Guard:
         except HTTPException as error:
             words = getattr(error, "words", None) or str(error.detail)
             await self._say(request, error.status_code, words, began, guarded)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a person sees a plain page, and the log has the rest
+        except Exception as error:  # noqa: BLE001 - a person sees a plain page, and the log has the rest
             logger.opt(exception=error).error("{} {}", request.method, request.url.path)
             words = "This should not have happened. What it was is in the log of the page's process."
             await self._say(request, 500, words, began, guarded)
 
     async def _say(self, request: Request, status: int, words: str, began: bool, send: Send) -> None:
         if began:
-            return  # half an answer is out; the connection's end tells that it is half
+            return  # half a response is out; closing the connection shows that it is incomplete
         page = await self._error_page(request, status, words)
         await page(request.scope, request.receive, send)
 
     async def _before(self, request: Request) -> Response | None:
-        """What is to be answered in the place of the page; raises :class:`Refused`."""
+        """A response in place of the page, or ``None``; raises :class:`Refused`."""
         names = self._names()
         if request.headers.get("host", "").lower() not in names.hosts:
             raise Refused(421, "This page is not known under the name that was asked for.")
@@ -140,7 +140,7 @@ class Guard:
         if session is None:
             if request.method == "GET" and not live and "hx-request" not in request.headers:
                 if request.headers.get("sec-fetch-site") == "cross-site":
-                    # A link in a mail brings no cookie that is Strict; from a page of ours the same address does.
+                    # A link in a mail sends no Strict cookie; the same address from a page of ours does.
                     return HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0"><title>…</title>')
                 back = f"{path}?{request.url.query}" if request.url.query else path
                 return RedirectResponse(f"/sign-in?{urlencode({'next': back})}", 303)
@@ -151,7 +151,7 @@ class Guard:
 
 
 def _is_readable(scope: Scope) -> bool:
-    """Whether path and query are text. A browser escapes what is not ASCII; a server hands on what else came."""
+    """Whether path and query are text. A browser escapes what is not ASCII; a server passes on any other bytes."""
     try:
         scope["query_string"].decode("ascii")
         scope["path"].encode("utf-8")
@@ -193,6 +193,6 @@ async def _form(request: Request) -> dict[str, str]:
 def _add_headers(message: Message, *, private: bool) -> None:
     headers = [*message.get("headers", ()), *HEADERS]
     if private and not any(name.lower() == b"cache-control" for name, _ in headers):
-        # A page that is gone back to is asked for again, and shows what is.
+        # A page reached by the back button is requested again, and shows the present state.
         headers.append((b"cache-control", b"no-store"))
     message["headers"] = headers

@@ -1,8 +1,8 @@
-"""The pages: what was heard, as HTML. A page is a frame around parts; the parts are what changes while it is open, and
-are sent again when they do.
+"""The pages as HTML. A page is a frame around parts; the parts are what changes while it is open, and are sent again
+when they change.
 
-The laws of this module: how old something is stands in no part, but beside it, so that time alone sends nothing; every
-text is escaped by the templates; a page of something that is not there is ``None``.
+The laws of this module: ages are kept beside the parts, so that time alone sends nothing; the templates escape every
+text; a page of something unknown is ``None``.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ ROLE_OF: Mapping[BreakAction, Role] = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The parts of a page, by their ids; ``lists`` are the ids in each list, in order; ``ages`` how old something was
-    when it was heard, in seconds (``None``: never). ``waiting`` is how much needs a person, in the whole fleet."""
+    """The parts of a page, by their ids; ``lists`` are the ids in each list, in order; ``ages`` are in seconds, as of
+    the supervisor's answer (``None``: never). ``waiting`` is how much needs a person in the whole fleet."""
 
     title: str
     parts: Mapping[str, Markup]
@@ -71,12 +71,12 @@ class Live:
 
 
 def id_of(*names: str) -> str:
-    """An id of HTML for what may be named by anything."""
+    """An id of HTML for any names."""
     return "x" + blake2s("\0".join(names).encode(), digest_size=8).hexdigest()
 
 
 def environment() -> Environment:
-    """Jinja, with everything escaped and every missing name an error."""
+    """Jinja with everything escaped, where an unknown name is an error."""
     made = Environment(
         loader=PackageLoader("supervisor.console"),
         autoescape=True,
@@ -99,25 +99,25 @@ def environment() -> Environment:
 
 
 def clock(at: Any) -> str:
-    """A moment for a person, whose zone is always told: UTC."""
+    """A time for a person, always with its zone: UTC."""
     text = at if isinstance(at, str) else to_iso(at)
     return f"{text[:19].replace('T', ' ')}Z"
 
 
 def instrument_url(account: str, symbol: str) -> str:
-    """The address of an instrument's page, or of the account's where there is none."""
+    """The address of an instrument's page, or without an instrument the account's."""
     if not symbol:
         return f"/account/{quote(account, safe='')}"
     return f"/instrument/{quote(account, safe='')}/{quote(symbol, safe='/')}"
 
 
 def with_ages(html: str, ages: Mapping[str, float | None], later_s: float) -> str:
-    """The page with its ages written in, for whoever runs no script; ``later_s`` have passed since it was heard."""
+    """The page with its ages filled in, for browsers without scripts; ``later_s`` have passed since the answer."""
 
     def words(found: re.Match[str]) -> str:
         age_s = ages.get(_unescaped(found[1]))
-        told = "never" if age_s is None else f"{age_words(age_s + later_s)} ago"
-        return f'<time data-a="{found[1]}">{told}</time>'
+        age = "never" if age_s is None else f"{age_words(age_s + later_s)} ago"
+        return f'<time data-a="{found[1]}">{age}</time>'
 
     return _AGE.sub(words, html)
 
@@ -127,12 +127,12 @@ def _unescaped(key: str) -> str:
 
 
 def breaks_path(wanted: BreakFilter) -> str:
-    """The address of the breaks that are wanted: one for each filter, however it was written."""
+    """The address of the filtered breaks: the same for equal filters, however they were written."""
     return f"/{_BREAKS}?{wanted.query}" if wanted else f"/{_BREAKS}"
 
 
 class Pages:
-    """Makes them. ``reason_codes`` are what somebody may choose from."""
+    """Makes the pages. ``reason_codes`` are those that a person may choose."""
 
     def __init__(self, journal: JournalReader, reason_codes: Sequence[str]) -> None:
         self._journal = journal
@@ -152,7 +152,7 @@ class Pages:
         return made
 
     async def live(self, path: str, seen: Seen, role: Role) -> Live | None:
-        """The parts of the page at a path, as they are now; ``None`` where there is nothing of that name."""
+        """The parts of the page at a path, as of now; ``None`` where nothing has that name."""
         names = [part for part in path.split("/") if part]
         match names:
             case [breaks] if breaks.startswith(f"{_BREAKS}?"):
@@ -173,19 +173,19 @@ class Pages:
         return None
 
     def halting(self, account: str, role: Role) -> Markup:
-        """The form that halts and resumes trading in an account, or in everything."""
+        """The form that halts and resumes trading in an account or in everything."""
         return self._part("halting", account, "", (), role >= Role.OPERATOR)
 
     def record_list(self, records: Sequence[Record], caption: str) -> Markup:
-        """Records, each to be opened."""
+        """Records as a list, each with its link."""
         return self._part("record_list", records, caption)
 
     def record_body(self, record: Record, payload: str) -> Markup:
-        """All of a record."""
+        """A record in full."""
         return self._part("record_body", record, payload)
 
     def verification(self, progress: Progress | None) -> Markup:
-        """How far a verification is, or what it found."""
+        """The progress of a verification, or its result."""
         return self._part("verification", progress)
 
     # The fleet
@@ -244,7 +244,7 @@ class Pages:
         return self._row(key, content, made)
 
     def _row(self, key: str, content: Any, made: Callable[[], Markup]) -> Markup:
-        """A row, made again where its content is another one."""
+        """A row, rendered again only when its content has changed."""
         kept = self._rows.get(key)
         if kept is not None and kept[0] == content:
             return kept[1]
@@ -295,7 +295,7 @@ class Pages:
             return False
 
     async def _story(self, account: str, symbol: str, version: int) -> Markup:
-        """What the journal tells of an instrument, read again where its stream has grown."""
+        """An instrument's history from the journal, read again when its stream has grown."""
         key = id_of(account, symbol)
         kept = self._stories.get(key)
         if kept is not None and kept[0] == version:
@@ -353,7 +353,7 @@ class Pages:
         return Live(title, parts, {}, ages, _waiting(needs_of(seen)))
 
     async def _read_evidence(self, break_id: str, row: Mapping[str, Any] | None, content: Any) -> _Evidence:
-        """The records behind a break, kept where they tell all that the supervisor tells, or how it ended."""
+        """The records behind a break. They are cached once they include everything in its row, or how it ended."""
         records: Sequence[Record] = ()
         trouble = None
         try:
@@ -362,7 +362,7 @@ class Pages:
             trouble = str(error)
         ended = _end(records)
         found = _Evidence(content, tuple(records), ended, trouble, self._part("evidence", records, trouble))
-        if trouble is None and (_tells(records, row) if row is not None else ended is not None):
+        if trouble is None and (_covers(records, row) if row is not None else ended is not None):
             while len(self._evidence) >= _KEPT:
                 del self._evidence[next(iter(self._evidence))]
             self._evidence[break_id] = found
@@ -371,7 +371,7 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """The records behind a break whose row has this content (``None``: it is open no more)."""
+    """The records behind a break whose row has this content (``None``: it is no longer open)."""
 
     content: Any
     records: tuple[Record, ...]
@@ -381,7 +381,7 @@ class _Evidence:
 
 
 def needs_of(seen: Seen) -> list[Need]:
-    """How much each account and instrument needs a person."""
+    """How urgently each account and instrument needs a person."""
     if seen.status is None:
         return []
     of_place = seen.of_place
@@ -395,7 +395,7 @@ def needs_of(seen: Seen) -> list[Need]:
 
 
 def _choices(rows: Sequence[Mapping[str, Any]], wanted: BreakFilter) -> dict[str, list[str]]:
-    """What may be chosen of each filter: what open breaks have, and what is chosen."""
+    """The choices of each filter: the values of the open breaks, and the chosen one."""
 
     def of(name: str) -> list[str]:
         chosen = getattr(wanted, name)
@@ -417,24 +417,24 @@ def _waiting(needs: Sequence[Need]) -> int:
 
 
 def _sortable(rank: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Numbers before texts at any place, so that ranks of any length compare."""
+    """Sorts numbers before texts at every position, so that ranks of any length compare."""
     return tuple((1, part) if isinstance(part, str) else (0, part) for part in rank)
 
 
 def _broker_words(row: Mapping[str, Any]) -> str:
     if row["health"]["last_cycle_at"] is None:
         return "not asked yet"
-    told = sides.legs(row)
-    differing = [f"{one.name} {one.broker}" for one in told if one.agrees is False]
+    legs = sides.legs(row)
+    differing = [f"{one.name} {one.broker}" for one in legs if one.agrees is False]
     if differing:
         return ", ".join(differing)
     return (
-        sides.NOT_KNOWN if any(one.agrees is None and one.broker == sides.NOT_KNOWN for one in told) else told[0].broker
+        sides.NOT_KNOWN if any(one.agrees is None and one.broker == sides.NOT_KNOWN for one in legs) else legs[0].broker
     )
 
 
-def _tells(records: Sequence[Record], row: Mapping[str, Any]) -> bool:
-    """Whether the journal has what the row has: the row is told before or after it is read."""
+def _covers(records: Sequence[Record], row: Mapping[str, Any]) -> bool:
+    """Whether the journal has everything in the row, which may be older or newer than the reading of the journal."""
     hands = [row[name]["at"] for name in ("acknowledged", "proposed", "approved") if row[name] is not None]
     newest = max((to_iso(record.event.time) for record in records), default="")
     return all(newest >= at for at in hands) and bool(records)
@@ -462,7 +462,7 @@ def _how_it_ends(row: Mapping[str, Any] | None) -> str:
 
 
 def _allowed(row: Mapping[str, Any] | None, role: Role) -> list[str]:
-    """What this person may do to a break as it stands."""
+    """The actions that this person may take on a break in its present state."""
     if row is None:
         return []
     state = BreakState(row["state"])

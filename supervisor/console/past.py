@@ -1,6 +1,6 @@
-"""What the journal tells the pages: read beside its writer, in a thread, each answer bounded.
+"""The journal for the pages: read beside its writer, in a thread, each answer bounded.
 
-The law of this module: nothing here writes; a journal that cannot be read is told as such, and never as an empty one.
+The law of this module: nothing here writes; a journal that cannot be read is reported, and never shown as empty.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from supervisor.presentation.timeline import Line, drawing, lines
 
 T = TypeVar("T")
 _CLOCK_SET_BACK = timedelta(days=1)
-"""By how much a clock may have been set back while a break was open, with no record of it left out."""
+"""How far a clock may have been set back while a break was open without any record of it being missed."""
 SHOWN_RECORDS = 25
 SHOWN_FOUND = 200
 _TIMELINE_RECORDS = CHECKPOINT_EVERY + 100
-"""A book can be told from a checkpoint on: there is one among so many, or its first record."""
+"""A book can be rebuilt from a checkpoint on: among so many records there is one, or the first record."""
 _MOST_STEPS = 200
 
 
 class NotFound(Exception):
-    """The journal does not know what was asked for: in words for a person."""
+    """The journal has no such thing; the message is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An instrument's past: its lots and working orders as its journal makes them, its latest records, newest first,
-    and a drawing of each leg."""
+    """An instrument's past: its lots and working orders, by its journal, its latest records, newest first, and a
+    drawing of each leg."""
 
     book: dict[str, Any] | None
     records: tuple[Record, ...]
@@ -57,7 +57,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """A book at a moment, and what changed since and why (newest last; ``left_out`` steps are not shown)."""
+    """A book at a past time, and what changed since and why (newest last; ``left_out`` steps are not shown)."""
 
     found: dict[str, Any]
     until: dict[str, Any]
@@ -67,7 +67,7 @@ class Then:
 
 
 class JournalReader:
-    """A configuration's journal, for questions."""
+    """Answers questions from a configuration's journal."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -89,8 +89,8 @@ class JournalReader:
         return await asyncio.to_thread(ask)
 
     async def of_break(self, break_id: str, row: Mapping[str, Any] | None) -> list[Record]:
-        """Every record that names a break, oldest first; ``row`` tells where it is open, if it is. Raises
-        ``JournalError``."""
+        """Every record that names a break, oldest first; ``row`` names its account and instrument while it is open.
+        Raises ``JournalError``."""
         stream, since = None, None
         if row is not None:
             stream = instrument_name(row["account"], row["instrument"]) if row["instrument"] else row["account"]
@@ -98,7 +98,7 @@ class JournalReader:
         return await asyncio.to_thread(history_of, self._configuration, break_id, stream, since)
 
     async def open_breaks(self, now_s: float) -> tuple[Sequence[Mapping[str, Any]], float]:
-        """The breaks that are open by the journal, and when that was found: it is read again where it has grown. Raises
+        """The open breaks by the journal, and when they were read: it is read again when it has grown. Raises
         ``JournalError``."""
 
         def ask(journal: Journal) -> tuple[int, Sequence[Mapping[str, Any]], float]:
@@ -136,7 +136,7 @@ class JournalReader:
         return await self._asked(ask)
 
     async def story(self, account: str, symbol: str) -> Story:
-        """An instrument's past as it is now. Raises :class:`NotFound` and ``JournalError``."""
+        """An instrument's past up to now. Raises :class:`NotFound` and ``JournalError``."""
 
         def ask(journal: Journal) -> Story:
             now = datetime.now(UTC)
@@ -153,7 +153,7 @@ class JournalReader:
         return await self._asked_past(ask)
 
     async def then(self, account: str, symbol: str, at: datetime) -> Then:
-        """The book at a moment, and what changed since. Raises :class:`NotFound` and ``JournalError``."""
+        """The book at a past time, and what changed since. Raises :class:`NotFound` and ``JournalError``."""
 
         def ask(journal: Journal) -> Then:
             check_known(journal, Source(self._configuration.journal_url), account, symbol)
@@ -176,14 +176,14 @@ class JournalReader:
             raise NotFound(f"{error.message[:1].upper()}{error.message[1:]}.") from None
 
     async def knows(self, account: str, symbol: str) -> bool:
-        """Whether the journal has ever heard of an instrument. Raises ``JournalError``."""
+        """Whether the journal has anything on an instrument. Raises ``JournalError``."""
         stream = instrument_name(account, symbol)
         return await self._asked(lambda journal: next(journal.records(stream=stream, limit=1), None) is not None)
 
 
 def _lines(account: str, symbol: str, newest: Sequence[Record], named: Sequence[Record]) -> list[Line]:
-    """The story of each leg, as far back as these records (newest first) make a book, with those in which its account
-    named it; none where none does."""
+    """The history of each leg, as far back as these records (newest first) allow a book to be built, with those in
+    which its account named it; empty where they do not."""
     recent = list(reversed(newest))
     if recent[0].version == 1:
         return lines(Book(account, symbol), _by_seq(recent, named))
@@ -199,8 +199,8 @@ def _by_seq(records: Sequence[Record], named: Sequence[Record]) -> list[Record]:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a verification is; ``result`` is in words once it is over, ``ok`` what it found (``None``: it could not
-    be told)."""
+    """The progress of a verification; once it is over, ``result`` is its result as text and ``ok`` whether the journal
+    is whole (``None``: unknown)."""
 
     began_at: str
     by: str
@@ -212,17 +212,17 @@ class Progress:
 
     @property
     def runs(self) -> bool:
-        """Whether it is under way."""
+        """Whether it is still running."""
         return self.ended_at is None
 
     @property
     def percent(self) -> int:
-        """How much of it is done."""
+        """How much of it is done, in percent."""
         return 100 * self.read // self.of if self.of else 0
 
 
 class Verifier:
-    """One verification of the whole chain at a time, in a thread; the last one's result is kept."""
+    """One verification of the whole chain at a time, in a thread; the last result is kept."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -230,7 +230,7 @@ class Verifier:
         self.progress: Progress | None = None
 
     def begin(self, by: str) -> bool:
-        """Begin one; False where one runs."""
+        """Begin one; returns False while one runs."""
         with self._lock:
             if self.progress is not None and self.progress.runs:
                 return False
@@ -243,13 +243,13 @@ class Verifier:
             ok, words = self._verify()
         except (JournalError, Failure, OSError) as error:
             ok, words = None, f"it could not be read: {error}"
-        except Exception as error:  # noqa: BLE001 - a verification that dies must not look as if it ran for ever
+        except Exception as error:  # noqa: BLE001 - a verification that fails must not look as if it ran for ever
             ok, words = None, f"it could not be finished ({type(error).__name__})"
         self._show(ended_at=to_iso(datetime.now(UTC)), ok=ok, result=words)
 
     def _show(self, **changed: Any) -> None:
         with self._lock:
-            assert self.progress is not None  # noqa: S101 - it was begun
+            assert self.progress is not None  # noqa: S101 - set by begin
             self.progress = replace(self.progress, **changed)
 
     def _verify(self) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""The page's process: a port, a server, and its end by a signal."""
+"""The page's process: its port, its server, and its end by a signal."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _CLOSE_WITHIN_S = 2
 
 
 def listening(configuration: Configuration, port: int | None) -> socket.socket:
-    """The page's port, taken. Raises :class:`Failure`."""
+    """The page's port, bound. Raises :class:`Failure`."""
     settings = configuration.console
     host = settings.host.strip("[]")
     wanted = port if port is not None else settings.port if settings.port is not None else DEFAULT_PORT
     if not is_loopback(settings.host) and settings.url is None:
         raise Failure(f"console.host {settings.host} is reached by others: set console.url, and TLS before it")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # by which asyncio knows to send at once
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only for this
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, wanted))
@@ -43,7 +43,7 @@ def listening(configuration: Configuration, port: int | None) -> socket.socket:
 
 
 def address_of(configuration: Configuration, taken: socket.socket) -> str:
-    """Where people find the page."""
+    """The address of the page for people."""
     if configuration.console.url is not None:
         return f"{configuration.console.url}/"
     host = configuration.console.host
@@ -51,20 +51,20 @@ def address_of(configuration: Configuration, taken: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """The server; ``stop`` ends it from any thread. Its signals are those of whoever runs it."""
+    """The server; ``stop`` ends it from any thread. Its owner handles the signals."""
 
     def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
         super().__init__(config)
         self._feed = feed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the pages that are open first: they would else be waited for, and cut off."""
+        """Close the open pages first: otherwise the server would wait for them, and then cut them off."""
         await self._feed.close()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]  # as the base class has it
-        """Take none: whoever runs this takes them, and calls :meth:`stop`."""
+        """Handle none: the owner of this server does, and calls :meth:`stop`."""
         yield
 
     def stop(self) -> None:
@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
 
 
 def server(configuration: Configuration, taken: socket.socket, desk: Desk | None = None) -> tuple[Server, Console]:
-    """The page on a port that is taken, ready to run."""
+    """The page on a bound port, ready to run."""
     port = taken.getsockname()[1]
     names = Names.of(port, configuration.console.url)
     console = Console(configuration, desk or RunningDesk(configuration), lambda: names)
@@ -98,7 +98,7 @@ def serve(
     on_address: Callable[[str], None],
     stops: Callable[[Callable[[], None]], None],
 ) -> None:
-    """Serve until it is asked to stop; ``stops`` is given what ends it. Raises :class:`Failure`."""
+    """Serve until stopped; ``stops`` receives the function that stops it. Raises :class:`Failure`."""
     with listening(configuration, port) as taken:
         made, _ = server(configuration, taken)
         stops(made.stop)

@@ -1,7 +1,7 @@
-"""Who is signed in, in this process's memory: after a restart of the page everybody signs in again.
+"""The sessions, in this process's memory: after a restart of the page everybody signs in again.
 
-A session is named by a random cookie that scripts cannot read; what changes something carries a second secret of the
-session, which another site's page can neither read nor guess.
+A random cookie that scripts cannot read names a session. A request that changes something carries a second secret of
+the session, which a page of another site can neither read nor guess.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from supervisor.console.users import User, Users
 
 COOKIE = "supervisor_session"
 ENDS_AFTER_S = 12 * 3600.0
-"""A page on a wall is looked at and not touched: that nobody clicks ends no session."""
+"""A page on a wall display is never clicked: that alone ends no session."""
 _MOST = 1_000
 
 
 @dataclass(slots=True)
 class Session:
-    """Somebody who is signed in. ``csrf`` is what their forms carry."""
+    """A person who is signed in. ``csrf`` is the secret in their forms."""
 
     key: str
     user: User
@@ -34,7 +34,7 @@ class Session:
 
 
 class Sessions:
-    """All who are signed in."""
+    """All sessions."""
 
     def __init__(self, users: Users, monotonic_s: Callable[[], float]) -> None:
         self._users = users
@@ -42,7 +42,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
 
     def begin(self, token: str) -> Session | None:
-        """Sign in by a token; ``None`` where it is nobody's. Raises ``TokensUnusable``."""
+        """Sign in with a token; ``None`` for an unknown one. Raises ``TokensUnusable``."""
         user = self._users.by_token(token)
         if user is None:
             return None
@@ -53,7 +53,7 @@ class Sessions:
         return made
 
     def of(self, key: str | None) -> Session | None:
-        """The session a cookie names, if it stands, with the role its user has now."""
+        """The session of a cookie, if it is valid, with the role that its user has now."""
         found = self._sessions.get(key) if key else None
         if found is None:
             return None

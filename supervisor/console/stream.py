@@ -1,8 +1,8 @@
-"""What changed on a page since it was sent, as server-sent events.
+"""Sends the changes of an open page, as server-sent events.
 
-The laws of this module: whoever comes, or comes back, gets what differs from what they are known to have, and all of it
-where that is not known; an open page is sent at most :data:`BUDGET` bytes of parts with each look, what needs a person
-most first; each message says how old what it holds is.
+The laws of this module: a page that connects, for the first time or again, gets the difference from what it is known to
+have, or everything where that is unknown; an open page is sent at most :data:`BUDGET` bytes of parts with each update,
+the most urgent first; each message has the age of its content.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from supervisor.console.pages import Live, Pages
 from supervisor.console.users import Role
 
 BUDGET = 18_000
-"""Bytes of parts in a message to a page that is open."""
+"""Bytes of parts in one message to an open page."""
 HEARTBEAT_S = 5.0
 _VERSIONS_KEPT = 30
 _PAGES_KEPT = 200
@@ -29,7 +29,7 @@ Lists = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a page was at one time: its parts by their hashes, and its lists."""
+    """A page at one time: its parts by their hashes, and its lists."""
 
     token: str
     hashes: Mapping[str, int]
@@ -38,7 +38,7 @@ class Version:
 
 @dataclass(slots=True)
 class _Page:
-    """A page as one role sees it. ``made`` is of the look of that number."""
+    """A page as one role sees it. ``made`` is the number of the answer it was made from."""
 
     made: tuple[int, Live] | None = None
     versions: deque[Version] = field(default_factory=lambda: deque(maxlen=_VERSIONS_KEPT))
@@ -56,7 +56,7 @@ class Has:
 
 
 class Streams:
-    """All open pages of all who look."""
+    """All open pages of everybody."""
 
     def __init__(self, feed: Feed, pages: Pages) -> None:
         self._feed = feed
@@ -66,7 +66,7 @@ class Streams:
         self._kept: OrderedDict[tuple[str, Role], _Page] = OrderedDict()
 
     async def now(self, path: str, role: Role, seen: Seen) -> tuple[Live, str] | None:
-        """A page as it is, and the name of this version of it; ``None`` where there is none."""
+        """A page as of now, and the token of this version of it; ``None`` where there is none."""
         page = self._page(path, role)
         if page.made is None or page.made[0] != seen.number:
             live = await self._pages.live(path, seen, role)
@@ -81,12 +81,12 @@ class Streams:
         return live, page.versions[-1].token
 
     def has(self, path: str, role: Role, token: str) -> Has:
-        """What a page that was sent this version has; nothing where that is not known."""
+        """What a page that was sent this version has; nothing where that is unknown."""
         found = next((one for one in self._page(path, role).versions if token and one.token == token), None)
         return Has() if found is None else Has(found.token, dict(found.hashes), found.lists, {}, whole=True)
 
     async def message(self, path: str, role: Role, seen: Seen, has: Has) -> dict[str, Any] | None:
-        """What is to be sent to a page, which then ``has`` it; ``None`` where the page is no more."""
+        """The next message to a page, noted in ``has`` as sent; ``None`` where the page no longer exists."""
         found = await self.now(path, role, seen)
         if found is None:
             return None
@@ -126,7 +126,7 @@ class Streams:
         return parts, True
 
     async def events(self, path: str, role: Role, token: str, still: Callable[[], bool]) -> AsyncIterator[bytes]:
-        """The events of one open page, until it is closed, signed out (``still``) or gone."""
+        """The events of one open page, until it is closed, signed out (``still``) or removed."""
         has = self.has(path, role, token)
         number = -1
         while not self._feed.closing:
@@ -152,8 +152,8 @@ class Streams:
 
 
 def _ages(ages: Mapping[str, float | None], has: Has, later_s: float, now_s: float) -> dict[str, float | None]:
-    """The ages that are not what a page counts by itself."""
-    told: dict[str, float | None] = {}
+    """The ages that differ from what the page counts by itself."""
+    sent: dict[str, float | None] = {}
     for key, age_s in ages.items():
         now = None if age_s is None else age_s + later_s
         known = has.ages.get(key)
@@ -163,12 +163,12 @@ def _ages(ages: Mapping[str, float | None], has: Has, later_s: float, now_s: flo
         elif known is not None and known[0] is None and now is None:
             continue
         has.ages[key] = (now, now_s)
-        told[key] = None if now is None else round(now)
+        sent[key] = None if now is None else round(now)
     for gone in has.ages.keys() - ages.keys():
         del has.ages[gone]
-    return told
+    return sent
 
 
 def as_json(message: Mapping[str, Any]) -> str:
-    """A message in one line."""
+    """A message as one line."""
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)

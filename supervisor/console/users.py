@@ -1,8 +1,8 @@
-"""Who may sign in to the page: a file of one line a person, readable by its owner alone.
+"""Who may sign in to the page: a file with one line a person, readable by its owner alone.
 
-A line is ``NAME ROLE sha256:HEX``: the file holds no token, only what a token is recognised by. ``#`` begins a comment.
-A file that others may read or write lets nobody in, and neither does one with a line that cannot be read: who was
-taken out of it by a half-written file would else be let in by the lines before.
+A line is ``NAME ROLE sha256:HEX``: the file holds no token, only its digest. ``#`` begins a comment. A file that others
+can read or write lets nobody in, and neither does one with an unreadable line: otherwise a half-written file could
+still let in a person who is being removed from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST_TOKEN = 512
 
 
 class Role(IntEnum):
-    """What somebody may do; each may what those before it may."""
+    """What a person may do; each role includes those before it."""
 
     VIEWER = 1  # looks
     OPERATOR = 2  # takes, assigns, proposes and waives breaks; halts and resumes
@@ -36,7 +36,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may sign in. ``digest`` is the SHA-256 of their token."""
+    """A person who may sign in. ``digest`` is the SHA-256 of their token."""
 
     name: str
     role: Role
@@ -44,7 +44,7 @@ class User:
 
 
 class TokensUnusable(Exception):
-    """The token file lets nobody in: ``found`` is why, ``remedy`` what to do."""
+    """The token file lets nobody in: ``found`` is the reason, ``remedy`` what to do."""
 
     def __init__(self, file: str, found: str, remedy: str) -> None:
         super().__init__(file, found, remedy)
@@ -57,7 +57,7 @@ class TokensUnusable(Exception):
 
 
 class Users:
-    """The people of a token file, read again whenever it changes: who is taken out of it is signed out at once."""
+    """The people of a token file, read again whenever it changes: a removed person is signed out at once."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -74,7 +74,7 @@ class Users:
         except OSError as error:
             raise TokensUnusable(self.file, f"cannot be read ({error.strerror})", "Run this as its owner") from None
         with contextlib.closing(os.fdopen(descriptor, encoding="utf-8", errors="replace")) as opened:
-            found = os.fstat(descriptor)  # of what is read, and not of what lies there a moment later
+            found = os.fstat(descriptor)  # of the file that is read, and not of one that replaces it a moment later
             if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
                 remedy = f"It must be its owner's alone: chmod 600 {self.file}"
                 raise TokensUnusable(self.file, f"has mode {stat.S_IMODE(found.st_mode):04o}", remedy)
@@ -87,7 +87,7 @@ class Users:
         return self._users
 
     def by_token(self, token: str) -> User | None:
-        """Whose token it is; every line is compared, in constant time. Raises :class:`TokensUnusable`."""
+        """The owner of a token; every line is compared, in constant time. Raises :class:`TokensUnusable`."""
         given = digest(token[:_LONGEST_TOKEN])
         found = None
         for user in self.all():
@@ -104,7 +104,7 @@ class Users:
 
 
 def digest(token: str) -> str:
-    """What a token is recognised by. A token is 32 random bytes, which no list of guesses holds: no salt is needed."""
+    """The digest of a token. A token is 32 random bytes, which no list of guesses contains: no salt is needed."""
     return hashlib.sha256(token.encode("utf-8", errors="replace")).hexdigest()
 
 
@@ -126,8 +126,8 @@ def parsed(file: str, text: str) -> tuple[User, ...]:
 
 
 def add(file: str, name: str, role: Role) -> str:
-    """Let somebody in, or give them a new role and token; gives the token, which stands nowhere. Raises
-    :class:`TokensUnusable`, ``ValueError`` for a name that cannot be one, and ``OSError``."""
+    """Add a person, or give them a new role and token; returns the token, which is stored nowhere. Raises
+    :class:`TokensUnusable`, ``ValueError`` for an invalid name, and ``OSError``."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: letters, digits, . _ and -, 64 at most")
     before: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What needs a person, and how much: the order of a fleet at a glance, in words that need no colour. Pure."""
+"""What needs a person, and how urgently: the order of a fleet at a glance, in words that need no colour. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from supervisor.presentation.breaks import urgency
 
 
 class Need(IntEnum):
-    """How much a person is needed, the most first."""
+    """How urgently a person is needed; the most urgent first."""
 
     ACT = 0  # something waits for a person
-    LOOK = 1  # something is amiss that may mend itself, or was stopped on purpose
-    TAKEN = 2  # somebody has it
+    LOOK = 1  # something is wrong that may recover by itself, or was stopped on purpose
+    TAKEN = 2  # a person is working on it
     NOTHING = 3
 
 
@@ -29,7 +29,7 @@ NEED_WORDS: Mapping[Need, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What a row needs, why in words, and what to sort it by."""
+    """What a row needs, the reason as text, and the sort key."""
 
     need: Need
     why: str
@@ -37,7 +37,7 @@ class Attention:
 
 
 def attention(row: Mapping[str, Any], breaks: Sequence[Mapping[str, Any]]) -> Attention:
-    """Of one instrument of a status document and its open breaks (rows of :mod:`supervisor.presentation.breaks`)."""
+    """The attention for one instrument of a status document and its open breaks (:func:`.breaks.break_row`)."""
     health = row["health"]
     reasons: list[tuple[Need, tuple[int, ...], str]] = [(*_of_break(one), break_words(one)) for one in breaks]
     if health["state"] == "QUARANTINED":
@@ -66,7 +66,7 @@ def _worst(reasons: Sequence[tuple[Need, tuple[int, ...], str]]) -> Attention:
 
 
 def account_attention(account: Mapping[str, Any], breaks: Sequence[Mapping[str, Any]]) -> Attention:
-    """Of an account itself: its connection, and the breaks that belong to none of its instruments."""
+    """The attention for an account itself: its connection, and the breaks that belong to none of its instruments."""
     reasons: list[tuple[Need, tuple[int, ...], str]] = [(*_of_break(one), break_words(one)) for one in breaks]
     if account["error"] is not None:
         reasons.append((Need.LOOK, (35,), f"{account['connection'].lower()}: {account['error']}"))
@@ -82,13 +82,13 @@ def _of_break(row: Mapping[str, Any]) -> tuple[Need, tuple[int, ...]]:
 
 
 def break_words(row: Mapping[str, Any]) -> str:
-    """A break in one line: type, key, both sides, and where the work on it stands."""
+    """A break in one line: type, key, both sides, and the state of the work on it."""
     sides = f"book {row['book_value'] or 'nothing'}, broker {row['broker_value'] or 'nothing'}"
     return f"{row['severity']} {row['type']} {row['key']}: {sides}, {row['state'].lower()}"
 
 
 def by_place(breaks: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """The breaks of each account and instrument (empty: of the account itself), in their order."""
+    """The breaks of each account and instrument (empty: of the account itself), in their given order."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in breaks:
         found.setdefault((row["account"], row["instrument"]), []).append(row)

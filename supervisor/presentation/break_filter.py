@@ -1,7 +1,7 @@
-"""Which open breaks are wanted: what the command line, the handle and the page filter by, in one form. Pure.
+"""Filters open breaks for the command line, the handle and the page, in one form. Pure.
 
-The law of this module: a type, a severity, a state or an age that means nothing is refused with those that do, never
-answered with no breaks.
+The law of this module: an invalid type, severity, state or age is refused with the valid ones, never answered with an
+empty list.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _LONGEST: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class BreakFilter:
-    """What an open break must be, each where it is given. ``older`` is a length of time (90s, 15m, 2h, 3d, 1h30m) that
-    it is open at least; ``owner`` may be :data:`NOBODY`. Raises ``ValueError``, in words, for what means nothing."""
+    """The conditions on an open break; ``None`` is no condition. ``older`` is the least time that it has been open
+    (90s, 15m, 2h, 3d, 1h30m); ``owner`` may be :data:`NOBODY`. Raises ``ValueError`` with a message for an invalid one.
+    """
 
     account: str | None = None
     instrument: str | None = None
@@ -44,23 +45,23 @@ class BreakFilter:
             seconds_of(self.older)
 
     def __bool__(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether there is any condition."""
         return any(getattr(self, one.name) is not None for one in fields(self))
 
     @classmethod
     def of_query(cls, query: str) -> BreakFilter:
-        """The filter of an address: what is empty or unknown there is no condition."""
+        """The filter in an address's query; empty and unknown parts of it are ignored."""
         names = {one.name for one in fields(cls)}
         given = {name: value.strip()[:_LONGEST] for name, value in parse_qsl(query) if name in names}
         return cls(**{name: value for name, value in given.items() if value})
 
     @property
     def query(self) -> str:
-        """It in an address, always in the same words; empty for none."""
+        """The filter as an address's query, always in the same order; empty without a condition."""
         return urlencode([(one.name, given) for one in fields(self) if (given := getattr(self, one.name)) is not None])
 
     def rows(self, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Those of the rows that are wanted, in their order."""
+        """The rows that meet the conditions, in their order."""
         return [row for row in rows if self._wants(row)]
 
     def _wants(self, row: Mapping[str, Any]) -> bool:
@@ -75,12 +76,12 @@ class BreakFilter:
 
 
 def instrument_of(row: Mapping[str, Any]) -> str:
-    """The instrument that a break is of; one that nobody manages is named by its account's break."""
+    """The instrument of a break; one that no instrument manages is named by its account's break."""
     return str(row.get("key") if row["type"] == DiscrepancyType.UNMANAGED_INSTRUMENT else row["instrument"])
 
 
 def seconds_of(length: str) -> int:
-    """A length of time in seconds. Raises ``ValueError``, in words."""
+    """A length of time in seconds. Raises ``ValueError`` with a message."""
     found = _LENGTH.fullmatch(length.strip().lower())
     if found is None or not any(found.groups()):
         raise ValueError(f"{length!r} is no length of time. Write one as 90s, 15m, 2h, 3d or 1h30m")

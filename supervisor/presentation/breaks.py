@@ -1,6 +1,6 @@
-"""Breaks as work to be done: a row a break, sorted by what needs a person, and how old they are. Pure.
+"""Breaks as work to be done: one row a break, sorted by urgency, with its age. Pure.
 
-The law of this module: what a row tells is as old as what its actor last said; the time is an argument.
+The law of this module: a row is as old as the last report of its actor; the time is an argument.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from actors.book.discrepancies import Break
 from actors.events import Json, to_iso
 
 AGE_BUCKETS = (("1m", 60), ("15m", 900), ("1h", 3600), ("1d", 86400), ("7d", 604800))
-"""How old a break is, by the first of these that it is younger than, in seconds; else :data:`OLDEST`."""
+"""The age buckets: the first whose limit (in seconds) is above the age; else :data:`OLDEST`."""
 OLDEST = "older"
 BUCKETS = (*(f"<{name}" for name, _ in AGE_BUCKETS), OLDEST)
 
 _GRAVITY = {"CRITICAL": 0, "WARNING": 1, "INFO": 2}
 _URGENCY = {
-    BreakState.PROPOSED.value: 0,  # waits for the second person
+    BreakState.PROPOSED.value: 0,  # waits for a second person
     BreakState.OPEN.value: 1,
     BreakState.APPROVED.value: 2,
     BreakState.ACKNOWLEDGED.value: 3,
@@ -30,7 +30,7 @@ _URGENCY = {
 
 
 def age_bucket(age_s: float) -> str:
-    """Which of the ``BUCKETS`` an age is in."""
+    """The bucket of an age."""
     return next((f"<{name}" for name, below_s in AGE_BUCKETS if age_s < below_s), OLDEST)
 
 
@@ -74,15 +74,15 @@ def _hand(hand: Hand | None) -> Json:
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[int, int, int]:
-    """What to sort by, so that what needs a person most comes first: what waits for one before what somebody has, the
-    grave before the slight, the old before the new."""
+    """The sort key, most urgent first: what waits for a person before what a person has taken, then by severity, then
+    by age."""
     taken = row["state"] in (BreakState.ACKNOWLEDGED, BreakState.WAIVED)
     gravity = _GRAVITY[row["severity"]]
     return (1 if taken else 0), gravity * 10 + _URGENCY[row["state"]], -row["age_s"]
 
 
 def summary(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many are open, by age and by state."""
+    """The number of open breaks, by age and by state."""
     listed = list(rows)
     ages, states = Counter(row["age"] for row in listed), Counter(row["state"] for row in listed)
     return {

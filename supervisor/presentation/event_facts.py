@@ -1,24 +1,24 @@
-"""The facts of a record in columns of their own, for exports: what its payload says, by one name each, as exact text.
+"""The facts of a record in columns of their own, for exports: one name each, values as exact text.
 
 ======================  ==============================================================================================
 column                  holds
 ======================  ==============================================================================================
-account, instrument     whose record it is; the instrument is empty for an account's, both for the supervisor's
-actor                   the actor that it is about
-by, process, strategy   who brought it about: user and machine, process, and the strategy where one was named
+account, instrument     the owner of the record; the instrument is empty for an account's, both for the supervisor's
+actor                   the actor that the record concerns
+by, process, strategy   who caused it: user and machine, process, and the strategy where one was named
 order_id                the broker's id of the order
 client_order_id         our id of the order
 fill_id, leg, side      of a fill or a position
 quantity, price         of a fill, an order (its limit) or a position (its average); digits as text, nothing is rounded
 status                  of an order
 discrepancy_id          with ``discrepancy_type``, ``key``, ``book_value``, ``broker_value``, ``cause``, ``correction``
-                        and ``resolved`` (``true`` or ``false``): of a difference
-reason                  why, in words
-asked_by                with ``asked_process`` and ``asked_strategy``: who asked for the check that found it
+                        and ``resolved`` (``true`` or ``false``): of a discrepancy
+reason                  the reason, as text
+asked_by                with ``asked_process`` and ``asked_strategy``: the requester of the check that found it
 ======================  ==============================================================================================
 
-The law of this module: the schema is stable. A column keeps its name and meaning; new ones come at the end; what a
-record does not say is empty.
+The law of this module: the schema is stable. A column keeps its name and meaning; new ones are added at the end; a
+value that the record does not have is empty.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SAME: Final = (
 
 
 def facts(record: Record) -> dict[str, str | None]:
-    """A value for each of :data:`FACTS`; ``None`` where the record says nothing of it."""
+    """A value for each of :data:`FACTS`; ``None`` where the record has none."""
     payload = record.event.payload
     order = payload.get("order")
     of: Mapping[str, Json] = {**order, **payload} if isinstance(order, dict) else payload

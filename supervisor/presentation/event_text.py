@@ -1,7 +1,7 @@
-"""What the journal says happened, in one line for a person: zombies recovered, ghosts cleared, drift corrected.
+"""A journal record as one line for a person: zombies recovered, ghosts cleared, drift corrected.
 
-:func:`summarize` is for those who watch, and leaves out what only the books need to know; :func:`describe` is for those
-who ask afterwards, and has words for every record.
+:func:`summarize` is for people who watch, and leaves out what only the books need; :func:`describe` is for people who
+look into the journal afterwards, and has a line for every record.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _STREAMS = {EventType.CONNECTION_LOST: "stream lost", EventType.CONNECTION_RESTO
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that happened: ``time`` as HH:MM:SS UTC, ``where`` it did, and ``text``."""
+    """One event: ``time`` as HH:MM:SS UTC, ``where`` it happened, and ``text``."""
 
     time: str
     where: str
@@ -75,7 +75,7 @@ class Happening:
 
 
 def summarize(record: Record) -> Happening | None:
-    """The line for a record; ``None`` for what only the books need to know."""
+    """The line for a record; ``None`` for a record that only the books need."""
     text = _text(record.event)
     if text is None:
         return None
@@ -84,11 +84,11 @@ def summarize(record: Record) -> Happening | None:
 
 
 class Summaries:
-    """:func:`summarize` over records in their order, in which one thing is one line. A fill that was found missing: the
-    difference tells it, and the fill that took it into the book follows at the same time, and so does the order, where
-    it was somebody else's and is over. An order that ended: the difference tells it, unless the broker gives a reason.
-    A break that is open: it is recorded again with each further look at it, and told again when what differs or its
-    severity has changed."""
+    """:func:`summarize` over records in their order, one line for each happening. A missed fill: its discrepancy has
+    the line; the fill that is booked for it at the same time has none, nor has its order where that was another
+    system's and is over. An order that ended: its discrepancy has the line, unless the broker names a reason. An open
+    break: it is recorded again at every further check, and has another line only when its values or its severity have
+    changed."""
 
     def __init__(self) -> None:
         self._filling: dict[str, Record] = {}
@@ -96,11 +96,11 @@ class Summaries:
         self._open: dict[str, tuple[str, Severity]] = {}
 
     def of(self, record: Record) -> Happening | None:
-        """The line for the next record; ``None`` for what needs none."""
+        """The line for the next record; ``None`` where it needs none."""
         event = record.event
         if event.type in _DISCREPANCIES and self._is_old_news(event):
             return None
-        if self._is_told(record):
+        if self._has_a_line(record):
             return None
         if event.type in _DISCREPANCIES and event.payload.get("correction") in _BY_FILLS:
             self._filling[record.stream] = record
@@ -108,8 +108,8 @@ class Summaries:
             self._updating[record.stream] = record
         return summarize(record)
 
-    def _is_told(self, record: Record) -> bool:
-        """Whether the line before says it already."""
+    def _has_a_line(self, record: Record) -> bool:
+        """Whether an earlier line covers this record."""
         event = record.event
         filled, updated = self._filling.get(record.stream), self._updating.get(record.stream)
         if event.type is EventType.ORDER_FILLED:
@@ -121,25 +121,25 @@ class Summaries:
         adopted = event.type in _DISCREPANCIES and event.payload.get("correction") == "adopt_order"
         if filled is None or not adopted or event.time - filled.event.time > _OF_ONE_LOOK:
             return False
-        # It was filled, is over, and all of it is in that fill: there is no more to say of it.
+        # It was filled, is over, and all of it is in that fill: nothing more is worth a line.
         whole = f" FILLED filled {filled.event.payload.get('broker_value')}"
         same = event.payload.get("key") == filled.event.payload.get("key")
         return same and str(event.payload.get("broker_value")).endswith(whole)
 
     def _is_old_news(self, event: Event) -> bool:
-        """Whether this break was told already, as open and just as it still is."""
+        """Whether this break had a line already, open and with the same values."""
         payload, break_id = event.payload, str(event.payload.get("id"))
         if payload.get("resolved"):
             self._open.pop(break_id, None)
             return False
         says = _difference(payload), event.severity
-        told = self._open.get(break_id) == says
+        shown = self._open.get(break_id) == says
         self._open[break_id] = says
-        return told
+        return shown
 
 
 def describe(event: Event) -> str:
-    """What any event says happened."""
+    """A description of any event."""
     kind, payload = event.type, event.payload
     text = _text(event)
     if text is not None:
@@ -183,7 +183,7 @@ def describe(event: Event) -> str:
 
 
 def behind(event: Event, text: str) -> str:
-    """Who brought it about or asked for it, in brackets, as far as ``text`` does not say it; else nothing."""
+    """Who caused or requested an event, in brackets, unless ``text`` names them; else empty."""
     order = event.payload.get("order")
     of_order = {"strategy": order.get("strategy")} if isinstance(order, dict) else {}
     words = ", ".join(one for one in person_behind({**of_order, **event.payload}) if one not in text)
@@ -191,14 +191,14 @@ def behind(event: Event, text: str) -> str:
 
 
 def _names(named: Mapping[str, int]) -> str:
-    """Which instruments an account names, the first of them."""
+    """The first of the instruments that an account's record names."""
     shown = ", ".join(list(named)[:_NAMES_SHOWN])
     more = len(named) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _fill(payload: Mapping[str, Json]) -> str:
-    """A fill, and whether it moved anything."""
+    """A fill, and why it had no effect where it had none."""
     text = f"filled {payload.get('side')} {payload.get('quantity')} @ {payload.get('price')}"
     if payload.get("inferred"):
         text += " (inferred)"
@@ -238,7 +238,7 @@ def _text(event: Event) -> str | None:
         return _discrepancy(payload, to_iso(event.time))
     if kind is EventType.ORDER_FILLED:
         return _fill(payload)
-    if kind is EventType.FILL_RECORDED:  # one that changed the book shows there
+    if kind is EventType.FILL_RECORDED:  # one that changed the book has a line there
         return _fill(payload) if without_effect(payload) else None
     if kind is EventType.JOURNAL_RESTORED:
         return _outage(payload)
@@ -270,7 +270,7 @@ def _text(event: Event) -> str | None:
 
 
 def _work(kind: EventType, payload: Mapping[str, Json]) -> str:
-    """Who did what to a break, until when and why."""
+    """Who did what to a break, until when, and why."""
     said = [_WORK[kind], f"by {payload.get('by')}"]
     if payload.get("owner"):
         said.append(f"to {payload['owner']}")
@@ -305,7 +305,7 @@ def _discrepancy(payload: Mapping[str, Json], time: str) -> str:
 
 
 def _difference(payload: Mapping[str, Json]) -> str:
-    """What differs: both sides' values, or a sentence where one of them says nothing."""
+    """The discrepancy: both sides' values, or a sentence where one side has none."""
     kind, key, book, broker = (payload.get(one) for one in ("type", "key", "book_value", "broker_value"))
     match kind:
         case "STALE_DATA" if book is not None:
@@ -320,14 +320,14 @@ def _difference(payload: Mapping[str, Json]) -> str:
 
 
 def _is_older(opened_at: Json, time: str) -> bool:
-    """Whether a break was opened before it was told now. An account's own is told a moment after it was found."""
+    """Whether a break was opened before this record of it. An account's own is recorded a moment after it is found."""
     if not isinstance(opened_at, str) or opened_at == time:
         return False
     return from_iso(time) - from_iso(opened_at) > _OF_ONE_LOOK
 
 
 def _clock(time: str) -> str:
-    """The time of day of an ISO time; other words as they are."""
+    """The time of day of an ISO time; any other text unchanged."""
     return time[11:19] if len(time) > 19 and time[10] == "T" else time
 
 

@@ -3,7 +3,7 @@
 ``reconcile --json`` prints one object. Decimals are strings, times ISO 8601 UTC.
 
 * ``status``: the worst of its instruments: SUCCESS, PARTIAL, DEGRADED, FAILED
-* ``started_at``, ``duration_ms``: when the verdict was begun, and how long it took
+* ``started_at``, ``duration_ms``: when the verdict began, and how long it took
 * ``accounts``: ``account``, ``broker``, ``connection``, ``error``, ``broker_calls`` (requests that left for the
   broker), ``discrepancies`` (those that belong to no instrument), ``instruments``; and ``summary``, one line, where a
   table in Delta Lake is the book
@@ -12,12 +12,12 @@
   * ``book``: ``legs`` (``leg``, ``quantity``, ``average_price``; non-zero ones) and ``open_orders``
     (``broker_order_id``, ``client_order_id``, ``side``, ``quantity``, ``filled_quantity``, ``status``);
     and ``pending_fills``, only while a fill waits for the broker to name its leg; and ``table`` where a table is the
-    book: ``positions`` (COMPLETE, PARTIAL, FAILED: how much of it is known), ``legs``, ``broker_legs``
+    book: ``positions`` (COMPLETE, PARTIAL, FAILED: how far it is known), ``legs``, ``broker_legs``
   * ``broker``: ``positions``, ``orders``, ``fills``, each COMPLETE, PARTIAL, FAILED or UNSUPPORTED
   * each discrepancy: ``id``, ``type``, ``severity``, ``phase``, ``cause``, ``key``, ``book_value``, ``broker_value``,
     ``resolved``, ``correction``; ``strategy`` where the order or fill has one, and ``alias`` where a table is the book
 
-``status --json`` prints the same with ``health`` besides in each instrument, and ``supervisor``: there ``started_at``
+``status --json`` prints the same with ``health`` added to each instrument, and ``supervisor``: there ``started_at``
 is the supervisor's start and ``duration_ms`` its age. Its ``sinks``, where there are any, are Delta tables: ``name``,
 ``uri``, ``seq`` (of the journal, up to which it is written), ``rows``, ``at``, ``error``.
 """
@@ -83,9 +83,9 @@ def exit_status(accounts: Sequence[tuple[AccountHealth, Sequence[CycleReport]]])
 
 
 def table_summary(broker: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = ()) -> str | None:
-    """``IB: 12, Delta: 11, Discrepancies: 2 (1 critical)``: the legs that are held by the broker and by the table that
-    is the account's book, and the differences that are open. What is not known is ``?``, and never 0. ``None`` where no
-    table is the book."""
+    """``IB: 12, Delta: 11, Discrepancies: 2 (1 critical)``: the number of legs at the broker and in the table that is
+    the account's book, and of open discrepancies. An unknown number is ``?``, never 0. ``None`` where the book is not a
+    table."""
     tables = [report.book.get("table") for report in reports]
     if not any(isinstance(table, dict) for table in tables):
         return None
@@ -93,9 +93,9 @@ def table_summary(broker: str, reports: Sequence[CycleReport], of_account: Seque
     at_broker: list[Json] = []
     in_table: list[Json] = []
     for report, table in zip(reports, tables, strict=True):
-        told = table if isinstance(table, dict) else {}
-        at_broker.append(told.get("broker_legs") if report.broker.get("positions") == known else None)
-        in_table.append(told.get("legs") if told.get("positions") == known else None)
+        of_table = table if isinstance(table, dict) else {}
+        at_broker.append(of_table.get("broker_legs") if report.broker.get("positions") == known else None)
+        in_table.append(of_table.get("legs") if of_table.get("positions") == known else None)
     found = [*of_account, *(one for report in reports for one in report.discrepancies)]
     still = [one for one in found if not one.resolved]
     critical = sum(one.found.severity == "CRITICAL" for one in still)
@@ -113,7 +113,7 @@ def _sum(counts: Sequence[Json]) -> str:
 
 def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = (), broker: str = "") -> str:
     """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``, or that of :func:`table_summary`.
-    ``of_account`` are those that belong to none of its instruments."""
+    ``of_account`` are the discrepancies that belong to none of its instruments."""
     of_table = table_summary(broker, reports, of_account)
     if of_table is not None:
         return f"{name}: {of_table}"
@@ -124,21 +124,21 @@ def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Disc
 
 
 def section_words(broker: Mapping[str, Json]) -> str:
-    """The sections that were not complete, for a person: ``fills FAILED``; empty when all is known. That positions are
-    not compared at all is said too: whoever reads "complete" takes them to be."""
+    """The incomplete sections, for a person: ``fills FAILED``; empty when all are complete. It also says when positions
+    are not compared at all, since a reader of "complete" would assume that they are."""
     usual = {Completeness.COMPLETE.value, Completeness.UNSUPPORTED.value}
     unlooked = ["positions not compared"] if broker.get("positions") == Completeness.UNSUPPORTED.value else []
     return ", ".join(unlooked + [f"{name} {value}" for name, value in broker.items() if value not in usual])
 
 
 def halted_scopes(document: Mapping[str, Any]) -> list[str]:
-    """What trading is halted by a document of ``status``, as operators name it: everything, an account, or an
-    instrument."""
+    """The scopes in which trading is halted, by a document of ``status``, as operators name them: everything, an
+    account, or an instrument."""
     rows = [row for account in document["accounts"] for row in account["instruments"]]
     halts = [one["scope"] for row in rows for one in row["health"].get("halted") or ()]
     return list(dict.fromkeys(halts))
 
 
 _COUNTING = frozenset({"MALFORMED_DATA", "UNMANAGED_INSTRUMENT"})
-"""Of the discrepancies that belong to no instrument, those that keep a verdict from being a success: what could not be
-read, and what is held or ordered without anybody to look after it."""
+"""The account's discrepancies that keep a verdict from being a success: rows that could not be read, and positions and
+orders that no instrument manages."""

@@ -1,8 +1,8 @@
 """The status document as Prometheus metrics. Pure: a document in, metric families out.
 
 The laws of this module: names and units follow Prometheus' conventions; labels are accounts, instruments, brokers,
-actors, types and severities, so that their number is bounded by what is configured; what is not known has no sample,
-and never the value that a healthy one would have.
+actors, types and severities, so that the configuration bounds their number; an unknown value has no sample, and never
+the value of a healthy one.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _OF_JOURNAL: Final = (
 
 
 def families(status: Mapping[str, Any] | None, age_s: float | None) -> Iterator[Metric]:
-    """The metrics of a status document that is ``age_s`` seconds old; ``None`` where no supervisor answers, which is a
-    metric too."""
+    """The metrics of a status document that is ``age_s`` seconds old. Without a document (``None``) no supervisor
+    answers, which is a metric too."""
     yield _gauge("supervisor_up", "Whether the supervisor answers.", {(): 1 if status is not None else 0})
     if status is None:
         return
@@ -82,7 +82,7 @@ def _of_instruments(status: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _ages(status: Mapping[str, Any]) -> Iterator[Metric]:
-    """How old what stands is, and the work on it: of a document that tells so."""
+    """The age of the open breaks, and the work on them, where the document has them."""
     buckets: Counter[tuple[str, ...]] = Counter()
     states: Counter[tuple[str, ...]] = Counter()
     oldest: dict[tuple[str, ...], float] = {}

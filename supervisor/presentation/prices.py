@@ -1,7 +1,7 @@
 """Prices as people are shown them. Pure.
 
-An average price is often a quotient with a tail of digits that nobody reads. It is rounded here for the eye alone:
-JSON, the journal and every comparison keep it to the digit.
+An average price is often a quotient with many digits that nobody reads. It is rounded for display only: JSON, the
+journal and every comparison keep all digits.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from decimal import Decimal, InvalidOperation
 from actors.events import to_text
 
 SHOWN_DIGITS = 10
-"""Significant digits: more than a broker quotes."""
+"""Significant digits: more than any broker quotes."""
 
 
 def number_of(value: object) -> Decimal | None:
-    """The finite number that something of a payload is; ``None`` where it is none."""
+    """A payload's value as a finite number; ``None`` where it is none."""
     try:
         number = Decimal(str(value))
     except InvalidOperation:
@@ -24,8 +24,8 @@ def number_of(value: object) -> Decimal | None:
 
 
 def shown_price(price: object) -> str:
-    """A price in plain digits, rounded after the point to ``SHOWN_DIGITS`` significant ones. What is no number is
-    shown as it is."""
+    """A price in plain digits, its decimals rounded to ``SHOWN_DIGITS`` significant digits in all. Anything that is not
+    a number is shown unchanged."""
     value = number_of(price)
     if value is None:
         return str(price)

@@ -1,8 +1,8 @@
-"""What happened in a time, from the journal alone: when each book was proven to be its broker's, what differed, what
+"""What happened in a period, from the journal alone: when each book was proven to match its broker, what differed, what
 was corrected and who approved it, who did what. Pure: records in, a document of JSON's types out.
 
-The laws of this module: the same records give the same document; a book without a proof in the time is told as such and
-never left out; what found orders and fills in step and compared no position proves no book; times are ISO 8601 UTC,
+The laws of this module: the same records give the same document; a book without a proof in the period is listed as
+such, and never left out; a check of orders and fills that compared no position proves no book; times are ISO 8601 UTC,
 lengths are seconds.
 """
 
@@ -60,17 +60,17 @@ _ACTS = frozenset(
 
 @dataclass(slots=True)
 class _Book:
-    """One instrument's proofs. ``orders_only``: so often its orders and fills were found in step, and its positions
-    were compared with nothing, as in mode paper."""
+    """One instrument's proofs. ``orders_only`` counts how often its orders and fills were in step while its positions
+    were not compared, as in mode paper."""
 
     proofs: list[datetime] = field(default_factory=list)
     orders_only: int = 0
-    before: datetime | None = None  # the last proof before the time
+    before: datetime | None = None  # the last proof before the period
 
 
 @dataclass(slots=True)
 class _Break:
-    """One break over its life in the time."""
+    """One break over its life in the period."""
 
     first: Mapping[str, Any]
     where: str
@@ -82,7 +82,7 @@ class _Break:
 
 
 class Report:
-    """A report in the making: :meth:`take` every record of ``TOLD_OF`` of the time, oldest first."""
+    """A report in the making: :meth:`take` every record of ``TOLD_OF`` of the period, oldest first."""
 
     def __init__(self, since: datetime, until: datetime) -> None:
         self._since, self._until = since, until
@@ -94,12 +94,12 @@ class Report:
         self._alerts: Counter[tuple[str, str]] = Counter()
 
     def expect(self, names: Iterable[str]) -> None:
-        """These instruments are to be in it, whether or not anything is told of them."""
+        """Include these instruments, even if no record is about them."""
         for name in names:
             self._books.setdefault(name, _Book())
 
     def take(self, record: Record) -> None:
-        """Take one record in."""
+        """Add one record."""
         event, stream = record.event, record.stream
         if split_name(stream)[1]:
             self._books.setdefault(stream, _Book())
@@ -120,7 +120,7 @@ class Report:
             self._counts[event.type.value, stream] += 1
         elif event.type is EventType.CONNECTION_LOST:
             spans = self._lost.setdefault(_connection_of(record), [])
-            if not spans or spans[-1][1] is not None:  # else it is told once more by another incarnation
+            if not spans or spans[-1][1] is not None:  # else another incarnation reports the same loss again
                 spans.append((event.time, None, str(event.payload.get("reason") or "")))
         elif event.type is EventType.CONNECTION_RESTORED:
             spans = self._lost.get(_connection_of(record), [])
@@ -150,12 +150,12 @@ class Report:
             found.approved_by = None if payload.get("approved_by") is None else str(payload["approved_by"])
 
     def take_later(self, record: Record) -> None:
-        """A break that is told of after the time, and stood in it without a word."""
+        """Add a break that is first recorded after the period, and was open in it without a record."""
         payload = record.event.payload
         self._stood(str(payload["id"]), payload, record.stream, record.event.severity.value)
 
     def stood(self, row: Mapping[str, Any]) -> None:
-        """A break that is open now, as the list of open breaks has it."""
+        """Add a break that is open now, as a row of the list of open breaks."""
         where = f"{row['account']}/{row['instrument']}" if row["instrument"] else row["account"]
         self._stood(row["id"], row, where, row["severity"])
 
@@ -167,7 +167,7 @@ class Report:
     # The document
 
     def document(self) -> dict[str, Any]:
-        """The report, but for what is said of the journal itself."""
+        """The report, without its part about the journal itself."""
         rows = [self._break_row(own_id, found) for own_id, found in self._breaks.items()]
         return {
             "since": to_iso(self._since),
@@ -197,7 +197,7 @@ class Report:
 
     def _book_row(self, name: str, book: _Book) -> dict[str, Any]:
         account, instrument = split_name(name)
-        book.proofs.sort()  # those that the account wrote are of a moment before
+        book.proofs.sort()  # those that the account wrote are of a slightly earlier moment
         marks = [self._since, *book.proofs, self._until]
         gaps = [later - earlier for earlier, later in pairwise(marks)]
         longest = max(gaps)
@@ -256,7 +256,7 @@ class Report:
 
 
 def _connection_of(record: Record) -> str:
-    """An account's connection, or the stream beside it: each is lost and comes back by itself."""
+    """The name of an account's connection, or of the stream beside it: each is lost and restored separately."""
     return f"{record.stream} (stream)" if "stream" in record.event.payload else record.stream
 
 

@@ -1,4 +1,4 @@
-"""A report as one HTML page: no script, no network, every word from outside escaped. Pure."""
+"""A report as one HTML page: no script, no network, every outside text escaped. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDTH, _BAR = 720, 10
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """The page. It says the same as the document."""
+    """The page, with the same content as the document."""
     breaks = document["breaks"]
     title = f"Reconciliation, {document['since'][:16]}Z to {document['until'][:16]}Z"
     parts = [
@@ -112,7 +112,7 @@ def _journal(journal: Mapping[str, Any]) -> str:
 
 
 def _orders_only(instruments: Sequence[Mapping[str, Any]]) -> str:
-    """What "orders only" means, where it is said of any."""
+    """Explains "orders only", where any instrument has it."""
     if not any(row["orders_only"] for row in instruments):
         return ""
     return (
@@ -122,7 +122,7 @@ def _orders_only(instruments: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _timeline(document: Mapping[str, Any]) -> str:
-    """A line an instrument, a mark a proof."""
+    """One line an instrument, one mark a proof."""
     from actors.events import from_iso
 
     span_s = max(1.0, (from_iso(document["until"]) - from_iso(document["since"])).total_seconds())

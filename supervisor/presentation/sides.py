@@ -1,6 +1,6 @@
-"""Book and broker side by side, out of one instrument of a status document. Pure.
+"""Book and broker side by side, for one instrument of a status document. Pure.
 
-The law of this module: what was not learned is ``not known``, and never the same as the book, nor flat.
+The law of this module: an unknown value is ``not known``, and never shown as equal to the book, nor as flat.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VERIFYING = frozenset({"SUCCESS", "PARTIAL"})
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One leg or order on both sides, in words. ``agrees`` is ``None`` where that is not known."""
+    """One leg or order on both sides, as text. ``agrees`` is ``None`` where that is not known."""
 
     name: str
     book: str
@@ -30,7 +30,7 @@ class Side:
 
     @property
     def verdict(self) -> str:
-        """Whether they agree, in words."""
+        """Whether they agree, as text."""
         return "not known" if self.agrees is None else "agree" if self.agrees else "DIFFER"
 
 
@@ -53,7 +53,7 @@ def legs(row: Mapping[str, Any]) -> list[Side]:
 
 
 def orders(row: Mapping[str, Any]) -> list[tuple[Mapping[str, Any] | None, Side]]:
-    """The working orders of the book, and what differs of any order, each with what the broker says of it."""
+    """The working orders of the book and the orders with a discrepancy, each with the broker's side."""
     differing = {one["key"]: one for one in row["discrepancies"] if not one["resolved"] and one["phase"] == "ORDERS"}
     section = _section(row, "orders")
     found: list[tuple[Mapping[str, Any] | None, Side]] = []
@@ -68,7 +68,7 @@ def orders(row: Mapping[str, Any]) -> list[tuple[Mapping[str, Any] | None, Side]
 
 
 def others(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What is open and is of no leg and no order."""
+    """The open discrepancies that concern no leg and no order."""
     for one in row["discrepancies"]:
         if not one["resolved"] and one["phase"] not in _OF_POSITIONS and one["phase"] != "ORDERS":
             yield one
@@ -77,19 +77,19 @@ def others(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _side(name: str, book: str, found: Mapping[str, Any] | None, section: tuple[str, bool | None]) -> Side:
     if found is None:
         return Side(name, book, *section)
-    told = found["broker_value"] or NOTHING
+    at_broker = found["broker_value"] or NOTHING
     if found["type"] == "PRICE_MISMATCH":
-        told = f"the same quantity @ {shown_price(told)}"
-    return Side(name, book, str(told), False)
+        at_broker = f"the same quantity @ {shown_price(at_broker)}"
+    return Side(name, book, str(at_broker), False)
 
 
 def _section(row: Mapping[str, Any], name: str) -> tuple[str, bool | None]:
-    """What the broker is known to say of whatever no difference is open of."""
-    told = row["broker"].get(name)
-    if told == "UNSUPPORTED":
+    """The broker's side of everything in a section without an open discrepancy."""
+    completeness = row["broker"].get(name)
+    if completeness == "UNSUPPORTED":
         return NOT_COMPARED, None
     verified = row["status"] in _VERIFYING and row["health"]["last_cycle_at"] is not None
-    return (SAME, True) if told == "COMPLETE" and verified else (NOT_KNOWN, None)
+    return (SAME, True) if completeness == "COMPLETE" and verified else (NOT_KNOWN, None)
 
 
 def _leg_words(leg: Mapping[str, Any]) -> str:

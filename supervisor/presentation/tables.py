@@ -1,8 +1,7 @@
-"""How answers are shown: text in a terminal, a table in a notebook, a frame in pandas or polars.
+"""How answers are shown: as text in a terminal, a table in a notebook, a frame in pandas or polars.
 
-The laws of this module: nothing from outside is read as markup; a ``Decimal`` stays exact: ``to_dict()`` and
-``to_polars()`` hold its digits as text, ``to_pandas()`` the ``Decimal`` itself; times are aware UTC (ISO 8601 text in
-``to_dict()``).
+The laws of this module: no outside text is read as markup; a ``Decimal`` stays exact: ``to_dict()`` and ``to_polars()``
+have its digits as text, ``to_pandas()`` the ``Decimal`` itself; times are aware UTC (ISO 8601 text in ``to_dict()``).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: the key of its values, its heading, and whether they are shown to the right, as numbers are."""
+    """A column: the key of its values, its heading, and whether they are aligned right, like numbers."""
 
     key: str
     heading: str
@@ -45,8 +44,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under columns. ``title`` and ``notes`` are sentences above and below them; ``hidden`` are keys that a frame
-    has and the shown table leaves out."""
+    """Rows under columns. ``title`` and ``notes`` are sentences above and below them; ``hidden`` are keys that only the
+    frame has."""
 
     title: str
     columns: tuple[Column, ...]
@@ -61,31 +60,31 @@ class Table:
 
 
 class Answer:
-    """What everything that the handle answers can do. A subclass tells its table and its document."""
+    """What every answer of the handle can do. A subclass defines its table and its document."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole answer, of JSON's types: decimals and times are text."""
+        """The whole answer in JSON's types: decimals and times are text."""
         raise NotImplementedError
 
     def table(self) -> Table:
-        """The answer as it is shown."""
+        """The answer as a table."""
         raise NotImplementedError
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The rows as a frame; a ``Decimal`` stays one, a time is aware UTC. ``ImportError`` names the extra to
-        install where there is no pandas."""
+        """The rows as a frame; a ``Decimal`` stays one, a time is aware UTC. Without pandas, ``ImportError`` names the
+        extra to install."""
         pandas = _imported("pandas")
         shown = self.table()
         rows = [{key: row.get(key) for key in shown.keys} for row in shown.rows]
         return pandas.DataFrame({key: _series(pandas, [row[key] for row in rows]) for key in shown.keys})
 
     def to_polars(self) -> polars.DataFrame:
-        """The rows as a frame; a ``Decimal`` is its exact digits as text, a time is aware UTC. ``ImportError`` names
-        the extra to install where there is no polars."""
+        """The rows as a frame; a ``Decimal`` is its exact digits as text, a time is aware UTC. Without polars,
+        ``ImportError`` names the extra to install."""
         polars = _imported("polars")
         shown = self.table()
         columns = {key: [_exact(row.get(key)) for row in shown.rows] for key in shown.keys}
-        # Where a column holds nothing its type cannot be told from its values.
+        # Without a value in a column, polars cannot infer its type.
         return polars.DataFrame(  # type: ignore[no-any-return]  # what the import gives is not typed
             [
                 polars.Series(key, values, strict=True) if _some(values) else polars.Series(key, values, polars.String)
@@ -94,7 +93,7 @@ class Answer:
         )
 
     def tables(self) -> tuple[Table, ...]:
-        """All that is shown, :meth:`table` first."""
+        """Everything that is shown, :meth:`table` first."""
         return (self.table(),)
 
     def __str__(self) -> str:
@@ -140,7 +139,7 @@ def as_html(shown: Table) -> str:
 
 
 def json_value(value: object) -> Json:
-    """A value as JSON holds it: decimals and times as text."""
+    """A value in JSON's types: decimals and times are text."""
     if isinstance(value, Decimal):
         return to_text(value)
     if isinstance(value, datetime):
@@ -151,12 +150,12 @@ def json_value(value: object) -> Json:
         return [json_value(inner) for inner in value]
     if value is None or isinstance(value, bool | int):
         return value
-    return str(value)  # which makes plain text of a word of an enumeration, too
+    return str(value)  # this also turns a member of a StrEnum into plain text
 
 
 def columns(*given: str | tuple[str, str]) -> tuple[Column, ...]:
-    """Columns by their keys, headed by the key in words unless a heading is given; ``>`` before a key shows its values
-    to the right."""
+    """Columns by their keys, with the key as the heading unless one is given; ``>`` before a key aligns its values
+    right."""
     made = []
     for one in given:
         key, heading = one if isinstance(one, tuple) else (one, one.lstrip(">").replace("_", " "))
@@ -184,7 +183,7 @@ def _cell(value: Cell) -> str:
         text = f"{value:%Y-%m-%d %H:%M:%S}Z"
     else:
         text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    # A control character from outside must not move a terminal's cursor.
+    # A control character in outside text must not move a terminal's cursor.
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
@@ -198,7 +197,7 @@ def _some(values: Iterable[Cell]) -> bool:
 
 
 def _series(pandas: Any, values: Sequence[Cell]) -> Any:
-    """A column of pandas: times as times, exact numbers and what is not of one type as they are."""
+    """A column of pandas: times as times; exact numbers and mixed types unchanged."""
     if any(isinstance(value, Decimal) for value in values):
         return pandas.Series(values, dtype=object)
     if any(isinstance(value, datetime) for value in values):

@@ -1,8 +1,8 @@
-"""What was believed, told and corrected over time, for one instrument: out of its records, as points and as a drawing.
-Pure.
+"""Believed, reported and corrected quantities over time, for one instrument: from its records, as points and as a
+drawing. Pure.
 
-*Believed* is the quantity of a leg in the book after each record; *told* is what the broker was heard to hold, where a
-record says so; *corrected* is where the book was set to what the broker said.
+*Believed* is the quantity of a leg in the book after each record; *told* is what the broker reported to hold, where a
+record has it; *corrected* is where the book was set to the broker's value.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 160, 70, 10, 24
 MOST_LEGS = 6
 
 Point = tuple[datetime, Decimal, int]
-"""When, how much, and the record that says so."""
+"""Time, quantity, and the record that has it."""
 
 
 @dataclass(slots=True)
 class Line:
-    """The story of one leg."""
+    """The history of one leg."""
 
     leg: str
     believed: list[Point] = field(default_factory=list)
@@ -38,15 +38,15 @@ class Line:
 
 
 def lines(book: Book, records: Iterable[Record]) -> list[Line]:
-    """The story of each leg from a book on, which these records of its stream, in order, are folded into. Records
-    of its account that name it as being in step may stand among them."""
+    """The history of each leg. ``book`` is the state before ``records``, which are those of its stream, in order; they
+    may include records of its account that name it as being in step."""
     found: dict[str, Line] = {}
     last: dict[str, Decimal] = {name: leg.quantity for name, leg in book.legs.items()}
     begin: tuple[datetime, int] | None = None
 
     def line(leg: str) -> Line:
         if leg not in found and begin is not None:
-            # A leg that the book has not is believed to be nothing, from where the story begins.
+            # A leg that the book does not have is believed to be flat, from the beginning of the history.
             found[leg] = Line(leg, [(begin[0], Decimal(0), begin[1])])
         return found[leg]
 
@@ -75,9 +75,9 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
             line(str(payload["leg"])).corrected.append((at, held, seq))
         elif event.type is EventType.RECONCILIATION_DISCREPANCY and _of_a_quantity(payload):
             value = payload.get("broker_value")
-            told = Decimal(0) if value is None else number_of(value)
-            if told is not None:
-                line(str(payload["key"])).told.append((at, told, seq))
+            reported = Decimal(0) if value is None else number_of(value)
+            if reported is not None:
+                line(str(payload["key"])).told.append((at, reported, seq))
         elif event.type is EventType.RECONCILED and payload.get("positions") == "COMPLETE":
             for leg, quantity in now.items():
                 line(leg).told.append((at, quantity, seq))
@@ -89,8 +89,8 @@ def _of_a_quantity(payload: object) -> bool:
 
 
 def drawing(line: Line, until: datetime) -> str:
-    """One leg's story as an SVG that needs no colour and no style: a step line is believed, rings are told, crosses are
-    corrected; each mark tells itself to a pointer and to a screen reader."""
+    """One leg's history as an SVG that needs no colour and no style: a step line is believed, rings are reported,
+    crosses are corrected; each mark has a title for a pointer and a screen reader."""
     points = [*line.believed, *line.told, *line.corrected]
     if not points:
         return ""
@@ -122,7 +122,7 @@ def drawing(line: Line, until: datetime) -> str:
         parts.append(f'<path class="believed" d="{path}H{_WIDTH - 10}"/>')
     parts += [
         f'<circle class="told" cx="{x(at):.1f}" cy="{y(quantity):.1f}" r="5">'
-        f"{_title('broker told', at, quantity, seq)}</circle>"
+        f"{_title('broker reported', at, quantity, seq)}</circle>"
         for at, quantity, seq in line.told
     ]
     parts += [
@@ -141,5 +141,5 @@ def _label(line: Line) -> str:
     def last(points: Sequence[Point]) -> str:
         return "never" if not points else f"last {to_text(points[-1][1])}"
 
-    said = f"leg {line.leg}: believed {last(line.believed)}, told {last(line.told)}, corrected {last(line.corrected)}"
-    return escape(said, quote=True)
+    sides = f"believed {last(line.believed)}, reported {last(line.told)}, corrected {last(line.corrected)}"
+    return escape(f"leg {line.leg}: {sides}", quote=True)

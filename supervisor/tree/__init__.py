@@ -1,2 +1,2 @@
-"""The supervision tree as a pure state machine: events in, commands out. Import :mod:`.tree`; its words are in
-:mod:`.model`."""
+"""The supervision tree as a pure state machine: events in, commands out. Import :mod:`.tree`; :mod:`.model` has its
+vocabulary."""

@@ -1,7 +1,7 @@
-"""The vocabulary of the supervision tree: its children, their states, what happens, and what is to be done.
+"""The vocabulary of the supervision tree: children, their states, events and commands.
 
-All times are seconds of one monotonic clock. The table at the head of :mod:`supervisor.tree.tree` says which event
-answers which command.
+All times are seconds of one monotonic clock. The table at the head of :mod:`supervisor.tree.tree` shows which events
+answer each command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ START_TIMEOUT_S = 120.0
 
 
 class Kind(IntEnum):
-    """What a child is, in the order of starting."""
+    """The kind of a child. The order is that of starting."""
 
     AUDIT = 0
     ACCOUNT = 1
@@ -37,7 +37,7 @@ class ChildKey:
 
     @property
     def account(self) -> str:
-        """The account it belongs to; an account's is itself."""
+        """The account a child belongs to; for an account, itself."""
         return names.account_of(self.name)
 
 
@@ -47,10 +47,10 @@ ALERTS = ChildKey(Kind.ALERTS, names.ALERTS)
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """A child as it is desired. ``interval_s`` and ``timeout_s`` say when it hangs; ``fingerprint`` stands for all
-    else it is started with, and a child whose spec changes is restarted in order. One that is ``carried`` shares its
-    process with others: it costs less to start and to ask than a process of its own. It may be on the nodes of its
-    ``place`` alone."""
+    """A desired child. ``interval_s`` and ``timeout_s`` determine when it counts as hung. ``fingerprint`` covers
+    everything else it is started with; a child whose spec changes is restarted in an orderly way. A ``carried`` child
+    shares its process with others, so it costs less to start and to probe. It may run only on the nodes of its
+    ``place``."""
 
     key: ChildKey
     interval_s: float
@@ -61,20 +61,18 @@ class ChildSpec:
 
     @property
     def hung_after_s(self) -> float:
-        """How long it may go without a finished cycle or an answer."""
+        """How long it may go without a finished cycle or an answer before it counts as hung."""
         return 3 * self.interval_s + self.timeout_s
 
 
 @dataclass(frozen=True, slots=True)
 class TreePolicy:
-    """``wave_size`` bounds how many come up at once, ``ahead`` how many more may do so while what they stand on does,
-    so that no core is idle meanwhile. ``probe_period_s`` is the mean time between probes of a child, or more where all
-    of them together would be more than ``probes_per_s`` (``carried_probes_per_s`` of those that are carried),
-    ``first_probe_s`` that while its first cycle has not finished or its connection is new, as that is what people wait
-    for;
-    of those that are carried, ``carried_at_once`` count as one that comes up;
-    ``start_timeout_s`` and ``stop_timeout_s`` are the longest a command may stay unanswered before the child is
-    killed (again)."""
+    """Bounds on what happens at once. ``wave_size``: how many children may start at once; ``ahead``: how many more may
+    start while what they depend on starts too, so that no core is idle. ``probe_period_s``: the mean time between
+    probes of a child, longer where all children together would exceed ``probes_per_s`` (``carried_probes_per_s`` for
+    carried ones); ``first_probe_s``: the same while its first cycle has not finished or its connection is new, since
+    people wait for that. ``carried_at_once`` carried children count as one that starts. ``start_timeout_s`` and
+    ``stop_timeout_s``: how long a command may stay unanswered before the child is killed (again)."""
 
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     wave_size: int = 8
@@ -88,18 +86,18 @@ class TreePolicy:
     stop_timeout_s: float = 15.0
 
 
-# What is known of a child.
+# States of a child.
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Not there, and free to start when its turn comes."""
+    """Not running, and free to start when its turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Its start was commanded and has not been answered. ``waiting``: its process comes up while what it stands on
-    does, and its work begins after that; then ``since_s`` is that time."""
+    """Its Start was commanded and has not been answered. ``waiting``: its process starts while what it depends on
+    starts too, and its work begins after that; then ``since_s`` is when its work was begun."""
 
     since_s: float
     waiting: bool = False
@@ -107,8 +105,8 @@ class Starting:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """It lives. ``asked_s`` is when the probe that is out was sent, ``silent_since_s`` when the first of those was
-    that nobody answered since the last answer; ``next_probe_s`` is when the next is due."""
+    """It lives. ``asked_s`` is when the pending probe was sent, ``silent_since_s`` when the first probe after its last
+    answer was sent that got none; ``next_probe_s`` is when the next probe is due."""
 
     since_s: float
     next_probe_s: float
@@ -118,9 +116,9 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Its stop or kill was commanded and has not been answered. ``death`` is why, where it counts as a death, and
-    ``quarantine`` where it is left dead; otherwise it is gone after this, and starts again when it is still desired.
-    ``lost``: it died with its node, which says nothing of itself."""
+    """Its Stop or Kill was commanded and has not been answered. ``death`` is the reason where it counts as a death,
+    ``quarantine`` the reason where it stays down; otherwise it is absent afterwards, and starts again if still desired.
+    ``lost``: it died with its node, which is no fault of its own."""
 
     since_s: float
     death: str | None = None
@@ -130,7 +128,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Dead, and to be started again at ``until_s``."""
+    """Dead; to be started again at ``until_s``."""
 
     until_s: float
     reason: str
@@ -138,14 +136,14 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class InQuarantine:
-    """Dead, and left so until an operator restarts it or its configuration changes."""
+    """Dead; stays down until an operator restarts it or its configuration changes."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Not there, and no node is in its place: it starts as soon as one is."""
+    """Not running, since no node can place it: it starts as soon as one can."""
 
     reason: str
 
@@ -156,10 +154,10 @@ LIVING = Starting | Up | Ending
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """All that is known of a child. ``spec`` is the desired one, ``None`` when it is not desired; ``running`` is the
-    one it was started with, ``None`` when it was found living. ``attempt`` numbers its starts, ``restarts`` counts
-    those after a death; ``was_up`` says whether it ever started. ``node`` is where it is, or last was, and ``blamed``
-    where its last death was that counts, as far as that is known."""
+    """Everything known of a child. ``spec`` is the desired one, ``None`` when it is not desired; ``running`` is the one
+    it was started with, ``None`` when it was found living. ``attempt`` numbers its starts, ``restarts`` counts those
+    after a death; ``was_up`` is whether it was ever up. ``node`` is its current or last node, ``blamed`` the node of
+    its last death that counts; both as far as they are known."""
 
     spec: ChildSpec | None
     state: State = field(default_factory=Absent)
@@ -172,7 +170,7 @@ class Child:
     blamed: str | None = None
 
 
-# What happens.
+# Events.
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +180,21 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class DesiredChanged:
-    """These children, and no others, shall run. None at all is the stop of everything."""
+    """Exactly these children should run. An empty one stops everything."""
 
     specs: tuple[ChildSpec, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """These live under names of ours. Desired ones are taken over, the others are orphans and swept."""
+    """These actors live under names of ours. Desired ones are taken over; the others are orphans and are stopped."""
 
     living: tuple[ChildKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NodesSeen:
-    """The cluster's machines, as it says now."""
+    """The nodes of the cluster, as it now reports them."""
 
     nodes: Nodes
 
@@ -212,7 +210,7 @@ class PlacedOn:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The start was answered by the actor itself."""
+    """The actor itself answered its start."""
 
     key: ChildKey
     attempt: int
@@ -220,7 +218,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The start failed and nothing of it lives. ``permanent``: it will fail again, whatever we do."""
+    """The start failed and nothing of it lives. ``permanent``: trying again cannot help."""
 
     key: ChildKey
     attempt: int
@@ -230,9 +228,9 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswered:
-    """The actor answered. ``cycle_age_s`` is how long ago, by its own clock, it last finished a cycle; ``None`` when
-    it never did. ``cycle_due`` is false while it need not run any: an account, the audit actor, a paused instrument.
-    ``fingerprint`` stands for what it says it was started with, ``None`` where it does not say."""
+    """The actor answered. ``cycle_age_s`` is how long ago, by its own clock, it last finished a cycle; ``None`` before
+    the first. ``cycle_due`` is false where it need not run cycles: an account, the audit actor, a paused instrument.
+    ``fingerprint`` is that of what it was started with, as it reports it; ``None`` where it does not."""
 
     key: ChildKey
     attempt: int
@@ -251,7 +249,7 @@ class ProbeFailed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The actor is dead, as Ray or its process says."""
+    """The actor is dead, by Ray or by its process."""
 
     key: ChildKey
     attempt: int
@@ -260,7 +258,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing of the child lives after a Stop or a Kill."""
+    """Nothing of the child lives after its Stop or Kill."""
 
     key: ChildKey
     attempt: int
@@ -268,15 +266,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class OperatorRestart:
-    """A person wants it restarted, whatever its history; this ends a quarantine."""
+    """A person requests its restart, whatever its history; this ends a quarantine."""
 
     key: ChildKey
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """So often were these children restarted under supervisors before this one; those in ``quarantined`` were left
-    dead, each with the reason."""
+    """The restarts of these children under former supervisors. Those in ``quarantined`` were left down, each with its
+    reason."""
 
     restarts: tuple[tuple[ChildKey, int], ...]
     quarantined: tuple[tuple[ChildKey, str], ...] = ()
@@ -286,12 +284,12 @@ Answer = PlacedOn | Started | StartFailed | ProbeAnswered | ProbeFailed | Died |
 Event = Tick | DesiredChanged | Discovered | NodesSeen | OperatorRestart | Remembered | Answer
 
 
-# What to do.
+# Commands.
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Create the actor and begin its work, which for one that is ``waiting`` takes a :class:`Begin` besides."""
+    """Create the actor and begin its work; one that is ``waiting`` begins its work only with :class:`Begin`."""
 
     spec: ChildSpec
     attempt: int
@@ -300,7 +298,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What it stands on has come up: begin its work."""
+    """What it depends on is up: begin its work."""
 
     key: ChildKey
     attempt: int
@@ -308,7 +306,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the actor in order."""
+    """End the actor in an orderly way."""
 
     key: ChildKey
     attempt: int
@@ -333,7 +331,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class RestartScheduled:
-    """Make known that it died of ``reason`` and comes back after ``delay_s``, for the ``restarts``-th time."""
+    """Report that it died of ``reason`` and is started again after ``delay_s``, for the ``restarts``-th time."""
 
     key: ChildKey
     reason: str
@@ -343,8 +341,8 @@ class RestartScheduled:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """Make known that it died with its node, which counts as no restart: there are ``restarts`` of it. ``forgives``:
-    that death was told as one that counts, before it was known that the node is lost."""
+    """Report that it died with its node, which does not count as a restart: its count stays ``restarts``. With
+    ``forgives``, the death was already reported as one that counts, before the node was known to be lost."""
 
     key: ChildKey
     reason: str
@@ -354,7 +352,7 @@ class NodeLost:
 
 @dataclass(frozen=True, slots=True)
 class NoPlace:
-    """Make known, as an alert, that no node is in its place, and that it waits for one."""
+    """Alert that no node can place it, and that it waits for one."""
 
     key: ChildKey
     reason: str
@@ -362,7 +360,7 @@ class NoPlace:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """Make known, as an alert, that it stays down."""
+    """Alert that it stays down."""
 
     key: ChildKey
     reason: str

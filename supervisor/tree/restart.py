@@ -1,7 +1,7 @@
-"""When a dead actor comes back, and when it does not.
+"""When a dead actor is started again, and when it is not.
 
-Erlang/OTP's sliding window of restarts on a monotonic clock, with a growing delay between them. Past the limit the one
-actor is quarantined; nobody else is touched. Time and randomness are arguments.
+Erlang/OTP's sliding window of restarts on a monotonic clock, with a growing delay between them. An actor beyond the
+limit is quarantined; no other is affected. Time and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from brokers.kit.backoff import backoff_s
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """At most ``intensity`` restarts within ``period_s``. The first is at once; those after it wait
-    ``backoff_min_s``, then twice as long each time, up to ``backoff_max_s``, each longer by up to ``jitter`` of
-    itself so that actors which died together do not come back together.
+    """At most ``intensity`` restarts within ``period_s``. The first is immediate; later ones wait ``backoff_min_s``,
+    then twice as long each time, up to ``backoff_max_s``, each lengthened by up to the fraction ``jitter``, so that
+    actors which died together do not restart together.
 
     An actor whose delays alone fill ``period_s`` never reaches the limit and is restarted at ``backoff_max_s`` for
     ever: choose ``period_s`` above the sum of ``intensity`` delays.
@@ -30,8 +30,8 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RestartHistory:
-    """When an actor was restarted within the window, oldest first, on a monotonic clock. A fresh one clears a
-    quarantine: that is what an operator's restart does."""
+    """The times of an actor's restarts within the window, oldest first, on a monotonic clock. A fresh history ends a
+    quarantine: an operator's restart starts one."""
 
     restarts_s: tuple[float, ...] = ()
 
@@ -53,7 +53,7 @@ class Quarantine:
 def after_death(
     policy: RestartPolicy, history: RestartHistory, now_monotonic_s: float, uniform: float
 ) -> tuple[RestartHistory, Restart | Quarantine]:
-    """What to do about a death at ``now_monotonic_s``. ``uniform`` is a random number from 0 to 1.
+    """The decision about a death at ``now_monotonic_s``. ``uniform`` is a random number from 0 to 1.
 
     The restart counts from the moment it is due, so that a long delay does not use up the window it waits in.
     """

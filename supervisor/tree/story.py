@@ -1,7 +1,8 @@
-"""What became of each child, and from which event: kept beside its state, for whoever asks why it was restarted.
+"""The history of each child: every change of its state, and the event that caused it. It answers why an actor was
+restarted.
 
-The law of this module: a step is written where the state is set, so that no transition can be left out; the newest
-:data:`STEPS_KEPT` of each child are kept.
+The law of this module: a step is written where the state is set, so that no transition is left out; the newest
+:data:`STEPS_KEPT` steps of each child are kept.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _BECAUSE: Mapping[type, str] = {
 @dataclass(frozen=True, slots=True)
 class Step:
     """One change of a child's state, at ``at_s`` of the tree's clock: both states (``None`` is no child), the kind of
-    the event that led from the one to the other, and the reason where there is one."""
+    the event that caused it, and the reason where there is one."""
 
     at_s: float
     before: type | None
@@ -74,7 +75,7 @@ class Step:
 
 
 class Children(dict[ChildKey, Child]):
-    """The children of a tree, with the story of each. ``event`` and ``now_s`` are of the event being handled."""
+    """The children of a tree, with the history of each. ``event`` and ``now_s`` are of the event being handled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,12 +95,12 @@ class Children(dict[ChildKey, Child]):
         self._write(key, before.state, None)
 
     def story(self, key: ChildKey) -> tuple[Step, ...]:
-        """What became of a child, oldest first; also of one that is gone. Empty for one that never was."""
+        """The history of a child, oldest first, also after it is gone. Empty for an unknown one."""
         return tuple(self._stories.get(key, ()))
 
     @property
     def stories(self) -> Mapping[ChildKey, deque[Step]]:
-        """All of them."""
+        """The histories of all children."""
         return self._stories
 
     def _write(self, key: ChildKey, before: State | None, after: State | None) -> None:

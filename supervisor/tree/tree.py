@@ -1,7 +1,7 @@
 """The supervision tree: events in, commands out.
 
-:class:`Tree` holds what is desired and what is known of each actor. The supervisor's loop hands it every event with
-the time, executes the commands it gets back, and reports the result of each as an event. A loop that does so:
+:class:`Tree` holds what is desired and what is known of each actor. The supervisor's loop passes it every event with
+the time, executes the returned commands, and reports the result of each as an event. Such a loop:
 
     commands = tree.handle(event, now_s)     # event: what happened; Tick no later than tree.wake_at_s(now_s)
     for command in commands: ...             # each in its own task, whose end puts an event on the queue
@@ -11,9 +11,9 @@ command                   what the loop does, and the events that answer it
 ========================  ==========================================================================================
 Start(spec, attempt)      make sure nothing lives under the name, create the actor, wait for its first answer:
                           Started, StartFailed
-Stop(key, attempt)        ask it to end, wait, kill it when it does not: Ended
-Kill(key, attempt)        cancel a start under way, kill that very actor (by its handle, as its name may by then
-                          be another's) without asking: Ended
+Stop(key, attempt)        ask it to end, wait, kill it if it does not: Ended
+Kill(key, attempt)        cancel a pending start, kill this very actor (by its handle, since another may have its name
+                          by then) without asking: Ended
 Probe(key, attempt)       ask for its health, within its time-out: ProbeAnswered, ProbeFailed, or Died
 RestartScheduled          record and show it; no answer
 NodeLost                  record and show it; no answer
@@ -24,19 +24,19 @@ Quarantined               record it and alert; no answer
 The laws of this module:
 
 * Nothing is started before both the desired state and the living actors are known (``DesiredChanged``,
-  ``Discovered``): a supervisor that was killed finds its children again instead of starting a second set.
+  ``Discovered``): a supervisor that was killed finds its children again and starts no second set.
 * Audit, then accounts, then instruments, and no more than ``wave_size`` starting at once. The audit actor must be up
   for anything to start; an account must have been started once for its instruments. It need not be connected, nor
-  alive when an instrument of it is restarted: one broker down stops nobody else.
-* A sink stands on the audit actor alone, and comes up after all others.
-* What is not desired is stopped, in reverse: an account after its instruments, a sink after whoever ends with it, the
-  audit actor last.
-* Whatever happens to one child changes no other child, but for what the two laws before this one say.
-* Where the nodes are known (``NodesSeen``), nothing is started that none of them is in the place of: it is pending
-  until one is. What dies with its node did not crash: it is started elsewhere at once, or pending, and that counts
-  nowhere. A node may be known to be lost only some time after its actors are: then their deaths are forgiven.
-* At most one Start, Stop or Kill of a child is unanswered (but for the Kill that follows one whose time is up), and at
-  most one Probe. An answer that belongs to an earlier attempt is ignored.
+  alive when one of its instruments is restarted: one broker that is down stops nothing else.
+* A sink depends on the audit actor alone, and starts after everything else.
+* What is not desired is stopped, in reverse order: an account after its instruments, a sink after the actors that end
+  with it, the audit actor last.
+* An event of one child changes no other child, except by the two laws above.
+* Where the nodes are known (``NodesSeen``), a child that none of them can place is not started: it is pending until one
+  can. A child that dies with its node did not crash: it is started elsewhere at once, or is pending, and its death does
+  not count. A node may be known to be lost only some time after its actors are: then their deaths are forgiven.
+* At most one Start, Stop or Kill of a child is unanswered (except for the Kill that follows one that timed out), and at
+  most one Probe. An answer to an earlier attempt is ignored.
 """
 
 from __future__ import annotations
@@ -91,21 +91,21 @@ from supervisor.tree.restart import Quarantine, RestartHistory, RestartPolicy, a
 from supervisor.tree.story import Children, Step
 
 _ON_THE_JOURNAL_ALONE = frozenset({Kind.ACCOUNT, Kind.SINK, Kind.ALERTS})
-"""What stands on nothing but the audit actor."""
+"""The kinds that depend on the audit actor alone."""
 _TELL_OF_OTHERS = frozenset({Kind.SINK, Kind.ALERTS})
 
 
 FORGIVEN_WITHIN_S = 120.0
-"""A cluster notices within this that a node is lost; who died on it before that long, died of something else."""
+"""A cluster notices a lost node within this time; a death on it longer before that had another cause."""
 
 
 def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
-    """When to probe next: after the period × U(0.9, 1.1), so that probes of many actors spread out."""
+    """When to probe next: after the period × U(0.9, 1.1), so that the probes of many actors spread out."""
     return now_s + period_s * (0.9 + 0.2 * uniform)
 
 
 def hung_for_s(spec: ChildSpec, up: Up, answer: ProbeAnswered, now_s: float) -> float | None:
-    """How long a child that answered has been without a finished cycle, when that is too long."""
+    """How long a child that answered has been without a finished cycle, if that is too long."""
     if not answer.cycle_due:
         return None
     since_up_s = now_s - up.since_s
@@ -114,19 +114,19 @@ def hung_for_s(spec: ChildSpec, up: Up, answer: ProbeAnswered, now_s: float) -> 
 
 
 def _account_of(key: ChildKey) -> ChildKey:
-    """What it stands on besides the audit actor; the audit actor and an account stand on themselves."""
+    """The account a child depends on; for the audit actor and an account, itself."""
     return ChildKey(Kind.ACCOUNT, key.account) if key.kind is Kind.INSTRUMENT else key
 
 
 def _running_as_found(child: Child) -> Child:
-    """A child found living runs, for all we know, what is desired; a later change of that restarts it."""
+    """Assume that a child found living runs what is desired; a later change of that restarts it."""
     found = child.running is None and isinstance(child.state, Up)
     return replace(child, running=child.spec) if found else child
 
 
-def _running_as_told(child: Child, fingerprint: str | None) -> Child:
-    """A child that was found living may have been started with something else, by a supervisor that died before it
-    could see to that."""
+def _running_as_reported(child: Child, fingerprint: str | None) -> Child:
+    """Take a found child's own report of what it was started with: a former supervisor may have died before it could
+    restart the child with something newer."""
     if child.running is None or fingerprint in (None, child.running.fingerprint):
         return child
     return replace(child, running=replace(child.running, fingerprint=fingerprint or ""))
@@ -137,7 +137,7 @@ def _is_starting(child: Child, *, waiting: bool) -> bool:
 
 
 class Tree:
-    """The state of the tree. :meth:`handle` alone changes it. ``uniform`` gives random numbers from 0 to 1."""
+    """The state of the tree. Only :meth:`handle` changes it. ``uniform`` returns random numbers from 0 to 1."""
 
     def __init__(self, policy: TreePolicy, uniform: Callable[[], float]) -> None:
         self._policy = policy
@@ -147,22 +147,22 @@ class Tree:
         self._desired_known = False
         self._living_known = False
         self._nodes: tuple[Node, ...] | None = None
-        self._gone: dict[str, Node] = {}  # those of which the cluster says that they are lost
+        self._gone: dict[str, Node] = {}  # the nodes that the cluster reports as lost
         self._lost_s = float("-inf")
-        self._released: set[ChildKey] = set()  # from whatever quarantine a supervisor before this one put them in
+        self._released: set[ChildKey] = set()  # released from whatever quarantine a former supervisor put them in
 
     @property
     def children(self) -> Mapping[ChildKey, Child]:
-        """Everything known, for a table or a test."""
+        """All children, for a table or a test."""
         return MappingProxyType(self._children)
 
     def story(self, key: ChildKey) -> tuple[Step, ...]:
-        """What became of a child, oldest first: which event led from which state to which, and why."""
+        """The history of a child, oldest first: which event led from which state to which, and why."""
         return self._children.story(key)
 
     def validate(self) -> list[str]:
-        """The laws of the tree's state that do not hold, in words: none, after every event. For tests, which ask after
-        each; nothing else does."""
+        """The violated laws of the tree's state, as text: none, after every event. For tests, which call it after each
+        event."""
         starting = [child for child in self._children.values() if isinstance(child.state, Starting)]
         weight = sum(map(self._weight, starting))
         waiting = sum(self._weight(child) for child in starting if _is_starting(child, waiting=True))
@@ -189,7 +189,7 @@ class Tree:
         return [words for words, holds in broken.items() if holds]
 
     def restart_by(self, policy: RestartPolicy) -> None:
-        """Restart by other rules from now on."""
+        """Use another restart policy from now on."""
         self._policy = replace(self._policy, restart=policy)
 
     @property
@@ -198,13 +198,13 @@ class Tree:
         return self._desired_known and self._living_known and not self._children
 
     def wake_at_s(self, now_s: float) -> float | None:
-        """When a Tick is needed at the latest, if nothing else happens before: asked right after :meth:`handle`, with
-        the same time. What has been due longer waits for another event (for room in the wave, for the audit actor)."""
+        """The latest time for a Tick, if nothing else happens before: call it right after :meth:`handle`, with the same
+        time. Anything due longer waits for another event (for room in the wave, for the audit actor)."""
         due = (at_s for child in self._children.values() for at_s in self._due_s(child))
         return min((at_s for at_s in due if at_s > now_s), default=None)
 
     def handle(self, event: Event, now_s: float, *more: Event) -> list[Command]:
-        """Take in what happened, in this order, and give what is to be done, in the order to do it in."""
+        """Apply these events in order; returns the commands in the order to execute them."""
         commands = [command for one in (event, *more) for command in self._take(one, now_s)]
         if self._desired_known and self._living_known:
             commands += self._overdue(now_s)
@@ -242,7 +242,7 @@ class Tree:
                     commands += self._answer(event, child, now_s)
         return commands
 
-    # What is wanted, and what is there
+    # Desired and living children
 
     def _desire(self, specs: Iterable[ChildSpec]) -> None:
         wanted = {spec.key: spec for spec in specs}
@@ -290,8 +290,8 @@ class Tree:
         return []
 
     def _still_in_quarantine(self, key: ChildKey, reason: str, now_s: float) -> list[Command]:
-        """What came up before it was known is ended again; one that was found living, or that a person has restarted
-        since, is not concerned."""
+        """End a child that came up before its quarantine was known. One that was found living, or that a person has
+        restarted since, is left alone."""
         child = self._children.get(key)
         if child is None or child.spec is None or key in self._released:
             return []
@@ -305,13 +305,13 @@ class Tree:
                 return [Kill(key, child.attempt, f"it is in quarantine: {reason}")]
         return []
 
-    # Where they may be
+    # Nodes
 
     def _is_lost(self, node: str | None) -> bool:
         return node in self._gone
 
     def _nowhere(self, child: Child) -> str | None:
-        """Why there is no node for it; ``None`` where there is one, or where the nodes are not known."""
+        """Why no node can place a child; ``None`` where one can, or where the nodes are not known."""
         if child.spec is None or self._nodes is None:
             return None
         return nowhere(child.spec.place, self._nodes)
@@ -328,7 +328,7 @@ class Tree:
         return commands
 
     def _after_nodes(self, key: ChildKey, child: Child, now_s: float) -> list[Command]:
-        """What the nodes that are there now mean for one that is desired."""
+        """The effect of the present nodes on a desired child."""
         commands: list[Command] = []
         if self._is_lost(child.blamed):
             child, commands = self._forgiven(key, child, now_s)
@@ -349,7 +349,7 @@ class Tree:
         return commands
 
     def _forgiven(self, key: ChildKey, child: Child, now_s: float) -> tuple[Child, list[Command]]:
-        """One that died on a node before that was known to be lost; long before, it was another death."""
+        """Forgive a death on a node that is now known to be lost; not one long before, which had another cause."""
         died_s = child.history.restarts_s[-1:]
         late = not died_s or now_s - died_s[0] > FORGIVEN_WITHIN_S
         if late:
@@ -367,7 +367,7 @@ class Tree:
         return f"node lost: {self._gone.get(node or '', node)}"
 
     def _without_place(self, now_s: float) -> list[Command]:
-        """Those that would start now, and have no node to be on."""
+        """The children that would start now and that no node can place."""
         commands: list[Command] = []
         for key, child in list(self._children.items()):
             why = self._nowhere(child) if self._is_due(child, now_s) else None
@@ -376,7 +376,7 @@ class Tree:
                 commands.append(NoPlace(key, why))
         return commands
 
-    # What came back
+    # Answers to commands
 
     def _answer(self, event: Answer, child: Child, now_s: float) -> list[Command]:
         key = event.key
@@ -395,8 +395,8 @@ class Tree:
                 lost = self._is_lost(child.node)
                 reason = self._lost_words(child.node) if lost else event.reason
                 return self._dead(key, child, reason, now_s, lost=lost)
-            # A death while it starts or ends is told by the answer to that command: until then a new start could
-            # meet the end of the old one.
+            # The answer to a pending start or end reports a death during it: until then a new start could collide with
+            # the end of the old one.
             case Ended(), Ending(quarantine=str(reason)) if child.spec is not None:
                 self._children[key] = replace(child, state=InQuarantine(reason))
             case Ended(), Ending(death=death, lost=lost):
@@ -407,14 +407,14 @@ class Tree:
                 silent = silent_since_s if silent_since_s is not None else asked_s
                 self._children[key] = replace(child, state=replace(child.state, asked_s=None, silent_since_s=silent))
             case _:
-                pass  # it came too late to matter
+                pass  # too late to matter
         return []
 
     def _probe_answered(self, answer: ProbeAnswered, child: Child, up: Up, now_s: float) -> list[Command]:
         up = replace(up, asked_s=None, silent_since_s=None)
         if answer.cycle_due and answer.cycle_age_s is None:
             up = replace(up, next_probe_s=next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
-        self._children[answer.key] = _running_as_told(replace(child, state=up), answer.fingerprint)
+        self._children[answer.key] = _running_as_reported(replace(child, state=up), answer.fingerprint)
         idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
         return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]
 
@@ -452,7 +452,7 @@ class Tree:
         return Kill(key, child.attempt, death)
 
     def _up(self, key: ChildKey, now_s: float) -> Up:
-        """An instrument is asked at once, as it answers when its first cycle has finished."""
+        """The state after a start. An instrument is probed at once, as it answers when its first cycle has finished."""
         if key.kind is Kind.INSTRUMENT:
             return Up(now_s, now_s)
         return Up(now_s, next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
@@ -461,7 +461,7 @@ class Tree:
         for key in [k for k, c in self._children.items() if c.spec is None and not isinstance(c.state, LIVING)]:
             del self._children[key]
 
-    # What is to be done
+    # Commands that are due
 
     def _overdue(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
@@ -492,12 +492,12 @@ class Tree:
         return commands
 
     def _is_to_stop(self, child: Child) -> bool:
-        """Whether it lives and is not desired, or not as it is."""
+        """Whether it lives and is not desired, or not in its present form."""
         changed = child.running is not None and child.running != child.spec
         return isinstance(child.state, Starting | Up) and (changed or child.spec is None)
 
     def _childless(self, key: ChildKey) -> bool:
-        """Whether nothing lives that is to be stopped before it."""
+        """Whether everything that has to stop before it has ended."""
         return not any(
             other.kind > key.kind and isinstance(child.state, LIVING)
             for other, child in self._children.items()
@@ -505,7 +505,7 @@ class Tree:
         ) and not (key.kind in _TELL_OF_OTHERS and self._others_are_ending())
 
     def _others_are_ending(self) -> bool:
-        """Whether accounts or instruments are on their way out: what they write is for sinks and alerts too."""
+        """Whether accounts or instruments are ending: sinks and alerts still have to read what they write."""
         return any(
             child.spec is None and key.kind in (Kind.ACCOUNT, Kind.INSTRUMENT) and isinstance(child.state, LIVING)
             for key, child in self._children.items()
@@ -528,7 +528,7 @@ class Tree:
     def _starts(self, now_s: float) -> list[Command]:
         begun = sum(self._weight(child) for child in self._children.values() if _is_starting(child, waiting=False))
         waits = sum(self._weight(child) for child in self._children.values() if _is_starting(child, waiting=True))
-        # Apart: what waits for an account that is slow to come up must not keep the others waiting.
+        # Kept apart: children that wait for a slow account must not hold up the others.
         rooms = {False: self._policy.wave_size - begun, True: self._policy.ahead - waits}
         commands: list[Command] = []
         ready = [key for key, child in self._children.items() if self._is_due(child, now_s)]
@@ -540,7 +540,7 @@ class Tree:
         return commands
 
     def _weight(self, child: Child) -> float:
-        """How much of what comes up at once it is."""
+        """How much of the room for starting children it takes."""
         spec = child.spec if child.running is None else child.running
         return 1 / self._policy.carried_at_once if spec is not None and spec.carried else 1
 
@@ -553,21 +553,21 @@ class Tree:
             case _:
                 due = False
         if child.spec is None or (child.spec.place and self._nodes is None):
-            return False  # where it may be is not known yet
+            return False  # the nodes that may place it are not known yet
         return due
 
     def _ground_of(self, key: ChildKey) -> tuple[Child | None, Child | None]:
-        """The audit actor and the account that it stands on; it may be either itself."""
+        """The audit actor and the account it depends on; either may be the child itself."""
         return self._children.get(AUDIT), self._children.get(_account_of(key))
 
     def _ground_comes_up(self, key: ChildKey) -> bool:
-        """Whether something it stands on is starting, for the first time."""
+        """Whether something it depends on is starting for the first time."""
         others = [child for child in self._ground_of(key) if child is not self._children.get(key)]
         return any(child and isinstance(child.state, Starting) and not child.was_up for child in others)
 
     def _has_ground(self, key: ChildKey) -> bool:
-        """Whether what it stands on is there. An account that was up once and is down keeps no instrument from
-        starting: that one says itself that it cannot verify anything."""
+        """Whether what it depends on is there. An account that was up once and is down now does not keep an instrument
+        from starting: the instrument reports that it cannot verify anything."""
         audit, account = self._ground_of(key)
         if key.kind is Kind.AUDIT:
             return True
@@ -576,7 +576,7 @@ class Tree:
         return key.kind in _ON_THE_JOURNAL_ALONE or (account is not None and account.was_up)
 
     def _may_come_up(self, key: ChildKey) -> bool:
-        """Whether what it stands on is there or comes up just now."""
+        """Whether what it depends on is up or starting."""
         audit, account = self._ground_of(key)
         comes_up = audit is not None and isinstance(audit.state, Starting) and not audit.was_up
         if audit is None or not (comes_up or isinstance(audit.state, Up)):
@@ -587,8 +587,8 @@ class Tree:
 
     def _start(self, key: ChildKey, now_s: float, *, waiting: bool) -> Start:
         child = self._children[key]
-        assert child.spec is not None  # noqa: S101 - _is_due has seen to it
-        # Numbered over all children: one that is removed and added again does not repeat an old attempt.
+        assert child.spec is not None  # noqa: S101 - checked by _is_due
+        # Numbered across all children: one that is removed and added again does not repeat an old attempt.
         self._attempts += 1
         state = Starting(now_s, waiting)
         self._children[key] = replace(child, state=state, running=child.spec, attempt=self._attempts)
@@ -607,10 +607,10 @@ class Tree:
                 commands.append(Probe(key, child.attempt))
         return commands
 
-    # When something is due
+    # Due times
 
     def _limit_s(self, child: Child) -> float | None:
-        """When the present state has lasted too long."""
+        """When the present state times out."""
         match child.state:
             case Starting(since_s, waiting):
                 return None if waiting else since_s + self._policy.start_timeout_s

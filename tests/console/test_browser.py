@@ -161,15 +161,15 @@ def test_a_lost_connection_is_told_with_the_age_of_what_is_shown_and_caught_up_o
     browser: Any, house: LivingHouse
 ) -> None:
     vic = Window(browser, house, "vic")
-    vic.sees(re.compile("heard [0-9]s ago"), "#link")
+    vic.sees(re.compile("updated [0-9]s ago"), "#link")
     vic.context.set_offline(True)
     vic.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # the stream is opened anew
-    vic.sees("The connection is lost. What is shown was heard", "#link")
+    vic.sees("The connection is lost. What is shown was updated", "#link")
     vic.keep("lost")
     house.broker(lambda fx: fx.hold(7, instrument="GBP_JPY", leg="net"))
     vic.context.set_offline(False)
     vic.sees("MISSING_LOCALLY net: book nothing, broker 7")
-    vic.sees(re.compile("^heard"), "#link")
+    vic.sees(re.compile("^updated"), "#link")
     # A supervisor that is silent is another matter than a connection.
     house.desk.away = "it is being restarted"
     vic.sees("The supervisor does not answer: it is being restarted")

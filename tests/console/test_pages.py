@@ -97,7 +97,7 @@ def test_a_supervisor_that_was_never_heard_shows_no_fleet_and_no_calm(house: Hou
     with house.browser("vic") as browser:
         text = browser.text("/")
     assert "no supervisor is running" in text
-    assert "Nothing has been heard" in text
+    assert "The supervisor has not answered yet" in text
     assert "Nothing needs a person" not in text
 
 

@@ -41,7 +41,7 @@ def test_an_instrument_s_page_has_its_lots_its_records_and_a_drawing_of_both_sid
     assert "Lots of leg net" in text
     assert "POSITION_MISMATCH net: 100 → 150, open" in text
     assert re.search(r'<path class="believed" d="M[\d.]+,[\d.]+H', text)
-    assert re.search(r"broker told 150 at 2024-01-02 \d\d:\d\d:\d\dZ, record \d", text)
+    assert re.search(r"broker reported 150 at 2024-01-02 \d\d:\d\d:\d\dZ, record \d", text)
 
 
 def test_without_a_supervisor_the_breaks_are_those_of_the_journal(house: House) -> None:

@@ -60,9 +60,9 @@ def test_a_story_that_begins_in_the_middle_begins_with_what_the_book_held_then()
 def test_a_drawing_says_in_words_what_its_marks_are_and_takes_nothing_as_markup() -> None:
     line = Line("<b>", [(at(0), Decimal(0), 1)], [(at(5), Decimal("150.5"), 7)], [(at(6), Decimal("150.5"), 8)])
     text = drawing(line, at(10))
-    assert "broker told 150.5 at 2024-01-02" in text
+    assert "broker reported 150.5 at 2024-01-02" in text
     assert "record 8" in text
-    assert "leg &lt;b&gt;: believed last 0, told last 150.5" in text
+    assert "leg &lt;b&gt;: believed last 0, reported last 150.5" in text
     assert "<b>" not in text
     assert "style=" not in text
     assert drawing(Line("net"), at(10)) == ""

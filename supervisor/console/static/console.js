@@ -37,7 +37,7 @@
       link.classList.toggle("old", old || lost);
       document.documentElement.classList.toggle("stale", old || lost);
     }
-    const state = lost ? "▲ The connection is lost. What is shown was heard " : old ? "▲ What is shown was heard " : "heard ";
+    const state = lost ? "▲ The connection is lost. What is shown was updated " : old ? "▲ What is shown was updated " : "updated ";
     if (link.firstChild.nodeValue !== state) link.firstChild.nodeValue = state;
   };
 
