@@ -256,8 +256,8 @@ def children(
             carried = carried_by(configuration, account.name, many) is not None
             specs.append(ChildSpec(child, made.interval_s, made.cycle_timeout_s, fingerprint, carried, place))
     if configuration.alerts.routes:
-        settings = alerts_settings(configuration)
-        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, settings.fingerprint or "", place=house))
+        alerts = alerts_settings(configuration)
+        specs.append(ChildSpec(ALERTS, _HOUSE_INTERVAL_S, _HOUSE_TIMEOUT_S, alerts.fingerprint or "", place=house))
     return tuple(specs)
 
 
