@@ -151,5 +151,8 @@ def _iso(utc: datetime) -> str:
 
 
 def from_iso(text: str) -> datetime:
-    """The aware UTC time that :func:`to_iso` wrote."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    """The aware UTC time that :func:`to_iso` wrote. Raises ``ValueError`` for what is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:  # the first or the last day there is, in another zone
+        raise ValueError(f"{text} is no time") from None

@@ -13,11 +13,11 @@ from actors.account.break_work import AccountWork, Before
 from actors.account.circuit import Say
 from actors.account.table_watch import TableWatch
 from actors.book import payloads
-from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.discrepancies import Break, DiscrepancyType, Phase, unreadable_keys
 from actors.book.flapping import PROBLEMS_AT_MOST, Told
 from actors.events import EventType, Severity, event_id, to_text
 from actors.runtime.ports import Runtime
-from brokers.model import Complete, Failed, SectionName, Snapshot, Unsupported, rows_of
+from brokers.model import Complete, Failed, RowProblem, SectionName, Snapshot, Unsupported, rows_of
 
 Place = tuple[DiscrepancyType, str]
 """What kind of break, and of what."""
@@ -52,6 +52,7 @@ class OwnBreaks:
         ``None`` for all there are; ``held`` is what the table of the account's book says of each, in words."""
         found: dict[Place, str] = {}
         shown: Counter[SectionName] = Counter()
+        unreadable: list[tuple[int, RowProblem]] = []
         for number, problem in enumerate(snapshot.problems()):
             if problem.instrument is not None and (looked_after is None or problem.instrument in looked_after):
                 continue  # its instrument's actor tells
@@ -61,7 +62,9 @@ class OwnBreaks:
                 text = f"more than {PROBLEMS_AT_MOST} rows of {name} cannot be read"
                 found[(DiscrepancyType.MALFORMED_DATA, f"{name}:more")] = text
             else:
-                found[(DiscrepancyType.MALFORMED_DATA, f"{name}:{problem.key or number}")] = problem.text
+                unreadable.append((number, problem))
+        for key, problem in unreadable_keys(unreadable).items():
+            found[(DiscrepancyType.MALFORMED_DATA, key)] = problem.text
         if looked_after is not None:
             for name, text in _exposures(snapshot).items():
                 if name not in looked_after:

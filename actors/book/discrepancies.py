@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
 from actors.events import Json, Severity
-from brokers.model import Reason
+from brokers.model import Reason, RowProblem
 
 
 class DiscrepancyType(StrEnum):
@@ -300,3 +300,17 @@ class Discrepancy:
         if self.found.alias is not None:
             row["alias"] = self.found.alias
         return row
+
+
+def unreadable_keys(problems: Iterable[tuple[int, RowProblem]]) -> dict[str, RowProblem]:
+    """Each unreadable row by the key of its break: its section with the id that it has, else its place, which comes
+    with it. Each stands once: of two with one id the one whose text comes first, whichever is told first."""
+    listed = list(problems)
+    named = {f"{one.section.value}:{one.key}" for _, one in listed if one.key}
+    found: dict[str, RowProblem] = {}
+    for place, one in listed:
+        key = f"{one.section.value}:{one.key or place}"
+        if not one.key and key in named:
+            key += ", without an id"
+        found[key] = min(found.get(key, one), one, key=lambda problem: problem.text)
+    return found

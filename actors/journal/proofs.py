@@ -10,7 +10,6 @@ over ``head``, or null. Pure but for the paths that building one reads.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,9 +96,9 @@ def check(document: Any, keys: Sequence[PublicKey]) -> Proven:
                 raise ProofError(f"the heads are of two journals, {older.origin} and {head.origin}")
             check_consistency(older.size, older.root, head.size, head.root, list(map(_bytes, document["consistency"])))
         contents = tuple(_checked(one, head) for one in document["records"])
-    except HeadError:
+    except (HeadError, ProofError):
         raise
-    except (KeyError, TypeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # of base64 and of JSON, too
         raise ProofError(f"the proof is incomplete or damaged ({error!r})") from None
     return Proven(head, note, contents, older, stamp)
 

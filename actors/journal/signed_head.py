@@ -9,7 +9,6 @@ id. Sources: C2SP ``tlog-checkpoint`` and ``signed-note``; Ed25519 signatures ar
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -71,7 +70,7 @@ class PublicKey:
         try:
             name, key_id, encoded = parts
             data = base64.b64decode(encoded, validate=True)
-        except (ValueError, binascii.Error):
+        except ValueError:
             raise HeadError(f"{text.strip()[:80]!r} is no public key: NAME+ID+BASE64 was expected") from None
         key = cls(name, data[1:])
         if data[:1] != _ED25519 or len(data) != 33 or key.id.hex() != key_id:
@@ -154,7 +153,7 @@ def parse_head(note: str) -> Head:
         if end or chain[:6] != "chain " or time[:5] != "time " or not re.fullmatch(r"0|[1-9]\d*", size):
             raise ValueError
         return Head(origin, int(size), base64.b64decode(root, validate=True), chain[6:], from_iso(time[5:]))
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise HeadError("it is no head of a journal: origin, size, root, chain and time were expected") from None
 
 
@@ -203,7 +202,7 @@ def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
         found = _SIGNATURE.fullmatch(line)
         try:
             data = base64.b64decode(found[2], validate=True) if found else b""
-        except binascii.Error:
+        except ValueError:  # also where it is not ASCII, which is no binascii.Error
             data = b""
         if found is None or len(data) < 5:
             raise HeadError("it is no signed note: a line of its signatures cannot be read")

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from actors.book import payloads
 from actors.book.book import Book
-from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
+from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase, unreadable_keys
 from actors.book.flapping import CALM, PROBLEMS_AT_MOST
 from actors.book.policy import Policy
 from actors.events import Event, Json, Severity, to_iso
@@ -164,8 +164,8 @@ def _unreadable_rows(work: ReconciliationPass) -> None:
     sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
     for section in sections:
         ours = [(place, one) for place, one in enumerate(problems_of(section)) if one.instrument == slice_.instrument]
-        for place, problem in ours[:PROBLEMS_AT_MOST]:
-            _unreadable(work, f"{problem.section.value}:{problem.key or place}", problem.text)
+        for key, problem in unreadable_keys(ours[:PROBLEMS_AT_MOST]).items():
+            _unreadable(work, key, problem.text)
         if len(ours) > PROBLEMS_AT_MOST:
             name = ours[0][1].section.value
             _unreadable(work, f"{name}:more", f"more than {PROBLEMS_AT_MOST} rows of {name} cannot be read")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ class _Trouble(logging.Handler):
         self.last = f"{type(error).__name__}: {error}" if error is not None else record.getMessage()
 
 
+_KIND = re.compile("[0-9]{1,9}")
 _Numbers = tuple[tuple[str, Callable[[str], object], object], ...]
 
 
@@ -110,7 +112,7 @@ class Listener(Decoder):
         self._interceptor.legs = ()
         self._interceptor.good_till = ""
         super().interpret(fields)  # type: ignore[no-untyped-call]  # ib_async leaves it untyped
-        kind = int(row[0]) if row and row[0].isascii() and row[0].isdigit() else 0
+        kind = int(row[0]) if row and _KIND.fullmatch(row[0]) else 0
         self._hear(
             Heard(
                 kind,

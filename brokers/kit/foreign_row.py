@@ -52,16 +52,27 @@ _HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def read_json(body: bytes | None) -> Any:
-    """What a body of JSON says, each number with a fraction as an exact ``Decimal``, NaN and infinities as texts, and
-    each :func:`whole_text`. Raises ``ValueError`` for what is no JSON, and for what is nested too deep to be looked
-    at."""
+    """What a body of JSON says, each number with a fraction as an exact ``Decimal``, NaN, infinities and what is too
+    large to be one as texts, and each :func:`whole_text`. Raises ``ValueError`` for what is no JSON, and for what is
+    nested too deep to be looked at."""
     try:
-        read = json.loads(body or b"", parse_float=Decimal, parse_constant=str)
+        try:
+            read = json.loads(body or b"", parse_float=Decimal, parse_constant=str)
+        except ArithmeticError:
+            read = json.loads(body or b"", parse_float=_decimal_or_text, parse_constant=str)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if _may_be_deep(body or b"") and _is_deep(read):
         raise ValueError("it is nested too deep")
     return whole_text(read, body or b"")
+
+
+def _decimal_or_text(text: str) -> Decimal | str:
+    """An exponent of twenty digits is more than a ``Decimal`` has: it spoils its own row, and not the others."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return text
 
 
 _NO_BRACKET = bytes(code for code in range(256) if code not in b"[]{}")

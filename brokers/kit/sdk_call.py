@@ -33,6 +33,7 @@ import stamina
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.kit.abortable_http import Call, CuttableAdapter
+from brokers.kit.foreign_row import OUR_TIME
 from brokers.kit.http_failure import CERTIFICATE, address_of, cause_of, explained, no_connection, tls_instead, wants_tls
 from brokers.kit.port_probe import PROBE_S, probe
 from brokers.kit.scrubber import Scrubber
@@ -61,15 +62,16 @@ class Heard:
 
     @property
     def date(self) -> datetime | None:
-        """The broker's Date header: whole seconds, aware UTC."""
+        """The broker's Date header: whole seconds, aware UTC; ``None`` where it is no time that can be."""
         header = self.headers.get("date")
         if header is None:
             return None
         try:
             at = parsedate_to_datetime(header)
-        except (TypeError, ValueError):
+            at = at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        except (TypeError, ValueError, OverflowError):
             return None
-        return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return at if at.year in OUR_TIME else None
 
     @property
     def retry_after_s(self) -> float | None:

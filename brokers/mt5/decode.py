@@ -75,7 +75,8 @@ class AccountFacts:
 
 @dataclass(frozen=True, slots=True)
 class _NotANumber:
-    """NaN or an infinity, which JSON does not have and some gateways write all the same."""
+    """NaN or an infinity, which JSON does not have and some gateways write all the same, or a number that is too large
+    to be one."""
 
     text: str
 
@@ -101,8 +102,12 @@ def parse(body: bytes) -> Content:
     return whole
 
 
-_exactly = lru_cache(maxsize=4096)(Decimal)
-"""A reply repeats the same numbers many times: 0.0, a lot."""
+@lru_cache(maxsize=4096)  # a reply repeats the same numbers many times: 0.0, a lot
+def _exactly(text: str) -> Decimal | _NotANumber:
+    try:
+        return Decimal(text)
+    except ArithmeticError:  # an exponent of twenty digits: it spoils its own row, and not the others
+        return _NotANumber(text)
 
 
 def _has_each_key_once(body: bytes, content: object) -> bool:

@@ -29,11 +29,14 @@ import zmq.auth
 from loguru import logger
 from zmq.auth.thread import ThreadAuthenticator
 
+from brokers.kit.foreign_row import read_json
 from brokers.mt5.terminal import Json, MetaTrader, Terminal, TerminalError
 
 ENDPOINT = "tcp://127.0.0.1:5555"
 EVENTS = "tcp://127.0.0.1:5556"
 POLL_S = 0.25
+SECONDS = range(4_102_444_800)
+"""From 1970 to 2100: the package takes no time beyond what its C can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,21 @@ class Options:
     poll_s: float = POLL_S
     curve_key: Path | None = None
     curve_clients: Path | None = None
+
+
+def answer_to(terminal: Terminal, request: bytes) -> bytes:
+    """The answer to one request as it came, with its ``request_id`` where it has one."""
+    try:
+        asked = read_json(request)
+    except ValueError:
+        asked = None
+    if isinstance(asked, dict):
+        reply = reply_to(terminal, asked)
+        if "request_id" in asked:
+            reply["request_id"] = asked["request_id"]
+    else:
+        reply = {"status": "ERROR", "error": "the request is not a JSON object with an action"}
+    return json.dumps(reply, default=str).encode()
 
 
 def reply_to(terminal: Terminal, asked: Json) -> Json:
@@ -66,8 +84,8 @@ def reply_to(terminal: Terminal, asked: Json) -> Json:
             reply["orders"] = [row for row in rows if ticket is None or str(row["ticket"]) == str(ticket)]
         elif action == "GET_DEALS":
             since = asked.get("since", 0)
-            if not isinstance(since, int) or isinstance(since, bool):
-                return {"status": "ERROR", "error": "since is no whole number of seconds"}
+            if not isinstance(since, int) or isinstance(since, bool) or since not in SECONDS:
+                return {"status": "ERROR", "error": "since is no whole number of seconds since 1970"}
             reply["deals"] = _of(symbol, terminal.deals(since))
         elif action == "GET_ACCOUNT":
             reply |= terminal.account()
@@ -186,18 +204,7 @@ class Server:
         self._context.destroy(linger=0)
 
     def _answer(self) -> None:
-        request = self._replies.recv()
-        try:
-            content = json.loads(request)
-        except ValueError:
-            content = None
-        if isinstance(content, dict):
-            reply = reply_to(self._terminal, content)
-            if "request_id" in content:
-                reply["request_id"] = content["request_id"]
-        else:
-            reply = {"status": "ERROR", "error": "the request is not a JSON object with an action"}
-        self._replies.send(json.dumps(reply).encode())
+        self._replies.send(answer_to(self._terminal, self._replies.recv()))
 
     def _publish(self) -> None:
         found = self._watch.events()  # also without a PUB socket: it measures the server's time

@@ -79,9 +79,9 @@ def wakes(line: object, newest: int | None, account_id: str) -> tuple[Wakes, int
     newest = max(newest, number)
     if row.get("accountID", account_id) != account_id:
         return _ANY, newest
-    if row.get("type") in OF_THE_ACCOUNT:
+    kind, instrument = row.get("type"), row.get("instrument")
+    if isinstance(kind, str) and kind in OF_THE_ACCOUNT:
         return _NONE, newest
-    instrument = row.get("instrument")
     return ((instrument,) if isinstance(instrument, str) and instrument else _ANY), newest
 
 

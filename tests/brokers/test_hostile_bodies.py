@@ -17,9 +17,15 @@ from oandapyV20.endpoints.accounts import AccountSummary
 
 from brokers.errors import Malformed
 from brokers.kit.foreign_row import DEEPEST, read_json
+from brokers.kit.sdk_call import Heard
+from brokers.kite.decode import orders as kite_orders
 from brokers.kite.wire import Wire as KiteWire
+from brokers.model import LegScheme, problems_of, rows_of
 from brokers.mt5.decode import parse as mt5_parse
+from brokers.mt5.decode import positions as mt5_positions
 from brokers.oanda.wire import Wire as OandaWire
+from tests.brokers.kite_rows import order
+from tests.brokers.test_mt5_decode import position
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 ONE_TOO_MANY = b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1)
@@ -49,6 +55,19 @@ def test_numbers_are_exact_and_what_is_no_number_is_text() -> None:
     assert read_json(b"[" * DEEPEST + b"]" * DEEPEST) is not None
 
 
+@pytest.mark.parametrize("number", ["1e99999999999999999999", "-0.5E-99999999999999999999"])
+def test_a_number_that_no_decimal_can_hold_spoils_its_own_row_alone(number: str) -> None:
+    said = (
+        json.dumps([order(order_id="1"), order(order_id="2", price="N")], default=str).replace('"N"', number).encode()
+    )
+    orders = kite_orders(read_json(said))
+    assert ([*orders.rows], [problem.key for problem in orders.problems]) == (["1"], ["2"])
+    beside = json.dumps({"positions": [position(), position(ticket=2, price_open="N")]}).replace('"N"', number)
+    positions = mt5_positions(mt5_parse(beside.encode()), LegScheme.TICKET)
+    assert len(rows_of(positions)) == len(problems_of(positions)) == 1
+    assert number in problems_of(positions)[0].text
+
+
 @pytest.mark.parametrize("text", ["[" * 100, "]", "{}[]{", "[}"])
 def test_brackets_in_a_text_are_no_depth(text: str) -> None:
     assert read_json(json.dumps({"a": [{"b": text}]}).encode()) == {"a": [{"b": text}]}
@@ -60,6 +79,21 @@ def test_half_a_character_is_told_as_unreadable_and_whole_ones_are_kept(read: Ca
     said = read(rb'{"a\ud800": ["x\udfff", "\ud83d\ude00", "\\ud800"]}')
     assert said == {"a\ufffd": ["x\ufffd", "\U0001f600", r"\ud800"]}
     orjson.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("header", "year"),
+    [
+        ("Mon, 05 Jan 2026 09:30:00 GMT", 2026),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_a_date_that_cannot_be_is_none(header: str, year: int | None) -> None:
+    told = Heard(headers={"date": header}).date
+    assert (told and told.year) == year
 
 
 @contextmanager

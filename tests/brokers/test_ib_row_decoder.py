@@ -66,6 +66,7 @@ OPEN, DONE = order(ib_wire.open_order), order(ib_wire.completed_order, status="F
 ROWS = {
     "a position": held(contract_named("ESZ6"), "-2", "315114.75"),
     "an open order": OPEN,
+    "a row whose kind is no number that anybody counts to": ["9" * 5_000, "1"],
     "an open order without a number": with_field(OPEN, 15, ""),
     "an open order with a flag": with_field(OPEN, 26, "1"),
     "an open order with a bad number": with_field(OPEN, 14, "a"),

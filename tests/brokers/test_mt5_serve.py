@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,7 @@ from brokers.errors import BrokerError, Unreachable
 from brokers.model import Complete, LegScheme, OrderStatus, Snapshot, rows_of
 from brokers.mt5 import Mt5Broker
 from brokers.mt5.curve import ClientKeys
-from brokers.mt5.serve import Options, Server, Watch, options_of, reply_to
+from brokers.mt5.serve import Options, Server, Watch, answer_to, options_of, reply_to
 from brokers.mt5.terminal import Terminal
 from tests.brokers.metatrader import StandIn, deal, order, position
 
@@ -145,6 +146,23 @@ def test_an_unknown_action_and_a_symbol_are_taken_as_the_contract_says() -> None
     assert [row["ticket"] for row in ask(stand_in, "GET_POSITIONS", symbol="GBPUSD.m")["positions"]] == [8]
     assert ask(stand_in, "GET_SYMBOLS")["symbols"] == ["EURUSD.m", "GBPUSD.m"]
     assert ask(stand_in, "GET_DEALS", since="yesterday")["status"] == "ERROR"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"[" * 100_000, b'{"action": ' * 50_000, b"\xff", b"null",
+     b'{"action": "GET_DEALS", "since": 1' + b"0" * 30 + b"}", b'{"action": "GET_DEALS", "since": -1}'],
+    ids=["deep", "deep objects", "no text", "null", "a second beyond all time", "a second before it"],
+)  # fmt: skip
+def test_no_request_ends_the_gateway(request_: bytes) -> None:
+    stand_in = StandIn()
+
+    def deals(since: int, until: int) -> tuple[()]:
+        assert 0 <= since < until < 2**63, "the package would raise OverflowError"
+        return ()
+
+    stand_in.history_deals_get = deals  # type: ignore[method-assign, assignment]  # as the package is
+    assert json.loads(answer_to(made(stand_in), request_))["status"] == "ERROR"
 
 
 def test_a_tick_of_last_friday_tells_no_time_and_a_fresh_one_does() -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 UP_WITHIN_S = 300.0
 ASK_EVERY_S = 1.0
+UP_FOR_S = 3.0
+"""Longer than a supervisor waits before it asks the journal again."""
 
 
 class SimulatedCluster:
@@ -89,7 +91,9 @@ class SimulatedCluster:
         return ONLY_NODE.name
 
     async def everybody_is_up(self) -> None:
-        """As the supervisor says. A person ends every quarantine."""
+        """As the supervisor says, for so long that one that replaced another has read by now whom that had put into
+        quarantine. A person ends every quarantine."""
+        up_for = 0
         for _ in range(int(UP_WITHIN_S / ASK_EVERY_S)):
             supervisor = self._house.supervisor
             assert supervisor is not None
@@ -97,7 +101,8 @@ class SimulatedCluster:
             for row in rows:
                 if row["state"] == "QUARANTINED":
                     await supervisor.restart(row["name"])
-            if rows and all(row["state"] == "UP" for row in rows):
+            up_for = up_for + 1 if rows and all(row["state"] == "UP" for row in rows) else 0
+            if up_for * ASK_EVERY_S > UP_FOR_S:
                 return
             await asyncio.sleep(ASK_EVERY_S)
         raise AssertionError(f"not everybody is up within {UP_WITHIN_S:g} s: {rows}")

@@ -21,7 +21,8 @@ from actors.events import Event
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.hash_chain import canonical_bytes, chained
-from actors.journal.signed_head import PublicKey, parse_head, split_notes
+from actors.journal.head_checks import notes_in
+from actors.journal.signed_head import HeadError, PublicKey, parse_head, split_notes
 from actors.journal.store import Journal
 from actors.journal.types import Append, Appended, JournalCorrupt
 from supervisor.cli.main import app
@@ -203,12 +204,14 @@ class TestProofs:
         [
             lambda proof: proof["records"][0].update(record=proof["records"][0]["record"].replace("191.20", "191.21")),
             lambda proof: proof["records"][0].update(path=proof["records"][0]["path"][1:]),
+            lambda proof: proof["records"][0].update(record=proof["records"][0]["record"][:-1]),
+            lambda proof: proof["records"][0].update(record='{"seq":"x"}'),
             lambda proof: proof.update(head=proof["head"].replace("\n700\n", "\n701\n")),
             lambda proof: proof.update(head=proof["head"][:-8] + "AAAAAA=\n"),
             lambda proof: proof.update(consistency=proof["consistency"][::-1]),
             lambda proof: proof.update(older=proof["head"].split("\n\n")[0] + "\n\n— x AAAAAAAAAAA=\n"),
         ],
-        ids=["content", "path", "size", "signature", "consistency", "older"],
+        ids=["content", "path", "half a record", "no place", "size", "signature", "consistency", "older"],
     )
     def test_a_proof_that_was_touched_does_not_hold(self, kept: Path, change_it: Any) -> None:
         file = kept / "proof.json"
@@ -222,6 +225,14 @@ class TestProofs:
         outside = alone(file, kept / "journal.db.pub")
         assert outside.returncode == 1
         assert "NOT proven" in outside.stderr
+
+    @pytest.mark.parametrize("signature", ["éAAAAAAA=", "A", "", "!"])
+    def test_a_head_whose_signature_is_none_is_refused(self, kept: Path, signature: str, tmp_path: Path) -> None:
+        (note, *_) = notes(kept)
+        file = tmp_path / "heads"
+        file.write_text(note[: note.rindex(" ") + 1] + signature + "\n")
+        with pytest.raises(HeadError, match="cannot be read"):
+            notes_in(file)
 
     def test_what_is_not_signed_yet_is_said(self, kept: Path) -> None:
         journal = Journal.open(url_of(kept), exclusive=True)

@@ -63,6 +63,29 @@ def test_an_unreadable_row_is_a_break_until_it_can_be_read() -> None:
     assert desk.look(slice_at(13, [pos(2)])).status == "SUCCESS"
 
 
+ONE = problem(SectionName.POSITIONS, "1")
+ANOTHER, NAMELESS = replace(ONE, text="nor this"), replace(ONE, key=None, text="no id")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "breaks"),
+    [
+        pytest.param(
+            [ONE, NAMELESS], [ONE, NAMELESS], 2, id="one without an id at the place that another has as its id"
+        ),
+        pytest.param([ONE, ANOTHER], [ANOTHER, ONE], 1, id="two of one id, in another order"),
+    ],
+)
+def test_two_unreadable_rows_never_take_turns_at_one_break(
+    first: list[RowProblem], then: list[RowProblem], breaks: int
+) -> None:
+    """They would be written at every look, for as long as the broker shows them."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(1)]))
+    assert len(desk.look(slice_at(10, section([pos(1)], first))).events) == breaks
+    assert desk.look(slice_at(20, section([pos(1)], then))).events == ()
+
+
 def test_a_row_in_doubt_says_when_a_verdict_is_to_look_again() -> None:
     """FEATURES 11: it waits, within bounds, for what it needs."""
     desk = Desk()

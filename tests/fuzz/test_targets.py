@@ -1,0 +1,33 @@
+"""Each target takes its own samples, and some that were changed: what the fuzzer does for minutes, in a moment."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.fuzz.mutator import mutated
+from tests.fuzz.target import Kind, Target
+from tests.fuzz.targets import TARGETS, made
+
+EXAMPLES = 60
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_whatever_comes_from_outside_nothing_but_the_declared_errors_comes_out(name: str) -> None:
+    target = made(name)
+    samples = target.samples()
+    for sample in samples:
+        target.feed(sample)
+    chance = random.Random(name)  # noqa: S311 - nothing secret rests on it
+    for _ in range(EXAMPLES):
+        target.feed(mutated(chance.choice(samples), chance))
+
+
+def test_what_is_none_of_the_declared_errors_is_a_find() -> None:
+    def broken(_: bytes) -> None:
+        raise KeyError("x")
+
+    target = Target({"broken": Kind(broken, (ValueError,), (b"x",))}, ())
+    with pytest.raises(KeyError):
+        target.feed(b"\0x")
