@@ -1,8 +1,7 @@
-"""The handle for asyncio strategies, and the one body of all it does: :mod:`supervisor.client.blocking` is the same,
-blocking.
+"""The handle for asyncio strategies. :mod:`supervisor.client.blocking` runs the same code, blocking.
 
-The law of this module: an account or instrument that does not run is named as such, with those that do; what changes
-something says what came of it.
+The law of this module: an error about an account or instrument that does not run names it and lists those that do; a
+call that changes something returns the result.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ class AsyncHandle(AsyncChanges):
         raise TypeError("send the handle of supervisor.connect() to another process, and use its .aio there")
 
     async def instrument(self, account: str, symbol: str) -> AsyncInstrument:
-        """One instrument. Where the account takes all it has, one that nobody has heard of yet is started. Raises
-        :class:`UnknownName` with those there are, and :class:`NotAnswered`."""
+        """One instrument. If its account manages all instruments, an unknown one is started. Raises
+        :class:`UnknownName` with the known ones, and :class:`NotAnswered`."""
         return AsyncInstrument(await self.named(account, symbol), self._connection, self._port)
 
     async def named(self, account: str, symbol: str) -> Named:
@@ -74,20 +73,20 @@ class AsyncHandle(AsyncChanges):
     # Asking
 
     async def status(self) -> Status:
-        """What the supervisor last heard of everything, in one call. Raises :class:`NotAnswered`."""
+        """The supervisor's last report on everything, in one call. Raises :class:`NotAnswered`."""
         return Status(await self._answered("status", self._supervisor.status(timeout_s=TIMEOUT_S)))
 
     async def status_now(self, *, timeout_s: float) -> dict[str, Any]:
-        """The document of :meth:`status`, from a supervisor that answers at once. Raises ``CallError``."""
+        """The document of :meth:`status`, only from a supervisor that answers at once. Raises ``CallError``."""
         return await self._supervisor.status(timeout_s=timeout_s)
 
     async def reconcile(self, account: str | None = None, instrument: str | None = None) -> Verdict:
-        """A verdict now on all, an account or an instrument, past the schedule. Raises :class:`UnknownName` and
+        """Check everything, an account or an instrument now, and return the verdict. Raises :class:`UnknownName` and
         :class:`NotAnswered`."""
         return await self._verdict(account, instrument, dry_run=False)
 
     async def detect_drift(self, account: str | None = None, instrument: str | None = None) -> Verdict:
-        """Every difference there is, nothing changed. Raises as :meth:`reconcile`."""
+        """Find every difference and change nothing. Raises as :meth:`reconcile`."""
         return await self._verdict(account, instrument, dry_run=True)
 
     async def audit(
@@ -104,9 +103,9 @@ class AsyncHandle(AsyncChanges):
         limit: int = 100,
         newest_first: bool = True,
     ) -> Records:
-        """Records of the journal that meet every filter, at most ``limit``. ``since`` is inclusive and ``until``
-        exclusive, both aware. Raises ``TypeError`` and ``ValueError`` for a filter that cannot be, :class:`UnknownName`
-        for an account or instrument that neither runs nor is in the journal, and :class:`NotAnswered`."""
+        """The records of the journal that match every filter, at most ``limit``. ``since`` is inclusive and ``until``
+        exclusive, both aware. Raises ``TypeError`` and ``ValueError`` for an invalid filter, :class:`UnknownName` for
+        an account or instrument that neither runs nor is in the journal, and :class:`NotAnswered`."""
         asked: RecordQuery = {
             "account": account,
             "instrument": instrument,
@@ -134,8 +133,8 @@ class AsyncHandle(AsyncChanges):
         after_seq: int | None = None,
         idle_s: float | None = None,
     ) -> AsyncEventStream:
-        """Every record from now on, or after ``after_seq``, as it is written; with ``idle_s`` until none that is wanted
-        came for so long."""
+        """Every record from now on, or after ``after_seq``, as it is written. With ``idle_s`` the stream ends when no
+        matching record came for so long."""
         return AsyncEventStream(self._port, live_filter(types, severity, account, instrument), after_seq, idle_s)
 
     # Operating
@@ -143,10 +142,10 @@ class AsyncHandle(AsyncChanges):
     async def halt(
         self, account: str | None = None, instrument: str | None = None, *, reason: str | None = None
     ) -> Halts:
-        """Stop trading in an instrument, an account, or everything: ``trading_allowed`` is false from now on and after
-        every restart, until it is resumed. In force at once, and durable when it returns: a journal that is away is
-        waited for. Raises :class:`HaltNotDurable` where it stays away, :class:`NotAnswered` (halt again after either),
-        and :class:`UnknownName`."""
+        """Stop trading in an instrument, an account, or everything: ``trading_allowed`` is false from now on, also
+        after every restart, until trading is resumed. The halt is in force at once, and durable on return: the call
+        waits for a journal that is away. Raises :class:`HaltNotDurable` where it stays away, :class:`NotAnswered` (halt
+        again after either), and :class:`UnknownName`."""
         await self._check(account, instrument)
         try:
             words = None if reason is None else str(reason)
@@ -166,34 +165,34 @@ class AsyncHandle(AsyncChanges):
         return Halts("trading resumed", result)
 
     async def pause(self, account: str | None = None, instrument: str | None = None) -> tuple[str, ...]:
-        """Let the selected instruments run no cycle by themselves; gives those that answered."""
+        """Stop the scheduled cycles of the selected instruments; returns those that answered."""
         await self._check(account, instrument)
         return await self._answered("pause", self._supervisor.pause(account, instrument))
 
     async def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
-        """Let paused instruments go on, and end halts as :meth:`resume_trading` does: what ``python -m supervisor
-        resume`` does. Raises as :meth:`halt`."""
+        """Resume paused instruments, and end halts like :meth:`resume_trading`: the same as ``python -m supervisor
+        resume``. Raises as :meth:`halt`."""
         halts = await self.resume_trading(account, instrument)
-        told = await self._answered("resume", self._supervisor.resume(account, instrument))
-        silent = {*halts.result.silent, *(set(halts.result.instruments) - set(told))}
-        return Halts("resumed", replace(halts.result, instruments=tuple(told), silent=tuple(sorted(silent))))
+        reached = await self._answered("resume", self._supervisor.resume(account, instrument))
+        silent = {*halts.result.silent, *(set(halts.result.instruments) - set(reached))}
+        return Halts("resumed", replace(halts.result, instruments=tuple(reached), silent=tuple(sorted(silent))))
 
     async def restart(self, name: str) -> bool:
-        """Restart one actor by its name as ``status`` shows it; ends a quarantine. True. Raises :class:`UnknownName`
-        with those there are, and :class:`NotAnswered`."""
+        """Restart one actor by the name that ``status`` shows; this ends a quarantine. Returns True. Raises
+        :class:`UnknownName` with the known names, and :class:`NotAnswered`."""
         if not await self._answered("restart", self._supervisor.restart(name)):
             known = [actor["name"] for actor in (await self.status()).to_dict()["supervisor"]["actors"]]
             raise UnknownName(f"there is no actor {name!r}. There are: {', '.join(known)}")
         return True
 
     async def stop(self) -> None:
-        """End every actor in order. The process that started the supervisor then ends it, and Ray where it is its own;
-        one that was detached is ended here."""
+        """End every actor in order. The process that started the supervisor then ends it, and its Ray cluster if that
+        is its own; a detached supervisor is ended here."""
         place = self._connection.place
         try:
             await self._supervisor.stop()
         except ActorUnavailable:
-            pass  # who started it ends it at the same moment, so that the answer may not come
+            pass  # the process that started it ends it at the same moment, so the answer may not arrive
         except CallError as error:
             raise NotAnswered(f"the supervisor did not stop: {error}") from None
         if place.run is not None and place.run.detached and place.configuration is not None:
@@ -203,7 +202,7 @@ class AsyncHandle(AsyncChanges):
             ray_backend.kill(SUPERVISOR, place.namespace)
             run_file.remove(place.configuration)
 
-    # Within
+    # Internal
 
     async def _verdict(self, account: str | None, instrument: str | None, *, dry_run: bool) -> Verdict:
         await self._check(account, instrument)
@@ -212,7 +211,7 @@ class AsyncHandle(AsyncChanges):
         return Verdict(found, began, dry_run=dry_run)
 
     async def _check(self, account: str | None, instrument: str | None) -> None:
-        """Raise :class:`UnknownName`, with those there are, for an account or instrument that does not run."""
+        """Raise :class:`UnknownName`, with the known names, for an account or instrument that does not run."""
         if account is None and instrument is None:
             return
         known = await self._directory()
@@ -225,7 +224,7 @@ class AsyncHandle(AsyncChanges):
         raise no_instrument(" or ".join(chosen), instrument, there)
 
     async def _check_journaled(self, account: str | None, instrument: str | None) -> None:
-        """Raise :class:`UnknownName` for what neither runs nor ever wrote into the journal."""
+        """Raise :class:`UnknownName` for a name that neither runs nor is in the journal."""
         if account is None and instrument is None:
             return
         streams = {split_name(name) for name in await self._journal("streams")}

@@ -1,4 +1,4 @@
-"""What the handle answers about checks and permissions: each is a value to work with, and a table to look at."""
+"""The handle's answers about checks and permissions: each is a value to work with, and a table to look at."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from supervisor.presentation.tables import Answer, Cell, Table, columns, json_va
 
 
 class Status(Answer):
-    """What the supervisor last heard of everything; the document of ``status --json``. A row an instrument."""
+    """The supervisor's last report on everything; the document of ``status --json``. One row an instrument."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._document = given
 
     @property
     def status(self) -> str:
-        """The worst of all: SUCCESS, PARTIAL, DEGRADED or FAILED."""
+        """The worst status of all: SUCCESS, PARTIAL, DEGRADED or FAILED."""
         return str(self._document["status"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Status(Answer):
         return dict(self._document)
 
     def table(self) -> Table:
-        """A row an instrument, with its account."""
+        """One row an instrument, with its account."""
         accounts = self._document["accounts"]
         rows = [_status_row(account, row) for account in accounts for row in account["instruments"]]
         in_step = sum(row["status"] == "SUCCESS" for row in rows)
@@ -83,7 +83,7 @@ def _status_row(account: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str,
 
 
 class Discrepancies(Answer, Sequence[Discrepancy]):
-    """Differences between books and brokers, with what was done about each. A row a difference."""
+    """Differences between books and brokers, with what was done about each. One row a difference."""
 
     def __init__(self, title: str, found: Sequence[tuple[str, str, Discrepancy]]) -> None:
         self._title = title
@@ -97,12 +97,12 @@ class Discrepancies(Answer, Sequence[Discrepancy]):
         return [found for _, _, found in one] if isinstance(place, slice) else one[2]
 
     def to_dict(self) -> dict[str, Any]:
-        """``discrepancies``: as the contract shows each, with its account and instrument."""
+        """``discrepancies``: each in the form of the JSON contract, with its account and instrument."""
         rows = [{"account": a, "instrument": i, **found.to_json()} for a, i, found in self._found]
         return {"discrepancies": rows}
 
     def table(self) -> Table:
-        """A row a difference."""
+        """One row a difference."""
         return Table(self._title, DISCREPANCY, [discrepancy_row(*one) for one in self._found], (), ("id", "strategy"))
 
 
@@ -139,7 +139,7 @@ def _how_many(found: int, *, dry_run: bool) -> str:
 
 
 class Verdict(Answer):
-    """What a check, just made, found of each instrument. With ``dry_run`` nothing was changed. A row an instrument;
+    """The result of a new check for each instrument. With ``dry_run`` nothing was changed. One row an instrument;
     ``discrepancies`` are the differences."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Verdict(Answer):
 
     @property
     def status(self) -> str:
-        """The worst of all: SUCCESS, PARTIAL, DEGRADED or FAILED."""
+        """The worst status of all: SUCCESS, PARTIAL, DEGRADED or FAILED."""
         return str(self.to_dict()["status"])
 
     @property
@@ -161,7 +161,7 @@ class Verdict(Answer):
 
     @property
     def discrepancies(self) -> Discrepancies:
-        """Every difference that was found."""
+        """Every difference found."""
         found = [
             (health.account, name, one)
             for health, reports in self._accounts
@@ -171,7 +171,7 @@ class Verdict(Answer):
         return Discrepancies(_how_many(len(found), dry_run=self.dry_run), found)
 
     def __bool__(self) -> bool:
-        """Whether everything was found in step."""
+        """Whether everything is in step."""
         return self.status == "SUCCESS"
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Verdict(Answer):
         return json_contract.document(self._began, max(0.0, took / timedelta(milliseconds=1)), self._accounts)
 
     def table(self) -> Table:
-        """A row an instrument; under it a line an account, such as ``fx: 3 in step of 4, discrepancies: 2 (1
+        """One row an instrument; below, one line an account, such as ``fx: 3 in step of 4, discrepancies: 2 (1
         critical)``."""
         rows = [_report_row(health.account, report) for health, reports in self._accounts for report in reports]
         notes = [
@@ -194,7 +194,7 @@ class Verdict(Answer):
         return Table(self.status + (", nothing changed" if self.dry_run else ""), _REPORT, rows, tuple(notes))
 
     def tables(self) -> tuple[Table, ...]:
-        """The instruments, and the differences where there are any."""
+        """The instruments, and the differences if there are any."""
         found = self.discrepancies
         return (self.table(), found.table()) if found else (self.table(),)
 
@@ -221,8 +221,8 @@ def _report_row(account: str, report: CycleReport) -> dict[str, Cell]:
 
 
 class Check(Answer):
-    """How one check of one instrument ended. ``trade`` is the trade it followed, where it followed one; ``throttled``
-    says that no check was made, as none was due, and that this is the last one's result again."""
+    """The result of one check of one instrument. ``trade`` is the trade that it followed, if any; ``throttled`` is true
+    if no check was due, so that this is the last result again."""
 
     def __init__(self, report: CycleReport, *, dry_run: bool = False) -> None:
         self.report = report
@@ -235,27 +235,27 @@ class Check(Answer):
 
     @property
     def trade(self) -> str | None:
-        """The trade after which it was asked for: buy, sell or close."""
+        """The trade after which the check was requested: buy, sell or close."""
         return self.report.trade
 
     @property
     def throttled(self) -> bool:
-        """Whether no check was made, as none was due: this is the result of the last one."""
+        """Whether no check was made, since none was due: this is the last result again."""
         return self.report.throttled
 
     @property
     def discrepancies(self) -> Discrepancies:
-        """The differences that were found."""
+        """The differences found."""
         report = self.report
         found = [(report.account, report.instrument, one) for one in report.discrepancies]
         return Discrepancies(_how_many(len(found), dry_run=self.dry_run), found)
 
     def __bool__(self) -> bool:
-        """Whether book and broker were found in step."""
+        """Whether book and broker are in step."""
         return self.status == "SUCCESS"
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of the contract for one instrument, with its ``account``, the ``trade``, and ``throttled``."""
+        """The JSON contract's object for one instrument, with its ``account``, the ``trade``, and ``throttled``."""
         found = self.report
         return {"account": found.account, **found.to_json(), "trade": self.trade, "throttled": self.throttled}
 
@@ -271,7 +271,7 @@ class Check(Answer):
         return Table(title, _REPORT, [_report_row(self.report.account, self.report)])
 
     def tables(self) -> tuple[Table, ...]:
-        """The check, and the differences where there are any."""
+        """The check, and the differences if there are any."""
         found = self.discrepancies
         return (self.table(), found.table()) if found else (self.table(),)
 
@@ -289,12 +289,12 @@ class TradingAllowed(Answer):
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """Everything that stands against trading; empty where it is allowed."""
+        """Every reason against trading; empty where it is allowed."""
         return self.permission.reasons
 
     @property
     def answered_at(self) -> datetime:
-        """When that was so, by the clock of who answered."""
+        """When that was so, by the clock of the actor that answered."""
         return self.permission.answered_at
 
     def to_dict(self) -> dict[str, Any]:
@@ -310,7 +310,7 @@ class TradingAllowed(Answer):
         }
 
     def table(self) -> Table:
-        """A row a reason."""
+        """One row a reason."""
         given = self.permission
         title = f"{given.account}/{given.instrument}: trading {'allowed' if given else 'not allowed'}"
         rows: list[dict[str, Cell]] = [{"obstacle": o.obstacle.value, "reason": o.text} for o in given.reasons]
@@ -319,8 +319,8 @@ class TradingAllowed(Answer):
 
 @dataclass(frozen=True, repr=False)
 class Recorded(Answer):
-    """A report is durable. ``news`` says whether it changed anything: one that was in already is none. ``warning``
-    is what is odd about it."""
+    """A durable report. ``news`` is whether it changed anything: a repeated report does not. ``warning`` is what seems
+    wrong with it."""
 
     account: str
     instrument: str
@@ -349,8 +349,8 @@ class Recorded(Answer):
 
 
 class Halts(Answer):
-    """What a halt, or a resume, came to; see :class:`actors.book.trading_permission.Halted`. True where it is done: in
-    force, known to everybody concerned, and durable."""
+    """The result of a halt or a resume; see :class:`actors.book.trading_permission.Halted`. True where it is complete:
+    in force, known to every instrument concerned, and durable."""
 
     def __init__(self, did: str, result: Halted) -> None:
         self._did = did
@@ -365,7 +365,7 @@ class Halts(Answer):
         return self.durable and not self.result.silent
 
     def to_dict(self) -> dict[str, Any]:
-        """The same, of JSON's types."""
+        """The same in JSON's types."""
         result = self.result
         return {
             "scopes": [scope_words(scope) for scope in result.scopes],
@@ -377,7 +377,7 @@ class Halts(Answer):
         }
 
     def table(self) -> Table:
-        """A row a halt that applies now."""
+        """One row for each halt that applies now."""
         result = self.result
         what = ", ".join(scope_words(scope) for scope in result.scopes) or "nothing"
         notes = [f"not durable: {result.failure}"] if result.failure else []
@@ -390,8 +390,8 @@ class Halts(Answer):
 
 
 class FeatureReport(Answer):
-    """A model's position features beside the book; see :class:`supervisor.client.features.Validation`. True where they
-    can be traded on: the book is verified, all was comparable, and nothing differs."""
+    """A model's position features beside the book's; see :class:`supervisor.client.features.Validation`. True where
+    they can be traded on: the book is verified, everything was comparable, and nothing differs."""
 
     def __init__(self, result: Validation) -> None:
         self.result = result
@@ -401,12 +401,12 @@ class FeatureReport(Answer):
 
     @property
     def usable(self) -> bool:
-        """Whether the book can be relied on at all."""
+        """Whether the book can be relied on."""
         return self.result.usable
 
     @property
     def reason(self) -> str | None:
-        """Why it cannot."""
+        """Why it cannot be relied on."""
         return self.result.reason
 
     @property
@@ -421,7 +421,7 @@ class FeatureReport(Answer):
 
     @property
     def corrected(self) -> PositionFeatures:
-        """The book's values of all features that can be told."""
+        """The book's values of all features that are known."""
         return self.result.corrected
 
     @property

@@ -40,7 +40,7 @@ def count(key: str, value: object) -> int:
 
 
 def identity(key: str, value: object) -> str:
-    """An id of the broker's or ours, as text."""
+    """An id, the broker's or ours, as text."""
     if isinstance(value, bool) or not isinstance(value, str | numbers.Integral):
         raise TypeError(_found(key, value, "an id, as text or a whole number"))
     if value == "":
@@ -66,7 +66,7 @@ def word(words: type[Word], key: str, given: str) -> Word:
 
 
 def features(given: PositionFeatures | Mapping[str, object], mark_price: object) -> PositionFeatures:
-    """A model's features, as such or as a mapping of their names; a ``mark_price`` that is not ``None`` stands in for
+    """A model's features, from themselves or from a mapping by name; a ``mark_price`` that is not ``None`` replaces
     theirs."""
     if not isinstance(given, PositionFeatures | Mapping):
         raise TypeError(_found("features", given, "a PositionFeatures, or a mapping of its fields"))

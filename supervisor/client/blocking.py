@@ -1,8 +1,8 @@
-"""``supervisor.connect()``: a running supervisor in the hands of a strategy or of a person in a notebook.
+"""``supervisor.connect()``: a running supervisor as an object, for a strategy or a notebook.
 
-Every method blocks until it is done, in a plain script as in a notebook whose thread has an event loop running;
-``.aio`` is the same to be awaited. What is promised of each is said in :mod:`supervisor.client.aio` and
-:mod:`supervisor.client.instrument`, where the one body of both is.
+Every method blocks until it is done, in a plain script and in a notebook whose thread runs an event loop; ``.aio`` has
+the same methods to be awaited. :mod:`supervisor.client.aio` and :mod:`supervisor.client.instrument` hold the code of
+both, and document each method.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ def connect(
 ) -> Handle:
     """The running supervisor that holds a configuration's journal, found by the run file beside it.
 
-    Of the configuration only ``ray`` and ``journal`` are read, so that no secret of an account is needed. Without a
-    configuration (``None``, or no file of the default name) it is the one supervisor of ``namespace`` in this
+    Only ``ray`` and ``journal`` of the configuration are read, so that no secret of an account is needed. Without a
+    configuration (``None``, or no file of the default name) it is the only supervisor of ``namespace`` in this
     machine's Ray cluster. ``address`` is host:port of a cluster, for another machine. Raises
-    :class:`~supervisor.client.processes.NotRunning`, which says what was looked for and how to start one;
-    :class:`~supervisor.errors.RayConflict` where Ray in this process is connected to another cluster, or was
-    imported with other settings; and ``ConfigurationError``. ``strategy`` names who this handle is for: it stands in
-    the journal beside all that is reported and asked with it. It may be called again and again; close each handle,
-    best by ``with``.
+    :class:`~supervisor.client.processes.NotRunning`, which says where it looked and how to start a supervisor;
+    :class:`~supervisor.errors.RayConflict` where Ray in this process is connected to another cluster, or was imported
+    with other settings; and ``ConfigurationError``. ``strategy`` names the user of this handle: the journal keeps it
+    with every report and request made through it. It may be called any number of times; close each handle, best with a
+    ``with`` block.
     """
     return Handle(open_connection(config, address, namespace, timeout_s, strategy))
 
 
 class Handle(BlockingChanges):
-    """A running supervisor. Its answers show as tables, and give ``to_dict()``, ``to_pandas()`` and ``to_polars()``."""
+    """A running supervisor. Its answers print as tables, and have ``to_dict()``, ``to_pandas()`` and ``to_polars()``."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -82,15 +82,15 @@ class Handle(BlockingChanges):
         return f"<supervisor in namespace {place.namespace} at {place.cluster.gcs}, {state}>"
 
     def _halts(self) -> str:
-        """What trading is halted, for :func:`repr`, which never raises and hardly waits."""
+        """The halts in force, for :func:`repr`, which never raises and hardly waits."""
         try:
             halted = halted_scopes(run_blocking(self._work.status_now(timeout_s=_REPR_TIMEOUT_S)))
-        except Exception:  # noqa: BLE001 - whatever it is, a repr is no place for it
+        except Exception:  # noqa: BLE001 - whatever the error: repr must not raise
             return ", which does not answer"
         return f", trading halted: {', '.join(halted)}" if halted else ""
 
     def __reduce__(self) -> tuple[type[Handle], tuple[Connection]]:
-        """Sent to another process it is connected anew there."""
+        """In another process it connects anew."""
         return Handle, (self._connection,)
 
     def __enter__(self) -> Handle:
@@ -102,8 +102,8 @@ class Handle(BlockingChanges):
         self.close()
 
     def close(self) -> None:
-        """Give the connection back; the supervisor goes on. May be called twice. The last handle of a process leaves
-        the Ray cluster, unless the program had joined it itself."""
+        """Release the connection; the supervisor goes on. May be called twice. The last handle of a process leaves the
+        Ray cluster, unless the program itself had joined it."""
         self._connection.close()
 
     def instrument(self, account: str, symbol: str) -> Instrument:
@@ -166,8 +166,8 @@ class Handle(BlockingChanges):
         after_seq: int | None = None,
         idle_s: float | None = None,
     ) -> EventStream:
-        """Every record from this call on, or after ``after_seq``, as it is written, for a ``for`` loop; with ``idle_s``
-        until none that is wanted came for so long."""
+        """Every record from this call on, or after ``after_seq``, as it is written, for a ``for`` loop. With ``idle_s``
+        it ends when no matching record came for so long."""
         wanted = live_filter(types, severity, account, instrument)
         return EventStream(lambda: self._connection.blocking, wanted, after_seq, idle_s)
 
@@ -197,7 +197,7 @@ class Handle(BlockingChanges):
 
 
 class Instrument:
-    """One instrument of one account: report to it, ask it. ``aio`` is the same to be awaited."""
+    """One instrument of one account: report to it, query it. ``aio`` has the same methods to be awaited."""
 
     def __init__(self, named: Named, connection: Connection) -> None:
         self._named, self._connection = named, connection
@@ -208,11 +208,11 @@ class Instrument:
         return repr(self._work)
 
     def __reduce__(self) -> tuple[type[Instrument], tuple[Named, Connection]]:
-        """As a handle's."""
+        """As for a handle."""
         return Instrument, (self._named, self._connection)
 
     def record_order(self, report: OrderReport | None = None, /, **fields: Unpack[OrderFields]) -> Recorded:
-        """An order we sent, or what became of it: an :class:`OrderReport`, or its fields as keywords: client_order_id,
+        """An order that we sent, or its new state: an :class:`OrderReport`, or its fields as keywords: client_order_id,
         broker_order_id, side, quantity, status, and order_type, limit_price, submitted_at, leg, strategy.
 
         See :meth:`AsyncInstrument.record_order`."""
@@ -226,8 +226,8 @@ class Instrument:
         return run_blocking(self._work.record_fill(report, **fields))
 
     def record_position(self, report: PositionReport | None = None, /, **fields: Unpack[PositionFields]) -> Recorded:
-        """What we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields as keywords: quantity,
-        average_price, and leg, strategy.
+        """The position that we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields as
+        keywords: quantity, average_price, and leg, strategy.
 
         See :meth:`AsyncInstrument.record_position`."""
         return run_blocking(self._work.record_position(report, **fields))
@@ -278,7 +278,7 @@ class Instrument:
 
 
 class Venue:
-    """The venue of a paper account. ``aio`` is the same to be awaited."""
+    """The venue of a paper account. ``aio`` has the same methods to be awaited."""
 
     def __init__(self, work: AsyncVenue, aio: AsyncVenue) -> None:
         self._work = work

@@ -1,4 +1,4 @@
-"""What the handle answers about one instrument's book: legs, lots, orders, open breaks."""
+"""The handle's answers about one instrument's book: legs, lots, orders, open breaks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _leg_json(leg: LegState) -> dict[str, Json]:
 
 
 class Positions(Answer, Mapping[str, LegState]):
-    """What is held, by leg: by ticket where the account is hedging (MT5). A row a leg."""
+    """The positions by leg: by ticket where the account is hedging (MT5). One row a leg."""
 
     def __init__(self, state: BookState) -> None:
         self._state = state
@@ -65,7 +65,7 @@ class Positions(Answer, Mapping[str, LegState]):
         return {name: _leg_json(leg) for name, leg in self._legs.items()}
 
     def table(self) -> Table:
-        """A row a leg."""
+        """One row a leg."""
         title = f"{self._state.account}/{self._state.instrument}: {_verified(self._state)}"
         return Table(title, _LEG, [_leg_row(leg) for leg in self._state.legs])
 
@@ -84,7 +84,7 @@ class Order(Answer):
 
     @property
     def status(self) -> OrderStatus:
-        """Where it stands."""
+        """The order's status."""
         return self.order.status
 
     @property
@@ -94,16 +94,16 @@ class Order(Answer):
 
     @property
     def quantity(self) -> Decimal:
-        """How much was ordered."""
+        """The ordered quantity."""
         return self.order.quantity
 
     @property
     def filled_quantity(self) -> Decimal:
-        """How much of it is filled."""
+        """The filled quantity."""
         return self.order.filled_quantity
 
     def to_dict(self) -> dict[str, Any]:
-        """The order, of JSON's types."""
+        """The order in JSON's types."""
         return {key: json_value(value) for key, value in _order_row(self.order).items()}
 
     def table(self) -> Table:
@@ -138,14 +138,14 @@ def _order_row(order: BookOrder) -> dict[str, Cell]:
 
 
 class Book(Answer):
-    """What is believed of one instrument now: legs, open orders, open breaks, and since when. A row a leg."""
+    """The present book of one instrument: legs, open orders, open breaks, and when it was verified. One row a leg."""
 
     def __init__(self, state: BookState) -> None:
         self.state = state
 
     @property
     def quantity(self) -> Decimal:
-        """The net of all legs, short being negative."""
+        """The net of all legs, negative for short."""
         return sum((leg.quantity for leg in self.state.legs), ZERO)
 
     @property
@@ -155,7 +155,7 @@ class Book(Answer):
 
     @property
     def open_orders(self) -> tuple[BookOrder, ...]:
-        """The orders that more is expected of."""
+        """The orders that may still be filled."""
         return self.state.open_orders
 
     @property
@@ -165,11 +165,11 @@ class Book(Answer):
 
     @property
     def verified_at(self) -> datetime | None:
-        """When book and broker were last found in step; ``None`` when not since the actor started."""
+        """When book and broker were last found in step; ``None`` if not since the actor started."""
         return self.state.verified_at
 
     def to_dict(self) -> dict[str, Any]:
-        """The book, of JSON's types; legs with their lots."""
+        """The book in JSON's types; legs with their lots."""
         state = self.state
         return {
             "account": state.account,
@@ -184,7 +184,7 @@ class Book(Answer):
         }
 
     def table(self) -> Table:
-        """A row a leg."""
+        """One row a leg."""
         state = self.state
         error = (state.error,) if state.error else ()
         title = f"{state.account}/{state.instrument}: {_verified(state)}, version {state.version}"

@@ -1,7 +1,7 @@
-"""``sup.breaks``: breaks as work in the handle, blocking and to be awaited; as ``python -m supervisor breaks``.
+"""``sup.breaks``: work on breaks through the handle, blocking and awaited; the same as ``python -m supervisor breaks``.
 
-The law of this module: what is approved is what the caller looked at. An approval names both sides' values as the row
-that it is given has them, and is refused where they are others by then.
+The law of this module: an approval covers what the caller has seen. It names both sides' values of the row that it was
+given, and is refused if they have changed since.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _HISTORY = 10_000
 
 
 class BreakNotChanged(HandleError):
-    """What was asked for cannot be done to this break; the message says why, and what can be."""
+    """The request cannot be applied to this break; the message says why, and what can be done."""
 
 
 class Breaks(Answer, Sequence[dict[str, Any]]):
-    """Open breaks, what needs a person most first. A row a break; each is a mapping with its ``id``, both sides'
-    values, ``age_s``, ``state``, ``owner``, and ``correction`` where one waits for a person."""
+    """Open breaks, the most urgent first. One row a break; each is a mapping with its ``id``, both sides' values,
+    ``age_s``, ``state``, ``owner``, and ``correction`` if one waits for a person."""
 
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self._rows = rows
@@ -52,7 +52,7 @@ class Breaks(Answer, Sequence[dict[str, Any]]):
         return {"breaks": [dict(row) for row in self._rows]}
 
     def table(self) -> Table:
-        """A row a break."""
+        """One row a break."""
         shown = columns(
             "id", "account", "instrument", "type", "key", "severity", ">book_value", ">broker_value", "age", "state",
             "owner", "until", "correction",
@@ -65,7 +65,7 @@ class Breaks(Answer, Sequence[dict[str, Any]]):
 
 
 class AsyncBreaks:
-    """Breaks as work, for asyncio. A break is named by its id, by how that begins, or by a row of :meth:`list`."""
+    """Work on breaks, for asyncio. A break is named by its id, the beginning of it, or a row of :meth:`list`."""
 
     def __init__(self, port: Callable[[], Port], strategy: str | None = None) -> None:
         self._port = port
@@ -76,8 +76,8 @@ class AsyncBreaks:
         return Breaks(await self._rows())
 
     async def show(self, which: str | Row) -> Records:
-        """The history of a break, open or over: every record that names it; one that is over by its whole id. Raises
-        :class:`UnknownName` where several are open whose ids begin so, and :class:`NotAnswered`."""
+        """The history of a break: every record that names it. A closed break needs its whole id. Raises
+        :class:`UnknownName` where several open breaks have ids that begin so, and :class:`NotAnswered`."""
         break_id = which if isinstance(which, str) else str(which["id"])
         rows = await self._rows()
         named = any(row["id"].startswith(break_id) for row in rows)
@@ -90,27 +90,27 @@ class AsyncBreaks:
     async def ack(
         self, which: str | Row, *, reason: str, until: Until = ACKNOWLEDGED_FOR, note: str | None = None
     ) -> dict[str, Any]:
-        """Take a break until a time, or for so long: no reminder meanwhile. Gives its row, durable. Raises
-        :class:`BreakNotChanged`, :class:`UnknownName` and :class:`NotAnswered`."""
+        """Take a break until a time, or for a length of time: it causes no reminders meanwhile. Returns its row; the
+        change is durable. Raises :class:`BreakNotChanged`, :class:`UnknownName` and :class:`NotAnswered`."""
         return await self._do(BreakAction.ACKNOWLEDGE, which, reason=reason, until=until, note=note)
 
     async def assign(self, which: str | Row, owner: str | None = None, *, note: str | None = None) -> dict[str, Any]:
-        """Hand it to somebody, or leave a note with it. Gives and raises as :meth:`ack`."""
+        """Assign it to a person, or add a note to it. Returns and raises as :meth:`ack`."""
         return await self._do(BreakAction.ASSIGN, which, owner=owner, note=note)
 
     async def propose(self, which: str | Row, *, reason: str, note: str | None = None) -> dict[str, Any]:
-        """Propose its correction to another person. Gives and raises as :meth:`ack`."""
+        """Propose its correction to another person. Returns and raises as :meth:`ack`."""
         return await self._do(BreakAction.PROPOSE, which, reason=reason, note=note)
 
     async def approve(self, which: str | Row, *, reason: str, note: str | None = None) -> dict[str, Any]:
-        """Have its correction made by the next look, on what the broker says then and only if both sides are still
-        what the row says (of an id: what they are now). With ``four_eyes`` the first person's approval is a proposal:
-        look at ``state``. Gives and raises as :meth:`ack`."""
+        """Have the next check make its correction, with the broker's values then, and only if both sides still are what
+        the row shows (for an id: what they are now). With ``four_eyes`` the first person's approval is a proposal: see
+        ``state``. Returns and raises as :meth:`ack`."""
         return await self._do(BreakAction.APPROVE, which, reason=reason, note=note)
 
     async def waive(self, which: str | Row, *, reason: str, until: Until, note: str | None = None) -> dict[str, Any]:
-        """Let it stand until a time, or for so long; it stays open, and forbids trading as before. Takes an approval
-        back. Gives and raises as :meth:`ack`."""
+        """Let it stand until a time, or for a length of time; it stays open, and forbids trading as before. This
+        revokes an approval. Returns and raises as :meth:`ack`."""
         return await self._do(BreakAction.WAIVE, which, reason=reason, until=until, note=note)
 
     async def _do(
@@ -158,7 +158,7 @@ def _chosen(rows: Rows, break_id: str) -> dict[str, Any]:
 
 
 class BlockingBreaks:
-    """Breaks as work. What each does is said in :class:`AsyncBreaks`."""
+    """Work on breaks. :class:`AsyncBreaks` documents each method."""
 
     def __init__(self, port: Callable[[], Port], strategy: str | None = None) -> None:
         self._work = AsyncBreaks(port, strategy)

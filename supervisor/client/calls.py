@@ -1,8 +1,8 @@
-"""How the handle calls actors: blocking or awaiting, with one body for both.
+"""How the handle calls actors, blocking or awaiting, with the same code.
 
 Everything the handle does is written once, as a coroutine over a :class:`Port`. On a :class:`BlockingPort` every await
-is over when it returns, so that :func:`run_blocking` can run such a coroutine to its end without an event loop: in a
-script, and in a notebook whose thread has a loop running.
+has finished when it returns, so that :func:`run_blocking` can run such a coroutine to its end without an event loop: in
+a script, and in a notebook whose thread runs a loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Port(Protocol):
     """Calls actors by name, and waits."""
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-        """The answer of an actor's method. Raises what it raised, or :class:`~actors.runtime.ports.CallError`."""
+        """Return the result of an actor's method. Raises what the method raised, or
+        :class:`~actors.runtime.ports.CallError`."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -40,7 +41,7 @@ class Port(Protocol):
 
 
 class BlockingPort:
-    """Each call is over when it returns. ``link`` watches a connection whose process is to outlive the cluster."""
+    """Each call has finished when it returns. ``link`` watches a connection whose process must outlive the cluster."""
 
     def __init__(self, client: Client | DoorClient, link: Link | None = None) -> None:
         self._client = client
@@ -56,7 +57,7 @@ class BlockingPort:
         time.sleep(seconds)
 
     def monotonic_s(self) -> float:
-        """This process's."""
+        """This process's clock."""
         return time.monotonic()
 
 
@@ -77,7 +78,7 @@ class AwaitingPort:
         await self._runtime.sleep(seconds)
 
     def monotonic_s(self) -> float:
-        """The runtime's."""
+        """The runtime's clock."""
         return self._runtime.monotonic_s()
 
 
@@ -86,15 +87,15 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # of the coroutine's own type
+        return done.value  # type: ignore[no-any-return]  # the coroutine's own type
     finally:
         work.close()
     raise RuntimeError("internal error: this coroutine waits for something that does not block")
 
 
 async def call_with_retry(port: Port, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-    """Call an actor that may be being restarted, as may the journal's: while there is none of its name it is tried
-    again, until ``timeout_s`` have passed. Only for what may be done twice."""
+    """Call an actor that may be restarting (so may the audit actor): while no actor has that name, try again until
+    ``timeout_s`` have passed. Only for calls that may be made twice."""
     deadline_s = port.monotonic_s() + timeout_s
     failures = 0
     while True:

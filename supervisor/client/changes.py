@@ -1,7 +1,7 @@
-"""Changing what runs, from a strategy or a notebook: accounts, instruments, intervals, or a whole configuration.
+"""Changes what runs, from a strategy or a notebook: accounts, instruments, intervals, or a whole configuration.
 
-The law of this module: a change is checked before it is asked for, made whole or not at all, and durable when the call
-returns; then the actors concerned are waited for, within a bound, and what became of them is told.
+The law of this module: a change is checked before it is requested, is made as a whole or not at all, and is durable when
+the call returns; the call then waits, within a bound, for the actors concerned, and returns the state of each.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ WAIT_S = 60.0
 
 
 class Changes(Answer):
-    """What a change came to. A row for each account, instrument or section that differs; ``made`` is false where
-    nothing was to be changed or only asked; ``waiting`` are the actors that do not run the new settings yet."""
+    """The result of a change. One row for each account, instrument or section that differs; ``made`` is false where
+    nothing differed or it was a dry run; ``waiting`` are the actors that do not run the new settings yet."""
 
     def __init__(self, result: Changed, states: Mapping[str, tuple[str, str]], *, forced: bool = False) -> None:
         self.result = result
@@ -40,15 +40,15 @@ class Changes(Answer):
 
     @property
     def waiting(self) -> dict[str, str]:
-        """The actors that did not run the new settings yet when the waiting ended, and why."""
+        """The actors that did not run the new settings when the wait ended, and why."""
         return {name: words for name, (state, words) in self._states.items() if state != "SETTLED"}
 
     def to_dict(self) -> dict[str, Any]:
-        """The change, what differs by key, the actors concerned, and those that are waited for."""
+        """The change, the differing keys, the actors concerned, and those that are not ready."""
         return {**self.result.to_json(), "made": self.made, "waiting": self.waiting}
 
     def table(self) -> Table:
-        """A row for each thing that differs."""
+        """One row for each difference."""
         rows: list[dict[str, Cell]] = [
             {"what": row.kind, "name": row.name, "change": row.how.value, "keys": row.details}
             for row in self.result.rows
@@ -72,7 +72,7 @@ class Changes(Answer):
         return notes + (self.outcome() if self.made else [])
 
     def outcome(self) -> list[str]:
-        """What became of the actors concerned, in words."""
+        """The state of the actors concerned, as text."""
         if not self._states:
             return ["done: the change is journaled, and no actor is affected"]
         done = len(self._states) - len(self.waiting)
@@ -83,16 +83,16 @@ class Changes(Answer):
 
 
 class AsyncChanges:
-    """The changes of :class:`~supervisor.client.aio.AsyncHandle`. Each raises ``ConfigurationError`` for what cannot
-    be, :class:`~supervisor.changes.diff.ChangeRefused` for what cannot be done now,
-    :class:`~supervisor.changes.transaction.ChangeNotMade` while the journal is away (nothing was changed after any of
-    these), and :class:`NotAnswered`, after which it is not known. With ``dry_run`` nothing is changed; ``wait_s``
-    bounds the wait for the actors; ``force`` lets go of books that hold something, or are not verified."""
+    """The changes of :class:`~supervisor.client.aio.AsyncHandle`. Each raises ``ConfigurationError`` for an invalid one,
+    :class:`~supervisor.changes.diff.ChangeRefused` for one that cannot be made now,
+    :class:`~supervisor.changes.transaction.ChangeNotMade` while the journal is away (after these, nothing was changed),
+    and :class:`NotAnswered`, after which the outcome is unknown. With ``dry_run`` nothing is changed; ``wait_s`` bounds
+    the wait for the actors; ``force`` allows removing books that are not empty, or not verified."""
 
     _port: Callable[[], Port]
 
     def _strategy(self) -> str | None:
-        """On behalf of which strategy this asks."""
+        """The strategy on whose behalf this handle acts."""
         return None
 
     async def add_account(
@@ -104,7 +104,7 @@ class AsyncChanges:
         wait_s: float = WAIT_S,
         **keys: Any,
     ) -> Changes:
-        """One more account, by the keys it has in ``accounts.yaml``, as a mapping or as keywords. A secret is named as
+        """Add an account, by its keys in ``accounts.yaml``, as a mapping or as keywords. A secret is named as
         ``${NAME}``, a variable that is set where the actors run."""
         wanted = parsing.account_from({**(account or {}), **keys})
         return await self._change(wanted, force=False, dry_run=dry_run, wait_s=wait_s)
@@ -112,27 +112,27 @@ class AsyncChanges:
     async def remove_account(
         self, account: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
     ) -> Changes:
-        """Look after an account no more. Its records stay in the journal."""
+        """Stop managing an account. Its records stay in the journal."""
         return await self._change(RemoveAccount(account), force=force, dry_run=dry_run, wait_s=wait_s)
 
     async def add_instrument(
         self, account: str, symbol: str, *, dry_run: bool = False, wait_s: float = WAIT_S, **overrides: Any
     ) -> Changes:
-        """One more instrument, with any of the settings it may have in ``accounts.yaml``."""
+        """Add an instrument, with any of the settings that it may have in ``accounts.yaml``."""
         wanted = parsing.instrument_from(account, symbol, overrides)
         return await self._change(wanted, force=False, dry_run=dry_run, wait_s=wait_s)
 
     async def remove_instrument(
         self, account: str, symbol: str, *, force: bool = False, dry_run: bool = False, wait_s: float = WAIT_S
     ) -> Changes:
-        """Look after an instrument no more. Its records stay in the journal."""
+        """Stop managing an instrument. Its records stay in the journal."""
         return await self._change(RemoveInstrument(account, symbol), force=force, dry_run=dry_run, wait_s=wait_s)
 
     async def set_interval(
         self, account: str, symbol: str | None, interval_s: float, *, dry_run: bool = False, wait_s: float = WAIT_S
     ) -> Changes:
         """Check an instrument every ``interval_s`` seconds, or, for ``None``, those of the account that have no
-        interval of their own. Each is restarted, and its book is the one it had."""
+        interval of their own. Each is restarted and keeps its book."""
         wanted = parsing.interval_from(account, symbol, interval_s)
         return await self._change(wanted, force=False, dry_run=dry_run, wait_s=wait_s)
 
@@ -144,7 +144,7 @@ class AsyncChanges:
         dry_run: bool = False,
         wait_s: float = WAIT_S,
     ) -> Changes:
-        """Have a configuration, or the file of one, run from now on. What does not differ is not touched."""
+        """Run a configuration, or that of a file, from now on. Whatever does not differ is left alone."""
         wanted = parsing.configuration_from(configuration)
         return await self._change(wanted, force=force, dry_run=dry_run, wait_s=wait_s)
 

@@ -1,8 +1,8 @@
-"""From a configuration or an address to the running supervisor, from any process of its machine or cluster.
+"""Connects to the running supervisor, by a configuration or an address, from any process of its machine or cluster.
 
 The laws of this module: only the configuration's ``ray`` and ``journal`` are read, so that no secret of an account is
-needed; nothing is waited for where it is plain that nobody is there; Ray, which allows one connection a process, is
-connected to once, shared by all handles, and left by the last one unless somebody else had connected it.
+needed; it does not wait where there clearly is no supervisor; Ray, which allows one connection a process, is connected
+to once, shared by all handles, and left by the last handle unless the program itself had connected it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "config/accounts.yaml"
 DEFAULT_NAMESPACE = "reconciliation"
 PATIENCE_S = 1.5
-"""How long a supervisor that nothing but a cluster's address speaks for is waited for where there is none."""
+"""How long to wait for a supervisor where only the address of a cluster suggests one."""
 _REMEDY = "Start one with: python -m supervisor start {}"
 
 _lock = threading.Lock()
@@ -64,7 +64,7 @@ def _fork_words(parent: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to look: the cluster, the namespace, in which words that was found, and by which run file."""
+    """Where to look: the cluster, the namespace, the source of both as text, and the run file."""
 
     cluster: Address
     namespace: str
@@ -77,7 +77,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What :func:`open_connection` was asked for, so that another process can ask the same."""
+    """The arguments of :func:`open_connection`, so that another process can connect the same way."""
 
     config: str | None
     address: str | None
@@ -88,7 +88,7 @@ class Asked:
 
 class Connection:
     """One handle's share of the process's connection to the cluster. ``permissions`` are the last answers to
-    ``trading_allowed``, by instrument, with the monotonic time at which they were asked for."""
+    ``trading_allowed``, by instrument, with the monotonic time of each request."""
 
     def __init__(self, place: Place, link: Link, blocking: BlockingPort, awaiting: AwaitingPort) -> None:
         self.place = place
@@ -100,7 +100,7 @@ class Connection:
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Callable[..., Connection], tuple[object, ...]]:
-        """In another process, or out of a file, it is a new connection to whatever supervisor answers there then."""
+        """In another process, or from a file, it is a new connection to whichever supervisor answers there then."""
         asked = self.place.asked
         if asked is None:
             raise TypeError("this handle cannot be sent to another process: call supervisor.connect() there")
@@ -108,13 +108,13 @@ class Connection:
 
     @property
     def blocking(self) -> BlockingPort:
-        """Raises :class:`NotConnected` once closed."""
+        """The blocking port. Raises :class:`NotConnected` once closed."""
         self.check_open()
         return self._blocking
 
     @property
     def awaiting(self) -> AwaitingPort:
-        """Raises :class:`NotConnected` once closed."""
+        """The port for a running event loop. Raises :class:`NotConnected` once closed."""
         self.check_open()
         return self._awaiting
 
@@ -131,7 +131,7 @@ class Connection:
             raise NotConnected("this handle was closed. Call supervisor.connect() again")
 
     def close(self) -> None:
-        """Give this share back. May be called twice."""
+        """Release this share. May be called twice."""
         with _lock:
             if not self._closed:
                 self._closed = True
@@ -146,8 +146,8 @@ def open_connection(
     timeout_s: float,
     strategy: str | None = None,
 ) -> Connection:
-    """Reach the running supervisor, on behalf of ``strategy``. Raises :class:`NotRunning`, which says what was looked
-    for, :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
+    """Connect to the running supervisor, on behalf of ``strategy``. Raises :class:`NotRunning`, which says where it
+    looked, :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
     remedy = _REMEDY.format(config or DEFAULT_CONFIG)
     looked_for = []
     given = None if config is None else os.path.abspath(config)
@@ -185,7 +185,7 @@ def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
 
 
 async def _answers(port: Port, timeout_s: float, patience_s: float) -> None:
-    """Have the supervisor answer within its time. One that is not there is not waited for longer than ``patience_s``.
+    """Check that the supervisor answers in time. One that does not exist is not waited for longer than ``patience_s``.
     Raises ``CallError``."""
     try:
         await port.call(SUPERVISOR, "pid", timeout_s=timeout_s)
@@ -196,7 +196,7 @@ async def _answers(port: Port, timeout_s: float, patience_s: float) -> None:
 def _places(
     config: str | os.PathLike[str] | None, address: str | None, namespace: str | None, remedy: str
 ) -> list[Place]:
-    """Where the supervisor may be. Raises :class:`NotRunning` where there is no such place."""
+    """The places where the supervisor may be. Raises :class:`NotRunning` where there is none."""
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     configuration = None
     asked_namespace = namespace is not None
@@ -246,7 +246,7 @@ def _places(
 
 
 def _place_of(configuration: Configuration, namespace: str, mode: str) -> Place | None:
-    """Where the run file says that the supervisor is; else the cluster that the configuration names, if it does."""
+    """The place that the run file names; else the cluster that the configuration names, if it does."""
     run, path = run_file.read(configuration), run_file.path_of(configuration)
     if run is not None:
         named_by = f"{path} names process {run.pid} at {run.address}"
@@ -259,8 +259,8 @@ def _place_of(configuration: Configuration, namespace: str, mode: str) -> Place 
 
 
 def _clusters_of_this_machine() -> list[str]:
-    """host:port of the clusters that Ray's own ``auto`` would choose from. One on loopback needs a setting before Ray
-    is imported, so that they have to be known before."""
+    """host:port of the clusters that Ray's own ``auto`` would choose from. A loopback cluster needs a setting before
+    Ray is imported, so the clusters must be known before that."""
     named = os.environ.get("RAY_ADDRESS")
     if named and named not in ("auto", "local"):
         return [named]
@@ -282,7 +282,7 @@ def _owners_of_others() -> list[str]:
 
 
 def _local_clusters() -> Iterator[tuple[str, Path]]:
-    """Each cluster's host:port as a process of it names it, with the folder of that process."""
+    """Each cluster's host:port, from a process of it, with that process's folder."""
     for arguments in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             for address in re.findall(r"--gcs-address=([^\0]+:\d+)", arguments.read_text(errors="replace")):
@@ -290,7 +290,7 @@ def _local_clusters() -> Iterator[tuple[str, Path]]:
 
 
 def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) -> None:
-    """Ray takes half a minute and more to notice that nobody answers; a socket notices at once."""
+    """Check with a socket, at once, that anything listens: Ray itself takes half a minute or more to notice."""
     if _connected_to() == place.cluster.gcs:
         return
     run, configuration = place.run, place.configuration
@@ -307,7 +307,7 @@ def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) ->
 
 
 def _connected_to() -> str | None:
-    """The cluster that this process is connected to already. Does not import Ray."""
+    """The cluster that this process is already connected to. Does not import Ray."""
     if "ray" not in sys.modules:
         return None
     from actors.runtime import ray_backend

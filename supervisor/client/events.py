@@ -1,7 +1,7 @@
 """Live events: every record of the journal from a point on, as it is written.
 
-The laws of this module: nothing is missed between the start and the end, whatever is restarted meanwhile; an event is
-given once; :attr:`EventStream.seq` is where to resume, in this process or another.
+The laws of this module: between start and end no event is missed, whatever is restarted meanwhile; each event is
+returned once; :attr:`EventStream.seq` is where to resume, in this process or another.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from supervisor.client.records import Entry
 from supervisor.errors import NotAnswered
 
 _POLL_S = 1.0
-"""One question is out no longer than this: so soon :meth:`EventStream.close` and an interrupt take effect."""
+"""The longest that one request is pending: :meth:`EventStream.close` and an interrupt take effect within this time."""
 _ANSWER_WITHIN_S = 10.0
 _PAUSE_S = 0.2
 _PATIENCE_S = 120.0
-"""How long the journal may be away before that ends the stream, with an error that says where to resume."""
+"""How long the journal may be away before the stream ends, with an error that says where to resume."""
 
 
 class _Following:
-    """The one body of both kinds of streams. With ``idle_s`` it ends when nothing wanted came for that long."""
+    """The code of both kinds of streams. With ``idle_s`` it ends when no matching event came for that long."""
 
     def __init__(
         self, port: Callable[[], Port], wanted: RecordFilter, after_seq: int | None, idle_s: float | None
@@ -43,7 +43,7 @@ class _Following:
         self._waiting: deque[Record] = deque()
 
     async def begin(self) -> None:
-        """Fix where it starts: after what is in the journal now, unless told."""
+        """Fix the start: after the present end of the journal, unless ``after_seq`` was given."""
         if self.seq is None:
             deadline_s = self._port().monotonic_s() + _ANSWER_WITHIN_S
             while True:
@@ -56,7 +56,7 @@ class _Following:
                     return
 
     async def next(self) -> Entry | None:
-        """The next event that is wanted; ``None`` at the end."""
+        """The next matching event; ``None`` at the end."""
         await self.begin()
         quiet_since_s = answered_s = self._port().monotonic_s()
         while not self.closed:
@@ -85,8 +85,8 @@ class _Following:
 
 
 class EventStream:
-    """Live events for a ``for`` loop. ``seq`` is the last record dealt with: resume with ``after_seq=seq``. It may be
-    closed from another thread, or is by leaving its ``with`` block; then the loop ends within a second."""
+    """Live events for a ``for`` loop. ``seq`` is the last record handled: resume with ``after_seq=seq``. Another thread
+    may close it, and leaving its ``with`` block does; the loop then ends within a second."""
 
     def __init__(
         self, port: Callable[[], Port], wanted: RecordFilter, after_seq: int | None, idle_s: float | None
@@ -96,7 +96,7 @@ class EventStream:
 
     @property
     def seq(self) -> int:
-        """The last record that was dealt with, given or passed over."""
+        """The last record that was handled, returned or skipped."""
         return self._following.seq or 0
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class AsyncEventStream:
 
     @property
     def seq(self) -> int | None:
-        """The last record that was dealt with; ``None`` before it has started."""
+        """The last record that was handled; ``None`` before the stream has started."""
         return self._following.seq
 
     async def aclose(self) -> None:

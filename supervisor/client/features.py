@@ -1,11 +1,11 @@
-"""Are a model's position features those of the verified book? Pure.
+"""Compares a model's position features with the verified book. Pure.
 
 A model that was trained on its position (side, quantity, average price, unrealised profit, seconds in position) decides
-on what it believes to hold. Here that belief is compared with the book.
+on the position that it believes to hold. This module compares that belief with the book.
 
-The laws of this module: an old book proves nothing (``usable`` is false when it has not been found in step for
-``unverified_s``, was never, or is known to differ from the broker); tolerances are the instrument's policy's; a float
-counts to twelve significant digits, as models compute in floats, and everything else exactly.
+The laws of this module: an old book proves nothing (``usable`` is false when the book was never found in step, not
+within ``unverified_s``, or is known to differ from the broker); tolerances are those of the instrument's policy; a
+float counts to twelve significant digits, since models compute in floats, and everything else exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POSITION_BREAKS = frozenset(
 
 
 class PositionSide(StrEnum):
-    """Which way a position goes."""
+    """The direction of a position."""
 
     LONG = "long"
     SHORT = "short"
@@ -72,7 +72,7 @@ def _number(value: object) -> Decimal:
         elif isinstance(value, bool) or not isinstance(value, str | Decimal | numbers.Real):
             raise expected("a finite number")
         else:
-            number = Decimal(str(value))  # the shortest digits that mean it, for the small floats of numpy
+            number = Decimal(str(value))  # its shortest digits, for numpy's smaller floats
     except ArithmeticError:
         raise expected("a finite number") from None
     if not number.is_finite():
@@ -100,13 +100,13 @@ AboveZero = Annotated[Decimal, BeforeValidator(_above_zero)]
 
 
 class PositionFeatures(BaseModel):
-    """What a model believes of its position; any subset.
+    """The position that a model believes to hold; any subset of the features.
 
-    ``quantity`` is signed, short being negative; beside a ``side`` its size alone counts. ``unrealised_pnl`` needs
+    ``quantity`` is signed, negative for short; with a ``side`` only its size counts. ``unrealised_pnl`` needs
     ``mark_price`` and is in the instrument's quote currency: the sum of (mark - average price) x quantity x
     ``contract_size`` (units in one of quantity: 1, or an MT5 lot's 100000, an option's 100).
     ``seconds_in_position`` counts from the opening of the oldest FIFO lot that is still open. ``leg`` names one leg;
-    otherwise the net of all of them is meant.
+    without it, the net of all legs is meant.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,8 +123,9 @@ class PositionFeatures(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FeatureCheck:
-    """One feature beside the book's. ``differs`` is ``None`` where the two cannot be compared, and ``note`` says why;
-    ``difference`` is the book's minus the model's, where both are numbers; ``tolerance`` is how much is allowed."""
+    """One feature beside the book's. ``differs`` is ``None`` where the two cannot be compared, for the reason in
+    ``note``; ``difference`` is the book's minus the model's, where both are numbers; ``tolerance`` is the allowed one.
+    """
 
     feature: str
     given: Decimal | str
@@ -137,8 +138,8 @@ class FeatureCheck:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The judgement. ``corrected`` holds the book's values of every feature that can be told. Where ``usable`` is false
-    neither agreement nor the corrected values are to be relied on, and ``reason`` says why."""
+    """The result of the comparison. ``corrected`` holds the book's values of every known feature. Where ``usable`` is
+    false, neither an agreement nor the corrected values can be relied on, for the ``reason``."""
 
     account: str
     instrument: str
@@ -161,7 +162,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The position that is meant, as the book has it."""
+    """The position in the book that the features are about."""
 
     quantity: Decimal
     average_price: Decimal | None
@@ -177,8 +178,8 @@ class _Held:
 
 
 def validate(features: PositionFeatures, book: BookState) -> Validation:
-    """Compare a model's features with a book. Raises ``ValueError`` for those of a leg that there cannot be: of that
-    nothing is known, and least of all that it is flat."""
+    """Compare a model's features with a book. Raises ``ValueError`` for the features of an impossible leg: nothing is
+    known of it, least of all that it is flat."""
     _check_leg(features.leg, book)
     mark = features.mark_price
     held = _held(book.legs, features.leg)
@@ -216,20 +217,20 @@ def _held(legs: Sequence[LegState], name: str | None) -> _Held:
     average = cost / quantity if quantity and not hedged else None
     opened = [leg.opened_at for leg in chosen if leg.opened_at is not None]
     if len(chosen) == 1:
-        average = chosen[0].average_price  # to the digit
+        average = chosen[0].average_price  # exactly
     return _Held(quantity, average, cost, min(opened, default=None), hedged)
 
 
 def _corrected(held: _Held, features: PositionFeatures, mark: Decimal | None, as_of: datetime) -> PositionFeatures:
     pnl = None
-    if not held.quantity:  # whatever the mark
+    if not held.quantity:  # flat: whatever the mark is
         pnl = -held.cost * features.contract_size if held.cost else ZERO
     elif mark is not None:
         pnl = (mark * held.quantity - held.cost) * features.contract_size
     seconds = ZERO
     if held.opened_at is not None:
         seconds = Decimal(str(max(0.0, round((as_of - held.opened_at).total_seconds(), 6))))
-    # Quantity keeps the way it was given in: a size beside a side.
+    # Quantity keeps the form it was given in: a size beside a side.
     sized = features.side is not None and (features.quantity is None or features.quantity >= 0)
     return PositionFeatures(
         side=held.side,
@@ -267,7 +268,7 @@ def _checks(
         tolerance = of_pnl * features.contract_size
         checks.append(_compared("unrealised_pnl", features.unrealised_pnl, corrected.unrealised_pnl, tolerance, note))
     if features.seconds_in_position is not None:
-        # Our clock and the model's, its own time of computing, and the broker's time of the fill are not one.
+        # Our clock, the model's, the time of its computation, and the broker's time of the fill all differ.
         settle = Decimal(str(policy.settle.total_seconds()))
         ours_s = corrected.seconds_in_position
         checks.append(_compared("seconds_in_position", features.seconds_in_position, ours_s, settle))
@@ -278,7 +279,7 @@ def _price_check(given: Decimal, held: _Held, tolerance: Decimal) -> FeatureChec
     if held.hedged:
         note = "both sides are held at different prices: give a leg"
         return FeatureCheck("average_price", given, None, None, None, None, note)
-    if held.average_price is None:  # flat: there is no price, and 0 is how a model says so
+    if held.average_price is None:  # flat: there is no price, and a model says so with 0
         return FeatureCheck("average_price", given, None, None, None, given != 0, "nothing is held")
     return _compared("average_price", given, held.average_price, tolerance)
 
@@ -299,8 +300,8 @@ def _unusable(book: BookState, leg: str | None) -> str | None:
     age_s = (book.as_of - book.verified_at).total_seconds()
     if age_s > book.unverified_s:
         return f"the book was last verified {age_s:.1f} s ago, more than unverified_s ({book.unverified_s:g}){error}"
-    for told in book.pending_fills:
-        return f"fill {told.fill.fill_id} is in no leg yet: the broker has not said which leg it changed"
+    for pending in book.pending_fills:
+        return f"fill {pending.fill.fill_id} is in no leg yet: the broker has not said which leg it changed"
     for found in book.breaks:
         if found.type in _POSITION_BREAKS and leg in (None, found.key):
             sides = f"book {found.book_value or 'nothing'}, broker {found.broker_value or 'nothing'}"

@@ -1,8 +1,8 @@
-"""One instrument, and a paper account's venue, for asyncio: the one body of both forms of the handle.
+"""One instrument, and a paper account's venue, for asyncio: the code of both forms of the handle.
 
-The laws of this module: a report goes straight to its instrument's actor and is durable when the call returns, or an
-error says to report the same again; an actor that was restarted is found again by its name; whoever cannot be asked
-whether trading is allowed has not allowed it.
+The laws of this module: a report goes directly to its instrument's actor and is durable when the call returns, or an
+error asks to report the same again; a restarted actor is found again by its name; while it cannot be asked, trading is
+not allowed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from supervisor.errors import InvalidReport, NotAnswered, NotRecorded
 
 Trade = Literal["buy", "sell", "close"]
 Exact = Decimal | int | str
-"""A number without loss: a Decimal, a whole number, or digits as text. A float is refused."""
+"""An exact number: a Decimal, a whole number, or digits as text. A float is refused."""
 Model = TypeVar("Model", OrderReport, FillReport, PositionReport)
 
 TIMEOUT_S = 15.0
-"""How long an actor that is being restarted is waited for."""
+"""How long to wait for an actor that is restarting."""
 PERMISSION_TIMEOUT_S = 2.0
 _WHY_TIMEOUT_S = 0.5
 
@@ -100,7 +100,7 @@ class PositionFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An instrument that was looked up: its account, symbol, actor, and how its legs are named."""
+    """An instrument that was looked up: its account, symbol, actor, and the scheme of its legs."""
 
     account: str
     symbol: str
@@ -109,7 +109,7 @@ class Named:
 
 
 class AsyncInstrument:
-    """One instrument of one account: report to it, ask it."""
+    """One instrument of one account: report to it, query it."""
 
     def __init__(self, named: Named, connection: Connection, port: Callable[[], Port]) -> None:
         self._named = named
@@ -125,67 +125,67 @@ class AsyncInstrument:
     # Reporting
 
     async def record_order(self, report: OrderReport | None = None, /, **fields: Unpack[OrderFields]) -> Recorded:
-        """An order we sent, or what became of it: an :class:`OrderReport`, or its fields as keywords.
+        """An order that we sent, or its new state: an :class:`OrderReport`, or its fields as keywords.
 
-        Durable when it returns. Known by its client_order_id and broker_order_id: the same again is no news. Raises
-        :class:`InvalidReport` and :class:`NotRecorded`.
+        Durable on return. Its client_order_id and broker_order_id identify it: a repeated report changes nothing.
+        Raises :class:`InvalidReport` and :class:`NotRecorded`.
         """
         return await self._record("order", _model(OrderReport, report, dict(fields)))
 
     async def record_fill(self, report: FillReport | None = None, /, **fields: Unpack[FillFields]) -> Recorded:
         """An execution that was reported to us: a :class:`FillReport`, or its fields as keywords.
 
-        Durable when it returns, and counted once by its fill_id; another fill under an id that you reported before is
-        an :class:`InvalidReport`, as is one dated in the future. Raises as :meth:`record_order`.
+        Durable on return, and counted once by its fill_id; a different fill under an id that was reported before raises
+        :class:`InvalidReport`, and so does one dated in the future. Raises as :meth:`record_order`.
         """
         return await self._record("fill", _model(FillReport, report, dict(fields)))
 
     async def record_position(
         self, report: PositionReport | None = None, /, **fields: Unpack[PositionFields]
     ) -> Recorded:
-        """What we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields as keywords.
+        """The position that we believe to hold in a leg from now on: a :class:`PositionReport`, or its fields.
 
-        Durable when it returns. Raises as :meth:`record_order`.
+        Durable on return. Raises as :meth:`record_order`.
         """
         return await self._record("position", _model(PositionReport, report, dict(fields)))
 
     async def post_trade(self, trade: Trade, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
-        """A check right after a trade, past the interval; its events name the trade. Raises :class:`NotAnswered`."""
+        """An unscheduled check right after a trade; its events name the trade. Raises :class:`NotAnswered`."""
         if trade not in ("buy", "sell", "close"):
             raise ValueError(f"trade: found {trade!r}, expected buy, sell or close")
         return Check(await self._ask("post_trade", trade, self._asked(), timeout_s=timeout_s))
 
-    # Asking
+    # Queries
 
     async def check(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
-        """One throttled cycle: before its interval has passed it does nothing and gives the last result again, which
-        says so by ``throttled``; with an interval of 0 it is always due. Raises :class:`NotAnswered`."""
+        """One throttled check: before the interval has passed it does nothing and returns the last result again, marked
+        as ``throttled``; with an interval of 0 a check is always due. Raises :class:`NotAnswered`."""
         return Check(await self._ask("check", self._asked(), timeout_s=timeout_s))
 
     async def reconcile(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
-        """A verdict now, past the interval, in as many passes as its proof needs. Raises :class:`NotAnswered`."""
+        """An unscheduled verdict, in as many passes as its proof needs. Raises :class:`NotAnswered`."""
         return Check(await self._ask("reconcile_now", self._asked(), timeout_s=timeout_s))
 
     async def detect_drift(self, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Check:
-        """Every difference there is, nothing changed. Raises :class:`NotAnswered`."""
+        """Find every difference and change nothing. Raises :class:`NotAnswered`."""
         return Check(await self._ask("detect_drift", timeout_s=timeout_s), dry_run=True)
 
     async def book(self) -> Book:
-        """What is believed now: legs with their lots, open orders, open breaks. Raises :class:`NotAnswered`."""
+        """The present book: legs with their lots, open orders, open breaks. Raises :class:`NotAnswered`."""
         return Book(await self._state())
 
     async def positions_by_ticket(self) -> Positions:
-        """What is held, by leg: by ticket where the account is hedging. Raises :class:`NotAnswered`."""
+        """The positions by leg: by ticket where the account is hedging. Raises :class:`NotAnswered`."""
         return Positions(await self._state())
 
     async def order_by_ticket(self, ticket: str | int) -> Order | None:
-        """The order with this broker_order_id, one that ended in the last two days among them; ``None`` where the book
-        has none. Raises :class:`NotAnswered`."""
+        """The order with this broker_order_id, also if it ended within the last two days; ``None`` where the book has
+        none. Raises :class:`NotAnswered`."""
         order = await self._ask("order_by_ticket", identity("ticket", ticket))
         return None if order is None else Order(order)
 
     async def recent(self, newest: int | None = None) -> Recent:
-        """The newest entries of this instrument that its actor has at hand (1,000 at most), oldest first. Raises
+        """The newest entries of this instrument that its actor has in memory (at most 1,000), oldest first. Raises
         :class:`NotAnswered`."""
         wanted = None if newest is None else count("newest", newest)
         return Recent(self._named.name, await self._ask("recent", wanted))
@@ -193,19 +193,20 @@ class AsyncInstrument:
     async def validate_features(
         self, features: PositionFeatures | Mapping[str, object], *, mark_price: Exact | float | None = None
     ) -> FeatureReport:
-        """Are a model's position features (as such, or a mapping of their names) those of the verified book?
-        ``mark_price`` stands in for theirs. See :mod:`supervisor.client.features`. Raises ``TypeError`` and
-        ``ValueError`` for what is no feature, and :class:`NotAnswered`."""
-        asked = arguments.features(features, mark_price)
-        return FeatureReport(validate(asked, await self._state()))
+        """Compare a model's position features (as such, or a mapping by name) with the verified book. ``mark_price``
+        replaces theirs. See :mod:`supervisor.client.features`. Raises ``TypeError`` and ``ValueError`` for invalid
+        features, and :class:`NotAnswered`."""
+        given = arguments.features(features, mark_price)
+        return FeatureReport(validate(given, await self._state()))
 
     async def trading_allowed(
         self, *, max_age_s: float | None = None, timeout_s: float = PERMISSION_TIMEOUT_S
     ) -> TradingAllowed:
         """Whether trading is allowed: true or false, with the reasons.
 
-        With ``max_age_s`` the last answer this process got stands, if it was asked for no longer ago than that. Nobody
-        to be asked is a reason against, never an error; an argument that is no number of seconds, 0 or more, is one.
+        With ``max_age_s``, this process's last answer is reused if it was requested no longer ago than that. An actor
+        that does not answer is a reason against trading, never an error; an argument that is not a number of seconds, 0
+        or more, is an error.
         """
         if max_age_s is not None:
             seconds("max_age_s", max_age_s)
@@ -229,7 +230,7 @@ class AsyncInstrument:
         reason = Reason(Obstacle.NO_ANSWER, str(error))
         try:
             word, text = await SupervisorClient(self._port).actor_state(self._named.name, timeout_s=_WHY_TIMEOUT_S)
-        except Exception:  # noqa: BLE001, S110 - what was found already is a reason against
+        except Exception:  # noqa: BLE001, S110 - the reason that was found already stands
             pass
         else:
             obstacle = Obstacle.QUARANTINED if word == "QUARANTINED" else Obstacle.NO_ANSWER
@@ -238,7 +239,7 @@ class AsyncInstrument:
         return Permission(self._named.account, self._named.symbol, (reason,), datetime.now(UTC), None)
 
     def _asked(self) -> dict[str, Json]:
-        """The keys that say in the records of a check who asked for it."""
+        """The keys that name the requester in the records of a check."""
         return said_of(asked(self._connection.place.strategy))
 
     async def _state(self) -> BookState:
@@ -280,7 +281,7 @@ class AsyncInstrument:
         return Recorded(named.account, named.symbol, kind, key, bool(news), warning)
 
     async def _of_no_order(self, report: OurFill) -> str | None:
-        """That a fill names an order that the book does not have; ``None`` where it has, or that is not known."""
+        """A warning that a fill names an order the book does not have; ``None`` where it has it, or that is unknown."""
         try:
             found = await self._port().call(self._named.name, "of_no_order", (report,), timeout_s=_WHY_TIMEOUT_S)
         except (CallError, JournalAway):
@@ -289,7 +290,7 @@ class AsyncInstrument:
 
 
 class AsyncVenue:
-    """The venue of a paper account: orders to it, and prices. Every other account refuses; nothing is ever sent to a
+    """The venue of a paper account: takes orders and prices. Every other account refuses; nothing is ever sent to a
     real broker."""
 
     def __init__(self, account: str, port: Callable[[], Port]) -> None:
@@ -314,8 +315,8 @@ class AsyncVenue:
         stop_price: Exact | None = None,
         expires_at: datetime | None = None,
     ) -> str:
-        """Hand an order over; gives its broker_order_id. The same order again is still one order. Raises
-        ``brokers.errors.Refused`` for what the venue does not take, and :class:`NotAnswered`."""
+        """Submit an order; returns its broker_order_id. A repeated order is still one order. Raises
+        ``brokers.errors.Refused`` for one that the venue does not accept, and :class:`NotAnswered`."""
         return str(
             await self._ask(
                 "venue_submit",
@@ -331,11 +332,11 @@ class AsyncVenue:
         )
 
     async def cancel(self, broker_order_id: str) -> bool:
-        """Cancel an order. Whether it is cancelled now. Raises as :meth:`submit`."""
+        """Cancel an order; returns whether it is cancelled now. Raises as :meth:`submit`."""
         return bool(await self._ask("venue_cancel", identity("broker_order_id", broker_order_id)))
 
     async def feed(self, symbol: str, bid: Exact, ask: Exact) -> None:
-        """The price from now on; what it makes executable is executed before this returns. Raises as
+        """Set the price from now on; orders that it makes executable are executed before this returns. Raises as
         :meth:`submit`."""
         await self._ask(
             "venue_feed", identity("symbol", symbol), _exact(Finite, "bid", bid), _exact(Finite, "ask", ask)
@@ -353,7 +354,7 @@ class AsyncVenue:
 
 
 def _model(model: type[Model], given: Model | None, fields: dict[str, Any]) -> Model:
-    """The report as it was given: as a model, or by its fields. Raises :class:`InvalidReport`."""
+    """The report, from a model or from its fields. Raises :class:`InvalidReport`."""
     if given is not None:
         if not isinstance(given, model) or fields:
             also = f" and {', '.join(fields)}" if fields else ""
@@ -376,7 +377,7 @@ def _exact(kind: Any, key: str, value: object) -> Decimal:
 
 
 def _key(report: Report) -> str:
-    """By what a person knows a report."""
+    """The id by which a person knows a report."""
     for name in ("fill_id", "client_order_id", "broker_order_id", "leg"):
         found = getattr(report, name, None)
         if found is not None:

@@ -1,11 +1,11 @@
-"""This process's connection to a Ray cluster, shared by its handles: left when nobody needs it, and watched meanwhile.
+"""This process's connection to a Ray cluster, shared by its handles: watched while any needs it, then left.
 
-Ray ends a process whose cluster has gone: after a minute it calls exit, and until then lookups wait. A strategy must
+Ray ends a process whose cluster has gone: after a minute it calls exit, and until then lookups block. A strategy must
 outlive its supervisor.
 
 The laws of this module: Ray is set to wait for ever instead; a cluster that has gone is noticed within seconds, every
-call from then on fails at once and says so, and Ray is left as soon as no call is under way. A connection that the
-program made itself is never ended here.
+later call fails at once with an error that says so, and Ray is left as soon as no call is running. A connection that
+the program made itself is never ended here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOK_TIMEOUT_S = 2.0
 _REFUSED_TIMES = 3
 _LEAVE_WITHIN_S = 20.0
 _SILENT_S = 60.0
-"""A machine that is not reached may be reached again; one that refuses has no cluster there any more."""
+"""A machine that cannot be reached may come back; one that refuses has no cluster any more."""
 
 
 class ClusterGone(CallError):
@@ -39,7 +39,7 @@ class ClusterGone(CallError):
 
 
 class Link:
-    """One connection to one cluster. ``ours`` says that it was made here, and is to be ended here."""
+    """One connection to one cluster. ``ours``: it was made here, and is ended here."""
 
     def __init__(self, gcs: str, *, ours: bool) -> None:
         self.gcs = gcs
@@ -55,7 +55,7 @@ class Link:
 
     @property
     def usable(self) -> bool:
-        """Whether the cluster is there, for all we know, and the connection still stands."""
+        """Whether the cluster is there, as far as is known, and the connection stands."""
         return not self._gone and not self._left
 
     def join(self) -> None:
@@ -78,7 +78,7 @@ class Link:
             self._done.wait(_LEAVE_WITHIN_S)
 
     def call(self, actor: str, method: str) -> _Call:
-        """For the time of a call. Raises :class:`ClusterGone` instead of beginning one in vain."""
+        """A context for one call. Raises :class:`ClusterGone` where it would be in vain."""
         return _Call(self, actor, method)
 
     def begin(self, actor: str, method: str) -> None:
@@ -114,8 +114,8 @@ class Link:
                 return
 
     def _leave(self) -> None:
-        """End the connection, unless it is not ours or a call is under way. Takes seconds where the cluster has gone,
-        so that nobody else waits for it."""
+        """End the connection, unless it is not ours or a call is running. This takes seconds where the cluster has
+        gone, so nothing else waits for it."""
         with self._lock:
             if not self._ours or self._left or self._calls:
                 return
@@ -127,7 +127,7 @@ class Link:
 
 
 class _Call:
-    """A call under way, as a context."""
+    """A running call, as a context."""
 
     __slots__ = ("_actor", "_link", "_method")
 
@@ -144,15 +144,15 @@ class _Call:
 
 
 def reach(gcs: str, timeout_s: float) -> None:
-    """Find out whether anybody listens at host:port. Raises ``OSError``."""
+    """Check that host:port accepts connections. Raises ``OSError``."""
     host, _, port = gcs.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
 @contextlib.contextmanager
 def outliving_the_cluster() -> Iterator[None]:
-    """For the time of importing Ray: what keeps it from ending this process with its cluster. It is taken back, as a
-    cluster that this process starts is to end."""
+    """While Ray is imported: keep it from ending this process with its cluster. Undone afterwards, since a cluster that
+    this process starts should end with it."""
     added = {} if "ray" in sys.modules else {k: v for k, v in _WAIT_FOR_EVER.items() if k not in os.environ}
     os.environ.update(added)
     try:
@@ -164,7 +164,7 @@ def outliving_the_cluster() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_advice() -> Iterator[None]:
-    """For the time of importing Ray: in a notebook it advises to install what only its own displays need."""
+    """While Ray is imported: in a notebook it would advise installing what only its own displays need."""
     advising = logging.getLogger("ray.widgets.util")
     before = advising.level
     advising.setLevel(logging.WARNING)

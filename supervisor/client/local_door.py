@@ -1,5 +1,5 @@
-"""A caller at the supervisor's local door (:mod:`supervisor.supervision.local_door`): the supervisor, asked without the
-cluster."""
+"""A caller at the supervisor's local door (:mod:`supervisor.supervision.local_door`): reaches the supervisor without
+the cluster."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from supervisor.supervision.local_door import LENGTH, Door
 
 
 class DoorClient:
-    """Calls the supervisor, blocking; nobody else is behind this door. A connection is made for each call, as the
+    """Calls the supervisor, blocking; no other actor is reachable here. Each call opens a connection, since the
     supervisor may have been restarted since the last one."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
 
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-        """The answer of its method. Raises what it raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+        """The result of its method. Raises what the method raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
         if actor != SUPERVISOR:
             raise ActorUnavailable(actor, method, "it cannot be reached through the supervisor's local socket")
         until_s = time.monotonic() + timeout_s
@@ -30,8 +30,8 @@ class DoorClient:
             with contextlib.closing(socket.socket(socket.AF_UNIX)) as talk:
                 talk.settimeout(timeout_s)
                 talk.connect(self._door.path)
-                asked = pickle.dumps((method, args))
-                talk.sendall(self._door.token + LENGTH.pack(len(asked)) + asked)
+                request = pickle.dumps((method, args))
+                talk.sendall(self._door.token + LENGTH.pack(len(request)) + request)
                 (length,) = LENGTH.unpack(_exactly(talk, LENGTH.size, until_s))
                 answer = pickle.loads(_exactly(talk, length, until_s))  # noqa: S301 - of our own user, by its path
         except TimeoutError:

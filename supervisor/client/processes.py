@@ -1,6 +1,6 @@
-"""A running supervisor, from outside: starting one on Ray, finding one, and talking to it.
+"""A running supervisor, from outside: starting one on Ray, finding one, and calling it.
 
-Ray is imported when it is needed, so that the commands that need none start fast.
+Ray is imported only when it is needed, so that commands without it start fast.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from supervisor.changes.transaction import Changed
 
 GONE_FOR_S = 2.0
-"""A supervisor that is gone for so long, with its run file still there, was not stopped."""
+"""A supervisor that is gone this long while its run file remains was not stopped."""
 _LOOKED_UP_WITHIN_S = 3.0
 
 
@@ -68,7 +68,7 @@ class AlreadyRunning(Exception):
 
 
 class OpenCluster(Exception):
-    """A cluster lets in whoever reaches it. ``gcs`` is host:port."""
+    """A cluster admits everybody who reaches it. ``gcs`` is host:port."""
 
     def __init__(self, gcs: str) -> None:
         super().__init__(gcs)
@@ -83,7 +83,7 @@ class OpenCluster(Exception):
 
 
 class NoNode(Exception):
-    """No node of the cluster is in the place of the journal. ``why`` says so, with what to do."""
+    """No node of the cluster can place the journal. ``why`` is the reason, with what to do."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -94,7 +94,7 @@ class NoNode(Exception):
 
 
 class Running:
-    """A supervisor that answers, asked from a script: :class:`SupervisorClient`, each call over when it returns."""
+    """A supervisor that answers, for scripts: :class:`SupervisorClient`, where each call blocks until it is done."""
 
     def __init__(self, client: Client | DoorClient, on_behalf_of: Asked | None = None) -> None:
         port = BlockingPort(client)
@@ -102,11 +102,11 @@ class Running:
         self._work = SupervisorClient(lambda: port, on_behalf_of=on_behalf_of)
 
     def on_behalf_of(self, who: Asked) -> Running:
-        """The same, asked by somebody else than the user of this process."""
+        """The same, on behalf of another person than the user of this process."""
         return Running(self._client, who)
 
     def status(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
-        """See :meth:`SupervisorClient.status`; so for the others."""
+        """See :meth:`SupervisorClient.status`, here and below."""
         return run_blocking(self._work.status(timeout_s=timeout_s))
 
     def directory(self) -> dict[str, dict[str, Any]]:
@@ -120,19 +120,19 @@ class Running:
         return run_blocking(self._work.verdict(account, instrument, dry_run=dry_run))
 
     def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
-        """Put our side's reports into the books of one account."""
+        """Record our side's reports in the books of one account."""
         return run_blocking(self._work.record(account, reports))
 
     def of_no_order(self, account: str, reports: dict[str, Sequence[Report]]) -> tuple[str, ...]:
-        """Of recorded fills, those of orders that their books do not have."""
+        """The recorded fills that name an order their book does not have."""
         return run_blocking(self._work.of_no_order(account, reports))
 
     def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
-        """Let the selected instruments run no cycle by themselves."""
+        """Stop the scheduled cycles of the selected instruments."""
         return run_blocking(self._work.pause(account, instrument))
 
     def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
-        """Let them go on."""
+        """Start their scheduled cycles again."""
         return run_blocking(self._work.resume(account, instrument))
 
     def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
@@ -148,7 +148,7 @@ class Running:
         return run_blocking(self._work.change(wanted, asked_by, force=force, dry_run=dry_run))
 
     def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
-        """Wait until the actors of these names are as is desired."""
+        """Wait until these actors are as desired."""
         return run_blocking(self._work.settled(names, timeout_s))
 
     def restart(self, name: str) -> bool:
@@ -170,13 +170,13 @@ class Running:
         owner: str | None = None,
         sides: Sides | None = None,
     ) -> dict[str, Any]:
-        """Do something to an open break."""
+        """Apply an operator's request to an open break."""
         return run_blocking(
             self._work.work_on_break(action, break_id, reason=reason, note=note, until=until, owner=owner, sides=sides)
         )
 
     def story(self, name: str) -> list[tuple[float, str]] | None:
-        """What became of an actor."""
+        """The history of an actor."""
         return run_blocking(self._work.story(name))
 
     def stop(self) -> None:
@@ -184,12 +184,12 @@ class Running:
         run_blocking(self._work.stop())
 
     def pid(self) -> int:
-        """The process the supervisor lives in."""
+        """The process of the supervisor."""
         return run_blocking(self._work.pid())
 
 
 class Started(Running):
-    """A supervisor that this process has started. ``made`` is what it was made of."""
+    """A supervisor that this process has started. ``made`` is its deployment."""
 
     def __init__(self, client: Client, configuration: Configuration, made: Deployment) -> None:
         super().__init__(client)
@@ -198,13 +198,14 @@ class Started(Running):
         self._gone_since_s: float | None = None
 
     def bring_back(self) -> bool:
-        """Make it anew where it has ended without having been stopped, and say so. Ray brings back what crashes, and
-        not what ends by itself or by a `kill` of its own; to be asked again and again while nobody answers."""
+        """Start it again where it has ended without having been stopped; returns whether it did. Ray restarts a
+        supervisor that crashes, but not one that ends by itself or by Ray's `kill`. Call this repeatedly while the
+        supervisor does not answer."""
         from actors.runtime import ray_backend
 
         namespace = self._configuration.ray.namespace
         run = run_file.read(self._configuration)
-        ours = run is not None and run.pid == os.getpid()  # it goes with a stop
+        ours = run is not None and run.pid == os.getpid()  # a stop removes the run file
         if not ours or not ray_backend.is_gone(SUPERVISOR, namespace, _LOOKED_UP_WITHIN_S):
             self._gone_since_s = None
             return False
@@ -216,15 +217,15 @@ class Started(Running):
         logger.error("the supervisor has ended without being stopped, and is being started again")
         try:
             ray_backend.create(self._made, namespace)
-        except Exception as error:  # noqa: BLE001 - whatever keeps Ray from it: it is tried again, and told
+        except Exception as error:  # noqa: BLE001 - whatever keeps Ray from it: it is logged and tried again
             logger.error("the supervisor cannot be started again now: {}", error)
             return False
         return True
 
 
 def find(configuration: Configuration, *, by_cluster: bool = False) -> Running:
-    """The supervisor that holds this configuration's journal; with ``by_cluster`` this process is in its cluster
-    afterwards. Raises :class:`NotRunning`."""
+    """The supervisor that holds this configuration's journal; with ``by_cluster`` this process joins its cluster.
+    Raises :class:`NotRunning`."""
     run = run_file.read(configuration)
     owner = run_file.of_another(configuration) if run is None else None
     if owner is not None:
@@ -242,14 +243,14 @@ def find(configuration: Configuration, *, by_cluster: bool = False) -> Running:
 
 
 def reach(run: RunFile, named_by: str, *, local: bool, by_cluster: bool = False) -> Running:
-    """The supervisor a run file names, by its local socket where it answers there, else by its cluster; ``local`` says
-    that its cluster is its own. Raises :class:`NotRunning` when it does not answer."""
+    """The supervisor that a run file names, by its local socket if it answers there, else by its cluster; ``local``: it
+    has a cluster of its own. Raises :class:`NotRunning` when it does not answer."""
     gone = NotRunning(
         f"{named_by} names process {run.pid} at {run.address}, which does not answer",
         "If it was killed, start it again: python -m supervisor start CONFIG",
     )
     if local and not lives(run.pid):
-        # A cluster of its own ended with that process; trying to reach it would take Ray half a minute.
+        # A cluster of its own ended with that process; trying to join it would take Ray half a minute.
         raise gone
     door = None if by_cluster else run.local_door
     if door is not None:
@@ -257,9 +258,9 @@ def reach(run: RunFile, named_by: str, *, local: bool, by_cluster: bool = False)
         try:
             running.pid()
         except CallTimeout:
-            raise gone from None  # it hangs, whichever way it is asked
+            raise gone from None  # it hangs, whichever way it is called
         except CallError:
-            pass  # it is being restarted, or on another machine: by the cluster it is waited for
+            pass  # it is restarting, or is on another machine: joining the cluster waits for it
         else:
             return running
     try:
@@ -278,13 +279,13 @@ def started(
     configuration: Configuration, *, detach: bool, on_step: Callable[[str], None], dashboard: bool = True
 ) -> Iterator[Started]:
     """Start a supervisor, and end it in order when the block is left (with ``detach``: leave it running).
-    ``dashboard`` is for a cluster of our own.
+    ``dashboard`` applies to a cluster of our own.
 
-    Whatever happens in the block, an interrupt among it, no process of ours is left. Raises :class:`AlreadyRunning`,
-    ``ConnectionError`` when the cluster named in the configuration does not answer,
-    :class:`~actors.runtime.ray_environment.ClusterNotUp` when one of our own does not come up, :class:`OpenCluster`
-    where one of somebody else's lets everybody in and ``ray.require_auth`` forbids that, :class:`NoNode` where none of
-    its nodes is in ``journal.place``.
+    Whatever happens in the block, including an interrupt, no process of ours is left. Raises :class:`AlreadyRunning`,
+    ``ConnectionError`` when the configured cluster does not answer,
+    :class:`~actors.runtime.ray_environment.ClusterNotUp` when a cluster of our own does not start,
+    :class:`OpenCluster` where an existing cluster admits everybody and ``ray.require_auth`` forbids that, and
+    :class:`NoNode` where none of its nodes has the labels of ``journal.place``.
     """
     _refuse_a_second(configuration)
     address = configuration.ray.address
@@ -309,7 +310,7 @@ def started(
         _create(made, running, namespace)
         former = run_file.read(configuration)
         if former is not None and former.door is not None:
-            local_door.remove(former.door)  # of a start that was killed
+            local_door.remove(former.door)  # left by a start that was killed
         path, token = (None, None) if door is None else (door.path, door.token.hex())
         seen = (ray_backend.dashboard_url(), ray_backend.logs_folder())
         run = RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach, path, token, *seen)
@@ -344,7 +345,7 @@ def _made(configuration: Configuration, door: Door | None) -> Deployment:
 
     namespace = configuration.ray.namespace
     runtime, cluster = ray_backend.RayRuntime(namespace), ray_backend.RayCluster(namespace)
-    # It is brought back with these very arguments; by the run it knows what was changed since.
+    # Ray restarts it with these very arguments; by its run it knows what was changed since.
     args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration, door))
     return Deployment(SUPERVISOR, Supervisor, args, immortal=True, place=configuration.journal_place)
 
@@ -360,7 +361,7 @@ def _create(made: Deployment, running: Running, namespace: str) -> None:
 
 
 def _refuse_a_second(configuration: Configuration) -> None:
-    """Before anything is started: is there a writer of this journal?"""
+    """Check, before anything is started, that nothing else writes this journal."""
     from actors.journal.store import Journal
     from actors.journal.types import JournalError, JournalInUse
 
@@ -369,12 +370,12 @@ def _refuse_a_second(configuration: Configuration) -> None:
     except JournalInUse as error:
         raise AlreadyRunning(str(error)) from None
     except JournalError:
-        # It cannot be written now. The system starts all the same, says so, and goes on when it can be.
+        # It cannot be written now. The system starts all the same, reports that, and goes on when it can be.
         return
 
 
 def lives(pid: int) -> bool:
-    """Whether there is a process of that number on this machine."""
+    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What the handle answers from the journal: records, and an instrument's newest entries."""
+"""The handle's answers from the journal: records, and an instrument's newest entries."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Entry:
 
     @property
     def seq(self) -> int:
-        """Its place in the whole journal; resume after it with ``after_seq``."""
+        """Its number in the whole journal; resume after it with ``after_seq``."""
         return self.record.seq
 
     @property
     def stream(self) -> str:
-        """Whom it is of: an instrument (``account/symbol``), an account, or ``supervisor``."""
+        """Its owner: an instrument (``account/symbol``), an account, or ``supervisor``."""
         return self.record.stream
 
     @property
@@ -40,32 +40,32 @@ class Entry:
 
     @property
     def type(self) -> EventType:
-        """What happened."""
+        """The type of the event."""
         return self.record.event.type
 
     @property
     def severity(self) -> Severity:
-        """How much a person should mind."""
+        """How serious it is."""
         return self.record.event.severity
 
     @property
     def payload(self) -> Payload:
-        """All that was recorded of it."""
+        """Everything that was recorded."""
         return self.record.event.payload
 
     @property
     def text(self) -> str:
-        """It in a few words."""
+        """A short description."""
         said = summarize(self.record)
         return said.text if said is not None else _words(self.payload)
 
     @property
     def who(self) -> str:
-        """Who brought it about: a strategy or our own side, the reconciliation and who asked for it, an operator."""
+        """Who caused it: a strategy or our own side, the reconciliation and its requester, or an operator."""
         return who(self.record.event)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record, as ``audit query --json`` prints it."""
+        """The record, in the form of ``audit query --json``."""
         return dict(record_to_json(self.record))
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Entry:
 
 
 class Records(Answer, Sequence[Entry]):
-    """Records of the journal. A row a record."""
+    """Records of the journal. One row a record."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._entries = [Entry(record) for record in records]
@@ -85,11 +85,11 @@ class Records(Answer, Sequence[Entry]):
         return self._entries[place]
 
     def to_dict(self) -> dict[str, Any]:
-        """``records``, each as ``audit query --json`` prints it."""
+        """``records``, each in the form of ``audit query --json``."""
         return {"records": [entry.to_dict() for entry in self._entries]}
 
     def table(self) -> Table:
-        """A row a record; a frame has its payload as JSON besides."""
+        """One row a record; a frame also has its payload as JSON."""
         rows: list[dict[str, Cell]] = [
             {
                 "seq": entry.seq,
@@ -108,7 +108,7 @@ class Records(Answer, Sequence[Entry]):
 
 
 class Recent(Answer, Sequence[dict[str, Any]]):
-    """The newest entries that an instrument's actor has at hand, oldest first. A row an entry."""
+    """The newest entries that an instrument's actor has in memory, oldest first. One row an entry."""
 
     def __init__(self, name: str, entries: Sequence[dict[str, Any]]) -> None:
         self._name = name
@@ -125,7 +125,7 @@ class Recent(Answer, Sequence[dict[str, Any]]):
         return {"entries": list(self._entries)}
 
     def table(self) -> Table:
-        """A row an entry."""
+        """One row an entry."""
         rows: list[dict[str, Cell]] = [
             {
                 "time": from_iso(entry["time"]),
@@ -140,7 +140,7 @@ class Recent(Answer, Sequence[dict[str, Any]]):
 
 
 def event_types(given: Collection[EventType | str] | None) -> tuple[EventType, ...] | None:
-    """The types of events that are wanted; one may be named by itself. Raises ``ValueError`` with those there are."""
+    """The requested types of events; a single one may be given alone. Raises ``ValueError`` with the known ones."""
     if given is None:
         return None
     if not isinstance(given, Iterable):
@@ -150,7 +150,7 @@ def event_types(given: Collection[EventType | str] | None) -> tuple[EventType, .
 
 
 def severity_of(given: Severity | str | None) -> Severity | None:
-    """The severity that is wanted. Raises ``ValueError`` with those there are."""
+    """The requested severity. Raises ``ValueError`` with the known ones."""
     return None if given is None else word(Severity, "severity", given)
 
 
@@ -160,7 +160,7 @@ def live_filter(
     account: str | None,
     instrument: str | None,
 ) -> RecordFilter:
-    """Which live events are wanted; raises as :func:`event_types` and :func:`severity_of`."""
+    """The filter of live events; raises as :func:`event_types` and :func:`severity_of`."""
     return {
         "types": event_types(types),
         "severity": severity_of(severity),
@@ -174,7 +174,7 @@ def _json_text(payload: Mapping[str, Any]) -> str:
 
 
 def _words(payload: Payload) -> str:
-    """What a record for the books alone says of a position, a fill or an order."""
+    """The position, fill or order in a record that only the books need."""
     order = payload.get("order")
     if isinstance(order, dict):
         name = order.get("client_order_id") or order.get("broker_order_id")

@@ -1,8 +1,8 @@
-"""What our side reports of itself, as checked models: orders sent, fills received, positions believed.
+"""Reports of our side, as checked models: orders sent, fills received, positions believed.
 
 One definition for all ways in: the lines of ``record`` and the handle's ``record_order``, ``record_fill`` and
 ``record_position``. The law of this module: a number comes exactly from a ``Decimal``, a whole number or its text; a
-float is refused, as it need not be the number that was meant.
+float is refused, since it need not be the number that was meant.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class _Report(BaseModel):
 
 
 class OrderReport(_Report):
-    """An order we sent, or what became of it, known by ``client_order_id``, ``broker_order_id`` or both. The same
-    again is no news; a later report of the same order brings it up to date."""
+    """An order that we sent, or its new state, identified by ``client_order_id``, ``broker_order_id`` or both. A
+    repeated report changes nothing; a later report of the same order updates it."""
 
     client_order_id: Id | None = None
     broker_order_id: Id | None = None
@@ -111,7 +111,7 @@ class OrderReport(_Report):
     submitted_at: Time | None = None
 
     def report(self, instrument: str) -> own_reports.OrderReport:
-        """As the book takes it."""
+        """The book's form of the report."""
         return own_reports.OrderReport(
             instrument,
             self.client_order_id,
@@ -129,7 +129,7 @@ class OrderReport(_Report):
 
 class FillReport(_Report):
     """An execution that was reported to us. ``fill_id`` is the broker's (IB's execId, OANDA's transaction id, Kite's
-    trade_id, MT5's deal ticket): the same id again is no news. ``time`` is the broker's."""
+    trade_id, MT5's deal ticket): a repeated id changes nothing. ``time`` is the broker's."""
 
     fill_id: Id = Field(description="the broker's id of the fill")
     broker_order_id: Id | None = None
@@ -140,7 +140,7 @@ class FillReport(_Report):
     time: Time = Field(description="an ISO 8601 time with its offset from UTC")
 
     def report(self, instrument: str) -> own_reports.FillReport:
-        """As the book takes it."""
+        """The book's form of the report."""
         return own_reports.FillReport(
             instrument,
             self.fill_id,
@@ -156,14 +156,14 @@ class FillReport(_Report):
 
 
 class PositionReport(_Report):
-    """What we believe to hold in a leg from now on; short is negative, 0 is nothing. Without a ``leg`` the one is meant
-    that the account can only mean."""
+    """The position that we believe to hold in a leg from now on; short is negative, 0 is flat. Without a ``leg`` it is
+    the only leg that the account can have."""
 
     quantity: Finite = Field(description="a finite number; short is negative")
     average_price: Finite = Field(description="a finite number")
 
     def report(self, instrument: str, leg: str) -> own_reports.PositionReport:
-        """As the book takes it."""
+        """The book's form of the report."""
         return own_reports.PositionReport(instrument, leg, self.quantity, self.average_price, self.strategy)
 
 
@@ -171,7 +171,7 @@ AnyReport = OrderReport | FillReport | PositionReport
 
 
 class Unfit(ValueError):
-    """A report that reads well and cannot be: its ``key``, what was ``found`` and what was ``expected``."""
+    """A valid report of something impossible: its ``key``, what was ``found`` and what was ``expected``."""
 
     def __init__(self, key: str, found: str, expected: str) -> None:
         super().__init__(key, found, expected)
@@ -184,13 +184,13 @@ class Unfit(ValueError):
 
 
 def fitted(given: AnyReport, instrument: str, legs: LegScheme, *, products: bool | None = None) -> own_reports.Report:
-    """The report as an account's book takes it, whose legs are named so; ``products`` as in
-    :func:`actors.book.legs.impossible`. Raises :class:`Unfit` for an order without any id, a leg that there cannot be,
-    or a position that does not say which leg it is of."""
+    """The book's form of a report, for an account with this scheme of legs; ``products`` as in
+    :func:`actors.book.legs.impossible`. Raises :class:`Unfit` for an order without any id, an impossible leg, or a
+    position that does not name its leg."""
     if isinstance(given, OrderReport) and given.client_order_id is None and given.broker_order_id is None:
         raise Unfit("client_order_id", "neither client_order_id nor broker_order_id", "at least one of them")
     quantity = given.quantity if isinstance(given, PositionReport) else None
-    # A leg that the book may have, though there cannot be such a one, can still be said to hold nothing.
+    # A book may have an impossible leg all the same: a report may say that it is flat.
     may_be = True if products and quantity != 0 else None
     leg = given.leg
     instead = None if leg is None else impossible(legs, leg, quantity, mode_told=False, products=may_be)
@@ -205,7 +205,7 @@ def fitted(given: AnyReport, instrument: str, legs: LegScheme, *, products: bool
 
 
 def _only_leg(quantity: Decimal, legs: LegScheme) -> str:
-    """The leg of a position that names none."""
+    """The leg of a position report that names none."""
     if legs is LegScheme.NET:
         return NET
     if legs is LegScheme.SIDED and quantity != 0:
@@ -215,7 +215,7 @@ def _only_leg(quantity: Decimal, legs: LegScheme) -> str:
 
 
 def described(error: ErrorDetails, model: type[BaseModel]) -> Unfit:
-    """What pydantic found amiss with a model's input, in our words."""
+    """pydantic's error about a model's input, in our terms."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
@@ -226,7 +226,7 @@ def described(error: ErrorDetails, model: type[BaseModel]) -> Unfit:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON writes it, cut to a readable length."""
+    """A value in JSON's form, cut to a readable length."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""The run file: how other programs find the supervisor that holds a journal.
+"""The run file: other programs use it to find the supervisor that holds a journal.
 
-It lies beside the journal, readable by its owner alone, and says where the cluster is and which process started it. It
-is advice: that a supervisor really runs is known when it answers.
+It lies beside the journal, readable by its owner alone, and names the cluster and the process that started it. It is
+only a hint: a supervisor runs if it answers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from supervisor.supervision.local_door import Door
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """What a run file says. ``detached`` is a supervisor whose cluster outlives the command that started it; ``door``
-    is its local socket, and ``token`` opens that. ``dashboard`` is where Ray's
-    dashboard of a cluster of its own is, ``logs`` the folder of its logs.
+    """The content of a run file. ``detached``: the cluster outlives the command that started it. ``door`` is the
+    supervisor's local socket, ``token`` its secret. ``dashboard`` is the address of Ray's dashboard in a cluster of its
+    own, ``logs`` the folder of that cluster's logs.
     """
 
     address: str
@@ -39,24 +39,24 @@ class RunFile:
 
     @property
     def local_door(self) -> Door | None:
-        """The supervisor's local socket, where it has one."""
+        """The supervisor's local socket, if it has one."""
         if self.door is None or self.token is None:
             return None
         return Door(self.door, bytes.fromhex(self.token))
 
     @property
     def cluster(self) -> Address:
-        """Where the cluster is."""
+        """The address of the cluster."""
         return Address(self.address, self.auth_mode)
 
 
 def path_of(configuration: Configuration) -> Path:
-    """Where the run file of a configuration's journal lies."""
+    """The path of the run file of a configuration's journal."""
     return configuration.state_dir / f"{configuration.journal_file}.run.json"
 
 
 class NotWritable(Exception):
-    """There is no place for the run file. ``path`` is where it was to lie, ``found`` the system's word."""
+    """The run file cannot be written. ``path`` is where, ``found`` the system's error."""
 
     def __init__(self, path: str, found: str) -> None:
         super().__init__(path, found)
@@ -71,7 +71,7 @@ class NotWritable(Exception):
 
 
 def write(configuration: Configuration, run: RunFile) -> Path:
-    """Put the run file in its place, whole or not at all. Raises :class:`NotWritable`."""
+    """Write the run file, as a whole or not at all. Raises :class:`NotWritable`."""
     path = path_of(configuration)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def read(configuration: Configuration) -> RunFile | None:
 
 
 def of_another(configuration: Configuration) -> str | None:
-    """Who owns a run file that this user may not read; ``None`` where it may, or there is none."""
+    """The owner of a run file that this user may not read; ``None`` where it may, or there is none."""
     path = path_of(configuration)
     try:
         os.close(os.open(path, os.O_RDONLY))
@@ -124,7 +124,7 @@ def owner_of(path: Path) -> str:
 
 
 def remove(configuration: Configuration) -> None:
-    """Take the run file away, and what it names; nothing happens when there is none."""
+    """Remove the run file and the door that it names; does nothing when there is none."""
     run = read(configuration)
     if run is not None and run.door is not None:
         local_door.remove(run.door)

@@ -21,10 +21,10 @@ def start(
     strategy: str | None = None,
     timeout_s: float = START_WITHIN_S,
 ) -> Handle:
-    """The running supervisor of a configuration; where there is none, one is started first, as ``python -m supervisor
-    start CONFIG --detach`` does: in processes of its own, on a Ray of its own on this machine's loopback. It outlives
-    this program: end it with ``stop()`` of the handle. Raises :class:`NotStarted`, with what kept it from starting,
-    and as :func:`connect` does."""
+    """The running supervisor of a configuration. If there is none, one is started, like ``python -m supervisor start
+    CONFIG --detach``: in processes of its own, on a Ray cluster of its own on this machine's loopback. It outlives this
+    program: end it with the handle's ``stop()``. Raises :class:`NotStarted`, with the reason, and as :func:`connect`
+    does."""
     try:
         return connect(config, strategy=strategy)
     except NotRunning:

@@ -1,7 +1,7 @@
-"""What the supervisor actor is asked, typed, with one retry policy: the body of the command line and of the handle.
+"""The calls to the supervisor actor, typed, with one retry policy: used by the command line and the handle.
 
-The law of this module: a supervisor that is being restarted is waited for and asked again, for as long as the question
-may wait; what must not be done twice (a change, a stop) is asked once.
+The law of this module: while the supervisor restarts, a call waits and is made again, within its time-out; what must
+not be done twice (a change, a stop) is called once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STOP_TIMEOUT_S = 90.0
 VERDICT_TIMEOUT_S = 600.0
 CHANGE_TIMEOUT_S = 120.0
 HALT_TIMEOUT_S = 40.0
-"""A halt is answered when it is durable, or was tried to be for ``halting.KEEP_WITHIN_S``."""
+"""A halt is answered when it is durable, or after ``halting.KEEP_WITHIN_S``."""
 
 
 class SupervisorClient:
-    """A supervisor behind a :class:`Port`. Every method raises :class:`~actors.runtime.ports.CallError` when it does
-    not answer within its time. ``strategy`` is the one that asks, for the journal; ``on_behalf_of`` somebody else than
-    the user of this process."""
+    """A supervisor behind a :class:`Port`. Every method raises :class:`~actors.runtime.ports.CallError` when the
+    supervisor does not answer in time. ``strategy`` is recorded in the journal as the requester's; ``on_behalf_of`` is
+    another person than the user of this process."""
 
     def __init__(
         self, port: Callable[[], Port], strategy: str | None = None, on_behalf_of: Asked | None = None
@@ -56,11 +56,11 @@ class SupervisorClient:
         return found
 
     async def look_after(self, account: str, symbol: str) -> bool:
-        """Start an instrument of an account that takes all it has; False where it does not."""
+        """Start an instrument of an account that manages all; returns False where the account does not."""
         return bool(await self._ask("look_after", account, symbol, self._who()))
 
     async def actor_state(self, name: str, *, timeout_s: float) -> tuple[str, str]:
-        """Where an actor is: a word, and words with the reason."""
+        """The state of an actor: one word, and a sentence with the reason."""
         word, words = await self._once("actor_state", name, timeout_s=timeout_s)
         return str(word), str(words)
 
@@ -74,11 +74,11 @@ class SupervisorClient:
         return found
 
     async def record(self, account: str, reports: dict[str, Sequence[Report]]) -> int:
-        """Put our side's reports into the books of one account; returns how many were new."""
+        """Record our side's reports in the books of one account; returns the number of newly recorded ones."""
         return int(await self._ask("record", account, reports, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def of_no_order(self, account: str, reports: dict[str, Sequence[Report]]) -> tuple[str, ...]:
-        """Of recorded fills, those that name an order that their book does not have, in words."""
+        """The recorded fills that name an order their book does not have, one sentence each."""
         return tuple(await self._ask("of_no_order", account, reports, timeout_s=VERDICT_TIMEOUT_S))
 
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
