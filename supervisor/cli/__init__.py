@@ -1,1 +1,1 @@
-"""The command line, ``python -m supervisor``: :mod:`.main` names the commands, one module carries out each."""
+"""The command line, ``python -m supervisor``: :mod:`.main` names the commands; each has a module of its own."""

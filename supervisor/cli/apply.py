@@ -1,4 +1,4 @@
-"""``apply``: make what runs what a configuration file says, and touch nothing that does not differ."""
+"""``apply``: make a configuration file what runs, and leave everything alone that does not differ."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
 
 
 def apply(configuration: Configuration, path: Path, *, force: bool, dry_run: bool, as_json: bool) -> int:
-    """Compute, show and carry out the difference between what runs and a configuration, and wait for the actors
-    concerned. The exit status: 0 every affected actor runs the new settings, or nothing differs; 2 it was refused; 3
-    some are not yet."""
+    """Compute, show and make the difference between what runs and a configuration, and wait for the actors concerned.
+    The exit status: 0 every affected actor runs the new settings, or nothing differs; 2 refused; 3 some actors do not
+    run them yet."""
     supervisor = _found(configuration)
     wanted = parsing.configuration_from(configuration, source=str(path))
     by = asked()

@@ -1,8 +1,8 @@
-"""``audit archive``: old records into a journal of their own, with the chain whole across the cut.
+"""``audit archive``: moves old records into a journal of their own, with the chain intact across the cut.
 
-The laws of this module: an instrument needs its records from its last checkpoint on, and where that is older than what
-may go, a new checkpoint is written first (else one quiet instrument would hold every record of all the others); a halt
-of trading in force is folded from the record that made it, so nothing from the oldest of those on goes.
+The laws of this module: an instrument needs its records from its last checkpoint on, so a new checkpoint is written
+first where the last one would keep too much (else one quiet instrument would hold back the records of all others); a
+halt of trading in force is rebuilt from the record that made it, so no record from the oldest such halt on is moved.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from supervisor.presentation.json_contract import EXIT_OK
 
 def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
     """Move the oldest records into ``file``. Raises ``JournalError``, and :class:`Failure` where the journal is in
-    use or the file is there already."""
+    use or the file exists."""
     if file.exists():
         raise Failure(f"{file} exists already, and an archive is never replaced. Choose another file")
     try:
@@ -52,7 +52,7 @@ def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
 
 
 def _seal(of: Source) -> Seal | None:
-    """Signs where the journal is cut, with the key that signs its heads; ``None`` where there is no such key yet."""
+    """The function that signs the cut, with the key of the heads; ``None`` where there is no such key yet."""
     private, public = of.private, of.public
     if private is None or public is None or not Path(public).exists():
         return None
@@ -80,7 +80,7 @@ def _before_halts(journal: Journal, before: datetime) -> datetime:
 
 
 def _write_checkpoints(journal: Journal, before: datetime) -> None:
-    """A checkpoint for each instrument that would otherwise need a record that may go."""
+    """Write a checkpoint for each instrument that would otherwise need a record to be archived."""
     now = datetime.now(UTC)
     batch = []
     for name in journal.streams():

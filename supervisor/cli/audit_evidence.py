@@ -1,5 +1,5 @@
-"""``audit prove``, ``audit check``, ``audit heads`` and ``audit key``: evidence for somebody who trusts neither us nor
-this program. Only `audit key --new` writes, and needs the journal to itself."""
+"""``audit prove``, ``audit check``, ``audit heads`` and ``audit key``: evidence for people who trust neither us nor
+this program. Only `audit key --new` writes, and needs exclusive use of the journal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be proven: records by their ``seq``, or all that a book rests on at a moment."""
+    """What to prove: records by their ``seq``, or everything that a book rests on at a time."""
 
     seqs: tuple[int, ...] = ()
     account: str | None = None
@@ -52,7 +52,7 @@ class Wanted:
 def prove(
     of: Source, wanted: Wanted, to: str | None, since: str | None, archives: Sequence[Path], out: Path | None
 ) -> int:
-    """Write one document that proves it. Raises ``JournalError`` and :class:`Failure`."""
+    """Write one document with the proof. Raises ``JournalError`` and :class:`Failure`."""
     with reading(of) as journal:
         reader = ProofReader(journal, archives)
         seqs = wanted.seqs
@@ -82,7 +82,7 @@ def prove(
 
 
 def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None, *, as_json: bool) -> int:
-    """Print what a proof shows to whoever trusts the keys: 0 it holds, 1 it does not. Raises :class:`Failure`."""
+    """Print what a proof shows to a person who trusts the keys: 0 it holds, 1 it does not. Raises :class:`Failure`."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -111,7 +111,7 @@ def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None
 
 
 def heads(of: Source, *, count: int, as_json: bool) -> int:
-    """Print the signed heads, the newest last; as they are signed where there is one alone. Raises ``JournalError``."""
+    """Print the signed heads, the newest last; a single one in full, as signed. Raises ``JournalError``."""
     with reading(of) as journal:
         found = journal.with_connection(_all_heads)[-count:]
     if as_json:
@@ -125,7 +125,7 @@ def heads(of: Source, *, count: int, as_json: bool) -> int:
 
 
 def key(of: Source, private: str | None, *, new: bool) -> int:
-    """Print the public keys; with ``new`` hand on to another key first.
+    """Print the public keys; with ``new``, first switch to another key.
 
     Raises ``JournalError`` and :class:`Failure`.
     """
@@ -165,7 +165,7 @@ def _rotate(of: Source, private: str, public: Path) -> None:
         following, key_ = new_key(origin, private)
         now = datetime.now(UTC)
         note = signed(rotation_text(origin, following.public, now), [old, following])
-        # First the note that the old key signs, then the key: who is killed in between still has the old one.
+        # First the note that the old key signs, then the key: if killed in between, we still have the old one.
         journal.with_connection(lambda connection: put_rotation(connection, note))
         journal.with_connection(lambda connection: signed_head(connection, [old, following], origin, now))
         write_public(public, [*read_public(public), following.public])
@@ -176,7 +176,7 @@ def _rotate(of: Source, private: str, public: Path) -> None:
 def _book_rests_on(
     journal: Journal, archives: Sequence[Path], account: str, instrument: str, at: datetime | None
 ) -> Iterator[int]:
-    """The records from the last checkpoint by then to the first after, by which it is seen that none is left out."""
+    """The records from the last checkpoint before that time to the first record after it, so that an omission shows."""
     from supervisor.cli.audit_replay import Past
 
     with contextlib.ExitStack() as stack:

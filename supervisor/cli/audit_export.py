@@ -1,7 +1,7 @@
 """``audit export``: records into a file, for other programs.
 
-The laws of this module: what stands under the name that was asked for is whole (it is written beside it, made durable,
-and renamed); records go through memory in pages; an existing file is replaced only where that was asked for.
+The laws of this module: a file under the requested name is complete (it is written beside it, made durable, and
+renamed); records pass through memory in pages; an existing file is replaced only on request.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from supervisor.cli.console import Failure, console
 from supervisor.presentation.event_facts import FACTS, facts
 
 PAGE = 10_000
-"""Records that are in memory at once, and rows of a row group of Parquet."""
+"""The number of records in memory at once, and of rows in a row group of Parquet."""
 EXTRA = "parquet"
 
 
 DELTA = "delta"
-"""The format that is no file: a table, which is added to."""
+"""The format that is not a file: a table, which is appended to."""
 
 
 class FileFormat(StrEnum):
-    """What an export to a file can be."""
+    """The formats of an export to a file."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -48,8 +48,8 @@ Write = Callable[[BinaryIO, Iterator[list[Record]]], None]
 
 
 def export(of: Source, asked: RecordFilter, form: FileFormat, file: Path, *, force: bool) -> int:
-    """Write the selected records into ``file``, oldest first; what is appended meanwhile is not part of it. Raises
-    ``JournalError``, and :class:`Failure` where the file is there already or cannot be written."""
+    """Write the selected records into ``file``, oldest first, without those appended meanwhile. Raises
+    ``JournalError``, and :class:`Failure` where the file exists or cannot be written."""
     if file.exists() and not force:
         raise Failure(f"{file} exists already. Choose another file, or replace it with --force")
     write = _writer(form)
@@ -78,9 +78,9 @@ def export(of: Source, asked: RecordFilter, form: FileFormat, file: Path, *, for
 
 
 def export_to_delta(of: Source, uri: str) -> int:
-    """Add the records that the Delta table at ``uri`` does not hold yet, each once, and make the table where there is
-    none. What was written stays when it breaks off. Raises ``JournalError``, ``BrokerError`` where the table cannot be
-    written, and :class:`Failure` where the extra is missing or somebody else writes to the table."""
+    """Add the records that the Delta table at ``uri`` does not hold yet, each once, and create the table where there is
+    none. After an interruption, what was written stays. Raises ``JournalError``, ``BrokerError`` where the table cannot
+    be written, and :class:`Failure` where the extra is missing or another process writes to the table."""
     try:
         from actors.delta import journal_table
         from actors.delta.once import OvertakenError, Place
@@ -117,7 +117,7 @@ def export_to_delta(of: Source, uri: str) -> int:
 
 @contextlib.contextmanager
 def _new_file(file: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """A file beside ``file`` that takes its name when it is whole and durable, and is gone after any failure."""
+    """A file beside ``file`` that takes its name when it is complete and durable, and is removed after any failure."""
     try:
         with new_file(file, replace=force) as out:  # as private as the journal
             yield out
@@ -133,7 +133,7 @@ def _cannot_write(file: Path, error: OSError) -> Failure:
 
 @contextlib.contextmanager
 def _progress(first: Record | None, last: Record | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's standard error, told the ``seq`` that was come to."""
+    """A bar on a terminal's standard error; call it with the ``seq`` that was reached."""
     out = console(stderr=True)
     if not out.is_terminal or first is None or last is None:
         yield lambda _seq: None
@@ -192,7 +192,7 @@ def _row(record: Record) -> tuple[int | str | None, ...]:
 
 
 def _parquet_writer() -> Write:
-    """Raises :class:`Failure` where what Parquet needs is not installed."""
+    """Raises :class:`Failure` where the libraries for Parquet are not installed."""
     try:
         import pyarrow
         from pyarrow import parquet

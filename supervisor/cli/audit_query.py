@@ -1,6 +1,6 @@
-"""``audit query`` and ``audit tail``: the records asked for, as a table, lines, JSON or CSV, and those that come.
+"""``audit query`` and ``audit tail``: the selected records, as a table, lines, JSON or CSV, and new ones as they come.
 
-Nothing here writes to the journal. With a format for programs nothing but that stands on standard output.
+Nothing here writes to the journal. With a format for programs, standard output holds nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FOLLOW_S = 0.5
 SHOWN_AT_MOST = 100
-"""Rows of a table, where no limit was named."""
+"""The rows of a table without a limit."""
 COLUMNS = ("seq", "stream", "version", "event_id", "time", "type", "severity", "payload", "prev_hash", "hash")
 _COLOURS = {Severity.INFO: "", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 
@@ -45,8 +45,8 @@ class Format(StrEnum):
 
 
 def query(of: Source, asked: RecordFilter, form: Format, *, oldest: bool, limit: int | None, follow: bool) -> int:
-    """Print the selected records, the newest first unless ``oldest``, and with ``follow`` those that come, oldest
-    first. A table without a limit shows :data:`SHOWN_AT_MOST` and says when there are more. Raises ``JournalError``.
+    """Print the selected records, the newest first unless ``oldest``; with ``follow`` also the new ones, oldest first.
+    A table without a limit shows :data:`SHOWN_AT_MOST` and says when there are more. Raises ``JournalError``.
     """
     if follow:
         _check_endless(asked, form, oldest=oldest)
@@ -68,7 +68,7 @@ def query(of: Source, asked: RecordFilter, form: Format, *, oldest: bool, limit:
 
 
 def tail(of: Source, count: int, form: Format, *, follow: bool) -> int:
-    """Print the last records, oldest first, and with ``follow`` those that come. Raises ``JournalError``."""
+    """Print the last records, oldest first; with ``follow`` also the new ones. Raises ``JournalError``."""
     if follow:
         _check_endless({}, form, oldest=False)
         return _follow(of, {}, form, count)
@@ -81,7 +81,7 @@ def tail(of: Source, count: int, form: Format, *, follow: bool) -> int:
 
 
 class _Counted:
-    """Records as they go by, and how many went."""
+    """Passes records on and counts them."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._records = records
@@ -103,7 +103,7 @@ def _last(journal: Journal, asked: RecordFilter, count: int | None) -> list[Reco
     return found
 
 
-# What comes
+# New records
 
 
 def _check_endless(asked: RecordFilter, form: Format, *, oldest: bool) -> None:
@@ -119,7 +119,7 @@ def _follow(of: Source, asked: RecordFilter, form: Format, count: int | None) ->
     write = _printer(form)
     with reading(of) as journal, contextlib.suppress(KeyboardInterrupt):
         check_known(journal, of, asked.get("account"), asked.get("instrument"))
-        # The head first: what is written after it was read is new, whether or not the query saw it too.
+        # The head first: anything written after it was read is new, whether or not the query saw it too.
         after_seq = _head_seq(journal)
         seen = _last(journal, asked, SHOWN_AT_MOST if count is None else count)
         after_seq = max(after_seq, seen[-1].seq if seen else 0)
@@ -158,7 +158,7 @@ def _printer(form: Format, *, header: bool = True) -> Write:
 
 
 def _write_array(records: Iterable[Record]) -> None:
-    """One JSON array in plain ASCII, written as the records are read: it may be longer than memory."""
+    """One JSON array in plain ASCII, written while the records are read: it may not fit into memory."""
     before = "["
     for record in records:
         sys.stdout.write(f"{before}\n{_json(record)}")
@@ -202,8 +202,8 @@ def line(record: Record) -> str:
     event = record.event
     severity = "" if event.severity == "INFO" else f" {event.severity}"
     text = describe(event)
-    told = f"{text}{behind(event, text)}"
-    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {told}".rstrip()
+    words = f"{text}{behind(event, text)}"
+    return f"{record.seq:>7} {to_iso(event.time)} {record.stream} {event.type}{severity} {words}".rstrip()
 
 
 def _print_table(found: list[Record], limit: int | None, order: str) -> None:
@@ -214,7 +214,7 @@ def _print_table(found: list[Record], limit: int | None, order: str) -> None:
     out = console()
     with out.capture() as captured:
         out.print(table(iter(shown)))
-    # Past rich, so that a reader that has gone is dealt with as everywhere else.
+    # Not through rich, so that a closed pipe is handled as everywhere else.
     sys.stdout.write(captured.get())
     sys.stdout.flush()
     if len(found) > len(shown):

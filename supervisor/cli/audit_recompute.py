@@ -1,7 +1,7 @@
-"""``audit replay --recompute``: the recorded slices through the code of today, and where it would decide otherwise.
+"""``audit replay --recompute``: decides again on the recorded slices with today's code, and shows where it differs.
 
-Nothing here writes. The laws of this module: each record that is folded and each pass that is decided on again is
-checked against its hash first; what cannot be made again is counted and told, and is never taken for the same.
+Nothing here writes. The laws of this module: each replayed record and each pass is checked against its hash first; a
+pass that cannot be decided again is counted and reported, and never taken for an equal one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which passes: of an account, an instrument, and from a moment until before another; ``None`` is no condition."""
+    """The passes to decide again: of an account, an instrument, a period; ``None`` is no condition."""
 
     account: str | None = None
     instrument: str | None = None
@@ -38,19 +38,19 @@ class Wanted:
     until: datetime | None = None
 
     def takes(self, stream: str) -> bool:
-        """Whether this stream is among them."""
+        """Whether this stream is selected."""
         account, symbol = split_name(stream)
         return self.account in (None, account) and self.instrument in (None, symbol)
 
     def at(self, time: datetime) -> bool:
-        """Whether this moment is."""
+        """Whether this time is selected."""
         return (self.since is None or time >= self.since) and (self.until is None or time < self.until)
 
 
 @dataclass(slots=True)
 class Recomputed:
-    """What was found. ``otherwise`` are passes that today's code decides otherwise, with how; ``wrong`` is what is not
-    as it was kept, in words. Passes that the journal does not hold by any hash are ``unbound``."""
+    """The result. ``otherwise`` are passes that today's code decides differently, and how; ``wrong`` is what is not as
+    it was kept, as text; ``unbound`` counts passes that the journal holds under no hash."""
 
     passes: int = 0
     same: int = 0
@@ -129,7 +129,7 @@ def _pass(book: _Fold, one: PassEntry, journaled: Sequence[Record], kept: KeptSl
         found.wrong.append(f"{place}: the pass {one.hash} says it decided other records than those that name it")
         return
     if one.decided and not versions:
-        found.same += 1  # it was cut off or fenced before it was journaled: nothing came of it
+        found.same += 1  # interrupted or fenced before it was journaled: it had no effect
         return
     try:
         differs = otherwise(journaled, grounds_of(one, stands, kept.part))
@@ -153,7 +153,7 @@ def _pass(book: _Fold, one: PassEntry, journaled: Sequence[Record], kept: KeptSl
 
 
 class _Fold:
-    """The book of a stream at one version after another."""
+    """The book of a stream at increasing versions."""
 
     def __init__(self, account: str, symbol: str, records: Sequence[Record]) -> None:
         whole = not records or records[0].version == 1
@@ -165,7 +165,7 @@ class _Fold:
             self._book = replay(account, symbol, [next(self._rest)])
 
     def at(self, version: int) -> Book | None:
-        """The book at a version that is not before the last one asked for; ``None`` where no record reaches there."""
+        """The book at a version, not below the last one requested; ``None`` where no record reaches it."""
         book = self._book
         if book is None or book.version > version:
             return None
@@ -193,7 +193,7 @@ def _entries(kept: KeptSlices, name: str, found: Recomputed) -> Iterator[PassEnt
 
 
 def _bound(passes: Sequence[PassEntry], decided: Mapping[str, object]) -> set[str]:
-    """The passes that a record of the journal names, and all before those that they name in turn."""
+    """The passes that a record of the journal names, and all earlier ones that they name in turn."""
     before = {one.hash: one.before for one in passes}
     bound: set[str] = set()
     for own in decided:

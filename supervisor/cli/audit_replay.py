@@ -1,8 +1,9 @@
-"""``audit replay``: a book as it was, what the broker had said, and what changed between two moments, who by and why.
+"""``audit replay``: a book at a past time, what the broker had reported, and what changed between two times, by whom
+and why.
 
-Nothing here writes. The laws of this module: each record that is folded is checked against its hash first; the hash of
-the last one is shown, so that ``audit verify --head`` proves the answer; where records are missing, or nothing was
-recorded yet, that is told and no book is shown.
+Nothing here writes. The laws of this module: each replayed record is checked against its hash first; the hash of the
+last one is shown, so that ``audit verify --head`` proves the answer; where records are missing, or nothing was recorded
+yet, it says so and shows no book.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HEARD_BEFORE = 1000
-"""Records before a checkpoint that are looked through for what the broker said."""
+"""How many records before a checkpoint are searched for the broker's reports."""
 _NAMED_LOOKED_AT = 20
 _TICK = timedelta(microseconds=1)
 _ASK_TIMEOUT_S = 3.0
 
 
 class Past:
-    """One instrument's stream in a journal and in what was archived of it. ``journals`` may be in any order."""
+    """One instrument's stream in a journal and its archives. ``journals`` may be in any order."""
 
     def __init__(self, journals: Sequence[Journal], account: str, instrument: str) -> None:
         self._journals = journals
@@ -52,7 +53,7 @@ class Past:
         self._stream = instrument_name(account, instrument)
 
     def at(self, at: datetime) -> BookAt:
-        """The book at a moment. Raises :class:`Failure` where records that it needs are missing or altered."""
+        """The book at a time. Raises :class:`Failure` where records that it needs are missing or altered."""
         last = self._last(at)
         if last is None:
             self._check_nothing_archived(at)
@@ -69,7 +70,7 @@ class Past:
             ) from None
 
     def between(self, after_seq: int, last_seq: int) -> list[Record]:
-        """The stream's records after one ``seq`` and up to another, each checked."""
+        """The stream's records after one ``seq`` up to another, each checked."""
         found: dict[int, Record] = {}
         for journal in self._journals:
             for record in journal.records(stream=self._stream, after_seq=after_seq):
@@ -79,7 +80,7 @@ class Past:
         return [found[seq] for seq in sorted(found)]
 
     def named(self, at: datetime) -> list[Record]:
-        """The newest records in which its account named it as being in step by a moment, or soon after of before."""
+        """The newest account records by that time, or written shortly after about it, that name it as in step."""
         found: dict[int, Record] = {}
         for journal in self._journals:
             asked = journal.records(
@@ -94,17 +95,17 @@ class Past:
         return [found[seq] for seq in sorted(found)]
 
     def around(self, since: datetime, until: datetime) -> list[Record]:
-        """What happened to the account and to this instrument's actor in that time, beside the stream itself."""
+        """The events of the account and of this instrument's actor in that time, beside the stream itself."""
         beside: list[Iterable[Record]] = []
         for journal in self._journals:
             of_account = journal.records(stream=self._account, since=since, until=until + _TICK)
-            beside.append(record for record in of_account if self._is_told(record))
+            beside.append(record for record in of_account if self._is_about_it(record))
             every = journal.records(stream="supervisor", since=since, until=until + _TICK)
             beside.append(record for record in every if self._concerned(record))
         found = {record.seq: checked(record) for record in merge(*beside, key=lambda record: record.seq)}
         return list(found.values())
 
-    def _is_told(self, record: Record) -> bool:
+    def _is_about_it(self, record: Record) -> bool:
         return named_in(record.event) is None or concerns(record, self._instrument)
 
     def _concerned(self, record: Record) -> bool:
@@ -113,7 +114,7 @@ class Past:
         return record.event.payload.get("actor") in named or (isinstance(several, list) and self._stream in several)
 
     def _check_nothing_archived(self, at: datetime) -> None:
-        """That there is no record by then must not be because it was moved."""
+        """Check that there is no record by then because there was none, and not because it was archived."""
         own = [next(journal.records(stream=self._stream, limit=1), None) for journal in self._journals]
         if any(first is not None and first.version == 1 for first in own):
             return
@@ -141,7 +142,7 @@ class Past:
 
 
 def checked(record: Record) -> Record:
-    """The record, if its content has its hash. Raises :class:`Failure`."""
+    """The record, if its hash matches its content. Raises :class:`Failure`."""
     form = canonical(record.seq, record.stream, record.version, record.event)
     if chained(record.prev_hash, form.encode()) != record.hash:
         raise Failure(
@@ -173,8 +174,8 @@ def replay(
     as_json: bool,
     running: Configuration | None = None,
 ) -> int:
-    """Print a book as it was; beside it, where it is that of now and a supervisor of the configuration ``running``
-    answers, when that one last found it in step. Raises ``JournalError`` and :class:`Failure`."""
+    """Print a book at a time. If that is now and a supervisor of the configuration ``running`` answers, also print when
+    that supervisor last found it in step. Raises ``JournalError`` and :class:`Failure`."""
     with _past(of, archives, account, instrument) as past:
         found = past.at(at)
     verified_now = None if running is None else _verified_now(running, account, instrument)
@@ -186,8 +187,8 @@ def replay(
 
 
 def _verified_now(configuration: Configuration, account: str, instrument: str) -> str | None:
-    """When the running supervisor last heard that the book is its broker's; ``None`` where none answers, or that is not
-    so now."""
+    """When the running supervisor last verified the book against its broker; ``None`` where none answers, or the book
+    is not verified now."""
     from supervisor.client.processes import NotRunning, find
 
     try:
@@ -211,7 +212,7 @@ def diff(
     *,
     as_json: bool,
 ) -> int:
-    """Print the books at two moments, what differs, and each event between with its cause."""
+    """Print the books at two times, what differs, and each event between with its cause."""
     begin, end = moments
     with _past(of, archives, account, instrument) as past:
         before, after = past.at(begin), past.at(end)
@@ -243,8 +244,8 @@ def _seq(found: BookAt) -> int:
 
 
 def document(found: BookAt) -> dict[str, Any]:
-    """A book as it was, as JSON. ``book`` is ``null`` where nothing was recorded by then; ``seq`` and ``hash`` are
-    those of the last record it rests on."""
+    """A past book as JSON. ``book`` is ``null`` where nothing was recorded by then; ``seq`` and ``hash`` are those of
+    the last record it rests on."""
     book, last = found.book, found.last
     return {
         "account": book.account,
@@ -330,7 +331,7 @@ def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[Rend
 
 
 def _later_words(found: BookAt, verified_now: str | None) -> str:
-    """What the journal does not tell, as it notes a clean check at most every five minutes."""
+    """What the journal alone does not show, since it notes a clean check at most every five minutes."""
     if verified_now is not None:
         return f" and, according to the running supervisor, last at {verified_now}"
     return " (a clean check is journaled at most every five minutes)" if found.verified_at is not None else ""

@@ -1,7 +1,7 @@
 """Which journal an ``audit`` command reads, and which of its records: options in, records out.
 
-The laws of this module: nothing here writes; a name, type, severity or time that means nothing is refused with those
-that do, never answered with no records.
+The laws of this module: nothing here writes; an unknown name, type, severity or time is refused with the valid ones,
+never answered with an empty result.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ E = TypeVar("E", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A journal to read. ``configured`` are the accounts of the configuration with their symbols; none of them where
-    only a file was named. ``public`` lists the public keys of its heads, ``private`` is where the key is that signs,
-    ``slices`` where what decisions rested on is kept."""
+    """A journal to read. ``configured`` are the accounts of the configuration with their symbols; empty where only a
+    file was named. ``public`` lists the public keys of its heads, ``private`` is the place of the key that signs them,
+    ``slices`` the file with the kept grounds of decisions."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -55,7 +55,7 @@ def source(config: Path | None, file: Path | None) -> Source:
         configuration = load(config)
         configured = tuple((account.name, tuple(account.symbols)) for account in configuration.accounts)
     except ConfigurationError as error:
-        # Whoever reads the journal needs none of the accounts, nor their secrets: only where the journal is.
+        # Reading the journal needs none of the accounts, nor their secrets: only the journal's place.
         try:
             configuration = load_place(config)
         except ConfigurationError:
@@ -80,8 +80,8 @@ def reading(of: Source) -> Iterator[Journal]:
 
 
 def whole(journal: Journal) -> int:
-    """The exit status of who read a journal: 1, and said so, where it is not whole, as what was read is then not all
-    that was written."""
+    """The exit status of a reading command: 1, with a message, where the journal is not intact, since the result may
+    then be incomplete."""
     doubt = journal.doubt()
     if doubt is None:
         return EXIT_OK
@@ -90,7 +90,7 @@ def whole(journal: Journal) -> int:
 
 
 def check_known(journal: Journal, of: Source, account: str | None, instrument: str | None) -> None:
-    """Refuse an account or instrument that neither the journal nor the configuration has ever heard of."""
+    """Refuse an account or instrument that is neither in the journal nor in the configuration."""
     if account is None and instrument is None:
         return
     known = _known(journal.streams(), of)
@@ -106,7 +106,7 @@ def check_known(journal: Journal, of: Source, account: str | None, instrument: s
 
 
 def _known(streams: Sequence[str], of: Source) -> set[tuple[str, str]]:
-    """Account and symbol of everything there is; the symbol is empty for the account itself."""
+    """Account and symbol of everything known; the symbol is empty for the account itself."""
     known = {(account, symbol) for account, symbols in of.configured for symbol in ("", *symbols)}
     for stream in streams:
         account, symbol = split_name(stream)
@@ -139,7 +139,7 @@ def select(
     until: str | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> RecordFilter:
-    """The records that options mean. Raises :class:`Failure`, which names the value and what is accepted."""
+    """The filter from the options. Raises :class:`Failure`, which names the value and what is accepted."""
     at = now()
     begin, end = when("--since", since, at), when("--until", until, at)
     if begin is not None and end is not None and begin >= end:
@@ -158,7 +158,7 @@ def select(
 
 
 def when(option: str, text: str | None, now: datetime) -> datetime | None:
-    """The moment an option names, ``None`` where it was left out."""
+    """The time that an option names, ``None`` where it was left out."""
     if text is None:
         return None
     try:
@@ -168,7 +168,7 @@ def when(option: str, text: str | None, now: datetime) -> datetime | None:
 
 
 def past(option: str, text: str, now: datetime) -> datetime:
-    """The moment an option names, which must not be to come. Raises :class:`Failure`."""
+    """The time that an option names, which must not be in the future. Raises :class:`Failure`."""
     try:
         at = moment(text, now)
     except NoMoment as error:

@@ -1,4 +1,4 @@
-"""``audit verify`` and ``audit head``: is the journal what was written, and where does it end? Nothing here writes."""
+"""``audit verify`` and ``audit head``: is the journal unchanged, and where does it end? Nothing here writes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the journal was held against besides its chain: ``count`` signed heads, ``reason`` what contradicts them.
-    ``keys`` says whether their signatures could be judged."""
+    """What the journal was compared with besides its chain: ``count`` signed heads, and ``reason`` for a contradiction.
+    ``keys``: their signatures could be checked."""
 
     count: int
     reason: str | None
@@ -53,9 +53,9 @@ def verify(
     archives: Sequence[Path] = (),
     tree: bool = False,
 ) -> int:
-    """Read the whole journal again and print whether it is what was written; with ``head``, a hash noted before, also
-    whether everything up to it is still there. It is held against its signed heads and those in ``heads``, by ``key``
-    or the public keys beside the journal. Raises ``JournalError`` where it cannot be read now."""
+    """Read the whole journal and print whether it is unchanged; with ``head``, a hash noted earlier, also whether
+    everything up to it is still there. It is compared with its signed heads and those in ``heads``, using ``key`` or
+    the public keys beside the journal. Raises ``JournalError`` where it cannot be read now."""
     if head is not None and not _HASH.fullmatch(head.lower()):
         raise Failure(f"--head {head}: a hash is 64 hexadecimal digits, as `audit head` prints it")
     found = verified(of, _Progress(), head=head, heads=heads, key=key, archives=archives, tree=tree)
@@ -71,8 +71,8 @@ def verify(
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verification found: of the chain and of the heads together in ``result``; ``last`` is where the journal
-    ended when it began; ``gone`` whether the archive of what was before lies no more where it was put."""
+    """The result of a verification, of chain and heads together in ``result``; ``last`` is where the journal ended when
+    it began; ``gone``: the archive with the earlier records is no longer where it was put."""
 
     result: Verification
     last: Head | None
@@ -80,7 +80,7 @@ class Verified:
     gone: bool = False
 
     def words(self, head: str | None = None) -> str:
-        """The same for a person; ``head`` is the hash that it was held against."""
+        """The result for a person; ``head`` is the hash that it was compared with."""
         return _words(self.result, self.last, head, gone=self.gone) + (_held_words(self.held) if self.result.ok else "")
 
 
@@ -94,12 +94,12 @@ def verified(
     archives: Sequence[Path] = (),
     tree: bool = False,
 ) -> Verified:
-    """The journal read again as :func:`verify` does; ``progress`` is told how many of how many records were read."""
+    """Read the journal as :func:`verify` does; ``progress`` receives how many of how many records were read."""
     last: Head | None = None
     held, gone = Held(0, None, keys=False), False
     try:
         with reading(of) as journal:
-            # The head is read first: what is appended meanwhile is verified besides.
+            # The head is read first: what is appended meanwhile is verified too.
             last = _written(journal.head())
             result = journal.verify(head=None if head is None else head.lower(), progress=progress)
             held = _held(of, journal, heads, key, archives, tree=tree)
@@ -115,7 +115,7 @@ def verified(
 
 
 def verify_since(of: Source, head: Path, *, key: str | None, archives: Sequence[Path], as_json: bool) -> int:
-    """Print whether what was added since a signed head is what was written: the journal was verified up to it before.
+    """Print whether everything added since a signed head is unchanged, given a journal that was verified up to it.
     Raises ``JournalError`` where it cannot be read now."""
     try:
         note = notes_in(head)[-1]
@@ -145,7 +145,7 @@ def _keys(of: Source, key: str | None) -> list[PublicKey] | None:
 
 
 class _Progress:
-    """How far a long verification is, on standard error and at a terminal alone, a line a second."""
+    """The progress of a long verification, on a terminal's standard error only, once a second."""
 
     def __init__(self) -> None:
         self._said_at = time.monotonic()
@@ -183,7 +183,7 @@ def _held_words(held: Held) -> str:
 
 
 def head(of: Source, *, as_json: bool) -> int:
-    """Print ``seq``, ``hash`` and time of the last record: kept elsewhere, they prove the rest to ``verify --head``."""
+    """Print ``seq``, ``hash`` and time of the last record. Keep them elsewhere for ``verify --head``."""
     with reading(of) as journal:
         last = _written(journal.head())
         status = whole(journal)

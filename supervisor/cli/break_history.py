@@ -1,6 +1,6 @@
-"""Breaks by the journal alone: those that are open, without a supervisor, and what became of one.
+"""Breaks from the journal alone: the open ones, without a supervisor, and the history of one.
 
-The law of this module: what it lists as open is what a replay of the books holds open.
+The law of this module: it lists as open exactly what a replay of the books holds open.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
 def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
-    """The open breaks of every book in the journal and of the accounts, what needs a person most first. Raises
-    ``JournalError``, also for a journal that is not whole: that it tells of no break would say nothing."""
+    """The open breaks of every book in the journal and of the accounts, the most urgent first. Raises ``JournalError``,
+    also for a journal that is not intact: an empty list of it would prove nothing."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
         doubt = journal.doubt()
@@ -46,7 +46,7 @@ def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
 
 
 def open_breaks(journal: Journal) -> list[dict[str, Any]]:
-    """A row an open break. Raises ``JournalError``."""
+    """One row an open break. Raises ``JournalError``."""
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = []
     for stream, found in journal.since_checkpoints(_OF_BREAKS):
@@ -56,8 +56,8 @@ def open_breaks(journal: Journal) -> list[dict[str, Any]]:
 
 
 def _standing(rows: Sequence[LightRow]) -> Iterator[tuple[Break, BreakWork]]:
-    """What is open after these records of one stream, with the work on it: as a book folds them, but only what is open
-    at the end is read whole."""
+    """The breaks open after these records of one stream, with the work on them: the same as a book's, but only the
+    records of those still open at the end are decoded in full."""
     standing: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     work: dict[str, BreakWork] = {}
     for row in rows:
@@ -91,8 +91,8 @@ def _break(severity: str, payload: dict[str, Any]) -> Break:
 def history_of(
     configuration: Configuration, break_id: str, stream: str | None = None, since: datetime | None = None
 ) -> list[Record]:
-    """Every record that names a break, oldest first; of the newest break whose id begins so, where it is not whole.
-    Who knows its ``stream`` and ``since`` when it is open spares the reading of all the others."""
+    """Every record that names a break, oldest first; with a partial id, of the newest break whose id begins so. With
+    its ``stream`` and ``since`` (known while it is open) only a part of the journal is read."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
         whole = break_id if len(break_id) == _WHOLE_ID else _newest(journal, break_id)
@@ -102,7 +102,7 @@ def history_of(
 
 
 def archived(configuration: Configuration, break_id: str, history: Sequence[Record]) -> str | None:
-    """In words, which records were archived, where some of those may have named the break of this history too."""
+    """A sentence about archived records, where some of them may name this history's break too; else ``None``."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:
         first = next(journal.records(limit=1), None)

@@ -1,7 +1,7 @@
-"""The ``breaks`` group of the command line: what is open, who has it, and what is to be done about it.
+"""The ``breaks`` group of the command line: what is open, who works on it, and what to do about it.
 
-``list`` and ``show`` read the journal where no supervisor runs; what changes something asks the running supervisor, as
-the user whom the operating system knows.
+``list`` and ``show`` read the journal where no supervisor runs; commands that change something call the running
+supervisor, as the operating system's user.
 """
 
 from __future__ import annotations
@@ -231,14 +231,14 @@ def _do(
 
 
 def until_of(text: str, now: datetime) -> datetime:
-    """The time to come that a text names: a length of time is from now on. Raises :class:`Failure`."""
+    """The future time that a text names: a length of time counts from now. Raises :class:`Failure`."""
     from supervisor.cli.console import Failure
     from supervisor.cli.time_text import NoMoment, moment
 
     try:
         named = moment(text, now)
         ago = now - named
-        # What is written as "that long ago" elsewhere can only mean "from now on" here.
+        # A length that means "that long ago" elsewhere can only mean "from now on" here.
         relative = text.strip().lower() not in {"now", "today", "yesterday"} and ":" not in text and "-" not in text
         return now + ago if relative and ago.total_seconds() > 0 else named
     except NoMoment:
@@ -264,7 +264,7 @@ def _row(supervisor: Running, break_id: str) -> dict[str, Any]:
 
 
 def chosen(rows: Sequence[dict[str, Any]], break_id: str) -> dict[str, Any] | None:
-    """The open break that is named, ``None`` where none is. Raises :class:`Failure` where that may be several."""
+    """The named open break, ``None`` where none matches. Raises :class:`Failure` where several do."""
     from actors.book.break_work import SHORTEST_ID
     from supervisor.cli.console import Failure
 
@@ -278,7 +278,7 @@ def chosen(rows: Sequence[dict[str, Any]], break_id: str) -> dict[str, Any] | No
 
 
 def _open(configuration: Any) -> tuple[list[dict[str, Any]], bool]:
-    """The open breaks, and whether a running supervisor told them."""
+    """The open breaks, and whether they are from a running supervisor."""
     from actors.runtime.ports import CallError
     from supervisor.cli.break_history import open_in_journal
     from supervisor.client.processes import NotRunning, find
@@ -290,8 +290,8 @@ def _open(configuration: Any) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _check_known(config: Path | None, account: str | None, instrument: str | None) -> None:
-    """Refuse a name that neither what runs nor the journal nor the configuration has: that it has no break says
-    nothing."""
+    """Refuse a name that neither the running supervisor nor the journal nor the configuration knows: an empty list for
+    it would prove nothing."""
     from actors.runtime.ports import CallError
     from supervisor.cli.audit_selection import check_known, reading, source
     from supervisor.cli.console import load_place
@@ -352,11 +352,11 @@ def _print_one(row: Mapping[str, Any] | None, history: Sequence[Record]) -> None
 
 
 def last_words(history: Sequence[Record]) -> str:
-    """What is known of a break that is not among the open ones."""
-    told = [record for record in history if "resolved" in record.event.payload]
-    if not told:
+    """What is known of a break that is not open."""
+    looks = [record for record in history if "resolved" in record.event.payload]
+    if not looks:
         return "it is not among the open breaks, and what it was is not in this journal"
-    last, payload = told[-1], told[-1].event.payload
+    last, payload = looks[-1], looks[-1].event.payload
     what = f"{str(payload['id'])[:12]} {last.stream} {payload['type']} {payload['key']}"
     if not payload["resolved"]:
         return f"{what}: it was open when it was last looked at, and nobody looks at {last.stream} any more"
@@ -376,5 +376,5 @@ def _by(row: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what could move a terminal's cursor."""
+    """The text without characters that could move a terminal's cursor."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,4 +1,4 @@
-"""``check``: what a configuration means and, with ``--connect``, whether each broker can be reached with it."""
+"""``check``: the meaning of a configuration and, with ``--connect``, whether each broker can be reached with it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CALLS_TO_CONNECT = 12
-"""An adapter tries a call a few times; reaching an account and one snapshot end within this many time-outs."""
+"""An adapter tries a call a few times; connecting and one snapshot take at most this many time-outs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of connecting one account. ``outcome`` is REACHED, UNREACHABLE, REFUSED or MALFORMED; ``found`` says
-    what was found there, or why it was not reached. ``facts`` are what the adapter found out about the account, by what
-    each is about; ``mistakes`` what of the configuration is wrong by the broker's word. ``login`` is the broker's id of
-    the account reached."""
+    """The result of connecting one account. ``outcome`` is REACHED, UNREACHABLE, REFUSED or MALFORMED; ``found`` is
+    what was found there, or why it was not reached. ``facts`` are what the adapter learned about the account, by topic;
+    ``mistakes`` are errors of the configuration that the broker's answers show. ``login`` is the broker's id of the
+    account reached."""
 
     outcome: str
     found: str
@@ -44,12 +44,12 @@ class Attempt:
 
     @property
     def reached(self) -> bool:
-        """Whether the account is there, and ours."""
+        """Whether the account exists and is ours."""
         return self.outcome == "REACHED"
 
 
 def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
-    """Print what would run, and with ``connect`` what answers; gives the exit status."""
+    """Print what would run, and with ``connect`` what answers; returns the exit status."""
     try:
         configuration = load(path)
     except ConfigurationError as error:
@@ -79,8 +79,8 @@ class TableFound:
 
 
 def _tables(configuration: Configuration, *, connect: bool) -> dict[str, TableFound]:
-    """The tables in which books are kept, looked at: what a column cannot tell is to be known before it is compared.
-    One in a store is looked at to ``connect``."""
+    """Inspect the tables that hold books: limits of a column should be known before it is compared. A table in an
+    object store is inspected only with ``connect``."""
     from actors.delta.book_spec import open_book_table
     from supervisor.supervision.specs import book_spec
 
@@ -140,39 +140,39 @@ async def _outcome(configuration: Configuration, name: str) -> Attempt:
     found = f"{legs} position legs and {orders} orders ({', '.join(words)})"
     held: object = broker
     unproven = held.unproven if isinstance(held, Vouching) else None
-    told = held.described() if isinstance(held, Describing) else AccountFacts()
+    known = held.described() if isinstance(held, Describing) else AccountFacts()
     wrong = [f"{symbol}: {snapshot.left_out[symbol]}" for symbol in _configured(configuration, name, snapshot)]
     return Attempt(
         "REACHED",
         found if unproven is None else f"{found}; {unproven}",
         0.0,
-        facts={**_facts(told, unproven), **_rows(configuration, name, snapshot)},
+        facts={**_facts(known, unproven), **_rows(configuration, name, snapshot)},
         mistakes=tuple(wrong),
-        login=told.login if unproven is None else None,
+        login=known.login if unproven is None else None,
     )
 
 
 def _configured(configuration: Configuration, name: str, snapshot: Snapshot) -> Sequence[str]:
-    """The configured names that the adapter cannot take for what they say."""
+    """The configured names that the adapter does not accept as written."""
     return [symbol for symbol in configuration.account(name).symbols if symbol in snapshot.left_out]
 
 
-def _facts(told: AccountFacts, unproven: str | None) -> dict[str, str]:
-    """What the adapter found out, in words, without what its broker does not tell."""
-    login = " at ".join(word for word in (told.login, told.place) if word)
+def _facts(known: AccountFacts, unproven: str | None) -> dict[str, str]:
+    """What the adapter learned, as text, without what its broker does not report."""
+    login = " at ".join(word for word in (known.login, known.place) if word)
     words = {
         "login": login if unproven is None else unproven,
-        "positions": told.keeps,
-        "currency": told.currency,
-        "clock": told.clock,
-        "products": told.products,
-        "permissions": told.permissions,
+        "positions": known.keeps,
+        "currency": known.currency,
+        "clock": known.clock,
+        "products": known.products,
+        "permissions": known.permissions,
     }
     return {key: value or "not told" for key, value in words.items()}
 
 
 def _rows(configuration: Configuration, name: str, snapshot: Snapshot) -> dict[str, str]:
-    """What is in the account, and what of it nobody looks after."""
+    """What the account holds, and which of it no instrument manages."""
     account = configuration.account(name)
     legs = [f"{row.instrument} {row.leg} {to_text(row.quantity)}" for row in rows_of(snapshot.positions)]
     working = [row for row in rows_of(snapshot.orders) if not row.status.terminal]
@@ -239,8 +239,8 @@ def _keys_document(symbol: str, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _instruments(configuration: Configuration, name: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
-    """Each named instrument with the keys that apply to it; where the account has all, one row that stands for each
-    found."""
+    """Each named instrument with the keys that apply to it; where the account manages all, one row that stands for
+    every discovered one."""
     account = configuration.account(name)
     symbols = account.symbols if account.instruments is not None else ("all",)
     return [(symbol, configuration.instrument_keys(name, symbol)) for symbol in symbols]

@@ -1,4 +1,4 @@
-"""What every command of the command line shares: where its words go, and the exit status of whatever stops it.
+"""What all commands share: where their output goes, and the exit status of whatever stops them.
 
 Results go to standard output; errors are one clear message on standard error, never a traceback, and never a secret.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path("config/accounts.yaml")
 EXIT_UNEXPECTED = 70
-"""An error of this program: sysexits.h calls it EX_SOFTWARE."""
+"""An error of this program: EX_SOFTWARE in sysexits.h."""
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -35,7 +35,7 @@ _URL_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 
 class Failure(Exception):
-    """A command cannot go on: a message for its user, and the exit status."""
+    """A command cannot go on: the message for its user, and the exit status."""
 
     def __init__(self, message: str, status: int = EXIT_USAGE) -> None:
         super().__init__(message, status)
@@ -47,12 +47,12 @@ class Failure(Exception):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where tables and words are printed. Into a file or a pipe lines are long enough not to be broken."""
+    """The console for tables and text. In a file or a pipe, lines are long enough not to be wrapped."""
     from rich.console import Console
 
     class Ours(Console):
         def on_broken_pipe(self) -> None:
-            """Rich would end with status 1, which says that a break is open."""
+            """Rich would exit with status 1, which means that a break is open."""
             raise BrokenPipeError from None
 
     stream = sys.stderr if stderr else sys.stdout
@@ -67,15 +67,15 @@ def print_json(document: Any) -> None:
 
 
 def say(message: str) -> None:
-    """A line on standard error; nobody hears it where the terminal is gone."""
+    """Print a line on standard error; lost where the terminal is gone."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 
 
 def load(path: Path | None) -> Configuration:
-    """The configuration at a path, ``config/accounts.yaml`` for ``None``. Raises ``ConfigurationError`` and, where
-    nothing was named and there is none, :class:`Failure`."""
+    """The configuration at a path, ``config/accounts.yaml`` for ``None``. Raises ``ConfigurationError``, and
+    :class:`Failure` where no path was given and the default does not exist."""
     from supervisor.config.loader import load as load_file
 
     if path is None and not DEFAULT_CONFIG.exists():
@@ -84,9 +84,9 @@ def load(path: Path | None) -> Configuration:
 
 
 def load_place(path: Path | None, also: Collection[str] = ()) -> Configuration:
-    """As :func:`load`, for what only talks to the running supervisor: where the journal and the cluster are, and
-    nothing of the accounts, so that no secret and nothing else of theirs need be set in this terminal. ``also`` names
-    further sections to be read."""
+    """As :func:`load`, for a command that only calls the running supervisor: the place of the journal and the cluster,
+    and nothing of the accounts, so that none of their secrets need be set in this terminal. ``also`` names further
+    sections to read."""
     from supervisor.config.loader import load_place as load_place_of
 
     if path is None and not DEFAULT_CONFIG.exists():
@@ -95,8 +95,8 @@ def load_place(path: Path | None, also: Collection[str] = ()) -> Configuration:
 
 
 def refuse_second_journal(configuration: Configuration, path: Path | None) -> None:
-    """Raise :class:`Failure` where a new journal would be begun although one lies where a relative ``journal.url`` used
-    to be looked for: in the working directory. Its halts and its history would be forgotten without a word."""
+    """Raise :class:`Failure` where a new journal would be created although one exists in the working directory, where
+    earlier versions looked for a relative ``journal.url``: its halts and history would silently be lost."""
     file = configuration.state_dir / configuration.journal_file
     folder = (path or DEFAULT_CONFIG).absolute().parent
     if not isinstance(configuration.journal.url, str) or file.exists() or not file.is_relative_to(folder):
@@ -111,7 +111,7 @@ def refuse_second_journal(configuration: Configuration, path: Path | None) -> No
 
 
 def check_names(configuration: Configuration, account: str | None, instrument: str | None) -> None:
-    """Raise :class:`Failure`, with the names there are, for an account or an instrument nobody configured."""
+    """Raise :class:`Failure`, with the known names, for an account or an instrument that is not configured."""
     accounts = {one.name: one for one in configuration.accounts}
     if account is not None and account not in accounts:
         raise Failure(f"there is no account {account!r}. There are: {', '.join(accounts)}")
@@ -128,7 +128,7 @@ def check_names(configuration: Configuration, account: str | None, instrument: s
 
 
 def selected(configuration: Configuration, account: str | None, instrument: str | None) -> Sequence[str]:
-    """The enabled accounts that a selection means. An instrument nobody named is looked for in those with ``all``."""
+    """The enabled accounts of a selection. An unconfigured instrument is searched in those that manage ``all``."""
     chosen = [one for one in configuration.enabled_accounts if account in (None, one.name)]
     if instrument is not None:
         named = [one for one in chosen if instrument in one.symbols]
@@ -137,7 +137,7 @@ def selected(configuration: Configuration, account: str | None, instrument: str 
 
 
 def explain(error: BaseException, *, verbose: bool) -> int:
-    """Tell the user what stopped a command, on standard error; gives the exit status."""
+    """Print what stopped a command, on standard error; returns the exit status."""
     from actors.journal.client import JournalAway
     from actors.journal.types import JournalError
     from actors.runtime.ports import CallError
@@ -169,7 +169,7 @@ def explain(error: BaseException, *, verbose: bool) -> int:
             say("interrupted")
             return EXIT_INTERRUPTED
         case BrokenPipeError():
-            _write_no_more()  # whoever read our output has gone, and nobody needs to be told
+            _write_no_more()  # the reader of our output has gone: there is nobody to report it to
             return EXIT_PIPE_CLOSED
         case OSError(errno=int(number)) if number in _FULL:
             _write_no_more()
@@ -180,7 +180,7 @@ def explain(error: BaseException, *, verbose: bool) -> int:
 
 
 def _write_no_more() -> None:
-    """What Python flushes at its end must not fail a second time."""
+    """Keep Python's final flush from failing a second time."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -197,13 +197,13 @@ def _unexpected(error: BaseException, *, verbose: bool) -> int:
 
 
 def without_credentials(text: str) -> str:
-    """The text without what stands before the host in a URL."""
+    """The text without credentials before the host in a URL."""
     return _URL_CREDENTIALS.sub("//…@", text)
 
 
 def write_out(file: Path, text: str) -> None:
-    """Put a document where somebody wants it: whole or not at all, for its owner alone unless a file is there that
-    others may read. A pipe or a terminal gets it as it comes. Raises ``OSError``."""
+    """Write a document to a file, as a whole or not at all, readable by its owner alone unless it replaces a file that
+    others may read. A pipe or a terminal receives it directly. Raises ``OSError``."""
     place = file.resolve()
     if place.exists() and not place.is_file():
         place.write_text(text, encoding="utf-8")

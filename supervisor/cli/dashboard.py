@@ -1,4 +1,4 @@
-"""``dashboard``: where Ray's dashboard is, how to sign in, and where its logs are."""
+"""``dashboard``: the address of Ray's dashboard, how to sign in, and the folder of its logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN_FILE = "~/.ray/auth_token"  # noqa: S105 - where it is, and not what
 
 
 def dashboard(configuration: Configuration, *, open_it: bool) -> int:
-    """Print the address, the token or where it lies, and the folder of the logs."""
+    """Print the address, the token or its place, and the folder of the logs."""
     find(configuration)
     run = run_file.read(configuration)
     if run is None or run.dashboard is None:

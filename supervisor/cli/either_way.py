@@ -1,4 +1,4 @@
-"""The configuration either way: as ``-c CONFIG`` and as an argument, whichever of the two a command is written with."""
+"""Accepts the configuration both as ``-c CONFIG`` and as an argument, whichever a command declares."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _ENDINGS = (".yaml", ".yml")
 
 
 class EitherWay(TyperGroup):
-    """A group whose commands take their configuration in both ways, and before their own name, too."""
+    """A group whose commands accept their configuration both ways, and before their own name too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the group's own options; a configuration among them is the command's."""
+        """Read the group's own options; a configuration among them belongs to the command."""
         return super().parse_args(ctx, _behind_the_command(args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """The command, and its arguments in the way it is written for."""
+        """The command, and its arguments in the form that it declares."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command, either_way(command, rest) if command is not None else rest
 
 
 def _behind_the_command(args: Sequence[str]) -> list[str]:
-    """``-c CONFIG audit tail`` as ``audit -c CONFIG tail``, from where the group ``audit`` passes it on in turn."""
+    """Turns ``-c CONFIG audit tail`` into ``audit -c CONFIG tail``; the group ``audit`` passes it on in turn."""
     before: list[str] = []
     named: list[str] = []
     rest = list(args)
@@ -42,8 +42,8 @@ def _behind_the_command(args: Sequence[str]) -> list[str]:
 
 
 def either_way(command: Any, args: Sequence[str]) -> list[str]:
-    """The arguments of a command, its configuration where the command looks for it. Raises ``typer.BadParameter`` where
-    it is named twice."""
+    """The arguments of a command, with its configuration where the command expects it. Raises ``typer.BadParameter``
+    where it is given twice."""
     kinds = {one.name: one.param_type_name for one in getattr(command, "params", ())}
     if _NAME not in kinds:
         return list(args)

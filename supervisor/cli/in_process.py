@@ -48,7 +48,7 @@ class Selection:
 
 @asynccontextmanager
 async def house(configuration: Configuration) -> AsyncIterator[LocalRuntime]:
-    """A runtime with the audit actor in it. The journal is opened for writing, or says from every call why not;
+    """A runtime with the audit actor in it. The journal is open for writing, or every call to it raises the reason;
     :class:`JournalInUse` is raised at once."""
     chance = random.Random()  # noqa: S311 - spreads retries; nothing secret rests on it
     runtime = LocalRuntime(lambda: datetime.now(UTC), time.monotonic, chance.random)
@@ -59,7 +59,7 @@ async def house(configuration: Configuration) -> AsyncIterator[LocalRuntime]:
         except JournalInUse:
             raise
         except JournalError as error:
-            logger.error("{}", error)  # every verdict will say so
+            logger.error("{}", error)  # every verdict reports it too
         runtime.register(AUDIT, audit)
         yield runtime
     finally:
@@ -85,7 +85,7 @@ async def reconcile(configuration: Configuration, selection: Selection, *, dry_r
 
 
 async def _refuse_doubles(configuration: Configuration, accounts: Mapping[str, Account]) -> None:
-    """Of accounts that reach one login only the first is looked at. Where nobody can be a double nobody is asked."""
+    """Check only the first of the accounts that reach one login. An account is asked only if it may be a double."""
     brokers = Counter(configuration.account(name).broker for name in accounts)
     asked = [name for name in accounts if brokers[configuration.account(name).broker] > 1]
     logins = dict(zip(asked, await asyncio.gather(*(accounts[name].login() for name in asked)), strict=True))
@@ -99,10 +99,10 @@ async def record(
     reports: Mapping[str, Sequence[Report]],
     warn: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Put reports into the books of one account; gives how many were news, and tells ``warn`` of each fill whose order
-    its book does not have. Raises :class:`stream.JournalAway` when the
-    journal does not take them; the same reports offered again then count once. Raises :class:`UnfitReports` where some
-    cannot be, and then none is in."""
+    """Record reports in the books of one account; returns the number of newly recorded ones, and calls ``warn`` for
+    each fill whose order its book does not have. Raises :class:`stream.JournalAway` when the journal does not accept
+    them (the same reports sent again then count once), and :class:`UnfitReports` where any report is unfit; then none
+    was recorded."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):
         actors = [Instrument(*specs.instrument_actor(configuration, account, name, runtime)) for name in reports]
         by = told_by(asked())
@@ -113,16 +113,16 @@ async def record(
         ]
         if unfit:
             raise UnfitReports(tuple(unfit))
-        news = sum([await actor.record(reports[name], by) for actor, name in zip(actors, reports, strict=True)])
+        new = sum([await actor.record(reports[name], by) for actor, name in zip(actors, reports, strict=True)])
         for actor, name in zip(actors, reports, strict=True):
             for words in await actor.of_no_order(reports[name]):
                 warn(words)
-        return news
+        return new
 
 
 @asynccontextmanager
 async def _venue(configuration: Configuration, name: str, runtime: LocalRuntime) -> AsyncIterator[None]:
-    """A paper account's venue, which orders that are recorded are handed to. No other account is opened."""
+    """A paper account's venue, which receives recorded orders. No other account is opened."""
     if configuration.account(name).broker != PAPER:
         yield
         return
@@ -159,7 +159,7 @@ async def _symbols(
 ) -> tuple[str, ...]:
     given = configuration.account(name)
     if selection.instrument is not None:
-        known = given.instruments is not None or await _is_heard_of(name, selection.instrument, account, runtime)
+        known = given.instruments is not None or await _is_known(name, selection.instrument, account, runtime)
         return (selection.instrument,) if known else ()
     if given.instruments is not None:
         return given.symbols
@@ -168,9 +168,9 @@ async def _symbols(
     return tuple(sorted((at_broker | await known_to_be_held(name, runtime)) - set(given.ignore_instruments)))
 
 
-async def _is_heard_of(name: str, symbol: str, account: Account, runtime: LocalRuntime) -> bool:
-    """Whether an account that takes all has the instrument, or had it in a book of ours. Where that cannot be told its
-    verdict will say so."""
+async def _is_known(name: str, symbol: str, account: Account, runtime: LocalRuntime) -> bool:
+    """Whether an account that manages all has the instrument, or one of our books has it. Where that is unknown, its
+    verdict reports so."""
     found = await account.instruments(datetime.now(UTC))
     if isinstance(found, NoSlice) or symbol in found:
         return True

@@ -1,6 +1,6 @@
-"""The keys pressed at a terminal, one by one and without Enter.
+"""Reads single keys from a terminal, without Enter.
 
-The laws of this module: where standard input is no terminal there are no keys; the terminal is as it was afterwards,
+The laws of this module: without a terminal on standard input there are no keys; the terminal's settings are restored,
 whatever happens; Ctrl-C stays a signal.
 """
 
@@ -22,7 +22,7 @@ _SEQUENCES = {"\x1b[A": UP, "\x1b[B": DOWN, "\x1bOA": UP, "\x1bOB": DOWN}
 
 
 def named(typed: str) -> Iterator[str]:
-    """The keys in what a terminal sent: letters, and the names of those that are none; what has no name is left out."""
+    """The keys in a terminal's input: letters, and the names of special keys; unknown sequences are left out."""
     place = 0
     while place < len(typed):
         sequence = _SEQUENCES.get(typed[place : place + 3])
@@ -37,7 +37,7 @@ def named(typed: str) -> Iterator[str]:
 
 
 class Keyboard:
-    """Standard input as keys, for the time of a ``with`` block."""
+    """Standard input as keys, within a ``with`` block."""
 
     def __init__(self) -> None:
         self._file: int | None = None
@@ -65,7 +65,7 @@ class Keyboard:
                 termios.tcsetattr(self._file, termios.TCSANOW, self._before)
 
     def pressed(self, within_s: float) -> list[str]:
-        """The keys that are pressed within some time: as soon as there are any, none after it."""
+        """The keys pressed, as soon as there are any; empty after ``within_s``."""
         if self._file is None:
             if within_s:
                 time.sleep(within_s)
@@ -75,5 +75,5 @@ class Keyboard:
                 sent = os.read(self._file, 256)
                 if sent:
                     return list(named(sent.decode(errors="replace")))
-                self._file = None  # its other end is gone
+                self._file = None  # the other end is closed
         return []

@@ -1,9 +1,9 @@
-"""Logging of the command line: to standard error, so that standard output holds results and nothing else, and to a file
-where the configuration names one.
+"""Logging of the command line: to standard error, so that standard output holds only results, and to a file if the
+configuration names one.
 
-No traceback shows the values of variables (they may be secrets), and what libraries say of their own retries and
-connections is shown with ``--verbose`` only: the result of a command says it better. A log file is bounded: by its
-size, by its age, and by how many of before are kept.
+A traceback shows no values of variables, which may be secrets. Libraries' messages about their own retries and
+connections appear only with ``--verbose``: a command's result describes those better. A log file is bounded by its
+size, its age, and the number of old files kept.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _CHATTY = {
     "oandapyV20": logging.CRITICAL,  # each request, and each refused one a second time
     "urllib3": logging.ERROR,
     "asyncio": logging.ERROR,
-    # What its messages are about is settled in actors.ray_edge, and by our own handling of signals.
+    # The subjects of its messages are handled in actors.runtime.ray_environment, and by our own handling of signals.
     "ray._private.authentication.authentication_token_setup": logging.ERROR,
     "ray._private.worker": logging.ERROR,
 }
 
 
 class _ToLoguru(logging.Handler):
-    """Hands what libraries log on to our own log."""
+    """Passes the log messages of libraries to our own log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """One message."""
@@ -66,9 +66,9 @@ def _as_json(record: Record) -> str:
 
 
 def set_up(level: str, *, verbose: bool = False, bare: bool = False, settings: LogSettings | None = None) -> None:
-    """Log from ``level`` on to standard error; ``verbose`` from DEBUG on, libraries included. ``bare`` lines have
-    neither time nor level, for somebody who adds them. ``settings`` say whether it is JSON where no terminal reads it,
-    and which file gets it, too."""
+    """Log from ``level`` on to standard error; with ``verbose`` from DEBUG on, libraries included. ``bare`` lines have
+    neither time nor level, for a reader that adds them. ``settings`` decide whether the log is JSON (never on a
+    terminal), and which file receives it too."""
     terminal = sys.stderr.isatty()
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     as_json = settings is not None and settings.format == "json" and not terminal and not bare
@@ -89,15 +89,15 @@ def set_up(level: str, *, verbose: bool = False, bare: bool = False, settings: L
 
 
 def libraries(*, verbose: bool) -> None:
-    """Take what libraries log into our own log."""
+    """Route the log messages of libraries into our own log."""
     logging.basicConfig(handlers=[_ToLoguru()], level=logging.INFO if verbose else logging.WARNING, force=True)
     for name, least in _CHATTY.items():
         logging.getLogger(name).setLevel(logging.NOTSET if verbose else least)
 
 
 class _Rotation:
-    """When a log file is put aside: before a line that would make it longer than ``bytes_``, or whose period of
-    ``period_s`` is not that of the line before, over restarts too."""
+    """When a log file is rotated: before a line that would make it longer than ``bytes_``, or that is in another period
+    of ``period_s`` than the line before, also across restarts."""
 
     def __init__(self, path: Path, bytes_: int, period_s: float) -> None:
         self._bytes = bytes_
@@ -107,7 +107,7 @@ class _Rotation:
     def __call__(self, message: Message, file: TextIO) -> bool:
         now_s = message.record["time"].timestamp()
         last_s, self._last_s = self._last_s, now_s
-        file.seek(0, os.SEEK_END)  # its place is not known before something was written
+        file.seek(0, os.SEEK_END)  # tell() is unreliable before the first write
         held = file.tell()
         if held and last_s is not None and int(now_s // self._period_s) != int(last_s // self._period_s):
             return True
@@ -115,9 +115,10 @@ class _Rotation:
 
 
 def to_file(path: Path, settings: LogSettings, level: str, *, with_standard_error: bool = False) -> int:
-    """Log to a file as well, readable by its owner alone; gives a handle for :func:`loguru.logger.remove`. With
-    ``with_standard_error`` what writes there without us (the interpreter, a library in C) writes into the same file,
-    after each change of files too, and our own lines go there once. Raises ``OSError`` where it cannot be written."""
+    """Also log to a file, readable by its owner alone; returns a handle for :func:`loguru.logger.remove`. With
+    ``with_standard_error``, everything else that writes to standard error (the interpreter, a library in C) goes into
+    the same file, also after a rotation, and our own lines go there once. Raises ``OSError`` where it cannot be
+    written."""
 
     def opener(name: str, flags: int) -> int:
         descriptor = os.open(name, flags | os.O_APPEND, 0o600)
@@ -142,7 +143,7 @@ def to_file(path: Path, settings: LogSettings, level: str, *, with_standard_erro
 
 
 def to_lines(take: Callable[[str, str], None], level: str) -> int:
-    """Log to ``take(level, message)`` instead of to the screen, which something else is drawn on; gives a handle for
+    """Log to ``take(level, message)`` instead of the screen, which shows something else; returns a handle for
     :func:`loguru.logger.remove`."""
 
     def sink(message: Any) -> None:

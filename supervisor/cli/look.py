@@ -1,4 +1,4 @@
-"""How somebody looks at the live table: sorted, filtered, at one row's details, or at the help.
+"""How a person views the live table: sorted, filtered, one row's details, or the help.
 
 Keys in, a look out. Pure.
 
@@ -28,7 +28,7 @@ _LONGEST_FILTER = 40
 
 
 class Sort(StrEnum):
-    """The orders of the rows."""
+    """The sort orders of the rows."""
 
     ATTENTION = "needs attention first"
     AGE = "longest unverified first"
@@ -37,9 +37,9 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is looked at. ``typing`` is while the letters of ``wanted`` are typed; ``chosen`` is the place of a row
-    among those shown, ``None`` before one was chosen, and ``name`` is what that row is of: it is followed where the
-    order changes."""
+    """The present view. ``typing``: the letters of ``wanted`` are being typed; ``chosen`` is the position of a row
+    among those shown, ``None`` before one was chosen, and ``name`` its name, by which it is followed when the order
+    changes."""
 
     sort: Sort = Sort.ATTENTION
     attention: bool = False
@@ -56,7 +56,7 @@ Rows = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 def after(look: Look, key: str, rows: int) -> Look:
-    """The look after a key, where so many rows are shown."""
+    """The view after a key, with ``rows`` rows shown."""
     if look.typing:
         return _typed(look, key)
     last = max(0, rows - 1)
@@ -97,7 +97,7 @@ def _typed(look: Look, key: str) -> Look:
 
 
 def shown(look: Look, rows: Rows, calm: Callable[[Mapping[str, Any]], int]) -> Rows:
-    """The rows that are looked at, in their order. ``calm`` tells how little attention a row needs."""
+    """The rows shown, in their order. ``calm`` returns how little attention a row needs."""
     wanted = look.wanted.lower()
     found = [
         (account, row)
@@ -114,7 +114,7 @@ def shown(look: Look, rows: Rows, calm: Callable[[Mapping[str, Any]], int]) -> R
 
 
 def chosen(look: Look, rows: Rows) -> int | None:
-    """Where the chosen row is among these: the one of its name, and without that the one at its place."""
+    """The position of the chosen row among these: by its name, else by its former position."""
     if look.chosen is None or not rows:
         return None
     names = [f"{account}/{row['instrument']}" for account, row in rows]
@@ -122,7 +122,7 @@ def chosen(look: Look, rows: Rows) -> int | None:
 
 
 def follow(look: Look, rows: Rows) -> Look:
-    """The look with its chosen row where that is now."""
+    """The view with the present position of its chosen row."""
     place = chosen(look, rows)
     if place is None:
         return replace(look, chosen=None, name=None)
@@ -135,7 +135,7 @@ def _age_s(row: Mapping[str, Any]) -> float:
 
 
 def words(look: Look) -> str:
-    """What is looked at other than usual; empty where nothing is."""
+    """How the view differs from the usual one; empty where it does not."""
     parts = [look.sort.value] if look.sort is not Sort.ATTENTION else []
     parts += ["only what needs attention"] if look.attention else []
     if look.typing or look.wanted:

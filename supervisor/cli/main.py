@@ -26,14 +26,14 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class _Commands(EitherWay):
-    """Turns what stops a command into a message and an exit status."""
+    """Turns whatever stops a command into a message and an exit status."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         """Read the options; ``--help`` and ``--version`` print here."""
         try:
             return super().make_context(*args, **more)
         except typer.Exit:
-            # Flushed here, as what cannot be written is found too late when Python ends.
+            # Flushed here, since Python's final flush would report an error too late.
             self._flushed()
             raise
         except OSError as error:
@@ -55,7 +55,7 @@ class _Commands(EitherWay):
         """Run the command. It returns its exit status."""
         try:
             status = super().invoke(ctx)
-            sys.stdout.flush()  # what cannot be written is found here, and not when Python ends
+            sys.stdout.flush()  # an error of writing shows here, and not when Python ends
         except (typer.Exit, typer.Abort, _USAGE_ERROR):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - no traceback reaches the user

@@ -1,7 +1,7 @@
 """``metrics``: the running supervisor's status for Prometheus, from a process of its own, on loopback.
 
-A scrape asks the supervisor for the document it has anyway; no actor keeps a registry, and nothing runs on a cycle's
-path. A supervisor that does not answer is ``reconciliation_supervisor_up 0`` and nothing else.
+A scrape requests the status document that the supervisor has anyway; no actor keeps a registry, and nothing is added to
+a cycle. A supervisor that does not answer is ``reconciliation_supervisor_up 0`` and nothing else.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from supervisor.presentation.metrics import families
 
 ASK_TIMEOUT_S = 3.0
 LEAST_AGE_S = 1.0
-"""A document that is not older is served again, so that many scrapers cost the supervisor one question a second."""
+"""A document up to this old is served again, so that many scrapers cost the supervisor one request a second."""
 
 
 class StatusCollector(Collector):
-    """Collects the metrics of whatever ``ask`` answers; ``None`` is a supervisor that does not answer."""
+    """Collects the metrics from the answer of ``ask``; ``None`` means that the supervisor does not answer."""
 
     def __init__(self, ask: Callable[[], dict[str, Any] | None], monotonic_s: Callable[[], float]) -> None:
         self._ask = ask
@@ -50,7 +50,7 @@ class StatusCollector(Collector):
 
 
 def metrics(configuration: Configuration, *, port: int, host: str) -> int:
-    """Serve until SIGINT, SIGTERM or SIGHUP. Raises :class:`Failure` where the port cannot be had."""
+    """Serve until SIGINT, SIGTERM or SIGHUP. Raises :class:`Failure` where the port is not available."""
     stop = threading.Event()
 
     def asked(number: int, frame: FrameType | None) -> None:
@@ -74,7 +74,7 @@ def metrics(configuration: Configuration, *, port: int, host: str) -> int:
 
 
 def _asking(configuration: Configuration) -> Callable[[], dict[str, Any] | None]:
-    """Asks the supervisor, found again after each time that it did not answer."""
+    """A function that asks the supervisor, and finds it again after each time that it did not answer."""
     running: list[Running] = []
 
     def ask() -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Words that are cut in their middle where there is no room for them: what is amiss stands at the end of a reason."""
+"""Text shortened in its middle where there is no room: the cause stands at the end of a reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEAST = 4
 
 
 def cut(text: str, width: int) -> str:
-    """The text in so many characters: a third of them from its begin, the rest from its end."""
+    """The text in at most ``width`` characters: a third of them from its beginning, the rest from its end."""
     text = " ".join(text.split())
     if len(text) <= width:
         return text
@@ -19,16 +19,16 @@ def cut(text: str, width: int) -> str:
 
 
 class Middle:
-    """A line of words, cut to whatever room there is."""
+    """A line of text, shortened to the room there is."""
 
     def __init__(self, text: str, style: str = "") -> None:
         self.plain = text
         self._style = style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The line as it fits."""
+        """The line that fits."""
         yield Text(cut(self.plain, options.max_width), self._style, no_wrap=True)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """From a few letters to all of them."""
+        """From a few letters to the whole line."""
         return Measurement(min(_LEAST, len(self.plain)), max(1, len(self.plain))).with_maximum(options.max_width)

@@ -1,4 +1,4 @@
-"""``status``, ``pause``, ``halt``, ``resume``, ``restart`` and ``stop``: what is said to a running supervisor."""
+"""``status``, ``pause``, ``halt``, ``resume``, ``restart`` and ``stop``: commands to a running supervisor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNVERIFIED = frozenset({"DEGRADED", "FAILED"})
 
 
 def status(configuration: Configuration, *, as_json: bool, watch: bool) -> int:
-    """Print what the supervisor last heard of everything; the exit status is that of ``reconcile``."""
+    """Print the supervisor's last report on everything; the exit status is that of ``reconcile``."""
     if as_json and watch:
         raise Failure("--json prints one document and --watch never ends: use one of them")
     supervisor = find(configuration)
@@ -46,10 +46,10 @@ def status(configuration: Configuration, *, as_json: bool, watch: bool) -> int:
 
 
 def exit_status(document: Mapping[str, Any]) -> int:
-    """As ``reconcile``'s, from the document: 3 something is unverified, 1 a break is open, 0 all in step."""
+    """The same as that of ``reconcile``, from the document: 3 something is unverified, 1 a break is open, 0 in step."""
     rows = [row for account in document["accounts"] for row in account["instruments"]]
     unanswered = any(account["error"] is not None for account in document["accounts"])
-    # An instrument's error says what was left unanswered; a break alone has none.
+    # An instrument's error says what did not answer; a break alone has none.
     unknown = any(row["error"] is not None or Completeness.FAILED.value in row["broker"].values() for row in rows)
     if unanswered or unknown or document["status"] in _UNVERIFIED:
         return EXIT_UNVERIFIED
@@ -87,7 +87,7 @@ def _print(document: Mapping[str, Any]) -> None:
 
 
 def node_lines(document: Mapping[str, Any]) -> list[str]:
-    """Who is on which machine of a cluster of several, a line a machine; none where it is one of our own."""
+    """What runs on each node, one line a node; empty for a single machine of our own."""
     on: dict[str, list[str]] = {}
     for actor in document["supervisor"]["actors"]:
         if (node := actor.get("node")) is not None:
@@ -97,7 +97,7 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _shortened(names: Sequence[str]) -> str:
-    """Those of the house and the accounts by name; of many instruments, how many there are."""
+    """Infrastructure and accounts by name; of many instruments only their number."""
     instruments = [name for name in names if "/" in name]
     if len(instruments) <= FEW:
         return ", ".join(names)
@@ -105,7 +105,7 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def halt_lines(document: Mapping[str, Any]) -> list[str]:
-    """What trading is halted, a line a halt, and where that is not known."""
+    """The halts in force, one line a halt, and where they are unknown."""
     halts = {
         f"{account['account']}/{row['instrument']}": row["health"]["halted"]
         for account in document["accounts"]
@@ -130,7 +130,7 @@ def _self_check_words(made: Mapping[str, Any]) -> str:
 
 
 def _watch(supervisor: Running) -> int:
-    """Show it until Ctrl-C, and go on showing what was last known, with its age, while the supervisor is silent."""
+    """Show it until Ctrl-C; while the supervisor does not answer, keep showing the last status with its age."""
     from rich.live import Live
 
     from supervisor.cli.screen import Screen, View
@@ -162,7 +162,7 @@ def _watch(supervisor: Running) -> int:
 
 
 def _supervisor_of(configuration: Configuration, account: str | None, instrument: str | None) -> Running:
-    """The running supervisor, which alone knows what runs. Raises :class:`Failure`, with the names there are, for an
+    """The running supervisor, which alone knows what runs. Raises :class:`Failure`, with the known names, for an
     account or an instrument that it does not have."""
     supervisor = find(configuration)
     if account is None and instrument is None:
@@ -170,7 +170,7 @@ def _supervisor_of(configuration: Configuration, account: str | None, instrument
     try:
         running = supervisor.directory()
     except CallError:
-        return supervisor  # what is asked of it next fails by itself, with its own reason
+        return supervisor  # the next call to it fails with its own reason
     if account is not None and account not in running:
         raise Failure(f"there is no account {account!r}. There are: {', '.join(running)}")
     chosen = {name: row for name, row in running.items() if account in (None, name)}
@@ -182,17 +182,17 @@ def _supervisor_of(configuration: Configuration, account: str | None, instrument
 
 
 def pause(configuration: Configuration, account: str | None, instrument: str | None, *, resume: bool) -> int:
-    """Let the selected instruments run no cycle by themselves, or let them go on and end their halts."""
+    """Stop the scheduled cycles of the selected instruments, or start them again and end their halts."""
     supervisor = _supervisor_of(configuration, account, instrument)
     lifted = supervisor.resume_trading(account, instrument) if resume else None
-    told = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
-    print(f"{'resumed' if resume else 'paused'}: {', '.join(told) or 'none'}")
+    reached = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
+    print(f"{'resumed' if resume else 'paused'}: {', '.join(reached) or 'none'}")
     meant = [
         name
         for name in _names(supervisor)
         if account in (None, account_of(name)) and instrument in (None, symbol_of(name))
     ]
-    silent = [name for name in meant if name not in told]
+    silent = [name for name in meant if name not in reached]
     if silent or not meant:
         raise Failure(f"did not answer: {', '.join(silent) or 'no such instrument is running'}", EXIT_UNVERIFIED)
     if lifted is None:
@@ -204,8 +204,8 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
 
 
 def halt(configuration: Configuration, account: str | None, instrument: str | None, reason: str | None) -> int:
-    """Stop trading in an instrument, an account or everything: ``trading_allowed`` is false there until `resume`, over
-    every restart. Nothing is sent to a broker."""
+    """Stop trading in an instrument, an account or everything: ``trading_allowed`` is false there until `resume`,
+    through every restart. Nothing is sent to a broker."""
     supervisor = _supervisor_of(configuration, account, instrument)
     try:
         result = supervisor.halt(account, instrument, reason)
@@ -218,7 +218,7 @@ def halt(configuration: Configuration, account: str | None, instrument: str | No
 
 
 def _trading(did: str, result: Halted) -> int:
-    """Say what came of a halt or of its end."""
+    """Print the result of a halt or of its end."""
     if result.scopes or not result.failure:
         scopes = ", ".join(map(scope_words, result.scopes))
         print(f"{did}: {scopes}" if scopes else "trading was not halted")
@@ -240,7 +240,7 @@ def restart(configuration: Configuration, name: str) -> int:
 
 
 def story(configuration: Configuration, name: str) -> int:
-    """Print what became of one actor, and why."""
+    """Print the history of one actor."""
     supervisor = find(configuration)
     found = supervisor.story(name)
     if found is None:
@@ -257,7 +257,7 @@ def _no_actor(supervisor: Running, name: str) -> Failure:
 
 
 def stop(configuration: Configuration) -> int:
-    """End every actor in order, then the supervisor, and give the exit status when all is gone."""
+    """End every actor in order, then the supervisor; returns the exit status when everything has ended."""
     run = run_file.read(configuration)
     supervisor = find(configuration, by_cluster=run is None or run.detached)
     if run is None or run.detached:
@@ -265,13 +265,13 @@ def stop(configuration: Configuration) -> int:
         return _stopped()
     say("stopping, in order")
     with contextlib.suppress(CallError):
-        # The process that started it ends it at the same moment, so that the answer may not come.
+        # The process that started it ends it at the same moment, so the answer may not arrive.
         supervisor.stop()
     until_s = time.monotonic() + STOP_TIMEOUT_S
     while _lives(run.pid):
         if time.monotonic() > until_s:
             raise Failure(f"process {run.pid}, which started it, has not ended yet", EXIT_UNVERIFIED)
-        time.sleep(0.1)  # another process's end; there is no event for it
+        time.sleep(0.1)  # the end of another process has no event to wait for
     sweep(run.pid)
     return _stopped()
 

@@ -1,4 +1,4 @@
-"""What an operator did to a journal that no supervisor runs on, in that journal itself: who, how, by which version."""
+"""Records in a journal without a running supervisor what an operator did to it: who, how, by which version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor.changes.asking import asked, said_of
 
 
 def journal_action(journal: Journal, action: str, **details: Json) -> None:
-    """Append it to the supervisor's stream of a journal that this process writes. Raises ``JournalError``."""
+    """Append the action to the supervisor's stream of a journal that this process writes. Raises ``JournalError``."""
     (probed,) = journal.append([Append(SUPERVISOR, -1, ())])
     version = getattr(probed, "actual_version", 0)
     payload: dict[str, Json] = {"action": action, **details, **said_of(asked())}

@@ -1,4 +1,4 @@
-"""``console``: the page for operators, served until a signal, and who may sign in to it."""
+"""``console``: serves the page for operators until a signal, and adds the people who may sign in to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.presentation.json_contract import EXIT_OK
 
 
 def page(configuration: Configuration, port: int | None) -> int:
-    """Serve it until SIGINT, SIGTERM or SIGHUP. Raises :class:`Failure` where the port cannot be had."""
+    """Serve it until SIGINT, SIGTERM or SIGHUP. Raises :class:`Failure` where the port is not available."""
     check_installed()
     from supervisor.console.serve import serve
     from supervisor.console.users import TokensUnusable, Users
@@ -21,13 +21,13 @@ def page(configuration: Configuration, port: int | None) -> int:
     try:
         Users(configuration.console_tokens).all()
     except TokensUnusable as error:
-        say(f"warning: {error}")  # they may be let in while it runs
+        say(f"warning: {error}")  # people may be added while it runs
     serve(configuration, port, lambda address: print(address, flush=True), end_by_signal)
     return EXIT_OK
 
 
 def end_by_signal(stop: Callable[[], None]) -> None:
-    """From now on a signal stops the page in order. To be called in the main thread."""
+    """Have a signal stop the page in order from now on. Call it in the main thread."""
 
     def asked(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -38,7 +38,7 @@ def end_by_signal(stop: Callable[[], None]) -> None:
 
 
 def check_installed() -> None:
-    """Raise :class:`Failure` where what the page is made with is not installed."""
+    """Raise :class:`Failure` where the page's libraries are not installed."""
     try:
         for name in ("jinja2", "starlette", "uvicorn"):
             importlib.import_module(name)
@@ -47,7 +47,7 @@ def check_installed() -> None:
 
 
 def add_user(configuration: Configuration, name: str | None, role: str | None) -> int:
-    """Let somebody in, or give them a new token and role, and print the token: it stands nowhere else."""
+    """Add a person, or give them a new token and role, and print the token: it is stored nowhere."""
     check_installed()
     from supervisor.console.users import Role, TokensUnusable, add
 

@@ -1,7 +1,7 @@
-"""The page that ``start`` serves: a process of its own beside the supervisor's, which ends with whoever started it.
+"""The page that ``start`` serves: a process of its own beside the supervisor's, which ends with its parent.
 
-The laws of this module: whatever becomes of the page, the supervisor goes on; a page that ended is told, and tried
-again after a while; its process ends when the pipe to it does, however its parent died.
+The laws of this module: whatever happens to the page, the supervisor goes on; when the page ends, that is logged, and
+it is started again after a while; its process ends when the pipe to it does, however its parent died.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _END_WITHIN_S = 5.0
 
 
 class PageProcess:
-    """The page of a configuration. To be used from one thread; :attr:`address` is where people find it, once it is
-    served. ``command`` is what serves it."""
+    """The page of a configuration. Use it from one thread; :attr:`address` is the page's address once it is served.
+    ``command`` is the command that serves it."""
 
     def __init__(self, configuration: Configuration, command: Sequence[str] = COMMAND) -> None:
         self._configuration = configuration
@@ -37,11 +37,11 @@ class PageProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process, while it is held to run."""
+        """Its process, while it is believed to run."""
         return None if self._process is None else self._process.pid
 
     def keep(self, now_s: float) -> None:
-        """Start it where it does not run; ``now_s`` is of a monotonic clock."""
+        """Start it if it does not run; ``now_s`` is of a monotonic clock."""
         if self._process is not None and self._process.poll() is None:
             return
         if self._process is not None:
@@ -62,26 +62,26 @@ class PageProcess:
         process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - as said
         self._process = process
         threading.Thread(target=self._hear, args=(process,), name="page", daemon=True).start()
-        assert process.stdin is not None  # noqa: S101 - it was asked for above
+        assert process.stdin is not None  # noqa: S101 - requested above
         with contextlib.suppress(BrokenPipeError):
             pickle.dump(self._configuration, process.stdin)
             process.stdin.flush()
 
     def _hear(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None  # noqa: S101 - it was asked for above
-        with process.stdout as said:
-            line = said.readline().decode(errors="replace").strip()
+        assert process.stdout is not None  # noqa: S101 - requested above
+        with process.stdout as output:
+            line = output.readline().decode(errors="replace").strip()
             if line and self._process is process:
                 self.address = line
-            for _ in said:
-                pass  # it says nothing else; a full pipe would stop it
+            for _ in output:
+                pass  # it prints nothing else; a full pipe would stop it
 
     def stop(self) -> None:
         """End it. May be called twice."""
         process, self._process, self.address = self._process, None, None
         if process is None:
             return
-        assert process.stdin is not None  # noqa: S101 - it was asked for above
+        assert process.stdin is not None  # noqa: S101 - requested above
         with contextlib.suppress(OSError):
             process.stdin.close()
         try:
@@ -92,7 +92,7 @@ class PageProcess:
 
 
 def main() -> int:
-    """Serve the page of the configuration on standard input until that ends; tell its address on standard output."""
+    """Serve the page of the configuration on standard input until that ends; print its address on standard output."""
     from supervisor.cli import logs
     from supervisor.cli.console import EXIT_UNEXPECTED, Failure
     from supervisor.cli.page import check_installed, end_by_signal
@@ -119,7 +119,7 @@ def main() -> int:
         try:
             Users(configuration.console_tokens).all()
         except TokensUnusable as error:
-            logger.warning("{}", error)  # they may be let in while it runs
+            logger.warning("{}", error)  # people may be added while it runs
         serve(configuration, None, lambda address: print(address, flush=True), stops)
     except Failure as failure:
         logger.error("the page is not served: {}", failure)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IN_USE_PATIENCE_S = 5.0
-"""How long another command that holds the journal is waited for."""
+"""How long to wait for another command that holds the journal."""
 _IN_USE_PAUSE_S = 0.2
 _NOBODY = "no account is enabled, so nothing was checked. Set enabled: true for one in the configuration"
 
@@ -45,8 +45,8 @@ def reconcile(
     create: bool = True,
     quiet: bool = False,
 ) -> int:
-    """Print a verdict on every selected instrument, and return the exit status that follows from it. ``create`` allows
-    a new journal where there is none; ``quiet`` prints nothing where all is in step."""
+    """Print a verdict on every selected instrument, and return its exit status. ``create`` allows a new journal where
+    there is none; ``quiet`` prints nothing where everything is in step."""
     if not configuration.enabled_accounts and run_file.read(configuration) is None:
         raise Failure(_NOBODY)
     _announce_new_journal(configuration, create=create)
@@ -66,7 +66,7 @@ def reconcile(
     if not verdicts:
         raise Failure(_NOBODY)
     if instrument is not None:
-        verdicts = _heard_of(instrument, verdicts)
+        verdicts = _of_accounts_with(instrument, verdicts)
     made = json_contract.document(started_at, (time.monotonic() - began_s) * 1000, verdicts)
     exit_status = json_contract.exit_status(verdicts)
     if as_json:
@@ -93,8 +93,8 @@ def _announce_new_journal(configuration: Configuration, *, create: bool) -> None
 
 
 def _where_it_was_added(configuration: Configuration, account: str | None, instrument: str | None) -> Running | None:
-    """The running supervisor to whose accounts or instruments the named one was added while it ran; ``None`` where the
-    configuration has it. Raises :class:`Failure` where nobody has."""
+    """The running supervisor, if the named account or instrument was added to it at run time; ``None`` where the
+    configuration has it. Raises :class:`Failure` where neither has."""
     try:
         check_names(configuration, account, instrument)
     except Failure:
@@ -107,8 +107,8 @@ def _where_it_was_added(configuration: Configuration, account: str | None, instr
     return None
 
 
-def _heard_of(instrument: str, verdicts: Verdicts) -> Verdicts:
-    """Those of the accounts that have it. What no account has ever had is a mistake in the name, and not flat."""
+def _of_accounts_with(instrument: str, verdicts: Verdicts) -> Verdicts:
+    """The verdicts of the accounts that have it. A name that no account ever had is a mistake, and not flat."""
     found = [(health, reports) for health, reports in verdicts if reports]
     if found:
         return found
@@ -140,7 +140,7 @@ def _verdicts(configuration: Configuration, account: str | None, instrument: str
 
 
 def _here_or_there(configuration: Configuration, here: Callable[[], T], there: Callable[[Running], T]) -> T:
-    """Work in this process, or through the supervisor that holds the journal; whatever else holds it is waited for."""
+    """Work in this process, or through the supervisor that holds the journal; if another command holds it, wait."""
     until_s = time.monotonic() + IN_USE_PATIENCE_S
     if run_file.read(configuration) is not None:
         # Most likely it runs: the journal need not be opened to find out. Where it does not, its lock decides.
@@ -162,7 +162,7 @@ def _here_or_there(configuration: Configuration, here: Callable[[], T], there: C
 
 
 def _nobody(configuration: Configuration, account: str | None, instrument: str | None, error: str) -> Verdicts:
-    """The verdicts where the journal is held by somebody who does not answer: nothing is known."""
+    """The verdicts where the holder of the journal does not answer: nothing is known."""
     from supervisor.cli import in_process
 
     verdicts: Verdicts = []
@@ -193,7 +193,7 @@ def _print(made: Mapping[str, object], verdicts: Verdicts) -> None:
 
 
 def record(configuration: Configuration, account: str, file: Path | None) -> int:
-    """Put the reports of a file (standard input for ``None``) into the books of one account; all or nothing."""
+    """Record the reports of a file (standard input for ``None``) in the books of one account; all or nothing."""
     from actors.reconciliation.own_reports import cut_id
     from brokers.model import Conventions
     from brokers.registry import CONVENTIONS
@@ -216,7 +216,7 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         lines = "\n".join(f"{name}: {problem}" for problem in bad.problems)
         raise Failure(f"nothing was recorded, {len(bad.problems)} to correct:\n{lines}") from None
     try:
-        news = _recorded(configuration, account, read.reports, added_to) if read.reports else 0
+        new = _recorded(configuration, account, read.reports, added_to) if read.reports else 0
     except (JournalAway, CallError) as error:
         again = "Record the file again: what was recorded already counts once"
         raise Failure(f"it is not known whether anything was recorded: {error}. {again}", EXIT_UNVERIFIED) from None
@@ -225,13 +225,13 @@ def record(configuration: Configuration, account: str, file: Path | None) -> int
         lines = "\n".join(f"{name}: line {number}: {words}" for number, words in found_at)
         raise Failure(f"nothing was recorded, {len(found_at)} to correct:\n{lines}") from None
     except ValueError as error:
-        # The broker has said how it names legs, which its name alone does not tell.
+        # The broker's answer decides how it names legs; its name alone does not.
         again = "Correct it and record the file again: what was recorded already counts once"
         raise Failure(f"nothing of that instrument was recorded: {error}. {again}") from None
-    told = [cut_id(report, conventions) for reports in read.reports.values() for report in reports]
-    for words in sorted({words for words in told if words is not None}):
+    warnings = [cut_id(report, conventions) for reports in read.reports.values() for report in reports]
+    for words in sorted({words for words in warnings if words is not None}):
         say(f"warning: {account}: {words}")
-    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {news} new")
+    print(f"{read.lines} line{'' if read.lines == 1 else 's'} read, {new} new")
     return EXIT_OK
 
 
@@ -254,12 +254,12 @@ def _recorded_here(configuration: Configuration, account: str, reports: Mapping[
 
 
 def _recorded_there(supervisor: Running, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
-    news = supervisor.record(account, dict(reports))
+    new = supervisor.record(account, dict(reports))
     # Everything is recorded: what cannot be told of it now is no reason to say otherwise.
     with contextlib.suppress(CallError, JournalAway):
         for words in supervisor.of_no_order(account, dict(reports)):
             _warn(words)
-    return news
+    return new
 
 
 def _warn(words: str) -> None:

@@ -1,7 +1,7 @@
 """JSON Lines from outside, checked line by line, into reports for the books: ``python -m supervisor record``.
 
-The laws of this module: a file is taken whole or not at all; every problem is told, by line and key, with what was
-found and what was expected; numbers come exactly from their text and never by way of a float.
+The laws of this module: a file is accepted as a whole or not at all; every problem is reported, by line and key, with
+what was found and what was expected; numbers come exactly from their text, never from a float.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from supervisor.client.reports import (
 
 @dataclass(frozen=True, slots=True)
 class LineProblem:
-    """One thing to put right. ``line`` counts from 1; ``key`` is empty where the whole line is meant."""
+    """One problem to correct. ``line`` counts from 1; ``key`` is empty where the whole line is meant."""
 
     line: int
     key: str
@@ -43,7 +43,7 @@ class LineProblem:
 
 
 class BadLines(Exception):
-    """Some lines cannot be read; nothing of the file is to be recorded. ``problems`` are all of them."""
+    """Some lines cannot be read; nothing of the file may be recorded. ``problems`` are all of them."""
 
     def __init__(self, problems: tuple[LineProblem, ...]) -> None:
         super().__init__(problems)
@@ -55,8 +55,8 @@ class BadLines(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a file holds: ``lines`` with something on them, and their reports by instrument in the order they came, with
-    the ``numbers`` of their lines."""
+    """The content of a file: the number of non-empty ``lines``, and their reports by instrument in the file's order,
+    with the ``numbers`` of their lines."""
 
     lines: int
     reports: dict[str, list[Report]]
@@ -85,9 +85,9 @@ _KINDS: dict[str, type[_AnyLine]] = {"order": _OrderLine, "fill": _FillLine, "po
 def read(content: bytes, symbols: Sequence[str] | None, legs: LegScheme, *, products: bool | None = None) -> Recording:
     """The reports in a file of JSON Lines.
 
-    ``symbols`` are the account's instruments, ``None`` where it has all; ``legs`` is how the account names the legs of
-    a position, for lines that name none, and ``products`` whether these are the broker's products. Raises
-    :class:`BadLines` with every problem.
+    ``symbols`` are the account's instruments, ``None`` where it manages all; ``legs`` is the account's scheme of legs,
+    for lines that name none, and ``products`` whether these are the broker's products. Raises :class:`BadLines` with
+    every problem.
     """
     problems: list[LineProblem] = []
     reports: dict[str, list[Report]] = {}

@@ -1,6 +1,6 @@
-"""A service that is asked to read its configuration again: ``apply`` of its file, in a process of its own.
+"""Reloads the configuration of a service: ``apply`` of its file, in a process of its own.
 
-One that cannot be read, or is refused, changes nothing of what runs, and the log says why.
+A file that cannot be read or is refused changes nothing that runs, and the log has the reason.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def _apply(path: Path) -> Sequence[str]:
 
 
 class Reload:
-    """Applies the file at ``path`` each time it is asked; asked again meanwhile, once more afterwards. It is applied
-    with the environment as it is when this is made, as secrets are taken out of it later."""
+    """Applies the file at ``path`` at each request; a request during that applies it once more afterwards. It uses the
+    environment of the time when this object is made, since secrets are removed from it later."""
 
     def __init__(self, path: Path, command: Callable[[Path], Sequence[str]] = _apply) -> None:
         self._path = path
@@ -34,7 +34,7 @@ class Reload:
         self._thread: threading.Thread | None = None
 
     def ask(self) -> None:
-        """Begin, and do not wait for it."""
+        """Request a reload, without waiting for it."""
         with self._lock:
             self._asked = True
             if self._thread is None:
@@ -42,7 +42,7 @@ class Reload:
                 self._thread.start()
 
     def wait(self, within_s: float) -> None:
-        """Until what was asked for so far is done."""
+        """Wait until all requests so far are done, at most this long."""
         thread = self._thread
         if thread is not None:
             thread.join(within_s)

@@ -1,4 +1,4 @@
-"""``report``: what happened in a time, as one HTML page and as JSON, from the journal."""
+"""``report``: what happened in a period, as one HTML page and as JSON, from the journal."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def report(
     as_json: bool,
     verify: bool,
 ) -> int:
-    """Write the report; the exit status is 1 where the journal is not whole, and 3 where records of the time may be in
-    an archive."""
+    """Write the report; the exit status is 1 where the journal is not intact, and 3 where records of the period may be
+    in an archive."""
     begin, end = _span(since, until, day, datetime.now(UTC))
     of = source(config, file)
     document = _made(of, begin, end, verify=verify)
@@ -88,7 +88,7 @@ def _made(of: Source, begin: datetime, end: datetime, *, verify: bool) -> dict[s
     with reading(of) as journal:
         made.expect(f"{account}/{symbol}" for account, symbols in of.configured for symbol in symbols)
         made.expect(stream for stream in journal.streams() if split_name(stream)[1])
-        # What was proven just before still holds for a while.
+        # A proof from just before the period still holds at its beginning.
         before = begin - PROOF_HOLDS
         for record in journal.records(types=(EventType.RECONCILED,), since=before, until=begin, order="oldest"):
             made.take(record)
@@ -104,8 +104,8 @@ def _made(of: Source, begin: datetime, end: datetime, *, verify: bool) -> dict[s
 
 
 def _journal(journal: Journal, begin: datetime, end: datetime, checked: Verification | None) -> dict[str, Any]:
-    """The records of the time in the chain, the chain, and its head now. ``archived_seq`` is up to which record they
-    were archived, where some of those may be of the time."""
+    """The records of the period in the chain, the chain, and its head now. ``archived_seq`` is the last archived
+    record, where archived records may be of the period."""
     oldest = next(journal.records(order="oldest", limit=1), None)
     archived = oldest is not None and oldest.seq > 1 and begin <= oldest.event.time
     first = next(journal.records(since=begin, until=end, order="oldest", limit=1), None)
@@ -122,7 +122,7 @@ def _journal(journal: Journal, begin: datetime, end: datetime, checked: Verifica
 
 
 def _latency(config: Path | None) -> dict[str, Any] | None:
-    """How long brokers take, by the running supervisor since its accounts' actors began."""
+    """The brokers' latencies, from the running supervisor, since its accounts' actors began."""
     try:
         document = find(load_place(config)).status()
     except (NotRunning, CallError, ConfigurationError, Failure):

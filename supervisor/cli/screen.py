@@ -38,8 +38,8 @@ _OF_POSITIONS = frozenset({"RECOVERY", "GHOST", "DRIFT"})
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that is shown at one moment. ``status`` is the document of ``status --json``, ``None`` before there is one;
-    ``trouble`` says why it is not fresh; ``page`` is where the page for operators is served; ``happenings`` are the
+    """All that is shown at one moment. ``status`` is the document of ``status --json``, ``None`` before the first;
+    ``trouble`` is why it is out of date; ``page`` is where the page for operators is served; ``happenings`` are the
     latest of the ``happened`` there were since the start; who is only ``watching`` ends nothing with Ctrl-C; ``look``
     is how the table is looked at."""
 
@@ -248,7 +248,7 @@ def _narrow(
         book = book_words(row["book"], known=row["health"]["verified_at"] is not None)
         last = breaks if breaks.plain else Middle(book)
         style = "reverse" if (account, row) == picked else ""
-        state = _state({**row, "health": {**row["health"], "halted": ()}})  # the head tells what is halted
+        state = _state({**row, "health": {**row["health"], "halted": ()}})  # the head shows the halts
         made.add_row(Middle(f"{account}/{row['instrument']}"), state, last, style=style)
     if left_out:
         made.add_row(Text(f"… {left_out} more", "dim"))

@@ -1,7 +1,7 @@
-"""What a service manager is told: that we are up, how it goes, that we still work, and that we end (sd_notify(3)).
+"""Notifies a service manager that we are up, of our state, that we still work, and that we end (sd_notify(3)).
 
-The laws of this module: the watchdog is fed by news of the supervisor alone, never by a timer; a manager that is not
-there, or has gone, changes nothing; no process that we start hears where the manager is.
+The laws of this module: only a new status of the supervisor feeds the watchdog, never a timer; a manager that is
+missing, or has gone, changes nothing; no process that we start learns where the manager is.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ _STATUS_EVERY_S = 10.0
 
 
 def is_managed(environ: MutableMapping[str, str]) -> bool:
-    """Whether a service manager started us and wants to hear of us."""
+    """Whether a service manager started us and expects notifications."""
     return bool(environ.get("NOTIFY_SOCKET"))
 
 
 class ServiceManager:
-    """Tells a service manager what is seen. Made once, before any other process is started: it takes the manager's
-    variables out of the environment (which has to be this process's own). ``monotonic_s`` measures how often it is
-    told."""
+    """Notifies a service manager. Make it once, before any other process is started: it removes the manager's variables
+    from the environment (which must be this process's own). ``monotonic_s`` measures the time between notifications."""
 
     def __init__(self, environ: MutableMapping[str, str], monotonic_s: Callable[[], float]) -> None:
         self._manager = WatchDog() if is_managed(environ) else None
@@ -36,41 +35,41 @@ class ServiceManager:
         self._ready = False
         self._stopping = False
         self._seen: View | None = None
-        self._told: tuple[str, float] | None = None
+        self._notified: tuple[str, float] | None = None
         self._fed_at_s: float | None = None
 
     @property
     def watchdog(self) -> timedelta | None:
-        """How long the manager waits for news before it ends us; ``None`` where nobody does."""
+        """How long the manager waits for a notification before it ends us; ``None`` where it does not."""
         if self._manager is None or self._manager.timeout_td >= timedelta(hours=24):
             return None
         return self._manager.timeout_td
 
     def see(self, view: View) -> None:
-        """Tell what a view says. Each is to be given once; the same one again is no news."""
+        """Notify the manager of a view. Call it once for each view; a repeated one is not new."""
         if self._manager is None or view is self._seen:
             return
         self._seen = view
-        with contextlib.suppress(OSError):  # whoever ends a manager while we run wants no word of us
-            self._tell(self._manager, view)
+        with contextlib.suppress(OSError):  # if the manager was ended while we run, there is nobody to notify
+            self._notify(self._manager, view)
 
-    def _tell(self, manager: WatchDog, view: View) -> None:
+    def _notify(self, manager: WatchDog, view: View) -> None:
         now_s = self._monotonic_s()
         if view.stopping and not self._stopping:
             self._stopping = True
-            manager._send("STOPPING=1\n")  # noqa: SLF001 - the library has no method of its own for it
+            manager._send("STOPPING=1\n")  # noqa: SLF001 - the library has no public method for it
         answers = view.status is not None and view.trouble is None
         if (
             answers and not self._ready
-        ):  # whatever its brokers do: one that is away must not keep a machine from booting
+        ):  # whatever its brokers do: one that does not answer must not keep a machine from booting
             self._ready = True
             manager.ready()
         if self._ready and not self._stopping and answers and self._due(now_s):
             self._fed_at_s = now_s
             manager.notify()
         words = _words(view)
-        if self._told is None or (words != self._told[0] and now_s - self._told[1] >= _STATUS_EVERY_S):
-            self._told = words, now_s
+        if self._notified is None or (words != self._notified[0] and now_s - self._notified[1] >= _STATUS_EVERY_S):
+            self._notified = words, now_s
             manager.status(words)
 
     def _due(self, now_s: float) -> bool:

@@ -1,10 +1,10 @@
 """A supervisor on Ray from its start to its end, in a process and a session of its own.
 
-Ray's processes stay in the process group of whoever starts them: a Ctrl-C, a closed terminal or a signal to the group
-would end them under the supervisor, in no order. In a session of their own they hear none of it. The laws of this
-module: the child is asked to stop by the end of a pipe, so that the death of its parent, however it dies, asks it too;
-it stops at the next point at which nothing is half done; and when it has ended, nothing of its session is left. A child
-that is let go of reads a byte from that pipe before its end, and goes on by itself until a signal or ``stop`` ends it.
+Ray's processes stay in the process group of the process that starts them: a Ctrl-C, a closed terminal or a signal to
+the group would end them under the supervisor, in no order. In a session of their own they receive none of it. The laws
+of this module: the end of a pipe asks the child to stop, so that the death of its parent, however it dies, asks it too;
+the child stops at the next point at which nothing is half done; when it has ended, nothing of its session is left. A
+released child reads a byte from that pipe before its end, and goes on alone until a signal or ``stop`` ends it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from supervisor.client.supervisor_client import STOP_TIMEOUT_S
 from supervisor.config.models import Configuration
 
 STOP_WITHIN_S = STOP_TIMEOUT_S + 60.0
-"""A child that has not ended this long after it was asked is ended."""
+"""A child that has not ended this long after the request is killed."""
 JOIN_STOP_WITHIN_S = 3.0
-"""The same while it tries to reach a cluster of somebody else's."""
+"""The same while it tries to join an existing cluster."""
 _GONE_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the child is to run."""
+    """What the child should run."""
 
     configuration: Configuration
     detach: bool
@@ -48,29 +48,29 @@ class Order:
 
     @property
     def background(self) -> bool:
-        """Whether the child itself is to go on by itself, as its cluster is its own and ends with it."""
+        """Whether the child itself goes on alone, since its cluster is its own and would end with it."""
         return self.detach and self.configuration.ray.address == "local"
 
     @property
     def log_file(self) -> Path:
-        """Where a child that goes on by itself logs to."""
+        """The log file of a child that goes on alone."""
         given = self.configuration.log.file
         return Path(given or self.configuration.state_dir / f"{self.configuration.journal_file}.log")
 
 
 LET_GO = b"g"
-"""What a child reads from its pipe when it is let go of."""
+"""The byte in the child's pipe that releases it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The child's last word: what ended it, if not a request."""
+    """The child's last message: what ended it, if not a request."""
 
     error: BaseException | None
 
 
 class Died(Exception):
-    """The process that ran the supervisor ended without a word."""
+    """The process that ran the supervisor ended without a message."""
 
     def __init__(self, returncode: int) -> None:
         super().__init__(returncode)
@@ -83,7 +83,7 @@ class Died(Exception):
 
 class Session:
     """One supervisor in its child process. :attr:`view` is always what may be shown; :attr:`error` is what ended it,
-    if anything but a request did. What the child writes on standard error is given to ``on_line``."""
+    if not a request. ``on_line`` receives the child's lines on standard error."""
 
     def __init__(self, order: Order, on_line: Callable[[str], None]) -> None:
         self._order = order
@@ -109,7 +109,7 @@ class Session:
         os.close(until)
         os.close(said)
         self._threads = [
-            threading.Thread(target=self._hear, args=(Connection(views, writable=False),), name="views", daemon=True)
+            threading.Thread(target=self._receive, args=(Connection(views, writable=False),), name="views", daemon=True)
         ]
         if log is None:
             self._threads.append(threading.Thread(target=self._read, name="errors", daemon=True))
@@ -117,19 +117,19 @@ class Session:
             os.close(log)
         for thread in self._threads:
             thread.start()
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for above
+        assert self._process.stdin is not None  # noqa: S101 - requested above
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             pickle.dump(self._order, stdin)
 
     def _log(self) -> int | None:
-        """The log of a child that is to outlive whoever reads its standard error; ``None`` for one that is not."""
+        """The log of a child that should outlive the reader of its standard error; else ``None``."""
         if not self._order.background:
             return None
         self._order.log_file.parent.mkdir(parents=True, exist_ok=True)
         return os.open(self._order.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def let_go(self) -> None:
-        """Leave it to itself: from now on only a signal or ``stop`` ends it."""
+        """Release it: from now on only a signal or ``stop`` ends it."""
         os.write(self._ask, LET_GO)
         os.close(self._ask)
         self.let_go_of = True
@@ -141,7 +141,7 @@ class Session:
             os.close(self._ask)
 
     def ended(self, within_s: float) -> bool:
-        """Whether it has ended and nothing of it is left, after waiting for that for some time."""
+        """Wait for at most this long; returns whether it has ended and nothing of it is left."""
         try:
             self._process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -157,27 +157,27 @@ class Session:
 
     @property
     def _stop_within_s(self) -> float:
-        # Ray tries for minutes to reach a cluster that is not there, and nothing of ours is in it yet.
+        # Ray tries for minutes to join a cluster that is not there, and nothing of ours is in it yet.
         return JOIN_STOP_WITHIN_S if self.view.step.startswith("joining") else STOP_WITHIN_S
 
     @property
     def error(self) -> BaseException | None:
-        """What ended it, if anything but a request did."""
+        """What ended it, if not a request."""
         if self._ended is not None:
             return self._ended.error
         return Died(self._process.returncode)
 
-    def _hear(self, views: Connection) -> None:
+    def _receive(self, views: Connection) -> None:
         with views, contextlib.suppress(EOFError, OSError):
             while True:
-                heard = views.recv()
-                if isinstance(heard, Ended):
-                    self._ended = heard
+                received = views.recv()
+                if isinstance(received, Ended):
+                    self._ended = received
                 else:
-                    self.view = heard
+                    self.view = received
 
     def _read(self) -> None:
-        assert self._process.stderr is not None  # noqa: S101 - it was asked for above
+        assert self._process.stderr is not None  # noqa: S101 - requested above
         with self._process.stderr as stderr:
             for line in stderr:
                 self._on_line(line.decode(errors="replace").rstrip())

@@ -1,5 +1,5 @@
-"""The process that holds a running supervisor, started by :mod:`supervisor.cli.session` and told nothing but to
-stop."""
+"""The process that holds a running supervisor. :mod:`supervisor.cli.session` starts it and sends it nothing but the
+request to stop."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 REFRESH_S = 0.7
 ASK_TIMEOUT_S = 3.0
 HUNG_AFTER_S = 15.0
-"""A supervisor whose process lives and that has not answered for so long hangs: it is killed; Ray brings it back."""
+"""A supervisor whose process lives and that has not answered for this long hangs: it is killed, and Ray restarts it."""
 GONE_AFTER_S = 60.0
 STILL_AFTER_S = 30.0
-"""A loop that has nothing to do comes round every few seconds; one of thousands of children takes its time."""
+"""An idle loop handles a tick every few seconds; one with thousands of children takes its time."""
 _HAPPENINGS_KEPT = 300
 
 
@@ -52,7 +52,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class SupervisorGone(Exception):
-    """A supervisor that ran does not answer any more, and did not come back."""
+    """A supervisor that ran no longer answers, and has not come back."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
@@ -63,17 +63,17 @@ class SupervisorGone(Exception):
 
 
 class _AskedToStop(Exception):
-    """The way out of a start that is no longer wanted."""
+    """Ends a start that is no longer wanted."""
 
 
 class SupervisorWatch:
-    """Watches the watcher: kills the process of a supervisor that hangs, once for each silence, so that Ray brings it
-    back, and has one that ended by itself made anew; its children go on meanwhile and it finds them again. Says in
-    words how old what is shown is.
+    """Watches the supervisor: kills its process when it hangs, once for each silence, so that Ray restarts it, and has
+    one that ended by itself started again; its children go on meanwhile, and it finds them again. Returns the age of
+    what is shown, as text.
 
-    ``kill`` ends a process by its number; ``None`` where the supervisor may live on another machine, whose numbers mean
-    other processes here. ``lives`` tells whether there is such a process. ``bring_back`` makes it anew where it has
-    ended and nobody else does, and says whether it did."""
+    ``kill`` ends a process by its number; ``None`` where the supervisor may be on another machine, whose numbers mean
+    other processes here. ``lives`` returns whether there is such a process. ``bring_back`` starts the supervisor again
+    where it has ended and nothing else does, and returns whether it did."""
 
     def __init__(
         self,
@@ -86,17 +86,18 @@ class SupervisorWatch:
         self._lives = lives
         self._bring_back = bring_back
         self._made_anew = False
-        self._heard_at_s = now_s
+        self._answered_at_s = now_s
         self._pid: int | None = None
         self._killed: int | None = None
 
     def heard(self, pid: int | None, now_s: float) -> None:
-        """It answered, from this process."""
-        self._heard_at_s, self._pid, self._killed, self._made_anew = now_s, pid, None, False
+        """The supervisor answered, from this process."""
+        self._answered_at_s, self._pid, self._killed, self._made_anew = now_s, pid, None, False
 
     def silent(self, found: str, now_s: float) -> str:
-        """It did not answer: what a person has to know. Raises :class:`SupervisorGone` when it does not come back."""
-        for_s = now_s - self._heard_at_s
+        """The supervisor did not answer: returns the message for a person. Raises :class:`SupervisorGone` when it does
+        not come back."""
+        for_s = now_s - self._answered_at_s
         if for_s > GONE_AFTER_S:
             raise SupervisorGone(found)
         hangs = for_s > HUNG_AFTER_S and self._killed is None and self._pid is not None and self._lives(self._pid)
@@ -123,9 +124,9 @@ class _Child:
         self._reload = None if order.path is None else Reload(order.path)
 
     def run(self) -> None:
-        """From the start to the end."""
+        """Run from start to end."""
         order = self._order
-        # What a cluster of somebody else's has in its environment is his.
+        # The environment of an existing cluster belongs to its owner.
         withheld = withheld_variables(order.configuration) if order.configuration.ray.address == "local" else ()
         try:
             with (
@@ -144,13 +145,13 @@ class _Child:
 
     def _show(self, **changes: Any) -> None:
         self._view = replace(self._view, **changes)
-        # A parent that is gone sees nothing, and has asked to stop by that.
+        # A parent that has died sees nothing, and has requested the stop by its death.
         with contextlib.suppress(OSError):
             self._said.send(self._view)
 
     def _step(self, words: str) -> None:
-        """Told by :func:`processes.started` before each of its steps: nothing is half done here."""
-        # Starting Ray takes SIGTERM for its own.
+        """Called by :func:`processes.started` before each of its steps: nothing is half done here."""
+        # Starting Ray replaces the handler of SIGTERM.
         self._signals.install()
         self._show(step=words, stopping=self._up)
         if not self._up and self._stop.is_set():
@@ -181,7 +182,7 @@ class _Child:
                         continue
                     watch.heard(status["supervisor"].get("pid"), time.monotonic())
                     if status["supervisor"]["state"] == "STOPPING":
-                        return  # by another command; what was seen before says more than actors that end
+                        return  # by another command; the last view says more than one of ending actors
                     self._show(status=status, trouble=None, happenings=events.latest(), happened=events.count)
                     if self._order.detach and not self._order.background and settled(status):
                         return
@@ -189,7 +190,7 @@ class _Child:
 
     @contextlib.contextmanager
     def _page(self) -> Iterator[PageProcess | None]:
-        """The page, where the configuration has one and this process stays to serve it."""
+        """The page, if the configuration has one and this process stays to serve it."""
         configuration = self._order.configuration
         if configuration.console.port is None:
             yield None
@@ -212,8 +213,8 @@ class _Child:
 
 
 def withheld_variables(configuration: Configuration) -> frozenset[str]:
-    """The environment variables that hold secrets of accounts, of alerts and of tables: of all processes only the actor
-    of each of them asks for it. What the journal needs stays, as it is read by many."""
+    """The environment variables that hold secrets of accounts, alerts and tables: only the actor of each needs its own.
+    Those of the journal stay, since many processes read it."""
     stays = set(_VARIABLE.findall(" ".join([*configuration.journal.heads, configuration.journal.key or ""])))
     stays |= _in_environment({"url": configuration.journal.url})
     held: list[Mapping[str, object]] = [{one.name: one.url for one in configuration.alerts.routes}]
@@ -231,7 +232,7 @@ def _in_environment(values: Mapping[str, object]) -> set[str]:
 
 
 def standing_still(status: Mapping[str, Any]) -> str | None:
-    """Why a supervisor that answers does its work no longer: its loop does not come round; ``None`` where it does."""
+    """Why a supervisor that answers no longer works: its loop is stuck; ``None`` where it works."""
     age_s = status["supervisor"].get("loop_age_s")
     return None if age_s is None or age_s <= STILL_AFTER_S else f"its loop has been stuck for {age_s:.0f} s"
 
@@ -242,11 +243,11 @@ def _kill(pid: int) -> None:
 
 
 class _Events:
-    """The latest happenings in the journal, read beside its writer; ``count`` is how many there were so far."""
+    """The latest happenings in the journal, read beside its writer; ``count`` is their number so far."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._since = datetime.now(UTC)  # what was before is not news
+        self._since = datetime.now(UTC)  # what happened before is not new
         self._journal: Journal | None = None
         self._seq = 0
         self.count = 0
@@ -254,7 +255,7 @@ class _Events:
         self._latest: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
 
     def latest(self) -> tuple[Happening, ...]:
-        """Oldest first. A journal that cannot be read now gives what was known; its writer says what is wrong."""
+        """Oldest first. If the journal cannot be read now, returns the last ones; its writer reports what is wrong."""
         from actors.journal.types import JournalError
 
         with contextlib.suppress(JournalError):
@@ -274,36 +275,36 @@ class _Events:
                 self.count += 1
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         if self._journal is not None:
             self._journal.close()
 
 
 def _wait_for_the_end(until: int, stop: threading.Event) -> None:
-    """This pipe ends when the parent closes it, or ends; before that it says at most that the child is let go of."""
-    said = b""
+    """Wait until the parent closes this pipe or dies; before that it sends at most the byte that releases the child."""
+    received = b""
     with contextlib.suppress(OSError):
-        said = os.read(until, 1)
-    if said != LET_GO:
+        received = os.read(until, 1)
+    if received != LET_GO:
         stop.set()
 
 
-def _told(error: BaseException) -> BaseException:
-    """The error as it can be sent."""
+def _picklable(error: BaseException) -> BaseException:
+    """The error in a form that can be sent."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    except Exception:  # noqa: BLE001 - whatever keeps an error of somebody else's from being pickled
+    except Exception:  # noqa: BLE001 - whatever keeps a foreign error from being pickled
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
 
 def main(until: int, said: int) -> None:
-    """Run what standard input orders until the pipe ``until`` ends; ``said`` is told what is seen and how it ended."""
+    """Run the order from standard input until the pipe ``until`` ends; ``said`` receives the views and the end."""
     for descriptor in (until, said):
         os.set_inheritable(descriptor, False)
     came_by(Via.START)
     order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
-    # One that goes on by itself is a service: no terminal's end concerns it.
+    # A child that goes on alone is a service: the end of a terminal does not concern it.
     signals = StopSignals(hangup_reloads=order.background)
     signals.install()
     logs.set_up("WARNING", verbose=order.verbose, bare=not order.background)
@@ -311,14 +312,14 @@ def main(until: int, said: int) -> None:
         level = "DEBUG" if order.verbose else "WARNING"
         logs.to_file(order.log_file, order.configuration.log, level, with_standard_error=True)
     threading.Thread(target=_wait_for_the_end, args=(until, signals.asked), daemon=True).start()
-    tell = Connection(said, readable=False)
+    outcome = Connection(said, readable=False)
     ended = Ended(None)
     try:
-        _Child(order, tell, signals).run()
-    except BaseException as error:  # noqa: BLE001 - the parent tells what it was
-        ended = Ended(_told(error))
+        _Child(order, outcome, signals).run()
+    except BaseException as error:  # noqa: BLE001 - the parent reports it
+        ended = Ended(_picklable(error))
     with contextlib.suppress(OSError):
-        tell.send(ended)
+        outcome.send(ended)
     signals.ignore()
 
 

@@ -1,4 +1,4 @@
-"""``simulate``: a broker simulator by itself, to try the rest of the system, or another program, against."""
+"""``simulate``: a broker simulator on its own, to try the rest of the system, or another program, against."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def simulate(
     login: int | None,
     still: bool,
 ) -> int:
-    """Serve on loopback until SIGINT or SIGTERM. Raises :class:`Failure` for what does not fit the broker."""
+    """Serve on loopback until SIGINT or SIGTERM. Raises :class:`Failure` for options that do not fit the broker."""
     kind = KINDS.get(broker)
     if kind is None:
         raise Failure(f"there is no simulator for broker {broker!r} in this version. There are: {', '.join(KINDS)}")
@@ -55,7 +55,7 @@ def simulate(
 def _simulator(
     broker: str, symbols: Sequence[str], token: str | None, account_id: str | None, login: int | None
 ) -> tuple[Simulator, dict[str, str]]:
-    """The simulator, and what a configuration has to say to be let in."""
+    """The simulator, and the configuration keys that it accepts."""
     if broker == "oanda":
         if login is not None:
             raise Failure("--login is for mt5; oanda takes --account-id and --token")
@@ -106,7 +106,7 @@ def _serve(simulator: Simulator, kind: Kind, symbols: Sequence[str], stop: threa
         simulator,
         symbols,
         kind.conventions.legs,
-        random.Random(),  # noqa: S311 - what a demonstration does next is no secret
+        random.Random(),  # noqa: S311 - the next step of a demonstration is no secret
         lot=kind.lot,
     )
     if not still:

@@ -1,7 +1,7 @@
-"""``sink``: position updates of the journal into a Delta table, from a process of its own.
+"""``sink``: writes position updates of the journal into a Delta table, from a process of its own.
 
-It reads the journal beside its writer and nobody waits for it. It may start before the supervisor, outlive it, and be
-killed at any time: the table tells how far it came.
+It reads the journal beside its writer, and nothing waits for it. It may start before the supervisor, outlive it, and be
+killed at any time: the table itself records how far it was written.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ AGAIN_AFTER_S = 5.0
 
 
 def sink(configuration: Configuration, uri: str, *, every_s: float, once: bool) -> int:
-    """Write what the journal has and, unless ``once``, what comes, every ``every_s``, until SIGINT, SIGTERM or SIGHUP.
+    """Write what the journal has and, unless ``once``, new records every ``every_s``, until SIGINT, SIGTERM or SIGHUP.
 
-    Raises :class:`Failure` where the extra is missing, ``Refused`` where the table is of another journal. A store or a
-    journal that does not answer is asked again after :data:`AGAIN_AFTER_S`; with ``once`` it is raised too.
+    Raises :class:`Failure` where the extra is missing, ``Refused`` where the table belongs to another journal. A store
+    or a journal that does not answer is tried again after :data:`AGAIN_AFTER_S`; with ``once`` its error is raised.
     """
     try:
         from actors.delta.sink import position_table
@@ -66,7 +66,7 @@ def _follow_for_ever(configuration: Configuration, table: OnceTable, *, every_s:
 
 
 def _follow(configuration: Configuration, table: OnceTable, *, every_s: float | None, stop: Flag) -> None:
-    """Batch after batch; to the end of the journal where ``every_s`` is ``None``."""
+    """Write batch after batch; only to the present end of the journal where ``every_s`` is ``None``."""
     from actors.delta.sink import Sink
 
     journal = Journal.open(configuration.journal_url, read_only=True)

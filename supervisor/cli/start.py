@@ -1,4 +1,4 @@
-"""``start``: everything up, shown while it runs, and ended in order by a signal or by ``stop``."""
+"""``start``: starts everything, shows it while it runs, and ends it in order on a signal or ``stop``."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ _LOG_LEVELS = {Severity.INFO: "INFO", Severity.WARNING: "WARNING", Severity.CRIT
 def start(
     configuration: Configuration, *, detach: bool, dashboard: bool, verbose: bool, path: Path | None = None
 ) -> int:
-    """Run until it is asked to stop, and give the exit status. To be called in the main thread. ``path`` is the file of
-    the configuration: under a service manager SIGHUP has it applied again.
+    """Run until requested to stop; returns the exit status. Call it in the main thread. ``path`` is the configuration's
+    file: under a service manager, SIGHUP applies it again.
 
     Raises ``AlreadyRunning``, :class:`Failure` and whatever kept the supervisor from starting; nothing of ours runs
     any more then.
@@ -82,7 +82,7 @@ def start(
             show.update(session.view)
     finally:
         if not session.let_go_of:
-            # Whatever went wrong with showing it, what was started is ended.
+            # Whatever went wrong with the display, end what was started.
             session.stop()
             while not session.ended(_LOOK_S):
                 pass
@@ -102,7 +102,7 @@ def _runs(view: View) -> bool:
 
 
 def _answers(address: str) -> None:
-    """Raise :class:`Failure` where nobody listens at the address of a cluster: Ray itself would try for minutes."""
+    """Raise :class:`Failure` where nothing listens at the address of a cluster: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host:
         return
@@ -125,7 +125,7 @@ def _seen(session: Session, signals: StopSignals) -> View:
 
 
 class _OnScreen:
-    """A screen of its own, as a pager has; the log goes into its list of happenings."""
+    """A full screen, like that of a pager; the log appears among its happenings."""
 
     def __init__(self, log: LogSettings, *, verbose: bool) -> None:
         from rich.live import Live
@@ -150,14 +150,14 @@ class _OnScreen:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        # A terminal that is gone cannot be restored, and needs not be.
+        # A terminal that is gone cannot be restored, and need not be.
         with contextlib.suppress(OSError):
             self._live.__exit__(None, None, None)
         self._keyboard.__exit__(None, None, None)
         logs.set_up("WARNING", verbose=self._verbose, settings=self._log)
 
     def update(self, view: View) -> None:
-        """Draw it, and again at each key, for a moment."""
+        """Draw the view, and draw it again at each key, for a moment."""
         self._draw(view)
         until_s = time.monotonic() + _LOOK_S
         while (left_s := until_s - time.monotonic()) > 0:
@@ -176,7 +176,7 @@ class _OnScreen:
 
 
 class _AsLines:
-    """Lines of a log: what changed since the last view."""
+    """Log lines: what changed since the last view."""
 
     def __init__(self) -> None:
         self._shown = View("")
@@ -207,11 +207,11 @@ class _AsLines:
         if view.status is not None and view.status is not before.status:
             self._changes(view.status)
 
-    def _happened(self, view: View, news: int) -> None:
-        """Log the latest happenings, and how many more there were than are at hand."""
-        at_hand = view.happenings[-news:] if news > 0 else ()
-        if news > len(at_hand):
-            logger.warning("… {} more before these; see: python -m supervisor audit query", news - len(at_hand))
+    def _happened(self, view: View, new: int) -> None:
+        """Log the latest happenings, and how many more there were than the view holds."""
+        at_hand = view.happenings[-new:] if new > 0 else ()
+        if new > len(at_hand):
+            logger.warning("… {} more before these; see: python -m supervisor audit query", new - len(at_hand))
         for one in at_hand:
             logger.log(_LOG_LEVELS[one.severity], "{} {}", one.where, one.text)
 
@@ -242,7 +242,7 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
     if isinstance(error, ConnectionError):
         raise _no_cluster(configuration.ray.address, error)
     if signals.asked.is_set() and error is not None:
-        # Sent to every process there is, a signal ends Ray before its actors can be ended in order.
+        # A signal to every process there is ends Ray before its actors can be ended in order.
         logger.warning("not stopped in order: {}", error)
     elif isinstance(error, SupervisorGone | Died | ClusterNotUp | NotWritable):
         raise Failure(str(error), EXIT_UNVERIFIED)
@@ -251,7 +251,7 @@ def _raise(session: Session, configuration: Configuration, signals: StopSignals)
 
 
 def _farewell(session: Session, configuration: Configuration, signal_name: str | None, *, detach: bool) -> None:
-    """The last words, in the terminal's own scroll-back."""
+    """The last message, in the terminal's own scroll-back."""
     said = f" (when last asked: {totals(session.view.status)})" if session.view.status is not None else ""
     if detach and signal_name is None:
         say(f"running, detached{said}. Its run file is {run_file.path_of(configuration)}")
@@ -261,7 +261,7 @@ def _farewell(session: Session, configuration: Configuration, signal_name: str |
 
 
 def _end_of_journal(configuration: Configuration) -> str:
-    """Where the journal ends now: stopping is journaled too, after anybody could be asked."""
+    """Where the journal ends now: stopping is journaled too, after the supervisor could still be asked."""
     from actors.journal.store import Journal
 
     try:

@@ -1,7 +1,7 @@
-"""Moments as an operator writes them, read as aware UTC. Pure: the present is an argument.
+"""Times as operators write them, read as aware UTC. Pure: the present is an argument.
 
-The law of this module: what could be read in two ways is refused. A time without a zone is UTC, whatever the machine's
-own zone is; a time of day is today's, also where that is still to come.
+The law of this module: an ambiguous text is refused. A time without a zone is UTC, whatever the machine's own zone is;
+a time of day is today's, also if it is still to come.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FORMS: Final = (
     "2026-01-31T14:32:05Z, 2026-01-31 14:32, 2026-01-31, 14:32 (today), 90s, 15m, 2h, 3d, 1h30m (that long ago), "
     "now, today, yesterday; UTC where no zone is given"
 )
-"""The forms accepted, for help and errors."""
+"""The accepted forms, for help and errors."""
 
 _AGO: Final = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?(?: ago)?")
 _DATE: Final = re.compile(r"\d{4}-?(\d{2}|W\d{2})-?\d")
@@ -22,7 +22,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class NoMoment(ValueError):
-    """A text that names no moment."""
+    """A text that names no time."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class NoMoment(ValueError):
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """The moment, aware UTC, that ``text`` names at ``now``; see :data:`FORMS`. A date alone is its midnight. Raises
+    """The time, aware UTC, that ``text`` names at ``now``; see :data:`FORMS`. A date alone is its midnight. Raises
     :class:`NoMoment`."""
     words = text.strip()
     try:

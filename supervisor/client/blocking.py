@@ -68,7 +68,7 @@ def connect(
 
 
 class Handle(BlockingChanges):
-    """A running supervisor. Its answers print as tables, and have ``to_dict()``, ``to_pandas()`` and ``to_polars()``."""
+    """A running supervisor. Its answers print as tables and have ``to_dict()``, ``to_pandas()``, ``to_polars()``."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,7 +1,7 @@
 """Changes what runs, from a strategy or a notebook: accounts, instruments, intervals, or a whole configuration.
 
-The law of this module: a change is checked before it is requested, is made as a whole or not at all, and is durable when
-the call returns; the call then waits, within a bound, for the actors concerned, and returns the state of each.
+The law of this module: a change is checked before it is requested, is made as a whole or not at all, and is durable on
+return; before it returns, the call waits, within a bound, for the actors concerned, and reports the state of each.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Changes(Answer):
 
 
 class AsyncChanges:
-    """The changes of :class:`~supervisor.client.aio.AsyncHandle`. Each raises ``ConfigurationError`` for an invalid one,
+    """The changes of :class:`~supervisor.client.aio.AsyncHandle`. Each raises ``ConfigurationError`` for invalid keys,
     :class:`~supervisor.changes.diff.ChangeRefused` for one that cannot be made now,
     :class:`~supervisor.changes.transaction.ChangeNotMade` while the journal is away (after these, nothing was changed),
     and :class:`NotAnswered`, after which the outcome is unknown. With ``dry_run`` nothing is changed; ``wait_s`` bounds

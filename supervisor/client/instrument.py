@@ -269,7 +269,7 @@ class AsyncInstrument:
             report = replace(report, strategy=strategy)
         key, by = _key(report), told_by(asked())
         try:
-            news = await call_with_retry(self._port(), named.name, "record", (report,), by, timeout_s=TIMEOUT_S)
+            new = await call_with_retry(self._port(), named.name, "record", (report,), by, timeout_s=TIMEOUT_S)
         except ValueError as error:
             raise InvalidReport(str(error)) from None
         except (CallError, JournalAway) as error:
@@ -277,8 +277,8 @@ class AsyncInstrument:
                 f"{named.name}: {kind} {key} may or may not be recorded: {error}. Report the same again: what is "
                 "already recorded counts once"
             ) from None
-        warning = await self._of_no_order(report) if news and isinstance(report, OurFill) else None
-        return Recorded(named.account, named.symbol, kind, key, bool(news), warning)
+        warning = await self._of_no_order(report) if new and isinstance(report, OurFill) else None
+        return Recorded(named.account, named.symbol, kind, key, bool(new), warning)
 
     async def _of_no_order(self, report: OurFill) -> str | None:
         """A warning that a fill names an order the book does not have; ``None`` where it has it, or that is unknown."""

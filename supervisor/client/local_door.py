@@ -22,7 +22,8 @@ class DoorClient:
         self._door = door
 
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-        """The result of its method. Raises what the method raised, :class:`ActorUnavailable` or :class:`CallTimeout`."""
+        """Return the result of its method. Raises the method's exception, :class:`ActorUnavailable` or
+        :class:`CallTimeout`."""
         if actor != SUPERVISOR:
             raise ActorUnavailable(actor, method, "it cannot be reached through the supervisor's local socket")
         until_s = time.monotonic() + timeout_s

@@ -82,11 +82,11 @@ class SupervisorClient:
         return tuple(await self._ask("of_no_order", account, reports, timeout_s=VERDICT_TIMEOUT_S))
 
     async def pause(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
-        """Let the selected instruments run no cycle by themselves; returns those that answered."""
+        """Stop the scheduled cycles of the selected instruments; returns those that answered."""
         return tuple(await self._ask("pause", account, instrument, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def resume(self, account: str | None, instrument: str | None) -> tuple[str, ...]:
-        """Let them go on; returns those that answered."""
+        """Start their scheduled cycles again; returns the instruments that answered."""
         return tuple(await self._ask("resume", account, instrument, self._who(), timeout_s=VERDICT_TIMEOUT_S))
 
     async def halt(self, account: str | None, instrument: str | None, reason: str | None) -> Halted:
@@ -100,25 +100,25 @@ class SupervisorClient:
         return found
 
     async def change(self, wanted: Change, asked_by: Who, *, force: bool = False, dry_run: bool = False) -> Changed:
-        """Change what runs: durable when it returns, and refused whole with :class:`ChangeRefused` or
-        :class:`ChangeNotMade`. ``force`` lets go of books that hold something; ``dry_run`` only says what it would
-        do."""
+        """Change what runs. Durable on return; refused as a whole with :class:`ChangeRefused` or
+        :class:`ChangeNotMade`. ``force`` allows removing books that are not empty; ``dry_run`` only returns what the
+        change would do."""
         found: Changed = await self._once("change", wanted, asked_by, force, dry_run, timeout_s=CHANGE_TIMEOUT_S)
         return found
 
     async def settled(self, names: Sequence[str], timeout_s: float) -> dict[str, tuple[str, str]]:
-        """Wait, for ``timeout_s`` at most, until the actors of these names are as is desired; returns where each is."""
+        """Wait, for at most ``timeout_s``, until these actors are as desired; returns the state of each."""
         found: dict[str, tuple[str, str]] = await self._once(
             "settled", names, timeout_s, timeout_s=timeout_s + ANSWER_TIMEOUT_S
         )
         return found
 
     async def restart(self, name: str) -> bool:
-        """Restart one actor by its name; False when there is none."""
+        """Restart one actor by its name; returns False when no actor has it."""
         return bool(await self._ask("restart", name, self._who()))
 
     async def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
-        """Every open break with the work on it, what needs a person most first."""
+        """Every open break with the work on it, the most urgent first."""
         found: list[dict[str, Any]] = await self._ask("breaks", timeout_s=timeout_s)
         return found
 
@@ -133,8 +133,8 @@ class SupervisorClient:
         owner: str | None = None,
         sides: Sides | None = None,
     ) -> dict[str, Any]:
-        """Do something to an open break; gives its row as it then is. Raises
-        :class:`BreakRefused` and :class:`JournalAway`, too."""
+        """Apply an operator's request to an open break; returns its new row. Also raises :class:`BreakRefused` and
+        :class:`JournalAway`."""
         who = self._who()
         request = BreakRequest(
             action, who.by, reason, note, until, owner, sides, who.via, who.program, who.process or None, who.strategy
@@ -143,16 +143,16 @@ class SupervisorClient:
         return found
 
     async def story(self, name: str) -> list[tuple[float, str]] | None:
-        """What became of an actor: how many seconds ago, and what; ``None`` where there is none of that name."""
+        """The history of an actor: how many seconds ago, and what happened; ``None`` where no actor has that name."""
         found: list[tuple[float, str]] | None = await self._ask("story", name)
         return found
 
     async def stop(self) -> None:
-        """End every actor in order; the supervisor itself is left to whoever started it."""
+        """End every actor in order; the process that started the supervisor ends the supervisor itself."""
         await self._once("stop", self._who(), timeout_s=STOP_TIMEOUT_S)
 
     async def pid(self) -> int:
-        """The process the supervisor lives in; one that is not there now is not waited for."""
+        """The supervisor's process; this does not wait for a supervisor that is not there now."""
         return int(await self._once("pid", timeout_s=ANSWER_TIMEOUT_S))
 
     async def _ask(self, method: str, *args: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:

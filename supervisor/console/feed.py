@@ -85,7 +85,7 @@ class Feed:
         self.seen = Seen()
         self._cycles: dict[str, deque[Cycle]] = {}
         self._question: asyncio.Task[None] | None = None
-        self._news = asyncio.Condition()
+        self._newer = asyncio.Condition()
         self._looked_s = self._asked_s = -math.inf
         self._wanted = asyncio.Event()
         self.closing = False
@@ -144,8 +144,8 @@ class Feed:
             self.seen = replace(before, number=before.number + 1, trouble=words)
         else:
             self.seen = Seen(before.number + 1, status, breaks, asked_s, None, self._cycles)
-        async with self._news:
-            self._news.notify_all()
+        async with self._newer:
+            self._newer.notify_all()
 
     def _note(self, status: Mapping[str, Any]) -> None:
         there = set()
@@ -165,10 +165,10 @@ class Feed:
     async def newer(self, than: int, within_s: float) -> Seen:
         """The first answer with a higher number, or the present one after ``within_s``."""
         self.look()
-        async with self._news:
+        async with self._newer:
             try:
                 async with asyncio.timeout(within_s):
-                    await self._news.wait_for(lambda: self.closing or self.seen.number > than)
+                    await self._newer.wait_for(lambda: self.closing or self.seen.number > than)
             except TimeoutError:
                 pass
         return self.seen
@@ -177,5 +177,5 @@ class Feed:
         """Release everybody who waits."""
         self.closing = True
         self._wanted.set()
-        async with self._news:
-            self._news.notify_all()
+        async with self._newer:
+            self._newer.notify_all()

@@ -98,7 +98,7 @@ class Summaries:
     def of(self, record: Record) -> Happening | None:
         """The line for the next record; ``None`` where it needs none."""
         event = record.event
-        if event.type in _DISCREPANCIES and self._is_old_news(event):
+        if event.type in _DISCREPANCIES and self._has_a_line_already(event):
             return None
         if self._has_a_line(record):
             return None
@@ -126,7 +126,7 @@ class Summaries:
         same = event.payload.get("key") == filled.event.payload.get("key")
         return same and str(event.payload.get("broker_value")).endswith(whole)
 
-    def _is_old_news(self, event: Event) -> bool:
+    def _has_a_line_already(self, event: Event) -> bool:
         """Whether this break had a line already, open and with the same values."""
         payload, break_id = event.payload, str(event.payload.get("id"))
         if payload.get("resolved"):
