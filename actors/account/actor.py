@@ -3,16 +3,16 @@
 The laws of this module:
 
 * One fetch serves every instrument that can share it; broker calls do not grow with the number of instruments.
-* A slice comes from a snapshot requested no longer ago than the caller names, or not at all. How long ago is measured
-  here, by one steady clock: it is the time before the broker was asked that counts, not what an adapter says of it.
-* A wall clock that steps is journaled, and no snapshot from before counts for anybody.
-* A failure is an answer (:class:`NoSlice`), with the reason in words and the time of the next try. After one the
-  circuit is open: nobody's request reaches the broker before that time, then one fetch tries for all. The pauses grow;
-  one after a refusal is long from the beginning, as it takes a person.
-* What belongs to no instrument is the account's own: positions and working orders that nobody manages, rows that name
-  no instrument. Each is an open break, journaled once and once more when it is over; what could not be looked at is not
-  over.
-* The journal keeps nobody waiting for a slice: what this actor has to say is written beside its work.
+* A slice comes from a snapshot requested no longer ago than the caller allows, or is refused. The age is measured here,
+  by one steady clock, from the moment before the broker was asked; an adapter's own times do not count.
+* A step of the wall clock is journaled, and no snapshot from before it is used any more.
+* A failure is an answer (:class:`NoSlice`), with the reason and the time of the next try. After a failure the circuit
+  is open: no request reaches the broker before that time, then one fetch tries for all. The pauses grow; the pause
+  after a refusal is long from the beginning, since it takes a person.
+* What belongs to no instrument is the account's own: positions and working orders that no instrument manages, and rows
+  that name no instrument. Each is an open break, journaled once when it opens and once when it closes; what could not
+  be checked stays open.
+* No slice waits for the journal: this actor's events are written beside its work.
 """
 
 from __future__ import annotations
@@ -79,34 +79,34 @@ __all__ = ["LONGEST_PAUSE_S", "REFUSED_PAUSE_S", "Account", "AccountSettings"]
 WAKE_TIMEOUT_S = 5.0
 
 PAPER = "paper"
-"""The one broker with a venue of our own."""
+"""The only broker with a venue of our own."""
 
 ASKED_TOGETHER_S = 2.0
-"""How long the first of several requests that are known to come together waits for the others."""
+"""How long the first of several expected requests waits for the others."""
 
 BOOKS_EXPECTED_FOR = timedelta(seconds=30)
-"""How long after the first request the other instruments are given to tell what their books hold."""
+"""How long the account waits, after the first request, for the other instruments to report what their books hold."""
 
 CLOCKS_APART_S = 5.0
-"""How far ahead of our clock a caller's may be. A snapshot from further in the future cannot be had."""
+"""How far ahead of our clock a caller's clock may be. A snapshot from further in the future cannot be served."""
 
 CLOCKS_MAY_DIFFER = timedelta(minutes=15)
-"""How far a broker's clock may be from ours: beyond that one of them is an hour, or a time zone, off."""
+"""How far the broker's clock may be from ours: beyond that, one of them is wrong by an hour or a time zone."""
 
 _INCARNATIONS = itertools.count(1)
-"""Beside chance, so that two incarnations in one process are told apart whatever chance says."""
+"""Added to the random part, so that two incarnations in one process differ even if their random parts do not."""
 
 
 _OPEN_LOGGED = 5
-"""Breaks of the account that one line of its log tells."""
+"""How many breaks of the account one line of its log names."""
 _REASON_LOGGED = 300
 
 OWNERS_KEPT = 5_000
-"""Ids of orders for combinations whose strategies are remembered."""
+"""For how many ids of combination orders the strategy is remembered."""
 
 
 class Account:
-    """Owns the adapter of one account. ``open_broker`` makes it, inside this actor, where its secrets are resolved."""
+    """Owns the adapter of one account. ``open_broker`` makes it inside this actor, where its secrets are resolved."""
 
     def __init__(self, settings: AccountSettings, open_broker: Callable[[], Broker], runtime: Runtime) -> None:
         self._settings = settings
@@ -150,7 +150,7 @@ class Account:
     def __repr__(self) -> str:
         return self._settings.account
 
-    # What instruments ask
+    # Called by instruments
 
     async def slice(self, request: SliceRequest) -> Slice | Unchanged | NoSlice:
         """One instrument's rows, from a snapshot requested no longer ago than ``request.within``."""
@@ -164,7 +164,7 @@ class Account:
             async with asyncio.timeout(self._settings.patience_s):
                 answer = await self._slice(request, arrived)
         except TimeoutError:
-            self._circuit.failing.set()  # whoever could not wait is woken when the answer is there
+            self._circuit.failing.set()  # the answer, when it arrives, wakes the instruments that could not wait
             return NoSlice(Connection.UNREACHABLE, self._circuit.error or self._no_answer_yet())
         if isinstance(answer, NoSlice):
             return answer
@@ -183,7 +183,7 @@ class Account:
         at_rest = self._at_rest(request, arrived)
         if at_rest is not None:
             return at_rest
-        # Twice, as a fetch that was under way need not have asked for fills from far enough back.
+        # Twice, since a running fetch may not have requested fills from far enough back.
         for not_before in (request.not_before, None):
             if self._serves(request):
                 break
@@ -200,18 +200,18 @@ class Account:
         return self._as_believed(self._ledger.slice(request), request)
 
     def _at_rest(self, request: SliceRequest, arrived: datetime) -> Unchanged | None:
-        """The answer to a request that nothing but the interval asks, where the broker would have told of any change
-        by itself: it is not asked at all."""
+        """The answer to a scheduled request while the broker's stream would have reported any change: the broker is not
+        asked at all."""
         snapshot = self._ledger.snapshot
         broker: object = self._broker
         if request.calm_within is None or self._circuit.error is not None or snapshot is None or request.whole:
             return None
         if self._table is not None:
-            return None  # no stream tells when somebody writes to it
+            return None  # no stream reports when another system writes to the table
         heard_at = broker.undisturbed() if isinstance(broker, Watched) else None
         ago = None if heard_at is None else self._wall() - heard_at
         if ago is None or ago < timedelta() or snapshot.requested_at < self._believed_from:
-            return None  # what was heard in the future, or before the clock was set, vouches for nothing
+            return None  # a sign of life from the future, or from before the clock was set, proves nothing
         until = arrived - ago
         if ago > request.calm_within or not self._ledger.covers(request.fills_since):
             return None
@@ -221,24 +221,24 @@ class Account:
         return replace(answer, requested_at=until, as_of=snapshot.as_of + (until - snapshot.requested_at))
 
     async def in_step(self, told: InStep) -> None:
-        """A book of an instrument here was found in step, and has nothing else to write. It is named with the others
-        soon, if its stream is then still at that version."""
+        """An instrument reports that its book was found in step, with nothing else to write. Soon one record names it
+        with the others, if its stream is then still at that version."""
         self._gathering.hear(told)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """The broker's answers, one for each query in their order; a failure is in its answer."""
+        """The broker's answers, one for each query in their order; a failure is part of its answer."""
         try:
             async with self._talk:
                 return await (await self._reached()).find_orders(queries)
         except BrokerError as error:
             failure = error.reason
-        except Exception as error:  # noqa: BLE001 - one bad answer must not end the cycle that asked
+        except Exception as error:  # noqa: BLE001 - one bad answer must not end the caller's cycle
             logger.exception("{}: an internal error while looking up orders", self._settings.account)
             failure = self._ours("look up orders", error).reason
         return tuple(OrderAnswer(query, failure=failure) for query in queries)
 
     async def cancel_order(self, query: OrderQuery) -> str | None:
-        """Ask the broker to cancel a stale order; ``None`` when it took the request, else why not."""
+        """Ask the broker to cancel a stale order; ``None`` when it accepted the request, else why not."""
         try:
             async with self._talk:
                 await (await self._reached()).cancel_order(query)
@@ -250,12 +250,12 @@ class Account:
         return None
 
     async def correct_table(self, instrument: str, corrections: Sequence[ClaimCorrection]) -> None:
-        """Append the rows that the account's table lacks, each once for its discrepancy. Nothing where there is no
-        table, or it is not to be written to."""
+        """Append the rows that the account's table lacks, each once for its discrepancy. Does nothing where there is no
+        table, or it is not writable."""
         if self._table is not None:
             await self._table.correct(instrument, self._identity_of(instrument), corrections)
 
-    # The venue of a paper account: every other one refuses, as nothing here ever trades
+    # The venue of a paper account; every other account refuses, since nothing here ever trades
 
     async def venue_submit(
         self,
@@ -268,7 +268,7 @@ class Account:
         stop_price: Decimal | None = None,
         expires_at: datetime | None = None,
     ) -> str:
-        """Hand an order to the venue of a paper account; gives its broker_order_id. The same order again is still one
+        """Submit an order to the venue of a paper account; returns its broker_order_id. A repeated order is still one
         order. Raises ``Refused`` for every other account and for a client_order_id that another order has."""
         terms = (side, quantity, order_type, limit_price, stop_price, expires_at)
         order = NewOrder(symbol, client_order_id, *terms)
@@ -276,14 +276,14 @@ class Account:
             return await venue.submit(order)
 
     async def venue_cancel(self, broker_order_id: str) -> bool:
-        """Cancel an order at the venue of a paper account. Whether it is cancelled now; not so where it is unknown or
-        ended otherwise before. Raises ``Refused`` for every other account."""
+        """Cancel an order at the venue of a paper account. Returns whether it is cancelled now: not where it is unknown
+        or had ended otherwise. Raises ``Refused`` for every other account."""
         async with self._venue(f"cancel order {broker_order_id}") as venue:
             return await venue.cancel(broker_order_id)
 
     async def venue_feed(self, symbol: str, bid: Decimal, ask: Decimal) -> None:
-        """The price at the venue of a paper account from now on; what it makes executable is executed before this
-        returns. Raises ``Refused`` for every other account and for what is no price."""
+        """Set the price at the venue of a paper account from now on; orders that it makes executable are executed
+        before this returns. Raises ``Refused`` for every other account and for an invalid price."""
         async with self._venue(f"feed a price of {symbol}") as venue:
             await venue.feed(symbol, bid, ask)
 
@@ -307,11 +307,11 @@ class Account:
             "Nothing is ever sent to a broker from here: send the order yourself and record it, or use broker: paper.",
         )
 
-    # What the supervisor asks
+    # Called by the supervisor
 
     async def start(self) -> None:
-        """Look after the connection by ourselves from now on: ask again when the time for it has come, and wake every
-        instrument after a reconnect, however healthy everything looked meanwhile."""
+        """Watch the connection from now on: retry when it is time, and wake every instrument after a reconnect, however
+        healthy everything looked meanwhile."""
         if self._loops or self._closed:
             return
         self._breaks.begin()
@@ -321,13 +321,13 @@ class Account:
         self._loops = [self._runtime.spawn(self._settings.account, loop) for loop in loops]
 
     async def recall(self) -> None:
-        """Go on from what the journal says of this account's own breaks and its connection, before anything is asked
-        of it: for who lives for one verdict alone, as :meth:`start` does for who stays."""
+        """Take over from the journal this account's own open breaks and the state of its connection, before the first
+        request: for an actor that makes one verdict, as :meth:`start` does for one that stays."""
         if await self._breaks.recall():
             self._circuit.was_lost()
 
     async def health(self) -> AccountHealth:
-        """How it stands with the broker. Never waits for the broker."""
+        """The state of the account and of its connection. Never waits for the broker."""
         self._look_at_the_clock()
         known = self._settings.managed | self._settings.ignored
         return AccountHealth(
@@ -354,24 +354,24 @@ class Account:
         )
 
     async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
-        """Do to an open break of the account itself what a person asks for; durable when it returns. Raises
+        """Apply an operator's request to an open break of the account itself; durable on return. Raises
         :class:`BreakRefused`, and :class:`JournalAway` where it is not known to be durable."""
         found = next((one for one in self._breaks.by_place.values() if one.id == break_id), None)
         return await self._breaks.work.do(found, break_id, request)
 
     async def expect(self, instruments: frozenset[str]) -> None:
-        """These alone will ask, whatever else is looked after, and all of them soon: the first of them waits a little,
-        so that what all their books hold is known when the broker is asked."""
+        """Only these instruments will make requests, and all of them soon: the first waits a little, so that everything
+        their books hold is known when the broker is asked."""
         self._expected = instruments
         self._all_asked = asyncio.Event()
 
     async def login(self) -> str | None:
-        """The broker's own id of what this account reaches, once it was reached; ``None`` where that is not known."""
+        """The broker's own id of the account that was reached; ``None`` where it is not known."""
         try:
             async with asyncio.timeout(self._settings.patience_s), self._talk:
                 await self._reached()
         except (BrokerError, TimeoutError):
-            return None  # whoever asks for a slice is told why
+            return None  # the caller of slice() gets the reason
         return self._login()
 
     def _login(self) -> str | None:
@@ -383,13 +383,13 @@ class Account:
         return broker.described().login
 
     async def refuse(self, why: str | None) -> None:
-        """Give no slice any more, as another account reaches the same login; ``None``: again, as none does."""
+        """Refuse every slice, since another account reaches the same login; ``None`` ends the refusal."""
         if why is not None and why != self._double:
             logger.error("{}: {}", self._settings.account, why)
         self._double = why
 
     async def instruments(self, not_before: datetime) -> tuple[str, ...] | NoSlice:
-        """Every instrument the account has anything in, from a snapshot requested at or after that time."""
+        """Every instrument with anything in the account, from a snapshot requested at or after that time."""
         self._look_at_the_clock()
         not_before = max(not_before, self._believed_from)
         snapshot = self._ledger.snapshot
@@ -404,38 +404,38 @@ class Account:
         return tuple(sorted(self._all_instruments() - self._settings.ignored))
 
     def _all_instruments(self) -> frozenset[str]:
-        """Those that the account has anything in, or its table holds something of."""
+        """The instruments with anything in the account or in its table."""
         found = self._ledger.instruments()
         return found if self._table is None else found | self._table.held(self._names()).keys()
 
     def _identity_of(self, instrument: str) -> str | None:
-        """The broker's lasting id of an instrument, as far as it has been told."""
+        """The broker's permanent id of an instrument, if the broker has reported it."""
         snapshot = self._ledger.snapshot
-        told = None if snapshot is None else snapshot.contracts.get(instrument)
+        contract = None if snapshot is None else snapshot.contracts.get(instrument)
         known = self._identities.get(instrument)
-        return told.identity if told is not None and told.identity is not None else known
+        return contract.identity if contract is not None and contract.identity is not None else known
 
     def _names(self) -> dict[str, str]:
-        """The names of lasting ids."""
+        """Instrument names by permanent id."""
         snapshot = self._ledger.snapshot
         names = {identity: name for name, identity in self._identities.items()}
-        told = {} if snapshot is None else snapshot.contracts
-        return names | {one.identity: name for name, one in told.items() if one.identity is not None}
+        contracts = {} if snapshot is None else snapshot.contracts
+        return names | {one.identity: name for name, one in contracts.items() if one.identity is not None}
 
     def _claims_of(self, instrument: str) -> Claims:
-        assert self._table is not None  # noqa: S101 - asked only where there is one
+        assert self._table is not None  # noqa: S101 - called only where there is a table
         return self._table.claims(instrument, self._identity_of(instrument))
 
     async def restarted(self, restarts: int, reason: str) -> None:
-        """For its log: it came in the place of one that died."""
+        """Log that this actor replaces one that died."""
         self._log.restarted(restarts, reason)
 
     async def wake_instruments(self) -> None:
-        """This actor takes the place of one that died: anything may have happened meanwhile."""
+        """Wake every instrument: this actor replaces one that died, and anything may have happened meanwhile."""
         await self._wake_all()
 
     async def manage(self, managed: frozenset[str], ignored: frozenset[str]) -> None:
-        """Other instruments are looked after, or ignored, from now on. The connection and all that is known stay."""
+        """Manage and ignore other instruments from now on. The connection and everything known stay."""
         self._settings = replace(self._settings, managed=managed, ignored=ignored)
         self._expected = managed
         if not self._settings.discover:
@@ -444,15 +444,15 @@ class Account:
             self._look_at_the_whole(self._ledger.snapshot)
 
     async def forget(self, instrument: str) -> bool:
-        """Nobody looks after this instrument any more, until something new appears in it. False, and nothing changes,
-        where the newest snapshot has something of it, or a fill that its actor was not given."""
+        """Stop managing this instrument until something new appears in it. Returns False, and changes nothing, where
+        the newest snapshot has anything of it, or a fill that its actor has not received."""
         if not self._ledger.forget(instrument):
             return False
         self._books.forget(instrument)
         return True
 
     async def close(self) -> None:
-        """Give the connection back, and open none again. Never raises."""
+        """Close the connection, and open none again. Never raises."""
         self._closed = True
         under_way = [*self._loops, *([self._fetching] if self._fetching is not None else [])]
         for task in under_way:
@@ -481,7 +481,7 @@ class Account:
             return False
         if isinstance(snapshot.fills, Unsupported) or self._ledger.covers(request.fills_since):
             return True
-        # They were asked for from there, and could not be had: the slice says so, and asking at once would not help.
+        # They were requested from there and not available: the slice reports that, and asking again would not help.
         asked, wanted = self._last_since, request.fills_since
         return asked is not None and wanted is not None and asked <= wanted
 
@@ -490,7 +490,7 @@ class Account:
             self._asked_since = cursor
 
     async def _fetch(self, not_before: datetime, *, urgent: bool = False) -> NoSlice | None:
-        """Wait for a snapshot that was requested late enough: the one under way, or one of our own."""
+        """Wait for a snapshot that was requested late enough: that of the running fetch, or of a new one."""
         while (ahead_s := (not_before - self._runtime.now()).total_seconds()) > 0:
             if ahead_s > CLOCKS_APART_S:
                 found = f"{self._settings.account}: a snapshot was asked for that is {ahead_s:.0f} s in the future"
@@ -503,7 +503,7 @@ class Account:
                 self._fetch_began = self._runtime.now()
                 self._fetching = self._runtime.spawn(self._settings.account, self._fetch_once())
             late_enough = self._fetch_began is not None and self._fetch_began >= not_before
-            # Waited for without owning it: a caller that gives up must not take the fetch away from the others.
+            # Shielded: a caller that gives up must not cancel the fetch for the others.
             await asyncio.wait([self._fetching])
             if self._circuit.error is not None:
                 return self._no_slice(self._circuit.error)
@@ -520,12 +520,12 @@ class Account:
         return None if time is None else self._as_shown(time)
 
     def _as_shown(self, time: datetime) -> datetime:
-        """A time of the steady clock as the wall clock says it."""
+        """A time of the steady clock as a time of the wall clock."""
         return self._wall() + (time - self._runtime.now())
 
     def _look_at_the_clock(self) -> None:
-        """Where the wall clock has stepped nothing is believed from before: what was kept for a while by that clock, in
-        the adapter too, may have been kept for longer."""
+        """Check for a step of the wall clock. After a step nothing from before is believed: what was cached for a time
+        by that clock, in the adapter too, may have been cached for longer."""
         by = self._runtime.clock.pass_over()
         if not by:
             return
@@ -565,7 +565,7 @@ class Account:
                 self._identified = identified
                 await self._second_word(broker, snapshot)
             self._check_clock(snapshot)
-            # An adapter may answer from what it was told before it was asked, and never from afterwards.
+            # An adapter may answer from data that it received before the request, and never from later data.
             snapshot = replace(snapshot, requested_at=asked + min(timedelta(), snapshot.requested_at - asked_wall))
             self._look_at_the_clock()
             if self._table is not None:
@@ -577,7 +577,7 @@ class Account:
             self._look_at_the_whole(snapshot)
         except BrokerError as error:
             self._failed(error)
-        except Exception as error:  # noqa: BLE001 - one bad answer must not end the actor that owns the connection
+        except Exception as error:  # noqa: BLE001 - one bad answer must not end the actor with the connection
             logger.exception("{}: an internal error while fetching", self._settings.account)
             self._failed(self._ours("fetch a snapshot", error))
         else:
@@ -585,7 +585,7 @@ class Account:
         self._log.tell((self._circuit.connection, self._follower.state, frozenset(self._breaks.by_place)), self._line)
 
     def _line(self) -> str:
-        """How it stands, and what was done so far, for its log."""
+        """The state of the account and what it did so far, for its log."""
         calls = 0 if self._broker is None else self._broker.calls
         stream = [] if self._follower.state is None else [f"stream {self._follower.state}"]
         mean_ms = 1000 * self._call_seconds / self._fetches if self._fetches else 0.0
@@ -596,14 +596,14 @@ class Account:
         return "; ".join([str(circuit.connection), *error, *stream, *found, done])
 
     async def _second_word(self, broker: object, snapshot: Snapshot) -> None:
-        """Where the broker shows no position of any that the books hold: what it says of that otherwise."""
+        """Ask for the broker's second source on positions, where it shows none of those that the books hold."""
         self._nothing_held = None
         if self._books.all_gone(snapshot, self._ledger) and isinstance(broker, Corroborating):
             self._nothing_held = await broker.holds_nothing()
 
     def _as_believed(self, slice_: Slice | Unchanged, request: SliceRequest) -> Slice | Unchanged:
-        """The slice, without its word on positions where all are gone at once and nothing says why. Whose books hold
-        something is known better with each instrument that asks."""
+        """The slice, with its positions withheld where all are gone at once without an explanation. What the books hold
+        is known better with each instrument's request."""
         snapshot = self._ledger.snapshot
         gone = () if snapshot is None else self._books.all_gone(snapshot, self._ledger)
         single = self._nothing_held is None and len(gone) < FEWEST
@@ -611,7 +611,7 @@ class Account:
             return slice_
         found = not_believed(gone, contradicted=self._nothing_held is False)
         whole = self._ledger.slice(replace(request, known_revision=None))
-        assert isinstance(whole, Slice)  # noqa: S101 - no revision was offered
+        assert isinstance(whole, Slice)  # noqa: S101 - no revision was offered, so it cannot be Unchanged
         disbelieved = Failed(found, disbelieved=True)
         return replace(whole, positions=disbelieved, revision=f"{whole.revision}:disbelieved")
 
@@ -626,13 +626,13 @@ class Account:
         self._all_asked = None
 
     def _expects_books(self) -> bool:
-        """Whether instruments that are looked after have yet to say what their books hold: they start one after the
-        other, and those that do not start are not waited for."""
+        """Whether managed instruments have yet to report what their books hold: they start one after the other, and
+        those that do not start are waited for only so long."""
         waited = self._runtime.now() - self._asked_first if self._asked_first is not None else timedelta()
         return not self._books.heard >= self._expected and waited < BOOKS_EXPECTED_FOR
 
     def _check_clock(self, snapshot: Snapshot) -> None:
-        """A snapshot from an hour ago, or one from the future, is not one of now, whichever clock is wrong."""
+        """Refuse a snapshot that is dated an hour off: it is not a present one, whichever clock is wrong."""
         apart = snapshot.as_of - snapshot.requested_at
         if abs(apart) <= CLOCKS_MAY_DIFFER:
             return
@@ -641,8 +641,8 @@ class Account:
             "take over what the broker says",
             self._settings.account,
             f"its clock is {abs(apart).total_seconds() / 60:.0f} minutes {ahead} this machine's clock",
-            "Set the clock of this machine right, or that of the broker's gateway, which has to tell UTC. Until then "
-            "nothing that it says is believed, and no book changes",
+            "Set the clock of this machine right, or that of the broker's gateway, which must report UTC. Until then "
+            "nothing from this broker is believed, and no book changes",
         )
 
     def _ours(self, attempted: str, error: Exception) -> OurError:
@@ -651,7 +651,7 @@ class Account:
         return OurError(attempted, self._settings.account, found, remedy)
 
     def _fills_from(self) -> Cursor | None:
-        """From where to ask for fills: where we stand, or as far back as somebody needs."""
+        """The cursor for the next request of fills: our own, or as far back as any instrument needs."""
         stand = self._ledger.fills_cursor
         wanted = self._asked_since
         if wanted is None or self._ledger.covers(wanted):
@@ -659,7 +659,7 @@ class Account:
         return wanted if stand is None else min(stand, wanted)
 
     async def _open(self) -> Broker:
-        """The adapter, connected: proven to be the account that is configured."""
+        """The connected adapter, proven to be the configured account."""
         if self._closed:
             raise Unreachable("reach the broker", self._settings.account, "this account's actor is closed", "Start it.")
         if self._broker is None:
@@ -672,14 +672,14 @@ class Account:
         return self._broker
 
     async def _reached(self) -> Broker:
-        """As :meth:`_open`, and never sooner after a failure than the next fetch would be."""
+        """As :meth:`_open`, and after a failure never before the next fetch is due."""
         if not self._connected and self._circuit.is_open:
             shown = self._as_shown(self._circuit.retry_at or self._runtime.now())
             found = f"it is not asked again before {shown.isoformat()}, as its last answer was: {self._circuit.error}"
             raise Unreachable("reach the broker", self._settings.account, found, "It is asked again by itself.")
         return await self._open()
 
-    # How it stands
+    # The state of the connection
 
     def _say(
         self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
@@ -704,7 +704,7 @@ class Account:
             await self._wake_all()
 
     def _look_at_the_whole(self, snapshot: Snapshot) -> None:
-        """What belongs to no instrument: with ``discover`` every instrument is looked after."""
+        """Check what belongs to no instrument; with ``discover`` every instrument is managed."""
         if self._settings.discover:
             self._breaks.look(snapshot, None, self._table, {})
             return
@@ -718,7 +718,7 @@ class Account:
             self._look_at_the_whole(self._ledger.snapshot)
 
     async def _discover(self) -> None:
-        """Look at the account now and then though no instrument asks: there may be none yet."""
+        """Look at the account regularly, since with no instrument yet nothing requests a slice."""
         while True:
             every = timedelta(seconds=self._settings.discover_every_s)
             snapshot = self._ledger.snapshot
@@ -727,19 +727,19 @@ class Account:
             await self._runtime.sleep(self._settings.discover_every_s)
 
     async def _woken_by_stream(self, instruments: frozenset[str]) -> None:
-        """The broker's stream told of these, or of anything where it names none."""
+        """The broker's stream reported an event in these instruments; empty: it did not say in which."""
         if not instruments:
             await self._wake_all()
             return
         known = instruments & self._settings.managed
         if self._settings.discover and instruments - known:
-            await self._fetch(self._runtime.now())  # whoever is new is started by the supervisor
+            await self._fetch(self._runtime.now())  # the supervisor starts an actor for each new instrument
             known = instruments
         await asyncio.gather(*(self._wake(name) for name in sorted(known - self._settings.ignored)))
 
     def _hand_over(self, executed: Sequence[StreamedFill]) -> None:
-        """Executions to whoever looks after their instruments, which wakes them too. Where nothing of this account is
-        believed, or somebody else keeps its book, they are found by the look alone."""
+        """Pass executions to the actors of their instruments, which also wakes them. Where nothing of this account is
+        believed, or another system keeps its book, only the snapshots show them."""
         by_instrument: dict[str, list[StreamedFill]] = {}
         for one in executed:
             by_instrument.setdefault(one.fill.instrument, []).append(one)
@@ -764,5 +764,5 @@ class Account:
             else:
                 await self._runtime.call(name, "wake", timeout_s=WAKE_TIMEOUT_S)
         except CallError as error:
-            # It will see for itself when it is back: its first cycle is a full one.
+            # It needs no wake-up: its first cycle when it is back is a full one.
             logger.debug("{}", error)

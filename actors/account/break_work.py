@@ -1,7 +1,7 @@
-"""What people do to the breaks that belong to none of an account's instruments.
+"""Operators' work on the breaks that belong to none of an account's instruments.
 
-The laws of this module: what was done, and which breaks were open, is in the account's stream, and is learned from
-there after a restart; nothing there is corrected, so that nothing is approved.
+The laws of this module: the work, and which breaks were open, is in the account's stream, and is read from there after
+a restart; nothing here corrects a book, so there is nothing to approve.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ LEARN_AGAIN_AFTER_S = 5.0
 _NEWEST = 1_000
 _CONNECTIONS = (EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED)
 _OF_STREAM = "stream"
-"""In what is told of a connection: it is of the stream beside it."""
+"""The payload key that marks a connection event as one of the stream beside the connection."""
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """How an account stood by the journal before its actor began: its open breaks, and whether its connection was said
-    to be lost and not yet to be back."""
+    """The account's state in the journal before its actor began: its open breaks, and whether its connection was
+    recorded as lost and not yet as restored."""
 
     breaks: tuple[Break, ...]
     lost: bool
 
 
 class AccountWork:
-    """The work on an account's own breaks, by their ids."""
+    """The work on an account's own breaks, by break id."""
 
     def __init__(self, account: str, runtime: Runtime) -> None:
         self._account = account
@@ -46,7 +46,7 @@ class AccountWork:
         self.by_id: dict[str, BreakWork] = {}
 
     async def learn(self) -> Before:
-        """Read from the journal what was done before this actor began, however long that takes."""
+        """Read from the journal the work from before this actor began, trying until it succeeds."""
         while True:
             before = await self.recall()
             if before is not None:
@@ -54,7 +54,7 @@ class AccountWork:
             await self._runtime.sleep(LEARN_AGAIN_AFTER_S)
 
     async def recall(self) -> Before | None:
-        """As :meth:`learn`, and ``None`` where the journal does not tell now."""
+        """As :meth:`learn`, with one attempt; ``None`` where the journal does not answer."""
         types = (*sorted(WORK_EVENTS), EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED)
         try:
             found = await self._newest(types)
@@ -83,7 +83,7 @@ class AccountWork:
         return found
 
     async def do(self, found: Break | None, break_id: str, request: BreakRequest) -> BreakWork:
-        """Do what a person asks for; durable when it returns. Raises :class:`BreakRefused` and :class:`JournalAway`."""
+        """Apply an operator's request; durable on return. Raises :class:`BreakRefused` and :class:`JournalAway`."""
         attempted = f"{request.action.value} break {break_id[:8]} of {self._account}"
         if found is None:
             raise BreakRefused(attempted, "it is not open, or no longer", "List the open breaks again.")
@@ -95,7 +95,7 @@ class AccountWork:
             event = Event(identity, kind, Severity.INFO, self._runtime.now(), payload)
             try:
                 await client.append(self._runtime, self._account, version, (event,))
-            except Fenced as fenced:  # the account's own events go into the same stream
+            except Fenced as fenced:  # the account's own events are written to the same stream
                 version = fenced.stale.actual_version
             else:
                 self._fold(event)
@@ -103,7 +103,7 @@ class AccountWork:
         raise JournalAway(f"the stream of {self._account} has other writers all the time. Try again")
 
     def forget(self, break_id: str) -> None:
-        """That break is over."""
+        """Drop the work on a break that has closed."""
         self.by_id.pop(break_id, None)
 
     def _fold(self, event: Event) -> None:

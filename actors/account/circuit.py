@@ -1,9 +1,9 @@
-"""How it stands with the broker of one account: connected or not, why not, and when it is asked again.
+"""The connection to the broker of one account: connected or not, why not, and when it is tried again.
 
-The laws of this module: after a failure the circuit is open, and nobody's request reaches the broker before
-:attr:`Circuit.retry_at`. The pauses grow; one after a refusal is long from the beginning, as it takes a person. A
-connection that is lost and restored is journaled once each, and one that flaps is not said to be restored before it has
-been calm.
+The laws of this module: after a failure the circuit is open, and no request reaches the broker before
+:attr:`Circuit.retry_at`. The pauses grow; the pause after a refusal is long from the beginning, since it takes a
+person. A lost connection and its restoration are journaled once each, and one that flaps is reported as restored only
+after it has been calm.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from brokers.kit.backoff import backoff_s, spread_s
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 REFUSED_PAUSE_S = 60.0
-"""A refusal needs a person. Asking once a minute finds out that he has acted, and hammers nobody."""
+"""A refusal needs a person. Trying once a minute finds out when that person has acted, without loading the broker."""
 
 
 class Say(Protocol):
-    """Journals what an account has to say, beside its work; ``identity`` tells two events of a kind apart."""
+    """Journals an account's event, beside its work; ``identity`` distinguishes two events of a kind."""
 
     def __call__(
         self, kind: EventType, payload: dict[str, Json], identity: str, severity: Severity = Severity.INFO
     ) -> None:
-        """Write it, now or when the journal can; returns at once."""
+        """Write it, now or when the journal accepts it; returns at once."""
 
 
 _CONNECTION = "connection"
-"""Under which the connection is known among what was reported lately."""
+"""The key of the connection in the record of recent reports."""
 
 
 class OurError(BrokerError):
@@ -53,7 +53,7 @@ _STATES: dict[type[BrokerError], Connection] = {
 
 
 class Circuit:
-    """The circuit of one account. ``now`` is a steady clock, ``shown`` a time of it as the wall clock says it."""
+    """The circuit of one account. ``now`` is a steady clock; ``shown`` converts its times to wall clock times."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ class Circuit:
         self._failures = 0
         self._lately: Told[str] = Told()
         self._said_lost = False
-        self._losses = 0  # since it was last said to be restored
+        self._losses = 0  # since the last reported restoration
         self._well_since: datetime | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the broker is not to be asked yet."""
+        """Whether the broker must not be called yet."""
         return self.retry_at is not None and self._now() < self.retry_at
 
     def answered(self) -> None:
-        """The broker answered, and it could be used."""
+        """The broker answered, and the answer was usable."""
         back = self.connection is not Connection.CONNECTED
         lost = self.error is not None
         now = self._now()
@@ -98,19 +98,19 @@ class Circuit:
             if not flaps or now - self._well_since >= CALM:
                 payload: dict[str, Json] = {"account": self._account}
                 if self._losses > 1:
-                    payload["losses"] = self._losses  # those that were not said
+                    payload["losses"] = self._losses  # including those that were not reported
                 self._said_lost, self._losses = False, 0
                 self._say(EventType.CONNECTION_RESTORED, payload, "")
 
     def was_lost(self) -> None:
-        """The journal says that it was lost, and not that it is back: the next answer restores it, or the last did."""
+        """The journal has a loss without a restoration: the next answer restores it, or the last one did."""
         if not self._said_lost:
             self._said_lost, self._losses, self._well_since = True, 1, self._now()
             if self.connection is Connection.CONNECTED:
                 self.answered()
 
     def failed(self, error: BrokerError, *, again: bool) -> None:
-        """It did not, or it could not be. ``again`` is whether this actor asks again by itself."""
+        """The broker did not answer, or the answer was unusable. ``again``: this actor retries on its own."""
         self.call_errors += 1
         first, before = self.error is None, self.connection
         refused = isinstance(error, Refused)

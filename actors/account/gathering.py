@@ -1,13 +1,13 @@
-"""One record for all the books of an account that are in step and have nothing else to write.
+"""One record for all books of an account that are in step and have nothing else to write.
 
 The laws of this module:
 
-* A book is named at the version at which it was found in step, and only while its stream is at that version still: who
-  wrote since, or was not the one who writes that stream, is not named.
-* Whoever told of another version than the journal has is asked to look: somebody else may have continued its stream,
-  which it would have learned of by a record of its own.
-* What was told is written within :data:`GATHER_S` of the first, or as soon as the journal is there. What dies with this
-  actor before that was proven to nobody.
+* A book is named at the version at which it was found in step, and only while its stream is still at that version: a
+  book that has written since, or whose reporter was not the writer of the stream, is not named.
+* An instrument that reported another version than the journal has is asked to check its stream: another process may
+  have continued it, which a record of its own would have revealed.
+* A report is written within :data:`GATHER_S` of the first, or as soon as the journal is there. A report that dies with
+  this actor proved nothing to anybody.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ LOOKED_WITHIN_S = 2.0
 
 
 class Gathering:
-    """What the instruments of one account told, until it is written."""
+    """The reports of one account's instruments, until they are written."""
 
     def __init__(self, account: str, runtime: Runtime, outbox: Outbox) -> None:
         self._account = account
         self._runtime = runtime
         self._outbox = outbox
-        self._told: dict[str, InStep] = {}
+        self._reported: dict[str, InStep] = {}
         self._doubted: set[str] = set()
         self._writing: asyncio.Task[None] | None = None
 
     def hear(self, told: InStep) -> None:
-        """A book is in step. The newest word of an instrument counts; two that differ may be of two actors."""
-        before = self._told.get(told.instrument)
+        """A book is in step. An instrument's newest report counts; two different ones may come from two actors."""
+        before = self._reported.get(told.instrument)
         if before is not None and before.version != told.version:
             self._doubted.add(told.instrument)
-        self._told[told.instrument] = told
+        self._reported[told.instrument] = told
         if self._writing is None or self._writing.done():
             self._writing = self._runtime.spawn(self._account, self._write_later())
 
     async def _write_later(self) -> None:
-        while self._told:
+        while self._reported:
             await self._runtime.sleep(GATHER_S)
             await self.write_out()
 
     async def write_out(self) -> None:
-        """Write what was told so far. What the journal cannot be asked about now waits. Never raises."""
-        told, self._told = self._told, {}
-        streams = {instrument_name(self._account, one.instrument): one for one in told.values()}
+        """Write the reports so far. Those that the journal cannot be asked about now wait. Never raises."""
+        reported, self._reported = self._reported, {}
+        streams = {instrument_name(self._account, one.instrument): one for one in reported.values()}
         if not streams:
             return
         try:
             at = await self._runtime.call(AUDIT, "versions", tuple(streams), timeout_s=JOURNAL_TIMEOUT_S)
         except (CallError, JournalError) as error:
-            logger.debug("{}: that {} books are in step is not journaled yet: {}", self._account, len(told), error)
-            self._told = told | self._told
+            logger.debug("{}: that {} books are in step is not journaled yet: {}", self._account, len(reported), error)
+            self._reported = reported | self._reported
             return
         moved = {one.instrument for stream, one in streams.items() if at.get(stream) != one.version}
         doubted, self._doubted = moved | self._doubted, set()
@@ -80,6 +80,6 @@ class Gathering:
             logger.debug("{}: {} could not be asked to look at its journal: {}", self._account, name, error)
 
     def close(self) -> None:
-        """Wait for no more."""
+        """Stop waiting to write."""
         if self._writing is not None:
             self._writing.cancel()

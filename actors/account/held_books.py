@@ -1,9 +1,9 @@
-"""What the books of an account hold, as its instruments tell it, beside what the broker shows now. Pure.
+"""What the books of an account hold, as its instruments report it, compared with the broker's positions. Pure.
 
-The laws of this module: rows that are all gone at once, while the fills are complete and none of them is in any of
-these instruments, are no word on positions: an error inside a broker, a terminal without one, or another login looks
-just like that. What a broker tells as evidence, and a contract's own last day, explain a row that is gone. What our
-side alone has told is no row of the broker's that could be gone.
+The laws of this module: if all positions disappear at once, while the fills are complete and none of them is in these
+instruments, the broker's positions are not believed: an error inside a broker, a terminal without an account, or
+another login looks just like that. Evidence that the broker reports, and a contract's own last day, explain a missing
+row. A leg that only our side has reported was never a row of the broker's, so it cannot be missing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from brokers.model import Complete, Cursor, Snapshot
 from brokers.port import Remembered
 
 FEWEST = 2
-"""How many legs that are gone at once need a second source, where the broker has none: a single one is a ghost like any
-other, and closed with proof."""
+"""How many legs that disappear at once need a second source, where the broker has none: a single one is a ghost like
+any other, and is closed with proof."""
 
 _REMEDY = (
     "The books stay as they are until the rows are back, a fill explains one, or a person says so: if nothing is held, "
@@ -25,18 +25,18 @@ _REMEDY = (
 
 
 class Books:
-    """``at_first`` is what each book held when it was first heard of here. Of thousands of instruments few hold
-    anything, and each look goes through those."""
+    """The books, by their instruments' requests. ``at_first`` is what each book held in its first request. Of thousands
+    of instruments few hold anything, and each look goes through those only."""
 
     def __init__(self) -> None:
         self.at_first: dict[str, Remembered] = {}
         self._held: dict[str, Remembered] = {}
-        self._heard: set[str] = set()
+        self._reporting: set[str] = set()
         self._cursors: dict[str, Cursor | None] = {}
 
     def hear(self, request: SliceRequest) -> None:
-        """An instrument's request, which says what its book holds."""
-        self._heard.add(request.instrument)
+        """Note an instrument's request, which includes what its book holds."""
+        self._reporting.add(request.instrument)
         if request.held is None:
             return
         if request.held.legs:
@@ -49,31 +49,31 @@ class Books:
 
     @property
     def heard(self) -> frozenset[str]:
-        """The instruments that told what their books hold."""
-        return frozenset(self._heard)
+        """The instruments that have reported what their books hold."""
+        return frozenset(self._reporting)
 
     def forget(self, instrument: str) -> None:
-        """Nobody looks after it here any more."""
+        """Drop an instrument that is no longer managed here."""
         self._held.pop(instrument, None)
-        self._heard.discard(instrument)
+        self._reporting.discard(instrument)
         self._cursors.pop(instrument, None)
         self.at_first.pop(instrument, None)
 
     def keep(self, instruments: frozenset[str]) -> None:
-        """Of these alone anything is said from now on."""
-        for name in self._heard - instruments:
+        """Keep only these instruments."""
+        for name in self._reporting - instruments:
             self.forget(name)
 
     def all_gone(self, snapshot: Snapshot, cache: SnapshotCache) -> tuple[str, ...]:
-        """The legs of the books of which the broker shows none any more, and no reason; nothing where it shows one."""
+        """The legs in the books, if the broker shows none of them any more and no reason for it; else empty."""
         if not isinstance(snapshot.positions, Complete) or not isinstance(snapshot.fills, Complete):
             return ()
         if snapshot.positions.rows or snapshot.aside:
             return ()
         held = self._held
-        told = {one.instrument for one in snapshot.evidence} | {fill.instrument for fill in snapshot.fills.rows}
+        reported = {one.instrument for one in snapshot.evidence} | {fill.instrument for fill in snapshot.fills.rows}
         for name, book in held.items():
-            explained = name in told or cache.has_fills_after(name, self._cursors.get(name))
+            explained = name in reported or cache.has_fills_after(name, self._cursors.get(name))
             if explained or name in snapshot.left_out:
                 return ()
             contract = snapshot.contracts.get(name, book.contract)
@@ -84,7 +84,7 @@ class Books:
 
 
 def not_believed(gone: tuple[str, ...], *, contradicted: bool) -> str:
-    """Why the broker's word on positions does not count, and what a person can do."""
+    """Why the broker's positions are not believed, and what a person can do."""
     shown = ", ".join(gone[:5]) + (", …" if len(gone) > 5 else "")
     other = ", and the account still says that something is held" if contradicted else ""
     count = f"all {len(gone)} legs are gone at once" if len(gone) > 1 else "the one leg there was is gone"

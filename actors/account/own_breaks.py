@@ -1,6 +1,6 @@
-"""What belongs to no instrument of an account: positions and working orders that nobody manages, rows that name no
-instrument. Each is an open break, journaled once and once more when it is over; what could not be looked at is not
-over."""
+"""What belongs to no instrument of an account: positions and working orders that no instrument manages, and rows that
+name no instrument. Each is an open break, journaled once when it opens and once when it closes; what could not be
+checked stays open."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from actors.runtime.ports import Runtime
 from brokers.model import Complete, Failed, RowProblem, SectionName, Snapshot, Unsupported, rows_of
 
 Place = tuple[DiscrepancyType, str]
-"""What kind of break, and of what."""
+"""The type of a break, and its key."""
 Held = Mapping[str, str]
 
 
 class OwnBreaks:
-    """The open breaks of the account itself. ``now`` is the steady clock of its actor, and ``say`` journals."""
+    """The open breaks of the account itself. ``now`` is the steady clock of its actor; ``say`` journals."""
 
     def __init__(self, account: str, runtime: Runtime, now: Callable[[], datetime], say: Say) -> None:
         self.by_place: dict[Place, Break] = {}
@@ -40,22 +40,22 @@ class OwnBreaks:
         self._unsaid: set[Place] = set()
 
     def words(self) -> list[str]:
-        """Each open one in a few words."""
+        """Each open break in a few words."""
         return [f"{kind} {key}: {one.broker_value}, open" for (kind, key), one in self.by_place.items()]
 
     def begin(self) -> None:
-        """From now on a new break waits for :meth:`learn` before it is reported."""
+        """From now on, hold a new break back until :meth:`learn` has finished."""
         self._learning = True
 
     def look(self, snapshot: Snapshot, looked_after: Set[str] | None, table: TableWatch | None, held: Held) -> None:
-        """Report what is new in a snapshot, and what is over. ``looked_after`` are the instruments that somebody does,
-        ``None`` for all there are; ``held`` is what the table of the account's book says of each, in words."""
+        """Report the breaks that a snapshot opens, and those that it closes. ``looked_after`` are the managed
+        instruments, ``None`` for all; ``held`` describes what the table of the account's book has of each."""
         found: dict[Place, str] = {}
         shown: Counter[SectionName] = Counter()
         unreadable: list[tuple[int, RowProblem]] = []
         for number, problem in enumerate(snapshot.problems()):
             if problem.instrument is not None and (looked_after is None or problem.instrument in looked_after):
-                continue  # its instrument's actor tells
+                continue  # its instrument's actor reports it
             name = problem.section.value
             shown[problem.section] += 1
             if shown[problem.section] > PROBLEMS_AT_MOST:
@@ -79,12 +79,12 @@ class OwnBreaks:
             elif self.by_place[place].broker_value != text:
                 self.by_place[place] = replace(self.by_place[place], broker_value=text)
                 if self._alone and place[0] is DiscrepancyType.UNMANAGED_INSTRUMENT:
-                    self._say_open(self.by_place[place])  # whoever wants to know of it later has the journal alone
+                    self._say_open(self.by_place[place])  # later the journal is the only place to learn of it
         silent = table is not None and table.doubt is not None
         over = [place for place in self.by_place if place not in found and _would_show(snapshot, *place)]
         for place in [one for one in over if not (silent and one[0] is DiscrepancyType.UNMANAGED_INSTRUMENT)]:
             if self._lately.flaps(place, self._now()):
-                continue  # it would be back at once: it stands until it is calm
+                continue  # it would reopen at once: it stays open until it is calm
             old = self.by_place.pop(place)
             self.work.forget(old.id)
             if place in self._unsaid:
@@ -119,19 +119,19 @@ class OwnBreaks:
         self._say(EventType.RECONCILIATION_DISCREPANCY, payload, found.id, Severity.WARNING)
 
     async def learn(self) -> bool:
-        """Read from the journal which breaks were open before this actor began: they are the same ones now, or are
-        over. Until that is known, no new one is reported. Gives whether the connection was lost then."""
+        """Read from the journal which breaks were open before this actor began: each continues, or has closed. Until
+        then no new break is reported. Returns whether the connection was lost then."""
         return self._go_on_from(await self.work.learn())
 
     async def recall(self) -> bool:
-        """As :meth:`learn`, for who lives for one verdict and cannot wait for the journal: where it does not tell now,
-        nothing is known of before."""
-        told = await self.work.recall()
-        return told is not None and self._go_on_from(told, alone=True)
+        """As :meth:`learn`, for an actor that makes one verdict and cannot wait: if the journal does not answer now,
+        nothing is known from before."""
+        before = await self.work.recall()
+        return before is not None and self._go_on_from(before, alone=True)
 
-    def _go_on_from(self, told: Before, *, alone: bool = False) -> bool:
+    def _go_on_from(self, journaled: Before, *, alone: bool = False) -> bool:
         self._alone = alone
-        before = {(found.type, found.key): found for found in told.breaks}
+        before = {(found.type, found.key): found for found in journaled.breaks}
         for place, found in before.items():
             shown = self.by_place.get(place)
             self.by_place[place] = found if shown is None else replace(shown, opened_at=found.opened_at)
@@ -139,12 +139,12 @@ class OwnBreaks:
         for place in sorted(self._unsaid - before.keys()):
             self._say_open(self.by_place[place])
         self._unsaid.clear()
-        return told.lost
+        return journaled.lost
 
 
 def _exposures(snapshot: Snapshot) -> dict[str, str]:
-    """What each instrument of a snapshot holds or may yet come to hold, in words: its legs and working orders. One that
-    is flat and has nothing working is not among them."""
+    """What each instrument of a snapshot holds or may still come to hold, as text: its legs and working orders. An
+    instrument that is flat and has no working order is left out."""
     words: dict[str, list[str]] = {}
     for row in rows_of(snapshot.positions):
         if row.quantity:
@@ -156,7 +156,7 @@ def _exposures(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _would_show(snapshot: Snapshot, kind: DiscrepancyType, key: str) -> bool:
-    """Whether a snapshot would show a discrepancy if it were still there: unknown is not over."""
+    """Whether a snapshot would show a discrepancy if it still existed: unknown does not mean closed."""
     sections = {
         SectionName.POSITIONS.value: snapshot.positions,
         SectionName.ORDERS.value: snapshot.orders,

@@ -1,4 +1,4 @@
-"""What an account actor is told: which account it keeps, and whose."""
+"""The settings of an account actor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from actors.account.table_watch import BookTable
 
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
-    """Which account this is and whose it looks after. ``managed`` are the configured symbols; with ``discover`` it
-    is for the supervisor to start an actor for every other one, and no discrepancy. ``patience_s`` is how long a caller
-    is kept waiting for the broker before it is told so; the fetch itself goes on (``None``: until it ends).
-    ``discover_every_s`` is how often, with ``discover``, the account is looked at though nobody asks. ``fingerprint``
-    stands for what cannot be changed while the actor lives. ``open_table`` opens the table in which somebody else keeps
-    the account's book, where there is one. With ``silent`` it journals nothing, as for a verdict that is to change
-    nothing."""
+    """Which account this is, and which instruments it manages. ``managed`` are the configured symbols; with
+    ``discover`` the supervisor starts an actor for every other one, which is then no discrepancy. ``patience_s`` is how
+    long a caller waits for the broker before it gets :class:`NoSlice`; the fetch itself goes on (``None``: wait until
+    it ends). ``discover_every_s`` is how often, with ``discover``, the account is checked without any request.
+    ``fingerprint`` covers everything that cannot be changed while the actor lives. ``open_table`` opens the table in
+    which another system keeps the account's book, if there is one. With ``silent`` nothing is journaled, for a verdict
+    that changes nothing."""
 
     account: str
     broker: str

@@ -1,9 +1,9 @@
 """What an account actor keeps of its broker's snapshots: the newest one by instrument, and the fills since it began.
 
-The laws of this module: a slice's revision changes exactly when what it says changes; a fills section is COMPLETE for
-a caller only when every fill after the caller's cursor is in it; a fill that came twice is kept once, and given again
-only when its commission has come since; a fill that was read reaches its instrument, whatever else in its section could
-not be read; of an instrument of which the adapter left a row out no section is known.
+The laws of this module: a slice's revision changes exactly when its content changes; a fills section is COMPLETE for a
+caller only when it has every fill after the caller's cursor; a fill that came twice is kept once, and returned again
+only when its commission has arrived since; a fill that was read reaches its instrument, whatever else in its section
+could not be read; where the adapter left out a row of an instrument, no section of that instrument is known.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FILLS_KEPT = 50_000
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What the newest snapshot said of one instrument; compared with the one before to number revisions."""
+    """The newest snapshot's content for one instrument; compared with the one before to number revisions."""
 
     positions: Section[Position]
     orders: Section[Order]
@@ -59,9 +59,9 @@ class _Said:
 
 @dataclass(slots=True)
 class _KeptFill:
-    """``until`` is the first cursor whose holder has been given this fill; ``None`` while no COMPLETE section has
-    had it, and then it is given to everybody. One that is not ``at_hand`` is remembered by its id alone. ``given`` is
-    whether its instrument was given it, as it now is."""
+    """``until`` is the first cursor whose holder has received this fill; ``None`` while no COMPLETE section has had it,
+    and then everybody receives it. Of a fill that is not ``at_hand`` only the id is remembered. ``given``: its
+    instrument has received it in its present form."""
 
     fill: Fill
     until: Cursor | None
@@ -71,15 +71,15 @@ class _KeptFill:
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """Fills before ``end`` that the broker said it no longer has. Each holder of an older cursor is told so once, and
-    then goes on from there."""
+    """Fills before ``end`` that the broker reported as no longer available. Each holder of an older cursor gets this
+    once, and then goes on from there."""
 
     end: Cursor
     reason: str
 
 
 class SnapshotCache:
-    """The newest snapshot of one account, and the fills it may still have to hand out.
+    """The newest snapshot of one account, and the fills that it may still have to return.
 
     ``incarnation`` keeps the revisions of two incarnations of an account actor apart.
     """
@@ -93,7 +93,7 @@ class SnapshotCache:
         self._revisions: dict[str, int] = defaultdict(int)
         self._fills: dict[str, list[_KeptFill]] = defaultdict(list)
         self._by_id: dict[str, _KeptFill] = {}
-        self._told: dict[str, int] = defaultdict(int)
+        self._fill_counts: dict[str, int] = defaultdict(int)
         self._charged_late: dict[str, int] = defaultdict(int)
         self._covered_from: Cursor | None = None
         self._gap: _Gap | None = None
@@ -101,16 +101,16 @@ class SnapshotCache:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The newest one."""
+        """The newest snapshot."""
         return self._snapshot
 
     def instruments(self) -> frozenset[str]:
         """Every instrument with a position, a working order or an unreadable row in the newest snapshot, or a fill
-        since we began or since it was forgotten."""
+        since this cache began or since the instrument was forgotten."""
         return frozenset(instrument for instrument, kept in self._fills.items() if kept) | self._shown()
 
     def _shown(self) -> frozenset[str]:
-        """The instruments that the newest snapshot shows anything of but fills."""
+        """The instruments of which the newest snapshot shows anything besides fills."""
         if self._snapshot is None:
             return frozenset()
         held = {position.instrument for position in rows_of(self._snapshot.positions)}
@@ -119,8 +119,8 @@ class SnapshotCache:
         return frozenset(held | working | unreadable)
 
     def forget(self, instrument: str) -> bool:
-        """Keep no fill of an instrument any more that it was given; their ids are remembered. False, and nothing is
-        forgotten, where the newest snapshot shows anything of it or it was not given a fill: it is not empty."""
+        """Drop the fills of an instrument that it has received; their ids are remembered. Returns False, and drops
+        nothing, where the newest snapshot shows anything of it or it has not received a fill: it is not empty."""
         kept_fills = self._fills.get(instrument, [])
         if not all(kept.given for kept in kept_fills) or instrument in self._shown():
             return False
@@ -130,21 +130,21 @@ class SnapshotCache:
         return True
 
     def covers(self, fills_since: Cursor | None) -> bool:
-        """Whether every fill after that cursor which the broker still has is, or will be, among the fills kept here."""
+        """Whether every fill after that cursor that the broker still has is, or will be, among the fills kept here."""
         if fills_since is None or self._before_gap(fills_since) is not None:
             return True
         return self._covered_from is not None and self._covered_from <= fills_since
 
     def has_fills_after(self, instrument: str, cursor: Cursor | None) -> bool:
-        """Whether a fill of the instrument is kept here that the holder of this cursor has not been given."""
+        """Whether a fill of the instrument is kept here that the holder of this cursor has not received."""
         kept = self._fills.get(instrument, ())
         return any(cursor is None or one.until is None or one.until > cursor for one in kept)
 
     def take(
         self, snapshot: Snapshot, asked_since: Cursor | None, claims_of: Callable[[str], Claims] | None = None
     ) -> None:
-        """A new snapshot, whose fills were asked for from ``asked_since``, and what a book kept elsewhere says of each
-        instrument at that time."""
+        """Take a new snapshot, whose fills were requested from ``asked_since``, and the claims of each instrument in a
+        book kept elsewhere at that time."""
         self._snapshot = snapshot
         self._claims_of = claims_of
         self._take_fills(snapshot, asked_since)
@@ -157,7 +157,7 @@ class SnapshotCache:
     def slice(self, request: SliceRequest) -> Slice | Unchanged:
         """The newest rows of one instrument. There must be a snapshot."""
         snapshot = self._snapshot
-        assert snapshot is not None  # noqa: S101 - the account actor asks only then
+        assert snapshot is not None  # noqa: S101 - the account actor calls this only then
         instrument = request.instrument
         if instrument not in self._said:
             empty: dict[str, list[Position]] = {}
@@ -170,7 +170,7 @@ class SnapshotCache:
         cursor = self.fills_cursor if isinstance(snapshot.fills, Complete) else None
         cursor = gap.end if gap is not None else cursor
         if said.left_out is not None:
-            cursor = None  # its fills are not known, so no book may go on behind them
+            cursor = None  # its fills are not known, so no book may move its cursor past them
         if revision == request.known_revision:
             return Unchanged(revision, snapshot.requested_at, snapshot.as_of, cursor, snapshot.whole)
         return Slice(
@@ -217,7 +217,7 @@ class SnapshotCache:
     def _take_fills(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
         section, cursor = snapshot.fills, snapshot.fills_cursor
         if isinstance(section, Failed):
-            # Where the adapter goes on behind what was asked, nobody can have what lies between any more.
+            # Where the adapter continues after the requested cursor, what lies between is no longer available.
             if asked_since is not None and cursor is not None and cursor > asked_since:
                 self._gap = _Gap(cursor, section.reason)
                 self.fills_cursor = cursor
@@ -233,15 +233,15 @@ class SnapshotCache:
             if kept is None:
                 kept = self._by_id[fill.account_key] = _KeptFill(fill, until)
                 self._fills[fill.instrument].append(kept)
-                self._told[fill.instrument] += 1  # their number stays the same once the oldest are forgotten
+                self._fill_counts[fill.instrument] += 1  # their number stays the same once the oldest are forgotten
             elif _is_charged_late(kept.fill, fill):
                 self._give_again(kept, fill, until)
             elif kept.until is None:
                 kept.until = until
 
     def _give_again(self, kept: _KeptFill, fill: Fill, until: Cursor | None) -> None:
-        """The commission of a fill has come. The cursor need not have moved with it, so whoever has the present one is
-        given the fill too; and it is something new in an instrument that was forgotten."""
+        """The commission of a fill has arrived. The cursor need not have moved with it, so the holder of the present
+        one receives the fill again; for an instrument that was forgotten it is something new."""
         kept.fill = replace(kept.fill, commission=fill.commission, commission_currency=fill.commission_currency)
         kept.until = None if until is None else until + 1
         kept.given = False
@@ -252,7 +252,7 @@ class SnapshotCache:
             self._fills[kept.fill.instrument].append(kept)
 
     def _before_gap(self, cursor: Cursor | None) -> _Gap | None:
-        """The gap that a holder of this cursor has not been told of."""
+        """The gap that a holder of this cursor has not been given yet."""
         return self._gap if cursor is not None and self._gap is not None and cursor < self._gap.end else None
 
     def _compare(
@@ -268,7 +268,7 @@ class SnapshotCache:
             _section_for(self._snapshot.positions, instrument, positions, left_out),
             _section_for(self._snapshot.orders, instrument, orders, left_out),
             fills_say + repr(_problems_for(self._snapshot.fills, instrument)),
-            (self._told.get(instrument, 0), self._charged_late.get(instrument, 0)),
+            (self._fill_counts.get(instrument, 0), self._charged_late.get(instrument, 0)),
             self._snapshot.conventions,
             left_out,
             self._snapshot.unread_legs,
@@ -282,9 +282,9 @@ class SnapshotCache:
             self._said[instrument] = said
 
     def _forget_oldest(self, snapshot: Snapshot, asked_since: Cursor | None) -> None:
-        """Bound the memory. What is forgotten is no longer covered, and is asked for again if anybody needs it. What
-        this very fetch brought stays, however much it is, and however long it has been known: else nobody would ever
-        be given it. All that comes after where a complete one was asked from is in it, and is covered."""
+        """Bound the memory. What is forgotten is no longer covered, and is requested again if anybody needs it. What
+        this very fetch brought stays, however much it is and however long it has been known: otherwise nobody would
+        ever receive it. Everything after the cursor of a complete fetch is in it, and is covered."""
         rows = rows_of(snapshot.fills)
         too_many = len(self._by_id) - max(FILLS_KEPT, len(rows))
         if too_many <= 0:
@@ -303,7 +303,7 @@ class SnapshotCache:
 
 
 def with_owners(slice_: Slice, owners: Mapping[str, str]) -> Slice:
-    """The slice whose fills of a combination's legs carry the strategy that owns the combination's order."""
+    """The slice with the owning order's strategy added to the fills of a combination's legs."""
     section = slice_.fills
     if not owners or not isinstance(section, Complete | Partial) or not any(fill.combination for fill in section.rows):
         return slice_
@@ -316,11 +316,11 @@ def with_owners(slice_: Slice, owners: Mapping[str, str]) -> Slice:
     return replace(slice_, fills=replace(section, rows=rows))
 
 
-def _is_charged_late(known: Fill, told: Fill) -> bool:
-    """Whether a fill is told with a commission that was not told of it before."""
-    if told.commission is None:
+def _is_charged_late(known: Fill, newer: Fill) -> bool:
+    """Whether a fill now has a commission that it did not have before."""
+    if newer.commission is None:
         return False
-    return (told.commission, told.commission_currency) != (known.commission, known.commission_currency)
+    return (newer.commission, newer.commission_currency) != (known.commission, known.commission_currency)
 
 
 def _grouped(section: Section[Row]) -> dict[str, list[Row]]:
@@ -337,8 +337,8 @@ def _problems_for(section: Section[AnyRow], instrument: str) -> tuple[RowProblem
 def _section_for(
     section: Section[Row], instrument: str, groups: dict[str, list[Row]], left_out: str | None
 ) -> Section[Row]:
-    """One instrument's part of a section: an unreadable row of another instrument makes it no less complete. What was
-    left out makes it FAILED, whatever rows it has: they may be of another contract than those of the book."""
+    """One instrument's part of a section: an unreadable row of another instrument makes it no less complete. A row that
+    was left out makes it FAILED, whatever other rows it has: they may be of another contract than those of the book."""
     if isinstance(section, Failed | Unsupported):
         return section
     if left_out is not None:
@@ -349,7 +349,7 @@ def _section_for(
 def _of_one_instrument(
     section: Complete[AnyRow] | Partial[AnyRow], instrument: str, rows: tuple[Row, ...]
 ) -> Complete[Row] | Partial[Row]:
-    """Its rows, PARTIAL where an unreadable one may be its own or rows are lacking for another reason."""
+    """Its rows, PARTIAL where an unreadable row may belong to it or rows are missing for another reason."""
     problems = _problems_for(section, instrument)
     partly_known = bool(problems) or (isinstance(section, Partial) and not section.problems)
     return Partial(rows, problems) if partly_known else Complete(rows)

@@ -1,10 +1,10 @@
-"""What an account actor does with its broker's stream: an event wakes the instrument concerned, and an execution that
-the stream tells itself goes there with it.
+"""What an account actor does with its broker's stream: an event wakes its instrument, and an execution in the stream is
+passed to the instrument.
 
-The laws of this module: whatever becomes of the stream, polling carries on; events that come in a burst wake each
-instrument once; an execution is handed over at once, waits for nobody, and wakes its instrument itself; a stream's
-thread never touches the actor, it only puts a word into its loop; a stream that does not come, or is no longer heard
-of, is told once, and once more when it is live and stays so.
+The laws of this module: whatever happens to the stream, polling goes on; a burst of events wakes each instrument once;
+an execution is passed on at once, without waiting for anybody, and wakes its instrument itself; a stream's thread never
+touches the actor, it only posts into the actor's event loop; a stream that does not come up, or is silent, is reported
+once, and once more when it is live and stays so.
 """
 
 from __future__ import annotations
@@ -23,37 +23,36 @@ from brokers.port import Stream, StreamState
 
 LOOK_EVERY_S = 1.0
 START_AGAIN_AFTER_S = 60.0
-"""A refused stream needs another session, which a person brings: it is tried with what there is once a minute."""
+"""A refused stream needs another session, which a person provides: it is tried with the present one once a minute."""
 
 TOLD_AFTER_S = 20.0
-"""How long a stream may be on its way before that is told: the longest silence that any of them is given. One that is
-back sooner was a reconnect, after which everything is looked at anyway."""
+"""How long a stream may be connecting before that is reported: the longest silence that any stream is allowed. A
+shorter gap was a reconnect, after which everything is checked anyway."""
 
 BACK_AFTER_S = 30.0
-"""How long a stream whose loss was told is live before that is told: longer than any silence it is given, so that one
-which connects, and says nothing more, is one loss and not many."""
+"""How long a stream whose loss was reported must be live before that is reported: longer than any allowed silence, so
+that a stream which connects and stays silent is one loss and not many."""
 
 _FOR_A_PERSON = frozenset({StreamState.REFUSED, StreamState.SPENT})
 _AT_ONCE = _FOR_A_PERSON | {StreamState.SILENT}
 
 GATHER_S = 0.005
-"""How long an event waits for others: an order is told just before its execution, and one look has both."""
+"""How long an event waits for others: an order is reported just before its execution, and one look shows both."""
 
 Wake = Callable[[frozenset[str]], Awaitable[None]]
-"""Wake these instruments, or all where there are none."""
+"""Wake these instruments, or all where the set is empty."""
 
 HandOver = Callable[[Sequence[StreamedFill]], None]
-"""Have executions brought to their instruments, which are woken with that; waits for nobody."""
+"""Pass executions to their instruments, which also wakes them; does not wait."""
 
 Say = Callable[[EventType, dict[str, Json], str, Severity], None]
-"""Journal what happened: its kind, payload, identity and severity."""
+"""Journal an event: its kind, payload, identity and severity."""
 
 
 class StreamWatch:
-    """Follows one stream for one account. ``wake`` is called with the instruments that something happened in (an empty
-    set says that it may have been any), ``hand_over`` with the executions that were told. ``say`` journals that the
-    stream was lost (CONNECTION_LOST, with its state as ``stream`` in the payload) or is live again
-    (CONNECTION_RESTORED)."""
+    """Follows one stream for one account. ``wake`` is called with the instruments that an event concerns (an empty set
+    means that it may be any), ``hand_over`` with the executions in the stream. ``say`` journals that the stream was
+    lost (CONNECTION_LOST, with its state as ``stream`` in the payload) or is live again (CONNECTION_RESTORED)."""
 
     def __init__(self, account: str, runtime: Runtime, wake: Wake, hand_over: HandOver, say: Say) -> None:
         self._account = account
@@ -61,12 +60,12 @@ class StreamWatch:
         self._wake = wake
         self._journal = say
         self._stream: Stream | None = None
-        self._heard: set[str | None] = set()
+        self._touched: set[str | None] = set()
         self._hand_over = hand_over
         self._executed: list[StreamedFill] = []
-        self._covered: set[str] = set()  # the next event of these is that of an execution, which wakes them itself
+        self._covered: set[str] = set()  # their next event is that of an execution, which wakes them itself
         self._news = asyncio.Event()
-        self._told: StreamState | None = None  # how it stood when its loss was told; None while none is
+        self._reported: StreamState | None = None  # its state when its loss was reported; None while none is
         self._away_since_s: float | None = None
         self._live_since_s: float | None = None
         self._not_started: str | None = None
@@ -75,7 +74,7 @@ class StreamWatch:
 
     @property
     def state(self) -> StreamState | None:
-        """How the stream stands; ``None`` where the broker has none."""
+        """The state of the stream; ``None`` where the broker has none."""
         return self._stream.state if self._stream is not None else None
 
     @property
@@ -91,7 +90,7 @@ class StreamWatch:
         self._loops = [self._runtime.spawn(self._account, work) for work in (self._hear(), self._look_after(stream))]
 
     async def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop following the stream."""
         stream, self._stream = self._stream, None
         for loop in self._loops:
             loop.cancel()
@@ -103,13 +102,13 @@ class StreamWatch:
             await self._news.wait()
             self._news.clear()
             await self._runtime.sleep(GATHER_S)
-            heard, self._heard = self._heard, set()
-            if heard:
-                named = frozenset(name for name in heard if name is not None)
-                await self._wake(frozenset() if None in heard else named)
+            touched, self._touched = self._touched, set()
+            if touched:
+                named = frozenset(name for name in touched if name is not None)
+                await self._wake(frozenset() if None in touched else named)
 
     async def _look_after(self, stream: Stream) -> None:
-        """Start it, tell of its loss and its return, and start it again when only that can help."""
+        """Start it, report its loss and its return, and start it again when only that can help."""
         loop = asyncio.get_running_loop()
 
         def on_event(instrument: str | None) -> None:
@@ -137,12 +136,12 @@ class StreamWatch:
             return
         if instrument is None:
             self._covered.clear()
-        self._heard.add(instrument)
+        self._touched.add(instrument)
         self._news.set()
 
     def _note_fill(self, executed: StreamedFill) -> None:
         self._covered.add(executed.fill.instrument)
-        self._heard.discard(executed.fill.instrument)
+        self._touched.discard(executed.fill.instrument)
         self._executed.append(executed)
         if len(self._executed) == 1:
             asyncio.get_running_loop().call_soon(self._give)
@@ -169,8 +168,8 @@ class StreamWatch:
         if self._live_since_s is None:
             self._live_since_s = now_s
             logger.info("{}: the broker's stream is live", self._account)
-        if self._told is not None and now_s - self._live_since_s >= BACK_AFTER_S:
-            self._told = None
+        if self._reported is not None and now_s - self._live_since_s >= BACK_AFTER_S:
+            self._reported = None
             payload: dict[str, Json] = {"account": self._account, "stream": StreamState.LIVE.value}
             self._journal(EventType.CONNECTION_RESTORED, payload, "stream", Severity.INFO)
 
@@ -179,17 +178,17 @@ class StreamWatch:
         self._live_since_s = None
         if self._away_since_s is None:
             self._away_since_s = now_s
-        if self._is_to_be_told(state, now_s - self._away_since_s):
-            self._tell_loss(state, error)
+        if self._must_report(state, now_s - self._away_since_s):
+            self._report_loss(state, error)
 
-    def _is_to_be_told(self, state: StreamState, away_s: float) -> bool:
+    def _must_report(self, state: StreamState, away_s: float) -> bool:
         """Once for each loss; once more where it turns out that only a person can help."""
-        if self._told is not None:
-            return state in _FOR_A_PERSON and self._told not in _FOR_A_PERSON
+        if self._reported is not None:
+            return state in _FOR_A_PERSON and self._reported not in _FOR_A_PERSON
         return state in _AT_ONCE or self._not_started is not None or away_s >= TOLD_AFTER_S
 
-    def _tell_loss(self, state: StreamState, error: str | None) -> None:
-        self._told = state
+    def _report_loss(self, state: StreamState, error: str | None) -> None:
+        self._reported = state
         reason = with_remedy(error or self._no_word(state), "Its instruments are polled meanwhile")
         logger.warning("{}", reason)
         payload: dict[str, Json] = {"account": self._account, "stream": state.value, "reason": reason}

@@ -1,12 +1,12 @@
-"""The book that somebody else keeps of an account in a table, as the account's actor reads it.
+"""The book that another system keeps of an account in a table, as the account's actor reads it.
 
 The laws of this module:
 
-* It is read once for a look at the broker, however many instruments ask, in a thread: a table that does not answer
-  keeps no broker from being asked.
-* Whatever goes wrong with it is a doubt about every instrument, with the reason and the remedy in words, and never an
-  empty book. What was read last stands in for a store that does not answer, for as long as the table may be old.
-* The library that reads tables is imported where there is a table.
+* It is read once for each look at the broker, however many instruments request slices, in a thread: a table that does
+  not answer delays no broker.
+* Whatever goes wrong with it is a doubt about every instrument, with the reason and the remedy as text, and never an
+  empty book. While a store does not answer, the last reading stands, for as long as the table's maximum age allows.
+* The library that reads tables is imported only where there is a table.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from brokers.errors import BrokerError, Unreachable
 from brokers.model import ClaimDoubt, Claims
 
 READ_WITHIN_S = 30.0
-"""How long one look waits for the table. The reading goes on, and the next look finds what came of it."""
+"""How long one look waits for the table. The reading goes on, and the next look uses its result."""
 
 
 class TableBook(Protocol):
-    """What a table said at one time."""
+    """The content of a table at one time."""
 
     def claims(self, instrument: str, identity: str | None) -> Claims:
-        """Of one instrument, by its name or by the broker's lasting id of it."""
+        """The claims about one instrument, by its name or by the broker's permanent id of it."""
 
     def held(self, names: Mapping[str, str]) -> Mapping[str, str]:
-        """What each contract holds that is not flat, in words, by its instrument's name. ``names`` are those of lasting
-        ids."""
+        """What each contract holds that is not flat, as text, by its instrument's name. ``names`` maps permanent ids to
+        names."""
 
 
 class BookTable(Protocol):
@@ -43,15 +43,15 @@ class BookTable(Protocol):
 
     @property
     def max_age(self) -> timedelta | None:
-        """How old what it says may be."""
+        """How old its content may be."""
 
     def read(self, now: datetime) -> TableBook:
-        """What it says now."""
+        """Its present content."""
 
     def correct(
         self, instrument: str, identity: str | None, corrections: Sequence[ClaimCorrection], now: datetime
     ) -> int:
-        """Append the rows that it lacks, each once for its discrepancy; gives how many were new."""
+        """Append the rows that it lacks, each once for its discrepancy; returns the number of new ones."""
 
 
 class TableWatch:
@@ -77,16 +77,16 @@ class TableWatch:
 
     @property
     def doubt(self) -> str | None:
-        """Why the table as a whole says nothing; ``None`` where it speaks."""
+        """Why the table as a whole cannot be used; ``None`` where it can."""
         return None if self._doubt is None else self._doubt.text
 
     def begin(self) -> None:
-        """Begin to read what it says now, unless that is under way."""
+        """Begin to read its present content, unless a reading is running."""
         if self._reading is None or self._reading.done():
             self._reading = self._runtime.spawn(self._account, self._read())
 
     async def finish(self) -> None:
-        """Wait for what was begun, within bounds."""
+        """Wait for the reading that was begun, within bounds."""
         if self._reading is None:
             return
         done, _ = await asyncio.wait([self._reading], timeout=READ_WITHIN_S)
@@ -95,17 +95,17 @@ class TableWatch:
             self._failed(Unreachable("read the book", self._account, found, "Check where the table lies."))
 
     def claims(self, instrument: str, identity: str | None) -> Claims:
-        """What it says of one instrument."""
+        """Its claims about one instrument."""
         if self._doubt is not None or self._book is None:
             return Claims((), (self._doubt or ClaimDoubt(None, stale=True, text="not read yet"),))
         return self._book.claims(instrument, identity)
 
     def held(self, names: Mapping[str, str]) -> Mapping[str, str]:
-        """What it holds, by instrument; nothing while it is not known."""
+        """What it holds, by instrument; empty while that is not known."""
         return {} if self._doubt is not None or self._book is None else self._book.held(names)
 
     async def correct(self, instrument: str, identity: str | None, corrections: Iterable[ClaimCorrection]) -> None:
-        """Append what it lacks. Never raises: the break stays open, and it is tried again by the next look."""
+        """Append what it lacks. Never raises: the break stays open, and the next look tries again."""
         async with self._writing:
             table = self._table
             if table is None:
@@ -115,14 +115,14 @@ class TableWatch:
                 rows = await self._in_thread(table.correct, instrument, identity, tuple(corrections), now)
             except BrokerError as error:
                 logger.error("{}", error)
-            except Exception:  # noqa: BLE001 - the break stays open, and says so
+            except Exception:  # noqa: BLE001 - the break stays open and shows it
                 logger.exception("{}/{}: an internal error while correcting its table", self._account, instrument)
             else:
                 if rows:
                     logger.info("{}/{}: {} row(s) appended to its table", self._account, instrument, rows)
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting for anything."""
         if self._reading is not None:
             self._reading.cancel()
 
@@ -133,7 +133,7 @@ class TableWatch:
             self._book = await self._in_thread(self._table.read, self._runtime.now())
         except BrokerError as error:
             self._failed(error)
-        except Exception as error:  # noqa: BLE001 - a table must not end the actor that owns the connection
+        except Exception as error:  # noqa: BLE001 - a table must not end the actor with the connection
             logger.exception("{}: an internal error while reading its table", self._account)
             self._doubt = ClaimDoubt(None, stale=False, text=f"an internal error: {type(error).__name__}: {error}")
         else:
