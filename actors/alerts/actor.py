@@ -1,13 +1,13 @@
-"""The alerts actor: follows the journal, and tells people, as a plain class.
+"""The alerts actor: follows the journal and alerts people, as a plain class.
 
 The laws of this module:
 
-* It stands beside every cycle and in the way of none: whatever a receiver does, only its own route waits.
-* A message is journaled when it was delivered (ALERT_DELIVERED), and known as told from there; one that was under way
-  when this actor died is sent again, under the same id.
+* It runs beside every cycle and delays none; a slow receiver delays only its own route.
+* A delivered message is journaled (ALERT_DELIVERED), and that record makes it known as delivered; one that was being
+  sent when this actor died is sent again, under the same id.
 * A route that fails is tried again after growing pauses, for ever, and that is journaled once (ALERT_FAILED). Its queue
-  is bounded: what does not fit waits in the router, as subjects, and comes as a digest.
-* Nothing is sent before all of the journal that was there at the start has been read.
+  is bounded: what does not fit waits in the router, as subjects, and is sent as a digest.
+* Nothing is sent before all of the journal that existed at the start has been read.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _AGAIN_AFTER_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _DELIVERED_WITHIN_S = 45.0
 CHECKPOINT_EVERY = 200
-"""Records that say something, between two checkpoints: what a restart has to read at most, besides what came since."""
+"""The number of relevant records between two checkpoints: a restart reads at most these, and those that came since."""
 
 Deliver = Callable[[SecretRef | str, Message], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class AlertsSettings:
-    """How routes are served, and where each leads, by its name. ``fingerprint`` stands for all of it."""
+    """The settings of the routes, and the address of each, by its name. ``fingerprint`` covers all of it."""
 
     router: RouterSettings
     urls: tuple[tuple[str, SecretRef | str], ...]
@@ -58,7 +58,7 @@ class AlertsSettings:
 
 @dataclass(slots=True)
 class _Way:
-    """One route's queue and how it stands."""
+    """One route's queue and its state."""
 
     name: str
     url: SecretRef | str
@@ -69,7 +69,7 @@ class _Way:
 
 
 class Alerts:
-    """Tells people what the journal says is amiss. ``deliver`` blocks, and answers why it could not."""
+    """Alerts people to problems in the journal. ``deliver`` blocks, and returns why it failed, else ``None``."""
 
     def __init__(self, settings: AlertsSettings, runtime: Runtime, deliver: Deliver = deliver) -> None:
         self._settings = settings
@@ -89,7 +89,7 @@ class Alerts:
         return ALERTS
 
     async def start(self) -> None:
-        """Follow the journal from now on, from where the last incarnation was."""
+        """Follow the journal from now on, from where the former incarnation was."""
         if self._loops:
             return
         loops = [self._follow(), self._look_again_and_again(), *(self._serve(way) for way in self._ways.values())]
@@ -97,7 +97,7 @@ class Alerts:
         self._loops = [self._runtime.spawn(ALERTS, loop) for loop in loops]
 
     async def health(self) -> AlertsHealth:
-        """How it stands with the journal and with each route."""
+        """The state of its reading of the journal, and of each route."""
         ways = self._ways.values()
         return AlertsHealth(
             pid=os.getpid(),
@@ -113,7 +113,7 @@ class Alerts:
         )
 
     async def close(self) -> None:
-        """Keep where we are, and send nothing more. Never raises."""
+        """Write a checkpoint and send nothing more. Never raises."""
         for loop in self._loops:
             loop.cancel()
         if self._loops:
@@ -143,8 +143,7 @@ class Alerts:
                 await self._checkpoint()
 
     async def _catch_up(self) -> None:
-        """The state of the last checkpoint, and what came since: by its types, as most of a journal says nothing
-        here."""
+        """Load the last checkpoint and the records since, selected by type, as most of a journal is irrelevant here."""
         tail = await client.load(self._runtime, ALERTS)
         if tail.records and tail.records[0].event.type is EventType.CHECKPOINT:
             payload = tail.records[0].event.payload
@@ -170,7 +169,7 @@ class Alerts:
                 self._router.feed(record)
 
     async def _checkpoint(self) -> None:
-        """What a restart begins with. Only what it saves is lost when it cannot be written."""
+        """Write what a restart begins with. If that fails, a restart only reads more."""
         try:
             version = await client.version(self._runtime, ALERTS)
             payload: dict[str, Json] = {"cursor": self._cursor, "router": self._router.to_json()}
@@ -204,7 +203,7 @@ class Alerts:
             if reason is None:
                 failures = 0
                 continue
-            if message.kind is not MessageKind.HEARTBEAT:  # the next one is as good
+            if message.kind is not MessageKind.HEARTBEAT:  # the next heartbeat does as well
                 self._put_back(way, message)
             failures += 1
             await self._runtime.sleep(backoff_s(failures, _AGAIN_AFTER_S, _LONGEST_PAUSE_S))
@@ -216,14 +215,14 @@ class Alerts:
             self._router.gave_up(message)
 
     async def _sent(self, way: _Way, message: Message) -> str | None:
-        """Send one message; why it could not be, and else ``None``, when that is in the journal."""
+        """Send one message; returns why that failed, or ``None`` once the delivery is in the journal."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_DELIVERED_WITHIN_S):
                 reason = await loop.run_in_executor(self._threads, self._deliver, way.url, message)
         except TimeoutError:
             reason = f"no answer within {_DELIVERED_WITHIN_S:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a service's code raises, the others are still served
+        except Exception as error:  # noqa: BLE001 - whatever a service's code raises, the other routes go on
             reason = f"{type(error).__name__} in the code of its service"
         if reason is None:
             way.delivered += 1
@@ -234,7 +233,7 @@ class Alerts:
             return None
         way.failed += 1
         if way.failing is None:
-            logger.error("{}: route {} does not take a message: {}", ALERTS, way.name, reason)
+            logger.error("{}: route {} does not accept a message: {}", ALERTS, way.name, reason)
             payload = {"route": way.name, "message": message.id, "kind": message.kind.value, "reason": reason}
             await self._outbox.write(EventType.ALERT_FAILED, payload, message.id, Severity.WARNING)
         way.failing = reason

@@ -1,7 +1,7 @@
-"""A message on its way out: one blocking call of apprise, in whichever thread the caller has.
+"""Delivers a message: one blocking call of apprise, in the caller's thread.
 
-The laws of this module: the URL is resolved here and stands in nothing that is answered; a delivery has an object of
-its own, as one that is used again makes apprise sleep between two of its calls.
+The laws of this module: the URL is resolved here and is in nothing that is returned; each delivery has an object of its
+own, since apprise sleeps between two calls of the same object.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _LONGEST = 300
 
 
 def deliver(url: SecretRef | str, message: Message) -> str | None:
-    """Deliver a message; why it was not, in words without the URL, else ``None``. Blocks for as long as apprise does:
-    the time-outs of its services are seconds."""
+    """Deliver a message; returns why it failed, without the URL, else ``None``. Blocks for as long as apprise does: the
+    time-outs of its services are seconds."""
     try:
         import apprise
     except ImportError as error:
@@ -37,39 +37,39 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
     if message.kind is MessageKind.RESOLVED and message.severity is Severity.INFO:
         kind = apprise.NotifyType.SUCCESS
     asset = apprise.AppriseAsset(app_id="reconciliation-supervisor", async_mode=False)
-    with _Said() as said:
-        # Not by Apprise.notify: that calls services in a pool of threads, and their reasons could not be told apart.
+    with _Logged() as logged:
+        # Not by Apprise.notify: that calls services in a pool of threads, which would mix up their log messages.
         service = apprise.Apprise.instantiate(place, asset=asset, suppress_exceptions=True)
         if service is None:
             return "apprise does not know such a URL"
         if "overflow=" not in place:
-            # Else a text longer than the service takes is refused whole, however often it is sent.
+            # Otherwise a text longer than the service accepts is refused as a whole, however often it is sent.
             service.overflow_mode = apprise.OverflowMode.SPLIT
         body = f"{message.body}\n\n{message.id[:12]}"
-        # Without a format apprise hands the text on as it is, and mail and others of its services then call it HTML, in
-        # which the lines run together and what stands between < and > is not shown.
+        # Without a format apprise passes the text on unchanged, and some of its services, such as mail, then label it
+        # HTML, in which the line breaks and everything between < and > are lost.
         text = apprise.NotifyFormat.TEXT
         done = service.notify(body=body, title=message.title, notify_type=kind, body_format=text)
-    return None if done else (said.words or "its service did not take it, and apprise does not say why")
+    return None if done else (logged.words or "its service did not take it, and apprise does not say why")
 
 
 def prepare() -> None:
-    """Import what the first delivery would wait for."""
+    """Import what the first delivery would otherwise wait for."""
     with contextlib.suppress(ImportError):
         import apprise
 
         apprise.Apprise.instantiate("json://127.0.0.1/")
 
 
-class _Said(logging.Handler):
-    """What apprise logs meanwhile, in this thread: it tells no other way why something was not delivered."""
+class _Logged(logging.Handler):
+    """What apprise logs in this thread meanwhile: there is no other way to learn why a delivery failed."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._thread = threading.get_ident()
         self.words = ""
 
-    def __enter__(self) -> _Said:
+    def __enter__(self) -> _Logged:
         logging.getLogger(_LOGGER).addHandler(self)
         return self
 

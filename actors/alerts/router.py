@@ -1,14 +1,15 @@
-"""Who is told what, and when: a fold of the journal, and the messages that are due at a moment. Pure.
+"""Who is alerted to what, and when: a fold of the journal, and the messages due at a time. Pure.
 
 The laws of this module:
 
-* One alert a subject and route; then a reminder every so often until somebody has it or it ends; then one "resolved".
-  What left the configuration as it was is told once as no longer watched, and never as resolved.
-* What is delivered is known from the journal alone (ALERT_DELIVERED), so that a restart repeats nothing that was, and
-  loses nothing that was not.
-* What a broker's known maintenance explains is told once for the account and calmly; what outlives it is told in full.
-* Above so many messages a minute, what is less grave comes as one digest a minute. Nothing is dropped by that.
-* In quiet hours what is less grave than they say waits for their end.
+* One alert for each subject and route; then regular reminders until a person takes it or it ends; then one "resolved".
+  A subject that leaves the configuration unresolved is reported once as no longer watched, and never as resolved.
+* Only the journal (ALERT_DELIVERED) makes a message known as delivered, so that a restart repeats none that was
+  delivered, and loses none that was not.
+* What a broker's known maintenance explains is reported once for the account, calmly; what outlives it is reported in
+  full.
+* Above a limit of messages a minute, the less grave ones are combined into one digest a minute. None is dropped.
+* In quiet hours, what is less grave than their threshold waits for their end.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _FINGERPRINT = re.compile(r" [0-9a-f]{16}$")
 LINES_OF_A_DIGEST = 40
 SUBJECTS_OF_A_DIGEST = 500
 UNDER_WAY_AT_MOST = 20
-"""Messages of a route that are on their way at once: what comes after them waits here, and is not lost."""
+"""The number of messages of a route that are being sent at once: later ones wait here, and are not lost."""
 
 
 class MessageKind(StrEnum):
-    """What a message is for."""
+    """The purpose of a message."""
 
     ALERT = "alert"
     REMINDER = "reminder"
@@ -48,8 +49,8 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Whom something is told: what is at least that grave, of these kinds and accounts (empty: all), and that old.
-    ``heartbeat``: it gets one, too."""
+    """One receiver of alerts: of subjects that are at least this grave, of these kinds and accounts (empty: all), and
+    this old. ``heartbeat``: it receives heartbeats too."""
 
     name: str
     severity: Severity = Severity.WARNING
@@ -59,7 +60,7 @@ class Route:
     heartbeat: bool = True
 
     def wants(self, subject: Subject) -> bool:
-        """Whether a subject is this route's at all."""
+        """Whether a subject concerns this route at all."""
         grave = GRAVITY[subject.severity] >= GRAVITY[self.severity]
         kind = not self.kinds or subject.kind in self.kinds
         return grave and kind and (not self.accounts or subject.account in self.accounts)
@@ -67,8 +68,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """How routes are served. ``remind_every`` and ``heartbeat_every`` of ``None`` are never; ``quiet`` holds back what
-    is less grave than ``quiet_below``; ``brokers`` are those of the accounts, by name."""
+    """The common settings of the routes. ``remind_every`` and ``heartbeat_every`` of ``None`` mean never; ``quiet``
+    holds back what is less grave than ``quiet_below``; ``brokers`` are the accounts' brokers, by account name."""
 
     routes: tuple[Route, ...]
     brokers: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class RouterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A subject as a message tells of it."""
+    """A subject as reported in a message."""
 
     id: str
     severity: Severity
@@ -90,7 +91,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to be delivered on a route. Its id is the same whenever it is made again."""
+    """A message for a route. The same message has the same id whenever it is made again."""
 
     id: str
     route: str
@@ -102,7 +103,7 @@ class Message:
     window: str = ""
 
     def delivered(self) -> dict[str, Json]:
-        """The payload of its ALERT_DELIVERED: what its route knows from then on."""
+        """The payload of its ALERT_DELIVERED: what its route is known to have received."""
         about: list[Json] = [[one.id, one.severity.value, one.over] for one in self.about]
         payload: dict[str, Json] = {"message": self.id, "route": self.route, "kind": self.kind.value}
         payload |= {"title": self.title, "about": about}
@@ -111,8 +112,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a route has heard of a subject: when last, how grave it was, how often, whether calmly, and whether that it
-    is over."""
+    """What a route has received about a subject: when last, at which severity, how often, whether calmly, and whether
+    its end."""
 
     at: datetime
     severity: Severity
@@ -122,8 +123,8 @@ class Told:
 
 
 class Router:
-    """The state of all routes. :meth:`feed` it every record in order, ask :meth:`due`, and :meth:`gave_up` what could
-    not be delivered now."""
+    """The state of all routes. :meth:`feed` it every record in order, call :meth:`due`, and :meth:`gave_up` for a
+    message that could not be delivered now."""
 
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
@@ -136,10 +137,10 @@ class Router:
         self._beat_at: dict[str, datetime] = {}
         self._desired: set[str] = set()
 
-    # What happened
+    # Records
 
     def feed(self, record: Record) -> None:
-        """Fold one record in."""
+        """Add one record."""
         if record.event.type is EventType.ALERT_DELIVERED:
             self._delivered(record.event.payload, record.event.time)
             return
@@ -153,12 +154,12 @@ class Router:
             return
         before = self.subjects.get(found.id)
         if before is not None and before.ended is not None and found.ended is None:
-            self._forget(found.id)  # it happens again: that is told like any other
+            self._forget(found.id)  # it happens again: that is reported like any other
         self.subjects[found.id] = found
 
     def _configured(self, payload: Mapping[str, Any]) -> None:
-        """Who left the configuration, and who came (back) into it. Instruments that an account finds by itself stand in
-        no configuration: those leave it with their account, and are back when they are started."""
+        """Note what left the configuration, and what came (back) into it. Discovered instruments are in no
+        configuration: they leave with their account, and are back when they are started."""
         named = payload.get("desired")
         if not isinstance(named, list):
             return
@@ -168,7 +169,7 @@ class Router:
         by = f" by {payload['by']}" if payload.get("by") else ""
         for own_id, subject in self.subjects.items():
             if not subject.over and not left.isdisjoint({subject.where, subject.account}):
-                words = f"nobody looks at it any more: taken out of the configuration{by}, and not resolved"
+                words = f"no longer checked: taken out of the configuration{by}, and not resolved"
                 self.subjects[own_id] = replace(subject, dropped=words)
 
     def _looked_at_again(self, names: Set[str]) -> None:
@@ -197,18 +198,18 @@ class Router:
             self._told.pop((route.name, own_id), None)
 
     def sent(self, message: Message) -> None:
-        """It was delivered. What its route knows by that comes from the journal; a heartbeat is not there."""
+        """The message was delivered. Its record in the journal says so to the route; a heartbeat has no record."""
         if message.kind is MessageKind.HEARTBEAT:
             self._under_way.pop(message.id, None)
 
     def gave_up(self, message: Message) -> None:
-        """It is not under way any more: what it was about is due again."""
+        """The message is no longer being sent: its subjects are due again."""
         self._under_way.pop(message.id, None)
 
-    # What is to be told
+    # Messages
 
     def due(self, now: datetime) -> list[Message]:
-        """The messages to be sent now, the gravest first; they are under way then."""
+        """The messages to send now, the gravest first; from then on they count as being sent."""
         self._forget_what_is_over(now)
         messages: list[Message] = []
         for route in self.settings.routes:
@@ -220,7 +221,7 @@ class Router:
     def _of_route(self, route: Route, now: datetime) -> list[Message]:
         messages = self._heartbeat(route, now)
         under_way = [one for one in self._under_way.values() if one.route == route.name]
-        busy = {heard.id for one in under_way for heard in one.about}
+        busy = {one.id for message in under_way for one in message.about}
         room = UNDER_WAY_AT_MOST - len(under_way)
         wanted: list[tuple[MessageKind, Subject]] = []
         calm: dict[str, list[Subject]] = {}
@@ -230,7 +231,7 @@ class Router:
             kind = self._what(route, subject, now)
             if kind is MessageKind.CALM:
                 window = maintenance(self.settings.brokers.get(subject.account), now)
-                assert window is not None  # noqa: S101 - that is why it is calm
+                assert window is not None  # noqa: S101 - a calm message needs a window
                 calm.setdefault(f"{subject.account}: {window[0]}, {to_iso(window[1])[:16]}Z", []).append(subject)
             elif kind is not None and not self._held_back(subject, now):
                 wanted.append((kind, subject))
@@ -248,33 +249,33 @@ class Router:
         return messages
 
     def _what(self, route: Route, subject: Subject, now: datetime) -> MessageKind | None:
-        """What a route is to hear of a subject now."""
-        told = self._told.get((route.name, subject.id))
-        if told is None:
+        """The kind of message that a route should receive about a subject now, if any."""
+        last = self._told.get((route.name, subject.id))
+        if last is None:
             if subject.dropped is not None or not route.wants(subject):
                 return None
             if subject.ended is not None:
-                # What was over before it was told is told where it was to be told at once, and nobody had it.
+                # One that ended before it was reported is still reported, if it was due at once and not taken.
                 late = route.after or subject.kind in DEGRADING or subject.owner is not None
                 return None if late else MessageKind.ALERT
             if now - subject.since < route.after or _muted(subject, now):
                 return None
             return MessageKind.CALM if self._explained(subject, now) else MessageKind.ALERT
-        if told.over:  # it may have happened again while that was on its way
+        if last.over:  # it may have happened again while that message was being sent
             return None if subject.over else MessageKind.ALERT
         if subject.over:
             return MessageKind.RESOLVED
-        if told.calm:
+        if last.calm:
             return None if self._explained(subject, now) else MessageKind.ALERT
-        if GRAVITY[subject.severity] > GRAVITY[told.severity]:
+        if GRAVITY[subject.severity] > GRAVITY[last.severity]:
             return MessageKind.ALERT
         every = self.settings.remind_every
-        if every is None or now - told.at < every or _muted(subject, now) or self._explained(subject, now):
+        if every is None or now - last.at < every or _muted(subject, now) or self._explained(subject, now):
             return None
         return MessageKind.REMINDER
 
     def _explained(self, subject: Subject, now: datetime) -> bool:
-        """Whether the broker's maintenance explains it: it began in the very window that is not over yet."""
+        """Whether the broker's maintenance explains it: it began in a window that is not over yet."""
         if subject.kind not in DEGRADING or subject.ended is not None:
             return False
         window = maintenance(self.settings.brokers.get(subject.account), now)
@@ -293,8 +294,8 @@ class Router:
         return self.settings.digest_above - len(sent) - under_way
 
     def _times(self, route: Route, subject: Subject) -> int:
-        told = self._told.get((route.name, subject.id))
-        return 0 if told is None else told.times
+        last = self._told.get((route.name, subject.id))
+        return 0 if last is None else last.times
 
     def _heartbeat(self, route: Route, now: datetime) -> list[Message]:
         every, last = self.settings.heartbeat_every, self._beat_at.get(route.name)
@@ -309,30 +310,30 @@ class Router:
         return [Message(own_id, route.name, MessageKind.HEARTBEAT, Severity.INFO, "heartbeat", text)]
 
     def _forget_what_is_over(self, now: datetime) -> None:
-        """Subjects that ended and of which no route is to hear any more; windows of maintenance long gone."""
+        """Drop subjects that have ended and that no route should receive any more, and old windows of maintenance."""
         for subject in [one for one in self.subjects.values() if one.ended is not None]:
             if all(self._what(route, subject, now) is None for route in self.settings.routes):
                 self._forget(subject.id)
         for place in [place for place, at in self._calm.items() if now - at > _CALM_KEPT]:
             del self._calm[place]
 
-    # As JSON, for a checkpoint
+    # The state as JSON, for a checkpoint
 
     def to_json(self) -> dict[str, Json]:
-        """The whole state, but for what is under way: that is due again."""
+        """The whole state, except for messages being sent: their subjects are due again."""
         desired: list[Json] = [*sorted(self._desired)]
         return {
             "subjects": [subject_to(subject) for subject in self.subjects.values()],
             "told": [
-                [route, own_id, to_iso(told.at), told.severity.value, told.times, told.calm, told.over]
-                for (route, own_id), told in self._told.items()
+                [route, own_id, to_iso(last.at), last.severity.value, last.times, last.calm, last.over]
+                for (route, own_id), last in self._told.items()
             ],
             "calm": [[route, window, to_iso(at)] for (route, window), at in self._calm.items()],
             "desired": desired,
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Be what :meth:`to_json` wrote."""
+        """Restore what :meth:`to_json` wrote."""
         self.subjects = {one["id"]: subject_from(one) for one in data["subjects"]}
         self._told = {
             (route, own_id): Told(from_iso(at), Severity(severity), times, calm, over)
@@ -383,7 +384,7 @@ def _body(subject: Subject) -> str:
 def _calm(route: Route, window: str, subjects: Iterable[Subject]) -> Message:
     listed = list(subjects)
     lines = [f"{one.where} {one.kind}: {one.text}" for one in listed[:LINES_OF_A_DIGEST]]
-    body = "This is expected, and is told again only if it outlives the window.\n" + "\n".join(lines)
+    body = "This is expected, and is reported again only if it outlives the window.\n" + "\n".join(lines)
     about = tuple(map(_heard, listed))
     own_id = _id(route.name, "calm", window)
     return Message(own_id, route.name, MessageKind.CALM, Severity.INFO, f"maintenance: {window}", body, about, window)

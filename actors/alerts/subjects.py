@@ -1,6 +1,6 @@
-"""What is told of: from a record of the journal to a subject of alerts, and to its end. Pure.
+"""Turns journal records into subjects of alerts, and finds their ends. Pure.
 
-The law of this module: one subject for one thing that is amiss, by an id that the record itself gives, however often it
+The law of this module: one subject for one problem, under an id that the record itself has, however often the problem
 is reported.
 """
 
@@ -30,20 +30,20 @@ FOLLOWED = (
     EventType.CONFIGURATION_CHANGED,
     EventType.ALERT_DELIVERED,
 )
-"""The types of records that say anything here."""
+"""The types of records that are relevant here."""
 
 GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 DEGRADING = frozenset({"CONNECTION_LOST", "STALE_DATA"})
-"""The kinds that a broker's maintenance explains."""
+"""The kinds of subjects that a broker's maintenance explains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing that is amiss. ``kind`` is the type of a break, or of the event that told of it. ``ended`` is in words
-    how it ended, ``None`` while it lasts. ``muted_until`` is when somebody's acknowledgement or waiver ends, ``owner``
-    who has it. ``sides`` is what both sides of a break say, ``proposed_by`` who proposed its correction to another
-    person. ``dropped`` is in words why nobody looks at it any more: its instrument or account left the configuration
-    with it as it was."""
+    """One problem. ``kind`` is the type of a break, or of the event that reported it. ``ended`` is how it ended, as
+    text, ``None`` while it lasts. ``muted_until`` is when a person's acknowledgement or waiver ends, ``owner`` who has
+    taken it. ``sides`` are both sides' values of a break, ``proposed_by`` who proposed its correction to another
+    person. ``dropped`` is why it is no longer checked, as text: its instrument or account left the configuration while
+    it was open."""
 
     id: str
     kind: str
@@ -62,22 +62,22 @@ class Subject:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing to be told of it any more, but that."""
+        """Whether nothing more will be reported of it but its end."""
         return self.ended is not None or self.dropped is not None
 
     @property
     def where(self) -> str:
-        """Where it is."""
+        """Its account and instrument."""
         return f"{self.account}/{self.instrument}" if self.instrument else self.account
 
     @property
     def head(self) -> str:
-        """It in a few words."""
+        """A short description."""
         return f"{self.severity} {self.where} {self.kind}"
 
 
 def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
-    """The subject that a record tells of, as it is after that; ``None`` where it tells of none. ``known`` are those
+    """The subject of a record, in its state after it; ``None`` where the record has none. ``known`` are the subjects
     before it."""
     event, payload = record.event, record.event.payload
     account, instrument = split_name(record.stream)
@@ -127,7 +127,7 @@ def _of_break(record: Record, account: str, instrument: str, known: Mapping[str,
     before = known.get(break_id)
     resolved = bool(payload["resolved"])
     if record.event.type is EventType.DISCREPANCY_RESOLVED and before is None:
-        return None  # nothing was told of it
+        return None  # it was never reported
     cause = f", {payload['cause']}" if payload.get("cause") else ""
     waits = f"; {payload['offers']} waits for approval" if payload.get("offers") and not resolved else ""
     severity = before.severity if before is not None and resolved else record.event.severity
@@ -154,7 +154,7 @@ def _still_muted(before: Subject | None, severity: Severity) -> datetime | None:
 
 
 def _still_proposed(before: Subject | None, payload: Mapping[str, Any]) -> str | None:
-    """A proposal is of both sides as they were."""
+    """A proposal holds only for both sides' values at its time."""
     return before.proposed_by if before is not None and before.sides == _sides(payload) else None
 
 
@@ -181,7 +181,7 @@ def _worked_on(before: Subject | None, record: Record) -> Subject | None:
             return replace(worked, muted_until=from_iso(str(payload["until"])), owner=worked.owner or by)
         case EventType.BREAK_WAIVED:
             return replace(worked, muted_until=from_iso(str(payload["until"])), proposed_by=None)
-        case EventType.BREAK_PROPOSED:  # which waits for somebody, whoever had taken it before
+        case EventType.BREAK_PROPOSED:  # it now waits for a second person, whoever had taken it before
             return replace(worked, muted_until=None, proposed_by=by)
         case EventType.BREAK_APPROVED:
             return replace(worked, muted_until=None, proposed_by=None)

@@ -1,7 +1,7 @@
-"""When a broker is known to be away, and when people sleep. Pure: a moment in, an answer out.
+"""The windows in which a broker is known to be away, and quiet hours. Pure: a time in, an answer out.
 
-The law of this module: a window makes what happens in it no smaller than it is; it only says that it was expected.
-Times are local ones of a named zone, over each change to and from summer time.
+The law of this module: a window does not make a problem smaller; it only marks it as expected. Times are local times of
+a named zone, through each change of daylight saving time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EVERY_DAY = frozenset(range(7))
 @dataclass(frozen=True, slots=True)
 class Window:
     """From ``begin`` until ``end`` on each day of ``days`` (0 is Monday; the day on which it begins), in local time.
-    One that ends no later than it begins ends on the next day."""
+    A window that ends no later than it begins ends on the next day."""
 
     name: str
     begin: time
@@ -28,7 +28,7 @@ class Window:
     days: frozenset[int] = EVERY_DAY
 
     def around(self, moment: datetime) -> tuple[datetime, datetime] | None:
-        """The window that a moment is in: when it began and when it ends; ``None`` outside."""
+        """The window that contains a time: when it begins and ends; ``None`` outside."""
         zone = ZoneInfo(self.zone)
         today = moment.astimezone(zone).date()
         for day in (today - timedelta(days=1), today):
@@ -62,7 +62,7 @@ MAINTENANCE: Mapping[str, tuple[Window, ...]] = MappingProxyType(
 
 
 def maintenance(broker: str | None, moment: datetime) -> tuple[str, datetime, datetime] | None:
-    """The window of a broker that a moment is in: its name, when it began and when it ends."""
+    """A broker's window that contains a time: its name, and when it begins and ends."""
     for window in MAINTENANCE.get(broker or "", ()):
         found = window.around(moment)
         if found is not None:

@@ -1,6 +1,7 @@
-"""What a table said of each contract at one time: its newest rows as claims, and what of them cannot be believed. Pure.
+"""The content of a table at one time: the newest row of each contract as a claim, and what of it cannot be believed.
+Pure.
 
-The law of this module: a number is told to its last digit, with how finely its column tells at all.
+The law of this module: a number keeps all its digits, together with the precision of its column.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from actors.events import to_iso, to_text
 from brokers.model import LONG, NET, SHORT, Claim, ClaimDoubt, Claims, LegScheme
 
 AHEAD_AT_MOST = timedelta(minutes=15)
-"""How far the clock of whoever writes may be ahead. A row from tomorrow would be the newest one until then."""
+"""How far ahead a writer's clock may be. A row from tomorrow would otherwise stay the newest until then."""
 
 FLOAT_DIGITS: Final = {pa.float64(): 15, pa.float32(): 6}
 """The decimal digits that a binary number keeps, whichever they are."""
@@ -32,7 +33,7 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was read: the newest rows, the files that they are from, and what could not be placed. ``nobodys`` is the
+    """What was read: the newest rows, the files that they are from, and what could not be assigned. ``nobodys`` is the
     newest time of a row without a contract, ``None`` for one without a time too."""
 
     opened: int
@@ -55,7 +56,7 @@ class State:
 
 
 class DeltaBook:
-    """What a table said at one time."""
+    """The content of a table at one time."""
 
     def __init__(self, spec: BookTableSpec, state: State, now: datetime, stale: str | None) -> None:
         self._spec = spec
@@ -66,32 +67,34 @@ class DeltaBook:
         self._steps = _step(kinds[0]), _step(kinds[1])
         self._digits = [FLOAT_DIGITS.get(kind, 0) for kind in kinds]
         newest = state.newest
-        # What was told of a row stays so, unless it is from the future and will not be for ever.
+        # A judgement on a row stays valid, unless the row is from the future and will not always be.
         self._lasting = newest is None or newest - now <= AHEAD_AT_MOST
         self._words: dict[str, str] | None = None
 
     def still_says(self, state: State, now: datetime, stale: str | None) -> bool:
-        """Whether this is what the table says at another time too."""
+        """Whether this is also the content of the table at another time."""
         return state is self._state and stale is None is self._stale and self._lasting and now >= self._now
 
     def claims(self, instrument: str, identity: str | None) -> Claims:
-        """Of one instrument, by its name or by the broker's lasting id of it."""
+        """The claims about one instrument, by its name or by the broker's permanent id of it."""
         if self._stale is not None:
             return Claims((), (ClaimDoubt(None, stale=True, text=self._stale),))
         key = instrument
         if self._spec.by_identity:
             if identity is None and not instrument.isdigit():
-                found = f"column {self._spec.key}: the broker has not told yet which {self._spec.key} {instrument} is"
-                return Claims((), (ClaimDoubt(None, stale=False, text=f"{found}. It is asked again"),))
+                found = (
+                    f"column {self._spec.key}: the broker has not reported yet which {self._spec.key} {instrument} is"
+                )
+                return Claims((), (ClaimDoubt(None, stale=False, text=f"{found}. The next look asks again"),))
             key = identity or instrument
         return self._claims_of(key)
 
     def held(self, names: Mapping[str, str]) -> Mapping[str, str]:
-        """What each contract holds that is not flat, in words."""
+        """What each contract holds that is not flat, as text."""
         if self._words is None:
-            told = ((key, self._claims_of(key).rows) for key in self._state.places if self._stale is None)
+            claimed = ((key, self._claims_of(key).rows) for key in self._state.places if self._stale is None)
             words = (
-                (key, [f"{row.leg} {to_text(row.quantity)}" for row in rows if row.quantity]) for key, rows in told
+                (key, [f"{row.leg} {to_text(row.quantity)}" for row in rows if row.quantity]) for key, rows in claimed
             )
             self._words = {key: ", ".join(legs) for key, legs in words if legs}
         if not self._spec.by_identity:
@@ -101,10 +104,10 @@ class DeltaBook:
     def _claims_of(self, key: str) -> Claims:
         known = self._state.told.get(key) if self._lasting else None
         if known is None:
-            known = self._state.told[key] = self._told_of(key)
+            known = self._state.told[key] = self._judged(key)
         return known
 
-    def _told_of(self, key: str) -> Claims:
+    def _judged(self, key: str) -> Claims:
         state = self._state
         made = [self._claim(place) for place in state.places.get(key, ())]
         rows = [one for one in made if isinstance(one, Claim)]
@@ -125,8 +128,8 @@ class DeltaBook:
 
     def _claim(self, place: int) -> Claim | ClaimDoubt:
         values, (quantity_step, price_step) = self._state.values, self._steps
-        told, at = values[LEG][place], time_of(values[TIME][place])
-        leg = NET if told is None else str(told)
+        in_column, at = values[LEG][place], time_of(values[TIME][place])
+        leg = NET if in_column is None else str(in_column)
         quantity, price = values["quantity"][place], values["price"][place]
         found = self._amiss(place, at, quantity, price)
         if found is not None:
@@ -163,7 +166,7 @@ class DeltaBook:
 
 
 def _sides(row: Claim) -> tuple[Claim, Claim]:
-    """A net quantity as the two sides that an account has which keeps both."""
+    """Splits a net quantity into two sides, for an account that keeps both."""
     zero = Decimal(0)
     long, short = max(row.quantity, zero), min(row.quantity, zero)
     return replace(row, leg=LONG, quantity=long), replace(row, leg=SHORT, quantity=short)
@@ -174,21 +177,21 @@ def _exact(number: Decimal | float) -> Decimal:
 
 
 def _step(kind: pa.DataType) -> Decimal | None:
-    """How finely a column tells; ``None`` where that is a matter of the number's size."""
+    """The precision of a column; ``None`` where that depends on the number's size."""
     if kind in FLOAT_DIGITS:
         return None
     return Decimal(1).scaleb(-kind.scale) if pa.types.is_decimal(kind) else Decimal(1)
 
 
 def _float_step(number: float | None, digits: int) -> Decimal:
-    """How finely a float tells a number of this size."""
+    """The precision of a float of this size."""
     if not number:
         return Decimal(0)
     return Decimal(1).scaleb(_exact(number).adjusted() + 1 - digits)
 
 
 def time_of(microseconds: int) -> datetime:
-    """A time that is counted in microseconds since 1970; the first or the last there is for one beyond."""
+    """A time from microseconds since 1970; for one out of range, the first or the last that there is."""
     try:
         return EPOCH + microseconds * MICROSECOND
     except OverflowError:  # a table can hold times that Python cannot

@@ -1,5 +1,5 @@
-"""Which table holds an account's book, and which columns of it say what: plain values, without the library that reads
-it, which is imported where the table is opened."""
+"""Which table holds an account's book, and the meaning of its columns: plain values, without the library that reads
+tables, which is imported where the table is opened."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EXTRA = "delta"
 
 @dataclass(frozen=True, slots=True)
 class BookTableSpec:
-    """One table. ``key`` is the column that tells the contract: by the instrument's name, or with ``by_identity`` by
-    the broker's lasting id of it (a conId). ``leg`` is ``None`` where a contract has one leg, or one a side: ``legs``
-    tells. Only rows count that have one of the texts of ``where`` in its column. ``max_age_s`` is how old the newest
-    row, and the newest version, may be. Only a ``writable`` table is ever written to, and needs ``source`` and
-    ``discrepancy``. ``options`` are those of its store; a :class:`SecretRef` is resolved where it is opened."""
+    """One table. ``key`` is the column that names the contract: by the instrument's name, or with ``by_identity`` by
+    the broker's permanent id of it (a conId). ``leg`` is ``None`` where a contract has one leg, or one for each side:
+    ``legs`` decides which. Only rows count that have one of the texts of ``where`` in its column. ``max_age_s`` is how
+    old the newest row, and the newest version, may be. Only a ``writable`` table is ever written to, and it needs
+    ``source`` and ``discrepancy``. ``options`` are those of its store; a :class:`SecretRef` is resolved on opening."""
 
     account: str
     uri: str
@@ -44,7 +44,7 @@ class BookTableSpec:
 
 
 def open_book_table(spec: BookTableSpec) -> DeltaBookTable:
-    """The table, opened when it is first read. Raises ``Refused`` where the extra is missing."""
+    """The table, opened at its first reading. Raises ``Refused`` where the extra is missing."""
     try:
         from actors.delta.book_table import DeltaBookTable
     except ImportError as error:

@@ -1,13 +1,13 @@
-"""A book that somebody else keeps in a Delta table: the newest row of each contract and leg.
+"""A book that another system keeps in a Delta table: the newest row of each contract and leg.
 
 The laws of this module:
 
-* Nothing that cannot be read right is read: a protocol, a deletion vector, a mapped, renamed or retyped column is an
-  error that names it, and a row without its contract or its time is a doubt about whatever it may be of.
-* No filter rests on the statistics of files: those of decimals are doubles, and lose rows. Rows are compared.
-* While files only come, the new ones alone are read. A file that went (compacted, restored, rewritten, deleted) has all
-  of them read again; a table that took another's place is read from its beginning.
-* Numbers are exact: a decimal's digits, a float's shortest ones. How finely a column tells is told with each number.
+* What cannot be read correctly is not read: a protocol, a deletion vector, a mapped, renamed or retyped column is an
+  error that names it, and a row without its contract or its time is a doubt about every contract it may belong to.
+* No filter relies on the statistics of files: those of decimals are doubles, and lose rows. Rows are compared.
+* While files are only added, only the new ones are read. When a file is gone (compacted, restored, rewritten, deleted),
+  all are read again; a table that replaced another is read from its beginning.
+* Numbers are exact: a decimal's digits, a float's shortest ones. Each number has the precision of its column.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from brokers.spec import SecretRef
 T = TypeVar("T")
 
 ROWS_AT_ONCE = 1_000_000
-"""So many rows are in memory at a time, however long the table is."""
+"""The number of rows in memory at a time, however long the table is."""
 
 FILES_AT_ONCE = 250
-"""And so many files: what was read of a small one takes several times its rows until it is one with those of others."""
+"""And the number of files: a small one takes several times its rows until it is combined with others."""
 
 TRIES = 5
-"""So often a correction is appended again that lost against another writer."""
+"""How often a correction that lost against another writer is appended again."""
 
 SAFE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping", "deletionVectors"})
-"""The features that change nothing in how files are read, and two that are looked at where they are in use."""
+"""The features that do not change how files are read, and two that are checked where they are in use."""
 
 PLACE: Final = "place"
 _READER_VERSION = 3
@@ -59,7 +59,7 @@ _LOWEST = -(2**63)
 
 
 class DeltaBookTable:
-    """One account's book in one Delta table. Its methods block; one at a time."""
+    """One account's book in one Delta table. Its methods block; call one at a time."""
 
     def __init__(self, spec: BookTableSpec) -> None:
         self._spec = spec
@@ -73,11 +73,11 @@ class DeltaBookTable:
 
     @property
     def max_age(self) -> timedelta | None:
-        """How old what it says may be; ``None``: however old."""
+        """How old its content may be; ``None``: no limit."""
         return None if self._spec.max_age_s is None else timedelta(seconds=self._spec.max_age_s)
 
     def read(self, now: datetime) -> DeltaBook:
-        """What the newest version says. Raises :class:`Unreachable`, :class:`Malformed` and :class:`Refused`."""
+        """The newest version. Raises :class:`Unreachable`, :class:`Malformed` and :class:`Refused`."""
         with self._lock:
             state = self._guarded(self._read)
             stale = self._stale(state, now)
@@ -86,7 +86,7 @@ class DeltaBookTable:
             return self._book
 
     def about(self) -> list[str]:
-        """What a person should know of its columns before a book rests on them, one sentence each. Raises as
+        """What a person should know about its columns before a book relies on them, one sentence each. Raises as
         :meth:`read`."""
         schema = self._guarded(lambda: self._schema(self._handle.newest()))
         words = []
@@ -113,9 +113,9 @@ class DeltaBookTable:
     def correct(
         self, instrument: str, identity: str | None, corrections: Sequence[ClaimCorrection], now: datetime
     ) -> int:
-        """Append the rows that it lacks, each once for its discrepancy, whoever tries and however often; gives how many
-        were new. Raises as :meth:`read`, and :class:`Refused` where it is not to be written to or a column cannot hold
-        a number exactly."""
+        """Append the rows that it lacks, each once for its discrepancy, however often and by whomever; returns the
+        number of new ones. Raises as :meth:`read`, and :class:`Refused` where it is not writable or a column cannot
+        hold a number exactly."""
         if not self._spec.writable:
             raise self._refused("it is not writable", "Set book.writable: true to have it corrected.")
         with self._lock:
@@ -129,7 +129,7 @@ class DeltaBookTable:
             table = self._handle.newest()
             if table.version() != state.version:
                 continue
-            # The identifier of a transaction and its rows are one commit, made against the version that was looked at.
+            # The transaction's identifier and its rows are one commit, made against the version that was read.
             new = [one for one in corrections if table.transaction_version(_mark(one)) is None]
             if not new:
                 return 0
@@ -147,7 +147,7 @@ class DeltaBookTable:
         return 0
 
     def _after(self, state: State, key: str, now: datetime) -> datetime:
-        """Now, and later than every row there is of the contract."""
+        """The present time, but later than every existing row of the contract."""
         times = [time_of(state.rows[TIME][place].as_py()) for place in state.places.get(key, ())]
         return max([now, *(at + MICROSECOND for at in times if at - now <= AHEAD_AT_MOST)])
 
@@ -158,7 +158,7 @@ class DeltaBookTable:
             try:
                 return self._newest_state()
             except FileNotFoundError:
-                # Vacuumed while it was read: the newest version has other files, unless it too has lost some.
+                # Vacuumed during the reading: the newest version has other files, unless it too has lost some.
                 self._state = None
                 self._handle.forget()
         return self._newest_state()
@@ -215,14 +215,14 @@ class DeltaBookTable:
         )
 
     def _lost_order(self, table: DeltaTable) -> str | None:
-        """What lost the order in which rows of one time came: a compaction writes them in another one."""
+        """Why the order in which rows of one time came is lost: a compaction reorders them."""
         commits = table.history()
         for commit in commits:
             mode = (commit.get("operationParameters") or {}).get("mode", "Append")
             if commit.get("operation") not in _OUT_OF_ORDER or str(mode).lower() not in ("append", "errorifexists"):
                 return f"version {commit['version']} ({commit.get('operation')}) lost the order in which they came"
         if not commits or commits[-1]["version"] > 0:
-            return "the log no longer tells in which order they came"
+            return "the log no longer has the order in which they came"
         return None
 
     def _groups(self, table: DeltaTable, schema: pa.Schema, files: Sequence[_File]) -> Iterable[FileGroup]:
@@ -248,7 +248,7 @@ class DeltaBookTable:
         return pa_fs.PyFileSystem(handler)
 
     def _columns(self, *, values: bool = True) -> tuple[str, ...]:
-        """Those that are read; without ``values`` those alone which tell what row is the newest one."""
+        """The columns to read; without ``values`` only those that decide which row is the newest."""
         spec = self._spec
         named = [spec.key, spec.leg, spec.time, spec.order, *spec.where]
         if values:
@@ -261,8 +261,8 @@ class DeltaBookTable:
         return self._normal(pa.table({name: pa.array([], schema.field(name).type) for name in self._columns()}))[0]
 
     def _normal(self, rows: pa.Table, *, values: bool = True) -> tuple[pa.Table, list[int | None], set[str]]:
-        """Rows with the columns by which they are compared, without those that cannot be: the times of those without a
-        contract or a leg, and the contracts of those without a time."""
+        """Rows with the columns by which they are compared. Rows that cannot be compared are left out: returns the
+        times of those without a contract or a leg, and the contracts of those without a time."""
         spec = self._spec
         for column, texts in spec.where.items():
             rows = rows.filter(pc.is_in(rows[column].cast(pa.string()), pa.array(texts, pa.string())))
@@ -291,10 +291,10 @@ class DeltaBookTable:
         without_time = set(made.filter(pc.and_(no_time, pc.invert(no_key)))[KEY].to_pylist())
         return made.filter(pc.invert(pc.or_(no_key, no_time))), without_key, without_time
 
-    # What it is
+    # The table's form
 
     def _schema(self, table: DeltaTable) -> pa.Schema:
-        """Its columns, proven to be those that are configured, and readable."""
+        """Its columns, checked to be the configured ones, and readable."""
         self._check_protocol(table)
         schema = pa.schema(table.schema().to_arrow())
         marks = (self._spec.source, self._spec.discrepancy) if self._spec.writable else ()
@@ -348,7 +348,7 @@ class DeltaBookTable:
             raise self._malformed(found, remedy)
 
     def _stale(self, state: State, now: datetime) -> str | None:
-        """Why all that it says is too old, in words."""
+        """Why its whole content is too old, as text."""
         max_age = self.max_age
         if max_age is None:
             return None
@@ -356,14 +356,14 @@ class DeltaBookTable:
         version_at = None if stamp is None else EPOCH + timedelta(milliseconds=int(stamp))
         for what, at in (("newest row", state.newest), (f"version {state.version}", version_at)):
             if at is None and state.nobodys:
-                continue  # it has rows, and what is lacking in them is told of each contract
+                continue  # it has rows, and what they lack is reported for each contract
             if at is None or now - at > max_age:
-                told = "it has no row" if at is None else f"its {what} is of {to_iso(at)}"
+                found = "it has no row" if at is None else f"its {what} is of {to_iso(at)}"
                 limit = f"older than max_age_s ({max_age.total_seconds():g})"
                 return (
-                    f"{told}, {limit}: check the program that writes it"
+                    f"{found}, {limit}: check the program that writes it"
                     if at
-                    else f"{told}: check the program that writes it"
+                    else f"{found}: check the program that writes it"
                 )
         return None
 
@@ -408,7 +408,7 @@ class DeltaBookTable:
 
 
 def _mark(one: ClaimCorrection) -> str:
-    """The transaction that a discrepancy is corrected by, once and for ever."""
+    """The transaction that corrects a discrepancy, once and for all."""
     return f"reconciliation-correction:{one.discrepancy}"
 
 
@@ -421,13 +421,13 @@ class _File:
 
 
 def _files(table: DeltaTable) -> dict[str, _File]:
-    """The files of a version, by path. A file that lies elsewhere, as in a clone, has its whole address as its path."""
+    """The files of a version, by path. A file elsewhere, as in a clone, has its whole address as its path."""
     actions = pa.table(table.get_add_actions(flatten=True))
     names = [name for name in actions.column_names if name.startswith("partition.")]
     columns = {name.removeprefix("partition."): actions[name].to_pylist() for name in names}
-    told = [actions[name].to_pylist() for name in ("path", "modification_time", "num_records")]
+    listed = [actions[name].to_pylist() for name in ("path", "modification_time", "num_records")]
     found = {}
-    for place, (raw, modified, rows) in enumerate(zip(*told, strict=True)):
+    for place, (raw, modified, rows) in enumerate(zip(*listed, strict=True)):
         path = unquote(raw)
         found[path] = _File(path, modified, {name: values[place] for name, values in columns.items()}, rows)
     return found

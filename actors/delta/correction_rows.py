@@ -1,6 +1,6 @@
-"""The rows that correct a book in a Delta table: what the broker holds, marked as ours, in the table's own columns.
+"""The rows that correct a book in a Delta table: the broker's positions, marked as ours, in the table's own columns.
 
-The law of this module: a number is written as it is, or not at all: a column that would round it is named.
+The law of this module: a number is written exactly, or not at all: a column that would round it is named in the error.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SOURCE: Final = "reconciliation"
 def row_table(
     spec: BookTableSpec, schema: pa.Schema, key: str, corrections: Sequence[ClaimCorrection], at: datetime
 ) -> pa.Table:
-    """The rows, of the table's schema. Raises :class:`Refused` where a column is lacking, cannot hold a number
-    exactly, or would have to be filled by whoever knows what is in it."""
+    """The rows in the table's schema. Raises :class:`Refused` where a column is lacking, cannot hold a number exactly,
+    or must have a value that is not known here."""
     lacking = [name for name in (spec.source, spec.discrepancy) if name not in schema.names]
     if lacking:
         found = f"it has no column {', '.join(lacking)} to mark our rows with"
@@ -57,7 +57,7 @@ def _row(spec: BookTableSpec, schema: pa.Schema, key: str, one: ClaimCorrection,
 
 
 def _number(spec: BookTableSpec, field: pa.Field, number: Decimal) -> Decimal | float | int:
-    """The number as its column holds it."""
+    """The number in its column's type."""
     kind = field.type
     made: Decimal | float | int
     if pa.types.is_floating(kind):

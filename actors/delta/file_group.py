@@ -1,4 +1,4 @@
-"""Some files of a table, read as one: first the columns that tell which rows count, then the others of those alone.
+"""Some files of a table, read as one: first the columns that decide which rows count, then the others of those rows.
 
 The law of this module: rows have one order, that of the files and within each its own, whichever columns are read.
 """
@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 SMALL_FILE = 5_000
 WORTH_IT = 0.5
-"""The share of files in which rows count, above which all of them are read once more in one go."""
+"""The share of files with counting rows above which all files are read again in one go."""
 
 
 class FileGroup:
-    """Files are added, and then read. ``near``: opening one takes no time of waiting, as on a disk of this machine."""
+    """Add files, then read them. ``near``: opening a file takes no time, as on a local disk."""
 
     def __init__(self, schema: pa.Schema, filesystem: pa_fs.FileSystem, *, near: bool) -> None:
         self._schema = schema
@@ -40,12 +40,12 @@ class FileGroup:
 
     @property
     def files(self) -> int:
-        """How many there are."""
+        """The number of files."""
         return len(self._paths)
 
     def add(self, path: str, partition: Mapping[str, Any], rows: int | None) -> None:
-        """One more file, whose rows follow those before, with the values that the log tells for all of them; where it
-        does not tell how many it has, the file is asked. Raises ``FileNotFoundError``."""
+        """Add a file, whose rows follow those before, with the values that the log has for all of them; where the log
+        has no number of rows, it is read from the file. Raises ``FileNotFoundError``."""
         known = pq.read_metadata(path, filesystem=self._filesystem).num_rows if rows is None else rows
         self._paths.append(path)
         self._partitions.append(partition)
@@ -53,11 +53,11 @@ class FileGroup:
 
     @property
     def is_of_small_files(self) -> bool:
-        """Whether to open a file costs more than to read it: then all columns are read at once."""
+        """Whether opening a file costs more than reading it: then all columns are read at once."""
         return self.rows < SMALL_FILE * len(self._paths)
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns of every row. Raises ``pyarrow.ArrowInvalid`` where there are not as many as the log tells."""
+        """These columns of every row. Raises ``pyarrow.ArrowInvalid`` where their number differs from the log's."""
         if self._near and self.is_of_small_files:
             rows = self._one_by_one(list(columns))
         else:
@@ -66,27 +66,27 @@ class FileGroup:
             files_at_once = 16 if self.is_of_small_files else 4
             rows = made.scanner(columns=list(columns), batch_readahead=4, fragment_readahead=files_at_once).to_table()
         if rows.num_rows != self.rows:
-            raise pa.ArrowInvalid(f"its files have {rows.num_rows} rows, and its log tells {self.rows}")
+            raise pa.ArrowInvalid(f"its files have {rows.num_rows} rows, and its log says {self.rows}")
         return rows
 
     def _one_by_one(self, columns: list[str]) -> pa.Table:
-        """Each small file by itself: a scan of them all takes three times as long for what it has to arrange."""
-        told = [name for name in columns if name in self._partitions[0]]
-        inside = pa.schema([self._schema.field(name) for name in columns if name not in told])
+        """Reads each small file separately: one scan of them all takes three times as long, for its overhead."""
+        in_log = [name for name in columns if name in self._partitions[0]]
+        inside = pa.schema([self._schema.field(name) for name in columns if name not in in_log])
         parts = [self._inside(path, inside) for path in self._paths]
         counts = np.diff(np.array([0, *self._ends]))
         if [part.num_rows for part in parts] != counts.tolist():
-            raise pa.ArrowInvalid("its files have other numbers of rows than its log tells")
+            raise pa.ArrowInvalid("its files have other numbers of rows than its log says")
         rows = pa.concat_tables(parts).combine_chunks()
         found: dict[str, Any] = {name: rows[name] for name in inside.names}
         numbers = pa.array(np.repeat(np.arange(len(counts)), counts))
-        for name in told:
+        for name in in_log:
             values = pa.array([one[name] for one in self._partitions], self._schema.field(name).type)
             found[name] = values.take(numbers)
         return pa.table([found[name] for name in columns], pa.schema([self._schema.field(name) for name in columns]))
 
     def _inside(self, path: str, wanted: pa.Schema) -> pa.Table:
-        """What a file has of these columns, as the table has them: one that came later is null."""
+        """These columns of a file, in the table's schema: a column that was added later is null."""
         with self._filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
             rows = file.read(columns=wanted.names, use_threads=False)
         if rows.schema.equals(wanted):
@@ -103,11 +103,11 @@ class FileGroup:
             column = ds.field(name)
             known = pa.scalar(value, self._schema.field(name).type)
             terms.append(column.is_null() if value is None else column == known)
-        told = reduce(lambda one, other: one & other, terms) if terms else None
-        return self._form.make_fragment(self._paths[number], self._filesystem, told)
+        partition = reduce(lambda one, other: one & other, terms) if terms else None
+        return self._form.make_fragment(self._paths[number], self._filesystem, partition)
 
     def at(self, places: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
-        """These columns of the rows at these places, which are in their order."""
+        """These columns of the rows at these places, which must be sorted."""
         bounds = np.searchsorted(places, np.array([0, *self._ends]))
         concerned = [number for number in range(len(self._paths)) if bounds[number + 1] > bounds[number]]
         if len(concerned) > 1 and len(concerned) > WORTH_IT * len(self._paths):

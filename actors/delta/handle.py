@@ -1,8 +1,8 @@
-"""A handle of a Delta table that follows the table and never one that took its place.
+"""A handle of a Delta table that follows the table, and never one that took its place.
 
-deltalake's ``update_incremental`` looks for versions after its own and nothing else. Where a table was deleted and made
-anew it goes on showing the old one, and mixes both once the new one has as many versions. So the commit on which a
-handle stands is looked at each time: where it is another, or gone, the table is opened anew.
+deltalake's ``update_incremental`` looks only for versions after its own. Where a table was deleted and created again it
+keeps showing the old one, and mixes both once the new one has as many versions. Therefore the commit of the handle's
+version is checked each time: where it is another, or gone, the table is opened again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class TableHandle:
         self._stands_on: Mapping[str, Any] | None = None
         self._looked_at = 0
         self.opened = 0
-        """How often it was opened: a table that takes another's place is another opening."""
+        """How often it was opened: a table that takes another's place is opened again."""
 
     def newest(self) -> DeltaTable:
-        """The table as it is now."""
+        """The table's present version."""
         table = self._table
         if table is not None and self._stands_on is not None:
             table.update_incremental()
-            # Counted from where we looked last: what we wrote ourselves since has moved the table on.
+            # Counted from our last look: our own writes since then have moved the table on.
             commits = table.history(table.version() - self._looked_at + 1)
             if commits and commits[-1] == self._stands_on:
                 self._stands_on, self._looked_at = commits[0], table.version()
@@ -45,9 +45,9 @@ class TableHandle:
 
     @property
     def commit(self) -> Mapping[str, Any]:
-        """What the log says of the newest version."""
+        """The log's entry of the newest version."""
         return self._stands_on or {}
 
     def forget(self) -> None:
-        """Open the table anew next time."""
+        """Open the table again next time."""
         self._table = self._stands_on = None

@@ -1,7 +1,7 @@
-"""The records of a journal as a Delta table that later records are appended to, each once.
+"""The records of a journal as a Delta table to which later records are appended, each once.
 
-After the columns of a record come those of its facts: names and texts that whoever exports gives. A table that was
-begun without them gets them, empty in the rows that were there.
+After the columns of a record come those of its facts: names and texts from the caller. A table that was created without
+them gets the columns, empty in the existing rows.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ SCHEMA: Final = pa.schema(
         pa.field("hash", pa.string(), nullable=False),
     ]
 )
-"""Numbers are in ``payload`` as its canonical JSON has them, as text: nothing here is rounded."""
+"""Numbers are in ``payload`` in the text form of its canonical JSON: nothing here is rounded."""
 
 
 def journal_table(uri: str, facts: Sequence[str] = ()) -> OnceTable:
-    """The table of records at ``uri``, with columns of these facts; it is made when it is first used."""
+    """The table of records at ``uri``, with columns for these facts; it is created at its first use."""
     return OnceTable(uri, WRITER, _with(facts), added_later=facts)
 
 
 def append(
     table: OnceTable, page: Iterable[tuple[Record, Mapping[str, str | None]]], expected: int, facts: Sequence[str] = ()
 ) -> Place:
-    """Add the records with their facts, which follow ``expected``; gives the place they reach to. ``page`` is not
+    """Add the records with their facts, which follow ``expected``; returns the place that they reach. ``page`` is not
     empty."""
     rows = [
         {

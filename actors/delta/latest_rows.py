@@ -1,7 +1,7 @@
 """The newest row of each leg among many rows, by arrays: a million rows take tens of milliseconds.
 
-The law of this module: of rows of one time the one that came last counts, and where they differ that is told with it
-(``tied``), as a table that was rewritten no longer has the order in which its rows came.
+The law of this module: among rows of one time the last one counts; where they differ it is marked as ``tied``, since a
+table that was rewritten no longer has the order in which its rows came.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ Numbers = npt.NDArray[np.int64]
 
 def latest(rows: pa.Table) -> pa.Table:
     """The newest row of each key and leg. ``rows`` are in the order in which they came; keys and times are not null,
-    legs are so all or none, times are whole numbers. The answer has no key and leg twice, in the order of ``rows``."""
+    legs either all are or none is, times are whole numbers. The result has each key and leg once, in the order of
+    ``rows``."""
     if not rows.num_rows:
         return rows
     subjects, how_many = _subjects(rows)
     place = _newest(rows, subjects, how_many)
     winner = np.full(how_many, -1)
-    winner[subjects[place]] = place  # of several the last one stays
+    winner[subjects[place]] = place  # the last assignment wins
     tied = rows[TIED].to_numpy().copy()
     losers = place[winner[subjects[place]] != place]
     if len(losers):
@@ -40,14 +41,14 @@ def latest(rows: pa.Table) -> pa.Table:
 
 
 def newest_places(rows: pa.Table) -> Numbers:
-    """The places of the newest rows of each key and leg, in their order, those of one time all."""
+    """The places of the newest rows of each key and leg, in order, including all rows of the same time."""
     if not rows.num_rows:
         return np.empty(0, dtype=np.int64)
     return _newest(rows, *_subjects(rows))
 
 
 def _newest(rows: pa.Table, subjects: Numbers, how_many: int) -> Numbers:
-    place: Numbers | None = None  # every row, before the first column has decided
+    place: Numbers | None = None  # every row, until the first column has decided
     for column in (TIME, ORDER):
         if column in rows.column_names:
             values = rows[column].to_numpy()
@@ -61,7 +62,7 @@ def _newest(rows: pa.Table, subjects: Numbers, how_many: int) -> Numbers:
 
 
 def _subjects(rows: pa.Table) -> tuple[Numbers, int]:
-    """A number for each key and leg, and how many numbers there are."""
+    """A number for each key and leg, and how many different ones there are."""
     keys, names = _codes(rows[KEY])
     if rows[LEG].null_count == rows.num_rows:
         return keys.astype(np.int64), names
@@ -74,8 +75,8 @@ def _subjects(rows: pa.Table) -> tuple[Numbers, int]:
 
 
 def _taken(rows: pa.Table, places: Numbers) -> pa.Table:
-    """The rows at these places, which are in their order. Taken from each batch by itself: from all of them at once
-    costs a copy of everything."""
+    """The rows at these places, which must be sorted. Taken from each batch separately: from all at once would copy
+    everything."""
     made, start, low = [], 0, 0
     for batch in rows.to_batches():
         high = int(np.searchsorted(places, start + batch.num_rows))

@@ -1,13 +1,14 @@
-"""A Delta table that takes each place of a journal once, whoever writes, however often, and whatever crashes.
+"""A Delta table that takes each place of a journal once, whoever writes it, however often, and whatever crashes.
 
 The laws of this module:
 
-* The rows of a commit and the place in the journal up to which they reach are one commit: both are there, or neither.
+* The rows of a commit and the place in the journal that they reach are one commit: both exist, or neither.
 * The format records the identifiers of transactions and refuses none of them. The check is ours: an append names the
   place that it continues, and is made against the very version of the table in which that place was read. Of two
-  writers that continue the same place one is refused, since a commit whose own identifier was written meanwhile is.
-* A table that another journal filled is not continued, nor one that lost rows: a table that is restored to an older
-  version keeps its newest identifiers, and would have a hole for ever. So the number of rows is an identifier too.
+  writers that continue the same place, one is refused, since a commit fails when its own identifier was written
+  meanwhile.
+* A table that another journal filled is not continued, nor one that lost rows: a table restored to an older version
+  keeps its newest identifiers, and would have a gap for ever. Therefore the number of rows is an identifier too.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from brokers.errors import Refused, Unreachable
 T = TypeVar("T")
 
 TRIES = 5
-"""So often an append is made again that lost against a change which did not concern its place."""
+"""How often an append is repeated that lost against a change which did not concern its place."""
 
 KEPT_FOR = timedelta(days=8)
 """How long a file stays after it was replaced: a reader of the last seven days may need it, and clocks differ."""
 
 _PROPERTIES = {
     "delta.deletedFileRetentionDuration": f"interval {KEPT_FOR.days} days",
-    "delta.appendOnly": "true",  # compaction and vacuum go through, whatever takes rows away does not
+    "delta.appendOnly": "true",  # allows compaction and vacuum, but nothing that removes rows
 }
 _DIGITS_OF_HASH = 15
 
@@ -54,14 +55,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Up to where a table holds the journal. ``fingerprint`` is that of the record at ``seq``."""
+    """The place up to which a table holds the journal. ``fingerprint`` is that of the record at ``seq``."""
 
     seq: int
     fingerprint: int
 
 
 class OvertakenError(Exception):
-    """Somebody else wrote under our name meanwhile: the table has reached another place. Nothing of ours is in it."""
+    """Another writer used our name meanwhile: the table has reached another place. Nothing of ours was written."""
 
     def __init__(self, expected: int, reached: Reached) -> None:
         super().__init__(expected, reached)
@@ -75,10 +76,10 @@ class OvertakenError(Exception):
 class OnceTable:
     """One Delta table, local or in an object store, written under one name.
 
-    ``uri`` is what delta-rs takes: a path, ``s3://…``. Without ``storage_options`` it finds credentials of a store in
-    the environment (``AWS_…``). Columns ``added_later`` to the schema (they may be null) are given to a table that was
-    made without them. No error of this class shows the options. Every method raises :class:`Unreachable`
-    where the store does not answer, and :class:`Refused` where a person has to act.
+    ``uri`` is a URI of delta-rs: a path, ``s3://…``. Without ``storage_options`` it finds a store's credentials in the
+    environment (``AWS_…``). Columns ``added_later`` to the schema (nullable) are added to a table that was created
+    without them. No error of this class shows the options. Every method raises :class:`Unreachable` where the store
+    does not answer, and :class:`Refused` where a person has to act.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class OnceTable:
         self._counted_at: int | None = None
 
     def reached(self) -> Reached:
-        """Up to where the newest version of the table holds the journal; the table is made where there is none."""
+        """The place up to which the newest version holds the journal; creates the table where there is none."""
         table = self._guarded("read", self._newest)
         return self._reached_in(table)
 
@@ -113,11 +114,12 @@ class OnceTable:
         self._guarded("append to", lambda: self._append(rows, expected, place))
 
     def compact(self) -> None:
-        """Make few large files of many small ones. The rows stay, and so do the small files, for :data:`KEPT_FOR`."""
+        """Combine many small files into few large ones. The rows stay, and so do the small files, for
+        :data:`KEPT_FOR`."""
         self._guarded("compact", lambda: self._newest().optimize.compact())
 
     def vacuum(self) -> None:
-        """Delete what was replaced longer than :data:`KEPT_FOR` ago, and nothing that is younger."""
+        """Delete files that were replaced longer than :data:`KEPT_FOR` ago, and no younger ones."""
         hours = int(KEPT_FOR.total_seconds() // 3600)
         self._guarded("vacuum", lambda: self._newest().vacuum(retention_hours=hours, dry_run=False))
 
@@ -137,13 +139,13 @@ class OnceTable:
             try:
                 write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(app_transactions=marks))
             except CommitFailedError:
-                # Another commit came in between. Whether it was one under our name is read from the table.
+                # Another commit came in between. The table shows whether it was one under our name.
                 self._handle.forget()
                 if tried == TRIES:
                     raise
             else:
                 if self._counted_at == before and table.version() == before + 1:
-                    self._counted_at = before + 1  # ours alone, so there is nothing to count
+                    self._counted_at = before + 1  # only our commit, so nothing has to be counted
                 return
 
     def _newest(self) -> DeltaTable:
@@ -154,7 +156,7 @@ class OnceTable:
             DeltaTable.create(
                 self._uri,
                 self._schema,
-                mode="ignore",  # somebody else may make it at the same time
+                mode="ignore",  # another writer may create it at the same time
                 partition_by=self._partition_by,
                 configuration=dict(self._properties),
                 storage_options=self._options,
@@ -167,15 +169,15 @@ class OnceTable:
         return table
 
     def _check_rows(self, table: DeltaTable) -> None:
-        """Every row that was written is there still. Counted where somebody else made a version, as it costs a look at
-        every file."""
+        """Check that every row that was written is still there. Counted only after another writer's version, since it
+        reads every file."""
         if table.version() == self._counted_at:
             return
         written, found = table.transaction_version(f"{self._writer}:rows") or 0, table.count()
         if found != written:
-            told = f"it has {found} rows, and {written} were written: some were removed or added, or it was restored"
+            lost = f"it has {found} rows, and {written} were written: some were removed or added, or it was restored"
             remedy = "Name a new table, which is filled from the journal again, or bring back its newest version."
-            raise Refused(f"write to the Delta table {self._uri}", self._writer, told, remedy)
+            raise Refused(f"write to the Delta table {self._uri}", self._writer, lost, remedy)
         self._counted_at = table.version()
 
     def _check_columns(self, table: DeltaTable) -> None:
@@ -183,12 +185,12 @@ class OnceTable:
         wanted = {field.name: field.type for field in self._schema}
         lacking = sorted(wanted.keys() - found.keys())
         if lacking and self._added_later.issuperset(lacking):
-            news = pa.schema([field for field in self._schema if field.name in lacking])
-            table.alter.add_columns(Schema.from_arrow(news).fields)
+            missing = pa.schema([field for field in self._schema if field.name in lacking])
+            table.alter.add_columns(Schema.from_arrow(missing).fields)
             return
         if lacking:
-            told = f"it has no column {', '.join(lacking)}; it has {', '.join(sorted(found))}"
-            raise Refused(f"write to the Delta table {self._uri}", self._writer, told, "Name a table of its own.")
+            words = f"it has no column {', '.join(lacking)}; it has {', '.join(sorted(found))}"
+            raise Refused(f"write to the Delta table {self._uri}", self._writer, words, "Name a table of its own.")
 
     def _reached_in(self, table: DeltaTable) -> Reached:
         seq = table.transaction_version(self._writer)
@@ -196,7 +198,7 @@ class OnceTable:
         return Reached(seq or 0, fingerprint or 0)
 
     def _guarded(self, attempted: str, work: Callable[[], T]) -> T:
-        """Errors split by remedy. What the library says is cut short, and shows no credential."""
+        """Splits errors by remedy. The library's message is shortened, and shows no credential."""
         what = f"{attempted} the Delta table {self._uri}"
         try:
             return work()

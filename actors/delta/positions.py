@@ -1,6 +1,6 @@
-"""Position updates out of the journal: what each record made of the legs of its instrument. Pure.
+"""Position updates from the journal: what each record did to the legs of its instrument. Pure.
 
-A book is a fold of its records, so an update is found by folding, and the same records give the same updates.
+A book is a fold of its records, so updates are found by folding, and the same records give the same updates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _MOVES_LEGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PositionUpdate:
-    """One leg as it is from this record on. A ``quantity`` of 0 is a leg that was closed. Of the updates of one leg
-    that of the highest ``seq`` counts."""
+    """One leg after this record. A ``quantity`` of 0 is a closed leg. Among the updates of one leg, that with the
+    highest ``seq`` counts."""
 
     seq: int
     account: str
@@ -41,7 +41,7 @@ class PositionUpdate:
 
 
 def updates(book: Book, record: Record) -> Iterator[PositionUpdate]:
-    """Fold the next record of the book's stream in, and give a row for each leg that it changed, by name."""
+    """Add the next record of the book's stream, and yield a row for each leg that it changed, by name."""
     if record.event.type not in _MOVES_LEGS:
         book.apply(record.event)
         return
@@ -70,15 +70,15 @@ def _legs(book: Book) -> dict[str, tuple[Decimal, Decimal]]:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number as a column of ``decimal(38, 18)`` holds it. ``exact`` is its own text where the column cannot hold it:
-    then ``value`` is the nearest one, half to even, or ``None`` where the number is too large."""
+    """A number in a column of ``decimal(38, 18)``. ``exact`` is its own text where the column cannot hold it: then
+    ``value`` is the nearest one, half to even, or ``None`` where the number is too large."""
 
     value: Decimal | None
     exact: str | None = None
 
 
 def cell(number: Decimal) -> Cell:
-    """A number for a column of ``decimal(38, 18)``. Nothing is rounded without saying so."""
+    """A number for a column of ``decimal(38, 18)``. Any rounding is shown by ``exact``."""
     if abs(number) >= _BOUND:
         return Cell(None, to_text(number))
     value = number.quantize(_STEP, context=_WIDE)

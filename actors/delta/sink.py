@@ -1,12 +1,12 @@
-"""Position updates of a journal into a Delta table, in a process that nobody waits for.
+"""Writes position updates of a journal into a Delta table, in a process that nothing waits for.
 
 The laws of this module:
 
-* The journal is read beside its writer, by ``seq``; nothing here is on the way of a cycle.
-* What was read is written once: a batch names the place that it continues (see :mod:`actors.delta.once`). A sink that
-  was away, killed or overtaken goes on from the place that the table has reached.
-* A table that was filled from another journal is refused and never mixed.
-* No filter over the table rests on file statistics of decimals: there are none, as those of ``decimal(38, 18)`` are
+* The journal is read beside its writer, by ``seq``; no cycle waits for anything here.
+* Each record is written once: a batch names the place that it continues (see :mod:`actors.delta.once`). A sink that was
+  away, killed or overtaken goes on from the place that the table has reached.
+* A table that was filled from another journal is refused, and never mixed.
+* No filter over the table relies on file statistics of decimals: there are none, since those of ``decimal(38, 18)`` are
   doubles and lose rows.
 """
 
@@ -51,14 +51,14 @@ SCHEMA: Final = pa.schema(
         pa.field("hash", pa.string(), nullable=False),
     ]
 )
-"""``symbol`` is ``instrument`` as a partition; the format reads an empty one back as null, so ``instrument`` is the
-column to go by. ``exact`` is null, or JSON with the text of a number that its column cannot hold."""
+"""``symbol`` is ``instrument`` as a partition; the format reads an empty one back as null, so use the column
+``instrument``. ``exact`` is null, or JSON with the text of a number that its column cannot hold."""
 
 _PROPERTIES: Final = {"delta.dataSkippingStatsColumns": "seq,time"}
 
 
 def position_table(uri: str, storage_options: Mapping[str, str] | None = None) -> OnceTable:
-    """The table of position updates at ``uri``; it is made when it is first used."""
+    """The table of position updates at ``uri``; it is created at its first use."""
     return OnceTable(
         uri,
         WRITER,
@@ -71,7 +71,7 @@ def position_table(uri: str, storage_options: Mapping[str, str] | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did. ``more``: the journal has more than one batch takes, so the next step is due at once."""
+    """The result of one step. ``more``: the journal has more than one batch, so the next step is due at once."""
 
     records: int
     rows: int
@@ -87,7 +87,7 @@ class _Upkeep:
 
 @dataclass(slots=True)
 class Sink:
-    """Takes a journal into a table, batch by batch. One step at a time: whoever calls :meth:`step` sees to that."""
+    """Writes a journal into a table, batch by batch. The caller makes one step at a time."""
 
     journal: Journal
     table: OnceTable
@@ -136,7 +136,7 @@ class Sink:
         rows = [row for record in records for row in self._fold(record)]
         if records:
             last = Place(records[-1].seq, records[-1].hash)
-            # A full batch without a row moves the place too: else one that is killed often would read it for ever.
+            # A full batch without a row moves the place too: a sink that is killed often would else reread it for ever.
             if rows or len(records) == self.batch_records:
                 self.table.append(rows_to_arrow(rows), reached.seq, last)
                 self._reached = Reached(last.seq, last.fingerprint)
@@ -171,7 +171,7 @@ class Sink:
         return list(updates(book, record))
 
     def _book_before(self, account: str, symbol: str, record: Record) -> Book:
-        """The book that the records before this one make, from the last checkpoint among them."""
+        """The book before this record, from the last checkpoint."""
         if record.version == 1:
             return Book(account, symbol)
         checkpoints = self.journal.records(stream=record.stream, types=(EventType.CHECKPOINT,), order="newest")
@@ -186,15 +186,15 @@ class Sink:
 
 
 class JournalSink(Sink):
-    """A sink with a journal of its own, opened to be read beside its writer."""
+    """A sink with a journal of its own, opened for reading beside its writer."""
 
     @classmethod
     def open(cls, journal_url: str, table: OnceTable, now: Callable[[], datetime]) -> JournalSink:
-        """Raises ``JournalError`` where the journal does not answer."""
+        """Open the journal. Raises ``JournalError`` where it does not answer."""
         return cls(Journal.open(journal_url, read_only=True), table, now)
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         self.journal.close()
 
 
@@ -206,7 +206,7 @@ def _before(records: Iterator[Record], version: int) -> Iterator[Record]:
 
 
 def rows_to_arrow(rows: Iterable[PositionUpdate]) -> pa.Table:
-    """The rows as the table has them."""
+    """The rows in the table's schema."""
     made = []
     for row in rows:
         quantity, price = cell(row.quantity), cell(row.average_price)

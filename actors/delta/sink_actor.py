@@ -1,10 +1,10 @@
-"""A sink as an actor: position updates of the journal into one Delta table, beside everything else.
+"""A sink as an actor: writes position updates of the journal into one Delta table, beside everything else.
 
 The laws of this module:
 
-* Nobody waits for it. It reads the journal beside its writer, in threads of a process of its own.
-* Whatever goes wrong is told with its health and tried again: the table tells how far it came.
-* The library is imported where there is a table to write.
+* Nothing waits for it. It reads the journal beside its writer, in threads of a process of its own.
+* Every error is reported with its health and tried again: the table itself records how far it was written.
+* The library is imported only where there is a table to write.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from brokers.spec import SecretRef
 EVERY_S = 3.0
 AGAIN_AFTER_S = 5.0
 REFUSED_PAUSE_S = 60.0
-"""A table that takes nothing from us needs a person."""
+"""A table that refuses our rows needs a person."""
 
 STOP_WITHIN_S = 6.0
-"""How long the last batch may take when the sink is stopped. What it does not write is written by the next one."""
+"""How long the last batch may take when the sink is stopped. The next start writes what it does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class SinkSettings:
-    """Which table, and of which journal. ``options`` are those of its store; a :class:`SecretRef` is resolved where it
-    is opened. ``fingerprint`` stands for all of this."""
+    """The table, and its journal. ``options`` are those of its store; a :class:`SecretRef` is resolved on opening.
+    ``fingerprint`` covers all of this."""
 
     name: str
     uri: str
@@ -48,8 +48,8 @@ class SinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
-    """What a probe learns of a sink: the place in the journal up to which the table holds it, how many rows this
-    process wrote, when it last wrote or found nothing to write, and why it does not, where it does not."""
+    """A sink's answer to a probe: the place up to which the table holds the journal, how many rows this process wrote,
+    when it last wrote or found nothing to write, and the error that keeps it from writing, if any."""
 
     name: str
     uri: str
@@ -61,7 +61,7 @@ class SinkHealth:
     fingerprint: str | None = None
 
     def to_json(self) -> dict[str, Json]:
-        """As ``status --json`` shows it."""
+        """The form of ``status --json``."""
         return {
             "name": self.name,
             "uri": self.uri,
@@ -73,7 +73,7 @@ class SinkHealth:
 
 
 class Stepping(Protocol):
-    """What takes a journal into a table, batch by batch. Its methods block."""
+    """Writes a journal into a table, batch by batch. Its methods block."""
 
     def step(self) -> Step:
         """Write one batch."""
@@ -82,11 +82,11 @@ class Stepping(Protocol):
         """Compact and vacuum where that is due."""
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
 
 
 class Step(Protocol):
-    """What one step did."""
+    """The result of one step."""
 
     @property
     def rows(self) -> int:
@@ -94,7 +94,7 @@ class Step(Protocol):
 
     @property
     def seq(self) -> int:
-        """Up to where the table holds the journal."""
+        """The place up to which the table holds the journal."""
 
     @property
     def more(self) -> bool:
@@ -102,7 +102,7 @@ class Step(Protocol):
 
 
 def open_sink(settings: SinkSettings, now: Callable[[], datetime]) -> Stepping:
-    """The sink at work on its journal and its table. Raises ``JournalError`` and :class:`brokers.errors.BrokerError`;
+    """The sink with its journal and its table opened. Raises ``JournalError`` and :class:`brokers.errors.BrokerError`;
     ``Refused`` where the extra is missing."""
     try:
         from actors.delta.sink import JournalSink, position_table
@@ -115,12 +115,12 @@ def open_sink(settings: SinkSettings, now: Callable[[], datetime]) -> Stepping:
 
 
 def _utc_now() -> datetime:
-    """For what is due by the hour, asked in a thread."""
+    """The time for hourly upkeep, which runs in a thread."""
     return datetime.now(UTC)
 
 
 class SinkActor:
-    """Keeps one table up with the journal. ``open_`` makes the sink, in a thread."""
+    """Keeps one table up to date with the journal. ``open_`` makes the sink, in a thread."""
 
     def __init__(
         self,
@@ -150,13 +150,13 @@ class SinkActor:
             self._loop = self._runtime.spawn(self._settings.name, self._run())
 
     async def health(self) -> SinkHealth:
-        """How far it has come. Waits for nothing."""
+        """How far it has come. Does not wait."""
         given = self._settings
         here = (self._seq, self._rows, self._at, self._error, os.getpid(), given.fingerprint)
         return SinkHealth(given.name, given.uri, *here)
 
     async def close(self) -> None:
-        """Write what there still is, within bounds, and end. Never raises."""
+        """Write what is left, within bounds, and end. Never raises."""
         self._stopping.set()
         if self._loop is not None:
             await asyncio.wait([self._loop], timeout=STOP_WITHIN_S)
@@ -180,7 +180,7 @@ class SinkActor:
             return
 
     async def _step(self) -> float:
-        """One batch; gives how long to wait for the next."""
+        """Write one batch; returns how long to wait before the next."""
         before = self._error
         try:
             if self._sink is None:
@@ -192,7 +192,7 @@ class SinkActor:
         except (BrokerError, JournalError) as error:
             self._error = str(error)
             pause_s = REFUSED_PAUSE_S if isinstance(error, Refused) else AGAIN_AFTER_S
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch tries again from the table
+        except Exception as error:  # noqa: BLE001 - whatever the error, the next batch starts from the table
             logger.exception("{}: an internal error", self._settings.name)
             self._error, pause_s = f"an internal error: {type(error).__name__}: {error}", AGAIN_AFTER_S
         else:
