@@ -1,29 +1,29 @@
-"""What can go wrong between us and a broker, split by remedy.
+"""What can go wrong between us and a broker, distinguished by remedy.
 
 * :class:`Unreachable`: nobody answered, or not in time. Trying again may help.
-* :class:`Refused`: the broker understood and said no. Trying again as before will not help.
+* :class:`Refused`: the broker understood and refused. Trying again unchanged will not help.
 * :class:`Malformed`: an answer came that we cannot read. It proves nothing, least of all that an account is flat.
 
-Every error says what was attempted, on which account, what was found and what the reader can do, and
-round-trips through pickle, because it may cross from one actor to another.
+Every error says what was attempted, on which account, what was found and what the reader can do. It round-trips through
+pickle, because it may cross from one actor to another.
 """
 
 from __future__ import annotations
 
 
 def with_remedy(found: str, remedy: str) -> str:
-    """What was found and what the reader can do, as two sentences: what a broker said often ends in a stop already."""
-    said = found.rstrip()
-    if not said.endswith(("…", "!", "?")):
-        said = said.rstrip(".") + "."
-    return f"{said} {remedy}"
+    """What was found and what the reader can do, as two sentences; a broker's text often has a full stop already."""
+    sentence = found.rstrip()
+    if not sentence.endswith(("…", "!", "?")):
+        sentence = sentence.rstrip(".") + "."
+    return f"{sentence} {remedy}"
 
 
 class BrokerError(Exception):
     """The base of all of them.
 
-    ``attempted`` is the call in words ("read the account details"), ``account`` our name of the account,
-    ``found`` what came back (already scrubbed of credentials), ``remedy`` what the reader can do.
+    ``attempted`` is the call in words ("read the account details"), ``account`` our name for the account, ``found``
+    what came back (already scrubbed of credentials), ``remedy`` what the reader can do.
     """
 
     def __init__(self, attempted: str, account: str, found: str, remedy: str) -> None:
@@ -38,7 +38,7 @@ class BrokerError(Exception):
 
     @property
     def reason(self) -> str:
-        """The same in words for a place that already names the account."""
+        """The same in words, for a place that already names the account."""
         return f"could not {self.attempted}: {with_remedy(self.found, self.remedy)}"
 
 
@@ -47,7 +47,7 @@ class Unreachable(BrokerError):
 
 
 class Refused(BrokerError):
-    """The broker said no (credentials, account, permission): the same call will be refused again."""
+    """The broker refused (credentials, account, permission): the same call will be refused again."""
 
 
 class Malformed(BrokerError):

@@ -1,8 +1,8 @@
-"""What a stream may tell beside :class:`brokers.port.Stream`: executions themselves, so that nobody need be asked.
+"""Executions that a stream reports itself, beside :class:`brokers.port.Stream`, so that nobody needs to request them.
 
-The laws of this module: an execution that is told happened, in the account that the adapter proved to be the configured
-one, and that nothing else did is never read from it; one that cannot be read whole, or may be of another account, is
-not told, and its event wakes all the same.
+The laws of this module: a reported execution happened, in the account that the adapter identified as the configured
+one. Nothing is concluded from a report about what it does not contain. An execution that cannot be read whole, or may
+be of another account, is not reported, and its event wakes the instrument all the same.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Protocol, runtime_checkable
 from brokers.model import StreamedFill
 
 OnFill = Callable[[StreamedFill], None]
-"""This was executed. Called from any thread; must not wait."""
+"""Takes an execution. Called from any thread; must not wait."""
 
 
 @runtime_checkable
 class TellsFills(Protocol):
-    """A stream that tells executions."""
+    """A stream that reports executions."""
 
     def tell_fills_to(self, on_fill: OnFill | None) -> None:
-        """Who is told of each execution from the next start on, before the event that it is too."""
+        """Report each execution to ``on_fill`` from the next start on, before the event that it also is."""

@@ -1,4 +1,4 @@
-"""What a broker said at one moment, in terms no broker owns.
+"""A broker's answer at one moment, in terms that belong to no broker.
 
 The laws of this module:
 
@@ -23,8 +23,8 @@ LONG = "long"
 SHORT = "short"
 
 Cursor = int
-"""A place in a broker's sequence of fills, growing with time: OANDA's transaction id, MT5's epoch second.
-An adapter gives one out with each snapshot and takes it back to say what came after it."""
+"""A position in a broker's sequence of fills, growing with time: OANDA's transaction id, MT5's epoch second. An adapter
+returns one with each snapshot, and takes it back to return the fills after it."""
 
 
 class Side(StrEnum):
@@ -45,7 +45,7 @@ class Side(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """Where an order stands. A broker's own words are mapped onto these in its ``decode`` module."""
+    """The state of an order. Each ``decode`` module maps its broker's own words to these."""
 
     PENDING_SUBMIT = "PENDING_SUBMIT"
     OPEN = "OPEN"
@@ -76,7 +76,7 @@ class Completeness(StrEnum):
 
 
 def is_provisional(broker_order_id: str | None) -> bool:
-    """Whether a broker_order_id was good for one session of the broker's alone: IB's client and order id, ``17/4``, as
+    """Whether a broker_order_id is valid for one session of the broker only: IB's client and order id, ``17/4``, as
     long as an order has no permId. After a restart it may be another order's, so the client's id decides then."""
     return broker_order_id is not None and "/" in broker_order_id
 
@@ -90,34 +90,34 @@ class LegScheme(StrEnum):
 
 
 class IdScope(StrEnum):
-    """Within what an id means one thing only. Each adapter states it in its :class:`Conventions`."""
+    """The scope in which an id is unique. Each adapter states it in its :class:`Conventions`."""
 
     ACCOUNT = "account"  # in the account, for ever
     TRADING_DAY_AND_SIDE = (
-        "trading day and side"  # of an instrument; tomorrow it comes again, and a match has two sides
+        "trading day and side"  # of an instrument; the next day uses it again, and both sides of a match share it
     )
 
 
 class CostBasis(StrEnum):
-    """What closing a part of a leg does to the average price that the broker reports for it."""
+    """How closing a part of a leg changes the average price that the broker reports for it."""
 
-    WEIGHTED = "weighted"  # it stays
-    FIFO = "fifo"  # it becomes the average of the lots that are left
-    ALL_OPENING = "all_opening"  # it is that of everything traded on the leg's side since the row began, closed or not
+    WEIGHTED = "weighted"  # not at all
+    FIFO = "fifo"  # to the average of the remaining lots
+    ALL_OPENING = "all_opening"  # it covers everything traded on the leg's side since the row began, closed or not
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
     """An account's way of keeping positions; it decides which leg a fill joins and at what average price.
 
-    ``commission_in_average``: the average that the broker reports contains the commissions of the fills that opened the
+    ``commission_in_average``: the average that the broker reports includes the commissions of the fills that opened the
     leg (a cost raises a long leg's average and lowers a short one's), spread over its units. ``unique_client_ids``: a
-    client_order_id is meant for one order, so that two working ones of it are one too many. ``products``: a netting
-    account has a leg for each of the broker's products instead of one.
+    client_order_id is meant for one order, so that of two working orders with the same one is one too many.
+    ``products``: a netting account has a leg for each of the broker's products instead of one.
 
-    ``client_id_length`` is how many characters of a client_order_id the broker keeps, ``None`` where that is not known
-    to be less than anybody writes. ``negative_prices`` are how the names of instruments begin whose price may be below
-    zero: all of them where nothing rules it out.
+    ``client_id_length`` is how many characters of a client_order_id the broker keeps, ``None`` where no practical limit
+    is known. ``negative_prices`` are prefixes of the instruments whose price may be below zero; the empty prefix, which
+    matches all, where nothing rules it out.
 
     ``fill_ids`` and ``order_ids`` are the scopes in which the adapter's ids are unique. ``day_ahead_of_utc`` is how far
     the broker's trading day is ahead of UTC's, for a scope that is a day.
@@ -135,20 +135,20 @@ class Conventions:
     negative_prices: tuple[str, ...] = ("",)
 
     def may_be_below_zero(self, instrument: str) -> bool:
-        """Whether a price of that instrument may be."""
+        """Whether a price of that instrument may be below zero."""
         return instrument.startswith(self.negative_prices)
 
     def kept_of(self, client_order_id: str) -> str:
-        """What the broker keeps of a client's id."""
+        """The part of a client's id that the broker keeps."""
         return client_order_id[: self.client_id_length]
 
     @property
     def told_legs(self) -> bool:
-        """Whether only the broker can say which leg a fill changed: tickets and products are no matter of sides."""
+        """Whether only the broker can say which leg a fill changed: sides do not determine tickets and products."""
         return self.products or self.legs is LegScheme.TICKET
 
     def fill_scope(self, side: Side, time: datetime) -> str:
-        """What tells a fill from another one of the same ``fill_id``, as its ``id_scope``; empty where nothing need."""
+        """A fill's ``id_scope``; it distinguishes fills of the same ``fill_id``, and is empty where ids are unique."""
         if self.fill_ids is IdScope.ACCOUNT:
             return ""
         return f"{self.day_of(time)} {side.value}"
@@ -159,8 +159,8 @@ class Conventions:
 
 
 class Reason(StrEnum):
-    """What ended or changed a position, or placed an order, other than its owner's trading. An adapter gives one only
-    where its broker says so or shows it; :mod:`actors.book.discrepancies` has the evidence that each one takes."""
+    """What ended or changed a position, or placed an order, other than its owner's trading. An adapter states one only
+    where its broker says so or shows it; :mod:`actors.book.discrepancies` lists the evidence that each requires."""
 
     EXPIRY = "EXPIRY"
     EXERCISE = "EXERCISE"
@@ -183,15 +183,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContractFacts:
-    """What the broker tells of an instrument itself; ``None`` where it does not tell.
+    """What the broker reports of an instrument itself; ``None`` where it does not.
 
     ``identity`` is the broker's lasting id of it, whatever its name: IB's conId, Kite's ISIN. ``expiry`` is the last
     day on which it can be held, by its exchange's calendar. ``underlying`` is the instrument it settles in, by this
-    account's name where it has one. ``multiplier`` is what one unit is worth in ``currency`` where the price is 1: 100
-    for an option on 100 shares, 0.01 where prices are quoted in hundredths. What can not be ``held``, a combination, is
-    traded under a name of its own and held as its legs. ``ends_at`` is when its last session ends, where the adapter
-    knows the calendar of its exchange. An expiry that is not ``expiry_certain`` was told, and is no evidence of an end:
-    the day may have been moved since, or what was traded until then is not known.
+    account's name where it has one. ``multiplier`` is the value of one unit in ``currency`` at a price of 1: 100 for an
+    option on 100 shares, 0.01 where prices are quoted in hundredths. What cannot be ``held``, a combination, is traded
+    under a name of its own and held as its legs. ``ends_at`` is when its last session ends, where the adapter knows the
+    calendar of its exchange. An expiry that is not ``expiry_certain`` is no evidence of an end: the day may have been
+    moved since, or the trades until then are not all known.
     """
 
     identity: str | None = None
@@ -207,8 +207,9 @@ class ContractFacts:
     expiry_certain: bool = True
 
     def has_expired(self, at: datetime) -> bool:
-        """Whether it is sure that it can be held no more at that time (broker time). Where the end of its last session
-        is not told the day is UTC's, which no exchange's close of that day is ahead of."""
+        """Whether it has expired at that time (broker time), so that a position that is gone needs no other reason.
+        Where the end of its last session is not known, that is from the beginning of its last day in UTC on: no
+        exchange closes a day before that."""
         if self.expiry is None or not self.expiry_certain:
             return False
         return at.date() >= self.expiry if self.ends_at is None else at >= self.ends_at
@@ -216,14 +217,14 @@ class ContractFacts:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A change of one leg that no fill explains, as the broker tells it or shows it in two snapshots.
+    """A change of one leg that no fill explains, as the broker reports it or shows it in two snapshots.
 
     ``change`` is signed, in the leg's units, and ``None`` where all of it is gone, however much that was. ``price`` is
-    the price it was settled at, ``None`` for none told. ``ratio`` is new units per old one (4 for a 4:1 split).
-    ``moved_to`` is the leg of the same instrument that has it now (conversion, settlement, a renamed ticket).
+    the price it was settled at, ``None`` where none is reported. ``ratio`` is new units per old one (4 for a 4:1
+    split). ``moved_to`` is the leg of the same instrument that has it now (conversion, settlement, a renamed ticket).
     ``became`` is how much of another instrument is held in its place. ``linked`` are the other instruments it touches
-    (the stock that an assigned put became). ``text`` quotes what the broker said. It is told in every snapshot that may
-    still show the change for the first time to somebody; whoever has dealt with the change ignores it.
+    (the stock that an assigned put became). ``text`` quotes the broker. Every snapshot that may be a consumer's first
+    view of the change carries it; consumers that have handled the change ignore it.
     """
 
     reason: Reason
@@ -241,8 +242,8 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Position:
     """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero. An ``average_price``
-    that is not ``price_told`` is 0 and says nothing. ``open_average`` is the average of what is left, where the
-    account's ``cost_basis`` makes ``average_price`` something else and the adapter can work it out."""
+    that is not ``price_told`` is 0 and means nothing. ``open_average`` is the average of the open quantity, where the
+    account's ``cost_basis`` makes ``average_price`` something else and the adapter can compute it."""
 
     instrument: str
     leg: str
@@ -253,7 +254,7 @@ class Position:
 
     @property
     def comparable_price(self) -> Decimal | None:
-        """The average of what is left; ``None`` where that is not known."""
+        """The average of the open quantity; ``None`` where that is not known."""
         if not self.price_told:
             return None
         return self.average_price if self.open_average is None else self.open_average
@@ -265,19 +266,19 @@ class Order:
 
     ``broker_order_id`` is IB's permId, OANDA's order id, Kite's order_id, MT5's order ticket;
     ``client_order_id`` IB's orderRef, OANDA's clientExtensions.id, Kite's tag, MT5's comment.
-    ``filled_quantity`` is cumulative and ``average_fill_price`` its average, ``None`` where not told.
-    ``leg`` names the leg the order works on where the broker says so. ``reason`` is the broker's word for why it
-    ended as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where
-    the broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter, or the
-    fill_id of a fill of it. A
-    ``quantity`` of 0 is one that the broker did not tell (an order for an amount of cash).
-    One that ``waits_for_open`` is held by its broker until its market opens, and is not stale before; ``working_since``
-    is when it opened for it, ``None`` for ``submitted_at``. ``expires_at`` is when its life ends by its own terms and
-    its market's hours, ``None`` where that is not known. One that is ``presumed`` ended so by its terms alone: its
-    broker has forgotten it, and whether it was filled before is for the positions to tell. ``slices`` are
-    the broker_order_ids of further orders at the broker that are parts of this one: its quantities are the sums of all.
-    One that is ``growing`` may have parts that are still to be placed or shown: its quantity is no less than this.
-    ``group`` is the broker's name of a group of orders of which one's fill ends the others (IB's OCA group).
+    ``filled_quantity`` is cumulative and ``average_fill_price`` its average, ``None`` where it is not reported.
+    ``leg`` names the leg the order works on where the broker says so. ``reason`` is the broker's word for why it ended
+    as it did. ``replaced_by`` is the broker_order_id of the order that took its place. ``origin`` is set where the
+    broker, or an order of ours at it, placed the order; ``parent`` is the broker_order_id of the latter, or the fill_id
+    of one of its fills. A ``quantity`` of 0 is one that the broker does not report (an order for an amount of cash).
+
+    An order that ``waits_for_open`` is held by its broker until its market opens, and is not stale before;
+    ``working_since`` is when the market opened for it, ``None`` for ``submitted_at``. ``expires_at`` is when it ends by
+    its own terms and its market's hours, ``None`` where that is not known. A ``presumed`` end follows from its terms
+    alone: its broker no longer lists the order, and only the positions can show whether it was filled before.
+    ``slices`` are the broker_order_ids of further orders at the broker that are parts of this one: its quantities are
+    the sums of all. A ``growing`` order may have parts that are still to be placed or shown: its quantity is at least
+    this. ``group`` is the broker's name of a group of orders in which one fill ends the others (IB's OCA group).
     """
 
     instrument: str
@@ -307,7 +308,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """An execution as its broker told it before it corrected it."""
+    """An execution as its broker reported it before the correction."""
 
     fill_id: str
     quantity: Decimal
@@ -316,7 +317,7 @@ class Corrected:
 
     @property
     def key(self) -> str:
-        """What tells it from every other fill of its instrument."""
+        """An id that distinguishes it from every other fill of its instrument."""
         return scoped_id(self.fill_id, self.id_scope) if self.id_scope else self.fill_id
 
 
@@ -326,7 +327,7 @@ def scoped_id(fill_id: str, id_scope: str) -> str:
 
 
 def id_in_scope(key: str) -> str:
-    """The broker's own id, from what :func:`scoped_id` made of it: what people are shown."""
+    """The broker's own id, from an id of :func:`scoped_id`; it is the one that people see."""
     return key.partition("|")[0]
 
 
@@ -336,14 +337,13 @@ class Fill:
     within ``id_scope`` (see :class:`IdScope`), which is empty where that is the account for ever. ``leg`` is set where
     the broker says which leg it changed; ``position_id`` is MT5's.
 
-    ``commission`` is what the broker charged for it, in ``commission_currency`` where that is told; a cost is
-    positive, ``None`` is not told. A fill that ``corrects`` another takes its place, under an id of its own; only such
-    a one may have the quantity 0, which takes the execution back. ``reason`` is set where the broker says that
-    something else than an order of the owner's made it. One that is ``closing`` by its broker's word opens nothing:
-    what of it finds no leg to close was never in the book. ``combination`` is the
-    instrument of the combination whose order it belongs to, if any, and ``owner`` the strategy of that order, which the
-    combination's own book knows: a fill of that instrument itself counts in the
-    order and moves no leg, as the legs of a combination have fills of their own.
+    ``commission`` is what the broker charged for it, in ``commission_currency`` where that is known; a cost is
+    positive, ``None`` is not reported. A fill that ``corrects`` another replaces it, under an id of its own; only such
+    a fill may have the quantity 0, which cancels the execution. ``reason`` is set where the broker says that something
+    other than an order of the owner's caused it. A fill that the broker marks as ``closing`` opens nothing: any part
+    of it that finds no leg to close was never in the book. ``combination`` is the instrument of the combination whose
+    order it belongs to, if any, and ``owner`` the strategy of that order, which the combination's own book knows. A
+    fill of that instrument itself counts in the order and moves no leg, as the legs have fills of their own.
     """
 
     instrument: str
@@ -367,21 +367,21 @@ class Fill:
 
     @property
     def key(self) -> str:
-        """What tells it from every other fill of its instrument."""
+        """An id that distinguishes it from every other fill of its instrument."""
         return scoped_id(self.fill_id, self.id_scope) if self.id_scope else self.fill_id
 
     @property
     def account_key(self) -> str:
-        """What tells it from every other fill of the account. One that is unique there for ever is the same under any
-        name of its instrument."""
+        """An id that distinguishes it from every other fill of the account. One that is unique there for ever is the
+        same under any name of its instrument."""
         return f"{self.key}|{self.instrument}" if self.id_scope else self.fill_id
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedFill:
-    """An execution that a broker's stream told by itself: it happened, and nothing follows of what else did or did not.
-    ``order`` is the row of its order, as this execution left it, where the stream told of that too. ``identity`` is the
-    broker's lasting id of what was traded, where names can come to mean something else."""
+    """An execution that a broker's stream reported: it happened, and nothing else follows from it. ``order`` is the row
+    of its order after this execution, where the stream reported that too. ``identity`` is the broker's lasting id of
+    what was traded, where names can come to mean something else."""
 
     fill: Fill
     order: Order | None = None
@@ -398,9 +398,9 @@ class SectionName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """A row that could not be read. ``instrument`` and ``key`` are what of it could; ``text`` says what was wrong
-    and quotes the row, scrubbed of credentials and cut to a readable length. ``again_at`` is set where what is in doubt
-    now is believed then, if it still stands: a verdict looks again."""
+    """A row that could not be read. ``instrument`` and ``key`` are the parts that could; ``text`` says what was wrong
+    and quotes the row, scrubbed of credentials and cut to a readable length. ``again_at`` is set where the doubt ends
+    at that time if nothing changes: the instrument is then looked at again."""
 
     section: SectionName
     instrument: str | None
@@ -423,7 +423,7 @@ class Complete(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Partial(Generic[Row]):
-    """Some rows; what is not here may well exist. ``problems`` are the rows that could not be read."""
+    """Some rows; others may well exist. ``problems`` are the rows that could not be read."""
 
     rows: tuple[Row, ...] = ()
     problems: tuple[RowProblem, ...] = ()
@@ -432,8 +432,8 @@ class Partial(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The broker was asked and did not answer readably. Nothing is known. What is ``disbelieved`` was answered, and
-    contradicts what is known in a way that only a second source or a person can settle."""
+    """The broker did not answer the request readably. Nothing is known. A ``disbelieved`` answer came, and contradicts
+    what is known in a way that only a second source or a person can settle."""
 
     reason: str
     disbelieved: bool = False
@@ -442,7 +442,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """This broker or gateway has no such thing. Nothing is known, and nothing is amiss."""
+    """This broker or gateway has no such section. Nothing is known, and nothing is wrong."""
 
     completeness = Completeness.UNSUPPORTED
 
@@ -451,7 +451,7 @@ Section = Complete[Row] | Partial[Row] | Failed | Unsupported
 
 
 def rows_of(section: Section[Row]) -> tuple[Row, ...]:
-    """The rows a section does hold; their number proves nothing unless it is :class:`Complete`."""
+    """The readable rows of a section; their number proves nothing unless it is :class:`Complete`."""
     return section.rows if isinstance(section, Complete | Partial) else ()
 
 
@@ -461,14 +461,14 @@ def problems_of(section: Section[Row]) -> tuple[RowProblem, ...]:
 
 
 def section(rows: Iterable[Row], problems: Iterable[RowProblem] = ()) -> Complete[Row] | Partial[Row]:
-    """A section from what a decoder read: :class:`Partial` as soon as one row could not be read."""
+    """A section from a decoder's rows: :class:`Partial` as soon as one row could not be read."""
     unreadable = tuple(problems)
     return Partial(tuple(rows), unreadable) if unreadable else Complete(tuple(rows))
 
 
 @dataclass(frozen=True, slots=True)
 class OrderQuery:
-    """Asks for one order by the ids known of it; at least one is set."""
+    """Queries one order by its known ids; at least one is set."""
 
     instrument: str
     broker_order_id: str | None
@@ -479,9 +479,9 @@ class OrderQuery:
 class OrderAnswer:
     """A broker's answer to an :class:`OrderQuery`.
 
-    ``order`` is the row it has; ``None`` is the broker's own word that it knows no such order. ``failure`` is set
-    when the question could not be answered, and then ``order`` proves nothing; ``again_at`` is set where it will be by
-    then. ``fills`` are those of this order which came with the answer.
+    ``order`` is its row; ``None`` means that the broker says it knows no such order. ``failure`` is set when the query
+    could not be answered, and then ``order`` proves nothing; ``again_at`` is set where it can be answered by then.
+    ``fills`` are the order's fills that came with the answer.
     """
 
     query: OrderQuery
@@ -493,12 +493,12 @@ class OrderAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One leg as a book says that somebody else keeps (a table), from its newest row of it.
+    """One leg as a book shows it that somebody else keeps (a table), from its newest row.
 
-    ``at`` is that row's own time. ``average_price`` is ``None`` where the book tells none. ``quantity_step`` and
-    ``price_step`` are how finely the book can tell a number of this size at all; on a ``grid`` it tells every multiple
-    of the step exactly (a decimal column), else only about (a float). ``discrepancy`` is the break that the row was
-    written to correct, where it is one of our own.
+    ``at`` is that row's own time. ``average_price`` is ``None`` where the book has none. ``quantity_step`` and
+    ``price_step`` are how finely the book can store a number of this size; on a ``grid`` it stores every multiple of
+    the step exactly (a decimal column), else only approximately (a float). ``discrepancy`` is the break that the row
+    was written to correct, where it is one of our own.
     """
 
     leg: str
@@ -512,26 +512,28 @@ class Claim:
     discrepancy: str | None = None
 
     def tells_quantity(self, quantity: Decimal) -> bool:
-        """Whether a book that holds this quantity would say what this row says."""
-        return _told_as(self.quantity, quantity, self.quantity_step, grid=self.quantity_grid)
+        """Whether a book that holds this quantity would show what this row shows."""
+        return _is_stored_as(self.quantity, quantity, self.quantity_step, grid=self.quantity_grid)
 
     def tells_price(self, price: Decimal) -> bool:
-        """Whether a book that has this average price would say what this row says, as far as it says one."""
-        return self.average_price is None or _told_as(self.average_price, price, self.price_step, grid=self.price_grid)
+        """Whether a book with this average price would show what this row shows, as far as it has a price."""
+        return self.average_price is None or _is_stored_as(
+            self.average_price, price, self.price_step, grid=self.price_grid
+        )
 
 
-def _told_as(told: Decimal, number: Decimal, step: Decimal, *, grid: bool) -> bool:
-    if told == number:
+def _is_stored_as(stored: Decimal, number: Decimal, step: Decimal, *, grid: bool) -> bool:
+    if stored == number:
         return True
     if not step or (grid and (number / step) % 1 == 0):
         return False
-    return abs(told - number) < step
+    return abs(stored - number) < step
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimDoubt:
-    """Why it is not known what somebody else's book says of a leg (``None``: of the whole instrument): it is ``stale``,
-    or else cannot be read. ``text`` names the column and what to do."""
+    """Why it is not known what somebody else's book shows of a leg (``None``: of the whole instrument): it is
+    ``stale``, or else cannot be read. ``text`` names the column and what to do."""
 
     leg: str | None
     stale: bool
@@ -540,8 +542,8 @@ class ClaimDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a book that somebody else keeps says of one instrument. A leg that is in no row is not held by it, unless a
-    doubt concerns it."""
+    """What a book that somebody else keeps shows of one instrument. The book does not hold a leg without a row, unless
+    a doubt concerns it."""
 
     rows: tuple[Claim, ...] = ()
     doubts: tuple[ClaimDoubt, ...] = ()
@@ -556,22 +558,22 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one account's broker said in answer to one request (or one group of them).
+    """One account's state, as its broker reported it in answer to one request (or one group of them).
 
-    ``requested_at`` is our time just before the first request left: the snapshot contains everything the broker
-    knew by then. ``as_of`` is the broker's time of it (ours where the broker tells none): fills not after it are
-    contained in ``positions``. ``fills`` holds every fill after the cursor that was asked for, and
-    ``fills_cursor`` is what to ask with next time; ``None`` where fills are not supported. One that is not ``whole`` is
-    an earlier answer carried on with what the broker said had changed: a mistake in that answer is still in it.
+    ``requested_at`` is our time just before the first request was sent: the snapshot contains everything the broker
+    knew by then. ``as_of`` is the broker's time of it (ours where the broker sends none): fills not after it are
+    contained in ``positions``. ``fills`` holds every fill after the requested cursor, and ``fills_cursor`` is the
+    cursor for the next request; ``None`` where fills are not supported. A snapshot that is not ``whole`` is an earlier
+    answer, updated by the changes that the broker reported: a mistake in that answer is still in it.
 
-    The rows are those of what the adapter was told to look at. ``left_out`` are the instruments of which it saw a row
-    and left it out, and ``unread_legs`` the legs that it does not read, each with why and what to do: of these nothing
-    is known, however COMPLETE a section is.
+    The rows are those that the adapter is configured to read. ``left_out`` are the instruments of which it saw a row
+    and left it out, and ``unread_legs`` the legs that it does not read, each with why and what to do: nothing is known
+    of these, however COMPLETE a section is.
 
-    ``contracts`` are the facts of the instruments it speaks of, and ``evidence`` is what explains changes that no fill
-    does; both are what the adapter knows, and an absence in them says nothing.
-    ``aside`` are legs that the adapter looks at and was told not to take up (delivered stock): what left another leg
-    may have gone there, and what is there and was never in a book is no difference.
+    ``contracts`` are the facts of the instruments in it, and ``evidence`` explains changes that no fill explains; both
+    are what the adapter knows, and an absence in them means nothing. ``aside`` are legs that the adapter reads and is
+    configured not to include (delivered shares): what left another leg may have gone there, and a holding there that
+    was never in a book is no difference.
     """
 
     requested_at: datetime
@@ -589,7 +591,7 @@ class Snapshot:
     aside: tuple[Position, ...] = ()
 
     def instruments(self) -> frozenset[str]:
-        """Every instrument that a readable row speaks of."""
+        """Every instrument that a readable row names."""
         return frozenset(
             [row.instrument for row in rows_of(self.positions)]
             + [row.instrument for row in rows_of(self.orders)]
@@ -605,15 +607,14 @@ class Snapshot:
 class Slice:
     """One instrument's rows of a snapshot, with the fills it has not been given yet.
 
-    An unreadable row that names another instrument leaves this slice's section COMPLETE; one that names none makes
-    it PARTIAL, as it might be ours. ``revision`` is equal for two slices of one account only when all they say but
-    the times is equal, so that an unchanged slice need not be read again. ``answers`` are those to the questions
-    that an earlier decision on this slice asked. ``unread_legs`` are legs of which nothing is known, with the reason.
-    ``asked`` is how long after the request for this slice arrived its broker was asked (negative: before), where it
-    comes from another actor, by whose clock ``requested_at`` then is. ``claims`` are what a book says that is kept
-    elsewhere, where the account has one: it is no word of the broker's. One that is ``streamed`` was asked of nobody:
-    it has executions that a stream told, the rows of their orders where it told them, and says nothing of anything
-    else.
+    An unreadable row that names another instrument leaves this slice's section COMPLETE; one that names none makes it
+    PARTIAL, as it might be ours. ``revision`` is equal for two slices of one account only when everything in them but
+    the times is equal, so that an unchanged slice need not be processed again. ``answers`` are those to the queries of
+    an earlier decision on this slice. ``unread_legs`` are legs of which nothing is known, with the reason. ``asked`` is
+    how long after the request for this slice arrived the broker was queried (negative: before), where it comes from
+    another actor, whose clock ``requested_at`` then uses. ``claims`` are what a book shows that is kept elsewhere,
+    where the account has one: they are not the broker's. A ``streamed`` slice comes without a request: it has
+    executions that a stream reported, the rows of their orders where it reported them, and shows nothing else.
     """
 
     account: str
@@ -637,5 +638,5 @@ class Slice:
     streamed: bool = False
 
     def with_answers(self, answers: Iterable[OrderAnswer]) -> Slice:
-        """The same slice, and the answers to what was asked about it."""
+        """The same slice, with the answers to its queries."""
         return replace(self, answers=(*self.answers, *answers))

@@ -1,6 +1,6 @@
-"""From the description of an account to its adapter: the one place that knows every broker by name.
+"""Opens the adapter for the description of an account: the one place that knows every broker by name.
 
-Adapters are imported here when they are needed, so that an account actor carries one SDK and no other.
+Adapters are imported only when they are needed, so that an account actor loads one SDK and no other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where a broker is reached, and where it tells its events (``None``: it does not)."""
+    """Where a broker is reached, and where it publishes events (``None``: it does not)."""
 
     calls: str
     events: str | None
@@ -36,9 +36,10 @@ class Endpoints:
 class Kind:
     """What is known of a broker by its name.
 
-    ``conventions`` are how its accounts keep positions, as far as the name tells; a snapshot tells for sure.
-    ``configured`` are its endpoints by the configuration; ``adapter`` opens it there. ``simulator`` makes one like it,
-    and ``serve`` starts that. ``lot`` and ``instruments`` are what a demonstration trades where nothing is configured.
+    ``conventions`` are how its accounts keep positions, as far as the name shows; a snapshot states it for certain.
+    ``configured`` returns its endpoints by the configuration; ``adapter`` opens it there. ``simulator`` makes a
+    simulated one, and ``serve`` starts that. ``lot`` and ``instruments`` are what a demonstration trades where nothing
+    is configured.
     """
 
     conventions: Conventions
@@ -51,7 +52,7 @@ class Kind:
 
 
 def utc_now() -> datetime:
-    """The system's clock, which adapters are given unless a test gives them another."""
+    """The system's clock, which adapters use unless a test passes another."""
     return datetime.now(UTC)
 
 
@@ -81,7 +82,7 @@ class SimulatedBroker(Broker):
     """An account together with its broker: a simulator on loopback that the adapter reaches over the wire.
 
     The simulator's state is kept in ``state_dir``, so that the death of this process changes nothing at the "broker".
-    Whatever the adapter promises, this promises: :meth:`around` takes every member of the protocols that it meets.
+    It meets every protocol that the adapter meets: :meth:`around` adds all of their members.
     """
 
     def __init__(self, adapter: Broker, simulator: Simulator, demonstration: Demonstration) -> None:
@@ -91,7 +92,7 @@ class SimulatedBroker(Broker):
 
     @classmethod
     def around(cls, adapter: Broker, simulator: Simulator, demonstration: Demonstration) -> SimulatedBroker:
-        """One that passes on all that the port asks for, and all of ``OPTIONAL_PROTOCOLS`` that the adapter meets."""
+        """Pass on every member of the port, and of each of ``OPTIONAL_PROTOCOLS`` that the adapter meets."""
         met = [Broker, *(protocol for protocol in OPTIONAL_PROTOCOLS if isinstance(adapter, protocol))]
         members = {name for protocol in met for name in vars(protocol) if not name.startswith("_")} - set(vars(cls))
         made: type[SimulatedBroker] = type(cls.__name__, (cls,), {name: _passed_on(name) for name in members})
@@ -243,7 +244,7 @@ def _kite_adapter(spec: BrokerSpec, at: Endpoints, clock: Clock) -> Broker:
     return KiteBroker(
         spec.account,
         spec.secrets["api_key"].resolve(),
-        spec.secrets["access_token"].resolve,  # asked again at each connect: it changes every morning
+        spec.secrets["access_token"].resolve,  # read again at each connect: it changes every morning
         _text(spec, "user_id"),
         at.calls,
         spec.timeout_s,
@@ -380,4 +381,4 @@ CONVENTIONS = {
     **{name: kind.conventions for name, kind in KINDS.items()},
     PAPER: Conventions(LegScheme.NET, CostBasis.WEIGHTED, negative_prices=()),
 }
-"""How the accounts of each broker keep positions, as far as its name tells."""
+"""How the accounts of each broker keep positions, as far as its name shows."""

@@ -1,9 +1,9 @@
-"""Secrets from the environment, for those processes alone that ask for them.
+"""Serves secrets from the environment only to the processes that request them.
 
-An environment is inherited: whatever ``start`` is given would be in that of every process of a cluster, where none but
-an account's actor needs it. So whoever starts a cluster takes its secrets out of its environment before, and gives them
-out over a Unix socket in a folder of its own, to processes of its own user. It keeps nobody out who runs
-code as that user; it keeps secrets out of the environments that are shown, logged and passed on.
+An environment is inherited: a secret in that of ``start`` would be in that of every process of a cluster, though only
+an account's actor needs it. So the process that starts a cluster first takes the secrets out of its environment, and
+serves them over a Unix socket in a folder of its own, to processes of its own user. That keeps nobody out who runs code
+as that user; it keeps secrets out of the environments that are shown, logged and passed on.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _PEER = struct.Struct("3i")
 
 
 def asked(name: str, environ: Mapping[str, str]) -> str | None:
-    """The value of an environment variable that a keeper has; ``None`` where there is no keeper, or it has none of that
-    name."""
+    """The value of an environment variable, from the keeper; ``None`` where there is no keeper, or it does not have
+    that variable."""
     path = environ.get(KEEPER)
     if path is None:
         return None
@@ -35,18 +35,18 @@ def asked(name: str, environ: Mapping[str, str]) -> str | None:
         keeper.settimeout(_ANSWER_WITHIN_S)
         keeper.connect(path)
         keeper.sendall(name.encode() + b"\n")
-        said = b""
+        answer = b""
         while part := keeper.recv(_LONGEST):
-            said += part
-        if said[:1] == b"+":
-            return said[1:].decode()
+            answer += part
+        if answer[:1] == b"+":
+            return answer[1:].decode()
     return None
 
 
 @contextlib.contextmanager
 def kept(names: Iterable[str], environ: MutableMapping[str, str]) -> Iterator[None]:
-    """Take these variables out of the environment, as far as they are set, and give them to whoever asks, until the
-    block is left; then they are back."""
+    """Take these variables, where set, out of the environment and serve them to processes that request them. At the end
+    of the block they are put back."""
     held = {name: environ[name] for name in names if name in environ}
     if not held:
         yield
@@ -55,7 +55,7 @@ def kept(names: Iterable[str], environ: MutableMapping[str, str]) -> Iterator[No
     path = os.path.join(folder, "secrets")
     try:
         server = _Server(path, held)
-    except OSError:  # no place that is short enough: they stay where they are
+    except OSError:  # no path is short enough for a socket: they stay where they are
         shutil.rmtree(folder, ignore_errors=True)
         yield
         return
@@ -82,15 +82,15 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         os.chmod(path, 0o600)
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        """Of our own user alone, where the system tells."""
+        """Accept only our own user, where the system names the peer."""
         del client_address
         if not isinstance(request, socket.socket) or not hasattr(socket, "SO_PEERCRED"):
             return True
-        told = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        return int(_PEER.unpack(told)[1]) in (os.geteuid(), 0)
+        credentials = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        return int(_PEER.unpack(credentials)[1]) in (os.geteuid(), 0)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A visitor that went away is no news."""
+        """Ignore a client that went away."""
 
 
 class _Visit(socketserver.StreamRequestHandler):

@@ -1,6 +1,6 @@
-"""What an account actor is given to open its adapter with: plain values, and the names of its secrets.
+"""What an account actor needs to open its adapter: plain values, and references to its secrets.
 
-A :class:`SecretRef` says where a secret is found and never what it is. It may be an argument of an actor, stand in a
+A :class:`SecretRef` says where a secret is found and never what it is. It may be an argument of an actor, or stand in a
 repr or in JSON, and is resolved inside the actor that needs it.
 """
 
@@ -30,17 +30,17 @@ class SecretSource(StrEnum):
     FILE = "file"  # in the configuration file, as it stands there or around ${NAME}
     SECRET_FILE = "secret file"  # noqa: S105 - the whole of a file of its own
     KEYRING = "keyring"  # in the system's keyring
-    DEMONSTRATION = "demonstration"  # nowhere: an embedded simulator takes this well-known value
+    DEMONSTRATION = "demonstration"  # nowhere: an embedded simulator accepts this well-known value
 
 
 READ_FROM_FILES = frozenset({SecretSource.FILE, SecretSource.SECRET_FILE})
-"""Where a value is read anew each time it is asked for, and may be another one by then."""
+"""Sources whose value is read anew at each request, and may have changed by then."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _IN_FILE, _IN_KEYRING = "file:", "keyring:"
 
 DEMONSTRATION_VALUE = "demonstration"
-"""What stands for every secret of a simulated account. It opens nothing but our own simulators."""
+"""The value of every secret of a simulated account. It opens nothing but our own simulators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,7 @@ class SecretRef:
 
     @property
     def renewal(self) -> str:
-        """How a process that asks for this secret again is given another value, as a sentence: that depends on where
-        the secret is found."""
+        """How a running process gets another value of this secret, as a sentence; that depends on the source."""
         if self.source is SecretSource.ENVIRONMENT:
             return (
                 f"{self.key} of {self._owner} comes from environment variable {self.place}, and a running process "
@@ -96,7 +95,7 @@ class SecretRef:
     def resolve(self, environ: Mapping[str, str] | None = None) -> str:
         """The secret itself. Call it where the value is used, and keep the result out of everything that is shown.
 
-        ``environ`` is the process's environment unless given. Raises ``Refused``, which names what is missing and
+        ``environ`` is the process's environment unless passed. Raises ``Refused``, which names what is missing and
         never quotes a value.
         """
         variables = os.environ if environ is None else environ
@@ -113,7 +112,7 @@ class SecretRef:
         value = value.strip()
         if not value:
             raise self._refused("it is empty")
-        # A header with a line break in it makes an HTTP client quote the whole header in its error.
+        # With a line break in it, an HTTP client would quote the whole header in its error.
         if not value.isprintable():
             raise self._refused("it contains control characters")
         return value
@@ -121,7 +120,7 @@ class SecretRef:
     def _variable(self, name: str, environ: Mapping[str, str]) -> str:
         value = environ.get(name)
         if value is None:
-            value = asked(name, environ)  # taken out of it, so that no other process has it
+            value = asked(name, environ)  # the keeper has it, so that no other process does
         if value is None:
             raise self._refused(f"environment variable {name} is not set")
         return value
@@ -170,7 +169,7 @@ class SecretRef:
         try:
             with open(self.place, encoding="utf-8-sig") as file:
                 root = YAML(typ="safe", pure=True).compose(file)
-        # The cause is cut off: a parser's or decoder's error quotes the text it stumbled over.
+        # The cause is cut off: the error of a parser or decoder quotes the text where it failed.
         except OSError as error:
             raise self._refused(f"{self.place}: {error.strerror or 'it cannot be read'}") from None
         except (YAMLError, UnicodeDecodeError):
@@ -213,8 +212,8 @@ def _others_may_read(path: str, status: os.stat_result) -> bool:
 
 
 def reference(account: str, key: str, written: str, folder: str) -> SecretRef | None:
-    """What ``${NAME}``, ``file:PATH`` (from ``folder`` on, where it is relative) or ``keyring:SERVICE/NAME`` in a
-    configuration refers to; ``None`` for anything else."""
+    """The secret to which ``${NAME}``, ``file:PATH`` (relative to ``folder``) or ``keyring:SERVICE/NAME`` in a
+    configuration refers; ``None`` for anything else."""
     variable = _VARIABLE.fullmatch(written)
     if variable:
         return SecretRef(SecretSource.ENVIRONMENT, account, key, variable[1])
@@ -237,13 +236,13 @@ def _child(node: Any, key: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSpec:
-    """One account at one broker, as its adapter needs to know it.
+    """One account at one broker, as its adapter needs it.
 
     ``broker`` is ``oanda``, ``kite``, ``ib``, ``mt5`` or ``paper``. ``timeout_s`` bounds one call. ``settings`` holds
-    the broker's own keys of the configuration under the names they have there. With ``simulated`` the endpoint is
-    the embedded simulator's, and ``settings`` holds no real one. ``instruments`` are the configured symbols, empty
-    when the account reconciles all it has. ``state_dir`` is an absolute directory for what must outlive a process, and
-    ``journal`` the name of the journal that it belongs to. ``markets`` are how the symbols of a paper account trade.
+    the broker's own keys of the configuration under the names they have there. With ``simulated`` the endpoint is the
+    embedded simulator's, and ``settings`` holds no real one. ``instruments`` are the configured symbols, empty when the
+    account reconciles everything. ``state_dir`` is an absolute directory for what must outlive a process, and
+    ``journal`` the name of the journal to which it belongs. ``markets`` are how the symbols of a paper account trade.
     """
 
     account: str

@@ -1,7 +1,7 @@
-"""Cuts a call of requests from outside: the means by which a whole call is bounded in time.
+"""Cuts a call of requests from outside, so that a whole call can be bounded in time.
 
-requests has no such bound, and a thread that reads cannot be interrupted. Shutting its socket down can: the read
-returns at once and the thread ends.
+requests has no such bound, and a reading thread cannot be interrupted. Shutting its socket down works: the read returns
+at once and the thread ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _thread = threading.local()
 
 
 class Call:
-    """One call under way in one thread; used there as a context, and cut from any other."""
+    """One call under way in one thread. That thread uses it as a context; any other thread may cut it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,13 +48,13 @@ class Call:
                 raise ConnectionAbortedError("the call was given up")
 
     def cut(self) -> None:
-        """End it. A call that has no socket yet ends at its connect time-out and goes no further."""
+        """End the call. One without a socket yet ends at its connect time-out and goes no further."""
         with self._lock:
             self._is_cut = True
             held = self._connection.sock if self._connection is not None else None
             held = held or self._socket
             if isinstance(held, socket.socket):
-                # Not the TLS socket's own method: that one also takes the TLS state away under the reader.
+                # Not the TLS socket's own method: that would also remove the TLS state while it is being read.
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(held, socket.SHUT_RDWR)
 
@@ -66,7 +66,7 @@ def _announce(connection: HTTPConnection) -> None:
 
 
 class _Announced(HTTPConnection):
-    """A connection that says to its call that it is the one to cut."""
+    """A connection that reports to its call that it is the one to cut."""
 
     def __repr__(self) -> str:
         return f"{self.host}:{self.port}"  # urllib3 shows it to people when the connection fails
@@ -103,15 +103,15 @@ _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _PlainPool, "https": _Sec
 
 
 class CuttableAdapter(HTTPAdapter):
-    """requests' adapter over connections that say which call uses them; with a proxy as well as without."""
+    """requests' adapter over connections that report which call uses them; with a proxy as well as without."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """As requests does, with our connections."""
+        """Do as requests does, with our connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """As requests does, with our connections; a SOCKS proxy keeps its own, bounded by the time-outs alone."""
+        """Do as requests does, with our connections; a SOCKS proxy keeps its own, bounded only by the time-outs."""
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = _POOLS

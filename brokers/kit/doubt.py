@@ -1,9 +1,9 @@
-"""Sections of one reading that contradict each other, or an earlier one: what is not believed, and until when. Pure
-but for the memory of what was in doubt.
+"""Sections of one reading that contradict each other, or an earlier one: what is not believed, and until when. Pure,
+except for the memory of what was in doubt.
 
-Positions and fills are asked for one after the other. Where something was filled in between the two may not belong
-together: all is read again a few times (:func:`settled`), and what still moves takes the word of the positions on its
-instrument away (:func:`doubted`). A doubt that stands unchanged for a while is a fact (:class:`Doubts`).
+Positions and fills are requested one after the other. Where something was filled in between, the two may not agree:
+everything is read again a few times (:func:`settled`), and an instrument that still moves has its positions put in
+doubt (:func:`doubted`). A doubt that stays unchanged for a while counts as a fact (:class:`Doubts`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from brokers.model import Complete, Partial, Position, RowProblem, Section, SectionName, problems_of
 
 REREADS = 2
-"""How often a reading that does not belong together is read again."""
+"""How often a reading whose parts disagree is read again."""
 
 FILLS_KEPT_COMING = "its fills kept coming while the positions were read, so the two may not belong together"
 
@@ -40,7 +40,7 @@ def doubted(
     text: str,
     believed_at: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Section[Position]:
-    """The positions less their word on these instruments; ``believed_at`` is when a doubt ends if it still stands."""
+    """The positions, in doubt for these instruments; ``believed_at`` is when a doubt ends if it stays unchanged."""
     doubts = [
         RowProblem(SectionName.POSITIONS, name, None, text, believed_at.get(name)) for name in sorted(instruments)
     ]
@@ -50,20 +50,20 @@ def doubted(
 
 
 class Doubts(Generic[Doubt]):
-    """How long each doubt has been there. One that stood for ``standing_s`` seconds is believed."""
+    """How long each doubt has existed. A doubt that stood for ``standing_s`` seconds is believed."""
 
     def __init__(self, standing_s: float) -> None:
         self._standing = timedelta(seconds=standing_s)
         self._since: dict[Doubt, datetime] = {}
 
     def fresh(self, found: Iterable[Doubt], now: datetime) -> frozenset[Doubt]:
-        """Those that are not believed yet."""
+        """The doubts that are not believed yet."""
         return frozenset(one for one in found if abs(now - self._since.get(one, now)) < self._standing)
 
     def believed_at(self, one: Doubt, now: datetime) -> datetime:
-        """When it will have stood for long."""
+        """When it will have stood long enough."""
         return self._since.get(one, now) + self._standing
 
     def note(self, found: Iterable[Doubt], now: datetime) -> None:
-        """Those found in the last reading, and no others."""
+        """Keep the doubts of the last reading, and no others."""
         self._since = {one: self._since.get(one, now) for one in found}

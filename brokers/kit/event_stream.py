@@ -1,10 +1,10 @@
-"""The life of a stream that is heard in a thread of its own: how it stands, who is notified, and when silence counts.
+"""The life of a stream with a thread of its own: its state, whom it notifies, and when silence counts.
 
-What an adapter adds (:class:`EventStream`): ``_begin`` opens what is followed and returns at once, ``_end`` gives it
-up; ``_take_credentials`` fetches those of now. In its own thread it calls ``_hear`` for every sign of life, ``_stand``
-when the connection stands differently, ``_tell_fill`` for an execution that it reports whole, and ``_tell`` for what an
-event wakes. Each run of it bears a :class:`Run`: once closed or replaced it is ``gone``, and nothing that its threads
-still say is heard.
+What an adapter adds (:class:`EventStream`): ``_begin`` opens the broker's stream and returns at once, ``_end`` closes
+it; ``_take_credentials`` fetches the present ones. In its own thread the adapter calls ``_hear`` for every sign of
+life, ``_stand`` for a change of state, ``_tell_fill`` to report a whole execution, and ``_tell`` to report an event of
+an instrument. Each start has a :class:`Run` of its own: once closed or replaced it is ``gone``, and any later report of
+its threads is ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from brokers.port import Clock, OnEvent, StreamState
 
 
 class Run:
-    """What one start began; forgotten as a whole. ``over`` is set once it is."""
+    """Everything that one start began; dropped as a whole. ``over`` is set when it is."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self.on_event = on_event
@@ -42,9 +42,9 @@ RunT = TypeVar("RunT", bound=Run)
 
 
 class EventStream(Generic[RunT]):
-    """Meets :class:`brokers.port.Stream`. Nothing heard for ``silence_s`` is SILENT, which ``silence`` says in
-    words. ``subject`` begins every error after the account's name, ``followed`` is what sends the events, for the log.
-    ``new_run`` makes the adapter's own :class:`Run`."""
+    """Meets :class:`brokers.port.Stream`. A stream that receives nothing for ``silence_s`` is SILENT; ``silence`` is
+    the text for that. ``subject`` begins every error after the account's name, ``followed`` names the sender of the
+    events in the log. ``new_run`` makes the adapter's own :class:`Run`."""
 
     subject = ""
     silence = ""
@@ -69,11 +69,11 @@ class EventStream(Generic[RunT]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._account!r}, {self.state.value})"
 
-    # -- how it stands ---------------------------------------------------------------------------------------------
+    # -- its state -------------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> StreamState:
-        """How it stands now, by what was heard and not by what the connection believes of itself."""
+        """Its state now, by what was received and not by what the connection believes of itself."""
         return StreamState.SILENT if self._is_overdue() else self._state
 
     @property
@@ -83,7 +83,7 @@ class EventStream(Generic[RunT]):
 
     @property
     def last_heard_at(self) -> datetime | None:
-        """Our time when anything was last heard."""
+        """Our time when anything was last received."""
         return self._heard_at
 
     def _is_overdue(self) -> bool:
@@ -98,18 +98,17 @@ class EventStream(Generic[RunT]):
     # -- start and close -------------------------------------------------------------------------------------------
 
     def start(self, on_event: OnEvent) -> None:
-        """Follow the broker from now on. Every time it has connected it gives an event without an instrument: what
-        happened before is not told."""
+        """Follow the broker from now on. After every connect it reports an event without an instrument: what happened
+        before is not reported."""
         self._take_credentials()
         self._replace(self._new_run(on_event))
 
     def tell_fills_to(self, on_fill: OnFill | None) -> None:
-        """Who is given each execution itself, where this broker's events carry it; see
-        :mod:`brokers.executions`."""
+        """Report each execution to ``on_fill``, where this broker's events carry it; see :mod:`brokers.executions`."""
         self._on_fill = on_fill
 
     def close(self) -> None:
-        """Hear nothing any more. An event under way is waited for, unless it is the one that closes."""
+        """Receive nothing more. Waits for an event under way, unless that one is closing the stream."""
         self._replace(None)
 
     def _replace(self, run: RunT | None) -> None:
@@ -128,10 +127,10 @@ class EventStream(Generic[RunT]):
     # -- what an adapter adds --------------------------------------------------------------------------------------
 
     def _take_credentials(self) -> None:
-        """Fetch the credentials of now and have them masked. May raise ``Refused``."""
+        """Fetch the present credentials and have them masked. May raise ``Refused``."""
 
     def _begin(self, run: RunT) -> None:
-        """Open what is followed, in a thread of its own; never waits."""
+        """Open the broker's stream, in a thread of its own; never waits."""
         raise NotImplementedError
 
     def _end(self, run: RunT) -> None:
@@ -141,35 +140,35 @@ class EventStream(Generic[RunT]):
     # -- what an adapter calls -------------------------------------------------------------------------------------
 
     def _hear(self) -> None:
-        """Something came."""
+        """Note that something came."""
         self._heard_at, self._heard_tick = self._clock(), time.monotonic()
 
     def _stand(self, run: RunT, state: StreamState, what: str | None = None) -> None:
-        """It stands so from now on, because of ``what``."""
+        """Set the state from now on, because of ``what``."""
         with self._lock:
             if not run.gone:
                 self._state = state
                 self._error = None if what is None else self._worded(what)
 
     def _say(self, run: RunT, what: str | None) -> None:
-        """It stands as before, and ``what`` is wrong."""
+        """Keep the state, and set ``what`` as the error."""
         self._stand(run, self._state, what)
 
     def _tell(self, run: RunT, instrument: str | None) -> None:
-        """Wake who listens."""
+        """Report an event of an instrument, or of any with ``None``."""
         self._call(run, partial(run.on_event, instrument))
 
     def _tell_fill(self, run: RunT, executed: StreamedFill) -> None:
-        """Hand an execution to who listens for them."""
+        """Report an execution to ``on_fill``."""
         if self._on_fill is not None:
             self._call(run, partial(self._on_fill, executed))
 
     def _call(self, run: RunT, listener: Callable[[], None]) -> None:
-        """Its error must not end the stream."""
-        with self._lock:  # who closes waits for it
+        """Call back; an error there must not end the stream."""
+        with self._lock:  # close waits for it
             if run.gone:
                 return
             try:
                 listener()
-            except Exception:  # noqa: BLE001 - the listener's error is ours, and not the stream's end
+            except Exception:  # noqa: BLE001 - the callback's error is ours, and not the stream's end
                 logger.exception("{}: an internal error while taking an event of the {}", self._account, self.followed)

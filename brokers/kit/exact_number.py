@@ -1,7 +1,7 @@
 """Exact numbers, from what a broker or a person wrote. Pure.
 
-The law of this module: a number is read from its text or from an exact number, never by way of float; NaN and
-infinities are none.
+The law of this module: a number is read from its text or from an exact number, never through a float; NaN and
+infinities are rejected.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 LONGEST = 40
-"""How many characters a person writes a number with, at most."""
+"""The largest number of characters in a number that a person wrote."""
 LARGEST_EXPONENT = 25
-"""Past this, writing a number out in digits would fill the memory."""
+"""Beyond this exponent, writing a number out in digits would fill the memory."""
 _WRITTEN = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def exact(value: object, form: re.Pattern[str]) -> Decimal | None:
-    """The finite number that a value is: a whole or exact JSON number, or a text of this form. ``None`` where it is
-    none; a float is none, as it is not what the broker wrote."""
-    kind = type(value)  # what a parser of JSON makes is of these very types; it is asked for each number of a snapshot
+    """The finite number of a value: a whole or exact JSON number, or a text of this form. ``None`` for anything else,
+    and for a float, as it is not what the broker wrote."""
+    kind = type(value)  # a JSON parser returns exactly these types; this runs for each number of a snapshot
     if kind is int:
         return Decimal(value)  # type: ignore[arg-type]  # its kind says what it is
     if kind is str:
@@ -34,8 +34,8 @@ def exact(value: object, form: re.Pattern[str]) -> Decimal | None:
 
 @lru_cache(maxsize=4096)
 def from_text(value: str, form: re.Pattern[str]) -> Decimal | None:
-    """The finite number that a text of this form is; ``None`` where it is none. The same texts come again and again: 0,
-    a lot, the price of an order that rests."""
+    """The finite number in a text of this form; ``None`` where there is none. Cached, as the same texts repeat: 0, a
+    lot, the price of a resting order."""
     if not form.fullmatch(value):
         return None
     try:
@@ -46,7 +46,7 @@ def from_text(value: str, form: re.Pattern[str]) -> Decimal | None:
 
 
 def written(text: str) -> Decimal | None:
-    """The number of a sane size that a person wrote; ``None`` where it is none."""
+    """The number of a sane size that a person wrote; ``None`` for anything else."""
     found = from_text(text, _WRITTEN) if len(text) <= LONGEST else None
     return found if found is None or found == 0 or is_sane(found) else None
 

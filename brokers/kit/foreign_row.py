@@ -2,7 +2,7 @@
 
 The laws of this module:
 
-* A number is read from its text or from an exact JSON number, never by way of float; NaN and infinities are refused.
+* A number is read from its text or from an exact JSON number, never through a float; NaN and infinities are refused.
 * A row that cannot be read whole is not read at all: no field of it is guessed.
 """
 
@@ -23,38 +23,38 @@ Json = Mapping[str, Any]
 
 QUOTE_LENGTH = 240
 MOST_DIGITS = 20
-"""No broker's number has more before or behind its point. One that has would not fit into a calculation, or fill the
-memory when it is written out."""
+"""No broker's number has more digits before or behind its point. A longer one would not fit into a calculation, or
+would fill the memory when it is written out."""
 DEEPEST = 60
-"""No answer of a broker is nested deeper: what masks and quotes it goes down into it step by step."""
+"""No broker's answer is nested deeper: masking and quoting descend into it level by level."""
 
 
 class Unusable(ValueError):
-    """Something of a broker's answer that cannot be used; the text says why, ``again_at`` when it will be usable if
+    """A part of a broker's answer that cannot be used; the text says why, and ``again_at`` when it will be usable if
     nothing changes."""
 
     again_at: datetime | None = None
 
 
 class BadRow(Unusable):
-    """A row that cannot be read, and why."""
+    """A row that cannot be read; the text says why."""
 
 
 class BadAnswer(Unusable):
-    """An answer that cannot be used as a whole, and why: nothing of it is known."""
+    """An answer that cannot be used as a whole; the text says why. Nothing of it is known."""
 
 
 OUR_TIME = range(1990, 2200)
-"""The years in which a broker's times can lie: what lies beyond is no time, and cannot be calculated with."""
+"""The years in which a broker's times can lie: anything beyond is not a time, and cannot be calculated with."""
 
 
 _HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def read_json(body: bytes | None) -> Any:
-    """What a body of JSON says, each number with a fraction as an exact ``Decimal``, NaN, infinities and what is too
-    large to be one as texts, and each :func:`whole_text`. Raises ``ValueError`` for what is no JSON, and for what is
-    nested too deep to be looked at."""
+    """The content of a JSON body, each number with a fraction as an exact ``Decimal``; NaN, infinities and numbers that
+    are too large for one as texts; each text as :func:`whole_text`. Raises ``ValueError`` for what is not JSON, and for
+    what is nested too deep to process."""
     try:
         try:
             read = json.loads(body or b"", parse_float=Decimal, parse_constant=str)
@@ -79,7 +79,7 @@ _NO_BRACKET = bytes(code for code in range(256) if code not in b"[]{}")
 
 
 def _may_be_deep(body: bytes) -> bool:
-    """Whether its brackets, those in texts among them, are nested too deep, or do not match."""
+    """Whether its brackets, including those in texts, are nested too deep, or do not match."""
     left = body.translate(None, _NO_BRACKET)
     for _ in range(DEEPEST):
         before, left = left, left.replace(b"[]", b"").replace(b"{}", b"")
@@ -100,8 +100,8 @@ def _is_deep(read: Any) -> bool:
 
 
 def whole_text(read: Any, body: bytes | None = None) -> Any:
-    """What was read of a body, with � for each half of a character that it writes (``\\ud800``): a text with one can
-    be written to no journal and shown to nobody. Without the body all of what was read is looked at."""
+    """The content of a body, with � for each half of a character in it (``\\ud800``): a text with one can neither be
+    written to a journal nor be shown. Without the body the whole content is checked."""
     return _whole(read) if body is None or _HALF_A_CHARACTER.search(body) else read
 
 
@@ -139,7 +139,7 @@ def problem(
     key: Callable[[Json], object],
     quoted: Callable[[object], str] = quote,
 ) -> RowProblem:
-    """A row that could not be read, with whatever names it. ``instrument`` may raise :class:`BadRow`."""
+    """A row that could not be read, with whatever identifies it. ``instrument`` may raise :class:`BadRow`."""
     fields = row if isinstance(row, dict) else {}
     try:
         named: str | None = instrument(fields)
@@ -162,7 +162,7 @@ def mapping(value: object, what: str) -> Json:
 
 
 def text(row: Json, key: str) -> str:
-    """A text that is there and not empty."""
+    """A text that must be present and not empty."""
     value = row.get(key)
     if not isinstance(value, str) or not value or value.isspace():
         raise BadRow(f"no {key}")
@@ -170,7 +170,7 @@ def text(row: Json, key: str) -> str:
 
 
 def number(row: Json, key: str, form: re.Pattern[str]) -> Decimal:
-    """A number that is there, ``exact``, and of no more than :data:`MOST_DIGITS` before or behind its point."""
+    """A number that must be present, ``exact``, and with at most :data:`MOST_DIGITS` before or behind its point."""
     value = row.get(key)
     found = exact(value, form)
     if found is None:
@@ -179,14 +179,14 @@ def number(row: Json, key: str, form: re.Pattern[str]) -> Decimal:
 
 
 def in_range(found: Decimal, key: str) -> Decimal:
-    """The number, if it has no more digits than a broker's has."""
+    """The number, if it has no more digits than a broker's can have."""
     if not -MOST_DIGITS <= found.adjusted() <= MOST_DIGITS:
         raise BadRow(f"{key} is out of range")
     return found
 
 
 def in_our_time(found: datetime, key: str) -> datetime:
-    """The time, if it is one in which somebody can have traded."""
+    """The time, if somebody can have traded then."""
     if found.year not in OUR_TIME:
         raise BadRow(f"{key} is out of range")
     return found

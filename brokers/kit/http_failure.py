@@ -1,4 +1,4 @@
-"""Why a call over HTTP brought no answer, in words that name a wrong scheme, host or port. Pure."""
+"""Why a call over HTTP had no answer, in words that name a wrong scheme, host or port. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def address_of(url: str) -> tuple[str, int]:
-    """The host and the port that a URL leads to. Raises ``ValueError`` where it leads nowhere."""
+    """The host and the port of a URL. Raises ``ValueError`` where it has none."""
     parts = urlsplit(url)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
     if not parts.hostname or port is None:
@@ -28,14 +28,14 @@ def address_of(url: str) -> tuple[str, int]:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What stopped a call of requests, without the layers of pools and retries around it."""
+    """The cause that stopped a call of requests, without the layers of pools and retries around it."""
     layers = [getattr(error, "reason", None), *error.args, error.__cause__]
     inner = next((layer for layer in layers if isinstance(layer, BaseException)), None)
     return error if inner is None or isinstance(error, ProxyError) else cause_of(inner)
 
 
 def no_connection(url: str, cause: BaseException) -> str:
-    """What stopped a call to this URL, for a person."""
+    """The cause that stopped a call to this URL, for a person."""
     try:
         host, port = address_of(url)
     except ValueError:
@@ -59,7 +59,7 @@ def _words(cause: BaseException) -> str:
 
 
 def wants_tls(url: str, status: int, body: bytes) -> bool:
-    """Whether this is the answer of a TLS server to plain HTTP, as nginx and Go's server give it."""
+    """Whether this is a TLS server's answer to plain HTTP, as nginx and Go's server send it."""
     return url.startswith("http://") and status == 400 and b"https" in body.lower()
 
 
@@ -72,7 +72,7 @@ def tls_instead(error: BrokerError, url: str) -> Malformed:
 
 
 def explained(error: BrokerError, url: str, answer: PortAnswer) -> BrokerError:
-    """The error of a call that brought no answer, by what a probe of its port found."""
+    """The error of a call without an answer, improved by what a probe of its port found."""
     host, port = address_of(url)
     expected = "TLS" if url.startswith("https://") else "HTTP"
     ended = answer.closed and not answer.said
@@ -91,7 +91,7 @@ def explained(error: BrokerError, url: str, answer: PortAnswer) -> BrokerError:
         found = f"something that is no HTTP server answers at {host}:{port}: {answer.words}"
         return Malformed(error.attempted, error.account, found, "Check host and port of `rest_url`")
     if answer.said and expected == "HTTP":
-        return error  # it says itself what came; the beginning of a slow answer names nothing
+        return error  # the error itself shows what came; the beginning of a slow answer names nothing
     found = f"{error.found}: something listens at {host}:{port}, {answer.words}"
     return Unreachable(error.attempted, error.account, found, error.remedy)
 

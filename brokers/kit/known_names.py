@@ -1,8 +1,8 @@
 """Configured names that a broker does not have: a mistake, and never a flat instrument.
 
-A name that no row bears looks like an instrument of which nothing is held. So what is configured is looked up in the
-broker's own list, once a connection; what is not there is reported with the names nearest to it, and is unknown until
-it is corrected.
+A name that no row carries looks like an instrument of which nothing is held. So the configured names are looked up in
+the broker's own list, once a connection. A name that is not there is reported with the names most like it, and is
+unknown until it is corrected.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from brokers.errors import BrokerError, with_remedy
 from brokers.kit.foreign_row import Unusable
 
 AGAIN_AFTER = timedelta(minutes=10)
-"""When a list that could not be had is asked for again."""
+"""When a list that could not be fetched is requested again."""
 _SUFFIX = re.compile(r"[.#+\-_/\s]")
 _CLOSE = 0.8
 _SHOWN = 3
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """The known names most like it: those that differ in case, in a separator or in a suffix first."""
+    """The known names most like it, first those that differ in case, in a separator or in a suffix."""
     listed = sorted(set(known))
     bare, root = _bare(name), _SUFFIX.split(name.casefold())[0]
     alike = [other for other in listed if _bare(other) == bare]
@@ -45,25 +45,25 @@ def _bare(name: str) -> str:
 
 
 def same_but_for_suffix(name: str, other: str) -> bool:
-    """Whether two names differ in case, separators or a suffix alone."""
+    """Whether two names differ only in case, separators or a suffix."""
     return name != other and (_bare(name) == _bare(other) or _bare(other).startswith(_bare(name)))
 
 
 def mistaken(configured: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """The configured names that are not known, each with what to do. Nothing is judged by an empty list."""
+    """The configured names that are not known, each with what to do. An empty list proves nothing."""
     if not known:
         return {}
-    return {name: _told(name, nearest(name, known)) for name in configured if name not in known}
+    return {name: _explained(name, nearest(name, known)) for name in configured if name not in known}
 
 
-def _told(name: str, near: tuple[str, ...]) -> str:
+def _explained(name: str, near: tuple[str, ...]) -> str:
     ask = f"Did you mean {' or '.join(near)}?" if near else "Look its name up at the broker."
     return with_remedy(f"the broker has no instrument {name}", f"{ask} Correct it under `instruments`")
 
 
 class KnownNames:
-    """What is wrong with the configured names of one account. ``ask`` gives the broker's own list, ``None`` where it
-    has none; ``known`` is how many names that had."""
+    """The mistakes in the configured names of one account. ``ask`` returns the broker's own list, ``None`` where it has
+    none; ``known`` is the number of names in it."""
 
     def __init__(self, configured: Iterable[str], ask: Callable[[], Awaitable[Collection[str] | None]]) -> None:
         self._configured = tuple(configured)
@@ -73,7 +73,7 @@ class KnownNames:
         self._again_at: datetime | None = None
 
     async def mistakes(self, now: datetime) -> Mapping[str, str]:
-        """Name → what is wrong with it. Nothing while the list cannot be had."""
+        """Maps a name to what is wrong with it. Empty while the list cannot be fetched."""
         if self._found is None and self._configured and (self._again_at is None or now >= self._again_at):
             self._again_at = now + AGAIN_AFTER
             try:
@@ -86,9 +86,9 @@ class KnownNames:
 
 
 class LookedUpNames:
-    """The same for a broker whose list is too long to be read for nothing: a name is looked up only while no row bears
-    it. ``look_up`` gives the broker's names that are most like it, itself among them where the broker has it; ``None``
-    where that cannot be told."""
+    """The same for a broker whose list is too long to read without need: a name is looked up only while no row carries
+    it. ``look_up`` returns the broker's names most like it, with the name itself where the broker has it; ``None``
+    where the broker does not answer."""
 
     def __init__(self, configured: Iterable[str], look_up: Callable[[str], Awaitable[Collection[str] | None]]) -> None:
         self._unknown = dict.fromkeys(configured)
@@ -97,8 +97,8 @@ class LookedUpNames:
         self._again_at: dict[str, datetime] = {}
 
     async def mistakes(self, seen: Collection[str], now: datetime) -> Mapping[str, str]:
-        """Name → what is wrong with it. ``seen`` are the names that rows bear, and those of books of known contracts:
-        the broker has them, whatever its list says."""
+        """Maps a name to what is wrong with it. ``seen`` are the names that rows carry, and those of books with known
+        contracts: the broker has them, whatever its list shows."""
         for name in [name for name in self._unknown if name in seen]:
             del self._unknown[name]
             self._found.pop(name, None)
@@ -113,5 +113,5 @@ class LookedUpNames:
             if known is not None and name in known:
                 del self._unknown[name]
             elif known is not None:
-                self._found[name] = _told(name, nearest(name, {*known, *seen}))
+                self._found[name] = _explained(name, nearest(name, {*known, *seen}))
         return dict(self._found)

@@ -1,4 +1,4 @@
-"""Single orders, asked for by the ids known of them."""
+"""Looks up single orders by their known ids."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from brokers.model import (
 
 
 def is_meant(query: OrderQuery, row: Order | Fill, *, in_any_instrument: bool = False) -> bool:
-    """Whether a row is of the order asked for: by the broker's id (that of a part too) where it is known, else by the
-    client's, which
-    another order may bear in another instrument. A provisional id may be another order's by now, so the client's id
-    counts more."""
+    """Whether a row is of the queried order: by the broker's id (or that of a part) where it is known, else by the
+    client's, which an order in another instrument may carry too. A provisional id may belong to another order by now,
+    so the client's id counts more."""
     if query.broker_order_id is not None and (
         query.client_order_id is None or not is_provisional(query.broker_order_id) or row.client_order_id is None
     ):
@@ -40,14 +39,14 @@ async def answer_each(
     scrub: Callable[[str], str],
     remedy: str,
 ) -> tuple[OrderAnswer, ...]:
-    """One answer for each query. After one that nobody answered the rest is not asked, so that a broker that is away
+    """One answer for each query. After a query that nobody answered the rest is not sent, so that a broker that is away
     costs one time-out and not one for each order. ``find`` raises broker errors, and :class:`Unusable` for an answer
-    that cannot be used; ``name`` names an order for a person, and ``remedy`` is what that one can do then."""
+    that cannot be used; ``name`` names an order for a person, and ``remedy`` is what that person can do then."""
     answers: list[OrderAnswer] = []
     away: str | None = None
     for query in queries:
         if away is not None:
-            answers.append(OrderAnswer(query, failure=f"not asked, as the query before failed: {away}"))
+            answers.append(OrderAnswer(query, failure=f"not sent, as the query before failed: {away}"))
             continue
         try:
             answers.append(await find(query))
@@ -61,12 +60,12 @@ async def answer_each(
 
 
 def with_its_fills(query: OrderQuery, order: Order, fills: Section[Fill], called: str) -> OrderAnswer:
-    """An order with its own of these fills, which its broker has ``called`` so."""
+    """An order with its own among these fills; ``called`` is the broker's word for a fill."""
     if not order.filled_quantity or isinstance(fills, Unsupported):
         return OrderAnswer(query, order)
     if isinstance(fills, Failed):
         return OrderAnswer(query, failure=f"the order is there, but not its {called}s: {fills.reason}")
-    own = tuple(  # an order for a combination has fills in its legs' instruments besides
+    own = tuple(  # an order for a combination also has fills in its legs' instruments
         fill
         for fill in rows_of(fills)
         if fill.broker_order_id == order.broker_order_id and fill.instrument == query.instrument

@@ -1,10 +1,10 @@
-"""What listens on a port whose connection did not come about: a plain probe, for the words of an error.
+"""What listens on a port where no connection came about: a plain probe, for the text of an error.
 
 The laws of this module:
 
-* One connection, closed at once, no longer than the given time; it carries no credentials and asks for nothing.
-* It is for a port at which the broker's own protocol has just failed, never for one that is in use.
-* What it finds names a mistake in the configuration. It proves nothing about an account.
+* One connection, closed at once, no longer than the given time; it carries no credentials and requests nothing.
+* It is for a port where the broker's own protocol has just failed, never for one that is in use.
+* Its result names a mistake in the configuration. It proves nothing about an account.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ssl
 from dataclasses import dataclass
 
 PROBE_S = 1.0
-"""The most a probe takes, beside the account's time-out."""
+"""The longest duration of a probe, beside the account's time-out."""
 
 _LISTEN_SHARE = 0.25
 _ENOUGH_BYTES = 64
@@ -26,8 +26,8 @@ _SHOWN_BYTES = 40
 
 @dataclass(frozen=True, slots=True)
 class PortAnswer:
-    """What a port does with a stranger. ``unreached`` says why it took no connection; else ``said`` is how it began,
-    empty where it said nothing, and ``closed`` that it ended the connection."""
+    """What a port does with a stranger. ``unreached`` is why it accepted no connection; else ``said`` is the beginning
+    of what it sent, empty where it sent nothing, and ``closed`` is whether it ended the connection."""
 
     unreached: str | None = None
     said: bytes = b""
@@ -35,7 +35,7 @@ class PortAnswer:
 
     @property
     def protocol(self) -> str | None:
-        """The protocol it speaks, where what it said shows that."""
+        """The protocol it speaks, where its first bytes show that."""
         return protocol_of(self.said)
 
     @property
@@ -65,7 +65,7 @@ def protocol_of(said: bytes) -> str | None:
 
 
 def spoken(said: bytes) -> str:
-    """How a server began, in words."""
+    """The first bytes of a server, in words."""
     protocol = protocol_of(said)
     return f"it speaks {protocol}" if protocol is not None else f"it began with {said[:_SHOWN_BYTES]!r}"
 
@@ -78,12 +78,12 @@ def unreached(error: OSError) -> str:
         return f"the host's name cannot be resolved ({error.strerror})"
     if isinstance(error, TimeoutError):
         return "nothing there takes the connection"
-    # asyncio puts words of its own in the place of the system's.
+    # asyncio replaces the system's text by its own.
     return f"it cannot be reached ({os.strerror(error.errno) if error.errno else str(error) or type(error).__name__})"
 
 
 async def probe(host: str, port: int, within_s: float) -> PortAnswer:
-    """Connect once, listen, say what makes both a TLS and an HTTP server answer, and listen again."""
+    """Connect once, listen, send what makes both a TLS and an HTTP server answer, and listen again."""
     said = bytearray()
     try:
         async with asyncio.timeout(within_s):
@@ -92,7 +92,7 @@ async def probe(host: str, port: int, within_s: float) -> PortAnswer:
         return PortAnswer(closed=True)
     except OSError as error:  # a TimeoutError is one
         return PortAnswer(unreached=unreached(error))
-    except (ValueError, OverflowError) as error:  # a name or a port that there cannot be
+    except (ValueError, OverflowError) as error:  # an impossible name or port
         return PortAnswer(unreached=f"there is no such address ({error})")
     try:
         closed = await _listen(reader, said, within_s * _LISTEN_SHARE)
@@ -108,7 +108,7 @@ async def probe(host: str, port: int, within_s: float) -> PortAnswer:
 
 
 async def _listen(reader: asyncio.StreamReader, said: bytearray, for_s: float) -> bool:
-    """Take what comes until it is enough to know; whether the connection has ended."""
+    """Collect what comes until the protocol is known; return whether the connection has ended."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(for_s):
             try:
@@ -123,7 +123,7 @@ async def _listen(reader: asyncio.StreamReader, said: bytearray, for_s: float) -
 
 
 def _client_hello() -> bytes:
-    """The bytes with which a TLS client begins, for no host in particular."""
+    """The first bytes of a TLS client, for no host in particular."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # nothing is ever sent over it
     context.verify_mode = ssl.CERT_NONE

@@ -1,7 +1,7 @@
-"""Keeps credentials out of everything that can be read: errors, rows, logs.
+"""Keeps credentials out of everything that people can read: errors, rows, logs.
 
-A secret shorter than ``SHORTEST_SECRET`` characters is left alone: replacing it would tear holes into honest data
-(a token of ``1`` is in every price), and it keeps nobody out.
+A secret shorter than ``SHORTEST_SECRET`` characters is left alone: masking it would tear holes into honest data (a
+token of ``1`` is in every price), and such a secret keeps nobody out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MASK = "***"
 
 
 class Scrubber:
-    """Removes the secrets it was given, plain or as JSON writes them. Shows none of them in its own repr."""
+    """Removes its secrets, plain or as JSON writes them. Its own repr shows none of them."""
 
     __slots__ = ("_bytes", "_forms")
 
@@ -35,7 +35,7 @@ class Scrubber:
         return text
 
     def body(self, body: bytes) -> bytes:
-        """The bytes of an answer with every secret masked, before anybody decodes them."""
+        """The bytes of an answer with every secret masked, before anything decodes them."""
         for form in self._bytes:
             body = body.replace(form, MASK.encode())
         return body

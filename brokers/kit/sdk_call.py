@@ -1,13 +1,13 @@
 """One call of a synchronous HTTP SDK at a time: bounded, counted, scrubbed, and retried where that is safe.
 
-What the SDKs built on requests have in common; each adapter's ``wire`` adds which client it calls and how its broker's
-answers are to be judged. The laws of this module:
+This is what the SDKs built on requests have in common. Each adapter's ``wire`` adds the client to call, and how to
+judge its broker's answers. The laws of this module:
 
-* Every wait is bounded. requests' read time-out bounds the silence between two bytes, so a server that trickles
-  could hold a call for ever: a bound over the whole call cuts its socket, and the thread ends by itself.
-* Only reads are repeated, and only after what may pass: no answer, an answer that asks for patience, an unreadable one.
-* Where no server of HTTP was ever heard, what listens there is looked at by a plain probe, once a failed call, so that
-  a wrong scheme or port is named.
+* Every wait is bounded. requests' read time-out bounds the silence between two bytes, so a server that trickles could
+  hold a call for ever: a bound over the whole call cuts its socket, and the thread ends by itself.
+* Only reads are repeated, and only after a failure that may pass: no answer, a request to wait, an unreadable answer.
+* Where no HTTP server ever answered, a plain probe finds out what listens there, once a failed call, so that the error
+  names a wrong scheme or port.
 * Credentials are masked in the bytes of an answer before the SDK, its log or we decode them. They go to the configured
   host alone: no redirect is followed, no .netrc replaces them.
 """
@@ -46,7 +46,7 @@ _FOUND_LENGTH = 300
 
 @dataclass(slots=True)
 class Heard:
-    """What came back for one call, noted before the SDK makes what it can of it. ``raised`` is what the SDK did."""
+    """The answer to one call, noted before the SDK processes it. ``raised`` is what the SDK raised."""
 
     status: int | None = None
     body: bytes | None = None
@@ -81,7 +81,7 @@ class Heard:
 
 
 class AttemptFailed(Exception):
-    """One attempt's error, on its way through the retries. ``unexplained``: nothing was heard, for whatever reason."""
+    """One attempt's error, on its way through the retries. ``unexplained``: nothing came, for whatever reason."""
 
     def __init__(
         self, error: BrokerError, *, transient: bool, retry_after_s: float | None = None, unexplained: bool = False
@@ -95,8 +95,8 @@ class AttemptFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A readable answer, or one that the broker may give in its own words. ``date`` is its Date header (whole seconds);
-    ``elapsed_s`` the time it took."""
+    """A readable answer, or an error of the broker's that the caller expected. ``date`` is its Date header (whole
+    seconds); ``elapsed_s`` the time it took."""
 
     payload: Any
     date: datetime | None
@@ -105,21 +105,21 @@ class Answer:
 
     @property
     def looked_at(self) -> datetime | None:
-        """The broker's time when it looked, or earlier: that of its answer less the time that took. ``None`` where it
-        names none."""
+        """The broker's time when it read the account, or earlier: the time of its answer less the time that took.
+        ``None`` where the answer has no Date."""
         return None if self.date is None else self.date - timedelta(seconds=self.elapsed_s)
 
 
 def at_most(requests_per_s: float) -> Callable[[], Awaitable[None]]:
-    """Awaited before each request, lets no more than four fifths of this many leave in any second, all of them at once
-    where none left before: the rest is for what the way to the broker squeezes together, and for other programs of the
-    same login."""
+    """Awaited before each request, it lets at most four fifths of ``requests_per_s`` go in any second, all at once
+    where none went before. The rest is a reserve for requests that the network squeezes together, and for other
+    programs of the same login."""
     most = max(1, int(requests_per_s * 0.8))
     window_s = max(1.0, most / requests_per_s)
     leave_at_s: deque[float] = deque(maxlen=most)
 
     async def turn() -> None:
-        # A place is taken before it is waited for, so that whoever came first leaves first.
+        # A place is taken before the wait for it, so that callers leave in the order in which they came.
         now_s = time.monotonic()
         at_s = now_s if len(leave_at_s) < most else max(now_s, leave_at_s[0] + window_s)
         leave_at_s.append(at_s)
@@ -131,10 +131,10 @@ def at_most(requests_per_s: float) -> Callable[[], Awaitable[None]]:
 
 class SdkCalls:
     """The calls of one account. Not bound to an event loop. An adapter adds :meth:`_send`, which calls its SDK, and
-    :meth:`_judge`, which makes an answer or a failure of what was heard.
+    :meth:`_judge`, which turns what came into an answer or a failure.
 
     ``name`` names the threads, ``again`` is the remedy of errors that pass by themselves. ``admit`` is awaited before
-    each request leaves: a rate limiter's place.
+    each request: a rate limiter's place.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class SdkCalls:
 
     @property
     def scrubber(self) -> Scrubber:
-        """What masks our credentials."""
+        """The scrubber that masks our credentials."""
         return self._scrubber
 
     def keep_secret(self, *secrets: str) -> None:
@@ -174,7 +174,7 @@ class SdkCalls:
         self._scrubber = Scrubber(secrets)
 
     def prepare(self, session: requests.Session, url: str) -> None:
-        """Make an SDK's session one whose calls can be cut and whose answers are heard and scrubbed. ``url`` is the
+        """Prepare an SDK's session, so that its calls can be cut and its answers are noted and scrubbed. ``url`` is the
         configured ``rest_url``."""
         self._url = url
         session.auth = _leave_header
@@ -184,9 +184,9 @@ class SdkCalls:
             session.mount(scheme, CuttableAdapter())
 
     async def read(self, attempted: str, call: Callable[..., Any], expected: Collection[object] = ()) -> Answer:
-        """Ask; again after what may pass, at most ``ATTEMPTS`` times and with no new attempt after twice the
-        time-out. What is ``expected`` is an answer and not an error, in the broker's own words only: a proxy on the way
-        says 404, too. Raises ``BrokerError``."""
+        """Send a request; repeat it after a failure that may pass, at most ``ATTEMPTS`` times and with no new attempt
+        after twice the time-out. What is ``expected`` counts as an answer and not as an error, but only if it comes
+        from the broker: a proxy on the way may answer 404, too. Raises ``BrokerError``."""
         try:
             async for attempt in stamina.retry_context(
                 on=self._again,
@@ -204,7 +204,7 @@ class SdkCalls:
         raise await self._explained(last)
 
     async def write(self, attempted: str, call: Callable[..., Any], expected: Collection[object] = ()) -> Answer:
-        """Ask for a change, once."""
+        """Send a request for a change, once."""
         try:
             return await self._once(attempted, call, expected)
         except AttemptFailed as failed:
@@ -212,7 +212,7 @@ class SdkCalls:
         raise await self._explained(last)
 
     def close(self) -> None:
-        """Cut what is under way."""
+        """Abort what is under way."""
         for call in tuple(self._under_way):
             call.cut()
 
@@ -221,11 +221,11 @@ class SdkCalls:
         return self._scrubber.text(text)
 
     def _send(self, call: Callable[..., Any]) -> None:
-        """Call the SDK: in a thread of its own, and what it makes of the answer is not looked at."""
+        """Call the SDK, in a thread of its own; the SDK's own result is ignored."""
         raise NotImplementedError
 
     def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
-        """The answer, or the failure, that was heard."""
+        """The answer or the failure that came."""
         raise NotImplementedError
 
     def failed(
@@ -236,7 +236,7 @@ class SdkCalls:
         remedy: str,
         retry_after_s: float | None = None,
     ) -> AttemptFailed:
-        """A failure in scrubbed words. Only a refusal is not transient."""
+        """A failure, its text scrubbed. Every failure but a refusal is transient."""
         clean = " ".join(self._scrubber.text(found).split())
         clean = clean if len(clean) <= _FOUND_LENGTH else f"{clean[:_FOUND_LENGTH]}…"
         error = kind(attempted, self._account, clean, remedy)
@@ -247,8 +247,7 @@ class SdkCalls:
         return AttemptFailed(error, transient=True, unexplained=True)
 
     async def _explained(self, failed: AttemptFailed) -> BrokerError:
-        """The error, by what listens there where nothing was ever heard from it. Behind a proxy that is not ours to
-        see."""
+        """The error, improved by a probe of the port where nothing ever came from it. A proxy hides the port."""
         if not failed.unexplained or self._met or not self._is_direct:
             return failed.error
         try:
@@ -270,7 +269,7 @@ class SdkCalls:
         return exc.retry_after_s if exc.retry_after_s <= min(WAIT_MAX_S, self._timeout_s) else False
 
     async def _once(self, attempted: str, call: Callable[..., Any], expected: Collection[object]) -> Answer:
-        """One attempt in a thread of its own: one that outlives its bound holds up neither the loop's executor nor
+        """One attempt in a thread of its own: a thread that outlives its bound holds up neither the loop's executor nor
         the end of the process."""
         if self._admit is not None:
             await self._admit()
@@ -288,7 +287,7 @@ class SdkCalls:
                     result = self._ask(attempted, call, expected)
                 loop.call_soon_threadsafe(deliver, result)
             except RuntimeError:
-                pass  # the loop was closed while we waited: nobody waits any more
+                pass  # the loop was closed meanwhile: nobody waits any more
             finally:
                 self._under_way.discard(under_way)
 
@@ -311,7 +310,7 @@ class SdkCalls:
         return f"no whole answer within {self._timeout_s:g} s"
 
     def _ask(self, attempted: str, call: Callable[..., Any], expected: Collection[object]) -> Answer | AttemptFailed:
-        """The call itself, every exception turned into an outcome."""
+        """The call itself; every exception becomes an outcome."""
         heard = self._heard.value = Heard()
         began = time.monotonic()
         try:
@@ -333,7 +332,7 @@ class SdkCalls:
         except Exception as exc:  # noqa: BLE001 - an outcome of this thread has to reach its caller, whatever it is
             if heard.status is None:
                 return self.failed(Unreachable, attempted, f"{type(exc).__name__}: {exc}", self._again_remedy)
-            heard.raised = exc  # distinguished below, by what was heard
+            heard.raised = exc  # judged below, with what came
         heard.elapsed_s = time.monotonic() - began
         if heard.status is None or heard.body is None:
             return self.failed(Unreachable, attempted, "no answer", self._again_remedy)
@@ -354,12 +353,12 @@ class SdkCalls:
 
 
 def _leave_header(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An authentication that adds nothing: with one set, requests does not look into .netrc for another."""
+    """An authentication that adds nothing: with one set, requests does not search .netrc for another."""
     return request
 
 
 def _is_loopback(url: str) -> bool:
-    """Whether the host is this machine, which no proxy reaches for us."""
+    """Whether the host is this machine, for which no proxy is used."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

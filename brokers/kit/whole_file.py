@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, and durable once they are there.
+"""Writes files that are there whole or not at all, and durable once they are there.
 
 * A file is written beside its place (``NAME.PID.tmp``), made durable, and moved into it: a crash at any moment leaves
-  what was there before or what is there now. A draft is removed after any failure but a crash.
-* Its mode is what was asked for, whatever the process's mask.
+  the old file or the new one. A draft is removed after any failure but a crash.
+* Its mode is the requested one, whatever the process's mask.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def write_whole(file: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 @contextlib.contextmanager
 def new_file(file: Path, *, mode: int = 0o600, replace: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to that takes its place at the end of the block; after a failure within it all is as before.
-    Raises ``OSError``, also where what is there is no regular file; without ``replace`` that is ``FileExistsError``
-    where such a file has come to be meanwhile."""
-    # Named before it is made, so that an interrupt at any moment finds what to remove.
+    """A file to write to that takes its place at the end of the block; after a failure in the block everything is as
+    before. Raises ``OSError``, also where something other than a regular file is there. Without ``replace`` that is
+    ``FileExistsError`` where such a file has appeared meanwhile."""
+    # Named before it is made, so that an interrupt at any moment knows what to remove.
     draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     if file.exists() and not file.is_file():  # a device would be gone, for everybody
         raise OSError(errno.EINVAL, "it is no regular file", str(file))
     try:
-        draft.unlink(missing_ok=True)  # of a process that had our number and was killed
+        draft.unlink(missing_ok=True)  # left by a killed process with the same number
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(descriptor, "wb", buffering=1 << 20) as out:
             os.fchmod(out.fileno(), mode)
@@ -59,8 +59,8 @@ def _name(draft: Path, file: Path, *, replace: bool) -> None:
 
 
 def append_durably(file: Path, text: str, *, mode: int = 0o600) -> None:
-    """Add to a file, which is made with ``mode`` where there is none; on disk when this returns. It is added in one
-    piece: whoever copies the file meanwhile has whole lines. Raises ``OSError``."""
+    """Append to a file, which is made with ``mode`` where there is none; on disk when this returns. The text is
+    appended in one piece, so that a copy made meanwhile has whole lines. Raises ``OSError``."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
     try:
         os.write(descriptor, text.encode())
@@ -70,7 +70,7 @@ def append_durably(file: Path, text: str, *, mode: int = 0o600) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file that somebody else wrote durable, or the names in a directory. Raises ``OSError``."""
+    """Make durable a file that another program wrote, or the names in a directory. Raises ``OSError``."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

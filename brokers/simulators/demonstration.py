@@ -1,9 +1,9 @@
 """A simulated account that trades by itself, so that every kind of discrepancy can be watched.
 
-Actions are drawn from a shuffled bag that is refilled when it is empty: each kind occurs once in every
-``len(KINDS)`` steps, which independent draws would not promise. What a step needs and does not find (an order to fill,
-a position to close) is made first. After each step the whole state is on disk, so that killing the process that
-serves the simulated broker loses nothing the broker knew.
+Actions are drawn from a shuffled bag that is refilled when it is empty: each kind occurs once in every ``len(KINDS)``
+steps, which independent draws would not guarantee. What a step needs and does not find (an order to fill, a position to
+close) is made first. After each step the whole state is on disk, so that killing the process that serves the simulated
+broker loses nothing that the broker knew.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ USUAL_PRICES = {
     "XAUUSD": "2381.40",
     "XAGUSD": "28.310",
 }
-"""Where well-known instruments begin, so that a demonstration looks like the world; others get made-up prices."""
+"""First prices of well-known instruments, so that a demonstration looks real; others get made-up prices."""
 
 _LARGEST_LEG_LOTS = 10
 _MOST_LEGS = 3
@@ -104,7 +104,7 @@ class Demonstration:
     # -- running ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take the kept state over, or make a new world, and go on trading in a thread."""
+        """Take over the kept state, or make a new world, and go on trading in a thread."""
         if self._thread is None:
             self.restore()
             self._stop.clear()
@@ -119,16 +119,16 @@ class Demonstration:
             thread.join()
 
     def run(self, stop: threading.Event) -> None:
-        """One step after another until ``stop`` is set. A step that fails is told, and the next one goes on."""
+        """One step after another until ``stop`` is set. A step that fails is logged, and the next one runs."""
         while not stop.wait(self._random.uniform(*self._interval_s)):
             try:
                 logger.debug("demonstration: {}", self.step())
                 self.persist()
-            except Exception as error:  # noqa: BLE001 - the world must go on turning whatever one step met
+            except Exception as error:  # noqa: BLE001 - one failed step must not end the demonstration
                 logger.warning("demonstration: a step failed: {!r}", error)
 
     def restore(self) -> None:
-        """The state kept in the file, else a new world. A file that cannot be read is told and replaced."""
+        """Load the state from the file, else make a new world. An unreadable file is logged and replaced."""
         if self._state_file is not None and self._state_file.exists():
             try:
                 kept = json.loads(self._state_file.read_text(encoding="utf-8"))
@@ -158,7 +158,7 @@ class Demonstration:
     # -- the script ------------------------------------------------------------------------------------------------
 
     def seed_world(self) -> None:
-        """A few positions and resting orders, if the account holds nothing."""
+        """Make a few positions and resting orders, if the account holds nothing."""
         if self._simulator.positions():
             return
         for instrument in self._instruments:
@@ -172,7 +172,7 @@ class Demonstration:
                 self._place(instrument)
 
     def step(self) -> str:
-        """Do the next thing and say in a line what it was."""
+        """Do the next step; returns a line that describes it."""
         self._night()
         self._wander()
         if not self._bag:
@@ -184,7 +184,7 @@ class Demonstration:
         return f"{kind}: {done}"
 
     def _night(self) -> None:
-        """A day is over at midnight UTC: where a broker forgets, its state grows no further than a day's."""
+        """End the day at midnight UTC: where a broker drops its orders, its state stays within a day's."""
         if self._today() != self._day:
             self._day = self._today()
             gone = self._simulator.end_day() if isinstance(self._simulator, DayEnding) else frozenset()
@@ -233,7 +233,7 @@ class Demonstration:
         instrument, left = self._resting.pop(order_id)
         quantity = self._lot * self._random.randint(1, int(left / self._lot) - 1)
         self._simulator.fill_order(order_id, quantity)
-        if self._legs is not LegScheme.SIDED:  # OANDA's, where an order that is filled in part is over
+        if self._legs is not LegScheme.SIDED:  # OANDA's, where a partly filled order is over
             self._resting[order_id] = (instrument, left - quantity)
         return f"{quantity} of {left} left of order {order_id} in {instrument}"
 
@@ -284,7 +284,7 @@ class Demonstration:
     def _appear(self) -> str:
         instrument = min(self._instruments, key=lambda name: (len(self._held(name)), self._random.random()))
         if self._held(instrument) and (self._legs is not LegScheme.TICKET or len(self._held(instrument)) >= _MOST_LEGS):
-            self._simulator.close_by_hand(instrument)  # there must be room for what nobody knows of
+            self._simulator.close_by_hand(instrument)  # there must be room for what nothing explains
         side = self._side()
         quantity = side.sign * self._quantity()
         leg = {LegScheme.NET: NET, LegScheme.SIDED: LONG if quantity > 0 else SHORT, LegScheme.TICKET: ""}[self._legs]
@@ -300,7 +300,7 @@ class Demonstration:
         return sum(self._held(instrument).values(), Decimal(0))
 
     def _reducing_side(self, instrument: str) -> Side:
-        """The side against what is held, so that nothing grows for ever."""
+        """The side against the holding, so that nothing grows for ever."""
         net = self._net(instrument)
         return self._side() if not net else Side.SELL if net > 0 else Side.BUY
 

@@ -1,6 +1,6 @@
 """The HTTP server of the simulators that speak REST: JSON answers on loopback, and the ways in which they go wrong.
 
-What the simulated brokers have in common; a :class:`Face` adds what one broker says and how it words its errors.
+This is what the simulated brokers have in common; a :class:`Face` adds one broker's answers and its errors.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class RawReply:
 
 
 class Face(Protocol):
-    """What one broker's server says."""
+    """One broker's answers."""
 
     faults: Faults
 
     @property
     def refusals(self) -> Mapping[Fault, Reply]:
-        """How it words the faults that are an answer."""
+        """The broker's wording of the faults that are an answer."""
 
     def received(self, method: str, target: str) -> None:
-        """A request came in; ``target`` is its path with the query."""
+        """Note a request; ``target`` is its path with the query."""
 
     def name_of(self, method: str, path: str) -> str:
-        """The broker's or its SDK's name of a request, to be matched by faults beside method and target."""
+        """The broker's or its SDK's name of a request; faults match it beside method and target."""
 
     def unauthorized(self, authorization: str | None) -> Reply | None:
         """The refusal of a request with this Authorization header, ``None`` to let it in."""
@@ -61,7 +61,7 @@ class Face(Protocol):
         """The honest answer."""
 
     def emptied(self, body: Body) -> Body:
-        """The same answer without a row."""
+        """The same answer without any row."""
 
     def spoiled(self, body: Body) -> Body:
         """The same answer with a row of each list unreadable."""
@@ -90,16 +90,16 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Let go of the socket."""
+        """Forget the socket."""
         with self._lock:
             self._open.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Ignore a client that went away."""
 
     def stop(self) -> None:
-        """Answer nobody any more: every socket is shut, every thread ends."""
+        """Stop answering: every socket is shut, every thread ends."""
         self.shutdown()
         with self._lock:
             held = tuple(self._open)
@@ -117,10 +117,10 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        """Quiet."""
+        """Log nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """By the broker's clock."""
+        """The time on the broker's clock."""
         return super().date_time_string(self.server.face.now() if timestamp is None else timestamp)
 
     def do_GET(self) -> None:
@@ -156,8 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         refused = face.unauthorized(self.headers.get("Authorization"))
         if refused is not None:
             return self._send(refused)
-        given = parse_qs(parts.query) | parse_qs(content.decode("utf-8", "replace"))
-        reply = face.answer(method, parts.path, {key: values[-1] for key, values in given.items()})
+        parameters = parse_qs(parts.query) | parse_qs(content.decode("utf-8", "replace"))
+        reply = face.answer(method, parts.path, {key: values[-1] for key, values in parameters.items()})
         if isinstance(reply, RawReply):
             return self._send(reply)
         if fault is Fault.HALF_BODY:
@@ -188,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send_bytes(RawReply(reply.status, body[: len(body) // 2]), len(body))
 
     def _wait_for_client_to_go(self) -> None:
-        """Say nothing until the other side closes, or the server does."""
+        """Send nothing until the other side closes, or the server does."""
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.recv(1, socket.MSG_PEEK)
@@ -201,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Serving:
-    """A face that is served, or not."""
+    """Serves a face, or not."""
 
     def __init__(self, face: Face, name: str) -> None:
         self._face = face
@@ -210,7 +210,7 @@ class Serving:
         self._thread: threading.Thread | None = None
 
     def start(self, port: int) -> int:
-        """Serve on any free port for 0, and give the port. Called again, it gives the same."""
+        """Serve on any free port for 0; returns the port. A second call returns the same."""
         if self._server is None:
             self._server = Server(port, self._face)
             self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=self._name)

@@ -1,8 +1,8 @@
 """Interactive Brokers' TWS on loopback, speaking its binary protocol at server version 178 (or an older one).
 
-It has TWS's habits: a client hears live of its own orders' executions only, while positions reach everybody who asked
-for them once; executions and completed orders are today's; a filled order is listed without quantity and average
-price; and with its own connection lost it goes on showing what it knew.
+It has TWS's habits. A client receives only its own orders' executions live, while positions reach every client that
+requested them once. Executions and completed orders are today's. A filled order is listed without quantity and average
+price. And while its own connection is lost, it goes on showing what it knew.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class IbSimulator:
     """Meets :class:`brokers.simulators.base.Simulator`; order ids are permIds, fill ids execIds, the leg is ``net``.
 
     ``accounts`` are those of the login, only ``account_id`` without them; all the books are ``account_id``'s.
-    ``orders_by`` is the client that scripted orders are placed by, by hand without one. A client id in ``busy`` is in
-    use by somebody else. Times of executions are told in ``timezone``, with its name unless ``naive``. What is executed
-    while it ``charges_late`` has no commission until :meth:`charge`.
+    ``orders_by`` is the client that places scripted orders; without one they are placed by hand. A client id in
+    ``busy`` is in use by another program. Times of executions are sent in ``timezone``, with its name unless ``naive``.
+    While it ``charges_late``, an execution has no commission until :meth:`charge`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class IbSimulator:
 
     @property
     def requests(self) -> tuple[str, ...]:
-        """Every request received so far, by the name it has in the SDK; ``connect`` is the first greeting."""
+        """Every request received so far, by the SDK's name for it; ``connect`` is the first greeting."""
         with self._lock:
             return tuple(self._requests)
 
@@ -91,7 +91,7 @@ class IbSimulator:
         return self._server.port
 
     def start(self, port: int = 0) -> str:
-        """Serve on 127.0.0.1 and give ``host:port``. May be called again after :meth:`close`."""
+        """Serve on 127.0.0.1; returns ``host:port``. May be called again after :meth:`close`."""
         if self._server is None:
             self._server = TwsServer(self, port)
         return f"127.0.0.1:{self._server.port}"
@@ -114,7 +114,7 @@ class IbSimulator:
             return self._prices[instrument]
 
     def set_price(self, instrument: str, price: Decimal) -> None:
-        """Set it; market orders fill at it."""
+        """Set the price; market orders fill at it."""
         with self._lock:
             self._prices[instrument] = price
 
@@ -136,31 +136,31 @@ class IbSimulator:
         """An order that rests."""
         with self._lock:
             order = self._books.add_order(instrument, side, quantity, price, client_order_id, self.orders_by)
-            self._tell_of_order(order)
+            self._send_order(order)
             return str(order.perm_id)
 
     def attach(self, order_id: str, side: Side, quantity: Decimal, price: Decimal, client_order_id: str = "") -> str:
-        """An order of a bracket: it belongs to that one, and has its client's id of it as ``parentId``."""
+        """Place an order of a bracket: attached to that order, with its client's order id as ``parentId``."""
         with self._lock:
             parent = self._books.orders[int(order_id)]
             order = self._books.add_order(parent.name, side, quantity, price, client_order_id, parent.client_id)
             order.parent_order_id, order.parent_perm_id = parent.order_id, parent.perm_id
             order.oca_group = str(parent.perm_id)
-            self._tell_of_order(order)
+            self._send_order(order)
             return str(order.perm_id)
 
     def set_terms(
         self, order_id: str, *, tif: str = "DAY", good_till: str = "", oca_group: str = "", outside_hours: bool = False
     ) -> None:
-        """Give a resting order these terms, in TWS's words."""
+        """Set these terms of a resting order, in TWS's words."""
         with self._lock:
             order = self._books.resting(order_id)
             order.tif, order.good_till, order.outside_hours = tif, good_till, outside_hours
             order.oca_group = oca_group
-            self._tell_of_order(order)
+            self._send_order(order)
 
     def trade_in(self, hours: SimHours | None) -> None:
-        """What contracts' details say of hours; without that those of American shares from yesterday on."""
+        """Set the hours in contracts' details; by default those of American shares from yesterday on."""
         self._hours = hours
 
     def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
@@ -178,15 +178,15 @@ class IbSimulator:
         with self._lock:
             order = self._books.resting(order_id)
             self._books.end(order, how, self._now_s())
-            self._tell_of_order(order)
+            self._send_order(order)
 
     def forget_order(self, order_id: str) -> None:
-        """Know nothing of it any more."""
+        """Remove every trace of the order."""
         with self._lock:
             self._books.orders.pop(int(order_id), None)
 
     def next_day(self) -> None:
-        """The night: TWS forgets its executions, its completed orders, and those that were good for the day."""
+        """The night: TWS drops its executions, its completed orders, and the orders that were good for the day."""
         with self._lock:
             self._books.orders.clear()
             self._books.executions.clear()
@@ -195,11 +195,11 @@ class IbSimulator:
         """Hold exactly this, unexplained."""
         with self._lock:
             self._books.hold(instrument, quantity, price)
-            self._tell_of_position(instrument)
+            self._send_position(instrument)
             return leg or NET
 
     def close_by_hand(self, instrument: str) -> None:
-        """Somebody closes it in TWS."""
+        """Close a position by hand in TWS."""
         with self._lock:
             held = self._books.holdings.get(instrument)
             if held is not None:
@@ -215,7 +215,7 @@ class IbSimulator:
             return json.dumps({"prices": prices, "books": self._books.dump()})
 
     def load(self, text: str) -> None:
-        """Take a state over from :meth:`dump`, or raise ``ValueError`` and leave the present one as it is."""
+        """Take over a state from :meth:`dump`, or raise ``ValueError`` and keep the present one."""
         try:
             state = json.loads(text)
             prices = {name: Decimal(price) for name, price in state["prices"].items()}
@@ -228,11 +228,11 @@ class IbSimulator:
     # -- the script of TWS -----------------------------------------------------------------------------------------
 
     def list_contracts(self, *names: str) -> None:
-        """Know these contracts, and no others; before that whatever is asked for exists."""
+        """Know these contracts, and no others; by default every requested contract exists."""
         self._listed = names
 
     def describe(self, name: str, contract: SimContract) -> None:
-        """Say what contract a name of the script stands for."""
+        """Set the contract that a name of the script stands for."""
         with self._lock:
             self._books.contracts[name] = contract
 
@@ -242,24 +242,24 @@ class IbSimulator:
             return self._books.contract(name)
 
     def correct_fill(self, fill_id: str, quantity: Decimal, price: Decimal) -> str:
-        """IB corrects an execution; gives the id of the correction."""
+        """IB corrects an execution; returns the id of the correction."""
         with self._lock:
             one = self._books.correct(fill_id, quantity, price)
             self._filled(self._books.orders[one.perm_id], one)
             return one.exec_id
 
     def share_out(self, order_id: str, group: str) -> None:
-        """A resting order is an adviser's for a group of accounts: it names no account of its own."""
+        """Make a resting order an adviser's for a group of accounts: it names no account of its own."""
         with self._lock:
             self._books.resting(order_id).group = group
 
     def order_by_cash(self, order_id: str) -> None:
-        """A resting order is for an amount of cash: no quantity of it is told."""
+        """Make a resting order one for an amount of cash: its rows carry no quantity."""
         with self._lock:
             self._books.resting(order_id).by_cash = True
 
     def liquidate(self, instrument: str) -> str:
-        """IB closes a position by itself; gives the execId."""
+        """IB closes a position by itself; returns the execId."""
         with self._lock:
             held = self._books.holdings[instrument]
             side = Side.SELL if held.quantity > 0 else Side.BUY
@@ -274,26 +274,26 @@ class IbSimulator:
         with self._lock:
             held = self._books.holdings[instrument]
             self._books.hold(instrument, held.quantity * ratio, held.price / ratio)
-            self._tell_of_position(instrument)
+            self._send_position(instrument)
 
     def expire(self, instrument: str) -> None:
-        """The contract's last day is over: its position is gone, without a trade."""
+        """The contract's last day ends: its position is gone, without a trade."""
         self.set_position(instrument, NET, Decimal(0), Decimal(0))
 
     def charge(self, fill_id: str) -> None:
-        """The commission of an execution is known: it is told to whoever hears of its order, and listed from now on."""
+        """Make the commission of an execution known: it is sent to the clients of its order, and listed from now on."""
         with self._lock:
             one = next(one for one in self._books.executions if one.exec_id == fill_id)
             one.charged = True
             row, order = self._desk.commission(one), self._books.orders[one.perm_id]
-        self._broadcast(lambda client: [row] if _hears(client, order) else [])
+        self._broadcast(lambda client: [row] if _receives(client, order) else [])
 
     def set_status(self, order_id: str, status: str) -> None:
-        """Give a resting order another of TWS's statuses, known or not."""
+        """Set a resting order's status to another of TWS's, known or not."""
         with self._lock:
             order = self._books.resting(order_id)
             order.status = status
-            self._tell_of_order(order)
+            self._send_order(order)
 
     def add_row(self, request: str, row: Row) -> None:
         """Send a further row with every answer to a request, before its end."""
@@ -301,11 +301,11 @@ class IbSimulator:
             self._extra.append((request, row))
 
     def say(self, code: int, words: str, request_id: int = -1) -> None:
-        """An error or a piece of news to every client."""
+        """Send an error or a message to every client."""
         self._broadcast(lambda client: [ib_wire.notice(request_id, code, words, client.version)])
 
     def tell(self, row: Row) -> None:
-        """Any row to every client."""
+        """Send any row to every client."""
         self._broadcast(lambda _: [row])
 
     def lose_connectivity(self) -> None:
@@ -323,7 +323,7 @@ class IbSimulator:
         self.say(code, f"Connectivity between IBKR and Trader Workstation has been restored - data {kept}.")
 
     def move_port(self) -> int:
-        """1300: serve on another port, drop every connection, and give the port."""
+        """1300: serve on another port, drop every connection, and return the port."""
         if self._server is None:
             raise RuntimeError("the simulator is not started")
         port = self._server.port = self._server.run(self._server.move())
@@ -350,7 +350,7 @@ class IbSimulator:
             self._books.end_day()
         return frozenset()
 
-    # -- what connections ask --------------------------------------------------------------------------------------
+    # -- what connections request ----------------------------------------------------------------------------------
 
     def take(self, request: str) -> Fault | None:
         """Note a request, and the fault to play for it."""
@@ -364,7 +364,7 @@ class IbSimulator:
             self._clients = [known for known in self._clients if known is not client]
 
     def log_on(self, client: Client) -> list[Row]:
-        """Accounts and the next order id; 326 and the end for a client id in use."""
+        """Accounts and the next order id; for a client id in use 326 and the end of the connection."""
         with self._lock:
             if client.client_id in self.busy or any(c.client_id == client.client_id for c in self._clients):
                 words = "Unable to connect as the client id is already in use. Retry with a unique client id."
@@ -437,9 +437,9 @@ class IbSimulator:
         con_id, sec_type, local_symbol = int(request[3]), request[5], request[13]
         known = [c for c in books.contracts.values() if c.con_id == con_id]
         if not con_id:
-            asked = ib_wire.contract_named(local_symbol)
+            named = ib_wire.contract_named(local_symbol)
             there = self._listed is None or local_symbol in self._listed
-            known = [asked] if there and asked.sec_type == sec_type else []
+            known = [named] if there and named.sec_type == sec_type else []
         if not known and (local_symbol or self._listed is not None):
             words = "No security definition has been found for the request"
             return [ib_wire.notice(int(request[2]), 200, words, version)]
@@ -448,7 +448,7 @@ class IbSimulator:
         return [*rows, ["52", "1", request[2]]]
 
     def _like(self, pattern: str) -> list[SimContract]:
-        """Whatever is asked for exists, unless it was said what does."""
+        """Every requested contract exists, unless the script listed those that do."""
         names = [pattern.upper()] if self._listed is None else self._listed
         return [ib_wire.contract_named(name) for name in names if name.startswith(pattern.upper()[:4])]
 
@@ -465,41 +465,41 @@ class IbSimulator:
         status = self._desk.status(order, self._books)
         return [status, ib_wire.notice(order_id, 202, "Order Canceled - reason:", client.version)]
 
-    # -- what clients are told live --------------------------------------------------------------------------------
+    # -- what clients receive live ---------------------------------------------------------------------------------
 
     def _now_s(self) -> int:
         return int(self._clock().timestamp())
 
     def _filled(self, order: SimOrder, one: SimExecution) -> None:
         one.charged = not self.charges_late
-        told = {v: self._desk.execution(one, self._books, -1, v) for v in self._versions()}
-        self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
+        sent = {v: self._desk.execution(one, self._books, -1, v) for v in self._versions()}
+        self._broadcast(lambda client: sent.get(client.version, []) if _receives(client, order) else [])
         contract = self._books.contract(order.name)
         legs = self._books.fill_legs(one, self.price) if contract.legs else []
         for leg in legs:
             rows = {v: self._desk.execution(leg, self._books, -1, v) for v in self._versions()}
             self._broadcast(
-                lambda client, rows=rows: rows.get(client.version, []) if _hears(client, order) else []  # type: ignore[misc]  # bound now, as each leg has rows of its own
+                lambda client, rows=rows: rows.get(client.version, []) if _receives(client, order) else []  # type: ignore[misc]  # bound now, as each leg has rows of its own
             )
-        self._tell_of_order(order)
+        self._send_order(order)
         for name in [leg.name for leg in legs] or ([order.name] if contract.sec_type != "BAG" else []):
-            self._tell_of_position(name)
+            self._send_position(name)
 
-    def _tell_of_order(self, order: SimOrder) -> None:
-        told = {v: self._desk.working(order, self._books, v) for v in self._versions()}
-        self._broadcast(lambda client: told.get(client.version, []) if _hears(client, order) else [])
+    def _send_order(self, order: SimOrder) -> None:
+        sent = {v: self._desk.working(order, self._books, v) for v in self._versions()}
+        self._broadcast(lambda client: sent.get(client.version, []) if _receives(client, order) else [])
 
-    def _tell_of_position(self, name: str) -> None:
+    def _send_position(self, name: str) -> None:
         row, item = self._desk.position(name, self._books), self._desk.portfolio_item(name, self._books, self.price)
         values = self._desk.values(self._books, self.price)
 
-        def told(client: Client) -> list[Row]:
+        def rows(client: Client) -> list[Row]:
             return [*([row] if client.subscribed else []), *([item, *values] if client.follows_portfolio else [])]
 
-        self._broadcast(told)
+        self._broadcast(rows)
 
     def _versions(self) -> set[int]:
-        """Those spoken by the clients there are: rows are made at once, as the books go on changing."""
+        """The protocol versions of the present clients: rows are made at once, as the books go on changing."""
         return {client.version for client in self._clients}
 
     def _broadcast(self, rows: Callable[[Client], list[Row]]) -> None:
@@ -509,14 +509,14 @@ class IbSimulator:
             with self._lock:
                 clients = list(self._clients)
             for client in clients:
-                told = rows(client)
-                if told and (told[0][0] == "4" or not silent):
-                    client.send(told)
+                sent = rows(client)
+                if sent and (sent[0][0] == "4" or not silent):
+                    client.send(sent)
 
         if self._server is not None:
             self._server.call(send)
 
 
-def _hears(client: Client, order: SimOrder) -> bool:
-    """Whether a client is told of an order as it happens: its own, and those placed by hand for client 0."""
+def _receives(client: Client, order: SimOrder) -> bool:
+    """Whether a client receives an order's changes live: its own orders, and those placed by hand for client 0."""
     return client.client_id == order.client_id

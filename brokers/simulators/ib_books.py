@@ -1,6 +1,6 @@
 """The books of a simulated account at Interactive Brokers: contracts, positions, orders, executions.
 
-One net position a contract, its average cost with the multiplier and the commissions in it; an increase averages, a
+One net position a contract, its average cost including the multiplier and the commissions; an increase averages, a
 reduction keeps the average, a reversal begins anew. Orders are kept by permId. Executions and completed orders are
 those of the day.
 """
@@ -30,7 +30,7 @@ _ENDINGS = {
 @dataclass(slots=True)
 class SimOrder:
     """An order by anybody; ``order_id`` is 0 for one placed by hand. One of a ``group`` is an adviser's for several
-    accounts; of one ``by_cash`` no quantity is told."""
+    accounts; the rows of one ``by_cash`` carry no quantity."""
 
     perm_id: int
     order_id: int
@@ -88,7 +88,7 @@ class SimHolding:
 
 
 class IbBooks:
-    """All of it, by the name a contract goes by in the script."""
+    """All of the account's books, by the name of a contract in the script."""
 
     def __init__(self) -> None:
         self.contracts: dict[str, SimContract] = {}
@@ -99,7 +99,7 @@ class IbBooks:
         self.next_order_id = 1
 
     def contract(self, name: str) -> SimContract:
-        """The contract a name stands for; one that was never described is what its name looks like."""
+        """The contract of a name; where none was set, the one that the name looks like."""
         if name not in self.contracts:
             self.contracts[name] = contract_named(name)
         return self.contracts[name]
@@ -107,7 +107,7 @@ class IbBooks:
     def add_order(
         self, name: str, side: Side, quantity: Decimal, limit: Decimal | None, ref: str | None, client_id: int | None
     ) -> SimOrder:
-        """An order, by hand where no client is given."""
+        """Add an order, placed by hand where no client is passed."""
         if quantity <= 0:
             raise ValueError(f"an order for {quantity}")
         order_id = 0
@@ -130,7 +130,7 @@ class IbBooks:
         return order
 
     def fill(self, order: SimOrder, quantity: Decimal, price: Decimal, now_s: int) -> SimExecution:
-        """Execute a part of it, or the rest."""
+        """Execute a part of an order, or the rest."""
         if not 0 < quantity <= order.quantity - order.filled:
             raise ValueError(f"cannot fill {quantity} of order {order.perm_id}, filled {order.filled}")
         order.filled += quantity
@@ -174,7 +174,7 @@ class IbBooks:
         return legs
 
     def correct(self, exec_id: str, quantity: Decimal, price: Decimal) -> SimExecution:
-        """A correction of an execution: another row whose id differs in the digits after its last dot."""
+        """Correct an execution: another row whose id differs in the digits after its last dot."""
         root = exec_id.rpartition(".")[0]
         earlier = [one for one in self.executions if one.exec_id.rpartition(".")[0] == root]
         old, order = earlier[-1], self.orders[earlier[-1].perm_id]
@@ -200,7 +200,7 @@ class IbBooks:
         return one
 
     def end(self, order: SimOrder, how: str, now_s: int) -> None:
-        """End an order that works."""
+        """End a working order."""
         order.status, order.completed_status = _ENDINGS[how]
         order.ended_s = now_s
 
@@ -213,7 +213,7 @@ class IbBooks:
             self.holdings.pop(name, None)
 
     def end_day(self) -> None:
-        """Midnight: executions and completed orders are told no longer."""
+        """Midnight: executions and completed orders are no longer listed."""
         self.executions.clear()
         self.orders = {perm_id: order for perm_id, order in self.orders.items() if not order.ended_s}
 
@@ -231,7 +231,7 @@ class IbBooks:
         self.hold(name, total, price)
 
     def dump(self) -> dict[str, Any]:
-        """Its state as JSON can hold it."""
+        """Its state in a form that JSON can hold."""
         state = {
             "contracts": {name: asdict(contract) for name, contract in self.contracts.items()},
             "holdings": {name: asdict(held) for name, held in self.holdings.items()},
@@ -245,7 +245,7 @@ class IbBooks:
 
     @classmethod
     def load(cls, state: dict[str, Any]) -> IbBooks:
-        """From :meth:`dump`; raises what a broken state makes Python raise."""
+        """Read a state from :meth:`dump`; a broken one raises whatever Python raises for it."""
         books = cls()
         books.contracts = {name: SimContract(**row) for name, row in state["contracts"].items()}
         books.holdings = {name: SimHolding(**_decimals(row)) for name, row in state["holdings"].items()}

@@ -1,4 +1,4 @@
-"""What a simulated TWS shows of its books: the rows of every list. Pure."""
+"""The rows of every list that a simulated TWS shows of its books. Pure."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from brokers.simulators.ib_wire import ExecutionRow, OrderRow, Row
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """One account's. Times are told in ``timezone``, with its name unless ``naive``."""
+    """The lists of one account. Times are sent in ``timezone``, with its name unless ``naive``."""
 
     account_id: str
     timezone: str
     naive: bool
 
     def position(self, name: str, books: IbBooks) -> Row:
-        """One position, of 0 where nothing is held."""
+        """One position row, of 0 where nothing is held."""
         contract, held = books.contract(name), books.holdings.get(name)
         quantity = held.quantity if held is not None else Decimal(0)
         cost = held.price * contract.factor if held is not None else Decimal(0)
         return ib_wire.position(self.account_id, contract, quantity, cost)
 
     def positions(self, books: IbBooks) -> list[Row]:
-        """The list of them, with its end."""
+        """The list of positions, with its end."""
         return [*(self.position(name, books) for name in books.holdings), ["62", "1"]]
 
     def open_orders(self, books: IbBooks, client_id: int | None, version: int) -> list[Row]:
-        """Those of one client, of everybody without one, with the end."""
+        """The open orders of one client, or of all for ``None``, with the end."""
         rows: list[Row] = []
         for order in books.orders.values():
             if not order.ended_s and client_id in (None, order.client_id):
@@ -42,30 +42,30 @@ class Desk:
 
     def working(self, order: SimOrder, books: IbBooks, version: int) -> list[Row]:
         """One order and its status."""
-        told = self._order(order, books)
-        return [ib_wire.open_order(told, version), ib_wire.order_status(told)]
+        row = self._order(order, books)
+        return [ib_wire.open_order(row, version), ib_wire.order_status(row)]
 
     def status(self, order: SimOrder, books: IbBooks) -> Row:
         """The status alone."""
         return ib_wire.order_status(self._order(order, books))
 
     def completed_orders(self, books: IbBooks, version: int, *, api_only: bool) -> list[Row]:
-        """Today's, those placed by hand only where they are asked for, with the end."""
+        """Today's completed orders, those placed by hand only where they are requested, with the end."""
         ended = [o for o in books.orders.values() if o.ended_s and (o.order_id or not api_only)]
         return [*(ib_wire.completed_order(self._order(o, books), version) for o in ended), ["102"]]
 
     def executions(self, books: IbBooks, request_id: int, version: int) -> list[Row]:
-        """Today's, each with its commission where there is one, with the end."""
+        """Today's executions, each with its commission where there is one, with the end."""
         rows = [row for one in books.executions for row in self.execution(one, books, request_id, version)]
         return [*rows, ["55", "1", str(request_id)]]
 
     def execution(self, one: SimExecution, books: IbBooks, request_id: int, version: int) -> list[Row]:
-        """One, and its commission where there is one; live with -1."""
-        told = ib_wire.execution(self._execution(one, books), request_id, version)
-        return [told, self.commission(one)] if one.charged else [told]
+        """One execution, and its commission where there is one; live with -1."""
+        row = ib_wire.execution(self._execution(one, books), request_id, version)
+        return [row, self.commission(one)] if one.charged else [row]
 
     def commission(self, one: SimExecution) -> Row:
-        """What it cost."""
+        """Its commission row."""
         return ib_wire.commission(one.exec_id, COMMISSION, one.currency)
 
     def account_updates(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
@@ -77,9 +77,9 @@ class Desk:
     def values(self, books: IbBooks, price: Callable[[str], Decimal]) -> list[Row]:
         """The values of the account: TWS sends them anew with each change of a position."""
         gross = sum((abs(held.quantity) * price(name) for name, held in books.holdings.items()), Decimal(0))
-        told = [("AccountType", "INDIVIDUAL", ""), ("NetLiquidation", "100000", "USD")]
-        told += [("GrossPositionValue", f"{gross:.2f}", "USD"), ("MaintMarginReq", f"{gross / 4:.2f}", "USD")]
-        return [["6", "2", *one, self.account_id] for one in told]
+        values = [("AccountType", "INDIVIDUAL", ""), ("NetLiquidation", "100000", "USD")]
+        values += [("GrossPositionValue", f"{gross:.2f}", "USD"), ("MaintMarginReq", f"{gross / 4:.2f}", "USD")]
+        return [["6", "2", *one, self.account_id] for one in values]
 
     def portfolio_item(self, name: str, books: IbBooks, price: Callable[[str], Decimal]) -> Row:
         """One row of the portfolio, of 0 where nothing is held."""

@@ -1,4 +1,4 @@
-"""The socket of a simulated TWS: an asyncio server in a thread of its own, one :class:`Client` a connection."""
+"""The socket of a simulated TWS: an asyncio server in a thread of its own, one :class:`Client` for each connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_LISTS = frozenset({"connect", "startApi", "reqCurrentTime", "cancelOrder"})
 
 
 class Tws(Protocol):
-    """What a connection needs of the TWS behind it; called in the server's thread."""
+    """The part of the TWS that a connection uses; called in the server's thread."""
 
     server_version: int
 
@@ -50,12 +50,12 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has come."""
+        """A client has connected."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - it is a TCP server's
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """It has gone."""
+        """A client has disconnected."""
         self.transport = None
         self._tws.gone(self)
 
@@ -68,12 +68,12 @@ class Client(asyncio.Protocol):
             self.end()
 
     def send(self, rows: list[Row]) -> None:
-        """Send rows, if it is still there."""
+        """Send rows, if the client is still connected."""
         if self.transport is not None:
             self.transport.write(b"".join(frame(row) for row in rows))
 
     def end(self) -> None:
-        """Close the connection once what was sent has left."""
+        """Close the connection once everything is sent."""
         if self.transport is not None:
             self.transport.close()
 
@@ -106,7 +106,7 @@ class Client(asyncio.Protocol):
         if fault is None:
             self.send(rows)
         elif fault is Fault.TIMEOUT:
-            # TWS at its worst: every row, and never the end.
+            # The worst case of TWS: every row, and never the end.
             self.send([] if name in _NO_LISTS else rows[:-1])
         elif fault is Fault.LATE:
             self._late = rows
@@ -161,22 +161,22 @@ class TwsServer:
             raise
 
     def run(self, work: Coroutine[Any, Any, int]) -> int:
-        """Do something in the server's thread and wait for it."""
+        """Run something in the server's thread and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def call(self, work: Callable[[], None]) -> None:
-        """Have something done in the server's thread, in the order of the calls."""
+        """Run something in the server's thread, in the order of the calls."""
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             self._loop.call_soon_threadsafe(work)
 
     async def listen(self, port: int) -> int:
-        """Serve on one more port; gives it."""
+        """Serve on one more port; returns it."""
         server = await self._loop.create_server(self._made, "127.0.0.1", port)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
     async def move(self) -> int:
-        """Serve on another port instead; connections that are there stay. Gives the new port."""
+        """Serve on another port instead; open connections stay. Returns the new port."""
         old = list(self._servers)
         port = await self.listen(0)
         for server in old:

@@ -1,6 +1,6 @@
-"""TWS's side of its binary protocol: rows as lists of fields, frames of them, and what a client sends. Pure.
+"""TWS's side of its binary protocol: rows as lists of fields, their frames, and a client's requests. Pure.
 
-The order of the fields is the one ib_async's decoder and encoder use; ``version`` is the server version spoken.
+The order of the fields is the one in ib_async's decoder and encoder; ``version`` is the server version in use.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SimContract:
         return [(int(con_id), int(ratio)) for ratio, con_id in re.findall(r"([+-]\d+)x(\d+)", self.legs)]
 
     def leg_fields(self) -> Row:
-        """How many legs there are, and eight fields for each."""
+        """The number of legs, and eight fields for each."""
         rows = [
             [str(con_id), str(abs(ratio)), "BUY" if ratio > 0 else "SELL", "SMART", "0", "0", "", "-1"]
             for con_id, ratio in self.combination
@@ -79,7 +79,7 @@ class SimContract:
 
     @property
     def factor(self) -> Decimal:
-        """What one unit is worth in its currency where the price is 1."""
+        """The value of one unit, in the contract's currency, at a price of 1."""
         return Decimal(self.multiplier or 1) / Decimal(self.magnifier)
 
 
@@ -113,20 +113,20 @@ def contract_named(name: str) -> SimContract:
 
 
 def frame(row: Row) -> bytes:
-    """A row as it travels: its length, then its fields, each ended by a NUL."""
+    """A row as sent: its length, then its fields, each ended by a NUL."""
     body = "".join(f"{field}\0" for field in row).encode()
     return struct.pack(">I", len(body)) + body
 
 
 class Inbox:
-    """Takes a client's bytes apart. ``versions`` is its greeting, once it has come."""
+    """Splits a client's bytes into messages."""
 
     def __init__(self) -> None:
         self._data = b""
         self._greeted = False
 
     def feed(self, data: bytes) -> list[Row]:
-        """The messages that are complete now. Raises ``ValueError`` for what is no API client."""
+        """The messages that are complete now. Raises ``ValueError`` where the sender is not an API client."""
         self._data += data
         if not self._greeted and len(self._data) >= 4:
             if self._data[:4] != b"API\0":
@@ -145,7 +145,7 @@ class Inbox:
 
 
 def newest_version(greeting: str) -> int:
-    """The newest server version a client speaks, from its greeting ``v157..178``."""
+    """The newest server version that a client supports, from its greeting ``v157..178``."""
     found = re.match(r"v(\d+)(?:\.\.(\d+))?", greeting)
     if found is None:
         raise ValueError(f"{greeting!r} is no greeting")
@@ -163,18 +163,18 @@ def text(value: Decimal | int | None, unset: str = UNSET_DOUBLE) -> str:
 
 
 def notice(request_id: int, code: int, words: str, version: int) -> Row:
-    """An error or a piece of news."""
+    """An error or a message."""
     return ["4", "2", str(request_id), str(code), words, *([""] if version >= 166 else [])]
 
 
 def position(account: str, contract: SimContract, quantity: Decimal, average_cost: Decimal) -> Row:
-    """Sixteen fields. Futures come with an empty exchange, as everything does here."""
+    """Sixteen fields. The exchange is empty, as TWS sends it for futures."""
     return ["61", "3", account, *contract.fields(), text(quantity), text(average_cost)]
 
 
 @dataclass(frozen=True, slots=True)
 class SimHours:
-    """When a contract is traded, in the words of its details."""
+    """A contract's trading hours, in the words of its details."""
 
     zone: str = ""
     trading: str = ""
@@ -185,11 +185,11 @@ def hours_from(day: date, zone: str = "US/Eastern") -> SimHours:
     """A week of American shares from a day on, weekends closed."""
     days = [day + timedelta(days=n) for n in range(7)]
 
-    def told(opens: str, closes: str) -> str:
+    def spans_of(opens: str, closes: str) -> str:
         spans = (f"{d:%Y%m%d}:{opens}-{d:%Y%m%d}:{closes}" if d.weekday() < 5 else f"{d:%Y%m%d}:CLOSED" for d in days)
         return ";".join(spans)
 
-    return SimHours(zone, told("0400", "2000"), told("0930", "1600"))
+    return SimHours(zone, spans_of("0400", "2000"), spans_of("0930", "1600"))
 
 
 def contract_details(contract: SimContract, request_id: int, version: int, hours: SimHours | None = None) -> Row:
@@ -214,7 +214,7 @@ def contract_details(contract: SimContract, request_id: int, version: int, hours
 
 
 def symbol_samples(contracts: list[SimContract], request_id: int, version: int) -> Row:
-    """All in one row."""
+    """All contracts in one row."""
     row = ["79", str(request_id), str(len(contracts))]
     for one in contracts:
         row += [str(one.con_id), one.symbol, one.sec_type, "NASDAQ", one.currency, "2", "CFD", "OPT"]
@@ -232,7 +232,7 @@ def portfolio(account: str, contract: SimContract, quantity: Decimal, price: Dec
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """What rows of an order tell."""
+    """The fields of an order's rows."""
 
     account: str
     contract: SimContract
@@ -266,7 +266,7 @@ def order_status(order: OrderRow) -> Row:
 
 
 def open_order(order: OrderRow, version: int) -> Row:
-    """127 fields at 178, and the eight that TWS sends besides because it writes "None" for no delta-neutral order."""
+    """127 fields at 178, and the eight more that TWS sends because it writes "None" for no delta-neutral order."""
     unset = UNSET_DOUBLE
     head = _terms(order, str(order.order_id))
     ids = [order.ref, str(order.client_id), str(order.perm_id)]
@@ -286,7 +286,7 @@ def open_order(order: OrderRow, version: int) -> Row:
 
 
 def completed_order(order: OrderRow, version: int) -> Row:
-    """A filled one without its quantity, as public captures show it, and no average price."""
+    """A completed order; a filled one without its quantity, as public captures show it, and without average price."""
     unset = UNSET_DOUBLE
     head = _terms(order, None)
     if order.status == "Filled":
@@ -308,7 +308,7 @@ def completed_order(order: OrderRow, version: int) -> Row:
 
 
 def _terms(order: OrderRow, order_id: str | None) -> Row:
-    """From the order id (left out without one) to the field before the orderRef."""
+    """From the order id (left out for ``None``) to the field before the orderRef."""
     limit = text(order.limit) if order.limit is not None else "0.0"
     terms = [
         order.action,
@@ -328,7 +328,7 @@ def _terms(order: OrderRow, order_id: str | None) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRow:
-    """What rows of an execution tell."""
+    """The fields of an execution's rows."""
 
     account: str
     contract: SimContract
@@ -347,13 +347,13 @@ class ExecutionRow:
 
 
 def execution(one: ExecutionRow, request_id: int, version: int) -> Row:
-    """32 fields at 178. TWS writes "unset" for the order id of one that was placed by hand."""
+    """32 fields at 178. TWS writes "unset" for the order id of an order placed by hand."""
     order_id = str(one.order_id) if one.order_id else UNSET_INTEGER
-    told = [one.exec_id, one.time, one.account, "SMART", one.side, text(one.shares), text(one.price)]
+    fields = [one.exec_id, one.time, one.account, "SMART", one.side, text(one.shares), text(one.price)]
     forced = "1" if one.liquidation else "0"
     ids = [str(one.perm_id), str(one.client_id), forced, text(one.cumulative), text(one.average), one.ref]
     newer = ["0"] if version >= 178 else []
-    return ["11", str(request_id), order_id, *one.contract.fields(), *told, *ids, "", "", "", "1", *newer]
+    return ["11", str(request_id), order_id, *one.contract.fields(), *fields, *ids, "", "", "", "1", *newer]
 
 
 def commission(exec_id: str, amount: Decimal, currency: str = "USD") -> Row:

@@ -1,4 +1,4 @@
-"""A simulated Zerodha account on loopback: Kite Connect's REST routes and its ticker, scriptable, able to misbehave."""
+"""A simulated Zerodha account on loopback: Kite Connect's REST routes and its ticker. Scriptable, can misbehave."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from brokers.simulators.kite_ticker import TickerServer
 class KiteSimulator:
     """One user; meets :class:`brokers.simulators.base.Simulator`.
 
-    A position's leg is the product; who does not name one trades the usual one (MIS for shares, else NRML). ``seed``
-    makes up the prices. Faults match against the SDK's name of a request, its method and its target, as in
+    A position's leg is the product; without one an order uses the usual one (MIS for shares, else NRML). ``seed``
+    determines the prices. Faults match against the SDK's name of a request, its method and its target, as in
     ``order_history GET /orders/251120000000001``. ``heartbeat_s`` is how often the ticker sends its byte.
     """
 
@@ -38,7 +38,7 @@ class KiteSimulator:
         self._token = access_token
         self._lock = threading.RLock()
         self._ledger = Ledger(seed)
-        self._ledger.on_order = self._tell
+        self._ledger.on_order = self._publish
         self._rest = Rest(self._ledger, user_id)
         self._face = KiteFace(self._rest, self.faults, lambda: f"token {self._api_key}:{self._token}", self._lock)
         self._serving = Serving(self._face, "kite-simulator")
@@ -57,11 +57,11 @@ class KiteSimulator:
         return tuple(self._face.requests)
 
     def start(self, port: int = 0) -> str:
-        """Serve the REST routes, and give the ``rest_url``."""
+        """Serve the REST routes; returns the ``rest_url``."""
         return f"http://127.0.0.1:{self._serving.start(port)}"
 
     def start_ticker(self, port: int = 0) -> str:
-        """Serve the ticker as well, and give the ``stream_url``."""
+        """Serve the ticker as well; returns the ``stream_url``."""
         return f"ws://127.0.0.1:{self.ticker.start(port)}"
 
     def close(self) -> None:
@@ -69,14 +69,14 @@ class KiteSimulator:
         self._serving.close()
         self.ticker.close()
 
-    def _tell(self, order: Order) -> None:
+    def _publish(self, order: Order) -> None:
         self.ticker.tell({"type": "order", "data": {"user_id": self._rest.user_id, **order_json(order)}})
 
     # -- the session -----------------------------------------------------------------------------------------------
 
     def answer_with(self, reply: RawReply, *, times: int = 1, match: str = "") -> None:
         """Answer exactly this to the next ``times`` requests that match; see :mod:`brokers.simulators.kite_http` for
-        the answers that Kite is known to give."""
+        answers that Kite is known to send."""
         self._face.script(reply, times, match)
 
     def renew_token(self, access_token: str) -> None:
@@ -84,23 +84,23 @@ class KiteSimulator:
         self._token = access_token
 
     def log_in_as(self, user_id: str) -> None:
-        """The session is another user's."""
+        """Make the session another user's."""
         self._rest.user_id = user_id
 
     def list_instruments(self, *names: str) -> None:
-        """Have these in the tables of instruments, besides the contracts that were described; before that there are
-        none."""
+        """List these in the tables of instruments, besides the contracts that were described; by default none are
+        listed."""
         self._rest.listed = names
 
     def describe(
         self, instrument: str, expiry: date, kind: str = "FUT", strike: Decimal = Decimal(0), *, lot: int = 1, name: str
     ) -> None:
-        """List a contract: a FUT, CE or PE on what is called ``name``. In the night after its last day it is gone."""
+        """List a contract: a FUT, CE or PE on ``name``. In the night after its last day it is gone."""
         with self._lock:
             self._ledger.contracts[instrument] = Contract(expiry.isoformat(), kind, strike, lot, name)
 
     def expire(self, instrument: str) -> None:
-        """A contract is over now: its position is gone, without a trade, and its row in the table."""
+        """End a contract now: its position is gone, without a trade, and its row in the table."""
         with self._lock:
             self._ledger.expire(instrument)
 
@@ -128,12 +128,12 @@ class KiteSimulator:
             return self._ledger.price(instrument)
 
     def set_price(self, instrument: str, price: Decimal) -> None:
-        """Set it; market orders fill at it."""
+        """Set the price; market orders fill at it."""
         with self._lock:
             self._ledger.prices[instrument] = price
 
     def positions(self) -> dict[tuple[str, str], Decimal]:
-        """What ``net`` holds. Holdings are apart."""
+        """The positions of ``net``, without the holdings."""
         with self._lock:
             return self._ledger.held()
 
@@ -179,9 +179,9 @@ class KiteSimulator:
         product: str | None = None,
         told: bool = True,
     ) -> tuple[str, ...]:
-        """One order in several, of these quantities; gives the ids of those that are placed. Of an iceberg the next one
-        is placed when the one before it is filled. Nothing but the tag tells that they belong together where that is
-        not ``told``."""
+        """Place one order in several, of these quantities; returns the ids of those that are placed. The next leg of an
+        iceberg is placed when the one before it is filled. Unless ``told``, only the tag shows that they belong
+        together."""
         with self._lock:
             first = self._ledger.place(instrument, side, quantities[0], price, client_order_id, product)
             parts = self._ledger.sliced(first, list(quantities), iceberg=iceberg)
@@ -192,7 +192,7 @@ class KiteSimulator:
     def place_trigger(
         self, instrument: str, side: Side, quantity: Decimal, price: Decimal, product: str = "CNC"
     ) -> str:
-        """A GTT; gives its id."""
+        """Place a GTT; returns its id."""
         with self._lock:
             self._ledger.count += 1
             exchange, _, symbol = instrument.partition(":")
@@ -218,7 +218,7 @@ class KiteSimulator:
             return str(trigger_id)
 
     def fire_trigger(self, trigger_id: str) -> str:
-        """A GTT fires: it places its order, which has no tag. Gives the order's id."""
+        """Fire a GTT: it places its order, which has no tag. Returns the order's id."""
         with self._lock:
             trigger = self._ledger.triggers[trigger_id]
             (row,) = trigger["orders"]
@@ -238,8 +238,8 @@ class KiteSimulator:
             return self._ledger.fill(order, left if quantity is None else min(quantity, left), at).id
 
     def end_order(self, order_id: str, how: str = "CANCELLED") -> None:
-        """End a resting order: ``CANCELLED``, ``REJECTED``, or ``EXPIRED``, for which Kite has no word: the
-        order shows as cancelled, and as one that was to be filled at once or not at all."""
+        """End a resting order: ``CANCELLED``, ``REJECTED``, or ``EXPIRED``, for which Kite has no status: the order
+        shows as cancelled, and as one with immediate-or-cancel validity."""
         if how not in {"CANCELLED", "EXPIRED", "REJECTED"}:
             raise ValueError(f"an order ends as one of CANCELLED, EXPIRED, REJECTED, not as {how}")
         with self._lock:
@@ -251,24 +251,24 @@ class KiteSimulator:
             self._ledger.changed(order, "REJECTED" if how == "REJECTED" else "CANCELLED", message)
 
     def set_status(self, order_id: str, status: str) -> None:
-        """Show an order under this word."""
+        """Show an order with this status."""
         with self._lock:
             self._ledger.changed(self._ledger.orders[order_id], status)
 
     def set_order(self, order_id: str, **fields: object) -> None:
-        """Set fields of an order as they are, with nobody told."""
+        """Set fields of an order as they are, without a ticker message."""
         with self._lock:
             for name, value in fields.items():
                 setattr(self._ledger.orders[order_id], name, value)
 
     def forget_order(self, order_id: str) -> None:
-        """Know nothing of an order any more."""
+        """Remove every trace of an order."""
         with self._lock:
             if self._ledger.orders.pop(order_id, None) is None:
                 raise ValueError(f"there is no order {order_id}")
 
     def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
-        """Hold exactly this, with no order and no fill that explains it. ``leg`` is a product; for ``net`` or nothing
+        """Hold exactly this, without an order or a fill that explains it. ``leg`` is a product; for ``net`` or nothing
         the usual one."""
         product = usual_product(instrument) if leg in {"", NET} else leg
         with self._lock:
@@ -287,7 +287,7 @@ class KiteSimulator:
         isin: str = "",
         shown_as: str = "",
     ) -> None:
-        """Have this delivered, ``t1`` more bought yesterday, and ``pledged`` more as collateral."""
+        """Hold this as delivered, ``t1`` more bought yesterday, and ``pledged`` more as collateral."""
         with self._lock:
             held = Holding(quantity, t1, used, price, pledged, isin=isin, shown_as=shown_as)
             self._ledger.holdings[instrument] = held
@@ -311,7 +311,7 @@ class KiteSimulator:
             self._ledger.changed(order, "OPEN")
 
     def load_day(self, done: bool = True) -> None:
-        """The morning: nothing is shown in ``net`` and in the holdings until they are loaded."""
+        """The morning: ``net`` and the holdings show nothing until they are loaded."""
         self._ledger.loading = not done
 
     def square_off(self, instrument: str, placed_by: str = "RMS1") -> None:
@@ -324,12 +324,12 @@ class KiteSimulator:
                     self._ledger.orders[order_id].placed_by = placed_by
 
     def forget_trades(self) -> None:
-        """List no trade of today any more, and none ever of what was filled by now."""
+        """Stop listing the trades up to now."""
         with self._lock:
             self._ledger.trades.clear()
 
     def close_by_hand(self, instrument: str) -> None:
-        """Somebody closes every leg with a market order of his own."""
+        """Close every leg by hand with a market order."""
         with self._lock:
             for (held, product), quantity in self._ledger.held().items():
                 if held == instrument:
@@ -342,7 +342,7 @@ class KiteSimulator:
             return self._ledger.dump()
 
     def load(self, text: str) -> None:
-        """Take a state over."""
+        """Take over a state."""
         with self._lock:
             self._ledger.load(text)
 

@@ -76,7 +76,7 @@ def position_json(leg: Leg, last_price: Decimal) -> Body:
 
 
 def order_json(order: Order, status: str | None = None, filled: Decimal | None = None, at: str | None = None) -> Body:
-    """An order, or one state of its history. As at Kite, a cancelled order shows what was cancelled as pending too."""
+    """An order, or one state of its history. As at Kite, a cancelled order also shows the cancelled part as pending."""
     filled = order.filled if filled is None else filled
     status = status or order.status
     left = order.quantity - filled
@@ -118,7 +118,7 @@ TABLE_HEAD = (
 
 
 def table_csv(rows: Mapping[str, Contract | None]) -> str:
-    """A table of instruments as Kite writes it: shares for which there is no contract."""
+    """A table of instruments as Kite writes it: names without a contract are shares."""
     lines = [TABLE_HEAD]
     for place, (instrument, found) in enumerate(rows.items(), 1):
         exchange, _, symbol = instrument.partition(":")
@@ -133,7 +133,7 @@ def table_csv(rows: Mapping[str, Contract | None]) -> str:
 
 
 def trade_json(trade: Trade) -> Body:
-    """A trade, with the order's time of day alone."""
+    """A trade; its order's timestamp is only a time of day."""
     return {
         "trade_id": trade.id,
         "order_id": trade.order_id,
@@ -169,7 +169,7 @@ class Rest:
         self.listed: tuple[str, ...] | None = None
 
     def operation(self, method: str, path: str) -> tuple[str, Callable[[Body], Reply | RawReply]]:
-        """The SDK's name of a request, and what answers its parameters."""
+        """The SDK's name of a request, and the function that answers its parameters."""
         match method, [unquote(part) for part in path.strip("/").split("/")]:
             case "GET", ["user", "profile"]:
                 return "profile", lambda _: success({"user_id": self.user_id, **_PROFILE})
@@ -200,7 +200,7 @@ class Rest:
         return "unknown", lambda _: error(404, "GeneralException", "Route not found")
 
     def _instruments(self, exchange: str | None) -> RawReply:
-        """The table of an exchange's instruments, or of all: the names that are listed, and the contracts."""
+        """The table of an exchange's instruments, or of all: the listed names, and the contracts."""
         listed = dict.fromkeys(self.listed or ()) | self.ledger.contracts
         rows = {name: row for name, row in listed.items() if exchange in (None, name.partition(":")[0])}
         return RawReply(200, table_csv(rows).encode(), "text/csv")
@@ -284,7 +284,7 @@ class _Scripted:
 
 
 class KiteFace:
-    """What the server says; see :class:`brokers.simulators.http.Face`."""
+    """The server's answers; see :class:`brokers.simulators.http.Face`."""
 
     refusals = _REFUSALS
 
@@ -302,7 +302,7 @@ class KiteFace:
             self._scripted.extend([_Scripted(reply, match)] * times)
 
     def received(self, method: str, target: str) -> None:
-        """Note it."""
+        """Note the request."""
         self.requests.append(f"{method} {target}")
 
     def name_of(self, method: str, path: str) -> str:
@@ -333,7 +333,7 @@ class KiteFace:
         return body
 
     def spoiled(self, body: Body) -> Body:
-        """The same envelope with the first row of each list unreadable, or one such row more where there was none."""
+        """The same envelope with the first row of each list unreadable, or such a row added where there was none."""
         data = body.get("data")
         if isinstance(data, list):
             return {**body, "data": _spoil(data)}

@@ -1,7 +1,7 @@
 """The books of a simulated Kite account: positions by product, holdings, and the day's orders and trades. No IO.
 
-It keeps what the Kite Connect documentation says of them: a row of ``net`` is what came over night plus what was bought
-less what was sold today, and stays when it is flat; orders and trades are those of today; times are naive IST.
+It follows the Kite Connect documentation: a row of ``net`` is the quantity carried overnight plus what was bought less
+what was sold today, and stays when it is flat; orders and trades are those of today; times are naive IST.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Trade:
 
 @dataclass(slots=True)
 class Holding:
-    """Delivered stock; ``t1`` is bought and not delivered yet, ``used`` what was sold of it today, ``pledged`` what is
-    collateral, ``margin`` what is held on margin. ``shown_as`` is the name under which the broker shows it."""
+    """Delivered shares; ``t1`` is bought and not delivered yet, ``used`` was sold of it today, ``pledged`` is
+    collateral, ``margin`` is held on margin. ``shown_as`` is the name under which the broker shows it."""
 
     quantity: Decimal = ZERO
     t1: Decimal = ZERO
@@ -103,8 +103,8 @@ class Holding:
 
 @dataclass(slots=True)
 class Contract:
-    """What the table of instruments says of a contract: ``expiry`` as it writes it, ``kind`` FUT, CE or PE. ``name`` is
-    what it is on."""
+    """A contract's row in the table of instruments: ``expiry`` as written there, ``kind`` FUT, CE or PE. ``name`` is
+    its underlying."""
 
     expiry: str
     kind: str = "FUT"
@@ -114,7 +114,7 @@ class Contract:
 
 
 class Ledger:
-    """The state of one account and everything that can happen to it. ``on_order`` hears of every order that changes."""
+    """The state of one account and everything that can happen to it. ``on_order`` is called for each changed order."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -159,7 +159,7 @@ class Ledger:
         product: str | None = None,
         variety: str = "regular",
     ) -> Order:
-        """An order that rests. Without a price it is a market order, to be filled by whoever places it."""
+        """Place a resting order. Without a price it is a market order, which the caller fills."""
         self.count += 1
         at = self.stamp()
         tag = tag and tag[:20]
@@ -173,7 +173,7 @@ class Ledger:
         return order
 
     def changed(self, order: Order, status: str | None = None, message: str | None = None) -> None:
-        """An order goes into a state, and whoever listens is told."""
+        """Set an order's status, and report the order to ``on_order``."""
         order.status = status or order.status
         order.message = message or order.message
         order.states.append([order.status, plain(order.filled), order.updated_at])
@@ -203,8 +203,8 @@ class Ledger:
         return trade
 
     def sliced(self, order: Order, quantities: list[Decimal], *, iceberg: bool) -> list[Order]:
-        """Make an order the first part of one of these quantities. The others are placed at once, or, of an iceberg,
-        each when the one before it is filled. Gives the parts."""
+        """Make an order the first part of a whole of these quantities. The others are placed at once, or, of an
+        iceberg, each when the one before it is filled. Returns the parts."""
         order.quantity = quantities[0]
         if iceberg:
             order.variety = "iceberg"
@@ -240,7 +240,7 @@ class Ledger:
         part.iceberg = order.iceberg | left
 
     def leg(self, instrument: str, product: str) -> Leg:
-        """The leg of that name, made where there was none."""
+        """The leg of that name; made where there was none."""
         return self.legs.setdefault(f"{instrument}/{product}", Leg(instrument, product))
 
     @staticmethod
@@ -258,7 +258,7 @@ class Ledger:
             leg.price = ZERO
 
     def hold(self, instrument: str, product: str, quantity: Decimal, price: Decimal) -> None:
-        """Make a leg exactly this, as if it had come so over night."""
+        """Make a leg exactly this, as if it had been carried overnight."""
         leg = self.leg(instrument, product)
         leg.overnight = quantity - leg.bought + leg.sold
         leg.price = price if quantity else ZERO
@@ -269,7 +269,7 @@ class Ledger:
         self.end_day()
 
     def end_day(self) -> None:
-        """The night: no orders and no trades are left, contracts whose last day is over are gone, CNC goes into the
+        """The night: orders and trades are dropped, contracts whose last day is over are gone, CNC goes into the
         holdings, the rest is carried over."""
         self.orders.clear()
         self.trades.clear()
@@ -289,7 +289,7 @@ class Ledger:
                 leg.overnight, leg.bought, leg.sold = leg.quantity, ZERO, ZERO
 
     def expire(self, instrument: str) -> None:
-        """A contract is over: its legs are gone, without a trade, and so is its row in the table."""
+        """End a contract: its legs are gone, without a trade, and so is its row in the table."""
         self.contracts.pop(instrument, None)
         self.legs = {key: leg for key, leg in self.legs.items() if leg.instrument != instrument}
 
@@ -310,7 +310,7 @@ class Ledger:
         holding.margin = total
 
     def convert(self, instrument: str, source: str, target: str, quantity: Decimal) -> None:
-        """A signed quantity goes from one product to another, as if it had been traded in both."""
+        """Move a signed quantity from one product to another, as if it had been traded in both."""
         giver, taker = self.leg(instrument, source), self.leg(instrument, target)
         price = giver.price
         self._join(giver, -quantity, price)
@@ -323,7 +323,7 @@ class Ledger:
     # -- over a crash ----------------------------------------------------------------------------------------------
 
     def dump(self) -> str:
-        """Everything, as JSON text."""
+        """The whole state, as JSON text."""
         state = {
             "seed": self.seed,
             "offset_s": self.offset_s,
@@ -355,7 +355,7 @@ class Ledger:
 
 
 def usual_product(instrument: str) -> str:
-    """What somebody trades who does not say: intraday for shares, the carry-over product for the rest."""
+    """The product of an order that names none: intraday for shares, the carry-over product for the rest."""
     return "MIS" if instrument.partition(":")[0] in _EQUITY else "NRML"
 
 

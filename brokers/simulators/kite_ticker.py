@@ -1,4 +1,4 @@
-"""The ticker of a simulated Kite account: a WebSocket that tells every change of an order."""
+"""The ticker of a simulated Kite account: a WebSocket that reports every change of an order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ HEARTBEAT = b"\x00"
 
 
 class TickerServer:
-    """Serves on loopback in a thread of its own. ``admits`` judges the query's api_key and access_token: another
-    session gets 403, as a handshake does at Kite. While ``mute``, it accepts and says nothing at all, with the
-    connection open: the ticker that silently died."""
+    """Serves on loopback in a thread of its own. ``admits`` checks the query's api_key and access_token: another
+    session gets 403, as a handshake does at Kite. While ``mute``, it accepts and sends nothing at all, with the
+    connection open: a ticker that silently died."""
 
     def __init__(self, admits: Callable[[str, str], bool], heartbeat_s: float) -> None:
         self._admits = admits
@@ -32,7 +32,7 @@ class TickerServer:
         self.port = 0
 
     def start(self, port: int) -> int:
-        """Serve on any free port for 0, and give the port."""
+        """Serve on any free port for 0; returns the port."""
         if self._thread is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="kite-ticker-simulator")
@@ -52,16 +52,16 @@ class TickerServer:
 
     @property
     def connected(self) -> int:
-        """How many listen."""
+        """How many connections are open."""
         return len(self._sockets)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """A JSON frame to everybody who listens. When this returns it has been sent."""
+        """Send a JSON frame to every connection. It is sent when this returns."""
         if self._thread is not None and not self.mute:
             self._in_loop(self._send(json.dumps(message)))
 
     def say(self, text: str) -> None:
-        """A text frame as it is."""
+        """Send a text frame as it is."""
         if self._thread is not None:
             self._in_loop(self._send(text))
 
@@ -71,7 +71,7 @@ class TickerServer:
             self._in_loop(self._hang_up())
 
     def drop(self) -> None:
-        """Cut every connection without a word."""
+        """Cut every connection without a close frame."""
         if self._thread is not None:
             self._in_loop(self._drop())
 

@@ -1,8 +1,8 @@
 """An MT5 terminal with its ZeroMQ gateway, on loopback.
 
 It keeps MetaTrader's books: on a hedging account every opening order has a position of its own, whose ticket is the
-order's; on a netting account a symbol has one.
-Volumes leave it as JSON numbers, as a terminal's do; inside they are ``Decimal``.
+order's; on a netting account a symbol has one. Volumes leave it as JSON numbers, as a terminal's do; inside they are
+``Decimal``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Holding:
     quantity: Decimal  # signed
     price: Decimal
     time_s: int
-    renamed: int = 0  # the ticket it has now, where that is another one than it began with
+    renamed: int = 0  # its present ticket, where that has changed
 
 
 @dataclass(slots=True)
@@ -84,14 +84,14 @@ class _Deal:
 class Mt5Simulator:
     """Meets :class:`brokers.simulators.base.Simulator`.
 
-    ``margin_mode`` is ``"hedging"``, ``"netting"`` or ``None`` (hedging, and not told). ``base_only`` knows
+    ``margin_mode`` is ``"hedging"``, ``"netting"`` or ``None`` (hedging, and not reported). ``base_only`` knows
     GET_POSITIONS and nothing else. Legs are tickets, on an account known to be netting ``"net"``. ``instruments`` have
     a price from the start.
 
-    Every change of an order, a deal or a position is published from ``events`` the moment it is made, at
-    :attr:`events_endpoint`. What nobody explains (``set_position``, ``forget_order``) is published too, unless
-    ``silent_drift``. ``load`` and prices are not. A deal is published with its row and its order's where it
-    ``tells_rows``. ``events_port`` is any free one for 0, and kept over a restart.
+    Every change of an order, a deal or a position is published from ``events`` at once, at :attr:`events_endpoint`.
+    Unexplained changes (``set_position``, ``forget_order``) are published too, unless ``silent_drift``. ``load`` and
+    prices are not. With ``tells_rows`` a deal is published with its row and its order's row. ``events_port`` is any
+    free one for 0, and the same after a restart.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Mt5Simulator:
         self._deals: list[_Deal] = []
         self._last_ticket = 1000
         self._crossed = 0
-        self._told: Json = {}
+        self._beside: Json = {}
         self._deals_ahead_s = 0
         self._terse: dict[str, object] | None = None
         self._server: Router | None = None
@@ -142,7 +142,7 @@ class Mt5Simulator:
             return tuple(self._requests)
 
     def start(self, port: int = 0) -> str:
-        """Serve on 127.0.0.1 (any free port for 0) and give the endpoint. May be called again after :meth:`close`."""
+        """Serve on 127.0.0.1 (any free port for 0); returns the endpoint. May be called again after :meth:`close`."""
         if self._server is None:
             self.events.start()
             try:
@@ -181,7 +181,7 @@ class Mt5Simulator:
             return self._prices[instrument]
 
     def set_price(self, instrument: str, price: Decimal) -> None:
-        """Set it; market orders fill at it."""
+        """Set the price; market orders fill at it."""
         with self._lock:
             self._prices[instrument] = price
 
@@ -219,11 +219,11 @@ class Mt5Simulator:
             self._trim()
 
     def forget_order(self, order_id: str) -> None:
-        """Know nothing of it any more."""
+        """Remove every trace of the order."""
         with self._lock:
             order = self._orders.pop(int(order_id), None)
             if order is not None:
-                self._tell_drift("order", order.symbol, order.ticket)
+                self._publish_drift("order", order.symbol, order.ticket)
 
     def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
         """Hold exactly this, unexplained. An empty ``leg`` is a new ticket (or the one of a netting account)."""
@@ -232,30 +232,30 @@ class Mt5Simulator:
             if not quantity:
                 if held:
                     del self._holdings[held.ticket]
-                    self._tell_drift("position", instrument, held.ticket)
+                    self._publish_drift("position", instrument, held.ticket)
                 return leg
             if held is None:
                 ticket = int(leg) if leg.isdigit() else self._ticket()
                 self._last_ticket = max(self._last_ticket, ticket)
                 held = self._holdings[ticket] = _Holding(ticket, instrument, quantity, price, self._now_s())
             held.quantity, held.price = quantity, price
-            self._tell_drift("position", instrument, held.ticket)
+            self._publish_drift("position", instrument, held.ticket)
             return self._leg(held.ticket)
 
     def close_position(self, leg: str, quantity: Decimal | None = None) -> str:
-        """Somebody closes one ticket, in part where ``quantity`` is given; gives the closing order's id."""
+        """Close one ticket by hand, in part where ``quantity`` is passed; returns the closing order's id."""
         with self._lock:
             held = self._holdings[int(leg)]
             return self._close(held, abs(held.quantity) if quantity is None else quantity)
 
     def close_by_hand(self, instrument: str) -> None:
-        """Somebody closes everything held in the instrument."""
+        """Close everything held in the instrument by hand."""
         with self._lock:
             for held in [held for held in self._holdings.values() if held.symbol == instrument]:
                 self._close(held, abs(held.quantity))
 
     def reopen_for_swap(self, leg: str) -> str:
-        """The server re-opens a position: it has another ticket, and its identifier stays. Gives the ticket."""
+        """The server re-opens a position: its ticket changes, and its identifier stays. Returns the ticket."""
         with self._lock:
             held = self._holdings[int(leg)]
             held.renamed = self._ticket()
@@ -263,7 +263,7 @@ class Mt5Simulator:
             return str(held.renamed)
 
     def close_by(self, leg: str, opposite: str) -> str:
-        """Somebody closes a position by an opposite one, as far as the smaller goes: one order, two deals."""
+        """Close a position by an opposite one, as far as the smaller goes: one order, two deals."""
         with self._lock:
             first, second = self._holdings[int(leg)], self._holdings[int(opposite)]
             volume = min(abs(first.quantity), abs(second.quantity))
@@ -281,7 +281,7 @@ class Mt5Simulator:
 
     def hit(self, leg: str, why: str) -> str:
         """The stop (``sl``) or the target (``tp``) of a position closes it: an order and a deal of the server's own,
-        with their reason. Gives the order."""
+        with their reason. Returns the order."""
         reason = {"sl": 4, "tp": 5}[why]
         with self._lock:
             held = self._holdings.pop(int(leg))
@@ -294,7 +294,7 @@ class Mt5Simulator:
             return str(order.ticket)
 
     def stop_out(self, leg: str, reason: int = 6) -> str:
-        """The server closes a position for want of margin, or for another of its reasons (DEAL_REASON); gives the
+        """The server closes a position for lack of margin, or for another of its reasons (DEAL_REASON); returns the
         deal."""
         with self._lock:
             held = self._holdings.pop(int(leg))
@@ -305,29 +305,29 @@ class Mt5Simulator:
             )
 
     def book_money(self, kind: str | int, symbol: str = "", ticket: int | None = None) -> None:
-        """A deal that moves money alone: a dividend, a tax, interest, or one of a type nobody knows."""
+        """Add a deal that moves only money: a dividend, a tax, interest, or one of an unknown type."""
         with self._lock:
             at = self._now_s()
             made = _Deal(ticket or self._ticket(), 0, 0, symbol, str(kind), "in", Decimal(0), Decimal(0), at)
             self._deals.append(made)
 
     def tell_beside(self, **fields: object) -> None:
-        """Add these to every reply (``last_error``, ``connected``, ``retcode``); none takes them back."""
+        """Add these fields to every reply (``last_error``, ``connected``, ``retcode``); called without any, stop."""
         with self._lock:
-            self._told = dict(fields)
+            self._beside = dict(fields)
 
     def lose_broker(self, **fields: object) -> None:
-        """The terminal lost its broker: every list is empty, and these are told beside it. None brings it back."""
+        """The terminal loses its broker: every list is empty, beside these fields. Called without any, it is back."""
         with self._lock:
             self._terse = dict(fields) if fields else None
 
     def date_deals_ahead(self, seconds: int) -> None:
-        """Tell the times of deals in another zone than that of the clock."""
+        """Send the times of deals in another zone than the clock's."""
         with self._lock:
             self._deals_ahead_s = seconds
 
     def forget_positions(self) -> None:
-        """Every position is gone, with no deal that says why."""
+        """Remove every position, without any deal."""
         with self._lock:
             self._holdings.clear()
 
@@ -345,7 +345,7 @@ class Mt5Simulator:
     ) -> str:
         made = _Deal(self._ticket(), order, position, symbol, side, entry, volume, price, self._now_s(), reason)
         self._deals.append(made)
-        self._tell_deal(made)
+        self._publish_deal(made)
         return str(made.ticket)
 
     def dump(self) -> str:
@@ -361,7 +361,7 @@ class Mt5Simulator:
             return json.dumps(state, default=str)
 
     def load(self, text: str) -> None:
-        """Take a state over from :meth:`dump`, or raise ``ValueError`` and leave the present one as it is."""
+        """Take over a state from :meth:`dump`, or raise ``ValueError`` and keep the present one."""
         try:
             state = json.loads(text)
             prices = {symbol: Decimal(price) for symbol, price in state["prices"].items()}
@@ -440,7 +440,7 @@ class Mt5Simulator:
         )
         self._deals.append(deal)
         self.events.tell("order", order.symbol, order.ticket)
-        self._tell_deal(deal)
+        self._publish_deal(deal)
         self.events.tell("position", order.symbol, held.ticket)
         self._trim()
         return str(deal.ticket)
@@ -452,7 +452,7 @@ class Mt5Simulator:
         self._fill(order, quantity, self.price(held.symbol))
         return str(order.ticket)
 
-    def _tell_deal(self, deal: _Deal) -> None:
+    def _publish_deal(self, deal: _Deal) -> None:
         more: Json = {}
         if self.tells_rows:
             more = {"login": self.login, "deal": _deal_row(deal) | {"time": deal.time_s + self._deals_ahead_s}}
@@ -461,7 +461,7 @@ class Mt5Simulator:
                 more["order"] = _order_row(order)
         self.events.tell("deal", deal.symbol, deal.ticket, **more)
 
-    def _tell_drift(self, event: str, symbol: str, ticket: int) -> None:
+    def _publish_drift(self, event: str, symbol: str, ticket: int) -> None:
         if not self._silent_drift:
             self.events.tell(event, symbol, ticket)
 
@@ -475,8 +475,8 @@ class Mt5Simulator:
 
     def _reply(self, request: bytes) -> Scripted:
         try:
-            asked = json.loads(request)
-            action = str(asked["action"])
+            content = json.loads(request)
+            action = str(content["action"])
         except (ValueError, KeyError, TypeError):
             return Scripted(
                 _encode({"status": "ERROR", "error": "the request is not JSON with an action"}), None, False
@@ -484,19 +484,19 @@ class Mt5Simulator:
         with self._lock:
             self._requests.append(action)
             fault = self.faults.take(action)
-            reply = self._answer(action, asked)
+            reply = self._answer(action, content)
             if self._terse is not None and action in _SECTIONS:
                 reply = {"status": "SUCCESS", _SECTIONS[action]: []} | self._terse
             if reply["status"] == "SUCCESS":
-                reply |= self._told
+                reply |= self._beside
             if fault in _ERRORS:
                 reply = {"status": "ERROR", "error": _ERRORS[fault]}
             elif fault is Fault.EMPTY:
                 reply |= {_SECTIONS[action]: []} if action in _SECTIONS else {}
             elif fault is Fault.MALFORMED_ROW and action in _SECTIONS:
                 self._spoil(reply, _SECTIONS[action])
-            if self._echo and "request_id" in asked:
-                reply["request_id"] = asked["request_id"]
+            if self._echo and "request_id" in content:
+                reply["request_id"] = content["request_id"]
             crossed = self._crossed > 0
             self._crossed -= crossed
         body = _encode(reply)
@@ -506,17 +506,17 @@ class Mt5Simulator:
             body = body[: len(body) // 2]
         return Scripted(body, fault, crossed)
 
-    def _answer(self, action: str, asked: Json) -> Json:
+    def _answer(self, action: str, content: Json) -> Json:
         if self._base_only and action != "GET_POSITIONS":
             return {"status": "ERROR", "error": f"unknown action {action}"}
-        symbol = asked.get("symbol", "*")
+        symbol = content.get("symbol", "*")
         if action == "GET_POSITIONS":
             rows = [_position_row(held) for held in self._holdings.values()]
         elif action == "GET_ORDERS":
-            wanted = asked.get("ticket")
+            wanted = content.get("ticket")
             rows = [_order_row(order) for order in self._orders.values() if wanted in (None, order.ticket)]
         elif action == "GET_DEALS":
-            since = asked.get("since", 0)
+            since = content.get("since", 0)
             ahead_s = self._deals_ahead_s
             rows = [
                 _deal_row(deal) | {"time": deal.time_s + ahead_s}
@@ -524,10 +524,10 @@ class Mt5Simulator:
                 if isinstance(since, int) and deal.time_s + ahead_s >= since
             ]
         elif action == "GET_ACCOUNT":
-            told: Json = {} if self._margin_mode is None else {"margin_mode": self._margin_mode}
-            told["margin"] = sum((abs(held.quantity) for held in self._holdings.values()), Decimal(0)) * 100
-            told |= {"server": "Loopback-Demo", "currency": "USD", "trade_allowed": True}
-            return {"status": "SUCCESS", "login": self.login, "time": self._now_s(), **told}
+            facts: Json = {} if self._margin_mode is None else {"margin_mode": self._margin_mode}
+            facts["margin"] = sum((abs(held.quantity) for held in self._holdings.values()), Decimal(0)) * 100
+            facts |= {"server": "Loopback-Demo", "currency": "USD", "trade_allowed": True}
+            return {"status": "SUCCESS", "login": self.login, "time": self._now_s(), **facts}
         elif action == "GET_SYMBOLS":
             named = {held.symbol for held in self._holdings.values()} | {o.symbol for o in self._orders.values()}
             return {"status": "SUCCESS", "symbols": sorted(named | self._prices.keys())}
@@ -556,7 +556,7 @@ class Mt5Simulator:
 
 
 def _add(held: _Holding, signed: Decimal, price: Decimal) -> str:
-    """Join a deal to a position, as MetaTrader does: an increase averages, a reduction keeps the price."""
+    """Add a deal to a position, as MetaTrader does: an increase averages, a reduction keeps the price."""
     total = held.quantity + signed
     if (held.quantity > 0) == (signed > 0):
         held.price = (held.quantity * held.price + signed * price) / total

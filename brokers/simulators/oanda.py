@@ -1,4 +1,4 @@
-"""A simulated OANDA account on loopback: v20's REST paths and its transaction stream over books of its own, scriptable,
+"""A simulated OANDA account on loopback: v20's REST paths and its transaction stream over its own books. Scriptable,
 and able to misbehave."""
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _ENDS = {"CANCELLED": "CLIENT_REQUEST", "EXPIRED": "TIME_IN_FORCE_EXPIRED", "REJ
 class OandaSimulator:
     """One account; meets :class:`brokers.simulators.base.Simulator`.
 
-    ``hedging`` lets a long and a short leg stand side by side: an opposite order opens the other leg. ``seed`` makes
-    up the prices. Faults match against the SDK's name of a request, its method and its path with the query, as in
-    ``AccountDetails GET /v3/accounts/101-001-1-001``. ``heartbeat_s`` is how often the transaction stream says that
-    it is there.
+    ``hedging`` lets a long and a short leg stand side by side: an opposite order opens the other leg. ``seed``
+    determines the prices. Faults match against the SDK's name of a request, its method and its path with the query, as
+    in ``AccountDetails GET /v3/accounts/101-001-1-001``. ``heartbeat_s`` is how often the transaction stream sends a
+    heartbeat.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class OandaSimulator:
         return tuple(self._face.requests)
 
     def start(self, port: int = 0) -> str:
-        """Serve, and give the ``rest_url``."""
+        """Serve; returns the ``rest_url``."""
         return f"http://127.0.0.1:{self._serving.start(port)}"
 
     def start_stream(self, port: int = 0) -> str:
-        """Serve the transaction stream as well, and give the ``stream_url``."""
+        """Serve the transaction stream as well; returns the ``stream_url``."""
         return f"http://127.0.0.1:{self.stream.start(port)}"
 
     def close(self) -> None:
@@ -83,12 +83,12 @@ class OandaSimulator:
             return self._ledger.price(instrument)
 
     def set_price(self, instrument: str, price: Decimal) -> None:
-        """Set it; market orders fill at it."""
+        """Set the price; market orders fill at it."""
         with self._lock:
             self._ledger.prices[instrument] = price
 
     def positions(self) -> dict[tuple[str, str], Decimal]:
-        """What the account really holds."""
+        """The true holdings."""
         with self._lock:
             return self._ledger.legs()
 
@@ -122,7 +122,7 @@ class OandaSimulator:
             return str(self._ledger.create(kind, None, None, price=worked_at, trade_id=lots[0].id).id)
 
     def reject(self, instrument: str, side: Side, quantity: Decimal, client_order_id: str | None = None) -> str:
-        """A limit order that the broker refuses at once; gives the id of the refusing transaction."""
+        """Place a limit order that the broker refuses at once; returns the id of the refusing transaction."""
         with self._lock:
             price = self._ledger.price(instrument)
             number = self._ledger.reject(
@@ -131,12 +131,12 @@ class OandaSimulator:
             return str(number)
 
     def replace_order(self, order_id: str, price: Decimal) -> str:
-        """Amend a resting order's price, which at OANDA puts another order in its place; gives that one's id."""
+        """Amend a resting order's price, which at OANDA replaces the order by another one; returns that one's id."""
         with self._lock:
             return str(self._ledger.replace(self._resting(order_id), price).id)
 
     def fill_order(self, order_id: str, quantity: Decimal | None = None, price: Decimal | None = None) -> str:
-        """Fill a resting order. As at OANDA, one that is filled in part is over: the rest is gone."""
+        """Fill a resting order. As at OANDA, a partly filled order ends: the rest is gone."""
         with self._lock:
             order = self._resting(order_id)
             lot = self._ledger.trades[order.trade_id] if order.trade_id is not None else None
@@ -154,7 +154,7 @@ class OandaSimulator:
             self._ledger.cancel(self._resting(order_id), _ENDS[how])
 
     def forget_order(self, order_id: str) -> None:
-        """Know nothing of an order any more."""
+        """Remove every trace of an order."""
         with self._lock:
             order = self._ledger.find(order_id)
             if order is None:
@@ -162,7 +162,7 @@ class OandaSimulator:
             self._ledger.forget(order)
 
     def set_position(self, instrument: str, leg: str, quantity: Decimal, price: Decimal) -> str:
-        """Hold exactly this, with no order and no fill that explains it. ``leg`` is ``long`` or ``short``; for any
+        """Hold exactly this, without an order or a fill that explains it. ``leg`` is ``long`` or ``short``; for any
         other word the sign decides. Without hedging the other leg goes."""
         own = LONG if quantity > 0 else SHORT
         side = leg if leg in {LONG, SHORT} else own
@@ -175,14 +175,14 @@ class OandaSimulator:
         return side
 
     def close_by_hand(self, instrument: str) -> None:
-        """Somebody closes every leg with a market order of his own."""
+        """Close every leg by hand with a market order."""
         with self._lock:
             for (held, _), units in self._ledger.legs().items():
                 if held == instrument:
                     self._market(instrument, -units, None, "REDUCE_ONLY")
 
     def close_out(self, instrument: str, reason: str = "MARKET_ORDER_MARGIN_CLOSEOUT") -> None:
-        """The broker closes every leg for want of margin, or for another reason, by market orders of its own."""
+        """The broker closes every leg for lack of margin, or for another reason, by market orders of its own."""
         with self._lock:
             for (held, _), units in self._ledger.legs().items():
                 if held != instrument:
@@ -195,7 +195,7 @@ class OandaSimulator:
                 row["reason"] = reason
 
     def forget_transactions(self) -> None:
-        """List no transaction that is there now any more: asking for what came after an older one is out of range."""
+        """Stop listing the present transactions: a request for what came after an older one is out of range."""
         with self._lock:
             self._ledger.list_floor, self._ledger.changes_floor = self._ledger.last + 1, self._ledger.last
 
@@ -205,7 +205,7 @@ class OandaSimulator:
             return self._ledger.dump()
 
     def load(self, text: str) -> None:
-        """Take a state over."""
+        """Take over a state."""
         with self._lock:
             self._ledger.load(text)
 

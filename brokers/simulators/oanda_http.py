@@ -93,7 +93,7 @@ class Rest:
         self.instruments: tuple[str, ...] = ()
 
     def operation(self, method: str, path: str) -> tuple[str, Callable[[Body], Reply]]:
-        """The SDK's name of a request, and what answers its parameters."""
+        """The SDK's name of a request, and the function that answers its parameters."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
         if parts[:2] != ["v3", "accounts"]:
             return "Unknown", lambda _: error(404, "Resource not found")
@@ -106,27 +106,27 @@ class Rest:
     def _route(self, method: str, rest: list[str]) -> tuple[str, Callable[[Body], Reply]]:
         match method, rest:
             case "GET", []:
-                return "AccountDetails", lambda _: self._said({"account": self._account(whole=True)})
+                return "AccountDetails", lambda _: self._reply({"account": self._account(whole=True)})
             case "GET", ["summary"]:
-                return "AccountSummary", lambda _: self._said({"account": self._account(whole=False)})
+                return "AccountSummary", lambda _: self._reply({"account": self._account(whole=False)})
             case "GET", ["changes"]:
                 return "AccountChanges", self._changes
             case "GET", ["instruments"]:
-                return "AccountInstruments", lambda _: self._said({"instruments": self._instruments()})
+                return "AccountInstruments", lambda _: self._reply({"instruments": self._instruments()})
             case "GET", ["orders"]:
                 return "OrderList", self._order_list
             case "GET", ["pendingOrders"]:
-                return "OrdersPending", lambda _: self._said({"orders": self._pending()})
+                return "OrdersPending", lambda _: self._reply({"orders": self._pending()})
             case "GET", ["orders", specifier]:
                 return "OrderDetails", lambda _: self._order(specifier)
             case "PUT", ["orders", specifier, "cancel"]:
                 return "OrderCancel", lambda _: self._cancel(specifier)
             case "GET", ["openPositions"]:
-                return "OpenPositions", lambda _: self._said({"positions": self._positions(flat=False)})
+                return "OpenPositions", lambda _: self._reply({"positions": self._positions(flat=False)})
             case "GET", ["positions"]:
-                return "PositionList", lambda _: self._said({"positions": self._positions(flat=True)})
+                return "PositionList", lambda _: self._reply({"positions": self._positions(flat=True)})
             case "GET", ["openTrades"]:
-                return "OpenTrades", lambda _: self._said({"trades": self._trades()})
+                return "OpenTrades", lambda _: self._reply({"trades": self._trades()})
             case "GET", ["trades", number]:
                 return "TradeDetails", lambda _: self._trade(number)
             case "GET", ["transactions", "sinceid"]:
@@ -137,7 +137,7 @@ class Rest:
                 return "TransactionDetails", lambda _: self._transaction(number)
         return "Unknown", lambda _: error(404, "Resource not found")
 
-    def _said(self, body: Body) -> Reply:
+    def _reply(self, body: Body) -> Reply:
         return Reply(200, {**body, "lastTransactionID": str(self.ledger.last)})
 
     def _account(self, *, whole: bool) -> Body:
@@ -179,14 +179,14 @@ class Rest:
     def _order_list(self, params: Body) -> Reply:
         state = params.get("state", "PENDING")
         rows = [order_json(order) for order in self.ledger.orders.values() if state in {"ALL", order.state}]
-        return self._said({"orders": rows})
+        return self._reply({"orders": rows})
 
     def _order(self, specifier: str) -> Reply:
         order = self.ledger.find(specifier)
         return (
             error(404, "The order ID specified does not exist")
             if order is None
-            else self._said({"order": order_json(order)})
+            else self._reply({"order": order_json(order)})
         )
 
     def _trade(self, number: str) -> Reply:
@@ -194,7 +194,7 @@ class Rest:
         return (
             error(404, "The trade ID specified does not exist")
             if lot is None
-            else self._said({"trade": trade_json(lot)})
+            else self._reply({"trade": trade_json(lot)})
         )
 
     def _transaction(self, number: str) -> Reply:
@@ -202,7 +202,7 @@ class Rest:
         return (
             error(404, "The transaction ID specified does not exist")
             if row is None
-            else self._said({"transaction": row})
+            else self._reply({"transaction": row})
         )
 
     def _cancel(self, specifier: str) -> Reply:
@@ -210,7 +210,7 @@ class Rest:
         if order is None or order.state != "PENDING":
             return error(404, "The order ID specified does not exist")
         number = self.ledger.cancel(order, "CLIENT_REQUEST")
-        return self._said(
+        return self._reply(
             {"orderCancelTransaction": self.ledger.transaction(number), "relatedTransactionIDs": [str(number)]}
         )
 
@@ -220,7 +220,7 @@ class Rest:
             return error(400, "Invalid value specified for 'id'")
         if not self.ledger.list_floor - 1 <= since <= self.ledger.last:
             return error(416, "The transaction ID is out of range")
-        return self._said({"transactions": self.ledger.after(since)[:PAGE]})
+        return self._reply({"transactions": self.ledger.after(since)[:PAGE]})
 
     def _range(self, params: Body) -> Reply:
         first, to = _number(params.get("from")), _number(params.get("to"))
@@ -228,7 +228,7 @@ class Rest:
             return error(400, "Invalid value specified for 'from' or 'to'")
         if not self.ledger.list_floor <= first <= to <= self.ledger.last or to - first >= PAGE:
             return error(416, "The transaction ID range is out of range")
-        return self._said({"transactions": self.ledger.after(first - 1)[: to - first + 1]})
+        return self._reply({"transactions": self.ledger.after(first - 1)[: to - first + 1]})
 
     def _changes(self, params: Body) -> Reply:
         since = _number(params.get("sinceTransactionID"))
@@ -252,7 +252,7 @@ class Rest:
             "positions": [position_json(self.ledger, name) for name, at in self.ledger.touched.items() if after(at)],
             "transactions": self.ledger.after(since),
         }
-        return self._said({"changes": changes, "state": {"orders": [], "trades": [], "positions": []}})
+        return self._reply({"changes": changes, "state": {"orders": [], "trades": [], "positions": []}})
 
 
 def _number(value: object) -> int | None:
@@ -263,7 +263,7 @@ def _number(value: object) -> int | None:
 
 
 def emptied(value: Any) -> Any:
-    """The same answer without a row in any of its lists; what it says of itself besides stays."""
+    """The same answer without a row in any of its lists; its other fields stay."""
     if isinstance(value, dict):
         return {key: emptied(item) for key, item in value.items()}
     return [] if isinstance(value, list) else value
@@ -271,7 +271,7 @@ def emptied(value: Any) -> Any:
 
 def spoiled(value: Any) -> Any:
     """The same answer with one row of each list unreadable (the first; of transactions the first fill): without its
-    instrument, and with units that are no number. Where there is no position to spoil there is one broken row more."""
+    instrument, and with units that are not a number. Where no position can be spoiled, a broken row is added."""
     if isinstance(value, dict):
         spoilt = {key: _spoil_list(key, item) if isinstance(item, list) else item for key, item in value.items()}
         for key in ("account", "changes", "order", "transaction"):
@@ -305,7 +305,7 @@ _STATUS = {
 
 
 class OandaFace:
-    """What the server says; see :class:`brokers.simulators.http.Face`."""
+    """The server's answers; see :class:`brokers.simulators.http.Face`."""
 
     refusals = _STATUS
 
@@ -317,11 +317,11 @@ class OandaFace:
         self._token = token
 
     def received(self, method: str, target: str) -> None:
-        """Note it."""
+        """Note the request."""
         self.requests.append(f"{method} {target}")
 
     def unauthorized(self, authorization: str | None) -> Reply | None:
-        """By the token alone."""
+        """Check the token alone."""
         return None if authorization == f"Bearer {self._token}" else _STATUS[Fault.UNAUTHORIZED]
 
     def emptied(self, body: Body) -> Body:

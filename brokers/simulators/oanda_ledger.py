@@ -1,8 +1,8 @@
 """The books of a simulated OANDA v20 account: trades, orders, positions and the transaction log. No threads, no IO.
 
-It keeps what the v20 documentation says of them: every change is a transaction with the next id, an order's id is
-that of the transaction that created it, a position is the sum of its open trades, opposite orders close the oldest
-trades first unless the account hedges, and a filling transaction ends its order even when it fills only a part.
+It follows the v20 documentation: every change is a transaction with the next id, an order's id is that of the
+transaction that created it, a position is the sum of its open trades, opposite orders close the oldest trades first
+unless the account hedges, and a filling transaction ends its order even when it fills only a part.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SHORT = "short"
 DEPENDENT = ("TAKE_PROFIT", "STOP_LOSS", "TRAILING_STOP_LOSS")
 ZERO = Decimal(0)
 LOG_KEPT = 2_000
-"""Transactions that are kept at least: hours of a demonstration."""
+"""The least number of transactions kept: hours of a demonstration."""
 
 
 @dataclass(slots=True)
 class Trade:
-    """One lot. ``reduced`` are the transactions that took from it."""
+    """One lot. ``reduced`` are the transactions that reduced it."""
 
     id: int
     instrument: str
@@ -67,14 +67,14 @@ class Ledger:
         self.hedging = hedging
         self.seed = seed
         self.last = 0
-        self.changes_floor = 1  # changes are told from this id on
-        self.list_floor = 1  # and transactions listed
+        self.changes_floor = 1  # changes are reported from this id on
+        self.list_floor = 1  # and transactions are listed
         self.prices: dict[str, Decimal] = {}
         self.trades: dict[int, Trade] = {}
         self.orders: dict[int, Order] = {}
         self.touched: dict[str, int] = {}  # instrument → the last transaction that changed its position
         self.log: list[dict[str, Any]] = []
-        self.gone = 0  # how many transactions are in the log no more
+        self.gone = 0  # how many transactions have left the log
         self._now = datetime.fromtimestamp(0, UTC)
         self._record("CREATE")
 
@@ -91,10 +91,10 @@ class Ledger:
 
     @staticmethod
     def step(instrument: str) -> Decimal:
-        """The precision that prices of an instrument are shown with."""
+        """The precision of an instrument's prices."""
         return Decimal("0.001") if instrument.endswith("_JPY") else Decimal("0.00001")
 
-    # -- what can happen -----------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------
 
     def _record(self, kind: str, **fields: object) -> dict[str, Any]:
         """The next transaction; all of one batch share a time, and time never goes back."""
@@ -119,7 +119,7 @@ class Ledger:
         return row
 
     def _forget_old(self) -> None:
-        """What ended before the transactions that are kept is told no more, as of a real account that has a history."""
+        """Drop what ended before the transactions that are kept, as a real account with a history does."""
         self.gone += len(self.log) - LOG_KEPT
         del self.log[:-LOG_KEPT]
         self.list_floor = max(self.list_floor, self.gone + 1)
@@ -150,7 +150,7 @@ class Ledger:
         batch: int | None = None,
         replaces: int | None = None,
     ) -> Order:
-        """A pending order."""
+        """Create a pending order."""
         row = self._record(
             f"{kind}_ORDER",
             batch=batch,
@@ -168,7 +168,7 @@ class Ledger:
         return order
 
     def reject(self, instrument: str, units: Decimal, price: Decimal, client_id: str | None, reason: str) -> int:
-        """A limit order refused at creation: a transaction, and no order."""
+        """Refuse a limit order at creation: a transaction, and no order."""
         extensions = {"id": client_id} if client_id is not None else None
         self._record(
             "LIMIT_ORDER_REJECT",
@@ -194,7 +194,7 @@ class Ledger:
         return self.last
 
     def replace(self, order: Order, price: Decimal) -> Order:
-        """Cancel an order and put another in its place, at another price."""
+        """Cancel an order and create another in its place, at another price."""
         cancelling = self.cancel(order, "CLIENT_REQUEST_REPLACED", replaced_by=self.last + 2)
         return self.create(
             order.type,
@@ -210,7 +210,7 @@ class Ledger:
     def fill(
         self, order: Order, units: Decimal, price: Decimal, *, mode: str = "DEFAULT", batch: int | None = None
     ) -> int:
-        """Fill an order with signed ``units``; what is left of it is gone. Modes: DEFAULT, REDUCE_ONLY."""
+        """Fill an order with signed ``units``; the rest of it is gone. Modes: DEFAULT, REDUCE_ONLY."""
         only = self.trades[order.trade_id] if order.trade_id is not None else None
         instrument = only.instrument if only is not None else str(order.instrument)
         open_only = self.hedging and mode == "DEFAULT" and only is None
@@ -250,7 +250,7 @@ class Ledger:
         return [lot for lot in self.open_trades(instrument) if (lot.units > 0) != (units > 0)]
 
     def _cancel_orphans(self, touched: int, batch: int) -> None:
-        """Orders that depend on a trade end with it."""
+        """End the orders that depend on a closed trade."""
         gone = {lot.id for lot in self.trades.values() if lot.closed == touched}
         for order in [o for o in self.orders.values() if o.state == "PENDING" and o.trade_id in gone]:
             self.cancel(order, "LINKED_TRADE_CLOSED", batch=batch)
@@ -269,15 +269,15 @@ class Ledger:
         self._cancel_orphans(number, number)
 
     def forget(self, order: Order) -> None:
-        """Have no such order. Changes cannot tell that, so those from before are out of range from now on."""
+        """Remove an order. Changes cannot report that, so changes since before it are out of range from now on."""
         del self.orders[order.id]
         self._record("TRANSFER_FUNDS", amount="0.0000", fundingReason="ADJUSTMENT", comment="order forgotten")
         self.changes_floor = self.last
 
-    # -- what there is -------------------------------------------------------------------------------------------
+    # -- the state -----------------------------------------------------------------------------------------------
 
     def open_trades(self, instrument: str | None = None) -> list[Trade]:
-        """Oldest first."""
+        """The open trades, oldest first."""
         return [
             lot for lot in self.trades.values() if lot.units and (instrument is None or lot.instrument == instrument)
         ]
@@ -301,7 +301,7 @@ class Ledger:
     # -- over a crash --------------------------------------------------------------------------------------------
 
     def dump(self) -> str:
-        """Everything, as JSON text."""
+        """The whole state, as JSON text."""
         state = {key: value for key, value in vars(self).items() if key not in {"trades", "orders", "_now"}}
         state["trades"] = [asdict(lot) for lot in self.trades.values()]
         state["orders"] = [asdict(order) for order in self.orders.values()]

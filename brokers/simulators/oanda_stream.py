@@ -27,7 +27,7 @@ _END = b"0\r\n\r\n"
 
 
 class Books(threading.Condition):
-    """The lock of an account's books; whoever waits looks again after everybody who had it."""
+    """The lock of an account's books; each release wakes those that wait."""
 
     def __init__(self) -> None:
         super().__init__(threading.RLock())
@@ -40,19 +40,18 @@ class Books(threading.Condition):
 
 
 class _Listener:
-    """One connection: the last transaction it was told, and the bytes that were put into its mouth (``None`` ends it
-    there)."""
+    """One connection: the last transaction that it was sent, and the scripted bytes for it (``None`` ends it there)."""
 
-    def __init__(self, told: int) -> None:
-        self.told = told
-        self.said: deque[bytes | None] = deque()
+    def __init__(self, last_sent: int) -> None:
+        self.last_sent = last_sent
+        self.scripted: deque[bytes | None] = deque()
 
 
 class TransactionServer:
     """Serves on loopback, a thread for each connection.
 
-    While ``mute`` it says nothing at all with the connection open; while ``lossy`` it goes on with its heartbeats and
-    loses every transaction. Without ``keep_alive`` its answers say ``Connection: close``. Faults match
+    While ``mute`` it sends nothing at all with the connection open; while ``lossy`` it goes on with its heartbeats and
+    drops every transaction. Without ``keep_alive`` its answers carry ``Connection: close``. Faults match
     ``TransactionsStream GET /v3/accounts/…/transactions/stream``.
     """
 
@@ -71,7 +70,7 @@ class TransactionServer:
         self.connections = 0
 
     def start(self, port: int) -> int:
-        """Serve on any free port for 0, and give the port. Called again, it gives the same."""
+        """Serve on any free port for 0; returns the port. A second call returns the same."""
         if self._server is None:
             self._closing = False
             self._server = _StreamServer(port, self._face, self)
@@ -94,16 +93,16 @@ class TransactionServer:
 
     @property
     def connected(self) -> int:
-        """How many listen."""
+        """How many connections are open."""
         with self._books:
             return len(self._listeners)
 
     def say(self, line: str) -> None:
-        """A line as it is."""
+        """Send a line as it is."""
         self._put(_chunk(line.encode() + b"\n"))
 
     def say_half(self, text: str) -> None:
-        """A part of a line, and nothing of its end yet."""
+        """Send a part of a line, without its end."""
         self._put(_chunk(text.encode()))
 
     def hang_up(self) -> None:
@@ -118,15 +117,15 @@ class TransactionServer:
         """Cut every connection in the middle of a chunk."""
         self._put(b'40\r\n{"type": "ORDER', None)
 
-    def _put(self, *said: bytes | None) -> None:
+    def _put(self, *pieces: bytes | None) -> None:
         with self._books:
             for listener in self._listeners:
-                listener.said += said
+                listener.scripted += pieces
 
     # -- one connection --------------------------------------------------------------------------------------------
 
     def answer(self, handler: _StreamHandler) -> None:
-        """Tell this connection what happens from now on, until one side ends it."""
+        """Send this connection what happens from now on, until one side ends it."""
         with self._books:
             listener = _Listener(self._ledger.last)
             self._listeners.add(listener)
@@ -138,35 +137,35 @@ class TransactionServer:
             if not self.keep_alive:
                 handler.send_header("Connection", "close")
             handler.end_headers()
-            self._tell(listener, handler)
+            self._send_events(listener, handler)
         finally:
             with self._books:
                 self._listeners.discard(listener)
 
-    def _tell(self, listener: _Listener, handler: _StreamHandler) -> None:
+    def _send_events(self, listener: _Listener, handler: _StreamHandler) -> None:
         beat_at = time.monotonic()
         while not self._closing and not _went_away(handler.connection):
             with self._books:
-                self._books.wait_for(lambda: self._has_news(listener), max(0.0, beat_at - time.monotonic()))
-                news = self._news(listener)
+                self._books.wait_for(lambda: self._has_events(listener), max(0.0, beat_at - time.monotonic()))
+                pieces = self._new_lines(listener)
                 if time.monotonic() >= beat_at:
                     beat_at = time.monotonic() + self._heartbeat_s
-                    news += [] if self.mute else [_line(self._heartbeat())]
-                news += listener.said
-                listener.said.clear()
-            for said in news:
-                if said is None:
+                    pieces += [] if self.mute else [_line(self._heartbeat())]
+                pieces += listener.scripted
+                listener.scripted.clear()
+            for piece in pieces:
+                if piece is None:
                     return
-                handler.wfile.write(said)
+                handler.wfile.write(piece)
 
-    def _has_news(self, listener: _Listener) -> bool:
-        return self._closing or bool(listener.said) or (not self.mute and listener.told < self._ledger.last)
+    def _has_events(self, listener: _Listener) -> bool:
+        return self._closing or bool(listener.scripted) or (not self.mute and listener.last_sent < self._ledger.last)
 
-    def _news(self, listener: _Listener) -> list[bytes | None]:
+    def _new_lines(self, listener: _Listener) -> list[bytes | None]:
         if self.mute:
             return []
-        rows = [] if self.lossy else self._ledger.after(listener.told)
-        listener.told = self._ledger.last
+        rows = [] if self.lossy else self._ledger.after(listener.last_sent)
+        listener.last_sent = self._ledger.last
         return [_line(row) for row in rows]
 
     def _heartbeat(self) -> Body:
@@ -187,7 +186,7 @@ def _line(row: Body) -> bytes:
 
 
 def _went_away(connection: socket.socket) -> bool:
-    """Whether the other side has closed; nobody says anything after its request."""
+    """Whether the other side has closed; a client sends nothing after its request."""
     with contextlib.suppress(BlockingIOError):
         return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     return False
@@ -221,6 +220,6 @@ class _StreamHandler(Handler):
             return self._send(refused)
         if not stream.serves(path):
             return self._send(error(404, "Resource not found"))
-        with contextlib.suppress(OSError):  # it went away
+        with contextlib.suppress(OSError):  # the client went away
             stream.answer(self)
         return None

@@ -1,4 +1,4 @@
-"""The events of a simulated gateway: a PUB socket, which forgets whatever nobody subscribes to."""
+"""The events of a simulated gateway: a PUB socket, which drops whatever has no subscriber."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import zmq
 
 
 class Publisher:
-    """Publishes on 127.0.0.1, on the same port whenever it is started again. An XPUB, which on the wire is a PUB, as
-    it can tell how many subscriptions have arrived: what is published before reaches nobody.
+    """Publishes on 127.0.0.1, on the same port after every restart. It is an XPUB, which on the wire is a PUB, as that
+    can count the subscriptions that have arrived: nothing published before reaches them.
 
-    Has no thread of its own; every method may be called from any thread.
+    It has no thread of its own; every method may be called from any thread.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -25,7 +25,7 @@ class Publisher:
 
     @property
     def endpoint(self) -> str:
-        """Where it publishes, or did last. Raises ``RuntimeError`` before the first start."""
+        """Where it publishes, or last did. Raises ``RuntimeError`` before the first start."""
         if not self._port:
             raise RuntimeError("the simulator has no address of its events before its start()")
         return f"tcp://127.0.0.1:{self._port}"
@@ -51,7 +51,7 @@ class Publisher:
             self._subscriptions += arrived
 
     def start(self) -> str:
-        """Publish from now on, and give the endpoint."""
+        """Publish from now on; returns the endpoint."""
         with self._lock:
             if self._socket is None:
                 context = zmq.Context()
@@ -69,7 +69,7 @@ class Publisher:
             return self.endpoint
 
     def close(self) -> None:
-        """Leave no socket. May be called twice."""
+        """Close the socket. May be called twice."""
         with self._lock:
             self._count()
             context, self._context, self._socket, self._subscribers = self._context, None, None, 0
@@ -77,11 +77,11 @@ class Publisher:
                 context.destroy(linger=0)
 
     def tell(self, event: str, symbol: str, ticket: int, **more: object) -> None:
-        """One event, to whoever subscribes, with ``more`` keys."""
+        """Publish one event, with ``more`` keys."""
         self.say(json.dumps({"event": event, "symbol": symbol, "ticket": ticket, **more}, default=float).encode())
 
     def say(self, *parts: bytes) -> None:
-        """One message as it is."""
+        """Publish one message as it is."""
         with self._lock:
             if self._socket is not None:
                 self._socket.send_multipart(parts)

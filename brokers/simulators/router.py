@@ -27,7 +27,7 @@ class Scripted:
 class Router:
     """A ROUTER socket on 127.0.0.1, served by a thread of its own; ``reply`` is called there for each request.
 
-    Closing wakes the thread, so nobody waits for a poll to run out.
+    Closing wakes the thread, so nobody waits for a poll to end.
     """
 
     def __init__(self, reply: Callable[[bytes], Scripted], port: int) -> None:
