@@ -168,11 +168,11 @@ class IbBroker:
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
         """Positions, the orders of all clients, and the fills after ``fills_since``, an epoch millisecond of TWS.
 
-        ``as_of`` is TWS's clock just before the positions were requested, less one second, as executions are dated to
-        whole seconds. TWS lists executions of its present day only: where that day ended since the cursor, the fills
-        are FAILED once and say so. Without a cursor, the adapter waits until the second of the newest execution is
-        over; otherwise the first positions could contain a fill that is dated after ``as_of``. Reconnects by itself.
-        Raises ``Unreachable`` when nothing was learned.
+        ``as_of`` is the last moment before the second that TWS's clock showed just before the positions were requested,
+        as executions are dated to whole seconds. TWS lists executions of its present day only: where that day ended
+        since the cursor, the fills are FAILED once and say so. Without a cursor, the adapter waits until the second of
+        the newest execution is over; otherwise the first positions could contain a fill that is dated after ``as_of``.
+        Reconnects by itself. Raises ``Unreachable`` when nothing was learned.
         """
         async with self._lock:
             reading = await self._reader.now(beginning=fills_since is None, whole=whole)

@@ -49,7 +49,7 @@ from brokers.port import Clock
 
 _REREADS = 2
 _CLOCKS_APART = timedelta(minutes=5)
-_NEWS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
+_PUSHED_KINDS = frozenset({0, wire.POSITION, wire.OPEN_ORDER, wire.ORDER_STATUS, wire.EXECUTION})
 
 _DETAILS_TRIES = 2
 _HOURS = 20
@@ -103,7 +103,7 @@ class Reader:
         self._held_at: int | None = None
         self._kept: _Kept | None = None
         self._losses = 0
-        self._news: list[Heard] = []
+        self._pushed: list[Heard] = []
         self._live_executions: dict[str, Heard] = {}
         self._revisions: dict[str, dict[int, Execution]] = {}
         self._held: dict[int, Decimal] = {}
@@ -117,8 +117,8 @@ class Reader:
     def hear(self, heard: Heard) -> None:
         """Take a row that no request asked for."""
         self.last_heard_at = self._clock()
-        if heard.kind in _NEWS:
-            self._news.append(heard)
+        if heard.kind in _PUSHED_KINDS:
+            self._pushed.append(heard)
         if heard.kind == wire.POSITION:
             self._note_held(rows.holdings([heard], self._scope_now()))
         if heard.kind == wire.EXECUTION and len(heard.fields) > 14:
@@ -152,7 +152,7 @@ class Reader:
         kept = self._kept
         if self._disagreeing():
             return None
-        if kept is None or self._news or not self._fits(kept) or self._is_due(kept) or self.last_heard_at is None:
+        if kept is None or self._pushed or not self._fits(kept) or self._is_due(kept) or self.last_heard_at is None:
             return None
         return max(kept.lists.requested_at, self.last_heard_at)
 
@@ -241,16 +241,16 @@ class Reader:
         if isinstance(found, str) or not self._fits(kept):
             return None
         latest = datetime.fromtimestamp(server_s, UTC) + _CLOCKS_APART
-        scope, news = self._scope_now(), self._news
-        if any(row.kind == 0 or row.trouble is not None for row in news):
+        scope, pushed = self._scope_now(), self._pushed
+        if any(row.kind == 0 or row.trouble is not None for row in pushed):
             return None
-        lists = carried(kept.lists, news, rows.working_orders(found, scope), scope, self._zone, latest)
+        lists = carried(kept.lists, pushed, rows.working_orders(found, scope), scope, self._zone, latest)
         if lists is None or self._disagreeing() or isinstance(lists.positions, str):
             return None
         unasked = self._names.unmagnified(decode.contracts(lists.positions))
         if any(contract.con_id not in self._details_asked for contract in unasked):
             return None
-        self._news = []
+        self._pushed = []
         lists = replace(lists, requested_at=requested_at, server_s=server_s)
         self._kept = replace(kept, lists=lists)
         await self._ask_hours(lists, ends_at)
@@ -347,7 +347,7 @@ class Reader:
 
     async def _positions(self, ends_at: float) -> Read[Holding] | str:
         found = await self._session.asked(POSITIONS, ends_at)
-        self._news.clear()  # what was pushed before the list ended is in it
+        self._pushed.clear()  # what was pushed before the list ended is in it
         if isinstance(found, str):
             return found
         held = rows.holdings(found, self._scope_now())

@@ -224,7 +224,7 @@ class SdkCalls:
         """Call the SDK, in a thread of its own; the SDK's own result is ignored."""
         raise NotImplementedError
 
-    def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
+    def _judge(self, attempted: str, expected: Collection[object], received: Heard) -> Answer | AttemptFailed:
         """The answer or the failure that came."""
         raise NotImplementedError
 
@@ -311,7 +311,7 @@ class SdkCalls:
 
     def _ask(self, attempted: str, call: Callable[..., Any], expected: Collection[object]) -> Answer | AttemptFailed:
         """The call itself; every exception becomes an outcome."""
-        heard = self._heard.value = Heard()
+        received = self._heard.value = Heard()
         began = time.monotonic()
         try:
             self._send(call)
@@ -320,7 +320,7 @@ class SdkCalls:
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
             return self.failed(Malformed, attempted, "an answer that ends in the middle", self._again_remedy)
         except requests.exceptions.JSONDecodeError as exc:
-            heard.raised = exc
+            received.raised = exc
         except requests.exceptions.RequestException as exc:
             cause = cause_of(exc)
             found = no_connection(self._url, cause)
@@ -330,26 +330,26 @@ class SdkCalls:
                 return self.failed(Unreachable, attempted, found, self._again_remedy)
             return self._unexplained(attempted, found)
         except Exception as exc:  # noqa: BLE001 - an outcome of this thread has to reach its caller, whatever it is
-            if heard.status is None:
+            if received.status is None:
                 return self.failed(Unreachable, attempted, f"{type(exc).__name__}: {exc}", self._again_remedy)
-            heard.raised = exc  # judged below, with what came
-        heard.elapsed_s = time.monotonic() - began
-        if heard.status is None or heard.body is None:
+            received.raised = exc  # judged below, with what came
+        received.elapsed_s = time.monotonic() - began
+        if received.status is None or received.body is None:
             return self.failed(Unreachable, attempted, "no answer", self._again_remedy)
-        if wants_tls(self._url, heard.status, heard.body):
-            failure = self.failed(Malformed, attempted, heard.shown, self._again_remedy)
+        if wants_tls(self._url, received.status, received.body):
+            failure = self.failed(Malformed, attempted, received.shown, self._again_remedy)
             failure.error = tls_instead(failure.error, self._url)
             return failure
-        return self._judge(attempted, expected, heard)
+        return self._judge(attempted, expected, received)
 
     def _note(self, response: requests.Response, *_args: object, **_kwargs: object) -> None:
         """Runs in the calling thread before the SDK sees the answer."""
-        heard: Heard = self._heard.value
+        received: Heard = self._heard.value
         self._met = True
         body = self._scrubber.body(response.content)
         response._content = body  # noqa: SLF001 - no public way to change a body
-        heard.status, heard.body = response.status_code, body
-        heard.headers = {key.lower(): value for key, value in response.headers.items()}
+        received.status, received.body = response.status_code, body
+        received.headers = {key.lower(): value for key, value in response.headers.items()}
 
 
 def _leave_header(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -113,7 +113,7 @@ class ContractTables:
         return found
 
     def has_expired(self, instrument: str, at: datetime) -> bool:
-        """Whether the table of its last day lists it, that day is over, and all of its trades are known."""
+        """Whether the table of its last day lists it, its last session is over, and all of its trades are known."""
         facts = self._known.get(instrument)
         return facts is not None and facts.has_expired(at) and self._knows_all_trades(facts)
 

@@ -41,7 +41,7 @@ class Names:
         return bool({instrument, *_siblings(instrument)} & (self._configured | self._bought))
 
     def name(self, row: PositionRow) -> str:
-        """The name of a holding: that of its ISIN, else the name it is configured or was bought by, else its own."""
+        """The name of a holding: that of its ISIN, else the configured one or that of its purchase, else its own."""
         identity = row.isin or row.instrument
         if identity not in self._of:
             own, others = row.instrument, _siblings(row.instrument)

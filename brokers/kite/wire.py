@@ -109,32 +109,32 @@ class Wire(SdkCalls):
     def _send(self, call: Callable[..., Any]) -> None:
         call(self._kite)
 
-    def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
-        if TABLE in expected and heard.status == 200 and (heard.body or b"").startswith(b"instrument_token,"):
-            return Answer(heard.body, heard.date, heard.elapsed_s)
-        payload = _payload(heard)
+    def _judge(self, attempted: str, expected: Collection[object], received: Heard) -> Answer | AttemptFailed:
+        if TABLE in expected and received.status == 200 and (received.body or b"").startswith(b"instrument_token,"):
+            return Answer(received.body, received.date, received.elapsed_s)
+        payload = _payload(received)
         kind = payload.get("error_type")
-        status, failed = heard.status or 0, self.failed
+        status, failed = received.status or 0, self.failed
         if status < 500 and NO_SUCH_ORDER in expected and kind and _NO_SUCH_ORDER.search(str(payload.get("message"))):
-            return Answer(NO_SUCH_ORDER, heard.date, heard.elapsed_s)
+            return Answer(NO_SUCH_ORDER, received.date, received.elapsed_s)
         if kind in _REFUSALS:
-            return failed(Refused, attempted, heard.shown, PERMISSION if kind == "PermissionException" else HOST)
+            return failed(Refused, attempted, received.shown, PERMISSION if kind == "PermissionException" else HOST)
         if kind == "TokenException" or status in {401, 403}:
-            return failed(Refused, attempted, heard.shown, self.log_in)
+            return failed(Refused, attempted, received.shown, self.log_in)
         if kind in _TRANSIENT or status == 429 or status >= 500:
-            return failed(Unreachable, attempted, heard.shown, AGAIN, heard.retry_after_s)
+            return failed(Unreachable, attempted, received.shown, AGAIN, received.retry_after_s)
         if status >= 400 and (kind or not payload):
-            return failed(Refused, attempted, heard.shown, HOST)
+            return failed(Refused, attempted, received.shown, HOST)
         data = payload.get("data")
-        if status != 200 or heard.raised is not None or payload.get("status") != "success" or data is None:
-            return failed(Malformed, attempted, f"not the answer of Kite Connect, but {heard.shown}", HOST)
-        return Answer(self.scrubber.json(data), heard.date, heard.elapsed_s)
+        if status != 200 or received.raised is not None or payload.get("status") != "success" or data is None:
+            return failed(Malformed, attempted, f"not the answer of Kite Connect, but {received.shown}", HOST)
+        return Answer(self.scrubber.json(data), received.date, received.elapsed_s)
 
 
-def _payload(heard: Heard) -> dict[str, Any]:
+def _payload(received: Heard) -> dict[str, Any]:
     """The envelope, parsed again: the SDK's own parser reads numbers as floats. Empty where it is not an envelope."""
     try:
-        read = read_json(heard.body)
+        read = read_json(received.body)
     except ValueError:
         return {}
     return read if isinstance(read, dict) else {}

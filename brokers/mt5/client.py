@@ -169,9 +169,10 @@ class Mt5Broker:
     async def snapshot(self, fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:  # noqa: ARG002 - always
         """Positions, orders and the deals after ``fills_since``, an epoch second of the gateway; always ``whole``.
 
-        ``as_of`` is the gateway's clock just before the positions were requested, less one second, as deals are dated
-        to whole seconds; it is never later than the true time. Where the gateway sends no time it is our clock. Raises
-        ``Unreachable`` when the positions were not answered in time, and their error when no section is known at all.
+        ``as_of`` is the last moment before the second that the gateway's clock showed just before the positions were
+        requested, as deals are dated to whole seconds; it is never later than the true time. Where the gateway sends no
+        time it is our clock. Raises ``Unreachable`` when the positions were not answered in time, and their error when
+        no section is known at all.
         """
         deadline = self._deadline()
         if self._identity_is_due():
@@ -410,7 +411,7 @@ class Mt5Broker:
         fills = decode.name_clients(reading.fills, rows_of(reading.orders))
         cursor: Cursor | None = None
         if not isinstance(fills, Unsupported):
-            # Without a clock the overlap is a day, and the cursor is never set ahead of the newest fill.
+            # Without a clock the overlap is a day, and the first cursor is not set ahead by that.
             overlap_s = 0 if self._time.offset_s is None else OVERLAP_S
             fills, cursor = self._handed_out(fills, fills_since, reading.now_s, overlap_s)
             if isinstance(fills, Complete) or cursor != fills_since:

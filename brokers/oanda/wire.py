@@ -58,26 +58,26 @@ class Wire(SdkCalls):
     def _send(self, call: Callable[..., Any]) -> None:
         self._api.request(call())
 
-    def _judge(self, attempted: str, expected: Collection[object], heard: Heard) -> Answer | AttemptFailed:
-        failed, status, found = self.failed, heard.status or 0, heard.shown
+    def _judge(self, attempted: str, expected: Collection[object], received: Heard) -> Answer | AttemptFailed:
+        failed, status, found = self.failed, received.status or 0, received.shown
         if status in expected:
-            if not _is_from_oanda(heard.body):
+            if not _is_from_oanda(received.body):
                 return failed(Malformed, attempted, f"not the answer of OANDA v20, but {found}", PATH)
-            return Answer({}, heard.date, heard.elapsed_s, status)
+            return Answer({}, received.date, received.elapsed_s, status)
         if status == 429 or status >= 500:
-            return failed(Unreachable, attempted, found, AGAIN, heard.retry_after_s)
+            return failed(Unreachable, attempted, found, AGAIN, received.retry_after_s)
         if status in {401, 403}:
             return failed(Refused, attempted, found, TOKEN)
         if status >= 400:
             return failed(Refused, attempted, found, PATH)
         try:
             # Parsed again: the SDK's own parser reads numbers as floats.
-            payload = read_json(heard.body) if status == 200 else None
+            payload = read_json(received.body) if status == 200 else None
         except ValueError:
             payload = None
         if not isinstance(payload, dict):
             return failed(Malformed, attempted, f"not the answer of OANDA v20, but {found}", PATH)
-        return Answer(self.scrubber.json(payload), heard.date, heard.elapsed_s)
+        return Answer(self.scrubber.json(payload), received.date, received.elapsed_s)
 
 
 def _is_from_oanda(body: bytes | None) -> bool:

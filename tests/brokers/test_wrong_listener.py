@@ -232,7 +232,7 @@ async def test_an_endpoint_that_is_no_tcp_is_not_probed() -> None:
 
 # -- OANDA and Kite ----------------------------------------------------------------------------------------------
 
-AGAIN = "It is asked again"
+AGAIN = "It is requested again"
 
 
 @contextmanager
