@@ -8,7 +8,8 @@ The laws of this module:
   delivered, and loses none that was not.
 * What a broker's known maintenance explains is reported once for the account, calmly; what outlives it is reported in
   full.
-* Above a limit of messages a minute, the less grave ones are combined into one digest a minute. None is dropped.
+* Above a limit of messages a minute, the less grave ones are combined into one digest a minute. None is dropped. A
+  CRITICAL one never waits for less grave ones: only other CRITICAL messages count towards its limit.
 * In quiet hours, what is less grave than their threshold waits for their end.
 """
 
@@ -131,7 +132,7 @@ class Router:
         self.subjects: dict[str, Subject] = {}
         self._told: dict[tuple[str, str], Told] = {}
         self._under_way: dict[str, Message] = {}
-        self._sent: dict[str, deque[datetime]] = {route.name: deque() for route in settings.routes}
+        self._sent: dict[str, deque[tuple[datetime, bool]]] = {}  # when, and whether it was critical
         self._digest_at: dict[str, datetime] = {}
         self._calm: dict[tuple[str, str], datetime] = {}
         self._beat_at: dict[str, datetime] = {}
@@ -180,7 +181,8 @@ class Router:
     def _delivered(self, payload: Mapping[str, Any], at: datetime) -> None:
         route, kind = str(payload["route"]), MessageKind(payload["kind"])
         self._under_way.pop(str(payload["message"]), None)
-        self._sent.setdefault(route, deque()).append(at)
+        critical = any(severity == Severity.CRITICAL for _, severity, _ in payload["about"])
+        self._sent.setdefault(route, deque()).append((at, critical))
         if kind is MessageKind.DIGEST:
             self._digest_at[route] = at
         if kind is MessageKind.CALM:
@@ -240,7 +242,7 @@ class Router:
         known = [window for own_route, window in self._calm if own_route == route.name]
         messages += [_calm(route, window, subjects) for window, subjects in calm.items() if window not in known]
         wanted.sort(key=lambda one: (-GRAVITY[one[1].severity], one[1].seq))
-        alone = wanted[: max(0, min(room, self._budget(route, now)))]
+        alone = wanted[: max(0, min(room, self._budget(route, now, wanted)))]
         messages += [_message(route, kind, subject, self._times(route, subject)) for kind, subject in alone]
         rest = wanted[len(alone) :][:SUBJECTS_OF_A_DIGEST]
         last = self._digest_at.get(route.name)
@@ -286,12 +288,15 @@ class Router:
         less = GRAVITY[subject.severity] < GRAVITY[self.settings.quiet_below]
         return quiet is not None and less and quiet.around(now) is not None
 
-    def _budget(self, route: Route, now: datetime) -> int:
-        sent = self._sent[route.name]
-        while sent and now - sent[0] >= _MINUTE:
+    def _budget(self, route: Route, now: datetime, wanted: list[tuple[MessageKind, Subject]]) -> int:
+        """How many of these, the gravest first, get a message each. CRITICAL ones have a limit of their own."""
+        sent = self._sent.setdefault(route.name, deque())
+        while sent and now - sent[0][0] >= _MINUTE:
             sent.popleft()
-        under_way = sum(one.route == route.name for one in self._under_way.values())
-        return self.settings.digest_above - len(sent) - under_way
+        recent = [critical for _, critical in sent]
+        recent += [one.severity is Severity.CRITICAL for one in self._under_way.values() if one.route == route.name]
+        grave = sum(subject.severity is Severity.CRITICAL for _, subject in wanted)
+        return max(self.settings.digest_above - len(recent), min(grave, self.settings.digest_above - sum(recent)))
 
     def _times(self, route: Route, subject: Subject) -> int:
         last = self._told.get((route.name, subject.id))

@@ -223,6 +223,7 @@ class RayCluster:
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._asked: asyncio.Future[Nodes] | None = None
         self._on_node: dict[str, tuple[Any, str]] = {}  # by the handle that told
+        self._processes: dict[str, int] = {}  # those on this machine
         self._being_made: dict[str, asyncio.Event] = {}  # whom there is no handle of yet
 
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
@@ -439,6 +440,10 @@ class RayCluster:
         try:
             if handle is None:
                 handle = await asyncio.to_thread(ray.get_actor, name, self._namespace)
+            with contextlib.suppress(AttributeError):  # of a version that cannot be asked so
+                node, pid = await handle.on_process.remote()
+                if node == ray.get_runtime_context().get_node_id():
+                    self._processes[name] = pid
             await handle.until_the_end.remote()
         except (RayError, ValueError):
             return
@@ -455,6 +460,8 @@ class RayCluster:
             return create(deployment, self._namespace, node)
 
     def _kill(self, name: str) -> None:
+        # Ray tells a process to end, and waits some five seconds for one that is stopped and cannot hear it.
+        _end_stopped(self._processes.pop(name, None))
         handle = self._made.pop(name, None)
         if handle is not None:
             ray.kill(handle, no_restart=True)
@@ -489,13 +496,16 @@ def _door(actor: type) -> type:
     async def on_node(self: Any) -> str:  # noqa: ARG001 - whoever it is
         return str(ray.get_runtime_context().get_node_id())
 
+    async def on_process(self: Any) -> tuple[str, int]:  # noqa: ARG001 - whoever it is
+        return str(ray.get_runtime_context().get_node_id()), os.getpid()
+
     async def many(self: Any, method: str, calls: Sequence[tuple[object, ...]]) -> list[Answer]:
         asked = getattr(self._actor, method)
         return await asyncio.gather(*[answer_of(asked(*args)) for args in calls])
 
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
-    own = {"many": many, "until_the_end": until_the_end, "on_node": on_node}
+    own = {"many": many, "until_the_end": until_the_end, "on_node": on_node, "on_process": on_process}
     return type(kind, (), {"__init__": __init__, "__repr__": __repr__, **own, **methods})
 
 
@@ -565,6 +575,18 @@ def create(deployment: Deployment, namespace: str, node: str | None = None) -> A
         )
         .remote(deployment.actor, args)
     )
+
+
+def _end_stopped(pid: int | None) -> None:
+    """End a process of this machine if it is stopped (SIGSTOP, a debugger) and still one of Ray's workers."""
+    import psutil  # actors, which import this module, need it never
+
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(pid) if pid is not None else None
+        if process is None or process.status() != psutil.STATUS_STOPPED:
+            return
+        if any(word.startswith("ray::") for word in process.cmdline()[:1]):
+            process.kill()
 
 
 def kill(name: str, namespace: str) -> None:

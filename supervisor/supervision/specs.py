@@ -50,8 +50,9 @@ _ONES_PER_CORE = 75
 """The load of one instrument's process: its own memory in bytes, and how many of them occupy one core."""
 
 _HOUSE_INTERVAL_S = 3.0
-_HOUSE_TIMEOUT_S = 4.0
-"""Accounts and the audit actor have no interval; they must answer a probe within half a minute."""
+_HOUSE_TIMEOUT_S = 1.0
+"""Accounts and the audit actor have no interval: one that answers no probe for 10 s (three probe time-outs and a second)
+is hung."""
 
 
 def account_actor(

@@ -160,6 +160,21 @@ def test_above_so_many_a_minute_the_rest_comes_as_one_digest_the_gravest_alone_a
     assert {one.id for message in wire.got for one in message.about} == {f"b{n}" for n in range(30)} | {"later"}
 
 
+def test_what_is_critical_waits_for_nothing_that_is_less_and_is_bounded_by_its_own_number() -> None:
+    wire = Wire(replace(ONLY, digest_above=3))
+    for number in range(10):
+        wire.opens(f"slight{number}")
+    assert wire.look(at(0)) == ["alert", "alert", "alert", "digest"]
+
+    wire.opens("grave", now=at(5), severity=Severity.CRITICAL)
+    assert wire.look(at(5)) == ["alert"]
+    assert wire.got[-1].severity is Severity.CRITICAL
+    for number in range(10):
+        wire.opens(f"grave{number}", now=at(6), severity=Severity.CRITICAL)
+    assert wire.look(at(6)) == ["alert", "alert"]
+    assert wire.look(at(60))[-1] == "digest"
+
+
 def test_in_quiet_hours_what_is_less_grave_waits_for_their_end() -> None:
     night = Window("quiet hours", time(22), time(7), "Europe/London")
     wire = Wire(replace(ONLY, quiet=night))
