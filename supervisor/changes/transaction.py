@@ -134,7 +134,7 @@ class ConfigurationTransaction:
             if held and not force:
                 raise ChangeRefused(
                     str(wanted),
-                    "what would no longer be managed is not known to be flat: " + "; ".join(held),
+                    "nobody would look after what is not known to be flat: " + "; ".join(held),
                     "Close it first, or use --force (force=True); its records stay in the journal.",
                 )
             if plan.homeless is not None and not force:

@@ -27,8 +27,8 @@ Head = tuple[int, str, str]
 """``seq``, ``hash`` and time of the last record."""
 
 NOT_PROVEN = (
-    "this does not prove that its owner did not rewrite all of it: a head that somebody else kept does, with "
-    "--head HASH or --heads FILE"
+    "this does not prove that its owner has not rewritten all of it: for that, compare it with a head that somebody "
+    "else kept (--head HASH or --heads FILE)"
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -176,7 +176,7 @@ def _held(
 def _held_words(held: Held) -> str:
     if not held.count:
         # A key is made with the journal, and a head is signed within a minute of its first record.
-        taken_out = ", or its signed heads were taken out" if held.keys else ""
+        taken_out = ", or its signed heads were removed" if held.keys else ""
         return f"\nno head has been signed yet{taken_out}"
     judged = "" if held.keys else " (signatures not checked: there is no public key; give one with --key)"
     return f"\nagrees with {held.count} signed head{'' if held.count == 1 else 's'}{judged}"

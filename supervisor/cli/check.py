@@ -14,7 +14,7 @@ from actors.events import to_text
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
-from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json
+from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json, second_journal
 from supervisor.config.cautions import cautions, cautions_of_environment
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
@@ -63,7 +63,7 @@ def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
         print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables))
     else:
         _print(configuration, path or DEFAULT_CONFIG, attempts, tables)
-    if any(attempt.mistakes for attempt in attempts.values()):
+    if any(attempt.mistakes for attempt in attempts.values()) or second_journal(configuration, path) is not None:
         return EXIT_USAGE
     known = all(attempt.reached for attempt in attempts.values()) and all(found.reached for found in tables.values())
     return EXIT_OK if known else EXIT_UNVERIFIED
@@ -137,7 +137,7 @@ async def _outcome(configuration: Configuration, name: str) -> Attempt:
     sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
     words = [f"{name} {part.completeness.value}" for name, part in sections.items()]
     legs, orders = len(rows_of(snapshot.positions)), len(rows_of(snapshot.orders))
-    found = f"{legs} position legs and {orders} orders ({', '.join(words)})"
+    found = f"{_counted(legs, 'position leg')} and {_counted(orders, 'order')} ({', '.join(words)})"
     held: object = broker
     unproven = held.unproven if isinstance(held, Vouching) else None
     known = held.described() if isinstance(held, Describing) else AccountFacts()
@@ -182,19 +182,29 @@ def _rows(configuration: Configuration, name: str, snapshot: Snapshot) -> dict[s
     sections = {"positions": snapshot.positions, "orders": snapshot.orders, "fills": snapshot.fills}
     unread = [f"{key} {part.completeness.value}" for key, part in sections.items()]
     return {
-        "held": _few(legs, "position legs"),
+        "held": _few(legs, "position leg"),
         "orders": f"{len(working)} working, {len(rows_of(snapshot.orders))} in all",
         "answers": ", ".join(unread),
-        "unmanaged": _few(alone, "instruments that are not configured") if alone else "none",
+        "unmanaged": _few(alone, "instrument", " not configured") if alone else "none",
     }
+
+
+def _cautions(configuration: Configuration, path: Path) -> list[str]:
+    misplaced = second_journal(configuration, path)
+    found = [misplaced] if misplaced is not None else []
+    return [*found, *cautions(configuration), *cautions_of_environment()]
 
 
 _SHOWN = 5
 
 
-def _few(words: Sequence[str], what: str) -> str:
+def _few(words: Sequence[str], what: str, more: str = "") -> str:
     shown = ", ".join(words[:_SHOWN]) + (", …" if len(words) > _SHOWN else "")
-    return f"{len(words)} {what}" + (f": {shown}" if words else "")
+    return f"{_counted(len(words), what)}{more}" + (f": {shown}" if words else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _document(
@@ -226,7 +236,7 @@ def _document(
     return {
         "configuration": str(path),
         "problems": [],
-        "cautions": [*cautions(configuration), *cautions_of_environment()],
+        "cautions": _cautions(configuration, path),
         "ray": {"address": configuration.ray.address, "namespace": configuration.ray.namespace},
         "journal": configuration.journal_name,
         "accounts": rows,
@@ -255,7 +265,7 @@ def _print(
     out.print()
     out.print(_table(configuration))
     out.print()
-    for caution in (*cautions(configuration), *cautions_of_environment()):
+    for caution in _cautions(configuration, path):
         out.print(f"caution: {caution}", soft_wrap=True)
     for sink in configuration.sinks:
         lacking = lacks_delta()

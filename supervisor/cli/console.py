@@ -97,17 +97,25 @@ def load_place(path: Path | None, also: Collection[str] = ()) -> Configuration:
 def refuse_second_journal(configuration: Configuration, path: Path | None) -> None:
     """Raise :class:`Failure` where a new journal would be created although one exists in the working directory, where
     earlier versions looked for a relative ``journal.url``: its halts and history would silently be lost."""
+    found = second_journal(configuration, path)
+    if found is not None:
+        raise Failure(found)
+
+
+def second_journal(configuration: Configuration, path: Path | None) -> str | None:
+    """Which journal that is, and what to do; ``None`` where there is none."""
     file = configuration.state_dir / configuration.journal_file
     folder = (path or DEFAULT_CONFIG).absolute().parent
     if not isinstance(configuration.journal.url, str) or file.exists() or not file.is_relative_to(folder):
-        return
+        return None
     former = Path.cwd() / file.relative_to(folder)
-    if former != file and former.exists():
-        raise Failure(
-            f"there is no journal {file}, but there is one at {former}: relative paths start at the folder of "
-            f"the configuration, and used to start at the working directory. Move it there with the files beside it "
-            f"({former.name}.*), or set journal.url: sqlite:///{former}"
-        )
+    if former == file or not former.exists():
+        return None
+    return (
+        f"there is no journal {file}, but there is one at {former}: relative paths start at the folder of "
+        f"the configuration, and used to start at the working directory. Move it there with the files beside it "
+        f"({former.name}.*), or set journal.url: sqlite:///{former}"
+    )
 
 
 def check_names(configuration: Configuration, account: str | None, instrument: str | None) -> None:

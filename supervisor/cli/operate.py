@@ -121,12 +121,17 @@ def halt_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _self_check_words(made: Mapping[str, Any]) -> str:
-    """``books compared with the journal: 12, different: 0, the last fx/EUR_USD at …``."""
+    """``12 books compared with the journal, none different, the last fx/EUR_USD at …``."""
     if not made["last_at"]:
         return "no book compared with the journal yet"
-    words = f"books compared with the journal: {made['checked']}, different: {made['failed']}"
-    last_failed = f", {made['last_failed']} at {made['last_failed_at']}" if made["last_failed"] else ""
-    return f"{words}{last_failed}, the last {made['last']} at {made['last_at']}"
+    checked, failed = made["checked"], made["failed"]
+    words = f"{checked} book{'' if checked == 1 else 's'} compared with the journal, {failed or 'none'} different"
+    last_failed = f" ({made['last_failed']} at {_to_the_second(made['last_failed_at'])})" if made["last_failed"] else ""
+    return f"{words}{last_failed}, the last {made['last']} at {_to_the_second(made['last_at'])}"
+
+
+def _to_the_second(time_text: str) -> str:
+    return f"{time_text[:10]} {time_text[11:19]}Z"
 
 
 def _watch(supervisor: Running) -> int:
@@ -186,7 +191,8 @@ def pause(configuration: Configuration, account: str | None, instrument: str | N
     supervisor = _supervisor_of(configuration, account, instrument)
     lifted = supervisor.resume_trading(account, instrument) if resume else None
     reached = supervisor.resume(account, instrument) if resume else supervisor.pause(account, instrument)
-    print(f"{'resumed' if resume else 'paused'}: {', '.join(reached) or 'none'}")
+    shown = ", ".join(reached) if len(reached) <= FEW else f"{len(reached)} instruments"
+    print(f"{'resumed' if resume else 'paused'}: {shown or 'none'}")
     meant = [
         name
         for name in _names(supervisor)

@@ -181,7 +181,7 @@ class Verdict(Answer):
         return json_contract.document(self._began, max(0.0, took / timedelta(milliseconds=1)), self._accounts)
 
     def table(self) -> Table:
-        """One row an instrument; below, one line an account, such as ``fx: 3 in step of 4, discrepancies: 2 (1
+        """One row an instrument; below, one line an account, such as ``fx: 3 of 4 in step, discrepancies: 2 (1
         critical)``."""
         rows = [_report_row(health.account, report) for health, reports in self._accounts for report in reports]
         notes = [

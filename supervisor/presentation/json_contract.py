@@ -112,7 +112,7 @@ def _sum(counts: Sequence[Json]) -> str:
 
 
 def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Discrepancy] = (), broker: str = "") -> str:
-    """One line an account: ``fx: 3 in step of 4, discrepancies: 2 (1 critical)``, or that of :func:`table_summary`.
+    """One line an account: ``fx: 3 of 4 in step, discrepancies: 2 (1 critical)``, or that of :func:`table_summary`.
     ``of_account`` are the discrepancies that belong to none of its instruments."""
     of_table = table_summary(broker, reports, of_account)
     if of_table is not None:
@@ -120,7 +120,7 @@ def summary(name: str, reports: Sequence[CycleReport], of_account: Sequence[Disc
     found = [*of_account, *(one for report in reports for one in report.discrepancies)]
     critical = sum(one.found.severity == "CRITICAL" for one in found)
     in_step = sum(report.status is Status.SUCCESS for report in reports)
-    return f"{name}: {in_step} in step of {len(reports)}, discrepancies: {len(found)} ({critical} critical)"
+    return f"{name}: {in_step} of {len(reports)} in step, discrepancies: {len(found)} ({critical} critical)"
 
 
 def section_words(broker: Mapping[str, Json]) -> str:

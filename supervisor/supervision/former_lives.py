@@ -123,7 +123,7 @@ class FormerLives:
 
     async def _journal_restarts(self, ended: Mapping[str, int]) -> None:
         if not self._living and self.restarts:  # else it was journaled when they were found
-            await self._note(SUPERVISOR, "it replaces one that died together with all its actors", self.restarts)
+            await self._note(SUPERVISOR, "its process died, with those of all its actors", self.restarts)
         for name, restarts in ended.items():
             await self._note(name, TOGETHER, restarts)
 

@@ -158,7 +158,7 @@ class Lifecycle:
         names = tuple(name for name in await self._living() if name != SUPERVISOR)
         if names:
             logger.warning("this supervisor replaces one that died; still running: {}", ", ".join(sorted(names)))
-            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "it replaces one that died"}
+            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "its process died"}
             # Awaited: once this is written, nothing that the former supervisor sent can be written any more.
             await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
         self._lived = dict.fromkeys(key_of(name) for name in names)

@@ -477,7 +477,7 @@ def test_a_verdict_now_sums_up_in_a_line_for_each_account(scene: Scene) -> None:
         return str(verdict), verdict._repr_html_(), list(verdict.to_pandas()["instrument"])
         """
     )
-    assert "fx: 2 in step of 2, discrepancies: " in text
+    assert "fx: 2 of 2 in step, discrepancies: " in text
     assert shown.count("<tr>") >= 4
     assert frame == ["GBP_JPY", "EUR_USD", "EURUSD"]
 

@@ -188,7 +188,9 @@ def test_the_emergency_brake_needs_no_secret_and_no_account_that_can_be_read(
     assert result.stderr.startswith(f"error: no supervisor is running: there is no run file {run_file}")
 
 
-@pytest.mark.parametrize("command", [("reconcile",), ("start",), ("record", "--account", "fx")], ids=lambda one: one[0])
+@pytest.mark.parametrize(
+    "command", [("reconcile",), ("start",), ("record", "--account", "fx"), ("check",)], ids=lambda one: one[0]
+)
 def test_a_journal_where_relative_paths_used_to_lead_is_named_and_not_forgotten(
     house: House, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -202,8 +204,8 @@ def test_a_journal_where_relative_paths_used_to_lead_is_named_and_not_forgotten(
     result = run(command[0], path, *command[1:], stdin=PLACED)
 
     assert result.exit_code == 2
-    assert f"there is one at {former}" in result.stderr
-    assert f"set journal.url: sqlite:///{former}" in result.stderr
+    assert f"there is one at {former}" in result.output
+    assert f"set journal.url: sqlite:///{former}" in result.output
 
 
 def test_reconcile_says_once_where_a_new_journal_begins(house: House) -> None:

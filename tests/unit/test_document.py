@@ -184,6 +184,6 @@ def test_sections_in_words() -> None:
 
 def test_the_summary_is_one_line() -> None:
     """FEATURES 28"""
-    assert summary("fx", [report(), report(PARTIAL, open_())]) == "fx: 1 in step of 2, discrepancies: 1 (0 critical)"
+    assert summary("fx", [report(), report(PARTIAL, open_())]) == "fx: 1 of 2 in step, discrepancies: 1 (0 critical)"
     of_account = [open_(DiscrepancyType.MALFORMED_DATA)]
-    assert summary("fx", [report()], of_account) == "fx: 1 in step of 1, discrepancies: 1 (0 critical)"
+    assert summary("fx", [report()], of_account) == "fx: 1 of 1 in step, discrepancies: 1 (0 critical)"

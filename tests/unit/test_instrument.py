@@ -123,7 +123,7 @@ async def test_reconcile_now_and_a_summary_in_one_line(tmp_path: Path) -> None:
     async with a_house(tmp_path, ["A", "B"]) as house:
         house.broker.hold(5, instrument="A")
         reports = [await verdict(house, name) for name in house.names]
-        assert summary(FX, reports) == "fx: 2 in step of 2, discrepancies: 1 (0 critical)"
+        assert summary(FX, reports) == "fx: 2 of 2 in step, discrepancies: 1 (0 critical)"
 
 
 @virtual_time

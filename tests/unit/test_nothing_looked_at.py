@@ -116,4 +116,4 @@ def test_a_journal_without_the_signed_heads_that_its_key_made_says_that_they_may
         database.execute("delete from journal_signed_heads")
     database.close()
 
-    assert "or its signed heads were taken out" in run("audit", "verify", "-c", house.path).stdout
+    assert "or its signed heads were removed" in run("audit", "verify", "-c", house.path).stdout

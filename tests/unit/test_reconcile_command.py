@@ -222,8 +222,8 @@ def test_without_json_people_read_both_sides_values_and_one_line_an_account(hous
     assert result.exit_code == 0
     assert "long 80 @ 191.2" in result.stdout
     assert "force_add_position" in result.stdout
-    assert "fx: 2 in step of 2, discrepancies: 1 (0 critical)" in result.stdout
-    assert "cfd: 1 in step of 1, discrepancies: 0 (0 critical)" in result.stdout
+    assert "fx: 2 of 2 in step, discrepancies: 1 (0 critical)" in result.stdout
+    assert "cfd: 1 of 1 in step, discrepancies: 0 (0 critical)" in result.stdout
 
 
 @pytest.mark.parametrize("verbose", [(), ("--verbose",)], ids=["quiet", "verbose"])
