@@ -213,8 +213,9 @@ def _cells(account: str, row: Mapping[str, Any], *, wide: bool) -> list[Renderab
         cells.append(_broker(row))
     cells += [_breaks(row), Text(f"{duration(age_s)} ago" if age_s is not None else "never")]
     if wide:
-        cells += [Text("" if next_s is None else f"in {duration(next_s)}")]
-        cells += [Text(f"{cycle_ms:.0f} ms" if cycle_ms is not None else ""), Text(str(health["restarts"]))]
+        # Two durations beside each other must not read as one.
+        cells += [Text("" if next_s is None else f" in {duration(next_s)}")]
+        cells += [Text(f" {cycle_ms:.0f} ms" if cycle_ms is not None else ""), Text(str(health["restarts"]))]
     return cells
 
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Unpack
 
+from actors.book.trading_permission import Obstacle, Permission
 from actors.events import EventType, Severity
 from brokers.model import Side
 from supervisor.client.aio import AsyncHandle
@@ -205,7 +206,17 @@ class Instrument:
         self.aio = AsyncInstrument(named, connection, lambda: connection.awaiting)
 
     def __repr__(self) -> str:
-        return repr(self._work)
+        return f"<{self._named.name}{self._halts()}>"
+
+    def _halts(self) -> str:
+        """Which halts apply to it, as a handle's."""
+        try:
+            self._connection.check_open()
+            asked = self._connection.blocking.call(self._named.name, "trading_allowed", timeout_s=_REPR_TIMEOUT_S)
+            permission: Permission = run_blocking(asked)
+        except Exception:  # noqa: BLE001 - as above
+            return ", which does not answer"
+        return "".join(f", {one.text}" for one in permission.reasons if one.obstacle is Obstacle.HALTED)
 
     def __reduce__(self) -> tuple[type[Instrument], tuple[Named, Connection]]:
         """As for a handle."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import supervisor
+from actors.book.trading_permission import Obstacle, Permission, Reason
 from actors.events import EventType
 from actors.journal.store import Journal
 from actors.runtime.ports import ActorUnavailable
@@ -20,15 +21,16 @@ from brokers.model import Conventions, CostBasis, LegScheme
 from supervisor.cli.console import explain
 from supervisor.client import run_file
 from supervisor.client.aio import AsyncHandle
-from supervisor.client.blocking import Handle
+from supervisor.client.blocking import Handle, Instrument
 from supervisor.client.calls import AwaitingPort, BlockingPort
 from supervisor.client.connection import Asked, Connection, Place, open_connection
-from supervisor.client.instrument import AsyncVenue
+from supervisor.client.instrument import AsyncVenue, Named
 from supervisor.client.processes import NotRunning, find
 from supervisor.client.run_file import RunFile
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.errors import HandleError, NotConnected
+from tests.unit.builders import at
 from tests.unit.hall import Hall, a_hall
 from tests.unit.handle_cases import FILL, LINK
 from tests.unit.virtual_time import virtual_time
@@ -47,6 +49,10 @@ class Told:
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         if self._away:
             raise ActorUnavailable(actor, method, "it died")
+        if method == "trading_allowed":
+            halts = [Reason(Obstacle.HALTED, f"{one['scope']} halted") for one in self._halts]
+            stale = Reason(Obstacle.OPEN_BREAK, "a break is open")
+            return Permission("fx", "EUR_USD", (*halts, stale), at(0), None)
         return {"accounts": [{"instruments": [{"health": {"halted": list(self._halts)}}]}]}
 
 
@@ -145,6 +151,18 @@ def test_what_cannot_be_sent_says_what_can(one: object, send: Callable[[object],
 )
 def test_a_handle_shows_what_is_halted(client: Told, words: str) -> None:
     assert repr(Handle(_connection(client))).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("client", "shown"),
+    [
+        (Told(), "<fx/EUR_USD>"),
+        (Told(HALTED), "<fx/EUR_USD, account fx halted>"),
+        (Told(away=True), "<fx/EUR_USD, which does not answer>"),
+    ],
+)
+def test_an_instrument_of_a_handle_shows_which_halts_apply_to_it(client: Told, shown: str) -> None:
+    assert repr(Instrument(Named("fx", "EUR_USD", "fx/EUR_USD", LegScheme.NET), _connection(client))) == shown
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads and writes everything")
