@@ -51,8 +51,8 @@ _ONES_PER_CORE = 75
 
 _HOUSE_INTERVAL_S = 3.0
 _HOUSE_TIMEOUT_S = 1.0
-"""Accounts and the audit actor have no interval: one that answers no probe for 10 s (three probe time-outs and a second)
-is hung."""
+"""Accounts and the audit actor have no interval: one that answers no probe for 10 s (three probe time-outs and a
+second) is hung."""
 
 
 def account_actor(
