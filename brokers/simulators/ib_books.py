@@ -185,16 +185,9 @@ class IbBooks:
         total = held.quantity + sign * (quantity - old.quantity)
         cost = held.quantity * held.price + sign * (quantity * price - old.quantity * old.price)
         self.hold(old.name, total, cost / total if total else Decimal(0))
-        one = SimExecution(
-            f"{root}.{len(earlier) + 1:02d}",
-            old.perm_id,
-            old.name,
-            old.side,
-            quantity,
-            price,
-            old.time_s,
-            order.filled,
-            order.average,
+        exec_id, filled = f"{root}.{len(earlier) + 1:02d}", order.filled
+        one = replace(
+            old, exec_id=exec_id, quantity=quantity, price=price, cumulative=filled, average=order.average, charged=True
         )
         self.executions.append(one)
         return one

@@ -18,6 +18,7 @@ from brokers.model import Side
 from brokers.simulators import ib_wire
 from brokers.simulators.base import Fault, Simulator
 from brokers.simulators.ib import IbSimulator
+from brokers.simulators.ib_books import IbBooks
 from brokers.simulators.ib_wire import OrderRow, contract_named
 
 D = Decimal
@@ -159,6 +160,13 @@ async def test_a_client_id_is_used_once(simulator: IbSimulator) -> None:
         assert told == [326]
     async with sdk(simulator, 17):
         pass
+
+
+def test_a_correction_is_charged_in_the_currency_of_its_contract() -> None:
+    books = IbBooks()
+    books.contracts["VOD"] = ib_wire.SimContract(31, "VOD", currency="GBP", local_symbol="VOD")
+    first = books.fill(books.add_order("VOD", Side.BUY, D(10), None, None, None), D(10), D(9), 0)
+    assert (first.currency, books.correct(first.exec_id, D(8), D(9)).currency) == ("GBP", "GBP")
 
 
 async def test_correction_end_of_day_and_forgetting_are_scripted(simulator: IbSimulator) -> None:
