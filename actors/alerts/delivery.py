@@ -1,7 +1,7 @@
 """Delivers a message: one blocking call of apprise, in the caller's thread.
 
-The laws of this module: the URL is resolved here and is in nothing that is returned; each delivery has an object of its
-own, since apprise sleeps between two calls of the same object.
+The laws of this module: the URL is resolved here and is in nothing that is returned; certificates are verified, whatever
+the URL says; each delivery has an object of its own, since apprise sleeps between two calls of the same object.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def deliver(url: SecretRef | str, message: Message) -> str | None:
         service = apprise.Apprise.instantiate(place, asset=asset, suppress_exceptions=True)
         if service is None:
             return "apprise does not know such a URL"
+        # A URL can say verify=no: then whoever is on the way reads the alert and the credentials of its receiver.
+        service.verify_certificate = True
         if "overflow=" not in place:
             # Otherwise a text longer than the service accepts is refused as a whole, however often it is sent.
             service.overflow_mode = apprise.OverflowMode.SPLIT

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import smtplib
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -92,10 +93,16 @@ def _mail(url: str, text: str, last: StoredHead) -> None:
     mail["From"], mail["To"] = asked["from"], asked["to"]
     mail["Subject"] = f"journal head {last.size} {last.time}"
     mail.set_content(text)
-    kind = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
-    with kind(parts.hostname or "", parts.port or 0, timeout=TIMEOUT_S) as server:
+    host, port, checked = parts.hostname or "", parts.port or 0, ssl.create_default_context()
+    # Without a context smtplib takes any certificate, and the password goes to whoever shows one.
+    server = (
+        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=checked)
+        if parts.scheme == "smtps"
+        else smtplib.SMTP(host, port, timeout=TIMEOUT_S)
+    )
+    with server:
         if parts.username is not None:
             if parts.scheme == "smtp":
-                server.starttls()
+                server.starttls(context=checked)
             server.login(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
         server.send_message(mail)

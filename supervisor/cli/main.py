@@ -9,6 +9,7 @@ Each command imports what it needs when it runs, so that ``reconcile`` never wai
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -114,6 +115,16 @@ def _before(
     from supervisor.cli import logs
 
     logs.set_up("WARNING", verbose=verbose)
+    _leave_no_core()
+
+
+def _leave_no_core() -> None:
+    """A process that dies by a signal leaves its memory in a file, secrets among it; what is started from here inherits
+    that it does not. Whoever needs one raises it again: ``prlimit --core``."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 @app.command()

@@ -9,10 +9,12 @@ import stat
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from brokers.errors import Refused
 from brokers.spec import SecretSource
 from supervisor.config.models import AnyAccount, Configuration, Mt5Account
 from supervisor.config.without_effect import of_all, without_effect
 
+_LOOPBACK_HOST = re.compile(r"/.*|127(\.\d{1,3}){3}|localhost|::1")
 _THIS_MACHINE = re.compile(r"ipc://.*|tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
 
@@ -21,7 +23,7 @@ def cautions(configuration: Configuration) -> tuple[str, ...]:
     found = [] if configuration.enabled_accounts else ["no account is enabled: nothing is checked. Set enabled: true"]
     for account in configuration.enabled_accounts:
         found += [*_of_account(account), *without_effect(configuration, account)]
-    found += [*of_all(configuration), *_of_journal_and_nodes(configuration)]
+    found += [*of_all(configuration), *_of_journal_and_nodes(configuration), *_of_the_journals_server(configuration)]
     if not configuration.ray.require_auth:
         found.append("ray.require_auth is false: anyone who reaches a cluster without a token can run code in it")
     return tuple(dict.fromkeys(found))
@@ -49,6 +51,28 @@ def _of_journal_and_nodes(configuration: Configuration) -> list[str]:
         return []
     said = f"journal.url is a file ({configuration.journal_name}), and its actor may come up on any node of the cluster"
     return [f"{said}. Set journal.place to labels of the one node that has it, or keep the journal on PostgreSQL"]
+
+
+def _of_the_journals_server(configuration: Configuration) -> list[str]:
+    """PostgreSQL documentation, "SSL Support": by default a client takes any certificate, and goes on without TLS."""
+    url = configuration.journal.url
+    if isinstance(url, str):
+        return []
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        said = make_url(url.resolve())
+    except (Refused, ArgumentError):
+        return []  # whoever opens it says why
+    mode = said.query.get("sslmode", os.environ.get("PGSSLMODE", "prefer"))
+    host = said.host or said.query.get("host", "")
+    if mode == "verify-full" or not isinstance(host, str) or not host or _LOOPBACK_HOST.fullmatch(host):
+        return []
+    found = f"the journal's server is on another machine, and its certificate is not verified (sslmode={mode})"
+    return [
+        f"{found}: anyone on the way can read and change it. Add ?sslmode=verify-full&sslrootcert=system to its URL"
+    ]
 
 
 def _of_account(account: AnyAccount) -> list[str]:

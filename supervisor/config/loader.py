@@ -328,12 +328,15 @@ class _Loader:
             options = table.get("storage_options")
             for key, value in options.items() if isinstance(options, dict) else ():
                 written = value if isinstance(value, str) else ""
+                here: Path = place if account is not None else (*place, index)
+                if str(key).lower().endswith("allow_invalid_certificates") and str(value).lower() != "false":
+                    found, wanted = "certificates that nobody vouches for", "no such option: they are always verified"
+                    self._problem((*here, "storage_options", key), found, wanted)
                 opens = _OPENS_A_STORE.search(str(key)) is not None
                 ref = reference(owner, str(key), written, self._folder)
                 if ref is not None and (opens or ref.source is SecretSource.ENVIRONMENT):
                     cast("dict[str, object]", options)[key] = ref
                 elif written and opens:
-                    here: Path = place if account is not None else (*place, index)
                     found = "a secret written in the file"
                     self._problem((*here, "storage_options", key), found, "${NAME} from the environment")
 

@@ -138,12 +138,13 @@ def tls_server() -> Iterator[int]:
     """A web server with TLS and a certificate that nobody vouches for."""
     with TemporaryDirectory() as folder:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(_self_signed(Path(folder) / "server.pem"))
+        context.load_cert_chain(self_signed(Path(folder) / "server.pem"))
         with web_server(context) as port:
             yield port
 
 
-def _self_signed(path: Path) -> Path:
+def self_signed(path: Path) -> Path:
+    """A key and its certificate for localhost, which it vouches for itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     began = datetime.now(UTC) - timedelta(minutes=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +23,7 @@ from brokers.model import Side
 from brokers.port import StreamState
 from brokers.simulators.kite import KiteSimulator
 from tests.brokers.following import Events, heard, listening, until
+from tests.brokers.listeners import self_signed, taking
 
 D = Decimal
 KEY, TOKEN = "an-api-key-0000", "access-token-of-tests"
@@ -64,6 +69,23 @@ def test_an_order_placed_anywhere_wakes_its_instrument_and_no_other(sim: KiteSim
         assert heard(events) == "NFO:NIFTY25NOVFUT"
         assert events.empty()
         assert stream.last_heard_at is not None
+
+
+def test_a_server_that_nobody_vouches_for_is_told_no_token(tmp_path: Path) -> None:
+    """The SDK's own connect checks no certificate, and the token is in the first line it sends."""
+    context, heard = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[bytes]()
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+    tried = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            heard.append(context.wrap_socket(connection, server_side=True).recv(10_000))
+        tried.set()
+
+    with taking(serve) as port, following(f"wss://localhost:{port}") as (stream, _):
+        assert tried.wait(20)
+        assert stream.state is not StreamState.LIVE
+    assert b"".join(heard) == b""
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import os
 import pickle
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from actors.journal.kept_slices import unpacked
 from actors.runtime.ports import LocalRuntime
 from actors.runtime.ray_backend import lets_everybody_in
 from brokers.simulators.base import Fault
@@ -32,8 +35,10 @@ from supervisor.cli.metrics import StatusCollector
 from supervisor.client import processes, run_file
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration
+from supervisor.console.users import Role, add
 from supervisor.supervision import specs
 from tests.cluster.conftest import PATIENCE_S, all_verified
+from tests.unit.receivers import WebReceiver, web_receiver
 
 TOKEN = "canary-token-8c1f0b7e"
 URL_PASSWORD = "canary-url-55d2a9c4"
@@ -44,7 +49,8 @@ CONFIGURATION = """
 journal: {{url: "sqlite:///{directory}/var/journal.db", keep_slices: true}}
 defaults: {{interval_s: 1, confirm_gap_ms: 50, settle_ms: 100, timeout_ms: 2000}}
 log: {{file: var/supervisor.log}}
-alerts: {{routes: [{{name: desk, url: "${{DESK_URL}}"}}]}}
+console: {{port: {page}}}
+alerts: {{routes: [{{name: desk, url: "${{DESK_URL}}"}}, {{name: here, url: "{receiver}"}}]}}
 accounts:
   - {{name: fx, broker: oanda, account_id: {account}, token: "${{FX_TOKEN}}", rest_url: "{url}",
      instruments: [EUR_USD]}}
@@ -57,6 +63,10 @@ ENVIRON = {"FX_TOKEN": TOKEN, "DESK_URL": f"json://me:{URL_PASSWORD}@127.0.0.1:9
 
 class House:
     """One that runs, with what it was started by."""
+
+    person: str
+    """The token of somebody who may look at its page."""
+    alerts: WebReceiver
 
     def __init__(self, directory: Path, configuration: Configuration, process: subprocess.Popen[str]) -> None:
         self.directory = directory
@@ -88,16 +98,24 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     directory = tmp_path_factory.mktemp("house")
     simulator = OandaSimulator(ACCOUNT, TOKEN, instruments=["EUR_USD"])
     path = directory / "accounts.yaml"
-    path.write_text(CONFIGURATION.format(directory=directory, account=ACCOUNT, url=simulator.start()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        page = free.getsockname()[1]
     (directory / "kite").write_text(KITE_TOKEN)
     (directory / "kite").chmod(0o600)
     before = {name: os.environ.get(name) for name in ENVIRON}
     os.environ.update(ENVIRON)
     command = [sys.executable, "-m", "supervisor", "--verbose", "start", str(path)]
-    with open(directory / "said", "w") as said:  # noqa: SIM117 - in this order
+    with web_receiver() as receiver, open(directory / "said", "w") as said:
+        places = {"directory": directory, "page": page, "receiver": receiver.url}
+        path.write_text(CONFIGURATION.format(**places, account=ACCOUNT, url=simulator.start()))
+        configuration = load(path)
+        configuration.state_dir.mkdir(mode=0o700)
+        person = add(configuration.console_tokens, "vic", Role.VIEWER)
         with subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True) as process:
             try:
-                made = House(directory, load(path), process)
+                made = House(directory, configuration, process)
+                made.person, made.alerts = person, receiver
                 until(
                     made,
                     lambda status: all_verified(
@@ -199,7 +217,13 @@ def test_no_secret_is_in_anything_that_is_written_told_or_passed_on(house: House
         "shown": str(shown(house.configuration)).encode(),
         "arguments": b"".join(arguments(house.configuration)),
         "output": (house.directory / "said").read_bytes(),
+        "alerts": json.dumps([*house.alerts.got.queue]).encode(),
+        "kept slices": b"".join(kept_slices(house)),
+        **pages(house),
     }
+    assert b"CONNECTION_LOST" in said["alerts"]
+    assert b"EURUSD" in said["kept slices"], "they are looked into as they are read"
+    assert b"EUR_USD" in said["page /"]
     run = run_file.read(house.configuration)
     assert run is not None
     assert run.logs is not None
@@ -213,7 +237,38 @@ def test_no_secret_is_in_anything_that_is_written_told_or_passed_on(house: House
             said[f"the title of {process.pid}"] = Path(f"/proc/{process.pid}/comm").read_bytes()
     assert sum("environment" in place for place in said) > 5
     assert b"401" in said["output"] or any(b"401" in one for one in said.values())  # what failed was told
-    assert [(place, one) for place, text in said.items() for one in CANARIES if one.encode() in text] == []
+    canaries = (*CANARIES, house.person)
+    assert [(place, one) for place, text in said.items() for one in canaries if one.encode() in text] == []
+
+
+def kept_slices(house: House) -> Iterator[bytes]:
+    """They are compressed: no search of the file finds anything."""
+    with contextlib.closing(sqlite3.connect(f"file:{house.directory}/var/journal.db.slices?mode=ro", uri=True)) as kept:
+        for (data,) in kept.execute("SELECT data FROM parts UNION ALL SELECT data FROM passes"):
+            yield unpacked(data) or b""
+
+
+def pages(house: House) -> dict[str, bytes]:
+    """What somebody who is signed in is shown."""
+    port = house.configuration.console.port
+    here = f"http://127.0.0.1:{port}"
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    form = urllib.parse.urlencode({"token": house.person, "next": "/"}).encode()
+    opener.open(urllib.request.Request(f"{here}/sign-in", data=form, headers={"origin": here}), timeout=20).read()  # noqa: S310 - it is on loopback
+    shown_to_people = {}
+    for path in ("/", "/account/fx", "/account/eq", "/instrument/fx/EUR_USD", "/breaks", "/search?q=fx", "/record/1"):
+        with opener.open(here + path, timeout=20) as page:
+            shown_to_people[f"page {path}"] = page.read()
+    return shown_to_people
+
+
+def test_no_process_leaves_its_memory_in_a_file_when_it_dies(house: House) -> None:
+    limits = {}
+    for process in house.processes():
+        with contextlib.suppress(psutil.Error):
+            limits[process.name(), process.pid] = process.rlimit(psutil.RLIMIT_CORE)[0]
+    assert len(limits) > 5
+    assert {one: soft for one, soft in limits.items() if soft} == {}
 
 
 def arguments(configuration: Configuration) -> Iterator[bytes]:

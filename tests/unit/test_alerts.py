@@ -4,9 +4,12 @@ receiver that is away, each once."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email
 import email.policy
 import queue
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +33,7 @@ from supervisor.config.errors import ConfigurationError
 from supervisor.config.loader import load
 from supervisor.supervision.specs import alerts_settings, children
 from supervisor.tree.model import Kind
+from tests.brokers.listeners import self_signed, taking
 from tests.unit.fakes import in_this_thread
 from tests.unit.receivers import mail_receiver, web_receiver
 
@@ -219,6 +223,22 @@ def test_why_something_was_not_delivered_is_told_without_the_url(url: SecretRef 
     assert reason is not None
     assert says in reason
     assert "://" not in reason
+
+
+@pytest.mark.parametrize("query", ["", "?verify=no"])
+def test_a_server_that_nobody_vouches_for_gets_no_alert_whatever_the_url_says(query: str, tmp_path: Path) -> None:
+    context, heard = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[bytes]()
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            talk = context.wrap_socket(connection, server_side=True)
+            heard.append(talk.recv(10_000))
+            talk.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with taking(serve) as port:
+        assert deliver(f"jsons://me:s3cret@localhost:{port}/{query}", MESSAGE) is not None
+    assert heard == []
 
 
 # Configuration

@@ -211,6 +211,7 @@ def test_check_says_what_a_column_cannot_tell_and_what_is_lacking(house: House) 
         ("", "symbol: a, time: t", "column of the signed quantity"),
         ("", "symbol: a, quantity: q, time: t, colour: c", "unknown key"),
         (", writable: true", "symbol: a, quantity: q, time: t", "book.columns.leg where it is writable"),
+        (", storage_options: {ALLOW_INVALID_CERTIFICATES: 'true'}", COLUMNS, "they are always verified"),
         (", storage_options: {AWS_SECRET_ACCESS_KEY: abc}", COLUMNS, "a secret written in the file"),
         (", storage_options: {AWS_SECRET_ACCESS_KEY: '${NOT_SET}'}", COLUMNS, "NOT_SET"),
         (", max_age_s: 0", COLUMNS, "above 0"),

@@ -222,6 +222,7 @@ def test_without_the_library_no_sink_is_started_and_check_and_status_say_so(
         ("sinks: [{}]", "the table: a path"),
         ("sinks: [{delta: t, every: 3}]", "unknown key"),
         ("sinks: t", "a list"),
+        ("sinks: [{delta: s3://b/t, storage_options: {allow_invalid_certificates: true}}]", "they are always verified"),
         (
             "sinks: [{delta: s3://b/t, storage_options: {AWS_SECRET_ACCESS_KEY: abc}}]",
             "a secret written in the file",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email
 import http.server
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from actors.journal.head_places import PlaceAway, deliver, shown
 from supervisor.config.loader import load, load_place
 from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.supervision.specs import audit_actor
+from tests.brokers.listeners import self_signed, taking
 
 HEADS = [StoredHead(1, "t", "one\n\n— k AAAA\n"), StoredHead(2, "t", "two\n\n— k AAAA\n")]
 
@@ -173,3 +176,25 @@ def test_a_mail_that_is_refused_is_away_and_says_so_without_a_password(mailbox: 
         assert "s3cret" not in str(away.value)
         assert "127.0.0.1" in str(away.value)
     assert not box.mails
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_a_password_goes_to_no_mail_server_whose_certificate_nobody_vouches_for(scheme: str, tmp_path: Path) -> None:
+    context, heard = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[bytes]()
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            talk = context.wrap_socket(connection, server_side=True) if scheme == "smtps" else connection
+            talk.sendall(b"220 here\r\n")
+            while said := talk.recv(1000):
+                heard.append(said)
+                if said.startswith(b"STARTTLS"):
+                    talk.sendall(b"220 go\r\n")
+                    talk = context.wrap_socket(talk, server_side=True)
+                else:
+                    talk.sendall(b"250-here\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n")
+
+    with taking(serve) as port, pytest.raises(PlaceAway, match=r"certificate|CERTIFICATE|SSL"):
+        deliver(f"{scheme}://me:s3cret@localhost:{port}/?from=journal@here&to=auditor@there", HEADS)
+    assert not [one for one in heard if b"AUTH" in one]

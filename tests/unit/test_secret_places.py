@@ -174,6 +174,26 @@ def test_a_gateway_that_is_spoken_to_in_the_clear_is_cautioned_of(
     assert words is None or words in found[0]
 
 
+@pytest.mark.parametrize(
+    ("url", "cautioned"),
+    [
+        ("postgresql://me:pw@db.example.org/j", True),
+        ("postgresql://me:pw@db.example.org/j?sslmode=require", True),
+        ("postgresql://me:pw@db.example.org/j?sslmode=verify-full", False),
+        ("postgresql://me:pw@localhost/j", False),
+        ("postgresql:///j?host=/run/postgresql", False),
+        ("not an url", False),
+    ],
+)
+def test_a_journals_server_whose_certificate_is_not_verified_is_cautioned_of(
+    folder: Path, url: str, cautioned: bool
+) -> None:
+    kept(folder, text=url)
+    found = cautions(loaded(folder, "keyring:a/b", "journal: {url: 'file:token'}"))
+    assert len(found) == cautioned
+    assert not any("pw@" in one for one in found)
+
+
 def test_a_secret_in_a_file_that_others_read_is_cautioned_of_by_check_and_not_shown(folder: Path) -> None:
     configuration = loaded(folder, SECRET)
     file = folder / "accounts.yaml"
