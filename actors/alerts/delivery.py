@@ -1,7 +1,8 @@
 """Delivers a message: one blocking call of apprise, in the caller's thread.
 
-The laws of this module: the URL is resolved here and is in nothing that is returned; certificates are verified, whatever
-the URL says; each delivery has an object of its own, since apprise sleeps between two calls of the same object.
+The laws of this module: the URL is resolved here and is in nothing that is returned; certificates are verified,
+whatever the URL says; each delivery has an object of its own, since apprise sleeps between two calls of the same
+object.
 """
 
 from __future__ import annotations
