@@ -1,12 +1,12 @@
-"""The broker's side of one instrument: what its account actor is asked, and what is kept of the answers.
+"""The broker's side of one instrument: its requests to the account actor, and what is kept of the answers.
 
 The laws of this module:
 
-* An account that does not answer is an answer, with the reason in words: nothing here raises for it.
-* Rows that are not sent again are those of the slice we hold; a slice is held for one book, and forgotten with it.
-* When the broker was asked is known by our own clock: the account says how long after the question came to it, or
-  before, that was, and the question cannot have come before it was sent. No time of another actor's is read.
-* Fills are asked for from where the book has dealt with everything, and never from further on.
+* An account that does not answer is an answer, with the reason: nothing here raises for it.
+* Rows that are not sent again are those of the slice we hold; a slice belongs to one book, and is dropped with it.
+* Our own clock dates the moment when the broker was asked: the account answers how long before or after the arrival of
+  the request that was, and the request cannot have arrived before it was sent. No time of another actor is read.
+* Fills are requested from the point up to which the book has handled everything, and never from a later one.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from brokers.model import (
 from brokers.port import Remembered
 
 LOOK_AGAIN_AFTER = timedelta(seconds=2)
-"""When one of our own actors did not answer: it is being restarted, and a long interval must not pass meanwhile."""
+"""The retry after one of our own actors did not answer: it is restarting, and a long interval would be too late."""
 
 SHARED_WITHIN = timedelta(milliseconds=250)
-"""How much older than its tick a fetch may be that the interval alone asks for: the instruments of an account tick
-together, and their questions need not come at once."""
+"""How much older than its tick a scheduled fetch may be: the instruments of an account tick together, and their
+requests need not arrive at once."""
 
 CALM_SHARE = 2 / 3
-"""Of ``max_age``, how old the proof may be that nothing has changed, where nothing but the interval asks for it."""
+"""The part of ``max_age`` that the proof that nothing has changed may be old, for a scheduled request."""
 
 SLICE_SHARE = 0.8
-"""Of a cycle's time, what the account may take for its answer: the rest is for saying that there was none."""
+"""The part of a cycle's time that the account may take to answer: the rest is for reporting that it did not."""
 
 
 class AccountClient:
-    """Asks one account about one instrument. ``last`` is the last slice it gave in full, ``None`` while it has given
-    none to the book that is in memory. Nothing it was asked before ``believed_from`` counts."""
+    """Sends one account the requests about one instrument. ``last`` is the last full slice, ``None`` before the book in
+    memory has had one. No answer to a request from before ``believed_from`` counts."""
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self._settings = settings
@@ -66,13 +66,13 @@ class AccountClient:
         self.last: Slice | None = None
         self.believed_from: datetime | None = None
 
-    # Asking
+    # Requests
 
     async def slice(
         self, book: Book, occasion: CycleTrigger, seen_at: datetime | None = None, *, urgent: bool
     ) -> Slice | NoSlice:
-        """The slice in full: rows that have not changed are those we were sent before. One that is to prove something
-        rests on nothing the broker said before. ``seen_at`` is when the book was last proven to be in step."""
+        """The full slice, in which rows that have not changed are those we already had. A slice that should prove
+        something relies on no earlier answer. ``seen_at`` is when the book was last proven to be in step."""
         sent = self._runtime.now()
         request = self._request(book, occasion, sent, seen_at, urgent=urgent)
         last = self.last
@@ -86,7 +86,7 @@ class AccountClient:
         if isinstance(answer, Slice | Unchanged) and answer.asked is not None:
             answer = replace(answer, requested_at=sent + answer.asked, asked=None)
         if isinstance(answer, Unchanged):
-            assert last is not None  # noqa: S101 - only then is a revision offered
+            assert last is not None  # noqa: S101 - a revision is offered only then
             answer = replace(
                 last,
                 requested_at=answer.requested_at,
@@ -94,7 +94,7 @@ class AccountClient:
                 fills_cursor=answer.fills_cursor,
                 whole=answer.whole,
             )
-        assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor gives one of these
+        assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor returns one of these
         return answer
 
     def _request(
@@ -124,7 +124,7 @@ class AccountClient:
         )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
-        """What the broker says of these orders by their ids; no answer is reported as such for each."""
+        """The broker's answers about these orders, by their ids; a missing answer is reported for each."""
         try:
             answers = await self._runtime.call(
                 self._settings.account, "find_orders", queries, timeout_s=self._settings.cycle_timeout_s
@@ -134,7 +134,7 @@ class AccountClient:
         return tuple(answers)
 
     async def cancel(self, query: OrderQuery) -> None:
-        """Ask for a stale order's cancellation. Whether it was is seen by the next cycles."""
+        """Request the cancellation of a stale order. Later cycles show whether it was cancelled."""
         try:
             refused = await self._runtime.call(
                 self._settings.account, "cancel_order", query, timeout_s=self._settings.cycle_timeout_s
@@ -145,7 +145,7 @@ class AccountClient:
         logger.warning("{}: cancellation of stale order {}: {}", self._name, query.broker_order_id, outcome)
 
     async def correct_table(self, corrections: Sequence[ClaimCorrection]) -> None:
-        """Ask for the rows that a book kept elsewhere lacks. Whether they are there is seen by the next cycles."""
+        """Request the rows that a book kept elsewhere lacks. Later cycles show whether they are there."""
         arguments = self._settings.instrument, tuple(corrections)
         try:
             await self._runtime.call(
@@ -154,36 +154,36 @@ class AccountClient:
         except CallError as error:
             logger.warning("{}: its table was not corrected: {}", self._name, error)
 
-    # What is kept of the answers
+    # Kept from the answers
 
     def remember(self, slice_: Slice) -> None:
-        """Keep the slice, and how the broker names legs where it has said so."""
+        """Keep the slice, and how the broker names legs if the slice says so."""
         self.last = slice_
         if not isinstance(slice_.positions, Failed):
             self._conventions = slice_.conventions
 
     def dealt_with(self, decision: Decision, slice_: Slice) -> None:
-        """The decision is in the book: its fills need not be asked for again."""
+        """The decision is in the book: its fills need not be requested again."""
         if decision.cursor is not None:
             self._cursor = decision.cursor
         elif isinstance(slice_.fills, Failed) and slice_.fills_cursor is not None:
-            # Those fills are lost at the broker. This cycle has said so; asking for them again would find nothing.
+            # The broker no longer has those fills. This cycle reports that; requesting them again would find nothing.
             self._cursor = slice_.fills_cursor
 
     def forget(self) -> None:
-        """The book in memory is another: what was said to the one before counts for nothing."""
+        """The book in memory is a new one: nothing that was kept for the former one counts."""
         self._cursor = self.last = None
 
-    # What is known without asking
+    # Known without a request
 
     def conventions_of(self, book: Book) -> Conventions:
-        """As the broker last said; before it has said anything, as its name and the legs of the book show."""
+        """The conventions that the broker last reported; before that, those that its name and the book's legs imply."""
         if self.last is None and (NET in book.legs or NET in book.watermarks or NET in book.believed):
             return replace(self._conventions, legs=LegScheme.NET)
         return self._conventions
 
     def nothing_known(self, reason: str, at: datetime) -> Slice:
-        """The slice of this time that says nothing: each section failed for this reason."""
+        """A slice of this time without any information: each section failed, for this reason."""
         failed = Failed(reason)
         return Slice(
             account=self._settings.account,
@@ -199,9 +199,9 @@ class AccountClient:
         )
 
     def streamed(self, book: Book, executed: Sequence[StreamedFill], now: datetime) -> Slice | None:
-        """The slice of this time that has the executions which a stream reported of what the book is of, and says
-        nothing else; ``None`` while the broker has not been heard of this book: how it names legs, and how far its
-        clock is from ours, is in what it says."""
+        """A slice of this time with nothing but the executions of this book's instrument that a stream reported.
+        ``None`` before this book has had a slice from the broker, which is needed for its names of legs and for the
+        difference of the clocks."""
         last = self.last
         if last is None:
             return None
@@ -209,7 +209,7 @@ class AccountClient:
         executed = [one for one in executed if one.identity is None or one.identity == identity]
         orders = {one.order.broker_order_id: one.order for one in executed if one.order is not None}
         return replace(
-            self.nothing_known("a stream tells of executions alone", now),
+            self.nothing_known("a stream reports executions alone", now),
             as_of=now + (last.as_of - last.requested_at),
             orders=Partial(tuple(orders.values())),
             fills=Partial(tuple(one.fill for one in executed)),
@@ -219,7 +219,7 @@ class AccountClient:
 
 
 def _owners(book: Book) -> dict[str, str]:
-    """The strategies of a combination's orders, by each of their ids. Fills of other orders are in their own book."""
+    """The strategies of combination orders, by each of their ids. Fills of other orders are in their own book."""
     if book.contract is None or book.contract.held:
         return {}
     return {
@@ -231,12 +231,12 @@ def _owners(book: Book) -> dict[str, str]:
 
 
 def _held(book: Book, seen_at: datetime | None) -> Remembered:
-    """What the book holds by the broker's own word: a leg that our side alone has told is none of it."""
+    """What the book holds by the broker's reports: without legs that only our side has reported."""
     legs: dict[str, tuple[Decimal, Decimal]] = {}
     for name, leg in book.legs.items():
         ours = book.activity.get(name)
-        told, in_step = book.known_at.get(name), book.reconciled_at
-        by_broker = told is not None and (ours is None or ours <= told)
+        known_at, in_step = book.known_at.get(name), book.reconciled_at
+        by_broker = known_at is not None and (ours is None or ours <= known_at)
         if by_broker or (in_step is not None and (ours is None or ours < in_step)):
             legs[name] = leg.quantity, leg.average_with_cost
     return Remembered(legs, book.contract, seen_at or book.reconciled_at)

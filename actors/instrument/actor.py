@@ -1,16 +1,16 @@
 """The instrument actor: owns the book of one instrument of one account, as a plain class.
 
-It sleeps until its interval, an event of the broker's, a report of the strategy's or a request, and then runs one
-cycle. It imports no SDK, no database driver and no Ray. Here are its life, its loop and what it is asked; a cycle is in
-:mod:`actors.instrument.cycle`, the book in :mod:`actors.instrument.book_keeper`, what the broker says in
+It sleeps until its interval, an event of the broker, a report of the strategy or a request, and then runs one cycle. It
+imports no SDK, no database driver and no Ray. This module has its life, its loop and its methods; a cycle is in
+:mod:`actors.instrument.cycle`, the book in :mod:`actors.instrument.book_keeper`, the broker's side in
 :mod:`actors.instrument.account_client`, and our own reports in :mod:`actors.instrument.recorder`.
 
 The laws of this module:
 
 * Whatever goes wrong in a cycle, the loop goes on.
-* Cycles run one at a time (``_cycling``). Within them a cycle and a report take turns at the book (its keeper's
-  ``turn``, which is never held while the broker is asked), so that a report does not wait for a broker.
-* Health, permission to trade and the book wait for no cycle (but health, when asked to, for the first).
+* Cycles run one at a time (``_cycling``). Within them, cycles and reports take turns at the book (its keeper's
+  ``turn``, which is never held during a request to the broker), so that a report does not wait for a broker.
+* Health, permission to trade and the book wait for no cycle (health waits for the first one if requested).
 * Instruments of one account tick together, so that they share one fetch.
 """
 
@@ -59,17 +59,17 @@ STARTING_TOGETHER = timedelta(seconds=5)
 SHORTEST_WAIT_S = 0.05
 PASSES_BEYOND_PROOF = 4
 PATIENCE_S = 20.0
-"""How much longer than settle and confirmations a verdict may take before it is given as it stands: adapters doubt what
-contradicts itself for 10 s, whatever is configured, and the looks around that take their time."""
+"""How much longer than settle and confirmations a verdict may take before it is returned unfinished: adapters doubt
+contradictory data for 10 s, whatever is configured, and the looks around that take their time."""
 
 STOP_WITHIN_S = 5.0
-"""How long :meth:`Instrument.stop` lets a cycle finish. Then the cycle is cut off, which loses nothing: what was
-acknowledged is on disk, and the supervisor waits not much longer before it kills."""
+"""How long :meth:`Instrument.stop` lets a cycle finish. Then the cycle is cancelled, which loses nothing: whatever was
+acknowledged is on disk, and the supervisor does not wait much longer before it kills."""
 
 
 class Instrument:
-    """Keeps one book in step with its broker. ``keeper`` is the only writer of that book; ``paused`` is whether no
-    cycle runs by itself."""
+    """Keeps one book in step with its broker. ``keeper`` is the only writer of that book; while ``paused``, no
+    scheduled cycle runs."""
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self.settings = settings
@@ -85,7 +85,7 @@ class Instrument:
         self._loop: asyncio.Task[None] | None = None
         self.paused = False
         self._halts: tuple[Halt, ...] | None = None
-        self._halted_for: set[str] = set()  # the breaks whose halt we know to be in force, or ended since
+        self._halted_for: set[str] = set()  # the breaks whose halt is known to be in force, or to have ended since
         self._finished_s: float | None = None
         self._looked = asyncio.Event()  # once the first cycle has finished
         self._report: CycleReport | None = None
@@ -99,7 +99,7 @@ class Instrument:
     # Life
 
     async def start(self, halts: tuple[Halt, ...] | None = None) -> None:
-        """Begin to check by ourselves: at once, and then at every tick of the interval. ``halts`` are those in force,
+        """Begin the scheduled cycles: at once, and then at every tick of the interval. ``halts`` are those in force,
         where they are known."""
         if self._halts is None:
             self._halts = halts
@@ -108,7 +108,7 @@ class Instrument:
             self._loop = self._runtime.spawn(self._name, self._run())
 
     async def stop(self) -> None:
-        """Finish the cycle under way, if it ends soon, and run no other. Nothing is lost: what was acknowledged is on
+        """Finish the running cycle, if it ends soon, and run no other. Nothing is lost: whatever was acknowledged is on
         disk."""
         self.paused = True
         try:
@@ -121,16 +121,16 @@ class Instrument:
             loop.cancel()
 
     async def pause(self) -> None:
-        """Run no cycle by ourselves until :meth:`resume`; one that is asked for still runs."""
+        """Run no scheduled cycle until :meth:`resume`; a requested one still runs."""
         self.paused = True
 
     async def resume(self) -> None:
-        """Go on, with a cycle at once."""
+        """Run scheduled cycles again, the first one at once."""
         self.paused = False
         self._awake.set()
 
     async def restarted(self, restarts: int, reason: str) -> None:
-        """For its log: it came in the place of one that died."""
+        """Log that this actor replaces one that died."""
         self._diary.restarted(restarts, reason)
 
     async def wake(self) -> None:
@@ -138,8 +138,8 @@ class Instrument:
         self._awake.set()
 
     async def streamed(self, executed: Sequence[StreamedFill]) -> None:
-        """The broker's stream reported these executions: they are in the book, as far as enough is known of them, and
-        durable when this returns. Then check."""
+        """The broker's stream reported these executions: on return they are in the book and durable, as far as enough
+        is known of them. A check follows."""
         try:
             if not self.paused:
                 await self._cycles.take(executed)
@@ -147,16 +147,16 @@ class Instrument:
             self._awake.set()
 
     async def doubt(self) -> None:
-        """The journal may have more of its stream than its book: the next cycle, which is now, looks at that first."""
+        """The journal may have more of this stream than the book: the next cycle, which runs now, checks that first."""
         self.keeper.doubt()
         self._awake.set()
 
-    # Asking
+    # Requests
 
-    # ``asked`` are keys that say in the records of a check who asked for it.
+    # ``asked`` are the keys that name the requester in the records of a check.
 
     async def check(self, asked: Mapping[str, Json] | None = None) -> CycleReport:
-        """One throttled cycle: before its time is due it does nothing and gives the last report again, as
+        """One throttled cycle: before it is due, nothing is done and the last report is returned again, marked as
         ``throttled``. With an interval of 0 it is always due."""
         if self._report is not None and not self._is_due():
             return replace(self._report, throttled=True)
@@ -165,21 +165,21 @@ class Instrument:
     async def reconcile_now(
         self, asked: Mapping[str, Json] | None = None, *, dry_run: bool = False, trade: str | None = None
     ) -> CycleReport:
-        """A verdict now, past the schedule, in as many passes as its proof needs. With ``dry_run`` nothing is
-        changed. ``trade`` names the trade after which this is asked ("buy", "sell", "close")."""
+        """An unscheduled verdict, in as many passes as its proof needs. With ``dry_run`` nothing is changed. ``trade``
+        names the trade that it follows ("buy", "sell", "close")."""
         return await self._verdict(asked, dry_run=dry_run, trade=trade)
 
     async def post_trade(self, trade: str, asked: Mapping[str, Json] | None = None) -> CycleReport:
-        """A verdict right after a trade ("buy", "sell", "close"), which its events name; one that finds everything in
-        step is in the journal too."""
+        """A verdict right after a trade ("buy", "sell", "close"), which its events name; it is journaled also if
+        everything is in step."""
         return await self._verdict(asked, dry_run=False, trade=trade)
 
     async def detect_drift(self) -> CycleReport:
-        """Every difference there is, nothing changed."""
+        """Find every difference and change nothing."""
         return await self._verdict(None, dry_run=True, trade=None)
 
     async def health(self, patience_s: float = 0.0) -> InstrumentHealth:
-        """What a probe asks. Waits for no cycle but the first one, and for that no longer than ``patience_s``."""
+        """The answer to a probe. Waits for no cycle but the first, and for that no longer than ``patience_s``."""
         if patience_s and not self.paused:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience_s):
@@ -205,20 +205,19 @@ class Instrument:
         )
 
     async def self_check(self) -> SelfCheck:
-        """Compare the book in memory with what its journal makes, at one version. Where they differ the book is made
-        anew from the journal, and that is journaled, CRITICAL. Cycles wait for none of the reading."""
+        """Compare the book in memory with a replay of its journal, at one version. Where they differ the book is
+        rebuilt from the journal, and that is journaled, CRITICAL. No cycle waits for the reading."""
         found = await self.keeper.self_check()
         if found.differences and found.skipped is None:
             self._awake.set()
         return found
 
     async def recent(self, newest: int | None = None) -> list[dict[str, object]]:
-        """The newest journal entries of this instrument that are at hand, oldest first."""
+        """The newest journal entries of this instrument that are in memory, oldest first."""
         return self.keeper.recent(newest)
 
     async def trading_allowed(self) -> Permission:
-        """Whether trading is allowed, with everything that stands against it. Never waits for a cycle, nor for the
-        journal."""
+        """Whether trading is allowed, with every reason against it. Never waits for a cycle, nor for the journal."""
         now = self._runtime.now()
         book = self.keeper.book
         breaks = None if book is None else book.breaks.values()
@@ -234,14 +233,14 @@ class Instrument:
         return Permission(self.settings.account, self.settings.instrument, reasons, now, verified_at)
 
     async def book(self) -> BookState:
-        """What the book holds now. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
+        """The present book. Never waits for a cycle. Raises :class:`JournalAway` while it cannot be loaded."""
         book = await self.keeper.readable()
         conventions = None if self._broker.last is None else self._broker.conventions_of(book)
         now, verified_at = self._runtime.now(), self._cycles.verified_at
         return book_state(book, self._policy, now, verified_at, self._last_error(), conventions)
 
     async def is_empty(self) -> bool:
-        """Whether its book as it is now has nothing held, nothing working, nothing open and no fill that waits."""
+        """Whether the present book has no position, no working order, no open break and no pending fill."""
         async with self.keeper.turn:
             book = self.keeper.book
             if book is None:
@@ -250,27 +249,27 @@ class Instrument:
             return not waits and not any(True for _ in book.open_orders())
 
     async def order_by_ticket(self, ticket: str) -> BookOrder | None:
-        """The order with this broker_order_id, ended ones of the last two days among them. Raises as :meth:`book`."""
+        """The order with this broker_order_id, also if it ended within the last two days. Raises as :meth:`book`."""
         return (await self.keeper.readable()).find_order_by_ticket(ticket)
 
     async def set_halts(self, halts: tuple[Halt, ...]) -> None:
-        """These halts, and no others, apply from now on. (The supervisor writes them, this instrument's own into its
-        stream: the next write here is refused once, and goes on from there.)"""
+        """Exactly these halts apply from now on. (The supervisor journals them, this instrument's own in this stream:
+        the next write here is refused once, and then continues from there.)"""
         self._halts = halts
         book = self.keeper.book
         if book is not None and any(halt.scope == self._name for halt in halts):
             self._halted_for.update(book.halts_due)
 
     def _halts_due(self) -> tuple[str, ...]:
-        """The breaks that are to halt trading here and have not, in words."""
+        """The breaks that should halt trading here and have not yet, as text."""
         due = {} if self.keeper.book is None else self.keeper.book.halts_due
         return tuple(words for break_id, words in due.items() if break_id not in self._halted_for)
 
     # Work on breaks
 
     async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:
-        """Do to an open break what a person asks for; durable when it returns. Gives the work on it as it then is. An
-        approved correction is made by the next cycle, which is begun at once, on what the broker says then. Raises
+        """Apply an operator's request to an open break; durable on return. Returns the resulting work on it. The next
+        cycle, which begins at once, makes an approved correction, with the broker's values then. Raises
         :class:`BreakRefused`, and :class:`JournalAway` where it is not known to be durable."""
         try:
             work = await self._work_on(break_id, request)
@@ -294,7 +293,7 @@ class Instrument:
             return book.work[break_id]
 
     def _next_check_s(self) -> float | None:
-        """How long it is until this looks again by itself; ``None`` while it is paused."""
+        """Seconds until the next scheduled check; ``None`` while paused."""
         if self.paused:
             return None
         due, report = self._tick(after=True), self._report
@@ -309,39 +308,38 @@ class Instrument:
         return math.inf if verified_at is None else (self._runtime.now() - verified_at).total_seconds()
 
     def _step_seen(self) -> timedelta:
-        """By how much the clock has jumped and nobody has dealt with it: a cycle will, at once."""
+        """By how much the clock has jumped without a cycle having handled it: one will, at once."""
         by = self._runtime.clock.step
         if by:
             self._awake.set()
         return by
 
     def _last_error(self) -> str | None:
-        """What was amiss in the last cycle."""
+        """What was wrong in the last cycle."""
         report = self._report
         if report is None or report.status is Status.SUCCESS:
             return None
         open_breaks = sum(not found.resolved for found in report.discrepancies)
         return f"{report.status}: {report.error or f'{open_breaks} break(s) open'}"
 
-    # Reporting
+    # Reports
 
     async def unfit(self, reports: Sequence[Report]) -> tuple[tuple[int, str], ...]:
-        """Which of these reports :meth:`record` would refuse, by their places, and why; nothing is recorded. Raises
+        """The reports that :meth:`record` would refuse, by their places, with the reasons; nothing is recorded. Raises
         :class:`JournalAway`."""
         return await self._recorder.unfit(reports)
 
     async def record(self, reports: Sequence[Report], by: Mapping[str, Json] | None = None) -> int:
-        """Make our own orders, fills and positions part of the book; durable when it returns. Gives how many were
-        news. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is in counts
-        once. Raises ``ValueError`` for a report of another instrument, or of a leg that there cannot be, and then
-        nothing of it is in the book. ``by`` are keys that say in its records who reports."""
-        news = await self._recorder.record(reports, by or {})
+        """Record our own orders, fills and positions in the book; durable on return. Returns the number of newly
+        recorded reports. Raises :class:`JournalAway` when it is not known to be durable: report the same again, what is
+        already recorded counts once. Raises ``ValueError`` for a report of another instrument or of an impossible leg;
+        then none of them is in the book. ``by`` are the keys that name the reporter in the records."""
+        newly_recorded = await self._recorder.record(reports, by or {})
         self._awake.set()
-        return news
+        return newly_recorded
 
     async def of_no_order(self, reports: Sequence[Report]) -> tuple[str, ...]:
-        """Of fills that were recorded, those that name an order that the book does not have, in words. Raises as
-        :meth:`book`."""
+        """The recorded fills that name an order the book does not have, one sentence each. Raises as :meth:`book`."""
         book = await self.keeper.readable()
         return tuple(words for report in reports if (words := of_no_order(book, report)) is not None)
 
@@ -355,7 +353,7 @@ class Instrument:
             occasion = await self._next_occasion()
 
     async def _next_occasion(self) -> CycleTrigger:
-        """Wait for the next reason to look."""
+        """Wait for the next reason for a cycle."""
         report = self._report
         due = self._tick(after=True)
         if report is not None and report.recheck_at is not None:
@@ -379,7 +377,7 @@ class Instrument:
     # One verdict
 
     async def _verdict(self, asked: Mapping[str, Json] | None, *, dry_run: bool, trade: str | None) -> CycleReport:
-        """Passes until nothing more is to be waited for, or patience ends."""
+        """Run passes until there is nothing more to wait for, or the time is up."""
         policy = self._policy
         most = policy.confirmations + PASSES_BEYOND_PROOF
         patience_s = policy.settle.total_seconds() + policy.confirmations * policy.confirm_gap.total_seconds()
@@ -390,7 +388,7 @@ class Instrument:
         occasion = CycleTrigger(began, trade, dry_run=dry_run, asked=asked)
         shadow: Book | None = None
         if not dry_run:
-            self._verdicts.append(seen)  # a cycle of the loop's between two passes belongs to this verdict too
+            self._verdicts.append(seen)  # a cycle of the loop between two passes belongs to this verdict too
         try:
             while True:
                 report, shadow = await self._pass(occasion, shadow)
@@ -414,12 +412,12 @@ class Instrument:
     # One cycle
 
     async def cycle(self, occasion: CycleTrigger) -> CycleReport:
-        """One look at the broker, and what comes of it."""
+        """One look at the broker, and the decision on it."""
         report, _ = await self._pass(occasion, None)
         return report
 
     async def _pass(self, occasion: CycleTrigger, shadow: Book | None) -> tuple[CycleReport, Book | None]:
-        """One pass, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
+        """One pass, whatever happens in it. ``shadow`` is the copy of the book that a dry run continues with."""
         began, began_s = self._runtime.now(), self._runtime.monotonic_s()
         async with self._cycling:
             report, shadow = await self._cycles.run(occasion, shadow, began)
@@ -438,7 +436,7 @@ class Instrument:
 
 
 def _with(report: CycleReport, found: Sequence[Discrepancy]) -> CycleReport:
-    """A report with what was found between the cycle before and this one."""
+    """A report, with the discrepancies found between the cycle before and this one added."""
     here = {one.found.id for one in report.discrepancies}
     new = tuple(one for one in found if one.found.id not in here)
     return replace(report, discrepancies=(*new, *report.discrepancies)) if new else report

@@ -3,13 +3,13 @@
 The laws of this module:
 
 * The book changes only by events that the audit actor has made durable first.
-* Whoever loads or writes the book holds its ``turn``, and decides on the book as it then is.
-* A stream that somebody else continued is loaded again before anything else is written to it. So is one of which it is
-  not known whether our last events are in it (no answer came, or a cycle was cut off): before the next cycle. What the
-  broker said is forgotten with the book.
+* Loading and writing the book require its ``turn``; a decision is made on the book as it is in that turn.
+* A stream that another writer continued is loaded again before anything else is written to it. So is one of which it is
+  unknown whether our last events are in it (no answer came, or a cycle was cancelled): before the next cycle. What the
+  broker reported is dropped with the book.
 * Where the clock has stepped since anything in the book was written, that is written (CLOCK_STEPPED) before anything
-  else, and the book is as good as never verified.
-* The journal is right: a book that differs from what its journal makes is made anew from it, and that is told.
+  else, and the book counts as never verified.
+* The journal is right: a book that differs from a replay of its journal is rebuilt from it, and that is reported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from actors.names import instrument_name
 from actors.runtime.steady_clock import STEP, SteadyRuntime
 
 CHECKPOINT_EVERY = 250
-"""Events of a stream between two checkpoints: what a restart has to read at most."""
+"""Events of a stream between two checkpoints: the most that a restart has to read."""
 CHECKPOINT_AT_LEAST_EVERY = timedelta(days=7)
 
 
@@ -99,24 +99,24 @@ class BookKeeper:
         return self.book
 
     def doubt(self) -> None:
-        """Look, before the book is next relied on, whether its stream is where it is."""
+        """Have the stream's version checked before the book is next relied on."""
         self._doubtful = True
 
     def named(self, book: Book, at: datetime) -> None:
-        """The account was notified that this book was in step then, and names it."""
+        """The account has accepted that this book was in step then, and will name it."""
         if book is self.book:
             self._named_at = at
 
     def in_step_at(self, book: Book) -> datetime | None:
-        """When a book was last proven to be in step, by its own stream or by what was reported to its account; ``None``
-        where it was not, or the clock was set since. A time to come proves nothing."""
+        """When a book was last proven to be in step, by its own stream or by a report to its account; ``None`` where it
+        was not, or the clock was set since. A time in the future proves nothing."""
         own, named = book.reconciled_at, self._named_at
         if own is None or named is None or book is not self.book or named > self._runtime.now():
             return own
         return max(own, named)
 
     async def in_time(self) -> Book:
-        """As :meth:`loaded`, with every time in it by the clock as it now is. Raises as :meth:`write`, too."""
+        """As :meth:`loaded`, with every time in it converted to the present clock. Also raises as :meth:`write`."""
         book = await self.loaded()
         jump = self._runtime.clock.step
         by = self._step_since(book, jump)
@@ -132,9 +132,9 @@ class BookKeeper:
         return book
 
     def _step_since(self, book: Book, jump: timedelta) -> timedelta:
-        """By how much the clock has jumped since the newest time in a book: while we lived (``jump``, the only one that
-        our own clock is to follow), or, where another actor wrote it, before. A book just loaded from a little ahead is
-        waited for."""
+        """By how much the clock has jumped since the newest time in a book: while this actor lived (``jump``, the only
+        jump that our own clock should follow), or, where another actor wrote it, before. A book that is only a little
+        ahead is waited for."""
         clock = self._runtime.clock
         newest = book.newest_own_time() if book is not self._timed else None
         if newest is not None and self._named_at is not None and book is self.book:
@@ -148,7 +148,7 @@ class BookKeeper:
         return jump
 
     def shadow_of(self, book: Book) -> Book:
-        """A copy for a dry run, in which nothing is written: its times are by the clock as it now is."""
+        """A copy for a dry run, in which nothing is written: its times are converted to the present clock."""
         shadow = book.fork()
         by = self._step_since(book, self._runtime.clock.step)
         if by:
@@ -156,7 +156,7 @@ class BookKeeper:
         return shadow
 
     def recent(self, newest: int | None = None) -> list[dict[str, object]]:
-        """The newest entries of the stream that are at hand, oldest first."""
+        """The newest entries of the stream that are in memory, oldest first."""
         return self._recent.entries(newest)
 
     # Writing
@@ -164,7 +164,7 @@ class BookKeeper:
     async def write(self, book: Book, events: tuple[Event, ...]) -> None:
         """Journal, then apply. Called with the turn held. Raises :class:`JournalAway` or :class:`Fenced`.
 
-        A stream that somebody else continued is loaded again before anything else. So is one to which our own events
+        A stream that another writer continued is loaded again before anything else. So is one to which our own events
         were written although no answer came: its version shows it.
         """
         if not events:
@@ -185,16 +185,16 @@ class BookKeeper:
             await self._checkpoint(book)
 
     def _checkpoint_is_old(self, now: datetime) -> bool:
-        """What was before one can be archived: a stream in which little happens must not hold up the others."""
+        """What lies before a checkpoint can be archived: a quiet stream must not hold back all others."""
         return self._checkpointed_at is not None and now - self._checkpointed_at >= CHECKPOINT_AT_LEAST_EVERY
 
     async def _append(self, book: Book, events: tuple[Event, ...]) -> None:
-        """Until there is an answer, or whoever waited for it was cut off, nobody knows whether they are in."""
+        """Append. Until there is an answer, or if the wait was cancelled, it is unknown whether the events are in."""
         self._doubtful = True
         try:
             await client.append(self._runtime, self._name, book.version, events)
         except Fenced:
-            self._doubtful = False  # what is in memory is given up
+            self._doubtful = False  # the book in memory is dropped
             raise
         self._doubtful = False
 
@@ -217,8 +217,8 @@ class BookKeeper:
     # Checking the book against its journal
 
     async def self_check(self) -> SelfCheck:
-        """Compare the book in memory with what its journal makes, at one version; make it anew where they differ.
-        The turn is held while the book is read and while it is made anew, and not while the journal is read."""
+        """Compare the book in memory with a replay of its journal, at one version; rebuild it where they differ. The
+        turn is held while the book is read and while it is rebuilt, and not while the journal is read."""
         try:
             async with self.turn:
                 book = await self.loaded()
@@ -254,8 +254,8 @@ class BookKeeper:
         return found
 
     async def _records_to_check(self) -> list[Record]:
-        """From the last checkpoint that was found right, or else from as far back as is given: those between are to be
-        checked themselves."""
+        """The records from the last checkpoint that was found right, or else from as far back as possible: the later
+        checkpoints are checked themselves."""
         return await client.load_before(self._runtime, self._name, self._proven + 1 if self._proven else 0)
 
     def _folded(self, records: Sequence[Record], version: int | None) -> Folded | None:
@@ -263,12 +263,12 @@ class BookKeeper:
 
 
 def clock_stepped(book: Book, by: timedelta, at: datetime) -> Event:
-    """CLOCK_STEPPED: ``at`` is by the clock as it now is."""
+    """CLOCK_STEPPED: ``at`` is by the present clock."""
     kind, payload = EventType.CLOCK_STEPPED, payloads.book_clock_step_to(by)
     return Event(event_id(book.stream, str(book.version + 1), kind), kind, Severity.WARNING, at, payload)
 
 
 def apply(book: Book, events: Sequence[Event]) -> None:
-    """Change a book by these events: durable ones, or those of a dry run on a copy."""
+    """Apply these events to a book: durable ones, or those of a dry run to a copy."""
     for event in events:
         book.apply(event)

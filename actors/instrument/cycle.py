@@ -3,13 +3,13 @@
 The laws of this module:
 
 * Whatever goes wrong in a cycle, it ends in a typed report.
-* The broker is asked while others have their turn at the book; the decision is made in our own turn, on the book as it
-  then is, and written in that same turn.
-* Executions that the broker's stream reported are taken in one turn, without a request to anybody but the journal; the
-  next cycle reports them, and verifies them as it does everything else.
+* The request to the broker runs outside our turn at the book; the decision is made in our own turn, on the book as it
+  is then, and written in that same turn.
+* Executions that the broker's stream reported are recorded in one turn, without a request to anything but the journal;
+  the next cycle reports them, and verifies them like everything else.
 * A dry run decides on a copy of the book and writes nothing.
-* A cycle that is fenced looks once more from the start, on the book loaded again. So does one in which our clock was
-  set while the broker was asked: that moment is by another clock than the book's times.
+* A cycle that is fenced starts again once, on the book loaded again. So does one during which our clock was set while
+  the broker was asked: that time is by another clock than the book's times.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ROUNDS_OF_QUESTIONS = 3
 
 
 class _ClockWasSet(Exception):
-    """Our clock was set while the broker was asked: when that was is by another clock than the book's times."""
+    """Our clock was set while the broker was asked: that time is by another clock than the book's times."""
 
     def __str__(self) -> str:
         found = "this machine's clock was set while the broker was being asked, so its answer cannot be dated"
@@ -51,10 +51,10 @@ class _ClockWasSet(Exception):
 
 
 class CycleRunner:
-    """Runs the cycles of one instrument, one at a time: whoever calls :meth:`run` sees to that.
+    """Runs the cycles of one instrument. The caller of :meth:`run` runs one at a time.
 
-    ``refused`` is why the broker would not answer, while it does not. ``is_awaited`` says whether somebody waits for a
-    verdict.
+    ``refused`` is why the broker does not answer, while it does not. ``is_awaited`` returns whether a caller waits for
+    a verdict.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class CycleRunner:
 
     @property
     def verified_at(self) -> datetime | None:
-        """When the broker was asked for the last slice that agreed with the book that is now in memory, by the clock as
-        it now is: what was said of another book, or before the clock was set, verifies nothing."""
+        """When the broker was asked for the last slice that agreed with the book in memory, by the present clock:
+        nothing from another book, or from before the clock was set, verifies it."""
         if self._verified is None:
             return None
         at, book, stepped = self._verified
@@ -92,7 +92,7 @@ class CycleRunner:
     async def run(
         self, occasion: CycleTrigger, shadow: Book | None, began: datetime
     ) -> tuple[CycleReport, Book | None]:
-        """One cycle, whatever happens in it. ``shadow`` is the copy of the book a dry run goes on with."""
+        """One cycle, whatever happens in it. ``shadow`` is the copy of the book that a dry run continues with."""
         if self._began_at is None:
             self._began_at = began
         limit_s = self._settings.cycle_timeout_s
@@ -109,15 +109,15 @@ class CycleRunner:
         except (JournalAway, Fenced, _ClockWasSet, CallError) as error:
             report = self._unverified(Status.DEGRADED, str(error))
             report = away(report, self._runtime.now() + LOOK_AGAIN_AFTER, self._broker.last, began)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next cycle tries again
+        except Exception as error:  # noqa: BLE001 - whatever the error, the next cycle tries again
             logger.exception("{}: the cycle failed", self._name)
             report = self._unverified(Status.FAILED, f"an internal error: {type(error).__name__}: {error}")
         return report, shadow
 
     async def take(self, executed: Sequence[StreamedFill]) -> None:
-        """Make executions that the stream reported part of the book, as far as enough is known of them; durable when it
-        returns. What is not is left to the next cycle, whatever the reason. Those that come while others wait for
-        their turn are taken together with them."""
+        """Record executions that the stream reported in the book, as far as enough is known of them; durable on return.
+        The next cycle handles the rest, whatever the reason. Executions that arrive during the wait for the turn are
+        recorded together with these."""
         self._executed += executed
         try:
             async with self._keeper.turn:
@@ -125,9 +125,9 @@ class CycleRunner:
                 if executed and self._keeper.book is not None and not self._runtime.clock.step:
                     await self._take(executed)
         except (JournalAway, Fenced, CallError) as error:
-            logger.warning("{}: what the broker's stream told waits for the next cycle: {}", self._name, error)
-        except Exception:  # noqa: BLE001 - whatever it is, the look that follows finds the same
-            logger.exception("{}: an internal error while taking what the stream told", self._name)
+            logger.warning("{}: executions from the broker's stream wait for the next cycle: {}", self._name, error)
+        except Exception:  # noqa: BLE001 - whatever the error, the look that follows finds the same executions
+            logger.exception("{}: an internal error while recording executions from the stream", self._name)
 
     async def _take(self, executed: Sequence[StreamedFill]) -> None:
         book = await self._keeper.loaded()
@@ -141,7 +141,7 @@ class CycleRunner:
             self._found_in_stream.update({found.found.id: found for found in decision.discrepancies})
 
     def found_in_stream(self) -> tuple[Discrepancy, ...]:
-        """What was found since this was last asked, in what the stream told."""
+        """The discrepancies found in the stream's executions since the last call."""
         found, self._found_in_stream = tuple(self._found_in_stream.values()), {}
         return found
 
@@ -156,7 +156,7 @@ class CycleRunner:
         slice_ = await self._broker.slice(book, occasion, seen_at, urgent=dry_run or self._is_awaited())
         self.refused = None
         if isinstance(slice_, NoSlice):
-            return await self._not_heard(slice_, occasion), shadow
+            return await self._no_slice(slice_, occasion), shadow
         self._check_clock(stepped)
         self._broker.remember(slice_)
         for _ in range(ROUNDS_OF_QUESTIONS):
@@ -164,7 +164,7 @@ class CycleRunner:
                 self._check_clock(stepped)
                 book = shadow or await self._keeper.loaded()
                 grounds = self._grounds(book, slice_, occasion)
-                decision, told = (grounds.decide(), None) if dry_run else self._proof.decide(grounds)
+                decision, in_step = (grounds.decide(), None) if dry_run else self._proof.decide(grounds)
                 if not decision.lookups:
                     if dry_run:
                         apply(book, decision.events)
@@ -173,15 +173,15 @@ class CycleRunner:
                     break
             slice_ = slice_.with_answers(await self._broker.find_orders(decision.lookups))
         else:
-            asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
+            orders = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
             return self._unverified(
-                Status.PARTIAL, f"the broker's answers do not tell what became of orders {asked}. It is asked again"
+                Status.PARTIAL, f"the broker's answers do not show what became of orders {orders}. It is asked again"
             ), shadow
         if not dry_run:
             if decision.status is Status.SUCCESS:
                 self._verified = slice_.requested_at, book, stepped
-            if told is not None and await self._proof.tell(told):
-                self._keeper.named(book, told.requested_at)
+            if in_step is not None and await self._proof.tell(in_step):
+                self._keeper.named(book, in_step.requested_at)
             await self._after(decision, slice_)
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow
 
@@ -197,7 +197,7 @@ class CycleRunner:
         return Grounds(book, slice_, policy, self._runtime.now(), verified_at, occasion.trade, occasion.asked)
 
     async def _write(self, grounds: Grounds, decision: Decision) -> None:
-        """Journal and apply what was decided, after its grounds are kept where they are to be."""
+        """Journal and apply the decision, after its grounds are kept if that is configured."""
         events = grounds.events_of(decision)
         if self._slices is not None:
             events = await self._slices.with_pass(grounds, events)
@@ -205,16 +205,16 @@ class CycleRunner:
         self._proof.written(grounds.book, grounds.slice, decision)
 
     async def _after(self, decision: Decision, slice_: Slice) -> None:
-        """What a decision asks for besides its events."""
+        """Carry out what a decision requests besides its events."""
         self._broker.dealt_with(decision, slice_)
         for query in decision.cancels:
             await self._broker.cancel(query)
         if decision.claim_corrections and self._settings.writable_table:
             await self._broker.correct_table(decision.claim_corrections)
 
-    async def _not_heard(self, answer: NoSlice, occasion: CycleTrigger) -> CycleReport:
-        """The broker gave no slice. A book that has gone unverified for too long is a discrepancy of its own, journaled
-        as such."""
+    async def _no_slice(self, answer: NoSlice, occasion: CycleTrigger) -> CycleReport:
+        """The broker returned no slice. A book that has been unverified for too long is a discrepancy of its own, and
+        is journaled as one."""
         self.refused = answer.reason if answer.connection is Connection.REFUSED else None
         if not occasion.dry_run:
             async with self._keeper.turn:

@@ -1,4 +1,4 @@
-"""What an instrument's own log says of its cycles."""
+"""The entries about cycles in an instrument's own log."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From the book of a paper account to its venue: an order that was recorded is handed over.
+"""Sends recorded orders from the book of a paper account to its venue.
 
-The laws of this module: the order is durable in the book before it leaves; it is handed over only while the book knows
-nothing of it at the venue, and the venue takes it once, by its client order id, however often it comes. A hand-over
-that is lost costs nothing: the order is missing at the venue, and is settled as any missing order.
+The laws of this module: the order is durable in the book before it is sent; it is sent only while the book knows
+nothing of it at the venue, and the venue accepts it once, by its client order id, however often it arrives. If sending
+fails, nothing breaks: the order is missing at the venue, and is handled like any missing order.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ HAND_OVER_WITHIN_S = 5.0
 
 
 def to_hand_over(book: Book, reports: Sequence[Report]) -> tuple[BookOrder, ...]:
-    """The orders among these reports that the venue has to be given: recorded as about to be sent, and not known there
-    by anything the book has been told. Reported again they are given again, as an earlier answer may have been lost."""
+    """The orders among these reports that the venue must receive: recorded as about to be sent, and not known at the
+    venue by anything in the book. A repeated report sends them again, since an earlier answer may have been lost."""
     found: dict[str, BookOrder] = {}
     for report in reports:
         if not isinstance(report, OrderReport) or report.client_order_id is None:
@@ -35,7 +35,7 @@ def to_hand_over(book: Book, reports: Sequence[Report]) -> tuple[BookOrder, ...]
 
 
 async def hand_over(runtime: Runtime, account: str, instrument: str, orders: Sequence[BookOrder]) -> None:
-    """Hand orders to the account's venue. Never raises: what the venue does not have is seen by the next cycles."""
+    """Send orders to the account's venue. Never raises: later cycles show what the venue does not have."""
     for place, order in enumerate(orders):
         terms = (order.side, order.quantity, order.order_type, order.limit_price)
         try:
@@ -54,5 +54,5 @@ async def hand_over(runtime: Runtime, account: str, instrument: str, orders: Seq
                 names,
             )
             return
-        except Exception:  # noqa: BLE001 - the report is durable, and whoever made it must hear so
+        except Exception:  # noqa: BLE001 - the report is durable, and its sender must get that answer
             logger.exception("{}/{}: an internal error while handing over an order", account, instrument)

@@ -1,4 +1,4 @@
-"""The last entries of one instrument's journal, at hand in memory within a fixed budget."""
+"""The last entries of one instrument's journal, kept in memory within a fixed budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BYTES = 900_000
 
 
 class Recent:
-    """At most ``entries`` entries and ``budget`` bytes of text; the oldest go first, by themselves."""
+    """At most ``entries`` entries and ``budget`` bytes of text; the oldest are dropped automatically."""
 
     def __init__(self, entries: int = ENTRIES, budget: int = BYTES) -> None:
         self._texts: deque[bytes] = deque()
@@ -24,7 +24,7 @@ class Recent:
         return len(self._texts)
 
     def add(self, event: Event) -> None:
-        """Keep an event. A checkpoint says nothing new and is left out."""
+        """Keep an event. A checkpoint has nothing new and is left out."""
         if event.type is EventType.CHECKPOINT:
             return
         entry = {

@@ -1,10 +1,10 @@
-"""Our own reports, from the strategy into one instrument's book and on to the venue.
+"""Records our own reports, from the strategy, in one instrument's book, and sends them on to the venue.
 
 The laws of this module:
 
-* A report is durable when it has been taken, and what is reported again counts once.
-* It takes its turn at the book with the cycles: no older slice undoes it.
-* A leg that there cannot be is refused before anything of the reports is in the book.
+* An accepted report is durable, and a repeated report counts once.
+* It takes turns at the book with the cycles: no older slice undoes it.
+* An impossible leg is refused before any of the reports is in the book.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from actors.runtime.ports import Runtime
 from brokers.model import Conventions
 
 TRIES = 3
-"""How often the book is loaded again for one report, where each time somebody else has continued its stream."""
+"""How often the book is loaded again for one report, if another writer continues its stream each time."""
 
 
 class Recorder:
-    """Takes reports for one book."""
+    """Records reports for one book."""
 
     def __init__(
         self, settings: InstrumentSettings, runtime: Runtime, keeper: BookKeeper, broker: AccountClient
@@ -55,16 +55,16 @@ class Recorder:
         self._broker = broker
 
     async def record(self, reports: Sequence[Report], by: Mapping[str, Json]) -> int:
-        """Make reports part of the book, with the keys ``by`` in each record, then hand its venue what is to be sent.
-        Gives how many were news. Raises
-        :class:`JournalAway`, and ``ValueError`` for a report of another instrument, of an impossible leg, under the id
-        of an order of the other side or of another fill, or of a time to come."""
-        news, orders = await self._durable(reports, by)
+        """Record reports in the book, with the keys ``by`` in each record, then send its venue what it must receive.
+        Returns the number of newly recorded reports. Raises :class:`JournalAway`, and ``ValueError`` for a report of
+        another instrument, of an impossible leg, under the id of an order of the other side or of another fill, or
+        dated in the future."""
+        newly_recorded, orders = await self._durable(reports, by)
         await hand_over(self._runtime, self._settings.account, self._settings.instrument, orders)
-        return news
+        return newly_recorded
 
     async def unfit(self, reports: Sequence[Report]) -> tuple[tuple[int, str], ...]:
-        """Which of these reports :meth:`record` would refuse, by their places, and why; nothing is recorded. Raises
+        """The reports that :meth:`record` would refuse, by their places, with the reasons; nothing is recorded. Raises
         :class:`JournalAway`."""
         async with self._keeper.turn:
             book = await self._keeper.in_time()
@@ -82,8 +82,8 @@ class Recorder:
             return tuple(sorted(found.items()))
 
     async def _durable(self, reports: Sequence[Report], by: Mapping[str, Json]) -> tuple[int, tuple[BookOrder, ...]]:
-        """Whoever wrote in between, the book is loaded again and decided on anew. That somebody always does is no
-        answer: nothing of the reports is known to be in."""
+        """If another writer came in between, the book is loaded again and the reports are decided on anew. If that
+        happens every time, the reports are not known to be recorded."""
         for _ in range(TRIES - 1):
             try:
                 return await self._into_the_book(reports, by)
@@ -112,7 +112,7 @@ class Recorder:
             return len(events), to_hand_over(book, reports) if self._settings.venue else ()
 
     def _check(self, conventions: Conventions, book: Book, events: Sequence[Event], report: Report) -> None:
-        """A report, after those that came with it before; ``events`` are theirs. Raises ``ValueError``."""
+        """Check a report, after those before it; ``events`` are theirs. Raises ``ValueError``."""
         self._check_leg(book, report, conventions)
         found = contradiction(book, report, self._runtime.now(), conventions)
         if found is None and isinstance(report, FillReport):
@@ -125,11 +125,11 @@ class Recorder:
 
     def _check_leg(self, book: Book, report: Report, conventions: Conventions) -> None:
         if report.leg is None or report.leg in book.legs:
-            return  # what the book has, rightly or not, can be said to be nothing
+            return  # whatever the book has, rightly or not, can be reported as flat
         quantity = report.quantity if isinstance(report, PositionReport) else None
-        told = self._broker.last is not None
+        reported = self._broker.last is not None
         instead = impossible(
-            conventions.legs, report.leg, quantity, mode_told=told, products=True if conventions.products else None
+            conventions.legs, report.leg, quantity, mode_told=reported, products=True if conventions.products else None
         )
         if instead is not None:
             name = instrument_name(self._settings.account, self._settings.instrument)

@@ -1,7 +1,7 @@
-"""The reports that cycles end in. Pure: what was found in, :class:`CycleReport` out.
+"""The reports of cycles. Pure: the findings in, :class:`CycleReport` out.
 
-The laws of this module: a report without a verdict says so (``unverified``), shows every break that is open, and shows
-the book as it stands, never as empty because the broker was not heard.
+The laws of this module: a report without a verdict is marked (``unverified``), shows every open break, and shows the
+book as it is, never as empty because the broker did not answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from actors.reconciliation.reconciliation_pass import Decision, Status
 from brokers.model import Completeness, Failed, Slice
 
 _POSITIONS_LEFT_ALONE: Final = {"positions": Completeness.UNSUPPORTED.value}
-"""Of an account in which positions are not compared: what the broker says of them agrees with nothing."""
+"""For an account in which positions are not compared: the broker's positions agree with nothing."""
 
 
 def verified(
@@ -30,7 +30,7 @@ def verified(
     verified_at: datetime | None,
     now: datetime,
 ) -> CycleReport:
-    """The broker was heard and the decision is in the book. A section that was needed and failed is told."""
+    """The broker answered and the decision is in the book. A needed section that failed is reported."""
     needed = {"positions": slice_.positions, "orders": slice_.orders, "fills": slice_.fills}
     if not settings.policy.positions:
         del needed["positions"]
@@ -61,7 +61,7 @@ def unverified(
     verified_at: datetime | None,
     now: datetime,
 ) -> CycleReport:
-    """No verdict was reached, for this reason. ``book`` is ``None`` while it could not be loaded."""
+    """There is no verdict, for this reason. ``book`` is ``None`` while it could not be loaded."""
     open_breaks = tuple(Discrepancy(found, False, None) for found in book.breaks.values()) if book else ()
     return CycleReport(
         account=settings.account,
@@ -80,8 +80,8 @@ def unverified(
 
 
 def away(report: CycleReport, again_at: datetime, last: Slice | None, began: datetime) -> CycleReport:
-    """The journal, or another of our actors, did not answer: looked at again soon. What the broker said since the
-    cycle began is told."""
+    """The journal, or another of our actors, did not answer: the next look is soon. The report includes the broker's
+    answer since the cycle began, if any."""
     report = replace(report, recheck_at=again_at)
-    heard = last is not None and last.requested_at >= began
-    return replace(report, broker=broker_view(last)) if last is not None and heard else report
+    answered = last is not None and last.requested_at >= began
+    return replace(report, broker=broker_view(last)) if last is not None and answered else report

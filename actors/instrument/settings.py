@@ -1,4 +1,4 @@
-"""What an instrument actor is told: which instrument it keeps, by which rules, and why it looks at the broker now."""
+"""The settings of an instrument actor: which instrument it keeps, and by which rules; and the trigger of a cycle."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from actors.events import Json
 
 @dataclass(frozen=True, slots=True)
 class InstrumentSettings:
-    """Which instrument, how often it is checked (seconds; 0 is as often as asked), how long one cycle may take, and by
-    which rules. With ``venue`` the account has a venue of our own, and orders that are recorded are handed to it. With
-    ``keep_slices`` what each decision rested on is kept beside the journal; with
-    ``writable_table`` the table in which its book is kept is corrected.
-    ``fingerprint`` stands for all of this, for whoever asks whether it is still what is wanted."""
+    """Which instrument, how often it is checked (seconds; 0 is as often as requested), how long one cycle may take, and
+    by which rules. With ``venue`` the account has a venue of our own, which receives recorded orders. With
+    ``keep_slices`` the grounds of each decision are kept beside the journal; with ``writable_table`` the table that
+    holds its book is corrected. ``fingerprint`` covers all of this, to show whether it is still what is desired."""
 
     account: str
     instrument: str
@@ -33,9 +32,9 @@ class InstrumentSettings:
 class CycleTrigger(
     NamedTuple
 ):  # made in a fifth of a dataclass's time, in each actor's process; never leaves the actor
-    """Why the broker is looked at: no earlier than when it is to be asked, the trade after which, whether anything but
-    the interval asks for it (``calm``: nothing does), and the keys that name who ``asked``, where a person or a program
-    did."""
+    """Why a cycle runs: no earlier than when the broker must be asked, the trade it follows, whether nothing but the
+    interval requests it (``calm``), and the keys that name the requester (``asked``), where a person or a program
+    requested it."""
 
     not_before: datetime
     trade: str | None = None

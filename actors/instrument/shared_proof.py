@@ -1,11 +1,11 @@
-"""Whether a book that is in step writes that itself, or has its account write it for many at once.
+"""Decides whether a book that is in step writes that itself, or has its account write it for many at once.
 
 The laws of this module:
 
-* The decision is made as ever. Only where a RECONCILED is all that came of it, nothing was written since the last one,
-  and the broker says what it said then, that one event is reported to the account and not written.
-* What is new is written at once: a trade's check, a change, another answer of the broker's, a book that was loaded.
-* An account that does not take it leaves it to the instrument, which writes the next one itself.
+* The decision is made as always. Only where a RECONCILED is its single event, nothing was written since the last one,
+  and the broker's answer is the same as then, that one event is reported to the account and not written.
+* Anything new is written at once: a trade's check, a change, another answer of the broker, a book that was loaded.
+* If the account does not accept it, the instrument writes the next one itself.
 * At least once a day an instrument writes its own.
 """
 
@@ -29,7 +29,7 @@ TOLD_WITHIN_S = 2.0
 
 
 class SharedProof:
-    """What one instrument has had written of its being in step."""
+    """The proofs of one instrument that its account writes."""
 
     def __init__(self, settings: InstrumentSettings, runtime: Runtime) -> None:
         self._settings = settings
@@ -38,7 +38,7 @@ class SharedProof:
         self._told_at: datetime | None = None
 
     def decide(self, grounds: Grounds) -> tuple[Decision, InStep | None]:
-        """The decision, and what is reported to the account in the place of its only event."""
+        """The decision, and the report to the account in place of its only event."""
         own = grounds.book.reconciled_at
         if own is None or not self._may_share(grounds, own):
             return grounds.decide(), None
@@ -51,8 +51,8 @@ class SharedProof:
         (proof,) = decision.events
         if "contract" in proof.payload:
             return decision, None
-        told = InStep(self._settings.instrument, grounds.book.version, proof.payload) if due else None
-        return replace(decision, events=()), told
+        in_step = InStep(self._settings.instrument, grounds.book.version, proof.payload) if due else None
+        return replace(decision, events=()), in_step
 
     def _may_share(self, grounds: Grounds, own: datetime) -> bool:
         asked = grounds.trade is not None or bool(grounds.asked)
@@ -72,7 +72,8 @@ class SharedProof:
             self._of, self._told_at = (book, book.version, slice_.revision), None
 
     async def tell(self, told: InStep) -> bool:
-        """Have the account write it. False where it was not reached: the next one is written here."""
+        """Report it to the account, which writes it. Returns False if the account was not reached: then the next one is
+        written here."""
         try:
             await self._runtime.call(self._settings.account, "in_step", told, timeout_s=TOLD_WITHIN_S)
         except CallError:

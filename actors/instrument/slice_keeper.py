@@ -1,10 +1,10 @@
-"""Has what each decision rested on kept beside the journal, where the configuration asks for that.
+"""Keeps the grounds of each decision beside the journal, where the configuration asks for that.
 
 The laws of this module:
 
-* A pass is kept before its events are journaled, and they name it. One that could not be kept is not named, and holds
-  nothing up: that is reported once, and tried again with the next.
-* A pass is kept where it wrote something, or saw something else than the one kept before it.
+* A pass is kept before its events are journaled, and they name it. A pass that could not be kept is not named, and
+  delays nothing: that is reported once, and the next pass tries again.
+* A pass is kept where it wrote something, or saw something else than the last kept one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SliceKeeper:
         self._told = False
 
     async def with_pass(self, grounds: Grounds, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """The events, which name the pass that decided them once that is kept. Called before they are journaled."""
+        """The events, with the name of the pass that decided them, if it was kept. Call before they are journaled."""
         seen = (grounds.slice.revision, grounds.book.version)
         if not events and seen == self._seen:
             return events

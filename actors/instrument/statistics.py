@@ -1,4 +1,4 @@
-"""What an instrument actor counts of its own cycles, and what comes together over its incarnations."""
+"""An instrument actor's statistics of its cycles, and their totals over its incarnations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.reconciliation.reconciliation_pass import Status
 
 
 class Tally:
-    """Statistics over reports, in which a discrepancy counts once, however many cycles it stays open."""
+    """Statistics of reports, in which a discrepancy counts once, however many cycles it stays open."""
 
     def __init__(self) -> None:
         self.statistics = Statistics()
@@ -23,7 +23,7 @@ class Tally:
         old = self.statistics
         new = [found for found in report.discrepancies if found.found.id not in self._open]
         still_open = {found.found.id for found in report.discrepancies if not found.resolved}
-        # A cycle that learned nothing need not show every break there is.
+        # A cycle without an answer need not show every open break.
         self._open = self._open | still_open if report.unverified else still_open
         by_type = dict(old.by_type)
         for found in new:
@@ -45,7 +45,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A difference, ``new`` or one that had been found before, as the journal has it at a ``version`` of a stream."""
+    """A difference in the journal, at a ``version`` of its stream: ``new``, or one that had been found before."""
 
     version: int
     type: str
@@ -55,8 +55,8 @@ class Found:
 
 
 class Totals:
-    """The statistics of instruments over all of their incarnations that were asked, and those of before, as far as the
-    journal told."""
+    """The statistics of instruments over all incarnations that were probed, and over earlier ones, as far as the
+    journal has them."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, Statistics]] = {}
@@ -65,8 +65,8 @@ class Totals:
         self._journaled: Mapping[str, Sequence[Found]] = {}
 
     def remember(self, found: Mapping[str, Sequence[Found]]) -> None:
-        """What the journal has of the instruments, of which what came after the version that the first incarnation
-        asked here began with is reported by that one itself."""
+        """Add what the journal has of the instruments. The first incarnation that was probed itself reports everything
+        after the version that it began with."""
         self._journaled = dict(found)
         for name in self._since:
             self._add_journaled(name)
@@ -84,7 +84,7 @@ class Totals:
         self._journaled = {other: rest for other, rest in self._journaled.items() if other != name}
 
     def with_former(self, name: str, incarnation: int, health: InstrumentHealth) -> InstrumentHealth:
-        """What an actor says of itself, its statistics with those of the ones it came in the place of."""
+        """An actor's own health, with the statistics of its former incarnations added."""
         if health.began_version is not None and name not in self._since:
             self._since[name] = health.began_version
             self._add_journaled(name)

@@ -1,4 +1,4 @@
-"""How a book and a slice are shown: the objects of the JSON contract."""
+"""Books and slices as objects of the JSON contract."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING_KNOWN: dict[str, Json] = {
 
 
 def book_view(book: Book) -> dict[str, Json]:
-    """The non-zero legs and the orders that are not terminal; where there are any, the fills that wait for the broker
+    """The non-zero legs and the orders that are not terminal; if there are any, also the fills that wait for the broker
     to name their leg."""
     view: dict[str, Json] = {
         "legs": [
@@ -28,19 +28,19 @@ def book_view(book: Book) -> dict[str, Json]:
     if pending:
         view["pending_fills"] = [
             {
-                "fill_id": told.fill.fill_id,
-                "broker_order_id": told.fill.broker_order_id,
-                "side": told.fill.side.value,
-                "quantity": to_text(told.fill.quantity),
-                "price": to_text(told.fill.price),
+                "fill_id": waiting.fill.fill_id,
+                "broker_order_id": waiting.fill.broker_order_id,
+                "side": waiting.fill.side.value,
+                "quantity": to_text(waiting.fill.quantity),
+                "price": to_text(waiting.fill.price),
             }
-            for told in pending
+            for waiting in pending
         ]
     return view
 
 
 def table_view(book: Book, slice_: Slice) -> dict[str, Json]:
-    """Where a table is the book's source: how complete it is, and how many legs each side holds."""
+    """For a book whose source is a table: how complete it is, and how many legs each side holds."""
     if slice_.claims is None:
         return {}
     at_broker = sum(bool(row.quantity) for row in rows_of(slice_.positions))
@@ -49,7 +49,7 @@ def table_view(book: Book, slice_: Slice) -> dict[str, Json]:
 
 
 def broker_view(slice_: Slice) -> dict[str, Json]:
-    """How complete each section was."""
+    """The completeness of each section."""
     return {
         "positions": slice_.positions.completeness.value,
         "orders": slice_.orders.completeness.value,

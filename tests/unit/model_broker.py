@@ -269,7 +269,7 @@ class ModelBroker:
         """What its stream tells of these executions, where it has any."""
         fills = tuple(told) if self.reports_fills else ()
         rows = tuple(self.row_of(fill) for fill in fills) if with_rows else ()
-        failed = Failed("a stream tells of executions alone")
+        failed = Failed("a stream reports executions alone")
         return Slice(
             ACCOUNT,
             self.instrument,

@@ -40,7 +40,7 @@ from tests.unit.builders import (
 )
 from tests.unit.builders import position_report as position
 
-UNTOLD = Failed("a stream tells of executions alone")
+UNTOLD = Failed("a stream reports executions alone")
 STANDS = order("B1", 100, client_id="c1")
 NOW_S = 100.0
 USUALLY, OF_USE = Conventions(), Policy()
