@@ -1,4 +1,4 @@
-"""What actors say to each other beside records and slices. Frozen, picklable, and free of secrets."""
+"""The messages between actors besides records and slices. Frozen, picklable, and free of secrets."""
 
 from __future__ import annotations
 
@@ -23,30 +23,29 @@ same in every process and on every node, and times do not: no actor's clock is e
 
 
 class Connection(StrEnum):
-    """How an account stands with its broker."""
+    """The state of an account's connection to its broker."""
 
     CONNECTING = "CONNECTING"
     CONNECTED = "CONNECTED"
-    UNREACHABLE = "UNREACHABLE"  # nobody answers; tried again by itself
-    REFUSED = "REFUSED"  # the broker said no; a person has to act
-    MALFORMED = "MALFORMED"  # what answers is not readable
+    UNREACHABLE = "UNREACHABLE"  # there is no answer; retried automatically
+    REFUSED = "REFUSED"  # the broker refused; a person has to act
+    MALFORMED = "MALFORMED"  # the answer is not readable
     FAILED = "FAILED"  # an internal error
 
 
 @dataclass(frozen=True, slots=True)
 class SliceRequest:
-    """Asks an account for one instrument's rows, from a snapshot requested no longer ago than ``within``: a length of
-    time, which the account counts back from the arrival of this on its own clock, so that no two clocks are compared.
-    ``not_before`` is the same as a time, for whoever has the account's clock, and counts where ``within`` is not set.
+    """Requests one instrument's rows from an account, from a snapshot requested no longer ago than ``within``: a length
+    of time, which the account counts back from the arrival of this request on its own clock, so that no two clocks are
+    compared. ``not_before`` is the same as a time of the account's own clock, and counts where ``within`` is not set.
 
-    ``fills_since`` is the place in the broker's fills up to which the book has dealt with everything. With
-    ``known_revision`` the rows are left out when nothing has changed since. A ``whole`` snapshot is one that rests on
-    nothing told before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_within``
-    is set where nothing but the interval asks: then it is enough to know that this long ago, at most, nothing had
-    changed. ``identity`` is the lasting id of what the book is of, by the broker's word,
-    where there is one. ``owners`` are the strategies of its orders, by each of their ids, where it is a combination:
-    the fills of its legs are theirs. ``held`` is what the book holds of which the broker has told, ``None`` where
-    positions are not compared.
+    ``fills_since`` is the place in the broker's fills up to which the book has handled everything. With
+    ``known_revision`` the rows are left out if nothing has changed since. A ``whole`` snapshot relies on nothing that
+    was reported before. An ``urgent`` request, a person's, does not wait out the pause after a failure. ``calm_within``
+    is set for a scheduled request: then it is enough to know that nothing had changed up to this long ago. ``identity``
+    is the broker's permanent id of the book's contract, if there is one. ``owners`` are the strategies of its orders,
+    by each of their ids, for a combination: they also own the fills of its legs. ``held`` is what the book holds by
+    the broker's reports, ``None`` where positions are not compared.
     """
 
     instrument: str
@@ -64,7 +63,7 @@ class SliceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The slice asked for says what the one of this revision said, at a later time. ``asked`` as in a slice."""
+    """The requested slice equals that of this revision, at a later time. ``asked`` as in a slice."""
 
     revision: str
     requested_at: datetime
@@ -76,8 +75,8 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class NoSlice:
-    """The broker could not be asked, or did not answer readably. ``retry_at`` is when it will be asked again, by the
-    account's clock and for people; ``retry_in`` is how long that is after this answer."""
+    """The broker could not be asked, or its answer was unreadable. ``retry_at`` is the time of the next try, by the
+    account's clock and for people; ``retry_in`` is how long after this answer that is."""
 
     connection: Connection
     reason: str
@@ -87,12 +86,11 @@ class NoSlice:
 
 @dataclass(frozen=True, slots=True)
 class CycleReport:
-    """How one cycle, or one verdict of several passes, ended.
+    """The result of one cycle, or of one verdict of several passes.
 
     ``book`` and ``broker`` are the objects of the JSON contract. ``unverified`` is true when a broker or the journal
-    left something unanswered, so that no verdict could be reached whatever else was found. ``trade`` is the kind of
-    trade after which the check was asked for, if any. ``throttled`` says that this is an earlier report again, as no
-    check was due.
+    left something unanswered, so that there is no verdict whatever else was found. ``trade`` is the kind of trade that
+    the check followed, if any. ``throttled`` means that this is an earlier report again, since no check was due.
     """
 
     account: str
@@ -126,7 +124,7 @@ class CycleReport:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What an instrument actor has done since it started, or with those it came in the place of."""
+    """The statistics of an instrument actor since it started, or together with its former incarnations'."""
 
     cycles: int = 0
     successes: int = 0
@@ -140,7 +138,7 @@ class Statistics:
     by_status: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, other: Statistics) -> Statistics:
-        """Both together: of an actor and of the one in whose place it came."""
+        """Both together: an actor's and those of its former incarnation."""
         cycles = self.cycles + other.cycles
         kinds = self.by_type.keys() | other.by_type.keys()
         worked_ms = self.mean_cycle_ms * self.cycles + other.mean_cycle_ms * other.cycles
@@ -165,12 +163,12 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class InstrumentHealth:
-    """What a probe learns of an instrument actor. ``cycle_age_s`` is the time since its last cycle finished; ``halts``
-    are those it knows to apply to it, ``None`` while nobody has told it. ``fingerprint`` stands for its settings.
-    ``verified_age_s`` is how long before this answer, as the actor measured it, its book was found in step as the
-    report says; infinite where that counts no more, as the book is another or the clock was set. ``began_version`` is
-    that of the book when this actor first had it, ``None`` before. ``work`` is what people did to its open breaks, by
-    their ids; ``halts_due`` are in words the breaks that are to halt trading here and have not yet."""
+    """An instrument actor's answer to a probe. ``cycle_age_s`` is the time since its last cycle finished; ``halts`` are
+    those that it knows to apply to it, ``None`` before it has received them. ``fingerprint`` covers its settings.
+    ``verified_age_s`` is how long before this answer, as the actor measured it, its book was found in step by the
+    report; infinite where that no longer counts, since the book is another or the clock was set. ``began_version`` is
+    the version at which this actor first loaded its book, ``None`` before. ``work`` is the operators' work on its open
+    breaks, by break id; ``halts_due`` describes the breaks that should halt trading here and have not yet."""
 
     report: CycleReport | None
     statistics: Statistics
@@ -189,8 +187,9 @@ class InstrumentHealth:
 
 @dataclass(frozen=True, slots=True)
 class AlertsHealth:
-    """What a probe learns of the alerts actor. ``cursor`` is how far it has read the journal, ``subjects`` how much is
-    amiss or not told to its end; ``waiting``, ``delivered``, ``failed`` (tries) and ``failing`` (why) are by route."""
+    """The alerts actor's answer to a probe. ``cursor`` is how far it has read the journal, ``subjects`` the number of
+    problems that are open or whose end is not reported; ``waiting``, ``delivered``, ``failed`` (tries) and ``failing``
+    (why) are by route."""
 
     pid: int
     cursor: int
@@ -204,7 +203,7 @@ class AlertsHealth:
     fingerprint: str | None = None
 
     def to_json(self) -> dict[str, Json]:
-        """As ``status --json`` shows it."""
+        """The form of ``status --json``."""
         return {
             "cursor": self.cursor,
             "caught_up": self.caught_up,
@@ -219,13 +218,13 @@ class AlertsHealth:
 
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
-    """What a probe learns of an account actor. ``unowned`` are instruments the account has and nobody is started
-    for; ``discrepancies`` those that belong to no instrument. ``stream`` is how the broker's own stream stands, where
-    it has one; ``managed`` and ``ignored`` are the instruments it knows as such, ``fingerprint`` stands for the rest of
-    what it was started with. ``work`` is what people did to its open breaks, by their ids. ``call_seconds`` is how long
-    its fetches have taken together, ``call_errors`` how many failed, ``clock_steps`` how often its clock was set.
-    ``login`` is the broker's own id of what was reached; ``double`` is why nothing of it is believed, where another
-    account reaches the same."""
+    """An account actor's answer to a probe. ``unowned`` are instruments of the account for which no actor is started;
+    ``discrepancies`` those that belong to no instrument. ``stream`` is the state of the broker's own stream, if it has
+    one; ``managed`` and ``ignored`` are the instruments that it knows as such, ``fingerprint`` covers the rest of its
+    settings. ``work`` is the operators' work on its open breaks, by break id. ``call_seconds`` is the total time of its
+    fetches, ``call_errors`` how many failed, ``clock_steps`` how often its clock was set. ``login`` is the broker's own
+    id of the account that was reached; ``double`` is why nothing of it is believed, where another account reaches the
+    same login."""
 
     account: str
     broker: str

@@ -1,13 +1,13 @@
 """The audit actor: the one writer of the journal, as a plain class.
 
 * ``append`` answers when the events are on disk. Appends that wait while a commit runs share the next one.
-* What cannot be written is answered by an error, to every append of that commit; nothing of it was acknowledged. The
-  next append tries again, so that work goes on by itself once the cause is gone.
-* A journal that cannot be opened does not end the actor: it says why in :meth:`Audit.health`, raises it from every
-  call, and tries to open it again at most once a second.
-* The event loop never waits for the disk: the journal is written in a thread of its own and read in another.
-* Where the journal ends is noted in ``head_file``, where there is one, and signed where evidence is kept, beside
-  all this and never instead of it.
+* A write that fails is answered with an error, for every append of that commit; nothing of it was acknowledged. The
+  next append tries again, so that work goes on automatically once the cause is gone.
+* A journal that cannot be opened does not end the actor: it reports the reason in :meth:`Audit.health`, raises it from
+  every call, and tries to open the journal again at most once a second.
+* The event loop never waits for the disk: the journal is written in one thread and read in another.
+* The journal's end is noted in ``head_file``, if there is one, and signed where evidence is kept: beside the writing,
+  and never instead of it.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ T = TypeVar("T")
 
 _REOPEN_AFTER_S: Final = 1.0
 MOST_RECORDS: Final = 1000
-"""How many records one question gets, where it does not say how many."""
+"""How many records a query returns if it sets no limit."""
 _CHECKPOINTS_AT_MOST: Final = 8
-"""How far :meth:`Audit.load_before` goes back: what it gives is held in memory and sent."""
+"""How far :meth:`Audit.load_before` goes back: its result is held in memory and sent."""
 
 
 WAITING_AT_MOST: Final = 20_000
-"""Appends that wait for a disk that hangs. Whoever offers another is told so, and offers it again."""
+"""Appends that wait for a disk that hangs. A further append gets an error, and is sent again by its writer."""
 
 
 class OpenJournal(Protocol):
@@ -90,7 +90,7 @@ class _Waiting:
 
 
 def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
-    # Imported here: who names this class to create the actor must not carry the database driver.
+    # Imported here: creating the actor only names this class, and must not import the database driver.
     from actors.journal.store import Journal
 
     return Journal.open(url, exclusive=exclusive, read_only=read_only)
@@ -141,7 +141,7 @@ class Audit:
         self._next_commit: asyncio.Future[None] | None = None
         self._waiting: deque[_Waiting] = deque()
         self._taken: list[_Waiting] = []
-        self._round: asyncio.Future[None] | None = None  # ends with the commit under way, or the next one
+        self._round: asyncio.Future[None] | None = None  # ends with the running commit, or the next one
         self._error: JournalError | None = None
         self._tried_at: float | None = None
         self._now = now
@@ -163,14 +163,14 @@ class Audit:
         await self._opened()
 
     async def restarted(self, restarts: int, reason: str) -> None:
-        """For its log: it came in the place of one that died."""
+        """Log that this actor replaces one that died."""
         self._log.restarted(restarts, reason)
 
     async def append(self, stream: str, expected_version: int, events: Sequence[Event]) -> Appended | Stale:
         """Continue ``stream`` after ``expected_version`` with all of these or none, and answer when that is durable.
 
-        Raises :class:`JournalUnavailable` when it is not known to be (offer the same again to find out), and
-        :class:`AppendRefused` for events that can never be written. A caller that stops waiting may find them in.
+        Raises :class:`JournalUnavailable` when it is not known to be durable (send the same again to find out), and
+        :class:`AppendRefused` for events that can never be written. If the caller stops waiting, they may be in.
         """
         append = Append(stream, expected_version, tuple(events))
         await self._opened()
@@ -190,8 +190,8 @@ class Audit:
         return outcome
 
     async def keep_pass(self, stream: str, version: int, own: str, entry: bytes, parts: Mapping[str, bytes]) -> None:
-        """Keep what a decision rested on (see :mod:`kept_slices`), durable when it returns. Raises
-        :class:`JournalUnavailable` where it is not kept."""
+        """Keep the grounds of a decision (see :mod:`kept_slices`), durable on return. Raises
+        :class:`JournalUnavailable` where they are not kept."""
         await self._opened()
         try:
             await self._keep(lambda: self._kept_slices().keep(stream, version, own, entry, parts))
@@ -202,8 +202,8 @@ class Audit:
 
     async def load(self, stream: str) -> StreamTail:
         """The end of a stream from its last checkpoint on, from which its state is folded; raises
-        :class:`JournalError`. What was to be appended to it before this is in it, or will not be: its writer may have
-        died, and whoever takes its place must not be told of less than becomes durable."""
+        :class:`JournalError`. Earlier appends to it are either in this or will never be: its writer may have died, and
+        its successor must not be given less than becomes durable."""
         journal = await self._opened()
         while any(one.append.stream == stream for one in (*self._taken, *self._waiting)):
             if self._round is None:
@@ -212,7 +212,7 @@ class Audit:
         return await self._write(lambda: journal.load(stream))
 
     async def versions(self, streams: Sequence[str]) -> dict[str, int]:
-        """Where each of these streams stands on disk, 0 where there is none; raises :class:`JournalError`."""
+        """The version of each of these streams on disk, 0 where there is none; raises :class:`JournalError`."""
         await self._opened()
         return await self._read(lambda: self._reading().versions(streams))
 
@@ -227,7 +227,7 @@ class Audit:
         return await self.query(asked)
 
     async def query(self, asked: RecordQuery) -> list[Record]:
-        """As :meth:`records`, the conditions in one mapping: for whoever calls through a runtime."""
+        """As :meth:`records`, with the conditions in one mapping, for calls through a runtime."""
         await self._opened()
         limited: RecordQuery = {"limit": MOST_RECORDS, **asked}
         return await self._read(lambda: list(self._reading().records(**limited)))
@@ -240,7 +240,7 @@ class Audit:
     async def wait_for(self, after_seq: int, timeout_s: float, limit: int = MOST_RECORDS) -> list[Record]:
         """The records after ``after_seq``, at most ``limit``, as soon as there are any; none after ``timeout_s``.
 
-        A subscriber calls it again with the last ``seq`` it was given, and misses nothing.
+        A subscriber calls it again with the last ``seq`` it received, and misses nothing.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -263,10 +263,10 @@ class Audit:
         return await self._read(lambda: self._reading().head())
 
     async def health(self) -> dict[str, Json]:
-        """What was written, and whether more can be: answers at once, whatever the disk does.
+        """What was written, and whether more can be; answers at once, whatever the disk does.
 
-        ``error`` is why not, in words; while there is one, it is tried in the background whether it still holds.
-        ``last_outage`` is the last time that it could not be written: ``since``, ``until`` and the ``reason``.
+        ``error`` is why not; while there is one, a background task checks whether it still holds. ``last_outage`` is
+        the last time that it could not be written: ``since``, ``until`` and the ``reason``.
         """
         if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
@@ -288,7 +288,7 @@ class Audit:
         }
 
     async def close(self) -> None:
-        """Write what waits, then give up the journal. May be called twice."""
+        """Write what waits, then release the journal. May be called twice."""
         self._closed = True
         while tasks := [task for task in (self._opening, self._writing, self._probing) if task is not None]:
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -304,7 +304,7 @@ class Audit:
             await self._keep(slices.close)
         journal, self._journal = self._journal, None
         reader, self._reader = self._reader, None
-        # The writer last: it alone can bring what is in the write-ahead log into the file.
+        # The writer last: only it can move the write-ahead log into the file.
         if reader is not None:
             await self._read(reader.close)
         if journal is not None:
@@ -322,7 +322,7 @@ class Audit:
             if self._error is not None and not self._may_try():
                 raise _again(self._error)
             self._opening = asyncio.create_task(self._open())
-        # Shielded: a caller that gives up must not end what the others wait for.
+        # Shielded: a caller that gives up must not cancel it for the others.
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Journal:
@@ -378,7 +378,7 @@ class Audit:
         self._error = self._away_since = None
 
     def _tell(self) -> None:
-        """How it stands, for its log."""
+        """Log its state."""
         stands = (None if self._error is None else self._error.found, self._evidence_error())
         self._log.tell(stands, self._line)
 
@@ -392,7 +392,7 @@ class Audit:
         return "; ".join(parts)
 
     def _reading(self) -> Journal:
-        # Apart from the writer: a long query must not hold up an append.
+        # Apart from the writer: a long query must not delay an append.
         if self._reader is None:
             self._reader = self._open_journal(self._url, read_only=True)
         return self._reader
@@ -456,7 +456,7 @@ class Audit:
             return
         except BaseException as error:
             _fail(taken, error)
-            if isinstance(error, Exception):  # an internal error: these appends know of it, the others go on
+            if isinstance(error, Exception):  # an internal error: these appends get it, the others go on
                 return
             raise
         self._append_s += self._monotonic() - began_s
@@ -527,7 +527,7 @@ def _fail(taken: Sequence[_Waiting], error: BaseException) -> None:
 
 
 def _again(error: JournalError) -> JournalError:
-    """An equal error, so that each who raises it has a traceback of his own."""
+    """An equal error, so that each caller that raises it has a traceback of its own."""
     return type(error)(error.attempted, error.found, error.remedy)
 
 

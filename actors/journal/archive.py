@@ -43,7 +43,7 @@ from actors.journal.verification import verify
 from brokers.kit.whole_file import sync
 
 Crash = Callable[[str], None]
-"""Told of each step once it is done; a test ends the work there."""
+"""Called after each step; a test ends the work there."""
 
 Seal = Callable[[Connection, int], None]
 """Signs a head over so many records."""
@@ -77,7 +77,7 @@ def archive(
         _check(part, start, new, attempted)
         if parquet_archive.is_parquet(file):
             _as_parquet(part, start, new, attempted)
-        os.chmod(part, 0o400)  # it is evidence from now on: whoever starts a supervisor on it by mistake is refused
+        os.chmod(part, 0o400)  # it is evidence from now on: a supervisor started on it by mistake is refused
         os.rename(part, file)
         sync(file.parent)
     step("named")
@@ -118,8 +118,8 @@ def _last_to_go(connection: Connection, start: Anchor, before: str, attempted: s
 
 def _first_needed(connection: Connection) -> dict[str, int]:
     """By stream, the first record from which its state is folded: its last checkpoint, or the first there is. The
-    streams of accounts and of the supervisor only tell what happened: nothing is folded from them but whether trading
-    is halted. A halt in force, in whichever stream, stays until it is lifted."""
+    streams of accounts and of the supervisor only record what happened: nothing is folded from them except the halts of
+    trading. A halt in force, in whichever stream, stays until it is lifted."""
     kept = select(records.c.stream, func.max(records.c.seq)).where(records.c.type == EventType.CHECKPOINT.value)
     found: dict[str, int] = {row[0]: row[1] for row in connection.execute(kept.group_by(records.c.stream))}
     of_instruments = select(records.c.stream, func.min(records.c.seq)).where(records.c.stream.contains("/"))

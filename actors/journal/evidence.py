@@ -1,6 +1,6 @@
-"""The audit actor's part in the evidence: when heads are signed, stamped and given away, and how long that may take.
+"""The audit actor's part in the evidence: when heads are signed, stamped and delivered, and how long that may take.
 
-Imports no database driver: who names the audit actor to create it must not carry one.
+Imports no database driver: creating the audit actor only names it, and must not import one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ T = TypeVar("T")
 SIGN_EVERY_S: Final = 45.0
 """With a probe every few seconds, a head is signed and sent within a minute of what it covers."""
 LAST_WORDS_S: Final = 5.0
-"""How long the end waits for places that do not answer: they are caught up at the next start."""
+"""How long the end waits for places that do not answer: they receive the rest after the next start."""
 
 
 class RunBlocking(Protocol):
-    """Runs work that waits for the disk, and gives its result without holding up the loop."""
+    """Runs work that waits for the disk, and returns its result without blocking the loop."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         """The result of ``work``, or what it raised."""
@@ -42,7 +42,7 @@ class EvidenceSettings:
     """What a journal's heads are signed with and where they go. ``key`` is a path or ``keyring:SERVICE/NAME``,
     ``public`` the list of public keys, ``places`` as :func:`head_places.deliver` takes them, ``timestamp_url`` an
     RFC 3161 server and ``timestamp_roots`` a PEM file with the roots its answers must lead to. ``slices`` is the file
-    in which what decisions rested on is kept, where it is."""
+    that keeps the grounds of decisions, if they are kept."""
 
     key: str
     public: str
@@ -57,8 +57,8 @@ class EvidenceSettings:
 
 
 class Evidence:
-    """The evidence of the journal that one audit actor writes. Methods that wait give their waiting to the threads they
-    are handed; none of them raises for what can be tried again."""
+    """The evidence of the journal that one audit actor writes. Methods that block do so in the threads that they are
+    given; none of them raises for what can be tried again."""
 
     def __init__(self, settings: EvidenceSettings, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
         self._settings = settings
@@ -76,7 +76,7 @@ class Evidence:
 
     @property
     def error(self) -> str | None:
-        """Why heads are not signed, stamped or taken, in words without credentials."""
+        """Why heads are not signed, stamped or delivered, without credentials."""
         own = None if self._keeper is None else self._keeper.error
         return "; ".join([*([own] if own else []), *self._away.values()]) or None
 
@@ -92,12 +92,12 @@ class Evidence:
             self._tell("key", keeper.error)
 
     def due(self) -> bool:
-        """Whether the last time is long enough ago."""
+        """Whether it is time for the next work."""
         waited = self._tried_at is None or self._monotonic() - self._tried_at >= SIGN_EVERY_S
         return self._keeper is not None and waited
 
     async def work(self, write: RunBlocking, publish: RunBlocking) -> None:
-        """Grow the tree, sign the head, give it to every place, and stamp it when that is due."""
+        """Grow the tree, sign the head, deliver it to every place, and stamp it when that is due."""
         self._tried_at = self._monotonic()
         keeper = self._keeper
         if keeper is None:
@@ -110,7 +110,7 @@ class Evidence:
             self._tell("journal", str(error))
 
     async def end(self, write: RunBlocking, publish: RunBlocking) -> None:
-        """The same for the last time, whatever was done when; places that do not answer are not waited for long."""
+        """The same for the last time, due or not; places that do not answer are not waited for long."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.work(write, publish), LAST_WORDS_S)
 

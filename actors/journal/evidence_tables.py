@@ -1,5 +1,5 @@
-"""What a journal keeps beside its records so that somebody else can check them: perfect nodes of their Merkle tree,
-signed heads, rotations of the key, and how far each place has been told.
+"""What a journal keeps beside its records so that others can check them: perfect nodes of their Merkle tree, signed
+heads, rotations of the key, and which heads each place has received.
 
 * Nothing here changes a record, and the tree can be made again from the records. A journal that has none of it, as an
   earlier version wrote it, is as good as any other: its writer adds the tables, and its reader does without.
@@ -342,7 +342,7 @@ def put_delivered(connection: Connection, place: str, size: int) -> None:
 
 
 def origin_of(connection: Connection) -> str | None:
-    """By what a journal is told from others: what its heads say, within the present transaction; ``None`` where it has
-    none yet."""
+    """The name that distinguishes this journal from others, from its heads, within the present transaction; ``None``
+    where it has none yet."""
     first = next(stored_heads(connection, limit=1), None)
     return None if first is None else first.note.partition("\n")[0]

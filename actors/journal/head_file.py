@@ -1,8 +1,8 @@
 """The heads file: where the journal ended, noted from time to time in a text file that can be kept elsewhere.
 
-One line, ``seq hash time``, is added when the journal has grown, at most once a minute, and at the end. Any of them
+One line, ``seq hash time``, is added when the journal has grown, at most once a minute, and at the end. Each of them
 proves to `audit verify --head` that nothing before it was changed or cut off since. A line that cannot be written is
-told once, and keeps nothing else from going on.
+reported once, and delays nothing else.
 """
 
 from __future__ import annotations

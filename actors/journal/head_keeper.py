@@ -1,9 +1,9 @@
-"""Keeping the evidence of a journal: its Merkle tree up to date, its heads signed, stamped and given away.
+"""Keeps the evidence of a journal: its Merkle tree up to date, its heads signed, stamped and delivered.
 
-* Nothing of this is on the way of an append: the tree is grown and the head signed afterwards, in short steps between
-  which appends go on, and once more at the end.
-* What cannot be done now is told once and tried again: a key that is gone, a place that is away, a time-stamp server
-  that does not answer keep nothing else from going on.
+* No append waits for this: the tree is grown and the head signed afterwards, in short steps between which appends go
+  on, and once more at the end.
+* What cannot be done now is reported once and tried again: a missing key, a place or a time-stamp server that does not
+  answer delay nothing else.
 * A journal that contradicts its own last signed head is refused: something was changed or cut off since it was signed.
 """
 
@@ -101,7 +101,7 @@ class HeadKeeper:
         return self._journal.with_connection(lambda connection: _due(connection, place))
 
     def told(self, place: str, head: StoredHead) -> None:
-        """A place has had all heads up to this one."""
+        """A place has received all heads up to this one."""
         self._journal.with_connection(lambda connection: put_delivered(connection, place, head.size))
 
     def stamp_due(self) -> bool:

@@ -1,8 +1,8 @@
-"""Where signed heads go besides the journal: files, addresses of the web, mail. A copy where the journal's keeper
-cannot reach it is what makes a head worth something.
+"""Where signed heads go besides the journal: files, web addresses, mail. A head is worth something once there is a copy
+that the journal's keeper cannot reach.
 
-* A place is given every head that it has not had, oldest first; one that is away is caught up when it is back.
-* A place never holds anything else up: each call is bounded, and a failure is told once in words without credentials.
+* A place receives every head that it has not had, oldest first; one that does not answer receives them later.
+* A place delays nothing else: each call is bounded, and a failure is reported once, without credentials.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from brokers.kit.whole_file import append_durably
 
 TIMEOUT_S: Final = 10.0
 MOST_AT_ONCE: Final = 100
-"""Heads that one call brings; what remains goes with the next ones."""
+"""The number of heads in one call; the rest goes with the next calls."""
 
 Deliver = Callable[[Sequence[StoredHead]], None]
 
 
 class PlaceAway(Exception):
-    """A place did not take its heads; the message has no credentials. They are offered again."""
+    """A place did not accept its heads; the message has no credentials. They are sent again."""
 
 
 def shown(place: str) -> str:
@@ -43,7 +43,7 @@ def shown(place: str) -> str:
 
 
 def deliver(place: str, heads: Sequence[StoredHead]) -> None:
-    """Give a place these heads, oldest first; raises :class:`PlaceAway`.
+    """Send these heads to a place, oldest first; raises :class:`PlaceAway`.
 
     A path gets them appended, an empty line after each; ``http(s)://`` one POST of ``text/plain`` in the same form;
     ``smtp(s)://[user:password@]host[:port]/?from=A&to=B`` one mail.

@@ -1,8 +1,8 @@
-"""Events of an account or of the supervisor on their way into the journal.
+"""The events of an account or of the supervisor on their way into the journal.
 
-Unlike an instrument's, these events change no book: they tell what happened. While the journal is away they wait, in
+Unlike an instrument's, these events change no book: they record what happened. While the journal is away they wait, in
 order and within a bound, and are written when it is back, whether or not anything else happens by then. A batch whose
-answer was lost is offered again as it was, so that the journal can tell that it has it.
+answer was lost is sent again unchanged, so that the journal can recognise it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outbox:
         self._name = name
         self._runtime = runtime
         self._waiting: deque[_Waiting] = deque()
-        self._offered = 0  # how many of them the journal was given, and may have
+        self._offered = 0  # how many of them were sent to the journal, which may have them
         self._dropped = 0
         self._version: int | None = None
         self._writing = asyncio.Lock()
@@ -47,11 +47,11 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many events the journal has not taken yet."""
+        """How many events the journal has not accepted yet."""
         return len(self._waiting)
 
     async def write(self, kind: EventType, payload: Payload, identity: str, severity: Severity = Severity.INFO) -> None:
-        """Journal an event now, or as soon as the journal takes it. Never raises."""
+        """Journal an event now, or as soon as the journal accepts it. Never raises."""
         if len(self._waiting) >= WAITING_AT_MOST:
             self._dropped += 1
             logger.error("{}: {} event(s) are lost: the journal is away, and too many wait", self._name, self._dropped)
@@ -60,7 +60,7 @@ class Outbox:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what waits, if the journal takes it. What it does not take is offered again by itself. Never raises."""
+        """Write what waits, if the journal accepts it. What it does not accept is retried later. Never raises."""
         async with self._writing:
             try:
                 while self._waiting:
@@ -93,7 +93,7 @@ class Outbox:
         try:
             self._version = (await client.append(self._runtime, self._name, self._version, events)).version
         except client.Fenced as fenced:
-            # Another incarnation of ours wrote last: go on from where the stream stands.
+            # Another incarnation of ours wrote last: continue from the stream's present version.
             self._version = fenced.stale.actual_version
         else:
             for _ in batch:

@@ -64,7 +64,7 @@ def all_right(
     processes: int | None = None,
 ) -> bool:
     """Whether every record after ``start`` (seq, hash and the versions there) up to ``end`` (seq and hash) is right.
-    ``progress`` is told how many were read so far."""
+    ``progress`` receives how many were read so far."""
     begin, last_hash, versions = start[0], start[1], dict(start[2])
     context = multiprocessing.get_context("spawn")  # a fork would carry our connections and threads along
     # Rows hold nothing that could refer to itself: looking for that among them takes a tenth of the time.

@@ -34,7 +34,7 @@ class HeadError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Head:
     """What a journal was at ``time``: ``size`` records, the ``root`` of the tree over them, and ``chain``, the last
-    record's hash as hexadecimal text. ``origin`` tells journals apart."""
+    record's hash as hexadecimal text. ``origin`` distinguishes journals."""
 
     origin: str
     size: int

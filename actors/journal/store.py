@@ -207,8 +207,8 @@ class Journal:
         return StreamTail(first - 1 + len(tail), tail, named)
 
     def _named(self, connection: Connection, stream: str, attempted: str) -> NamedInStep | None:
-        """Which version of an instrument's book its account last named as being in step, and when. Looked for in the
-        newest records alone: older ones tell nothing that matters to whoever goes on from here."""
+        """The version at which an instrument's account last named its book as being in step, and when. Only the newest
+        records are searched: older ones do not matter to an actor that continues from here."""
         account, symbol = split_name(stream)
         if not symbol:
             return None
@@ -333,7 +333,7 @@ class Journal:
         ``head`` is a hash noted earlier (:meth:`head`): unless it is found in the chain, records were cut off the end
         since, or this is another journal. Where records were archived, reading begins after them.
 
-        With ``progress``, which is told how many of how many records were read, a large SQLite file is read on every
+        With ``progress``, which receives how many of how many records were read, a large SQLite file is read on every
         core. Has a connection of its own, so that appends go on meanwhile. A journal that is wrong is a result, not an
         error; one that cannot be read now raises.
         """
@@ -362,9 +362,9 @@ class Journal:
         """Move the oldest records, up to the first that is not before ``before``, into ``file``, a new journal.
 
         Every instrument keeps its records from its last checkpoint on (all, where it has none), and nothing after the
-        first of those goes either; :attr:`Archived.held_by` names the stream. :meth:`load` gives the same as before.
-        The place in the old file is used again and not given back. A process that is killed meanwhile loses nothing;
-        ``step`` is told of each step that is done; ``seal`` signs a head over so many records, where it is cut.
+        first of those goes either; :attr:`Archived.held_by` names the stream. :meth:`load` returns the same as before.
+        The space in the old file is reused and not released. A process that is killed meanwhile loses nothing; ``step``
+        is called with each step that is done; ``seal`` signs a head over so many records, at the cut.
 
         Raises :class:`ArchiveRefused` for a file that exists, and where this journal is not opened as exclusive.
         """

@@ -1,8 +1,8 @@
-"""What an actor's own log tells of its work: Ray's dashboard shows it beside the actor.
+"""An actor's own log of its work: Ray's dashboard shows it beside the actor.
 
-The law of this module: it is bounded, however often something changes. A line is written where the work ended otherwise
-than the time before, and else no more often than every five minutes; of more than twenty lines within a minute the rest
-is left out, and the next line says how many.
+The law of this module: the log is bounded, however often something changes. A line is written when a result differs
+from the last one, and otherwise at most every five minutes; after twenty lines within a minute the rest is left out,
+and the next line says how many.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from loguru import logger
 
 CALM_S = 300.0
-"""How often a line is written though nothing has changed."""
+"""How often a line is written although nothing has changed."""
 LINES_A_MINUTE = 20
 
 
@@ -29,7 +29,7 @@ class BoundedLog:
         self._left_out = 0
 
     def tell(self, ended: object, line: Callable[[], str]) -> None:
-        """Some work has ended: where it did not end as the time before, or it is time again, write the line."""
+        """Some work has ended: write the line if its result differs from the last one, or it is time again."""
         now_s = self._monotonic_s()
         if ended == self._told and now_s - self._told_s < CALM_S:
             return
@@ -43,5 +43,5 @@ class BoundedLog:
         logger.info("{}: {}{}", self._name, line(), more)
 
     def restarted(self, restarts: int, reason: str) -> None:
-        """This actor came in the place of one that had died."""
+        """Log that this actor replaces one that died."""
         logger.warning("{}: restart {} of this actor: {}", self._name, restarts, reason)

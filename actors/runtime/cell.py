@@ -1,17 +1,17 @@
 """A cell: one actor that carries many, each still with its own name, mailbox, state and restarts.
 
-An instrument's own work is small and a process is not, so that a large account is carried by a few cells. Whoever calls
-an actor calls it by its own name and need not know that it is carried: :class:`~actors.runtime.ports.LocalRuntime` and
+An instrument's own work is small and a process is not, so a few cells carry a large account. A caller calls an actor by
+its own name and need not know that it is carried: :class:`~actors.runtime.ports.LocalRuntime` and
 :mod:`actors.runtime.ray_backend` find its cell.
 
 The laws of this module:
 
-* Whatever one of the carried does, or is done to it, changes no other: each is created, begun and ended by itself, and
-  what it was doing ends with it. What ends the process ends all of them.
-* Calls between two of one cell stay inside it. Calls that many of them make of the same method of one actor at one
-  moment travel together (:data:`TOGETHER`), and each has its own answer.
-* Where an actor is carried is known to its cell, and to nobody else for longer than it holds: one that has left answers
-  as one that is not there.
+* Whatever a carried actor does, or is done to it, changes no other: each is created, begun and ended separately, and
+  its running work ends with it. The end of the process ends all of them.
+* Calls between two actors of one cell stay inside it. Calls that many of them make at once of the same method of one
+  actor are sent together (:data:`TOGETHER`), and each has its own answer.
+* Only a cell knows which actors it carries, and what others remember holds only until it is wrong: an actor that has
+  left answers like one that does not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from actors.runtime.nodes import EVERYWHERE, Place
 from actors.runtime.ports import Answer, CallTimeout, LocalRuntime, Runtime, answer_of
 
 TOGETHER = frozenset({"slice", "in_step", "append", "load", "health", "wake", "set_halts", "hosted"})
-"""What may wait for each other's answers: each is asked by many at one moment, and costs the same for all of them."""
+"""The methods whose calls may be combined: many actors call each at once, and it costs the same for all of them."""
 
 SIZE = 500
 """How many instruments ``auto`` puts into one cell."""
@@ -34,17 +34,16 @@ _GATHER_S = 0.002
 
 
 class Carrier(Runtime, Protocol):
-    """The runtime of a cell itself."""
+    """The runtime of the cell itself."""
 
     async def call_many(
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
-        """One call for each tuple of arguments, sent as one message. Raises as ``call`` does, where none was
-        answered."""
+        """One call for each tuple of arguments, sent as one message. Raises as ``call`` does if none was answered."""
 
 
 class Seats:
-    """Who is carried by which cell: the lowest-numbered one of its group and place that has room."""
+    """Which cell carries which actor: the lowest-numbered cell of its group and place with room."""
 
     def __init__(self) -> None:
         self._cell_of: dict[str, str] = {}
@@ -53,7 +52,7 @@ class Seats:
 
     @property
     def cells(self) -> Mapping[str, set[str]]:
-        """Every cell with those it carries."""
+        """Every cell with the actors it carries."""
         return self._members
 
     def cell_of(self, name: str) -> str | None:
@@ -61,7 +60,7 @@ class Seats:
         return self._cell_of.get(name)
 
     def take(self, name: str, group: str, size: int, place: Place = EVERYWHERE) -> str:
-        """A seat for an actor: the one it has, as long as its cell is not overfull and of its place, or a new one."""
+        """A seat for an actor: its present one while its cell is not overfull and of its place, or a new one."""
         cell = self._cell_of.get(name)
         if cell is not None and len(self._members[cell]) <= size and self._places[cell] == place:
             return cell
@@ -76,7 +75,7 @@ class Seats:
         return cell not in self._members or (len(self._members[cell]) < size and self._places[cell] == place)
 
     def found(self, cell: str, names: Iterable[str], place: Place = EVERYWHERE) -> None:
-        """A cell of this place carries these, as it says itself."""
+        """A cell of this place reports that it carries these actors."""
         members = self._members.setdefault(cell, set())
         self._places[cell] = place
         for name in names:
@@ -84,7 +83,7 @@ class Seats:
             self._cell_of[name] = cell
 
     def leave(self, name: str) -> None:
-        """It is carried by nobody any more."""
+        """The actor is no longer carried."""
         cell = self._cell_of.pop(name, None)
         if cell is not None:
             self._members[cell].discard(name)
@@ -93,14 +92,14 @@ class Seats:
                 del self._places[cell]
 
     def forget(self, cell: str) -> None:
-        """The cell has ended, with all that it carried."""
+        """The cell has ended, with everything it carried."""
         self._places.pop(cell, None)
         for name in self._members.pop(cell, ()):
             del self._cell_of[name]
 
 
 class Together:
-    """Sends calls of one moment as one message. ``send`` carries the calls of one key, each a tuple, and gives an
+    """Sends calls of one moment as one message. ``send`` sends the calls of one key, each a tuple, and returns an
     answer for each."""
 
     def __init__(
@@ -114,7 +113,7 @@ class Together:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def call(self, key: Any, call: tuple[object, ...], timeout_s: float) -> Any:
-        """The answer of one call. Raises what ``send`` raised, or what the call did."""
+        """The answer of one call. Raises what ``send`` raised, or what the call raised."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         waiting = self._waiting.setdefault(key, [])
@@ -133,17 +132,17 @@ class Together:
         answers: list[Answer]
         try:
             answers = await self._send(key, calls, max(timeout_s for _, timeout_s, _ in waiting)) if calls else []
-        except Exception as error:  # noqa: BLE001 - each who waits is told
+        except Exception as error:  # noqa: BLE001 - each waiting caller gets it
             answers = [(False, error)] * len(calls)
-        told = iter(answers)
+        received = iter(answers)
         for _, _, answer in waiting:
             if not answer.done():
-                well, value = next(told, (False, RuntimeError(f"no answer came back for a call of {key}")))
+                well, value = next(received, (False, RuntimeError(f"no answer came back for a call of {key}")))
                 answer.set_result(value) if well else answer.set_exception(value)
 
 
 class CellRuntime(LocalRuntime):
-    """The world of those in one cell: each other, and through the cell's own runtime everybody else."""
+    """The runtime of the actors in one cell: for each other, and through the cell's own runtime for all others."""
 
     def __init__(self, outer: Carrier) -> None:
         super().__init__(outer.now, outer.monotonic_s, outer.uniform)
@@ -151,7 +150,7 @@ class CellRuntime(LocalRuntime):
         self._together = Together(self._send)
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
-        """Call one of this cell, or anybody outside."""
+        """Call an actor of this cell, or any other."""
         if actor in self._actors:
             return await super().call(actor, method, *args, timeout_s=timeout_s)
         if method not in TOGETHER:
@@ -165,7 +164,7 @@ class CellRuntime(LocalRuntime):
             raise CallTimeout(actor, method, f"no answer within {timeout_s:g} s") from None
 
     async def answer(self, actor: str, method: str, args: tuple[object, ...]) -> Answer:
-        """What one of this cell says to a call from outside."""
+        """The answer of an actor of this cell to a call from outside."""
         return await answer_of(self._run(actor, method, args))
 
     async def _send(self, key: tuple[str, str], calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
@@ -174,8 +173,8 @@ class CellRuntime(LocalRuntime):
 
 
 class Cell:
-    """Carries actors. ``runtime`` is its own; each of the carried is given another instead. ``place`` is where all of
-    them may be."""
+    """Carries actors. ``runtime`` is its own; each carried actor gets another in its place. ``place`` holds for all of
+    them."""
 
     def __init__(self, name: str, runtime: Carrier, place: Place = EVERYWHERE) -> None:
         self._name = name
@@ -195,9 +194,9 @@ class Cell:
         begin_with: tuple[object, ...],
         timeout_s: float,
     ) -> None:
-        """Create an actor in the place of one of that name, and begin its work. An argument that is a runtime like the
-        cell's own becomes the one of the carried. Raises what the constructor or the first method raised, and then
-        nothing of it is left."""
+        """Create an actor, replacing one of that name, and begin its work. An argument that is a runtime like the
+        cell's own is replaced by that of the carried actors. Raises what the constructor or the first method raised;
+        then nothing of the actor is left."""
         await self._inner.kill(name)
         given = [self._inner if isinstance(one, type(self._outer)) else one for one in args]
         self._inner.register(name, make(*given))
@@ -210,31 +209,31 @@ class Cell:
             raise
 
     async def evict(self, name: str) -> None:
-        """End an actor where it stands."""
+        """End an actor at once."""
         await self._inner.kill(name)
 
     async def hosted(self) -> tuple[str, ...]:
-        """Who is carried."""
+        """The names of the carried actors."""
         return self._inner.names()
 
     async def place(self) -> Place:
-        """Where it was made to be."""
+        """The place it was made for."""
         return self._place
 
     def actor(self, name: str) -> object:
-        """The actor of this name that is here. Raises ``KeyError``."""
+        """The carried actor of this name. Raises ``KeyError``."""
         return self._inner.actor(name)
 
     def carries(self, name: str) -> bool:
-        """Whether an actor of this name is here."""
+        """Whether it carries an actor of this name."""
         return name in self._inner.names()
 
     async def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> list[Answer]:
-        """Calls of those carried (name, method, arguments), each with its answer. One that is not here answers with
-        :class:`~actors.runtime.ports.ActorUnavailable`."""
+        """Make calls of carried actors (name, method, arguments), each with its answer. An actor that is not here
+        answers with :class:`~actors.runtime.ports.ActorUnavailable`."""
         return await asyncio.gather(*[self._inner.answer(name, method, args) for name, method, args in calls])
 
     async def end(self) -> None:
-        """End everybody carried."""
+        """End all carried actors."""
         for name in self._inner.names():
             await self._inner.kill(name)

@@ -1,6 +1,6 @@
-"""Where actors come from and go to: the port through which the supervisor creates, finds and ends them.
+"""The port through which the supervisor creates, finds and ends actors.
 
-:class:`LocalCluster` puts them into one process beside a :class:`~actors.runtime.ports.LocalRuntime`; the one in
+:class:`LocalCluster` puts them into one process beside a :class:`~actors.runtime.ports.LocalRuntime`; that of
 :mod:`actors.runtime.ray_backend` makes each a process of its own.
 """
 
@@ -18,12 +18,12 @@ from actors.runtime.nodes import EVERYWHERE, Node, Nodes, Place
 from actors.runtime.ports import CallError, CallTimeout, LocalRuntime
 
 EVICTED_WITHIN_S = 3.0
-"""A cell that does not answer within this is ended with all that it carries."""
+"""A cell that does not answer within this time is ended with everything it carries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """An actor that may be carried by a cell of this group together with others, ``size`` of them at most."""
+    """An actor that a cell of this group may carry together with others, at most ``size`` of them."""
 
     group: str
     size: int
@@ -31,10 +31,10 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """An actor to be created: its class (in one process, anything that makes it), its arguments, and the method that
-    begins its work, with arguments of its own (``None``: its constructor does). An ``immortal`` one is brought back by
-    the cluster itself. ``carried`` is where it shares a process with others of its group. It may be on a node of its
-    ``place`` alone, and of those is best on the one where ``near`` is."""
+    """An actor to be created: its class (in one process, any factory), its arguments, and the method that begins its
+    work, with that method's arguments (``None``: the constructor begins it). The cluster itself restarts an
+    ``immortal`` one. ``carried`` is set where it shares a process with others of its group. It may run only on a node
+    of its ``place``, preferably the one where ``near`` runs."""
 
     name: str
     actor: Callable[..., Any]
@@ -52,7 +52,7 @@ class Cluster(Protocol):
 
     @property
     def at_once(self) -> int:
-        """How many it can bring up side by side before they only slow each other down."""
+        """How many actors it can start in parallel before they only slow each other down."""
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """Make sure that nothing lives under the name, create the actor, begin its work (once it may), and wait for
@@ -66,11 +66,11 @@ class Cluster(Protocol):
         """The names of every living actor of the namespace."""
 
     async def ended(self, name: str) -> None:
-        """Wait until the actor of that name, as it now is, seems to have ended: then is the time to ask it. One whose
-        end cannot be heard of is waited for for ever."""
+        """Wait until the present actor of that name seems to have ended, which is the time to probe it. Where its end
+        cannot be observed, this waits for ever."""
 
     async def nodes(self) -> Nodes:
-        """The cluster's machines. Raises :class:`~actors.runtime.ports.CallError` where it does not say."""
+        """The cluster's nodes. Raises :class:`~actors.runtime.ports.CallError` where it does not report them."""
 
     async def node_of(self, name: str) -> str | None:
         """The name of the node on which an actor lives; ``None`` where that is not known."""
@@ -81,7 +81,7 @@ ONLY_NODE = Node("here")
 
 class LocalCluster:
     """Every actor in this process, on this runtime, as if on one of these nodes: :meth:`add_node` and
-    :meth:`lose_node` make a cluster of several. An actor for which there is no node waits for one, as in Ray."""
+    :meth:`lose_node` simulate a cluster of several. An actor that no node can place waits for one, as in Ray."""
 
     at_once = 8
 
@@ -99,7 +99,7 @@ class LocalCluster:
         self._changed.set()
 
     async def lose_node(self, name: str, *, told: bool = True) -> None:
-        """A machine is gone with all that lived on it; where the cluster is not ``told``, it takes it for a living one
+        """Lose a node with everything that ran on it. With ``told`` false the cluster still takes it for a living one,
         until :meth:`tell_lost`."""
         for actor in [one for one, node in self._node_of.items() if node == name]:
             del self._node_of[actor]
@@ -109,15 +109,15 @@ class LocalCluster:
             self.tell_lost(name)
 
     def tell_lost(self, name: str) -> None:
-        """The cluster notices that a machine is gone."""
+        """The cluster notices that a node is lost."""
         self._lost.append(self._nodes.pop(name))
 
     async def nodes(self) -> Nodes:
-        """Those that were given and added, and those that were lost."""
+        """The nodes that were given and added, and those that were lost."""
         return Nodes(tuple(self._nodes.values()), tuple(self._lost))
 
     async def node_of(self, name: str) -> str | None:
-        """Where it was put."""
+        """The node it was put on."""
         return self._node_of.get(self._seats.cell_of(name) or name)
 
     async def _put(self, name: str, place: Place, near: str | None) -> None:
@@ -131,7 +131,7 @@ class LocalCluster:
             await self._changed.wait()
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
-        """Construct and register it, and call the method that begins its work."""
+        """Construct and register the actor, and call the method that begins its work."""
         if deployment.carried is not None:
             await self._host(deployment, deployment.carried, timeout_s, may_begin)
             return
@@ -166,7 +166,7 @@ class LocalCluster:
         await self._runtime.call(cell, "host", *made, timeout_s=timeout_s)
 
     async def kill(self, name: str) -> None:
-        """Cancel whatever it does, and forget it; a cell that carries nobody any more ends too."""
+        """Cancel all its work and remove it; a cell that carries no more actors ends too."""
         cell = self._seats.cell_of(name)
         if cell is None:
             self._node_of.pop(name, None)
@@ -180,7 +180,7 @@ class LocalCluster:
             await self._runtime.kill(cell)
 
     async def living(self) -> tuple[str, ...]:
-        """Everybody registered, and everybody carried; of a cell that is gone, nobody."""
+        """All registered and all carried actors; none of a cell that has ended."""
         names: list[str] = []
         for name in self._runtime.names():
             if cell_account(name) is None:
@@ -191,6 +191,6 @@ class LocalCluster:
                 names += carried
         return tuple(names)
 
-    async def ended(self, name: str) -> None:  # noqa: ARG002 - whoever it is
-        """In one process nothing is heard of it."""
+    async def ended(self, name: str) -> None:  # noqa: ARG002 - the same for every actor
+        """Never returns: in one process an end cannot be observed."""
         await asyncio.Event().wait()

@@ -1,7 +1,7 @@
-"""The machines of a cluster, and which of them an actor may be on. Pure.
+"""The nodes of a cluster, and which of them may run an actor. Pure.
 
-A node has labels (``zone: a``) that whoever started it gave it. A place names some labels, and every node that has all
-of them is in it; the empty place is everywhere.
+A node has labels (``zone: a``) that it was started with. A place names some labels, and contains every node that has
+all of them; the empty place contains every node.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Place = tuple[tuple[str, str], ...]
 
 EVERYWHERE: Place = ()
 OF_ONE_NODE = "ray.io/node-id"
-"""The label that Ray gives each node of its own: it says no more than the node's name."""
+"""The label that Ray gives each node: it adds nothing to the node's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine that can carry actors: its ``name`` is unique in the cluster and never used again, its ``address`` is
-    for people."""
+    """A machine that can run actors: its ``name`` is unique in the cluster and never reused, its ``address`` is for
+    people."""
 
     name: str
     labels: Place = EVERYWHERE
@@ -32,7 +32,7 @@ class Node:
 
     @property
     def shown(self) -> dict[str, str]:
-        """Its labels as people gave them."""
+        """Its labels, without Ray's own."""
         return {label: value for label, value in self.labels if label != OF_ONE_NODE}
 
     def __str__(self) -> str:
@@ -41,8 +41,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """What a cluster says of its machines: those that are there, and those of which it says itself that they are lost.
-    One that it does not speak of is neither."""
+    """A cluster's report of its nodes: the living ones, and those that it reports as lost itself. A node that it does
+    not mention is neither."""
 
     living: tuple[Node, ...]
     lost: tuple[Node, ...] = ()
@@ -59,7 +59,7 @@ def labels_words(labels: Iterable[tuple[str, str]]) -> str:
 
 
 def nowhere(place: Place, nodes: Iterable[Node]) -> str | None:
-    """Why an actor of this place can be on no node, with what to do; ``None`` where there is a node for it."""
+    """Why no node can place an actor of this place, with what to do; ``None`` where one can."""
     found = tuple(nodes)
     if any(node.is_in(place) for node in found):
         return None

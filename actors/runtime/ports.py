@@ -1,10 +1,10 @@
-"""The port through which actors reach each other, the clock, chance, and threads.
+"""The port through which actors reach each other, the clock, randomness, and threads.
 
-An actor is a plain class that is given a :class:`Runtime`. The classes of one process run on :class:`LocalRuntime`
-(tests, ``python -m supervisor reconcile``), those of a cluster on the one in :mod:`actors.runtime.ray_backend`. An
+An actor is a plain class that receives a :class:`Runtime`. The actors of one process run on :class:`LocalRuntime`
+(tests, ``python -m supervisor reconcile``), those of a cluster on the runtime in :mod:`actors.runtime.ray_backend`. An
 actor keeps no handle of another: it calls it by name, and every call is bounded in time.
 
-The laws of this module: a call that fails says whether the other may have done the work (:class:`CallTimeout`,
+The laws of this module: a failed call says whether the other actor may have done the work (:class:`CallTimeout`,
 :class:`ActorUnavailable`: it may); nothing here raises an exception that does not round-trip through pickle.
 """
 
@@ -19,7 +19,7 @@ from loguru import logger
 
 
 class CallError(Exception):
-    """A call to another actor did not come back with an answer. Whether it was carried out is not known."""
+    """A call to another actor returned no answer. Whether it was carried out is unknown."""
 
     def __init__(self, actor: str, method: str, found: str) -> None:
         super().__init__(actor, method, found)
@@ -36,23 +36,23 @@ class ActorUnavailable(CallError):
 
 
 class CallTimeout(CallError):
-    """The actor lives, for all we know, and did not answer in time."""
+    """The actor lives, as far as is known, and did not answer in time."""
 
 
 Answer = tuple[bool, Any]
-"""What came of a call: true and what it gave, or false and what it raised."""
+"""The outcome of a call: true and its result, or false and its exception."""
 
 
 async def answer_of(work: Awaitable[Any]) -> Answer:
-    """What comes of a call that is told to somebody else than who awaits it."""
+    """The outcome of a call as a value, to be sent to its caller."""
     try:
         return True, await work
-    except Exception as error:  # noqa: BLE001 - whoever called is told
+    except Exception as error:  # noqa: BLE001 - the caller gets it
         return False, error
 
 
 def outcome(answer: Answer) -> Any:
-    """What a call gave. Raises what it raised."""
+    """The result of a call. Raises its exception."""
     well, value = answer
     if not well:
         raise value
@@ -60,10 +60,10 @@ def outcome(answer: Answer) -> Any:
 
 
 class Runtime(Protocol):
-    """What an actor may use of the world."""
+    """Everything an actor may use of the outside world."""
 
     def now(self) -> datetime:
-        """The present, aware UTC."""
+        """The present time, aware UTC."""
 
     def monotonic_s(self) -> float:
         """Seconds of a clock that never goes back."""
@@ -78,14 +78,14 @@ class Runtime(Protocol):
         """The answer of another actor's method. Raises what the method raised, or :class:`CallError`."""
 
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a loop of an actor beside its calls, for as long as the actor lives."""
+        """Run a loop of an actor beside its calls, as long as the actor lives."""
 
 
 class Delivery(Protocol):
-    """How the local runtime carries a message; a simulation delays, drops and repeats them here."""
+    """How the local runtime delivers a message; a simulation delays, drops and repeats messages here."""
 
     async def __call__(self, actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
-        """Call ``send`` once (or never, or twice) and give its answer."""
+        """Call ``send`` once (or never, or twice) and return its answer."""
 
 
 @runtime_checkable
@@ -93,13 +93,13 @@ class Carrying(Protocol):
     """An actor that carries others: see :mod:`actors.runtime.cell`."""
 
     def carries(self, name: str) -> bool:
-        """Whether an actor of this name is in it."""
+        """Whether it carries an actor of this name."""
 
     async def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> list[Answer]:
-        """Pass calls on to those it carries, each with its answer."""
+        """Make calls of the actors it carries, each with its answer."""
 
     async def end(self) -> None:
-        """End everybody it carries."""
+        """End all actors it carries."""
 
 
 async def deliver_at_once(actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
@@ -111,9 +111,9 @@ async def deliver_at_once(actor: str, method: str, send: Callable[[], Awaitable[
 class LocalRuntime:
     """All actors in one process and one event loop.
 
-    Clock, chance and delivery are arguments; another ``deliver`` may take its place at any time. Time-outs and sleeps
-    are those of the running loop, so that a loop with virtual time runs the whole system in virtual time. An actor may
-    be killed at any await: what it was doing is cancelled, and whoever waited for it gets :class:`ActorUnavailable`.
+    Clock, randomness and delivery are arguments; ``deliver`` may be replaced at any time. Time-outs and sleeps are
+    those of the running loop, so that a loop with virtual time runs the whole system in virtual time. An actor may be
+    killed at any await: its running work is cancelled, and its callers get :class:`ActorUnavailable`.
     """
 
     def __init__(
@@ -128,18 +128,18 @@ class LocalRuntime:
         self._uniform = uniform
         self.deliver = deliver
         self._actors: dict[str, object] = {}
-        self._tasks: dict[str, dict[asyncio.Task[Any], None]] = {}  # in their order, so that a seed replays
+        self._tasks: dict[str, dict[asyncio.Task[Any], None]] = {}  # in a fixed order, so that a seed replays
 
     def now(self) -> datetime:
-        """The clock that was given."""
+        """The time of the given clock."""
         return self._now()
 
     def monotonic_s(self) -> float:
-        """The monotonic clock that was given."""
+        """The time of the given monotonic clock."""
         return self._monotonic_s()
 
     def uniform(self) -> float:
-        """The chance that was given."""
+        """A number of the given random source."""
         return self._uniform()
 
     async def sleep(self, seconds: float) -> None:
@@ -147,19 +147,19 @@ class LocalRuntime:
         await asyncio.sleep(seconds)
 
     def register(self, name: str, actor: object) -> None:
-        """Let an actor be reached by this name."""
+        """Make an actor reachable under this name."""
         self._actors[name] = actor
 
     def names(self) -> tuple[str, ...]:
-        """Who can be reached."""
+        """The names of all registered actors."""
         return tuple(self._actors)
 
     def actor(self, name: str) -> object:
-        """The actor of this name itself, for whoever shares its process. Raises ``KeyError``."""
+        """The actor of this name itself, for code in its process. Raises ``KeyError``."""
         return self._actors[name]
 
     async def kill(self, name: str) -> None:
-        """End an actor where it stands, as a SIGKILL would: nothing of it is told. Whomever it carries ends too."""
+        """End an actor at once, as a SIGKILL would, without notice. The actors that it carries end too."""
         ended = self._actors.pop(name, None)
         if isinstance(ended, Carrying):
             await ended.end()
@@ -182,8 +182,8 @@ class LocalRuntime:
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
         """Several calls of one method, each with its answer."""
-        asked = [self.call(actor, method, *args, timeout_s=timeout_s) for args in calls]
-        return await asyncio.gather(*map(answer_of, asked))
+        pending = [self.call(actor, method, *args, timeout_s=timeout_s) for args in calls]
+        return await asyncio.gather(*map(answer_of, pending))
 
     async def _run(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
         target = self._actors.get(actor)
@@ -196,10 +196,10 @@ class LocalRuntime:
         task = asyncio.ensure_future(getattr(target, method)(*args))
         self._own(actor, task)
         try:
-            # A caller that gives up does not stop the work it asked for, as in a cluster.
+            # A caller that gives up does not stop the work that it requested, as in a cluster.
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # Of a caller that is ended at the same moment nobody may make one that goes on with an answer.
+            # If the caller is ended at the same moment, its cancellation must not turn into an answer.
             if task.cancelled() and self._actors.get(actor) is not target and not _is_ended():
                 raise ActorUnavailable(actor, method, "it was killed") from None
             raise
@@ -207,7 +207,7 @@ class LocalRuntime:
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it until it ends or its owner is killed. An error that ends it is logged, never lost."""
         task = asyncio.ensure_future(logged(owner, work))
-        task.add_done_callback(lambda _: work.close())  # where it was ended before it began
+        task.add_done_callback(lambda _: work.close())  # for a task that was cancelled before it began
         self._own(owner, task)
         return task
 
@@ -219,7 +219,7 @@ class LocalRuntime:
 
 
 def _is_ended() -> bool:
-    """Whether somebody has cancelled the task that is running."""
+    """Whether the running task has been cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -230,11 +230,11 @@ async def logged(owner: str, work: Coroutine[Any, Any, None]) -> None:
         await work
     except asyncio.CancelledError:
         raise
-    except Exception:  # noqa: BLE001 - nobody awaits a loop; its age tells the supervisor, and this says why
+    except Exception:  # noqa: BLE001 - nothing awaits a loop; its age warns the supervisor, and the log has the reason
         logger.exception("{}: a loop of this actor ended", owner)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Whoever called has been told; the loop need not complain about an error nobody waits for any more."""
+    """Mark the task's exception as retrieved: the caller has had it, and asyncio need not warn about it."""
     if not task.cancelled():
         task.exception()

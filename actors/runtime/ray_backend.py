@@ -52,9 +52,10 @@ from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
 NAME_FREE_WITHIN_S = 10.0
 NODES_WITHIN_S = 5.0
 NEAR_WITHIN_S = 20.0
-"""So long an actor that goes where another is waits to be told where that is; then any node of its place will do."""
+"""How long the start of an actor that should run beside another waits for the node of that one; then any node of its
+place will do."""
 NEVER_REPEATED = frozenset({"cancel_order", "change"})
-"""All else that actors ask of each other may be carried out twice: appends name their version, the rest only reads."""
+"""All other calls between actors may be carried out twice: appends name their version, the rest only reads."""
 
 _MANY = 1_000
 _LEAST_AT_ONCE = 2
@@ -85,11 +86,11 @@ class _Place:
 
 
 _CARRIED_HERE: dict[tuple[str, str], _Place] = {}
-"""Namespace and name of those whom a cluster of this process put into a cell: others have to look for them."""
+"""Namespace and name of the actors that a cluster of this process put into a cell: others must search for them."""
 
 
 class RayRuntime:
-    """The world as an actor of a cluster sees it. Made in one process, used in another: it holds only names."""
+    """The runtime of an actor in a cluster. Made in one process, used in another: it holds only names."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
@@ -151,8 +152,8 @@ class RayRuntime:
         return cast("list[Answer]", await self._reach(actor, method, timeout_s, send))
 
     async def _reach(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
-        """What comes of sending something to where the actor is; where that is known from before and does not answer
-        any more, it is found again, once."""
+        """Send something to where the actor is. Where a known place no longer answers, the actor is searched again,
+        once."""
         known = actor in self._places
         try:
             return await self._once(actor, method, timeout_s, send)
@@ -162,7 +163,7 @@ class RayRuntime:
             return await self._once(actor, method, timeout_s, send)
 
     async def _once(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
-        with _told(actor, method, f"no answer within {round(timeout_s, 1):g} s", self._places):
+        with _translated(actor, method, f"no answer within {round(timeout_s, 1):g} s", self._places):
             place = await self._place(actor, timeout_s)
             async with _within(timeout_s):
                 return await send(place)
@@ -180,7 +181,7 @@ class RayRuntime:
             return list(await cell.deliver.remote([(name, method, tuple(args)) for name, *args in calls]))
 
     async def _place(self, actor: str, timeout_s: float) -> _Place:
-        """Where the actor is. Raises :class:`_NoSuchActor`."""
+        """The place of the actor. Raises :class:`_NoSuchActor`."""
         place = self._places.get(actor)
         if place is None:
             place = await self._find(actor, timeout_s)
@@ -222,7 +223,7 @@ class RayCluster:
         self._opening: dict[str, asyncio.Lock] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._asked: asyncio.Future[Nodes] | None = None
-        self._on_node: dict[str, tuple[Any, str]] = {}  # by the handle that told
+        self._on_node: dict[str, tuple[Any, str]] = {}  # with the handle that reported it
         self._processes: dict[str, int] = {}  # those on this machine
         self._being_made: dict[str, asyncio.Event] = {}  # whom there is no handle of yet
 
@@ -243,7 +244,7 @@ class RayCluster:
         if deployment.carried is not None:
             await self._host(deployment, deployment.carried, timeout_s, may_begin)
             return
-        with _told(name, "start", f"not up within {timeout_s:g} s", besides=ValueError):
+        with _translated(name, "start", f"not up within {timeout_s:g} s", besides=ValueError):
             with self._making(name):  # from the first moment: whoever goes where it is may be commanded in the same one
                 if self._seats.cell_of(name) is not None:
                     await self._evict(name)
@@ -289,17 +290,17 @@ class RayCluster:
 
     async def node_of(self, name: str) -> str | None:
         """What the actor, or the cell that carries it, says itself."""
-        return await self._told_node(name, NODES_WITHIN_S)
+        return await self._reported_node(name, NODES_WITHIN_S)
 
     async def _near(self, name: str | None) -> str | None:
         if name is None:
             return None
         try:
             if len((await self.nodes()).living) < 2:
-                return None  # nothing to choose, and no process to wait for: all of a house come up at once
+                return None  # there is no choice, and no process to wait for: all actors start at once
             if name in self._being_made:
                 await self._being_made[name].wait()
-            return await self._told_node(name, NEAR_WITHIN_S)
+            return await self._reported_node(name, NEAR_WITHIN_S)
         except ActorUnavailable as error:
             logger.debug("{}: any node will do: {}", name, error)
             return None
@@ -314,7 +315,7 @@ class RayCluster:
             if self._being_made.get(name) is made:
                 del self._being_made[name]
 
-    async def _told_node(self, name: str, within_s: float) -> str | None:
+    async def _reported_node(self, name: str, within_s: float) -> str | None:
         cell = self._seats.cell_of(name)
         handle: Any = self._made.get(name) if cell is None else self._cells.get(cell)
         known, node = self._on_node.get(cell or name, (None, ""))
@@ -344,7 +345,7 @@ class RayCluster:
             await self._leave(str(seat), name)
         made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
         late = f"not up within {timeout_s:g} s in {cell}"
-        with _told(name, "start", late, besides=ValueError, where=f"{cell}: "):
+        with _translated(name, "start", late, besides=ValueError, where=f"{cell}: "):
             await self._open(cell, timeout_s, deployment)
             if may_begin is not None:
                 await may_begin.wait()
@@ -369,7 +370,7 @@ class RayCluster:
         return handle
 
     async def _open(self, cell: str, timeout_s: float, carried: Deployment) -> Any:
-        """The handle of a cell, which is made where there is none, in the place of those it carries."""
+        """The handle of a cell, which is created if there is none, replacing one that has died."""
         async with self._opening.setdefault(cell, asyncio.Lock()):
             if cell not in self._cells:
                 place = carried.place
@@ -389,7 +390,7 @@ class RayCluster:
             await self._leave(cell, name)
 
     async def _leave(self, cell: str, name: str) -> None:
-        """End one of the carried; the cell itself where it carries nobody any more, or does not answer."""
+        """End a carried actor; also the cell, if it carries no more actors or does not answer."""
         handle = self._cells.get(cell)
         try:
             if handle is not None:
@@ -409,14 +410,14 @@ class RayCluster:
         await asyncio.to_thread(self._kill, cell)
 
     async def _found_cell(self, cell: str) -> tuple[str, ...]:
-        """Whom a cell of a supervisor before this one carries."""
+        """The actors that a cell of a former supervisor carries."""
         try:
             handle = await asyncio.to_thread(_handle, cell, self._namespace)
             async with _within(EVICTED_WITHIN_S):
                 carried = tuple(await handle.hosted.remote())
                 place: Place = await handle.place.remote()
         except (RayError, _NoSuchActor, TimeoutError) as error:
-            logger.error("{}: does not tell whom it carries ({}), and is ended", cell, _short(error))
+            logger.error("{}: does not report the actors it carries ({}), and is ended", cell, _short(error))
             await self._end(cell)
             return ()
         self._cells[cell] = handle
@@ -426,7 +427,7 @@ class RayCluster:
         return carried
 
     async def ended(self, name: str) -> None:
-        """Wait for a call that only the end of its process answers; of those in one cell, for one call together."""
+        """Wait for a call that only the end of its process answers; for actors of one cell, for one shared call."""
         cell = self._seats.cell_of(name)
         if cell is not None:
             end = self._ends.get(cell)
@@ -630,7 +631,7 @@ class Client:
             return self._call(actor, method, args, timeout_s)
 
     def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
-        with _told(actor, method, f"no answer within {round(timeout_s, 1):g} s", self._places):
+        with _translated(actor, method, f"no answer within {round(timeout_s, 1):g} s", self._places):
             place = self._places.get(actor)
             if place is None:
                 place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)
@@ -675,7 +676,7 @@ def _cells_of(account: str, namespace: str) -> list[Any]:
 
 
 def _looked_up(actor: str, namespace: str, timeout_s: float) -> _Place:
-    """Where an actor is. Ray waits a minute for a cluster that has gone, so that it is asked in a thread of its own.
+    """The place of an actor. Ray blocks a minute for a cluster that has gone, so this asks in a thread of its own.
     Raises ``GetTimeoutError``, and :class:`_NoSuchActor`."""
     answer: Future[_Place] = Future()
 
@@ -691,13 +692,13 @@ def _looked_up(actor: str, namespace: str, timeout_s: float) -> _Place:
     def look_up() -> None:
         try:
             answer.set_result(find())
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - the waiting caller gets it
             answer.set_exception(error)
 
     threading.Thread(target=look_up, name=f"look up {actor}", daemon=True).start()
     wait_for_futures([answer], timeout_s)
     if not answer.done():
-        raise GetTimeoutError(f"the cluster did not tell who {actor} is")
+        raise GetTimeoutError(f"the cluster did not find {actor} in time")
     return answer.result()
 
 
@@ -730,16 +731,16 @@ def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus:
 
 
 def _own_folder() -> str:
-    """Where a cluster of our own has its sockets and logs. Ray lets every user of the machine read and write what is
-    there, and each of its processes sees to that again: so it lies in a folder of ours that lets nobody else in. What
-    earlier starts left is removed, but for the last few, and for those whose process lives. Raises ``OSError``."""
-    base = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108 - as Ray has it; a socket's path has 108 bytes at most
+    """The folder for the sockets and logs of a cluster of our own. Ray lets every user of the machine read and write
+    its folder, and each of its processes restores that: so it is inside a folder of ours that admits nobody else.
+    Folders of earlier starts are removed, except for the last few and those whose process lives. Raises ``OSError``."""
+    base = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108 - Ray's own default; a socket's path has at most 108 bytes
     closed = os.path.join(base, f"supervisor-{os.geteuid()}")
     with contextlib.suppress(FileExistsError):
         os.mkdir(closed, 0o700)
     found = os.lstat(closed)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        closed = tempfile.mkdtemp(prefix="supervisor-", dir=base)  # somebody else has taken the name
+        closed = tempfile.mkdtemp(prefix="supervisor-", dir=base)  # another user has taken the name
     os.chmod(closed, 0o700)
     folder = os.path.join(closed, "ray")
     for old in sorted(glob.glob(os.path.join(glob.escape(folder), "session_2*")))[:-SESSIONS_KEPT]:
@@ -760,7 +761,7 @@ def _lives(pid: int) -> bool:
 
 
 SESSIONS_KEPT = 5
-"""So many starts' logs are kept."""
+"""How many starts' logs are kept."""
 
 
 def join(address: Address, namespace: str) -> Client:
@@ -771,7 +772,7 @@ def join(address: Address, namespace: str) -> Client:
 
 
 def connected_to() -> str | None:
-    """host:port of the cluster that this process is connected to, by whomever; ``None`` when it is to none."""
+    """host:port of the cluster that this process is connected to, whoever connected it; ``None`` when there is none."""
     return str(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
 
 
@@ -785,8 +786,8 @@ _PROBE_WITHIN_S = 20.0
 
 
 def lets_everybody_in(gcs: str) -> bool:
-    """Whether the cluster at host:port answers somebody who shows no token: then all who reach it can run code in it.
-    Asked in a process of its own, as Ray reads its settings once."""
+    """Whether the cluster at host:port answers without a token: then everybody who reaches it can run code in it.
+    Checked in a process of its own, since Ray reads its settings once."""
     try:
         asked = subprocess.run(  # noqa: S603 - our own words, and an address that was reached already
             [sys.executable, "-c", _ASKED_BY_ANYBODY, gcs], capture_output=True, timeout=_PROBE_WITHIN_S, check=False
@@ -802,26 +803,26 @@ def leave() -> None:
 
 
 def dashboard_url() -> str | None:
-    """Where the Ray dashboard of this cluster is, if it has one."""
+    """The address of this cluster's Ray dashboard, if it has one."""
     node: Any = ray._private.worker.global_worker.node  # noqa: SLF001 - Ray says it nowhere else
     return f"http://{node.webui_url}" if node is not None and node.webui_url else None
 
 
 def logs_folder() -> str | None:
-    """Where Ray keeps the logs of this cluster's processes on this machine."""
+    """The folder of this cluster's logs on this machine."""
     node: Any = ray._private.worker.global_worker.node  # noqa: SLF001 - Ray says it nowhere else
     return str(node.get_logs_dir_path()) if node is not None else None
 
 
 def protect_token() -> None:
-    """Ray writes its token readable by everybody on the machine; whoever has it can run code in the cluster."""
+    """Ray writes its token readable by everybody on the machine; with it anyone can run code in the cluster."""
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     if os.path.exists(path):
         os.chmod(path, 0o600)
 
 
 class _Late(TimeoutError):
-    """The time set for a call is over; nobody's own ``TimeoutError``."""
+    """Our time-out for a call is over; never a method's own ``TimeoutError``."""
 
 
 @contextlib.asynccontextmanager
@@ -837,7 +838,7 @@ async def _within(timeout_s: float) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _told(
+def _translated(
     actor: str,
     method: str,
     late: str,
@@ -846,13 +847,13 @@ def _told(
     besides: type[Exception] | tuple[type[Exception], ...] = (),
     where: str = "",
 ) -> Iterator[None]:
-    """What Ray says of a call, in our words: see the laws of this module. ``late`` says that there was no answer in
-    time, ``where`` begins what is said of an actor that was not reached; its place is forgotten. ``besides`` is what
-    else means that it was not."""
+    """Translates Ray's exceptions of a call into ours: see the laws of this module. ``late`` is the message of a
+    time-out; ``where`` begins the message about an actor that was not reached, whose place is forgotten. ``besides``
+    are further exceptions that mean this."""
     try:
         yield
     except RayTaskError as error:
-        # First: what a method raised is of its own type besides, and its ValueError is not ours.
+        # First: a method's exception also has its own type, and its ValueError does not come from Ray.
         raise _cause(error) from None
     except (GetTimeoutError, _Late):
         # No other TimeoutError: one that a signal raised here is the program's own, such as the limit of a cell.

@@ -1,6 +1,6 @@
-"""Where a cluster is, and what has to be set in a process before it imports Ray to reach it.
+"""The address of a cluster, and what must be set in a process before it imports Ray to reach it.
 
-Apart from :mod:`actors.runtime.ray_backend`, which imports Ray: Ray reads these variables once, when it is imported.
+Separate from :mod:`actors.runtime.ray_backend`, which imports Ray: Ray reads these variables once, at its import.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class ClusterNotUp(Exception):
-    """A cluster of our own could not be started on this machine. ``found`` is what Ray says of it."""
+    """A cluster of our own could not be started on this machine. ``found`` is Ray's error."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)

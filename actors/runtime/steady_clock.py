@@ -1,14 +1,14 @@
-"""The time an actor reasons in: it looks like the wall clock's and never jumps.
+"""The time that an actor uses: it looks like the wall clock's and never jumps.
 
 The laws of this module:
 
-* Of two readings the later one is greater: what an actor has seen first carries the smaller time, whatever happens to
-  the wall clock. Times of one steady clock are the order in which its actor saw things.
+* Of two readings the later one is greater: what an actor has seen first has the smaller time, whatever happens to the
+  wall clock. Times of one steady clock give the order in which its actor saw things.
 * The time between two readings is that of the monotonic clock, to within :data:`STEP`.
-* A wall clock that moves against the monotonic one by more than :data:`STEP` is a step. Nobody follows it unasked:
-  until :meth:`SteadyClock.follow` the time goes on as if nothing had happened.
-* A time of one steady clock means nothing to another one. What goes from actor to actor is a length of time that
-  its sender measured (:data:`actors.messages.Ago`), and never a time.
+* A wall clock that moves against the monotonic one by more than :data:`STEP` has made a step. It is not followed
+  automatically: until :meth:`SteadyClock.follow` the time goes on as if nothing had happened.
+* A time of one steady clock means nothing to another. Actors send each other lengths of time that the sender measured
+  (:data:`actors.messages.Ago`), and never a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from actors.runtime.ports import Runtime
 
 STEP = timedelta(seconds=1)
-"""What a wall clock may move against the monotonic one without being said to jump."""
+"""How far a wall clock may move against the monotonic one before that counts as a step."""
 
 _TICK = timedelta(microseconds=1)
 _NOTHING = timedelta()
@@ -30,7 +30,7 @@ _READINGS = 3
 
 
 class SteadyClock:
-    """Time for one actor. ``step`` is by how much the wall clock has jumped away from it, nothing while it has not."""
+    """The time of one actor. ``step`` is by how much the wall clock has jumped away from it; zero while it has not."""
 
     def __init__(self, wall: Callable[[], datetime], monotonic_s: Callable[[], float]) -> None:
         self._wall = wall
@@ -40,7 +40,7 @@ class SteadyClock:
         self._step = _NOTHING
 
     def now(self) -> datetime:
-        """Later than every time this gave before, but after :meth:`follow`."""
+        """Later than every time returned before, except after :meth:`follow`."""
         wall, read_s = self._read()
         passed = timedelta(seconds=read_s - self._read_s)
         apart = wall - self._wall_was - passed
@@ -50,7 +50,7 @@ class SteadyClock:
             apart = _NOTHING
         self._target += passed + apart
         self._now = max(self._now + _TICK, self._target)
-        if self._now - self._target > STEP:  # many small ones back are a large one
+        if self._now - self._target > STEP:  # many small steps back add up to a large one
             self._step += self._target - self._now
             self._target = self._now
         return self._now
@@ -62,25 +62,25 @@ class SteadyClock:
         return self._step if abs(self._step) > STEP else _NOTHING
 
     def follow(self, by: timedelta) -> None:
-        """Go on from there: the time is put forward, or back, by this, and the step is dealt with. Whoever does so has
-        seen to it that nothing is compared with a time from before."""
+        """Move the time by this, forward or back; the step is then handled. The caller ensures that no later time is
+        compared with one from before."""
         self._now += by
         self._target = self._now
-        self._step -= by  # one that came meanwhile is still to be dealt with
+        self._step -= by  # a step that came meanwhile is still to be handled
 
     def pass_over(self) -> timedelta:
-        """Go on as before, and say how far the wall clock had jumped: for an actor whose times nobody else sees."""
+        """Go on as before, and return how far the wall clock had jumped: for an actor whose times no other sees."""
         by = self.step
         self._step = _NOTHING
         return by
 
     def be_after(self, time: datetime) -> None:
-        """Give no time any more that is not after this one."""
+        """From now on return only times after this one."""
         self._now = max(self._now, time)
         self._target = max(self._target, self._now)
 
     def _read(self) -> tuple[datetime, float]:
-        """Both clocks at one moment: a process that was kept waiting between them would have seen a jump."""
+        """Both clocks at one moment: a process that was suspended between two readings would see a jump."""
         for _ in range(_READINGS):
             before_s = self._monotonic_s()
             wall = self._wall()
@@ -91,7 +91,7 @@ class SteadyClock:
 
 
 class SteadyRuntime:
-    """A :class:`~actors.runtime.ports.Runtime` whose ``now`` is that of a steady clock; all else is the one given."""
+    """A :class:`~actors.runtime.ports.Runtime` whose ``now`` is that of a steady clock; the rest is the given one's."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
