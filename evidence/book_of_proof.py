@@ -90,4 +90,4 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except Exception as error:
-        sys.exit(f"NOT shown: {error or 'a signature does not fit'}")
+        sys.exit(f"NOT shown: {str(error) or 'a signature does not fit'}")

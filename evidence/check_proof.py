@@ -3,9 +3,9 @@
     python check_proof.py PROOF.json PUBLIC_KEYS [YESTERDAYS_HEADS]
 
 PUBLIC_KEYS lists the keys you trust, one a line as NAME+ID+BASE64: a copy that you got before. YESTERDAYS_HEADS holds
-signed heads that you got from another place; each must have the root that the proof's heads have at its size. Ends 0
-when the proof holds, and 1 with the reason when it does not. The forms: RFC 9162 section 2.1 (Merkle trees), C2SP
-signed-note and tlog-checkpoint (heads); a leaf is the record's SHA-256 over the hash before it and its canonical form.
+signed heads from another place: one at least must be over as many records as a head of the proof, and have its root.
+Ends 0 when the proof holds, and 1 with the reason when it does not. The forms: RFC 9162 section 2.1, C2SP signed-note
+and tlog-checkpoint; a leaf is the record's SHA-256 over the hash before it and its canonical form.
 """
 
 import json
@@ -34,8 +34,7 @@ def keys_in(text):
 def is_signed(note, keys):
     text, _, rest = note.partition("\n\n")
     signatures = [(name, b64decode(data)) for _, name, data in (line.split(" ") for line in rest.splitlines())]
-    ours = [(keys[name, data[:4]], data[4:]) for name, data in signatures if (name, data[:4]) in keys]
-    return [key.verify(signature, (text + "\n").encode()) for key, signature in ours] != []
+    return [keys[n, d[:4]].verify(d[4:], (text + "\n").encode()) for n, d in signatures if (n, d[:4]) in keys] != []
 
 
 def head_of(note, keys):
@@ -67,7 +66,7 @@ def main(proof_file, key_file, heads_file=None):
         if is_signed(note, keys) and is_signed(note, new):
             keys |= new
     origin, size, root, time = head_of(proof["head"], keys)
-    roots = {size: root}
+    roots, yours = {size: root}, set()
     if proof["older"]:
         name, old, old_root, _ = head_of(proof["older"], keys)
         need(name == origin and 0 < old <= size, "the heads do not belong together")
@@ -84,15 +83,17 @@ def main(proof_file, key_file, heads_file=None):
         found, _ = climb(record["seq"] - 1, size - 1, [leaf, *map(b64decode, one["path"])])
         need(0 < record["seq"] <= size and found == root, f"record {record['seq']} was changed")
         print(json.dumps(record, indent=2), f"\nis record {record['seq']} of {size} in {origin}, {time}")
-    for block in Path(heads_file).read_text().replace("\n\n—", "\n\r—").split("\n\n") if heads_file else []:
-        if block.strip():
-            name, at, its_root, _ = head_of(block.strip("\n").replace("\n\r—", "\n\n—"), keys)
-            need(name == origin and its_root == roots.get(at, its_root), f"split view: two roots over {at} records")
-            print(f"your head over {at} records", "agrees" if at in roots else "is signed; not compared")
+    text = Path(heads_file).read_text().replace("\n\n—", "\n\r—") if heads_file else ""
+    for block in filter(str.strip, text.split("\n\n")):
+        name, at, its_root, _ = head_of(block.strip("\n").replace("\n\r—", "\n\n—"), keys)
+        need(name == origin and its_root == roots.get(at, its_root), f"split view: two roots over {at} records")
+        yours.add(at)
+        print(f"your head over {at} records", "agrees" if at in roots else "is signed; not compared")
+    need(not heads_file or yours & roots.keys(), "none of your heads is compared: ask for a proof --since one of them")
 
 
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except Exception as error:
-        sys.exit(f"NOT proven: {error or 'a signature does not fit'}")
+        sys.exit(f"NOT proven: {str(error) or 'a signature does not fit'}")

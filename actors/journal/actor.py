@@ -66,15 +66,16 @@ class OpenJournal(Protocol):
 
 
 class _Thread:
-    """One thread of its own for blocking work, started when it is first needed."""
+    """A thread of its own for blocking work, or so many of them, started when they are first needed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, many: int = 1) -> None:
         self._name = name
+        self._many = many
         self._executor: ThreadPoolExecutor | None = None
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self._name)
+            self._executor = ThreadPoolExecutor(self._many, thread_name_prefix=self._name)
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:
@@ -129,7 +130,10 @@ class Audit:
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
         self._open_journal = open_journal or _open_journal
-        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify", "publish", "slices")]
+        # One for each place of heads, and one for the time stamp: none waits for another that hangs.
+        outside = 1 + (0 if evidence is None else len(evidence.places))
+        named = {"write": 1, "read": 1, "verify": 1, "publish": outside, "slices": 1}
+        self._threads = [_Thread(f"audit-{name}", many) for name, many in named.items()]
         self._write, self._read, self._check, self._publish, self._keep = (
             run_blocking or thread for thread in self._threads
         )

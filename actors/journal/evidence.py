@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from loguru import logger
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 SIGN_EVERY_S: Final = 45.0
 """With a probe every few seconds, a head is signed and sent within a minute of what it covers."""
+GIVE_AT_MOST_S: Final = 12.0
+"""How long signing waits for the places: one that has not taken its heads by then goes on beside the next ones."""
 LAST_WORDS_S: Final = 5.0
 """How long the end waits for places that do not answer: they receive the rest after the next start."""
 
@@ -68,6 +70,7 @@ class Evidence:
         self._tried_at: float | None = None
         self._away: dict[str, str] = {}
         self._told: set[str] = set()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
 
     @property
     def signed_size(self) -> int | None:
@@ -104,8 +107,22 @@ class Evidence:
             return
         try:
             await self._sign(keeper, write)
-            await asyncio.gather(*(self._give(keeper, place, write, publish) for place in self._settings.places))
-            await self._stamp(keeper, write, publish)
+        except JournalError as error:
+            self._tell("journal", str(error))
+            return
+        beside = {place: self._give(keeper, place, write, publish) for place in self._settings.places}
+        beside["time stamp"] = self._stamp(keeper, write, publish)
+        for what, work in beside.items():
+            former = self._under_way.get(what)
+            if former is None or former.done():
+                self._under_way[what] = asyncio.create_task(self._in_words(work))
+            else:
+                work.close()  # it hangs, and takes what is due once it does no longer
+        await asyncio.wait(self._under_way.values(), timeout=GIVE_AT_MOST_S)
+
+    async def _in_words(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
         except JournalError as error:
             self._tell("journal", str(error))
 
@@ -113,6 +130,8 @@ class Evidence:
         """The same for the last time, due or not; places that do not answer are not waited for long."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.work(write, publish), LAST_WORDS_S)
+        for task in self._under_way.values():
+            task.cancel()
 
     async def _sign(self, keeper: HeadKeeper, write: RunBlocking) -> None:
         try:

@@ -68,7 +68,8 @@ def check_since(
     connection: Connection, note: str, keys: Sequence[PublicKey] | None, *, leaves: LeavesElsewhere | None = None
 ) -> tuple[int, int, str | None]:
     """The size of a head up to which the journal was verified before, how many records were added since, and what is
-    wrong with those or with that head. Costs what is new: the tree up to the head is made of its kept nodes."""
+    wrong with those or with that head; the heads that the journal has signed since are held against them too. Costs
+    what is new: the tree up to the head is made of its kept nodes."""
     wrong = _against_one(connection, note, keys, leaves)
     size = parse_head(note).size
     if wrong is not None:
@@ -93,7 +94,16 @@ def _against_one(
         tree = Tree(connection, kept=kept, elsewhere=leaves)
         end, _ = read_head(connection, _ATTEMPTED)
         checker = _Checker(connection, trusted, read_anchor(connection, _ATTEMPTED), end, tree)
-        return checker.wrong(note, "another place", with_root=True)
+        wrong = checker.wrong(note, "another place", with_root=True)
+        if wrong is not None or not kept:
+            return wrong
+        newest = newest_head(connection)
+        # From its own size on: there may be another head over as many records.
+        for head in stored_heads(connection, after_size=parse_head(note).size - 1):
+            wrong = checker.wrong(head.note, "the journal", with_root=head == newest)
+            if wrong is not None:
+                return wrong
+    return None
 
 
 class _Checker:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from actors.journal.reading_files import reading_uri
 from actors.journal.schema import create_file, make_directory
 from actors.journal.types import JournalUnavailable
 
@@ -72,7 +73,7 @@ class KeptSlices:
                 make_directory(file)
                 create_file(file)
             self._connection = sqlite3.connect(
-                f"file:{quote(str(file))}?mode={'ro' if read_only else 'rw'}",
+                reading_uri(file) if read_only else f"file:{quote(str(file))}?mode=rw",
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,

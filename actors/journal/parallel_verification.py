@@ -25,11 +25,11 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import orjson
 
 from actors.events import EventType, Severity
+from actors.journal.reading_files import reading_uri
 
 CHUNK: Final = 50_000
 """Records of one piece of work."""
@@ -101,7 +101,7 @@ def _continued(versions: dict[str, int], found: Versions) -> bool:
 
 
 def _connect(file: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(file)}?mode=ro", uri=True)
+    return sqlite3.connect(reading_uri(Path(file)), uri=True)
 
 
 class _Quoted(dict[str, str]):

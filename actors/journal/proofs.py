@@ -51,6 +51,8 @@ class Proven:
     contents: tuple[Mapping[str, Any], ...] = ()
     older: Head | None = None
     stamp: bytes | None = None
+    trusted: tuple[PublicKey, ...] = ()
+    """The keys that follow from those of whoever checks, by the rotations in the proof."""
 
 
 def proof(
@@ -100,7 +102,7 @@ def check(document: Any, keys: Sequence[PublicKey]) -> Proven:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:  # of base64 and of JSON, too
         raise ProofError(f"the proof is incomplete or damaged ({error!r})") from None
-    return Proven(head, note, contents, older, stamp)
+    return Proven(head, note, contents, older, stamp, tuple(trusted))
 
 
 def _checked(one: Mapping[str, Any], head: Head) -> Mapping[str, Any]:

@@ -51,6 +51,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from actors.events import EventType
 from actors.journal.hash_chain import GENESIS, Row
+from actors.journal.reading_files import reading_uri
 from actors.journal.types import JournalCorrupt, JournalError, JournalMissing, JournalTooNew, JournalUnavailable
 from brokers.kit.whole_file import sync
 
@@ -211,7 +212,7 @@ def engine_for(
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"file:{quote(str(file))}?mode={'ro' if read_only else 'rw'}",
+            reading_uri(file) if read_only else f"file:{quote(str(file))}?mode=rw",
             uri=True,
             timeout=busy_timeout_s,
             isolation_level=None,
@@ -267,7 +268,8 @@ def ensure_schema(connection: Connection, url: URL, *, read_only: bool, alone: A
     if found is None:
         if read_only:
             attempted = f"read the journal {shown(url)}"
-            raise JournalMissing(attempted, "nothing was ever written to it", "Start the supervisor")
+            remedy = "Start the supervisor; of a copy made while one wrote, bring the -wal file along"
+            raise JournalMissing(attempted, "nothing was ever written to it", remedy)
         _create(connection)
     elif found > SCHEMA_VERSION:
         raise JournalTooNew(

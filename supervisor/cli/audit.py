@@ -218,7 +218,7 @@ def check(
 ) -> int:
     """Check a proof, without journal or configuration.
 
-    Exit status: 0 it holds, 1 it does not.
+    Exit status: 0 it holds, 1 it does not, 3 it says nothing of any of your --heads.
     """
     from supervisor.cli import audit_evidence
 

@@ -28,7 +28,7 @@ from actors.journal.merkle_tree import ProofError
 from actors.journal.parquet_archive import readable
 from actors.journal.proof_reading import ProofReader
 from actors.journal.proofs import Proven, check
-from actors.journal.signed_head import HeadError, PublicKey, parse_head, rotation_text, signed
+from actors.journal.signed_head import HeadError, PublicKey, parse_head, rotation_text, signed, verified_head
 from actors.journal.signing_keys import load_or_make, new_key, read_public, write_private, write_public
 from actors.journal.store import Journal
 from actors.journal.time_stamp import StampError, claimed_time, verified_time
@@ -82,7 +82,8 @@ def prove(
 
 
 def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None, *, as_json: bool) -> int:
-    """Print what a proof shows to a person who trusts the keys: 0 it holds, 1 it does not. Raises :class:`Failure`."""
+    """Print what a proof shows to a person who trusts the keys: 0 it holds, 1 it does not, 3 it holds and no ``heads``
+    is over as many records as one of its own, so that it says nothing of them. Raises :class:`Failure`."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -95,8 +96,7 @@ def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None
             if proven.stamp is None:
                 raise ProofError("it has no time stamp, and --roots asks for one")
             stamped = verified_time(proven.stamp, proven.note, roots)
-        for note in (note for one in heads for note in notes_in(one)):
-            _same_view(proven, note)
+        agree = [_same_view(proven, note) for one in heads for note in notes_in(one)]
     except (ProofError, HeadError, StampError) as error:
         if as_json:
             print_json({"ok": False, "reason": str(error)})
@@ -104,9 +104,19 @@ def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None
             print(f"NOT proven: {error}")
         return EXIT_BREAK_OPEN
     if as_json:
-        print_json(_document(proven, stamped))
+        print_json({**_document(proven, stamped), "heads": {"agree": sum(agree), "not_compared": agree.count(False)}})
     else:
         print("\n".join(_words(proven, stamped)))
+    if not agree:
+        return EXIT_OK
+    if not any(agree):
+        say(
+            f"none of the {len(agree)} heads of --heads is over as many records as a head of the proof, so it does not "
+            "show that they agree: ask for a proof --since one of them"
+        )
+        return EXIT_UNVERIFIED
+    if not as_json:
+        print(f"  agrees with your head{'' if sum(agree) == 1 else 's'} over as many records")
     return EXIT_OK
 
 
@@ -210,8 +220,14 @@ def _head(text: str | None, option: str) -> str | int | None:
         raise Failure(f"{option} {text}: {error}. Give a number of records, or a file with a signed head") from None
 
 
-def _same_view(proven: Proven, note: str) -> None:
-    other = parse_head(note)
+def _same_view(proven: Proven, note: str) -> bool:
+    """Whether a head of somebody's is one of the proof's; ``False`` where it is over other records. Raises
+    :class:`HeadError` where no trusted key signed it, and :class:`ProofError` where it contradicts the proof."""
+    try:
+        other = verified_head(note, proven.trusted)
+    except HeadError as error:
+        raise HeadError(f"a head of --heads does not count: {error}") from None
+    compared = False
     for head in (proven.head, proven.older):
         if head is None:
             continue
@@ -219,6 +235,8 @@ def _same_view(proven: Proven, note: str) -> None:
             raise ProofError(f"your head belongs to another journal, {other.origin}")
         if other.size == head.size and other.root != head.root:
             raise ProofError(f"split view: your head and the proof's, over {head.size} records, have different roots")
+        compared = compared or other.size == head.size
+    return compared
 
 
 def _all_heads(connection: Any) -> list[StoredHead]:

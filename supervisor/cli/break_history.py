@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -18,7 +18,6 @@ from actors.events import Event, EventType, Record, Severity, from_iso
 from actors.journal.store import Journal, LightRow
 from actors.journal.types import JournalCorrupt
 from actors.names import split_name
-from supervisor.config.models import Configuration
 from supervisor.presentation.breaks import break_row, urgency
 
 _OF_BREAKS = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED, *sorted(WORK_EVENTS))
@@ -29,7 +28,15 @@ _WHOLE_ID = 32
 _LONG_AGO = "1970-01-01T00:00:00.000000Z"
 
 
-def open_in_journal(configuration: Configuration) -> list[dict[str, Any]]:
+class HasJournal(Protocol):
+    """A configuration, or whatever else says where a journal is."""
+
+    @property
+    def journal_url(self) -> str:
+        """The journal, as SQLAlchemy takes it."""
+
+
+def open_in_journal(configuration: HasJournal) -> list[dict[str, Any]]:
     """The open breaks of every book in the journal and of the accounts, the most urgent first. Raises ``JournalError``,
     also for a journal that is not intact: an empty list of it would prove nothing."""
     journal = Journal.open(configuration.journal_url, read_only=True)
@@ -89,7 +96,7 @@ def _break(severity: str, payload: dict[str, Any]) -> Break:
 
 
 def history_of(
-    configuration: Configuration, break_id: str, stream: str | None = None, since: datetime | None = None
+    configuration: HasJournal, break_id: str, stream: str | None = None, since: datetime | None = None
 ) -> list[Record]:
     """Every record that names a break, oldest first; with a partial id, of the newest break whose id begins so. With
     its ``stream`` and ``since`` (known while it is open) only a part of the journal is read."""
@@ -101,7 +108,7 @@ def history_of(
         journal.close()
 
 
-def archived(configuration: Configuration, break_id: str, history: Sequence[Record]) -> str | None:
+def archived(configuration: HasJournal, break_id: str, history: Sequence[Record]) -> str | None:
     """A sentence about archived records, where some of them may name this history's break too; else ``None``."""
     journal = Journal.open(configuration.journal_url, read_only=True)
     try:

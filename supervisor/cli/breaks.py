@@ -6,8 +6,10 @@ supervisor, as the operating system's user.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from actors.book.break_work import BreakAction
     from actors.events import Record
     from supervisor.client.processes import Running
+    from supervisor.config.models import Configuration
 
 _DEFAULT = "config/accounts.yaml"
 breaks = typer.Typer(
@@ -39,12 +42,16 @@ Code = Annotated[str, typer.Option("--reason", help="The reason code, such as UN
 Note = Annotated[str | None, typer.Option("--note", help="The reason in your own words.")]
 Until = Annotated[str, typer.Option("--until", metavar="TIME", help="90s, 15m, 2h, 3d (from now), or a time (UTC).")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+JournalFile = Annotated[
+    Path | None, typer.Option("--journal", help="Read this journal file (an archive, a copy) without a configuration.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @breaks.command("list")
 def list_(
     config: ConfigOption = None,
+    journal: JournalFile = None,
     account: Annotated[str | None, typer.Option("--account", help="Only this account.")] = None,
     instrument: Annotated[str | None, typer.Option("--instrument", help="Only this instrument.")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
@@ -63,7 +70,7 @@ def list_(
 
     Exit status: 1 if any is open, 0 if none is.
     """
-    from supervisor.cli.console import Failure, load_place, print_json, say
+    from supervisor.cli.console import Failure, print_json, say
     from supervisor.presentation.break_filter import BreakFilter
     from supervisor.presentation.breaks import summary
     from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
@@ -72,15 +79,15 @@ def list_(
         wanted = BreakFilter(account, instrument, kind, severity, state, older, owner)
     except ValueError as error:
         raise Failure(str(error)) from None
-    every, live = _open(load_place(config))
+    every, live = _open(_place(config, journal))
     rows = wanted.rows(every)
     if not rows and (account is not None or instrument is not None):
-        _check_known(config, account, instrument)
+        _check_known(config, journal, account, instrument)
     if as_json:
         print_json({"live": live, "summary": summary(rows), "breaks": rows[:limit]})
     else:
         if not live:
-            say("no supervisor is running: this is what the journal says")
+            say(f"{'no supervisor is running: ' if journal is None else ''}this is what the journal says")
         _print(rows, limit)
         if len(rows) < len(every):
             print(f"{len(every) - len(rows)} more are open but not selected")
@@ -88,15 +95,15 @@ def list_(
 
 
 @breaks.command()
-def show(break_id: Id, config: ConfigOption = None, as_json: Json = False) -> int:
+def show(break_id: Id, config: ConfigOption = None, journal: JournalFile = None, as_json: Json = False) -> int:
     """Show one break: both sides, cause and history.
 
     It may be open or closed.
     """
     from supervisor.cli.break_history import archived, history_of
-    from supervisor.cli.console import Failure, load_place, print_json, say
+    from supervisor.cli.console import Failure, print_json, say
 
-    configuration = load_place(config)
+    configuration = _place(config, journal)
     rows, _ = _open(configuration)
     row = chosen(rows, break_id)
     whole = break_id if row is None else row["id"]
@@ -277,19 +284,35 @@ def chosen(rows: Sequence[dict[str, Any]], break_id: str) -> dict[str, Any] | No
     return found[0] if found else None
 
 
-def _open(configuration: Any) -> tuple[list[dict[str, Any]], bool]:
+@dataclass(frozen=True, slots=True)
+class _JournalAlone:
+    """A journal without the configuration that it is of."""
+
+    journal_url: str
+
+
+def _place(config: Path | None, journal: Path | None) -> Configuration | _JournalAlone:
+    from supervisor.cli.audit_selection import source
+    from supervisor.cli.console import load_place
+
+    return load_place(config) if journal is None else _JournalAlone(source(config, journal).url)
+
+
+def _open(configuration: Configuration | _JournalAlone) -> tuple[list[dict[str, Any]], bool]:
     """The open breaks, and whether they are from a running supervisor."""
     from actors.runtime.ports import CallError
     from supervisor.cli.break_history import open_in_journal
     from supervisor.client.processes import NotRunning, find
 
+    if isinstance(configuration, _JournalAlone):
+        return open_in_journal(configuration), False
     try:
         return find(configuration).breaks(), True
     except (NotRunning, CallError):
         return open_in_journal(configuration), False
 
 
-def _check_known(config: Path | None, account: str | None, instrument: str | None) -> None:
+def _check_known(config: Path | None, file: Path | None, account: str | None, instrument: str | None) -> None:
     """Refuse a name that neither the running supervisor nor the journal nor the configuration knows: an empty list for
     it would prove nothing."""
     from actors.runtime.ports import CallError
@@ -297,14 +320,14 @@ def _check_known(config: Path | None, account: str | None, instrument: str | Non
     from supervisor.cli.console import load_place
     from supervisor.client.processes import NotRunning, find
 
-    try:
-        running = find(load_place(config)).directory()
-    except (NotRunning, CallError):
-        running = {}
+    running: Any = {}
+    if file is None:
+        with contextlib.suppress(NotRunning, CallError):
+            running = find(load_place(config)).directory()
     chosen = [row for name, row in running.items() if account in (None, name)]
     if chosen and (instrument is None or any(row["all"] or instrument in row["instruments"] for row in chosen)):
         return
-    of = source(config, None)
+    of = source(config, file)
     with reading(of) as journal:
         check_known(journal, of, account, instrument)
 

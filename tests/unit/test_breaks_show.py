@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from actors.events import Event, EventType, Severity, to_iso
 from actors.journal.store import Journal
@@ -18,6 +19,7 @@ from supervisor.cli.audit_selection import Source
 from supervisor.cli.break_history import archived, history_of
 from supervisor.cli.breaks import chosen, last_words, show
 from supervisor.cli.console import Failure, load_place
+from supervisor.cli.main import app
 from supervisor.client.breaks import AsyncBreaks
 from supervisor.client.supervisor_client import SupervisorClient
 from supervisor.errors import UnknownName
@@ -48,6 +50,21 @@ def written(directory: Path, *events: Event) -> Path:
     journal.append([Append(FX, 0, events)])
     journal.close()
     return path
+
+
+def test_a_journal_file_alone_tells_of_its_breaks(tmp_path: Path) -> None:
+    """With no configuration there is no supervisor to ask, and none is looked for."""
+    written(tmp_path, told(OPEN), told(OVER), told(OVER, resolved=True)).unlink()
+    file = tmp_path / "journal.db"
+
+    def breaks(*words: object) -> Result:
+        return CliRunner().invoke(app, ["breaks", *map(str, words), "--journal", str(file), "--json"])
+
+    listed = breaks("list")
+    assert (listed.exit_code, [row["id"] for row in json.loads(listed.stdout)["breaks"]]) == (1, [OPEN])
+    assert [json.loads(breaks("show", one[:8]).stdout)["history"][0]["seq"] for one in (OPEN, OVER)] == [1, 2]
+    assert breaks("list", "--account", "nobody").exit_code == 2
+    assert breaks("list", "--config", tmp_path / "accounts.yaml").exit_code == 2
 
 
 @pytest.mark.parametrize("break_id", ["", "aaa", "aaaa"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import email
@@ -16,12 +17,16 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
+from actors.journal.actor import Audit
+from actors.journal.evidence import EvidenceSettings
 from actors.journal.evidence_tables import StoredHead
 from actors.journal.head_places import PlaceAway, deliver, shown
+from actors.journal.signed_head import parse_head, split_notes
 from supervisor.config.loader import load, load_place
 from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.supervision.specs import audit_actor
 from tests.brokers.listeners import self_signed, taking
+from tests.unit.journal_cases import events
 
 HEADS = [StoredHead(1, "t", "one\n\n— k AAAA\n"), StoredHead(2, "t", "two\n\n— k AAAA\n")]
 
@@ -198,3 +203,21 @@ def test_a_password_goes_to_no_mail_server_whose_certificate_nobody_vouches_for(
     with taking(serve) as port, pytest.raises(PlaceAway, match=r"certificate|CERTIFICATE|SSL"):
         deliver(f"{scheme}://me:s3cret@localhost:{port}/?from=journal@here&to=auditor@there", HEADS)
     assert not [one for one in heard if b"AUTH" in one]
+
+
+async def test_a_place_that_hangs_keeps_its_heads_from_nobody_else(tmp_path: Path) -> None:
+    """It takes what is sent and answers nothing, and every other place has the head of that stop."""
+    near = tmp_path / "near.txt"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = f"http://127.0.0.1:{silent.getsockname()[1]}/heads"
+        settings = EvidenceSettings(str(tmp_path / "key"), str(tmp_path / "pub"), (hanging, hanging + "/2", str(near)))
+        audit = Audit(f"sqlite:///{tmp_path}/journal.db", None, settings)
+        await audit.open()
+        await audit.append("fx/A", 0, events("1"))
+        closing = asyncio.create_task(audit.close())
+        while not near.exists() and not closing.done():
+            await asyncio.sleep(0.01)
+        assert not closing.done()  # the others are still waited for
+        assert [parse_head(note).size for note in split_notes(near.read_text())] == [1]
+        silent.close()
+        closing.cancel()

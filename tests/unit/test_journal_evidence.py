@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -250,6 +252,26 @@ class TestProofs:
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["records"]
 
+    def test_one_in_a_folder_that_its_reader_may_not_write_is_verified_by_him(self, kept: Path) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            copy = Path(place) / "journal.db"
+            for name in ("journal.db", "journal.db.pub"):
+                shutil.copy(kept / name, Path(place) / name)
+                (Path(place) / name).chmod(0o444)
+            Path(place).chmod(0o555)
+            me = os.geteuid()
+            if not me:
+                audit("verify", "--journal", kept / "journal.db")  # imports what it needs while it may
+                os.seteuid(65534)
+            try:
+                result = audit("verify", "--journal", copy)
+            finally:
+                os.seteuid(me)
+                Path(place).chmod(0o755)
+            assert result.exit_code == 0, result.output
+            assert "agrees with 2 signed heads\n" in result.stdout
+            assert sorted(one.name for one in Path(place).iterdir()) == ["journal.db", "journal.db.pub"]
+
 
 class TestEachTamperingIsFoundAndNamed:
     def test_an_untouched_journal_is_in_accord_with_its_heads(self, kept: Path) -> None:
@@ -288,6 +310,14 @@ class TestEachTamperingIsFoundAndNamed:
         assert "record 450 was altered" in verify(kept, "--since", before)["reason"]
         rehash(kept, 200, '{"fill_id":"another"}')
         assert "not those that were signed" in verify(kept, "--since", before)["reason"]
+
+    def test_a_tail_hashed_again_since_an_older_head_contradicts_those_signed_since(self, kept: Path) -> None:
+        before = kept / "before.txt"
+        before.write_text(notes(kept)[0])
+        rehash(kept, 450, '{"fill_id":"another"}')
+        found = verify(kept, "--since", before)
+        assert not found["ok"]
+        assert "records 301 to 700 are not those that were signed" in found["reason"]
 
     def test_a_rehashed_tail(self, kept: Path) -> None:
         rehash(kept, 450, '{"fill_id":"another"}')
@@ -337,6 +367,24 @@ class TestEachTamperingIsFoundAndNamed:
             in audit("check", kept / "proof.json", "--key", kept / "journal.db.pub", "--heads", shown).stdout
         )
         assert "split view" in alone(kept / "proof.json", kept / "journal.db.pub", shown).stderr
+
+    def test_a_head_that_the_proof_says_nothing_of_is_not_called_compared(self, kept: Path) -> None:
+        yours, forged = kept / "yours.txt", kept / "forged.txt"
+        yours.write_text(notes(kept)[0])
+        forged.write_text(notes(kept)[1].replace("chain ", "chain 0"))
+        key = kept / "journal.db.pub"
+        audit("prove", 5, "--journal", kept / "journal.db", "-o", kept / "proof.json")
+        result = audit("check", kept / "proof.json", "--key", key, "--heads", yours)
+        assert result.exit_code == 3
+        assert "--since one of them" in result.stderr
+        outside = alone(kept / "proof.json", key, yours)
+        assert (outside.returncode, "none of your heads is compared" in outside.stderr) == (1, True)
+        result = audit("check", kept / "proof.json", "--key", key, "--heads", forged)
+        assert (result.exit_code, "its text was altered" in result.stdout) == (1, True)
+        assert "a signature does not fit" in alone(kept / "proof.json", key, forged).stderr
+        audit("prove", 5, "--since", 300, "--journal", kept / "journal.db", "-o", kept / "proof.json")
+        result = audit("check", kept / "proof.json", "--key", key, "--heads", yours)
+        assert (result.exit_code, "agrees with your head" in result.stdout) == (0, True)
 
     def test_a_head_from_another_journal(self, kept: Path, tmp_path_factory: Any) -> None:
         other = tmp_path_factory.mktemp("other")
