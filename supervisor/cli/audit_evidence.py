@@ -82,8 +82,8 @@ def prove(
 
 
 def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None, *, as_json: bool) -> int:
-    """Print what a proof shows to a person who trusts the keys: 0 it holds, 1 it does not, 3 it holds and no ``heads``
-    is over as many records as one of its own, so that it says nothing of them. Raises :class:`Failure`."""
+    """Print what a proof shows to a person who trusts the keys: 0 it holds, 1 it does not, 3 it holds and none of
+    ``heads`` is over as many records as one of its own, so that it says nothing of them. Raises :class:`Failure`."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
