@@ -65,6 +65,7 @@ class AccountClient:
         self._conventions = settings.policy.conventions
         self.last: Slice | None = None
         self.believed_from: datetime | None = None
+        self._unanswered_from: datetime | None = None
 
     # Requests
 
@@ -81,6 +82,11 @@ class AccountClient:
             answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
         except CallError as error:
             return NoSlice(Connection.UNREACHABLE, str(error), self._runtime.now() + LOOK_AGAIN_AFTER)
+        if isinstance(answer, NoSlice):
+            asked_for = request.not_before
+            self._unanswered_from = min(self._unanswered_from or asked_for, asked_for)
+        else:
+            self._unanswered_from = None
         if isinstance(answer, NoSlice) and answer.retry_in is not None:
             answer = replace(answer, retry_at=self._runtime.now() + answer.retry_in)
         if isinstance(answer, Slice | Unchanged) and answer.asked is not None:
@@ -101,7 +107,12 @@ class AccountClient:
         self, book: Book, occasion: CycleTrigger, sent: datetime, seen_at: datetime | None, *, urgent: bool
     ) -> SliceRequest:
         shared = min(SHARED_WITHIN, timedelta(seconds=self._settings.interval_s / 10)) if occasion.calm else timedelta()
-        since = [occasion.not_before - shared, book.last_local_at, self.believed_from]
+        wanted = occasion.not_before - shared
+        if self._unanswered_from is not None and not urgent:
+            # The answer to the request before may be there by now. A broker that always takes longer than its account
+            # lets anybody wait would be asked anew for ever; the account wakes everybody behind such an answer.
+            wanted = min(wanted, self._unanswered_from)
+        since = [wanted, book.last_local_at, self.believed_from]
         not_before = min(sent, max(at for at in since if at is not None))
         cursor = self._cursor if self._cursor is not None else book.cursor
         known = self.last.revision if self.last is not None else None

@@ -14,6 +14,8 @@ LOOPBACK = "127.0.0.1"
 _FOR_ACTORS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray's own is 15: each actor would come after whatever else the machine does, Ray's dashboard included.
+    "RAY_worker_niceness": "0",
     "LOGURU_LEVEL": "INFO",
     # With it a traceback in an actor's log shows the values of variables, secrets among them.
     "LOGURU_DIAGNOSE": "NO",

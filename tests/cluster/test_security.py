@@ -175,6 +175,13 @@ def test_every_socket_that_listens_is_on_loopback(house: House) -> None:
     assert heard_by_others == set()
 
 
+def test_no_actor_comes_after_what_else_its_machine_does(house: House) -> None:
+    actors = {row["name"]: row["pid"] for row in house.status()["supervisor"]["actors"]}
+    assert {name: psutil.Process(pid).nice() for name, pid in actors.items()} == dict.fromkeys(
+        actors, psutil.Process().nice()
+    )
+
+
 def test_nobody_gets_in_without_the_token(house: House) -> None:
     run = run_file.read(house.configuration)
     assert run is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from actors.messages import Connection, NoSlice
 from brokers.errors import BrokerError
 from brokers.model import (
     Complete,
+    Cursor,
     SectionName,
     Slice,
+    Snapshot,
 )
 from tests.unit.account_cases import QUERY, none, request, said, sliced
 from tests.unit.fakes import (
     FX,
     a_house,
+    legs,
     malformed,
     passes,
     refused,
@@ -252,3 +256,74 @@ async def test_fetching_and_looking_up_take_turns(tmp_path: Path) -> None:
         await fetching
         await finding
         assert house.broker.finds == 1
+
+
+@pytest.mark.parametrize("interval_s", [1.0, 15.0, 300.0])
+@pytest.mark.parametrize("takes_s", [2.5, 7.0, 12.0])
+@virtual_time
+async def test_a_broker_whose_every_answer_takes_longer_than_anybody_waits_is_verified_all_the_same(
+    tmp_path: Path, takes_s: float, interval_s: float
+) -> None:
+    """Each of its requests is answered in time, and a snapshot is several of them. What was waited for in vain is there
+    a moment later, and is as new as it was asked for: also where a correction needs more than one look."""
+    async with a_house(tmp_path, ["A", "B"], patience_s=2.0, interval_s=interval_s) as house:
+        for name in house.names:
+            house.broker.hold(5, instrument=name)
+        await house.start()
+        await passes(5)
+        snapshot = house.broker.snapshot
+
+        async def slow(fills_since: Cursor | None, *, whole: bool = False) -> Snapshot:
+            answer = await snapshot(fills_since, whole=whole)
+            await asyncio.sleep(takes_s)
+            return answer
+
+        house.broker.snapshot = slow  # type: ignore[method-assign]  # from here on
+        held = {"A": 0, "B": 7}  # closed, which takes two looks to believe, and grown
+        for name, quantity in held.items():
+            house.broker.hold(quantity, instrument=name)
+            await house.instrument(name).wake()
+        await passes(12 * takes_s)
+        for name in house.names:
+            report = (await house.instrument(name).health()).report
+            assert report is not None
+            assert legs(report) == ({"net": (str(held[name]), "1.1")} if held[name] else {})
+            assert report.verified_at is not None
+            assert house.clock() - report.verified_at < timedelta(seconds=3 * takes_s + interval_s + 5)
+
+
+@virtual_time
+async def test_an_event_that_came_while_an_answer_was_waited_for_is_looked_at_anew(tmp_path: Path) -> None:
+    """What was asked for before does not show it, and the next look by the interval is minutes away."""
+    async with a_house(tmp_path, ["A"], patience_s=2.0, interval_s=300.0) as house:
+        house.broker.hold(5, instrument="A")
+        await house.start()
+        await passes(5)
+        house.broker.gate.clear()
+        await house.instrument("A").wake()
+        await passes(1)
+        house.broker.hold(7, instrument="A")
+        await house.instrument("A").wake()
+        await passes(2)
+        house.broker.gate.set()
+        await passes(20)
+        report = (await house.instrument("A").health()).report
+        assert report is not None
+        assert (report.status, legs(report)) == ("SUCCESS", {"net": ("7", "1.1")})
+
+
+@virtual_time
+async def test_a_person_is_never_told_what_the_broker_said_before_he_asked(tmp_path: Path) -> None:
+    """Though an answer to an earlier request is at hand by then."""
+    async with a_house(tmp_path, ["A"], patience_s=2.0, interval_s=300.0) as house:
+        house.broker.hold(5, instrument="A")
+        await house.start()
+        await passes(5)
+        house.broker.gate.clear()
+        await house.instrument("A").wake()
+        await passes(3)
+        house.broker.hold(7, instrument="A")
+        verdict = asyncio.create_task(house.instrument("A").reconcile_now())
+        await passes(0.1)
+        house.broker.gate.set()
+        assert legs(await verdict) == {"net": ("7", "1.1")}
