@@ -41,10 +41,11 @@ class Gathering:
 
     def hear(self, told: InStep) -> None:
         """A book is in step. An instrument's newest report counts; two different ones may come from two actors."""
-        before = self._reported.get(told.instrument)
-        if before is not None and before.version != told.version:
-            self._doubted.add(told.instrument)
-        self._reported[told.instrument] = told
+        instrument, version = told.instrument, told.version
+        before = self._reported.get(instrument)
+        if before is not None and before.version != version:
+            self._doubted.add(instrument)
+        self._reported[instrument] = told
         if self._writing is None or self._writing.done():
             self._writing = self._runtime.spawn(self._account, self._write_later())
 

@@ -101,7 +101,7 @@ class Audit:
     """The journal, shared by every actor.
 
     ``head_file`` is the path of a heads file (:mod:`head_file`), ``evidence`` what signed heads are made with.
-    ``run_blocking`` replaces the threads of its own; ``monotonic`` gives seconds and limits how often a journal that
+    ``run_blocking`` replaces the threads of its own; ``monotonic`` returns seconds and limits how often a journal that
     cannot be opened is tried again, and a head noted; ``max_batch_events`` bounds one commit (a single larger append is
     still one).
     """

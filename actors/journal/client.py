@@ -16,7 +16,7 @@ _NO_VERSION = -1
 
 
 class JournalAway(Exception):
-    """The journal did not take or give events: nothing may be changed on its account."""
+    """The journal did not accept or return events: nothing may be changed on its account."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
@@ -46,7 +46,7 @@ async def append(runtime: Runtime, stream: str, version: int, events: tuple[Even
         raise JournalAway(str(error)) from None
     if isinstance(answer, Stale):
         raise Fenced(answer)
-    assert isinstance(answer, Appended)  # noqa: S101 - the audit actor gives one of the two
+    assert isinstance(answer, Appended)  # noqa: S101 - the audit actor returns one of the two
     return answer
 
 

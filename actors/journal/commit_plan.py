@@ -107,7 +107,7 @@ class Plan:
         )
         found = [(tuple(row[:5]), row.seq) for row in self._connection.execute(place)]
         found += [((*row[3:7], row[7]), row[0]) for row in self._planned_rows(append.stream, first, last)]
-        # By all they say: two writers at one version give the same id to what they decided each for himself.
+        # By their whole content: two writers at one version can give the same id to different decisions.
         if [content for content, _ in found] != [_content(event) for event in append.events]:
             return None
         return Appended(last, found[-1][1])

@@ -27,7 +27,7 @@ _IS_PLAIN: Final = _PLAIN.__contains__
 
 
 def time_text(time: datetime) -> str:
-    """What :func:`to_iso` gives for an aware time, in a fifth of its time: every record has one."""
+    """The same as :func:`to_iso` for an aware time, in a fifth of its time: every record has one."""
     text = orjson.dumps(time.astimezone(UTC), option=orjson.OPT_UTC_Z).decode()
     # Written without a fraction where it is 0, and always between quotes.
     return text[1:-1] if len(text) == _TIME_LENGTH else to_iso(time)

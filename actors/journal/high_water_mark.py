@@ -59,8 +59,8 @@ class Mark:
 
     def write(self, seq: int, last_hash: str, *, sync: bool = False) -> None:
         """Say that this record is durable now; with ``sync`` also after a power failure."""
-        # One short line that is overwritten in place: cheap enough for every commit, and never seen half written by
-        # whoever comes after a killed process.
+        # One short line that is overwritten in place: cheap enough for every commit, and never half written for the
+        # successor of a killed process.
         line = f"{seq} {last_hash}".ljust(_LENGTH - 1) + "\n"
         with contextlib.suppress(OSError):
             if self._descriptor is None:

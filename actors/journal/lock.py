@@ -54,8 +54,8 @@ class JournalLock:
             self._lock.release()
 
     def _sign(self) -> None:
-        # A courtesy to whoever is refused: failing to write it must not cost us the lock, and what an earlier
-        # holder wrote must not be taken for ours.
+        # A courtesy to the next process that is refused: failing to write it must not cost us the lock, and an earlier
+        # holder's number must not be taken for ours.
         with contextlib.suppress(OSError):
             self._owner.unlink(missing_ok=True)
             descriptor = os.open(self._owner, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -43,8 +43,8 @@ class ProvenRecord:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What a proof has shown. ``contents`` are the records as their canonical forms say; ``stamp`` is still to be
-    verified by whoever has the roots of its server."""
+    """What a proof has shown. ``contents`` are the records, from their canonical forms; ``stamp`` still has to be
+    verified with the roots of its server."""
 
     head: Head
     note: str
@@ -63,7 +63,7 @@ def proof(
     node: Perfect,
 ) -> dict[str, Any]:
     """The document that proves these records under a signed head, and, where ``older`` is given, that nothing under
-    that head was changed or cut out since. ``node`` gives the tree of the journal at the newer head."""
+    that head was changed or cut out since. ``node`` returns the nodes of the journal's tree at the newer head."""
     return {
         "format": FORMAT,
         "records": [
@@ -83,7 +83,7 @@ def proof(
 
 
 def check(document: Any, keys: Sequence[PublicKey]) -> Proven:
-    """What a proof shows to whoever trusts these keys. Raises :class:`ProofError` and :class:`HeadError`."""
+    """What a proof shows, given that these keys are trusted. Raises :class:`ProofError` and :class:`HeadError`."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ProofError(f"it is no proof in the form {FORMAT}")
     try:

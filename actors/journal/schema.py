@@ -103,7 +103,7 @@ head = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", String, nullable=False),
 )
-# Where records were moved into an archive, at most one row; see journal_anchor.
+# Where records were moved into an archive, at most one row; see actors.journal.archive_anchor.
 anchor = Table(
     "journal_anchor",
     _metadata,
@@ -353,7 +353,7 @@ def move_head(connection: Connection, seq: int, last_hash: str) -> None:
 
 
 def _directly(connection: Connection, statement: ClauseElement, *rows: Sequence[object]) -> Any:
-    """Run a statement of every commit, whose parameters are in the order it names them; gives the row it finds.
+    """Run a statement of every commit, whose parameters are in the order it names them; returns the row it finds.
 
     Straight to the driver where that is SQLite's: the way through SQLAlchemy costs as much as a small commit itself.
     """

@@ -146,7 +146,7 @@ def verified_text(note: str, keys: Sequence[PublicKey]) -> tuple[str, PublicKey]
 
 
 def parse_head(note: str) -> Head:
-    """What a signed head says, whoever signed it; raises :class:`HeadError`."""
+    """The content of a signed head, without a check of its signatures; raises :class:`HeadError`."""
     lines = _split(note)[0].split("\n")
     try:
         origin, size, root, chain, time, end = lines
@@ -158,7 +158,7 @@ def parse_head(note: str) -> Head:
 
 
 def verified_head(note: str, keys: Sequence[PublicKey]) -> Head:
-    """What a signed head says, once a key that is trusted is found to have signed it; raises :class:`HeadError`."""
+    """The content of a signed head that a trusted key has signed; raises :class:`HeadError` where none has."""
     verified_text(note, keys)
     return parse_head(note)
 

@@ -321,8 +321,8 @@ class Journal:
         return self._place.file
 
     def with_connection(self, work: Callable[[Connection], T]) -> T:
-        """What ``work`` gives with the connection, outside a transaction: for the evidence beside the records. Raises
-        what every method does."""
+        """The result of ``work`` on the connection, outside a transaction: for the evidence beside the records. Raises
+        as every method does."""
         with self._using(f"keep the evidence of the journal {self._name}") as connection:
             return work(connection)
 

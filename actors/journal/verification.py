@@ -3,7 +3,7 @@
 Hash and link of every record, gaps in ``seq``, gaps in the versions of each stream, event ids that stand twice in a
 stream, the end against the head that the last commit left, and the structure of a SQLite file. What no journal can
 show by itself is that it was replaced by an older copy of itself: for that there are the mark beside it
-(:mod:`journal_mark`) and a head that was noted elsewhere.
+(:mod:`actors.journal.high_water_mark`) and a head that was noted elsewhere.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ The laws of this module:
 * Account, instrument and audit actors are detached, named as people name them, ``max_restarts=0`` and ``num_cpus=0``:
   the supervisor alone restarts them. The supervisor is restarted by Ray, always.
 * A handle is never kept over a death: it is resolved again by name.
-* An actor without a process of its own is found in a cell of its account (:mod:`actors.runtime.cell`), whoever calls.
+* An actor without a process of its own is found in a cell of its account (:mod:`actors.runtime.cell`), by every caller.
 * Ray's processes listen on this machine's loopback unless the configuration names another cluster.
 """
 
@@ -245,7 +245,7 @@ class RayCluster:
             await self._host(deployment, deployment.carried, timeout_s, may_begin)
             return
         with _translated(name, "start", f"not up within {timeout_s:g} s", besides=ValueError):
-            with self._making(name):  # from the first moment: whoever goes where it is may be commanded in the same one
+            with self._making(name):  # at once: an actor that should run beside it may be created at the same moment
                 if self._seats.cell_of(name) is not None:
                     await self._evict(name)
                 node = await self._near(deployment.near)
@@ -461,7 +461,7 @@ class RayCluster:
             return create(deployment, self._namespace, node)
 
     def _kill(self, name: str) -> None:
-        # Ray tells a process to end, and waits some five seconds for one that is stopped and cannot hear it.
+        # Ray asks a process to end, and waits some five seconds for one that is stopped and cannot react.
         _end_stopped(self._processes.pop(name, None))
         handle = self._made.pop(name, None)
         if handle is not None:
@@ -555,7 +555,7 @@ def placement(place: Place, node: str | None) -> dict[str, Any]:
 
 
 def create(deployment: Deployment, namespace: str, node: str | None = None) -> Any:
-    """Create a detached actor of that name and give its handle; it may not be up yet. It goes on that ``node`` if it
+    """Create a detached actor of that name; returns its handle. It may not be up yet. It goes on that ``node`` if it
     can, and in any case into its place.
 
     Arguments above 100 kB go to Ray's object store, whose owner is this process: when it has ended, Ray cannot bring an

@@ -100,7 +100,7 @@ async def record(
     warn: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Record reports in the books of one account; returns the number of newly recorded ones, and calls ``warn`` for
-    each fill whose order its book does not have. Raises :class:`stream.JournalAway` when the journal does not accept
+    each fill whose order its book does not have. Raises :class:`~actors.journal.client.JournalAway` when the journal does not accept
     them (the same reports sent again then count once), and :class:`UnfitReports` where any report is unfit; then none
     was recorded."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):

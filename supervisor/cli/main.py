@@ -120,7 +120,7 @@ def _before(
 
 def _leave_no_core() -> None:
     """A process that dies by a signal leaves its memory in a file, secrets among it; what is started from here inherits
-    that it does not. Whoever needs one raises it again: ``prlimit --core``."""
+    that it does not. To get one all the same, raise the limit again: ``prlimit --core``."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -255,7 +255,7 @@ def _recorded_here(configuration: Configuration, account: str, reports: Mapping[
 
 def _recorded_there(supervisor: Running, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
     new = supervisor.record(account, dict(reports))
-    # Everything is recorded: what cannot be told of it now is no reason to say otherwise.
+    # Everything is recorded: a warning that cannot be had now does not change that.
     with contextlib.suppress(CallError, JournalAway):
         for words in supervisor.of_no_order(account, dict(reports)):
             _warn(words)

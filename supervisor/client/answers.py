@@ -382,7 +382,7 @@ class Halts(Answer):
         what = ", ".join(scope_words(scope) for scope in result.scopes) or "nothing"
         notes = [f"not durable: {result.failure}"] if result.failure else []
         if result.silent:
-            notes.append(f"did not answer, and will be told when it does: {', '.join(result.silent)}")
+            notes.append(f"did not answer, and receives it when it does: {', '.join(result.silent)}")
         rows: list[dict[str, Cell]] = [
             {"halted": scope_words(halt.scope), "reason": halt.reason, "since": halt.since} for halt in result.remaining
         ]

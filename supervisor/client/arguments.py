@@ -1,4 +1,4 @@
-"""What a caller of the handle may give: looked at before anybody is asked, and refused with the argument's name.
+"""Checks the arguments of the handle's callers before any actor is called; an error names the argument.
 
 The law of this module: a value of another kind is a ``TypeError``, one that cannot be a ``ValueError``, and each says
 what was found and what was expected.

@@ -84,7 +84,7 @@ class Changes(Answer):
 
 class AsyncChanges:
     """The changes of :class:`~supervisor.client.aio.AsyncHandle`. Each raises ``ConfigurationError`` for invalid keys,
-    :class:`~supervisor.changes.diff.ChangeRefused` for one that cannot be made now,
+    :class:`~supervisor.changes.requests.ChangeRefused` for one that cannot be made now,
     :class:`~supervisor.changes.transaction.ChangeNotMade` while the journal is away (after these, nothing was changed),
     and :class:`NotAnswered`, after which the outcome is unknown. With ``dry_run`` nothing is changed; ``wait_s`` bounds
     the wait for the actors; ``force`` allows removing books that are not empty, or not verified."""

@@ -64,7 +64,7 @@ def _of_the_journals_server(configuration: Configuration) -> list[str]:
     try:
         said = make_url(url.resolve())
     except (Refused, ArgumentError):
-        return []  # whoever opens it says why
+        return []  # opening it reports the reason
     mode = said.query.get("sslmode", os.environ.get("PGSSLMODE", "prefer"))
     host = said.host or said.query.get("host", "")
     if mode == "verify-full" or not isinstance(host, str) or not host or _LOOPBACK_HOST.fullmatch(host):

@@ -39,7 +39,7 @@ class Problem:
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used. ``problems`` are all of them, in the order of the file; ``str`` gives one
+    """The configuration cannot be used. ``problems`` are all of them, in the order of the file; ``str`` has one
     line for each."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
@@ -104,8 +104,8 @@ def from_findings(findings: Iterable[Finding], file: str) -> list[Problem]:
 class Translator:
     """Turns pydantic's errors about a document into problems.
 
-    ``origins`` names the environment variable a value came from, ``known_keys`` gives the keys allowed at a path, and
-    ``descriptions`` says what a missing one should be.
+    ``origins`` names the environment variable a value came from, ``known_keys`` returns the keys allowed at a path, and
+    ``descriptions`` what a missing one should be.
     """
 
     file: str

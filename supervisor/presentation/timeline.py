@@ -1,8 +1,8 @@
 """Believed, reported and corrected quantities over time, for one instrument: from its records, as points and as a
 drawing. Pure.
 
-*Believed* is the quantity of a leg in the book after each record; *told* is what the broker reported to hold, where a
-record has it; *corrected* is where the book was set to the broker's value.
+*Believed* is the quantity of a leg in the book after each record; *reported* (the field ``told``) is the broker's
+quantity, where a record has it; *corrected* is where the book was set to the broker's value.
 """
 
 from __future__ import annotations

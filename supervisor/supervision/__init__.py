@@ -1,1 +1,1 @@
-"""The supervisor's actor and its parts: what shall run, what does, health, halts, verdicts. Import :mod:`.actor`."""
+"""The supervisor's actor and its parts: what should run, what runs, health, halts, verdicts. Import :mod:`.actor`."""

@@ -82,8 +82,8 @@ FORMER_LIVES_WITHIN_S = 3.0
 """How long nothing is started, probed or stopped, so that no quarantined actor is started again."""
 MANY = 200
 LOOK_AT_ONE_S = 20e-6
-"""Processor time the tree takes per child for each batch of events. With more than ``MANY`` children the loop sleeps
-this long per child first, so that events that arrive meanwhile are handled in one batch."""
+"""The tree goes over all its children for each batch of events. With more than ``MANY`` children the loop first sleeps
+this long per child, so that events that arrive meanwhile are handled in one batch."""
 
 
 class Supervisor:
