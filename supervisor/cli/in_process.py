@@ -100,9 +100,9 @@ async def record(
     warn: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Record reports in the books of one account; returns the number of newly recorded ones, and calls ``warn`` for
-    each fill whose order its book does not have. Raises :class:`~actors.journal.client.JournalAway` when the journal does not accept
-    them (the same reports sent again then count once), and :class:`UnfitReports` where any report is unfit; then none
-    was recorded."""
+    each fill whose order its book does not have. Raises :class:`~actors.journal.client.JournalAway` when the journal
+    does not accept them (the same reports sent again then count once), and :class:`UnfitReports` where any report is
+    unfit; then none was recorded."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):
         actors = [Instrument(*specs.instrument_actor(configuration, account, name, runtime)) for name in reports]
         by = told_by(asked())
