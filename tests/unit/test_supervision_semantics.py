@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,3 +214,33 @@ async def test_an_account_that_comes_up_slowly_is_waited_for_and_one_that_never_
         await hall.until(lambda s: states(s)["fx/EUR_USD"] == "UP", "and its instruments, whoever else is not there")
         status = await hall.up()
         assert (restarts(status, "fx"), restarts(status, "cfd")) == (0, 1)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Account, "cfd"), (Instrument, DEAD)], ids=["account", "instrument"])
+def test_one_whose_constructor_raises_is_tried_again_quarantined_alone_and_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, name: str
+) -> None:
+    """It dies before there is anything to probe, to stop or to kill."""
+    made, broken = kind.__init__, [True]
+
+    def fails(self: Any, settings: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, settings, *args, **kwargs)
+        if repr(self) == name and broken[0]:
+            raise RuntimeError("the constructor fails")
+
+    async def story() -> None:
+        async with a_hall(tmp_path) as hall:
+            others = EVERYBODY - ({"cfd", DEAD} if name == "cfd" else {name})
+            status = await hall.until(lambda s: states(s).get(name) == "QUARANTINED", "one death too many")
+            assert {other: states(status)[other] for other in others} == dict.fromkeys(others, "UP")
+            assert {restarts(status, other) for other in others} == {0}
+            assert not hall.lives(name)
+            assert [one for _, one in hall.events(EventType.ACTOR_QUARANTINED)] == [name]
+
+            broken[0] = False
+            assert await hall.supervisor.restart(name)
+            status = await hall.up()
+            assert {restarts(status, other) for other in others} == {0}
+
+    monkeypatch.setattr(kind, "__init__", fails)
+    virtual_time(story)()
