@@ -218,7 +218,7 @@ async def test_an_account_that_comes_up_slowly_is_waited_for_and_one_that_never_
 
 @pytest.mark.parametrize(("kind", "name"), [(Account, "cfd"), (Instrument, DEAD)], ids=["account", "instrument"])
 def test_one_whose_constructor_raises_is_tried_again_quarantined_alone_and_released(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str
 ) -> None:
     """It dies before there is anything to probe, to stop or to kill."""
     made, broken = kind.__init__, [True]
