@@ -39,6 +39,15 @@ def count(key: str, value: object) -> int:
     return int(value)
 
 
+def name(key: str, value: object) -> str:
+    """A name, as text."""
+    if not isinstance(value, str):
+        raise TypeError(_found(key, value, "text"))
+    if not value:
+        raise ValueError(_found(key, value, "a name"))
+    return value
+
+
 def identity(key: str, value: object) -> str:
     """An id, the broker's or ours, as text."""
     if isinstance(value, bool) or not isinstance(value, str | numbers.Integral):

@@ -23,7 +23,7 @@ from actors.names import SUPERVISOR
 from actors.runtime import ray_environment
 from actors.runtime.ports import ActorUnavailable, CallError
 from actors.runtime.ray_environment import Address
-from supervisor.client import run_file
+from supervisor.client import arguments, run_file
 from supervisor.client.calls import AwaitingPort, BlockingPort, Port, call_with_retry, run_blocking
 from supervisor.client.link import Link, outliving_the_cluster, reach, without_advice
 from supervisor.client.processes import NotRunning, lives
@@ -38,6 +38,8 @@ DEFAULT_NAMESPACE = "reconciliation"
 PATIENCE_S = 1.5
 """How long to wait for a supervisor where only the address of a cluster suggests one."""
 _REMEDY = "Start one with: python -m supervisor start {}"
+_REMEDY_OF_ADDRESS = "Give the host:port of the cluster that it runs on, or leave address out"
+_HIGHEST_PORT = 65_535
 
 _lock = threading.Lock()
 _link: Link | None = None
@@ -148,7 +150,11 @@ def open_connection(
 ) -> Connection:
     """Connect to the running supervisor, on behalf of ``strategy``. Raises :class:`NotRunning`, which says where it
     looked, :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
-    remedy = _REMEDY.format(config or DEFAULT_CONFIG)
+    for key, given_name in (("address", address), ("namespace", namespace), ("strategy", strategy)):
+        if given_name is not None:
+            arguments.name(key, given_name)
+    arguments.seconds("timeout_s", timeout_s)
+    remedy = _REMEDY.format(config or DEFAULT_CONFIG) if address is None else _REMEDY_OF_ADDRESS
     looked_for = []
     given = None if config is None else os.path.abspath(config)
     asked = Asked(given, address, namespace, timeout_s, strategy)
@@ -283,10 +289,10 @@ def _owners_of_others() -> list[str]:
 
 def _local_clusters() -> Iterator[tuple[str, Path]]:
     """Each cluster's host:port, from a process of it, with that process's folder."""
-    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            for address in re.findall(r"--gcs-address=([^\0]+:\d+)", arguments.read_text(errors="replace")):
-                yield address, arguments.parent
+            for address in re.findall(r"--gcs-address=([^\0]+:\d+)", command.read_text(errors="replace")):
+                yield address, command.parent
 
 
 def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) -> None:
@@ -298,7 +304,7 @@ def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) ->
     if run is not None and configuration is not None and configuration.ray.address == "local" and not lives(run.pid):
         raise NotRunning(f"{place.named_by}, which has ended", remedy)
     host, _, port = place.cluster.gcs.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
         raise NotRunning(f"{place.cluster.gcs!r} is not the host:port of a Ray cluster", remedy)
     try:
         reach(place.cluster.gcs, timeout_s)

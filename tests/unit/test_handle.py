@@ -252,8 +252,26 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(configuration: Path) -> 
         supervisor.connect(configuration)
     with pytest.raises(NotRunning, match=f"the Ray cluster at {address}"):
         supervisor.connect(None, address=address)
-    with pytest.raises(NotRunning, match="is not the host:port"):
-        supervisor.connect(None, address="somewhere")
+    for nowhere in ("somewhere", "127.0.0.1:99999", "127.0.0.1:0"):
+        with pytest.raises(NotRunning, match=r"is not the host:port.*or leave address out"):
+            supervisor.connect(None, address=nowhere)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "found"),
+    [
+        ({"address": 6379}, TypeError, "address: found 6379"),
+        ({"address": ""}, ValueError, "address: found "),
+        ({"namespace": ""}, ValueError, "namespace: found ''"),
+        ({"strategy": 7}, TypeError, "strategy: found 7"),
+        ({"timeout_s": -1}, ValueError, "timeout_s: found -1"),
+    ],
+)
+def test_what_cannot_name_a_supervisor_is_refused_by_its_argument(
+    given: dict[str, Any], error: type[Exception], found: str
+) -> None:
+    with pytest.raises(error, match=found):
+        supervisor.connect(None, **given)
 
 
 def test_without_a_configuration_and_a_cluster_both_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
