@@ -91,7 +91,7 @@ class Summaries:
     changed."""
 
     def __init__(self) -> None:
-        self._filling: dict[str, Record] = {}
+        self._filling: dict[str, dict[str, Record]] = {}  # of each stream, by order
         self._updating: dict[str, Record] = {}
         self._open: dict[str, tuple[str, Severity]] = {}
 
@@ -103,28 +103,35 @@ class Summaries:
         if self._has_a_line(record):
             return None
         if event.type in _DISCREPANCIES and event.payload.get("correction") in _BY_FILLS:
-            self._filling[record.stream] = record
+            self._filled_in_this_look(record)[str(event.payload.get("key"))] = record
         elif event.type in _DISCREPANCIES and event.payload.get("correction") == "update_order":
             self._updating[record.stream] = record
         return summarize(record)
 
+    def _filled_in_this_look(self, record: Record) -> dict[str, Record]:
+        """The missed fills of the same look at the broker as this record, by order; those of earlier looks go."""
+        kept = self._filling.setdefault(record.stream, {})
+        for key in [key for key, one in kept.items() if record.event.time - one.event.time > _OF_ONE_LOOK]:
+            del kept[key]
+        return kept
+
     def _has_a_line(self, record: Record) -> bool:
         """Whether an earlier line covers this record."""
         event = record.event
-        filled, updated = self._filling.get(record.stream), self._updating.get(record.stream)
+        in_this_look, updated = self._filled_in_this_look(record), self._updating.get(record.stream)
         if event.type is EventType.ORDER_FILLED:
-            return filled is not None and filled.event.time == event.time
+            return any(one.event.time == event.time for one in in_this_look.values())
         if event.type in _ORDER_ENDS and updated is not None and updated.event.time == event.time:
             order = event.payload.get("order")
             ended = order if isinstance(order, dict) else {}
             return not ended.get("reason") and _order_name(ended) == str(updated.event.payload.get("key"))
         adopted = event.type in _DISCREPANCIES and event.payload.get("correction") == "adopt_order"
-        if filled is None or not adopted or event.time - filled.event.time > _OF_ONE_LOOK:
+        filled = in_this_look.get(str(event.payload.get("key")))
+        if filled is None or not adopted:
             return False
         # It was filled, is over, and all of it is in that fill: nothing more is worth a line.
         whole = f" FILLED filled {filled.event.payload.get('broker_value')}"
-        same = event.payload.get("key") == filled.event.payload.get("key")
-        return same and str(event.payload.get("broker_value")).endswith(whole)
+        return str(event.payload.get("broker_value")).endswith(whole)
 
     def _has_a_line_already(self, event: Event) -> bool:
         """Whether this break had a line already, open and with the same values."""

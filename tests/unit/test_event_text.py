@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -201,6 +202,14 @@ def test_an_external_trade_is_one_line_where_its_order_has_no_more_to_say(
 
     assert len(told) == lines
     assert told[0] == "missed fill of external order 12: 300, apply_fill (fill applied)"
+
+
+def test_several_external_trades_of_one_look_are_a_line_each() -> None:
+    fill, order = _adopted("SELL 300 FILLED filled 300")
+    fills = [replace(fill, payload={**fill.payload, "key": key}) for key in ("12", "13", "14")]
+    orders = [replace(order, payload={**order.payload, "key": key}) for key in ("12", "13", "14")]
+
+    assert len(_told(*fills, *orders)) == 3
 
 
 @pytest.mark.parametrize(
