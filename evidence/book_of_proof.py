@@ -82,7 +82,8 @@ def main(proof_file, key_file, time, *heads):
         why = [said[one] for one in ("correction", "cause", "fill_id", "trade") if said.get(one)]
         if legs != before:
             print(f"{record['time']} {record['type']} (record {record['seq']}): {shown(before)} -> {shown(legs)}")
-            print(f"    by {who}: {', '.join(map(str, why)) or 'a report'}")
+            asked = ", asked for by " + said["asked"]["by"] if said.get("asked", {}).get("by") else ""
+            print(f"    by {who}{asked}: {', '.join(map(str, why)) or 'a report'}")
     print(f"the book of {records[0]['stream']} at {at.isoformat()}: {shown(legs)}")
 
 
