@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 UP_WITHIN_S = 300.0
 ASK_EVERY_S = 1.0
-UP_FOR_S = 3.0
-"""Longer than a supervisor waits before it asks the journal again."""
+UP_FOR_S = 15.0
+"""Longer than a supervisor whose journal was away takes to read what happened before it."""
 
 
 class SimulatedCluster:
