@@ -10,7 +10,7 @@ The laws of this module:
   that our side reports has no time of the broker's, and leaves none: they are counted instead.
 
 The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:`find_order_by_ticket`; the three
-``force_…_position`` corrections are events made in :mod:`actors.reconciliation.corrections`.
+``force_…_position`` corrections are events made in :mod:`actors.reconciliation.positions`.
 """
 
 from __future__ import annotations

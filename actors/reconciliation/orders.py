@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from actors.book import payloads
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
@@ -523,10 +523,10 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
 def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     """STALE_ORDER: cancelled at the broker, once, and only where the configuration asks for it."""
     limit = work.policy.stale_order
-    submitted_at = row.working_since or order.submitted_at or row.submitted_at
-    if limit is None or submitted_at is None or row.status.terminal or row.waits_for_open:
+    if limit is None or row.status.terminal or row.waits_for_open:
         return
-    if work.now - submitted_at <= limit:
+    since, age = _since(work, order, row)
+    if since is None or age <= limit:
         return
     key = row.broker_order_id
     old = work.book.breaks.get((DiscrepancyType.STALE_ORDER, key))
@@ -538,7 +538,7 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
             phase=Phase.ORDERS,
             severity=Severity.WARNING,
             book_value=_ours(order),
-            broker_value=f"working since {submitted_at.isoformat()}",
+            broker_value=f"working since {since.isoformat()}",
             correction=None,
             cancel_asked=cancel,
             strategy=order.strategy,
@@ -546,6 +546,15 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     )
     if cancel:
         work.cancels.append(OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id))
+
+
+def _since(work: ReconciliationPass, order: BookOrder, row: Order) -> tuple[datetime | None, timedelta]:
+    """Since when an order works, and for how long by the clock that said so: ours where our side reported the order and
+    the broker does not say when its market opened for it, else the broker's."""
+    if row.working_since is None and order.submitted_at is not None and order.recorded_at is not None:
+        return order.submitted_at, work.now - order.submitted_at
+    since = row.working_since or order.submitted_at or row.submitted_at
+    return since, timedelta() if since is None else work.slice.as_of - since
 
 
 def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:

@@ -22,7 +22,7 @@ from actors.reconciliation.evidence import evidence_of, explained, too_large
 from actors.reconciliation.moves import reconcile_moves
 from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
-from brokers.model import Complete, Position, rows_of
+from brokers.model import Complete, Position, Reason, rows_of
 
 
 def reconcile_positions(work: ReconciliationPass) -> None:
@@ -249,6 +249,8 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
     )
     found = explained(work, leg.name, change, usual)
     ratio = None if opposite else _split(work, leg, row)
+    if ratio is not None and not _may_be_of(work, leg, ratio):
+        ratio = None  # more than the split happened: the lots are not scaled by what both come to
     if ratio is not None and found.cause in (Cause.UNEXPLAINED, Cause.SPLIT):
         told = found.told or f"a split {to_text(Decimal(ratio.numerator))}:{to_text(Decimal(ratio.denominator))}"
         found = replace(found, cause=Cause.SPLIT, severity=severity_of(Cause.SPLIT, Severity.INFO), told=told)
@@ -264,6 +266,12 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
         leg.name, row.quantity, price, work.slice.as_of, Correction.FORCE_UPDATE_POSITION, factor
     )
     work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
+
+
+def _may_be_of(work: ReconciliationPass, leg: Leg, ratio: Fraction) -> bool:
+    """Whether the broker reports no split of a leg, or one by this ratio."""
+    reported = [one.ratio for one in work.slice.evidence if one.reason is Reason.SPLIT and one.leg == leg.name]
+    return all(one is None or Fraction(one) == ratio for one in reported)
 
 
 def _waits_since_the_first_look(work: ReconciliationPass, leg: Leg) -> bool:

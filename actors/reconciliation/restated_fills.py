@@ -183,15 +183,22 @@ def booked_correction(
         if part:
             guessed.append((guess.fill_id, part))
             more -= part
+    kept = min(was.quantity, fill.quantity, _left_of(book, leg, was.key, fill.quantity - was.quantity))
     return replace(
         book_fill(book, fill, order, conventions, cause=Cause.MISSED_FILL),
         legs=() if contained else ((leg, more * fill.side.sign),),
         closed=() if closed is None else (closed,),
-        replaces=(*guessed, *(() if contained else ((was.key, min(was.quantity, fill.quantity)),))),
+        replaces=(*guessed, *(((was.key, kept),) if kept and not contained else ())),
         adopted=ZERO,
         counted=True,
         corrects=was,
     )
+
+
+def _left_of(book: Book, name: str, key: str, change: Decimal) -> Decimal:
+    """How much of what a fill opened in a leg is still open once the fill changes by this much: the rest was closed."""
+    lots = book.legs[name].lots if name in book.legs else ()
+    return max(sum((abs(lot.quantity) for lot in lots if lot.fill_id == key), ZERO) + min(change, ZERO), ZERO)
 
 
 def _had_back(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.book.discrepancies import DiscrepancyType
+from actors.book.policy import Policy
 from actors.events import Event, EventType, Severity
 from actors.instrument.book_keeper import clock_stepped
 from actors.messages import Ago, NoSlice, SliceRequest
@@ -383,3 +385,14 @@ def test_what_an_order_was_told_before_the_clock_was_set_back_keeps_no_row_from_
     found = desk.book.find_order_by_ticket("B1")
     assert found is not None
     assert (last.status.value, found.status, found.filled_quantity) == ("SUCCESS", row.status, row.filled_quantity)
+
+
+@pytest.mark.parametrize(("ahead_s", "age_s", "stale"), [(1800.0, 30, False), (-1800.0, 90, True), (0.0, 90, True)])
+def test_how_old_an_order_is_is_taken_by_the_clock_that_told_when_it_began(
+    ahead_s: float, age_s: float, stale: bool
+) -> None:
+    desk = Desk(Policy(stale_order=timedelta(seconds=60)))
+    row = order("B1", submitted_at=at(0))
+    for seconds in (1, age_s):
+        desk.look(replace(slice_at(ahead_s + seconds, orders=[row]), as_of=at(seconds)))
+    assert (DiscrepancyType.STALE_ORDER in {kind for kind, _ in desk.book.breaks}) is stale
