@@ -54,13 +54,15 @@ class Incomplete(Exception):
 class Said:
     """The last thing the broker is known to have said about one subject (``position long``, ``order 17``).
 
-    ``at`` is the broker's time where it is known, else ours; ``seq`` is the record that holds it.
+    ``at`` is the broker's time where it is known, else ours; ``seq`` is the record that holds it. ``title`` is what a
+    person reads in the place of the subject, where that says too little.
     """
 
     subject: str
     words: str
     at: datetime
     seq: int
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +218,8 @@ def _said_in_discrepancy(record: Record) -> Iterator[Said]:
         yield Said(f"order {key}", "nothing of it" if value is None else str(value), record.event.time, record.seq)
     elif value is not None:
         kind = str(payload.get("type"))
-        subject = f"missed fill of order {key}" if kind == DiscrepancyType.MISSED_FILL else f"{kind} {key}"
-        yield Said(subject, str(value), record.event.time, record.seq)
+        title = f"missed fill of order {key}" if kind == DiscrepancyType.MISSED_FILL else f"{kind} {key}"
+        yield Said(str(key), str(value), record.event.time, record.seq, title)
 
 
 def _order_name(order: Mapping[str, Any]) -> str:

@@ -163,7 +163,7 @@ class RayRuntime:
             return await self._once(actor, method, timeout_s, send)
 
     async def _once(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
-        with _translated(actor, method, f"no answer within {round(timeout_s, 1):g} s", self._places):
+        with _translated(actor, method, f"no answer within {timeout_s:.3g} s", self._places):
             place = await self._place(actor, timeout_s)
             async with _within(timeout_s):
                 return await send(place)
@@ -631,7 +631,7 @@ class Client:
             return self._call(actor, method, args, timeout_s)
 
     def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
-        with _translated(actor, method, f"no answer within {round(timeout_s, 1):g} s", self._places):
+        with _translated(actor, method, f"no answer within {timeout_s:.3g} s", self._places):
             place = self._places.get(actor)
             if place is None:
                 place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)

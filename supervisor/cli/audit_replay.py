@@ -320,7 +320,9 @@ def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[Rend
     yield "  we believed"
     yield from _belief_words(book)
     yield "  the broker had said, as far as the journal knows"
-    yield from (f"    {to_iso(said.at)} {said.subject}: {said.words} (record {said.seq})" for said in found.said)
+    yield from (
+        f"    {to_iso(said.at)} {said.title or said.subject}: {said.words} (record {said.seq})" for said in found.said
+    )
     if not found.said:
         yield "    nothing"
     if found.idle:

@@ -38,7 +38,7 @@ class DoorClient:
         except TimeoutError:
             if time.monotonic() < until_s:
                 raise  # a signal's, such as the limit of a notebook's cell
-            raise CallTimeout(actor, method, f"no answer within {round(timeout_s, 1):g} s") from None
+            raise CallTimeout(actor, method, f"no answer within {timeout_s:.3g} s") from None
         except (OSError, EOFError) as error:
             raise ActorUnavailable(actor, method, str(error) or "its process has ended") from None
         return outcome(answer)

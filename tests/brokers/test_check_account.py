@@ -75,7 +75,7 @@ def test_check_says_in_ten_lines_what_the_adapter_found_out(kind: str, tmp_path:
     assert facts["held"].startswith("2 position legs")
     assert facts["orders"].startswith("1 working")
     assert facts["answers"] == "positions COMPLETE, orders COMPLETE, fills COMPLETE"
-    assert facts["unmanaged"] == f"1 instruments that are not configured: {other}"
+    assert facts["unmanaged"] == f"1 instrument not configured: {other}"
     assert [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")][-10:] == list(facts)
 
 

@@ -99,4 +99,4 @@ def test_every_module_with_figures_is_run_by_the_one_command() -> None:
     with_figures = {path.stem for path in folder.glob("*.py") if "\ndef figures(" in path.read_text(encoding="utf-8")}
     assert with_figures == set(benchmarks.BENCHMARKS)
     others = {path.stem for path in folder.glob("*.py")} - with_figures
-    assert others == {"__init__", "__main__", "form", "results", "large_journal"}
+    assert others == {"__init__", "__main__", "form", "results", "large_journal", "months"}
