@@ -191,10 +191,9 @@ def _kite_single(body: bytes) -> None:
             looks_right(kite.instrument_of(told))
 
 
-def _kite_table(body: bytes) -> None:
+def _kite_table(exchange: str, body: bytes) -> None:
     names = kite.instruments(body)
-    for exchange in ("NFO", "NSE"):
-        looks_right(kite.contracts(body, exchange, names | {f"{exchange}:NIFTY26JANFUT"}))
+    looks_right(kite.contracts(body, exchange, names | {f"{exchange}:NIFTY26JANFUT"}))
 
 
 _COLUMNS = (
@@ -204,6 +203,8 @@ _COLUMNS = (
 _TABLE = f"""{_COLUMNS}
 256265,1001,NIFTY26JANFUT,"NIFTY",0.0,2026-01-29,0,0.05,75,FUT,NFO-FUT,NFO
 256266,1002,NIFTY26JAN25000CE,"NIFTY",0.0,2026-01-29,25000,0.05,75,CE,NFO-OPT,NFO
+""".encode()
+_SHARES = f"""{_COLUMNS}
 408065,1594,INFY,"INFOSYS",0.0,,0,0.05,1,EQ,NSE,NSE
 """.encode()
 
@@ -216,7 +217,8 @@ def at_kite() -> Target:
         {
             "the lists": Kind(_kite_lists, (BadRow, BadAnswer, ValueError), (_json(day),)),
             "one": Kind(_kite_single, (ValueError,), tuple(_json(one) for one in single)),
-            "a table": Kind(_kite_table, (BadAnswer,), (_TABLE,)),
+            "a table": Kind(partial(_kite_table, "NFO"), (BadAnswer,), (_TABLE,)),
+            "a table of shares": Kind(partial(_kite_table, "NSE"), (BadAnswer,), (_SHARES,)),
         },
         ("brokers.kite", "brokers.kit", "actors.reconciliation", "actors.book"),
     )

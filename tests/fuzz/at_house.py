@@ -93,21 +93,26 @@ def _reports(legs: LegScheme, symbols: tuple[str, ...] | None, body: bytes) -> N
     looks_right(read(body, symbols, legs))
 
 
-def at_record() -> Target:
-    """The lines of `record`."""
+def _lines(leg: str) -> bytes:
     lines = [
-        {"kind": "order", "instrument": "EUR_USD", "client_order_id": "c1", "side": "BUY", "quantity": "5"},
+        {"kind": "order", "instrument": "EUR_USD", "client_order_id": "c1", "side": "BUY", "quantity": "5",
+         "status": "OPEN"},
         {"kind": "order", "instrument": "EUR_USD", "client_order_id": "c1", "side": "SELL", "quantity": 5,
-         "limit_price": "1.1", "status": "OPEN", "broker_order_id": "7", "leg": "long",
+         "limit_price": "1.1", "status": "OPEN", "broker_order_id": "7", "leg": leg,
          "submitted_at": "2026-01-05T09:00:00Z"},
         {"kind": "fill", "instrument": "EUR_USD", "fill_id": "f1", "client_order_id": "c1", "side": "BUY",
          "quantity": "2", "price": "1.1", "time": "2026-01-05T09:00:00Z"},
-        {"kind": "position", "instrument": "EUR_USD", "leg": "long", "quantity": "5", "average_price": "0.9"},
+        {"kind": "position", "instrument": "EUR_USD", "leg": leg, "quantity": "5", "average_price": "0.9"},
     ]  # fmt: skip
-    sample = b"\n".join(json.dumps(one).encode() for one in lines)
+    return b"\n".join(json.dumps(one).encode() for one in lines)
+
+
+def at_record() -> Target:
+    """The lines of `record`."""
+    names = {LegScheme.NET: "net", LegScheme.SIDED: "long", LegScheme.TICKET: "700"}
     return Target(
         {
-            legs.value: Kind(partial(_reports, legs, symbols), (BadLines,), (sample,))
+            legs.value: Kind(partial(_reports, legs, symbols), (BadLines,), (_lines(names[legs]),))
             for legs, symbols in zip(LegScheme, (None, ("EUR_USD",), None), strict=False)
         },
         ("supervisor.cli", "supervisor.client"),
@@ -289,7 +294,7 @@ def at_evidence() -> Target:
     document = json.dumps(reader.proof([1, 3], head, None)).encode()
     journal.close()
     stamp = bytes.fromhex("300502010230000500")
-    tokens = (b"pkcs11:token=T;object=O?module-path=/lib/x.so&pin-value=1234", b"pkcs11:?pin-source=file:/x")
+    tokens = (b"pkcs11:token=T;object=O?module-path=/lib/x.so&pin-value=${PIN}", b"pkcs11:?pin-source=file:/x")
     assert split_notes(head.note)
     return Target(
         {
@@ -349,7 +354,8 @@ def at_files() -> Target:
         "fills": [{"number": 1, "order": 1, "instrument": "EURUSD", "client_order_id": "c1", "side": "BUY",
                    "quantity": "1", "price": "1.1", "time": "2026-01-05T09:00:00Z"}],
         "holdings": [["EURUSD", {"quantity": "1", "average_price": "1.1"}]],
-        "quotes": [["EURUSD", {"bid": "1.1", "ask": "1.2"}]],
+        "quotes": [["EURUSD", {"bid": "1.1", "ask": "1.2", "at": "2026-01-05T09:00:00Z", "fed": False, "steps": 1,
+                               "bid_left": None, "ask_left": "5"}]],
     }  # fmt: skip
     run = {"address": "127.0.0.1:1", "auth_mode": "token", "namespace": "r", "pid": 1, "detached": False}
     people = f"ann viewer sha256:{'0' * 64}\nbob approver sha256:{'1' * 64}  # desk\n".encode()

@@ -51,17 +51,20 @@ class Target:
     kinds: Mapping[str, Kind]
     packages: tuple[str, ...]
 
-    def feed(self, data: bytes) -> None:
-        """One input: its first byte says which way in, the rest is what comes. Raises what is a find."""
+    def feed(self, data: bytes) -> bool:
+        """One input: its first byte says which way in, the rest is what comes. Returns whether it was read to its end,
+        without a declared error; raises what is a find."""
         if not data:
-            return
+            return False
         kind = [*self.kinds.values()][data[0] % len(self.kinds)]
         try:
             kind.read(data[1:])
         except NoInput:
-            return
+            return False
         except kind.declared as error:
             looks_right(str(error))
+            return False
+        return True
 
     def samples(self) -> list[bytes]:
         """What a run begins with."""
