@@ -14,6 +14,7 @@ from actors.events import to_text
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
+from supervisor.cli import signals
 from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json, second_journal
 from supervisor.config.cautions import cautions, cautions_of_environment
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError
@@ -57,7 +58,7 @@ def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
             raise
         print_json({"configuration": str(path or DEFAULT_CONFIG), "problems": [asdict(one) for one in error.problems]})
         return EXIT_USAGE
-    attempts = asyncio.run(_connect_all(configuration)) if connect else {}
+    attempts = signals.run(_connect_all(configuration)) if connect else {}
     tables = _tables(configuration, connect=connect)
     if as_json:
         print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables))

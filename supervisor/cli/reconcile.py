@@ -3,7 +3,6 @@ holds the journal, through it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import time
@@ -17,6 +16,7 @@ from actors.journal.types import JournalInUse
 from actors.messages import Connection
 from actors.reconciliation.own_reports import Report, UnfitReports
 from actors.runtime.ports import CallError
+from supervisor.cli import signals
 from supervisor.cli.console import Failure, check_names, console, print_json, say, selected
 from supervisor.client import run_file
 from supervisor.client.processes import NotRunning, Running, find
@@ -128,7 +128,7 @@ def _verdicts(configuration: Configuration, account: str | None, instrument: str
         from supervisor.cli import in_process  # with every broker's library, which nobody needs where a supervisor runs
 
         selection = in_process.Selection(account, instrument)
-        return asyncio.run(in_process.reconcile(configuration, selection, dry_run=dry_run))
+        return signals.run(in_process.reconcile(configuration, selection, dry_run=dry_run))
 
     def there(supervisor: Running) -> Verdicts:
         return supervisor.verdict(account, instrument, dry_run=dry_run)
@@ -250,7 +250,7 @@ def _recorded(
 def _recorded_here(configuration: Configuration, account: str, reports: Mapping[str, Sequence[Report]]) -> int:
     from supervisor.cli import in_process
 
-    return asyncio.run(in_process.record(configuration, account, reports, _warn))
+    return signals.run(in_process.record(configuration, account, reports, _warn))
 
 
 def _recorded_there(supervisor: Running, account: str, reports: Mapping[str, Sequence[Report]]) -> int:

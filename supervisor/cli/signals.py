@@ -1,11 +1,16 @@
 """Signals that ask the command line to stop, or to reload its configuration: noted, never raised, so that nothing is
-cut off half done."""
+cut off half done. And the running of a coroutine that Ctrl-C always ends."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
+from collections.abc import Coroutine
 from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,3 +55,40 @@ class StopSignals:
         if self.name is None:
             self.name = signal.Signals(number).name
         self.asked.set()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it as ``asyncio.run`` does; in the main thread, SIGINT cancels it and raises ``KeyboardInterrupt``.
+
+    ``asyncio.run`` alone can sleep through a SIGINT. Python only notes the signal and acts on it when the main thread
+    runs next; where it arrives just before the event loop goes to sleep, or in another thread, nothing wakes the loop
+    until its next event, which for a broker that does not answer is its time-out. A handler of the loop's own writes to
+    a descriptor that the loop waits for, and so always wakes it. Where SIGINT is ignored or somebody else's, it is left
+    as it is."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not ours or threading.current_thread() is not threading.main_thread():
+        return asyncio.run(work)
+    interrupted = False
+
+    async def interruptible() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            if interrupted or task is None:
+                raise KeyboardInterrupt  # the second one does not wait for what the first one ends in order
+            interrupted = True
+            task.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        try:
+            return await work
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    try:
+        return asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
