@@ -18,6 +18,8 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
+from brokers.clocks import BrokerTime
+
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
 Payload = Mapping[str, Json]
 
@@ -140,7 +142,7 @@ def _plain(value: Decimal) -> str:
     return "0" if text in {"", "-0", "-"} else text
 
 
-def to_iso(value: datetime) -> str:
+def to_iso(value: datetime | BrokerTime) -> str:
     """An aware time as ISO 8601 UTC with microseconds, ending in ``Z``."""
     return _iso(value if value.tzinfo is UTC else value.astimezone(UTC))
 

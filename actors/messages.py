@@ -14,6 +14,7 @@ from actors.book.discrepancies import Discrepancy
 from actors.book.trading_permission import Halt
 from actors.events import Json
 from actors.reconciliation.reconciliation_pass import Status
+from brokers.clocks import BrokerTime
 from brokers.model import Cursor
 from brokers.port import Remembered, StreamState
 
@@ -67,7 +68,7 @@ class Unchanged:
 
     revision: str
     requested_at: datetime
-    as_of: datetime
+    as_of: BrokerTime
     fills_cursor: Cursor | None
     whole: bool = True
     asked: timedelta | None = None

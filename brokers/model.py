@@ -6,7 +6,8 @@ The laws of this module:
   :class:`Unsupported`. The absence of a row means "none" in a :class:`Complete` section and nothing elsewhere.
 * Quantities and prices are ``Decimal``; times are aware UTC; a leg's quantity is signed, short is negative;
   the quantity of an order or a fill is unsigned beside its :class:`Side`.
-* Everything here is frozen, compares by value, and imports no clock, no socket and no other module of ours.
+* Everything here is frozen, compares by value, and imports no clock and no socket.
+* A time that the broker tells is a :class:`~brokers.clocks.BrokerTime`; a plain ``datetime`` is a time of ours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic, TypeVar
+
+from brokers.clocks import BrokerTime
 
 NET = "net"
 LONG = "long"
@@ -147,13 +150,13 @@ class Conventions:
         """Whether only the broker can say which leg a fill changed: sides do not determine tickets and products."""
         return self.products or self.legs is LegScheme.TICKET
 
-    def fill_scope(self, side: Side, time: datetime) -> str:
+    def fill_scope(self, side: Side, time: BrokerTime) -> str:
         """A fill's ``id_scope``; it distinguishes fills of the same ``fill_id``, and is empty where ids are unique."""
         if self.fill_ids is IdScope.ACCOUNT:
             return ""
         return f"{self.day_of(time)} {side.value}"
 
-    def day_of(self, time: datetime) -> str:
+    def day_of(self, time: BrokerTime) -> str:
         """The broker's trading day of a time."""
         return (time + self.day_ahead_of_utc).date().isoformat()
 
@@ -203,10 +206,10 @@ class ContractFacts:
     multiplier: Decimal = Decimal(1)
     currency: str | None = None
     held: bool = True
-    ends_at: datetime | None = None
+    ends_at: BrokerTime | None = None
     expiry_certain: bool = True
 
-    def has_expired(self, at: datetime) -> bool:
+    def has_expired(self, at: BrokerTime) -> bool:
         """Whether it has expired at that time (broker time), so that a position that is gone needs no other reason.
         Where the end of its last session is not known, that is from the beginning of its last day in UTC on: no
         exchange closes a day before that."""
@@ -291,7 +294,7 @@ class Order:
     order_type: str = "UNKNOWN"
     limit_price: Decimal | None = None
     average_fill_price: Decimal | None = None
-    submitted_at: datetime | None = None
+    submitted_at: BrokerTime | None = None
     leg: str | None = None
     reason: str | None = None
     replaced_by: str | None = None
@@ -299,8 +302,8 @@ class Order:
     parent: str | None = None
     waits_for_open: bool = False
     slices: tuple[str, ...] = ()
-    expires_at: datetime | None = None
-    working_since: datetime | None = None
+    expires_at: BrokerTime | None = None
+    working_since: BrokerTime | None = None
     presumed: bool = False
     growing: bool = False
     group: str | None = None
@@ -352,7 +355,7 @@ class Fill:
     side: Side
     quantity: Decimal
     price: Decimal
-    time: datetime
+    time: BrokerTime
     leg: str | None = None
     position_id: str | None = None
     client_order_id: str | None = None
@@ -577,7 +580,7 @@ class Snapshot:
     """
 
     requested_at: datetime
-    as_of: datetime
+    as_of: BrokerTime
     positions: Section[Position]
     orders: Section[Order]
     fills: Section[Fill]
@@ -620,7 +623,7 @@ class Slice:
     account: str
     instrument: str
     requested_at: datetime
-    as_of: datetime
+    as_of: BrokerTime
     positions: Section[Position]
     orders: Section[Order]
     fills: Section[Fill]

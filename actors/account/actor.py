@@ -49,6 +49,7 @@ from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from actors.runtime.bounded_log import BoundedLog
 from actors.runtime.ports import CallError, Runtime
 from actors.runtime.steady_clock import SteadyRuntime
+from brokers.clocks import ahead_of_ours
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import (
     Claims,
@@ -633,7 +634,7 @@ class Account:
 
     def _check_clock(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that is dated an hour off: it is not a present one, whichever clock is wrong."""
-        apart = snapshot.as_of - snapshot.requested_at
+        apart = ahead_of_ours(snapshot.as_of, snapshot.requested_at)
         if abs(apart) <= CLOCKS_MAY_DIFFER:
             return
         ahead = "ahead of" if apart > timedelta() else "behind"

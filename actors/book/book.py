@@ -31,6 +31,7 @@ from actors.book.orders import BookOrder
 from actors.book.payloads import BookedFill, ReportedFill, ToldFill
 from actors.events import Event, EventType, Json, from_iso
 from actors.names import instrument_name
+from brokers.clocks import BrokerTime, broker_time
 from brokers.model import Completeness, ContractFacts, Fill, is_provisional, scoped_id
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)
@@ -93,13 +94,13 @@ class Book:
         self.applied: dict[str, None] = {}
         self.uncounted: dict[str, None] = {}
         self.breaks: dict[tuple[DiscrepancyType, str], Break] = {}
-        self.watermarks: dict[str, datetime] = {}
+        self.watermarks: dict[str, BrokerTime] = {}
         self.believed: dict[str, int] = {}
         self.position_reports = 0
         self.activity: dict[str, datetime] = {}
         self.last_local_at: datetime | None = None
-        self.baseline: datetime | None = None
-        self.floor: datetime | None = None
+        self.baseline: BrokerTime | None = None
+        self.floor: BrokerTime | None = None
         self.known_at: dict[str, datetime] = {}
         self.opened_by: dict[str, str] = {}
         self.told: dict[str, ToldFills] = {}
@@ -197,7 +198,7 @@ class Book:
         """The orders that more is expected of, but for those with these keys."""
         return (self.orders[key] for key in self._open if key not in but)
 
-    def covered(self, leg: str | None, time: datetime) -> bool:
+    def covered(self, leg: str | None, time: BrokerTime) -> bool:
         """Whether the positions the book was last set to, or first compared with, contain a fill of that time
         already. ``None`` asks it of any leg."""
         if self.floor is not None and time <= self.floor:
@@ -358,7 +359,10 @@ class Book:
             del self.without_commission[next(iter(self.without_commission))]
         while len(self.orphans) > ORPHANS_KEPT:
             del self.orphans[next(iter(self.orphans))]
-        for times in (self.watermarks, self.activity, self.known_at):
+        told_before = broker_time(limit)  # days: it does not matter by which clock
+        for leg in [leg for leg, at in self.watermarks.items() if at < told_before and leg not in self.legs]:
+            del self.watermarks[leg]
+        for times in (self.activity, self.known_at):
             for leg in [leg for leg, at in times.items() if at < limit and leg not in self.legs]:
                 del times[leg]
         for leg in [leg for leg in self.believed if leg not in self.activity and leg not in self.legs]:
@@ -446,7 +450,7 @@ class Book:
         else:
             self.orphans.pop(broker_order_id, None)
 
-    def _leg_of(self, name: str, at: datetime) -> Leg:
+    def _leg_of(self, name: str, at: BrokerTime) -> Leg:
         leg = self.legs.get(name)
         if leg is None:
             leg = self.legs[name] = Leg(name, at)
@@ -574,7 +578,7 @@ class Book:
         if ratio is not None and leg is not None:
             leg.scale(ratio)
         if ratio is None or leg is None or (leg.quantity, leg.average_price) != (quantity, price):
-            self._hold(name, quantity, price, event.time)
+            self._hold(name, quantity, price, broker_time(event.time))
         if watermark is None:
             self._believe(name, payloads.waiting_in(event.payload))
         else:
@@ -610,18 +614,19 @@ class Book:
                 told = self.reported[key]
                 self.reported[key] = replace(told, fill=replace(told.fill, within=(*told.fill.within, leg)))
 
-    def _confirm(self, leg: str, watermark: datetime) -> None:
+    def _confirm(self, leg: str, watermark: BrokerTime) -> None:
         """The broker's word on a leg, of this broker time."""
         self.watermarks[leg] = max(watermark, self.watermarks.get(leg, watermark))
         self.believed.pop(leg, None)
 
     def _on_move(
-        self, at: datetime, source: str, target: str, quantity: Decimal, price: Decimal, watermark: datetime
+        self, at: datetime, source: str, target: str, quantity: Decimal, price: Decimal, watermark: BrokerTime
     ) -> None:
         """The lots that leave one leg go on in the other, which they close where it is on the other side."""
-        giver = self.legs.setdefault(source, Leg(source, at))
-        taker = self.legs.setdefault(target, Leg(target, at))
-        taker.receive(giver.give(quantity, price, at), price, at)
+        opened_at = broker_time(at)  # as of what a position opens
+        giver = self.legs.setdefault(source, Leg(source, opened_at))
+        taker = self.legs.setdefault(target, Leg(target, opened_at))
+        taker.receive(giver.give(quantity, price, opened_at), price, opened_at)
         for leg in (giver, taker):
             self.told.pop(leg.name, None)
             if not leg.quantity:
@@ -629,7 +634,7 @@ class Book:
             self._confirm(leg.name, watermark)
             self.known_at[leg.name] = at
 
-    def _hold(self, name: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
+    def _hold(self, name: str, quantity: Decimal, price: Decimal, at: BrokerTime) -> None:
         if not quantity:
             self.legs.pop(name, None)
             return
@@ -675,7 +680,7 @@ class Book:
         self.halts_due.clear()
 
     def _on_reconciled(self, event: Event) -> None:
-        as_of = from_iso(str(event.payload["as_of"]))
+        as_of = broker_time(from_iso(str(event.payload["as_of"])))
         if self.baseline is None:
             self.baseline = as_of
         cursor = event.payload["fills_cursor"]

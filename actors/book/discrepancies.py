@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from actors.events import Json, Severity
+from brokers.clocks import BrokerTime
 from brokers.model import Reason, RowProblem
 
 
@@ -265,7 +266,7 @@ class Break:
     alias: str | None = None
     offers: Correction | None = None
     halts: bool = False
-    first_look: datetime | None = None
+    first_look: BrokerTime | None = None
 
 
 @dataclass(frozen=True, slots=True)

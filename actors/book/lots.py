@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from decimal import Context, Decimal
 
+from brokers.clocks import BrokerTime
 from brokers.model import CostBasis
 
 ZERO = Decimal(0)
@@ -23,12 +23,13 @@ SPLIT_STEP = Decimal("1e-12")
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What one fill (or one correction, where ``fill_id`` is ``None``) left open. ``quantity`` is signed."""
+    """What one fill (or one correction, where ``fill_id`` is ``None``) left open. ``quantity`` is signed.
+    ``opened_at`` of a correction is the time of its event, which stands for the broker's."""
 
     quantity: Decimal
     price: Decimal
     fill_id: str | None
-    opened_at: datetime
+    opened_at: BrokerTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Leg:
     def __init__(
         self,
         name: str,
-        opened_at: datetime,
+        opened_at: BrokerTime,
         quantity: Decimal = ZERO,
         average_price: Decimal = ZERO,
         lots: Iterable[Lot] = (),
@@ -82,7 +83,7 @@ class Leg:
         quantity: Decimal,
         price: Decimal,
         fill_id: str | None,
-        at: datetime,
+        at: BrokerTime,
         basis: CostBasis,
         cost: Decimal = ZERO,
     ) -> None:
@@ -98,7 +99,7 @@ class Leg:
             self.lots.append(Lot(quantity, price, fill_id, at))
             self.quantity = total
 
-    def hold(self, quantity: Decimal, average_price: Decimal, at: datetime) -> None:
+    def hold(self, quantity: Decimal, average_price: Decimal, at: BrokerTime) -> None:
         """Be exactly this from now on (a correction).
 
         What is too much is taken from the oldest lots; what is missing becomes a lot whose price makes the average
@@ -196,7 +197,7 @@ class Leg:
             quantity += part
         return Closed(self.name, self.average_price, self.cost, tuple(taken)) if taken else None
 
-    def reopen(self, closed: Closed, at: datetime, basis: CostBasis) -> Decimal:
+    def reopen(self, closed: Closed, at: BrokerTime, basis: CostBasis) -> Decimal:
         """Have back what a fill had taken out of it; gives how much that is, signed. What stands against it by now is
         closed by it."""
         lots = closed.lots
@@ -221,7 +222,7 @@ class Leg:
         self.quantity = total
         return back
 
-    def give(self, quantity: Decimal, price: Decimal, at: datetime) -> tuple[Lot, ...]:
+    def give(self, quantity: Decimal, price: Decimal, at: BrokerTime) -> tuple[Lot, ...]:
         """Hand over a signed quantity, oldest lots first. What exceeds them is opened on the other side, at the price,
         and handed over as one lot."""
         given: list[Lot] = []
@@ -243,7 +244,7 @@ class Leg:
             self.trade(-left, price, None, at, CostBasis.WEIGHTED)
         return tuple(given)
 
-    def receive(self, lots: Iterable[Lot], price: Decimal, at: datetime) -> None:
+    def receive(self, lots: Iterable[Lot], price: Decimal, at: BrokerTime) -> None:
         """Take over what another leg held at this average price."""
         for lot in lots:
             if self.quantity and (lot.quantity > 0) != (self.quantity > 0):

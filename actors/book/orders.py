@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from brokers.clocks import BrokerTime
 from brokers.model import Order, OrderStatus, Side
 
 
@@ -114,14 +115,14 @@ class BookOrder:
     ended_at: datetime | None = None
     told_at: datetime | None = None
     filled_at: datetime | None = None
-    adopted_at: datetime | None = None
+    adopted_at: BrokerTime | None = None
     recorded_at: datetime | None = None
     replaced_by: str | None = None
     taken_back: Decimal = Decimal(0)
     since: int = 0
     slices: tuple[str, ...] = ()
     parent: str | None = None
-    expires_at: datetime | None = None
+    expires_at: BrokerTime | None = None
     lowered_by: Decimal = Decimal(0)
     group: str | None = None
 

@@ -16,6 +16,7 @@ from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType,
 from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
+from brokers.clocks import BrokerTime, broker_time
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
 
 Document = dict[str, Json]
@@ -29,7 +30,11 @@ def _time(value: Any) -> datetime | None:
     return None if value is None else from_iso(value)
 
 
-def _iso(value: datetime | None) -> str | None:
+def _told_time(value: Any) -> BrokerTime | None:
+    return broker_time(_time(value))
+
+
+def _iso(value: datetime | BrokerTime | None) -> str | None:
     return None if value is None else to_iso(value)
 
 
@@ -112,14 +117,14 @@ def order_from(data: Any) -> BookOrder:
         ended_at=_time(data["ended_at"]),
         told_at=_time(data.get("told_at")),
         filled_at=_time(data.get("filled_at")),
-        adopted_at=_time(data.get("adopted_at")),
+        adopted_at=_told_time(data.get("adopted_at")),
         recorded_at=_time(data.get("recorded_at")),
         replaced_by=data.get("replaced_by"),
         taken_back=Decimal(data.get("taken_back", "0")),
         since=data.get("since", 0),
         slices=tuple(data.get("slices", ())),
         parent=data.get("parent"),
-        expires_at=_time(data.get("expires_at")),
+        expires_at=_told_time(data.get("expires_at")),
         lowered_by=Decimal(data.get("lowered_by", "0")),
         group=data.get("group"),
     )
@@ -147,7 +152,7 @@ class BookedFill:
     side: Side
     quantity: Decimal
     price: Decimal
-    time: datetime
+    time: BrokerTime
     legs: tuple[tuple[str, Decimal], ...]
     cost_basis: CostBasis
     replaces: tuple[tuple[str, Decimal], ...] = ()
@@ -257,7 +262,7 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
         side=Side(data["side"]),
         quantity=Decimal(data["quantity"]),
         price=Decimal(data["price"]),
-        time=from_iso(data["time"]),
+        time=broker_time(from_iso(data["time"])),
         legs=tuple((name, Decimal(quantity)) for name, quantity in data["legs"]),
         cost_basis=CostBasis(data["cost_basis"]),
         replaces=tuple((name, Decimal(quantity)) for name, quantity in data["replaces"]),
@@ -321,7 +326,7 @@ def position_to(
     leg: str,
     quantity: Decimal,
     price: Decimal,
-    watermark: datetime | None,
+    watermark: BrokerTime | None,
     correction: Correction | None,
     ratio: Decimal | None = None,
 ) -> Document:
@@ -349,7 +354,7 @@ def waiting_in(data: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(data.get(WAITING, ()))
 
 
-def claim_to(leg: str, quantity: Decimal, price: Decimal, watermark: datetime, at: datetime | None) -> Document:
+def claim_to(leg: str, quantity: Decimal, price: Decimal, watermark: BrokerTime, at: datetime | None) -> Document:
     """A leg as a book kept elsewhere has it, by its row of that time; ``None`` where it has no row of it."""
     claimed_at = None if at is None else to_iso(at)
     return {**position_to(leg, quantity, price, watermark, None), "claimed_at": claimed_at}
@@ -366,9 +371,9 @@ def claimed_at(data: Mapping[str, Any]) -> datetime | None:
     return None if found is None else from_iso(found)
 
 
-def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, datetime | None]:
+def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, BrokerTime | None]:
     """Leg, quantity, average price and watermark, as :func:`position_to` wrote them."""
-    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _time(data["watermark"])
+    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _told_time(data["watermark"])
 
 
 def move_to(
@@ -377,7 +382,7 @@ def move_to(
     moved: Decimal,
     quantity: Decimal,
     price: Decimal,
-    watermark: datetime,
+    watermark: BrokerTime,
     cause: Cause,
 ) -> Document:
     """A signed quantity that goes from one leg to another, which has ``quantity`` then. ``price`` is what it was held
@@ -389,12 +394,12 @@ def move_to(
     return document
 
 
-def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, datetime] | None:
+def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, BrokerTime] | None:
     """Source, target, quantity, price and watermark, as :func:`move_to` wrote them; ``None`` where nothing moved."""
     if "moved_from" not in data:
         return None
     moved, price = Decimal(data["moved"]), Decimal(data["average_price"])
-    return data["moved_from"], data["leg"], moved, price, from_iso(data["watermark"])
+    return data["moved_from"], data["leg"], moved, price, broker_time(from_iso(data["watermark"]))
 
 
 def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
@@ -437,7 +442,7 @@ def contract_from(data: Any) -> ContractFacts:
         multiplier=Decimal(data["multiplier"]),
         currency=data["currency"],
         held=data["held"],
-        ends_at=_time(data.get("ends_at")),
+        ends_at=_told_time(data.get("ends_at")),
         expiry_certain=data.get("expiry_certain", True),
     )
 
@@ -522,7 +527,7 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
         alias=data.get("alias"),
         offers=None if data.get("offers") is None else Correction(data["offers"]),
         halts=data.get("halts", False),
-        first_look=None if data.get("first_look") is None else from_iso(data["first_look"]),
+        first_look=_told_time(data.get("first_look")),
     )
 
 
@@ -553,7 +558,7 @@ def leg_to(leg: Leg) -> Document:
 def leg_from(data: Any) -> Leg:
     """The leg that :func:`leg_to` wrote."""
     lots = _lots_from(data["lots"])
-    opened_at, cost = from_iso(data["opened_at"]), Decimal(data.get("cost", 0))
+    opened_at, cost = broker_time(from_iso(data["opened_at"])), Decimal(data.get("cost", 0))
     return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots, cost)
 
 
@@ -562,7 +567,7 @@ def _lots_to(lots: Iterable[Lot]) -> list[Json]:
 
 
 def _lots_from(data: Any) -> Iterator[Lot]:
-    return (Lot(Decimal(q), Decimal(p), fill_id, from_iso(at)) for q, p, fill_id, at in data)
+    return (Lot(Decimal(q), Decimal(p), fill_id, broker_time(from_iso(at))) for q, p, fill_id, at in data)
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:

@@ -12,6 +12,7 @@ from actors.book.lots import Leg, Lot
 from actors.book.orders import BookOrder
 from actors.book.payloads import ReportedFill
 from actors.book.policy import Policy
+from brokers.clocks import BrokerTime
 from brokers.model import Conventions
 
 
@@ -25,7 +26,7 @@ class LegState:
     lots: tuple[Lot, ...]
 
     @property
-    def opened_at(self) -> datetime | None:
+    def opened_at(self) -> BrokerTime | None:
         """When the oldest lot that is still open was opened."""
         return self.lots[0].opened_at if self.lots else None
 

@@ -25,6 +25,7 @@ from actors.messages import Ago, Connection, NoSlice, SliceRequest, Unchanged
 from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import ClaimCorrection, Decision
 from actors.runtime.ports import CallError, Runtime
+from brokers.clocks import ahead_of_ours, broker_time
 from brokers.model import (
     NET,
     Conventions,
@@ -200,7 +201,7 @@ class AccountClient:
             account=self._settings.account,
             instrument=self._settings.instrument,
             requested_at=at,
-            as_of=at,
+            as_of=broker_time(at),
             positions=failed,
             orders=failed,
             fills=failed,
@@ -221,7 +222,7 @@ class AccountClient:
         orders = {one.order.broker_order_id: one.order for one in executed if one.order is not None}
         return replace(
             self.nothing_known("a stream reports executions alone", now),
-            as_of=now + (last.as_of - last.requested_at),
+            as_of=broker_time(now + ahead_of_ours(last.as_of, last.requested_at)),
             orders=Partial(tuple(orders.values())),
             fills=Partial(tuple(one.fill for one in executed)),
             contract=last.contract,

@@ -11,7 +11,7 @@ what was held or at what it was after some of them, are no such thing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from actors.book import payloads
@@ -95,7 +95,7 @@ def _take_over(work: ReconciliationPass, leg: str, change: Decimal, first: Fill)
     )
     found = explained(work, leg, change, usual)
     if work.found(found):
-        at: datetime = first.time - JUST_BEFORE
+        at = first.time - JUST_BEFORE
         price = held.average_price if held is not None else first.price
         payload = payloads.position_to(leg, before + change, price, at, kind)
         work.emit(EventType.POSITION_SYNCED, payload, f"{leg}:before", found.severity)

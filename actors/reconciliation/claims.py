@@ -20,6 +20,7 @@ from actors.book.legs import impossible
 from actors.book.lots import ZERO
 from actors.events import EventType, Severity, to_iso
 from actors.reconciliation.reconciliation_pass import ClaimCorrection, Finding, ReconciliationPass
+from brokers.clocks import broker_time
 from brokers.model import Claim, ClaimDoubt, Position, rows_of
 
 KEY = "book:"
@@ -137,7 +138,7 @@ def _take(work: ReconciliationPass, leg: str, row: Claim | None) -> None:
     _end_corrected(work, leg, row)
     if price is None:
         price = held.average_price if held is not None and quantity else _shown_price(work, leg)
-    watermark = work.slice.as_of if row is None else min(row.at, work.now)
+    watermark = work.slice.as_of if row is None else broker_time(min(row.at, work.now))
     at = None if row is None else row.at
     work.note(EventType.POSITION_RECORDED, payloads.claim_to(leg, quantity, price, watermark, at), leg)
 

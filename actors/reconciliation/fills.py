@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from actors.book import payloads
@@ -29,6 +29,7 @@ from actors.reconciliation.booked_fills import book_fill, cost_of, infer_fill, i
 from actors.reconciliation.order_matching import order_of_fill, parent_of_fill, replaced_by
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass, Subject
 from actors.reconciliation.restated_fills import CORRECTION, booked_correction, correct, restate_all, taken_out_of
+from brokers.clocks import BrokerTime
 from brokers.model import (
     NET,
     Complete,
@@ -282,7 +283,7 @@ def _remember(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> 
     work.tidy(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
-def _broker_order(fill: Fill) -> tuple[datetime, bool, int, str]:
+def _broker_order(fill: Fill) -> tuple[BrokerTime, bool, int, str]:
     """A correction comes after what it corrects, whatever its id: both have the time of the execution."""
     return fill.time, fill.corrects is not None, len(fill.fill_id), fill.fill_id
 

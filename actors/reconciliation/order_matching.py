@@ -15,6 +15,7 @@ from typing import TypeVar
 from actors.book.book import ENDED_ORDERS_KEPT_FOR, Book
 from actors.book.orders import BookOrder
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
+from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
 from brokers.model import Complete, Fill, Order, Partial, Section, is_provisional, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
@@ -178,12 +179,12 @@ def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOr
     return min(ours, key=lambda other: _unlikeness(other, row)) if ours else None
 
 
-def _of_another_day(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
+def _of_another_day(work: ReconciliationPass, order: BookOrder, time: BrokerTime | None) -> bool:
     """Whether an order of the book cannot be the one of that time, because the broker's ids begin anew each day."""
     if not work.order_ids_recur or time is None or order.submitted_at is None:
         return False
     conventions = work.slice.conventions
-    return conventions.day_of(time) != conventions.day_of(order.submitted_at)
+    return conventions.day_of(time) != conventions.day_of(broker_time(order.submitted_at))  # it has no other day
 
 
 def is_about(book: Book, order: BookOrder, row: Order) -> bool:
@@ -250,13 +251,13 @@ def shows_another(work: ReconciliationPass, order: BookOrder, row: Order) -> boo
     return linked is not None and linked != order.key and row.client_order_id == order.client_order_id
 
 
-def sent_before(work: ReconciliationPass, order: BookOrder, time: datetime | None) -> bool:
+def sent_before(work: ReconciliationPass, order: BookOrder, time: BrokerTime | None) -> bool:
     """Whether the broker can have had this order at a time of its own clock."""
     sent_at = _sent_at(order)
     if sent_at is None or time is None:
         return True
-    offset = work.slice.as_of - work.slice.requested_at
-    return time >= sent_at + min(offset, timedelta(0)) - CLOCK_SKEW
+    behind = min(ahead_of_ours(work.slice.as_of, work.slice.requested_at), timedelta(0))
+    return time >= broker_time(sent_at + behind) - CLOCK_SKEW
 
 
 def _sent_at(order: BookOrder) -> datetime | None:
@@ -266,5 +267,5 @@ def _sent_at(order: BookOrder) -> datetime | None:
 
 def _unlikeness(order: BookOrder, row: Order) -> tuple[bool, bool, bool, float]:
     sent_at = _sent_at(order)
-    apart = abs((row.submitted_at - sent_at).total_seconds()) if row.submitted_at and sent_at else 0.0
+    apart = abs(ahead_of_ours(row.submitted_at, sent_at).total_seconds()) if row.submitted_at and sent_at else 0.0
     return order.status.terminal, order.quantity != row.quantity, order.limit_price != row.limit_price, apart

@@ -31,6 +31,7 @@ from actors.reconciliation.order_matching import (
     shows_another,
 )
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.clocks import BrokerTime, broker_time, shown
 from brokers.model import (
     Complete,
     Failed,
@@ -219,7 +220,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         notional=price * max(row.filled_quantity, known),
         order_type=row.order_type,
         limit_price=row.limit_price,
-        submitted_at=row.submitted_at,
+        submitted_at=shown(row.submitted_at),
         leg=row.leg,
         strategy=None if whose is None else whose.strategy,
         reason=row.reason,
@@ -510,7 +511,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
         replaced_by=row.replaced_by or order.replaced_by,
         slices=row.slices or order.slices,
         taken_back=ZERO,
-        submitted_at=order.submitted_at or row.submitted_at,
+        submitted_at=order.submitted_at or shown(row.submitted_at),
         leg=order.leg or row.leg,
         status=status,
         reason=row.reason or order.reason,
@@ -548,12 +549,15 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
         work.cancels.append(OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id))
 
 
-def _since(work: ReconciliationPass, order: BookOrder, row: Order) -> tuple[datetime | None, timedelta]:
+def _since(work: ReconciliationPass, order: BookOrder, row: Order) -> tuple[datetime | BrokerTime | None, timedelta]:
     """Since when an order works, and for how long by the clock that said so: ours where our side reported the order and
     the broker does not say when its market opened for it, else the broker's."""
-    if row.working_since is None and order.submitted_at is not None and order.recorded_at is not None:
-        return order.submitted_at, work.now - order.submitted_at
-    since = row.working_since or order.submitted_at or row.submitted_at
+    since = row.working_since
+    if since is None and order.submitted_at is not None:
+        if order.recorded_at is not None:
+            return order.submitted_at, work.now - order.submitted_at
+        since = broker_time(order.submitted_at)  # the order was adopted
+    since = since or row.submitted_at
     return since, timedelta() if since is None else work.slice.as_of - since
 
 

@@ -18,6 +18,7 @@ from actors.book.orders import BookOrder, merged, order_key
 from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to_text
 from actors.reconciliation.booked_fills import book_fill, with_closed
 from actors.reconciliation.order_matching import CLOCK_SKEW
+from brokers.clocks import broker_time
 from brokers.model import Conventions, Fill, OrderStatus, Side
 
 
@@ -368,6 +369,7 @@ def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: d
 
 def fill_of(report: FillReport, conventions: Conventions) -> Fill:
     """The fill that a report is of, with the scope of its id."""
+    time = broker_time(report.time)  # assumed, as all of it is, until the broker tells its own
     return Fill(
         instrument=report.instrument,
         fill_id=report.fill_id,
@@ -375,10 +377,10 @@ def fill_of(report: FillReport, conventions: Conventions) -> Fill:
         side=report.side,
         quantity=report.quantity,
         price=report.price,
-        time=report.time,
+        time=time,
         leg=report.leg,
         client_order_id=report.client_order_id,
-        id_scope=conventions.fill_scope(report.side, report.time),
+        id_scope=conventions.fill_scope(report.side, time),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -22,6 +21,7 @@ from actors.reconciliation.evidence import evidence_of, explained, too_large
 from actors.reconciliation.moves import reconcile_moves
 from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.clocks import BrokerTime
 from brokers.model import Complete, Position, Reason, rows_of
 
 
@@ -301,17 +301,17 @@ def _split(work: ReconciliationPass, leg: Leg, row: Position) -> Fraction | None
     return ratio if average > 0 and abs(now - before) <= allowed else None
 
 
-def force_add_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: datetime) -> dict[str, Json]:
+def force_add_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: BrokerTime) -> dict[str, Json]:
     """Payload of a POSITION_SYNCED: hold a leg that the book did not have. Fills up to ``as_of`` (broker time) are in
     it."""
     return payloads.position_to(leg, quantity, average_price, as_of, Correction.FORCE_ADD_POSITION)
 
 
-def force_update_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: datetime) -> dict[str, Json]:
+def force_update_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: BrokerTime) -> dict[str, Json]:
     """Payload of a POSITION_SYNCED: hold this quantity at this price in a leg the book has otherwise."""
     return payloads.position_to(leg, quantity, average_price, as_of, Correction.FORCE_UPDATE_POSITION)
 
 
-def force_close_position(leg: str, as_of: datetime) -> dict[str, Json]:
+def force_close_position(leg: str, as_of: BrokerTime) -> dict[str, Json]:
     """Payload of a POSITION_SYNCED: hold nothing in a leg."""
     return payloads.position_to(leg, ZERO, ZERO, as_of, Correction.FORCE_CLOSE_POSITION)

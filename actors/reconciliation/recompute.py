@@ -19,6 +19,7 @@ from actors.book.book import Book
 from actors.book.policy import Policy
 from actors.events import Event, Json, Record, from_iso
 from actors.reconciliation.grounds import ASKED, PARTS, PASS, Grounds
+from brokers.clocks import broker_time
 from brokers.model import (
     AnyRow,
     Claims,
@@ -97,7 +98,7 @@ def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
             entry.account,
             entry.instrument,
             from_iso(said["requested_at"]),
-            from_iso(said["as_of"]),
+            broker_time(from_iso(said["as_of"])),
             _section(positions, Position),
             _section(orders, Order),
             _section(fills, Fill),

@@ -28,6 +28,7 @@ from actors.book.discrepancies import (
 )
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Json, Severity, event_id
+from brokers.clocks import BrokerTime
 from brokers.model import ContractFacts, Failed, IdScope, OrderAnswer, OrderQuery, Slice
 
 IN_A_TABLE_TOO = frozenset(
@@ -407,7 +408,7 @@ class ReconciliationPass:
         kind = EventType.RECONCILIATION_DISCREPANCY
         self._apply(self._event(kind, payload, found.id, found.severity, found), written=True)
 
-    def _first_look(self, old: Break | None) -> datetime | None:
+    def _first_look(self, old: Break | None) -> BrokerTime | None:
         if self.new_book and self._shows_what_is_there():
             return self.slice.as_of
         return old.first_look if old is not None else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 
 from actors.book import payloads
@@ -19,6 +18,7 @@ from actors.events import EventType, Severity, to_text
 from actors.reconciliation.booked_fills import allocate, book_fill, named_leg, with_closed
 from actors.reconciliation.order_matching import order_of_fill
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.clocks import BrokerTime
 from brokers.model import (
     NET,
     Conventions,
@@ -202,7 +202,7 @@ def _left_of(book: Book, name: str, key: str, change: Decimal) -> Decimal:
 
 
 def _had_back(
-    book: Book, name: str, change: Decimal, was: Corrected, at: datetime, shown: Iterable[Position]
+    book: Book, name: str, change: Decimal, was: Corrected, at: BrokerTime, shown: Iterable[Position]
 ) -> Closed | None:
     """What a leg has back where the broker takes back a fill that had closed some of it: at the average of the leg, as
     closing does not change that, or of the position that is shown where the leg was closed whole."""

@@ -18,6 +18,7 @@ from actors.book.orders import BookOrder
 from actors.reconciliation.fills import SET_WITHIN, reconcile_fills
 from actors.reconciliation.order_matching import CLOCK_SKEW, by_broker_id, order_of_fill, with_whole_client_ids
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
+from brokers.clocks import broker_time
 from brokers.model import Fill, Order, Partial, is_provisional, rows_of
 
 NEWS_FOR = timedelta(minutes=10)
@@ -54,8 +55,11 @@ def _is_of_now(work: ReconciliationPass, fill: Fill) -> bool:
     set_at = max(filter(None, (book.baseline, book.floor, *book.watermarks.values())), default=None)
     if set_at is not None and fill.time <= set_at + SET_WITHIN:
         return False
-    latest = max(work.slice.as_of, work.now)
-    earliest = min(work.slice.as_of, work.now)
+    ours = broker_time(
+        work.now
+    )  # whichever clock is ahead: a stream is taken at its word within a minute or so of both
+    latest = max(work.slice.as_of, ours)
+    earliest = min(work.slice.as_of, ours)
     return earliest - NEWS_FOR <= fill.time <= latest + CLOCK_SKEW
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from brokers.clocks import broker_time
 from brokers.ib import wire
 from brokers.ib.rows import WorkingOrder, order_key
 from brokers.ib.wire import BAG, Contract, OrderTerms
@@ -177,4 +178,4 @@ def _with_end(row: Order, ends: Mapping[str, tuple[OrderTerms, datetime | None]]
     known = ends.get(row.broker_order_id)
     if known is None or known[1] is None or row.status.terminal:
         return row
-    return replace(row, expires_at=known[1])
+    return replace(row, expires_at=broker_time(known[1]))

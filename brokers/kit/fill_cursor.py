@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from brokers.clocks import BrokerTime, broker_time
 from brokers.model import Complete, Cursor, Failed, Fill, Partial, Section, rows_of
 
 
-def before_second_of(at: datetime) -> datetime:
+def before_second_of(at: datetime) -> BrokerTime:
     """The last moment before the second in which a reading began. A fill of that second is dated to its beginning,
     whether it came before the reading or after it: it must still count as later."""
-    return at.replace(microsecond=0) - timedelta(microseconds=1)
+    return broker_time(at.replace(microsecond=0) - timedelta(microseconds=1))
 
 
 class FillCursor:

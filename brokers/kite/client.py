@@ -27,6 +27,8 @@ from urllib.parse import quote as url_quote
 
 from loguru import logger
 
+from brokers.clocks import BrokerTime, broker_time
+from brokers.clocks import shown as as_datetime
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import settled
@@ -89,7 +91,7 @@ class _Reading:
     """One round of requests. ``clashes`` are the places where positions and trades do not agree."""
 
     requested_at: datetime
-    as_of: datetime
+    as_of: BrokerTime
     now_ms: int
     positions: Section[Position]
     orders: Section[Order]
@@ -170,7 +172,7 @@ class KiteBroker:
         self._with_expiry = frozenset(filter(has_expiry, well_formed))
         self._known = LookedUpNames(well_formed, self._listed_like)
         self._morning = Morning()
-        self._last_listed_at = clock()  # by the broker's clock, when it last listed its orders
+        self._last_listed_at = broker_time(clock())  # by the broker's clock, when it last listed its orders
 
     @property
     def calls(self) -> int:
@@ -315,7 +317,7 @@ class KiteBroker:
             self._contracts.note_trades(reading.as_of)
         shown = {row.instrument for row in rows_of(reading.positions) if has_expiry(row.instrument)}
         held = {name for name, book in self._books.items() if book.legs and has_expiry(name)}
-        self._contracts.seek(self._with_expiry | shown | held, reading.as_of)
+        self._contracts.seek(self._with_expiry | shown | held, as_datetime(reading.as_of))
         return self._contracts.facts(reading.as_of, trades_known=trades_known)
 
     def _delivered(self, reading: _Reading, contracts: Mapping[str, ContractFacts]) -> tuple[Evidence, ...]:
@@ -404,7 +406,10 @@ class KiteBroker:
             problems = (*problems, *self._of_ours(held[0].problems))
             self._morning.begin_with(_totals(self._books))
             doubts = self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at)
-            problems = (*problems, *(one for one in doubts if not self._has_expired(one.instrument or "", asked_at)))
+            problems = (
+                *problems,
+                *(one for one in doubts if not self._has_expired(one.instrument or "", _told_at(net[1], asked_at))),
+            )
             unreadable = {one.instrument for one in problems}
             shown = {row.instrument for row in net[0].rows.values()}
             shown |= {row.instrument for row in (*found.rows, *found.holdings)}
@@ -414,7 +419,7 @@ class KiteBroker:
         rows = (*found.rows, *found.holdings) if self._include_holdings else found.rows
         return section(rows, problems), found
 
-    def _has_expired(self, instrument: str, now: datetime) -> bool:
+    def _has_expired(self, instrument: str, now: BrokerTime) -> bool:
         book = self._books.get(instrument)
         by_book = book is not None and book.contract is not None and book.contract.has_expired(now)
         return by_book or self._contracts.has_expired(instrument, now)
@@ -487,7 +492,7 @@ class KiteBroker:
             await self.connect()
         requested_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
-        self._last_listed_at = answer.date or requested_at
+        self._last_listed_at = _told_at(answer, requested_at)
         return self._orders.take(decode.orders(answer.payload), self._today, requested_at)
 
     @property
@@ -657,7 +662,12 @@ def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: d
 
 def _day(answer: Answer, asked_at: datetime) -> date:
     """The trading day, by the broker's clock."""
-    return (answer.date or asked_at).astimezone(IST).date()
+    return _told_at(answer, asked_at).astimezone(IST).date()
+
+
+def _told_at(answer: Answer, asked_at: datetime) -> BrokerTime:
+    """The broker's time of an answer; ours where it tells none."""
+    return broker_time(answer.date or asked_at)
 
 
 def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:

@@ -22,6 +22,7 @@ from functools import partial
 
 from loguru import logger
 
+from brokers.clocks import BrokerTime
 from brokers.errors import BrokerError
 from brokers.kit.foreign_row import Unusable
 from brokers.kite.decode import IST, contracts
@@ -47,7 +48,7 @@ def has_expiry(instrument: str) -> bool:
     return instrument.partition(":")[0] in WITH_EXPIRY
 
 
-def _is_long_over(facts: ContractFacts, now: datetime) -> bool:
+def _is_long_over(facts: ContractFacts, now: BrokerTime) -> bool:
     return facts.ends_at is not None and now - facts.ends_at > timedelta(days=_DAYS_KEPT)
 
 
@@ -77,7 +78,7 @@ class ContractTables:
         self._looked_up: dict[str, date] = {}
         self._again_at: dict[str, datetime] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
-        self._trades_known: dict[date, datetime] = {}
+        self._trades_known: dict[date, BrokerTime] = {}
 
     def seek(self, instruments: Iterable[str], now: datetime) -> None:
         """Start looking up the contracts with an expiry, in the table of their day. Returns at once."""
@@ -95,14 +96,14 @@ class ContractTables:
                 self._reading[exchange] = task
                 task.add_done_callback(partial(self._has_read, exchange))
 
-    def note_trades(self, as_of: datetime) -> None:
+    def note_trades(self, as_of: BrokerTime) -> None:
         """Note that every trade of that day, up to ``as_of``, is known."""
         day = as_of.astimezone(IST).date()
         self._trades_known[day] = max(as_of, self._trades_known.get(day, as_of))
         while len(self._trades_known) > _DAYS_KEPT:
             del self._trades_known[min(self._trades_known)]
 
-    def facts(self, as_of: datetime, *, trades_known: bool) -> dict[str, ContractFacts]:
+    def facts(self, as_of: BrokerTime, *, trades_known: bool) -> dict[str, ContractFacts]:
         """What tables say of contracts. An expiry is certain once its contract's last session is over and all trades up
         to then are known, those of today (``trades_known``) too. A book keeps an expiry that was certain once."""
         self._known = {name: facts for name, facts in self._known.items() if not _is_long_over(facts, as_of)}
@@ -112,7 +113,7 @@ class ContractTables:
             found[name] = facts if over else replace(facts, expiry_certain=False)
         return found
 
-    def has_expired(self, instrument: str, at: datetime) -> bool:
+    def has_expired(self, instrument: str, at: BrokerTime) -> bool:
         """Whether the table of its last day lists it, its last session is over, and all of its trades are known."""
         facts = self._known.get(instrument)
         return facts is not None and facts.has_expired(at) and self._knows_all_trades(facts)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
+from brokers.clocks import BrokerTime, shown
 from brokers.errors import with_remedy
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
 from brokers.kite.slices import Growth, parts_of, root_of, whole, wholes
@@ -223,7 +224,7 @@ class Orderbook:
         return row
 
     def ended_overnight(
-        self, broker_order_id: str | None, client_order_id: str | None, day: date, now: datetime
+        self, broker_order_id: str | None, client_order_id: str | None, day: date, now: BrokerTime
     ) -> Order | None:
         """How an order of an earlier day ended that the broker no longer lists; ``None`` where that is not known. An
         order that was working when last seen is ``presumed`` to have expired, once its life has ended."""
@@ -243,13 +244,16 @@ class Orderbook:
                     return replace(order, status=OrderStatus.EXPIRED, reason=why, presumed=True)
         return None
 
-    def awaited(self, broker_order_id: str | None, client_order_id: str | None, now: datetime) -> str | None:
+    def awaited(self, broker_order_id: str | None, client_order_id: str | None, now: BrokerTime) -> str | None:
         """Why an order that the broker does not list may still exist, in words: an order for a coming session is shown
         again when that session is loaded."""
         for row in self.parts(broker_order_id, client_order_id):
             until = row.order.expires_at
             if row.variety == "amo" and not row.order.status.terminal and until is not None and now < until:
-                return f"it was placed after market for the session until {until:%Y-%m-%d %H:%M} UTC, and is not shown"
+                return (
+                    f"it was placed after market for the session until {shown(until):%Y-%m-%d %H:%M} UTC, "
+                    "and is not shown"
+                )
         return None
 
 

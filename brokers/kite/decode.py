@@ -20,6 +20,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from brokers.clocks import broker_time
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kite import sessions
@@ -261,7 +262,7 @@ def _contract(name: str, expiry: str, strike: str, kind: str, underlying: str) -
         strike=price or None,
         underlying=underlying or None,
         currency="INR",
-        ends_at=sessions.last_moment(name, day),
+        ends_at=broker_time(sessions.last_moment(name, day)),
     )
 
 
@@ -356,6 +357,7 @@ def order_row(item: object) -> OrderRow:
     instrument, status = instrument_of(row), _status(row, quantity, filled)
     placed = _moment_or_none(row, "order_timestamp")
     opened = _moment_or_none(row, "exchange_timestamp") if row.get("variety") == _AFTER_MARKET else None
+    until = _good_until(row, instrument, placed, opened)
     order = Order(
         instrument=instrument,
         broker_order_id=_id(row, "order_id"),
@@ -367,14 +369,14 @@ def order_row(item: object) -> OrderRow:
         order_type=_text_or_none(row, "order_type") or "UNKNOWN",
         limit_price=_working_price(row),
         average_fill_price=average if average and filled else None,
-        submitted_at=placed,
+        submitted_at=broker_time(placed),
         leg=_word(row, "product"),
         reason=_text_or_none(row, "status_message"),
         origin=_origin(row),
         parent=_text_or_none(row, "parent_order_id"),
         waits_for_open=status is OrderStatus.PENDING_SUBMIT and _waits_for_open(row),
-        expires_at=_good_until(row, instrument, placed, opened),
-        working_since=opened,
+        expires_at=broker_time(until),
+        working_since=broker_time(opened),
     )
     changed_at = row.get("exchange_update_timestamp") or row.get("exchange_timestamp") or row.get("order_timestamp")
     slice_of, autosliced = _slice_of(row, order)
@@ -441,7 +443,7 @@ def fill_row(item: object) -> Fill:
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
     time_key = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
-    side, made_at = _side(row), moment(row.get(time_key), time_key)
+    side, made_at = _side(row), broker_time(moment(row.get(time_key), time_key))
     return Fill(
         instrument=instrument_of(row),
         fill_id=_id(row, "trade_id"),

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
+from brokers.clocks import BrokerTime
 from brokers.kite.decode import HOLDINGS
 from brokers.model import ContractFacts, Evidence, Position, Reason
 
@@ -60,15 +61,15 @@ def _by_share(rows: Iterable[Position]) -> dict[str, _Shares]:
 class Deliveries:
     """Evidence from the readings of one connection. ``has_expired`` says whether a contract has expired by a time."""
 
-    def __init__(self, has_expired: Callable[[str, datetime], bool]) -> None:
+    def __init__(self, has_expired: Callable[[str, BrokerTime], bool]) -> None:
         self._has_expired = has_expired
         self._held: dict[tuple[str, str], _Option] = {}
         self._over: dict[tuple[str, str], _Option] = {}
         self._shares: dict[str, _Shares] | None = None
-        self._seen: list[tuple[datetime, Evidence]] = []
+        self._seen: list[tuple[BrokerTime, Evidence]] = []
 
     def look(
-        self, rows: Iterable[Position], contracts: Mapping[str, ContractFacts], traded: Iterable[str], at: datetime
+        self, rows: Iterable[Position], contracts: Mapping[str, ContractFacts], traded: Iterable[str], at: BrokerTime
     ) -> tuple[Evidence, ...]:
         """Compare this reading, whose positions are all known, with the one before it. ``traded`` are the instruments
         with a known trade of today."""
@@ -96,7 +97,7 @@ class Deliveries:
         self._seen = [(seen, evidence) for seen, evidence in self._seen if at - seen <= _KEPT]
         return tuple(evidence for _, evidence in self._seen)
 
-    def _judge(self, name: str, was: _Shares, now: _Shares, at: datetime) -> None:
+    def _judge(self, name: str, was: _Shares, now: _Shares, at: BrokerTime) -> None:
         change = now.delivered - was.delivered
         if change != now.total - was.total:
             return

@@ -20,6 +20,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from brokers.clocks import BrokerTime, broker_time
 from brokers.kite.decode import OrderRow
 from brokers.model import Fill, Order, OrderStatus
 
@@ -74,10 +75,10 @@ class Growth:
             self._seen[root] = (ids, since if known == ids else now)
         soon = timedelta(seconds=GROWS_S)
         found = {root for root, (_, since) in self._seen.items() if abs(now - since) < soon}
-        return frozenset(root for root in found if not _placed_long_ago(parts[root], now))
+        return frozenset(root for root in found if not _placed_long_ago(parts[root], broker_time(now)))
 
 
-def _placed_long_ago(parts: Iterable[OrderRow], now: datetime) -> bool:
+def _placed_long_ago(parts: Iterable[OrderRow], now: BrokerTime) -> bool:
     placed = [one.order.submitted_at for one in parts]
     return all(at is not None and now - at > timedelta(seconds=PLACED_WITHIN_S) for at in placed)
 

@@ -21,6 +21,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import NoReturn, TypeVar
 
+from brokers.clocks import broker_time
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import exact
 from brokers.kit.foreign_row import BadRow, Json, in_our_time, whole_text
@@ -267,7 +268,7 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
         status=_status(row, quantity, filled),
         order_type=order_type,
         limit_price=None if order_type == "MARKET" else _price(row, "price_open"),
-        submitted_at=None if row.get("time_setup") in (None, 0) else _moment(row, "time_setup"),
+        submitted_at=None if row.get("time_setup") in (None, 0) else broker_time(_moment(row, "time_setup")),
         leg=NET if legs is LegScheme.NET else position_id,
         origin=origin,
         # MQL5 documentation: a position's identifier is the ticket of the order that opened it.
@@ -307,7 +308,7 @@ def _fill(row: Content, legs: LegScheme) -> Fill | None:
         side=side,
         quantity=_volume(row, "volume"),
         price=_price(row, "price"),
-        time=_moment(row, "time"),
+        time=broker_time(_moment(row, "time")),
         leg=NET if legs is LegScheme.NET else position_id,
         position_id=position_id,
         commission=_charged(row),

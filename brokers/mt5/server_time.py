@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import with_remedy
 from brokers.model import Complete, Fill, Order, Partial, RowProblem, Section, SectionName, StreamedFill
 
@@ -37,7 +38,7 @@ class ServerTime:
     def __init__(self) -> None:
         self.offset_s: float | None = None
         self.zone_s = 0
-        self._refused: dict[str, datetime] = {}
+        self._refused: dict[str, BrokerTime] = {}
 
     def forget(self) -> None:
         """Forget the clock until the gateway sends it again."""
@@ -62,6 +63,10 @@ class ServerTime:
         """How far the gateway's clock is ahead of ours, apart from its zone."""
         return timedelta(seconds=(self.offset_s or 0.0) - self.zone_s)
 
+    def _ahead(self, now: datetime, seconds: float) -> BrokerTime:
+        """So long after the present of the gateway's clock."""
+        return broker_time(now + self.skew + timedelta(seconds=seconds))
+
     def orders(self, section: Section[Order]) -> Section[Order]:
         """The same orders, with their times in UTC."""
         if not self.zone_s or not isinstance(section, Complete | Partial):
@@ -75,7 +80,7 @@ class ServerTime:
         if not isinstance(section, Complete | Partial) or not section.rows:
             return section
         zone = timedelta(seconds=self.zone_s)
-        limit = now + self.skew + timedelta(seconds=CLOCKLESS_AHEAD_S if self.offset_s is None else AHEAD_S)
+        limit = self._ahead(now, CLOCKLESS_AHEAD_S if self.offset_s is None else AHEAD_S)
         rows: list[Fill] = []
         problems: list[RowProblem] = []
         for fill in section.rows:
@@ -96,7 +101,7 @@ class ServerTime:
         the future. May be called from any thread."""
         fill, order, zone = told.fill, told.order, timedelta(seconds=self.zone_s)
         at = fill.time - zone
-        if self.offset_s is None or at > now + self.skew + timedelta(seconds=AHEAD_S) or fill.fill_id in self._refused:
+        if self.offset_s is None or at > self._ahead(now, AHEAD_S) or fill.fill_id in self._refused:
             return None
         if order is not None:
             order = replace(order, submitted_at=order.submitted_at and order.submitted_at - zone)

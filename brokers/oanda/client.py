@@ -23,6 +23,7 @@ from urllib.parse import quote as url_quote
 
 from oandapyV20.endpoints import accounts, orders, trades, transactions
 
+from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kit.clock_words import clock_words
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
@@ -103,7 +104,7 @@ class _Kept:
     reading: Reading
     requested_at: datetime
     full_at: datetime
-    as_of: datetime
+    as_of: BrokerTime
 
     def learning(self, transactions: Sequence[object]) -> _Kept:
         """The same reading with the rejections in these older transactions."""
@@ -515,7 +516,7 @@ def _filled(read: Fills) -> tuple[Section[Fill], Cursor]:
     return section(read.rows, read.problems), read.cursor
 
 
-def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: datetime | None) -> datetime:
+def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: BrokerTime | None) -> BrokerTime:
     """The broker's time of a reading: fills not after it are contained in the positions.
 
     Too late, and a fill that is not contained would count as contained; too early, and one that is contained would be
@@ -526,5 +527,5 @@ def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: date
     before it; its cursor keeps such a fill from being handed out again. Our own clock is used where the broker sends no
     time at all. ``floor`` is the time of the earlier reading into which changes were merged.
     """
-    known = [at for at in (reading.newest, floor, answer.looked_at) if at is not None]
-    return max(known, default=requested_at)
+    known = [at for at in (broker_time(reading.newest), floor, broker_time(answer.looked_at)) if at is not None]
+    return max(known, default=broker_time(requested_at))

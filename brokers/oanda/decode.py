@@ -17,6 +17,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
+from brokers.clocks import broker_time
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import from_text
 from brokers.kit.foreign_row import BadRow, Json, mapping, text
@@ -356,7 +357,7 @@ def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, can
         order_type=facts.order_type,
         limit_price=facts.price,
         average_fill_price=fill.price if fill is not None else None,
-        submitted_at=facts.created_at,
+        submitted_at=broker_time(facts.created_at),
         leg=leg,
         reason=reason,
         replaced_by=facts.replaced_by or (_text_or_none(cancel, "replacedByOrderID") if cancel is not None else None),
@@ -405,7 +406,7 @@ def rejected_row(transaction: Json) -> Order:
         status=OrderStatus.REJECTED,
         order_type=text(transaction, "type").removesuffix("_ORDER_REJECT"),
         limit_price=number(transaction, "price") if transaction.get("price") is not None else None,
-        submitted_at=moment(transaction.get("time")),
+        submitted_at=broker_time(moment(transaction.get("time"))),
         reason=_text_or_none(transaction, "rejectReason"),
     )
 
@@ -430,7 +431,7 @@ def fill_row(transaction: Json) -> Fill:
         side=side,
         quantity=abs(units),
         price=_price(transaction, abs(units), (*opened, *closed)),
-        time=moment(transaction.get("time")),
+        time=broker_time(moment(transaction.get("time"))),
         leg=None if bool(opened) == bool(closed) else own if opened else other,
         client_order_id=_text_or_none(transaction, "clientOrderID"),
         # OANDA v20 documentation: in the account's home currency, always positive, and it reduces the balance.

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from loguru import logger
 
+from brokers.clocks import broker_time
 from brokers.errors import BrokerError, Malformed, Refused
 from brokers.model import (
     Complete,
@@ -110,7 +111,7 @@ class PaperBroker:
             raise self._set_back(fills_since, last)
         return Snapshot(
             requested_at=requested_at,
-            as_of=self._venue.told(self._clock()),
+            as_of=broker_time(self._venue.told(self._clock())),
             positions=Complete(self._venue.positions()),
             orders=Complete(self._venue.orders(requested_at)),
             fills=self._fills(last if fills_since is None else fills_since),

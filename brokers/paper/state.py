@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from brokers.clocks import broker_time
 from brokers.model import NET, Fill, Order, OrderStatus, Side
 from brokers.paper.prices import ZERO, Quote
 
@@ -89,7 +90,7 @@ class VenueOrder:
             order_type=self.order_type,
             limit_price=self.price,
             average_fill_price=self.notional / self.filled if self.filled else None,
-            submitted_at=self.submitted_at,
+            submitted_at=broker_time(self.submitted_at),
             leg=NET,
             reason=self.reason,
         )
@@ -117,7 +118,7 @@ class VenueFill:
             side=self.side,
             quantity=self.quantity,
             price=self.price,
-            time=self.time,
+            time=broker_time(self.time),
             leg=NET,
             client_order_id=self.client_order_id,
         )

@@ -11,6 +11,7 @@ from actors.book.discrepancies import Break, Discrepancy
 from actors.book.orders import BookOrder
 from actors.book.view import BookState, LegState
 from actors.events import Json, to_iso
+from brokers.clocks import shown
 from brokers.model import OrderStatus, Side, id_in_scope
 from supervisor.client.answers import DISCREPANCY, discrepancy_row
 from supervisor.presentation.tables import Answer, Cell, Table, columns, json_value
@@ -25,7 +26,7 @@ def _leg_row(leg: LegState) -> dict[str, Cell]:
         "leg": leg.leg,
         "quantity": leg.quantity,
         "average_price": leg.average_price,
-        "opened_at": leg.opened_at,
+        "opened_at": shown(leg.opened_at),
         "lots": len(leg.lots),
     }
 

@@ -24,6 +24,7 @@ from actors.book.discrepancies import DiscrepancyType
 from actors.book.legs import impossible
 from actors.book.view import BookState, LegState
 from actors.events import to_iso
+from brokers.clocks import BrokerTime, ahead_of_ours
 from supervisor.config.errors import expected
 
 ZERO = Decimal(0)
@@ -167,7 +168,7 @@ class _Held:
     quantity: Decimal
     average_price: Decimal | None
     cost: Decimal
-    opened_at: datetime | None
+    opened_at: BrokerTime | None
     hedged: bool
 
     @property
@@ -229,7 +230,7 @@ def _corrected(held: _Held, features: PositionFeatures, mark: Decimal | None, as
         pnl = (mark * held.quantity - held.cost) * features.contract_size
     seconds = ZERO
     if held.opened_at is not None:
-        seconds = Decimal(str(max(0.0, round((as_of - held.opened_at).total_seconds(), 6))))
+        seconds = Decimal(str(max(0.0, round(-ahead_of_ours(held.opened_at, as_of).total_seconds(), 6))))
     # Quantity keeps the form it was given in: a size beside a side.
     sized = features.side is not None and (features.quantity is None or features.quantity >= 0)
     return PositionFeatures(

@@ -16,6 +16,7 @@ from actors.book.policy import Policy
 from actors.events import Event, Record
 from actors.reconciliation.decide import reconcile
 from actors.reconciliation.own_reports import OrderReport, events_of
+from brokers.clocks import broker_time
 from brokers.model import (
     Complete,
     Conventions,
@@ -78,7 +79,8 @@ def slice_of(
         for n in range(orders)
     )
     return Slice(
-        "bench", "X", time, time, Complete(held), Complete(working + rows), Complete(fills_), None, TICKETS,
+        "bench", "X", time, broker_time(time),
+        Complete(held), Complete(working + rows), Complete(fills_), None, TICKETS,
         f"{positions}/{orders}/{after_s}",
     )  # fmt: skip
 
@@ -127,7 +129,16 @@ def filled_order(count: int) -> tuple[Book, tuple[Event, ...], Slice]:
     for event in first:
         book.apply(event)
     executed = tuple(
-        Fill("X", f"F{n}", "B1", Side.BUY, Decimal(1), Decimal("1.1"), NOW + timedelta(milliseconds=n), "net")
+        Fill(
+            "X",
+            f"F{n}",
+            "B1",
+            Side.BUY,
+            Decimal(1),
+            Decimal("1.1"),
+            broker_time(NOW + timedelta(milliseconds=n)),
+            "net",
+        )
         for n in range(count)
     )
     row = Order(

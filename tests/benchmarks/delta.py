@@ -31,6 +31,7 @@ from actors.delta.positions import PositionUpdate
 from actors.delta.sink import JournalSink, position_table, rows_to_arrow
 from actors.events import Event, EventType, Severity
 from actors.journal.store import Append, Journal
+from brokers.clocks import broker_time
 from tests.benchmarks.form import Figure, show
 
 LENGTHS = (100_000, 1_000_000)
@@ -116,7 +117,9 @@ def steps(directory: Path, how_many: int) -> list[float]:
         for number, stream in enumerate(streams):
             first = batch * each
             quantities = (Decimal(1 + number + n % 7) for n in range(first, first + each))
-            payloads = [position_to("net", quantity, Decimal("191.2"), START, None) for quantity in quantities]
+            payloads = [
+                position_to("net", quantity, Decimal("191.2"), broker_time(START), None) for quantity in quantities
+            ]
             events = tuple(
                 Event(f"{stream}-{first + n}", EventType.POSITION_RECORDED, Severity.INFO, START, payload)
                 for n, payload in enumerate(payloads)

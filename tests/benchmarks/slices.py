@@ -28,6 +28,7 @@ from actors.journal.kept_slices import KeptSlices
 from actors.journal.store import Append, Journal
 from actors.reconciliation.grounds import Grounds, kept
 from actors.runtime.ports import Runtime
+from brokers.clocks import broker_time
 from brokers.model import Complete, Conventions, Fill, Order, OrderStatus, Position, Side, Slice
 from supervisor.cli.audit_recompute import Wanted, recompute
 from supervisor.cli.audit_selection import Source
@@ -65,7 +66,7 @@ class _Desk:
             OrderStatus.OPEN,
             order_type="LIMIT",
             limit_price=Decimal(f"191.{number % 1000:03}"),
-            submitted_at=at,
+            submitted_at=broker_time(at),
         )
 
     def slice(self, second: int) -> Slice:
@@ -76,7 +77,9 @@ class _Desk:
             self._next_trade_s += self._trade_every_s
             first = next(iter(self._orders))
             done = self._orders.pop(first)
-            fills.append(Fill(self._name, f"F{first}", first, done.side, done.quantity, Decimal("191.2"), at))
+            fills.append(
+                Fill(self._name, f"F{first}", first, done.side, done.quantity, Decimal("191.2"), broker_time(at))
+            )
             self._held += done.quantity * done.side.sign
             self._orders[str(self._next)] = self._order(self._next, at)
             self._next += 1
@@ -86,7 +89,8 @@ class _Desk:
         self._fills = fills
         rows = (Position(self._name, "net", self._held, Decimal("191.2")),) if self._held else ()
         return Slice(
-            "fx", self._name, at, at, Complete(rows), Complete(tuple(self._orders.values())), Complete(tuple(fills)),
+            "fx", self._name, at, broker_time(at),
+            Complete(rows), Complete(tuple(self._orders.values())), Complete(tuple(fills)),
             self._next, Conventions(), f"r{self._revision}",
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from brokers.clocks import broker_time
 from brokers.errors import Unreachable
 from brokers.kit.event_stream import Run
 from brokers.kit.fill_cursor import FillCursor
@@ -23,7 +24,7 @@ from brokers.port import StreamState
 D = Decimal
 AT = datetime(2026, 1, 5, 9, 30, 1, 500_000, tzinfo=UTC)
 HELD = Position("CAT", "net", D(3), D("1.5"))
-BOUGHT = Fill("CAT", "7", "1", Side.BUY, D(3), D("1.5"), AT)
+BOUGHT = Fill("CAT", "7", "1", Side.BUY, D(3), D("1.5"), broker_time(AT))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brokers.clocks import broker_time
 from brokers.kit.fill_cursor import FillCursor
 from brokers.model import (
     Complete,
@@ -25,7 +26,7 @@ LATEST = datetime(2026, 1, 6, tzinfo=UTC)
 
 
 def fill(fill_id: str) -> Fill:
-    return Fill("AAPL", fill_id, "1", Side.BUY, D(1), D(1), LATEST)
+    return Fill("AAPL", fill_id, "1", Side.BUY, D(1), D(1), broker_time(LATEST))
 
 
 def test_a_fill_handed_out_first_comes_after_every_cursor_given_before() -> None:
@@ -75,7 +76,7 @@ def test_a_fill_whose_commission_came_later_is_handed_out_once_more_to_everybody
 
 def test_a_fill_after_a_restart_comes_behind_a_cursor_that_ran_ahead_of_the_clock() -> None:
     """An earlier process gave that cursor out: a fill handed out with the very same one would count as known."""
-    fill = Fill("EURUSD", "9", "8", Side.BUY, Decimal(1), Decimal("1.1"), datetime(2024, 1, 2, tzinfo=UTC))
+    fill = Fill("EURUSD", "9", "8", Side.BUY, Decimal(1), Decimal("1.1"), broker_time(datetime(2024, 1, 2, tzinfo=UTC)))
     fresh, cursor = FillCursor().hand_out(Complete((fill,)), 160, 105)
     assert (fresh, cursor > 160) == (Complete((fill,)), True)
 

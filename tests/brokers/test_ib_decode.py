@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from brokers.clocks import broker_time, shown
 from brokers.ib import decode, rows, wire
 from brokers.ib.contracts import Names
 from brokers.ib.executions import Listing, began_before_today
@@ -316,7 +317,7 @@ def test_an_execution_is_a_fill() -> None:
         side=Side.BUY,
         quantity=D(10),
         price=D("20.25"),
-        time=datetime(2026, 1, 5, 14, 30, 1, tzinfo=UTC),
+        time=broker_time(datetime(2026, 1, 5, 14, 30, 1, tzinfo=UTC)),
         leg="net",
         client_order_id="c1",
     )
@@ -338,7 +339,7 @@ def test_an_execution_is_a_fill() -> None:
 )
 def test_times_become_utc_by_the_zone_they_name_or_the_one_configured(text: str, zone: str | None, hour: int) -> None:
     (fill,) = rows_of(fills_of(executed_row(time=text), zone=ZoneInfo(zone) if zone else None))
-    assert fill.time.hour == hour
+    assert shown(fill.time).hour == hour
     assert fill.time.tzinfo is UTC
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from brokers.clocks import broker_time
 from brokers.kite.day_lists import DISBELIEVED_S, Lasting, Orderbook
 from brokers.kite.decode import (
     Listing,
@@ -77,14 +78,17 @@ def test_what_is_filled_of_an_order_only_grows() -> None:
 def test_an_order_of_yesterday_ended_as_it_did_or_expired(fields: dict[str, Any], expected: OrderStatus | None) -> None:
     book = Orderbook()
     book.take(Listing({"1": row(**fields)}), TODAY, NOW)
-    assert book.ended_overnight("1", None, TODAY, NOW) is None
+    assert book.ended_overnight("1", None, TODAY, broker_time(NOW)) is None
     tomorrow = TODAY + timedelta(days=1)
     assert rows_of(book.take(Listing(), tomorrow, NOW + timedelta(days=1))) == ()
     morning = NOW + timedelta(hours=22)
-    ended = [book.ended_overnight(order_id, tag, tomorrow, morning) for order_id, tag in (("1", None), (None, "mine"))]
+    ended = [
+        book.ended_overnight(order_id, tag, tomorrow, broker_time(morning))
+        for order_id, tag in (("1", None), (None, "mine"))
+    ]
     assert [found and found.status for found in ended] == [expected] * 2
     assert [found and found.presumed for found in ended] == [expected and expected is S.EXPIRED] * 2
-    assert book.ended_overnight("2", None, tomorrow, morning) is None
+    assert book.ended_overnight("2", None, tomorrow, broker_time(morning)) is None
 
 
 def test_a_list_that_is_emptied_in_the_morning_still_leaves_yesterdays_orders_expired() -> None:
@@ -95,7 +99,7 @@ def test_a_list_that_is_emptied_in_the_morning_still_leaves_yesterdays_orders_ex
         book.take(Listing({"1": row()}), tomorrow if at > NOW else TODAY, at)
     emptied = [book.take(Listing(), tomorrow, NOW + timedelta(hours=22, seconds=s)) for s in (0, DISBELIEVED_S)]
     assert [type(section) for section in emptied] == [Failed, Complete]
-    found = book.ended_overnight("1", None, tomorrow, NOW + timedelta(hours=22))
+    found = book.ended_overnight("1", None, tomorrow, broker_time(NOW + timedelta(hours=22)))
     assert found is not None
     assert found.status is S.EXPIRED
 
@@ -104,7 +108,7 @@ def test_a_list_that_is_emptied_in_the_morning_still_leaves_yesterdays_orders_ex
 
 
 def fill(number: int, second: int = 0) -> Fill:
-    return Fill(INFY, str(number), "1", Side.BUY, D(1), D(1), NOW + timedelta(seconds=second), "MIS")
+    return Fill(INFY, str(number), "1", Side.BUY, D(1), D(1), broker_time(NOW + timedelta(seconds=second)), "MIS")
 
 
 def at(second: int) -> int:

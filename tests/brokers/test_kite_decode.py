@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from brokers.clocks import broker_time
 from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kite.decode import (
     fill_row,
@@ -312,10 +313,10 @@ def test_a_trade_is_a_fill_at_the_time_of_the_exchange_and_names_its_leg() -> No
         side=Side.BUY,
         quantity=D(1),
         price=D("310.7"),
-        time=datetime(2025, 11, 20, 3, 46, 39, tzinfo=UTC),
+        time=broker_time(datetime(2025, 11, 20, 3, 46, 39, tzinfo=UTC)),
         leg="CNC",
     )
-    assert fill_row(trade(fill_timestamp=None)).time.second == 40
+    assert fill_row(trade(fill_timestamp=None)).time == broker_time(datetime(2025, 11, 20, 3, 46, 40, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

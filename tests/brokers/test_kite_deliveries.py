@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from brokers.clocks import broker_time
 from brokers.kite.deliveries import DAYS, Deliveries
 from brokers.model import ContractFacts, Evidence, Position, Reason
 from brokers.simulators.kite import KiteSimulator
@@ -20,7 +21,9 @@ CALL, PUT, STOCK = "NFO:RELIANCE25NOV1500CE", "NFO:RELIANCE25NOV1500PE", "NSE:RE
 
 
 def option(right: str) -> ContractFacts:
-    return ContractFacts(None, "OPT", LAST_DAY, right, D(1500), "RELIANCE", currency="INR", ends_at=at(15, 30))
+    return ContractFacts(
+        None, "OPT", LAST_DAY, right, D(1500), "RELIANCE", currency="INR", ends_at=broker_time(at(15, 30))
+    )
 
 
 CONTRACTS = {CALL: option("C"), PUT: option("P"), "NFO:RELIANCE25NOVFUT": ContractFacts(None, "FUT", LAST_DAY)}
@@ -79,9 +82,9 @@ DELIVERIES = [
 def test_shares_that_come_or_go_are_those_of_an_option_where_number_strike_and_time_say_so(story: Delivery) -> None:
     deliveries = Deliveries(lambda name, now: story.over)
     held = Position(story.contract, "NRML", D(story.quantity), D(20))
-    assert deliveries.look((held, *story.before), CONTRACTS, (), at(15, 20)) == ()
-    assert deliveries.look(story.before, CONTRACTS, (), at(9, 20, day=26)) == ()
-    told = deliveries.look(story.after, CONTRACTS, story.traded, story.came_at)
+    assert deliveries.look((held, *story.before), CONTRACTS, (), broker_time(at(15, 20))) == ()
+    assert deliveries.look(story.before, CONTRACTS, (), broker_time(at(9, 20, day=26))) == ()
+    told = deliveries.look(story.after, CONTRACTS, story.traded, broker_time(story.came_at))
     if story.reason is None:
         assert told == ()
         return
@@ -89,15 +92,15 @@ def test_shares_that_come_or_go_are_those_of_an_option_where_number_strike_and_t
     assert (stock.reason, stock.change, stock.price) == (story.reason, D(story.change), D(1500))
     assert (stock.linked, contract.linked) == ((story.contract,), (stock.instrument,))
     assert (contract.reason, contract.leg, contract.change) == (story.reason, "NRML", D(-story.quantity))
-    assert deliveries.look(story.after, CONTRACTS, (), story.came_at + timedelta(minutes=11)) == ()
+    assert deliveries.look(story.after, CONTRACTS, (), broker_time(story.came_at + timedelta(minutes=11))) == ()
 
 
 def test_of_two_options_that_the_shares_may_be_of_none_is_chosen() -> None:
     deliveries = Deliveries(lambda name, now: True)
     both = (Position(CALL, "NRML", D(500), D(20)), Position(PUT, "NRML", D(-500), D(20)))
-    deliveries.look(both, CONTRACTS, (), at(15, 20))
-    deliveries.look((), CONTRACTS, (), at(9, 20, day=26))
-    told: tuple[Evidence, ...] = deliveries.look((shares(500, 1500),), CONTRACTS, (), at(19, 0, day=26))
+    deliveries.look(both, CONTRACTS, (), broker_time(at(15, 20)))
+    deliveries.look((), CONTRACTS, (), broker_time(at(9, 20, day=26)))
+    told: tuple[Evidence, ...] = deliveries.look((shares(500, 1500),), CONTRACTS, (), broker_time(at(19, 0, day=26)))
     assert told == ()
 
 
@@ -123,7 +126,7 @@ async def test_the_adapter_tells_of_a_delivery_what_its_lists_and_the_exchanges_
             it_is(at(9, 20, day=26))
             kite.end_day()
             gone = await adapter.snapshot(None)
-            assert (gone.contracts[CALL].has_expired(now), gone.evidence) == (True, ())
+            assert (gone.contracts[CALL].has_expired(broker_time(now)), gone.evidence) == (True, ())
             kite.set_holding(STOCK, D(500), D(1500))
             it_is(at(19, 0, day=26))
             told = (await adapter.snapshot(None)).evidence

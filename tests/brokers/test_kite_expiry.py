@@ -15,6 +15,7 @@ import pytest
 from actors.book import payloads
 from actors.book.discrepancies import Cause, DiscrepancyType
 from actors.events import Severity
+from brokers.clocks import broker_time
 from brokers.kit.foreign_row import BadAnswer
 from brokers.kite.contract_tables import AGAIN_AFTER, ContractTables, Table
 from brokers.kite.decode import contracts
@@ -46,8 +47,10 @@ def test_a_table_tells_the_last_day_of_a_contract_and_when_its_last_session_ends
         }
     ).encode()
     found = contracts(table, "NFO", {SHARE, FUTURE, OPTION, "NFO:NIFTY25DECFUT"})
-    future = ContractFacts(None, "FUT", LAST_DAY, underlying="NIFTY", currency="INR", ends_at=at(15, 30))
-    option = ContractFacts(None, "OPT", LAST_DAY, "P", D(1500), "RELIANCE", currency="INR", ends_at=at(15, 30))
+    future = ContractFacts(None, "FUT", LAST_DAY, underlying="NIFTY", currency="INR", ends_at=broker_time(at(15, 30)))
+    option = ContractFacts(
+        None, "OPT", LAST_DAY, "P", D(1500), "RELIANCE", currency="INR", ends_at=broker_time(at(15, 30))
+    )
     assert (found.rows, found.earliest) == ({FUTURE: future, OPTION: option}, LAST_DAY)
 
 
@@ -134,9 +137,9 @@ class Tables:
         await asyncio.gather(*others)
 
     def certain(self, name: str, at: datetime) -> bool | None:
-        self.kept.note_trades(at)
-        facts = self.kept.facts(at, trades_known=True).get(name)
-        return None if facts is None else facts.has_expired(at)
+        self.kept.note_trades(broker_time(at))
+        facts = self.kept.facts(broker_time(at), trades_known=True).get(name)
+        return None if facts is None else facts.has_expired(broker_time(at))
 
 
 async def test_a_table_is_read_once_a_day_and_of_an_exchange_of_contracts_alone() -> None:
@@ -198,16 +201,16 @@ async def test_it_has_expired_when_its_last_session_is_over_and_every_trade_of_t
 async def test_what_is_long_over_is_forgotten() -> None:
     tables = Tables()
     await tables.seek(FUTURE)
-    assert FUTURE in tables.kept.facts(at(12, day=30), trades_known=True)
-    assert tables.kept.facts(at(12, day=30) + timedelta(days=7), trades_known=True) == {}
+    assert FUTURE in tables.kept.facts(broker_time(at(12, day=30)), trades_known=True)
+    assert tables.kept.facts(broker_time(at(12, day=30) + timedelta(days=7)), trades_known=True) == {}
 
 
 async def test_with_trades_that_are_not_known_nothing_has_expired() -> None:
     tables = Tables()
     await tables.seek(FUTURE)
-    tables.kept.note_trades(at(16))
-    (facts,) = tables.kept.facts(at(16), trades_known=False).values()
-    assert not facts.has_expired(at(16))
+    tables.kept.note_trades(broker_time(at(16)))
+    (facts,) = tables.kept.facts(broker_time(at(16)), trades_known=False).values()
+    assert not facts.has_expired(broker_time(at(16)))
 
 
 # -- the whole way -------------------------------------------------------------------------------------------------
@@ -328,7 +331,7 @@ async def test_a_cycle_does_not_wait_for_a_table(tmp_path: Path) -> None:
 
 
 def test_a_books_record_of_a_contract_keeps_whether_its_end_is_certain_and_one_of_before_is_read() -> None:
-    told = ContractFacts(kind="FUT", expiry=LAST_DAY, ends_at=at(15, 30), expiry_certain=False)
+    told = ContractFacts(kind="FUT", expiry=LAST_DAY, ends_at=broker_time(at(15, 30)), expiry_certain=False)
     assert payloads.contract_from(payloads.contract_to(told)) == told
     tws = ContractFacts("1", "OPT", LAST_DAY, "C", D(50))
     record = payloads.contract_to(tws)
@@ -344,5 +347,5 @@ def test_a_contract_ends_with_its_last_session_and_where_that_is_not_told_on_its
     now: datetime, of_a_session: bool, of_a_day: bool
 ) -> None:
     """By UTC's day, which begins at 5:30 in India."""
-    assert ContractFacts(expiry=LAST_DAY, ends_at=at(15, 30)).has_expired(now) is of_a_session
-    assert ContractFacts(expiry=LAST_DAY).has_expired(now) is of_a_day
+    assert ContractFacts(expiry=LAST_DAY, ends_at=broker_time(at(15, 30))).has_expired(broker_time(now)) is of_a_session
+    assert ContractFacts(expiry=LAST_DAY).has_expired(broker_time(now)) is of_a_day

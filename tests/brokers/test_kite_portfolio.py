@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from brokers.clocks import broker_time
 from brokers.kit.foreign_row import BadRow
 from brokers.kite import KiteBroker
 from brokers.kite.client import TRADES_LATE_S
@@ -95,7 +96,7 @@ def net(**fields: Any) -> dict[str, Any]:
 
 def fill(number: int, quantity: int, price: object, side: Side = Side.BUY, leg: str = "CNC") -> Fill:
     at = NOW + timedelta(seconds=number)
-    return Fill(INFY, str(number), str(number), side, D(quantity), D(str(price)), at, leg)
+    return Fill(INFY, str(number), str(number), side, D(quantity), D(str(price)), broker_time(at), leg)
 
 
 def listed(*rows: dict[str, Any]) -> Listing[PositionRow]:

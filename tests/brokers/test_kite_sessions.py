@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from brokers import kite
+from brokers.clocks import broker_time
 from brokers.kite import sessions
 from brokers.kite.decode import order_row
 from tests.brokers.kite_rows import INFY, order
@@ -118,4 +119,4 @@ def test_an_after_market_order_is_as_old_as_its_time_at_the_exchange() -> None:
     for status in ("AMO REQ RECEIVED", "OPEN PENDING", "PUT ORDER REQ RECEIVED"):
         assert order_row(order(**waiting, status=status)).order.waits_for_open
     opened = order_row(order(**waiting | {"exchange_timestamp": "2025-11-21 09:15:00"}, status="OPEN")).order
-    assert (opened.waits_for_open, opened.working_since) == (False, ist("2025-11-21 09:15"))
+    assert (opened.waits_for_open, opened.working_since) == (False, broker_time(ist("2025-11-21 09:15")))

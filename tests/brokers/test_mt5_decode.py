@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brokers.clocks import broker_time
 from brokers.kit.foreign_row import BadRow
 from brokers.model import (
     Complete,
@@ -258,7 +259,7 @@ def test_every_order_type_has_its_side(kind: str, side: Side, order_type: str, l
 
 def test_an_order_is_known_by_its_comment_and_works_on_its_position() -> None:
     (row,) = rows_of(orders(order(position_id=55)))
-    assert (row.client_order_id, row.leg, row.submitted_at) == ("c1", "55", SETUP)
+    assert (row.client_order_id, row.leg, row.submitted_at) == ("c1", "55", broker_time(SETUP))
     (row,) = rows_of(orders(order(comment="")))
     assert (row.client_order_id, row.leg) == (None, None)
     assert rows_of(orders(order(), legs=NET))[0].leg == "net"
@@ -314,7 +315,7 @@ def test_a_deal_is_a_fill_of_its_position(entry: str) -> None:
         Side.SELL,
         Decimal("0.1"),
         Decimal("1.05"),
-        SETUP,
+        broker_time(SETUP),
         "55",
         "55",
         commission=Decimal("0.2"),

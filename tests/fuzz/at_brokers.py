@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from ib_async import IB
 
+from brokers.clocks import broker_time
 from brokers.ib import rows as ib_rows
 from brokers.ib import wire as ib_wire
 from brokers.ib.contracts import Names as IbNames
@@ -85,7 +86,9 @@ def booked(sections: tuple[Section[Any], Section[Any], Section[Any]], convention
     positions, orders, fills = (_of(part, name) for part in sections)
     for place in range(3):
         at = NOW + timedelta(seconds=20 * place)
-        seen = Slice(ACCOUNT, INSTRUMENT, at, at, positions, orders, fills, place, conventions, f"r{place}")
+        seen = Slice(
+            ACCOUNT, INSTRUMENT, at, broker_time(at), positions, orders, fills, place, conventions, f"r{place}"
+        )
         desk.look(seen, at)
         fills = Complete()
         if place == 1:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from brokers.clocks import broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.executions import OnFill
 from brokers.model import (
@@ -138,7 +139,7 @@ class SimulatedBroker:
         await self._travel("read the account")
         return Snapshot(
             requested_at,
-            as_of,
+            broker_time(as_of),
             self._badly(positions, SectionName.POSITIONS),
             self._badly(orders, SectionName.ORDERS),
             fills,

@@ -16,6 +16,7 @@ from actors.events import Event, EventType, Record
 from actors.reconciliation.decide import reconcile
 from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report, events_of
 from actors.reconciliation.reconciliation_pass import Decision
+from brokers.clocks import broker_time
 from brokers.model import (
     NET,
     Complete,
@@ -83,7 +84,7 @@ def order(
         order_type="LIMIT",
         limit_price=None if price is None else dec(price),
         average_fill_price=None if average is None else dec(average),
-        submitted_at=submitted_at,
+        submitted_at=broker_time(submitted_at),
         leg=leg,
         replaced_by=replaced_by,
         reason=reason,
@@ -103,7 +104,18 @@ def fill(
     client_id: str | None = None,
 ) -> Fill:
     """A row of fills."""
-    return Fill(INSTRUMENT, fill_id, order_id, side, dec(quantity), dec(price), at(at_s), leg, position_id, client_id)
+    return Fill(
+        INSTRUMENT,
+        fill_id,
+        order_id,
+        side,
+        dec(quantity),
+        dec(price),
+        broker_time(at(at_s)),
+        leg,
+        position_id,
+        client_id,
+    )
 
 
 def slice_at(
@@ -123,7 +135,7 @@ def slice_at(
         account,
         instrument,
         at(seconds),
-        at(seconds),
+        broker_time(at(seconds)),
         Complete(tuple(positions)) if isinstance(positions, Sequence) else positions,
         Complete(tuple(orders)) if isinstance(orders, Sequence) else orders,
         Complete(tuple(fills)) if isinstance(fills, Sequence) else fills,

@@ -22,6 +22,7 @@ from actors.journal.evidence import EvidenceSettings
 from actors.messages import CycleReport
 from actors.names import AUDIT, instrument_name
 from actors.runtime.ports import LocalRuntime
+from brokers.clocks import broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.executions import OnFill
 from brokers.model import (
@@ -194,7 +195,9 @@ class FakeBroker:
                 cursor = fills_since
             if isinstance(fills, Unsupported):
                 cursor = None
-        return Snapshot(requested_at, requested_at + self.clock_off, positions, orders, fills, cursor, self.conventions)
+        return Snapshot(
+            requested_at, broker_time(requested_at + self.clock_off), positions, orders, fills, cursor, self.conventions
+        )
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         self.finds += 1
@@ -264,7 +267,7 @@ class FakeBroker:
             order_type="LIMIT",
             limit_price=Decimal("1.1"),
             average_fill_price=Decimal("1.1") if filled else None,
-            submitted_at=submitted_at if submitted_at is not None else self.clock(),
+            submitted_at=broker_time(submitted_at if submitted_at is not None else self.clock()),
         )
         self.rows[broker_id] = row
         return row
@@ -288,7 +291,7 @@ class FakeBroker:
             side,
             Decimal(str(quantity)),
             Decimal(str(price)),
-            self.clock(),
+            broker_time(self.clock()),
         )
         self.fills.append(fill)
         old = self.held.get((instrument, leg))

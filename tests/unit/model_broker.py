@@ -10,6 +10,7 @@ from random import Random
 from typing import TypeVar
 
 from actors.book.lots import ZERO, Leg
+from brokers.clocks import broker_time
 from brokers.model import (
     LONG,
     NET,
@@ -98,7 +99,7 @@ class ModelBroker:
             ZERO,
             OrderStatus.OPEN,
             limit_price=Decimal(price),
-            submitted_at=self.stamp,
+            submitted_at=broker_time(self.stamp),
             leg=leg,
         )
         return broker_id
@@ -146,11 +147,12 @@ class ModelBroker:
 
     def _trade(self, leg: str, side: Side, amount: Decimal, price: int, order_id: str, delay_ms: int) -> Fill:
         trade = Fill(
-            self.instrument, self.fill_id(side), order_id, side, amount, Decimal(price), self.stamp,
-            leg=None if self.scheme is LegScheme.NET else leg, id_scope=self.conventions.fill_scope(side, self.stamp),
+            self.instrument, self.fill_id(side), order_id, side, amount, Decimal(price), broker_time(self.stamp),
+            leg=None if self.scheme is LegScheme.NET else leg,
+            id_scope=self.conventions.fill_scope(side, broker_time(self.stamp)),
         )  # fmt: skip
-        held = self.legs.setdefault(leg, Leg(leg, self.time))
-        held.trade(amount * side.sign, Decimal(price), trade.fill_id, self.time, self.basis)
+        held = self.legs.setdefault(leg, Leg(leg, broker_time(self.time)))
+        held.trade(amount * side.sign, Decimal(price), trade.fill_id, broker_time(self.time), self.basis)
         if not held.quantity:
             del self.legs[leg]
         self.fills.append((self.now_ms + delay_ms, trade))
@@ -186,8 +188,8 @@ class ModelBroker:
                 ),
             )
         )
-        held = self.legs.setdefault(NET, Leg(NET, self.time))
-        held.trade((now - was.quantity) * was.side.sign, Decimal(price), None, self.time, self.basis)
+        held = self.legs.setdefault(NET, Leg(NET, broker_time(self.time)))
+        held.trade((now - was.quantity) * was.side.sign, Decimal(price), None, broker_time(self.time), self.basis)
         if not held.quantity:
             del self.legs[NET]
 
@@ -206,8 +208,8 @@ class ModelBroker:
             return
         if self.scheme is LegScheme.SIDED:
             quantity = abs(quantity) if leg == LONG else -abs(quantity)
-        self.legs[leg] = Leg(leg, self.time)
-        self.legs[leg].hold(Decimal(quantity), Decimal(price), self.time)
+        self.legs[leg] = Leg(leg, broker_time(self.time))
+        self.legs[leg].hold(Decimal(quantity), Decimal(price), broker_time(self.time))
 
     def end(self, broker_id: str, status: OrderStatus) -> None:
         if not self.orders[broker_id].status.terminal:
@@ -233,7 +235,7 @@ class ModelBroker:
             average_fill_price=None,
             limit_price=Decimal(price),
             status=OrderStatus.OPEN,
-            submitted_at=self.stamp,
+            submitted_at=broker_time(self.stamp),
         )
 
     # What it says
@@ -256,7 +258,7 @@ class ModelBroker:
             ACCOUNT,
             self.instrument,
             self.our_time,
-            self.stamp,
+            broker_time(self.stamp),
             _section(kinds[0], positions, SectionName.POSITIONS, random),
             _section(kinds[1], orders, SectionName.ORDERS, random),
             fill_section,
@@ -274,7 +276,7 @@ class ModelBroker:
             ACCOUNT,
             self.instrument,
             self.our_time,
-            self.stamp,
+            broker_time(self.stamp),
             failed,
             Partial(rows),
             Partial(fills),

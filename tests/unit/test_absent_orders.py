@@ -10,6 +10,7 @@ import pytest
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
+from brokers.clocks import broker_time
 from brokers.model import Conventions, Failed, Order, OrderAnswer, OrderQuery, OrderStatus, Position, Side
 from tests.unit.builders import (
     INSTRUMENT,
@@ -34,7 +35,7 @@ def working(
     broker_id: str = "b1", client_id: str = "c1", *, expires_at: datetime | None = DAY, **fields: object
 ) -> Order:
     shown = order(broker_id, 75, client_id=client_id, submitted_at=at(1), **fields)  # type: ignore[arg-type]  # keywords
-    return replace(shown, expires_at=expires_at)
+    return replace(shown, expires_at=broker_time(expires_at))
 
 
 def yesterday(*rows: Order, held: tuple[Position, ...] = (), policy: Policy | None = None) -> Desk:

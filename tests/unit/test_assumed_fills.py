@@ -10,6 +10,7 @@ from actors.book.trading_permission import obstacles
 from actors.book.view import book_state
 from actors.events import EventType
 from actors.instrument.views import book_view
+from brokers.clocks import broker_time
 from brokers.model import Conventions, LegScheme, OrderStatus, Side, Unsupported
 from tests.unit.builders import (
     SIDED,
@@ -194,13 +195,13 @@ def test_a_fill_stays_in_a_position_that_was_settled_after_its_report_whatever_i
 ) -> None:
     """Our clock is ahead of the broker's by more than settle_ms, and our side dates its fills by it."""
     desk = Desk()
-    desk.look(replace(slice_at(0), as_of=at(-20)))
+    desk.look(replace(slice_at(0), as_of=broker_time(at(-20))))
     desk.report(position_report(5), at_s=1)
     desk.report(fill_report("F1", 10, at_s=22), at_s=22)
     shown = pos(15 if later == "agreed on" else 16)
-    desk.look(replace(slice_at(at_s, [shown]), as_of=at(20)))
+    desk.look(replace(slice_at(at_s, [shown]), as_of=broker_time(at(20))))
     made = fill("F1", 10, at_s=2, order_id=order_id)
     for seconds in (at_s + 1, at_s + 7):
-        last = desk.look(replace(slice_at(seconds, [shown], [], [made]), as_of=at(seconds - 20)))
+        last = desk.look(replace(slice_at(seconds, [shown], [], [made]), as_of=broker_time(at(seconds - 20))))
         assert net(desk) == {"net": int(shown.quantity)}
     assert last.status.value == "SUCCESS"

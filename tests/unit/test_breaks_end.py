@@ -9,6 +9,7 @@ from actors.account.snapshot_cache import SnapshotCache
 from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.messages import SliceRequest, Unchanged
+from brokers.clocks import broker_time
 from brokers.model import Complete, OrderStatus, Side, Snapshot, Unsupported, rows_of
 from tests.unit.builders import ACCOUNT, FAILED, INSTRUMENT, Desk, at, fill, order, order_report, pos, slice_at, types
 
@@ -28,11 +29,11 @@ def test_a_missed_fill_of_a_broker_without_fills_ends_with_its_order() -> None:
 def test_at_a_full_cache_a_fill_is_no_less_news(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot_cache, "FILLS_KEPT", 4)
     cache, known, got = SnapshotCache(ACCOUNT, "1"), None, 0
-    cache.take(Snapshot(at(0), at(0), Complete(), Complete(), Complete(), 0), None)
+    cache.take(Snapshot(at(0), broker_time(at(0)), Complete(), Complete(), Complete(), 0), None)
     cursor: int | None = 0
     for t in range(1, 11):
         new = (fill(f"B{t}", 7, at_s=t), fill(f"S{t}", 7, at_s=t, side=Side.SELL))
-        cache.take(Snapshot(at(t), at(t), Complete(), Complete(), Complete(new), t), t - 1)
+        cache.take(Snapshot(at(t), broker_time(at(t)), Complete(), Complete(), Complete(new), t), t - 1)
         given = cache.slice(SliceRequest(INSTRUMENT, at(t), cursor, known))
         cursor = given.fills_cursor
         if not isinstance(given, Unchanged):

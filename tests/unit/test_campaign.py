@@ -21,6 +21,7 @@ from actors.events import EventType
 from actors.journal.client import JournalAway
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.ports import ActorUnavailable, CallError
+from brokers.clocks import shown
 from brokers.model import Failed, Fill, OrderStatus, SectionName, Side
 from tests.unit.fakes import EURUSD, QUICK, House, a_house, malformed, passes, quantities, unreachable
 from tests.unit.virtual_time import virtual_time
@@ -57,7 +58,7 @@ class Weather:
 async def report(house: House, fill: Fill) -> None:
     """Our side was told of a fill, and tells."""
     told = FillReport(
-        EURUSD, fill.fill_id, fill.broker_order_id, fill.side, fill.quantity, fill.price, fill.time, leg=fill.leg
+        EURUSD, fill.fill_id, fill.broker_order_id, fill.side, fill.quantity, fill.price, shown(fill.time), leg=fill.leg
     )
     try:
         await house.instrument().record([told])

@@ -18,6 +18,7 @@ from actors.instrument.book_keeper import clock_stepped
 from actors.messages import Ago, NoSlice, SliceRequest
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.steady_clock import SteadyClock
+from brokers.clocks import broker_time, shown
 from brokers.model import OrderStatus, Side
 from tests.unit.builders import (
     TICKET,
@@ -125,7 +126,7 @@ async def test_a_slice_from_before_our_fill_never_undoes_it_however_the_clock_is
         fill = house.broker.trade(5, order_id="B1")
         by_broker = fill.time - timedelta(seconds=by_s)
         house.broker.fills[-1] = replace(fill, time=by_broker)
-        told = FillReport(EURUSD, fill.fill_id, "B1", Side.BUY, dec(5), fill.price, by_broker)
+        told = FillReport(EURUSD, fill.fill_id, "B1", Side.BUY, dec(5), fill.price, shown(by_broker))
         await house.instrument().record([told])
         fetches = house.broker.snapshots
         for _ in range(2):
@@ -191,7 +192,7 @@ async def test_a_book_made_anew_is_not_verified_by_what_was_said_of_the_one_befo
         house.broker.failing = OSError("away")
         book = house.instrument().keeper.book
         assert book is not None
-        book.legs["net"].hold(dec(99), dec("1.1"), T)
+        book.legs["net"].hold(dec(99), dec("1.1"), broker_time(T))
         assert (await house.instrument().self_check()).differences
         assert not await house.instrument().trading_allowed()
 
@@ -394,5 +395,5 @@ def test_how_old_an_order_is_is_taken_by_the_clock_that_told_when_it_began(
     desk = Desk(Policy(stale_order=timedelta(seconds=60)))
     row = order("B1", submitted_at=at(0))
     for seconds in (1, age_s):
-        desk.look(replace(slice_at(ahead_s + seconds, orders=[row]), as_of=at(seconds)))
+        desk.look(replace(slice_at(ahead_s + seconds, orders=[row]), as_of=broker_time(at(seconds))))
     assert (DiscrepancyType.STALE_ORDER in {kind for kind, _ in desk.book.breaks}) is stale

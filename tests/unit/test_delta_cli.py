@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from actors.book.payloads import position_to
 from actors.events import Event, EventType
+from brokers.clocks import broker_time
 from supervisor.cli.main import app
 from tests.unit.audit_cases import Case, a_case, a_happening
 from tests.unit.builders import at, dec
@@ -20,7 +21,9 @@ def sink(case: Case, uri: Path, *arguments: object) -> Result:
 
 
 def held(number: int, stream: str, quantity: Decimal | None = None) -> Event:
-    payload = position_to("net", dec(number) if quantity is None else quantity, dec("1.1"), at(number), None)
+    payload = position_to(
+        "net", dec(number) if quantity is None else quantity, dec("1.1"), broker_time(at(number)), None
+    )
     return a_happening(EventType.POSITION_RECORDED, payload, number, stream)
 
 

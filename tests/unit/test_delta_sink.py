@@ -20,6 +20,7 @@ from actors.delta.positions import cell
 from actors.delta.sink import Sink, position_table, rows_to_arrow
 from actors.events import Event, EventType
 from actors.journal.store import Append, Journal
+from brokers.clocks import broker_time
 from brokers.errors import Refused, Unreachable
 from tests.unit.audit_cases import a_happening, day
 from tests.unit.builders import at, dec, records
@@ -45,7 +46,7 @@ class World:
         """Positions recorded one after the other."""
         for quantity in quantities:
             number = self.journal.load(stream).version
-            payload = position_to(leg, dec(quantity), dec(price), at(number), None)
+            payload = position_to(leg, dec(quantity), dec(price), broker_time(at(number)), None)
             self.append(a_happening(EventType.POSITION_RECORDED, payload, number, stream), stream=stream)
 
     def sink(self, batch_records: int = 1_000) -> Sink:

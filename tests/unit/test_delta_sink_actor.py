@@ -19,6 +19,7 @@ from actors.delta.sink_actor import AGAIN_AFTER_S, REFUSED_PAUSE_S, SinkActor, S
 from actors.events import Event, EventType
 from actors.journal.store import Append, Journal
 from actors.runtime.ports import LocalRuntime
+from brokers.clocks import broker_time
 from brokers.errors import Refused, Unreachable
 from brokers.spec import SecretRef, SecretSource
 from supervisor.changes.diff import applied, difference
@@ -49,7 +50,7 @@ SINK = ChildKey(Kind.SINK, "sink:1")
 
 
 def held(number: int) -> Event:
-    payload = position_to("net", dec(number), dec("1.1"), at(number), None)
+    payload = position_to("net", dec(number), dec("1.1"), broker_time(at(number)), None)
     return a_happening(EventType.POSITION_RECORDED, payload, number, "acc/A")
 
 

@@ -14,6 +14,7 @@ from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.policy import Policy
 from actors.events import Event, EventType, Severity
 from actors.reconciliation.positions import force_add_position, force_close_position, force_update_position
+from brokers.clocks import broker_time
 from brokers.model import NET, Order, OrderAnswer, OrderQuery, OrderStatus, Section, Unsupported
 from tests.unit.builders import (
     FAILED,
@@ -80,13 +81,13 @@ def test_the_three_forced_corrections_keep_lots_right() -> None:
     def force(payload: dict, version: int) -> None:  # type: ignore[type-arg] # JSON
         desk.write([Event(str(version), E.POSITION_SYNCED, Severity.INFO, at(version), payload)])
 
-    force(force_add_position("77", dec(3), dec("1.1"), at(0)), 0)
-    force(force_update_position("77", dec(5), dec("1.3"), at(1)), 1)
+    force(force_add_position("77", dec(3), dec("1.1"), broker_time(at(0))), 0)
+    force(force_update_position("77", dec(5), dec("1.3"), broker_time(at(1))), 1)
     leg = desk.book.positions_by_ticket()["77"]
     assert [(lot.quantity, lot.price) for lot in leg.lots] == [(3, dec("1.1")), (2, dec("1.6"))]
-    force(force_update_position("77", dec(1), dec("1.3"), at(2)), 2)
+    force(force_update_position("77", dec(1), dec("1.3"), broker_time(at(2))), 2)
     assert [(lot.quantity, lot.price) for lot in desk.book.legs["77"].lots] == [(1, dec("1.6"))]
-    force(force_close_position("77", at(3)), 3)
+    force(force_close_position("77", broker_time(at(3))), 3)
     assert desk.book.positions_by_ticket() == {}
 
 

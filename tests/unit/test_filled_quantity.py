@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from actors.book.trading_permission import obstacles
+from brokers.clocks import broker_time, shown
 from brokers.model import (
     Conventions,
     Corrected,
@@ -47,7 +48,7 @@ def net(desk: Desk) -> dict[str, int]:
 def whole_seconds(seconds: float, *sections: object) -> Slice:
     """A slice of a broker whose time has whole seconds: its time is surely not too late."""
     made = slice_at(seconds, *sections)  # type: ignore[arg-type]  # its sections
-    return replace(made, as_of=made.as_of.replace(microsecond=0) - timedelta(microseconds=1))
+    return replace(made, as_of=broker_time(shown(made.as_of).replace(microsecond=0)) - timedelta(microseconds=1))
 
 
 def filled(desk: Desk) -> int:
@@ -108,7 +109,9 @@ def test_a_row_that_lags_behind_a_correction_is_a_break_and_no_missed_fill() -> 
     row = order("B1", 100, 100, FILLED, client_id="c1", average="1.1")
     first = fill("F1", 100, at_s=9, order_id="B1")
     desk.look(slice_at(10, [pos(100)], [row], [first]))
-    bust = replace(first, fill_id="F2", quantity=dec(0), time=at(19), corrects=Corrected("F1", dec(100), first.price))
+    bust = replace(
+        first, fill_id="F2", quantity=dec(0), time=broker_time(at(19)), corrects=Corrected("F1", dec(100), first.price)
+    )
     desk.look(slice_at(20, [], [row], [bust]))
     assert filled(desk) == 0
     for seconds in (21, 30, 400):

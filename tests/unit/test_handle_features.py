@@ -18,6 +18,7 @@ from actors.book.lots import Lot
 from actors.book.policy import Policy
 from actors.book.view import BookState, LegState
 from actors.events import Severity
+from brokers.clocks import broker_time
 from supervisor.client.features import PositionFeatures, Validation, validate
 from tests.unit.builders import at, dec
 
@@ -31,7 +32,10 @@ POLICY = Policy(
 
 
 def leg(name: str, quantity: object, price: object, opened_at: datetime = OPENED) -> LegState:
-    lots = (Lot(dec(quantity), dec(price), "f1", opened_at), Lot(dec(0), dec(price), "f2", at(990)))
+    lots = (
+        Lot(dec(quantity), dec(price), "f1", broker_time(opened_at)),
+        Lot(dec(0), dec(price), "f2", broker_time(at(990))),
+    )
     return LegState(name, dec(quantity), dec(price), lots)
 
 

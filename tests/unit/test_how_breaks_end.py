@@ -12,6 +12,7 @@ import pytest
 from actors.book.discrepancies import HOW_IT_ENDS, DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import Severity
+from brokers.clocks import broker_time
 from brokers.model import Conventions, LegScheme, OrderStatus, Partial, Position, SectionName, Side, Slice, Unsupported
 from tests.unit.builders import (
     FAILED,
@@ -101,7 +102,10 @@ STORIES = {
     ),
     T.EXTERNAL_ORDER: Story(rows((), [B1]), rows(), "orders"),
     T.STALE_ORDER: Story(
-        rows((), [replace(B1, submitted_at=at(-90))]), rows((), [replace(B1, status=S.CANCELLED)]), "orders", recorded
+        rows((), [replace(B1, submitted_at=broker_time(at(-90)))]),
+        rows((), [replace(B1, status=S.CANCELLED)]),
+        "orders",
+        recorded,
     ),
     T.ORDER_REJECTED: Story(rows((), [replace(B1, status=S.REJECTED)]), rows((), [B1]), "orders", recorded),
     T.DUPLICATE_ORDER: Story(

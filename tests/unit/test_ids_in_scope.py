@@ -11,6 +11,7 @@ import pytest
 from actors.account.snapshot_cache import SnapshotCache
 from actors.book.policy import Policy
 from actors.messages import SliceRequest
+from brokers.clocks import broker_time
 from brokers.model import (
     Complete,
     Conventions,
@@ -109,7 +110,7 @@ def test_an_account_keeps_two_days_fills_of_one_id_apart_and_those_of_two_instru
     def take(seconds: float, held: int, fills: list[Fill], cursor: int) -> None:
         shot = Snapshot(
             at(seconds),
-            at(seconds),
+            broker_time(at(seconds)),
             Complete((Position(INSTRUMENT, "CNC", dec(held), dec("1.1")),) if held else ()),
             Complete(()),
             Complete(tuple(fills)),
@@ -160,7 +161,12 @@ def test_a_correction_of_what_was_inferred_first_writes_nothing_twice() -> None:
     desk.look(slice_at(12, [pos(100)], [row], [first]))
     was = Corrected("F1", first.quantity, first.price)
     desk.look(
-        slice_at(20, [pos(40)], [row], [replace(first, fill_id="F2", quantity=dec(40), time=at(19), corrects=was)])
+        slice_at(
+            20,
+            [pos(40)],
+            [row],
+            [replace(first, fill_id="F2", quantity=dec(40), time=broker_time(at(19)), corrects=was)],
+        )
     )
     desk.look(slice_at(30, [pos(40)], [row]))
     count = len(desk.events)

@@ -23,6 +23,7 @@ from actors.journal.hash_chain import time_text
 from actors.journal.record_filter import RecordFilter, RecordQuery, meets
 from actors.journal.store import Journal
 from actors.journal.types import Append
+from brokers.clocks import broker_time
 from brokers.model import CostBasis, OrderStatus, Side
 from tests.unit.journal_cases import START, an_event, events, url_of
 
@@ -43,7 +44,7 @@ def a_fill(
         Side.BUY,
         Decimal(10),
         Decimal("191.2"),
-        START,
+        broker_time(START),
         (("net", Decimal(10)),),
         CostBasis.FIFO,
         replaces,

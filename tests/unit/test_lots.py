@@ -11,6 +11,7 @@ import pytest
 
 from actors.book import payloads
 from actors.book.lots import Leg
+from brokers.clocks import broker_time
 from brokers.model import CostBasis
 from tests.unit.builders import at, dec
 
@@ -18,9 +19,9 @@ WEIGHTED, FIFO = CostBasis.WEIGHTED, CostBasis.FIFO
 
 
 def leg_of(*trades: tuple[object, object], basis: CostBasis = WEIGHTED) -> Leg:
-    leg = Leg("net", at(0))
+    leg = Leg("net", broker_time(at(0)))
     for place, (quantity, price) in enumerate(trades):
-        leg.trade(dec(quantity), dec(price), f"f{place}", at(place), basis)
+        leg.trade(dec(quantity), dec(price), f"f{place}", broker_time(at(place)), basis)
     assert sum((lot.quantity for lot in leg.lots), Decimal(0)) == leg.quantity
     assert all((lot.quantity > 0) == (leg.quantity > 0) for lot in leg.lots)
     return leg
@@ -81,7 +82,7 @@ def test_a_correction_keeps_as_many_lots_as_it_can(
 ) -> None:
     """FEATURES 13"""
     leg = leg_of(*trades)
-    leg.hold(dec(to[0]), dec(to[1]), at(9))
+    leg.hold(dec(to[0]), dec(to[1]), broker_time(at(9)))
     assert (leg.quantity, leg.average_price) == (dec(to[0]), dec(to[1]))
     assert lots(leg) == [(dec(q), dec(p)) for q, p in left]
 
@@ -89,7 +90,7 @@ def test_a_correction_keeps_as_many_lots_as_it_can(
 def test_a_real_fill_takes_the_place_of_an_inferred_one_at_its_own_price() -> None:
     """PEERS 3"""
     leg = leg_of((10, 1))
-    leg.trade(dec(10), dec(2), "inferred:x", at(5), WEIGHTED)
+    leg.trade(dec(10), dec(2), "inferred:x", broker_time(at(5)), WEIGHTED)
     leg.reprice("inferred:x", dec(4), dec(7), "real-1")
     leg.reprice("inferred:x", dec(6), dec(3), "real-2")
     assert [(lot.quantity, lot.price, lot.fill_id) for lot in leg.lots] == [
@@ -107,6 +108,6 @@ def test_a_leg_survives_its_json_to_the_last_digit(basis: CostBasis) -> None:
     assert (again.quantity, again.average_price, lots(again)) == (leg.quantity, leg.average_price, lots(leg))
     assert payloads.leg_to(again) == payloads.leg_to(leg)
     for one in (leg, again):
-        one.trade(dec("0.7"), dec("1.3331"), "x", at(9), basis)
-        one.trade(dec("-4"), dec("1.3331"), "y", at(9), basis)
+        one.trade(dec("0.7"), dec("1.3331"), "x", broker_time(at(9)), basis)
+        one.trade(dec("-4"), dec("1.3331"), "y", broker_time(at(9)), basis)
     assert payloads.leg_to(again) == payloads.leg_to(leg)

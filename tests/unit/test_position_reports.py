@@ -12,6 +12,7 @@ from actors.book.checkpoint import checkpoint_event
 from actors.book.payloads import position_to
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Severity
+from brokers.clocks import broker_time
 from brokers.model import Corrected, Fill, OrderStatus, Side, Unsupported
 from tests.unit.builders import (
     FAILED,
@@ -39,7 +40,7 @@ def net(desk: Desk) -> dict[str, int]:
 
 def trade_after_the_report(desk: Desk, told_at_s: float, behind_s: float = 0) -> None:
     """A position of 10 is reported at 100.3 s, then an order, then its fill of 5."""
-    desk.look(replace(slice_at(0), as_of=at(-behind_s)))
+    desk.look(replace(slice_at(0), as_of=broker_time(at(-behind_s))))
     desk.report(position_report(10), at_s=100.3)
     desk.report(order_report("c1", "B1", quantity=5, status=OPEN), at_s=100.4)
     desk.report(fill_report("F1", 5, "1.2", at_s=told_at_s, order_id="B1"), at_s=100.9)
@@ -58,7 +59,9 @@ def test_a_trade_after_a_position_report_counts_whatever_the_clocks_say(told_at_
     row = order("B1", 5, 5, FILLED, client_id="c1", average="1.2")
     told = fill("F1", 5, "1.2", at_s=told_at_s, order_id="B1")
     for seconds in (101, 110, 120):
-        last = desk.look(replace(slice_at(seconds, [pos(15)], [row], [told]), as_of=at(seconds - behind_s)))
+        last = desk.look(
+            replace(slice_at(seconds, [pos(15)], [row], [told]), as_of=broker_time(at(seconds - behind_s)))
+        )
         assert net(desk) == {"net": 15}
     assert last.status == "SUCCESS"
     assert not any(e.payload.get("type") == "POSITION_MISMATCH" for e in desk.events)
@@ -181,7 +184,7 @@ def test_once_both_sides_were_the_same_after_the_report_the_brokers_time_decides
 def test_a_position_report_of_an_earlier_version_is_replayed_as_it_was_with_its_time() -> None:
     desk = Desk()
     desk.look(slice_at(0))
-    old = position_to("net", dec(10), dec("1.1"), at(100), None) | {"strategy": None}
+    old = position_to("net", dec(10), dec("1.1"), broker_time(at(100)), None) | {"strategy": None}
     desk.write([Event("p", EventType.POSITION_RECORDED, Severity.INFO, at(100), old)])
     document = dict(checkpoint_event(desk.book, at(101)).payload)
     del document["believed"], document["position_reports"]

@@ -11,6 +11,7 @@ import pytest
 from actors.book.lots import SPLIT_STEP, Leg
 from actors.book.policy import Correct
 from actors.events import EventType
+from brokers.clocks import broker_time
 from brokers.model import CostBasis, LegScheme
 from tests.unit.world import FILLS, GAP_MS, tells_of_less_filled, world_of
 
@@ -243,14 +244,14 @@ def test_a_split_leaves_no_thirds_behind(lots: tuple[str, ...], ratio: str) -> N
     """A third of a unit has no end in decimals: the lots of a split add up to their leg, then and after other fills."""
     top, _, bottom = ratio.partition("/")
     exact = Decimal(top) / Decimal(bottom or 1)
-    leg, at = Leg("net", datetime(2024, 1, 2, tzinfo=UTC)), datetime(2024, 1, 2, tzinfo=UTC)
+    leg, at = Leg("net", broker_time(datetime(2024, 1, 2, tzinfo=UTC))), datetime(2024, 1, 2, tzinfo=UTC)
     for place, quantity in enumerate(lots):
-        leg.trade(Decimal(quantity), Decimal(3), f"F{place}", at, CostBasis.FIFO)
+        leg.trade(Decimal(quantity), Decimal(3), f"F{place}", broker_time(at), CostBasis.FIFO)
     whole = leg.quantity
     leg.scale(exact)
     assert abs(leg.quantity * Decimal(bottom or 1) - whole * Decimal(top)) <= SPLIT_STEP * Decimal(bottom or 1)
     for quantity in ("3", "-1", "0.5"):
-        leg.trade(Decimal(quantity), Decimal(2), None, at, CostBasis.FIFO)
+        leg.trade(Decimal(quantity), Decimal(2), None, broker_time(at), CostBasis.FIFO)
         assert sum((lot.quantity for lot in leg.lots), Decimal(0)) == leg.quantity
 
 

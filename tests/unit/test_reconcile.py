@@ -12,6 +12,7 @@ from actors.book.checkpoint import checkpoint
 from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
 from actors.reconciliation.decide import reconcile
+from brokers.clocks import broker_time
 from brokers.model import Failed, OrderStatus, RowProblem, SectionName, Slice, Unsupported, section
 from tests.unit.builders import FAILED, T0, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
 
@@ -243,7 +244,7 @@ def test_under_alert_differences_are_reported_once_and_stay_open(slice_: Slice, 
     assert decision.status == "PARTIAL"
     after = checkpoint(desk.book)
     assert {k: v for k, v in after.items() if k != "breaks"} == {k: v for k, v in before.items() if k != "breaks"}
-    later = desk.look(replace(slice_, requested_at=at(400), as_of=at(400)))
+    later = desk.look(replace(slice_, requested_at=at(400), as_of=broker_time(at(400))))
     assert types(later) == found
     assert later.events == ()
 
@@ -253,7 +254,7 @@ def test_what_alert_reported_is_corrected_once_that_is_allowed() -> None:
     slice_ = slice_at(10, [pos(5)], [order("B1")])
     desk.look(slice_)
     desk.policy = Policy()
-    decision = desk.look(replace(slice_, requested_at=at(11), as_of=at(11)))
+    decision = desk.look(replace(slice_, requested_at=at(11), as_of=broker_time(at(11))))
     assert types(decision) == ["MISSING_LOCALLY"]
     assert EventType.DISCREPANCY_RESOLVED in kinds(decision.events)
     assert desk.quantities() == {"net": 5}

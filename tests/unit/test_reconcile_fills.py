@@ -14,6 +14,7 @@ import pytest
 from actors.book.discrepancies import Cause
 from actors.book.policy import Correct, Policy
 from actors.events import EventType
+from brokers.clocks import shown
 from brokers.model import (
     Corrected,
     Fill,
@@ -306,7 +307,7 @@ def test_the_place_in_the_brokers_fills_moves_on_past_an_open_break_of_another_k
     """Else every fill since would be asked for again for as long as the break is open."""
     desk = Desk(Policy(stale_order=timedelta(seconds=1)))
     desk.look(slice_at(0))
-    desk.report(order_report("c1", "B1", submitted_at=slice_at(0).as_of, status=S.OPEN), at_s=1)
+    desk.report(order_report("c1", "B1", submitted_at=shown(slice_at(0).as_of), status=S.OPEN), at_s=1)
     decision = desk.look(slice_at(60, orders=[order("B1")]))
     assert types(decision) == ["STALE_ORDER!"]
     assert decision.cursor == 60_000

@@ -20,6 +20,7 @@ from actors.instrument import book_keeper
 from actors.journal.types import JournalUnavailable
 from actors.names import AUDIT
 from actors.runtime.ports import LocalRuntime
+from brokers.clocks import broker_time
 from brokers.model import NET
 from supervisor.supervision.self_checks import EVERY_S, SelfChecks
 from tests.unit.builders import ACCOUNT, INSTRUMENT, at, records
@@ -40,7 +41,7 @@ def bend_quantity(book: Book) -> None:
 
 def bend_lot(book: Book) -> None:
     leg = next(iter(book.legs.values()))
-    leg.hold(leg.quantity, leg.average_price + 1, at(77))
+    leg.hold(leg.quantity, leg.average_price + 1, broker_time(at(77)))
 
 
 def forget_fill(book: Book) -> None:
@@ -52,7 +53,7 @@ def lose_order(book: Book) -> None:
 
 
 def move_watermark(book: Book) -> None:
-    book.watermarks[NET] = at(1_000_000)
+    book.watermarks[NET] = broker_time(at(1_000_000))
 
 
 BENDS: list[tuple[Callable[[Book], None], str]] = [
@@ -168,7 +169,7 @@ async def test_a_checkpoint_of_a_bent_book_does_not_survive(tmp_path: Path, monk
         house.broker.hold(100)
         await house.instrument().reconcile_now()
         assert EventType.CHECKPOINT in await house.kinds()
-        book_of(house).watermarks[NET] = at(9_000_000)
+        book_of(house).watermarks[NET] = broker_time(at(9_000_000))
         for quantity in (110, 120, 130, 140):
             house.broker.hold(quantity)
             await house.instrument().reconcile_now()
@@ -183,7 +184,7 @@ async def test_a_checkpoint_of_a_bent_book_does_not_survive(tmp_path: Path, monk
         assert (await checked(house)).differences == ()
         await house.replace_instrument()
         await house.instrument().reconcile_now()
-        assert book_of(house).watermarks[NET] < at(9_000_000)
+        assert book_of(house).watermarks[NET] < broker_time(at(9_000_000))
 
 
 @virtual_time

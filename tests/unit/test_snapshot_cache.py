@@ -8,6 +8,7 @@ import pytest
 
 from actors.account.snapshot_cache import SnapshotCache
 from actors.messages import SliceRequest, Unchanged
+from brokers.clocks import broker_time
 from brokers.model import (
     Complete,
     Conventions,
@@ -42,7 +43,7 @@ def shot(
 ) -> Snapshot:
     return Snapshot(
         at(seconds),
-        at(seconds),
+        broker_time(at(seconds)),
         Complete(tuple(positions)) if isinstance(positions, list | tuple) else positions,
         Complete(tuple(orders)) if isinstance(orders, list | tuple) else orders,
         Complete(tuple(fills)) if isinstance(fills, list | tuple) else fills,

@@ -12,6 +12,7 @@ import pytest
 
 from actors.book.policy import Correct, Policy
 from actors.events import EventType
+from brokers.clocks import broker_time
 from brokers.model import (
     NET,
     Conventions,
@@ -137,14 +138,14 @@ LEFT = {
         replace(USUAL, side=Side.SELL), rows=(replace(STANDS, side=Side.SELL),)
     ),
     "from before the last position": Left(
-        replace(USUAL, time=at(19)), lambda one: one.look(slice_at(26, [pos(60)], [STANDS]))
+        replace(USUAL, time=broker_time(at(19))), lambda one: one.look(slice_at(26, [pos(60)], [STANDS]))
     ),
     "from just after the last position": Left(
-        replace(USUAL, time=at(98)), lambda one: one.look(slice_at(95, [pos(60)], [STANDS]))
+        replace(USUAL, time=broker_time(at(98))), lambda one: one.look(slice_at(95, [pos(60)], [STANDS]))
     ),
     "beside a position that our side reported": Left(USUAL, lambda one: one.report(position(80), at_s=99.5)),
-    "from tomorrow": Left(replace(USUAL, time=at(NOW_S + 86_400))),
-    "from an hour ago": Left(replace(USUAL, time=at(NOW_S) - timedelta(hours=1))),
+    "from tomorrow": Left(replace(USUAL, time=broker_time(at(NOW_S + 86_400)))),
+    "from an hour ago": Left(replace(USUAL, time=broker_time(at(NOW_S) - timedelta(hours=1)))),
     "that corrects another": Left(replace(USUAL, corrects=Corrected("F0", dec(20), dec("1.1")))),
     "of a combination's leg": Left(replace(USUAL, combination="EURUSD-GBPUSD")),
     "whose leg only the broker can tell": Left(USUAL, conventions=TICKET),

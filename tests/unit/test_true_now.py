@@ -11,6 +11,7 @@ from actors.account.snapshot_cache import SnapshotCache
 from actors.events import EventType
 from actors.messages import SliceRequest, Unchanged
 from actors.reconciliation.own_reports import OrderReport
+from brokers.clocks import broker_time
 from brokers.model import Complete, Failed, Fill, OrderStatus, Position, Section, Side, Snapshot, rows_of
 from tests.unit.builders import ACCOUNT, INSTRUMENT, at, dec, fill, pos
 from tests.unit.fakes import EURUSD, FX, a_house, passes
@@ -59,9 +60,9 @@ async def test_a_book_is_empty_by_what_it_is_now_and_not_by_its_last_report(tmp_
 
 def a_cache(*fills: Fill, positions: Section[Position] | None = None, cursor: int = 1) -> SnapshotCache:
     cache = SnapshotCache(ACCOUNT, "1")
-    cache.take(Snapshot(at(0), at(0), Complete(), Complete(), Complete(), 0), None)
+    cache.take(Snapshot(at(0), broker_time(at(0)), Complete(), Complete(), Complete(), 0), None)
     held = Complete() if positions is None else positions
-    cache.take(Snapshot(at(1), at(1), held, Complete(), Complete(fills), cursor), 0)
+    cache.take(Snapshot(at(1), broker_time(at(1)), held, Complete(), Complete(fills), cursor), 0)
     return cache
 
 
@@ -79,7 +80,7 @@ def test_what_an_instrument_was_not_given_is_not_forgotten_when_it_retires() -> 
 def test_an_instrument_that_the_newest_snapshot_shows_does_not_retire() -> None:
     cache = a_cache(positions=Complete((pos(5),)))
     assert not cache.forget(INSTRUMENT)
-    cache.take(Snapshot(at(2), at(2), Failed("away"), Complete(), Complete(), 2), 1)
+    cache.take(Snapshot(at(2), broker_time(at(2)), Failed("away"), Complete(), Complete(), 2), 1)
     assert cache.forget(INSTRUMENT), "nothing is known, and its book is empty"
 
 
@@ -92,7 +93,7 @@ def test_a_fetch_of_more_fills_than_are_kept_is_given_whole(monkeypatch: pytest.
         assert not isinstance(answer, Unchanged)
         assert isinstance(answer.fills, Complete)
         assert len(answer.fills.rows) == 20
-    cache.take(Snapshot(at(2), at(2), Complete(), Complete(), Complete(), 2), 1)
+    cache.take(Snapshot(at(2), broker_time(at(2)), Complete(), Complete(), Complete(), 2), 1)
     later = cache.slice(SliceRequest(INSTRUMENT, at(2), 1))
     assert not isinstance(later, Unchanged)
     assert later.fills == Complete()

@@ -22,6 +22,7 @@ from actors.instrument.book_keeper import clock_stepped
 from actors.reconciliation.decide import reconcile
 from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report, events_of
 from actors.reconciliation.reconciliation_pass import Decision
+from brokers.clocks import shown
 from brokers.model import NET, Complete, CostBasis, LegScheme, OrderStatus, Partial, Side, Slice, rows_of, scoped_id
 from tests.unit.builders import ACCOUNT, INSTRUMENT, check_lots, records
 from tests.unit.model_broker import ModelBroker
@@ -126,7 +127,7 @@ class World:
             for _ in range(1 + a % 2):
                 self.report(
                     FillReport(
-                        INSTRUMENT, done.fill_id, key, done.side, done.quantity, done.price, done.time,
+                        INSTRUMENT, done.fill_id, key, done.side, done.quantity, done.price, shown(done.time),
                         row.client_order_id, done.leg,
                     )
                 )  # fmt: skip
@@ -139,7 +140,9 @@ class World:
             client_id = self.broker.orders[key].client_order_id
             ids = ((key, None), (None, client_id), (None, None))[b % 3]
             self.report(
-                FillReport(INSTRUMENT, done.fill_id, ids[0], done.side, done.quantity, done.price, done.time, ids[1])
+                FillReport(
+                    INSTRUMENT, done.fill_id, ids[0], done.side, done.quantity, done.price, shown(done.time), ids[1]
+                )
             )
 
     def supersede(self, a: int, b: int) -> None:
