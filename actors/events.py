@@ -75,7 +75,7 @@ class EventType(StrEnum):
 class Event:
     """One thing that happened, before it has a place in the journal.
 
-    ``told`` is what the payload was made of, for a reader in the same process: it says nothing that the payload does
+    ``source`` is what the payload was made of, for a reader in the same process: it says nothing that the payload does
     not say, and goes no further.
     """
 
@@ -84,7 +84,7 @@ class Event:
     severity: Severity
     time: datetime
     payload: Payload
-    told: object = field(default=None, compare=False, repr=False)
+    source: object = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Event, (self.event_id, self.type, self.severity, self.time, self.payload)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from loguru import logger
 
-from actors.book.flapping import CALM, Told
+from actors.book.flapping import CALM, RecentReports
 from actors.events import EventType, Json, Severity
 from actors.messages import Connection
 from brokers.errors import BrokerError, Malformed, Refused
@@ -74,7 +74,7 @@ class Circuit:
         self._shown = shown
         self._say = say
         self._failures = 0
-        self._lately: Told[str] = Told()
+        self._lately: RecentReports[str] = RecentReports()
         self._said_lost = False
         self._losses = 0  # since the last reported restoration
         self._well_since: datetime | None = None
@@ -132,7 +132,7 @@ class Circuit:
             self._well_since = None
         if first and not self._said_lost:
             self._said_lost = True
-            self._lately.tell(_CONNECTION, self._now())
+            self._lately.add(_CONNECTION, self._now())
             payload: dict[str, Json] = {
                 "account": self._account,
                 "connection": self.connection.value,

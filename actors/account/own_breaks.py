@@ -14,7 +14,7 @@ from actors.account.circuit import Say
 from actors.account.table_watch import TableWatch
 from actors.book import payloads
 from actors.book.discrepancies import Break, DiscrepancyType, Phase, unreadable_keys
-from actors.book.flapping import PROBLEMS_AT_MOST, Told
+from actors.book.flapping import PROBLEMS_AT_MOST, RecentReports
 from actors.events import EventType, Severity, event_id, to_text
 from actors.runtime.ports import Runtime
 from brokers.model import Complete, Failed, RowProblem, SectionName, Snapshot, Unsupported, rows_of
@@ -34,7 +34,7 @@ class OwnBreaks:
         self._wall = runtime.now
         self._now = now
         self._say = say
-        self._lately: Told[Place] = Told()
+        self._lately: RecentReports[Place] = RecentReports()
         self._learning = False
         self._alone = False
         self._unsaid: set[Place] = set()
@@ -108,7 +108,7 @@ class OwnBreaks:
             opened_at=self._wall(),
         )
         self.by_place[place] = new
-        self._lately.tell(place, self._now())
+        self._lately.add(place, self._now())
         if self._learning:
             self._unsaid.add(place)
         else:

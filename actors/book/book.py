@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 from actors.book import payloads
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded
 from actors.book.discrepancies import Break, DiscrepancyType
-from actors.book.flapping import Told
+from actors.book.flapping import RecentReports
 from actors.book.lots import ZERO, Leg
 from actors.book.order_fills import after_fill, after_recount, after_reported_fill
 from actors.book.orders import BookOrder
-from actors.book.payloads import BookedFill, ReportedFill, ToldFill
+from actors.book.payloads import BookedFill, FillSource, ReportedFill
 from actors.events import Event, EventType, Json, from_iso
 from actors.names import instrument_name
 from brokers.clocks import BrokerTime, broker_time
@@ -44,7 +44,7 @@ WITHOUT_COMMISSION_KEPT = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class ToldFills:
+class UnsyncedFills:
     """The fills that a broker reported of a leg: our time of the newest, and between which signed quantities lies what
     the newest one, two, three … of them come to. A position that lags behind is short of one of these."""
 
@@ -52,12 +52,12 @@ class ToldFills:
     low: Decimal
     high: Decimal
 
-    def with_fill(self, at: datetime, quantity: Decimal) -> ToldFills:
+    def with_fill(self, at: datetime, quantity: Decimal) -> UnsyncedFills:
         """With one more."""
-        return ToldFills(at, quantity + min(self.low, ZERO), quantity + max(self.high, ZERO))
+        return UnsyncedFills(at, quantity + min(self.low, ZERO), quantity + max(self.high, ZERO))
 
 
-_NO_FILLS = ToldFills(datetime.min.replace(tzinfo=UTC), ZERO, ZERO)
+_NO_FILLS = UnsyncedFills(datetime.min.replace(tzinfo=UTC), ZERO, ZERO)
 
 
 class Book:
@@ -70,7 +70,7 @@ class Book:
     ``believed`` are the legs whose position our side reported and no broker confirmed since, each with the number of
     that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
     ``opened_by`` are the keys of the orders by the fills of theirs that are held still: such an order is not forgotten.
-    ``told`` are the legs that the broker reported fills of since their position was last in step or set.
+    ``unsynced`` are the legs that the broker reported fills of since their position was last in step or set.
     ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
     ``applied`` are the fills that are in the book, each by its id in its scope; ``uncounted`` are those of them that
     are remembered by their id alone. ``reported`` are those of them that our
@@ -79,7 +79,7 @@ class Book:
     each with its strategy. ``contract`` is what the broker last said of the instrument itself. ``claimed`` are the legs
     that a book kept elsewhere set, each with the time of the row that did. ``work`` is what people did to the open
     breaks, by the break's id. ``halts_due`` are the breaks, by their ids and in words, that are to halt trading here
-    and have not yet. ``lately`` is which breaks were reported lately, and no part of the state. ``clean`` is the
+    and have not yet. ``recent_reports`` counts lately reported breaks; it is no part of the state. ``clean`` is the
     revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are no part of the
     state, and any event clears them.
     """
@@ -103,7 +103,7 @@ class Book:
         self.floor: BrokerTime | None = None
         self.known_at: dict[str, datetime] = {}
         self.opened_by: dict[str, str] = {}
-        self.told: dict[str, ToldFills] = {}
+        self.unsynced: dict[str, UnsyncedFills] = {}
         self.orphans: dict[str, tuple[Decimal, Decimal]] = {}
         self.reported: dict[str, ReportedFill] = {}
         self.without_commission: dict[str, str | None] = {}
@@ -111,7 +111,7 @@ class Book:
         self.claimed: dict[str, datetime] = {}
         self.work: dict[str, BreakWork] = {}
         self.halts_due: dict[str, str] = {}
-        self.lately: Told[tuple[DiscrepancyType, str]] = Told()
+        self.recent_reports: RecentReports[tuple[DiscrepancyType, str]] = RecentReports()
         self.cursor: int | None = None
         self.reconciled_at: datetime | None = None
         self.clean: str | None = None
@@ -244,7 +244,7 @@ class Book:
             "believed",
             "activity",
             "known_at",
-            "told",
+            "unsynced",
             "opened_by",
             "orphans",
             "reported",
@@ -258,7 +258,7 @@ class Book:
             "_successors",
         ):
             setattr(other, name, dict(getattr(self, name)))
-        other.lately = self.lately.copy()
+        other.recent_reports = self.recent_reports.copy()
         return other
 
     def put(self, order: BookOrder) -> None:
@@ -390,7 +390,7 @@ class Book:
             order = replace(self._with_orphans(order), local_at=event.time, recorded_at=first)
             self._touch(event.time)
         else:
-            order = replace(order, told_at=event.time)
+            order = replace(order, updated_at=event.time)
         self.put(order)
 
     def _with_orphans(self, order: BookOrder) -> BookOrder:
@@ -401,7 +401,7 @@ class Book:
         return replace(order, filled_quantity=order.filled_quantity + quantity, notional=order.notional + notional)
 
     def _on_fill(self, event: Event) -> None:
-        told = event.told if isinstance(event.told, ToldFill) else None
+        told = event.source if isinstance(event.source, FillSource) else None
         fill = told.fill if told is not None else payloads.booked_fill_from(event.payload)
         name = fill.key
         if name in self.applied:
@@ -439,7 +439,7 @@ class Book:
             self._trade(leg_name, quantity, fill, name)
             changed_at[leg_name] = event.time
             if not ours and not fill.inferred:
-                self.told[leg_name] = self.told.get(leg_name, _NO_FILLS).with_fill(event.time, quantity)
+                self.unsynced[leg_name] = self.unsynced.get(leg_name, _NO_FILLS).with_fill(event.time, quantity)
         if ours:
             self._touch(event.time)
 
@@ -559,7 +559,7 @@ class Book:
         if "claimed" not in event.payload:
             self.claimed.clear()
         if "told" not in event.payload:
-            self.told.clear()
+            self.unsynced.clear()
         if "opened_by" not in event.payload:
             self.opened_by.clear()
         if "reported" not in event.payload:
@@ -583,7 +583,7 @@ class Book:
             self._believe(name, payloads.waiting_in(event.payload))
         else:
             self._confirm(name, watermark)
-        self.told.pop(name, None)
+        self.unsynced.pop(name, None)
         if event.type is EventType.POSITION_RECORDED:
             claimed_at = payloads.claimed_at(event.payload)
             self.claimed.pop(name, None)
@@ -628,7 +628,7 @@ class Book:
         taker = self.legs.setdefault(target, Leg(target, opened_at))
         taker.receive(giver.give(quantity, price, opened_at), price, opened_at)
         for leg in (giver, taker):
-            self.told.pop(leg.name, None)
+            self.unsynced.pop(leg.name, None)
             if not leg.quantity:
                 del self.legs[leg.name]
             self._confirm(leg.name, watermark)
@@ -652,7 +652,7 @@ class Book:
             self._close(found.type, found.key)
             return
         self.breaks[(found.type, found.key)] = found
-        self.lately.tell((found.type, found.key), event.time)
+        self.recent_reports.add((found.type, found.key), event.time)
         work = self.work.get(found.id)
         if work is not None and old is not None:
             self.work[found.id] = after_change(work, old, found)
@@ -692,7 +692,7 @@ class Book:
         self._forget_old(event.time)
         if event.payload["positions"] == Completeness.COMPLETE:
             self.floor = self.floor or as_of
-            self.told.clear()
+            self.unsynced.clear()
             for leg in list(self.believed):
                 self._confirm(leg, as_of)
 
@@ -703,13 +703,13 @@ class Book:
         self.last_local_at = None if self.last_local_at is None else at
         self.activity = dict.fromkeys(self.activity, at)
         self.known_at = dict.fromkeys(self.known_at, at)
-        self.told = {leg: replace(told, at=at) for leg, told in self.told.items()}
+        self.unsynced = {leg: replace(told, at=at) for leg, told in self.unsynced.items()}
         self.reported = {key: replace(reported, at=at) for key, reported in self.reported.items()}
         for order in list(self.orders.values()):
             self.orders[order.key] = replace(
                 order,
                 local_at=order.local_at and at,
-                told_at=order.told_at and at,
+                updated_at=order.updated_at and at,
                 filled_at=order.filled_at and at,
                 recorded_at=order.recorded_at and order.recorded_at - back,
                 ended_at=order.ended_at and order.ended_at - back,
@@ -729,7 +729,7 @@ class Book:
         times += [work.approved.at for work in self.work.values() if work.approved is not None]
         perhaps = [self.last_local_at, self.reconciled_at]
         for order in self.orders.values():
-            perhaps += [order.local_at, order.told_at, order.filled_at]
+            perhaps += [order.local_at, order.updated_at, order.filled_at]
         return max((*times, *(at for at in perhaps if at is not None)), default=None)
 
     def _touch(self, at: datetime) -> None:

@@ -142,7 +142,7 @@ class BreakRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class WorkStep:
     """Who did something to a break, when, why, and what both sides said then."""
 
     by: str
@@ -165,15 +165,15 @@ class BreakWork:
     until: datetime | None = None
     owner: str | None = None
     note: str | None = None
-    acknowledged: Hand | None = None
-    proposed: Hand | None = None
-    approved: Hand | None = None
+    acknowledged: WorkStep | None = None
+    proposed: WorkStep | None = None
+    approved: WorkStep | None = None
 
     @property
-    def last(self) -> Hand | None:
-        """The last of its hands."""
-        hands = [hand for hand in (self.acknowledged, self.proposed, self.approved) if hand is not None]
-        return max(hands, key=lambda hand: hand.at, default=None)
+    def last(self) -> WorkStep | None:
+        """The last of its steps."""
+        steps = [step for step in (self.acknowledged, self.proposed, self.approved) if step is not None]
+        return max(steps, key=lambda step: step.at, default=None)
 
 
 UNTOUCHED = BreakWork()
@@ -209,8 +209,8 @@ def act(
     _check_words(attempted, request)
     state = state_at(work, now)
     if state not in TRANSITIONS[action]:
-        hand = work.last
-        who = f" by {hand.by}" if hand is not None else ""
+        step = work.last
+        who = f" by {step.by}" if step is not None else ""
         raise BreakRefused(attempted, f"it is {state}{who}", "Waive it to take that back, and begin again.")
     _check_terms(attempted, request, now)
     if action in (BreakAction.PROPOSE, BreakAction.APPROVE):
@@ -261,9 +261,9 @@ def _by_another(attempted: str, found: Break, work: BreakWork, request: BreakReq
     """Whether this approval is one, or a proposal for another person."""
     sides = sides_of(found)
     proposed = work.proposed if work.state is BreakState.PROPOSED else None
-    hands = [hand for hand in (proposed, work.acknowledged) if hand is not None and hand.sides == sides]
+    steps = [step for step in (proposed, work.acknowledged) if step is not None and step.sides == sides]
     me = person(request.by)
-    if hands and all(hand.person != me for hand in hands):
+    if steps and all(step.person != me for step in steps):
         return BreakAction.APPROVE
     if proposed is not None:
         mine = "proposed it" if proposed.person == me else "acknowledged it as it now is"
@@ -316,16 +316,16 @@ def folded(work: BreakWork, event: Event) -> BreakWork:
         if payload.get(UNASSIGNED):
             return replace(work, owner=None)
         return replace(work, owner=work.owner if owner is None else str(owner))
-    hand = _hand(payload, event.time)
+    step = _step(payload, event.time)
     until = from_iso(str(payload["until"])) if "until" in payload else None
     match action:
         case BreakAction.ACKNOWLEDGE:
-            state, owner = BreakState.ACKNOWLEDGED, work.owner or hand.by
-            return replace(work, state=state, until=until, owner=owner, acknowledged=hand)
+            state, owner = BreakState.ACKNOWLEDGED, work.owner or step.by
+            return replace(work, state=state, until=until, owner=owner, acknowledged=step)
         case BreakAction.PROPOSE:
-            return replace(work, state=BreakState.PROPOSED, until=None, proposed=hand, approved=None)
+            return replace(work, state=BreakState.PROPOSED, until=None, proposed=step, approved=None)
         case BreakAction.APPROVE:
-            return replace(work, state=BreakState.APPROVED, until=None, approved=hand)
+            return replace(work, state=BreakState.APPROVED, until=None, approved=step)
         case _:
             return replace(work, state=BreakState.WAIVED, until=until, proposed=None, approved=None)
 
@@ -340,32 +340,32 @@ def after_change(work: BreakWork, old: Break, new: Break) -> BreakWork:
     return replace(work, state=BreakState.OPEN if decided else work.state, proposed=None, approved=None)
 
 
-def approved_for(work: BreakWork | None, sides: Sides, asked_at: datetime) -> Hand | None:
+def approved_for(work: BreakWork | None, sides: Sides, asked_at: datetime) -> WorkStep | None:
     """Who approved the correction of just this content, if anybody has, before the broker was asked at ``asked_at``."""
     if work is None or work.state is not BreakState.APPROVED or work.approved is None:
         return None
-    hand = work.approved
-    return hand if hand.sides == sides and asked_at >= hand.at else None
+    step = work.approved
+    return step if step.sides == sides and asked_at >= step.at else None
 
 
 # As JSON
 
 
-def _hand(payload: Mapping[str, Any], at: datetime) -> Hand:
+def _step(payload: Mapping[str, Any], at: datetime) -> WorkStep:
     sides = payload.get("book_value"), payload.get("broker_value")
-    return Hand(str(payload["by"]), at, payload.get("reason"), payload.get("note"), sides)
+    return WorkStep(str(payload["by"]), at, payload.get("reason"), payload.get("note"), sides)
 
 
-def _hand_to(hand: Hand | None) -> Json:
-    if hand is None:
+def _step_to(step: WorkStep | None) -> Json:
+    if step is None:
         return None
-    book, broker = hand.sides
-    document: dict[str, Json] = {"by": hand.by, "at": to_iso(hand.at), "reason": hand.reason, "note": hand.note}
+    book, broker = step.sides
+    document: dict[str, Json] = {"by": step.by, "at": to_iso(step.at), "reason": step.reason, "note": step.note}
     return document | {"book_value": book, "broker_value": broker}
 
 
-def _hand_from(data: Any) -> Hand | None:
-    return None if data is None else _hand(data, from_iso(data["at"]))
+def _step_from(data: Any) -> WorkStep | None:
+    return None if data is None else _step(data, from_iso(data["at"]))
 
 
 def work_to(work: BreakWork) -> dict[str, Json]:
@@ -375,9 +375,9 @@ def work_to(work: BreakWork) -> dict[str, Json]:
         "until": None if work.until is None else to_iso(work.until),
         "owner": work.owner,
         "note": work.note,
-        "acknowledged": _hand_to(work.acknowledged),
-        "proposed": _hand_to(work.proposed),
-        "approved": _hand_to(work.approved),
+        "acknowledged": _step_to(work.acknowledged),
+        "proposed": _step_to(work.proposed),
+        "approved": _step_to(work.approved),
     }
 
 
@@ -388,7 +388,7 @@ def work_from(data: Mapping[str, Any]) -> BreakWork:
         None if data["until"] is None else from_iso(data["until"]),
         data["owner"],
         data["note"],
-        _hand_from(data["acknowledged"]),
-        _hand_from(data["proposed"]),
-        _hand_from(data["approved"]),
+        _step_from(data["acknowledged"]),
+        _step_from(data["proposed"]),
+        _step_from(data["approved"]),
     )

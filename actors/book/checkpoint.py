@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from actors.book import payloads
-from actors.book.book import Book, ToldFills
+from actors.book.book import Book, UnsyncedFills
 from actors.book.break_work import work_from, work_to
 from actors.events import Event, EventType, Json, Record, Severity, event_id, from_iso, to_iso, to_text
 from brokers.clocks import broker_time
@@ -46,9 +46,9 @@ def checkpoint(book: Book) -> dict[str, Json]:
         document["contract"] = payloads.contract_to(book.contract)
     if book.opened_by:
         document["opened_by"] = dict(book.opened_by)
-    if book.told:
+    if book.unsynced:
         document["told"] = {
-            leg: [to_iso(told.at), to_text(told.low), to_text(told.high)] for leg, told in book.told.items()
+            leg: [to_iso(told.at), to_text(told.low), to_text(told.high)] for leg, told in book.unsynced.items()
         }
     if book.claimed:
         document["claimed"] = {leg: to_iso(at) for leg, at in book.claimed.items()}
@@ -82,8 +82,8 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.floor = None if data["floor"] is None else broker_time(from_iso(data["floor"]))
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
     book.opened_by = dict(data.get("opened_by", {}))
-    book.told = {
-        leg: ToldFills(from_iso(of[0]), Decimal(of[1]), Decimal(of[2])) for leg, of in data.get("told", {}).items()
+    book.unsynced = {
+        leg: UnsyncedFills(from_iso(of[0]), Decimal(of[1]), Decimal(of[2])) for leg, of in data.get("told", {}).items()
     }
     book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
     book.without_commission = dict(data.get("without_commission", ()))

@@ -241,7 +241,7 @@ class Break:
     ``book_value`` and ``broker_value`` are both sides' values as text (``None``: that side has no such thing), and
     ``difference`` is broker minus book where both are numbers. ``seen_at`` are the request times of the COMPLETE
     sections that count as its confirmations. ``cancel_asked`` is for a stale order whose cancellation was requested.
-    ``linked`` are the other instruments or orders that the same story touches, and ``told`` is what the broker said.
+    ``linked`` are the other instruments or orders that the same story touches, and ``detail`` is what the broker said.
     ``alias`` is what it is called where a table is the book.
     ``offers`` is the correction that waits for a person's approval, ``None`` where none does. One that ``halts`` is to
     halt trading in its instrument, by the configuration. ``first_look`` is the broker's time of the first look at the
@@ -262,7 +262,7 @@ class Break:
     cancel_asked: bool = False
     strategy: str | None = None
     linked: tuple[str, ...] = ()
-    told: str | None = None
+    detail: str | None = None
     alias: str | None = None
     offers: Correction | None = None
     halts: bool = False
@@ -296,8 +296,8 @@ class Discrepancy:
             row["strategy"] = self.found.strategy
         if self.found.linked:
             row["linked"] = list(self.found.linked)
-        if self.found.told is not None:
-            row["told"] = self.found.told
+        if self.found.detail is not None:
+            row["told"] = self.found.detail
         if self.found.alias is not None:
             row["alias"] = self.found.alias
         return row

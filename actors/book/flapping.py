@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 CALM = timedelta(minutes=1)
-TOLD_AT_MOST = 20
+REPORTS_AT_MOST = 20
 """So often a break may be reported within :data:`CALM`; from then on it flaps."""
 PROBLEMS_AT_MOST = 50
 """So many unreadable rows of one section are breaks of their own; the others are one together."""
@@ -21,26 +21,26 @@ PROBLEMS_AT_MOST = 50
 SubjectT = TypeVar("SubjectT", bound=Hashable)
 
 
-class Told(Generic[SubjectT]):
+class RecentReports(Generic[SubjectT]):
     """When each subject was reported lately. It is no part of a book's state: one that is loaded begins anew."""
 
     def __init__(self, times: dict[SubjectT, tuple[datetime, ...]] | None = None) -> None:
         self._times = {} if times is None else times
 
-    def copy(self) -> Told[SubjectT]:
+    def copy(self) -> RecentReports[SubjectT]:
         """One that goes on by itself."""
-        return Told(dict(self._times))
+        return RecentReports(dict(self._times))
 
-    def tell(self, subject: SubjectT, now: datetime) -> None:
+    def add(self, subject: SubjectT, now: datetime) -> None:
         """It was reported, now."""
         lately = self._lately(subject, now)
-        self._times[subject] = (*lately[1 - TOLD_AT_MOST :], now)
+        self._times[subject] = (*lately[1 - REPORTS_AT_MOST :], now)
         for other in [one for one in self._times if not self._lately(one, now)]:
             del self._times[other]
 
     def flaps(self, subject: SubjectT, now: datetime) -> bool:
         """Whether it was reported too often lately."""
-        return len(self._lately(subject, now)) >= TOLD_AT_MOST
+        return len(self._lately(subject, now)) >= REPORTS_AT_MOST
 
     def _lately(self, subject: SubjectT, now: datetime) -> tuple[datetime, ...]:
         # After the clock was set back, what is to come is not lately either.

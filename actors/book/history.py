@@ -24,7 +24,7 @@ from actors.book.orders import BookOrder
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
 from brokers.model import Completeness
 
-_SAID_AT_MOST = 20
+_STATEMENTS_AT_MOST = 20
 _IDLE_AT_MOST = 5
 _FILLS = frozenset({EventType.FILL_RECORDED, EventType.ORDER_FILLED})
 _POSITION_PHASES = frozenset({"RECOVERY", "GHOST", "DRIFT"})
@@ -34,7 +34,7 @@ _ORDERS = frozenset(
     {EventType.ORDER_UPDATED, EventType.ORDER_CANCELLED, EventType.ORDER_EXPIRED, EventType.ORDER_REJECTED}
 )
 _CORRECTING = _ORDERS | {EventType.ORDER_FILLED, EventType.POSITION_SYNCED}
-_TOLD = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED, EventType.FILL_RESTATED})
+_FROM_BROKER = frozenset({EventType.RECONCILED, EventType.COMMISSION_REPORTED, EventType.FILL_RESTATED})
 _BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, EventType.TRADING_RESUMED}) | WORK_EVENTS
 
 
@@ -51,7 +51,7 @@ class Incomplete(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class BrokerStatement:
     """The last thing the broker is known to have said about one subject (``position long``, ``order 17``).
 
     ``at`` is the broker's time where it is known, else ours; ``seq`` is the record that holds it. ``title`` is what a
@@ -75,7 +75,7 @@ class BookAt:
     at: datetime
     book: Book
     last: Record | None
-    said: tuple[Said, ...]
+    statements: tuple[BrokerStatement, ...]
     clock_went_back: bool = False
     idle: tuple[Record, ...] = ()
     verified_at: datetime | None = None
@@ -128,7 +128,7 @@ def book_at(
         at=at,
         book=book,
         last=chosen[-1] if chosen else None,
-        said=said_by_broker(heard[seq] for seq in sorted(heard)),
+        statements=statements_of(heard[seq] for seq in sorted(heard)),
         clock_went_back=any(record.event.time > at for record in chosen),
         idle=tuple(record for record in chosen if record.event.type in _FILLS and without_effect(record.event.payload))[
             -_IDLE_AT_MOST:
@@ -160,9 +160,9 @@ def _check_whole(stream: str, records: Sequence[Record]) -> None:
 # What the broker said
 
 
-def said_by_broker(records: Iterable[Record]) -> tuple[Said, ...]:
+def statements_of(records: Iterable[Record]) -> tuple[BrokerStatement, ...]:
     """What these records know the broker to have said last about each subject, newest first."""
-    last: dict[str, Said] = {}
+    last: dict[str, BrokerStatement] = {}
     given_up_at: datetime | None = None
     for record in records:
         event = record.event
@@ -170,56 +170,60 @@ def said_by_broker(records: Iterable[Record]) -> tuple[Said, ...]:
             given_up_at = event.time
         elif event.type is EventType.ORDER_CANCELLED and event.time == given_up_at:
             continue  # our own conclusion, from the broker's having nothing of it
-        for said in _said(record):
+        for said in _statements(record):
             last.pop(said.subject, None)
             last[said.subject] = said
-    return tuple(reversed(last.values()))[:_SAID_AT_MOST]
+    return tuple(reversed(last.values()))[:_STATEMENTS_AT_MOST]
 
 
-def _said(record: Record) -> Iterator[Said]:
+def _statements(record: Record) -> Iterator[BrokerStatement]:
     event, payload = record.event, record.event.payload
     match event.type:
         case EventType.POSITION_SYNCED:
             words = f"{payload['quantity']} @ {payload['average_price']}" if payload["quantity"] != "0" else "nothing"
-            yield Said(f"position {payload['leg']}", words, from_iso(str(payload["watermark"])), record.seq)
+            yield BrokerStatement(f"position {payload['leg']}", words, from_iso(str(payload["watermark"])), record.seq)
         case EventType.RECONCILED:
             names = ("positions", "orders", "fills")
             sections = ", ".join(f"{name} {payload[name]}" for name in names)
             compared = [name for name in names if payload[name] != Completeness.UNSUPPORTED]
             subject = "everything" if len(compared) == len(names) else " and ".join(compared)
-            yield Said(subject, f"the same as the book ({sections})", from_iso(str(payload["as_of"])), record.seq)
+            yield BrokerStatement(
+                subject, f"the same as the book ({sections})", from_iso(str(payload["as_of"])), record.seq
+            )
         case EventType.ORDER_FILLED | EventType.FILL_RESTATED if not (
             payload.get("inferred") or payload.get("assumed")
         ):
             words = f"{payload['side']} {payload['quantity']} @ {payload['price']}, {payload['fill_id']}"
-            yield Said("last fill", words, from_iso(str(payload["time"])), record.seq)
+            yield BrokerStatement("last fill", words, from_iso(str(payload["time"])), record.seq)
         case EventType.COMMISSION_REPORTED:
             words = f"{payload['commission']} {payload['commission_currency'] or ''}".rstrip()
-            yield Said("last commission", f"{words}, {payload['fill_id']}", event.time, record.seq)
+            yield BrokerStatement("last commission", f"{words}, {payload['fill_id']}", event.time, record.seq)
         case EventType.RECONCILIATION_DISCREPANCY if "key" in payload:
-            yield from _said_in_discrepancy(record)
+            yield from _statements_in_discrepancy(record)
         case EventType.DISCREPANCY_RESOLVED if payload.get("correction"):  # else it holds what was said at first
-            yield from _said_in_discrepancy(record)
+            yield from _statements_in_discrepancy(record)
         case kind if kind in _ORDERS and isinstance(payload.get("order"), dict):
             order: Any = payload["order"]
             words = f"{order['status']}, filled {order['filled_quantity']} of {order['quantity']}"
-            yield Said(f"order {_order_name(order)}", words, event.time, record.seq)
+            yield BrokerStatement(f"order {_order_name(order)}", words, event.time, record.seq)
 
 
-def _said_in_discrepancy(record: Record) -> Iterator[Said]:
+def _statements_in_discrepancy(record: Record) -> Iterator[BrokerStatement]:
     payload = record.event.payload
     value, key = payload.get("broker_value"), payload["key"]
     phase = payload.get("phase")
     if phase in _POSITION_PHASES:
         price = "average price " if payload.get("type") == "PRICE_MISMATCH" else ""
         words = "nothing" if value is None else f"{price}{value}"
-        yield Said(f"position {key}", words, record.event.time, record.seq)
+        yield BrokerStatement(f"position {key}", words, record.event.time, record.seq)
     elif phase == "ORDERS":
-        yield Said(f"order {key}", "nothing of it" if value is None else str(value), record.event.time, record.seq)
+        yield BrokerStatement(
+            f"order {key}", "nothing of it" if value is None else str(value), record.event.time, record.seq
+        )
     elif value is not None:
         kind = str(payload.get("type"))
         title = f"missed fill of order {key}" if kind == DiscrepancyType.MISSED_FILL else f"{kind} {key}"
-        yield Said(str(key), str(value), record.event.time, record.seq, title)
+        yield BrokerStatement(str(key), str(value), record.event.time, record.seq, title)
 
 
 def _order_name(order: Mapping[str, Any]) -> str:
@@ -299,7 +303,7 @@ def who(event: Event) -> str:
         return f"strategy {strategy}{_person(payload)}" if strategy else f"our side{_person(payload)}"
     if payload.get("phase") == "SELF_CHECK":
         return "self-check"
-    if event.type in _CORRECTING or event.type in _FOUND or event.type in _TOLD:
+    if event.type in _CORRECTING or event.type in _FOUND or event.type in _FROM_BROKER:
         asked = ", ".join(person_behind(payload))
         return f"reconciliation, asked for by {asked}" if asked else "reconciliation"
     named = event.type in _BY_OPERATOR or payload.get("by")

@@ -21,12 +21,12 @@ def impossible(
     leg: str,
     quantity: Decimal | None,
     *,
-    mode_told: bool = True,
+    mode_known: bool = True,
     products: bool | None = None,
 ) -> str | None:
     """What a leg would have to be instead, in words; ``None`` for one that there can be.
 
-    ``quantity`` is what is to be held in it, where that is known. ``mode_told`` is false while an MT5 account has not
+    ``quantity`` is what is to be held in it, where that is known. ``mode_known`` is false while an MT5 account has not
     said whether it is hedging, and its one leg may still be ``net``. ``products`` is whether a netting account has a
     leg for each of the broker's products and none called ``net`` (Kite), ``None`` where that is not known.
     """
@@ -39,9 +39,9 @@ def impossible(
             possible, instead = leg == NET, NET
         return None if possible else instead
     if legs is LegScheme.TICKET:
-        if (leg.isascii() and leg.isdigit()) or (leg == NET and not mode_told):
+        if (leg.isascii() and leg.isdigit()) or (leg == NET and not mode_known):
             return None
-        return "the position's ticket, a number" + ("" if mode_told else f", or {NET} on a netting account")
+        return "the position's ticket, a number" + ("" if mode_known else f", or {NET} on a netting account")
     if leg not in (LONG, SHORT):
         return f"{LONG} or {SHORT}"
     if quantity is not None and (quantity < 0 if leg == LONG else quantity > 0):

@@ -9,19 +9,19 @@ from decimal import Decimal
 from actors.book import payloads
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, Inferred
-from actors.book.payloads import BookedFill, ToldFill
+from actors.book.payloads import BookedFill, FillSource
 from brokers.model import Corrected, OrderStatus
 
 
 def after_reported_fill(
-    order: BookOrder, fill: BookedFill, at: datetime, told: ToldFill | None, *, ours: bool
+    order: BookOrder, fill: BookedFill, at: datetime, source: FillSource | None, *, ours: bool
 ) -> BookOrder:
     """The order after a fill; what was made of it when the fill was decided on is taken over."""
-    if told is not None and told.before is order and told.after is not None:
-        return told.after
+    if source is not None and source.before is order and source.after is not None:
+        return source.after
     after = after_fill(order, fill, at, ours=ours)
-    if told is not None:
-        told.before, told.after = order, after
+    if source is not None:
+        source.before, source.after = order, after
     return after
 
 

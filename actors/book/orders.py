@@ -86,7 +86,7 @@ class BookOrder:
     ``taken_back`` until the broker's row of the order is lowered too. What its row took out of fills that are known is
     ``lowered_by``, and a correction of them that is reported later takes out only what exceeds it. ``notional`` is
     price times quantity over all of ``filled_quantity``. ``local_at`` is the last time our side did something to the
-    order. ``told_at`` and ``filled_at`` are our time when the broker last reported a change of it, and a fill.
+    order. ``updated_at`` and ``filled_at`` are our time when the broker last reported a change of it, and a fill.
     ``adopted_at`` is the broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
     ``recorded_at`` is our time when our side first reported it, put back with a clock that was set back.
     ``replaced_by`` is the broker_order_id of the order that took its place. ``since`` is how many positions our side
@@ -113,7 +113,7 @@ class BookOrder:
     inferred: tuple[Inferred, ...] = field(default=())
     local_at: datetime | None = None
     ended_at: datetime | None = None
-    told_at: datetime | None = None
+    updated_at: datetime | None = None
     filled_at: datetime | None = None
     adopted_at: BrokerTime | None = None
     recorded_at: datetime | None = None
@@ -158,7 +158,7 @@ class BookOrder:
             inferred,
             local_at,
             ended_at,
-            self.told_at,
+            self.updated_at,
             filled_at,
             self.adopted_at,
             self.recorded_at,
@@ -185,7 +185,7 @@ class BookOrder:
         return self.broker_order_id or self.key.removeprefix(OUR_ID)
 
     @property
-    def told_quantity(self) -> Decimal:
+    def quantity_in_fills(self) -> Decimal:
         """How much of what is filled is known fill by fill."""
         return self.filled_quantity - self.adopted - sum((i.quantity for i in self.inferred), Decimal(0))
 
@@ -212,7 +212,7 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
     """Two orders that turn out to be one: ours, with what the broker's has. ``told`` and ``average`` are what the
     broker says to be filled of it, where it does. A fill was counted in one of the two, so that the fills that are
     known add up; what was adopted or inferred beside them is as much as is left of what is filled."""
-    known = ours.told_quantity + theirs.told_quantity
+    known = ours.quantity_in_fills + theirs.quantity_in_fills
     filled = max(known, theirs.filled_quantity if told is None else told)
     left = filled - known
     inferred: list[Inferred] = []

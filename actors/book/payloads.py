@@ -30,7 +30,7 @@ def _time(value: Any) -> datetime | None:
     return None if value is None else from_iso(value)
 
 
-def _told_time(value: Any) -> BrokerTime | None:
+def _broker_time(value: Any) -> BrokerTime | None:
     return broker_time(_time(value))
 
 
@@ -62,7 +62,7 @@ def order_to(order: BookOrder) -> Document:
         "inferred": [[i.fill_id, to_text(i.quantity), to_text(i.price)] for i in order.inferred],
         "local_at": _iso(order.local_at),
         "ended_at": _iso(order.ended_at),
-        "told_at": _iso(order.told_at),
+        "told_at": _iso(order.updated_at),
         "filled_at": _iso(order.filled_at),
         "adopted_at": _iso(order.adopted_at),
         "recorded_at": _iso(order.recorded_at),
@@ -115,16 +115,16 @@ def order_from(data: Any) -> BookOrder:
         inferred=tuple(Inferred(i[0], Decimal(i[1]), Decimal(i[2])) for i in data["inferred"]),
         local_at=_time(data["local_at"]),
         ended_at=_time(data["ended_at"]),
-        told_at=_time(data.get("told_at")),
+        updated_at=_time(data.get("told_at")),
         filled_at=_time(data.get("filled_at")),
-        adopted_at=_told_time(data.get("adopted_at")),
+        adopted_at=_broker_time(data.get("adopted_at")),
         recorded_at=_time(data.get("recorded_at")),
         replaced_by=data.get("replaced_by"),
         taken_back=Decimal(data.get("taken_back", "0")),
         since=data.get("since", 0),
         slices=tuple(data.get("slices", ())),
         parent=data.get("parent"),
-        expires_at=_told_time(data.get("expires_at")),
+        expires_at=_broker_time(data.get("expires_at")),
         lowered_by=Decimal(data.get("lowered_by", "0")),
         group=data.get("group"),
     )
@@ -184,7 +184,7 @@ class BookedFill:
 
 
 @dataclass(slots=True)
-class ToldFill:
+class FillSource:
     """The fill that the payload of an event was made of, and what became of its order where the event was applied to
     it. To the very same order the same event does the same, and it is not worked out again."""
 
@@ -373,7 +373,7 @@ def claimed_at(data: Mapping[str, Any]) -> datetime | None:
 
 def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, BrokerTime | None]:
     """Leg, quantity, average price and watermark, as :func:`position_to` wrote them."""
-    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _told_time(data["watermark"])
+    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _broker_time(data["watermark"])
 
 
 def move_to(
@@ -442,7 +442,7 @@ def contract_from(data: Any) -> ContractFacts:
         multiplier=Decimal(data["multiplier"]),
         currency=data["currency"],
         held=data["held"],
-        ends_at=_told_time(data.get("ends_at")),
+        ends_at=_broker_time(data.get("ends_at")),
         expiry_certain=data.get("expiry_certain", True),
     )
 
@@ -493,8 +493,8 @@ def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> 
     }
     if found.linked:
         document["linked"] = list(found.linked)
-    if found.told is not None:
-        document["told"] = found.told
+    if found.detail is not None:
+        document["told"] = found.detail
     if found.alias is not None:
         document["alias"] = found.alias
     if found.offers is not None:
@@ -523,18 +523,18 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
         cancel_asked=data["cancel_asked"],
         strategy=data["strategy"],
         linked=tuple(data.get("linked", ())),
-        told=data.get("told"),
+        detail=data.get("told"),
         alias=data.get("alias"),
         offers=None if data.get("offers") is None else Correction(data["offers"]),
         halts=data.get("halts", False),
-        first_look=_told_time(data.get("first_look")),
+        first_look=_broker_time(data.get("first_look")),
     )
 
 
 def break_of(event: Event) -> Break:
     """The discrepancy a RECONCILIATION_DISCREPANCY event speaks of."""
-    if isinstance(event.told, Break):
-        return event.told
+    if isinstance(event.source, Break):
+        return event.source
     return break_from(event.payload, event.severity)
 
 

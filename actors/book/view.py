@@ -36,7 +36,7 @@ class BookState:
     """The book of one instrument. ``as_of`` is the time of this answer, ``verified_at`` when the book was last found in
     step with the broker, and ``version`` that of its last event. ``error`` is what was amiss in the last cycle.
     ``pending_fills`` were reported and are in no leg, as the broker has not said which one they changed.
-    ``conventions`` are how the account names its legs; ``mode_told`` is false while only its name tells."""
+    ``conventions`` are how the account names its legs; ``mode_known`` is false while only its name tells."""
 
     account: str
     instrument: str
@@ -50,7 +50,7 @@ class BookState:
     error: str | None = None
     pending_fills: tuple[ReportedFill, ...] = ()
     conventions: Conventions = field(default=Conventions())
-    mode_told: bool = False
+    mode_known: bool = False
 
     @property
     def unverified_s(self) -> float:
@@ -80,7 +80,7 @@ def book_state(
         error=error,
         pending_fills=tuple(book.pending_fills()),
         conventions=policy.conventions if conventions is None else conventions,
-        mode_told=conventions is not None,
+        mode_known=conventions is not None,
     )
 
 

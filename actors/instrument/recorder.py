@@ -129,7 +129,7 @@ class Recorder:
         quantity = report.quantity if isinstance(report, PositionReport) else None
         reported = self._broker.last is not None
         instead = impossible(
-            conventions.legs, report.leg, quantity, mode_told=reported, products=True if conventions.products else None
+            conventions.legs, report.leg, quantity, mode_known=reported, products=True if conventions.products else None
         )
         if instead is not None:
             name = instrument_name(self._settings.account, self._settings.instrument)

@@ -32,7 +32,7 @@ _NOT_FOUND = "not found at the broker"
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _PositionEvidence:
     """What the positions say of an order that is gone: in which leg, and how much of it was filled at what price.
     ``unclear`` where a leg changed its way and it is not known by whom."""
 
@@ -42,10 +42,10 @@ class _Told:
     unclear: bool = False
 
 
-_NOTHING = _Told()
+_NOTHING = _PositionEvidence()
 
 
-def hold_what_may_be_of(work: ReconciliationPass, order: BookOrder) -> None:
+def hold_back_legs_of(work: ReconciliationPass, order: BookOrder) -> None:
     """Say nothing of a leg whose change may be a fill of this order, as long as its fate is not known."""
     for leg in _changes(work, order):
         work.held_back.add(leg)
@@ -56,9 +56,9 @@ def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, 
     over."""
     over = {order.key: known or _is_over(work, order) for order, known in gone}
     placed = not gone or not work.policy.positions or pending_fills_are_placed(work)
-    told = _what_positions_tell(work, [order for order, _ in gone])
-    legs = {order.key: _changes(work, order) for order, _ in told}
-    for order, what in told:
+    evidence = _evidence_of_positions(work, [order for order, _ in gone])
+    legs = {order.key: _changes(work, order) for order, _ in evidence}
+    for order, what in evidence:
         settled_at = work.settled_at(order.local_at)
         unplaced = not placed and bool(legs[order.key])  # the change may be a fill that counts in its order already
         if settled_at is not None or unplaced or not isinstance(work.slice.fills, Complete | Unsupported):
@@ -74,25 +74,27 @@ def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, 
             work.held_back.update(legs[order.key])
 
 
-def _what_positions_tell(work: ReconciliationPass, gone: list[BookOrder]) -> list[tuple[BookOrder, _Told]]:
+def _evidence_of_positions(
+    work: ReconciliationPass, gone: list[BookOrder]
+) -> list[tuple[BookOrder, _PositionEvidence]]:
     given_up = {order.key: _given_up_meanwhile(work, order) for order in gone}
     changes = {o.key: _changes(work, o) for o in (*gone, *(one for some in given_up.values() for one in some))}
-    told: list[tuple[BookOrder, _Told]] = []
+    found: list[tuple[BookOrder, _PositionEvidence]] = []
     for order in gone:
         own = changes[order.key]
         rivals = [other for other in (*gone, *given_up[order.key]) if own.keys() & changes[other.key].keys()]
         left = sum((_remaining(other) for other in rivals), ZERO)
         if len(own) != 1:
-            told.append((order, _Told(unclear=bool(own) or _may_be_delivered(work, order))))
+            found.append((order, _PositionEvidence(unclear=bool(own) or _may_be_delivered(work, order))))
             continue
         ((leg, change),) = own.items()
         alone = len(rivals) == 1 and abs(change) <= left
         price = _price(work, order, leg, change)
         if price is None or not (alone or abs(change) == left):
-            told.append((order, _Told(unclear=True)))
+            found.append((order, _PositionEvidence(unclear=True)))
         else:
-            told.append((order, _Told(leg, abs(change) if alone else _remaining(order), price)))
-    return told
+            found.append((order, _PositionEvidence(leg, abs(change) if alone else _remaining(order), price)))
+    return found
 
 
 def _given_up_meanwhile(work: ReconciliationPass, order: BookOrder) -> list[BookOrder]:
@@ -162,7 +164,7 @@ def _described(order: BookOrder) -> str:
     return f"{order.side.value} {to_text(order.quantity)}{at} {order.status.value} filled {filled}"
 
 
-def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *, over: bool) -> bool:
+def _filled(work: ReconciliationPass, order: BookOrder, what: _PositionEvidence, leg: str, *, over: bool) -> bool:
     """MISSED_FILL: the order is gone, and its leg changed by what it can have done."""
     change = what.quantity * order.side.sign
     filled = order.filled_quantity + what.quantity
@@ -181,7 +183,7 @@ def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *
             needs_proof=True,
             activity=order.local_at,
             strategy=order.strategy,
-            told=f"the broker no longer knows the order, and {to_text(abs(change))} came or went in {leg}",
+            detail=f"the broker no longer knows the order, and {to_text(abs(change))} came or went in {leg}",
         )
     )
     if not infer:
@@ -194,9 +196,9 @@ def _filled(work: ReconciliationPass, order: BookOrder, what: _Told, leg: str, *
     return True
 
 
-def _expired(work: ReconciliationPass, order: BookOrder, what: _Told) -> bool:
+def _expired(work: ReconciliationPass, order: BookOrder, what: _PositionEvidence) -> bool:
     """Its life is over, and the broker has forgotten it with its day."""
-    told = f"it was good until {to_iso(order.expires_at)}" if order.expires_at is not None else ""
+    detail = f"it was good until {to_iso(order.expires_at)}" if order.expires_at is not None else ""
     unclear = ", and whether it was filled before is not clear from the positions" if what.unclear else ""
     severity = Severity.WARNING if what.unclear else Severity.INFO
     expire = work.found(
@@ -211,7 +213,7 @@ def _expired(work: ReconciliationPass, order: BookOrder, what: _Told) -> bool:
             needs_proof=True,
             activity=order.local_at,
             strategy=order.strategy,
-            told=told + unclear,
+            detail=detail + unclear,
         )
     )
     if expire:

@@ -48,11 +48,11 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
             continue
         shown = sum((row.quantity for row in section.rows if row.leg == leg), ZERO)
         change = _came_before(work, leg, shown, of_leg)
-        if change and not _told_otherwise(work, leg, change):
+        if change and not _reported_differently(work, leg, change):
             _take_over(work, leg, change, of_leg[0])
 
 
-def _told_otherwise(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
+def _reported_differently(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
     """Whether what differs in a leg is open with another value, from a look that reported it beside the fills: that
     story stands."""
     held = work.book.legs.get(leg)
@@ -91,7 +91,7 @@ def _take_over(work: ReconciliationPass, leg: str, change: Decimal, first: Fill)
         difference=to_text(change),
         correction=kind,
         for_a_person=too_large(work, change),
-        told="it came before what was filled since, as the position is what both make together",
+        detail="it came before what was filled since, as the position is what both make together",
     )
     found = explained(work, leg, change, usual)
     if work.found(found):

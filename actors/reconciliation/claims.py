@@ -130,8 +130,8 @@ def _take(work: ReconciliationPass, leg: str, row: Claim | None) -> None:
         return
     claimed_at = book.claimed.get(leg)
     news = row is not None and (claimed_at is None or row.at > claimed_at)
-    told_at = work.told_of_leg_at(leg)
-    settled_at = None if news or not known else work.settled_at(told_at)
+    leg_changed_at = work.leg_changed_at(leg)
+    settled_at = None if news or not known else work.settled_at(leg_changed_at)
     if settled_at is not None:
         work.defer(leg, settled_at)
         return

@@ -251,7 +251,7 @@ def _close_what_is_gone(work: ReconciliationPass) -> None:
     """Open breaks whose difference this slice would have shown, and did not."""
     for place, found in list(work.book.breaks.items()):
         if place not in {*work.touched, _FILLS_LOST} and _would_have_been_seen(work, found):
-            if work.book.lately.flaps(place, work.now):
+            if work.book.recent_reports.flaps(place, work.now):
                 work.look_again(work.now + CALM)  # it would be back at once: it stands until it is calm
             else:
                 work.gone(found)
@@ -263,17 +263,17 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
     if work.now - slice_.requested_at > work.policy.max_age:
         return False
     if found.type in _POSITION_BREAKS:
-        if not work.policy.positions or _no_longer_told(work, found, slice_.positions):
+        if not work.policy.positions or _no_longer_reported(work, found, slice_.positions):
             return True
         shown = any(row.leg == found.key for row in rows_of(slice_.positions))
         if shown and found.type is DiscrepancyType.NAKED_POSITION:
             return True  # whatever is not said of the leg yet, it is there: no look at its absence counts any more
         return found.key not in work.deferred and (shown or isinstance(slice_.positions, Complete))
     if found.type in _ORDER_BREAKS:
-        return _no_longer_told(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
+        return _no_longer_reported(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
     if found.type is DiscrepancyType.MISSED_FILL:
         # Where there are no fills at all the question ends with its order.
-        looked_at = _no_longer_told(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
+        looked_at = _no_longer_reported(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
         return isinstance(slice_.fills, Complete | Unsupported) and looked_at
     if found.key.startswith(KEY):
         return True  # each look reports what is not known of the book kept elsewhere
@@ -296,7 +296,7 @@ def _order_was_looked_at(work: ReconciliationPass, key: str) -> bool:
     return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
 
 
-def _no_longer_told(work: ReconciliationPass, found: Break, section: Section[AnyRow]) -> bool:
+def _no_longer_reported(work: ReconciliationPass, found: Break, section: Section[AnyRow]) -> bool:
     """Whether this broker has no such thing (any more), and a break has been without a word on it for so long that the
     question no longer exists."""
     heard_at = max((found.opened_at, *found.seen_at))
@@ -314,7 +314,7 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
         work.gone(work.book.breaks[_FILLS_LOST])
         evidence_due = True
     in_step = nothing_else and not work.book.breaks
-    evidence_due = evidence_due or _told_more(work)
+    evidence_due = evidence_due or _contract_changed(work)
     clean = not work.touched and not work.events
     missed = any(kind is DiscrepancyType.MISSED_FILL for kind, _ in work.book.breaks)
     dealt_with = fresh and isinstance(slice_.fills, Complete) and not missed and not work.fills_wait
@@ -347,7 +347,7 @@ def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tup
     return tuple(work.events)
 
 
-def _told_more(work: ReconciliationPass) -> bool:
+def _contract_changed(work: ReconciliationPass) -> bool:
     """Whether the broker says something of the instrument itself that the journal does not have yet."""
     return work.slice.contract is not None and work.slice.contract != work.book.contract
 
@@ -364,6 +364,6 @@ def _evidence(work: ReconciliationPass) -> None:
         "fills_cursor": slice_.fills_cursor if isinstance(slice_.fills, Complete) else None,
         "legs": len(work.book.legs),
     }
-    if work.slice.contract is not None and _told_more(work):
+    if work.slice.contract is not None and _contract_changed(work):
         payload["contract"] = payloads.contract_to(work.slice.contract)
     work.evidence(payload)

@@ -33,6 +33,6 @@ def explained(work: ReconciliationPass, leg: str, change: Decimal, usual: Findin
         cause=cause,
         severity=severity_of(cause, usual.severity),
         linked=told.linked,
-        told=told.text,
+        detail=told.text,
         for_a_person=usual.for_a_person or (cause in CAUSES and CAUSES[cause].a_person),
     )

@@ -203,8 +203,8 @@ def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str,
     for leg, of_leg in changes.items():
         if (leg not in shown and isinstance(section, Partial)) or leg in work.slice.unread_legs:
             continue
-        told_at = work.told_of_leg_at(leg)
-        if told_at is not None and work.slice.requested_at <= told_at:
+        leg_changed_at = work.leg_changed_at(leg)
+        if leg_changed_at is not None and work.slice.requested_at <= leg_changed_at:
             continue
         held = work.book.legs.get(leg)
         left = shown.get(leg, ZERO) - (held.quantity if held is not None else ZERO)
@@ -387,5 +387,9 @@ class _Allowed:
                 work.tidy(EventType.ORDER_FILLED, document, fill.fill_id)
             else:
                 work.emit(
-                    EventType.ORDER_FILLED, document, fill.fill_id, subject=self.subject, told=payloads.ToldFill(booked)
+                    EventType.ORDER_FILLED,
+                    document,
+                    fill.fill_id,
+                    subject=self.subject,
+                    source=payloads.FillSource(booked),
                 )

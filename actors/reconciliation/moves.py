@@ -43,7 +43,7 @@ def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> 
     moves = tuple(move for move in moves_of(changes) if move.source in seen or move.target in seen)
     if not moves:
         return
-    if any(not work.may_speak_of(name) for name in changes):
+    if any(not work.may_judge(name) for name in changes):
         work.held_back.update(changes)  # by themselves they would be there twice, or not at all
         return
     for move in moves:
@@ -106,7 +106,7 @@ def _move(work: ReconciliationPass, move: Move, row: Position | None) -> None:
             difference=to_text(-move.quantity),
             correction=Correction.MOVE_POSITION,
             for_a_person=limit is not None and abs(move.quantity) > limit,
-            told=f"{to_text(move.quantity)} went from {move.source} to {move.target}",
+            detail=f"{to_text(move.quantity)} went from {move.source} to {move.target}",
         )
     )
     if not apply_it:

@@ -135,7 +135,7 @@ def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
     return None if found is None or found.broker_order_id == row.broker_order_id else found
 
 
-def mates(work: ReconciliationPass, row: Order) -> tuple[str, ...]:
+def group_members(work: ReconciliationPass, row: Order) -> tuple[str, ...]:
     """The broker_order_ids of the other orders shown of a row's group."""
     if row.group is None:
         return ()
@@ -143,10 +143,10 @@ def mates(work: ReconciliationPass, row: Order) -> tuple[str, ...]:
     return tuple(one.broker_order_id for one in rows if one.broker_order_id != row.broker_order_id)
 
 
-def mate_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
+def strategy_mate(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The order of the book whose strategy a row's is, as both are of one group; ``None`` where the group says nothing.
     A group's name is somebody's own, and may be used again another day: only those count that are shown beside it."""
-    known = [work.book.find_order(name, None) for name in mates(work, row)]
+    known = [work.book.find_order(name, None) for name in group_members(work, row)]
     found = [order for order in known if order is not None and order.strategy is not None]
     return found[0] if found and len({order.strategy for order in found}) == 1 else None
 

@@ -16,19 +16,19 @@ from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase,
 from actors.book.lots import ZERO
 from actors.book.orders import BookOrder, OrderAction, merged, order_key, same_terms, transition, with_slice
 from actors.events import EventType, Severity, to_iso, to_text
-from actors.reconciliation.absent_orders import end_absent_orders, hold_what_may_be_of
+from actors.reconciliation.absent_orders import end_absent_orders, hold_back_legs_of
 from actors.reconciliation.booked_fills import infer_fill
 from actors.reconciliation.order_matching import (
     by_broker_id,
+    group_members,
     is_about,
     long_over,
-    mate_of,
-    mates,
     order_of_row,
     parent_of,
     replaced_by,
     same_order,
     shows_another,
+    strategy_mate,
 )
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.clocks import BrokerTime, broker_time, shown
@@ -185,7 +185,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
     """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
     took the place of an order of ours is ours, and the stop or target of one belongs to its strategy."""
     replaced = replaced_by(work, row.broker_order_id)
-    whose = replaced or parent_of(work, row) or mate_of(work, row)
+    whose = replaced or parent_of(work, row) or strategy_mate(work, row)
     expected = work.new_book or whose is not None
     cause = None if expected and row.origin is None else cause_of(row.origin, Cause.EXTERNAL_TRADE)
     adopt = work.found(
@@ -199,7 +199,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
             broker_value=_theirs(row),
             correction=Correction.ADOPT_ORDER,
             strategy=None if whose is None else whose.strategy,
-            linked=tuple(dict.fromkeys((*filter(None, (row.parent,)), *mates(work, row)))),
+            linked=tuple(dict.fromkeys((*filter(None, (row.parent,)), *group_members(work, row)))),
         )
     )
     key = order_key(row.broker_order_id, row.client_order_id)
@@ -266,7 +266,7 @@ def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
 def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> datetime | None:
     """When to look again, where this slice is from before the newest thing we know of the order, whoever said it."""
     soon = work.now + work.policy.confirm_gap
-    if _older(work, order.told_at) and not _in_step(order, row):
+    if _older(work, order.updated_at) and not _in_step(order, row):
         return soon
     behind = row.filled_quantity < order.filled_quantity or (order.status.terminal and not row.status.terminal)
     if (behind or order.taken_back) and _older(work, order.filled_at):
@@ -277,9 +277,9 @@ def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> dateti
     return None
 
 
-def _older(work: ReconciliationPass, told_at: datetime | None) -> bool:
+def _older(work: ReconciliationPass, known_at: datetime | None) -> bool:
     """Whether the slice was requested before the broker said something else."""
-    return told_at is not None and work.slice.requested_at <= told_at
+    return known_at is not None and work.slice.requested_at <= known_at
 
 
 def _amended(order: BookOrder, row: Order) -> bool:
@@ -362,7 +362,7 @@ def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> N
         )
     if not work.found(found):
         return
-    left = row.filled_quantity - min(order.told_quantity, row.filled_quantity)
+    left = row.filled_quantity - min(order.quantity_in_fills, row.filled_quantity)
     inferred = []
     for guess in order.inferred:
         part = min(guess.quantity, left)
@@ -381,7 +381,7 @@ def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> N
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
         ended_at=order.ended_at if row.status.terminal else None,
         taken_back=ZERO,
-        lowered_by=order.lowered_by + max(order.told_quantity - row.filled_quantity, ZERO),
+        lowered_by=order.lowered_by + max(order.quantity_in_fills - row.filled_quantity, ZERO),
     )
     work.emit(EventType.ORDER_UPDATED, {"order": payloads.order_to(lowered)}, order.key + ":lowered", Severity.WARNING)
 
@@ -563,7 +563,7 @@ def _since(work: ReconciliationPass, order: BookOrder, row: Order) -> tuple[date
 
 def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
     """Whether the broker says that it does not know an order which it should show."""
-    if _older(work, order.told_at):
+    if _older(work, order.updated_at):
         work.defer(order.key)
         return False
     query = OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id)
@@ -597,4 +597,4 @@ def _unanswered(work: ReconciliationPass, order: BookOrder, failure: str, again_
     work.deferred.add(order.key)
     if again_at is not None:
         work.look_again(again_at)
-    hold_what_may_be_of(work, order)
+    hold_back_legs_of(work, order)

@@ -76,7 +76,7 @@ def _the_same(leg: Leg, row: Position) -> bool:
 
 def _may_compare(work: ReconciliationPass, leg: str, change: Decimal = ZERO) -> bool:
     """Whether both sides of a leg, which differ by ``change``, are known well enough to be compared."""
-    return not is_doubted(work, leg) and work.may_speak_of(leg, change)
+    return not is_doubted(work, leg) and work.may_judge(leg, change)
 
 
 def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
@@ -162,14 +162,14 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
         for_a_person=too_large(work, leg.quantity),
         needs_proof=True,
         activity=work.last_activity(leg.name, -leg.quantity),
-        told=expired,
+        detail=expired,
     )
     found = explained(work, leg.name, -leg.quantity, usual)
     became = next((one.became for one in work.slice.evidence if one.leg == leg.name and one.became), None)
     if became is not None and found.cause is Cause.REPLACED_BY:
         ratio = Fraction(became) / Fraction(leg.quantity)
         found = replace(
-            found, told=f"{found.told}: {to_text(became)}, a ratio of {ratio.numerator}:{ratio.denominator}"
+            found, detail=f"{found.detail}: {to_text(became)}, a ratio of {ratio.numerator}:{ratio.denominator}"
         )
     if work.found(found):
         payload = force_close_position(leg.name, work.slice.as_of)
@@ -198,7 +198,7 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
         return
     if claim is not None and claim.tells_price(price):
         return
-    if not _may_compare(work, leg.name) or _commission_not_told(work, leg):
+    if not _may_compare(work, leg.name) or _commission_missing(work, leg):
         return
     found = Finding(
         type=DiscrepancyType.PRICE_MISMATCH,
@@ -208,19 +208,19 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
         book_value=to_text(average),
         broker_value=to_text(price),
         difference=to_text(price - average),
-        told=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
+        detail=None if price == row.average_price else f"the broker shows {to_text(row.average_price)}",
         correction=Correction.FORCE_UPDATE_POSITION,
     )
     evidence = evidence_of(work, leg.name, ZERO)
     if evidence is not None:
         cause = cause_of(evidence.reason, Cause.UNEXPLAINED)
-        found = replace(found, cause=cause, severity=severity_of(cause, found.severity), told=evidence.text)
+        found = replace(found, cause=cause, severity=severity_of(cause, found.severity), detail=evidence.text)
     if work.found(found):
         payload = force_update_position(leg.name, row.quantity, price, work.slice.as_of)
         work.emit(EventType.POSITION_SYNCED, payload, leg.name, found.severity)
 
 
-def _commission_not_told(work: ReconciliationPass, leg: Leg) -> bool:
+def _commission_missing(work: ReconciliationPass, leg: Leg) -> bool:
     """Whether the broker's average has a commission in it that it has not reported yet."""
     lacking = work.book.without_commission
     return work.slice.conventions.commission_in_average and any(lot.fill_id in lacking for lot in leg.lots)
@@ -252,8 +252,8 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
     if ratio is not None and not _may_be_of(work, leg, ratio):
         ratio = None  # more than the split happened: the lots are not scaled by what both come to
     if ratio is not None and found.cause in (Cause.UNEXPLAINED, Cause.SPLIT):
-        told = found.told or f"a split {to_text(Decimal(ratio.numerator))}:{to_text(Decimal(ratio.denominator))}"
-        found = replace(found, cause=Cause.SPLIT, severity=severity_of(Cause.SPLIT, Severity.INFO), told=told)
+        detail = found.detail or f"a split {to_text(Decimal(ratio.numerator))}:{to_text(Decimal(ratio.denominator))}"
+        found = replace(found, cause=Cause.SPLIT, severity=severity_of(Cause.SPLIT, Severity.INFO), detail=detail)
     if not work.found(found):
         return
     price = leg.average_price if row.comparable_price is None else row.comparable_price

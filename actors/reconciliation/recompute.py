@@ -47,7 +47,7 @@ Part = Callable[[str], bytes | None]
 """Gives a part by its SHA-256, ``None`` where it is not kept."""
 
 
-class NotAsKept(Exception):
+class UnusablePass(Exception):
     """A kept pass that cannot be used: it was altered, lost in part, or is of a form that is not known. Its text says
     which."""
 
@@ -68,9 +68,9 @@ class PassEntry:
 
 
 def entry_of(own: str, entry: bytes) -> PassEntry:
-    """A kept entry, read. Raises :class:`NotAsKept`."""
+    """A kept entry, read. Raises :class:`UnusablePass`."""
     if sha256(entry).hexdigest() != own:
-        raise NotAsKept(f"pass {own} was altered: its content does not have its hash")
+        raise UnusablePass(f"pass {own} was altered: its content does not have its hash")
     try:
         said = orjson.loads(entry)
         return PassEntry(
@@ -84,11 +84,11 @@ def entry_of(own: str, entry: bytes) -> PassEntry:
             said,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise NotAsKept(f"pass {own} is in a form that this version does not know ({error})") from None
+        raise UnusablePass(f"pass {own} is in a form that this version does not know ({error})") from None
 
 
 def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
-    """What the decision of a pass rested on; ``book`` is as it was at its version. Raises :class:`NotAsKept`."""
+    """What the decision of a pass rested on; ``book`` is as it was at its version. Raises :class:`UnusablePass`."""
     said = entry.said
     try:
         named = orjson.loads(_content(entry, said["rests_on"], part))
@@ -118,10 +118,10 @@ def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
         return Grounds(book, slice_, _read(Policy, orjson.loads(policy)), entry.now, verified_at, said["trade"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         found = str(error).splitlines()[0]
-        raise NotAsKept(f"pass {entry.hash} is in a form that this version does not know ({found})") from None
+        raise UnusablePass(f"pass {entry.hash} is in a form that this version does not know ({found})") from None
 
 
-def otherwise(journaled: Sequence[Record], grounds: Grounds) -> list[str]:
+def differences_from_journal(journaled: Sequence[Record], grounds: Grounds) -> list[str]:
     """In words, how today's code decides otherwise on these grounds than what is in the journal; empty where it does
     not. The book is not changed."""
     decision = grounds.decide()
@@ -168,9 +168,9 @@ def _json(value: Json) -> str:
 def _content(entry: PassEntry, own: str, part: Part) -> bytes:
     data = part(own)
     if data is None:
-        raise NotAsKept(f"pass {entry.hash} cannot be made again: its part {own} is not kept")
+        raise UnusablePass(f"pass {entry.hash} cannot be made again: its part {own} is not kept")
     if sha256(data).hexdigest() != own:
-        raise NotAsKept(f"pass {entry.hash} was altered: its part {own} does not have that hash")
+        raise UnusablePass(f"pass {entry.hash} was altered: its part {own} does not have that hash")
     return data
 
 

@@ -15,8 +15,8 @@ from decimal import Decimal
 from enum import StrEnum
 
 from actors.book import payloads
-from actors.book.book import Book, ToldFills
-from actors.book.break_work import Hand, approved_for
+from actors.book.book import Book, UnsyncedFills
+from actors.book.break_work import WorkStep, approved_for
 from actors.book.discrepancies import (
     IN_A_TABLE,
     Break,
@@ -112,7 +112,7 @@ class Finding:
     cancel_asked: bool = False
     strategy: str | None = None
     linked: tuple[str, ...] = ()
-    told: str | None = None
+    detail: str | None = None
     for_a_person: bool = False
 
     @property
@@ -200,14 +200,14 @@ class ReconciliationPass:
         identity: str,
         severity: Severity = Severity.INFO,
         subject: Subject | None = None,
-        told: object = None,
+        source: object = None,
     ) -> None:
         """Apply the correction of a difference (of the one last found, unless ``subject`` names another) to the working
-        book, and write it unless only alerts are wanted. ``told`` is what the payload was made of."""
+        book, and write it unless only alerts are wanted. ``source`` is what the payload was made of."""
         written = self.auto or (subject or self._last) in self._made
         if not written and isinstance(legs := payload.get("legs"), list):
             self.tried_legs.update(str(leg[0]) for leg in legs if isinstance(leg, list))
-        self._apply(self._event(kind, payload, identity, severity, told), written=written)
+        self._apply(self._event(kind, payload, identity, severity, source), written=written)
 
     def tidy(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
         """As :meth:`emit`, of what is no difference by itself: two names of one order, a fill that counts already."""
@@ -233,10 +233,10 @@ class ReconciliationPass:
         if old is not None and _is_of_the_first_look(it, old):
             it = replace(it, severity=old.severity, cause=old.cause)
         offers = it.correction if it.for_a_person or not self.auto else None
-        hand = self._hand(it, old) if offers is not None else None
+        approval = self._approval(it, old) if offers is not None else None
         if not self.auto and it.correction is not None:
-            self.trials.append(Trial(it, hand is not None))
-        approved = hand is not None and (self.auto or it.subject in self._approved)
+            self.trials.append(Trial(it, approval is not None))
+        approved = approval is not None and (self.auto or it.subject in self._approved)
         by_itself = self.auto and not it.for_a_person
         # What is for a person is looked at, too, so that its proof is there when it is approved.
         sightings = self._sightings(it, old) if it.needs_proof and (self.auto or approved) else ()
@@ -258,7 +258,7 @@ class ReconciliationPass:
             cancel_asked=it.cancel_asked or (old is not None and old.cancel_asked),
             strategy=it.strategy,
             linked=it.linked,
-            told=it.told,
+            detail=it.detail,
             alias=IN_A_TABLE.get(it.type) if self.slice.claims is not None else None,
             offers=offers,
             halts=self._halts(it.type, it.severity, old),
@@ -269,7 +269,7 @@ class ReconciliationPass:
         if correct_now:
             self._made.add(it.subject)
         if correct_now and old is not None:
-            self._resolve(new, it.correction, hand if approved else None)
+            self._resolve(new, it.correction, approval if approved else None)
         elif correct_now or (new != old and not self._is_kept_back(new, old)):
             self._report(new, resolved=correct_now, correction=it.correction if correct_now else None)
         self.touched.add((it.type, it.key))
@@ -279,11 +279,11 @@ class ReconciliationPass:
     def _is_kept_back(self, new: Break, old: Break | None) -> bool:
         """Whether an open break that flaps is reported no more: nothing is decided by what it says now. One that has to
         be seen again, has become graver or is to halt trading is reported all the same."""
-        if old is None or not self.book.lately.flaps((new.type, new.key), self.now):
+        if old is None or not self.book.recent_reports.flaps((new.type, new.key), self.now):
             return False
         return new.seen_at == old.seen_at and new.severity is old.severity and new.halts == old.halts
 
-    def _hand(self, it: Finding, old: Break | None) -> Hand | None:
+    def _approval(self, it: Finding, old: Break | None) -> WorkStep | None:
         """Who approved the correction of just this difference, before the broker was asked for this slice."""
         if old is None or not self.policy.approvals:
             return None
@@ -321,7 +321,7 @@ class ReconciliationPass:
         self.deferred.add(key)
         self.look_again(until if until is not None else self.now + self.policy.confirm_gap)
 
-    def may_speak_of(self, leg: str, change: Decimal = _NONE) -> bool:
+    def may_judge(self, leg: str, change: Decimal = _NONE) -> bool:
         """Whether this slice is new enough to say something about a leg; if not, another look is asked for. Nothing is
         said of one whose change may be of an order whose fate is not known yet. A ``change`` that takes back what the
         broker reported fills may be a position that lags behind them."""
@@ -332,7 +332,7 @@ class ReconciliationPass:
         if settled_at is not None:
             self.defer(leg, settled_at)
             return False
-        known_at = self.told_of_leg_at(leg)
+        known_at = self.leg_changed_at(leg)
         if known_at is not None and self.slice.requested_at <= known_at:
             self.defer(leg)
             return False
@@ -358,20 +358,20 @@ class ReconciliationPass:
         ours = self.book.activity.get(leg)
         if not self.undoes_fills(leg, change):
             return ours
-        told = self._told[leg].at
+        told = self._unsynced[leg].at
         return told if ours is None else max(ours, told)
 
     def undoes_fills(self, leg: str, change: Decimal) -> bool:
         """Whether a difference takes back the newest of the fills that the broker reported of a leg since its position
         was last in step or set: one of them, or several."""
-        told = self._told.get(leg)
+        told = self._unsynced.get(leg)
         return told is not None and bool(change) and told.low <= -change <= told.high
 
     @property
-    def _told(self) -> Mapping[str, ToldFills]:
-        return (self.book if self.auto else self._original).told
+    def _unsynced(self) -> Mapping[str, UnsyncedFills]:
+        return (self.book if self.auto else self._original).unsynced
 
-    def told_of_leg_at(self, leg: str) -> datetime | None:
+    def leg_changed_at(self, leg: str) -> datetime | None:
         """When the broker last reported a change of a leg. What is only tried, under ``alert``, does not count: else
         it would keep the leg from being looked at for ever."""
         return (self.book if self.auto else self._original).known_at.get(leg)
@@ -420,20 +420,20 @@ class ReconciliationPass:
         )
         return not unknown and self.now - self.slice.requested_at <= self.policy.max_age
 
-    def _resolve(self, found: Break, correction: Correction | None, hand: Hand | None = None) -> None:
+    def _resolve(self, found: Break, correction: Correction | None, approval: WorkStep | None = None) -> None:
         payload = payloads.break_to(replace(found, seen_at=(), first_look=None), resolved=True, correction=correction)
-        if hand is not None:
-            payload["approved_by"] = hand.by
+        if approval is not None:
+            payload["approved_by"] = approval.by
         self._apply(self._event(EventType.DISCREPANCY_RESOLVED, payload, found.id, Severity.INFO), written=True)
 
     def _next_version(self) -> int:
         return self._original.version + len(self.events) + 1
 
     def _event(
-        self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity, told: object = None
+        self, kind: EventType, payload: Mapping[str, Json], identity: str, severity: Severity, source: object = None
     ) -> Event:
         name = event_id(self.book.stream, str(self._next_version()), kind, identity)
-        return Event(name, kind, severity, self.now, payload, told)
+        return Event(name, kind, severity, self.now, payload, source)
 
     def _apply(self, event: Event, *, written: bool) -> None:
         if self.book is self._original:

@@ -21,7 +21,7 @@ from actors.reconciliation.reconciliation_pass import ReconciliationPass
 from brokers.clocks import broker_time
 from brokers.model import Fill, Order, Partial, is_provisional, rows_of
 
-NEWS_FOR = timedelta(minutes=10)
+REPORTED_WITHIN = timedelta(minutes=10)
 """A fill that is reported so long after it was made is no news of a stream, and its id may have been forgotten
 since."""
 
@@ -60,7 +60,7 @@ def _is_of_now(work: ReconciliationPass, fill: Fill) -> bool:
     )  # whichever clock is ahead: a stream is taken at its word within a minute or so of both
     latest = max(work.slice.as_of, ours)
     earliest = min(work.slice.as_of, ours)
-    return earliest - NEWS_FOR <= fill.time <= latest + CLOCK_SKEW
+    return earliest - REPORTED_WITHIN <= fill.time <= latest + CLOCK_SKEW
 
 
 def _leg_is_known(work: ReconciliationPass, fill: Fill) -> bool:

@@ -56,7 +56,7 @@ def _opposite_legs(work: ReconciliationPass) -> None:
                 correction=None,
                 strategy=order.strategy,
                 linked=tuple(one.name for one in against),
-                told="close one by the other, or say by `may_stand` that both are meant",
+                detail="close one by the other, or say by `may_stand` that both are meant",
             )
         )
 

@@ -21,7 +21,7 @@ from actors.journal.parquet_archive import readable
 from actors.journal.store import Journal
 from actors.names import split_name
 from actors.reconciliation.grounds import PASS
-from actors.reconciliation.recompute import NotAsKept, PassEntry, entry_of, grounds_of, otherwise
+from actors.reconciliation.recompute import PassEntry, UnusablePass, differences_from_journal, entry_of, grounds_of
 from supervisor.cli.audit_replay import Past
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json
@@ -132,8 +132,8 @@ def _pass(book: _Fold, one: PassEntry, journaled: Sequence[Record], kept: KeptSl
         found.same += 1  # interrupted or fenced before it was journaled: it had no effect
         return
     try:
-        differs = otherwise(journaled, grounds_of(one, stands, kept.part))
-    except NotAsKept as error:
+        differs = differences_from_journal(journaled, grounds_of(one, stands, kept.part))
+    except UnusablePass as error:
         found.wrong.append(f"{place}: {error}")
         return
     if differs:
@@ -182,11 +182,11 @@ def _entries(kept: KeptSlices, name: str, found: Recomputed) -> Iterator[PassEnt
     for own, entry in kept.passes(name):
         try:
             if entry is None:
-                raise NotAsKept(f"pass {own} is damaged")
+                raise UnusablePass(f"pass {own} is damaged")
             one = entry_of(own, entry)
             if f"{one.account}/{one.instrument}" != name:
-                raise NotAsKept(f"pass {own} is of another stream, {one.account}/{one.instrument}")
-        except NotAsKept as error:
+                raise UnusablePass(f"pass {own} is of another stream, {one.account}/{one.instrument}")
+        except UnusablePass as error:
             found.wrong.append(f"{name}: {error}")
             continue
         yield one

@@ -263,7 +263,8 @@ def document(found: BookAt) -> dict[str, Any]:
             for one in book.breaks.values()
         ],
         "broker": [
-            {"subject": said.subject, "said": said.words, "at": to_iso(said.at), "seq": said.seq} for said in found.said
+            {"subject": said.subject, "said": said.words, "at": to_iso(said.at), "seq": said.seq}
+            for said in found.statements
         ],
     }
 
@@ -321,9 +322,10 @@ def _book_words(found: BookAt, verified_now: str | None = None) -> Iterator[Rend
     yield from _belief_words(book)
     yield "  the broker had said, as far as the journal knows"
     yield from (
-        f"    {to_iso(said.at)} {said.title or said.subject}: {said.words} (record {said.seq})" for said in found.said
+        f"    {to_iso(said.at)} {said.title or said.subject}: {said.words} (record {said.seq})"
+        for said in found.statements
     )
-    if not found.said:
+    if not found.statements:
         yield "    nothing"
     if found.idle:
         yield "  fills that moved nothing"

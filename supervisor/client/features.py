@@ -202,7 +202,7 @@ def _check_leg(leg: str | None, book: BookState) -> None:
     if leg is None or any(leg == held.leg for held in book.legs):
         return
     products = True if book.conventions.products else None
-    instead = impossible(book.conventions.legs, leg, None, mode_told=book.mode_told, products=products)
+    instead = impossible(book.conventions.legs, leg, None, mode_known=book.mode_known, products=products)
     if instead is not None:
         raise ValueError(
             f"features of {book.account}/{book.instrument}: leg: found {leg!r}, expected {instead}; "

@@ -193,7 +193,7 @@ def fitted(given: AnyReport, instrument: str, legs: LegScheme, *, products: bool
     # A book may have an impossible leg all the same: a report may say that it is flat.
     may_be = True if products and quantity != 0 else None
     leg = given.leg
-    instead = None if leg is None else impossible(legs, leg, quantity, mode_told=False, products=may_be)
+    instead = None if leg is None else impossible(legs, leg, quantity, mode_known=False, products=may_be)
     if instead is not None:
         found = shown(given.leg) if quantity is None else f"{shown(given.leg)} with quantity {quantity:f}"
         raise Unfit("leg", found, instead)

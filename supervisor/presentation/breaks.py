@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from actors.book.break_work import UNTOUCHED, BreakState, BreakWork, Hand, state_at
+from actors.book.break_work import UNTOUCHED, BreakState, BreakWork, WorkStep, state_at
 from actors.book.discrepancies import Break
 from actors.events import Json, to_iso
 
@@ -60,17 +60,17 @@ def break_row(account: str, instrument: str, found: Break, work: BreakWork | Non
         "note": work.note,
         "correction": None if found.offers is None else found.offers.value,
         "strategy": found.strategy,
-        "told": found.told,
-        "acknowledged": _hand(work.acknowledged),
-        "proposed": _hand(work.proposed),
-        "approved": _hand(work.approved),
+        "told": found.detail,
+        "acknowledged": _step(work.acknowledged),
+        "proposed": _step(work.proposed),
+        "approved": _step(work.approved),
     }
 
 
-def _hand(hand: Hand | None) -> Json:
-    if hand is None:
+def _step(step: WorkStep | None) -> Json:
+    if step is None:
         return None
-    return {"by": hand.by, "at": to_iso(hand.at), "reason": hand.reason, "note": hand.note}
+    return {"by": step.by, "at": to_iso(step.at), "reason": step.reason, "note": step.note}
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -100,8 +100,8 @@ async def test_a_contract_replaced_by_another_is_one_break_with_its_ratio_for_a_
         assert (break_.type, break_.cause) == (DiscrepancyType.NAKED_POSITION, Cause.REPLACED_BY)
         assert break_.severity is CAUSES[Cause.REPLACED_BY].severity is Severity.WARNING
         assert break_.linked == ("222",)
-        assert break_.told is not None
-        assert "1:10" in break_.told
+        assert break_.detail is not None
+        assert "1:10" in break_.detail
         assert desk.quantities() == {"XYZ": D(1000)}
 
 

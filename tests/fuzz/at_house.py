@@ -30,7 +30,7 @@ from actors.journal.time_stamp import StampError, claimed_time
 from actors.journal.token_key import TokenUri
 from actors.journal.types import JournalError
 from actors.reconciliation.grounds import Grounds, kept
-from actors.reconciliation.recompute import NotAsKept, entry_of, grounds_of
+from actors.reconciliation.recompute import UnusablePass, entry_of, grounds_of
 from brokers.errors import BrokerError
 from brokers.model import LegScheme
 from brokers.mt5.curve import certificate
@@ -240,7 +240,7 @@ def at_journal() -> Target:
         {
             "rows": Kind(partial(_altered, made, folder), (), (json.dumps(_PLACES).encode(),)),
             "a file": Kind(partial(_journal, made, folder), (), (whole,)),
-            "a pass": Kind(_slices, (NotAsKept,), (_a_pass(),)),
+            "a pass": Kind(_slices, (UnusablePass,), (_a_pass(),)),
             "slices": Kind(partial(_store_of_slices, folder), (JournalError,), (beside.read_bytes(),)),
         },
         ("actors.journal", "actors.reconciliation"),

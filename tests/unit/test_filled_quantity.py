@@ -130,7 +130,7 @@ def test_a_fill_changes_what_it_says_of_an_order_and_keeps_every_other_field() -
         slice_at(0, [], [order("B1", 100, 10, PARTIAL, client_id="c1", average="1.1", leg="x", replaced_by="B2")])
     )
     (before,) = desk.book.orders.values()
-    before = replace(before, taken_back=dec(3), strategy="s1", recorded_at=at(1), told_at=at(2), reason="why")
+    before = replace(before, taken_back=dec(3), strategy="s1", recorded_at=at(1), updated_at=at(2), reason="why")
     changes = {
         "filled_quantity": dec(20),
         "notional": dec(22),

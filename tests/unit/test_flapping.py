@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actors.book.discrepancies import DiscrepancyType
-from actors.book.flapping import CALM, PROBLEMS_AT_MOST, TOLD_AT_MOST, Told
+from actors.book.flapping import CALM, PROBLEMS_AT_MOST, REPORTS_AT_MOST, RecentReports
 from actors.events import EventType
 from brokers.model import Complete, Partial, Position, SectionName
 from tests.unit.builders import at, dec
@@ -22,21 +22,21 @@ LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
 
 
 def test_it_flaps_by_how_often_it_was_told_of_within_a_minute() -> None:
-    told: Told[str] = Told()
-    for second in range(TOLD_AT_MOST):
+    told: RecentReports[str] = RecentReports()
+    for second in range(REPORTS_AT_MOST):
         assert not told.flaps("a", at(second))
-        told.tell("a", at(second))
-    assert told.flaps("a", at(TOLD_AT_MOST))
-    assert not told.flaps("b", at(TOLD_AT_MOST))
+        told.add("a", at(second))
+    assert told.flaps("a", at(REPORTS_AT_MOST))
+    assert not told.flaps("b", at(REPORTS_AT_MOST))
     assert not told.flaps("a", at(CALM.total_seconds()))
     assert not told.flaps("a", at(-3600))  # the clock was set back: what is to come is not lately
 
 
 def test_what_was_told_of_long_ago_is_forgotten() -> None:
     kept: dict[int, tuple[datetime, ...]] = {}
-    told = Told(kept)
+    told = RecentReports(kept)
     for number in range(10_000):
-        told.tell(number, at(number))
+        told.add(number, at(number))
     assert 0 < len(kept) <= CALM.total_seconds()
 
 
@@ -60,7 +60,7 @@ async def test_a_row_that_can_and_cannot_be_read_stands_until_it_is_calm(tmp_pat
             if number == 100:
                 allowed = await house.instrument().trading_allowed()
         told = [event.time for event in await house.events() if event.type is OPENED and not event.payload["resolved"]]
-        assert most_in_a_minute(told) == TOLD_AT_MOST
+        assert most_in_a_minute(told) == REPORTS_AT_MOST
         assert not allowed
 
         unreadable(house)
@@ -116,7 +116,7 @@ async def test_a_connection_that_comes_and_goes_is_summed_up(tmp_path: Path) -> 
             house.broker.failing = None
             await passes(1)  # it is asked again by itself within half a second
         told = [event.time for event in await house.events(FX) if event.type is LOST]
-        assert most_in_a_minute(told) == TOLD_AT_MOST
+        assert most_in_a_minute(told) == REPORTS_AT_MOST
         house.broker.failing = None
         for _ in range(3):
             await house.instrument().reconcile_now()
@@ -128,9 +128,9 @@ async def test_a_connection_that_comes_and_goes_is_summed_up(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("seconds", [0, 30])
 def test_a_copy_goes_on_by_itself(seconds: int) -> None:
-    told: Told[str] = Told()
+    told: RecentReports[str] = RecentReports()
     copy = told.copy()
-    for _ in range(TOLD_AT_MOST):
-        copy.tell("a", at(0))
+    for _ in range(REPORTS_AT_MOST):
+        copy.add("a", at(0))
     assert copy.flaps("a", at(0) + timedelta(seconds=seconds))
     assert not told.flaps("a", at(0))

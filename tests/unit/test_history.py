@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
-from actors.book.history import BookAt, Incomplete, book_at, changes, explained, said_by_broker, up_to
+from actors.book.history import BookAt, Incomplete, book_at, changes, explained, statements_of, up_to
 from actors.events import EventType, Record
 from brokers.model import OrderStatus
 from tests.unit.builders import ACCOUNT, INSTRUMENT, T0, Desk, at, dec, fill, order_report, pos, records, slice_at
@@ -51,7 +51,7 @@ def test_before_the_first_event_there_is_no_book() -> None:
     found = held_at(records(a_day().events), -1)
     assert found.last is None
     assert found.book.version == 0
-    assert found.said == ()
+    assert found.statements == ()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_the_broker_said_last_is_told_with_its_time() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos("80", "191.2")]))
     desk.look(slice_at(400, [pos("100", "191.5")]))
-    said = {one.subject: one for one in said_by_broker(records(desk.events))}
+    said = {one.subject: one for one in statements_of(records(desk.events))}
     assert said["position net"].words == "100 @ 191.5"
     assert said["position net"].at == at(400)
     assert said["everything"].words.startswith("the same as the book (positions COMPLETE")
@@ -89,7 +89,7 @@ def test_an_open_break_shows_the_brokers_side() -> None:
     desk.look(slice_at(0, [pos(5)]))
     desk.look(slice_at(10, []))
     found = held_at(records(desk.events), 10)
-    assert [one.words for one in found.said if one.subject == "position net"] == ["nothing"]
+    assert [one.words for one in found.statements if one.subject == "position net"] == ["nothing"]
     assert found.book.breaks
 
 
@@ -102,7 +102,7 @@ def test_an_order_that_was_given_up_is_nothing_the_broker_said() -> None:
         desk.look(slice_at(second))
     found = held_at(records(desk.events), 60)
     assert found.book.orders["client:c1"].status is OrderStatus.CANCELLED
-    assert [one.words for one in found.said if one.subject == "order c1"] == ["nothing of it"]
+    assert [one.words for one in found.statements if one.subject == "order c1"] == ["nothing of it"]
 
 
 def test_every_change_between_two_books_is_named() -> None:
@@ -129,7 +129,9 @@ def test_a_commission_that_came_after_its_fill_was_told_by_the_broker() -> None:
     told = replace(filled, commission=dec("1.05"), commission_currency="USD")
     desk.look(slice_at(20, [pos(5)], fills=[told]))
     found = held_at(records(desk.events), 20)
-    assert [(one.words, one.at) for one in found.said if one.subject == "last commission"] == [("1.05 USD, f1", at(20))]
+    assert [(one.words, one.at) for one in found.statements if one.subject == "last commission"] == [
+        ("1.05 USD, f1", at(20))
+    ]
     (step,) = [s for s in explained(records(desk.events)) if s.record.event.type is EventType.COMMISSION_REPORTED]
     assert (step.who, step.why) == ("reconciliation", "the broker told it after the fill")
 

@@ -335,8 +335,8 @@ async def test_the_book_at_a_moment_was_proven_by_the_last_of_either_kind_before
                 for moment in (earlier + timedelta(seconds=1), later - timedelta(seconds=1)):
                     assert past.at(moment).verified_at == earlier
             then = past.at(times[-1])
-            assert then.said[0].subject == "everything"
-            assert then.said[0].seq == of_it[-1].seq
+            assert then.statements[0].subject == "everything"
+            assert then.statements[0].seq == of_it[-1].seq
             beside = past.around(times[0], house.clock())
             assert {one.seq for one in beside if one.event.type is E.RECONCILED} == {one.seq for one in of_it[1:]}
 

@@ -23,7 +23,7 @@ from actors.journal.store import Journal
 from actors.journal.types import Append, JournalUnavailable
 from actors.names import AUDIT
 from actors.reconciliation.grounds import Grounds, kept
-from actors.reconciliation.recompute import NotAsKept, entry_of, grounds_of
+from actors.reconciliation.recompute import UnusablePass, entry_of, grounds_of
 from brokers.model import (
     Complete,
     ContractFacts,
@@ -119,13 +119,13 @@ class TestTheForm:
     def test_what_is_altered_or_lost_is_named_and_never_decided_on(self) -> None:
         given = Grounds(Book("acc", "EURUSD"), slice_at(3, [pos(5)]), Policy(), at(4), None)
         found = kept(given, 0, None)
-        with pytest.raises(NotAsKept, match="was altered"):
+        with pytest.raises(UnusablePass, match="was altered"):
             entry_of(found.hash, found.entry.replace(b'"version":0', b'"version":1'))
         entry = entry_of(found.hash, found.entry)
         for name in found.parts:
-            with pytest.raises(NotAsKept, match="is not kept"):
+            with pytest.raises(UnusablePass, match="is not kept"):
                 grounds_of(entry, given.book, {**found.parts, name: None}.get)
-            with pytest.raises(NotAsKept, match="was altered"):
+            with pytest.raises(UnusablePass, match="was altered"):
                 grounds_of(entry, given.book, {**found.parts, name: b"[]"}.get)
 
     @given(st.binary())

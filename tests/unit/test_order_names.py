@@ -173,7 +173,7 @@ def test_of_two_orders_that_are_one_each_fill_was_counted_in_one_and_all_of_them
     desk.report(order_report("c1", "B1", 100, OrderStatus.OPEN, submitted_at=at(1)), at_s=13)
     last = desk.look(slice_at(20, [pos(10)], [row]))
     (one,) = desk.book.orders.values()
-    assert (last.status.value, int(one.filled_quantity), int(one.told_quantity)) == ("SUCCESS", 10, 10)
+    assert (last.status.value, int(one.filled_quantity), int(one.quantity_in_fills)) == ("SUCCESS", 10, 10)
     more = order("B1", 100, 13, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
     desk.look(slice_at(30, [pos(13)], [more], [fill("F3", 3, at_s=25, order_id="B1")]))
     last = desk.look(slice_at(31, [pos(13)], [more]))
@@ -193,7 +193,7 @@ def test_a_fill_reported_of_an_order_that_was_made_one_with_another_is_restated_
     desk.look(slice_at(20, [pos(5)], [row], [fill("F2", 5, at_s=3, order_id="B1")]))
     last = desk.look(slice_at(21, [pos(5)], [row]))
     (one,) = desk.book.orders.values()
-    assert (last.status.value, int(one.filled_quantity), int(one.told_quantity)) == ("SUCCESS", 5, 5)
+    assert (last.status.value, int(one.filled_quantity), int(one.quantity_in_fills)) == ("SUCCESS", 5, 5)
     assert not [event for event in desk.events if event.payload.get("type") == "FILLED_MISMATCH"]
     desk.restart()
 

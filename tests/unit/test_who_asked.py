@@ -16,7 +16,7 @@ from actors.book.policy import Policy
 from actors.events import EventType, Record
 from actors.journal.store import Journal
 from actors.reconciliation.grounds import Grounds
-from actors.reconciliation.recompute import otherwise
+from actors.reconciliation.recompute import differences_from_journal
 from supervisor.changes.asking import asked_by, process_words
 from supervisor.cli.audit_query import line
 from supervisor.client.aio import AsyncHandle
@@ -136,5 +136,5 @@ def test_who_asked_decides_nothing() -> None:
     assert all(event.payload["asked"] == ME for event in events)
     assert [event.event_id for event in events] == [event.event_id for event in nobody.events_of(decision)]
     journaled = [Record(seq, "fx/EUR_USD", seq, event, "", "") for seq, event in enumerate(events, 1)]
-    assert otherwise(journaled, nobody) == []
+    assert differences_from_journal(journaled, nobody) == []
     assert behind(nobody.events_of(decision)[0], "") == ""
