@@ -4,10 +4,10 @@ The laws of this module:
 
 * :meth:`Book.apply` is the only way in. It never looks at a clock, and never fails on an event that was journaled.
 * Applying the same events in the same order gives the same book, to the digit.
-* A fill changes legs once, by its id in the scope of that id, whatever it is called for and however often it is
-  reported. What was assumed of it is undone when it is restated, to the unit.
+* A fill changes legs once, by its id in the scope of that id, however often it is reported. When the broker restates a
+  fill, what was assumed of it is undone to the unit.
 * A correction leaves a watermark on its leg: a fill not later than that is contained in the correction. A position
-  that our side reports has no time of the broker's, and leaves none: they are counted instead.
+  that our side reports has no broker time and leaves no watermark: such reports are numbered instead.
 
 The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:`find_order_by_ticket`; the three
 ``force_…_position`` corrections are events made in :mod:`actors.reconciliation.positions`.
@@ -40,20 +40,20 @@ ORPHANS_KEPT = 5_000
 REPORTED_KEPT = 5_000
 SAME_DAY = timedelta(hours=12)
 WITHOUT_COMMISSION_KEPT = 5_000
-"""Of a broker that never reports one, no more than this is remembered."""
+"""The bound for a broker that never reports a commission."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnsyncedFills:
-    """The fills that a broker reported of a leg: our time of the newest, and between which signed quantities lies what
-    the newest one, two, three … of them come to. A position that lags behind is short of one of these."""
+    """The fills that a broker reported for a leg: our time of the newest, and the lowest and highest signed sum of the
+    newest one, two, three … of them. A position that lags behind lacks one of these sums."""
 
     at: datetime
     low: Decimal
     high: Decimal
 
     def with_fill(self, at: datetime, quantity: Decimal) -> UnsyncedFills:
-        """With one more."""
+        """The same with one more fill."""
         return UnsyncedFills(at, quantity + min(self.low, ZERO), quantity + max(self.high, ZERO))
 
 
@@ -63,25 +63,24 @@ _NO_FILLS = UnsyncedFills(datetime.min.replace(tzinfo=UTC), ZERO, ZERO)
 class Book:
     """One instrument of one account.
 
-    ``version`` is that of the last event applied. ``baseline`` is the broker time at which the book was first compared
-    with a snapshot: what the broker did before, and we never heard of, is history. ``floor`` is the same where that
-    snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker last
-    reported a change of a leg (a fill, another position): a snapshot requested before that is older than what we know.
-    ``believed`` are the legs whose position our side reported and no broker confirmed since, each with the number of
-    that report (``position_reports`` is how many there were): which fills are in it is not known from any time.
-    ``opened_by`` are the keys of the orders by the fills of theirs that are held still: such an order is not forgotten.
-    ``unsynced`` are the legs that the broker reported fills of since their position was last in step or set.
-    ``orphans`` are quantity and notional of the fills, by broker_order_id, that came before their order itself.
-    ``applied`` are the fills that are in the book, each by its id in its scope; ``uncounted`` are those of them that
-    are remembered by their id alone. ``reported`` are those of them that our
-    side reported and the broker has not restated; one that is ``pending`` waits for the broker to name its leg, and is
-    in no leg meanwhile. ``without_commission`` are the ids of the applied fills whose commission is not reported yet,
-    each with its strategy. ``contract`` is what the broker last said of the instrument itself. ``claimed`` are the legs
-    that a book kept elsewhere set, each with the time of the row that did. ``work`` is what people did to the open
-    breaks, by the break's id. ``halts_due`` are the breaks, by their ids and in words, that are to halt trading here
-    and have not yet. ``recent_reports`` counts lately reported breaks; it is no part of the state. ``clean`` is the
-    revision of the last slice found in step, and ``clean_under`` the policy it was judged by; they are no part of the
-    state, and any event clears them.
+    ``version`` is the version of the last applied event. ``baseline`` is the broker time at which the book was first
+    compared with a snapshot: anything the broker did before, and never reported to us, is history. ``floor`` is the
+    same if that snapshot showed positions: they contain every fill up to then. ``known_at`` is our time when the broker
+    last reported a change of a leg (a fill, another position): a snapshot requested before that is outdated.
+    ``believed`` are the legs whose position our side reported and no broker has confirmed since, each with the number
+    of that report (``position_reports`` counts them): no time shows which fills such a position contains.
+    ``opened_by`` maps fills that are still held to the keys of their orders: such an order is not forgotten.
+    ``unsynced`` are the fills that the broker reported for a leg since its position was last in step or set.
+    ``orphans`` are quantity and notional of fills that arrived before their order, by broker_order_id.
+    ``applied`` are the fills in the book, by their id in its scope; ``uncounted`` are those of them that only their id
+    is kept of. ``reported`` are those that our side reported and the broker has not restated; one that is ``pending``
+    waits for the broker to name its leg, and is in no leg until then. ``without_commission`` are the applied fills
+    whose commission is not reported yet, each with its strategy. ``contract`` is the broker's latest description of the
+    instrument itself. ``claimed`` are the legs that a book kept elsewhere set, each with the time of the row that did.
+    ``work`` is what people did about the open breaks, by the break's id. ``halts_due`` are the breaks that should halt
+    trading here and have not yet, by their ids, each with its description. ``recent_reports`` counts the recent reports
+    of each break. ``clean`` is the revision of the last slice found in step, and ``clean_under`` the policy it was
+    compared under; any event clears them. These last three are not part of the state.
     """
 
     def __init__(self, account: str, instrument: str) -> None:
@@ -124,7 +123,7 @@ class Book:
     def __repr__(self) -> str:
         return f"Book({self.stream}, version {self.version})"
 
-    # Asking
+    # Queries
 
     def leg(self, name: str) -> Leg | None:
         """The leg of that name, if anything is held in it."""
@@ -140,9 +139,8 @@ class Book:
         return self.orders.get(key) if key is not None else None
 
     def find_order(self, broker_order_id: str | None, client_order_id: str | None) -> BookOrder | None:
-        """The order with this broker_order_id; else one with this client_order_id whose broker_order_id is not known
-        on one of the two sides (client ids need not be unique at a broker): the first that is not ended, or else the
-        last."""
+        """The order with this broker_order_id; else one with this client_order_id whose broker_order_id one of the two
+        sides does not know (client ids need not be unique at a broker): the first that has not ended, else the last."""
         if broker_order_id is not None:
             key = self._by_broker_id.get(broker_order_id)
             if key is not None:
@@ -160,47 +158,46 @@ class Book:
         return [self.orders[key] for key in self._by_client_id.get(client_order_id, ())]
 
     def order_of_held(self, fill_id: str) -> BookOrder | None:
-        """The order of a fill that is held still."""
+        """The order of a fill that is still held."""
         key = self.opened_by.get(fill_id)
         return self.orders.get(key) if key is not None else None
 
     def replaced_order(self, broker_order_id: str) -> BookOrder | None:
-        """The order whose place was taken by the one with this broker_order_id."""
+        """The order that the one with this broker_order_id replaced."""
         key = self._successors.get(broker_order_id)
         return self.orders.get(key) if key is not None else None
 
     def known_as(self, fill: Fill) -> str | None:
-        """The name under which a fill is in the book already; ``None`` where it is not.
+        """The key under which a fill is already in the book; ``None`` if it is not.
 
-        A fill of an id that needs a scope may have come without one: from a report before the account said how its ids
-        go, or from a journal of an earlier version of this program. It is the same unless it is known to be of another
-        day or side.
+        A fill whose id needs a scope may have been recorded without one: by a report before the account described its
+        ids, or in a journal of an earlier version of this program. It is the same fill unless its day or side differs.
         """
         key = fill.key
         if key in self.applied:
             return key
         if not fill.id_scope or fill.fill_id not in self.applied:
             return None
-        told = self.reported.get(fill.fill_id)
-        if told is None:
+        reported = self.reported.get(fill.fill_id)
+        if reported is None:
             return fill.fill_id
-        same = told.fill.side is fill.side and abs(told.fill.time - fill.time) < SAME_DAY
+        same = reported.fill.side is fill.side and abs(reported.fill.time - fill.time) < SAME_DAY
         return fill.fill_id if same else None
 
     def pending_fills(self) -> list[ReportedFill]:
-        """The reported fills that wait for the broker to say which leg they changed, the earliest first."""
+        """The reported fills that wait for the broker to name the leg they changed, earliest first."""
         if not self.reported:
             return []
-        waiting = [told for told in self.reported.values() if told.fill.pending]
-        return sorted(waiting, key=lambda told: (told.fill.time, told.fill.key))
+        waiting = [reported for reported in self.reported.values() if reported.fill.pending]
+        return sorted(waiting, key=lambda reported: (reported.fill.time, reported.fill.key))
 
     def open_orders(self, but: Container[str] = ()) -> Iterator[BookOrder]:
-        """The orders that more is expected of, but for those with these keys."""
+        """The orders that have not ended, except those with these keys."""
         return (self.orders[key] for key in self._open if key not in but)
 
     def covered(self, leg: str | None, time: BrokerTime) -> bool:
-        """Whether the positions the book was last set to, or first compared with, contain a fill of that time
-        already. ``None`` asks it of any leg."""
+        """Whether the positions the book was last set to, or first compared with, already contain a fill of that time.
+        With ``None``, whether those of any leg do."""
         if self.floor is not None and time <= self.floor:
             return True
         if leg is None:
@@ -209,29 +206,29 @@ class Book:
         return watermark is not None and time <= watermark
 
     def perhaps_in_a_report(self, leg: str, order: BookOrder | None) -> bool:
-        """Whether the position that our side reported of a leg may have a fill of this order in it that is reported
-        after the report. It cannot, where our side recorded the order itself after that."""
+        """Whether the position that our side reported for a leg may already contain a fill of this order that is
+        reported later. It cannot if our side recorded the order itself after the position."""
         number = self.believed.get(leg)
         if number is None:
             return False
         return order is None or order.adopted_at is not None or order.since < number
 
-    # Changing
+    # Changes
 
     def apply(self, event: Event) -> None:
-        """Fold one event in. It must be the next of this book's stream."""
+        """Fold in one event. It must be the next of this book's stream."""
         self.version += 1
         self.clean = None
-        fold = self._FOLDS.get(event.type)  # the others say nothing about the book
+        fold = self._FOLDS.get(event.type)  # the other types do not change the book
         if fold is not None:
             fold(self, event)
 
     def remember_clean(self, revision: str, policy: object) -> None:
-        """Remember that a slice of this revision was found in step under this policy."""
+        """Remember that a slice of this revision was in step under this policy."""
         self.clean, self.clean_under = revision, policy
 
     def fork(self) -> Book:
-        """A book of the same state to try events on; the original is not touched."""
+        """A copy to try events on; the original does not change."""
         other = Book.__new__(Book)
         other.__dict__.update(self.__dict__)
         other.legs = {name: leg.copy() for name, leg in self.legs.items()}
@@ -262,7 +259,7 @@ class Book:
         return other
 
     def put(self, order: BookOrder) -> None:
-        """Have this order, by all its ids. For the fold and for :mod:`actors.book.checkpoint` alone."""
+        """Store this order under all its ids. Only for the fold and for :mod:`actors.book.checkpoint`."""
         key, name = order.key, order.broker_order_id
         before = self.orders.get(key)
         left = before.broker_order_id if before is not None else None
@@ -287,7 +284,7 @@ class Book:
             self._successors[order.replaced_by] = key
 
     def _forget(self, order: BookOrder) -> None:
-        """Have this order no more, by none of its ids."""
+        """Remove this order and all its ids."""
         del self.orders[order.key]
         self._open.pop(order.key, None)
         for name in (order.broker_order_id, *order.slices):
@@ -301,8 +298,8 @@ class Book:
             del self._successors[order.replaced_by]
 
     def names(self) -> dict[str, Json]:
-        """Which order each id means, and in which order more is expected of them, where the orders in their order do
-        not show it. For :mod:`actors.book.checkpoint` alone."""
+        """The indexes from ids to orders, and the sequence of the open orders, as far as they cannot be derived from
+        the list of orders. Only for :mod:`actors.book.checkpoint`."""
         derived = Book(self.account, self.instrument)
         for order in self.orders.values():
             derived.put(order)
@@ -322,8 +319,8 @@ class Book:
         return found
 
     def rename(self, names: Mapping[str, Any]) -> None:
-        """Have the ids mean what :meth:`names` returned, in a book that has the same orders in the same order. For
-        :mod:`actors.book.checkpoint` alone."""
+        """Restore the indexes that :meth:`names` returned, in a book that has the same orders in the same sequence.
+        Only for :mod:`actors.book.checkpoint`."""
         self._open, self._by_broker_id, self._by_client_id, self._successors = {}, {}, {}, {}
         for order in list(self.orders.values()):
             self.put(order)
@@ -338,15 +335,15 @@ class Book:
         self._by_client_id |= {key: tuple(of) for key, of in names.get("client", {}).items()}
 
     def _forget_old(self, now: datetime) -> None:
-        """Bound the memory: orders ended long ago, the oldest fill ids, the times of legs closed long ago."""
+        """Bound the memory: drop orders that ended long ago, the oldest fill ids, the times of legs closed long ago."""
         limit = now - ENDED_ORDERS_KEPT_FOR
         held = {lot.fill_id for leg in self.legs.values() for lot in leg.lots}
         self.opened_by = {name: key for name, key in self.opened_by.items() if name in held}
-        kept = set(self.opened_by.values())  # what closes their positions belongs to their strategies
+        kept = set(self.opened_by.values())  # a fill that closes their position belongs to their strategy
         ended = [o for o in self.orders.values() if o.ended_at is not None and o.ended_at < limit and o.key not in kept]
         for order in ended:
             self._forget(order)
-        for key in [key for key, told in self.reported.items() if told.at < limit and not told.fill.pending]:
+        for key in [key for key, one in self.reported.items() if one.at < limit and not one.fill.pending]:
             del self.reported[key]
         while len(self.reported) > REPORTED_KEPT:
             del self.reported[next(iter(self.reported))]
@@ -359,8 +356,8 @@ class Book:
             del self.without_commission[next(iter(self.without_commission))]
         while len(self.orphans) > ORPHANS_KEPT:
             del self.orphans[next(iter(self.orphans))]
-        told_before = broker_time(limit)  # days: it does not matter by which clock
-        for leg in [leg for leg, at in self.watermarks.items() if at < told_before and leg not in self.legs]:
+        by_broker = broker_time(limit)  # days: it does not matter by which clock
+        for leg in [leg for leg, at in self.watermarks.items() if at < by_broker and leg not in self.legs]:
             del self.watermarks[leg]
         for times in (self.activity, self.known_at):
             for leg in [leg for leg, at in times.items() if at < limit and leg not in self.legs]:
@@ -373,9 +370,9 @@ class Book:
         same = event.payload.get("merges")
         if isinstance(same, str) and same in self.orders:
             self._forget(self.orders[same])
-            for key, told in self.reported.items():
-                if told.fill.order_key == same:
-                    self.reported[key] = replace(told, fill=replace(told.fill, order_key=order.key))
+            for key, reported in self.reported.items():
+                if reported.fill.order_key == same:
+                    self.reported[key] = replace(reported, fill=replace(reported.fill, order_key=order.key))
             self.opened_by = {name: order.key if key == same else key for name, key in self.opened_by.items()}
         if order.status.terminal and order.ended_at is None:
             order = replace(order, ended_at=event.time)
@@ -394,15 +391,15 @@ class Book:
         self.put(order)
 
     def _with_orphans(self, order: BookOrder) -> BookOrder:
-        """The order with the fills that came before it."""
+        """The order with the fills that arrived before it."""
         quantity, notional = self.orphans.get(order.broker_order_id or "", (ZERO, ZERO))
         if not quantity:
             return order
         return replace(order, filled_quantity=order.filled_quantity + quantity, notional=order.notional + notional)
 
     def _on_fill(self, event: Event) -> None:
-        told = event.source if isinstance(event.source, FillSource) else None
-        fill = told.fill if told is not None else payloads.booked_fill_from(event.payload)
+        source = event.source if isinstance(event.source, FillSource) else None
+        fill = source.fill if source is not None else payloads.booked_fill_from(event.payload)
         name = fill.key
         if name in self.applied:
             return
@@ -421,7 +418,7 @@ class Book:
         if order is not None:
             if order.broker_order_id is None:
                 order = self._with_orphans(payloads.with_ids(order, fill.broker_order_id, None))
-            self.put(after_reported_fill(order, fill, event.time, told, ours=ours))
+            self.put(after_reported_fill(order, fill, event.time, source, ours=ours))
             if fill.legs:
                 self.opened_by[name] = order.key
         elif fill.broker_order_id is not None:
@@ -464,7 +461,7 @@ class Book:
             del self.legs[name]
 
     def _on_restated(self, event: Event) -> None:
-        """What was assumed of a fill of ours gives way, in its order and in its legs."""
+        """Replace what was assumed of a fill, in its order and in its legs."""
         was = payloads.booked_fill_from(event.payload["was"])  # type: ignore[arg-type]  # written by restated_to
         fill = payloads.booked_fill_from(event.payload)
         old, name = was.key, fill.key
@@ -493,19 +490,19 @@ class Book:
             self.known_at[leg_name] = event.time
 
     def _name(self, order: BookOrder, broker_order_id: str) -> None:
-        """An order whose broker_order_id a fill of it names."""
+        """Give an order the broker_order_id that one of its fills names."""
         if order.broker_order_id is None:
             self.put(self._with_orphans(payloads.with_ids(order, broker_order_id, None)))
 
     def undo_legs(self, was: BookedFill) -> None:
-        """Take out of the legs what a fill put into them. For the fold, and to try what it would have done else."""
+        """Take out of the legs what a fill put into them. For the fold, and to try the fill on legs without it."""
         for name, quantity in was.legs:
             rest = self._given_back(name, was, was.key, -quantity)
             self._trade(name, rest, was, None)
 
     def _given_back(self, name: str, fill: BookedFill, opened_as: str, quantity: Decimal) -> Decimal:
-        """Take back what was opened in a leg under a fill's key, and have back what the fill had closed there; what is
-        left of the quantity then."""
+        """Take back what was opened in a leg under a fill's key, and reopen what the fill closed there. Returns the
+        rest of the quantity."""
         leg = self._leg_of(name, fill.time)
         rest = leg.take_back(opened_as, quantity)
         for closed in fill.closed:
@@ -546,8 +543,8 @@ class Book:
             leg.charge(name, Decimal(str(cost)))
 
     def _on_checkpoint(self, event: Event) -> None:
-        """It says nothing new; but one of an earlier version of this program lacks what that did not know, and whoever
-        begins with it must have the same book as whoever comes by it."""
+        """A checkpoint adds nothing. But one of an earlier version of this program lacks newer keys, and a fold that
+        starts from it must give the same book as a fold that passes it."""
         if "without_commission" not in event.payload:
             self.without_commission.clear()
         if "believed" not in event.payload:
@@ -588,7 +585,7 @@ class Book:
             claimed_at = payloads.claimed_at(event.payload)
             self.claimed.pop(name, None)
             if claimed_at is not None:
-                # Its writer was active when he says so, and not when we read it.
+                # Its writer was active at the time in the row, not when we read it.
                 self.claimed[name] = claimed_at
                 self.activity[name] = min(claimed_at, event.time)
             if payloads.is_claim(event.payload):
@@ -601,29 +598,29 @@ class Book:
             self.baseline = watermark
 
     def _believe(self, leg: str, waiting: tuple[str, ...]) -> None:
-        """Our side's word on a leg: the fills that were reported before it are in it, and so are those that wait for
-        their leg, where it is this one."""
+        """Our side reported the position of a leg: it contains the fills reported before it, and those that wait for
+        their leg if it is this one."""
         self.position_reports += 1
         self.believed[leg] = self.position_reports
-        for key, told in self.reported.items():
-            if any(name == leg for name, _ in told.fill.legs):
-                others = tuple(part for part in told.fill.legs if part[0] != leg)
-                self.reported[key] = replace(told, fill=replace(told.fill, legs=others))
+        for key, one in self.reported.items():
+            if any(name == leg for name, _ in one.fill.legs):
+                others = tuple(part for part in one.fill.legs if part[0] != leg)
+                self.reported[key] = replace(one, fill=replace(one.fill, legs=others))
         for key in waiting:
             if key in self.reported:
-                told = self.reported[key]
-                self.reported[key] = replace(told, fill=replace(told.fill, within=(*told.fill.within, leg)))
+                one = self.reported[key]
+                self.reported[key] = replace(one, fill=replace(one.fill, within=(*one.fill.within, leg)))
 
     def _confirm(self, leg: str, watermark: BrokerTime) -> None:
-        """The broker's word on a leg, of this broker time."""
+        """The broker reported the position of a leg, as of this broker time."""
         self.watermarks[leg] = max(watermark, self.watermarks.get(leg, watermark))
         self.believed.pop(leg, None)
 
     def _on_move(
         self, at: datetime, source: str, target: str, quantity: Decimal, price: Decimal, watermark: BrokerTime
     ) -> None:
-        """The lots that leave one leg go on in the other, which they close where it is on the other side."""
-        opened_at = broker_time(at)  # as of what a position opens
+        """Move lots from one leg to another. They close lots there if that leg is on the opposite side."""
+        opened_at = broker_time(at)  # as for lots that a position opens
         giver = self.legs.setdefault(source, Leg(source, opened_at))
         taker = self.legs.setdefault(target, Leg(target, opened_at))
         taker.receive(giver.give(quantity, price, opened_at), price, opened_at)
@@ -661,7 +658,7 @@ class Book:
         self._close(DiscrepancyType(str(event.payload["type"])), str(event.payload["key"]))
 
     def _close(self, kind: DiscrepancyType, key: str) -> None:
-        """A break is over, and what was decided about it is of no other."""
+        """Close a break and drop what was decided about it: that applies to no other break."""
         gone = self.breaks.pop((kind, key), None)
         if gone is not None:
             self.work.pop(gone.id, None)
@@ -697,13 +694,13 @@ class Book:
                 self._confirm(leg, as_of)
 
     def _on_clock_step(self, event: Event) -> None:
-        """Every time of ours from before is by another clock than those that follow: whatever was done or reported
-        counts as done or reported now, what was seen proves nothing, and the book is to be found in step again."""
+        """Our earlier times are of another clock than the later ones: everything done or reported counts as done or
+        reported now, sightings prove nothing any more, and the book must be found in step again."""
         at, back = event.time, payloads.reports_back(event.payload)
         self.last_local_at = None if self.last_local_at is None else at
         self.activity = dict.fromkeys(self.activity, at)
         self.known_at = dict.fromkeys(self.known_at, at)
-        self.unsynced = {leg: replace(told, at=at) for leg, told in self.unsynced.items()}
+        self.unsynced = {leg: replace(fills, at=at) for leg, fills in self.unsynced.items()}
         self.reported = {key: replace(reported, at=at) for key, reported in self.reported.items()}
         for order in list(self.orders.values()):
             self.orders[order.key] = replace(
@@ -723,7 +720,7 @@ class Book:
         self.reconciled_at = None
 
     def newest_own_time(self) -> datetime | None:
-        """The latest time of ours in it: by the clock of whoever wrote that event."""
+        """The latest of our own times in the book, by the clock of the actor that wrote that event."""
         times = [*self.activity.values(), *self.known_at.values()]
         times += [at for found in self.breaks.values() for at in found.seen_at]
         times += [work.approved.at for work in self.work.values() if work.approved is not None]

@@ -3,13 +3,13 @@ and the fold of those events.
 
 The laws of this module:
 
-* A transition is legal by :data:`TRANSITIONS` or refused with the reason; nothing else changes the state.
-* An approval is of one break and of one content, both sides' values. Where either side changes it is void, and so is a
-  proposal; an acknowledgement ends where the break becomes graver.
-* With four eyes the approver is another person than whoever proposed the correction or acknowledged the break as it
-  now is; the first person's approval is a proposal.
-* Work on a break changes no book and allows no trading: an approval is carried out by the next cycle, on what the
-  broker says then.
+* A transition is legal by :data:`TRANSITIONS`, or is refused with the reason; nothing else changes the state.
+* An approval is for one break and one content, the values of both sides. If either side changes, approvals and
+  proposals are void; an acknowledgement ends when the break becomes more severe.
+* With four eyes the approver must not be the person who proposed the correction, or who acknowledged the break in its
+  present content; the first person's approval is a proposal.
+* Work on a break changes no book and allows no trading: the next cycle carries out an approval, on what the broker
+  reports then.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ REASON_CODES = (
     "UNDER_INVESTIGATION",
     "OTHER",
 )
-"""Why somebody did what was done. A configuration adds to them, and takes none away."""
+"""Why a person acted on a break. A configuration can add codes, and remove none."""
 
 Sides = tuple[str | None, str | None]
-"""What the book and the broker say: the content of a break."""
+"""The values of the book and of the broker: the content of a break."""
 
 _GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 
 
 class BreakState(StrEnum):
-    """Where the work on a break stands."""
+    """The state of the work on a break."""
 
     OPEN = "OPEN"
-    ACKNOWLEDGED = "ACKNOWLEDGED"  # somebody has it, until a time
-    PROPOSED = "PROPOSED"  # its correction is proposed, and takes another person
-    APPROVED = "APPROVED"  # its correction is made at the next look, if nothing has changed
-    WAIVED = "WAIVED"  # it may stand, until a time; trading is not allowed by that
-    RESOLVED = "RESOLVED"  # it is gone, by a correction or by itself
+    ACKNOWLEDGED = "ACKNOWLEDGED"  # a person works on it, until a given time
+    PROPOSED = "PROPOSED"  # its correction is proposed, and needs another person
+    APPROVED = "APPROVED"  # the next look makes its correction, if nothing has changed
+    WAIVED = "WAIVED"  # it may stay open until a given time; that does not allow trading
+    RESOLVED = "RESOLVED"  # it is gone, with or without a correction
 
 
 class BreakAction(StrEnum):
@@ -79,7 +79,7 @@ TRANSITIONS: Mapping[BreakAction, Mapping[BreakState, BreakState]] = MappingProx
         BreakAction.ASSIGN: {_O: _O, _A: _A, _P: _P, _D: _D, _W: _W},
         BreakAction.PROPOSE: {_O: _P, _A: _P, _W: _P},
         BreakAction.APPROVE: {_O: _D, _A: _D, _P: _D, _W: _D},
-        BreakAction.WAIVE: {_O: _W, _A: _W, _P: _W, _D: _W, _W: _W},  # of one approved: that is taken back
+        BreakAction.WAIVE: {_O: _W, _A: _W, _P: _W, _D: _W, _W: _W},  # withdraws an approval
     }
 )
 
@@ -98,17 +98,18 @@ WORK_EVENTS = frozenset(_ACTIONS)
 
 
 NOBODY: Final = "nobody"
-"""Whom a break is assigned to that is to have no owner, and whose it is then, where breaks are chosen."""
+"""The owner to assign a break to so that it has none, and to select breaks without an owner by."""
 UNASSIGNED: Final = "unassigned"
 """The payload key of a BREAK_ASSIGNED that takes a break from its owner."""
 SHORTEST_ID: Final = 4
-"""Of the letters of an id that name a break."""
+"""The fewest letters of an id that may name a break."""
 NOTE_AT_MOST: Final = 2_000
 OWNER_AT_MOST: Final = 100
 
 
 class BreakRefused(Exception):
-    """This cannot be done to this break: ``attempted``, on which break, ``found`` why not, ``remedy`` what can be."""
+    """A request on a break was refused: ``attempted`` is the action and the break, ``found`` why it was refused,
+    ``remedy`` what to do instead."""
 
     def __init__(self, attempted: str, found: str, remedy: str) -> None:
         super().__init__(attempted, found, remedy)
@@ -122,11 +123,10 @@ class BreakRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BreakRequest:
-    """What a person asks for. ``by`` is who, ``reason`` one of the codes, ``note`` their words. ``until`` is when an
-    acknowledgement or a waiver ends, ``owner`` whom it is assigned to (:data:`NOBODY` takes it from its owner).
-    ``sides`` are both sides' values as the person saw them, which an approval and a proposal need. ``via`` is how it
-    came in, ``program`` the version it came from, ``process`` the process and ``strategy`` the strategy on whose
-    behalf."""
+    """A person's request. ``by`` is the person, ``reason`` one of the codes, ``note`` a free text. ``until`` is when an
+    acknowledgement or a waiver ends, ``owner`` the person to assign the break to (:data:`NOBODY` takes it from its
+    owner). ``sides`` are the values that the person saw, which an approval and a proposal need. ``via`` is the channel,
+    ``program`` the version and ``process`` the process that sent it, and ``strategy`` the strategy it is for."""
 
     action: BreakAction
     by: str
@@ -143,7 +143,7 @@ class BreakRequest:
 
 @dataclass(frozen=True, slots=True)
 class WorkStep:
-    """Who did something to a break, when, why, and what both sides said then."""
+    """One step of the work on a break: who did it, when, why, and the values of both sides at the time."""
 
     by: str
     at: datetime
@@ -153,13 +153,13 @@ class WorkStep:
 
     @property
     def person(self) -> str:
-        """The person, from whichever machine."""
+        """The person, without the machine."""
         return person(self.by)
 
 
 @dataclass(frozen=True, slots=True)
 class BreakWork:
-    """What was done to one open break. ``state`` does not know the time: ask :func:`state_at`."""
+    """The work done on one open break. ``state`` ignores that time passes: see :func:`state_at`."""
 
     state: BreakState = BreakState.OPEN
     until: datetime | None = None
@@ -171,7 +171,7 @@ class BreakWork:
 
     @property
     def last(self) -> WorkStep | None:
-        """The last of its steps."""
+        """The latest step."""
         steps = [step for step in (self.acknowledged, self.proposed, self.approved) if step is not None]
         return max(steps, key=lambda step: step.at, default=None)
 
@@ -180,17 +180,17 @@ UNTOUCHED = BreakWork()
 
 
 def person(by: str) -> str:
-    """The person of ``user@machine``: who comes from another machine is not another person."""
+    """The person in ``user@machine``: the same user on another machine is the same person."""
     return by.partition("@")[0]
 
 
 def sides_of(found: Break) -> Sides:
-    """What both sides say."""
+    """The values of both sides."""
     return found.book_value, found.broker_value
 
 
 def state_at(work: BreakWork, now: datetime) -> BreakState:
-    """Where it stands at that time: what was acknowledged or waived until then is open again."""
+    """The state at that time: a break is open again once its acknowledgement or waiver has ended."""
     ended = work.state in (BreakState.ACKNOWLEDGED, BreakState.WAIVED) and work.until is not None and work.until <= now
     return BreakState.OPEN if ended else work.state
 
@@ -198,14 +198,14 @@ def state_at(work: BreakWork, now: datetime) -> BreakState:
 def act(
     found: Break, work: BreakWork, request: BreakRequest, *, four_eyes: bool, now: datetime
 ) -> tuple[EventType, dict[str, Json]]:
-    """The event that a request on an open break makes. Raises :class:`BreakRefused`.
+    """The type and payload of the event for a request on an open break. Raises :class:`BreakRefused`.
 
-    With ``four_eyes`` an approval by the first person who looks is a proposal.
+    With ``four_eyes`` the first person's approval is a proposal.
     """
     action = request.action
     attempted = f"{action.value} break {found.id[:8]} ({found.type} {found.key})"
     if not request.by:
-        raise BreakRefused(attempted, "nobody is named who asks for it", "Ask as a user of this machine.")
+        raise BreakRefused(attempted, "the request names no person", "Send it as a user of this machine.")
     _check_words(attempted, request)
     state = state_at(work, now)
     if state not in TRANSITIONS[action]:
@@ -221,12 +221,12 @@ def act(
 
 
 def _check_words(attempted: str, request: BreakRequest) -> None:
-    """Every list and every message shows them: a person is named, and a note is one that can be read."""
+    """Check note and owner: lists and messages show them, so they must be neither blank nor too long."""
     for what, text, longest in (("note", request.note, NOTE_AT_MOST), ("owner", request.owner, OWNER_AT_MOST)):
         if text is None:
             continue
         if not text.strip():
-            raise BreakRefused(attempted, f"the {what} is empty", "Leave it out, or say something.")
+            raise BreakRefused(attempted, f"the {what} is empty", "Leave it out, or fill it in.")
         if len(text) > longest:
             found = f"the {what} has {len(text)} characters, and {longest} are the most"
             raise BreakRefused(attempted, found, "Shorten it, and say where the rest can be read.")
@@ -241,9 +241,9 @@ def _check_terms(attempted: str, request: BreakRequest, now: datetime) -> None:
         raise BreakRefused(attempted, "no reason is given", "Give one of the reason codes.")
     if request.action in (BreakAction.ACKNOWLEDGE, BreakAction.WAIVE):
         if request.until is None:
-            raise BreakRefused(attempted, "it does not say until when", "Name a time.")
+            raise BreakRefused(attempted, "it does not say until when", "Give a time.")
         if request.until <= now:
-            raise BreakRefused(attempted, f"{to_iso(request.until)} is over", "Name a time in the future.")
+            raise BreakRefused(attempted, f"{to_iso(request.until)} is over", "Give a time in the future.")
 
 
 def _check_content(attempted: str, found: Break, request: BreakRequest) -> None:
@@ -251,14 +251,14 @@ def _check_content(attempted: str, found: Break, request: BreakRequest) -> None:
         remedy = "It ends when both sides agree, or is acknowledged or waived meanwhile."
         raise BreakRefused(attempted, "no correction of it waits for a person", remedy)
     if request.sides is None:
-        raise BreakRefused(attempted, "it does not say what both sides were", "Name the values that you looked at.")
+        raise BreakRefused(attempted, "it does not give both sides' values", "Give the values that you looked at.")
     if request.sides != sides_of(found):
         was, now = _words(request.sides), _words(sides_of(found))
         raise BreakRefused(attempted, f"what you looked at ({was}) is now {now}", "Look at it again.")
 
 
 def _by_another(attempted: str, found: Break, work: BreakWork, request: BreakRequest) -> BreakAction:
-    """Whether this approval is one, or a proposal for another person."""
+    """Whether this approval counts as one, or as a proposal for another person."""
     sides = sides_of(found)
     proposed = work.proposed if work.state is BreakState.PROPOSED else None
     steps = [step for step in (proposed, work.acknowledged) if step is not None and step.sides == sides]
@@ -276,7 +276,7 @@ def _words(sides: Sides) -> str:
 
 
 def _payload(found: Break, request: BreakRequest) -> dict[str, Json]:
-    """Who, why and on what; what was not said is not in it."""
+    """The payload: who, why and on which content. Absent values are left out."""
     document: dict[str, Json] = {
         "id": found.id,
         "type": found.type.value,
@@ -286,7 +286,7 @@ def _payload(found: Break, request: BreakRequest) -> dict[str, Json]:
         "by": request.by,
     }
     nobody = request.action is BreakAction.ASSIGN and request.owner == NOBODY
-    said: dict[str, Json] = {
+    optional: dict[str, Json] = {
         "reason": request.reason,
         "note": request.note,
         "owner": None if nobody else request.owner,
@@ -300,14 +300,14 @@ def _payload(found: Break, request: BreakRequest) -> dict[str, Json]:
         if found.offers is not None and request.action in (BreakAction.PROPOSE, BreakAction.APPROVE)
         else None,
     }
-    return document | {key: value for key, value in said.items() if value is not None}
+    return document | {key: value for key, value in optional.items() if value is not None}
 
 
 # The fold
 
 
 def folded(work: BreakWork, event: Event) -> BreakWork:
-    """The work after one of the ``WORK_EVENTS``. What was journaled is never refused."""
+    """The work after one of the ``WORK_EVENTS``. A journaled event is never refused."""
     action, payload = _ACTIONS[event.type], event.payload
     note = payload.get("note")
     work = replace(work, note=work.note if note is None else str(note))
@@ -331,7 +331,7 @@ def folded(work: BreakWork, event: Event) -> BreakWork:
 
 
 def after_change(work: BreakWork, old: Break, new: Break) -> BreakWork:
-    """The work on a break that was reported otherwise than before."""
+    """The work on a break after it was reported with another content or severity."""
     if _GRAVITY[new.severity] > _GRAVITY[old.severity] and work.state is BreakState.ACKNOWLEDGED:
         work = replace(work, state=BreakState.OPEN, until=None, acknowledged=None)
     if sides_of(old) == sides_of(new):
@@ -341,7 +341,8 @@ def after_change(work: BreakWork, old: Break, new: Break) -> BreakWork:
 
 
 def approved_for(work: BreakWork | None, sides: Sides, asked_at: datetime) -> WorkStep | None:
-    """Who approved the correction of just this content, if anybody has, before the broker was asked at ``asked_at``."""
+    """The approval of the correction of exactly this content, if there is one from before the request to the broker at
+    ``asked_at``."""
     if work is None or work.state is not BreakState.APPROVED or work.approved is None:
         return None
     step = work.approved

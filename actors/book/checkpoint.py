@@ -36,7 +36,7 @@ def checkpoint(book: Book) -> dict[str, Json]:
         "orphans": {
             order: [to_text(quantity), to_text(notional)] for order, (quantity, notional) in book.orphans.items()
         },
-        "reported": [payloads.reported_to(told) for told in book.reported.values()],
+        "reported": [payloads.reported_to(reported) for reported in book.reported.values()],
         "names": book.names(),
         "without_commission": [[fill_id, strategy] for fill_id, strategy in book.without_commission.items()],
         "cursor": book.cursor,
@@ -48,7 +48,7 @@ def checkpoint(book: Book) -> dict[str, Json]:
         document["opened_by"] = dict(book.opened_by)
     if book.unsynced:
         document["told"] = {
-            leg: [to_iso(told.at), to_text(told.low), to_text(told.high)] for leg, told in book.unsynced.items()
+            leg: [to_iso(fills.at), to_text(fills.low), to_text(fills.high)] for leg, fills in book.unsynced.items()
         }
     if book.claimed:
         document["claimed"] = {leg: to_iso(at) for leg, at in book.claimed.items()}
@@ -60,7 +60,7 @@ def checkpoint(book: Book) -> dict[str, Json]:
 
 
 def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
-    """Make an empty book be what :func:`checkpoint` wrote."""
+    """Fill an empty book with the state that :func:`checkpoint` wrote."""
     book.version = version
     book.legs = {leg.name: leg for leg in map(payloads.leg_from, data["legs"])}
     for order in map(payloads.order_from, data["orders"]):
@@ -68,8 +68,8 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.rename(data.get("names", {}))
     book.applied = dict.fromkeys(data["applied"])
     book.uncounted = dict.fromkeys(data.get("uncounted", ()))
-    for told in map(payloads.reported_from, data.get("reported", ())):
-        book.reported[told.fill.key] = told
+    for reported in map(payloads.reported_from, data.get("reported", ())):
+        book.reported[reported.fill.key] = reported
     for severity, found in data["breaks"]:
         restored = payloads.break_from(found, Severity(severity))
         book.breaks[(restored.type, restored.key)] = restored
@@ -102,7 +102,7 @@ def checkpoint_event(book: Book, now: datetime) -> Event:
 
 
 def replay(account: str, instrument: str, records: Iterable[Record]) -> Book:
-    """The book that an instrument's records make, from the first of them or from the checkpoint they start with."""
+    """The book that results from an instrument's records, from the first one or from the checkpoint they start with."""
     book = Book(account, instrument)
     for place, record in enumerate(records):
         if place == 0 and record.event.type is EventType.CHECKPOINT:

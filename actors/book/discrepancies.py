@@ -1,4 +1,4 @@
-"""Discrepancies: one difference between book and slice, and a *break* while it stays open."""
+"""Discrepancies: a difference between book and slice, called a *break* while it is open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brokers.model import Reason, RowProblem
 
 
 class DiscrepancyType(StrEnum):
-    """What kind of difference it is; the names other systems use for the same are in the comments."""
+    """The kind of difference; the comments give the names that other systems use."""
 
     MISSING_LOCALLY = "MISSING_LOCALLY"  # zombie, MISSING_FROM_DELTA
     NAKED_POSITION = "NAKED_POSITION"  # ghost
@@ -24,17 +24,17 @@ class DiscrepancyType(StrEnum):
     ORDER_STATUS_MISMATCH = "ORDER_STATUS_MISMATCH"
     MISSED_FILL = "MISSED_FILL"
     ORDER_MISSING = "ORDER_MISSING"
-    FILLED_MISMATCH = "FILLED_MISMATCH"  # of one order, and no fill shows which side is right
+    FILLED_MISMATCH = "FILLED_MISMATCH"  # for one order, and no fill shows which side is right
     EXTERNAL_ORDER = "EXTERNAL_ORDER"
     STALE_ORDER = "STALE_ORDER"
     ORDER_REJECTED = "ORDER_REJECTED"
     UNMANAGED_INSTRUMENT = "UNMANAGED_INSTRUMENT"
     MALFORMED_DATA = "MALFORMED_DATA"
-    BOOK_MISMATCH = "BOOK_MISMATCH"  # the book in memory is not what its journal makes
-    DUPLICATE_ORDER = "DUPLICATE_ORDER"  # two working orders of the broker's for one of ours
-    OVERFILL = "OVERFILL"  # more was executed than the order was for
-    OPPOSITE_LEGS = "OPPOSITE_LEGS"  # an order that was to close a position opened one against it
-    UNPROTECTED = "UNPROTECTED"  # a leg, with less in protective orders than is held
+    BOOK_MISMATCH = "BOOK_MISMATCH"  # the book in memory differs from a replay of its journal
+    DUPLICATE_ORDER = "DUPLICATE_ORDER"  # two working orders at the broker for one of ours
+    OVERFILL = "OVERFILL"  # more was executed than was ordered
+    OPPOSITE_LEGS = "OPPOSITE_LEGS"  # an order meant to close a position opened an opposite one
+    UNPROTECTED = "UNPROTECTED"  # a leg with less in protective orders than it holds
     OVERSIZED_ORDER = "OVERSIZED_ORDER"  # a protective order for more than its leg holds
 
 
@@ -54,7 +54,7 @@ OF_A_POSITION_OR_AN_ORDER = frozenset(
         DiscrepancyType.OPPOSITE_LEGS,
     }
 )
-"""While one of these is open, what is held, or what became of an order, is not agreed on: nothing is traded on it."""
+"""While one of these is open, the two sides disagree on a position or on an order: trading is not allowed."""
 
 
 IN_A_TABLE: Mapping[DiscrepancyType, str] = MappingProxyType(
@@ -65,7 +65,7 @@ IN_A_TABLE: Mapping[DiscrepancyType, str] = MappingProxyType(
         DiscrepancyType.STALE_DATA: "STALE_DATA",
     }
 )
-"""What those call them whose book is a table in Delta Lake."""
+"""The names used by systems that keep their book in a Delta Lake table."""
 
 
 _T = DiscrepancyType
@@ -96,7 +96,7 @@ HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
         _T.BOOK_MISMATCH: "at once: the book is rebuilt from its journal",
     }
 )
-"""What closes an open break of each type, beside its correction: no break waits for what never comes."""
+"""What closes an open break of each type, besides its correction: no break waits for something that never comes."""
 
 
 NEEDS_PROOF = frozenset(
@@ -104,17 +104,17 @@ NEEDS_PROOF = frozenset(
         DiscrepancyType.NAKED_POSITION,
         DiscrepancyType.ORDER_MISSING,
         DiscrepancyType.FILLED_MISMATCH,
-        DiscrepancyType.MISSED_FILL,  # of an order that the broker knows no more
+        DiscrepancyType.MISSED_FILL,  # of an order that the broker no longer knows
         DiscrepancyType.ORDER_STATUS_MISMATCH,
-        DiscrepancyType.POSITION_MISMATCH,  # one that takes back what fills explain
+        DiscrepancyType.POSITION_MISMATCH,  # one that takes back quantity that fills explain
         DiscrepancyType.MISSING_LOCALLY,
     }
 )
-"""Their corrections destroy, or may (law 4)."""
+"""Their corrections destroy, or may destroy, part of a book (law 4)."""
 
 
 class Phase(StrEnum):
-    """The part of a cycle that found it, in the order they run."""
+    """The part of a cycle that found a discrepancy, in the order they run."""
 
     SECTIONS = "SECTIONS"
     FILLS = "FILLS"
@@ -126,9 +126,9 @@ class Phase(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why the two sides differ, where that is known."""
+    """Why the two sides differ, if that is known."""
 
-    MISSED_FILL = "MISSED_FILL"  # an order of ours was filled and nobody reported it
+    MISSED_FILL = "MISSED_FILL"  # an order of ours was filled and nobody reported the fill
     EXTERNAL_TRADE = "EXTERNAL_TRADE"  # somebody else traded in this account
     UNEXPLAINED = "UNEXPLAINED"  # no order and no fill accounts for it
     DUPLICATE_ORDER = "DUPLICATE_ORDER"
@@ -153,8 +153,8 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CauseRule:
-    """What a cause means for whoever is on watch, and what it takes to claim it. One that needs ``a_person`` is never
-    corrected by itself."""
+    """How severe a cause is, and the evidence it takes to claim it. A cause that needs ``a_person`` is never corrected
+    automatically."""
 
     severity: Severity
     evidence: str
@@ -204,7 +204,7 @@ CAUSES: Mapping[Cause, CauseRule] = MappingProxyType(
         ),
     }
 )
-"""The causes that take evidence of their own; without it a difference stays UNEXPLAINED. ARCHITECTURE.md has the same
+"""The causes that need evidence of their own; without it a difference stays UNEXPLAINED. ARCHITECTURE.md has the same
 table."""
 
 
@@ -214,7 +214,7 @@ def cause_of(reason: Reason | None, otherwise: Cause) -> Cause:
 
 
 def severity_of(cause: Cause | None, otherwise: Severity) -> Severity:
-    """How grave a difference of that cause is."""
+    """The severity of a difference with that cause."""
     rule = CAUSES.get(cause) if cause is not None else None
     return otherwise if rule is None else rule.severity
 
@@ -238,14 +238,13 @@ class Correction(StrEnum):
 class Break:
     """One discrepancy.
 
-    ``book_value`` and ``broker_value`` are both sides' values as text (``None``: that side has no such thing), and
-    ``difference`` is broker minus book where both are numbers. ``seen_at`` are the request times of the COMPLETE
-    sections that count as its confirmations. ``cancel_asked`` is for a stale order whose cancellation was requested.
-    ``linked`` are the other instruments or orders that the same story touches, and ``detail`` is what the broker said.
-    ``alias`` is what it is called where a table is the book.
-    ``offers`` is the correction that waits for a person's approval, ``None`` where none does. One that ``halts`` is to
-    halt trading in its instrument, by the configuration. ``first_look`` is the broker's time of the first look at the
-    book where that look found it: it is no news as long as both sides stay as they were.
+    ``book_value`` and ``broker_value`` are the values of both sides as text (``None``: that side has none), and
+    ``difference`` is broker minus book if both are numbers. ``seen_at`` are the request times of the COMPLETE sections
+    that count as its confirmations. ``cancel_asked`` marks a stale order whose cancellation was requested. ``linked``
+    are the other instruments or orders involved, and ``detail`` is an explanation, usually the broker's. ``alias`` is
+    its name where the book is a table. ``offers`` is the correction that waits for a person's approval, if any. A break
+    that ``halts`` stops trading in its instrument, by the configuration. ``first_look`` is the broker's time of the
+    book's first look, if that look found it: it stays expected as long as neither side changes.
     """
 
     id: str
@@ -271,8 +270,8 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A break as one cycle reports it: still open, or resolved, and by which correction (``None`` when the difference
-    went away by itself)."""
+    """A break as one cycle reports it: still open, or resolved, and by which correction (``None`` if the difference
+    disappeared without one)."""
 
     found: Break
     resolved: bool
@@ -304,8 +303,8 @@ class Discrepancy:
 
 
 def unreadable_keys(problems: Iterable[tuple[int, RowProblem]]) -> dict[str, RowProblem]:
-    """Each unreadable row by the key of its break: its section with the id that it has, else its place, which comes
-    with it. Each stands once: of two with one id the one whose text comes first, whichever is told first."""
+    """Each unreadable row by the key of its break: its section with its id, or else with the given place. Of two rows
+    with one id, the one whose text sorts first is kept, in whatever order they arrive."""
     listed = list(problems)
     named = {f"{one.section.value}:{one.key}" for _, one in listed if one.key}
     found: dict[str, RowProblem] = {}

@@ -1,11 +1,11 @@
-"""A book as it was, what the broker had said by then, and what changed between two moments and why. Pure.
+"""A book at a past moment, what the broker had reported by then, and what changed between two moments and why. Pure.
 
 The laws of this module:
 
 * A book at a moment is a fold of a prefix of its stream: everything up to the last event that is not later than the
-  moment. Where a clock went back in between, later-looking events before that one are part of it, and this is said.
-* A stream that does not begin with its first event or a checkpoint gives no book: unknown is not flat.
-* Of the broker the journal shows what it heard, each with its time; silence is nothing said, not nothing held.
+  moment. If a clock went back in between, earlier events that look later are part of it, and the answer states this.
+* Records that start with neither a stream's first event nor a checkpoint give no book: unknown is not flat.
+* The journal shows what the broker reported, each statement with its time. Silence proves nothing about a position.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BY_OPERATOR = frozenset({EventType.OPERATOR_ACTION, EventType.TRADING_HALTED, E
 
 
 class Incomplete(Exception):
-    """Records of a stream are missing, so that no book can be folded from those there are."""
+    """Records of a stream are missing, so that no book can be folded from the rest."""
 
     def __init__(self, stream: str, found: str) -> None:
         super().__init__(stream, found)
@@ -47,15 +47,15 @@ class Incomplete(Exception):
         self.found = found
 
     def __str__(self) -> str:
-        return f"the records of {self.stream} do not make a book: {self.found}"
+        return f"the records of {self.stream} give no book: {self.found}"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatement:
-    """The last thing the broker is known to have said about one subject (``position long``, ``order 17``).
+    """The broker's last known statement about one subject (``position long``, ``order 17``).
 
-    ``at`` is the broker's time where it is known, else ours; ``seq`` is the record that holds it. ``title`` is what a
-    person reads in the place of the subject, where that says too little.
+    ``at`` is the broker's time if known, else ours; ``seq`` is the record that contains it. ``title`` is shown instead
+    of the subject where the subject alone is unclear.
     """
 
     subject: str
@@ -67,10 +67,10 @@ class BrokerStatement:
 
 @dataclass(frozen=True, slots=True)
 class BookAt:
-    """A book at a moment. ``last`` is the record the fold ends with; ``None``: nothing was recorded by then, and there
-    is nothing to believe. ``clock_went_back``: the fold contains events that look later than the moment. ``idle``
-    are the newest fills in the fold that moved nothing. ``verified_at`` is when the journal last proves, by then, that
-    the book was its broker's."""
+    """A book at a moment. ``last`` is the record the fold ends with; ``None`` means that nothing was recorded by then,
+    so the book is unknown. ``clock_went_back``: the fold contains events that look later than the moment. ``idle`` are
+    the newest fills in the fold that changed nothing. ``verified_at`` is the last time up to the moment at which the
+    journal proves that the book was in step with its broker."""
 
     at: datetime
     book: Book
@@ -83,7 +83,7 @@ class BookAt:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value of a book before and after, as text; ``None`` where there was no such thing."""
+    """One value of a book before and after, as text; ``None`` where it did not exist."""
 
     subject: str
     field: str
@@ -93,7 +93,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A record with who brought it about, and why."""
+    """A record with who caused it, and why."""
 
     record: Record
     who: str
@@ -101,7 +101,7 @@ class Explained:
 
 
 def up_to(records: Sequence[Record], at: datetime) -> Sequence[Record]:
-    """The records to the last one that is not later than a moment."""
+    """The records up to the last one that is not later than a moment."""
     end = next((place for place in range(len(records), 0, -1) if records[place - 1].event.time <= at), 0)
     return records[:end]
 
@@ -115,9 +115,8 @@ def book_at(
     named: Iterable[Record] = (),
 ) -> BookAt:
     """The book at a moment. ``records`` are those of its stream in order, from the first or from a checkpoint, at
-    least to the moment; ``earlier`` ones say only what the broker had said before; ``named`` are those of its account
-    that name it as being in step. Raises :class:`Incomplete` where
-    one of ``records`` is missing."""
+    least to the moment; ``earlier`` ones only add earlier statements of the broker; ``named`` are those of its account
+    that name it as in step. Raises :class:`Incomplete` if one of ``records`` is missing."""
     chosen = up_to(records, at)
     _check_whole(f"{account}/{instrument}", chosen)
     book = replay(account, instrument, chosen)
@@ -138,7 +137,7 @@ def book_at(
 
 
 def without_effect(payload: Mapping[str, Json]) -> str | None:
-    """Why a fill that is in the journal moved nothing; ``None`` where it did, or may yet."""
+    """Why a fill in the journal changed no position; ``None`` if it did, or still may."""
     if payload.get("counted") is False:
         return "the book had it already"
     if payload.get("legs") == [] and not (payload.get("replaces") or payload.get("pending") or payload.get("corrects")):
@@ -151,17 +150,17 @@ def _check_whole(stream: str, records: Sequence[Record]) -> None:
         return
     first = records[0]
     if first.version != 1 and first.event.type is not EventType.CHECKPOINT:
-        raise Incomplete(stream, f"they begin at version {first.version}, which is no checkpoint")
+        raise Incomplete(stream, f"they start at version {first.version}, which is not a checkpoint")
     for version, record in enumerate(records, first.version):
         if record.version != version:
             raise Incomplete(stream, f"version {version} is missing before record {record.seq}")
 
 
-# What the broker said
+# What the broker reported
 
 
 def statements_of(records: Iterable[Record]) -> tuple[BrokerStatement, ...]:
-    """What these records know the broker to have said last about each subject, newest first."""
+    """The broker's last statement about each subject according to these records, newest first."""
     last: dict[str, BrokerStatement] = {}
     given_up_at: datetime | None = None
     for record in records:
@@ -169,10 +168,10 @@ def statements_of(records: Iterable[Record]) -> tuple[BrokerStatement, ...]:
         if event.type in _FOUND and event.payload.get("correction") == Correction.GIVE_UP_ORDER:
             given_up_at = event.time
         elif event.type is EventType.ORDER_CANCELLED and event.time == given_up_at:
-            continue  # our own conclusion, from the broker's having nothing of it
-        for said in _statements(record):
-            last.pop(said.subject, None)
-            last[said.subject] = said
+            continue  # our own conclusion, because the broker does not know the order
+        for statement in _statements(record):
+            last.pop(statement.subject, None)
+            last[statement.subject] = statement
     return tuple(reversed(last.values()))[:_STATEMENTS_AT_MOST]
 
 
@@ -200,7 +199,7 @@ def _statements(record: Record) -> Iterator[BrokerStatement]:
             yield BrokerStatement("last commission", f"{words}, {payload['fill_id']}", event.time, record.seq)
         case EventType.RECONCILIATION_DISCREPANCY if "key" in payload:
             yield from _statements_in_discrepancy(record)
-        case EventType.DISCREPANCY_RESOLVED if payload.get("correction"):  # else it holds what was said at first
+        case EventType.DISCREPANCY_RESOLVED if payload.get("correction"):  # else it repeats the first statement
             yield from _statements_in_discrepancy(record)
         case kind if kind in _ORDERS and isinstance(payload.get("order"), dict):
             order: Any = payload["order"]
@@ -234,7 +233,7 @@ def _order_name(order: Mapping[str, Any]) -> str:
 
 
 def changes(before: Book, after: Book) -> tuple[Change, ...]:
-    """Every value in which two books of one instrument differ: legs, orders, open breaks."""
+    """Every value that differs between two books of one instrument: legs, orders, open breaks."""
     rows_before, rows_after = _values(before), _values(after)
     subjects = dict.fromkeys([*rows_before, *rows_after])
     found = []
@@ -280,14 +279,14 @@ def _order_values(order: BookOrder) -> dict[str, str | None]:
 
 
 def explained(records: Iterable[Record]) -> Iterator[Explained]:
-    """Each record with who brought it about and why. Records of several streams may stand among each other; those of
-    one stream stand in its order."""
+    """Each record with who caused it and why. Records of several streams may be mixed; those of one stream are in its
+    order."""
     found: dict[str, Event] = {}
     for record in records:
         event = record.event
         if event.type in _FOUND:
             found[record.stream] = event
-        # A correction follows what it corrects, in the same pass and so at the same time.
+        # A correction follows its discrepancy in the same pass, and so has the same time.
         cause = found.get(record.stream)
         if cause is not None and cause.time != event.time:
             cause = None
@@ -295,7 +294,7 @@ def explained(records: Iterable[Record]) -> Iterator[Explained]:
 
 
 def who(event: Event) -> str:
-    """Who brought an event about: a strategy or our own side, the reconciliation, an operator, the system."""
+    """Who caused an event: a strategy or our own side, the reconciliation, an operator, the system."""
     payload = event.payload
     if event.type in _REPORTED:
         order = payload.get("order")
@@ -311,23 +310,23 @@ def who(event: Event) -> str:
 
 
 def person_behind(payload: Mapping[str, Json], *, strategy: bool = True) -> tuple[str, ...]:
-    """Who brought an event about, or asked for the check that found it, as far as it is known: the user and machine,
-    the process, the strategy."""
+    """Who caused an event, or requested the check that found it, as far as known: the user and machine, the process,
+    the strategy."""
     asked = payload.get("asked")
-    told = asked if isinstance(asked, dict) else payload if payload.get("by") else {}
-    by, process, named = (told.get(key) for key in ("by", "process", "strategy"))
+    origin = asked if isinstance(asked, dict) else payload if payload.get("by") else {}
+    by, process, named = (origin.get(key) for key in ("by", "process", "strategy"))
     words = (by, f"process {process}" if process else None, f"strategy {named}" if named and strategy else None)
     return tuple(str(one) for one in words if one)
 
 
 def _person(payload: Mapping[str, Json], *, strategy: bool = False) -> str:
-    """They in brackets, where they are known: `` (alice@desk, process 4711 trade.py)``."""
+    """The same in brackets, if known: `` (alice@desk, process 4711 trade.py)``."""
     words = ", ".join(person_behind(payload, strategy=strategy))
     return f" ({words})" if words else ""
 
 
 def why(event: Event, cause: Event | None = None) -> str:
-    """Why it happened, as far as the journal says; ``cause`` is the discrepancy found in the same pass, if any."""
+    """Why an event happened, as far as the journal shows; ``cause`` is the discrepancy of the same pass, if any."""
     payload = event.payload
     after = f", after a {payload['trade']}" if payload.get("trade") else ""
     if event.type in _REPORTED:
@@ -339,10 +338,10 @@ def why(event: Event, cause: Event | None = None) -> str:
     if event.type is EventType.RECONCILED:
         return f"both sides were the same{after}"
     if event.type is EventType.FILL_RESTATED:
-        by = "the broker's positions" if payload.get("assumed") else "the broker's word on it"
-        return f"{by} took the place of what was assumed of the fill{after}"
+        by = "the broker's positions" if payload.get("assumed") else "the broker's own report"
+        return f"{by} replaced what was assumed about the fill{after}"
     if event.type is EventType.COMMISSION_REPORTED:
-        return f"the broker told it after the fill{after}"
+        return f"the broker reported it after the fill{after}"
     if event.type in _CORRECTING:
         return f"{_cause_words(payload, cause)}{after}"
     reason = payload.get("reason")

@@ -1,11 +1,11 @@
-"""The proofs that books were found in step: one of an instrument's own, and one of its account for many. Pure.
+"""The proofs that books were found in step: an instrument writes its own, or its account writes one for many. Pure.
 
-A RECONCILED in the stream of an instrument is its own, and part of its book. One in the stream of an account has
-``instruments``: by its symbol the version of each book that was found in step with one look at the broker, at
-``requested_at``. It is part of no book, and is written where nothing else was to be written.
+A RECONCILED in an instrument's stream is its own proof, and part of its book. One in an account's stream has
+``instruments``: the version of each book, by symbol, that one look at the broker, at ``requested_at``, found in step.
+It is part of no book, and is written when there was nothing else to write.
 
-The laws of this module: a proof is of the book at one version, and says nothing of another; whatever sets a clock ends
-what was proven before; no proof is later than the moment that is asked about.
+The laws of this module: a proof applies to one version of a book only; a clock that is set ends all earlier proofs; no
+proof counts that is later than the moment in question.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from actors.names import instrument_name
 NAMED: Final = "instruments"
 """The payload key of a RECONCILED that names the books it is of."""
 OWN_AT_LEAST_EVERY = timedelta(days=1)
-"""However long nothing changes, an instrument writes a proof of its own so often: with it go its place in the broker's
-fills and the forgetting of what is long over."""
+"""How often an instrument writes a proof of its own even if nothing changes: that proof also records its cursor in the
+broker's fills, and lets the book drop what ended long ago."""
 GATHERED_AT_LEAST_AFTER = timedelta(seconds=60)
-"""Two proofs of one book are no closer than this: one that is due by the grid does not follow another at once."""
+"""The shortest time between two proofs of one book: a scheduled one does not follow another at once."""
 WRITTEN_WITHIN = timedelta(minutes=10)
-"""How long after a book was found in step the record that names it is looked for."""
+"""How long after a book was found in step to look for the record that names it."""
 _ONE_LOOK: Final = timedelta(seconds=1)
 _SHARED: Final = ("as_of", "positions", "orders", "fills", "fills_cursor")
 
 
 @dataclass(frozen=True, slots=True)
 class InStep:
-    """What an instrument reports to its account in the place of a RECONCILED of its own: nothing was written since the
-    last one, the broker says what it said then, and the book is at this version. ``payload`` is what it would have
+    """What an instrument reports to its account instead of writing a RECONCILED: nothing was written since the last
+    one, the broker's answer is the same, and the book is at this version. ``payload`` is what the instrument would have
     written; its times are by the instrument's clock."""
 
     instrument: str
@@ -44,7 +44,7 @@ class InStep:
 
     @property
     def requested_at(self) -> datetime:
-        """When the broker was asked."""
+        """When the slice was requested from the broker."""
         return from_iso(str(self.payload["requested_at"]))
 
 
@@ -53,11 +53,11 @@ class _Named(Protocol):
 
     @property
     def version(self) -> int:
-        """Of the book."""
+        """The book's version."""
 
     @property
     def at(self) -> datetime:
-        """By the instrument's clock."""
+        """When it was in step, by the instrument's clock."""
 
 
 N = TypeVar("N", bound=_Named)
@@ -65,7 +65,7 @@ N = TypeVar("N", bound=_Named)
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A book was its broker's at this version, at this time of the instrument's clock; ``record`` says so."""
+    """A book was in step at this version, at this time of the instrument's clock; ``record`` proves it."""
 
     stream: str
     version: int
@@ -73,11 +73,11 @@ class Proof:
     record: Record
 
 
-def gathered(told: Iterable[InStep]) -> list[dict[str, Json]]:
-    """The payloads that name all of these, one for each look at the broker. Its ``requested_at`` is the earliest that
-    any of them knows: each reckons it by the time its question took."""
+def gathered(reports: Iterable[InStep]) -> list[dict[str, Json]]:
+    """The payloads that name all of these, one for each look at the broker. The ``requested_at`` of a payload is the
+    earliest in its reports: each instrument computes it from the time its own request took."""
     found: list[tuple[tuple[Json, ...], InStep, dict[str, Json]]] = []
-    for one in sorted(told, key=lambda one: (one.requested_at, one.instrument)):
+    for one in sorted(reports, key=lambda one: (one.requested_at, one.instrument)):
         shared = tuple(one.payload.get(name) for name in _SHARED)
         for look, first, named in found:
             if look == shared and one.requested_at - first.requested_at <= _ONE_LOOK:
@@ -104,13 +104,13 @@ def named_in(event: Event) -> Mapping[str, int] | None:
 
 
 def concerns(record: Record, instrument: str) -> bool:
-    """Whether a record names an instrument of the account whose own it is."""
+    """Whether a record of an account names one of its instruments."""
     named = named_in(record.event)
     return named is not None and instrument in named
 
 
 def proofs(record: Record) -> Iterator[Proof]:
-    """What a record proves of any book; nothing, where it is no RECONCILED."""
+    """The proofs in a record; none if it is not a RECONCILED."""
     if record.event.type is not EventType.RECONCILED:
         return
     named = named_in(record.event)
@@ -123,10 +123,10 @@ def proofs(record: Record) -> Iterator[Proof]:
 
 
 def still_proven(book: Book, records: Sequence[Record], named: Iterable[N], until: datetime) -> list[N]:
-    """Of what its account named of a book that which proves it, ``until`` a moment, beyond its own last proof.
+    """The proofs in ``named``, written by the account, that are newer than the book's own last proof, up to ``until``.
 
-    ``records`` are those that the book is folded of, from its first or from a checkpoint. What is of a version before
-    the book's own last proof proves no more than that, and where the book has none (a clock was set) nothing does.
+    ``records`` are the ones that the book was folded from, from its first or from a checkpoint. A proof of a version
+    before the book's own last proof adds nothing; without an own proof (a clock was set) none of them counts.
     """
     own = book.reconciled_at
     if own is None:

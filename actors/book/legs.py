@@ -1,4 +1,4 @@
-"""Which legs a position can have, by how its account keeps positions. Pure."""
+"""Which legs a position can have, depending on how its account keeps positions. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOLDINGS = "holdings"
 """Kite's delivered stock, beside the products."""
 
 PRODUCT_LEGS = KITE_PRODUCTS | {HOLDINGS}
-"""Legs between which a quantity may go without a trade."""
+"""Legs between which a quantity may move without a trade."""
 
 
 def impossible(
@@ -24,11 +24,11 @@ def impossible(
     mode_known: bool = True,
     products: bool | None = None,
 ) -> str | None:
-    """What a leg would have to be instead, in words; ``None`` for one that there can be.
+    """A description of the legs that are possible instead; ``None`` if this leg is possible.
 
-    ``quantity`` is what is to be held in it, where that is known. ``mode_known`` is false while an MT5 account has not
-    said whether it is hedging, and its one leg may still be ``net``. ``products`` is whether a netting account has a
-    leg for each of the broker's products and none called ``net`` (Kite), ``None`` where that is not known.
+    ``quantity`` is the quantity to hold in it, if known. ``mode_known`` is false until an MT5 account has reported
+    whether it is hedging: its one leg may still be ``net``. ``products`` is whether a netting account has a leg for
+    each of the broker's products and none called ``net`` (Kite); ``None`` if unknown.
     """
     if legs is LegScheme.NET:
         if products is None:

@@ -1,4 +1,4 @@
-"""What fills, their corrections and what was inferred before them make of an order. Pure."""
+"""How fills, their corrections and the fills that were inferred before them change an order. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from brokers.model import Corrected, OrderStatus
 def after_reported_fill(
     order: BookOrder, fill: BookedFill, at: datetime, source: FillSource | None, *, ours: bool
 ) -> BookOrder:
-    """The order after a fill; what was made of it when the fill was decided on is taken over."""
+    """The order after a fill, reused from the decision on that fill if there is one."""
     if source is not None and source.before is order and source.after is not None:
         return source.after
     after = after_fill(order, fill, at, ours=ours)
@@ -26,8 +26,8 @@ def after_reported_fill(
 
 
 def after_fill(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, ours: bool) -> BookOrder:
-    """The order after a fill that our side or the broker reported. Units that were adopted or inferred give way to the
-    real ones; the rest is new."""
+    """The order after a fill that our side or the broker reported. The fill replaces adopted or inferred units; the
+    rest of it is new."""
     if fill.corrects is not None and fill.corrects.quantity:
         return _corrected(order, fill, fill.corrects, at)
     inferred: list[Inferred] = []
@@ -58,8 +58,8 @@ def after_fill(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, our
 
 
 def _corrected(order: BookOrder, fill: BookedFill, was: Corrected, at: datetime) -> BookOrder:
-    """The order after the broker took back what it said of one of its fills: what its row took out of it before is
-    taken out once, and what was inferred of a larger one gives way."""
+    """The order after the broker corrected one of its fills. A quantity that the order's row already took out is taken
+    out once only, and a larger fill replaces inferred units."""
     less, lowered_by = order.without(was.quantity - fill.quantity)
     known_before = was.quantity - fill.quantity - less
     inferred, gone = _guesses_left(order, fill)
@@ -77,7 +77,7 @@ def _corrected(order: BookOrder, fill: BookedFill, was: Corrected, at: datetime)
 
 
 def _guesses_left(order: BookOrder, fill: BookedFill) -> tuple[list[Inferred], list[Inferred]]:
-    """What was inferred of an order and stays so, and what of it gives way to a fill."""
+    """The inferred units of an order that remain, and those that a fill replaces."""
     replaced = dict(fill.replaces)
     left, gone = [], []
     for guess in order.inferred:
@@ -90,7 +90,7 @@ def _guesses_left(order: BookOrder, fill: BookedFill) -> tuple[list[Inferred], l
 
 
 def after_recount(order: BookOrder, filled: Decimal, notional: Decimal, at: datetime) -> BookOrder:
-    """The order with another quantity filled than was assumed. That it had ended was assumed with it."""
+    """The order with a filled quantity other than assumed. Its end was part of the same assumption."""
     status = order.status
     if status in _BY_FILLS and filled < order.quantity:
         status = OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.OPEN

@@ -1,8 +1,7 @@
 """The order transition table: what to do when a broker shows an order in one status and the book has another.
 
-Legal transitions are data. The rows follow the order they are decided in: an order the book still waits for, then one
-it has already seen end. Nothing here looks at quantities, times or the network; :mod:`actors.reconciliation.orders`
-does.
+Legal transitions are data: one table for an order that the book still waits for, one for an order that the book has
+seen end. Nothing here looks at quantities, times or the network; :mod:`actors.reconciliation.orders` does.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from brokers.model import Order, OrderStatus, Side
 
 
 class OrderAction(StrEnum):
-    """What a pair of statuses asks for."""
+    """What to do for a pair of statuses."""
 
     KEEP = "keep"  # nothing to do for the status itself
-    UPDATE = "update"  # take the broker's status over: ORDER_UPDATED
-    FILL = "fill"  # apply what is missing, then ORDER_FILLED
+    UPDATE = "update"  # take over the broker's status: ORDER_UPDATED
+    FILL = "fill"  # apply the missing fills, then ORDER_FILLED
     CANCEL = "cancel"  # fills first, then ORDER_CANCELLED
     EXPIRE = "expire"  # fills first, then ORDER_EXPIRED
     REJECT = "reject"  # ORDER_REJECTED and a discrepancy
-    REVIVE = "revive"  # the broker is right: it works again, ORDER_UPDATED with a warning
+    REVIVE = "revive"  # the broker is right: the order works again, ORDER_UPDATED with a warning
 
 
 _S = OrderStatus
@@ -41,7 +40,7 @@ WHILE_WORKING: dict[OrderStatus, OrderAction] = {
     _S.EXPIRED: OrderAction.EXPIRE,
     _S.REJECTED: OrderAction.REJECT,
 }
-"""The book waits for the order, and the broker shows this."""
+"""The action by the broker's status, while the order has not ended in the book."""
 
 ONCE_ENDED: dict[OrderStatus, OrderAction] = {
     _S.PENDING_SUBMIT: OrderAction.REVIVE,
@@ -54,11 +53,11 @@ ONCE_ENDED: dict[OrderStatus, OrderAction] = {
     _S.EXPIRED: OrderAction.EXPIRE,
     _S.REJECTED: OrderAction.REJECT,
 }
-"""The book believes that the order has ended, and the broker shows this."""
+"""The action by the broker's status, once the order has ended in the book."""
 
 
 def transition(book: OrderStatus, broker: OrderStatus) -> OrderAction:
-    """What the broker's status asks for; KEEP where both agree."""
+    """The action for the broker's status; KEEP if both agree."""
     if book is broker:
         return OrderAction.KEEP
     return (ONCE_ENDED if book.terminal else WHILE_WORKING)[broker]
@@ -69,8 +68,8 @@ OUR_ID = "client:"
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """A fill that was concluded from an order's filled quantity and not reported yet. ``quantity`` is what of it the
-    real fills have not replaced."""
+    """A fill that was inferred from an order's filled quantity and is not reported yet. ``quantity`` is the part that
+    real fills have not replaced yet."""
 
     fill_id: str
     quantity: Decimal
@@ -81,18 +80,18 @@ class Inferred:
 class BookOrder:
     """An order as the book has it.
 
-    Of ``filled_quantity``, ``adopted`` was filled before we knew the order and ``inferred`` was concluded; both give
-    way, unit by unit, to the real fills as they come. What the broker corrected away lowers it and is in
-    ``taken_back`` until the broker's row of the order is lowered too. What its row took out of fills that are known is
-    ``lowered_by``, and a correction of them that is reported later takes out only what exceeds it. ``notional`` is
-    price times quantity over all of ``filled_quantity``. ``local_at`` is the last time our side did something to the
-    order. ``updated_at`` and ``filled_at`` are our time when the broker last reported a change of it, and a fill.
-    ``adopted_at`` is the broker's time of the row it was adopted from: a fill after it is not among the adopted ones.
-    ``recorded_at`` is our time when our side first reported it, put back with a clock that was set back.
-    ``replaced_by`` is the broker_order_id of the order that took its place. ``since`` is how many positions our side
-    had reported when the book had it first. ``slices`` are those of further orders at the broker that are parts of this
-    one. ``parent`` is that of the order it belongs to, ``group`` the broker's name of those of which one's fill ends
-    the others. ``expires_at`` is when its life ends by its own terms, where that is known.
+    Of ``filled_quantity``, ``adopted`` was filled before we knew the order and ``inferred`` was inferred; real fills
+    replace both, unit by unit, as they arrive. A quantity that the broker corrected away is subtracted from it and kept
+    in ``taken_back`` until the broker's row shows the lower quantity too. ``lowered_by`` is the quantity by which a row
+    lowered known fills; a later correction of them subtracts only the excess. ``notional`` is price times quantity over
+    all of ``filled_quantity``. ``local_at`` is when our side last acted on the order. ``updated_at`` and ``filled_at``
+    are our times when the broker last reported a change, and a fill. ``adopted_at`` is the broker's time of the row it
+    was adopted from: a later fill is not among the adopted ones. ``recorded_at`` is our time when our side first
+    reported it, put back whenever our clock is set back. ``replaced_by`` is the broker_order_id of the order that
+    replaced it. ``since`` is the number of positions that our side had reported when the order entered the book.
+    ``slices`` are the broker_order_ids of its further parts at the broker, ``parent`` that of the order it belongs to.
+    ``group`` is the broker's name for orders of which a fill of one ends the others. ``expires_at`` is when the order
+    expires by its own terms, if known.
     """
 
     key: str
@@ -137,8 +136,8 @@ class BookOrder:
         local_at: datetime | None,
         filled_at: datetime | None,
     ) -> BookOrder:
-        """The order with these in the place of its own. (Made field by field: ``dataclasses.replace`` takes several
-        times as long, and this is done for each fill.)"""
+        """The order with these values. (Built field by field: ``dataclasses.replace`` takes several times as long, and
+        this runs for each fill.)"""
         return BookOrder(
             self.key,
             self.broker_order_id,
@@ -173,47 +172,46 @@ class BookOrder:
         )
 
     def without(self, quantity: Decimal) -> tuple[Decimal, Decimal]:
-        """What is still to be taken out of it when the broker says that so much of its fills never was, and what is
-        left of ``lowered_by`` then. (A negative quantity is so much more.)"""
+        """How much to subtract when the broker takes back this quantity of the order's fills, and the remaining
+        ``lowered_by``. (A negative quantity adds.)"""
         taken = max(min(quantity, self.lowered_by), Decimal(0))
         return quantity - taken, self.lowered_by - taken
 
     @property
     def subject(self) -> str:
-        """What its discrepancies are keyed by: the broker's id, else ours, distinguished from other orders that bear
-        it."""
+        """The key of its discrepancies: the broker's id, else ours, made unique among the orders that share it."""
         return self.broker_order_id or self.key.removeprefix(OUR_ID)
 
     @property
     def quantity_in_fills(self) -> Decimal:
-        """How much of what is filled is known fill by fill."""
+        """The part of the filled quantity that is known fill by fill."""
         return self.filled_quantity - self.adopted - sum((i.quantity for i in self.inferred), Decimal(0))
 
     @property
     def average_fill_price(self) -> Decimal | None:
-        """The average price of what is filled; ``None`` while nothing is."""
+        """The average price of the filled quantity; ``None`` while nothing is filled."""
         return self.notional / self.filled_quantity if self.filled_quantity else None
 
 
 def order_key(broker_order_id: str | None, client_order_id: str | None) -> str:
-    """The name an order keeps in its book for life, from the ids known when it was first seen."""
+    """The permanent key of an order in its book, from the ids known when it was first seen."""
     return f"broker:{broker_order_id}" if broker_order_id is not None else f"{OUR_ID}{client_order_id}"
 
 
 def same_terms(ours: BookOrder, theirs: Order) -> bool:
-    """Whether what was ordered (not what became of it) is the same on both sides. A limit price the broker does not
-    show is no difference."""
+    """Whether both sides have the same terms (side, quantity, limit price), whatever was filled. A limit price that the
+    broker does not show is no difference."""
     return (
         ours.quantity == theirs.quantity and theirs.limit_price in (None, ours.limit_price) and ours.side is theirs.side
     )
 
 
-def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: Decimal | None) -> BookOrder:
-    """Two orders that turn out to be one: ours, with what the broker's has. ``told`` and ``average`` are what the
-    broker says to be filled of it, where it does. A fill was counted in one of the two, so that the fills that are
-    known add up; what was adopted or inferred beside them is as much as is left of what is filled."""
+def merged(ours: BookOrder, theirs: BookOrder, reported: Decimal | None, average: Decimal | None) -> BookOrder:
+    """Two orders that turn out to be one: ours, completed from the broker's. ``reported`` and ``average`` are its
+    filled quantity and average price as the broker reports them, if it does. Each fill was counted in one of the two,
+    so the known fills add up; adopted and inferred units make up the rest of the filled quantity."""
     known = ours.quantity_in_fills + theirs.quantity_in_fills
-    filled = max(known, theirs.filled_quantity if told is None else told)
+    filled = max(known, theirs.filled_quantity if reported is None else reported)
     left = filled - known
     inferred: list[Inferred] = []
     for guess in (*ours.inferred, *theirs.inferred):
@@ -222,7 +220,7 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
             inferred.append(replace(guess, quantity=part))
             left -= part
     both, paid = ours.filled_quantity + theirs.filled_quantity, ours.notional + theirs.notional
-    if average is not None and told == filled:
+    if average is not None and reported == filled:
         notional = average * filled
     else:
         notional = paid * filled / both if both else Decimal(0)
@@ -252,10 +250,10 @@ def merged(ours: BookOrder, theirs: BookOrder, told: Decimal | None, average: De
     )
 
 
-def with_slice(whole: BookOrder, part: BookOrder, told: Decimal, average: Decimal | None) -> BookOrder:
-    """An order with another one of the book's that turns out to be a part of it. ``told`` and ``average`` are what the
-    broker says to be filled of the whole."""
-    both = merged(whole, part, told, average)
+def with_slice(whole: BookOrder, part: BookOrder, reported: Decimal, average: Decimal | None) -> BookOrder:
+    """An order merged with another one of the book that turns out to be a part of it. ``reported`` and ``average`` are
+    the whole order's filled quantity and average price as the broker reports them."""
+    both = merged(whole, part, reported, average)
     return replace(
         both,
         broker_order_id=whole.broker_order_id,

@@ -1,6 +1,6 @@
-"""Between the payload of an event and what the fold works with. Each pair of functions is one shape of payload.
+"""Converts between event payloads and the types that the fold uses. Each pair of functions is one shape of payload.
 
-The laws of this module: what is written is read back equal; a key that is absent in an older record reads as its
+The laws of this module: a written payload is read back equal; a key that is absent in an older record reads as its
 default; nothing here decides anything.
 """
 
@@ -42,7 +42,7 @@ def _iso(value: datetime | BrokerTime | None) -> str | None:
 
 
 def order_to(order: BookOrder) -> Document:
-    """An order as JSON. What few orders have stands in it only where it says something."""
+    """An order as JSON. Fields that few orders have are left out when empty."""
     document: Document = {
         "key": order.key,
         "broker_order_id": order.broker_order_id,
@@ -85,11 +85,11 @@ def order_to(order: BookOrder) -> Document:
 
 
 OPEN_ORDER = ("broker_order_id", "client_order_id", "side", "quantity", "filled_quantity", "status")
-"""What an answer says of each order that works."""
+"""The keys of each working order in an answer."""
 
 
 def order_view(order: BookOrder, *more: str) -> Document:
-    """Of an order as :func:`order_to` writes it what :data:`OPEN_ORDER` names, and ``more``."""
+    """The keys :data:`OPEN_ORDER` and ``more`` of the document that :func:`order_to` writes."""
     document = order_to(order)
     return {key: document[key] for key in (*OPEN_ORDER, *more)}
 
@@ -135,16 +135,16 @@ def order_from(data: Any) -> BookOrder:
 
 @dataclass(frozen=True, slots=True)
 class BookedFill:
-    """A fill and what it does to the book, decided when it was journaled.
+    """A fill and its effect on the book, decided when it was journaled.
 
-    ``legs`` are the signed quantities it adds to each leg: none at all when a correction contains it already.
-    ``replaces`` are the parts of inferred fills it stands in for; ``adopted`` is how much of it was counted in the
-    order before we knew the order. A fill that is not ``counted`` is only remembered by its id: the order had all of it
-    already, under other ids. One that ``corrects`` another changes the book by the difference of the two; where the
-    book has had nothing of that one (a quantity of 0), it counts like any other, and that one never. ``cost`` is what
-    the broker's average price has of its commission, a unit; ``None`` where the average has none or that is not known.
-    ``closed`` is what it takes out of legs, where it is only assumed, or what they have back, where it ``corrects``.
-    ``within`` are the legs whose position our side reported while it was ``pending``: they have it in them.
+    ``legs`` are the signed quantities it adds to each leg: none if a correction already contains it. ``replaces`` are
+    the parts of inferred fills it replaces; ``adopted`` is how much of it was counted in the order before we knew the
+    order. Of a fill that is not ``counted`` only the id is kept: the order already had all of it, under other ids. A
+    fill that ``corrects`` another changes the book by the difference; if the book never had the other one (a quantity
+    of 0), the correction counts like any fill, and the other one never does. ``cost`` is the part of its commission in
+    the broker's average price, per unit; ``None`` if the average contains none or it is unknown. ``closed`` is what an
+    assumed fill takes out of legs, or what a correction gives back to them. ``within`` are the legs whose position our
+    side reported while the fill was ``pending``: they already contain it.
     """
 
     fill_id: str
@@ -173,20 +173,20 @@ class BookedFill:
 
     @property
     def key(self) -> str:
-        """What distinguishes it from every other fill of its book."""
+        """The id that distinguishes it from every other fill of its book."""
         return scoped_id(self.fill_id, self.id_scope) if self.id_scope else self.fill_id
 
     @property
     def before(self) -> tuple[Decimal, Decimal]:
-        """Quantity and notional that the book has of it already, as the fill it corrects."""
+        """Quantity and notional that the book already has, from the fill it corrects."""
         was = self.corrects
         return (was.quantity, was.quantity * was.price) if was is not None else (ZERO, ZERO)
 
 
 @dataclass(slots=True)
 class FillSource:
-    """The fill that the payload of an event was made of, and what became of its order where the event was applied to
-    it. To the very same order the same event does the same, and it is not worked out again."""
+    """The fill that an event's payload was built from, and its order before and after the event was applied. When the
+    same event is applied to the same order again, the result is reused."""
 
     fill: BookedFill
     before: BookOrder | None = None
@@ -194,8 +194,8 @@ class FillSource:
 
 
 def booked_fill_to(fill: BookedFill) -> Document:
-    """A fill and its effect as JSON. Its cost, what distinguishes its id from another day's, that its leg is waited
-    for, and what it took out of legs, stand in it only where there is something to say."""
+    """A fill and its effect as JSON. The cost, the scope of the id, ``pending``, ``within`` and ``closed`` are left out
+    when empty."""
     document: Document = {
         "fill_id": fill.fill_id,
         "order_key": fill.order_key,
@@ -239,7 +239,7 @@ def _corrected_to(was: Corrected) -> Document:
 
 
 def commission_to(fill: Fill, strategy: str | None, cost: Decimal | None = None) -> Document:
-    """What was charged for a fill that was journaled without it, as JSON; the same keys as in the fill's own event."""
+    """The commission of a fill that was journaled without one, as JSON; with the same keys as in the fill's event."""
     document: Document = {
         "fill_id": fill.fill_id,
         "broker_order_id": fill.broker_order_id,
@@ -294,8 +294,8 @@ def _corrected(data: Any) -> Corrected | None:
 
 @dataclass(frozen=True, slots=True)
 class ReportedFill:
-    """A fill as our side reported it ``at`` our time, of which the broker's own word has not come: until then its
-    order, side, quantity, price and legs are assumed."""
+    """A fill as our side reported it ``at`` our time. Until the broker reports it too, its order, side, quantity, price
+    and legs are assumed."""
 
     fill: BookedFill
     at: datetime
@@ -312,9 +312,9 @@ def reported_from(data: Mapping[str, Any]) -> ReportedFill:
 
 
 def restated_to(fill: BookedFill, was: BookedFill, *, assumed: bool, names_order: str | None = None) -> Document:
-    """A fill that takes the place of what was assumed of it, as JSON. Where it is still ``assumed``, the broker's word
-    on it takes its place in turn. ``names_order`` is the broker_order_id of its order by the broker's word, which
-    records of an earlier version do not say."""
+    """A fill that replaces what was assumed about it, as JSON. If it is itself still ``assumed``, the broker's report
+    replaces it in turn. ``names_order`` is the broker_order_id of its order as the broker reported it, which records of
+    an earlier version lack."""
     document = {**booked_fill_to(fill), "was": booked_fill_to(was), "assumed": assumed}
     return document if names_order is None else document | {"names_order": names_order}
 
@@ -330,8 +330,8 @@ def position_to(
     correction: Correction | None,
     ratio: Decimal | None = None,
 ) -> Document:
-    """A leg as it is from now on, and the broker time up to which fills are contained in it: ``None`` in a report of
-    ours, which has no time of the broker's. After a split ``ratio`` is new units per old one, and the lots go on."""
+    """The new state of a leg, and the broker time up to which it contains fills: ``None`` in a report of ours, which
+    has no broker time. After a split, ``ratio`` is new units per old one, and the lots are scaled by it."""
     document: Document = {
         "leg": leg,
         "quantity": to_text(quantity),
@@ -345,7 +345,7 @@ def position_to(
 
 
 WAITING = "waiting"
-"""The key under which a position that our side reported names the fills that waited for their leg then."""
+"""The key under which a position that our side reported lists the fills that waited for their leg at the time."""
 
 
 def waiting_in(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -355,18 +355,18 @@ def waiting_in(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def claim_to(leg: str, quantity: Decimal, price: Decimal, watermark: BrokerTime, at: datetime | None) -> Document:
-    """A leg as a book kept elsewhere has it, by its row of that time; ``None`` where it has no row of it."""
+    """A leg as a book kept elsewhere has it, by its row of time ``at``; ``None`` if it has no row of the leg."""
     claimed_at = None if at is None else to_iso(at)
     return {**position_to(leg, quantity, price, watermark, None), "claimed_at": claimed_at}
 
 
 def is_claim(data: Mapping[str, Any]) -> bool:
-    """Whether a position was recorded as a book kept elsewhere has it."""
+    """Whether a recorded position came from a book kept elsewhere."""
     return "claimed_at" in data
 
 
 def claimed_at(data: Mapping[str, Any]) -> datetime | None:
-    """The time of the row that set a leg; ``None`` where no row did."""
+    """The time of the row that set a leg; ``None`` if no row did."""
     found = data.get("claimed_at")
     return None if found is None else from_iso(found)
 
@@ -385,8 +385,8 @@ def move_to(
     watermark: BrokerTime,
     cause: Cause,
 ) -> Document:
-    """A signed quantity that goes from one leg to another, which has ``quantity`` then. ``price`` is what it was held
-    at."""
+    """A signed quantity that moves from one leg to another, which then holds ``quantity``. ``price`` is the average
+    price it was held at."""
     document = position_to(target, quantity, price, watermark, Correction.MOVE_POSITION)
     document["moved"] = to_text(moved)
     document["moved_from"] = source
@@ -403,7 +403,7 @@ def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, Brok
 
 
 def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
-    """New units per old one, where the leg was split."""
+    """New units per old one if the leg was split, else ``None``."""
     return _decimal(data.get("ratio"))
 
 
@@ -411,7 +411,7 @@ def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
 
 
 def contract_to(facts: ContractFacts) -> Document:
-    """What a broker said of an instrument itself, as JSON."""
+    """A broker's description of an instrument, as JSON."""
     document: Document = {
         "identity": facts.identity,
         "kind": facts.kind,
@@ -451,18 +451,18 @@ def contract_from(data: Any) -> ContractFacts:
 
 
 def clock_step_to(by: timedelta) -> Document:
-    """By how much the wall clock of a machine has jumped against its monotonic one; negative is back."""
+    """By how much a machine's wall clock jumped against its monotonic clock; negative is back."""
     return {"by_s": to_text(_seconds(by))}
 
 
 def book_clock_step_to(by: timedelta) -> Document:
-    """The same in a book's stream, where the times at which our side reported its orders go back with the clock."""
+    """The same for a book's stream: the times at which our side reported its orders go back with the clock."""
     document = clock_step_to(by)
     return document | {"reports_back_s": to_text(-_seconds(by))} if by < timedelta() else document
 
 
 def reports_back(data: Mapping[str, Any]) -> timedelta:
-    """By how much the times of our side's reports go back; nothing in records of an earlier version."""
+    """By how much the times of our side's reports go back; zero in records of an earlier version."""
     return timedelta(seconds=float(data.get("reports_back_s", 0)))
 
 
@@ -474,7 +474,7 @@ def _seconds(span: timedelta) -> Decimal:
 
 
 def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> Document:
-    """A discrepancy as JSON. What it links and what was said stand in it only where there is some."""
+    """A discrepancy as JSON. Optional fields are left out when empty."""
     document: Document = {
         "id": found.id,
         "type": found.type.value,
@@ -532,7 +532,7 @@ def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
 
 
 def break_of(event: Event) -> Break:
-    """The discrepancy a RECONCILIATION_DISCREPANCY event speaks of."""
+    """The discrepancy in a RECONCILIATION_DISCREPANCY event."""
     if isinstance(event.source, Break):
         return event.source
     return break_from(event.payload, event.severity)
@@ -542,7 +542,7 @@ def break_of(event: Event) -> Break:
 
 
 def leg_to(leg: Leg) -> Document:
-    """A leg with its lots as JSON. Averages keep every digit, as a replay must give the same ones."""
+    """A leg with its lots as JSON. Averages keep every digit, because a replay must give the same ones."""
     document: Document = {
         "leg": leg.name,
         "opened_at": to_iso(leg.opened_at),
@@ -571,7 +571,7 @@ def _lots_from(data: Any) -> Iterator[Lot]:
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:
-    """The order with the ids that have become known of it; an id once known is kept, but for a provisional one."""
+    """The order with ids that have become known; a known id is kept, unless it is provisional."""
     known = None if is_provisional(order.broker_order_id) else order.broker_order_id
     return replace(
         order,

@@ -1,4 +1,4 @@
-"""How one instrument is to be reconciled: the part of the configuration that the pure modules read."""
+"""How to reconcile one instrument: the part of the configuration that the pure modules read."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Policy:
     """The rules for one instrument.
 
     ``confirmations`` COMPLETE sections, at least ``confirm_gap`` apart and each requested ``settle`` after the last
-    local activity, are needed before something is taken out of a book. ``quantity_tolerance`` is absolute,
+    local activity, are needed before anything is taken out of a book. ``quantity_tolerance`` is absolute,
     ``price_tolerance`` a fraction of the price. A position correction of more than ``max_correction`` (units of the
     leg) is left to a person. ``max_age`` is how long a book may go unverified before that is a discrepancy of its
-    own, ``unverified`` when it becomes a critical one. ``positions`` is False in paper mode: orders alone are
-    reconciled. ``conventions`` hold until a slice says otherwise. Open breaks of the types in ``may_stand`` do not
-    forbid trading. A break of a type in ``halt_on`` halts trading, and so does one that is open for as long as
-    ``halt_after`` says for its severity. With ``four_eyes`` a correction is approved by two persons. Where nothing is
-    to be changed whatever was approved (a dry run), ``approvals`` is False. ``protection`` is how grave it is where a
-    leg has less in stop orders than it holds, or one of them is for more; ``None`` is not to look.
+    own, ``unverified`` how long before that is critical. ``positions`` is False in paper mode: only orders are
+    reconciled. ``conventions`` apply until a slice states others. Open breaks of the types in ``may_stand`` do not
+    forbid trading. A break of a type in ``halt_on`` halts trading, and so does one that has been open for as long as
+    ``halt_after`` allows for its severity. With ``four_eyes`` a correction needs two persons. ``approvals`` is False
+    where approvals must change nothing (a dry run). ``protection`` is the severity of a leg with less in stop orders
+    than it holds, and of a stop order for more than its leg; ``None`` turns that check off.
     """
 
     correct: Correct = Correct.AUTO

@@ -1,8 +1,8 @@
-"""Is the book in memory what its journal makes? Pure: records and a book's document in, differences out.
+"""Does the book in memory equal a replay of its journal? Pure: records and a book's document in, differences out.
 
 The laws of this module: the journal is right; a checkpoint is a claim about the events before it, and is checked as
-one, because a book that was wrong in memory would have written itself into the next; what cannot be compared is told
-as skipped, never as equal.
+one, because a book that was wrong in memory would have written itself into the next checkpoint; anything that cannot be
+compared is reported as skipped, never as equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMES = ("key", "leg")
 
 @dataclass(frozen=True, slots=True)
 class FieldDiffers:
-    """One value of a book: what it was in memory (or in a checkpoint), and what the journal makes of it."""
+    """One value of a book: what it was in memory (or in a checkpoint), and what the journal gives."""
 
     field: str
     book: str
@@ -38,7 +38,7 @@ class FieldDiffers:
 
 @dataclass(frozen=True, slots=True)
 class SelfCheck:
-    """What a comparison at ``version`` found. ``skipped`` says why there was none."""
+    """The result of a comparison at ``version``. ``skipped`` is the reason if there was none."""
 
     stream: str
     version: int
@@ -48,8 +48,8 @@ class SelfCheck:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What records make. ``proven`` is the version of the last checkpoint that was found right, 0 without one;
-    ``wrong`` is how the last of all differs: a wrong one before a right one was repaired."""
+    """The book that records give. ``proven`` is the version of the last checkpoint that was found right, 0 if there is
+    none; ``wrong`` are the differences of the last checkpoint: an earlier wrong one has been repaired since."""
 
     book: Book
     proven: int = 0
@@ -57,8 +57,8 @@ class Folded:
 
 
 def fold(account: str, instrument: str, records: Sequence[Record], up_to: int | None = None) -> Folded | None:
-    """The book of a stream at version ``up_to`` (its end for ``None``), from the first of these records that is the
-    first of all or a checkpoint. ``None`` where that version cannot be reached from there."""
+    """The book of a stream at version ``up_to`` (its end for ``None``), starting at the first of these records that is
+    a checkpoint or the stream's first. ``None`` if that version cannot be reached from there."""
     start = next((place for place, record in enumerate(records) if _begins(record)), len(records))
     book = Book(account, instrument)
     proven = 0
@@ -85,7 +85,7 @@ def _begins(record: Record) -> bool:
 
 
 def _with_the_keys_of(recorded: Mapping[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    """Without what a checkpoint of an earlier version of this program did not have."""
+    """The document without the keys that a checkpoint of an earlier version of this program lacks."""
     kept = {key: value for key, value in made.items() if key in recorded}
     known = {row["key"]: row for row in recorded.get("orders", ())}
     kept["orders"] = [
@@ -95,7 +95,7 @@ def _with_the_keys_of(recorded: Mapping[str, Any], made: dict[str, Any]) -> dict
 
 
 def differences(held: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[FieldDiffers, ...]:
-    """Where two documents of a book differ, at most :data:`FIELDS_AT_MOST` places."""
+    """The first :data:`FIELDS_AT_MOST` differences between two documents of a book."""
     if held == made:
         return ()
     return tuple(islice(_walk("", held, made), FIELDS_AT_MOST))
@@ -116,7 +116,7 @@ def _walk(field: str, held: Any, made: Any) -> Iterator[FieldDiffers]:
 
 
 def _rows(value: Any) -> Mapping[str, Any] | None:
-    """The parts of a value by name; ``None`` for what has no named parts."""
+    """The parts of a value by name; ``None`` if it has no named parts."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, list) and all(isinstance(row, dict) for row in value):
@@ -126,7 +126,7 @@ def _rows(value: Any) -> Mapping[str, Any] | None:
 
 
 def _only(held: Any, made: Any) -> tuple[str, str]:
-    """Both values as text; of two long lists what only one of them has, where that is all the difference."""
+    """Both values as text; for two lists only the items that the other one lacks, if there are any."""
     if isinstance(held, list) and isinstance(made, list):
         in_held, in_made = ({_text(one) for one in of} for of in (held, made))
         if in_held != in_made:
@@ -142,8 +142,7 @@ def _text(value: Any) -> str:
 
 
 def event_of(book: Book, found: SelfCheck, now: datetime) -> Event:
-    """The CRITICAL event for the journal, that of a break which is resolved by the reload; ``book`` is the one that
-    was made anew."""
+    """The CRITICAL event for the journal: a break that the reload resolves. ``book`` is the rebuilt one."""
     identity = event_id(book.stream, str(book.version + 1), DiscrepancyType.BOOK_MISMATCH, str(found.version))
     it = Break(
         id=identity,

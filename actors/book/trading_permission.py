@@ -1,8 +1,8 @@
-"""Is trading in an instrument allowed, and if not, why not: what a strategy asks before every order. Pure.
+"""Whether trading in an instrument is allowed, and if not, why: the question a strategy asks before every order. Pure.
 
-The laws of this module: what is not known does not allow (a book never verified, halts not heard of yet); every reason
-is told, not only the first; a halt is a record of the journal in the stream of what it stops, and nothing but a later
-TRADING_RESUMED in that same stream ends it. The system itself never trades: this is an answer, not an action.
+The laws of this module: unknown means not allowed (a book never verified, halts not received yet); every reason is
+given, not only the first; a halt is a journal record in the stream of what it stops, and only a later TRADING_RESUMED
+in the same stream ends it. The system itself never trades: this is an answer, not an action.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ HALT_TYPES = (EventType.TRADING_HALTED, EventType.TRADING_RESUMED)
 
 
 class Obstacle(StrEnum):
-    """What stands against trading."""
+    """A reason why trading is not allowed."""
 
     HALTED = "HALTED"  # an operator halted this instrument, its account, or everything
     CRITICAL_BREAK = "CRITICAL_BREAK"  # a CRITICAL difference between book and broker is open
-    OPEN_BREAK = "OPEN_BREAK"  # what is held, or what became of an order, is not agreed on
+    OPEN_BREAK = "OPEN_BREAK"  # the two sides disagree on a position or on an order
     PENDING_FILL = "PENDING_FILL"  # a fill is reported, and its leg is not known yet
     ORDER_IN_DOUBT = "ORDER_IN_DOUBT"  # how far an order is filled differs, and no fill shows which side is right
     UNVERIFIED = "UNVERIFIED"  # the book has not been found in step for too long, or never
@@ -39,7 +39,7 @@ class Obstacle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One obstacle, in words for a person."""
+    """One obstacle, with a text for a person."""
 
     obstacle: Obstacle
     text: str
@@ -68,8 +68,8 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """The answer: true where nothing stands against trading. ``answered_at`` is the time of the answer by the clock of
-    who gave it, ``verified_at`` when the book was last found in step."""
+    """The answer: true if there is no obstacle to trading. ``answered_at`` is the time of the answer by the clock of
+    the actor that gave it, ``verified_at`` when the book was last found in step."""
 
     account: str
     instrument: str
@@ -83,8 +83,8 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """What an operator's halt or resume came to. ``scopes`` are those it changed, ``instruments`` those concerned that
-    have answered, ``silent`` those that have not (and will hear of it when they do). ``remaining`` are the halts that
+    """The result of an operator's halt or resume. ``scopes`` are those it changed, ``instruments`` the affected ones
+    that answered, ``silent`` those that did not (they receive it when they answer). ``remaining`` are the halts that
     still apply to any of them. ``failure`` is why it is not durable, if it is not."""
 
     scopes: tuple[str, ...]
@@ -95,12 +95,12 @@ class Halted:
 
 
 def halted_by(words: str) -> str:
-    """What halts trading where the configuration says that a break does."""
+    """The reason of a halt by a break, where the configuration halts on it."""
     return f"halted by {words}, as the configuration says"
 
 
 def scope_words(scope: str) -> str:
-    """What a halt's scope is called."""
+    """A halt's scope as shown to a person."""
     if scope == EVERYTHING:
         return "everything"
     return scope if "/" in scope else f"account {scope}"
@@ -114,7 +114,7 @@ def scope_of(account: str | None, instrument: str | None) -> str:
 
 
 def folded(records: Iterable[Record]) -> dict[str, Halt]:
-    """The halts in force after these records, oldest first, by scope. Other records say nothing."""
+    """The halts in force after these records, oldest first, by scope. Records of other types are ignored."""
     halts: dict[str, Halt] = {}
     for record in records:
         if record.event.type is EventType.TRADING_HALTED:
@@ -126,7 +126,7 @@ def folded(records: Iterable[Record]) -> dict[str, Halt]:
 
 
 def halts_on(name: str, halts: Mapping[str, Halt]) -> tuple[Halt, ...]:
-    """Those that stop an instrument (``account/symbol``): of everything, of its account, its own."""
+    """The halts that stop an instrument (``account/symbol``): of everything, of its account, its own."""
     scopes = (EVERYTHING, account_of(name), name)
     return tuple(halts[scope] for scope in scopes if scope in halts)
 
@@ -142,12 +142,12 @@ def obstacles(
     pending: Iterable[ReportedFill] = (),
     may_stand: Collection[DiscrepancyType] = frozenset(),
 ) -> tuple[Reason, ...]:
-    """Everything that stands against trading.
+    """All obstacles to trading.
 
-    ``breaks`` are the open ones, ``None`` while the book is not loaded; ``halts`` those that apply, ``None`` while
-    nobody has told; ``refused`` is the broker's refusal, if its last answer was one; ``last_error`` is what was amiss
-    in the last cycle; ``pending`` are the fills that wait for the broker to name their leg. Breaks of the types in
-    ``may_stand`` stand against nothing.
+    ``breaks`` are the open ones, ``None`` while the book is not loaded; ``halts`` those that apply, ``None`` while they
+    are unknown; ``refused`` is the broker's refusal, if its last answer was one; ``last_error`` is what went wrong in
+    the last cycle; ``pending`` are the fills that wait for the broker to name their leg. Breaks of the types in
+    ``may_stand`` are no obstacle.
     """
     reasons: list[Reason] = []
     if halts is None:
@@ -157,7 +157,7 @@ def obstacles(
         reasons.append(Reason(Obstacle.ACCOUNT_REFUSED, f"the broker refuses this account: {refused}"))
     standing = [(found, _obstacle(found)) for found in breaks or () if found.type not in may_stand]
     reasons += [Reason(obstacle, _words(found)) for found, obstacle in standing if obstacle is not None]
-    reasons += [Reason(Obstacle.PENDING_FILL, _waits(told)) for told in pending]
+    reasons += [Reason(Obstacle.PENDING_FILL, _waits(reported)) for reported in pending]
     reasons += _unverified(breaks, verified_at, unverified_s, last_error, now)
     return tuple(reasons)
 
@@ -189,10 +189,10 @@ def _unverified(
     return [Reason(Obstacle.UNVERIFIED, text)]
 
 
-def _waits(told: ReportedFill) -> str:
-    fill = told.fill
+def _waits(reported: ReportedFill) -> str:
+    fill, at = reported.fill, to_iso(reported.at)
     what = f"{fill.side} {to_text(fill.quantity)} @ {to_text(fill.price)}"
-    return f"fill {fill.fill_id} ({what}, reported at {to_iso(told.at)}) is in no leg until the broker names its leg"
+    return f"fill {fill.fill_id} ({what}, reported at {at}) is in no leg until the broker names its leg"
 
 
 def _words(found: Break) -> str:

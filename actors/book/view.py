@@ -1,4 +1,4 @@
-"""A book as it is at one moment, in a form that leaves its actor: exact, frozen, and enough to judge features by."""
+"""A book at one moment, in the form that leaves its actor: exact, frozen, and sufficient to judge features by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from brokers.model import Conventions
 
 @dataclass(frozen=True, slots=True)
 class LegState:
-    """What is held in one leg, short being negative; ``lots`` oldest first, as they would be closed."""
+    """What one leg holds (negative if short); ``lots`` are oldest first, in the order they would be closed."""
 
     leg: str
     quantity: Decimal
@@ -34,9 +34,9 @@ class LegState:
 @dataclass(frozen=True, slots=True)
 class BookState:
     """The book of one instrument. ``as_of`` is the time of this answer, ``verified_at`` when the book was last found in
-    step with the broker, and ``version`` that of its last event. ``error`` is what was amiss in the last cycle.
-    ``pending_fills`` were reported and are in no leg, as the broker has not said which one they changed.
-    ``conventions`` are how the account names its legs; ``mode_known`` is false while only its name tells."""
+    step with the broker, and ``version`` that of its last event. ``error`` is what went wrong in the last cycle.
+    ``pending_fills`` were reported and are in no leg, because the broker has not named the leg they changed.
+    ``conventions`` are how the account names its legs; ``mode_known`` is false while they are only assumed."""
 
     account: str
     instrument: str
@@ -54,7 +54,7 @@ class BookState:
 
     @property
     def unverified_s(self) -> float:
-        """After how long without being found in step the book is not to be relied on."""
+        """How long after it was last found in step the book stops being reliable, in seconds."""
         return self.policy.unverified.total_seconds()
 
 
@@ -66,7 +66,7 @@ def book_state(
     error: str | None,
     conventions: Conventions | None = None,
 ) -> BookState:
-    """What a book holds now. ``conventions`` are those that the broker stated, ``None`` while it has stated none."""
+    """What a book holds now. ``conventions`` are the ones that the broker stated, ``None`` if it has not yet."""
     return BookState(
         account=book.account,
         instrument=book.instrument,

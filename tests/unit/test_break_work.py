@@ -91,12 +91,12 @@ def test_what_the_table_does_not_allow_is_refused_with_what_to_do(action: BreakA
     ("request_", "says"),
     [
         (asked("approve", sides=("100", "160")), "is now book 100, broker 150. Look at it again"),
-        (asked("approve", sides=None), "does not say what both sides were"),
+        (asked("approve", sides=None), "does not give both sides' values"),
         (asked("approve", reason=None), "no reason is given"),
         (asked("acknowledge", until=None), "does not say until when"),
         (asked("waive", until=at(-1)), "is over"),
         (asked("assign", owner=None), "neither an owner nor a note"),
-        (asked("acknowledge", by=""), "nobody is named"),
+        (asked("acknowledge", by=""), "names no person"),
         (asked("propose", found=replace(FOUND, offers=None)), "no correction of it waits for a person"),
     ],
 )

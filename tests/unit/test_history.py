@@ -133,7 +133,7 @@ def test_a_commission_that_came_after_its_fill_was_told_by_the_broker() -> None:
         ("1.05 USD, f1", at(20))
     ]
     (step,) = [s for s in explained(records(desk.events)) if s.record.event.type is EventType.COMMISSION_REPORTED]
-    assert (step.who, step.why) == ("reconciliation", "the broker told it after the fill")
+    assert (step.who, step.why) == ("reconciliation", "the broker reported it after the fill")
 
 
 def test_each_event_tells_who_and_why() -> None:
