@@ -4,24 +4,33 @@ The laws of this module:
 
 * A :class:`BrokerTime` is a time by the clock of one account's broker: of a fill, of a snapshot, of a watermark. It has
   an order among its own kind alone. mypy refuses to compare it with a time of ours, or to subtract one from the other.
-* A plain ``datetime`` is ours, a reading of a monotonic clock is a ``float``: of these two mypy knows already.
-* Who crosses from one clock to the other says so, by one of the functions below.
+* A plain ``datetime`` is ours, a reading of a monotonic clock is a ``float``: mypy tells these two apart by itself.
+* Code that crosses from one clock to the other says so, by one of the functions below.
 
-It is a type for whoever reads the code, and for mypy: at run time a :class:`BrokerTime` is the ``datetime`` that it was
-made of. No book, record or answer differs by it, and nothing is slower.
+It is a type for readers and for mypy: at run time a :class:`BrokerTime` is a ``datetime``, and what is declared below
+is what may be asked of it. A decoder makes one from a broker's text (``BrokerTime.fromisoformat``).
 """
 
+# ruff: noqa: D102 - what is declared below is documented as of datetime
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
-from datetime import tzinfo as Zone  # noqa: N812 - a property below has its name
+from datetime import date, datetime, time, timedelta
+from datetime import tzinfo as Zone  # noqa: N812 - a method below has its name
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
 
     class BrokerTime:
-        """A time by a broker's clock, aware UTC."""
+        """A time by a broker's clock, aware UTC. It is made and read as a ``datetime`` is."""
 
+        @classmethod
+        def fromisoformat(cls, text: str, /) -> BrokerTime: ...
+        @classmethod
+        def fromtimestamp(cls, seconds: float, /, tz: Zone) -> BrokerTime: ...
+        @classmethod
+        def strptime(cls, text: str, form: str, /) -> BrokerTime: ...
+        @classmethod
+        def combine(cls, day: date, hour: time, tzinfo: Zone) -> BrokerTime: ...
         def __lt__(self, other: BrokerTime, /) -> bool: ...
         def __le__(self, other: BrokerTime, /) -> bool: ...
         def __gt__(self, other: BrokerTime, /) -> bool: ...
@@ -33,17 +42,17 @@ if TYPE_CHECKING:
         def __sub__(self, other: timedelta, /) -> BrokerTime: ...
         def __sub__(self, other: BrokerTime | timedelta, /) -> timedelta | BrokerTime: ...
         @property
-        def tzinfo(self) -> Zone | None:
-            """As of a ``datetime``."""
-
-        def astimezone(self, tz: Zone, /) -> BrokerTime:
-            """The same moment of the same clock."""
-
-        def date(self) -> date:
-            """Its day."""
-
-        def isoformat(self, sep: str = ..., timespec: str = ...) -> str:
-            """As it is written."""
+        def year(self) -> int: ...
+        @property
+        def tzinfo(self) -> Zone | None: ...
+        def astimezone(self, tz: Zone, /) -> BrokerTime: ...
+        def replace(self, *, microsecond: int = ..., tzinfo: Zone = ...) -> BrokerTime: ...
+        def date(self) -> date: ...
+        def time(self) -> time: ...
+        def timestamp(self) -> float: ...
+        def isoformat(self, sep: str = ..., timespec: str = ...) -> str: ...
+        def dst(self) -> timedelta | None: ...
+        def strftime(self, form: str, /) -> str: ...
 
 else:
     BrokerTime = datetime
@@ -54,8 +63,8 @@ def broker_time(told: datetime) -> BrokerTime: ...
 @overload
 def broker_time(told: datetime | None) -> BrokerTime | None: ...
 def broker_time(told: datetime | None) -> BrokerTime | None:
-    """A time that the broker told, or that is to stand for one where it told none."""
-    return told  # type: ignore[return-value]  # one object at run time, two types for whoever reads
+    """A time of ours as one of the broker's: it stands for a time that the broker did not report."""
+    return told  # type: ignore[return-value]  # one object at run time, of two types for mypy
 
 
 @overload

@@ -29,7 +29,7 @@ from actors.book.lots import ZERO, Leg
 from actors.book.order_fills import after_fill, after_recount, after_reported_fill
 from actors.book.orders import BookOrder
 from actors.book.payloads import BookedFill, FillSource, ReportedFill
-from actors.events import Event, EventType, Json, from_iso
+from actors.events import Event, EventType, Json, broker_time_from_iso
 from actors.names import instrument_name
 from brokers.clocks import BrokerTime, broker_time
 from brokers.model import Completeness, ContractFacts, Fill, is_provisional, scoped_id
@@ -677,7 +677,7 @@ class Book:
         self.halts_due.clear()
 
     def _on_reconciled(self, event: Event) -> None:
-        as_of = broker_time(from_iso(str(event.payload["as_of"])))
+        as_of = broker_time_from_iso(str(event.payload["as_of"]))
         if self.baseline is None:
             self.baseline = as_of
         cursor = event.payload["fills_cursor"]

@@ -10,8 +10,18 @@ from typing import Any
 from actors.book import payloads
 from actors.book.book import Book, UnsyncedFills
 from actors.book.break_work import work_from, work_to
-from actors.events import Event, EventType, Json, Record, Severity, event_id, from_iso, to_iso, to_text
-from brokers.clocks import broker_time
+from actors.events import (
+    Event,
+    EventType,
+    Json,
+    Record,
+    Severity,
+    broker_time_from_iso,
+    event_id,
+    from_iso,
+    to_iso,
+    to_text,
+)
 
 
 def checkpoint(book: Book) -> dict[str, Json]:
@@ -73,13 +83,13 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     for severity, found in data["breaks"]:
         restored = payloads.break_from(found, Severity(severity))
         book.breaks[(restored.type, restored.key)] = restored
-    book.watermarks = {leg: broker_time(from_iso(at)) for leg, at in data["watermarks"].items()}
+    book.watermarks = {leg: broker_time_from_iso(at) for leg, at in data["watermarks"].items()}
     book.believed = dict(data.get("believed", {}))
     book.position_reports = data.get("position_reports", 0)
     book.activity = {leg: from_iso(at) for leg, at in data["activity"].items()}
     book.last_local_at = None if data["last_local_at"] is None else from_iso(data["last_local_at"])
-    book.baseline = None if data["baseline"] is None else broker_time(from_iso(data["baseline"]))
-    book.floor = None if data["floor"] is None else broker_time(from_iso(data["floor"]))
+    book.baseline = None if data["baseline"] is None else broker_time_from_iso(data["baseline"])
+    book.floor = None if data["floor"] is None else broker_time_from_iso(data["floor"])
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
     book.opened_by = dict(data.get("opened_by", {}))
     book.unsynced = {

@@ -15,8 +15,8 @@ from typing import Any
 from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType, Phase
 from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
-from actors.events import Event, Json, Severity, from_iso, to_iso, to_text
-from brokers.clocks import BrokerTime, broker_time
+from actors.events import Event, Json, Severity, broker_time_from_iso, from_iso, to_iso, to_text
+from brokers.clocks import BrokerTime
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
 
 Document = dict[str, Json]
@@ -31,7 +31,7 @@ def _time(value: Any) -> datetime | None:
 
 
 def _broker_time(value: Any) -> BrokerTime | None:
-    return broker_time(_time(value))
+    return None if value is None else broker_time_from_iso(value)
 
 
 def _iso(value: datetime | BrokerTime | None) -> str | None:
@@ -262,7 +262,7 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
         side=Side(data["side"]),
         quantity=Decimal(data["quantity"]),
         price=Decimal(data["price"]),
-        time=broker_time(from_iso(data["time"])),
+        time=broker_time_from_iso(data["time"]),
         legs=tuple((name, Decimal(quantity)) for name, quantity in data["legs"]),
         cost_basis=CostBasis(data["cost_basis"]),
         replaces=tuple((name, Decimal(quantity)) for name, quantity in data["replaces"]),
@@ -399,7 +399,7 @@ def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, Brok
     if "moved_from" not in data:
         return None
     moved, price = Decimal(data["moved"]), Decimal(data["average_price"])
-    return data["moved_from"], data["leg"], moved, price, broker_time(from_iso(data["watermark"]))
+    return data["moved_from"], data["leg"], moved, price, broker_time_from_iso(data["watermark"])
 
 
 def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
@@ -558,7 +558,7 @@ def leg_to(leg: Leg) -> Document:
 def leg_from(data: Any) -> Leg:
     """The leg that :func:`leg_to` wrote."""
     lots = _lots_from(data["lots"])
-    opened_at, cost = broker_time(from_iso(data["opened_at"])), Decimal(data.get("cost", 0))
+    opened_at, cost = broker_time_from_iso(data["opened_at"]), Decimal(data.get("cost", 0))
     return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots, cost)
 
 
@@ -567,7 +567,7 @@ def _lots_to(lots: Iterable[Lot]) -> list[Json]:
 
 
 def _lots_from(data: Any) -> Iterator[Lot]:
-    return (Lot(Decimal(q), Decimal(p), fill_id, broker_time(from_iso(at))) for q, p, fill_id, at in data)
+    return (Lot(Decimal(q), Decimal(p), fill_id, broker_time_from_iso(at)) for q, p, fill_id, at in data)
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:

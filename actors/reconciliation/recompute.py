@@ -17,9 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.book.book import Book
 from actors.book.policy import Policy
-from actors.events import Event, Json, Record, from_iso
+from actors.events import Event, Json, Record, broker_time_from_iso, from_iso
 from actors.reconciliation.grounds import ASKED, PARTS, PASS, Grounds
-from brokers.clocks import broker_time
 from brokers.model import (
     AnyRow,
     Claims,
@@ -98,7 +97,7 @@ def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
             entry.account,
             entry.instrument,
             from_iso(said["requested_at"]),
-            broker_time(from_iso(said["as_of"])),
+            broker_time_from_iso(said["as_of"]),
             _section(positions, Position),
             _section(orders, Order),
             _section(fills, Fill),

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from loguru import logger
 
+from brokers.clocks import ahead_of_ours
 from brokers.errors import BrokerError, Refused, Unreachable, with_remedy
 from brokers.executions import OnFill
 from brokers.ib import wire
@@ -121,7 +122,7 @@ class IbBroker:
             account, self._session, client_id, self._scope, self._names, self._commissions, zone, full_every_s, clock
         )
         self._known = LookedUpNames(instruments, ContractLookup(self._session, sec_types))
-        self._stream = IbStream(self, silence_s, clock)
+        self._stream = IbStream(self, silence_s)
         self._sequence = FillCursor()
         self._read_generation = 0
         self._portfolio_began = False
@@ -143,6 +144,11 @@ class IbBroker:
     def last_heard_at(self) -> datetime | None:
         """Our time when TWS last sent anything, requested or not; ``None`` before the first row."""
         return self._reader.last_heard_at
+
+    @property
+    def silent_s(self) -> float | None:
+        """For how long TWS has sent nothing, by the monotonic clock; ``None`` before the first row."""
+        return self._reader.silent_s()
 
     @property
     def in_touch(self) -> bool:
@@ -280,7 +286,7 @@ class IbBroker:
 
     def _snapshot(self, reading: Reading, fills_since: Cursor | None, mistakes: Mapping[str, str]) -> Snapshot:
         now_ms = reading.lists.server_s * 1000
-        ahead = datetime.fromtimestamp(reading.lists.server_s, UTC) - reading.lists.requested_at
+        ahead = ahead_of_ours(reading.lists.began_at, reading.lists.requested_at)
         zone = self._reader.zone_seen
         self._clock_words = clock_words(ahead, "UTC" if zone is None else str(zone))
         gap = self._gap(reading, fills_since, now_ms)
@@ -291,7 +297,7 @@ class IbBroker:
         self._note_events(reading)
         return Snapshot(
             requested_at=reading.lists.requested_at,
-            as_of=before_second_of(datetime.fromtimestamp(reading.lists.server_s, UTC)),
+            as_of=before_second_of(reading.lists.began_at),
             positions=reading.positions,
             orders=reading.orders,
             fills=fills,

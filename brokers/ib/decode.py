@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 
-from brokers.clocks import broker_time
 from brokers.errors import with_remedy
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key
@@ -320,7 +319,7 @@ def _fill(one: Execution, fill_id: str, name: str, commissions: Commissions, com
         side=one.side,
         quantity=one.quantity,
         price=one.price,
-        time=broker_time(one.time),
+        time=one.time,
         leg=NET,
         client_order_id=one.order_ref,
         commission=commission,

@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from zoneinfo import ZoneInfo
 
-from brokers.clocks import broker_time
+from brokers.clocks import BrokerTime
 from brokers.ib import wire
 from brokers.ib.rows import WorkingOrder, order_key
 from brokers.ib.wire import BAG, Contract, OrderTerms
@@ -42,8 +42,8 @@ _STILL_LISTED = timedelta(hours=1)
 class Hours:
     """When sessions of a contract end: in ``all_hours``, and in regular ones."""
 
-    all_hours: tuple[datetime, ...]
-    regular: tuple[datetime, ...]
+    all_hours: tuple[BrokerTime, ...]
+    regular: tuple[BrokerTime, ...]
 
     @classmethod
     def told(cls, zone: str, trading: str, liquid: str) -> Hours | None:
@@ -57,22 +57,22 @@ class Hours:
         closes = _closes(trading, place)
         return cls(closes, _closes(liquid, place) or closes) if closes else None
 
-    def end_after(self, at: datetime, *, regular: bool) -> datetime | None:
+    def end_after(self, at: BrokerTime, *, regular: bool) -> BrokerTime | None:
         """The end of the first session that ends after ``at``; ``None`` where the hours do not reach that far."""
         return next((close for close in (self.regular if regular else self.all_hours) if close > at), None)
 
 
-def _closes(words: str, zone: ZoneInfo) -> tuple[datetime, ...]:
+def _closes(words: str, zone: ZoneInfo) -> tuple[BrokerTime, ...]:
     """The last close of each day: ``20260105:0930-20260105:1600;20260106:CLOSED`` (TWS API documentation,
     ContractDetails); the older form names the day once, ``20260105:1700-1515,1530-1600``."""
-    latest: dict[date, datetime] = {}
+    latest: dict[date, BrokerTime] = {}
     for day in words.split(";"):
         for span in day.split(","):
             found = _SPAN.fullmatch(span.strip())
             if found is None:
                 continue
             try:
-                close = datetime.strptime(f"{found[1] or day[:8]} {found[2]}", "%Y%m%d %H%M").replace(tzinfo=zone)
+                close = BrokerTime.strptime(f"{found[1] or day[:8]} {found[2]}", "%Y%m%d %H%M").replace(tzinfo=zone)
             except ValueError:
                 continue
             latest[close.date()] = max(close, latest.get(close.date(), close))
@@ -84,13 +84,13 @@ class Lives:
 
     def __init__(self) -> None:
         self._hours: dict[int, Hours | None] = {}
-        self._ends: dict[str, tuple[OrderTerms, datetime | None]] = {}
+        self._ends: dict[str, tuple[OrderTerms, BrokerTime | None]] = {}
 
     def learn(self, con_id: int, hours: Hours | None) -> None:
         """Take the hours of a contract; ``None`` where TWS sends none that can be read."""
         self._hours[con_id] = hours
 
-    def lacking(self, orders: Iterable[WorkingOrder], now: datetime) -> list[int]:
+    def lacking(self, orders: Iterable[WorkingOrder], now: BrokerTime) -> list[int]:
         """The contracts whose hours have to be requested, because a working order depends on them."""
         wanted: dict[int, None] = {}
         for order in orders:
@@ -103,7 +103,7 @@ class Lives:
                 wanted[con_id] = None
         return list(wanted)
 
-    def told(self, section: Section[Order], orders: Iterable[WorkingOrder], now: datetime) -> Section[Order]:
+    def told(self, section: Section[Order], orders: Iterable[WorkingOrder], now: BrokerTime) -> Section[Order]:
         """The orders with the ends of their lives."""
         before, self._ends = self._ends, {}
         for order in orders:
@@ -122,7 +122,7 @@ class Lives:
         rows = (_with_end(row, self._ends) for row in section.rows)
         return replace(section, rows=tuple(rows))
 
-    def _end(self, terms: OrderTerms, now: datetime) -> datetime | None:
+    def _end(self, terms: OrderTerms, now: BrokerTime) -> BrokerTime | None:
         hours = self._hours.get(_place(terms.contract))
         regular = terms.contract.sec_type in _REGULAR_HOURS and not terms.outside_hours
         if terms.tif in _FOR_THE_SESSION:
@@ -135,7 +135,7 @@ class Lives:
         return None if hours is None else _on_day(hours, terms.good_till, regular=regular)
 
 
-def _begins(terms: OrderTerms, now: datetime) -> datetime | None:
+def _begins(terms: OrderTerms, now: BrokerTime) -> BrokerTime | None:
     """From when on an order works, which may be later than now. ``None`` where that cannot be read."""
     if not terms.good_after:
         return now
@@ -143,7 +143,7 @@ def _begins(terms: OrderTerms, now: datetime) -> datetime | None:
     return None if begins is None else max(now, begins)
 
 
-def _moment(words: str) -> datetime | None:
+def _moment(words: str) -> BrokerTime | None:
     """The time in a text; ``None`` where it cannot be read or its zone is unknown."""
     try:
         return wire.moment(words, None)[0]
@@ -151,7 +151,7 @@ def _moment(words: str) -> datetime | None:
         return None
 
 
-def _on_day(hours: Hours, day: str, *, regular: bool) -> datetime | None:
+def _on_day(hours: Hours, day: str, *, regular: bool) -> BrokerTime | None:
     """The end of the session of a date without a time of day: TWS User's Guide, "until the close of the market on the
     date specified"."""
     closes = hours.regular if regular else hours.all_hours
@@ -174,8 +174,8 @@ def _is_changed(before: OrderTerms, now: OrderTerms) -> bool:
     return one != other
 
 
-def _with_end(row: Order, ends: Mapping[str, tuple[OrderTerms, datetime | None]]) -> Order:
+def _with_end(row: Order, ends: Mapping[str, tuple[OrderTerms, BrokerTime | None]]) -> Order:
     known = ends.get(row.broker_order_id)
     if known is None or known[1] is None or row.status.terminal:
         return row
-    return replace(row, expires_at=broker_time(known[1]))
+    return replace(row, expires_at=known[1])

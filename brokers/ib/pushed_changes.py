@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from decimal import Decimal
 
+from brokers.clocks import BrokerTime
 from brokers.ib import rows, wire
 from brokers.ib.decode import ORDER_STATUSES, newest
 from brokers.ib.reading import Lists
@@ -33,7 +34,7 @@ def carried(
     working: Read[WorkingOrder],
     scope: Scope,
     zone: tzinfo | None,
-    latest: datetime,
+    latest: BrokerTime,
 ) -> Lists | None:
     """``before``, which :func:`is_whole`, with the rows pushed since and the open orders of now."""
     if isinstance(before.positions, str) or isinstance(before.executions, str):

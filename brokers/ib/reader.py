@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from loguru import logger
 
+from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import Malformed, Unreachable, with_remedy
 from brokers.ib import decode, rows, wire
 from brokers.ib.commissions import Commissions
@@ -89,6 +90,7 @@ class Reader:
         self.day_ended = False
         self.carried = False
         self.last_heard_at: datetime | None = None
+        self._heard_tick: float | None = None
         self.instrument_of: dict[str, str] = {}
         self._account = account
         self._session = session
@@ -116,7 +118,7 @@ class Reader:
 
     def hear(self, heard: Heard) -> None:
         """Take a row that no request asked for."""
-        self.last_heard_at = self._clock()
+        self._heard_anything()
         if heard.kind in _PUSHED_KINDS:
             self._pushed.append(heard)
         if heard.kind == wire.POSITION:
@@ -129,7 +131,9 @@ class Reader:
         ``None`` in any doubt. Only the lists show what corrects another execution and what belongs to a combination."""
         if self._kept is None or heard.trouble is not None:
             return None
-        read = rows.executions([heard], self._scope_now(), self._zone, self._clock() + _CLOCKS_APART)
+        lists = self._kept.lists
+        now = lists.began_at + (self._clock() - lists.requested_at)
+        read = rows.executions([heard], self._scope_now(), self._zone, now + _CLOCKS_APART)
         known = decode.fills(read, self._names)
         if len(read.facts) != 1 or not isinstance(known, Complete) or len(known.rows) != 1:
             return None
@@ -146,6 +150,13 @@ class Reader:
     def distrust(self) -> None:
         """Stop updating the last reading: TWS was out of touch."""
         self._losses += 1
+
+    def silent_s(self) -> float | None:
+        """For how long TWS has sent nothing, by the monotonic clock; ``None`` before the first row."""
+        return None if self._heard_tick is None else time.monotonic() - self._heard_tick
+
+    def _heard_anything(self) -> None:
+        self.last_heard_at, self._heard_tick = self._clock(), time.monotonic()
 
     def undisturbed(self) -> datetime | None:
         """When TWS last sent anything, where the last reading still stands; else ``None``."""
@@ -214,7 +225,7 @@ class Reader:
                 answers = await self._session.ask(CURRENT_TIME, ends_at)
             except Ended:  # it often ended long ago, and is only noticed now
                 answers = await self._session.ask(CURRENT_TIME, ends_at)
-            self.last_heard_at = self._clock()
+            self._heard_anything()
             return wire.server_time(answers[-1].fields if answers else ())
         except (NoAnswer, Declined) as error:
             raise Unreachable(attempted, self._account, str(error), GATEWAY) from None
@@ -240,7 +251,7 @@ class Reader:
         found = await self._session.asked(OPEN_ORDERS, ends_at)
         if isinstance(found, str) or not self._fits(kept):
             return None
-        latest = datetime.fromtimestamp(server_s, UTC) + _CLOCKS_APART
+        latest = BrokerTime.fromtimestamp(server_s, UTC) + _CLOCKS_APART
         scope, pushed = self._scope_now(), self._pushed
         if any(row.kind == 0 or row.trouble is not None for row in pushed):
             return None
@@ -322,7 +333,7 @@ class Reader:
         if isinstance(lists.working, str):
             return
         now = time.monotonic()
-        lacking = self._lives.lacking(lists.working.facts, datetime.fromtimestamp(lists.server_s, UTC))
+        lacking = self._lives.lacking(lists.working.facts, lists.began_at)
         due = [one for one in lacking if now - self._hours_asked.get(one, now - _HOURS_EVERY_S) >= _HOURS_EVERY_S]
         for con_id in due[:_HOURS]:
             self._hours_asked[con_id] = now
@@ -335,13 +346,13 @@ class Reader:
         working = reading.lists.working
         if isinstance(working, str):
             return reading
-        now = datetime.fromtimestamp(reading.lists.server_s, UTC)
+        now = reading.lists.began_at
         return replace(reading, orders=self._lives.told(reading.orders, working.facts, now))
 
     async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
         """The same with positions and executions of now. Its times stay: it contains no less than it did then."""
         held = await self._positions(ends_at)
-        executed = await self._executions(ends_at, datetime.fromtimestamp(reading.lists.server_s, UTC))
+        executed = await self._executions(ends_at, reading.lists.began_at)
         lists = replace(reading.lists, positions=held, executions=executed)
         return self._with_lives(read(lists, self._names, self._errors(), self._commissions.told))
 
@@ -384,11 +395,12 @@ class Reader:
     async def _orders_and_executions(self, ends_at: float, server_s: int | None = None) -> Lists:
         working = await self._session.asked(OPEN_ORDERS, ends_at)
         completed = await self._session.asked(COMPLETED_ORDERS, ends_at)
-        clock = self._clock() if server_s is None else datetime.fromtimestamp(server_s, UTC)
+        requested_at = self._clock()
+        clock = broker_time(requested_at) if server_s is None else BrokerTime.fromtimestamp(server_s, UTC)
         executed = await self._executions(ends_at, clock)
         scope = self._scope_now()
         return Lists(
-            requested_at=clock,
+            requested_at=requested_at,
             server_s=int(clock.timestamp()),
             positions="the positions were not requested",
             working=working if isinstance(working, str) else rows.working_orders(working, scope),
@@ -396,7 +408,7 @@ class Reader:
             executions=executed,
         )
 
-    async def _executions(self, ends_at: float, clock: datetime) -> Read[Execution] | str:
+    async def _executions(self, ends_at: float, clock: BrokerTime) -> Read[Execution] | str:
         """The executions listed, and those pushed that are not listed yet or no longer."""
         found = await self._session.asked(EXECUTIONS, ends_at)
         if isinstance(found, str):
@@ -435,5 +447,5 @@ class Reader:
 def _in_its_own_second(reading: Reading) -> bool:
     """Whether an execution is dated to the second in which the reading began."""
     found = reading.lists.executions
-    began = datetime.fromtimestamp(reading.lists.server_s, UTC)
+    began = reading.lists.began_at
     return isinstance(found, Read) and any(began <= one.time < began + _CLOCKS_APART for one in found.facts)

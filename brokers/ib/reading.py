@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
+from brokers.clocks import BrokerTime
 from brokers.errors import with_remedy
 from brokers.ib import decode
 from brokers.ib.contracts import Names
@@ -43,6 +44,11 @@ class Lists:
     working: Read[WorkingOrder] | str
     completed: Read[CompletedOrder] | str
     executions: Read[Execution] | str
+
+    @property
+    def began_at(self) -> BrokerTime:
+        """TWS's time just before the first list was requested, in whole seconds."""
+        return BrokerTime.fromtimestamp(self.server_s, UTC)
 
     def tell_anything(self) -> bool:
         """Whether some section is known at least in part."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Generic, TypeVar
 
+from brokers.clocks import BrokerTime
 from brokers.ib import wire
 from brokers.ib.row_decoder import Ending, Heard
 from brokers.ib.wire import Contract, Execution, Holding, OrderState, OrderTerms
@@ -148,7 +149,7 @@ def _subject(terms: OrderTerms) -> tuple[str | None, Contract]:
     return (None if terms.allocation is not None else terms.account), terms.contract
 
 
-def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: datetime) -> Read[Execution]:
+def executions(rows: Iterable[Heard], scope: Scope, zone: tzinfo | None, latest: BrokerTime) -> Read[Execution]:
     """Executions, every revision received. One after ``latest`` was read in a wrong time zone."""
 
     def read(fields: wire.Fields) -> Execution:

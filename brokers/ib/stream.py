@@ -8,14 +8,14 @@ budget, the stream requests TWS's clock. That also finds a connection that ended
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from loguru import logger
 
 from brokers.errors import BrokerError, Refused
 from brokers.executions import OnFill
-from brokers.port import Clock, OnEvent, StreamState
+from brokers.port import OnEvent, StreamState
 
 
 class Source(Protocol):
@@ -27,6 +27,10 @@ class Source(Protocol):
     @property
     def last_heard_at(self) -> datetime | None:
         """Our time when TWS last sent anything."""
+
+    @property
+    def silent_s(self) -> float | None:
+        """For how long TWS has sent nothing; ``None`` before it sent anything."""
 
     @property
     def in_touch(self) -> bool:
@@ -42,10 +46,9 @@ class IbStream:
     ``broker`` is the account's adapter; the stream runs in its loop. ``budget_s`` is how long TWS may be silent.
     """
 
-    def __init__(self, broker: Source, budget_s: float, clock: Clock) -> None:
+    def __init__(self, broker: Source, budget_s: float) -> None:
         self._broker = broker
         self._budget_s = budget_s
-        self._clock = clock
         self._watch: asyncio.Task[None] | None = None
         self._error: str | None = None
         self._refused = False
@@ -58,10 +61,10 @@ class IbStream:
             return StreamState.REFUSED
         if self._watch is None:
             return StreamState.CLOSED
-        last_at = self._broker.last_heard_at
-        if last_at is None or (not self._broker.in_touch and self._is_fresh(last_at)):
+        silent_s = self._broker.silent_s
+        if silent_s is None or (not self._broker.in_touch and silent_s <= self._budget_s):
             return StreamState.CONNECTING
-        return StreamState.LIVE if self._broker.in_touch and self._is_fresh(last_at) else StreamState.SILENT
+        return StreamState.LIVE if self._broker.in_touch and silent_s <= self._budget_s else StreamState.SILENT
 
     @property
     def error(self) -> str | None:
@@ -92,14 +95,10 @@ class IbStream:
         if watch is not None:
             watch.cancel()
 
-    def _is_fresh(self, last_at: datetime) -> bool:
-        return abs(self._clock() - last_at) <= timedelta(seconds=self._budget_s)
-
     async def _watch_it(self) -> None:
         while True:
-            last_at = self._broker.last_heard_at
-            age_s = self._budget_s if last_at is None else abs(self._clock() - last_at).total_seconds()
-            if age_s >= self._budget_s / 2 or not self._broker.in_touch:
+            silent_s = self._broker.silent_s
+            if silent_s is None or silent_s >= self._budget_s / 2 or not self._broker.in_touch:
                 await self._ask()
                 if self._refused:
                     return

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from brokers.clocks import BrokerTime
 from brokers.kit.foreign_row import BadRow, cut, in_our_time
 from brokers.model import Side
 
@@ -140,7 +141,7 @@ class Execution:
     side: Side
     quantity: Decimal
     price: Decimal
-    time: datetime
+    time: BrokerTime
     zone: str | None
     perm_id: int
     client_id: int
@@ -468,7 +469,7 @@ def _text(text: str, name: str) -> str:
     return text
 
 
-def moment(text: str, zone: tzinfo | None) -> tuple[datetime, str | None]:
+def moment(text: str, zone: tzinfo | None) -> tuple[BrokerTime, str | None]:
     """A time such as ``20260105 09:30:01 US/Eastern`` in UTC, and the zone it names.
 
     IBKR API documentation: ``yyyymmdd-hh:mm:ss`` with a dash is UTC; with a space and no zone it is the time of TWS.
@@ -478,7 +479,7 @@ def moment(text: str, zone: tzinfo | None) -> tuple[datetime, str | None]:
         _reject("time", text, "a date and a time")
     day, clock, name = found.groups()
     try:
-        naive = datetime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007 - its zone is settled below
+        naive = BrokerTime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")  # its zone is settled below
     except ValueError:
         _reject("time", text, "a date and a time")
     in_our_time(naive, "time")

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from brokers.clocks import BrokerTime, broker_time
+from brokers.clocks import BrokerTime
 from brokers.model import Complete, Cursor, Failed, Fill, Partial, Section, rows_of
 
 
-def before_second_of(at: datetime) -> BrokerTime:
+def before_second_of(at: BrokerTime) -> BrokerTime:
     """The last moment before the second in which a reading began. A fill of that second is dated to its beginning,
     whether it came before the reading or after it: it must still count as later."""
-    return broker_time(at.replace(microsecond=0) - timedelta(microseconds=1))
+    return at.replace(microsecond=0) - timedelta(microseconds=1)
 
 
 class FillCursor:

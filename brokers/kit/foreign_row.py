@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from brokers.clocks import BrokerTime
 from brokers.errors import with_remedy
 from brokers.kit.exact_number import exact
 from brokers.model import RowProblem, SectionName
@@ -185,7 +186,7 @@ def in_range(found: Decimal, key: str) -> Decimal:
     return found
 
 
-def in_our_time(found: datetime, key: str) -> datetime:
+def in_our_time(found: BrokerTime, key: str) -> BrokerTime:
     """The time, if somebody can have traded then."""
     if found.year not in OUR_TIME:
         raise BadRow(f"{key} is out of range")

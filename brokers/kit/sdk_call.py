@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 import requests
 import stamina
 
+from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.kit.abortable_http import Call, CuttableAdapter
 from brokers.kit.foreign_row import OUR_TIME
@@ -61,13 +62,13 @@ class Heard:
         return f"HTTP {self.status}: {body}" if body else f"HTTP {self.status}"
 
     @property
-    def date(self) -> datetime | None:
+    def date(self) -> BrokerTime | None:
         """The broker's Date header: whole seconds, aware UTC; ``None`` where it is no time that can be."""
         header = self.headers.get("date")
         if header is None:
             return None
         try:
-            at = parsedate_to_datetime(header)
+            at = broker_time(parsedate_to_datetime(header))
             at = at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
         except (TypeError, ValueError, OverflowError):
             return None
@@ -99,12 +100,12 @@ class Answer:
     seconds); ``elapsed_s`` the time it took."""
 
     payload: Any
-    date: datetime | None
+    date: BrokerTime | None
     elapsed_s: float
     status: int = 200
 
     @property
-    def looked_at(self) -> datetime | None:
+    def looked_at(self) -> BrokerTime | None:
         """The broker's time when it read the account, or earlier: the time of its answer less the time that took.
         ``None`` where the answer has no Date."""
         return None if self.date is None else self.date - timedelta(seconds=self.elapsed_s)

@@ -27,8 +27,7 @@ from urllib.parse import quote as url_quote
 
 from loguru import logger
 
-from brokers.clocks import BrokerTime, broker_time
-from brokers.clocks import shown as as_datetime
+from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import settled
@@ -203,9 +202,10 @@ class KiteBroker:
         answer = await self._read(attempted, lambda kite: kite.profile())
         self._check_user(attempted, answer.payload)
         self._profile = answer.payload
-        self._clock_words = clock_words(None if answer.date is None else answer.date - self._clock(), "IST")
+        ahead = None if answer.date is None else ahead_of_ours(answer.date, self._clock())
+        self._clock_words = clock_words(ahead, "IST")
         self._proven, self._refusal = True, None
-        self._contracts.seek(self._with_expiry, answer.date or self._clock())
+        self._contracts.seek(self._with_expiry, _told_at(answer, self._clock()))
 
     def _check_user(self, attempted: str, profile: object) -> None:
         found = profile.get("user_id") if isinstance(profile, dict) else None
@@ -298,7 +298,7 @@ class KiteBroker:
         """The names of the exchange, from its table of the day; read once, as it is long, and for no other exchange."""
         exchange = name.partition(":")[0]
         if exchange not in self._listed_names:
-            now = self._clock()
+            now = broker_time(self._clock())
             table = await (self._contracts.table(exchange, now) if has_expiry(name) else self._table_of(exchange))
             self._listed_names[exchange] = decode.instruments(table.content)
         return self._listed_names[exchange] or None
@@ -308,7 +308,7 @@ class KiteBroker:
         answer = await self._read(attempted, lambda kite: kite.instruments(exchange), {TABLE})
         if not isinstance(answer.payload, bytes):
             raise BadAnswer("what is no table of instruments")
-        return Table(answer.payload, answer.date or requested_at)
+        return Table(answer.payload, _told_at(answer, requested_at))
 
     def _contract_facts(self, reading: _Reading) -> dict[str, ContractFacts]:
         """When each contract ends that is configured, shown or held in a book. Starts reading the tables it lacks."""
@@ -317,7 +317,7 @@ class KiteBroker:
             self._contracts.note_trades(reading.as_of)
         shown = {row.instrument for row in rows_of(reading.positions) if has_expiry(row.instrument)}
         held = {name for name, book in self._books.items() if book.legs and has_expiry(name)}
-        self._contracts.seek(self._with_expiry | shown | held, as_datetime(reading.as_of))
+        self._contracts.seek(self._with_expiry | shown | held, reading.as_of)
         return self._contracts.facts(reading.as_of, trades_known=trades_known)
 
     def _delivered(self, reading: _Reading, contracts: Mapping[str, ContractFacts]) -> tuple[Evidence, ...]:
@@ -546,7 +546,7 @@ class KiteBroker:
             raise lacking
         return tuple(fills)
 
-    async def _fills_of_part(self, order_id: str, order: Order) -> tuple[datetime, list[Fill]]:
+    async def _fills_of_part(self, order_id: str, order: Order) -> tuple[BrokerTime, list[Fill]]:
         """The trades of an order, or of one slice of it, and the time of that answer."""
         specifier = url_quote(order_id, safe="")
         attempted = f"read the trades of order {order_id} of {order.instrument}"
@@ -556,9 +556,9 @@ class KiteBroker:
             raise BadRow(f"a trade of it: {listing.problems[0].text}")
         if any(fill.broker_order_id != order_id for fill in listing.rows.values()):
             raise BadRow("trades of another order")
-        return answer.date or self._clock(), [_of_order(fill, order) for fill in listing.rows.values()]
+        return _told_at(answer, self._clock()), [_of_order(fill, order) for fill in listing.rows.values()]
 
-    def _listed_at(self, order: Order) -> datetime | None:
+    def _listed_at(self, order: Order) -> BrokerTime | None:
         """By when the trades of an order that has ended are listed, if ever; ``None`` where its last change is not
         known."""
         changed = [row.changed_at for row in self._orders.parts(order.broker_order_id, None)]
@@ -653,11 +653,11 @@ def _listed_words(profile: Mapping[str, object], *keys: str) -> str | None:
     return "; ".join(words) or None
 
 
-def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> datetime:
+def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: datetime) -> BrokerTime:
     """The broker's time when it read the first list that came, or earlier: the Date header less the time the answer
     took. Our time where no answer carries one."""
     times = (one[1].looked_at for one in found if not isinstance(one, BrokerError))
-    return next((at for at in times if at is not None), asked_at)
+    return next((at for at in times if at is not None), broker_time(asked_at))
 
 
 def _day(answer: Answer, asked_at: datetime) -> date:
@@ -667,7 +667,7 @@ def _day(answer: Answer, asked_at: datetime) -> date:
 
 def _told_at(answer: Answer, asked_at: datetime) -> BrokerTime:
     """The broker's time of an answer; ours where it tells none."""
-    return broker_time(answer.date or asked_at)
+    return answer.date or broker_time(asked_at)
 
 
 def _listed(query: OrderQuery, listed: Section[Order]) -> Order | None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from functools import partial
 
 from loguru import logger
@@ -57,7 +57,7 @@ class Table:
     """A table as it was read, and when; by the broker's clock where the answer carried its time."""
 
     content: bytes
-    read_at: datetime
+    read_at: BrokerTime
 
     @property
     def of_day(self) -> date:
@@ -76,11 +76,11 @@ class ContractTables:
         self._tables: dict[str, Table] = {}
         self._known: dict[str, ContractFacts] = {}
         self._looked_up: dict[str, date] = {}
-        self._again_at: dict[str, datetime] = {}
+        self._again_at: dict[str, BrokerTime] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._trades_known: dict[date, BrokerTime] = {}
 
-    def seek(self, instruments: Iterable[str], now: datetime) -> None:
+    def seek(self, instruments: Iterable[str], now: BrokerTime) -> None:
         """Start looking up the contracts with an expiry, in the table of their day. Returns at once."""
         local = now.astimezone(IST)
         if local.time() < MADE_BY:
@@ -118,7 +118,7 @@ class ContractTables:
         facts = self._known.get(instrument)
         return facts is not None and facts.has_expired(at) and self._knows_all_trades(facts)
 
-    async def table(self, exchange: str, now: datetime) -> Table:
+    async def table(self, exchange: str, now: BrokerTime) -> Table:
         """The table of an exchange; today's is read only once. Raises as ``read`` does."""
         known = self._tables.get(exchange)
         if known is None or known.of_day != now.astimezone(IST).date():
@@ -142,7 +142,7 @@ class ContractTables:
         known = self._trades_known.get(facts.expiry) if facts.expiry is not None else None
         return known is not None and facts.ends_at is not None and known >= facts.ends_at
 
-    async def _look_up(self, exchange: str, names: frozenset[str], now: datetime) -> None:
+    async def _look_up(self, exchange: str, names: frozenset[str], now: BrokerTime) -> None:
         try:
             table = await self.table(exchange, now)
             found = await asyncio.to_thread(contracts, table.content, exchange, names)

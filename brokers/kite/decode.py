@@ -15,12 +15,12 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-from brokers.clocks import broker_time
+from brokers.clocks import BrokerTime
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kite import sessions
@@ -94,7 +94,7 @@ class OrderRow:
     order: Order
     variety: str
     parent_order_id: str | None
-    changed_at: datetime | None = None
+    changed_at: BrokerTime | None = None
     slice_of: str | None = None
     total: Decimal | None = None
     autosliced: bool = False
@@ -262,7 +262,7 @@ def _contract(name: str, expiry: str, strike: str, kind: str, underlying: str) -
         strike=price or None,
         underlying=underlying or None,
         currency="INR",
-        ends_at=broker_time(sessions.last_moment(name, day)),
+        ends_at=sessions.last_moment(name, day),
     )
 
 
@@ -369,14 +369,14 @@ def order_row(item: object) -> OrderRow:
         order_type=_text_or_none(row, "order_type") or "UNKNOWN",
         limit_price=_working_price(row),
         average_fill_price=average if average and filled else None,
-        submitted_at=broker_time(placed),
+        submitted_at=placed,
         leg=_word(row, "product"),
         reason=_text_or_none(row, "status_message"),
         origin=_origin(row),
         parent=_text_or_none(row, "parent_order_id"),
         waits_for_open=status is OrderStatus.PENDING_SUBMIT and _waits_for_open(row),
-        expires_at=broker_time(until),
-        working_since=broker_time(opened),
+        expires_at=until,
+        working_since=opened,
     )
     changed_at = row.get("exchange_update_timestamp") or row.get("exchange_timestamp") or row.get("order_timestamp")
     slice_of, autosliced = _slice_of(row, order)
@@ -443,7 +443,7 @@ def fill_row(item: object) -> Fill:
     if quantity <= 0:
         raise BadRow("quantity is not above 0")
     time_key = "fill_timestamp" if row.get("fill_timestamp") is not None else "exchange_timestamp"
-    side, made_at = _side(row), broker_time(moment(row.get(time_key), time_key))
+    side, made_at = _side(row), moment(row.get(time_key), time_key)
     return Fill(
         instrument=instrument_of(row),
         fill_id=_id(row, "trade_id"),
@@ -542,7 +542,7 @@ def _waits_for_open(row: Json) -> bool:
     return row.get("exchange_timestamp") in (None, "") and row.get("variety") == _AFTER_MARKET
 
 
-def _good_until(row: Json, instrument: str, placed: datetime | None, opened: datetime | None) -> datetime | None:
+def _good_until(row: Json, instrument: str, placed: BrokerTime | None, opened: BrokerTime | None) -> BrokerTime | None:
     """When the order ends by its validity. Kite Connect documentation: DAY, IOC, or TTL with ``validity_ttl`` minutes;
     none lasts longer. ``order_timestamp`` moves with every change of the order within its day."""
     began = opened or placed
@@ -566,7 +566,7 @@ def _working_price(row: Json) -> Decimal | None:
 # -- one value of a row --------------------------------------------------------------------------------------------
 
 
-def moment(value: object, key: str = "time") -> datetime:
+def moment(value: object, key: str = "time") -> BrokerTime:
     """An aware UTC time from naive IST, to the second."""
     found = _from_naive(value) if isinstance(value, str) else None
     if found is None:
@@ -575,12 +575,12 @@ def moment(value: object, key: str = "time") -> datetime:
 
 
 @lru_cache(maxsize=8192)
-def _from_naive(value: str) -> datetime | None:
+def _from_naive(value: str) -> BrokerTime | None:
     """Cached: a row repeats the same time, and every look repeats the same rows."""
     if not _NAIVE.fullmatch(value):
         return None
     try:
-        return datetime.fromisoformat(f"{value}+00:00") - _AHEAD_OF_UTC
+        return BrokerTime.fromisoformat(f"{value}+00:00") - _AHEAD_OF_UTC
     except (ValueError, OverflowError):
         return None
 
@@ -639,5 +639,5 @@ def _optional(row: Json, key: str) -> Decimal | None:
     return None if value is None else foreign_row.number(row, key, _NUMBER)
 
 
-def _moment_or_none(row: Json, key: str) -> datetime | None:
+def _moment_or_none(row: Json, key: str) -> BrokerTime | None:
     return None if row.get(key) in (None, "") else moment(row[key], key)

@@ -12,10 +12,12 @@ derivatives); commodities to 23:30, to 23:55 while the United States have winter
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, time, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from brokers.clocks import BrokerTime
 
 IST = timezone(timedelta(hours=5, minutes=30), "IST")
 _EQUITY = frozenset({"NSE", "BSE", "NFO", "BFO"})
@@ -27,7 +29,7 @@ _NEW_YORK = ZoneInfo("America/New_York")
 _END_OF_DAY = timedelta(days=1)
 
 
-def good_until(instrument: str, began: datetime, *, for_next_session: bool) -> datetime | None:
+def good_until(instrument: str, began: BrokerTime, *, for_next_session: bool) -> BrokerTime | None:
     """When a DAY order ends that ``began`` then: at the close of that day, or of the next session where it was placed
     ``for_next_session`` (after market) or began after the close. ``None`` where that is not known."""
     day = began.astimezone(IST).date()
@@ -39,13 +41,13 @@ def good_until(instrument: str, began: datetime, *, for_next_session: bool) -> d
     return None if following is None else close_of(instrument, following)
 
 
-def close_of(instrument: str, day: date) -> datetime | None:
+def close_of(instrument: str, day: date) -> BrokerTime | None:
     """When trading ends on that day; ``None`` for a day that is no session as far as is known."""
     exchange, _, symbol = instrument.partition(":")
     return _close(exchange, exchange in _CURRENCY and symbol.startswith(_CROSS_PAIRS), day)
 
 
-def last_moment(instrument: str, last_day: date) -> datetime:
+def last_moment(instrument: str, last_day: date) -> BrokerTime:
     """When trading of a contract ends for good, by the last day that its exchange lists: at the close of that day, or
     at its midnight where no session of it is known. Some end earlier that day (currencies at 12:30), none later."""
     closes = close_of(instrument, last_day)
@@ -58,7 +60,7 @@ def load() -> None:
 
 
 @lru_cache(maxsize=1024)
-def _close(exchange: str, cross_pair: bool, day: date) -> datetime | None:
+def _close(exchange: str, cross_pair: bool, day: date) -> BrokerTime | None:
     if exchange in _CURRENCY:
         return _at(day, time(19, 30) if cross_pair else time(17, 0))
     if exchange in _COMMODITY:
@@ -72,11 +74,11 @@ def _close(exchange: str, cross_pair: bool, day: date) -> datetime | None:
         return _at(day, _EQUITY_CLOSES)
     if not calendar.is_session(day.isoformat()):
         return None
-    close: datetime = calendar.session_close(day.isoformat()).to_pydatetime()
+    close: BrokerTime = calendar.session_close(day.isoformat()).to_pydatetime()
     return close.astimezone(UTC)
 
 
-def _before_open(instrument: str, at: datetime) -> bool:
+def _before_open(instrument: str, at: BrokerTime) -> bool:
     """Whether ``at`` is in the night before a session, so that the session is the next one."""
     exchange = instrument.partition(":")[0]
     opens = time(9, 15) if exchange in _EQUITY else time(9, 0)
@@ -107,9 +109,9 @@ def _calendar() -> Any | None:
     return exchange_calendars.get_calendar("XBOM")
 
 
-def _at(day: date, hour: time) -> datetime:
-    return datetime.combine(day, hour, tzinfo=IST).astimezone(UTC)
+def _at(day: date, hour: time) -> BrokerTime:
+    return BrokerTime.combine(day, hour, tzinfo=IST).astimezone(UTC)
 
 
-def _midnight_after(day: date) -> datetime:
-    return datetime.combine(day + _END_OF_DAY, time(0, 0), tzinfo=IST).astimezone(UTC)
+def _midnight_after(day: date) -> BrokerTime:
+    return BrokerTime.combine(day + _END_OF_DAY, time(0, 0), tzinfo=IST).astimezone(UTC)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-from brokers.clocks import shown
 from brokers.kit.fill_cursor import FillCursor
 from brokers.kite.decode import IST
 from brokers.model import Complete, Cursor, Fill, Partial, Section
@@ -64,7 +63,7 @@ class Tradebook:
 
 def _surely_listed_by(fill: Fill) -> Cursor:
     """The end of its second, as Kite dates it to the second."""
-    return int(shown(fill.time).timestamp()) * 1000 + 1000 + OVERLAP_MS
+    return int(fill.time.timestamp()) * 1000 + 1000 + OVERLAP_MS
 
 
 def _day(cursor: Cursor) -> date:

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from loguru import logger
 
-from brokers.clocks import BrokerTime, broker_time, shown
+from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
 from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import FILLS_KEPT_COMING, Doubts, doubted, settled
@@ -353,7 +353,7 @@ class Mt5Broker:
     def _as_of(self, requested_at: datetime) -> BrokerTime:
         if self._time.offset_s is None:
             return broker_time(requested_at)
-        return before_second_of(requested_at + self._time.skew)
+        return before_second_of(broker_time(requested_at + self._time.skew))
 
     # -- the sections ----------------------------------------------------------------------------------------------
 
@@ -507,7 +507,7 @@ class Mt5Broker:
     async def _with_fills(self, query: OrderQuery, order: Order, deadline: Deadline) -> OrderAnswer:
         if not order.filled_quantity:
             return OrderAnswer(query, order)
-        placed_s = 0 if order.submitted_at is None else floor(shown(order.submitted_at).timestamp()) + self._time.zone_s
+        placed_s = 0 if order.submitted_at is None else floor(order.submitted_at.timestamp()) + self._time.zone_s
         deals = await self._section("GET_DEALS", self._fills, deadline, symbol=query.instrument, since=placed_s)
         return with_its_fills(query, order, decode.name_clients(deals, [order]), "deal")
 

@@ -16,12 +16,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import NoReturn, TypeVar
 
-from brokers.clocks import broker_time
+from brokers.clocks import BrokerTime
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import exact
 from brokers.kit.foreign_row import BadRow, Json, in_our_time, whole_text
@@ -49,7 +49,7 @@ Content = dict[str, object]
 _LARGEST_TICKET = 2**64 - 1
 _VOLUME_STEP = Decimal("0.00000001")
 _QUOTE_LENGTH = 160
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = BrokerTime.fromtimestamp(0, UTC)
 _YEAR_10000_S = 253_402_300_800
 _CHARGE = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{0,18}([eE][-+]?[0-9]{1,2})?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
@@ -268,7 +268,7 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
         status=_status(row, quantity, filled),
         order_type=order_type,
         limit_price=None if order_type == "MARKET" else _price(row, "price_open"),
-        submitted_at=None if row.get("time_setup") in (None, 0) else broker_time(_moment(row, "time_setup")),
+        submitted_at=None if row.get("time_setup") in (None, 0) else _moment(row, "time_setup"),
         leg=NET if legs is LegScheme.NET else position_id,
         origin=origin,
         # MQL5 documentation: a position's identifier is the ticket of the order that opened it.
@@ -308,7 +308,7 @@ def _fill(row: Content, legs: LegScheme) -> Fill | None:
         side=side,
         quantity=_volume(row, "volume"),
         price=_price(row, "price"),
-        time=broker_time(_moment(row, "time")),
+        time=_moment(row, "time"),
         leg=NET if legs is LegScheme.NET else position_id,
         position_id=position_id,
         commission=_charged(row),
@@ -478,7 +478,7 @@ def _price(row: Content, key: str) -> Decimal:
     return value
 
 
-def _moment(row: Content, key: str) -> datetime:
+def _moment(row: Content, key: str) -> BrokerTime:
     value = row.get(key)
     if type(value) is int and 0 < value < _YEAR_10000_S:
         return in_our_time(_second(value), key)
@@ -491,7 +491,7 @@ def _moment(row: Content, key: str) -> datetime:
 
 
 @lru_cache(maxsize=8192)
-def _second(value: int) -> datetime:
+def _second(value: int) -> BrokerTime:
     """Cached: every look repeats the times of the same orders."""
     return _EPOCH + timedelta(seconds=value)
 

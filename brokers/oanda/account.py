@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 from typing import Any, cast
 
+from brokers.clocks import BrokerTime
 from brokers.errors import with_remedy
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, Unusable, mapping, text
 from brokers.model import (
@@ -93,7 +93,7 @@ class Reading:
     """
 
     last: int
-    newest: datetime | None
+    newest: BrokerTime | None
     positions: Mapping[str, tuple[Position, ...]]
     trades: Mapping[str, Trade]
     pending: Mapping[str, OrderFacts]
@@ -193,7 +193,7 @@ def _rows(fields: Json, key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _newest(rows: Iterable[object], keys: Sequence[str], floor: datetime | None = None) -> datetime | None:
+def _newest(rows: Iterable[object], keys: Sequence[str], floor: BrokerTime | None = None) -> BrokerTime | None:
     """The newest readable time. One that cannot be read only makes the result older, which is safe."""
     values = [row[key] for row in rows if isinstance(row, dict) for key in keys if row.get(key) is not None]
     newest = floor

@@ -23,7 +23,7 @@ from urllib.parse import quote as url_quote
 
 from oandapyV20.endpoints import accounts, orders, trades, transactions
 
-from brokers.clocks import BrokerTime, broker_time
+from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
 from brokers.kit.clock_words import clock_words
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
@@ -299,7 +299,8 @@ class OandaBroker:
         requested_at = self._clock()
         answer = await self._wire.read(attempted, partial(accounts.AccountDetails, self._account_id))
         self._check_account(attempted, answer.payload)
-        self._clock_words = clock_words(None if answer.date is None else answer.date - self._clock(), "UTC")
+        ahead = None if answer.date is None else ahead_of_ours(answer.date, self._clock())
+        self._clock_words = clock_words(ahead, "UTC")
         try:
             reading = read_details(answer.payload, kept.reading.ended if kept is not None else {})
         except BadAnswer as why:
@@ -527,5 +528,5 @@ def _as_of(reading: Reading, answer: Answer, requested_at: datetime, floor: Brok
     before it; its cursor keeps such a fill from being handed out again. Our own clock is used where the broker sends no
     time at all. ``floor`` is the time of the earlier reading into which changes were merged.
     """
-    known = [at for at in (broker_time(reading.newest), floor, broker_time(answer.looked_at)) if at is not None]
+    known = [at for at in (reading.newest, floor, answer.looked_at) if at is not None]
     return max(known, default=broker_time(requested_at))

@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
-from brokers.clocks import broker_time
+from brokers.clocks import BrokerTime
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import from_text
 from brokers.kit.foreign_row import BadRow, Json, mapping, text
@@ -36,7 +36,7 @@ from brokers.model import (
 )
 
 ROW_REMEDY = "Look it up on OANDA's platform; it is read again in every cycle"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = BrokerTime.fromtimestamp(0, UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _IN_UTC = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6,9}Z", re.ASCII)
 """OANDA's own way of writing times, which Python reads as it is."""
@@ -93,7 +93,7 @@ class OrderFacts(NamedTuple):  # a tuple for the same reason
     client_order_id: str | None
     price: Decimal | None
     position_fill: str | None
-    created_at: datetime | None
+    created_at: BrokerTime | None
     filling_id: str | None
     cancelling_id: str | None
     replaced_by: str | None
@@ -135,7 +135,7 @@ def is_in_utc(value: str) -> bool:
     return _IN_UTC.fullmatch(value) is not None
 
 
-def moment(value: object) -> datetime:
+def moment(value: object) -> BrokerTime:
     """An aware UTC time from RFC 3339 with up to nanoseconds, or from UNIX seconds; cut to microseconds."""
     found = _from_text(value) if isinstance(value, str) else None
     if found is None:
@@ -144,15 +144,15 @@ def moment(value: object) -> datetime:
 
 
 @lru_cache(maxsize=8192)
-def _from_text(written: str) -> datetime | None:
+def _from_text(written: str) -> BrokerTime | None:
     """Cached: every look repeats the times of the same trades and orders."""
     try:
         if _IN_UTC.fullmatch(written):
-            return datetime.fromisoformat(written)
+            return BrokerTime.fromisoformat(written)
         if match := _RFC3339.fullmatch(written):
             day, clock, fraction, zone = match.groups()
             offset = "+00:00" if zone in "Zz" else zone
-            return datetime.fromisoformat(f"{day}T{clock}.{(fraction or '0')[:6]:0<6}{offset}").astimezone(UTC)
+            return BrokerTime.fromisoformat(f"{day}T{clock}.{(fraction or '0')[:6]:0<6}{offset}").astimezone(UTC)
         if _UNIX.fullmatch(written):
             return _EPOCH + timedelta(microseconds=int(Decimal(written) * 1_000_000))
     except (ValueError, OverflowError):
@@ -357,7 +357,7 @@ def order_row(facts: OrderFacts, of: Trade | None, fill: Fill | None = None, can
         order_type=facts.order_type,
         limit_price=facts.price,
         average_fill_price=fill.price if fill is not None else None,
-        submitted_at=broker_time(facts.created_at),
+        submitted_at=facts.created_at,
         leg=leg,
         reason=reason,
         replaced_by=facts.replaced_by or (_text_or_none(cancel, "replacedByOrderID") if cancel is not None else None),
@@ -406,7 +406,7 @@ def rejected_row(transaction: Json) -> Order:
         status=OrderStatus.REJECTED,
         order_type=text(transaction, "type").removesuffix("_ORDER_REJECT"),
         limit_price=number(transaction, "price") if transaction.get("price") is not None else None,
-        submitted_at=broker_time(moment(transaction.get("time"))),
+        submitted_at=moment(transaction.get("time")),
         reason=_text_or_none(transaction, "rejectReason"),
     )
 
@@ -431,7 +431,7 @@ def fill_row(transaction: Json) -> Fill:
         side=side,
         quantity=abs(units),
         price=_price(transaction, abs(units), (*opened, *closed)),
-        time=broker_time(moment(transaction.get("time"))),
+        time=moment(transaction.get("time")),
         leg=None if bool(opened) == bool(closed) else own if opened else other,
         client_order_id=_text_or_none(transaction, "clientOrderID"),
         # OANDA v20 documentation: in the account's home currency, always positive, and it reduces the balance.

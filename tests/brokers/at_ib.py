@@ -13,7 +13,7 @@ from brokers.ib.stream import IbStream
 from brokers.model import (
     Snapshot,
 )
-from brokers.port import OnEvent, StreamState
+from brokers.port import Clock, OnEvent, StreamState
 from brokers.simulators.ib import IbSimulator
 from tests.brokers.following import eventually
 from tests.brokers.reading import Ticking, now
@@ -81,7 +81,7 @@ BUDGET_S = 0.2
 
 @asynccontextmanager
 async def streamed(
-    events: list[str | None], full_every_s: float = 240.0
+    events: list[str | None], full_every_s: float = 240.0, clock: Clock = now
 ) -> AsyncIterator[tuple[IbSimulator, IbBroker, IbStream]]:
     simulator = IbSimulator()
     simulator.start()
@@ -93,7 +93,7 @@ async def streamed(
         "DU1",
         None,
         0.2,
-        now,
+        clock,
         backoff_s=0.01,
         messages_per_s=9000,
         silence_s=BUDGET_S,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 
+from brokers.clocks import BrokerTime
 from brokers.ib import decode, rows, wire
 from brokers.ib.contracts import Names
 from brokers.ib.row_decoder import Ending, Heard
@@ -23,7 +23,7 @@ D = Decimal
 SCOPE = Scope("DU1", None, frozenset({"DU2"}))
 
 
-LATEST = datetime(2026, 1, 6, tzinfo=UTC)
+LATEST = BrokerTime.fromisoformat("2026-01-06T00:00:00+00:00")
 
 
 STOCK = contract_named("AAPL")

@@ -10,6 +10,7 @@ import pytest
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import Severity
 from actors.reconciliation.own_reports import OrderReport
+from brokers.clocks import broker_time
 from brokers.ib.order_lives import Hours
 from brokers.model import OrderStatus, Side, rows_of
 from brokers.simulators.ib import IbSimulator
@@ -52,7 +53,7 @@ def test_a_day_order_is_over_at_the_end_of_the_first_session_that_ends(
 ) -> None:
     told = Hours.told(hours.zone, hours.trading, hours.liquid)
     assert told is not None
-    assert told.end_after(now, regular=regular) == ends
+    assert told.end_after(broker_time(now), regular=regular) == ends
 
 
 @pytest.mark.parametrize("zone", ["", "EST", "GMT", "Mars/Olympus", "../etc/passwd"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from brokers.model import Side
+from brokers.model import Side, StreamedFill
 from brokers.port import Stream, StreamState
 from tests.brokers.at_ib import (
     D,
     streamed,
 )
 from tests.brokers.following import eventually
+from tests.brokers.reading import now
 
 
 async def test_it_shares_the_adapters_connection_and_wakes_the_instrument_concerned() -> None:
@@ -96,3 +99,26 @@ async def test_a_portfolio_row_wakes_its_instrument_when_its_quantity_is_another
         simulator.trade("AAPL", Side.BUY, D(5))
         await eventually(lambda: "AAPL" in events)
         assert "reqPositions" not in simulator.requests
+
+
+async def test_an_execution_is_reported_however_far_our_clock_is_from_its_brokers() -> None:
+    """Kind: a wall clock taken for an order of events. A time to come is one by TWS's clock."""
+    executed: list[StreamedFill] = []
+    async with streamed([], clock=lambda: now() - timedelta(minutes=10)) as (simulator, broker, stream):
+        stream.tell_fills_to(executed.append)
+        stream.start(lambda _: None)
+        await broker.snapshot(None)
+        simulator.orders_by = 17  # TWS pushes the executions of this client's own orders
+        simulator.trade("AAPL", Side.BUY, D(5))
+        await eventually(lambda: [one.fill.quantity for one in executed] == [D(5)])
+
+
+async def test_a_step_of_our_clock_is_no_silence() -> None:
+    """Kind: a wall clock taken for freshness."""
+    ahead = timedelta()
+    async with streamed([], clock=lambda: now() + ahead) as (_, broker, stream):
+        await broker.ping()
+        ahead = timedelta(hours=1)
+        assert stream.state is StreamState.LIVE
+        ahead = timedelta(hours=-1)
+        assert stream.state is StreamState.LIVE

@@ -127,12 +127,12 @@ class Tables:
 
     async def _read(self, exchange: str) -> Table:
         self.read.append(exchange)
-        return Table(self.contents.pop(0) if self.contents else WHOLE.encode(), self.now)
+        return Table(self.contents.pop(0) if self.contents else WHOLE.encode(), broker_time(self.now))
 
     async def seek(self, *names: str, now: datetime | None = None) -> None:
         """Until what is being read has been."""
         self.now = now or self.now
-        self.kept.seek(names, self.now)
+        self.kept.seek(names, broker_time(self.now))
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others)
 

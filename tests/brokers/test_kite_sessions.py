@@ -65,7 +65,7 @@ def ist(text: str) -> datetime:
 def test_a_day_order_lives_to_the_close_of_its_own_session(
     instrument: str, began: str, ahead: bool, until: str | None
 ) -> None:
-    found = sessions.good_until(instrument, ist(began), for_next_session=ahead)
+    found = sessions.good_until(instrument, broker_time(ist(began)), for_next_session=ahead)
     assert found == (None if until is None else ist(until))
 
 

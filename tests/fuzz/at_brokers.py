@@ -337,7 +337,7 @@ def _ib_hours(body: bytes) -> None:
     zone, trading, liquid = [*body.decode(errors="backslashreplace").split("\0"), "", "", ""][:3]
     hours = Hours.told(zone, trading, liquid)
     if hours is not None:
-        looks_right(hours.end_after(NOW, regular=True))
+        looks_right(hours.end_after(broker_time(NOW), regular=True))
 
 
 def at_ib() -> Target:

@@ -19,11 +19,17 @@ from datetime import datetime, timedelta
 from actors.book.book import Book
 from actors.runtime.ports import Runtime
 from brokers.clocks import BrokerTime, ahead_of_ours, broker_time, shown
+from brokers.ib.reading import Lists
+from brokers.ib.wire import Execution
+from brokers.kit.sdk_call import Answer
+from brokers.kite.sessions import last_moment
 from brokers.model import ContractFacts, Fill, Order, Slice, Snapshot
+from brokers.oanda.account import Reading
 
 
 def compare(
-    book: Book, fill: Fill, order: Order, one: Slice, all_: Snapshot, facts: ContractFacts, now: datetime, run: Runtime
+    book: Book, fill: Fill, order: Order, one: Slice, all_: Snapshot, facts: ContractFacts, now: datetime, run: Runtime,
+    heard: Execution, lists: Lists, answer: Answer, oanda: Reading,
 ) -> None:
 """
 REFUSED = """\
@@ -48,6 +54,12 @@ now < run.monotonic_s()
 now - run.monotonic_s()
 fill.time > run.monotonic_s()
 one.as_of - run.monotonic_s()
+heard.time > now
+lists.began_at - lists.requested_at
+answer.date is not None and answer.date - now
+answer.looked_at is not None and answer.looked_at < now
+oanda.newest is not None and oanda.newest > now
+now > last_moment("NFO:X", now.date())
 shown(now)
 broker_time(fill.time)
 ahead_of_ours(now, now)
@@ -63,6 +75,8 @@ run.monotonic_s() - run.monotonic_s()
 ahead_of_ours(one.as_of, one.requested_at)
 broker_time(now) < fill.time
 shown(fill.time) < now
+heard.time > lists.began_at
+oanda.newest == answer.looked_at
 fill.time.isoformat()
 """.splitlines()
 
