@@ -150,7 +150,7 @@ def _check_whole(stream: str, records: Sequence[Record]) -> None:
         return
     first = records[0]
     if first.version != 1 and first.event.type is not EventType.CHECKPOINT:
-        raise Incomplete(stream, f"they start at version {first.version}, which is not a checkpoint")
+        raise Incomplete(stream, f"they begin at version {first.version}, which is not a checkpoint")
     for version, record in enumerate(records, first.version):
         if record.version != version:
             raise Incomplete(stream, f"version {version} is missing before record {record.seq}")
