@@ -17,7 +17,7 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors.names import cell_name
@@ -59,14 +59,16 @@ class Seats:
         """The cell that carries an actor."""
         return self._cell_of.get(name)
 
-    def take(self, name: str, group: str, size: int, place: Place = EVERYWHERE) -> str:
-        """A seat for an actor: its present one while its cell is not overfull and of its place, or a new one."""
+    def take(self, name: str, group: str, size: int, place: Place = EVERYWHERE, shunned: Collection[str] = ()) -> str:
+        """A seat for an actor: its present one while its cell is not overfull and of its place, or a new one; never one
+        in a cell that is ``shunned``."""
         cell = self._cell_of.get(name)
-        if cell is not None and len(self._members[cell]) <= size and self._places[cell] == place:
+        stays = cell is not None and cell not in shunned
+        if cell is not None and stays and len(self._members[cell]) <= size and self._places[cell] == place:
             return cell
         self.leave(name)
         number = 1
-        while not self._has_room(cell_name(group, number), size, place):
+        while (found := cell_name(group, number)) in shunned or not self._has_room(found, size, place):
             number += 1
         self.found(cell_name(group, number), [name], place)
         return cell_name(group, number)

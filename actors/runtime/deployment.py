@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from actors.names import cell_account
@@ -75,6 +75,10 @@ class Cluster(Protocol):
     async def node_of(self, name: str) -> str | None:
         """The name of the node on which an actor lives; ``None`` where that is not known."""
 
+    async def drain(self, node: str) -> None:
+        """Let nothing more start on a node. What is there goes on; the node ends when nobody is there any more. Raises
+        :class:`~actors.runtime.ports.CallError`."""
+
 
 ONLY_NODE = Node("here")
 
@@ -112,6 +116,10 @@ class LocalCluster:
         """The cluster notices that a node is lost."""
         self._lost.append(self._nodes.pop(name))
 
+    async def drain(self, node: str) -> None:
+        """Put nobody more on it. It does not end by itself."""
+        self._nodes[node] = replace(self._nodes[node], draining=True)
+
     async def nodes(self) -> Nodes:
         """The nodes that were given and added, and those that were lost."""
         return Nodes(tuple(self._nodes.values()), tuple(self._lost))
@@ -122,7 +130,7 @@ class LocalCluster:
 
     async def _put(self, name: str, place: Place, near: str | None) -> None:
         while True:
-            fit = [node.name for node in self._nodes.values() if node.is_in(place)]
+            fit = [node.name for node in self._nodes.values() if node.is_in(place) and not node.draining]
             if fit:
                 beside = None if near is None else self._node_of.get(near)
                 self._node_of[name] = beside if beside in fit else fit[0]
@@ -156,7 +164,7 @@ class LocalCluster:
     ) -> None:
         name = deployment.name
         await self.kill(name)
-        cell = self._seats.take(name, carried.group, carried.size, deployment.place)
+        cell = self._seats.take(name, carried.group, carried.size, deployment.place, self._going())
         if cell not in self._runtime.names():
             await self._put(cell, deployment.place, deployment.near)
             self._runtime.register(cell, Cell(cell, self._runtime, deployment.place))
@@ -164,6 +172,10 @@ class LocalCluster:
             await may_begin.wait()
         made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
         await self._runtime.call(cell, "host", *made, timeout_s=timeout_s)
+
+    def _going(self) -> set[str]:
+        """Who is on a node that is being drained."""
+        return {name for name, node in self._node_of.items() if node in self._nodes and self._nodes[node].draining}
 
     async def kill(self, name: str) -> None:
         """Cancel all its work and remove it; a cell that carries no more actors ends too."""

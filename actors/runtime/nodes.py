@@ -20,11 +20,12 @@ OF_ONE_NODE = "ray.io/node-id"
 @dataclass(frozen=True, slots=True)
 class Node:
     """A machine that can run actors: its ``name`` is unique in the cluster and never reused, its ``address`` is for
-    people."""
+    people. While it is ``draining``, its actors go on, nothing more starts on it, and it is about to end."""
 
     name: str
     labels: Place = EVERYWHERE
     address: str = ""
+    draining: bool = False
 
     def is_in(self, place: Place) -> bool:
         """Whether it has every label of a place."""
@@ -36,7 +37,12 @@ class Node:
         return {label: value for label, value in self.labels if label != OF_ONE_NODE}
 
     def __str__(self) -> str:
-        return f"{self.address or self.name} ({labels_words(self.shown.items()) or 'no labels'})"
+        return f"{self.address or self.name} ({self.words})"
+
+    @property
+    def words(self) -> str:
+        """Its labels, and whether it is about to go."""
+        return (labels_words(self.shown.items()) or "no labels") + (", being drained" if self.draining else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,10 @@ def labels_words(labels: Iterable[tuple[str, str]]) -> str:
 def nowhere(place: Place, nodes: Iterable[Node]) -> str | None:
     """Why no node can place an actor of this place, with what to do; ``None`` where one can."""
     found = tuple(nodes)
-    if any(node.is_in(place) for node in found):
+    if any(node.is_in(place) and not node.draining for node in found):
         return None
     wanted = labels_words(place) or "anything"
-    has = "; ".join(sorted({labels_words(one.shown.items()) or "no labels" for one in found}))
+    has = "; ".join(sorted({one.words for one in found}))
     there = f"the cluster's nodes have {has}" if found else "the cluster has no node"
     labels = ",".join(f"{label}={value}" for label, value in place)
     how = f"Start one with: ray start --address=HOST:PORT --labels={labels}, or change place" if place else "Start one"

@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
@@ -226,6 +226,7 @@ class RayCluster:
         self._on_node: dict[str, tuple[Any, str]] = {}  # with the handle that reported it
         self._processes: dict[str, int] = {}  # those on this machine
         self._being_made: dict[str, asyncio.Event] = {}  # whom there is no handle of yet
+        self._draining: frozenset[str] = frozenset()
 
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
         return RayCluster, (self._namespace,)
@@ -279,14 +280,30 @@ class RayCluster:
     # The machines
 
     async def nodes(self) -> Nodes:
-        """As the GCS has them. One whose raylet is silent is lost when the GCS gives it up, some fifteen seconds later;
-        it keeps those it has given up."""
+        """As the GCS has them. It asks each raylet, and gives one up after some failures: after 15 s by its own
+        settings one that refuses, after 65 s one that is silent. It keeps those it has given up."""
         if self._asked is None or self._asked.done():  # one question at a time: each takes a thread
             self._asked = asyncio.ensure_future(asyncio.to_thread(machines))
         try:
-            return await asyncio.wait_for(asyncio.shield(self._asked), NODES_WITHIN_S)
+            found = await asyncio.wait_for(asyncio.shield(self._asked), NODES_WITHIN_S)
         except Exception as error:  # noqa: BLE001 - Ray raises bare ones where its GCS is away
             raise ActorUnavailable("the cluster", "nodes", _short(error)) from None
+        self._draining = frozenset(node.name for node in found.living if node.draining)
+        return found
+
+    async def drain(self, node: str) -> None:
+        """As Ray's own autoscaler does before it takes a machine away: the raylet starts nothing more, and ends when
+        the last actor has left."""
+        try:
+            accepted, why = await asyncio.wait_for(asyncio.to_thread(_drain, node), NODES_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 - as above
+            raise ActorUnavailable("the cluster", "drain", _short(error)) from None
+        if not accepted:
+            raise ActorUnavailable("the cluster", "drain", why or "Ray refuses it")
+
+    def _going(self) -> set[str]:
+        """The cells on nodes that are being drained."""
+        return {name for name, (_, node) in self._on_node.items() if node in self._draining}
 
     async def node_of(self, name: str) -> str | None:
         """What the actor, or the cell that carries it, says itself."""
@@ -340,7 +357,7 @@ class RayCluster:
         if name in self._made:  # it had a process of its own until now
             await asyncio.to_thread(self._kill, name)
         seat = self._seats.cell_of(name)
-        cell = self._seats.take(name, carried.group, carried.size, deployment.place)
+        cell = self._seats.take(name, carried.group, carried.size, deployment.place, self._going())
         if seat not in (None, cell):
             await self._leave(str(seat), name)
         made = (name, deployment.actor, deployment.args, deployment.begin, deployment.begin_with, timeout_s)
@@ -531,13 +548,31 @@ def _unpacked(args: bytes) -> tuple[object, ...]:
 def machines() -> Nodes:
     """The machines of the cluster that this process is connected to."""
     rows: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
-    found = [(bool(row["Alive"]), _node(row)) for row in rows]
+    draining: Collection[str] = _gcs().get_draining_nodes()
+    found = [(bool(row["Alive"]), _node(row, draining)) for row in rows]
     return Nodes(tuple(one for alive, one in found if alive), tuple(one for alive, one in found if not alive))
 
 
-def _node(row: dict[str, Any]) -> Node:
+def _node(row: dict[str, Any], draining: Collection[str]) -> Node:
     labels = {str(label): str(value) for label, value in (row.get("Labels") or {}).items()}
-    return Node(str(row["NodeID"]), place_of(labels), str(row.get("NodeManagerAddress") or ""))
+    name = str(row["NodeID"])
+    going = bool(row["Alive"]) and name in draining
+    return Node(name, place_of(labels), str(row.get("NodeManagerAddress") or ""), going)
+
+
+def _gcs() -> Any:
+    worker: Any = ray._private.worker.global_worker  # noqa: SLF001 - Ray tells of draining nodes nowhere else
+    return worker.gcs_client
+
+
+def _drain(node: str) -> tuple[bool, str]:
+    from ray.core.generated import autoscaler_pb2
+
+    reasons: Any = autoscaler_pb2  # made at run time
+    # The other reason there is, that the node is idle, is refused while an actor is on it.
+    reason = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, why = _gcs().drain_node(node, reason, "drained by an operator of the supervisor", 0)
+    return bool(accepted), str(why)
 
 
 def placement(place: Place, node: str | None) -> dict[str, Any]:

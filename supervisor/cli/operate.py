@@ -92,7 +92,10 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
     for actor in document["supervisor"]["actors"]:
         if (node := actor.get("node")) is not None:
             labels = ", ".join(f"{label}={value}" for label, value in node["labels"].items())
-            on.setdefault(f"node {node['address'] or node['id']} ({labels or 'no labels'})", []).append(actor["name"])
+            going = ", being drained" if node.get("draining") else ""
+            on.setdefault(f"node {node['address'] or node['id']} ({labels or 'no labels'}{going})", []).append(
+                actor["name"]
+            )
     return [f"{node}: {_shortened(names)}" for node, names in sorted(on.items())]
 
 

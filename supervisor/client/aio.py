@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from actors.events import EventType, Severity
 from actors.journal.record_filter import RecordQuery
@@ -29,6 +29,9 @@ from supervisor.client.records import Records, event_types, live_filter, severit
 from supervisor.client.supervisor_client import SupervisorClient
 from supervisor.errors import HaltNotDurable, NotAnswered, UnknownName, no_account, no_instrument
 from supervisor.supervision.halts import not_durable
+
+if TYPE_CHECKING:
+    from supervisor.supervision.draining import Drained
 
 T = TypeVar("T")
 
@@ -184,6 +187,13 @@ class AsyncHandle(AsyncChanges):
             known = [actor["name"] for actor in (await self.status()).to_dict()["supervisor"]["actors"]]
             raise UnknownName(f"there is no actor {name!r}. There are: {', '.join(known)}")
         return True
+
+    async def drain(self, node: str, *, force: bool = False) -> Drained:
+        """Before a machine of the cluster is taken away: let nothing more start on it, and move its accounts and
+        instruments to others of their places, one after another, each at work again before the next. ``node`` is its
+        id, the beginning of it, or its address. Returns at once; ``status`` tells who is still there. ``force``: who
+        can go nowhere else stays until it is gone. Raises :class:`ChangeRefused` and :class:`NotAnswered`."""
+        return await self._answered("drain", self._supervisor.drain(node, force=force))
 
     async def stop(self) -> None:
         """End every actor in order. The process that started the supervisor then ends it, and its Ray cluster if that

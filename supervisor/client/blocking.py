@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from actors.book.trading_permission import Obstacle, Permission
 from actors.events import EventType, Severity
@@ -41,6 +41,9 @@ from supervisor.client.records import Recent, Records, live_filter
 from supervisor.client.reports import FillReport, OrderReport, PositionReport
 from supervisor.client.supervisor_client import VERDICT_TIMEOUT_S
 from supervisor.presentation.json_contract import halted_scopes
+
+if TYPE_CHECKING:
+    from supervisor.supervision.draining import Drained
 
 CONNECT_TIMEOUT_S = 15.0
 _REPR_TIMEOUT_S = 0.5
@@ -187,6 +190,10 @@ class Handle(BlockingChanges):
     def resume(self, account: str | None = None, instrument: str | None = None) -> Halts:
         """See :meth:`AsyncHandle.resume`."""
         return run_blocking(self._work.resume(account, instrument))
+
+    def drain(self, node: str, *, force: bool = False) -> Drained:
+        """See :meth:`AsyncHandle.drain`."""
+        return run_blocking(self._work.drain(node, force=force))
 
     def restart(self, name: str) -> bool:
         """See :meth:`AsyncHandle.restart`."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from actors.runtime.deployment import Deployment
     from actors.runtime.ray_backend import Client
     from supervisor.changes.transaction import Changed
+    from supervisor.supervision.draining import Drained
 
 GONE_FOR_S = 2.0
 """A supervisor that is gone this long while its run file remains was not stopped."""
@@ -154,6 +155,10 @@ class Running:
     def restart(self, name: str) -> bool:
         """Restart one actor by its name."""
         return run_blocking(self._work.restart(name))
+
+    def drain(self, node: str, *, force: bool = False) -> Drained:
+        """Move what is on a node to others."""
+        return run_blocking(self._work.drain(node, force=force))
 
     def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break."""

@@ -21,6 +21,7 @@ from supervisor.client.calls import Port, call_with_retry
 
 if TYPE_CHECKING:
     from supervisor.changes.transaction import Changed
+    from supervisor.supervision.draining import Drained
 
 ANSWER_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 90.0
@@ -116,6 +117,11 @@ class SupervisorClient:
     async def restart(self, name: str) -> bool:
         """Restart one actor by its name; returns False when no actor has it."""
         return bool(await self._ask("restart", name, self._who()))
+
+    async def drain(self, node: str, *, force: bool = False) -> Drained:
+        """Move what is on a node to others, before it is taken away. Raises :class:`ChangeRefused`."""
+        found: Drained = await self._once("drain", node, self._who(), force, timeout_s=HALT_TIMEOUT_S)
+        return found
 
     async def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break with the work on it, the most urgent first."""

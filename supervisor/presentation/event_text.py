@@ -145,6 +145,14 @@ class Summaries:
         return shown
 
 
+def restarts_told(payload: Mapping[str, Json]) -> int:
+    """How many restarts an ACTOR_RESTARTED counts for: none where its node was lost or is to go, and one less where
+    that takes back what was told before."""
+    if payload.get("counted") is not False:
+        return 1
+    return -1 if payload.get("forgives") else 0
+
+
 def describe(event: Event) -> str:
     """A description of any event."""
     kind, payload = event.type, event.payload

@@ -21,7 +21,7 @@ from actors.events import EventType, Record, from_iso, to_iso
 from actors.names import split_name
 from brokers.model import Completeness
 from supervisor.presentation.breaks import BUCKETS, age_bucket
-from supervisor.presentation.event_text import describe
+from supervisor.presentation.event_text import describe, restarts_told
 
 COMPLETE = Completeness.COMPLETE.value
 PROOF_HOLDS = timedelta(minutes=15)
@@ -114,7 +114,9 @@ class Report:
                     book.proofs.append(proof.at)
         elif event.type in DISCREPANCIES:
             self._take_break(record)
-        elif event.type in (EventType.ACTOR_RESTARTED, EventType.ACTOR_QUARANTINED):
+        elif event.type is EventType.ACTOR_RESTARTED:
+            self._counts[event.type.value, str(event.payload.get("actor"))] += restarts_told(event.payload)
+        elif event.type is EventType.ACTOR_QUARANTINED:
             self._counts[event.type.value, str(event.payload.get("actor"))] += 1
         elif event.type is EventType.CLOCK_STEPPED:
             self._counts[event.type.value, stream] += 1
@@ -244,7 +246,7 @@ class Report:
         return {f"{hour}:00Z": found[hour] for hour in sorted(found)}
 
     def _counted_of(self, kind: EventType) -> dict[str, int]:
-        return {name: count for (one, name), count in sorted(self._counts.items()) if one == kind.value}
+        return {name: count for (one, name), count in sorted(self._counts.items()) if one == kind.value and count > 0}
 
     def _outages(self, spans: list[tuple[datetime, datetime | None, str]]) -> dict[str, Any]:
         total = sum((((end or self._until) - begin) for begin, end, _ in spans), timedelta())

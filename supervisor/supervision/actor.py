@@ -49,6 +49,7 @@ from supervisor.supervision.actor_states import ActorStates, is_up
 from supervisor.supervision.breaks import BreakDesk, with_work
 from supervisor.supervision.desired import DesiredState
 from supervisor.supervision.discovery import Discovery
+from supervisor.supervision.draining import Drained, Draining
 from supervisor.supervision.former_lives import FormerLives
 from supervisor.supervision.halts import Halting
 from supervisor.supervision.health import HealthRegistry
@@ -144,6 +145,13 @@ class Supervisor:
             happened=self._events.put_nowait,
             journal_is_there=self._journal_is_there,
             several_nodes=configuration.several_nodes,
+        )
+        self._draining = Draining(
+            cluster,
+            self._outbox,
+            children,
+            nodes=lambda: self._lifecycle.nodes,
+            nowhere=lambda spec, without: self._lifecycle.nowhere(spec, without),
         )
         self._started_at = runtime.now()
         self._living: tuple[str, ...] = ()
@@ -313,6 +321,14 @@ class Supervisor:
         )
         self._events.put_nowait(OperatorRestart(key))
         return True
+
+    async def drain(self, node: str, by: Who = None, force: bool = False) -> Drained:
+        """Let nothing more start on a node, named by its id, the beginning of it, or its address, and move what is
+        there to others, one after another, each at work again before the next. ``force``: who can go nowhere else stays
+        until it is gone. Raises :class:`ChangeRefused`, and then nothing was changed."""
+        found = await self._draining.drain(node, by, force=force)
+        await self._lifecycle.look_at_nodes()
+        return found
 
     async def stop(self, by: Who = None) -> None:
         """End every child, in order. Returns when this actor is the only one of ours alive."""

@@ -27,6 +27,7 @@ from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 from supervisor.changes.applied_configuration import Run
+from supervisor.presentation.event_text import restarts_told
 from supervisor.supervision.actor_states import key_of
 from supervisor.tree.model import Event, Remembered
 
@@ -107,7 +108,7 @@ class FormerLives:
             actor = record.event.payload.get("actor")
             if isinstance(actor, str):
                 if record.event.type is EventType.ACTOR_RESTARTED:
-                    restarts[actor] += _counts(record.event.payload)
+                    restarts[actor] += restarts_told(record.event.payload)
                 elif record.event.type is EventType.ACTOR_STARTED:
                     lived[actor] = None
         quarantined = {name: why for name, why in _quarantined_by(before).items() if name not in self._living}
@@ -140,13 +141,6 @@ class FormerLives:
             found += page
             if len(page) < _PAGE:
                 return found
-
-
-def _counts(payload: Mapping[str, Json]) -> int:
-    """How much a restart counts. One that followed a lost node does not count, and may take back an earlier one."""
-    if payload.get("counted") is not False:
-        return 1
-    return -1 if payload.get("forgives") else 0
 
 
 def _quarantined_by(records: Collection[Record]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from loguru import logger
@@ -39,6 +40,7 @@ from supervisor.tree.model import (
     Discovered,
     Ended,
     Event,
+    HandedOver,
     Kill,
     Kind,
     NodeLost,
@@ -113,9 +115,11 @@ class Lifecycle:
         """The nodes of the cluster's last answer, by name; empty on a single machine of our own."""
         return {node.name: node for node in self._nodes.living}
 
-    def nowhere(self, spec: ChildSpec) -> str | None:
-        """Why no node can place a child; ``None`` where one can, or where the nodes are not known."""
-        return nowhere(spec.place, self._nodes.living) if self._nodes.living else None
+    def nowhere(self, spec: ChildSpec, without: str | None = None) -> str | None:
+        """Why no node can place a child, the node ``without`` left aside; ``None`` where one can, or where the nodes are
+        not known."""
+        living = [replace(node, draining=True) if node.name == without else node for node in self._nodes.living]
+        return nowhere(spec.place, living) if living else None
 
     async def follow_nodes(self) -> None:
         """Send the tree the cluster's nodes whenever they change."""
@@ -137,6 +141,8 @@ class Lifecycle:
         elif nodes != self._nodes:
             for node in set(nodes.lost) - set(self._nodes.lost):
                 logger.warning("node lost: {}", node)
+            for node in {one for one in nodes.living if one.draining} - set(self._nodes.living):
+                logger.warning("a node is to go: {}", node)
             self._nodes = nodes
             self._happened(NodesSeen(nodes))
 
@@ -220,6 +226,11 @@ class Lifecycle:
                 body = {"actor": key.name, "reason": reason, "restarts": restarts, "counted": False}
                 body |= {"forgives": True} if forgives else {}
                 self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
+            case HandedOver(key, reason, restarts):
+                logger.info("{}: {}", key.name, reason)
+                self._came_back[key] = restarts, reason
+                body = {"actor": key.name, "reason": reason, "restarts": restarts, "counted": False}
+                self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.INFO)
             case NoPlace(key, reason):
                 logger.critical("{}: cannot be started: {}", key.name, reason)
                 if key.kind is not Kind.INSTRUMENT:  # its account waits for the same labels, and says so
@@ -348,7 +359,8 @@ def _answer(key: ChildKey, attempt: int, health: Any) -> ProbeAnswered:
     """What the tree needs of a health report."""
     match health:
         case InstrumentHealth():
-            return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint)
+            verified = health.verified_age_s is not None
+            return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint, verified)
         case AccountHealth() | AlertsHealth():
             return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
         case SinkHealth():

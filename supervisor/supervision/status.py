@@ -174,7 +174,9 @@ def add_nodes(result: dict[str, Any], actors: Sequence[Mapping[str, Any]]) -> No
 
 
 def _node(node: Node | None) -> Json:
-    return None if node is None else {"id": node.name, "address": node.address, "labels": dict(node.shown)}
+    if node is None:
+        return None
+    return {"id": node.name, "address": node.address, "labels": dict(node.shown), "draining": node.draining}
 
 
 def _health(child: Child | None, health: InstrumentHealth | None, now: datetime) -> dict[str, Any]:

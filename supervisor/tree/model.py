@@ -106,12 +106,14 @@ class Starting:
 @dataclass(frozen=True, slots=True)
 class Up:
     """It lives. ``asked_s`` is when the pending probe was sent, ``silent_since_s`` when the first probe after its last
-    answer was sent that got none; ``next_probe_s`` is when the next probe is due."""
+    answer was sent that got none; ``next_probe_s`` is when the next probe is due. ``at_work``: it has answered since it
+    came up and, where it has a book, found that in step."""
 
     since_s: float
     next_probe_s: float
     asked_s: float | None = None
     silent_since_s: float | None = None
+    at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +232,15 @@ class StartFailed:
 class ProbeAnswered:
     """The actor answered. ``cycle_age_s`` is how long ago, by its own clock, it last finished a cycle; ``None`` before
     the first. ``cycle_due`` is false where it need not run cycles: an account, the audit actor, a paused instrument.
-    ``fingerprint`` is that of what it was started with, as it reports it; ``None`` where it does not."""
+    ``fingerprint`` is that of what it was started with, as it reports it; ``None`` where it does not. ``verified``: its
+    book was found in step since it was started."""
 
     key: ChildKey
     attempt: int
     cycle_age_s: float | None = None
     cycle_due: bool = True
     fingerprint: str | None = None
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +355,16 @@ class NodeLost:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Make known that it is ended in order, to be made anew on another node, because of the ``reason``. There are
+    ``restarts`` of it, and this is none."""
+
+    key: ChildKey
+    reason: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
 class NoPlace:
     """Alert that no node can place it, and that it waits for one."""
 
@@ -366,4 +380,4 @@ class Quarantined:
     reason: str
 
 
-Command = Start | Begin | Stop | Kill | Probe | RestartScheduled | NodeLost | NoPlace | Quarantined
+Command = Start | Begin | Stop | Kill | Probe | RestartScheduled | NodeLost | HandedOver | NoPlace | Quarantined

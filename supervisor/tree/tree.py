@@ -17,6 +17,7 @@ Kill(key, attempt)        cancel a pending start, kill this very actor (by its h
 Probe(key, attempt)       ask for its health, within its time-out: ProbeAnswered, ProbeFailed, or Died
 RestartScheduled          record and show it; no answer
 NodeLost                  record and show it; no answer
+HandedOver                record and show it; no answer
 NoPlace                   record it and alert; no answer
 Quarantined               record it and alert; no answer
 ========================  ==========================================================================================
@@ -35,6 +36,8 @@ The laws of this module:
 * Where the nodes are known (``NodesSeen``), a child that none of them can place is not started: it is pending until one
   can. A child that dies with its node did not crash: it is started elsewhere at once, or is pending, and its death does
   not count. A node may be known to be lost only some time after its actors are: then their deaths are forgiven.
+* Accounts and instruments leave a draining node one after another, each for another node of its place: the next when
+  the one before is at work again. One that no other node can place stays until the node is lost.
 * At most one Start, Stop or Kill of a child is unanswered (except for the Kill that follows one that timed out), and at
   most one Probe. An answer to an earlier attempt is ignored.
 """
@@ -63,6 +66,7 @@ from supervisor.tree.model import (
     Ended,
     Ending,
     Event,
+    HandedOver,
     InQuarantine,
     Kill,
     Kind,
@@ -93,6 +97,8 @@ from supervisor.tree.story import Children, Step
 _ON_THE_JOURNAL_ALONE = frozenset({Kind.ACCOUNT, Kind.SINK, Kind.ALERTS})
 """The kinds that depend on the audit actor alone."""
 _TELL_OF_OTHERS = frozenset({Kind.SINK, Kind.ALERTS})
+_GO_ELSEWHERE = frozenset({Kind.ACCOUNT, Kind.INSTRUMENT})
+"""Who leaves a node that is being drained: those of the house are where the journal is."""
 
 
 FORGIVEN_WITHIN_S = 120.0
@@ -149,6 +155,7 @@ class Tree:
         self._nodes: tuple[Node, ...] | None = None
         self._gone: dict[str, Node] = {}  # the nodes that the cluster reports as lost
         self._lost_s = float("-inf")
+        self._moved: ChildKey | None = None  # the last child that left a draining node
         self._released: set[ChildKey] = set()  # released from whatever quarantine a former supervisor put them in
 
     @property
@@ -209,6 +216,7 @@ class Tree:
         if self._desired_known and self._living_known:
             commands += self._overdue(now_s)
             commands += self._stops(now_s)
+            commands += self._hand_overs(now_s)
             commands += self._begins(now_s)
             commands += self._without_place(now_s)
             commands += self._starts(now_s)
@@ -376,6 +384,33 @@ class Tree:
                 commands.append(NoPlace(key, why))
         return commands
 
+    def _hand_overs(self, now_s: float) -> list[Command]:
+        """Stop the next child that leaves a draining node."""
+        draining = {node.name: node for node in self._nodes or () if node.draining}
+        if not draining or self._is_moving(now_s):
+            return []
+        for key in sorted(self._children, key=lambda key: (key.account, key.kind, key.name)):
+            child = self._children[key]
+            goes = key.kind in _GO_ELSEWHERE and isinstance(child.state, Up) and child.node in draining
+            if goes and child.spec is not None and self._nowhere(child) is None:
+                self._moved = key
+                self._children[key] = replace(child, state=Ending(now_s))
+                reason = f"moved, as its node is to go: {draining[child.node or '']}"
+                return [HandedOver(key, reason, child.restarts), Stop(key, child.attempt)]
+        return []
+
+    def _is_moving(self, now_s: float) -> bool:
+        """Whether the child that was moved last is still to be at work again."""
+        child = None if self._moved is None else self._children.get(self._moved)
+        if child is None or child.spec is None:
+            return False
+        match child.state:
+            case Up(since_s=since_s, at_work=at_work):
+                return not at_work and now_s < since_s + child.spec.hung_after_s
+            case InQuarantine() | Pending():
+                return False
+        return True
+
     # Answers to commands
 
     def _answer(self, event: Answer, child: Child, now_s: float) -> list[Command]:
@@ -414,6 +449,7 @@ class Tree:
         up = replace(up, asked_s=None, silent_since_s=None)
         if answer.cycle_due and answer.cycle_age_s is None:
             up = replace(up, next_probe_s=next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
+        up = replace(up, at_work=up.at_work or answer.verified or not answer.cycle_due)
         self._children[answer.key] = _running_as_reported(replace(child, state=up), answer.fingerprint)
         idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
         return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ accounts:
   - {{name: fx, broker: oanda, simulator: true, place: {{zone: b}}, instruments: [GBP_JPY]}}
   - {{name: cfd, broker: mt5, simulator: true, place: {{gateway: mt5}}, instruments: [EURUSD]}}
 """
+JOINS_WITHIN_S = 90.0
 HEAD, PLAIN, GATEWAY = {"disk": "journal"}, {"zone": "b"}, {"zone": "b", "gateway": "mt5"}
 
 
@@ -51,12 +52,12 @@ def machines() -> Iterator[Any]:
         cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray's
 
 
-def add_machine(cluster: Any, labels: Mapping[str, str], *, wait: bool = True) -> Any:
-    """One more machine, with as few processes as a raylet needs."""
+def add_machine(cluster: Any, labels: Mapping[str, str]) -> Any:
+    """One more machine, with as few processes as a raylet needs; :func:`joined` waits for it."""
     # A raylet that is told its agents' ports need not wait for them, which it does for half a minute only.
     ports = ("metrics_agent_port", "runtime_env_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
     return cluster.add_node(
-        wait=wait,
+        wait=False,
         node_ip_address=LOOPBACK,
         labels=dict(labels),
         include_dashboard=False,
@@ -65,6 +66,15 @@ def add_machine(cluster: Any, labels: Mapping[str, str], *, wait: bool = True) -
         num_cpus=2,
         **{port: free_port() for port in ports},
     )
+
+
+def joined(cluster: Any, *nodes: Any) -> None:
+    """Wait until these are there: Ray itself waits half a minute for it, which a busy machine does not keep."""
+    until_s = time.monotonic() + JOINS_WITHIN_S
+    while not {node.node_id for node in nodes} <= set(cluster.global_state._live_node_ids()):  # noqa: SLF001 - as it does
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"not all of {nodes} have joined")
+        time.sleep(0.1)
 
 
 def seen(status: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +91,33 @@ def seen(status: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def drain(running: Any, node: str, step: Callable[[str], None]) -> dict[str, Any]:
+    """Have the node of an account drained, and see for how long each book of it is not verified, and the node's end."""
+    import ray
+
+    from supervisor.changes.requests import ChangeRefused
+    from tests.cluster.conftest import all_verified, instruments, until
+
+    try:
+        told = running.drain(node)
+    except ChangeRefused as refused:
+        return {"refused": str(refused)}
+    oldest_s = 0.0
+
+    def over(status: dict[str, Any]) -> bool:
+        nonlocal oldest_s
+        ages = [row["health"]["verified_age_s"] for row in instruments(status).values()]
+        oldest_s = max([oldest_s, *(age for age in ages if age is not None)])
+        return all_verified(status) and all(row["node"] != node for row in seen(status).values())
+
+    status = until(running, over, "it is empty")
+    step(f"the node is empty; no book was unverified for longer than {oldest_s:.1f} s")
+    nodes: Any = ray.nodes  # it has no types
+    until(running, lambda _: node not in {row["NodeID"] for row in nodes() if row["Alive"]}, "it ends")
+    step("and has ended")
+    return {"drained": node, "moves": told.moves, "moved": seen(status), "oldest_s": oldest_s}
+
+
 def main(directory: Path, seed: int, how: str) -> None:
     """Come up, lose a machine, go on without it, and be whole again when it is back."""
     began_s = time.monotonic()
@@ -93,9 +130,9 @@ def main(directory: Path, seed: int, how: str) -> None:
         print(f"{time.monotonic() - began_s:.1f} s: {words}", file=sys.stderr, flush=True)
 
     with machines() as cluster:
-        add_machine(cluster, HEAD)
-        workers = {"plain": add_machine(cluster, PLAIN, wait=False), "gateway": add_machine(cluster, GATEWAY)}
-        cluster.wait_for_nodes()
+        head = add_machine(cluster, HEAD)
+        workers = {"plain": add_machine(cluster, PLAIN), "gateway": add_machine(cluster, GATEWAY)}
+        joined(cluster, head, *workers.values())
         step("three machines")
         path = directory / "accounts.yaml"
         path.write_text(CONFIGURATION.format(address=cluster.address, directory=directory))
@@ -124,9 +161,13 @@ def main(directory: Path, seed: int, how: str) -> None:
             if how == "silent":
                 raylet.send_signal(signal.SIGCONT)  # it learns that it was given up, and ends
             labels = GATEWAY if which == "gateway" else PLAIN
-            found["new"] = add_machine(cluster, labels).node_id
+            new = add_machine(cluster, labels)
+            joined(cluster, new)
+            found["new"] = new.node_id
             found["back"] = seen(until(running, all_verified, "everything is up"))
             step("everything is up")
+            if how == "silent":
+                found |= drain(running, found["back"]["fx"]["node"], step)
         step("ended")
     print(json.dumps(found))
 

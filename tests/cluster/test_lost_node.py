@@ -21,17 +21,20 @@ from actors.journal.store import Journal
 ROOT = Path(__file__).parents[2]
 GIVEN_UP_SOON = {
     "RAY_agent_register_timeout_ms": "150000",  # a raylet ends itself where its agents take longer
+    "RAY_raylet_start_wait_time_s": "90",
     "RAY_health_check_initial_delay_ms": "500",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
 }
+TIMEOUT_S = 220  # a busy machine takes a minute to bring up three raylets
 SEED = 1 if os.environ.get("CI") else secrets.randbelow(1_000)
 
 
 RARELY = [pytest.mark.slow, pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="set RUN_SLOW to run it")]
 
 
+@pytest.mark.timeout(TIMEOUT_S + 20)
 @pytest.mark.parametrize("how", ["silent", pytest.param("killed", marks=RARELY)])
 def test_a_lost_machines_actors_go_to_another_of_their_labels_or_wait_for_one(tmp_path: Path, how: str) -> None:
     seen = lose_one(tmp_path, how)
@@ -56,6 +59,9 @@ def test_a_lost_machines_actors_go_to_another_of_their_labels_or_wait_for_one(tm
     assert {back[name]["node"] for name in waited} <= {seen["new"]}
     assert {row["restarts"] for row in back.values()} == {0}, "a lost node is no crash"
 
+    if how == "silent":
+        is_moved(seen)
+
     with_it = {name for name, row in up.items() if row["node"] == seen["lost"]}
     journal = Journal.open(f"sqlite:///{tmp_path}/journal.db", read_only=True)
     try:
@@ -73,6 +79,20 @@ def test_a_lost_machines_actors_go_to_another_of_their_labels_or_wait_for_one(tm
     assert pending == waited - {"cfd/EURUSD"}, "its account says so for it"
 
 
+def is_moved(seen: dict[str, Any]) -> None:
+    """At last the machine of an account is drained; where others on it could go nowhere else, that is refused."""
+    back, fx = seen["back"], seen["back"]["fx"]["node"]
+    if fx == back["cfd"]["node"]:
+        assert "cfd could go nowhere else" in seen["refused"]
+        return
+    assert seen["moves"] == sorted(name for name, row in back.items() if row["node"] == fx)
+    for name, row in seen["moved"].items():
+        assert row["node"] != fx, "nobody is there any more"
+        assert is_placed(row)
+        assert row["restarts"] == 0
+        assert row == back[name] or name in seen["moves"], "nobody else is touched"
+
+
 def is_placed(row: dict[str, Any]) -> bool:
     return set(row["place"].items()) <= set(row["labels"].items())
 
@@ -84,7 +104,7 @@ def lose_one(directory: Path, how: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.cluster.several_machines", str(directory), str(SEED), how]
     try:
         done = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     finally:
         shutil.rmtree(short, ignore_errors=True)

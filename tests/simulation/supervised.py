@@ -75,6 +75,10 @@ class SimulatedCluster:
             raise RuntimeError("the cluster does not answer")
         return self._house.runtime.names()
 
+    async def drain(self, node: str) -> None:
+        """It has one machine."""
+        raise AssertionError(f"nobody drains {node}")
+
     async def ended(self, name: str) -> None:
         """Heard of at once, or never."""
         if self._house.faults.strikes("death not heard of", 0.2):

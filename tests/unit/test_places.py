@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.events import EventType
+from actors.events import EventType, Record
 from actors.journal.store import Journal
 from actors.names import SUPERVISOR
 from actors.runtime.nodes import Node, place_of
@@ -19,6 +19,7 @@ from supervisor.cli.operate import node_lines
 from supervisor.config.cautions import cautions
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration, ConfigurationError
+from supervisor.presentation.event_text import restarts_told
 from tests.unit.hall import EVERYBODY, Hall, Status, a_hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
@@ -53,6 +54,14 @@ def written(hall: Hall, kind: EventType) -> list[dict[str, Any]]:
         journal.close()
 
 
+def _records(hall: Hall) -> list[Record]:
+    journal = Journal.open(hall.configuration.journal_url, read_only=True)
+    try:
+        return list(journal.records())
+    finally:
+        journal.close()
+
+
 def changed(hall: Hall, before: str, after: str) -> Configuration:
     path = Path(hall.configuration.state_dir) / "accounts.yaml"
     path.write_text(path.read_text().replace(before, after))
@@ -71,7 +80,7 @@ async def test_everybody_is_where_the_labels_say_and_instruments_are_where_their
         assert {found[name] for name in FX} == {"b2"}, "and not spread over b1 and b2"
         assert found["cfd"] == found["cfd/EURUSD"] == "a1"
         [row] = [one for one in status["supervisor"]["actors"] if one["name"] == "fx"]
-        assert row["node"] == {"id": "b2", "address": "10.0.0.3", "labels": {"zone": "b"}}
+        assert row["node"] == {"id": "b2", "address": "10.0.0.3", "labels": {"zone": "b"}, "draining": False}
         assert row["place"] == {"zone": "b"}
         assert rows(status)["fx/EUR_USD"]["health"]["node"] == row["node"]
         assert node_lines(status) == [
@@ -160,6 +169,26 @@ async def test_ten_lost_nodes_quarantine_nobody_and_a_supervisor_after_them_coun
         status = await hall.until(lambda s: s["supervisor"]["restarts"] == 1 and s["status"] == "SUCCESS", "it is back")
         assert {name: restarts(status, name) for name in FX} == dict.fromkeys(FX, 0)
         assert on_nodes(status)["fx"] == "b11", "it learned where those are that it found"
+
+
+@virtual_time
+async def test_a_count_that_was_taken_back_is_taken_back_for_the_next_supervisor_too(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B), sections=SECTIONS) as hall:
+        await hall.cluster.kill(SUPERVISOR)
+        run = Run("one", {}, hall.clock())
+        hall.new_supervisor(run)
+        await hall.up()
+        await hall.cluster.lose_node("b1", told=False)
+        await hall.until(lambda s: restarts(s, "fx") == 1, "it is taken for a crash")
+        hall.cluster.add_node(NODE_B2)
+        hall.cluster.tell_lost("b1")
+        await hall.until(lambda s: s["status"] == "SUCCESS" and on_nodes(s)["fx"] == "b2", "it moved")
+        await hall.cluster.kill(SUPERVISOR)
+        hall.new_supervisor(run)
+        status = await hall.until(lambda s: s["supervisor"]["restarts"] == 1 and s["status"] == "SUCCESS", "it is back")
+        assert restarts(status, "fx") == 0
+        told = [record for record in _records(hall) if record.event.payload.get("actor") == "fx"]
+        assert sum(restarts_told(one.event.payload) for one in told if one.event.type is EventType.ACTOR_RESTARTED) == 0
 
 
 @virtual_time

@@ -91,6 +91,10 @@ def test_corrections_name_who_approved_and_acts_who_did_them() -> None:
         )),
         record(5, "TRADING_HALTED", at(50), "fx", by="ann@desk", reason="news", scope="account fx"),
         record(6, "ACTOR_RESTARTED", at(60), "supervisor", actor=FX, reason="killed"),
+        record(9, "ACTOR_RESTARTED", at(110), "supervisor", actor=FX, reason="node lost: b", counted=False),
+        record(10, "ACTOR_RESTARTED", at(120), "supervisor", actor="fx", reason="killed"),
+        record(11, "ACTOR_RESTARTED", at(130), "supervisor", actor="fx", reason="node lost: b", counted=False,
+               forgives=True),
         record(7, "CONNECTION_LOST", at(70), "fx", reason="refused"),
         record(8, "CONNECTION_RESTORED", at(100), "fx"),
     )  # fmt: skip
@@ -101,7 +105,7 @@ def test_corrections_name_who_approved_and_acts_who_did_them() -> None:
         ("ben@desk", "BREAK_APPROVED"),
         ("ann@desk", "TRADING_HALTED"),
     ]
-    assert document["restarts"] == {FX: 1}
+    assert document["restarts"] == {FX: 1}, "a lost node is none, and takes back what it was taken for"
     assert document["connections"]["fx"] == {"outages": 1, "seconds": 30, "last_reason": "refused"}
     breaks = document["breaks"]
     assert (breaks["total"], breaks["open"], breaks["by_age"]["<1m"]) == (1, 0, 1)
