@@ -548,7 +548,7 @@ def _unpacked(args: bytes) -> tuple[object, ...]:
 def machines() -> Nodes:
     """The machines of the cluster that this process is connected to."""
     rows: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
-    draining: Collection[str] = _gcs().get_draining_nodes()
+    draining = _draining_nodes()
     found = [(bool(row["Alive"]), _node(row, draining)) for row in rows]
     return Nodes(tuple(one for alive, one in found if alive), tuple(one for alive, one in found if not alive))
 
@@ -558,6 +558,18 @@ def _node(row: dict[str, Any], draining: Collection[str]) -> Node:
     name = str(row["NodeID"])
     going = bool(row["Alive"]) and name in draining
     return Node(name, place_of(labels), str(row.get("NodeManagerAddress") or ""), going)
+
+
+def _draining_nodes() -> Collection[str]:
+    gcs = _gcs()
+    if hasattr(gcs, "get_draining_nodes"):
+        return frozenset(gcs.get_draining_nodes())
+    from ray.core.generated import autoscaler_pb2  # of Ray 2.59, which tells it nowhere else
+
+    told: Any = autoscaler_pb2  # made at run time
+    state = told.GetClusterResourceStateReply.FromString(gcs.get_cluster_resource_state()).cluster_resource_state
+    draining = told.NodeStatus.Value("DRAINING")
+    return frozenset(node.node_id.hex() for node in state.node_states if node.status == draining)
 
 
 def _gcs() -> Any:

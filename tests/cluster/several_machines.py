@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from actors.runtime.nodes import OF_ONE_NODE
 from actors.runtime.ray_environment import LOOPBACK, Address, prepare
@@ -43,11 +44,26 @@ def free_port() -> int:
 @contextmanager
 def machines() -> Iterator[Any]:
     """Ray's cluster for tests, with no machine yet; none of its processes lives afterwards."""
+    from ray._private import services
     from ray.cluster_utils import Cluster
+
+    asked: Any = services.get_node
+
+    def asked_patiently(*args: Any) -> Any:
+        """A raylet has thirty seconds to register, whatever the settings are: a busy machine takes longer."""
+        until_s = time.monotonic() + JOINS_WITHIN_S
+        while True:
+            try:
+                return asked(*args)
+            except RuntimeError:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(0.2)
 
     cluster = Cluster()
     try:
-        yield cluster
+        with patch.object(services, "get_node", asked_patiently):
+            yield cluster
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray's
 

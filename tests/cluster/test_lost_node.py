@@ -21,7 +21,6 @@ from actors.journal.store import Journal
 ROOT = Path(__file__).parents[2]
 GIVEN_UP_SOON = {
     "RAY_agent_register_timeout_ms": "150000",  # a raylet ends itself where its agents take longer
-    "RAY_raylet_start_wait_time_s": "90",
     "RAY_health_check_initial_delay_ms": "500",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
