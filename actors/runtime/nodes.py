@@ -20,12 +20,14 @@ OF_ONE_NODE = "ray.io/node-id"
 @dataclass(frozen=True, slots=True)
 class Node:
     """A machine that can run actors: its ``name`` is unique in the cluster and never reused, its ``address`` is for
-    people. While it is ``draining``, its actors go on, nothing more starts on it, and it is about to end."""
+    people. While it is ``draining``, its actors go on, nothing more starts on it, and it is about to end. The
+    cluster's ``head`` keeps what is known of all its nodes."""
 
     name: str
     labels: Place = EVERYWHERE
     address: str = ""
     draining: bool = False
+    head: bool = False
 
     def is_in(self, place: Place) -> bool:
         """Whether it has every label of a place."""

@@ -57,6 +57,8 @@ place will do."""
 NEVER_REPEATED = frozenset({"cancel_order", "change"})
 """All other calls between actors may be carried out twice: appends name their version, the rest only reads."""
 
+_HEAD = "node:__internal_head__"
+"""A resource that Ray gives the head of a cluster alone."""
 _MANY = 1_000
 _LEAST_AT_ONCE = 2
 
@@ -557,7 +559,8 @@ def _node(row: dict[str, Any], draining: Collection[str]) -> Node:
     labels = {str(label): str(value) for label, value in (row.get("Labels") or {}).items()}
     name = str(row["NodeID"])
     going = bool(row["Alive"]) and name in draining
-    return Node(name, place_of(labels), str(row.get("NodeManagerAddress") or ""), going)
+    head = _HEAD in (row.get("Resources") or {})
+    return Node(name, place_of(labels), str(row.get("NodeManagerAddress") or ""), going, head)
 
 
 def _draining_nodes() -> Collection[str]:

@@ -282,14 +282,14 @@ def restart(
 def drain(
     node: Annotated[str, typer.Argument(metavar="NODE", help="Its address, or the beginning of its id.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Also if actors can go nowhere else: they stay until it is gone.")
+        bool, typer.Option("--force", help="Also if actors can go nowhere else: they stay until it ends.")
     ] = False,
     config: ConfigOption = None,
 ) -> int:
     """Move every actor off a machine before it goes.
 
     Accounts and instruments go to other nodes with their labels, one after another, each verified before the next.
-    Then Ray ends on that machine. Returns when nobody is there any more; 3 if somebody stays.
+    Then Ray ends on that machine. Returns when all have left; 3 if some stay.
     """
     from supervisor.cli.console import load_place
     from supervisor.cli.drain import drain as run

@@ -189,10 +189,11 @@ class AsyncHandle(AsyncChanges):
         return True
 
     async def drain(self, node: str, *, force: bool = False) -> Drained:
-        """Before a machine of the cluster is taken away: let nothing more start on it, and move its accounts and
-        instruments to others of their places, one after another, each at work again before the next. ``node`` is its
-        id, the beginning of it, or its address. Returns at once; ``status`` tells who is still there. ``force``: who
-        can go nowhere else stays until it is gone. Raises :class:`ChangeRefused` and :class:`NotAnswered`."""
+        """Empty a machine of the cluster before it is taken away: nothing more starts on it, and its accounts and
+        instruments move to other nodes of their places, one after another, each at work again before the next. ``node``
+        is its id, at least four characters of its beginning, or its address. Returns at once; ``status`` shows which
+        actors are still there. ``force``: those that no other node can place stay until it has ended. Raises
+        :class:`ChangeRefused`, and then nothing was changed, and :class:`NotAnswered`."""
         return await self._answered("drain", self._supervisor.drain(node, force=force))
 
     async def stop(self) -> None:

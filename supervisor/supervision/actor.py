@@ -150,6 +150,8 @@ class Supervisor:
             cluster,
             self._outbox,
             children,
+            several_nodes=configuration.several_nodes,
+            look=lambda: self._lifecycle.look_at_nodes(),
             nodes=lambda: self._lifecycle.nodes,
             nowhere=lambda spec, without: self._lifecycle.nowhere(spec, without),
         )
@@ -323,9 +325,12 @@ class Supervisor:
         return True
 
     async def drain(self, node: str, by: Who = None, force: bool = False) -> Drained:
-        """Let nothing more start on a node, named by its id, the beginning of it, or its address, and move what is
-        there to others, one after another, each at work again before the next. ``force``: who can go nowhere else stays
-        until it is gone. Raises :class:`ChangeRefused`, and then nothing was changed."""
+        """Let nothing more start on a node, named by its id, the beginning of it, or its address, and move the accounts
+        and instruments there to other nodes, one after another, each at work again before the next. ``force``: those
+        that no other node can place stay until it has ended. Raises :class:`ChangeRefused`; then nothing was
+        changed."""
+        if self._stopping:
+            raise ChangeRefused(f"drain {node}", "the supervisor is stopping", "Nothing of it will be on any node.")
         found = await self._draining.drain(node, by, force=force)
         await self._lifecycle.look_at_nodes()
         return found

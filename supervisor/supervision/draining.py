@@ -1,12 +1,13 @@
 """Taking a machine away in order: who has to leave it, and whether they can.
 
-The laws of this module: nothing is begun that would leave somebody nowhere, unless that is asked for; a machine that
-has the journal or the supervisor is never drained; the operator's word is noted before the cluster is told.
+The laws of this module: nothing is begun that would leave an actor without a node, unless that is requested; the node
+of the journal, of the supervisor, or of the cluster's head is never drained, and none while it is not known whether it
+is that; the request is durable before the cluster hears of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from actors.events import EventType, Json
@@ -17,16 +18,17 @@ from actors.runtime.nodes import Node
 from actors.runtime.ports import CallError
 from supervisor.changes.asking import Who, said_of
 from supervisor.changes.requests import ChangeRefused
-from supervisor.tree.model import LIVING, Child, ChildKey, ChildSpec, Kind
+from supervisor.tree.model import LIVING, Child, ChildKey, ChildSpec, InQuarantine, Kind, Pending
 
 _ID_SAID = 4
-"""So much of a node's id names it."""
+"""How much of its id names a node, at least."""
+_MOVABLE = (Kind.ACCOUNT, Kind.INSTRUMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A machine that is being drained: its id and what it is called, who moves to another, in this order, and who stays
-    until it is gone, with the reason."""
+    """A draining node: its id and its description, the actors that move to another node, in this order, and those that
+    stay until it has ended, with the reason."""
 
     node: str
     words: str
@@ -35,8 +37,9 @@ class Drained:
 
 
 class Draining:
-    """Drains machines. ``nodes`` are those of the cluster by name, ``nowhere`` is why no node but those that are to go
-    is in the place of one (``None`` where one is), ``look`` asks the cluster for its machines."""
+    """Drains nodes. ``look`` asks the cluster for its nodes, ``nodes`` are those of its last answer, by name, and
+    ``nowhere`` is why no node but that one can place a child, or ``None``. A cluster of our own has not
+    ``several_nodes``."""
 
     def __init__(
         self,
@@ -44,63 +47,89 @@ class Draining:
         outbox: Outbox,
         children: Mapping[ChildKey, Child],
         *,
+        several_nodes: bool,
+        look: Callable[[], Awaitable[None]],
         nodes: Callable[[], Mapping[str, Node]],
         nowhere: Callable[[ChildSpec, str], str | None],
     ) -> None:
         self._cluster = cluster
         self._outbox = outbox
         self._children = children
+        self._several_nodes = several_nodes
+        self._look = look
         self._nodes = nodes
         self._nowhere = nowhere
 
     async def drain(self, wanted: str, by: Who, *, force: bool) -> Drained:
-        """Drain the node that is named by its id, the beginning of it, or its address. Raises
-        :class:`ChangeRefused`."""
+        """Drain the node that is named by its id, the beginning of it, or its address; what is draining already is only
+        told again. Raises :class:`ChangeRefused`."""
         attempted = f"drain {wanted}"
+        await self._look()
         node = self._named(wanted, attempted)
-        on_it = [
-            (key, child)
-            for key, child in self._children.items()
-            if child.node == node.name and child.spec is not None and isinstance(child.state, LIVING)
-        ]
-        house = [key.name for key, _ in on_it if key.kind not in (Kind.ACCOUNT, Kind.INSTRUMENT)]
-        if await self._supervisors_node() == node.name:
-            house.insert(0, SUPERVISOR)
-        if house:
-            remedy = "Stop the supervisor, and start it with another journal.place."
-            raise ChangeRefused(attempted, f"{node} has {', '.join(house)}, which stay where the journal is", remedy)
-        there = sorted(on_it, key=lambda one: (one[0].account, one[0].kind, one[0].name))
-        stays = {key.name: why for key, child in there if child.spec and (why := self._nowhere(child.spec, node.name))}
+        await self._refuse_the_house(node, attempted)
+        stays: dict[str, str] = {}
+        moves: list[str] = []
+        for key in sorted(self._children, key=lambda key: (key.account, key.kind, key.name)):
+            child = self._children[key]
+            if key.kind not in _MOVABLE or child.spec is None or isinstance(child.state, InQuarantine | Pending):
+                continue
+            why = self._nowhere(child.spec, node.name)
+            if why is not None and child.node in (node.name, None):  # one that is starting may be there already
+                stays[key.name] = why
+            elif child.node == node.name:
+                moves.append(key.name)
         if stays and not force:
             name, why = next(iter(stays.items()))
-            remedy = "With --force (force=True) they stay until it is gone, and wait for another one."
+            remedy = "With --force (force=True) they stay until it has ended, and wait for another node."
             raise ChangeRefused(attempted, f"{name} could go nowhere else ({len(stays)} in all): {why}", remedy)
-        moves = tuple(key.name for key, _ in there if key.name not in stays)
-        words: dict[str, Json] = {"action": "drain", "node": str(node), "moves": list(moves), "stays": list(stays)}
+        words: dict[str, Json] = {"action": "drain", "node": str(node), "moves": [*moves], "stays": [*stays]}
         await self._outbox.write(EventType.OPERATOR_ACTION, words | {"by": None, **said_of(by)}, node.name)
         try:
             await self._cluster.drain(node.name)
         except CallError as error:
             raise ChangeRefused(attempted, str(error), "Try again.") from None
-        return Drained(node.name, str(node), moves, stays)
+        return Drained(node.name, str(node), tuple(moves), stays)
 
     def _named(self, wanted: str, attempted: str) -> Node:
+        if not self._several_nodes:
+            found = "this cluster is one machine, and the supervisor's own"
+            raise ChangeRefused(attempted, found, "Use stop.")
         nodes = self._nodes()
         if not nodes:
-            raise ChangeRefused(attempted, "its machines are not known: this cluster is one of our own", "Use stop.")
-        found = [
+            raise ChangeRefused(attempted, "the cluster does not report its nodes", "Try again.")
+        called = [
             node
             for node in nodes.values()
-            if node.address == wanted or (len(wanted) >= _ID_SAID and node.name.startswith(wanted))
+            if wanted in {node.name, node.address} - {""} or (len(wanted) >= _ID_SAID and node.name.startswith(wanted))
         ]
-        if len(found) == 1:
-            return found[0]
-        shown = ", ".join(f"{node.name[:8]} at {node}" for node in (found or nodes.values()))
-        why = f"{len(found)} nodes are called so" if found else "there is no such node"
+        if len(called) == 1:
+            return called[0]
+        shown = ", ".join(f"{node.name[:8]} at {node}" for node in (called or nodes.values()))
+        why = f"{len(called)} nodes are called so" if called else "there is no such node"
         raise ChangeRefused(attempted, why, f"Name it by its id or its address. There are: {shown}")
 
-    async def _supervisors_node(self) -> str | None:
+    async def _refuse_the_house(self, node: Node, attempted: str) -> None:
+        """Raise :class:`ChangeRefused` where the cluster or the journal would end with the node."""
+        if node.head:
+            remedy = "To move accounts away from it, change their place, and apply."
+            raise ChangeRefused(attempted, f"{node} is the head of the cluster, which ends with it", remedy)
+        where: dict[str, str | None] = {
+            key.name: child.node
+            for key, child in self._children.items()
+            if key.kind not in _MOVABLE and child.spec is not None and isinstance(child.state, LIVING)
+        }
         try:
-            return await self._cluster.node_of(SUPERVISOR)
-        except CallError:
-            return None
+            where = {SUPERVISOR: await self._cluster.node_of(SUPERVISOR)} | where
+        except CallError as error:
+            raise ChangeRefused(
+                attempted, f"it is not known whether the supervisor is there: {error}", "Try again."
+            ) from None
+        house = [name for name, on in where.items() if on == node.name]
+        if house:
+            stay = "which stays" if len(house) == 1 else "which stay"
+            remedy = "Stop the supervisor, and start it with another journal.place."
+            raise ChangeRefused(attempted, f"{node} has {', '.join(house)}, {stay} where the journal is", remedy)
+        unknown = [name for name, on in where.items() if on is None and name != SUPERVISOR]
+        if unknown:
+            found = f"it is not known yet on which node {', '.join(unknown)} runs"
+            raise ChangeRefused(attempted, found, "Try again.")

@@ -63,6 +63,7 @@ NODES_EVERY_S = 2.0
 """How often a cluster that may have several machines is asked for its nodes."""
 _LOGGING = frozenset({Kind.AUDIT, Kind.ACCOUNT, Kind.INSTRUMENT})
 BEGIN_TRIES = 10
+NODE_TRIES = 30
 FIRST_CYCLE_WITHIN_S = 1.0
 """How long an instrument's probe waits for its first cycle: less than a probe's time-out."""
 
@@ -116,8 +117,8 @@ class Lifecycle:
         return {node.name: node for node in self._nodes.living}
 
     def nowhere(self, spec: ChildSpec, without: str | None = None) -> str | None:
-        """Why no node can place a child, the node ``without`` left aside; ``None`` where one can, or where the nodes are
-        not known."""
+        """Why no node can place a child, ``without`` left aside; ``None`` where one can, or where the nodes are not
+        known."""
         living = [replace(node, draining=True) if node.name == without else node for node in self._nodes.living]
         return nowhere(spec.place, living) if living else None
 
@@ -147,15 +148,25 @@ class Lifecycle:
             self._happened(NodesSeen(nodes))
 
     async def _report_node(self, key: ChildKey, attempt: int) -> None:
-        if not self._several_nodes:
-            return
+        """Send the tree the child's node; where that is not known now, later."""
+        if self._several_nodes and not await self._is_placed(key, attempt):
+            self._runtime.spawn(SUPERVISOR, self._report_node_later(key, attempt))
+
+    async def _report_node_later(self, key: ChildKey, attempt: int) -> None:
+        for _ in range(NODE_TRIES):
+            await self._runtime.sleep(NODES_EVERY_S)
+            if await self._is_placed(key, attempt):
+                return
+
+    async def _is_placed(self, key: ChildKey, attempt: int) -> bool:
         try:
             node = await self._cluster.node_of(key.name)
         except CallError as error:
             logger.debug("{}: its node is not known: {}", key.name, error)
-            return
+            return False
         if node is not None:
             self._happened(PlacedOn(key, attempt, node))
+        return True
 
     # Children that a former supervisor left
 

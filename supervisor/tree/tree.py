@@ -627,7 +627,8 @@ class Tree:
         # Numbered across all children: one that is removed and added again does not repeat an old attempt.
         self._attempts += 1
         state = Starting(now_s, waiting)
-        self._children[key] = replace(child, state=state, running=child.spec, attempt=self._attempts)
+        # Its node is not known again before it reports it: it must not be taken for lost, or moved, with its last one.
+        self._children[key] = replace(child, state=state, running=child.spec, attempt=self._attempts, node=None)
         return Start(child.spec, self._attempts, waiting)
 
     def _probes(self, now_s: float) -> list[Command]:

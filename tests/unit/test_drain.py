@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import pytest
 
 from actors.events import EventType
+from actors.names import SUPERVISOR
 from actors.runtime.cell import Seats
-from actors.runtime.deployment import Deployment
-from actors.runtime.nodes import Node, place_of
+from actors.runtime.deployment import Deployment, LocalCluster
+from actors.runtime.nodes import Node, Nodes, place_of
+from actors.runtime.ports import ActorUnavailable
 from supervisor.changes.requests import ChangeRefused
 from supervisor.cli.console import Failure
 from supervisor.cli.drain import drain
@@ -118,19 +120,23 @@ async def test_nothing_new_starts_on_a_node_that_is_being_drained(tmp_path: Path
         await hall.supervisor.restart("fx/EUR_USD", "tests")
         status = await hall.until(lambda s: states(s)["fx/EUR_USD"] == "PENDING", "it waits for another")
         assert "the cluster's nodes have zone=a; zone=b, being drained" in str(rows(status)["fx/EUR_USD"]["error"])
+        with pytest.raises(ChangeRefused, match=r"\(2 in all\)"):  # it is no longer there
+            await hall.supervisor.drain("10.0.0.2", "tests")
 
 
 @virtual_time
 async def test_the_node_of_the_journal_is_not_drained_and_an_unknown_one_is_named_with_those_there_are(
     tmp_path: Path,
 ) -> None:
-    same = Node("b3", place_of({"zone": "c"}), "10.0.0.2")
-    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B, same), sections=SECTIONS) as hall:
+    same, without = Node("b3", place_of({"zone": "c"}), "10.0.0.2"), Node("c1")
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B, same, without), sections=SECTIONS) as hall:
         await hall.up()
-        with pytest.raises(ChangeRefused, match="audit, which stay where the journal is"):
+        with pytest.raises(ChangeRefused, match="audit, which stays where the journal is"):
             await hall.supervisor.drain("10.0.0.1", "tests", force=True)
         with pytest.raises(ChangeRefused, match=r"there is no such node\. .*b1 at 10\.0\.0\.2 \(zone=b\)"):
             await hall.supervisor.drain("10.0.0.9", "tests")
+        with pytest.raises(ChangeRefused, match="there is no such node"):
+            await hall.supervisor.drain("", "tests")
         with pytest.raises(ChangeRefused, match="2 nodes are called so"):
             await hall.supervisor.drain("10.0.0.2", "tests")
 
@@ -138,8 +144,141 @@ async def test_the_node_of_the_journal_is_not_drained_and_an_unknown_one_is_name
 @virtual_time
 async def test_a_cluster_of_our_own_has_no_machine_to_drain(tmp_path: Path) -> None:
     async with a_hall(tmp_path) as hall:
-        with pytest.raises(ChangeRefused, match="this cluster is one of our own"):
+        with pytest.raises(ChangeRefused, match="this cluster is one machine"):
             await hall.supervisor.drain("here", "tests")
+
+
+@virtual_time
+async def test_the_head_of_a_cluster_is_not_drained_nor_a_node_while_it_is_not_known_who_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Node("b1", place_of({"zone": "b"}), "10.0.0.2", head=True)
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, head, NODE_B2), sections=SECTIONS) as hall:
+        await hall.up()
+        with pytest.raises(
+            ChangeRefused, match=r"10\.0\.0\.2 \(zone=b\) is the head of the cluster, which ends with it"
+        ):
+            await hall.supervisor.drain("10.0.0.2", "tests", force=True)
+
+        async def silent(name: str) -> str | None:
+            raise ActorUnavailable(name, "on_node", "it does not answer")
+
+        monkeypatch.setattr(hall.cluster, "node_of", silent)
+        with pytest.raises(ChangeRefused, match="it is not known whether the supervisor is there"):
+            await hall.supervisor.drain("10.0.0.3", "tests", force=True)
+        await hall.supervisor.restart("audit", "tests")
+        await hall.until(lambda s: on_nodes(s)["audit"] is None, "it ends")
+        await hall.until(lambda s: states(s)["audit"] == "UP", "it is up, and nobody knows where")
+
+        async def of_the_supervisor(name: str) -> str | None:
+            return "a1" if name == SUPERVISOR else await silent(name)
+
+        monkeypatch.setattr(hall.cluster, "node_of", of_the_supervisor)
+        with pytest.raises(ChangeRefused, match="it is not known yet on which node audit runs"):
+            await hall.supervisor.drain("10.0.0.3", "tests", force=True)
+        assert not any(node.draining for node in (await hall.cluster.nodes()).living)
+
+
+@virtual_time
+async def test_a_cluster_that_does_not_report_its_nodes_is_drained_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> Nodes:
+        raise ActorUnavailable("the cluster", "nodes", "its GCS does not answer")
+
+    monkeypatch.setattr(LocalCluster, "nodes", lambda _: away())
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B), sections=SECTIONS) as hall:
+        with pytest.raises(ChangeRefused, match="the cluster does not report its nodes"):
+            await hall.supervisor.drain("10.0.0.2", "tests")
+
+
+@virtual_time
+async def test_a_node_that_has_just_joined_is_known_and_one_drained_twice_is_drained_once(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B), sections=SECTIONS) as hall:
+        await hall.up()
+        hall.cluster.add_node(NODE_B2)
+        first = await hall.supervisor.drain("10.0.0.2", "tests")
+        again = await hall.supervisor.drain("10.0.0.2", "tests")
+        assert (first.moves, first.stays) == (("fx", "fx/EUR_USD", "fx/GBP_JPY"), {})
+        assert (again.node, again.stays) == ("b1", {})
+        await watched(hall, "b1")
+        assert (await hall.supervisor.drain("b1", "tests")).moves == ()
+        moved = [one for one in written(hall, EventType.ACTOR_RESTARTED) if str(one["reason"]).startswith("moved")]
+        assert [one["actor"] for one in moved] == ["fx", "fx/EUR_USD", "fx/GBP_JPY"]
+
+
+@virtual_time
+async def test_one_that_is_being_restarted_keeps_its_last_node_from_being_drained_too(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B), sections=SECTIONS) as hall:
+        await hall.up()
+        slow(hall)
+        await hall.cluster.kill("fx/GBP_JPY")
+        await hall.until(lambda s: states(s)["fx/GBP_JPY"] != "UP", "it has died")
+        with pytest.raises(ChangeRefused, match=r"\(3 in all\)"):
+            await hall.supervisor.drain("10.0.0.2", "tests")
+
+
+@virtual_time
+async def test_a_supervisor_that_is_stopping_drains_nothing(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B), sections=SECTIONS) as hall:
+        await hall.up()
+        await hall.supervisor.stop()
+        with pytest.raises(ChangeRefused, match="the supervisor is stopping"):
+            await hall.supervisor.drain("10.0.0.2", "tests", force=True)
+        assert not any(node.draining for node in (await hall.cluster.nodes()).living)
+
+
+@virtual_time
+async def test_a_node_that_is_lost_while_it_is_drained_loses_nothing_and_counts_for_nothing(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B, NODE_B2), sections=SECTIONS) as hall:
+        status = await hall.up()
+        away, other = ("10.0.0.2", "b2") if on_nodes(status)["fx"] == "b1" else ("10.0.0.3", "b1")
+        slow(hall)
+        await hall.supervisor.drain(away, "tests")
+        await hall.until(lambda s: states(s)["fx"] != "UP", "the account is on its way")
+        await hall.cluster.lose_node("b1" if other == "b2" else "b2")
+        status = await hall.until(
+            lambda s: s["status"] == "SUCCESS" and {on_nodes(s)[name] for name in FX} == {other}, "all are elsewhere"
+        )
+        assert {name: restarts(status, name) for name in EVERYBODY} == dict.fromkeys(EVERYBODY, 0)
+
+
+@virtual_time
+async def test_one_that_died_on_its_way_is_restarted_elsewhere_before_the_next_leaves(tmp_path: Path) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B, NODE_B2), sections=SECTIONS) as hall:
+        status = await hall.up()
+        fx = on_nodes(status)["fx"]
+        slow(hall)
+        await hall.supervisor.drain("10.0.0.2" if fx == "b1" else "10.0.0.3", "tests")
+        await hall.until(lambda s: states(s)["fx"] != "UP", "the account is on its way")
+        await hall.until(lambda s: states(s)["fx"] == "UP", "it is up elsewhere")
+        await hall.cluster.kill("fx")
+        await hall.until(lambda s: states(s)["fx"] != "UP", "it has died there")
+        for status in await watched(hall, str(fx)):
+            if states(status)["fx"] != "UP":
+                assert {states(status)[name] for name in FX - {"fx"}} == {"UP"}, "nobody leaves meanwhile"
+        assert restarts(status, "fx") == 1, "that one counts"
+
+
+@virtual_time
+async def test_one_whose_node_is_told_late_is_not_moved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B, NODE_B2), sections=SECTIONS) as hall:
+        status = await hall.up()
+        fx, told = on_nodes(status)["fx"], hall.cluster.node_of
+        silent_s = asyncio.get_running_loop().time() + 20
+
+        async def late(name: str) -> str | None:
+            if name in FX and asyncio.get_running_loop().time() < silent_s:
+                raise ActorUnavailable(name, "on_node", "it does not answer")
+            return await told(name)
+
+        monkeypatch.setattr(hall.cluster, "node_of", late)
+        await hall.supervisor.drain("10.0.0.2" if fx == "b1" else "10.0.0.3", "tests")
+        await asyncio.sleep(40)
+        status = await hall.up()
+        assert {on_nodes(status)[name] for name in FX} == {"b2" if fx == "b1" else "b1"}
+        moved = [one for one in written(hall, EventType.ACTOR_RESTARTED) if str(one["reason"]).startswith("moved")]
+        assert [one["actor"] for one in moved] == ["fx", "fx/EUR_USD", "fx/GBP_JPY"]
 
 
 def test_one_that_moves_takes_no_seat_in_a_cell_that_is_to_go_or_is_of_another_place() -> None:
@@ -182,6 +321,15 @@ def test_the_command_says_who_has_left_and_ends_with_3_where_somebody_stays(
     assert "fx/A has left, and does not run: no node has zone=b" in told.err
     Answers.stays = {}
     assert drain(configuration, "10.0.0.2", force=True) == 0
+
+    def silent(_: Answers) -> dict[str, Any]:
+        raise ActorUnavailable("supervisor", "status", "it has ended")
+
+    monkeypatch.setattr(Answers, "status", silent)
+    monkeypatch.setattr("supervisor.cli.drain.SILENT_FOR_S", 0.0)
+    with pytest.raises(Failure, match="It goes on draining when it answers again") as failed:
+        drain(configuration, "10.0.0.2", force=True)
+    assert failed.value.status == 3
 
 
 def an_account(directory: Path) -> Path:

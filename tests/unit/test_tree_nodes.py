@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from actors.runtime.nodes import Node, Nodes, place_of
+from actors.runtime.nodes import Node, Nodes, Place, place_of
 from supervisor.tree.model import (
     AUDIT,
     Absent,
+    ChildKey,
+    Command,
     DesiredChanged,
     Died,
     Discovered,
     Ended,
+    HandedOver,
     InQuarantine,
     Kill,
     NodeLost,
@@ -21,12 +24,14 @@ from supervisor.tree.model import (
     NoPlace,
     Pending,
     PlacedOn,
+    ProbeAnswered,
     Start,
+    Started,
     StartFailed,
     Tick,
 )
 from supervisor.tree.tree import FORGIVEN_WITHIN_S
-from tests.unit.tree_cases import FX, GBP, World, spec
+from tests.unit.tree_cases import EUR, FX, GBP, World, spec, stopped
 
 PLACE = place_of({"zone": "b"})
 A, B, B2 = Node("a1", place_of({"zone": "a"})), Node("b1", PLACE), Node("b2", PLACE)
@@ -119,3 +124,64 @@ def test_a_quarantine_for_deaths_of_which_the_last_was_the_nodes_ends() -> None:
     assert isinstance(world.tree.children[FX].state, InQuarantine)
     world.tell(NodesSeen(Nodes((A,), (B,))), after_s=1)
     assert isinstance(world.tree.children[FX].state, Absent | Pending)
+
+
+def drained_world(of_the_instruments: Place = PLACE) -> World:
+    """The account has left its node, which is draining, and its instruments have not."""
+    instruments = (replace(spec(one), place=of_the_instruments) for one in (EUR, GBP))
+    world = World()
+    world.tell(NodesSeen(Nodes((A, B, B2))))
+    world.up(desired=(spec(AUDIT), replace(spec(FX), place=PLACE), *instruments))
+    for key in (FX, EUR, GBP):
+        world.tell(PlacedOn(key, world.attempt(key), "b1"))
+    assert stopped(world.tell(NodesSeen(Nodes((A, replace(B, draining=True), B2))))) == ["fx"]
+    return world
+
+
+def comes_up(world: World, key: ChildKey) -> list[Command]:
+    """On another node; it has not answered since."""
+    world.tell(Ended(key, world.attempt(key)))
+    return world.tell(Started(key, world.attempt(key)), after_s=1)
+
+
+def test_an_instrument_leaves_a_draining_node_when_its_account_answers_and_the_next_when_it_is_verified() -> None:
+    world = drained_world()
+    assert stopped(comes_up(world, FX)) == []
+    assert stopped(world.answer(FX, None, due=False)) == ["fx/EUR_USD"]
+    assert stopped(comes_up(world, EUR)) == []
+    assert stopped(world.answer(EUR, 0.0)) == [], "a cycle that verified nothing is none"
+    proof = ProbeAnswered(EUR, world.attempt(EUR), 0.0, verified=True)
+    assert stopped(world.tell(proof)) == ["fx/GBP_JPY"]
+    world.tell(PlacedOn(EUR, world.attempt(EUR), "b2"))
+    comes_up(world, GBP)
+    world.answer(GBP, 0.0)
+    assert [one.key for one in world.logged(HandedOver)] == [FX, EUR, GBP], "each once"
+    assert {child.restarts for child in world.tree.children.values()} == {0}
+
+
+def test_a_broker_that_is_away_does_not_keep_a_node_from_being_emptied() -> None:
+    world = drained_world()
+    comes_up(world, FX)
+    world.answer(FX, None, due=False)
+    comes_up(world, EUR)
+    for _ in range(16):
+        world.answer(GBP, 0.0, after_s=1)
+        assert stopped(world.answer(EUR, 0.0)) == []
+    assert stopped(world.answer(EUR, 0.0, after_s=1)) == ["fx/GBP_JPY"]
+
+
+def test_one_that_cannot_be_made_elsewhere_does_not_keep_the_others_on_a_draining_node() -> None:
+    world = drained_world()
+    world.tell(Ended(FX, world.attempt(FX)))
+    commands = world.tell(StartFailed(FX, world.attempt(FX), "no adapter", permanent=True))
+    assert isinstance(world.tree.children[FX].state, InQuarantine)
+    assert stopped(commands) == ["fx/EUR_USD"]
+
+
+def test_one_whose_other_node_goes_meanwhile_waits_and_those_that_may_go_elsewhere_leave() -> None:
+    world = drained_world(of_the_instruments=())
+    world.tell(NodesSeen(Nodes((A, replace(B, draining=True)))))
+    commands = world.tell(Ended(FX, world.attempt(FX)))
+    assert isinstance(world.tree.children[FX].state, Pending)
+    assert stopped(commands) == []
+    assert stopped(world.tell(Tick(), after_s=1)) == ["fx/EUR_USD"]
