@@ -1,12 +1,12 @@
-"""Orders that the broker should show and does not know any more, and what the positions say of them.
+"""Orders that the broker should show but no longer knows, and what the positions reveal about them.
 
-A broker forgets its orders, and its fills with them, when its day is over. What became of an order meanwhile is then
-shown by the position alone, and the two are one story: an order that is gone beside a change of its leg that it could
-have made was filled by just that, and the change is explained by it.
+A broker forgets its orders, and their fills, when its day is over. Only the position then shows what happened to an
+order in the meantime: if an order is gone, and its leg changed in a way that the order could have caused, the order was
+filled by exactly that change, which needs no other explanation.
 
-The laws of this module: nothing is concluded without proof (law 4), and until then the change is not explained by
-anything else; of several orders that a change could be of none is chosen; an order whose life is over by its own terms
-has EXPIRED, which is no news, and one whose terms are not known is given up.
+The laws of this module: nothing is concluded without proof (law 4), and until then nothing else explains the change; if
+a change could come from several orders, none is chosen; an order that has reached the end of its own terms has EXPIRED,
+which is expected, and one whose terms are unknown is given up.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NOT_FOUND = "not found at the broker"
 
 @dataclass(frozen=True, slots=True)
 class _PositionEvidence:
-    """What the positions say of an order that is gone: in which leg, and how much of it was filled at what price.
-    ``unclear`` where a leg changed its way and it is not known by whom."""
+    """What the positions show about an order that is gone: how much was filled, in which leg and at what price.
+    ``unclear`` if a leg changed in its direction and the cause is not known."""
 
     leg: str | None = None
     quantity: Decimal = ZERO
@@ -46,14 +46,13 @@ _NOTHING = _PositionEvidence()
 
 
 def hold_back_legs_of(work: ReconciliationPass, order: BookOrder) -> None:
-    """Say nothing of a leg whose change may be a fill of this order, as long as its fate is not known."""
+    """Hold back the legs whose change may be a fill of this order, until it is known what happened to the order."""
     for leg in _changes(work, order):
         work.held_back.add(leg)
 
 
 def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, bool]]) -> None:
-    """Conclude what became of the orders that the broker says it does not know, each with whether it is known to be
-    over."""
+    """Conclude what happened to orders that the broker reports as unknown, each with whether it is known to be over."""
     over = {order.key: known or _is_over(work, order) for order, known in gone}
     placed = not gone or not work.policy.positions or pending_fills_are_placed(work)
     evidence = _evidence_of_positions(work, [order for order, _ in gone])
@@ -98,8 +97,8 @@ def _evidence_of_positions(
 
 
 def _given_up_meanwhile(work: ReconciliationPass, order: BookOrder) -> list[BookOrder]:
-    """The orders that were given up while this one could be missed: a change may as well be theirs. It may have been
-    missed without a break of its own so far, since our side last spoke of it, and not since all was in step."""
+    """The orders that were given up while this one may have been missing: a change could also be theirs. It may have
+    been missing without a break of its own, since the later of our last report of it and the last look in step."""
     kinds = (DiscrepancyType.ORDER_MISSING, DiscrepancyType.ORDER_STATUS_MISMATCH, DiscrepancyType.MISSED_FILL)
     open_ones = (work.book.breaks.get((kind, order.subject)) for kind in kinds)
     known_at = [at for at in (order.local_at, work.book.reconciled_at) if at is not None]
@@ -114,7 +113,7 @@ def _remaining(order: BookOrder) -> Decimal:
 
 
 def _changes(work: ReconciliationPass, order: BookOrder) -> dict[str, Decimal]:
-    """The legs that this order may have changed, and differ its way, by how much."""
+    """The legs that this order may have changed and that differ in its direction, each with the difference."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete):
         return {}
@@ -131,12 +130,12 @@ def _changes(work: ReconciliationPass, order: BookOrder) -> dict[str, Decimal]:
 
 
 def _may_be_delivered(work: ReconciliationPass, order: BookOrder) -> bool:
-    """Whether what it bought would be among holdings that are not taken up."""
+    """Whether a purchase by this order would be among holdings that the adapter does not read."""
     return order.leg == _DELIVERED and HOLDINGS in work.slice.unread_legs
 
 
 def _price(work: ReconciliationPass, order: BookOrder, leg: str, change: Decimal) -> Decimal | None:
-    """At what it was filled: what the average of a leg that grew says, else what was ordered."""
+    """The fill price: from the average price of a leg that grew, else the limit price or the best known average."""
     row = next((row for row in rows_of(work.slice.positions) if row.leg == leg), None)
     held = work.book.legs.get(leg)
     price = _added_at(row, held.quantity if held else ZERO, held.average_price if held else ZERO, change)
@@ -165,7 +164,7 @@ def _described(order: BookOrder) -> str:
 
 
 def _filled(work: ReconciliationPass, order: BookOrder, what: _PositionEvidence, leg: str, *, over: bool) -> bool:
-    """MISSED_FILL: the order is gone, and its leg changed by what it can have done."""
+    """MISSED_FILL: the order is gone, and its leg changed by a quantity that the order can have filled."""
     change = what.quantity * order.side.sign
     filled = order.filled_quantity + what.quantity
     infer = work.found(
@@ -197,7 +196,7 @@ def _filled(work: ReconciliationPass, order: BookOrder, what: _PositionEvidence,
 
 
 def _expired(work: ReconciliationPass, order: BookOrder, what: _PositionEvidence) -> bool:
-    """Its life is over, and the broker has forgotten it with its day."""
+    """ORDER_STATUS_MISMATCH: the order has reached the end of its terms, and the broker has forgotten it."""
     detail = f"it was good until {to_iso(order.expires_at)}" if order.expires_at is not None else ""
     unclear = ", and whether it was filled before is not clear from the positions" if what.unclear else ""
     severity = Severity.WARNING if what.unclear else Severity.INFO
@@ -222,7 +221,7 @@ def _expired(work: ReconciliationPass, order: BookOrder, what: _PositionEvidence
 
 
 def _end(work: ReconciliationPass, order: BookOrder, severity: Severity, *, over: bool) -> None:
-    """End an order that is not filled whole as its terms say, or else as one that nobody knows."""
+    """End an order that is not completely filled: as expired by its terms, or else as not found."""
     if over:
         ended = replace(order, status=OrderStatus.EXPIRED, reason=order.reason or "its day is over")
         work.emit(EventType.ORDER_EXPIRED, {"order": payloads.order_to(ended)}, order.key, severity)
@@ -232,7 +231,7 @@ def _end(work: ReconciliationPass, order: BookOrder, severity: Severity, *, over
 
 
 def _given_up(work: ReconciliationPass, order: BookOrder) -> bool:
-    """ORDER_MISSING: the broker says that it knows no such order, and nothing says why."""
+    """ORDER_MISSING: the broker reports that it knows no such order, and there is no explanation."""
     give_up = work.found(
         Finding(
             type=DiscrepancyType.ORDER_MISSING,

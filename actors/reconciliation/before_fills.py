@@ -1,11 +1,11 @@
-"""What came into a leg without a fill before the fills of the same slice took it out again.
+"""Quantity that entered a leg without a fill, before fills of the same slice took it out again.
 
-60 are held, 40 are transferred in, 100 are sold, and nothing is held: applied by themselves the fills would take the
-book to -40, which was never held. So what no fill explains comes first.
+60 are held, 40 are transferred in, 100 are sold, and nothing is held: the fills alone would take the book to -40, which
+was never held. So the unexplained change is applied first.
 
-The laws of this module: only fills that the positions contain by the broker's time count, and only where they would
-take a netting leg through zero to a side that the broker does not show; positions that merely lag behind the fills, at
-what was held or at what it was after some of them, are no such thing.
+The laws of this module: only fills that the positions contain by the broker's time count, and only if they would take a
+netting leg through zero to a side that the broker does not show; positions that merely lag behind the fills, at the
+held quantity or at the quantity after some of the fills, are a different case.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JUST_BEFORE = timedelta(microseconds=1)
 
 
 def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, BookOrder | None, str | None]]) -> None:
-    """Take over what came before these new fills, each with its order and leg, in the order of the broker's time."""
+    """Apply the change that came before these new fills, each given with its order and leg, in broker time order."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete) or work.new_book:
         return
@@ -37,7 +37,7 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
     baseline = work.book.baseline
     for fill, order, leg in fills:
         if baseline is not None and fill.time <= baseline:
-            return  # a first look had them, and took what it was shown as it is: so does each that follows
+            return  # the first look took the positions as they were, with these fills; later looks do the same
         given_way = order is not None and (order.adopted or order.inferred)
         if leg is None or given_way or fill.corrects is not None or fill.time > work.slice.as_of:
             return
@@ -53,8 +53,8 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
 
 
 def _reported_differently(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
-    """Whether what differs in a leg is open with another value, from a look that reported it beside the fills: that
-    story stands."""
+    """Whether the difference in a leg is open with another value, because a look reported it beside the fills: that
+    report stands."""
     held = work.book.legs.get(leg)
     came = to_text((held.quantity if held is not None else ZERO) + change)
     kinds = (DiscrepancyType.POSITION_MISMATCH, DiscrepancyType.MISSING_LOCALLY)
@@ -63,7 +63,7 @@ def _reported_differently(work: ReconciliationPass, leg: str, change: Decimal) -
 
 
 def _came_before(work: ReconciliationPass, leg: str, shown: Decimal, fills: Sequence[Fill]) -> Decimal:
-    """How much did, signed; 0 where the fills make sense by themselves."""
+    """The signed quantity that came before the fills; 0 if the fills are consistent without it."""
     held = work.book.legs.get(leg)
     after = before = held.quantity if held is not None else ZERO
     passed = {before}

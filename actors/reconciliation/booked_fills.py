@@ -1,7 +1,7 @@
-"""What one fill does to a book, whether the broker reports it or an order shows that there was one. Pure.
+"""The effect of one fill on a book, whether the broker reports the fill or an order shows that there was one. Pure.
 
-It moves the leg that it names, else that of its order, else the legs first in, first out. It may stand in for fills
-that were inferred before it.
+A fill changes the leg that it names, else its order's leg, else the legs in FIFO order. It may replace fills that were
+inferred before it.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ def book_fill(
     cause: Cause | None = None,
     strategy: str | None = None,
     contract: ContractFacts | None = None,
-    told: Decimal | None = None,
+    filled: Decimal | None = None,
     contained: frozenset[str] = frozenset(),
 ) -> payloads.BookedFill:
-    """What a fill does to a book: which parts of inferred fills it stands in for, and what it adds to which legs.
+    """The effect of a fill on a book: the parts of inferred fills it replaces, and the quantity it adds to each leg.
 
-    ``cap`` is the most that can be filled of its order: what exceeds it was counted before, under another id.
-    ``told`` is how much the broker says is filled of it, this fill included: what exceeds that is among the adopted.
-    ``contained`` are the legs that have it already.
+    ``cap`` is the most that can be filled of its order: anything above it was counted before, under another id.
+    ``filled`` is the order's filled quantity as the broker reports it, this fill included: anything above it is among
+    the adopted units. ``contained`` are the legs that already contain the fill.
     """
     adopted = ZERO
     if order is not None and order.adopted:
         adopted = fill.quantity if _was_adopted(order, fill) else ZERO
-        if told is not None:
-            adopted = max(adopted, order.filled_quantity + fill.quantity - told)
+        if filled is not None:
+            adopted = max(adopted, order.filled_quantity + fill.quantity - filled)
         adopted = min(adopted, fill.quantity, order.adopted)
     replaces: list[tuple[str, Decimal]] = []
     fresh = fill.quantity - adopted
@@ -94,15 +94,15 @@ def book_fill(
 
 
 def with_closed(book: Book, booked: payloads.BookedFill) -> payloads.BookedFill:
-    """A fill that is only assumed, with what it takes out of the legs: should it be another one, that comes back."""
+    """An assumed fill with the lots that it takes out of the legs: they are given back if the broker restates it."""
     legs = [(book.legs[name], quantity) for name, quantity in booked.legs if name in book.legs]
     closed = [leg.would_close(quantity) for leg, quantity in legs]
     return replace(booked, closed=tuple(one for one in closed if one is not None))
 
 
 def cost_of(fill: Fill, conventions: Conventions, contract: ContractFacts | None) -> Decimal | None:
-    """What a fill's commission adds to the average price that the broker shows, a unit and in terms of the price;
-    ``None`` where that average has no commission in it, or what is needed to compute it is not known."""
+    """What a fill's commission adds to the broker's average price, per unit and in terms of the price; ``None`` if that
+    average contains no commission, or if the inputs are not known."""
     if not conventions.commission_in_average or fill.commission is None or contract is None or not fill.quantity:
         return None
     if fill.commission_currency not in (None, contract.currency):
@@ -116,8 +116,8 @@ def allocate(
     """The signed quantities by which ``quantity`` units of a fill change each leg.
 
     A fill joins the leg its ``leg`` names, else the one its order or position id names, else it closes legs of the
-    other side in FIFO order and opens the account's usual leg with the rest. Nothing, where the book was corrected to a
-    position that contains it.
+    other side in FIFO order and opens the account's usual leg with the rest. It changes no leg if the book was
+    corrected to a position that contains it.
     """
     if not quantity or fill.combination == book.instrument:
         return ()
@@ -133,7 +133,7 @@ def allocate(
 
 
 def _out_of(book: Book, leg: str, signed: Decimal) -> tuple[tuple[str, Decimal], ...]:
-    """A leg is closed at most, and never opened."""
+    """Close a leg at most, and never open one."""
     held = book.legs.get(leg)
     if held is None or (held.quantity > 0) == (signed > 0):
         return ()
@@ -141,7 +141,7 @@ def _out_of(book: Book, leg: str, signed: Decimal) -> tuple[tuple[str, Decimal],
 
 
 def named_leg(book: Book, fill: Fill, order: BookOrder | None, conventions: Conventions) -> str | None:
-    """The leg that a fill or its order names; ``None`` where neither does."""
+    """The leg that a fill or its order names; ``None`` if neither does."""
     named = fill.leg or (order.leg if order is not None else None)
     if named is None and (conventions.legs is LegScheme.TICKET or fill.position_id in book.legs):
         named = fill.position_id
@@ -150,7 +150,7 @@ def named_leg(book: Book, fill: Fill, order: BookOrder | None, conventions: Conv
 
 
 def _into(book: Book, leg: str, signed: Decimal, conventions: Conventions) -> tuple[tuple[str, Decimal], ...]:
-    """A leg that has only one side is closed at most; what exceeds it was never in our book."""
+    """Change a leg; one that has only one side is closed at most, because any excess was never in our book."""
     held = book.legs.get(leg)
     one_sided = conventions.legs in (LegScheme.SIDED, LegScheme.TICKET)
     if one_sided and leg in (LONG, SHORT):
@@ -179,17 +179,17 @@ def _first_in_first_out(
 
 def _usual_leg(fill: Fill, conventions: Conventions) -> str:
     if conventions.products:
-        return NET  # nobody says the product, and nothing is pending: from before the first look
+        return NET  # neither the fill nor its order names a product, and it does not wait: before the first look
     if conventions.legs is LegScheme.SIDED:
         return LONG if fill.side is Side.BUY else SHORT
     return fill.position_id or fill.broker_order_id or fill.fill_id
 
 
 def infer_fill(work: ReconciliationPass, order: BookOrder, row: Order) -> payloads.BookedFill | None:
-    """The fill that must have happened for an order to be filled as far as the broker says, at the incremental price;
-    ``None`` where no price is known at all.
+    """The fill that must have happened for an order to be filled as far as the broker reports, at the incremental
+    price; ``None`` if no price is known at all.
 
-    It changes legs only where that brings them nearer to what the broker holds: a correction may contain it already.
+    It changes legs only if that brings them closer to the broker's positions: a correction may already contain it.
     """
     quantity = row.filled_quantity - order.filled_quantity
     price = _incremental_price(work, order, row, quantity)
@@ -221,7 +221,7 @@ def inferred_fill(
     filled: Decimal,
     legs: tuple[tuple[str, Decimal], ...],
 ) -> payloads.BookedFill:
-    """A fill that nobody reported, of an order that is ``filled`` so far with it; under an id that is used once."""
+    """A fill that nobody reported, of an order whose filled quantity is then ``filled``, under an id used only once."""
     return payloads.BookedFill(
         fill_id="inferred:" + event_id(work.book.stream, order.key, str(to_text(filled)), work.place),
         order_key=order.key,
@@ -243,7 +243,7 @@ def _incremental_price(work: ReconciliationPass, order: BookOrder, row: Order, q
     if average is not None:
         price = (average * row.filled_quantity - order.notional) / quantity
         if price > 0 or average <= 0 or order.notional < 0:
-            return price  # zero or less only where the order is known to have traded there
+            return price  # zero or less only if the order is known to have traded there
     held = [position.average_price for position in rows_of(work.slice.positions)]
     return row.limit_price or order.limit_price or average or (held[0] if held else None)
 

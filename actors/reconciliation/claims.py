@@ -1,13 +1,13 @@
-"""What a book says that somebody else keeps (a table), as our side of every comparison of positions.
+"""A book kept elsewhere (in a table) as our side of every comparison of positions.
 
 The laws of this module:
 
-* A leg is what the newest row of it says, and becomes so by POSITION_RECORDED with that row's time. What was filled
-  since is in the row, or is a difference: it is waited for ``settle``, as a writer needs a moment, and no longer.
-* Unknown is not flat. A row that is gone, or gives way to an older one, says nothing: a table that was restored, or
-  lost rows, closes no leg. A leg that nobody ever wrote a row of is not held by that book.
-* No correction is made in our book: it would be undone by the next look, as the row still says the same. It is wanted
-  of whoever keeps the other book, once for each break, and the break stays open until a row says what the broker says.
+* A leg has the quantity of its newest row, set by a POSITION_RECORDED with that row's time. A later fill is in the row,
+  or else is a difference: we wait ``settle`` for it, because a writer needs a moment, and no longer.
+* Unknown is not flat. A row that is gone, or is replaced by an older one, proves nothing: a table that was restored, or
+  lost rows, closes no leg. A leg that never had a row is not held by that book.
+* Our book is not corrected: the next look would undo that, because the row is unchanged. The other book's owner is
+  asked for the correction, once for each break, and the break stays open until a row agrees with the broker.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from brokers.clocks import broker_time
 from brokers.model import Claim, ClaimDoubt, Position, rows_of
 
 KEY = "book:"
-"""What the key of a discrepancy begins with that is of the book kept elsewhere, and of no section of the broker's."""
+"""The prefix of a discrepancy's key if it concerns the book kept elsewhere, and no section of the broker."""
 
 
 def take_claims(work: ReconciliationPass) -> None:
-    """Have the legs be what the other book says, as far as that is known."""
+    """Set the legs to what the other book states, as far as that is known."""
     claims = work.slice.claims
     if claims is None or not work.policy.positions:
         return
@@ -50,7 +50,7 @@ def take_claims(work: ReconciliationPass) -> None:
 
 
 def is_doubted(work: ReconciliationPass, leg: str) -> bool:
-    """Whether it is not known what the other book says of a leg."""
+    """Whether the other book's statement about a leg is unknown."""
     claims = work.slice.claims
     if claims is None:
         return False
@@ -58,14 +58,14 @@ def is_doubted(work: ReconciliationPass, leg: str) -> bool:
 
 
 def claim_of(work: ReconciliationPass, leg: str) -> Claim | None:
-    """What the other book says of a leg."""
+    """The other book's row of a leg."""
     if work.slice.claims is None:
         return None
     return next((row for row in work.slice.claims.rows if row.leg == leg), None)
 
 
 def corrections_wanted(work: ReconciliationPass) -> tuple[ClaimCorrection, ...]:
-    """The rows that would end the breaks which may be corrected."""
+    """The rows that would end the breaks that may be corrected."""
     if not work.wanted:
         return ()
     shown: dict[str, Position] = {row.leg: row for row in rows_of(work.slice.positions)}
@@ -78,7 +78,7 @@ def corrections_wanted(work: ReconciliationPass) -> tuple[ClaimCorrection, ...]:
 
 
 def _strange_leg(work: ReconciliationPass, row: Claim) -> ClaimDoubt | None:
-    """A leg that there cannot be at this broker: it would be held by nobody, and the real one by nobody's book."""
+    """A doubt about a row whose leg cannot exist at this broker: it matches no position, and the real leg no row."""
     instead = impossible(work.slice.conventions.legs, row.leg, row.quantity)
     if instead is None or not row.quantity:
         return None
@@ -87,7 +87,7 @@ def _strange_leg(work: ReconciliationPass, row: Claim) -> ClaimDoubt | None:
 
 
 def _went_back(work: ReconciliationPass, leg: str, row: Claim | None) -> ClaimDoubt | None:
-    """What a book cannot do by itself: say less, or something older, than it has said."""
+    """A doubt about a leg whose row disappeared or became older: a book in normal use does neither."""
     claimed_at = work.book.claimed.get(leg)
     if claimed_at is None:
         return None
@@ -144,7 +144,7 @@ def _take(work: ReconciliationPass, leg: str, row: Claim | None) -> None:
 
 
 def _shown_price(work: ReconciliationPass, leg: str) -> Decimal:
-    """The broker's, where the other book has none."""
+    """The broker's price, for a row without one."""
     row = next((row for row in rows_of(work.slice.positions) if row.leg == leg), None)
     return ZERO if row is None else row.average_price
 
@@ -158,7 +158,7 @@ _CORRECTIONS = {
 
 
 def _end_corrected(work: ReconciliationPass, leg: str, row: Claim | None) -> None:
-    """The break that a row of ours was written for ends with it: what differs from then on is another one."""
+    """End the break that a row was written to correct: any later difference is another break."""
     if row is None or row.discrepancy is None:
         return
     for kind, correction in _CORRECTIONS.items():

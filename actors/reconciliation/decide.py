@@ -1,11 +1,11 @@
 """``reconcile(book, slice, policy, now) → Decision``: one pass over one instrument, without clock, IO or Ray.
 
-The order is fixed: unreadable rows and age, then fills, then orders, then what a book kept elsewhere says, then
-positions (RECOVERY → GHOST → DRIFT), then what is no longer there is closed, and the pass gets its status.
+The order is fixed: unreadable rows and age, then fills, then orders, then a book kept elsewhere, then positions
+(RECOVERY → GHOST → DRIFT), then breaks that no longer exist are closed, and the pass gets its status.
 
 The laws of this module: the absence of a row counts in a COMPLETE section only; nothing is concluded from a slice older
 than the last local activity on its subject; the same book, slice, policy and time give the same decision, and a second
-pass over what the first one wrote emits nothing.
+pass on the result of the first one emits nothing.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from brokers.model import (
 )
 
 _FILLS_LOST = (DiscrepancyType.STALE_DATA, "fills")
-"""The broker no longer has the fills from our cursor on. Open until both sides are the same again, which is journaled
-with the new cursor: what comes after it is found as fills."""
+"""The broker no longer has the fills after our cursor. Open until both sides agree again, which is journaled with the
+new cursor: later fills are found as fills."""
 
 RECONCILED_AT_MOST_EVERY = timedelta(minutes=5)
-"""Evidence of clean cycles is written at most this often."""
+"""The shortest time between two records of clean cycles."""
 
 _POSITION_BREAKS = frozenset(
     {
@@ -75,15 +75,14 @@ _ORDER_BREAKS = frozenset(
 def reconcile(
     book: Book, slice_: Slice, policy: Policy, now: datetime, verified_at: datetime | None = None
 ) -> Decision:
-    """Compare a book with what its broker says, and decide what follows.
+    """Compare a book with its broker's slice, and decide what to do.
 
     ``verified_at`` is when this book was last found in step (``None``: not since its RECONCILED, if it has one); a book
-    that cannot be verified for too long becomes a discrepancy of its own. A slice of another account or instrument is a
-    ``ValueError``. The book is not changed: apply the decision's events once they are
-    journaled.
+    that cannot be verified for too long becomes a discrepancy of its own. Raises ``ValueError`` for a slice of another
+    account or instrument. The book is not changed: apply the decision's events once they are journaled.
     """
     if slice_.instrument != book.instrument or slice_.account != book.account:
-        raise ValueError(f"the book of {book.stream} was to be reconciled with {slice_.account}/{slice_.instrument}")
+        raise ValueError(f"the book of {book.stream} cannot be reconciled with {slice_.account}/{slice_.instrument}")
     if slice_.streamed:
         return _streamed(book, slice_, policy, now)
     evidence_due = book.reconciled_at is None or now - book.reconciled_at >= RECONCILED_AT_MOST_EVERY
@@ -102,15 +101,15 @@ def reconcile(
 
 
 def _streamed(book: Book, slice_: Slice, policy: Policy, now: datetime) -> Decision:
-    """What the executions of a stream do to the book. Nothing else is looked at, closed, verified or asked for."""
+    """Apply the executions of a stream to the book. Nothing else is compared, closed, verified or requested."""
     work = ReconciliationPass(book, slice_, policy, now)
     take_streamed(work)
     return Decision(Status.PARTIAL, tuple(work.events), tuple(work.discrepancies.values()))
 
 
 def unchanged(book: Book, slice_: Slice, policy: Policy, now: datetime) -> bool:
-    """Whether this book was found in step with these very rows by this policy, nothing was written since, and they are
-    not too old: the comparison would find what it found."""
+    """Whether this book was found in step with exactly these rows under this policy, nothing was written since, and
+    they are not too old: another comparison would give the same result."""
     same = book.clean == slice_.revision and book.clean_under is policy
     return same and now - slice_.requested_at <= policy.max_age
 
@@ -123,7 +122,7 @@ def _compared(
     verified_at: datetime | None,
     approved: frozenset[Subject] = frozenset(),
 ) -> tuple[ReconciliationPass, bool]:
-    """The pass with everything that differs, and whether the slice may be acted on."""
+    """The pass with all differences, and whether the slice is fresh enough to act on."""
     work = ReconciliationPass(book, slice_, policy, now, approved)
     _unreadable_rows(work)
     fresh = _is_fresh(work, verified_at)
@@ -141,9 +140,9 @@ def _compared(
 
 
 def _may_be_made(work: ReconciliationPass) -> frozenset[Subject]:
-    """Under ``alert``: of the approved corrections those that rest on nothing that was only tried. What becomes of
-    orders and fills is made together or not at all, as each of them counts what came before it; a leg is set to what
-    the broker says, whatever becomes of the others, unless a fill was only tried on it."""
+    """Under ``alert``: the approved corrections that do not depend on one that was only tried. Corrections of orders
+    and fills are made together or not at all, because each builds on the ones before it; a leg is set to the broker's
+    position independently of the others, unless a fill was only tried on it."""
     flow = [trial for trial in work.trials if trial.finding.phase in (Phase.FILLS, Phase.ORDERS)]
     together = not work.tidied and all(trial.approved for trial in flow)
     if len(flow) > 1 and any(trial.finding.needs_proof for trial in flow):
@@ -151,7 +150,7 @@ def _may_be_made(work: ReconciliationPass) -> frozenset[Subject]:
     made = {trial.finding.subject for trial in flow} if together else set()
     tried_legs = set() if together else work.tried_legs
     for trial in work.trials:
-        moves = trial.finding.correction is Correction.MOVE_POSITION  # and touches another leg, too
+        moves = trial.finding.correction is Correction.MOVE_POSITION  # which changes another leg, too
         rests_on_a_trial = bool(tried_legs) if moves else trial.finding.key in tried_legs
         if trial.approved and trial not in flow and not rests_on_a_trial:
             made.add(trial.finding.subject)
@@ -159,7 +158,7 @@ def _may_be_made(work: ReconciliationPass) -> frozenset[Subject]:
 
 
 def _unreadable_rows(work: ReconciliationPass) -> None:
-    """MALFORMED_DATA for each row of ours that could not be read. Rows that name no instrument are the account's."""
+    """MALFORMED_DATA for each unreadable row of this instrument. The account reports rows that name no instrument."""
     slice_ = work.slice
     sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
     for section in sections:
@@ -189,7 +188,8 @@ def _unreadable(work: ReconciliationPass, key: str, text: str) -> None:
 
 
 def _is_fresh(work: ReconciliationPass, verified_at: datetime | None) -> bool:
-    """Whether the slice may be acted on. STALE_DATA when it is too old, or when nothing could be verified for long."""
+    """Whether the slice is fresh enough to act on. STALE_DATA if it is too old, or if nothing could be verified for too
+    long."""
     slice_, policy = work.slice, work.policy
     if isinstance(slice_.positions, Failed) and slice_.positions.disbelieved and policy.positions:
         _disbelieved(work, slice_.positions.reason, verified_at)
@@ -212,8 +212,8 @@ def _is_fresh(work: ReconciliationPass, verified_at: datetime | None) -> bool:
 
 
 def _disbelieved(work: ReconciliationPass, reason: str, verified_at: datetime | None) -> None:
-    """STALE_DATA at once, and CRITICAL, however lately the book was verified: what is held is not agreed on, and
-    nothing is to be traded on it."""
+    """STALE_DATA at once, and CRITICAL, however recently the book was verified: the position is in dispute, so trading
+    is not allowed."""
     since = verified_at or work.book.reconciled_at or work.now
     work.found(
         Finding(
@@ -229,8 +229,8 @@ def _disbelieved(work: ReconciliationPass, reason: str, verified_at: datetime | 
 
 
 def _lost_fills(work: ReconciliationPass) -> None:
-    """STALE_DATA where the broker no longer has the fills after our cursor: they are in the positions, and no more can
-    be had of them. The next look goes on from where the broker's list begins."""
+    """STALE_DATA if the broker no longer has the fills after our cursor: the positions contain them, and nothing else
+    shows them. The next look continues from the start of the broker's list."""
     fills, cursor = work.slice.fills, work.slice.fills_cursor
     if isinstance(fills, Failed) and cursor is not None:
         work.found(
@@ -248,17 +248,17 @@ def _lost_fills(work: ReconciliationPass) -> None:
 
 
 def _close_what_is_gone(work: ReconciliationPass) -> None:
-    """Open breaks whose difference this slice would have shown, and did not."""
+    """Close the open breaks whose difference this slice would have shown, and did not."""
     for place, found in list(work.book.breaks.items()):
         if place not in {*work.touched, _FILLS_LOST} and _would_have_been_seen(work, found):
             if work.book.recent_reports.flaps(place, work.now):
-                work.look_again(work.now + CALM)  # it would be back at once: it stands until it is calm
+                work.look_again(work.now + CALM)  # it would reopen at once: it stays open until it is calm
             else:
                 work.gone(found)
 
 
 def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
-    """Whether a break that this slice does not show is over. :data:`HOW_IT_ENDS` has it in words."""
+    """Whether a break that this slice does not show is over. :data:`HOW_IT_ENDS` describes the rules."""
     slice_ = work.slice
     if work.now - slice_.requested_at > work.policy.max_age:
         return False
@@ -267,16 +267,16 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
             return True
         shown = any(row.leg == found.key for row in rows_of(slice_.positions))
         if shown and found.type is DiscrepancyType.NAKED_POSITION:
-            return True  # whatever is not said of the leg yet, it is there: no look at its absence counts any more
+            return True  # whatever else is unknown, the leg is there: no sighting of its absence counts any more
         return found.key not in work.deferred and (shown or isinstance(slice_.positions, Complete))
     if found.type in _ORDER_BREAKS:
         return _no_longer_reported(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
     if found.type is DiscrepancyType.MISSED_FILL:
-        # Where there are no fills at all the question ends with its order.
+        # If the broker has no fills section at all, the question ends with its order.
         looked_at = _no_longer_reported(work, found, slice_.orders) or _order_was_looked_at(work, found.key)
         return isinstance(slice_.fills, Complete | Unsupported) and looked_at
     if found.key.startswith(KEY):
-        return True  # each look reports what is not known of the book kept elsewhere
+        return True  # each look reports what is unknown about the book kept elsewhere
     if found.type is DiscrepancyType.STALE_DATA:
         return not isinstance(slice_.positions, Failed) and not isinstance(slice_.orders, Failed)
     sections: dict[str, Section[AnyRow]] = {
@@ -285,22 +285,22 @@ def _would_have_been_seen(work: ReconciliationPass, found: Break) -> bool:
         "fills": slice_.fills,
     }
     section = sections.get(found.key.split(":")[0])
-    # A PARTIAL section names each row that it cannot read, unless rows are lacking for another reason.
+    # A PARTIAL section names each row that it cannot read, unless rows are missing for another reason.
     return isinstance(section, Complete | Unsupported) or (isinstance(section, Partial) and bool(section.problems))
 
 
 def _order_was_looked_at(work: ReconciliationPass, key: str) -> bool:
-    """Whether both sides of an order were seen in this pass."""
+    """Whether this pass saw both sides of an order."""
     deferred = {order.subject for order in work.book.orders.values() if order.key in work.deferred}
     shown = any(row.broker_order_id == key for row in rows_of(work.slice.orders))
     return key not in deferred and (shown or isinstance(work.slice.orders, Complete))
 
 
 def _no_longer_reported(work: ReconciliationPass, found: Break, section: Section[AnyRow]) -> bool:
-    """Whether this broker has no such thing (any more), and a break has been without a word on it for so long that the
+    """Whether this broker has no such section (any more), and the last sighting of the break is so old that the
     question no longer exists."""
-    heard_at = max((found.opened_at, *found.seen_at))
-    return isinstance(section, Unsupported) and work.now - heard_at > work.policy.max_age
+    last_seen_at = max((found.opened_at, *found.seen_at))
+    return isinstance(section, Unsupported) and work.now - last_seen_at > work.policy.max_age
 
 
 def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> Decision:
@@ -340,20 +340,20 @@ def _conclude(work: ReconciliationPass, evidence_due: bool, *, fresh: bool) -> D
 
 
 def evidence_of(book: Book, slice_: Slice, policy: Policy, now: datetime) -> tuple[Event, ...]:
-    """The RECONCILED of a pass that found everything in step, for one that is to be seen in the journal (after a
-    trade), however short a time ago the last one was. The book is not changed."""
+    """The RECONCILED of a pass that found everything in step, for a pass that the journal must show (after a trade),
+    however recent the last one is. The book is not changed."""
     work = ReconciliationPass(book, slice_, policy, now)
     _evidence(work)
     return tuple(work.events)
 
 
 def _contract_changed(work: ReconciliationPass) -> bool:
-    """Whether the broker says something of the instrument itself that the journal does not have yet."""
+    """Whether the broker's description of the instrument differs from the journaled one."""
     return work.slice.contract is not None and work.slice.contract != work.book.contract
 
 
 def _evidence(work: ReconciliationPass) -> None:
-    """RECONCILED: at that broker time both sides were the same."""
+    """RECONCILED: at that broker time both sides agreed."""
     slice_ = work.slice
     payload: dict[str, Json] = {
         "as_of": to_iso(slice_.as_of),

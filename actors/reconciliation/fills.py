@@ -379,7 +379,7 @@ class _Allowed:
                 self.cause,
                 self.strategy,
                 contract=work.contract,
-                told=told,
+                filled=told,
                 contained=contained,
             )
             document = payloads.booked_fill_to(booked)

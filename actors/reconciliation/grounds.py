@@ -1,9 +1,9 @@
-"""What one decision rests on, and how it is kept so that it can be made again. Pure.
+"""The grounds of one decision, and how they are kept so that the decision can be recomputed. Pure.
 
 A decision follows from the book, the slice, the policy, the time and when the book was last found in step, and from
-nothing else. The book is a fold of the journal up to a version; the rest is put into a :class:`KeptPass`: one entry,
-and the parts it names by their SHA-256, which many passes share. The hash of the entry stands in each event of the
-decision, and each entry names the one before it, so that the journal's chain holds the passes that wrote nothing too.
+nothing else. The book is a fold of the journal up to a version; the rest is stored as a :class:`KeptPass`: one entry,
+and the parts it names by their SHA-256, which many passes share. Each event of the decision contains the hash of the
+entry, and each entry names the one before it, so that the journal's chain covers the passes that wrote nothing too.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ PASS: Final = "pass"  # noqa: S105 - a pass over a book
 TRADE: Final = "trade"
 """The payload key by which an event names the trade after which it was found."""
 ASKED: Final = "asked"
-"""The payload key by which an event names who asked for the check that found it; nothing is decided by it."""
+"""The payload key by which an event names who requested the check that found it; no decision depends on it."""
 PARTS: Final = ("policy", "positions", "orders", "fills", "beside")
-"""What a pass rests on, each kept once however many passes saw it."""
+"""The parts of a pass; equal parts are kept once for all passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """All that a decision follows from. ``trade`` names the trade after which the broker was looked at. ``asked`` are
-    the keys that name who asked for the check, where anybody did: they stand in its events, and decide nothing."""
+    """Everything that a decision follows from. ``trade`` names the trade that led to the look. ``asked`` are the keys
+    that name who requested the check, if a person did: they are part of its events, and decide nothing."""
 
     book: Book
     slice: Slice
@@ -52,8 +52,8 @@ class Grounds:
         return reconcile(self.book, self.slice, self.policy, self.now, self.verified_at)
 
     def events_of(self, decision: Decision) -> tuple[Event, ...]:
-        """The decision's events, which name the trade after which they were found, and who asked for the check. A check
-        after a trade that finds everything in step is reported too."""
+        """The decision's events, with the trade after which they were found and who requested the check. A check after
+        a trade is recorded even if it finds everything in step."""
         events = decision.events
         if self.trade is not None:
             if not events and decision.status is Status.SUCCESS:
@@ -64,7 +64,7 @@ class Grounds:
 
 @dataclass(frozen=True, slots=True)
 class KeptPass:
-    """One pass in the form in which it is kept: ``hash`` is the SHA-256 of ``entry``, ``parts`` are by theirs."""
+    """One pass in the form in which it is kept: ``hash`` is the SHA-256 of ``entry``; ``parts`` are keyed by theirs."""
 
     hash: str
     entry: bytes
@@ -77,7 +77,7 @@ def with_key(events: tuple[Event, ...], key: str, value: Json) -> tuple[Event, .
 
 
 def kept(grounds: Grounds, decided: int, before: str | None) -> KeptPass:
-    """A pass that decided so many events, after the pass whose hash is ``before``."""
+    """A pass that decided ``decided`` events, after the pass whose hash is ``before``."""
     slice_ = grounds.slice
     contents: dict[str, Any] = {
         "policy": grounds.policy,

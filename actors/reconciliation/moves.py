@@ -1,8 +1,8 @@
-"""What went from one leg of an instrument to another: a product converted, a purchase delivered.
+"""Quantity that moved from one leg of an instrument to another: a product converted, a purchase delivered.
 
 The laws of this module: the quantity over all legs is the same before and after, to the unit; nothing is moved on a
-guess (both ends are seen in one COMPLETE section, and one of them by its row: of two legs that are not there neither is
-the other's end); a move is one difference and one event, so that no moment shows the quantity twice or not at all.
+guess (one COMPLETE section shows both ends, at least one of them as a row: two legs that are both absent show no move);
+a move is one difference and one event, so that the quantity is never counted twice or not at all.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Move:
 
 
 def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> None:
-    """Move what is conserved over the legs of an instrument whose account has products. ``shown`` are the rows by leg,
-    without those that contradict each other."""
+    """Move quantity that is conserved over the legs of an instrument whose account has products. ``shown`` are the rows
+    by leg, without those that contradict each other."""
     legs = work.book.legs
     if not legs or not isinstance(work.slice.positions, Complete) or len(shown) != len(rows_of(work.slice.positions)):
         return
@@ -44,7 +44,7 @@ def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> 
     if not moves:
         return
     if any(not work.may_judge(name) for name in changes):
-        work.held_back.update(changes)  # by themselves they would be there twice, or not at all
+        work.held_back.update(changes)  # corrected one by one, the quantity would be counted twice or not at all
         return
     for move in moves:
         _move(work, move, shown.get(move.target, aside.get(move.target)))
@@ -53,8 +53,8 @@ def reconcile_moves(work: ReconciliationPass, shown: Mapping[str, Position]) -> 
 def _changes(
     work: ReconciliationPass, shown: Mapping[str, Position], aside: Mapping[str, Position]
 ) -> dict[str, Decimal]:
-    """By how much each leg differs. A leg aside takes up what left the others, as far as there is room for it, and is
-    no difference otherwise."""
+    """By how much each leg differs. A leg aside takes up quantity that left the others, as far as its row has room for
+    it, and does not differ otherwise."""
     held = {name: leg.quantity for name, leg in work.book.legs.items()}
     names = (held.keys() | shown.keys()) - aside.keys()
     changes = {name: (shown[name].quantity if name in shown else ZERO) - held.get(name, ZERO) for name in names}
@@ -67,13 +67,13 @@ def _changes(
         left -= taken
     for name in work.slice.unread_legs:
         if name not in shown and name not in aside and name in changes:
-            # Nothing is known of it but what the other legs lost or gained.
+            # Nothing is known about it except what the other legs lost or gained.
             changes[name] = ZERO
     return {name: change for name, change in changes.items() if change}
 
 
 def moves_of(changes: Mapping[str, Decimal]) -> tuple[Move, ...]:
-    """The moves that make these changes; none, unless they add up to nothing."""
+    """The moves that make up these changes; none, unless the changes add up to zero."""
     if sum(changes.values(), ZERO):
         return ()
     lost = {name: -change for name, change in sorted(changes.items()) if change < 0}
@@ -112,7 +112,7 @@ def _move(work: ReconciliationPass, move: Move, row: Position | None) -> None:
     if not apply_it:
         return
     quantity = (target.quantity if target is not None else ZERO) + move.quantity
-    told = row.comparable_price if row is not None else None
-    price = source.average_price if source is not None else told or ZERO
+    shown_price = row.comparable_price if row is not None else None
+    price = source.average_price if source is not None else shown_price or ZERO
     payload = payloads.move_to(move.source, move.target, move.quantity, quantity, price, work.slice.as_of, cause)
     work.emit(EventType.POSITION_SYNCED, payload, f"{move.source} to {move.target}", CAUSES[cause].severity)

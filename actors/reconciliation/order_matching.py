@@ -1,9 +1,9 @@
-"""Which order of the book a row of the broker's is.
+"""Matches the rows of the broker with the orders of the book.
 
-The law of this module: a broker_order_id decides, but for a provisional one, which may be another order's after a
-restart. A client_order_id does so only for an order whose broker_order_id we have not heard yet, because it need not be
-unique at a broker (Kite's tag and MT5's comment are anything a trader writes): of several rows the likeliest is taken,
-each once, and none that was there before the order was sent.
+The law of this module: a broker_order_id decides, except a provisional one, which may belong to another order after a
+restart. A client_order_id decides only for an order whose broker_order_id we do not know yet, because it need not be
+unique at a broker (Kite's tag and MT5's comment are free text): the likeliest of several rows is taken, each row for
+one order only, and none from before the order was sent.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
 from brokers.model import Complete, Fill, Order, Partial, Section, is_provisional, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
-"""How far a broker's clock and ours may be apart, beyond what a snapshot shows of it."""
+"""How far a broker's clock and ours may differ, beyond the difference that a snapshot shows."""
 
 
 def with_whole_client_ids(work: ReconciliationPass) -> None:
-    """Give the slice's rows the client ids that our side gave their orders, where the broker keeps only the beginning
-    of an id and one order's alone begins so."""
+    """Restore the full client ids in the slice's rows, where the broker keeps only the beginning of an id and it fits
+    one order only."""
     length = work.slice.conventions.client_id_length
     whole = {} if length is None else _cut_ids(work, length)
     if not whole:
@@ -47,7 +47,7 @@ def with_whole_client_ids(work: ReconciliationPass) -> None:
 
 
 def _cut_ids(work: ReconciliationPass, length: int) -> dict[str, str]:
-    """What the broker keeps of an id → the id of ours, for those that are longer and no two of which are cut alike."""
+    """The part of an id that the broker keeps → our full id, for longer ids whose kept part is unambiguous."""
     ids = {order.client_order_id for order in work.book.orders.values() if order.client_order_id is not None}
     found: dict[str, str] = {}
     alike = {one for one in ids if len(one) <= length}
@@ -67,8 +67,8 @@ def _named(row: Row, whole: dict[str, str]) -> Row:
 
 
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
-    """The book's order that a row shows; ``None`` for one the book does not have. By its broker_order_id it is the same
-    order whatever else the row says of it."""
+    """The book's order that a row shows; ``None`` if the book does not have it. With the same broker_order_id it is the
+    same order, whatever else the row contains."""
     order = work.book.find_order_by_ticket(row.broker_order_id)
     if order is None or is_provisional(row.broker_order_id):
         order = by_broker_id(work.book, row)
@@ -81,8 +81,8 @@ def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
 
 
 def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order]) -> BookOrder | None:
-    """The book's order that a fill belongs to: by the ids it carries, else by those that its order's row carries.
-    ``shown`` are the rows at hand by broker_order_id."""
+    """The book's order that a fill belongs to: by the fill's ids, else by the ids in its order's row. ``shown`` are the
+    available rows by broker_order_id."""
     order = by_broker_id(work.book, fill)
     if order is not None and _of_another_day(work, order, fill.time):
         order = None
@@ -96,12 +96,12 @@ def order_of_fill(work: ReconciliationPass, fill: Fill, shown: dict[str, Order])
             order = None
     if order is None or order.side is fill.side:
         return order
-    return order if row is not None and row.side is fill.side else None  # what we have of its side is to be mended
+    return order if row is not None and row.side is fill.side else None  # the side in our book will be corrected
 
 
 def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOrder | None:
-    """The order of the book whose place the order with this id took, over however many others. It does not matter in
-    which order the broker shows them."""
+    """The order of the book that the order with this id replaced, directly or through others, in whatever sequence the
+    broker shows them."""
     if broker_order_id is None:
         return None
     answered = (answer.order for answer in work.slice.answers if answer.order is not None)
@@ -120,15 +120,15 @@ def replaced_by(work: ReconciliationPass, broker_order_id: str | None) -> BookOr
 
 
 def long_over(work: ReconciliationPass, row: Order) -> bool:
-    """An ended order from so long ago, by its broker's clock, that the book would only forget it again. It forgets
-    by ours: the broker's, which may show whole seconds or minutes, is given a little less."""
+    """Whether an ended order is so old, by its broker's clock, that the book would only drop it again. The book drops
+    by our clock: the limit here is a little shorter, as the broker's times may be whole seconds or minutes."""
     if row.submitted_at is None or not row.status.terminal:
         return False
     return work.slice.as_of - row.submitted_at > ENDED_ORDERS_KEPT_FOR - CLOCK_SKEW
 
 
 def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
-    """The order of the book that a stop, a target or the like belongs to, where its broker says so."""
+    """The order of the book that a stop, a target or the like belongs to, if its broker names it."""
     if row.parent is None:
         return None
     found = work.book.find_order(row.parent, None) or work.book.order_of_held(row.parent)
@@ -136,7 +136,7 @@ def parent_of(work: ReconciliationPass, row: Order) -> BookOrder | None:
 
 
 def group_members(work: ReconciliationPass, row: Order) -> tuple[str, ...]:
-    """The broker_order_ids of the other orders shown of a row's group."""
+    """The broker_order_ids of the other orders that the slice shows of a row's group."""
     if row.group is None:
         return ()
     rows = (one for one in rows_of(work.slice.orders) if one.group == row.group)
@@ -144,17 +144,17 @@ def group_members(work: ReconciliationPass, row: Order) -> tuple[str, ...]:
 
 
 def strategy_mate(work: ReconciliationPass, row: Order) -> BookOrder | None:
-    """The order of the book whose strategy a row's is, as both are of one group; ``None`` where the group says nothing.
-    A group's name is somebody's own, and may be used again another day: only those count that are shown beside it."""
+    """The order of the book that gives a row its strategy, because both are of one group; ``None`` if the group gives
+    none. A trader chooses a group's name and may use it again another day: only orders in the same slice count."""
     known = [work.book.find_order(name, None) for name in group_members(work, row)]
     found = [order for order in known if order is not None and order.strategy is not None]
     return found[0] if found and len({order.strategy for order in found}) == 1 else None
 
 
 def parent_of_fill(work: ReconciliationPass, fill: Fill, row: Order | None) -> BookOrder | None:
-    """The order of the book that a fill of no order of the book comes from: the parent of its own; the order whose
-    other side it is (that closed a position by an opposite one); or the one that opened the position, which a stop, a
-    target or the broker closed."""
+    """The order of the book that led to a fill whose own order is not in the book: the parent of that order; the order
+    that closed a position by an opposite one, whose other side the fill is; or the order that opened the position which
+    a stop, a target or the broker closed."""
     found = None if row is None else parent_of(work, row)
     if found is None and fill.closing:
         found = work.book.find_order(fill.broker_order_id, None)
@@ -165,7 +165,7 @@ def parent_of_fill(work: ReconciliationPass, fill: Fill, row: Order | None) -> B
 
 def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder | None:
     """An order of ours without a broker_order_id that turns out to be this one, which was adopted before the broker
-    told the client id that both have."""
+    reported the client id of both."""
     if order.client_order_id is not None or row.client_order_id is None or order.adopted_at is None:
         return None
     ours = [
@@ -180,15 +180,15 @@ def same_order(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOr
 
 
 def _of_another_day(work: ReconciliationPass, order: BookOrder, time: BrokerTime | None) -> bool:
-    """Whether an order of the book cannot be the one of that time, because the broker's ids begin anew each day."""
+    """Whether an order of the book is of another day than that time, where the broker reuses its ids each day."""
     if not work.order_ids_recur or time is None or order.submitted_at is None:
         return False
     conventions = work.slice.conventions
-    return conventions.day_of(time) != conventions.day_of(broker_time(order.submitted_at))  # it has no other day
+    return conventions.day_of(time) != conventions.day_of(broker_time(order.submitted_at))  # the only day we know
 
 
 def is_about(book: Book, order: BookOrder, row: Order) -> bool:
-    """Whether a row that was found for this order by either of its ids can be its own, and not another order's."""
+    """Whether a row that was found by one of this order's ids is its own, and not another order's."""
     owner = by_broker_id(book, row)
     if order.slices and not row.slices:
         return False  # a part of it
@@ -200,8 +200,8 @@ def is_about(book: Book, order: BookOrder, row: Order) -> bool:
 
 
 def by_broker_id(book: Book, row: Order | Fill) -> BookOrder | None:
-    """The order that bears the row's broker_order_id, or that of a part of it; where that is provisional, only if it
-    bears the client's too."""
+    """The order with the row's broker_order_id, or with that of one of its parts; if that id is provisional, only if
+    the client_order_id is the same too."""
     order = book.find_order(row.broker_order_id, None)
     if order is None and isinstance(row, Order):
         order = next(filter(None, (book.find_order(part, None) for part in row.slices)), None)
@@ -215,7 +215,7 @@ def _not_known_yet(order: BookOrder) -> bool:
 
 
 def _links(work: ReconciliationPass) -> dict[str, str]:
-    """Rows of orders not known by their broker_order_id → keys of orders with the same client_order_id."""
+    """Rows whose broker_order_id the book does not know → keys of the orders matched by client_order_id."""
     if work.links is not None:
         return work.links
     work.links = {}
@@ -225,7 +225,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
     successors = {row.replaced_by for row in rows if row.replaced_by is not None}
     for row in rows:
         if row.broker_order_id in successors or work.book.replaced_order(row.broker_order_id) is not None:
-            continue  # the order whose place it took is the one that was sent
+            continue  # the order that it replaced is the one that was sent
         if row.client_order_id is None or by_broker_id(work.book, row) is not None:
             continue
         pairs.extend(
@@ -234,7 +234,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
             if _not_known_yet(order)
             and order.side is row.side
             and sent_before(work, order, row.submitted_at)
-            and not (order.status.terminal and long_over(work, row))  # its own order is forgotten already
+            and not (order.status.terminal and long_over(work, row))  # the row's own order was already dropped
         )
     taken: set[str] = set()
     for _, broker_order_id, key in sorted(pairs):
@@ -245,7 +245,7 @@ def _links(work: ReconciliationPass) -> dict[str, str]:
 
 
 def shows_another(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
-    """Whether a row that bears this order's client id is taken for another order of ours in this pass. One row is one
+    """Whether a row with this order's client id is matched with another order of ours in this pass. One row is one
     order: it is not compared with two."""
     linked = _links(work).get(row.broker_order_id)
     return linked is not None and linked != order.key and row.client_order_id == order.client_order_id
@@ -261,7 +261,8 @@ def sent_before(work: ReconciliationPass, order: BookOrder, time: BrokerTime | N
 
 
 def _sent_at(order: BookOrder) -> datetime | None:
-    """When our side sent an order, at the latest: not after it reported that, whatever its clock says."""
+    """The latest time at which our side can have sent an order: not after it reported the order, whatever the sender's
+    clock shows."""
     return min(filter(None, (order.submitted_at, order.recorded_at)), default=None)
 
 

@@ -1,8 +1,8 @@
 """Step 3 of a cycle: orders, by the transition table of :mod:`actors.book.orders`.
 
-The laws of this module: filled quantity goes up by one answer of the broker's, and down only by its correction of an
-execution or on proof (law 4); rows and reports of one order are one order; fills come before the end of an order; an
-order that the broker does not show is asked for by id, and only its own word, repeated, is taken for the absence.
+The laws of this module: one answer of the broker raises a filled quantity, but only a correction of an execution or
+proof (law 4) lowers it; rows and reports of one order are one order; fills come before the end of an order; an order
+that the broker does not show is looked up by id, and only the broker's repeated answer proves that it is absent.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _ENDINGS = {
 
 
 def reconcile_orders(work: ReconciliationPass) -> None:
-    """Bring every order of the book and of the slice in step."""
+    """Bring all orders of the book and of the slice in step."""
     seen: set[str] = set()
-    work.links = None  # fills told which of the broker's some orders are
+    work.links = None  # fills have shown which of the broker's orders some of ours are
     may_be_stale = work.policy.stale_order is not None
     for row in _one_row_each(rows_of(work.slice.orders)):
         order = order_of_row(work, row)
@@ -74,7 +74,7 @@ def reconcile_orders(work: ReconciliationPass) -> None:
 
 
 def _overfilled(work: ReconciliationPass) -> None:
-    """OVERFILL: more was executed than was ordered. The order keeps its quantity, as that is what was meant."""
+    """OVERFILL: more was executed than was ordered. The order keeps its quantity, because that was the intention."""
     for row in rows_of(work.slice.orders):
         if row.filled_quantity <= row.quantity or not row.quantity:
             continue
@@ -95,8 +95,8 @@ def _overfilled(work: ReconciliationPass) -> None:
 
 
 def _duplicated(work: ReconciliationPass) -> None:
-    """DUPLICATE_ORDER: beside an order of ours another one works that bears its id, sent twice. Both are followed;
-    which of them is to go takes a person."""
+    """DUPLICATE_ORDER: an order of ours was sent twice, and another one with its id is working. Both are followed; a
+    person decides which one to cancel."""
     if not work.slice.conventions.unique_client_ids:
         return
     working: dict[str, list[Order]] = {}
@@ -125,7 +125,7 @@ def _duplicated(work: ReconciliationPass) -> None:
 
 
 def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:
-    """Of an order that is shown more than once, the row that is furthest on."""
+    """One row for each order: if it is shown more than once, the row that has progressed furthest."""
     if len({row.broker_order_id for row in rows}) == len(rows):
         return rows
     furthest: dict[str, Order] = {}
@@ -159,7 +159,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
 
 
 def _facts_known(order: BookOrder, row: Order) -> bool:
-    """Whether the book has what the broker says of an order beside its terms, and no side is right or wrong about."""
+    """Whether the book has the facts about an order that only the broker states, and that are never a discrepancy."""
     known = row.expires_at in (None, order.expires_at) or row.status.terminal
     return known and row.parent in (None, order.parent) and row.group in (None, order.group)
 
@@ -182,8 +182,8 @@ def _theirs(row: Order) -> str:
 
 
 def _adopt(work: ReconciliationPass, row: Order) -> str:
-    """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded. Followed from now on. One that
-    took the place of an order of ours is ours, and the stop or target of one belongs to its strategy."""
+    """EXTERNAL_ORDER: somebody else's order, or one of ours that was never recorded; the book follows it from now on.
+    An order that replaced one of ours is ours, and a stop or target belongs to the strategy of its parent."""
     replaced = replaced_by(work, row.broker_order_id)
     whose = replaced or parent_of(work, row) or strategy_mate(work, row)
     expected = work.new_book or whose is not None
@@ -203,7 +203,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         )
     )
     key = order_key(row.broker_order_id, row.client_order_id)
-    if key in work.book.orders:  # of an order that bore a provisional id before
+    if key in work.book.orders:  # taken by an order that had a provisional id
         key = f"{key}@{to_iso(work.slice.as_of)}"
     if not adopt:
         return key
@@ -237,7 +237,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
 
 
 def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
-    """One order that both sides know, in the order: what is filled, then its terms and status, then its age."""
+    """Compare an order that both sides know: first its filled quantity, then its terms and status, then its age."""
     again_at = _too_early(work, order, row)
     if again_at is not None:
         work.defer(order.key, again_at)
@@ -264,7 +264,7 @@ def _compare(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
 
 
 def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> datetime | None:
-    """When to look again, where this slice is from before the newest thing we know of the order, whoever said it."""
+    """When to look again, if this slice is older than the newest thing we know about the order, from either side."""
     soon = work.now + work.policy.confirm_gap
     if _older(work, order.updated_at) and not _in_step(order, row):
         return soon
@@ -278,7 +278,7 @@ def _too_early(work: ReconciliationPass, order: BookOrder, row: Order) -> dateti
 
 
 def _older(work: ReconciliationPass, known_at: datetime | None) -> bool:
-    """Whether the slice was requested before the broker said something else."""
+    """Whether the slice was requested before the broker last reported a change."""
     return known_at is not None and work.slice.requested_at <= known_at
 
 
@@ -287,7 +287,7 @@ def _amended(order: BookOrder, row: Order) -> bool:
 
 
 def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
-    """The order that a row is of, where two of the book's turn out to be it: made one in one event."""
+    """The order of a row: if two orders of the book turn out to be it, one event merges them."""
     owner = by_broker_id(work.book, row)
     if owner is None:
         return order
@@ -302,8 +302,7 @@ def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
 
 
 def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
-    """The order with every other one of the book that the row shows to be a part of it, each made one with it in one
-    event."""
+    """The order, merged with every other order of the book that the row shows to be a part of it, by one event each."""
     if row.slices and row.slices != order.slices:
         known = None if is_provisional(order.broker_order_id) else order.broker_order_id
         for name in (row.broker_order_id, *row.slices):
@@ -322,9 +321,9 @@ def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> Boo
 
 
 def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
-    """A row that lags behind a correction, or one that counts a fill which nobody told. The broker is asked for the
-    order's fills; where it reports no more of them, a row that counts just what was taken back lags behind it, unless a
-    person says otherwise, and one that counts another quantity is believed with proof. Whether it is."""
+    """Whether a row that counts more than a correction left is applied. It lags behind the correction, or counts a fill
+    that nobody reported. The broker is asked for the order's fills; if it reports no further ones, a row that counts
+    exactly the quantity taken back lags, unless a person decides otherwise; any other quantity counts with proof."""
     if not isinstance(work.slice.fills, Complete):
         work.found(_filled_mismatch(order, row, correction=None, needs_proof=False))
         return False
@@ -348,8 +347,7 @@ def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrd
 
 
 def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
-    """The book counts more than the broker. Proven, the broker is right, also where the order works again that had
-    ended."""
+    """The book counts more than the broker. With proof the broker is right, even if an ended order works again."""
     found = _filled_mismatch(order, row, Correction.UPDATE_ORDER, needs_proof=True)
     if order.status.terminal and not row.status.terminal:
         found = replace(
@@ -391,7 +389,7 @@ def _filled_mismatch(order: BookOrder, row: Order, correction: Correction | None
         type=DiscrepancyType.FILLED_MISMATCH,
         key=row.broker_order_id,
         phase=Phase.ORDERS,
-        severity=Severity.INFO if needs_proof else Severity.WARNING,  # one sighting may be a row that lags
+        severity=Severity.INFO if needs_proof else Severity.WARNING,  # a single sighting may be a row that lags
         book_value=to_text(order.filled_quantity),
         broker_value=to_text(row.filled_quantity),
         difference=to_text(row.filled_quantity - order.filled_quantity),
@@ -403,7 +401,7 @@ def _filled_mismatch(order: BookOrder, row: Order, correction: Correction | None
 
 
 def _claim_fills(work: ReconciliationPass, order: BookOrder, row: Order, orphans: list[str]) -> bool:
-    """Fills that were booked under the broker's ids before we knew them to be this order's: count them in it."""
+    """Count fills in this order that were booked under its broker ids before we knew that it has them."""
     correct = _mismatch(work, order, row, Severity.INFO, DiscrepancyType.ORDER_STATUS_MISMATCH)
     if correct:
         counted = [work.book.orphans[name] for name in orphans]
@@ -440,11 +438,12 @@ def _mismatch(
 
 
 def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
-    """Fills the broker counts and has not reported: ask for the order, then infer one. False when it stays open."""
+    """Fills that the broker counts but has not reported: look up the order, then infer a fill. False if the difference
+    stays open."""
     section = work.slice.fills
     unknown = work.policy.positions and isinstance(work.slice.positions, Failed | Partial)
     if unknown or not isinstance(section, Complete | Unsupported):
-        # Without the fills, what is missing may be among them; without the positions, they may contain it already.
+        # The missing quantity may be among unknown fills, or already in unknown positions.
         work.deferred.add(order.key)
         return False
     query = OrderQuery(work.book.instrument, row.broker_order_id, order.client_order_id)
@@ -463,7 +462,7 @@ def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
             type=DiscrepancyType.MISSED_FILL,
             key=row.broker_order_id,
             phase=Phase.ORDERS,
-            severity=Severity.INFO if work.new_book else Severity.WARNING,  # of before the first look: adopted
+            severity=Severity.INFO if work.new_book else Severity.WARNING,  # from before the first look: adopted
             cause=Cause.MISSED_FILL,
             book_value=to_text(order.filled_quantity),
             broker_value=to_text(row.filled_quantity),
@@ -479,21 +478,21 @@ def _catch_up(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
 
 
 def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
-    """The broker is right about an order's terms and its status."""
+    """Take over an order's terms and status from the broker."""
     action = transition(order.status, row.status)
     if not _facts_known(order, row):
-        told = replace(
+        completed = replace(
             order,
             expires_at=row.expires_at or order.expires_at,
             parent=row.parent or order.parent,
             group=row.group or order.group,
         )
-        if action is OrderAction.KEEP and _in_step(replace(told, status=row.status, taken_back=ZERO), row):
-            work.note(EventType.ORDER_UPDATED, {"order": payloads.order_to(told)}, order.key + ":facts")
-        order = told
+        if action is OrderAction.KEEP and _in_step(replace(completed, status=row.status, taken_back=ZERO), row):
+            work.note(EventType.ORDER_UPDATED, {"order": payloads.order_to(completed)}, order.key + ":facts")
+        order = completed
     if action is OrderAction.KEEP and _in_step(replace(order, status=row.status, taken_back=ZERO), row):
         if order.taken_back:
-            after = replace(order, taken_back=ZERO)  # the broker's row has followed its correction
+            after = replace(order, taken_back=ZERO)  # the broker's row now shows the correction
             work.tidy(EventType.ORDER_UPDATED, {"order": payloads.order_to(after)}, order.key + ":followed")
         return
     rejected = action is OrderAction.REJECT
@@ -522,7 +521,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
 
 
 def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
-    """STALE_ORDER: cancelled at the broker, once, and only where the configuration asks for it."""
+    """STALE_ORDER: cancelled at the broker, once, and only if the configuration requests it."""
     limit = work.policy.stale_order
     if limit is None or row.status.terminal or row.waits_for_open:
         return
@@ -550,8 +549,8 @@ def _check_age(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
 
 
 def _since(work: ReconciliationPass, order: BookOrder, row: Order) -> tuple[datetime | BrokerTime | None, timedelta]:
-    """Since when an order works, and for how long by the clock that said so: ours where our side reported the order and
-    the broker does not say when its market opened for it, else the broker's."""
+    """When an order started to work, and for how long, by the clock of that time: ours if our side reported the order
+    and the broker does not state when its market opened for it, else the broker's."""
     since = row.working_since
     if since is None and order.submitted_at is not None:
         if order.recorded_at is not None:
@@ -562,7 +561,7 @@ def _since(work: ReconciliationPass, order: BookOrder, row: Order) -> tuple[date
 
 
 def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
-    """Whether the broker says that it does not know an order which it should show."""
+    """Whether the broker answers that it does not know an order that it should show."""
     if _older(work, order.updated_at):
         work.defer(order.key)
         return False
@@ -575,7 +574,7 @@ def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
     elif answer.order is not None and answer.order.presumed:
         return True
     elif answer.order is not None and shows_another(work, order, answer.order):
-        return True  # the one order that the broker has under this client id is shown, and is not this one
+        return True  # the broker's only order with this client id is in the slice, and is not this one
     elif answer.order is not None and is_about(work.book, order, answer.order):
         _compare(work, order, answer.order)
     elif answer.order is not None and order.broker_order_id is not None:
@@ -586,7 +585,7 @@ def _is_absent(work: ReconciliationPass, order: BookOrder) -> bool:
 
 
 def _presumed(work: ReconciliationPass, order: BookOrder) -> bool:
-    """Whether its adapter knows that the order's life is over."""
+    """Whether the adapter knows that the order is over."""
     answer = work.answer(OrderQuery(work.book.instrument, order.broker_order_id, order.client_order_id))
     return answer is not None and answer.order is not None and answer.order.presumed
 

@@ -1,8 +1,8 @@
-"""What our side reports of itself: orders sent, fills received, positions believed. Reports → events, pure.
+"""Reports of our own side: orders sent, fills received, positions believed. Reports → events, pure.
 
-The laws of this module: a report that says nothing new gives no event (an order by its ids, a fill by its id); what is
-reported twice counts once; an order's filled quantity is never lowered by a report; a report with both ids of what
-were two orders makes them one; where only the broker can say which leg a fill changed, the fill waits for that.
+The laws of this module: a report without news gives no event (an order by its ids, a fill by its id); a repeated report
+counts once; no report lowers an order's filled quantity; a report with both ids of what were two orders merges them; if
+only the broker can name the leg that a fill changed, the fill waits for that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from brokers.model import Conventions, Fill, OrderStatus, Side
 
 @dataclass(frozen=True, slots=True)
 class OrderReport:
-    """An order we sent, or what became of it. At least one of the two ids is set."""
+    """An order we sent, or its later state. At least one of the two ids is set."""
 
     instrument: str
     client_order_id: str | None
@@ -57,7 +57,7 @@ class FillReport:
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """What we believe to hold in a leg from now on; a quantity of 0 is nothing."""
+    """The position that we believe a leg to have from now on; a quantity of 0 means none."""
 
     instrument: str
     leg: str
@@ -69,13 +69,13 @@ class PositionReport:
 Report = OrderReport | FillReport | PositionReport
 
 AHEAD_AT_MOST = timedelta(minutes=15)
-"""How far the clock of whoever reports may be ahead of ours. A fill of the future would count beside each position that
-the broker shows until then."""
+"""How far the reporter's clock may be ahead of ours. A fill dated in the future would count in addition to every
+position that the broker shows until then."""
 
 
 class UnfitReports(ValueError):
-    """Some of several reports cannot be taken, and none of them was. ``problems`` are of whose book, which of its
-    reports (from 0), and why."""
+    """Some of several reports cannot be accepted, so none was. Each of ``problems`` is the book, the index of the
+    report (from 0), and the reason."""
 
     def __init__(self, problems: tuple[tuple[str, int, str], ...]) -> None:
         super().__init__(problems)
@@ -86,17 +86,17 @@ class UnfitReports(ValueError):
 
 
 Look = Callable[[Book, Sequence[Event], Report], None]
-"""Looks at a report before it is taken: at the book as those before it have made it, and at their events."""
+"""Checks a report before it is accepted, with the book and the events that result from the reports before it."""
 
 
 def events_of(
     book: Book, reports: Sequence[Report], conventions: Conventions, now: datetime, look: Look | None = None
 ) -> tuple[Event, ...]:
-    """The events that these reports are, in their order; the book is not changed. Raises ``ValueError`` for a report
-    of another instrument than the book's, and what ``look`` raises."""
+    """The events for these reports, in their order; the book is not changed. Raises ``ValueError`` for a report of an
+    instrument other than the book's, and anything that ``look`` raises."""
     strangers = sorted({report.instrument for report in reports} - {book.instrument})
     if strangers:
-        raise ValueError(f"the book of {book.stream} was told of {', '.join(strangers)}: report it to its own book")
+        raise ValueError(f"the book of {book.stream} got a report of {', '.join(strangers)}: report it to its own book")
     working = book.fork()
     events: list[Event] = []
     for report in reports:
@@ -119,7 +119,7 @@ def _event_of(book: Book, report: Report, conventions: Conventions, now: datetim
         return None
     payload = payloads.position_to(report.leg, report.quantity, report.average_price, None, None)
     payload["strategy"] = report.strategy
-    waiting: list[Json] = [told.fill.key for told in book.pending_fills()]
+    waiting: list[Json] = [reported.fill.key for reported in book.pending_fills()]
     if waiting:
         payload[payloads.WAITING] = waiting
     return _event(book, EventType.POSITION_RECORDED, payload, report.leg, now)
@@ -144,8 +144,8 @@ def _order_event(book: Book, report: OrderReport, conventions: Conventions, now:
 
 
 def _is_known_to_be_sent(book: Book, report: OrderReport) -> bool:
-    """Whether a report is that of a submission which is known, once more or late: of that client id and time. What the
-    order was changed to since, and what took its place, is not undone by it."""
+    """Whether a report repeats a known submission, or comes late: it has the same client id and time. It undoes neither
+    later changes of the order nor its replacement."""
     if report.status is not OrderStatus.PENDING_SUBMIT or report.client_order_id is None:
         return False
     if report.submitted_at is None or report.broker_order_id is not None:
@@ -159,7 +159,7 @@ def _is_known_to_be_sent(book: Book, report: OrderReport) -> bool:
 
 
 def _same_order(book: Book, known: BookOrder, report: OrderReport) -> BookOrder | None:
-    """The order with the report's client id, where it was not known yet to be the one with its broker id."""
+    """The order with the report's client id, if it was not yet known to be the one with the report's broker id."""
     both = report.client_order_id is not None and report.broker_order_id is not None
     if (
         not both
@@ -174,8 +174,8 @@ def _same_order(book: Book, known: BookOrder, report: OrderReport) -> BookOrder 
 
 
 def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
-    """The order with what a report adds to it. The report of its submission once more, or late, says nothing of an
-    order that is further than that, and no report changes what has ended."""
+    """The order with the additions of a report. A repeated or late report of the submission does not change an order
+    that has progressed since, and no report changes an order that has ended."""
     order = replace(
         payloads.with_ids(known, report.broker_order_id, report.client_order_id),
         leg=report.leg or known.leg,
@@ -197,19 +197,19 @@ def _brought_up_to_date(known: BookOrder, report: OrderReport) -> BookOrder:
 
 
 def cut_id(report: Report, conventions: Conventions) -> str | None:
-    """That a report's client id is longer than its broker keeps, in words; ``None`` where it is not."""
+    """A warning that a report's client id is longer than its broker keeps; ``None`` if it is not."""
     name = None if isinstance(report, PositionReport) else report.client_order_id
     if name is None or conventions.kept_of(name) == name:
         return None
     return (
         f"client_order_id {name!r} has {len(name)} characters, and the broker keeps {conventions.client_id_length}: it "
-        f"is {conventions.kept_of(name)!r} there, and only that tells it from others"
+        f"is {conventions.kept_of(name)!r} there, and only that part identifies it"
     )
 
 
 def of_no_order(book: Book, report: Report) -> str | None:
-    """That a fill names an order that the book does not have, in words; ``None`` where it has, or names none. The fill
-    counts all the same."""
+    """A warning that a fill names an order that the book does not have; ``None`` if the book has it, or the fill names
+    none. The fill counts in any case."""
     if not isinstance(report, FillReport):
         return None
     if report.broker_order_id is None and report.client_order_id is None:
@@ -229,7 +229,8 @@ def contradiction(
     now: datetime,
     conventions: Conventions = Conventions(),  # noqa: B008 - frozen
 ) -> str | None:
-    """Why a report cannot be of the order whose id it carries, or of its time; ``None`` where it can."""
+    """Why a report contradicts the order whose id it carries, our clock or the possible prices; ``None`` if it does
+    not."""
     below = _below_zero(report, conventions)
     if below is not None or isinstance(report, PositionReport):
         return below
@@ -260,7 +261,7 @@ def _below_zero(report: Report, conventions: Conventions) -> str | None:
         return None
     return (
         f"{what} is at {to_text(price)}, and no price of {report.instrument} is below zero: report it as the broker "
-        "tells it"
+        "does"
     )
 
 
@@ -270,14 +271,14 @@ def _of_the_other_side(book: Book, report: FillReport) -> str | None:
         return None
     return (
         f"fill {report.fill_id} was reported as a {report.side} of order {report.broker_order_id}, which is a "
-        f"{order.side} of {order.quantity} in the book: report side and broker_order_id as the broker tells them"
+        f"{order.side} of {order.quantity} in the book: report side and broker_order_id as the broker does"
     )
 
 
 def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport, id_scope: str = "") -> str | None:
-    """Why a fill that was reported under a known id is another one, by the newest entries of its journal; ``None``
-    where it is the same. ``id_scope`` is what its id is unique in. What the broker said of it is its own word, which a
-    report need not match."""
+    """Why a fill that was reported under a known id is a different one, by the newest entries of its journal; ``None``
+    if it is the same. ``id_scope`` is the scope in which its id is unique. Only our own reports are compared: the
+    broker's report of a fill may differ."""
     for entry in recent:
         payload = entry["payload"]
         if entry["type"] != EventType.FILL_RECORDED or not isinstance(payload, Mapping):
@@ -294,18 +295,17 @@ def another_fill(recent: Iterable[Mapping[str, object]], report: FillReport, id_
     return None
 
 
-def _of_the_future(what: str, told_at: datetime | None, now: datetime) -> str | None:
-    if told_at is None or told_at - now <= AHEAD_AT_MOST:
+def _of_the_future(what: str, reported: datetime | None, now: datetime) -> str | None:
+    if reported is None or reported - now <= AHEAD_AT_MOST:
         return None
     return (
-        f"{what} is dated {to_iso(told_at)}, and this machine's clock says {to_iso(now)}: report times in UTC, and see "
-        "that the clocks of both machines are right"
+        f"{what} is dated {to_iso(reported)}, and this machine's clock says {to_iso(now)}: report times in UTC, and "
+        "check that the clocks of both machines are right"
     )
 
 
 def _known(book: Book, report: OrderReport) -> BookOrder | None:
-    """The order that a report is of, by its ids; of several of one client id the one that was sent at the same
-    time."""
+    """The order of a report, by its ids; if several share the client id, the one that was sent at the same time."""
     if report.broker_order_id is None and report.submitted_at is not None:
         for order in book.orders_by_client_id(report.client_order_id or ""):
             if order.submitted_at == report.submitted_at and order.side is report.side:
@@ -314,9 +314,8 @@ def _known(book: Book, report: OrderReport) -> BookOrder | None:
 
 
 def _is_another(known: BookOrder, report: OrderReport, conventions: Conventions) -> bool:
-    """Whether a report that carries the client id of an order is of a new one (client ids may be used again, and where
-    the broker does not hold them to be unique, while the first one works), and not the old report once more, or
-    late."""
+    """Whether a report with the client id of an order is about a new order, and not a repeated or late report of the
+    old one. Client ids may be reused, even while the first order works if the broker does not keep them unique."""
     same_broker_id = report.broker_order_id is not None and report.broker_order_id == known.broker_order_id
     if same_broker_id or report.submitted_at is None:
         return False
@@ -326,13 +325,13 @@ def _is_another(known: BookOrder, report: OrderReport, conventions: Conventions)
         return sent_again and ours and not conventions.unique_client_ids and known.submitted_at != report.submitted_at
     if known.local_at is not None or known.submitted_at is None:
         return known.submitted_at != report.submitted_at
-    # Adopted from the broker, whose time of it is not ours: close by, and of the same terms, it is the same order.
+    # Adopted from the broker, whose time is not ours: if the times are close and the terms equal, it is the same order.
     apart = abs(known.submitted_at - report.submitted_at)
     return apart > CLOCK_SKEW or (known.side, known.quantity) != (report.side, report.quantity)
 
 
 def _new_order(book: Book, report: OrderReport) -> BookOrder:
-    """An order not seen before; one that uses the id of an ended order again gets a key of its own."""
+    """An order not seen before; one that reuses the id of an ended order gets a key of its own."""
     key = order_key(report.broker_order_id, report.client_order_id)
     while key in book.orders:
         key += "'"
@@ -368,8 +367,8 @@ def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: d
 
 
 def fill_of(report: FillReport, conventions: Conventions) -> Fill:
-    """The fill that a report is of, with the scope of its id."""
-    time = broker_time(report.time)  # assumed, as all of it is, until the broker tells its own
+    """The fill of a report, with the scope of its id."""
+    time = broker_time(report.time)  # assumed, like all of it, until the broker reports the fill
     return Fill(
         instrument=report.instrument,
         fill_id=report.fill_id,

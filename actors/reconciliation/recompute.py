@@ -1,6 +1,6 @@
-"""Decisions made again: from kept passes back to their grounds, and what the code of today decides on them.
+"""Recomputes decisions: restores the grounds of kept passes, and compares what today's code decides on them.
 
-Whoever reconciles does not need this module; it brings pydantic.
+Reconciliation itself does not import this module, because it imports pydantic.
 """
 
 from __future__ import annotations
@@ -40,21 +40,20 @@ from brokers.model import (
 )
 
 _BESIDE = frozenset({PASS, ASKED})
-"""Keys of an event that no decision follows from: where it is kept, and who asked for the check."""
+"""Keys of an event that are no part of a decision: the pass it is kept in, and who requested the check."""
 
 Part = Callable[[str], bytes | None]
-"""Gives a part by its SHA-256, ``None`` where it is not kept."""
+"""Returns a part by its SHA-256, ``None`` if it is not kept."""
 
 
 class UnusablePass(Exception):
-    """A kept pass that cannot be used: it was altered, lost in part, or is of a form that is not known. Its text says
-    which."""
+    """A kept pass cannot be used: it was altered, is incomplete, or has an unknown form. The message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassEntry:
-    """A kept pass as its entry says it. ``before`` is the hash of the pass before it, ``decided`` how many events it
-    wrote after ``version`` of its stream."""
+    """The entry of a kept pass. ``before`` is the hash of the previous pass, ``decided`` the number of events it wrote
+    after ``version`` of its stream, ``document`` the entry itself."""
 
     hash: str
     before: str | None
@@ -63,45 +62,45 @@ class PassEntry:
     version: int
     decided: int
     now: datetime
-    said: Mapping[str, Any]
+    document: Mapping[str, Any]
 
 
 def entry_of(own: str, entry: bytes) -> PassEntry:
-    """A kept entry, read. Raises :class:`UnusablePass`."""
+    """Read a kept entry. Raises :class:`UnusablePass`."""
     if sha256(entry).hexdigest() != own:
         raise UnusablePass(f"pass {own} was altered: its content does not have its hash")
     try:
-        said = orjson.loads(entry)
+        document = orjson.loads(entry)
         return PassEntry(
             own,
-            said["before"],
-            said["account"],
-            said["instrument"],
-            said["version"],
-            said["decided"],
-            from_iso(said["now"]),
-            said,
+            document["before"],
+            document["account"],
+            document["instrument"],
+            document["version"],
+            document["decided"],
+            from_iso(document["now"]),
+            document,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UnusablePass(f"pass {own} is in a form that this version does not know ({error})") from None
 
 
 def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
-    """What the decision of a pass rested on; ``book`` is as it was at its version. Raises :class:`UnusablePass`."""
-    said = entry.said
+    """The grounds of a kept pass; ``book`` is the book at its version. Raises :class:`UnusablePass`."""
+    document = entry.document
     try:
-        named = orjson.loads(_content(entry, said["rests_on"], part))
+        named = orjson.loads(_content(entry, document["rests_on"], part))
         policy, positions, orders, fills, beside = (_content(entry, named[name], part) for name in PARTS)
         more = orjson.loads(beside)
         slice_ = Slice(
             entry.account,
             entry.instrument,
-            from_iso(said["requested_at"]),
-            broker_time_from_iso(said["as_of"]),
+            from_iso(document["requested_at"]),
+            broker_time_from_iso(document["as_of"]),
             _section(positions, Position),
             _section(orders, Order),
             _section(fills, Fill),
-            said["fills_cursor"],
+            document["fills_cursor"],
             _read(Conventions, more["conventions"]),
             revision="",
             answers=_read(tuple[OrderAnswer, ...], more["answers"]),
@@ -113,16 +112,16 @@ def grounds_of(entry: PassEntry, book: Book, part: Part) -> Grounds:
             claims=_read(Claims | None, more.get("claims")),
             streamed=more.get("streamed", False),
         )
-        verified_at = None if said["verified_at"] is None else from_iso(said["verified_at"])
-        return Grounds(book, slice_, _read(Policy, orjson.loads(policy)), entry.now, verified_at, said["trade"])
+        verified_at = None if document["verified_at"] is None else from_iso(document["verified_at"])
+        return Grounds(book, slice_, _read(Policy, orjson.loads(policy)), entry.now, verified_at, document["trade"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         found = str(error).splitlines()[0]
         raise UnusablePass(f"pass {entry.hash} is in a form that this version does not know ({found})") from None
 
 
 def differences_from_journal(journaled: Sequence[Record], grounds: Grounds) -> list[str]:
-    """In words, how today's code decides otherwise on these grounds than what is in the journal; empty where it does
-    not. The book is not changed."""
+    """Descriptions of the differences between today's decision on these grounds and the journal; empty if there are
+    none. The book is not changed."""
     decision = grounds.decide()
     if decision.lookups:
         asked = ", ".join(query.broker_order_id or query.client_order_id or "?" for query in decision.lookups)
@@ -167,7 +166,7 @@ def _json(value: Json) -> str:
 def _content(entry: PassEntry, own: str, part: Part) -> bytes:
     data = part(own)
     if data is None:
-        raise UnusablePass(f"pass {entry.hash} cannot be made again: its part {own} is not kept")
+        raise UnusablePass(f"pass {entry.hash} cannot be recomputed: its part {own} is not kept")
     if sha256(data).hexdigest() != own:
         raise UnusablePass(f"pass {entry.hash} was altered: its part {own} does not have that hash")
     return data

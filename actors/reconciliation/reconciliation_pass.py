@@ -1,9 +1,9 @@
-"""One pass in the making: the book as it will be, the events that make it so, and what was found on the way.
+"""The state of one pass: the working book, the events that led to it, and the discrepancies found so far.
 
-The laws of this module: the real book is never touched (the first event makes a copy); an event is applied to the
+The laws of this module: the real book is never changed (the first event makes a copy); an event is applied to the
 working book exactly as the journal's reader will apply it; under ``correct: alert`` a correction is tried on the
-working book, so that what it would explain is not reported a second time, but it is not written; one that a person
-approved is written where it rests on nothing that was only tried.
+working book, so that a difference it explains is not reported a second time, but it is not written; a correction that a
+person approved is written if it does not depend on one that was only tried.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ IN_A_TABLE_TOO = frozenset(
         DiscrepancyType.PRICE_MISMATCH,
     }
 )
-"""The differences that, where a book is kept elsewhere, are its own and are corrected there."""
+"""The differences that belong to a book kept elsewhere, if there is one, and are corrected there."""
 Subject = tuple[DiscrepancyType, str]
-"""What a difference is of, and what it is keyed by: a book has one open break of each."""
+"""The type and key of a difference: a book has at most one open break of each."""
 
 
 _NONE = Decimal(0)
@@ -50,15 +50,15 @@ _NONE = Decimal(0)
 class Status(StrEnum):
     """How a cycle ended, best first."""
 
-    SUCCESS = "SUCCESS"  # in step, nothing open
-    PARTIAL = "PARTIAL"  # some section unknown, some row unreadable, or some break open
+    SUCCESS = "SUCCESS"  # in step, no open break
+    PARTIAL = "PARTIAL"  # a section is unknown, a row unreadable, or a break open
     DEGRADED = "DEGRADED"  # the broker or the journal could not be reached: the book is unverified
     FAILED = "FAILED"  # an internal error
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimCorrection:
-    """A row that a book kept elsewhere lacks: what the broker holds of a leg, and the break that it ends."""
+    """A row that a book kept elsewhere lacks: the broker's position in a leg, and the break that the row ends."""
 
     discrepancy: str
     leg: str
@@ -68,14 +68,14 @@ class ClaimCorrection:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one pass concluded.
+    """The result of one pass.
 
-    When ``lookups`` is not empty nothing else is decided yet: ask the broker for these orders and reconcile the slice
-    again with the answers. Otherwise ``events`` are to be journaled and then applied, ``cancels`` are stale orders to
-    be cancelled at the broker, and ``recheck_at`` says when another look is needed for a verdict (``None``: the next
-    regular one will do). ``unverified`` names what the broker left unanswered. ``claim_corrections`` are rows that a
-    book kept elsewhere lacks. ``cursor`` is the place in the broker's
-    fills up to which this book has dealt with everything, ``None`` while it has not.
+    If ``lookups`` is not empty, nothing else is decided yet: look up these orders at the broker and reconcile the slice
+    again with the answers. Otherwise journal ``events`` and then apply them, and cancel the stale orders in ``cancels``
+    at the broker. ``recheck_at`` is when a verdict needs another look (``None``: the next regular one suffices).
+    ``unverified`` names what the broker left unanswered. ``claim_corrections`` are rows that a book kept elsewhere
+    lacks. ``cursor`` is the place in the broker's fills up to which this book has handled everything, ``None`` if it
+    has not.
     """
 
     status: Status
@@ -91,11 +91,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference as a phase finds it. ``correction`` is ``None`` where there is none; one that is ``for_a_person`` is
-    made with a person's approval alone.
+    """A difference as a phase finds it. ``correction`` is ``None`` if there is none; one that is ``for_a_person`` is
+    made only with a person's approval.
 
     A difference that ``needs_proof`` (law 4: its correction destroys) is corrected only after enough COMPLETE sections,
-    each requested ``settle`` after ``activity``, the last thing our side did to the subject.
+    each requested ``settle`` after ``activity``, our side's last action on the subject.
     """
 
     type: DiscrepancyType
@@ -117,22 +117,23 @@ class Finding:
 
     @property
     def subject(self) -> Subject:
-        """What it is of."""
+        """Its type and key."""
         return self.type, self.key
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A correction that a pass under ``alert`` found: whether it is ``approved``, and what it takes."""
+    """A difference with a correction that a pass under ``alert`` found, and whether the correction is ``approved``."""
 
     finding: Finding
     approved: bool
 
 
 class ReconciliationPass:
-    """The state of one pass. The phases call :meth:`found`, :meth:`emit` and :meth:`tidy`; nothing else changes it.
+    """The state of one pass. Only the phases change it, through :meth:`found`, :meth:`emit`, :meth:`tidy` and the like.
 
-    ``approved`` are the subjects whose correction, approved by a person, may be written though only alerts are wanted.
+    ``approved`` are the subjects whose correction a person approved: it may be written although the policy is
+    ``alert``.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class ReconciliationPass:
         self.touched: set[tuple[DiscrepancyType, str]] = set()
         self.deferred: set[str] = set()
         self.held_back: set[str] = set()
-        self.fills_wait = False  # some of them were not dealt with: they are asked for again
+        self.fills_wait = False  # some fills were not handled: they are requested again
         self.lookups: list[OrderQuery] = []
         self.cancels: list[OrderQuery] = []
         self.unverified: list[str] = []
@@ -174,18 +175,17 @@ class ReconciliationPass:
 
     @property
     def contract(self) -> ContractFacts | None:
-        """What the broker says of the instrument itself, now or when it last did."""
+        """The broker's description of the instrument: from this slice, or else the last one."""
         return self.slice.contract if self.slice.contract is not None else self.book.contract
 
     @property
     def as_written(self) -> Book:
-        """The book as the next pass finds it, without what was only tried. What is written whatever may be corrected
-        rests on it alone: else the next look, which tries no such thing, would think otherwise."""
+        """The book as the next pass finds it, without corrections that were only tried. Events that are written in any
+        case must depend on it alone: otherwise the next look, without those trials, would decide differently."""
         return self.book if self._as_written is None else self._as_written
 
     def answer(self, query: OrderQuery) -> OrderAnswer | None:
-        """The broker's answer to this question, if it was asked (of an order whose broker_order_id was not known yet,
-        perhaps)."""
+        """The broker's answer to this query, if it was sent, possibly before the order's broker_order_id was known."""
         if self._answers is None:
             self._answers = {
                 (a.order.broker_order_id, a.query.client_order_id): a for a in self.slice.answers if a.order is not None
@@ -202,32 +202,32 @@ class ReconciliationPass:
         subject: Subject | None = None,
         source: object = None,
     ) -> None:
-        """Apply the correction of a difference (of the one last found, unless ``subject`` names another) to the working
-        book, and write it unless only alerts are wanted. ``source`` is what the payload was made of."""
+        """Apply the correction of a difference (the last one found, unless ``subject`` names another) to the working
+        book, and write it unless it is only tried. ``source`` is the object that the payload was built from."""
         written = self.auto or (subject or self._last) in self._made
         if not written and isinstance(legs := payload.get("legs"), list):
             self.tried_legs.update(str(leg[0]) for leg in legs if isinstance(leg, list))
         self._apply(self._event(kind, payload, identity, severity, source), written=written)
 
     def tidy(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
-        """As :meth:`emit`, of what is no difference by itself: two names of one order, a fill that counts already."""
+        """As :meth:`emit`, for a change that is no difference by itself: merged orders, a fill that already counts."""
         self.tidied = self.tidied or "order" in payload
         self._apply(self._event(kind, payload, identity, Severity.INFO), written=self.auto)
 
     def note(self, kind: EventType, payload: Mapping[str, Json], identity: str) -> None:
-        """What corrects nothing: it is written whatever may be corrected."""
+        """Apply and write an event that corrects nothing, under every policy."""
         self._apply(self._event(kind, payload, identity, Severity.INFO), written=True)
 
     def evidence(self, payload: Mapping[str, Json]) -> None:
-        """RECONCILED, written whatever may be corrected."""
+        """Apply and write a RECONCILED, under every policy."""
         self.note(EventType.RECONCILED, payload, "reconciled")
 
     def found(self, it: Finding) -> bool:
-        """Report a difference. True when the caller is to make its correction now (to try it, under ``alert``)."""
+        """Report a difference. True if the caller must now make its correction (or try it, under ``alert``)."""
         elsewhere = self.slice.claims is not None and it.type in IN_A_TABLE_TOO
         may_try = not self.auto and not elsewhere and it.correction is not None and not it.for_a_person
         if not self.auto and it.subject in self.touched:
-            return may_try  # one break a subject: the first report of this pass stands
+            return may_try  # one break for each subject: the first report of this pass stands
         self._last = it.subject
         old = self.book.breaks.get(it.subject)
         if old is not None and _is_of_the_first_look(it, old):
@@ -238,7 +238,7 @@ class ReconciliationPass:
             self.trials.append(Trial(it, approval is not None))
         approved = approval is not None and (self.auto or it.subject in self._approved)
         by_itself = self.auto and not it.for_a_person
-        # What is for a person is looked at, too, so that its proof is there when it is approved.
+        # A correction for a person collects its proof too, so that the proof exists when it is approved.
         sightings = self._sightings(it, old) if it.needs_proof and (self.auto or approved) else ()
         proven = not it.needs_proof or len(sightings) >= self.policy.confirmations
         may_correct = it.correction is not None and proven and (by_itself or approved)
@@ -277,29 +277,29 @@ class ReconciliationPass:
         return correct_now or may_try
 
     def _is_kept_back(self, new: Break, old: Break | None) -> bool:
-        """Whether an open break that flaps is reported no more: nothing is decided by what it says now. One that has to
-        be seen again, has become graver or is to halt trading is reported all the same."""
+        """Whether the report of an open break that flaps is suppressed, because no decision depends on it. A new
+        sighting, another severity and a halt of trading are always reported."""
         if old is None or not self.book.recent_reports.flaps((new.type, new.key), self.now):
             return False
         return new.seen_at == old.seen_at and new.severity is old.severity and new.halts == old.halts
 
     def _approval(self, it: Finding, old: Break | None) -> WorkStep | None:
-        """Who approved the correction of just this difference, before the broker was asked for this slice."""
+        """The approval of the correction of exactly this difference, from before this slice was requested."""
         if old is None or not self.policy.approvals:
             return None
         work = self.book.work.get(old.id)
         return approved_for(work, (it.book_value, it.broker_value), self.slice.requested_at)
 
     def _halts(self, kind: DiscrepancyType, severity: Severity, old: Break | None) -> bool:
-        """Whether a difference is to halt trading: once it has, it has."""
+        """Whether a difference halts trading; a break that does continues to."""
         if kind in self.policy.halt_on or (old is not None and old.halts):
             return True
         after = dict(self.policy.halt_after).get(severity)
         return after is not None and self.now - (old.opened_at if old is not None else self.now) >= after
 
     def stands(self, found: Break) -> Break:
-        """An open break that this pass did not look at, or found as it was; reported once more where it has come to
-        halt trading by its age."""
+        """An open break that this pass did not check, or found unchanged; reported again if its age now halts
+        trading."""
         if found.halts or not self._halts(found.type, found.severity, found):
             return found
         found = replace(found, halts=True)
@@ -307,24 +307,24 @@ class ReconciliationPass:
         return found
 
     def gone(self, found: Break, correction: Correction | None = None) -> None:
-        """An open break whose difference is no longer there. ``correction`` is what was done about it, outside of our
-        book."""
+        """Resolve an open break whose difference no longer exists. ``correction`` is the correction that was made
+        outside of our book, if any."""
         self._resolve(found, correction)
         self.discrepancies[found.id] = Discrepancy(found, resolved=True, correction=correction)
 
     def still_open(self, found: Break) -> None:
-        """An open break that this pass could not look at."""
+        """List an open break that this pass did not report."""
         self.discrepancies[found.id] = Discrepancy(found, resolved=False, correction=None)
 
     def defer(self, key: str, until: datetime | None = None) -> None:
-        """Say nothing about this leg or order from this slice, and look again."""
+        """Conclude nothing about this leg or order from this slice, and look again."""
         self.deferred.add(key)
         self.look_again(until if until is not None else self.now + self.policy.confirm_gap)
 
     def may_judge(self, leg: str, change: Decimal = _NONE) -> bool:
-        """Whether this slice is new enough to say something about a leg; if not, another look is asked for. Nothing is
-        said of one whose change may be of an order whose fate is not known yet. A ``change`` that takes back what the
-        broker reported fills may be a position that lags behind them."""
+        """Whether this slice is new enough to judge a leg; if not, another look is requested. A leg is not judged while
+        its change may come from an order whose outcome is unknown. A ``change`` that takes back reported fills may be a
+        position that lags behind them."""
         if leg in self.held_back:
             self.defer(leg)
             return False
@@ -344,56 +344,56 @@ class ReconciliationPass:
 
     @property
     def place(self) -> str:
-        """The version that the next event of this pass will have: what names something once and for ever."""
+        """The version of the next event of this pass, which makes a name unique for ever."""
         return str(self._next_version())
 
     def look_again(self, at: datetime) -> None:
-        """Another look is needed at that time, or earlier if another reason asks for it."""
+        """Request another look at that time, or earlier if there is another reason for it."""
         at = max(at, self.now)
         self.recheck_at = at if self.recheck_at is None else min(at, self.recheck_at)
 
     def last_activity(self, leg: str, change: Decimal) -> datetime | None:
-        """When our side last did something to a leg, or its broker reported a fill that the change takes back: the
-        position may lag behind either."""
+        """When our side last acted on a leg, or its broker reported a fill that the change takes back: the position may
+        lag behind either."""
         ours = self.book.activity.get(leg)
         if not self.undoes_fills(leg, change):
             return ours
-        told = self._unsynced[leg].at
-        return told if ours is None else max(ours, told)
+        reported = self._unsynced[leg].at
+        return reported if ours is None else max(ours, reported)
 
     def undoes_fills(self, leg: str, change: Decimal) -> bool:
-        """Whether a difference takes back the newest of the fills that the broker reported of a leg since its position
-        was last in step or set: one of them, or several."""
-        told = self._unsynced.get(leg)
-        return told is not None and bool(change) and told.low <= -change <= told.high
+        """Whether a difference takes back one or several of the newest fills that the broker reported for a leg since
+        its position was last in step or set."""
+        fills = self._unsynced.get(leg)
+        return fills is not None and bool(change) and fills.low <= -change <= fills.high
 
     @property
     def _unsynced(self) -> Mapping[str, UnsyncedFills]:
         return (self.book if self.auto else self._original).unsynced
 
     def leg_changed_at(self, leg: str) -> datetime | None:
-        """When the broker last reported a change of a leg. What is only tried, under ``alert``, does not count: else
-        it would keep the leg from being looked at for ever."""
+        """When the broker last reported a change of a leg. A correction that is only tried, under ``alert``, does not
+        count: it would keep the leg from ever being judged."""
         return (self.book if self.auto else self._original).known_at.get(leg)
 
     def settled_at(self, activity: datetime | None) -> datetime | None:
-        """When a slice must have been requested to count after that activity; ``None`` if this one does."""
+        """The earliest request time at which a slice counts after that activity; ``None`` if this one does."""
         if activity is None or self.slice.requested_at >= activity + self.policy.settle:
             return None
         return activity + self.policy.settle
 
     def _sightings(self, it: Finding, old: Break | None) -> tuple[datetime, ...]:
-        """The times that count as proof, this slice's with them where it counts."""
+        """The times that count as proof, including this slice's if it counts."""
         taken_at = self.slice.requested_at
         since = None if it.activity is None else it.activity + self.policy.settle
-        same = old is not None and old.book_value == it.book_value  # else it is of another state of the subject
+        same = old is not None and old.book_value == it.book_value  # else they are of another state of the subject
         seen = tuple(at for at in old.seen_at if since is None or at >= since) if old is not None and same else ()
         if len(seen) >= self.policy.confirmations:
             return seen
         if since is not None and taken_at < since:
             self.look_again(since)
         elif not self.slice.whole:
-            pass  # a mistake in the answer it rests on would confirm itself
+            pass  # the slice reuses an earlier answer: a mistake in that one would confirm itself
         elif not seen or (taken_at > seen[-1] and taken_at - seen[-1] >= self.policy.confirm_gap):
             seen = (*seen, taken_at)
         if len(seen) < self.policy.confirmations:
@@ -414,7 +414,7 @@ class ReconciliationPass:
         return old.first_look if old is not None else None
 
     def _shows_what_is_there(self) -> bool:
-        """Whether this is a first look: one at positions and orders, and of now."""
+        """Whether this look can be the first: it has positions and orders, and is recent."""
         unknown = isinstance(self.slice.orders, Failed) or (
             self.policy.positions and isinstance(self.slice.positions, Failed)
         )
@@ -448,7 +448,7 @@ class ReconciliationPass:
 
 
 def _is_of_the_first_look(it: Finding, old: Break) -> bool:
-    """Whether a break that is still open was there when the book was first compared: it is no news since then."""
+    """Whether an open break existed when the book was first compared, and has not changed since."""
     if old.severity is not Severity.INFO:
         return False
     if old.first_look is not None and it.book_value == old.book_value and it.broker_value == old.broker_value:

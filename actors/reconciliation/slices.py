@@ -1,10 +1,10 @@
-"""One order of ours in several at its broker: what exceeds the exchange's largest order is sliced on its way.
+"""One order of ours that is several at its broker: an order above the exchange's largest size is sliced on the way.
 
-The laws of this module: what is in step is the whole, quantities summed; parts are joined on the broker's word (rows
-name ``slices``), because the book knows them as one, or where rows of our client id, all of the same terms, add up to
-just the quantity that we ordered and no other order of ours, nor what took its place, could be one of them; of a whole
-whose parts are not all shown nothing is said; while a whole is growing what is lacking of what we ordered is still to
-come, and the end of the parts that are shown is not its own.
+The laws of this module: the whole is compared, with quantities summed; parts are joined if the broker's rows name them
+(``slices``), if the book knows them as one, or if rows with our client id and equal terms add up to exactly the ordered
+quantity and none of them could be another order of ours or its replacement; a whole whose parts are not all shown is
+not compared; while a whole is growing, the missing quantity is still to come, and the end of the shown parts is not
+its own end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def join_slices(work: ReconciliationPass) -> None:
-    """Put one row into the slice's orders for each order of the book that is in several there."""
+    """Replace the parts of each sliced order of the book by one row in the slice's orders."""
     section = work.slice.orders
     if not isinstance(section, Complete | Partial) or len(section.rows) < 2:
         return
@@ -38,7 +38,7 @@ def join_slices(work: ReconciliationPass) -> None:
 
 
 def settle_growing(work: ReconciliationPass) -> None:
-    """Give the rows of orders that are still growing the quantity that we ordered, and no end."""
+    """Give rows of orders that are still growing the ordered quantity, and a working status."""
     section = work.slice.orders
     answered = [answer.order for answer in work.slice.answers if answer.order is not None]
     if not any(row.growing for row in (*rows_of(section), *answered)):
@@ -66,8 +66,8 @@ def _as_ordered(work: ReconciliationPass, row: Order) -> Order:
 
 
 def _sliced(work: ReconciliationPass) -> list[BookOrder]:
-    """The orders of the book that may be in several parts here: those that were before, and those of ours of whose
-    client id several rows are shown."""
+    """The orders of the book that may be sliced here: those that were before, and our orders with several rows under
+    their client id."""
     rows = rows_of(work.slice.orders)
     found = {order.key: order for order in work.book.orders.values() if order.slices}
     if not work.slice.conventions.unique_client_ids:
@@ -78,8 +78,8 @@ def _sliced(work: ReconciliationPass) -> list[BookOrder]:
 
 
 def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
-    """The row of an order from those of its parts; ``None`` where it is one row, and one of no quantity where parts are
-    lacking."""
+    """The row of an order, joined from those of its parts; ``None`` if it is one row, and a row without quantity if
+    parts are missing."""
     rows = rows_of(work.slice.orders)
     if order.slices:
         names = {order.broker_order_id, *order.slices}
@@ -90,10 +90,10 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
     successors = {row.replaced_by for row in rows if row.replaced_by is not None}
     parts = [row for row in rows if row.broker_order_id not in successors and _may_be_part(work, order, row)]
     if len({(row.order_type, row.limit_price) for row in parts}) > 1:
-        return None  # the exchange's limit cuts the quantity, and nothing else
+        return None  # slicing splits the quantity, and changes nothing else
     day_of = work.slice.conventions.day_of
     if len({day_of(row.submitted_at) for row in parts if row.submitted_at is not None}) > 1:
-        return None  # an order is sliced when it is sent, or as its slices fill, and it is of one day
+        return None  # an order is sliced when it is sent, or as its slices fill, always within one day
     ids = {row.broker_order_id for row in parts}
     if len(parts) < 2 or order.broker_order_id not in (None, *ids) or _has_rival(work, order):
         return None
@@ -101,8 +101,8 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
 
 
 def _has_rival(work: ReconciliationPass, order: BookOrder) -> bool:
-    """Whether another order of ours bears the client id, whose row one of the parts may be: its own, or, where it works
-    by the book and is not shown any more, that of the order which took its place."""
+    """Whether one of the parts may be the row of another order of ours with this client id: its own row, or, if it
+    works by the book and is no longer shown, the row of its replacement."""
     shown = {row.broker_order_id for row in rows_of(work.slice.orders)}
     return any(
         other.key != order.key
@@ -122,7 +122,7 @@ def _may_be_part(work: ReconciliationPass, order: BookOrder, row: Order) -> bool
     if row.parent is not None or row.slices or not 0 < row.quantity < order.quantity:
         return False
     if row.replaced_by is not None or work.book.replaced_order(row.broker_order_id) is not None:
-        return False  # what takes the place of an order is another order, and not more of it
+        return False  # the replacement of an order is another order, not a part of it
     owner = by_broker_id(work.book, row)
     return (owner is None or owner.key == order.key) and sent_before(work, order, row.submitted_at)
 

@@ -1,7 +1,7 @@
-"""What is amiss with legs that both sides agree on: two against each other that were meant to be none, and protection.
+"""Problems of legs that both sides agree on: two opposite legs that should have closed each other, and protection.
 
-The laws of this module: nothing is corrected, as only trading can mend it; nothing is said from a section that is not
-COMPLETE, nor of a leg whose fate is open in this pass.
+The laws of this module: nothing is corrected, because only trading can; nothing is concluded from a section that is not
+COMPLETE, nor about a leg that this pass has deferred.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PROTECTIVE = frozenset({Reason.STOP_LOSS})
 
 
 def watch_legs(work: ReconciliationPass) -> None:
-    """Look at every leg of the book, once its orders and positions are in step."""
+    """Check every leg of the book, after its orders and positions were compared."""
     if not work.policy.positions or not isinstance(work.slice.positions, Complete):
         return
     if work.slice.conventions.legs is LegScheme.TICKET:
@@ -32,11 +32,11 @@ def watch_legs(work: ReconciliationPass) -> None:
 
 
 def _opposite_legs(work: ReconciliationPass) -> None:
-    """OPPOSITE_LEGS: an order of ours that named no position, and was for no more than one against it holds, opened one
-    of its own (MetaTrader's hedging accounts do that). Both cost margin and swap, and the strategy believes to be flat.
+    """OPPOSITE_LEGS: an order of ours that named no position, and was no larger than an opposite one, opened a position
+    of its own (MetaTrader's hedging accounts do that). Both cost margin and swap, and the strategy believes it is flat.
     """
     if len({leg.quantity > 0 for leg in work.book.legs.values()}) < 2:
-        return  # none is against another
+        return  # all are on one side
     legs = {leg.name: leg for leg in work.book.legs.values() if leg.name not in work.deferred}
     for leg in legs.values():
         order = work.book.find_order(leg.name, None)
@@ -62,7 +62,7 @@ def _opposite_legs(work: ReconciliationPass) -> None:
 
 
 def _was_meant(work: ReconciliationPass, order: BookOrder, opened: Leg, one: Leg) -> bool:
-    """Whether the order can have been meant to close that leg: an earlier one against it, of the same strategy, and not
+    """Whether the order may have been meant to close that leg: an earlier opposite one of the same strategy that is not
     smaller."""
     if one.quantity * opened.quantity >= 0 or one.opened_at > opened.opened_at or abs(one.quantity) < order.quantity:
         return False
@@ -71,7 +71,7 @@ def _was_meant(work: ReconciliationPass, order: BookOrder, opened: Leg, one: Leg
 
 
 def _protection(work: ReconciliationPass, severity: Severity) -> None:
-    """UNPROTECTED and OVERSIZED_ORDER, by the working stop orders of each leg."""
+    """UNPROTECTED and OVERSIZED_ORDER, from the working stop orders of each leg."""
     stops = [row for row in rows_of(work.slice.orders) if not row.status.terminal and _protects(row)]
     for leg in work.book.legs.values():
         if leg.name in work.deferred:
