@@ -38,13 +38,18 @@ def after_fill(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, our
         notional += sum(((fill.price - guess.price) * guess.quantity for guess in gone), ZERO)
         fresh -= sum((quantity for _, quantity in fill.replaces), ZERO)
     filled = order.filled_quantity + fresh
+    taken_back = max(-fresh, ZERO)  # only a correction of what was inferred takes more out than it puts in
     if fill.inferred:
         inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
     status = order.status
     if filled >= order.quantity and order.quantity:
         status = OrderStatus.FILLED
+    elif taken_back and status in _BY_FILLS:
+        status = OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.OPEN
     elif filled and (status is OrderStatus.PENDING_SUBMIT or status is OrderStatus.OPEN):
         status = OrderStatus.PARTIALLY_FILLED
+    if taken_back:
+        order = replace(order, taken_back=order.taken_back + taken_back)
     return order.after_fill(
         filled_quantity=filled,
         notional=notional + fresh * fill.price,

@@ -28,7 +28,16 @@ from actors.reconciliation.before_fills import unexplained_first
 from actors.reconciliation.booked_fills import book_fill, cost_of, infer_fill, inferred_fill, named_leg
 from actors.reconciliation.order_matching import order_of_fill, parent_of_fill, replaced_by
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass, Subject
-from actors.reconciliation.restated_fills import CORRECTION, booked_correction, correct, restate_all, taken_out_of
+from actors.reconciliation.restated_fills import (
+    CORRECTION,
+    GUESS,
+    booked_correction,
+    correct,
+    correct_guess,
+    may_be_inferred,
+    restate_all,
+    taken_out_of,
+)
 from brokers.clocks import BrokerTime
 from brokers.model import (
     NET,
@@ -74,9 +83,11 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     for fill in sorted(unique.values(), key=_broker_order):
         order = order_of_fill(work, fill, linked)
         alone = fill.corrects is not None and _is_new(fill.corrects.key, applied, unique)
-        nothing_had = (alone and not fill.quantity) or _corrects_uncounted(work.book, fill)
-        if nothing_had or _is_history(work, fill, order):
+        if _corrects_uncounted(work.book, fill) or _is_history(work, fill, order):
             _remember(work, fill, order)
+            continue
+        if alone and may_be_inferred(fill, order):
+            in_time.append((fill, GUESS))
             continue
         if fill.corrects is not None and not alone:
             in_time.append((fill, CORRECTION))
@@ -95,7 +106,11 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     contained = _contained(work, [fill for fill, _ in in_time])
     allowed = {whose: _Allowed.of(work, fills, linked, lowered.get(whose, ZERO)) for whose, fills in by_order.items()}
     for fill, whose in in_time:
-        if whose == CORRECTION and fill.corrects is not None:
+        if whose == GUESS and fill.corrects is not None:
+            order = order_of_fill(work, fill, linked)
+            if not correct_guess(work, fill, fill.corrects, order):
+                _remember(work, fill, order)
+        elif whose == CORRECTION and fill.corrects is not None:
             order = order_of_fill(work, fill, linked)
             correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
         else:
@@ -325,8 +340,8 @@ class _Allowed:
         linked: dict[str, Order],
         lowered: Decimal,
     ) -> _Allowed:
-        """Report them as one difference; not at all where the order has had every unit of them, under other ids or
-        as the quantity it was adopted with. ``lowered`` is what corrections in this very slice take from the order:
+        """Report them as one difference; not at all where the order has had every unit of them, under other ids, as
+        the quantity it was adopted with, or as what was inferred. ``lowered`` is what corrections in this very slice take from the order:
         its row has them in it, and the fills have not."""
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
@@ -346,6 +361,10 @@ class _Allowed:
         if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
             return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
         missed = sum((fill.quantity for fill, _ in fills), ZERO)
+        guessed = sum((guess.quantity for guess in order.inferred), ZERO) if order is not None else ZERO
+        if missed <= guessed:  # what was inferred gives way to it, which is no difference
+            return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
+        missed -= guessed
         had = order.filled_quantity if order is not None else None
         filled = (had or ZERO) + missed
         found = Finding(
@@ -383,7 +402,9 @@ class _Allowed:
                 contained=contained,
             )
             document = payloads.booked_fill_to(booked)
-            if self.subject is None:
+            if booked.replaces and self.subject is None:
+                work.note(EventType.ORDER_FILLED, document, fill.fill_id)
+            elif self.subject is None:
                 work.tidy(EventType.ORDER_FILLED, document, fill.fill_id)
             else:
                 work.emit(

@@ -21,6 +21,7 @@ from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPas
 from brokers.clocks import BrokerTime
 from brokers.model import (
     NET,
+    Complete,
     Conventions,
     Corrected,
     Fill,
@@ -30,7 +31,8 @@ from brokers.model import (
     rows_of,
 )
 
-CORRECTION = "correction"
+CORRECTION, GUESS = "correction", "correction of what was inferred"
+"""What a new fill may be instead of one of an order's."""
 
 
 def taken_out_of(work: ReconciliationPass, was: payloads.BookedFill, leg: str) -> None:
@@ -176,7 +178,7 @@ def booked_correction(
     leg = fill.leg or (order.leg if order is not None else None) or NET
     contained = contained or book.covered(leg, fill.time)
     more = fill.quantity - was.quantity
-    closed = _had_back(book, leg, more * fill.side.sign, was, fill.time, shown) if more < 0 else None
+    closed = _had_back(book, leg, more * fill.side.sign, (was.key,), fill.time, shown) if more < 0 else None
     guessed: list[tuple[str, Decimal]] = []
     for guess in order.inferred if order is not None else ():  # its row has counted it before
         part = min(max(more, ZERO), guess.quantity)
@@ -195,6 +197,79 @@ def booked_correction(
     )
 
 
+def may_be_inferred(fill: Fill, order: BookOrder | None) -> bool:
+    """Whether more may have been inferred of an execution that the broker never reported than its correction leaves."""
+    if fill.corrects is None or not fill.quantity:
+        return fill.corrects is not None
+    inferred = sum((guess.quantity for guess in order.inferred), ZERO) if order is not None else ZERO
+    return min(inferred, fill.corrects.quantity) > fill.quantity
+
+
+def correct_guess(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None) -> bool:
+    """The broker corrects an execution that it never reported: what was inferred of it, from its order's row or from
+    positions, gives way in one event. That is no difference, as our side alone had assumed it. Returns whether there
+    was anything to change."""
+    counts = was.quantity
+    guesses: list[tuple[str, Decimal]] = []
+    for guess in order.inferred if order is not None else ():
+        part = min(guess.quantity, counts)
+        counts -= part
+        if part:
+            guesses.append((guess.fill_id, part))
+    less = sum((part for _, part in guesses), ZERO) - fill.quantity
+    booked = book_fill(work.book, fill, order, work.slice.conventions, cause=Cause.MISSED_FILL, contract=work.contract)
+    if less > 0:
+        legs, closed = _out_of_legs(work, fill, order, tuple(guess for guess, _ in guesses), less)
+        back = () if closed is None else (closed,)
+        booked = replace(booked, legs=legs, closed=back, replaces=tuple(guesses), adopted=ZERO, counted=True)
+    elif not fill.quantity:
+        leg, change = named_leg(work.book, fill, order, work.slice.conventions), -was.quantity * fill.side.sign
+        if leg is None or not _is_unexplained(work.book, leg, -change) or not _positions_follow(work, leg, change):
+            return False
+        booked = replace(booked, legs=((leg, change),))
+    work.note(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
+    return True
+
+
+def _out_of_legs(
+    work: ReconciliationPass, fill: Fill, order: BookOrder | None, guesses: tuple[str, ...], less: Decimal
+) -> tuple[tuple[tuple[str, Decimal], ...], Closed | None]:
+    """What the legs lose of inferred fills, and what a leg has back that these had closed. Where the leg was set since,
+    the broker's positions show whether they are still in it."""
+    book, change = work.book, -less * fill.side.sign
+    opened = [name for name, leg in book.legs.items() if any(lot.fill_id in guesses for lot in leg.lots)]
+    leg = named_leg(book, fill, order, work.slice.conventions) or (opened[0] if len(opened) == 1 else None)
+    if leg is None:
+        return (), None
+    lots = book.legs[leg].lots if leg in book.legs else ()
+    still_open = min(sum((abs(lot.quantity) for lot in lots if lot.fill_id in guesses), ZERO), less)
+    untouched = order is not None and book.known_at.get(leg) == order.filled_at and leg not in book.believed
+    if still_open < less and not untouched and not _positions_follow(work, leg, change):
+        change = -still_open * fill.side.sign
+        return (((leg, change),) if change else ()), None
+    return ((leg, change),), _had_back(book, leg, change, guesses, fill.time, rows_of(work.slice.positions))
+
+
+def _is_unexplained(book: Book, leg: str, quantity: Decimal) -> bool:
+    """Whether so much of a leg, signed, is of positions that were taken over, and of no fill."""
+    lots = book.legs[leg].lots if leg in book.legs else ()
+    return sum((lot.quantity for lot in lots if lot.fill_id is None), ZERO) / quantity >= 1
+
+
+def _positions_follow(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
+    """Whether the broker's positions are the book's after a change of this leg, and not before it."""
+    section = work.slice.positions
+    if not work.policy.positions or not isinstance(section, Complete) or not change:
+        return False
+    if work.settled_at(work.book.activity.get(leg)) is not None:
+        return False
+    known_at = work.leg_changed_at(leg)
+    if known_at is not None and work.slice.requested_at <= known_at:
+        return False
+    held = work.book.legs[leg].quantity if leg in work.book.legs else ZERO
+    return held + change == sum((row.quantity for row in section.rows if row.leg == leg), ZERO)
+
+
 def _left_of(book: Book, name: str, key: str, change: Decimal) -> Decimal:
     """How much of what a fill opened in a leg is still open once the fill changes by this much: the rest was closed."""
     lots = book.legs[name].lots if name in book.legs else ()
@@ -202,12 +277,14 @@ def _left_of(book: Book, name: str, key: str, change: Decimal) -> Decimal:
 
 
 def _had_back(
-    book: Book, name: str, change: Decimal, was: Corrected, at: BrokerTime, shown: Iterable[Position]
+    book: Book, name: str, change: Decimal, keys: Iterable[str], at: BrokerTime, shown: Iterable[Position]
 ) -> Closed | None:
-    """What a leg has back where the broker takes back a fill that had closed some of it: at the average of the leg, as
-    closing does not change that, or of the position that is shown where the leg was closed whole."""
+    """What a leg has back where the broker takes back fills (``keys``) that had closed some of it: at the average of
+    the leg, as closing does not change that, or of the position that is shown where the leg was closed whole."""
     leg = Leg(name, at) if name not in book.legs else book.legs[name].copy()
-    rest = leg.take_back(was.key, change)
+    rest = change
+    for key in keys:
+        rest = leg.take_back(key, rest)
     if not rest:
         return None
     price, cost = leg.average_price, leg.cost

@@ -11,7 +11,7 @@ import pytest
 from actors.book.discrepancies import DiscrepancyType as T
 from actors.book.policy import Correct, Policy
 from actors.book.trading_permission import Obstacle, obstacles
-from actors.events import EventType
+from actors.events import EventType, Severity
 from brokers.model import (
     NET,
     Conventions,
@@ -127,6 +127,144 @@ def test_a_bust_of_an_execution_that_nobody_told_changes_nothing(later: tuple[Fi
         last = desk.look(slice_at(seconds, [], rows, later))
         desk.restart()
     assert (last.status, desk.held(), kinds(desk)) == ("SUCCESS", {}, [])
+
+
+def guessed(
+    quantity: int,
+    side: Side = Side.BUY,
+    held: int = 0,
+    conventions: Conventions = Conventions(),  # noqa: B008 - frozen
+) -> tuple[Desk, Fill, int]:
+    """A desk that inferred a fill of an order from its row, as nobody told its execution; that; what is held then."""
+    desk = Desk()
+    rows = [pos(held, "1.4")] if held else []
+    desk.look(slice_at(0, rows, conventions=conventions))
+    desk.report(order_report("c1", "B1", 10, S.OPEN, side=side), at_s=1, conventions=conventions)
+    left = held + quantity * side.sign
+    desk.look(
+        slice_at(
+            10, [pos(left, "1.4" if held else "1.1")] if left else [], [of_ten(quantity, side)], conventions=conventions
+        )
+    )
+    order_ = desk.book.find_order("B1", None)
+    assert order_ is not None
+    assert [guess.quantity for guess in order_.inferred] == [quantity]
+    return desk, fill("F1", quantity, "1.1", at_s=8, order_id="B1", side=side), left
+
+
+def of_ten(filled: int, side: Side = Side.BUY, average: str = "1.1") -> Order:
+    status = S.FILLED if filled == 10 else S.PARTIALLY_FILLED if filled else S.OPEN
+    return order("B1", 10, filled, status, client_id="c1", side=side, average=average if filled else None)
+
+
+@pytest.mark.parametrize("conventions", [Conventions(), FIFO], ids=["weighted", "fifo"])
+@pytest.mark.parametrize("lags", [(), ("row",), ("positions",), ("row", "positions")], ids=str)
+@pytest.mark.parametrize(
+    ("quantity", "side", "held"),
+    [(5, Side.BUY, 0), (10, Side.BUY, 0), (5, Side.BUY, 20), (5, Side.SELL, 20), (10, Side.SELL, 10)],
+    ids=["opened", "all of it", "added to", "closed in part", "closed whole"],
+)
+def test_what_was_inferred_gives_way_to_the_bust_of_its_execution(
+    quantity: int, side: Side, held: int, lags: tuple[str, ...], conventions: Conventions
+) -> None:
+    """Kinds: a guess that never gives way, and ``filled`` that only grows."""
+    desk, executed, left = guessed(quantity, side, held, conventions)
+    before = len(desk.events)
+    shown = left if "positions" in lags else held
+    row = of_ten(quantity if "row" in lags else 0, side)
+    desk.look(slice_at(20, [pos(shown, "1.4")] if shown else [], [row], [bust_of(executed)], conventions=conventions))
+    (taken,) = [one for one in desk.events[before:] if one.type is EventType.ORDER_FILLED]
+    assert taken.payload["fill_id"] == "F1b"
+    assert desk.quantities() == ({NET: held} if held else {}), "at once, whatever lags"
+    desk.restart()
+    truth = [pos(held, "1.4")] if held else []
+    for seconds, told in ((30, []), (40, [executed]), (50, [])):
+        last = desk.look(slice_at(seconds, truth, [of_ten(0, side)], told, conventions=conventions))
+        desk.restart()
+    order_ = desk.book.find_order("B1", None)
+    assert order_ is not None
+    assert (order_.filled_quantity, order_.notional, order_.inferred, order_.status) == (dec(0), dec(0), (), S.OPEN)
+    assert desk.held() == ({NET: (dec(held), dec("1.4"))} if held else {})
+    assert (last.status, desk.book.breaks) == ("SUCCESS", {})
+    if "positions" not in lags:
+        assert [one.severity for one in desk.events[before:] if one.type is EventType.RECONCILIATION_DISCREPANCY] == []
+    assert all(one.severity is not Severity.CRITICAL for one in desk.events[before:])
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(correct=Correct.ALERT)], ids=["correcting", "alert"])
+def test_what_was_inferred_gives_way_to_the_correction_of_its_execution_to_less(policy: Policy) -> None:
+    desk, executed, _ = guessed(5)
+    desk.policy = policy
+    before = len(desk.events)
+    corrected = replace(bust_of(executed), quantity=dec(3), price=dec("1.2"))
+    for seconds, told in ((20, [corrected]), (30, []), (40, [executed])):
+        last = desk.look(slice_at(seconds, [pos(3, "1.2")], [of_ten(3, average="1.2")], told))
+        desk.restart()
+    order_ = desk.book.find_order("B1", None)
+    assert order_ is not None
+    assert (order_.filled_quantity, order_.notional, order_.inferred) == (dec(3), dec("3.6"), ())
+    assert (desk.held(), last.status) == ({NET: (dec(3), dec("1.2"))}, "SUCCESS")
+    assert EventType.RECONCILIATION_DISCREPANCY not in [one.type for one in desk.events[before:]]
+    lots = desk.book.legs[NET].lots
+    assert [(lot.quantity, lot.price, lot.fill_id) for lot in lots] == [(dec(3), dec("1.2"), "F1b")]
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(correct=Correct.ALERT)], ids=["correcting", "alert"])
+def test_the_brokers_own_word_on_what_was_inferred_is_no_difference(policy: Policy) -> None:
+    desk, executed, _ = guessed(5)
+    before = len(desk.events)
+    desk.policy = policy
+    told = replace(executed, price=dec("1.2"))
+    for seconds, fills in ((20, [told]), (30, []), (40, [])):
+        last = desk.look(slice_at(seconds, [pos(5, "1.2")], [of_ten(5, average="1.2")], fills))
+        desk.restart()
+    assert (last.status, desk.held()) == ("SUCCESS", {NET: (dec(5), dec("1.2"))})
+    assert [one.type for one in desk.events[before:]].count(EventType.ORDER_FILLED) == 1
+    assert EventType.RECONCILIATION_DISCREPANCY not in [one.type for one in desk.events[before:]]
+
+
+def test_more_than_was_inferred_is_a_difference_of_the_rest() -> None:
+    desk, executed, _ = guessed(5)
+    desk.look(slice_at(20, [pos(8)], [of_ten(8)], [replace(executed, quantity=dec(8))]))
+    found = [one for one in desk.events if one.type is EventType.RECONCILIATION_DISCREPANCY][-1].payload
+    assert (found["book_value"], found["broker_value"], found["difference"]) == ("5", "8", "3")
+    assert desk.held() == {NET: (dec(8), dec("1.1"))}
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of our order", "of an order of somebody's"])
+def test_a_position_that_no_fill_explains_gives_way_to_the_bust_of_its_execution(own: bool) -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    rows = [of_ten(0)] if own else []
+    if own:
+        desk.report(order_report("c1", "B1", 10, S.OPEN), at_s=1)
+    desk.look(slice_at(10, [pos(5)], rows))
+    before = len(desk.events)
+    executed = fill("F1", 5, "1.1", at_s=8, order_id="B1" if own else "B7")
+    for seconds, told in ((20, [bust_of(executed)]), (30, [executed])):
+        last = desk.look(slice_at(seconds, [], rows, told))
+        desk.restart()
+    assert (last.status, desk.held(), desk.book.breaks) == ("SUCCESS", {}, {})
+    assert EventType.RECONCILIATION_DISCREPANCY not in [one.type for one in desk.events[before:]]
+
+
+def test_a_position_that_is_still_shown_gives_way_to_no_bust() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(10, [pos(5)]))
+    desk.look(slice_at(20, [pos(5)], [], [bust_of(fill("F1", 5, "1.1", at_s=8, order_id="B7"))]))
+    assert desk.quantities() == {NET: 5}
+
+
+def test_a_position_of_known_fills_gives_way_to_no_bust_of_another_execution() -> None:
+    """It was closed by hand, and nobody told yet: the bust of what never counted does not explain that."""
+    desk = two_orders()
+    rows = [buys(100), order("B2", 40, 0, client_id="c2", side=Side.SELL)]
+    desk.look(slice_at(10, [pos(100)], rows, [BOUGHT]))
+    other = fill("F7", 100, "1.1", at_s=8, order_id="B7")
+    desk.look(slice_at(20, [], rows, [bust_of(other)]))
+    assert desk.quantities() == {NET: 100}
+    assert T.NAKED_POSITION in {kind for kind, _ in desk.book.breaks}
 
 
 def split_and_fill(*, told: bool) -> tuple[Desk, list[Position]]:
