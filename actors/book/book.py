@@ -570,14 +570,14 @@ class Book:
     def _on_position(self, event: Event) -> None:
         moved = payloads.move_from(event.payload)
         if moved is not None:
-            self._on_move(event.time, *moved)
+            self._on_move(event.time, payloads.opened_at_in(event.payload, moved[-1], event.time), *moved)
             return
         name, quantity, price, watermark = payloads.position_from(event.payload)
         ratio, leg = payloads.ratio_from(event.payload), self.legs.get(name)
         if ratio is not None and leg is not None:
             leg.scale(ratio)
         if ratio is None or leg is None or (leg.quantity, leg.average_price) != (quantity, price):
-            self._hold(name, quantity, price, broker_time(event.time))
+            self._hold(name, quantity, price, payloads.opened_at_in(event.payload, watermark, event.time))
         if watermark is None:
             self._believe(name, payloads.waiting_in(event.payload))
         else:
@@ -619,10 +619,16 @@ class Book:
         self.believed.pop(leg, None)
 
     def _on_move(
-        self, at: datetime, source: str, target: str, quantity: Decimal, price: Decimal, watermark: BrokerTime
+        self,
+        at: datetime,
+        opened_at: BrokerTime,
+        source: str,
+        target: str,
+        quantity: Decimal,
+        price: Decimal,
+        watermark: BrokerTime,
     ) -> None:
         """Move lots from one leg to another. They close lots there if that leg is on the opposite side."""
-        opened_at = broker_time(at)  # as for lots that a position opens
         giver = self.legs.setdefault(source, Leg(source, opened_at))
         taker = self.legs.setdefault(target, Leg(target, opened_at))
         taker.receive(giver.give(quantity, price, opened_at), price, opened_at)

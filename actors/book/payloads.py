@@ -16,7 +16,7 @@ from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType,
 from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, broker_time_from_iso, from_iso, to_iso, to_text
-from brokers.clocks import BrokerTime
+from brokers.clocks import BrokerTime, broker_time
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
 
 Document = dict[str, Json]
@@ -331,7 +331,8 @@ def position_to(
     ratio: Decimal | None = None,
 ) -> Document:
     """The new state of a leg, and the broker time up to which it contains fills: ``None`` in a report of ours, which
-    has no broker time. After a split, ``ratio`` is new units per old one, and the lots are scaled by it."""
+    has no broker time. It is also the time of what is opened by it. After a split, ``ratio`` is new units per old one,
+    and the lots are scaled by it."""
     document: Document = {
         "leg": leg,
         "quantity": to_text(quantity),
@@ -339,9 +340,24 @@ def position_to(
         "watermark": _iso(watermark),
         "correction": None if correction is None else correction.value,
     }
+    if watermark is not None:
+        document[OPENED_AT] = document["watermark"]
     if ratio is not None:
         document["ratio"] = to_text(ratio)
     return document
+
+
+OPENED_AT = "opened_at"
+"""The key under which a position says of when by the broker's clock the lots are that it opens."""
+
+
+def opened_at_in(data: Mapping[str, Any], watermark: BrokerTime | None, recorded_at: datetime) -> BrokerTime:
+    """The time of what a position opens. In a report of ours, and in records of an earlier version, it is the time of
+    the record, which stands for the broker's."""
+    told = data.get(OPENED_AT)
+    if told is None:
+        return broker_time(recorded_at)
+    return watermark if watermark is not None and told == data["watermark"] else broker_time_from_iso(told)
 
 
 WAITING = "waiting"

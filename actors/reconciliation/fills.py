@@ -341,8 +341,8 @@ class _Allowed:
         lowered: Decimal,
     ) -> _Allowed:
         """Report them as one difference; not at all where the order has had every unit of them, under other ids, as
-        the quantity it was adopted with, or as what was inferred. ``lowered`` is what corrections in this very slice take from the order:
-        its row has them in it, and the fills have not."""
+        the quantity it was adopted with, or as what was inferred. ``lowered`` is what corrections in this very slice
+        take from the order: its row has them in it, and the fills have not."""
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
         row_filled = row.filled_quantity + lowered if row is not None else ZERO

@@ -5,21 +5,23 @@ anew."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from actors.book.discrepancies import DiscrepancyType
+from actors.book.discrepancies import Correction, DiscrepancyType
+from actors.book.payloads import position_to
 from actors.book.policy import Policy
-from actors.events import Event, EventType, Severity
+from actors.events import Event, EventType, Severity, from_iso
 from actors.instrument.book_keeper import clock_stepped
 from actors.messages import Ago, NoSlice, SliceRequest
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.steady_clock import SteadyClock
 from brokers.clocks import broker_time, shown
-from brokers.model import OrderStatus, Side
+from brokers.model import NET, Fill, OrderStatus, Position, Side, Slice
 from tests.unit.builders import (
     TICKET,
     Desk,
@@ -397,3 +399,54 @@ def test_how_old_an_order_is_is_taken_by_the_clock_that_told_when_it_began(
     for seconds in (1, age_s):
         desk.look(replace(slice_at(ahead_s + seconds, orders=[row]), as_of=broker_time(at(seconds))))
     assert (DiscrepancyType.STALE_ORDER in {kind for kind, _ in desk.book.breaks}) is stale
+
+
+TOLD_ABROAD = timedelta(hours=-2)
+"""Where the broker's clock is, as seen from ours."""
+
+
+def abroad(seconds: float, positions: Sequence[Position], fills: Iterable[Fill] = ()) -> Slice:
+    """A slice that the broker dates by a clock of its own."""
+    rows = [replace(one, time=one.time + TOLD_ABROAD) for one in fills]
+    return replace(slice_at(seconds, positions, (), rows), as_of=broker_time(at(seconds)) + TOLD_ABROAD)
+
+
+@pytest.mark.parametrize(
+    ("looks", "opened_s"),
+    [
+        pytest.param([[pos(5)]], [10], id="adopted"),
+        pytest.param([[], [pos(5)]], [20], id="missing here"),
+        pytest.param([[pos(5)], [pos(8)]], [10, 20], id="more of it"),
+        pytest.param([[pos(5)], [pos(-3)]], [20], id="of the other side"),
+    ],
+)
+def test_what_a_position_opens_is_dated_by_the_brokers_clock(
+    looks: list[list[Position]], opened_s: list[float]
+) -> None:
+    desk = Desk()
+    for place, held in enumerate(looks):
+        desk.look(abroad(10 * (place + 1), held))
+    desk.restart()
+    assert [lot.opened_at for lot in desk.book.legs[NET].lots] == [broker_time(at(s)) + TOLD_ABROAD for s in opened_s]
+
+
+def test_what_came_before_the_fills_of_a_slice_is_dated_before_the_first_of_them() -> None:
+    desk = Desk()
+    desk.look(abroad(0, []))
+    desk.look(abroad(10, [pos(60)]))
+    sold = fill("F1", 100, "1.1", at_s=18, order_id="B9", side=Side.SELL)
+    desk.look(abroad(20, [], [sold]))
+    (synced,) = [e for e in desk.events if e.type is EventType.POSITION_SYNCED and e.payload["quantity"] == "100"]
+    assert from_iso(str(synced.payload["opened_at"])) < at(18) + TOLD_ABROAD
+
+
+def test_a_correction_of_an_earlier_version_opens_lots_at_the_time_of_its_record() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    now = position_to(NET, dec(5), dec("1.1"), broker_time(at(50)), Correction.FORCE_ADD_POSITION)
+    old = {key: value for key, value in now.items() if key != "opened_at"}
+    for name, payload, opened_at in (("new", now, at(50)), ("old", old, at(100))):
+        desk.write([Event(name, EventType.POSITION_SYNCED, Severity.INFO, at(100), payload)])
+        assert [lot.opened_at for lot in desk.book.legs[NET].lots] == [opened_at]
+        flat = position_to(NET, dec(0), dec(0), broker_time(at(50)), Correction.FORCE_CLOSE_POSITION)
+        desk.write([Event(f"{name} flat", EventType.POSITION_SYNCED, Severity.INFO, at(101), flat)])
