@@ -514,11 +514,11 @@ class Claim:
     price_grid: bool = True
     discrepancy: str | None = None
 
-    def tells_quantity(self, quantity: Decimal) -> bool:
+    def states_quantity(self, quantity: Decimal) -> bool:
         """Whether a book that holds this quantity would show what this row shows."""
         return _is_stored_as(self.quantity, quantity, self.quantity_step, grid=self.quantity_grid)
 
-    def tells_price(self, price: Decimal) -> bool:
+    def states_price(self, price: Decimal) -> bool:
         """Whether a book with this average price would show what this row shows, as far as it has a price."""
         return self.average_price is None or _is_stored_as(
             self.average_price, price, self.price_step, grid=self.price_grid

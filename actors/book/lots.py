@@ -1,9 +1,9 @@
 """FIFO lots under a leg: the arithmetic of opening, closing and correcting a position.
 
-The laws of this module: the quantities of a leg's lots add up to the leg's quantity, exactly and always; lots are
-closed first in, first out; a lot has the sign of its leg. The average price of a leg is what the broker would report
-for it, which is the average of its lots only where the account's cost basis is FIFO. What the broker's average has in
-it besides, commissions of the fills that opened the leg, is kept beside it as ``cost``.
+The laws of this module: the quantities of a leg's lots always add up to exactly the leg's quantity; lots are closed
+first in, first out; a lot has the sign of its leg. The average price of a leg is the one that the broker would report,
+which equals the average of its lots only if the account's cost basis is FIFO. If the broker's average also contains the
+commissions of the fills that opened the leg, they are kept separately as ``cost``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from brokers.model import CostBasis
 
 ZERO = Decimal(0)
 SPLIT_STEP = Decimal("1e-12")
-"""Units are kept to this after a split: a third of a lot has no end, and sums of such thirds are no whole numbers."""
+"""The step that quantities are rounded to after a split: a third of a lot has no finite decimal form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Lot:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a fill took out of a leg, so that it can come back as it was: the lots, and at what average price and cost
-    they were held in it."""
+    """What a fill took out of a leg, so that it can be restored exactly: the lots, and the average price and cost at
+    which the leg held them."""
 
     leg: str
     average_price: Decimal
@@ -45,8 +45,8 @@ class Closed:
 
 
 class Leg:
-    """One leg of a position: a signed quantity, its average price and the lots it is made of. ``cost`` is unsigned, a
-    unit's, in terms of the price."""
+    """One leg of a position: a signed quantity, its average price and its lots. ``cost`` is unsigned, per unit, in
+    terms of the price."""
 
     __slots__ = ("average_price", "cost", "lots", "name", "opened_at", "quantity")
 
@@ -75,8 +75,8 @@ class Leg:
 
     @property
     def average_with_cost(self) -> Decimal:
-        """What a broker shows whose averages contain commissions: they add to a long leg's, and take from a short
-        one's."""
+        """The average price shown by a broker whose averages contain commissions: they raise a long leg's average, and
+        lower a short leg's."""
         return self.average_price + (self.cost if self.quantity > 0 else -self.cost)
 
     def trade(
@@ -88,8 +88,8 @@ class Leg:
         basis: CostBasis,
         cost: Decimal = ZERO,
     ) -> None:
-        """Add a signed quantity traded at a price, and at a cost a unit. Against the leg's sign it closes lots first
-        in, first out; what exceeds them opens a new lot on the other side."""
+        """Add a signed quantity traded at a price, with a cost per unit. Against the leg's sign it closes lots first
+        in, first out; the excess opens a new lot on the other side."""
         if self.quantity and (quantity > 0) != (self.quantity > 0):
             quantity = self._close(quantity, basis)
         if quantity:
@@ -101,12 +101,12 @@ class Leg:
             self.quantity = total
 
     def hold(self, quantity: Decimal, average_price: Decimal, at: BrokerTime) -> None:
-        """Be exactly this from now on (a correction).
+        """Set quantity and average price (a correction).
 
-        What is too much is taken from the oldest lots; what is missing becomes a lot whose price makes the average
-        come out; with the quantity as it was, every lot's price moves by the same amount. A change of sign, or a
-        price no lot could have had, leaves one lot at the average. (A price of zero or less is one where the market
-        has traded there.)
+        An excess is taken from the oldest lots; a missing quantity becomes a lot at the price that gives the average;
+        with an unchanged quantity, every lot's price moves by the same amount. A change of sign, or a price that no lot
+        can have had, leaves one lot at the average. (A price of zero or less is possible if the market has traded
+        there.)
         """
         one_lot = deque([Lot(quantity, average_price, None, at)])
         if not self.quantity or (quantity > 0) != (self.quantity > 0):
@@ -126,17 +126,17 @@ class Leg:
                 self.lots = one_lot
         self.quantity = quantity
         self.average_price = average_price
-        self.cost = ZERO  # an average of the broker's has it in it
+        self.cost = ZERO  # the broker's average contains it
 
     def charge(self, fill_id: str, cost: Decimal) -> None:
-        """The cost a unit of a fill, reported later: what of it is still open is spread over the leg."""
+        """Add a fill's cost per unit that is reported later: the share of its open units is spread over the leg."""
         opened = sum((lot.quantity for lot in self.lots if lot.fill_id == fill_id), ZERO)
         if opened:
             self.cost += cost * opened / self.quantity
 
     def scale(self, ratio: Decimal) -> None:
-        """A split: each unit is ``ratio`` units from now on, at a price divided by it. Each lot keeps its fill and its
-        cost in money, to :data:`SPLIT_STEP` of a unit; the largest one takes what rounding leaves."""
+        """A split: each unit becomes ``ratio`` units, at a price divided by it. Each lot keeps its fill and its value,
+        to :data:`SPLIT_STEP` of a unit; the largest lot takes the rounding difference."""
         quantity = _to_split_step(self.quantity * ratio)
         lots = [
             replace(lot, quantity=_to_split_step(lot.quantity * ratio), price=lot.price / ratio) for lot in self.lots
@@ -152,8 +152,8 @@ class Leg:
         self.quantity, self.average_price, self.cost = quantity, self.average_price / ratio, self.cost / ratio
 
     def reprice(self, inferred_id: str, quantity: Decimal, price: Decimal, fill_id: str) -> None:
-        """Let ``quantity`` (unsigned) of what an inferred fill opened have been opened by the real fill, at its
-        price. Units closed in the meantime have nothing left to change."""
+        """Assign ``quantity`` (unsigned) units that an inferred fill opened to the real fill, at its price. Units that
+        were closed in the meantime do not change."""
         kept: deque[Lot] = deque()
         for lot in self.lots:
             if lot.fill_id != inferred_id or not quantity:
@@ -170,7 +170,7 @@ class Leg:
 
     def take_back(self, fill_id: str, quantity: Decimal) -> Decimal:
         """Take units out of the lots that a fill opened, as far as ``quantity`` is against their sign and they are
-        still open; gives what is left of it."""
+        still open. Returns the rest of the quantity."""
         kept: deque[Lot] = deque()
         for lot in self.lots:
             part = min(abs(lot.quantity), abs(quantity)) if lot.fill_id == fill_id else ZERO
@@ -188,7 +188,7 @@ class Leg:
         return quantity
 
     def would_close(self, quantity: Decimal) -> Closed | None:
-        """What a trade of this signed quantity would take out of it; ``None`` where that is nothing."""
+        """What a trade of this signed quantity would take out of the leg; ``None`` if nothing."""
         taken: list[Lot] = []
         for lot in self.lots if (quantity > 0) != (self.quantity > 0) else ():
             if not quantity:
@@ -199,8 +199,8 @@ class Leg:
         return Closed(self.name, self.average_price, self.cost, tuple(taken)) if taken else None
 
     def reopen(self, closed: Closed, at: BrokerTime, basis: CostBasis) -> Decimal:
-        """Have back what a fill had taken out of it; gives how much that is, signed. What stands against it by now is
-        closed by it."""
+        """Restore what a fill had taken out of the leg. Returns the signed quantity. If the leg is on the other side by
+        now, the restored lots close it."""
         lots = closed.lots
         back = sum((lot.quantity for lot in lots), ZERO)
         if self.quantity and (back > 0) != (self.quantity > 0):
@@ -217,15 +217,15 @@ class Leg:
         for lot in reversed(lots):
             first = self.lots[0] if self.lots else None
             if first is not None and replace(first, quantity=lot.quantity) == lot:
-                self.lots[0] = replace(lot, quantity=lot.quantity + first.quantity)  # the rest of the same one
+                self.lots[0] = replace(lot, quantity=lot.quantity + first.quantity)  # the rest of the same lot
             else:
                 self.lots.appendleft(lot)
         self.quantity = total
         return back
 
     def give(self, quantity: Decimal, price: Decimal, at: BrokerTime) -> tuple[Lot, ...]:
-        """Hand over a signed quantity, oldest lots first. What exceeds them is opened on the other side, at the price,
-        and handed over as one lot."""
+        """Hand over a signed quantity, oldest lots first. The excess is opened on the other side, at the price, and
+        handed over as one lot."""
         given: list[Lot] = []
         left = quantity
         while left and self.lots and (self.lots[0].quantity > 0) == (left > 0):
@@ -246,7 +246,7 @@ class Leg:
         return tuple(given)
 
     def receive(self, lots: Iterable[Lot], price: Decimal, at: BrokerTime) -> None:
-        """Take over what another leg held at this average price."""
+        """Take over lots that another leg held at this average price."""
         for lot in lots:
             if self.quantity and (lot.quantity > 0) != (self.quantity > 0):
                 self.trade(lot.quantity, price, lot.fill_id, at, CostBasis.WEIGHTED)
@@ -257,7 +257,7 @@ class Leg:
             self.quantity = total
 
     def _close(self, quantity: Decimal, basis: CostBasis) -> Decimal:
-        """Take an opposite quantity out of the oldest lots; gives what exceeded them."""
+        """Take an opposite quantity out of the oldest lots. Returns the excess."""
         while quantity and self.lots:
             oldest = self.lots[0]
             if abs(quantity) >= abs(oldest.quantity):

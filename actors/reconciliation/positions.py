@@ -1,8 +1,8 @@
 """Step 4 of a cycle: positions in three phases, always in this order.
 
 RECOVERY (the broker has a leg, the book has not), GHOST (the book has a leg, the broker has not), DRIFT (quantity,
-then price). What adds or updates takes one section; what removes takes proof. A slice says nothing about a leg on
-which our side, or a fill newer than the slice, was active, nor about one that its adapter does not read.
+then price). One section is enough to add or update a leg; to remove one takes proof. A slice proves nothing about a leg
+on which our side, or a fill newer than the slice, was active, nor about one that its adapter does not read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def reconcile_positions(work: ReconciliationPass) -> None:
                 and _may_compare(work, row.leg, row.quantity)
             ):
                 claim = claim_of(work, row.leg)
-                if claim is None or not claim.tells_quantity(row.quantity):
+                if claim is None or not claim.states_quantity(row.quantity):
                     _recover(work, row)
         _leave_unread(work, rows.keys())
         if isinstance(work.slice.positions, Complete):
@@ -65,7 +65,7 @@ def reconcile_positions(work: ReconciliationPass) -> None:
 
 
 def _the_same(leg: Leg, row: Position) -> bool:
-    """Whether nothing differs at all. (Nearly every row of nearly every look is so.)"""
+    """Whether nothing differs at all. (This holds for nearly every row of nearly every look.)"""
     return (
         leg.quantity == row.quantity
         and leg.average_price == row.average_price
@@ -75,13 +75,13 @@ def _the_same(leg: Leg, row: Position) -> bool:
 
 
 def _may_compare(work: ReconciliationPass, leg: str, change: Decimal = ZERO) -> bool:
-    """Whether both sides of a leg, which differ by ``change``, are known well enough to be compared."""
+    """Whether both sides of a leg, which differ by ``change``, are known well enough to compare them."""
     return not is_doubted(work, leg) and work.may_judge(leg, change)
 
 
 def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
-    """A leg that is looked at and not taken up: of what the book has of it there must be enough. What is there beyond
-    that is nobody's business here."""
+    """Compare legs that are shown but not adopted: the broker must hold at least the book's quantity. Any excess is
+    ignored."""
     for row in work.slice.aside:
         held = work.book.legs.get(row.leg)
         if held is not None and row.leg not in rows:
@@ -90,7 +90,7 @@ def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
 
 
 def _leave_unread(work: ReconciliationPass, shown: Collection[str]) -> None:
-    """Legs of the book that the adapter does not read: that they are not shown says nothing about them."""
+    """Defer legs of the book that the adapter does not read: their absence proves nothing."""
     for name, why in work.slice.unread_legs.items():
         if name in work.book.legs and name not in shown:
             work.unverified.append(f"leg {name} not known: {why}")
@@ -98,7 +98,7 @@ def _leave_unread(work: ReconciliationPass, shown: Collection[str]) -> None:
 
 
 def _shown_twice(work: ReconciliationPass, shown: tuple[Position, ...]) -> set[str]:
-    """Legs that the slice contradicts itself about. Which row is right is not ours to guess: MALFORMED_DATA."""
+    """The legs with contradictory rows in the slice. Which row is right cannot be decided: MALFORMED_DATA."""
     first: dict[str, Position] = {}
     clashing = {row.leg for row in shown if first.setdefault(row.leg, row) != row}
     for name in sorted(clashing):
@@ -124,7 +124,7 @@ def _near(work: ReconciliationPass, one: Decimal, other: Decimal) -> bool:
 
 def _recover(work: ReconciliationPass, row: Position) -> None:
     """MISSING_LOCALLY, a zombie: held at the broker, unknown to the book."""
-    # A book that somebody keeps elsewhere is not new because we look at it for the first time.
+    # A book kept elsewhere is not new only because this is our first look at it.
     new_book = work.new_book and work.slice.claims is None
     usual = Finding(
         type=DiscrepancyType.MISSING_LOCALLY,
@@ -177,7 +177,7 @@ def _ghost(work: ReconciliationPass, leg: Leg) -> None:
 
 
 def _has_expired(work: ReconciliationPass) -> str | None:
-    """What says that the contract is past its last day, in words; ``None`` where nothing does."""
+    """The explanation that the contract is past its last day; ``None`` if it is not, or that is unknown."""
     contract = work.contract
     if contract is None or contract.expiry is None or not contract.has_expired(work.slice.as_of):
         return None
@@ -185,18 +185,18 @@ def _has_expired(work: ReconciliationPass) -> str | None:
 
 
 def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
-    """POSITION_MISMATCH, else PRICE_MISMATCH. A price that is not told is compared with nothing."""
+    """POSITION_MISMATCH, else PRICE_MISMATCH. An unknown price is not compared."""
     change = row.quantity - leg.quantity
     price = row.comparable_price
     claim = claim_of(work, leg.name)
-    told = claim is not None and claim.tells_quantity(row.quantity)
-    if abs(change) > work.policy.quantity_tolerance and not told:
+    claimed = claim is not None and claim.states_quantity(row.quantity)
+    if abs(change) > work.policy.quantity_tolerance and not claimed:
         _quantity_drift(work, leg, row, change)
         return
     average = leg.average_with_cost if work.slice.conventions.commission_in_average else leg.average_price
     if price is None or abs(price - average) <= work.policy.price_tolerance * abs(price):
         return
-    if claim is not None and claim.tells_price(price):
+    if claim is not None and claim.states_price(price):
         return
     if not _may_compare(work, leg.name) or _commission_missing(work, leg):
         return
@@ -221,7 +221,7 @@ def _drift(work: ReconciliationPass, leg: Leg, row: Position) -> None:
 
 
 def _commission_missing(work: ReconciliationPass, leg: Leg) -> bool:
-    """Whether the broker's average has a commission in it that it has not reported yet."""
+    """Whether the broker's average contains a commission that the broker has not reported yet."""
     lacking = work.book.without_commission
     return work.slice.conventions.commission_in_average and any(lot.fill_id in lacking for lot in leg.lots)
 
@@ -230,9 +230,9 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
     if not _may_compare(work, leg.name, change):
         return
     opposite = (row.quantity > 0) != (leg.quantity > 0)
-    # What was held before the first look is adopted, unless our side said what it holds.
-    spoken_of = work.slice.claims is not None or leg.name in {*work.book.believed, *work.book.watermarks}
-    adopted = not spoken_of and (work.new_book or _waits_since_the_first_look(work, leg))
+    # A position from before the first look is adopted, unless our side reported one.
+    reported = work.slice.claims is not None or leg.name in {*work.book.believed, *work.book.watermarks}
+    adopted = not reported and (work.new_book or _waits_since_the_first_look(work, leg))
     usual = Finding(
         type=DiscrepancyType.POSITION_MISMATCH,
         key=leg.name,
@@ -250,7 +250,7 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
     found = explained(work, leg.name, change, usual)
     ratio = None if opposite else _split(work, leg, row)
     if ratio is not None and not _may_be_of(work, leg, ratio):
-        ratio = None  # more than the split happened: the lots are not scaled by what both come to
+        ratio = None  # more than the split happened: the lots must not be scaled by the combined ratio
     if ratio is not None and found.cause in (Cause.UNEXPLAINED, Cause.SPLIT):
         detail = found.detail or f"a split {to_text(Decimal(ratio.numerator))}:{to_text(Decimal(ratio.denominator))}"
         found = replace(found, cause=Cause.SPLIT, severity=severity_of(Cause.SPLIT, Severity.INFO), detail=detail)
@@ -261,7 +261,7 @@ def _quantity_drift(work: ReconciliationPass, leg: Leg, row: Position, change: D
     if found.cause is Cause.SPLIT and ratio is not None:
         factor = Decimal(ratio.numerator) / Decimal(ratio.denominator)
         if _near(work, price, leg.average_with_cost / factor):
-            price = leg.average_price / factor  # what is in it besides the price goes on with it
+            price = leg.average_price / factor  # the cost beside it is scaled too
     payload = payloads.position_to(
         leg.name, row.quantity, price, work.slice.as_of, Correction.FORCE_UPDATE_POSITION, factor
     )
@@ -275,8 +275,8 @@ def _may_be_of(work: ReconciliationPass, leg: Leg, ratio: Fraction) -> bool:
 
 
 def _waits_since_the_first_look(work: ReconciliationPass, leg: Leg) -> bool:
-    """Whether a leg was there at the first look, which could not speak of it: a fill of an order of ours was found in
-    that very look. No look has compared it yet, and the book has never been in step."""
+    """Whether a leg existed at the first look but could not be compared there, because that look found a fill of one of
+    our orders. No look has compared it since, and the book has never been in step."""
     baseline = work.book.baseline
     if baseline is None or work.book.reconciled_at is not None:
         return False
@@ -284,13 +284,13 @@ def _waits_since_the_first_look(work: ReconciliationPass, leg: Leg) -> bool:
 
 
 _SAME_COST = Decimal("0.002")
-"""A fraction: however much a configuration lets averages differ, it is no evidence that nothing was traded."""
+"""A fraction: a larger price tolerance in the configuration is no evidence that nothing was traded."""
 _LARGEST_RATIO = 1000
 
 
 def _split(work: ReconciliationPass, leg: Leg, row: Position) -> Fraction | None:
-    """New units per old one, where the quantity changed by a ratio of small whole numbers and the cost of all of it is
-    the same. A trade at a price above 0 would have changed the cost."""
+    """New units per old one, if the quantity changed by a ratio of small whole numbers and its total cost is the same.
+    A trade at a price above 0 would have changed the cost."""
     ratio = Fraction(row.quantity) / Fraction(leg.quantity)
     price = row.comparable_price
     if max(ratio.numerator, ratio.denominator) > _LARGEST_RATIO or price is None:
@@ -302,13 +302,13 @@ def _split(work: ReconciliationPass, leg: Leg, row: Position) -> Fraction | None
 
 
 def force_add_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: BrokerTime) -> dict[str, Json]:
-    """Payload of a POSITION_SYNCED: hold a leg that the book did not have. Fills up to ``as_of`` (broker time) are in
-    it."""
+    """Payload of a POSITION_SYNCED: hold a leg that the book did not have. It contains the fills up to ``as_of``
+    (broker time)."""
     return payloads.position_to(leg, quantity, average_price, as_of, Correction.FORCE_ADD_POSITION)
 
 
 def force_update_position(leg: str, quantity: Decimal, average_price: Decimal, as_of: BrokerTime) -> dict[str, Json]:
-    """Payload of a POSITION_SYNCED: hold this quantity at this price in a leg the book has otherwise."""
+    """Payload of a POSITION_SYNCED: hold this quantity at this price in a leg that the book has differently."""
     return payloads.position_to(leg, quantity, average_price, as_of, Correction.FORCE_UPDATE_POSITION)
 
 

@@ -1,12 +1,12 @@
-"""Fills that a broker's stream told: evidence at once, before any request is made.
+"""Fills that a broker's stream delivered: evidence at once, before any request is made.
 
 The laws of this module:
 
-* A streamed fill happened. That something else did not is never concluded: nothing is closed, ended, verified or asked
-  for here, and the look that follows verifies all of it.
-* What comes of a fill is what comes of it in a look, by the same rules. Where those need more than the stream said (the
-  positions beside a position of ours, the row of an order that the book does not have, the execution that is
-  corrected), the fill is left to the look, which finds it as ever.
+* A streamed fill happened. Nothing is concluded from what the stream did not deliver: nothing is closed, ended,
+  verified or requested here, and the look that follows verifies everything.
+* A streamed fill has the same effect as in a look, by the same rules. If those need more than the stream delivered (the
+  broker's positions for a position that our side reported, the row of an order that the book does not have, the
+  execution that is corrected), the fill is left to the look, which finds it as usual.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from brokers.clocks import broker_time
 from brokers.model import Fill, Order, Partial, is_provisional, rows_of
 
 REPORTED_WITHIN = timedelta(minutes=10)
-"""A fill that is reported so long after it was made is no news of a stream, and its id may have been forgotten
-since."""
+"""A fill that a stream delivers later than this is left to the look: its id may have been dropped since."""
 
 
 def take_streamed(work: ReconciliationPass) -> None:
-    """Apply those fills of a streamed slice of which enough is known. Under ``alert`` a fill is a difference like any
+    """Apply the fills of a streamed slice about which enough is known. Under ``alert`` a fill is a difference like any
     other, and the look finds it."""
     if work.new_book or not work.auto:
         return
@@ -41,7 +40,7 @@ def take_streamed(work: ReconciliationPass) -> None:
 
 
 def _is_known_enough(work: ReconciliationPass, fill: Fill, rows: dict[str, Order]) -> bool:
-    """Whether a fill is new, and comes out as it would in a look at positions and orders."""
+    """Whether a fill is new, and has the same effect as in a look at positions and orders."""
     if work.book.known_as(fill) is not None:
         return False
     if fill.corrects is not None or fill.combination is not None or not fill.quantity:
@@ -50,29 +49,28 @@ def _is_known_enough(work: ReconciliationPass, fill: Fill, rows: dict[str, Order
 
 
 def _is_of_now(work: ReconciliationPass, fill: Fill) -> bool:
-    """Whether no position that the book was set to can have it in it, by the broker's time."""
+    """Whether a fill is recent, and no position that the book was set to can contain it, by the broker's time."""
     book = work.book
     set_at = max(filter(None, (book.baseline, book.floor, *book.watermarks.values())), default=None)
     if set_at is not None and fill.time <= set_at + SET_WITHIN:
         return False
-    ours = broker_time(
-        work.now
-    )  # whichever clock is ahead: a stream is taken at its word within a minute or so of both
+    ours = broker_time(work.now)  # either clock may be ahead: a fill close to one of them is accepted
     latest = max(work.slice.as_of, ours)
     earliest = min(work.slice.as_of, ours)
     return earliest - REPORTED_WITHIN <= fill.time <= latest + CLOCK_SKEW
 
 
 def _leg_is_known(work: ReconciliationPass, fill: Fill) -> bool:
-    """Whether the broker says the leg where only it can, and no position of our own report may have the fill in it."""
+    """Whether the broker names the leg where only it can, and no position that our side reported may contain the
+    fill."""
     if work.book.believed:
         return False
     return fill.leg is not None or fill.position_id is not None or not work.slice.conventions.told_legs
 
 
 def _order_is_known(work: ReconciliationPass, fill: Fill, rows: dict[str, Order]) -> bool:
-    """Whether its order is in the book, or its row comes with it: whose order it is, and what it took the place of,
-    stands there."""
+    """Whether its order is in the book, or the order's row came with it, which shows whose order it is and which one it
+    replaced."""
     order = order_of_fill(work, fill, rows)
     row = rows.get(fill.broker_order_id or "")
     if order is None:
@@ -85,7 +83,7 @@ def _order_is_known(work: ReconciliationPass, fill: Fill, rows: dict[str, Order]
 
 
 def _is_the_only_one(work: ReconciliationPass, fill: Fill, order: BookOrder) -> bool:
-    """Whether an order that is known by the client's id alone is the one which the fill means."""
+    """Whether an order that is known only by its client_order_id is the order of the fill."""
     if fill.broker_order_id is None or is_provisional(fill.broker_order_id) or order.status.terminal:
         return False
     same = work.book.orders_by_client_id(fill.client_order_id or "")

@@ -390,8 +390,8 @@ def test_a_number_is_compared_within_what_its_column_can_tell(
 ) -> None:
     desk.write(("A", value, -1), kind=kind)
     claim = desk.claims().rows[0]
-    assert [claim.tells_quantity(Decimal(one)) for one in same] == [True] * len(same)
-    assert [claim.tells_quantity(Decimal(one)) for one in others] == [False] * len(others)
+    assert [claim.states_quantity(Decimal(one)) for one in same] == [True] * len(same)
+    assert [claim.states_quantity(Decimal(one)) for one in others] == [False] * len(others)
 
 
 def test_no_value_of_a_wide_decimal_is_lost(desk: Desk) -> None:
