@@ -90,11 +90,15 @@ class _Waiting:
     answer: asyncio.Future[Outcome]
 
 
-def _open_journal(url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
-    # Imported here: creating the actor only names this class, and must not import the database driver.
-    from actors.journal.store import Journal
+def _opening_beside(beside: str | None) -> OpenJournal:
+    def open_journal(url: str, *, exclusive: bool = False, read_only: bool = False) -> Journal:
+        # Imported here: creating the actor only names this class, and must not import the database driver.
+        from actors.journal.store import Journal
 
-    return Journal.open(url, exclusive=exclusive, read_only=read_only)
+        files = None if beside is None else Path(beside)
+        return Journal.open(url, exclusive=exclusive, read_only=read_only, beside=files)
+
+    return open_journal
 
 
 class Audit:
@@ -129,7 +133,7 @@ class Audit:
         self._proving: asyncio.Task[None] | None = None
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
-        self._open_journal = open_journal or _open_journal
+        self._open_journal = open_journal or _opening_beside(None if evidence is None else evidence.beside)
         # One for each place of heads, and one for the time stamp: none waits for another that hangs.
         outside = 1 + (0 if evidence is None else len(evidence.places))
         named = {"write": 1, "read": 1, "verify": 1, "publish": outside, "slices": 1}
@@ -383,17 +387,22 @@ class Audit:
 
     def _tell(self) -> None:
         """Log its state."""
-        stands = (None if self._error is None else self._error.found, self._evidence_error())
+        stands = (None if self._error is None else self._error.found, self._evidence_error(), self._cautions())
         self._log.tell(stands, self._line)
 
     def _line(self) -> str:
         counts, beside = self._counts, self._evidence_error()
         parts = ["writing" if self._error is None else str(self._error), *([beside] if beside else [])]
+        parts += self._cautions()
         parts.append(
             f"records {counts['appended_events']} in {counts['commits']} commits, failed {counts['failed_commits']}, "
             f"last record {self._last_seq or 0}"
         )
         return "; ".join(parts)
+
+    def _cautions(self) -> tuple[str, ...]:
+        # After a failover they are those of the new server.
+        return () if self._journal is None else self._journal.cautions
 
     def _reading(self) -> Journal:
         # Apart from the writer: a long query must not delay an append.

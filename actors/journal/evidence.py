@@ -44,7 +44,8 @@ class EvidenceSettings:
     """What a journal's heads are signed with and where they go. ``key`` is a path or ``keyring:SERVICE/NAME``,
     ``public`` the list of public keys, ``places`` as :func:`head_places.deliver` takes them, ``timestamp_url`` an
     RFC 3161 server and ``timestamp_roots`` a PEM file with the roots its answers must lead to. ``slices`` is the file
-    that keeps the grounds of decisions, if they are kept."""
+    that keeps the grounds of decisions, if they are kept, and ``beside`` the common name of the files that are kept on
+    this machine for a journal on a server."""
 
     key: str
     public: str
@@ -52,6 +53,7 @@ class EvidenceSettings:
     timestamp_url: str | None = None
     timestamp_roots: str | None = None
     slices: str | None = None
+    beside: str | None = None
 
     def __repr__(self) -> str:
         # Places may hold credentials.

@@ -5,6 +5,8 @@ was never begun. So each commit that is durable leaves its ``seq`` and ``hash`` 
 less than its mark is not taken up again without a word.
 
 * The mark never says more than what is durable: it is written after the commit, and may say less after a crash.
+* Of a journal in PostgreSQL it also says which server that was, by its system identifier and its timeline: a standby
+  that lacks the last records is found when it takes over, and a former primary when it comes back.
 * It is evidence, not state: a mark that is missing, cannot be written or cannot be read costs no work, as long as there
   is a journal beside it. Who accepts a loss, or puts an older copy in place on purpose, removes the mark.
 """
@@ -18,28 +20,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_FORM: Final = re.compile(r"(\d{1,19}) ([0-9a-f]{64})\s*\Z")
-_LENGTH: Final = 96
+_FORM: Final = re.compile(r"(\d{1,19}) ([0-9a-f]{64})(?: (\d{1,20}) (\d{1,10}))?\s*\Z")
+_LENGTH: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """A server that a journal was written to: the system that it and its standbys are, and its timeline."""
+
+    system: str
+    timeline: int
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record that was durable: its ``seq`` and ``hash``."""
+    """A record that was durable: its ``seq`` and ``hash``, and the server that said so where it was one."""
 
     seq: int
     hash: str
+    server: ServerSeen | None = None
 
 
 class Mark:
-    """The mark of the journal file ``database``. Used by one thread at a time."""
+    """The mark of the journal file ``database``, or of a journal on a ``server`` whose other files have that name.
+    Used by one thread at a time."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *, of_server: bool = False) -> None:
         self.path = database.with_name(database.name + ".mark")
+        self._of_server = of_server
         self._descriptor: int | None = None
 
     @property
     def remedy(self) -> str:
         """What a person can do about a journal that holds less than its mark."""
+        if self._of_server:
+            return (
+                "Bring the server back that has all of it (the former primary), and let a standby that has all of it "
+                "take over. Only to go on without what is missing, or with another journal: stop the supervisor, "
+                f"remove {self.path}, and start it again"
+            )
         return (
             "Put the whole journal back (with its -wal file where it has one), or restore a copy. Only to go on "
             f"without what is missing, remove {self.path}"
@@ -55,13 +74,17 @@ class Mark:
             found = _FORM.match(self.path.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
-        return None if found is None else Seen(int(found[1]), found[2])
+        if found is None:
+            return None
+        server = None if found[3] is None else ServerSeen(found[3], int(found[4]))
+        return Seen(int(found[1]), found[2], server)
 
-    def write(self, seq: int, last_hash: str, *, sync: bool = False) -> None:
+    def write(self, seq: int, last_hash: str, server: ServerSeen | None = None, *, sync: bool = False) -> None:
         """Say that this record is durable now; with ``sync`` also after a power failure."""
         # One short line that is overwritten in place: cheap enough for every commit, and never half written for the
         # successor of a killed process.
-        line = f"{seq} {last_hash}".ljust(_LENGTH - 1) + "\n"
+        known = "" if server is None else f" {server.system} {server.timeline}"
+        line = f"{seq} {last_hash}{known}".ljust(_LENGTH - 1) + "\n"
         with contextlib.suppress(OSError):
             if self._descriptor is None:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

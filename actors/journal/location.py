@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import Connection
 
 from actors.journal.evidence_tables import add_tables
 from actors.journal.high_water_mark import Mark, Seen
 from actors.journal.lock import JournalLock
-from actors.journal.postgresql import settle_postgresql
+from actors.journal.postgresql import is_lost
+from actors.journal.postgresql_servers import Servers
 from actors.journal.schema import (
     OnConnect,
     corrupt,
@@ -26,17 +29,36 @@ from actors.journal.schema import (
     identity_of,
     make_directory,
     parse_url,
+    schema_version,
     shown,
+    write_nothing,
 )
 from actors.journal.types import JournalCorrupt, JournalMissing, JournalUnavailable
+from actors.journal.verification import check_seen
+
+READER_WAITS_S: Final = 60.0
+"""How long a reader waits for an answer of a server: a question may read much."""
+WRITER_WAITS_S: Final = 10.0
+"""How long a writer waits: less than an actor waits for its append."""
+
+MOVING_MUCH_S: Final = 1800.0
 
 
 class Place:
     """The place of one journal. ``name`` may be shown, ``file`` is ``None`` for a database that is a server,
-    where the lock is the server's and held by the connection that writes."""
+    where the lock is the server's and held by the connection that writes; what is to stand on this machine then stands
+    ``beside``, if that is given, and each answer is waited for ``answer_within_s``."""
 
     def __init__(
-        self, url: str, *, exclusive: bool, read_only: bool, busy_timeout_s: float, on_connect: OnConnect | None
+        self,
+        url: str,
+        *,
+        exclusive: bool,
+        read_only: bool,
+        busy_timeout_s: float,
+        on_connect: OnConnect | None,
+        beside: Path | None = None,
+        answer_within_s: float | None = None,
     ) -> None:
         self._url = parse_url(url)
         self.name = shown(self._url)
@@ -48,6 +70,11 @@ class Place:
         self._on_connect = on_connect
         self._lock = JournalLock(self.file) if exclusive and self.file is not None else None
         self._mark = Mark(self.file) if self.file is not None else None
+        self._servers: Servers | None = None
+        if self.dialect == "postgresql":
+            waits_s = answer_within_s or (READER_WAITS_S if read_only else WRITER_WAITS_S)
+            self._servers = Servers(self._url, read_only=read_only, exclusive=exclusive, answer_within_s=waits_s)
+            self._mark = None if beside is None else Mark(beside, of_server=True)
         self._identity: tuple[int, int] | None = None
 
     @property
@@ -60,6 +87,9 @@ class Place:
         and :func:`make_directory` do."""
         if self.file is not None and not self._read_only:
             make_directory(self.file)
+        if self._servers is not None and self._mark is not None and not self._read_only:
+            with contextlib.suppress(JournalUnavailable):  # a mark that cannot be written costs no work
+                make_directory(self._mark.path)
         if self._lock is not None:
             self._lock.acquire()
 
@@ -87,8 +117,23 @@ class Place:
         if not self._read_only:
             create_file(self.file)
 
-    def connect(self, attempted: str, *, read_only: bool, doubtful: bool = False) -> Connection:
-        """A new connection to tables of our version (or, to read, of an older one)."""
+    def connect(
+        self,
+        attempted: str,
+        *,
+        read_only: bool,
+        doubtful: bool = False,
+        believe: Callable[[Connection], None] = lambda _: None,
+    ) -> Connection:
+        """A new connection to tables of our version (or, to read, of an older one), whose content ``believe`` accepts:
+        it raises :class:`JournalCorrupt` where that is not what was written."""
+        if self._servers is not None:
+            seen = self.seen()
+            servers = self._servers
+            if read_only and not self._read_only:  # beside the writer's own connection
+                servers = Servers(self._url, read_only=True, exclusive=False, answer_within_s=READER_WAITS_S)
+            prepare = partial(self._prepare_server, attempted, seen, read_only=read_only, believe=believe)
+            return servers.connect(attempted, None if seen is None else seen.server, prepare)
         if self.file is not None and read_only and not self.file.exists():
             raise JournalMissing(attempted, "there is no such file", "Check journal.url, or start the supervisor")
         engine = engine_for(
@@ -100,15 +145,57 @@ class Place:
         )
         connection = engine.connect()
         try:
-            if self.dialect == "postgresql":
-                settle_postgresql(connection, attempted, exclusive=self._exclusive, read_only=read_only)
             ensure_schema(connection, self._url, read_only=read_only, alone=self._alone)
             if not read_only:
                 add_tables(connection)
+            believe(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _prepare_server(
+        self,
+        attempted: str,
+        seen: Seen | None,
+        connection: Connection,
+        strict: bool,
+        *,
+        read_only: bool,
+        believe: Callable[[Connection], None],
+    ) -> None:
+        if seen is not None and schema_version(connection) is None:
+            found = f"its database is empty, and {seen.seq} records were durable"
+            raise JournalCorrupt(attempted, found, self.remedy)
+        ensure_schema(connection, self._url, read_only=read_only, alone=self._alone)
+        if strict and read_only and seen is not None:
+            check_seen(connection, seen, attempted, self.remedy)
+        if not read_only:
+            add_tables(connection)
+            # What an earlier commit left unanswered may be on this server's disk alone. This commit waits for the
+            # standby to have all that came before it, too.
+            write_nothing(connection)
+        believe(connection)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What the server in use does not promise, in sentences."""
+        return self._servers.cautions if self._servers is not None else ()
+
+    def lost(self, connection: Connection) -> bool:
+        """Whether the server has ended this connection since it was used last."""
+        return self._servers is not None and is_lost(connection)
+
+    def give_up(self, connection: Connection) -> None:
+        """Close a connection, whatever state it is in."""
+        if self._servers is not None:
+            connection.invalidate()  # nothing is asked of its server any more, which may be gone
+        connection.close()
+
+    def be_patient(self, connection: Connection, *, much: bool = True) -> None:
+        """Wait longer for each answer of a server from now on: one statement may move all that there is."""
+        if self._servers is not None:
+            self._servers.be_patient(connection, MOVING_MUCH_S if much else None)
 
     def remember(self) -> None:
         """The file that stands there now is the one in use."""
@@ -133,7 +220,8 @@ class Place:
     def leave_mark(self, seq: int, last_hash: str, *, sync: bool = False) -> None:
         """Let it be known that this record is durable. Never raises."""
         if self._mark is not None and seq:
-            self._mark.write(seq, last_hash, sync=sync)
+            server = None if self._servers is None else self._servers.identity
+            self._mark.write(seq, last_hash, server, sync=sync)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

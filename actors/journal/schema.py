@@ -41,7 +41,6 @@ from sqlalchemy import (
     insert,
     inspect,
     literal_column,
-    make_url,
     select,
     update,
 )
@@ -51,6 +50,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from actors.events import EventType
 from actors.journal.hash_chain import GENESIS, Row
+from actors.journal.postgresql import DAMAGED, IN_WORDS, REMEDIES
+from actors.journal.postgresql_url import make_server_url, shown_url, with_our_driver
 from actors.journal.reading_files import reading_uri
 from actors.journal.types import JournalCorrupt, JournalError, JournalMissing, JournalTooNew, JournalUnavailable
 from brokers.kit.whole_file import sync
@@ -125,7 +126,8 @@ schema = Table("journal_schema", _metadata, Column("version", Integer, primary_k
 def parse_url(url: str) -> URL:
     """The URL of a journal, a relative SQLite path made absolute; raises :class:`JournalUnavailable`."""
     try:
-        parsed = make_url(url)
+        parsed = make_server_url(url)
+        parsed = parsed if parsed.get_backend_name() != "postgresql" else with_our_driver(parsed)
         parsed.get_dialect().import_dbapi()
     except (NoSuchModuleError, ImportError) as error:
         raise JournalUnavailable(
@@ -133,9 +135,11 @@ def parse_url(url: str) -> URL:
             f"there is no driver for its database ({error})",
             "For PostgreSQL install the extra 'postgres' of this package, or use sqlite:///path",
         ) from None
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise JournalUnavailable(
-            "open the journal", "its URL cannot be read", "Write journal.url as sqlite:///path/to/file.db"
+            "open the journal",
+            "its URL cannot be read",
+            "Write journal.url as sqlite:///path/to/file.db or postgresql://user@host/database",
         ) from None
     if parsed.get_backend_name() != "sqlite":
         return parsed
@@ -154,7 +158,9 @@ def file_of(url: URL) -> Path | None:
 def shown(url: URL) -> str:
     """A journal's name for people: the path of its file, or its URL without the password."""
     file = file_of(url)
-    return str(file) if file is not None else url.render_as_string(hide_password=True)
+    if file is not None:
+        return str(file)
+    return shown_url(url) if url.get_backend_name() == "postgresql" else url.render_as_string(hide_password=True)
 
 
 def make_directory(file: Path) -> None:
@@ -395,7 +401,12 @@ _KEEP: Final = "Keep the files as they are, run `audit verify`, and restore from
 def in_our_words(error: DBAPIError | sqlite3.Error, attempted: str) -> JournalError:
     """A driver's error as one of ours, without the statement and its rows."""
     original = error.orig if isinstance(error, DBAPIError) else error
-    found = str(original).strip()
+    found = " ".join(str(original).split()).rstrip(".")
+    state = _state_of(original, found)
+    if state in DAMAGED:
+        return JournalCorrupt(attempted, found, _KEEP)
+    if state in REMEDIES:
+        return JournalUnavailable(attempted, found, REMEDIES[state])
     name = str(getattr(original, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or found.startswith(_DAMAGED):
         return JournalCorrupt(attempted, found, _KEEP)
@@ -403,6 +414,12 @@ def in_our_words(error: DBAPIError | sqlite3.Error, attempted: str) -> JournalEr
         if name.startswith(prefix):
             return JournalUnavailable(attempted, found, remedy)
     return JournalUnavailable(attempted, found, "Check the database; it is tried again")
+
+
+def _state_of(error: BaseException | None, found: str) -> str:
+    """The SQLSTATE of a server's error; empty where there is none."""
+    told = getattr(error, "sqlstate", None)
+    return str(told) if told else next((state for words, state in IN_WORDS.items() if words in found), "")
 
 
 def corrupt(attempted: str, found: str) -> JournalCorrupt:

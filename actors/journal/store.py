@@ -8,8 +8,8 @@
 * After a failed commit nothing is repeated blindly: the connection and everything remembered are given up, and the
   next call opens the file again, settles its log, and checks its last records before it believes them.
 
-Synchronous; one connection, used by one thread at a time whichever threads call. SQLite, and through SQLAlchemy Core
-any database that has transactions; the lock that keeps a second writing process out exists for SQLite files.
+Synchronous; one connection, used by one thread at a time whichever threads call. SQLite, or PostgreSQL with what is
+peculiar to it in :mod:`postgresql`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from actors.journal.commit_plan import Heads, Plan, version_of
 from actors.journal.evidence_tables import has_tables, newest_head
 from actors.journal.filters import conditions, names_instrument
 from actors.journal.hash_chain import GENESIS
+from actors.journal.high_water_mark import Seen
 from actors.journal.location import Place
 from actors.journal.record_filter import Ids, RecordQuery, check_keys, may_name, of_stream
 from actors.journal.schema import (
@@ -106,10 +107,24 @@ class Journal:
     """
 
     def __init__(
-        self, url: str, *, exclusive: bool, read_only: bool, busy_timeout_s: float, on_connect: OnConnect | None
+        self,
+        url: str,
+        *,
+        exclusive: bool,
+        read_only: bool,
+        busy_timeout_s: float,
+        on_connect: OnConnect | None,
+        beside: Path | None = None,
+        answer_within_s: float | None = None,
     ) -> None:
         self._place = Place(
-            url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
+            url,
+            exclusive=exclusive,
+            read_only=read_only,
+            busy_timeout_s=busy_timeout_s,
+            on_connect=on_connect,
+            beside=beside,
+            answer_within_s=answer_within_s,
         )
         self._name = self._place.name
         self._read_only = read_only
@@ -130,6 +145,8 @@ class Journal:
         read_only: bool = False,
         busy_timeout_s: float = 5.0,
         on_connect: OnConnect | None = None,
+        beside: Path | None = None,
+        answer_within_s: float | None = None,
     ) -> Journal:
         """The journal at ``url`` (``sqlite:///path``), created with its directory where there is none.
 
@@ -137,11 +154,21 @@ class Journal:
         :class:`JournalInUse`. ``read_only`` opens it beside a living writer, or after a dead one, changes nothing and
         creates nothing: :class:`JournalMissing` where there is no journal. Raises :class:`JournalTooNew` for one that
         a newer program wrote.
+
+        Of a journal on a server, ``beside`` is the common name of the files that are kept for it on this machine: its
+        mark is one of them, without which a server that lacks the last records is not found out by a new process.
+        ``answer_within_s`` bounds each answer of the server (10 s for a writer, 60 s for a reader).
         """
         if exclusive and read_only:
             raise ValueError("who only reads a journal needs no lock on it")
         journal = cls(
-            url, exclusive=exclusive, read_only=read_only, busy_timeout_s=busy_timeout_s, on_connect=on_connect
+            url,
+            exclusive=exclusive,
+            read_only=read_only,
+            busy_timeout_s=busy_timeout_s,
+            on_connect=on_connect,
+            beside=beside,
+            answer_within_s=answer_within_s,
         )
         try:
             journal._place.take()
@@ -316,6 +343,11 @@ class Journal:
         return None
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """What the server that it is on does not promise, in sentences; empty for a file."""
+        return self._place.cautions
+
+    @property
     def file(self) -> Path | None:
         """Its file; ``None`` where it is in a database that is a server."""
         return self._place.file
@@ -377,9 +409,11 @@ class Journal:
             )
         with self._using(attempted) as connection:
             self._place.check(attempted)
+            self._place.be_patient(connection)
             done = archive(connection, self._name, before, file.absolute(), step, seal)
             if done.records:
                 empty_the_log(connection)
+            self._place.be_patient(connection, much=False)
         return done
 
     def _commit(self, connection: Connection, batch: Sequence[Append], attempted: str) -> list[Outcome]:
@@ -441,6 +475,8 @@ class Journal:
         """The connection, and after any failure none: the next call opens a new one."""
         with self._mutex:
             self._check_open(attempted)
+            if self._connection is not None and self._place.lost(self._connection):
+                self._drop()
             try:
                 yield self._connection or self._reconnect(attempted)
             except IntegrityError as error:
@@ -455,19 +491,26 @@ class Journal:
                 raise
 
     def _reconnect(self, attempted: str) -> Connection:
-        seen = self._place.seen()
         self._place.begin(attempted)
-        self._connection = self._place.connect(attempted, read_only=self._read_only, doubtful=self._doubtful)
+        believe = partial(self._believe, attempted, self._place.seen())
+        self._connection = self._place.connect(
+            attempted, read_only=self._read_only, doubtful=self._doubtful, believe=believe
+        )
         self._doubtful = False
-        self._place.remember()
         if not self._read_only:
-            self._heads = Heads(*check_tail(self._connection, attempted))
-            self._check_acknowledged(self._connection, attempted)
-            if seen is not None:
-                check_seen(self._connection, seen, attempted, self._place.remedy)
             self._acknowledged = (self._heads.seq, self._heads.hash)
             self._place.leave_mark(*self._acknowledged, sync=True)
         return self._connection
+
+    def _believe(self, attempted: str, seen: Seen | None, connection: Connection) -> None:
+        """Raises :class:`JournalCorrupt` where it does not hold what was written."""
+        self._place.remember()
+        if self._read_only:
+            return
+        self._heads = Heads(*check_tail(connection, attempted))
+        self._check_acknowledged(connection, attempted)
+        if seen is not None:
+            check_seen(connection, seen, attempted, self._place.remedy)
 
     def _check_open(self, attempted: str) -> None:
         if self._closed:
@@ -479,14 +522,15 @@ class Journal:
         with connection.begin():
             found = connection.execute(select(records.c.hash).where(records.c.seq == seq)).scalar()
         if seq and found != last_hash:
-            raise corrupt(attempted, f"record {seq}, which was durable, is not there any more")
+            found_there = f"record {seq}, which was durable, is not there any more"
+            raise JournalCorrupt(attempted, found_there, self._place.remedy)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         self._heads = Heads(0, GENESIS)
         if connection is not None:
             with contextlib.suppress(DBAPIError):
-                connection.close()
+                self._place.give_up(connection)
 
 
 __all__ = [

@@ -343,7 +343,7 @@ class ConfigurationTransaction:
 
         kinds = (EventType.CONFIGURATION_CHANGED,)
         try:
-            journal = Journal.open(self._given.journal_url, read_only=True)
+            journal = Journal.open(self._given.journal_url, read_only=True, beside=self._given.beside_journal)
         except JournalMissing:
             return []
         except (JournalError, Refused):

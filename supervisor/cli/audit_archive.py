@@ -34,7 +34,7 @@ def archive(of: Source, before: datetime, file: Path, *, as_json: bool) -> int:
     if file.exists():
         raise Failure(f"{file} exists already, and an archive is never replaced. Choose another file")
     try:
-        journal = Journal.open(of.url, exclusive=True)
+        journal = Journal.open(of.url, exclusive=True, beside=of.beside)
     except JournalInUse as error:
         raise Failure(str(error)) from None
     with contextlib.closing(journal):

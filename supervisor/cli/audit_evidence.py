@@ -166,7 +166,7 @@ def trusted_keys_of(text: str) -> list[PublicKey]:
 
 
 def _rotate(of: Source, private: str, public: Path) -> None:
-    with contextlib.closing(Journal.open(of.url, exclusive=True)) as journal:
+    with contextlib.closing(Journal.open(of.url, exclusive=True, beside=of.beside)) as journal:
         while journal.with_connection(grow):
             pass
         origin = journal.with_connection(_origin)

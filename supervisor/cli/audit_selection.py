@@ -33,13 +33,14 @@ E = TypeVar("E", bound=StrEnum)
 class Source:
     """A journal to read. ``configured`` are the accounts of the configuration with their symbols; empty where only a
     file was named. ``public`` lists the public keys of its heads, ``private`` is the place of the key that signs them,
-    ``slices`` the file with the kept grounds of decisions."""
+    ``slices`` the file with the kept grounds of decisions, ``beside`` the name of the files beside the journal."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     public: str | None = None
     private: str | None = None
     slices: str | None = None
+    beside: Path | None = None
 
 
 def source(config: Path | None, file: Path | None) -> Source:
@@ -66,13 +67,14 @@ def source(config: Path | None, file: Path | None) -> Source:
         configuration.public_keys,
         configuration.signing_key,
         configuration.kept_slices,
+        configuration.beside_journal,
     )
 
 
 @contextlib.contextmanager
 def reading(of: Source) -> Iterator[Journal]:
     """The journal, open for reading beside its writer. Raises ``JournalError``."""
-    journal = Journal.open(of.url, read_only=True)
+    journal = Journal.open(of.url, read_only=True, beside=of.beside)
     try:
         yield journal
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -35,11 +36,15 @@ class HasJournal(Protocol):
     def journal_url(self) -> str:
         """The journal, as SQLAlchemy takes it."""
 
+    @property
+    def beside_journal(self) -> Path:
+        """The path of which the files beside it are named."""
+
 
 def open_in_journal(configuration: HasJournal) -> list[dict[str, Any]]:
     """The open breaks of every book in the journal and of the accounts, the most urgent first. Raises ``JournalError``,
     also for a journal that is not intact: an empty list of it would prove nothing."""
-    journal = Journal.open(configuration.journal_url, read_only=True)
+    journal = Journal.open(configuration.journal_url, read_only=True, beside=configuration.beside_journal)
     try:
         doubt = journal.doubt()
         if doubt is not None:
@@ -100,7 +105,7 @@ def history_of(
 ) -> list[Record]:
     """Every record that names a break, oldest first; with a partial id, of the newest break whose id begins so. With
     its ``stream`` and ``since`` (known while it is open) only a part of the journal is read."""
-    journal = Journal.open(configuration.journal_url, read_only=True)
+    journal = Journal.open(configuration.journal_url, read_only=True, beside=configuration.beside_journal)
     try:
         whole = break_id if len(break_id) == _WHOLE_ID else _newest(journal, break_id)
         return list(journal.records(stream=stream, since=since, discrepancy_id=whole, order="oldest", limit=_NEWEST))
@@ -110,7 +115,7 @@ def history_of(
 
 def archived(configuration: HasJournal, break_id: str, history: Sequence[Record]) -> str | None:
     """A sentence about archived records, where some of them may name this history's break too; else ``None``."""
-    journal = Journal.open(configuration.journal_url, read_only=True)
+    journal = Journal.open(configuration.journal_url, read_only=True, beside=configuration.beside_journal)
     try:
         first = next(journal.records(limit=1), None)
     finally:

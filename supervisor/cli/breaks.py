@@ -289,13 +289,14 @@ class _JournalAlone:
     """A journal without the configuration that it is of."""
 
     journal_url: str
+    beside_journal: Path
 
 
 def _place(config: Path | None, journal: Path | None) -> Configuration | _JournalAlone:
     from supervisor.cli.audit_selection import source
     from supervisor.cli.console import load_place
 
-    return load_place(config) if journal is None else _JournalAlone(source(config, journal).url)
+    return load_place(config) if journal is None else _JournalAlone(source(config, journal).url, journal.absolute())
 
 
 def _open(configuration: Configuration | _JournalAlone) -> tuple[list[dict[str, Any]], bool]:

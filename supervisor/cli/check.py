@@ -15,7 +15,7 @@ from brokers.errors import BrokerError, Malformed, Refused, Unreachable
 from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
 from supervisor.cli import signals
-from supervisor.cli.console import DEFAULT_CONFIG, console, load, print_json, second_journal
+from supervisor.cli.console import DEFAULT_CONFIG, console, journal_cautions, load, print_json, second_journal
 from supervisor.config.cautions import cautions, cautions_of_environment
 from supervisor.config.models import SUPPORTED_BROKERS, Configuration, ConfigurationError
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED, EXIT_USAGE
@@ -60,10 +60,11 @@ def check(path: Path | None, *, connect: bool, as_json: bool) -> int:
         return EXIT_USAGE
     attempts = signals.run(_connect_all(configuration)) if connect else {}
     tables = _tables(configuration, connect=connect)
+    said = _cautions(configuration, path or DEFAULT_CONFIG, connect=connect)
     if as_json:
-        print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables))
+        print_json(_document(configuration, path or DEFAULT_CONFIG, attempts, tables, said))
     else:
-        _print(configuration, path or DEFAULT_CONFIG, attempts, tables)
+        _print(configuration, path or DEFAULT_CONFIG, attempts, tables, said)
     if any(attempt.mistakes for attempt in attempts.values()) or second_journal(configuration, path) is not None:
         return EXIT_USAGE
     known = all(attempt.reached for attempt in attempts.values()) and all(found.reached for found in tables.values())
@@ -190,9 +191,10 @@ def _rows(configuration: Configuration, name: str, snapshot: Snapshot) -> dict[s
     }
 
 
-def _cautions(configuration: Configuration, path: Path) -> list[str]:
+def _cautions(configuration: Configuration, path: Path, *, connect: bool) -> list[str]:
     misplaced = second_journal(configuration, path)
     found = [misplaced] if misplaced is not None else []
+    found += journal_cautions(configuration) if connect else []
     return [*found, *cautions(configuration), *cautions_of_environment()]
 
 
@@ -209,7 +211,11 @@ def _counted(count: int, what: str) -> str:
 
 
 def _document(
-    configuration: Configuration, path: Path, attempts: Mapping[str, Attempt], tables: Mapping[str, TableFound]
+    configuration: Configuration,
+    path: Path,
+    attempts: Mapping[str, Attempt],
+    tables: Mapping[str, TableFound],
+    said: Sequence[str],
 ) -> dict[str, Any]:
     rows = []
     for account in configuration.accounts:
@@ -237,7 +243,7 @@ def _document(
     return {
         "configuration": str(path),
         "problems": [],
-        "cautions": _cautions(configuration, path),
+        "cautions": list(said),
         "ray": {"address": configuration.ray.address, "namespace": configuration.ray.namespace},
         "journal": configuration.journal_name,
         "accounts": rows,
@@ -258,7 +264,11 @@ def _instruments(configuration: Configuration, name: str) -> Sequence[tuple[str,
 
 
 def _print(
-    configuration: Configuration, path: Path, attempts: Mapping[str, Attempt], tables: Mapping[str, TableFound]
+    configuration: Configuration,
+    path: Path,
+    attempts: Mapping[str, Attempt],
+    tables: Mapping[str, TableFound],
+    said: Sequence[str],
 ) -> None:
     out = console()
     out.print(f"{path}: ray {configuration.ray.address}, namespace {configuration.ray.namespace}")
@@ -266,7 +276,7 @@ def _print(
     out.print()
     out.print(_table(configuration))
     out.print()
-    for caution in _cautions(configuration, path):
+    for caution in said:
         out.print(f"caution: {caution}", soft_wrap=True)
     for sink in configuration.sinks:
         lacking = lacks_delta()

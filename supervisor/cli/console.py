@@ -218,3 +218,17 @@ def write_out(file: Path, text: str) -> None:
         return
     mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o600
     write_whole(place, text.encode(), mode=mode)
+
+
+def journal_cautions(configuration: Configuration, *, asked: bool = True) -> list[str]:
+    """What the server of a journal in PostgreSQL does not promise, and with ``asked`` that it does not answer."""
+    if isinstance(configuration.journal.url, str):
+        return []
+    from actors.journal.postgresql_servers import cautions_of_server
+    from actors.journal.types import JournalError
+    from brokers.errors import Refused
+
+    try:
+        return [f"the journal: {one}" for one in cautions_of_server(configuration.journal_url)]
+    except (JournalError, Refused) as error:
+        return [str(error)] if asked else []

@@ -266,7 +266,9 @@ class _Events:
         from actors.journal.store import Journal
 
         if self._journal is None:
-            self._journal = Journal.open(self._configuration.journal_url, read_only=True)
+            self._journal = Journal.open(
+                self._configuration.journal_url, read_only=True, beside=self._configuration.beside_journal
+            )
         for record in self._journal.records(after_seq=self._seq, since=self._since):
             self._seq = record.seq
             found = self._summaries.of(record)

@@ -69,7 +69,7 @@ def _follow(configuration: Configuration, table: OnceTable, *, every_s: float | 
     """Write batch after batch; only to the present end of the journal where ``every_s`` is ``None``."""
     from actors.delta.sink import Sink
 
-    journal = Journal.open(configuration.journal_url, read_only=True)
+    journal = Journal.open(configuration.journal_url, read_only=True, beside=configuration.beside_journal)
     try:
         made = Sink(journal, table, lambda: datetime.now(UTC))
         while not stop.is_set():

@@ -20,7 +20,7 @@ from actors.events import Severity
 from actors.journal.types import JournalError
 from actors.runtime.ray_environment import ClusterNotUp
 from supervisor.cli import logs
-from supervisor.cli.console import Failure, console, say
+from supervisor.cli.console import Failure, console, journal_cautions, say
 from supervisor.cli.keyboard import Keyboard
 from supervisor.cli.reload import Reload
 from supervisor.cli.screen import Screen, View, actors_up, rows_of, settled, totals
@@ -62,7 +62,8 @@ def start(
     if not on_screen:
         logs.set_up("INFO", verbose=verbose, settings=None if detach else configuration.log)
     show = _OnScreen(configuration.log, verbose=verbose) if on_screen else _AsLines()
-    for caution in (*cautions(configuration), *cautions_of_environment()):
+    of_journal = journal_cautions(configuration, asked=False)
+    for caution in (*of_journal, *cautions(configuration), *cautions_of_environment()):
         logger.warning("{}", caution)
     order = Order(configuration, detach, dashboard, verbose, None if path is None else path.absolute())
     reload = None if path is None else Reload(path.absolute())
@@ -265,7 +266,9 @@ def _end_of_journal(configuration: Configuration) -> str:
     from actors.journal.store import Journal
 
     try:
-        with contextlib.closing(Journal.open(configuration.journal_url, read_only=True)) as journal:
+        with contextlib.closing(
+            Journal.open(configuration.journal_url, read_only=True, beside=configuration.beside_journal)
+        ) as journal:
             head = journal.head()
     except JournalError:
         return ""

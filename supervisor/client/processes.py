@@ -371,7 +371,7 @@ def _refuse_a_second(configuration: Configuration) -> None:
     from actors.journal.types import JournalError, JournalInUse
 
     try:
-        Journal.open(configuration.journal_url, exclusive=True).close()
+        Journal.open(configuration.journal_url, exclusive=True, beside=configuration.beside_journal).close()
     except JournalInUse as error:
         raise AlreadyRunning(str(error)) from None
     except JournalError:

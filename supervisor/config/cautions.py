@@ -58,16 +58,17 @@ def _of_the_journals_server(configuration: Configuration) -> list[str]:
     url = configuration.journal.url
     if isinstance(url, str):
         return []
-    from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
+    from actors.journal.postgresql_url import hosts_of, make_server_url
+
     try:
-        said = make_url(url.resolve())
-    except (Refused, ArgumentError):
+        said = make_server_url(url.resolve())
+    except (Refused, ArgumentError, ValueError):
         return []  # opening it reports the reason
     mode = said.query.get("sslmode", os.environ.get("PGSSLMODE", "prefer"))
-    host = said.host or said.query.get("host", "")
-    if mode == "verify-full" or not isinstance(host, str) or not host or _LOOPBACK_HOST.fullmatch(host):
+    far = [host for host in hosts_of(said) if host and not _LOOPBACK_HOST.fullmatch(host)]
+    if mode == "verify-full" or not far:
         return []
     found = f"the journal's server is on another machine, and its certificate is not verified (sslmode={mode})"
     return [

@@ -173,6 +173,11 @@ class Configuration(Model):
         return Path(url.removeprefix(SQLITE)).name if isinstance(url, str) else "journal"
 
     @property
+    def beside_journal(self) -> Path:
+        """The path of which the files beside the journal are named: its own file, where it is one."""
+        return self.state_dir / self.journal_file
+
+    @property
     def signing_key(self) -> str:
         """The key that signs the journal's heads: a path, or ``keyring:SERVICE/NAME``."""
         return self.journal.key or str(self.state_dir / f"{self.journal_file}.key")

@@ -75,7 +75,9 @@ class JournalReader:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Journal]:
-        journal = Journal.open(self._configuration.journal_url, read_only=True)
+        journal = Journal.open(
+            self._configuration.journal_url, read_only=True, beside=self._configuration.beside_journal
+        )
         try:
             yield journal
         finally:

@@ -195,6 +195,7 @@ def audit_actor(configuration: Configuration) -> tuple[str, str | None, Evidence
         None if stamped is None else stamped.url,
         None if stamped is None else stamped.roots,
         configuration.kept_slices if journal.keep_slices else None,
+        str(configuration.beside_journal),
     )
     return configuration.journal_url, journal.head_file, evidence
 

@@ -84,7 +84,7 @@ def figures(*, quick: bool = False) -> Iterator[Figure]:
         for instrument in range(INSTRUMENTS):
             write(journal, instrument, count // INSTRUMENTS)
         journal.close()
-        place = cast("Configuration", SimpleNamespace(journal_url=url))
+        place = cast("Configuration", SimpleNamespace(journal_url=url, beside_journal=None))
         rows = open_in_journal(place)
         listed_ms = best_ms(lambda: open_in_journal(place), 2 if quick else 5)
         yield Figure(f"{len(rows)} open breaks out of a journal with {count:,}", listed_ms, "ms")
