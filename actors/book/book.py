@@ -432,7 +432,7 @@ class Book:
         changed_at = self.activity if ours else self.known_at
         for leg_name, quantity in fill.legs:
             if fill.corrects is not None:
-                # What was inferred of an execution that was never reported bears the key of its correction by now.
+                # Inferred units of an execution that was never reported have the key of its correction by now.
                 opened_as = fill.corrects.key if fill.corrects.quantity else name
                 quantity = self._given_back(leg_name, fill, opened_as, quantity)
             self._trade(leg_name, quantity, fill, name)

@@ -23,9 +23,9 @@ SPLIT_STEP = Decimal("1e-12")
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What one fill (or one correction, where ``fill_id`` is ``None``) left open. ``quantity`` is signed.
-    ``opened_at`` is the broker's time of the fill, or of the position that was taken over; of a position that our side
-    reported it is the time of the report, which stands for the broker's."""
+    """The open units of one fill (or of one correction, if ``fill_id`` is ``None``). ``quantity`` is signed.
+    ``opened_at`` is the broker's time of the fill, or of the position that was taken over; for a position that our side
+    reported it is the time of the report instead."""
 
     quantity: Decimal
     price: Decimal

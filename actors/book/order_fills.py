@@ -38,7 +38,7 @@ def after_fill(order: BookOrder, fill: payloads.BookedFill, at: datetime, *, our
         notional += sum(((fill.price - guess.price) * guess.quantity for guess in gone), ZERO)
         fresh -= sum((quantity for _, quantity in fill.replaces), ZERO)
     filled = order.filled_quantity + fresh
-    taken_back = max(-fresh, ZERO)  # only a correction of what was inferred takes more out than it puts in
+    taken_back = max(-fresh, ZERO)  # only a correction of inferred units takes out more than it adds
     if fill.inferred:
         inferred.append(Inferred(fill.fill_id, fill.quantity, fill.price))
     status = order.status

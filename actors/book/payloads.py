@@ -331,8 +331,8 @@ def position_to(
     ratio: Decimal | None = None,
 ) -> Document:
     """The new state of a leg, and the broker time up to which it contains fills: ``None`` in a report of ours, which
-    has no broker time. It is also the time of what is opened by it. After a split, ``ratio`` is new units per old one,
-    and the lots are scaled by it."""
+    has no broker time. Lots that it opens have the same time. After a split, ``ratio`` is new units per old one, and
+    the lots are scaled by it."""
     document: Document = {
         "leg": leg,
         "quantity": to_text(quantity),
@@ -348,16 +348,16 @@ def position_to(
 
 
 OPENED_AT = "opened_at"
-"""The key under which a position says of when by the broker's clock the lots are that it opens."""
+"""The key of the broker's time of the lots that a position opens."""
 
 
 def opened_at_in(data: Mapping[str, Any], watermark: BrokerTime | None, recorded_at: datetime) -> BrokerTime:
-    """The time of what a position opens. In a report of ours, and in records of an earlier version, it is the time of
-    the record, which stands for the broker's."""
-    told = data.get(OPENED_AT)
-    if told is None:
+    """The time of the lots that a position opens. In a report of ours, and in records of an earlier version, it is the
+    time of the record instead of the broker's."""
+    opened_at = data.get(OPENED_AT)
+    if opened_at is None:
         return broker_time(recorded_at)
-    return watermark if watermark is not None and told == data["watermark"] else broker_time_from_iso(told)
+    return watermark if watermark is not None and opened_at == data["watermark"] else broker_time_from_iso(opened_at)
 
 
 WAITING = "waiting"

@@ -1,14 +1,15 @@
-"""Step 2 of a cycle: the fills that the book has not seen, in broker time order. What they explain is not drift.
+"""Step 2 of a cycle: the fills that the book has not seen, in broker time order. A change that they explain is not
+drift.
 
-A fill is applied once, by its id in the scope of that id. What it does to the legs is decided here, written into its
-event, and only repeated by the fold. Four things keep it from counting twice: a watermark (a correction contains it
-already), an inferred fill it stands in for, the quantity its order had when we first saw the order, and a position of
-our own report that has it in it, by what the broker's positions show (no time shows that).
+A fill is applied once, by its id in the scope of that id. Its effect on the legs is decided here, written into its
+event, and only repeated by the fold. Four things keep it from counting twice: a watermark (a correction already
+contains it), an inferred fill that it replaces, the quantity its order had when we first saw the order, and a position
+that our side reported and that contains it, as the broker's positions show (no time shows that).
 
-What our side reported of a fill is assumed until the broker reports the same fill: then the broker's word takes its
-place in one event, whatever may be corrected, and is no difference between two sides.
+A fill that our side reported is assumed until the broker reports the same fill: then one event replaces the assumption
+with the broker's report, under every policy, and this is no difference between the two sides.
 
-A commission that comes after its fill is written once, and changes nothing else.
+A commission that arrives after its fill is written once, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ from brokers.model import (
 )
 
 SET_WITHIN = timedelta(seconds=5)
-"""How much later than it says a position may have been taken. Adapters give a time that is surely not too late: whole
-seconds rounded down, from before the first of several requests."""
+"""How much later than its stated time a position may have been read. Adapters state a time that is never too late:
+whole seconds rounded down, from before the first of several requests."""
 
 __all__ = ["SET_WITHIN", "book_fill", "infer_fill", "inferred_fill", "reconcile_fills"]
 
 
 def reconcile_fills(work: ReconciliationPass) -> None:
-    """Apply every fill of the slice, and of the answers to our questions, that the book has not seen. A correction of
-    an execution that was never told is a fill like any other, and the execution counts for nothing beside it."""
+    """Apply every fill of the slice, and of the answers to our look-ups, that the book has not seen. A correction of an
+    execution that was never reported is a fill like any other, and the execution itself never counts."""
     if work.book.without_commission:
         _report_commissions(work)
     rows = rows_of(work.slice.fills)
@@ -121,9 +122,9 @@ def reconcile_fills(work: ReconciliationPass) -> None:
 def _wait_for_their_order(
     work: ReconciliationPass, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]
 ) -> bool:
-    """Whether these are more than is left of their order as far as we know it, and the broker's list does not show it:
-    it may have been amended since. It is asked for; while it cannot be looked up they wait, and nothing is said of
-    their legs."""
+    """Whether these fills exceed the rest of their order as we know it, and the broker's list does not show the order:
+    it may have been amended since. The order is looked up; until that succeeds the fills wait, and their legs are held
+    back."""
     fill, order = fills[0]
     if order is None or not order.quantity or (fill.broker_order_id or "") in linked:
         return False
@@ -139,7 +140,7 @@ def _wait_for_their_order(
         if answer.again_at is not None:
             work.look_again(answer.again_at)
     else:
-        return False  # the broker has answered, and knows of no more
+        return False  # the broker has answered, and reports no more
     work.deferred.add(order.key)
     work.fills_wait = True
     legs = {_leg_of(work, fill, order) for fill, order in fills}
@@ -153,7 +154,7 @@ def _leg_of(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> st
 
 
 def _corrects_uncounted(book: Book, fill: Fill) -> bool:
-    """Whether a fill corrects one that changed nothing: the correction changes nothing either."""
+    """Whether a fill corrects one that changed nothing: then the correction changes nothing either."""
     return fill.corrects is not None and fill.corrects.key in book.uncounted
 
 
@@ -162,8 +163,8 @@ def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:
 
 
 def _contained(work: ReconciliationPass, fills: list[Fill]) -> frozenset[str]:
-    """The legs whose position the book was set to so short a time before these fills that it may contain them, and
-    does: the positions of this very slice, which contain them, are the book's without them."""
+    """The legs that the book was set to so shortly before these fills that the position may contain them, and does:
+    this slice's positions, which contain the fills, equal the book's positions without them."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete) or work.new_book:
         return frozenset()
@@ -194,7 +195,8 @@ def _contained(work: ReconciliationPass, fills: list[Fill]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What one fill does to a leg: one that the book has not seen, or (``reported``) one that it counts already."""
+    """The effect of one fill on a leg: a fill that the book has not seen, or (``reported``) one that it already
+    counts."""
 
     fill: Fill | payloads.BookedFill
     quantity: Decimal
@@ -203,11 +205,11 @@ class _Change:
 
 
 def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str, str]:
-    """The new fills that a position of our own report has in it, each with the leg; those that the book counts beside
-    it are restated.
+    """The new fills that a position reported by our side contains, each with the leg. Fills that the book counts in
+    addition to that position are restated.
 
-    A fill counts, as it is evidence, unless the position that the broker shows is the book's without it. Those that are
-    in the report are the earliest by the broker's time, as the report was made at one moment.
+    A fill counts, because it is evidence, unless the broker's position equals the book's without it. The fills in the
+    report are the earliest by the broker's time, because the report was made at one moment.
     """
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete | Partial):
@@ -239,8 +241,8 @@ def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str,
 
 
 def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str, list[_Change]]:
-    """What the fills do to the legs whose position our side reported. A fill that our side reported after it
-    is looked at once the positions are settled: they may lag behind it before."""
+    """The effects of the fills on the legs whose position our side reported. A fill that our side reported after the
+    position is considered only once the positions are settled: until then they may lag behind it."""
     book, conventions = work.book, work.slice.conventions
     linked = _orders_by_broker_id(work)
     found: dict[str, list[_Change]] = {}
@@ -257,22 +259,22 @@ def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> d
             if leg in book.believed:
                 change = _Change(fill, quantity, book.perhaps_in_a_report(leg, order), reported=False)
                 found.setdefault(leg, []).append(change)
-    for told in book.reported.values():
-        for leg, quantity in told.fill.legs:
-            order = book.orders.get(told.fill.order_key or "")
+    for assumed in book.reported.values():
+        for leg, quantity in assumed.fill.legs:
+            order = book.orders.get(assumed.fill.order_key or "")
             if book.perhaps_in_a_report(leg, order) and work.settled_at(book.activity.get(leg)) is None:
-                found.setdefault(leg, []).append(_Change(told.fill, quantity, perhaps_in=True, reported=True))
+                found.setdefault(leg, []).append(_Change(assumed.fill, quantity, perhaps_in=True, reported=True))
     return found
 
 
 def _report_commissions(work: ReconciliationPass) -> None:
-    """Write what was charged for fills that are in the book without it. That is no difference between the two sides:
-    it is reported under ``alert`` too."""
+    """Write the commissions of fills that are in the book without one. That is no difference between the two sides: it
+    is written under ``alert`` too."""
     lacking = work.book.without_commission
-    told = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.key in lacking]
+    charged = [fill for fill in rows_of(work.slice.fills) if fill.commission is not None and fill.key in lacking]
     for answer in work.slice.answers:
-        told.extend(fill for fill in answer.fills if fill.commission is not None and fill.key in lacking)
-    for fill in sorted(_once_each(told).values(), key=_broker_order):
+        charged.extend(fill for fill in answer.fills if fill.commission is not None and fill.key in lacking)
+    for fill in sorted(_once_each(charged).values(), key=_broker_order):
         order = work.book.find_order(fill.broker_order_id, None)
         strategy = lacking[fill.key] or (order.strategy if order is not None else None)
         cost = cost_of(fill, work.slice.conventions, work.contract)
@@ -281,7 +283,7 @@ def _report_commissions(work: ReconciliationPass) -> None:
 
 
 def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
-    """Each fill once by its id, with its commission where one of its rows has it."""
+    """Each fill once by its id, with its commission if one of its rows has it."""
     unique: dict[str, Fill] = {}
     for fill in fills:
         name = fill.key
@@ -292,20 +294,21 @@ def _once_each(fills: Iterable[Fill]) -> dict[str, Fill]:
 
 
 def _remember(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> None:
-    """Record a fill that changes nothing, as the positions of the book's first look contain it."""
+    """Record a fill that changes nothing, because the book already contains it."""
     booked = book_fill(work.book, fill, order, work.slice.conventions)
     booked = replace(booked, legs=(), replaces=(), adopted=ZERO, counted=False, corrects=fill.corrects)
     work.tidy(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
 
 
 def _broker_order(fill: Fill) -> tuple[BrokerTime, bool, int, str]:
-    """A correction comes after what it corrects, whatever its id: both have the time of the execution."""
+    """The sort key of fills. A correction comes after the fill that it corrects, whatever its id: both have the time of
+    the execution."""
     return fill.time, fill.corrects is not None, len(fill.fill_id), fill.fill_id
 
 
 def _is_history(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> bool:
-    """Whether a fill is from before the book's first look, of an order that was not ours: the positions contain it, and
-    the order's row is all we go by."""
+    """Whether a fill is from before the book's first look and its order was not ours: the positions contain it, and the
+    order's row alone counts."""
     if order is not None and order.adopted_at is None:
         return False
     if work.book.baseline is not None:
@@ -320,16 +323,16 @@ def _orders_by_broker_id(work: ReconciliationPass) -> dict[str, Order]:
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
-    """What was decided of the fills of one order. ``cap`` is how much of it the broker itself says is filled, at most;
-    ``None`` where it does not say. ``told`` is what its row in this slice says is filled. ``subject`` is the difference
-    that they were reported as, if they were."""
+    """The decision on the fills of one order. ``cap`` is the most that can be filled of it, ``None`` if unknown.
+    ``filled`` is the filled quantity in its row of this slice. ``subject`` is the difference that the fills were
+    reported as, if they were."""
 
     order_key: str | None
     cause: Cause
     cap: Decimal | None
     apply_them: bool
     strategy: str | None = None
-    told: Decimal | None = None
+    filled: Decimal | None = None
     subject: Subject | None = None
 
     @classmethod
@@ -340,20 +343,20 @@ class _Allowed:
         linked: dict[str, Order],
         lowered: Decimal,
     ) -> _Allowed:
-        """Report them as one difference; not at all where the order has had every unit of them, under other ids, as
-        the quantity it was adopted with, or as what was inferred. ``lowered`` is what corrections in this very slice
-        take from the order: its row has them in it, and the fills have not."""
+        """Report them as one difference; not at all if the order already has every unit of them, under other ids, as
+        adopted or as inferred quantity. ``lowered`` is the quantity that corrections in this slice take from the order:
+        its row contains them, and the fills do not."""
         first, order = fills[0]
         row = linked.get(first.broker_order_id or "")
         row_filled = row.filled_quantity + lowered if row is not None else ZERO
         amended = row.quantity if row is not None else ZERO
         cap = None if order is None else max(order.quantity, amended, row_filled) or None
-        told = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
+        reason = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
         whose = whose if whose is not None else parent_of_fill(work, first, row)
-        owner = first.owner if whose is None else whose.strategy  # of a combination's order, which is in its own book
+        owner = first.owner if whose is None else whose.strategy  # first.owner: a combination's order, in its own book
         strange = whose is None and owner is None
-        cause = cause_of(told, Cause.EXTERNAL_TRADE if strange else Cause.MISSED_FILL)
+        cause = cause_of(reason, Cause.EXTERNAL_TRADE if strange else Cause.MISSED_FILL)
         usual = Severity.WARNING if strange and not work.new_book else Severity.INFO
         strategy = owner
         counted = row_filled if row is not None and order is not None and order.adopted else None
@@ -362,7 +365,7 @@ class _Allowed:
             return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
         missed = sum((fill.quantity for fill, _ in fills), ZERO)
         guessed = sum((guess.quantity for guess in order.inferred), ZERO) if order is not None else ZERO
-        if missed <= guessed:  # what was inferred gives way to it, which is no difference
+        if missed <= guessed:  # it only replaces inferred units, which is no difference
             return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
         missed -= guessed
         had = order.filled_quantity if order is not None else None
@@ -385,10 +388,10 @@ class _Allowed:
         )
 
     def apply(self, work: ReconciliationPass, fill: Fill, contained: frozenset[str]) -> None:
-        """Apply one of them; ``contained`` are the legs that have it already."""
+        """Apply one of them; ``contained`` are the legs that already contain it."""
         if self.apply_them:
             order = work.book.orders.get(self.order_key) if self.order_key is not None else None
-            told = self.told if fill.time <= work.slice.as_of else None
+            filled = self.filled if fill.time <= work.slice.as_of else None
             booked = book_fill(
                 work.book,
                 fill,
@@ -398,7 +401,7 @@ class _Allowed:
                 self.cause,
                 self.strategy,
                 contract=work.contract,
-                filled=told,
+                filled=filled,
                 contained=contained,
             )
             document = payloads.booked_fill_to(booked)

@@ -1,6 +1,6 @@
-"""The broker's word on a fill takes the place of what was assumed of it, and a correction that of an execution. Pure.
+"""The broker's report of a fill replaces what was assumed about it, and a correction replaces an execution. Pure.
 
-Each is one event, which says what was and what is.
+Each replacement is one event, which states the old and the new fill.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ from brokers.model import (
 )
 
 CORRECTION, GUESS = "correction", "correction of what was inferred"
-"""What a new fill may be instead of one of an order's."""
+"""The kinds of new fills that are not counted among the fills of an order."""
 
 
 def taken_out_of(work: ReconciliationPass, was: payloads.BookedFill, leg: str) -> None:
-    """Let a fill move a leg no more, whose position our side reported with the fill in it."""
+    """Remove a fill's effect on a leg: the position that our side reported for the leg already contains the fill."""
     legs = tuple(part for part in was.legs if part[0] != leg)
     booked = replace(was, legs=legs, commission=None, commission_currency=None)
     work.note(EventType.FILL_RESTATED, payloads.restated_to(booked, was, assumed=True), was.key)
 
 
 def restate_all(work: ReconciliationPass, rows: Iterable[Fill], linked: dict[str, Order]) -> None:
-    """By the broker's own row of each, or by its correction, which names the execution that it corrects, too: else
-    that would be taken back where our side did not say that it is."""
+    """Restate each fill by the broker's own row of it, or by a correction, which also describes the execution that it
+    corrects: otherwise the correction would be applied to legs other than the assumed ones."""
     for fill in rows:
-        told = fill if fill.corrects is None else _as_it_was(fill, fill.corrects)
-        name = work.book.known_as(told)
+        execution = fill if fill.corrects is None else _as_it_was(fill, fill.corrects)
+        name = work.book.known_as(execution)
         assumed = work.book.reported.get(name) if name is not None else None
         if assumed is not None and assumed.fill.counted:
-            _restate(work, told, assumed, linked)
+            _restate(work, execution, assumed, linked)
 
 
 def _as_it_was(fill: Fill, was: Corrected) -> Fill:
-    said = replace(fill, fill_id=was.fill_id, id_scope=was.id_scope, quantity=was.quantity, price=was.price)
-    return replace(said, corrects=None, commission=None)
+    corrected = replace(fill, fill_id=was.fill_id, id_scope=was.id_scope, quantity=was.quantity, price=was.price)
+    return replace(corrected, corrects=None, commission=None)
 
 
 def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFill, linked: dict[str, Order]) -> None:
-    """Let the broker's word on a fill take the place of what was assumed of it."""
+    """Replace what was assumed about a fill by the broker's report of it."""
     was = assumed.fill
     order = order_of_fill(work, fill, linked)
     named_before = was.order_key is None and was.broker_order_id is not None
     if order is not None and named_before and was.broker_order_id == order.broker_order_id:
-        was = replace(was, order_key=order.key)  # it came before its order, and was counted in it with that
+        was = replace(was, order_key=order.key)  # it arrived before its order, and was counted when that arrived
     twice = {leg for leg, _ in was.legs if _is_counted_twice(work.book, leg, fill, assumed)}
     its_own = tuple(
         (leg, quantity)
@@ -83,21 +83,21 @@ def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFil
     if order is not None:
         same_order = order.key == was.order_key
     else:
-        forgotten = was.order_key is not None  # its order was; which one the broker means cannot be compared any more
+        forgotten = was.order_key is not None  # its order was dropped, and can no longer be compared
         same_order = ours is None and (forgotten or fill.broker_order_id in (None, was.broker_order_id))
     same_legs = not was.pending and (not was.legs or named is None or all(leg == named for leg, _ in was.legs))
     if same_terms and same_order and same_legs and not twice and not _names_its_order(fill, order, row):
         return
-    told = replace(fill, leg=named)
+    placed = replace(fill, leg=named)
     without = work.book
     if was.legs:
         without = work.book.fork()
         without.undo_legs(was)
-    booked = book_fill(without, told, order, work.slice.conventions, contract=work.contract)
+    booked = book_fill(without, placed, order, work.slice.conventions, contract=work.contract)
     contained = named in was.within if was.pending else not was.legs
     booked = replace(
         booked,
-        legs=() if contained else allocate(without, told, fill.quantity, order, work.slice.conventions),
+        legs=() if contained else allocate(without, placed, fill.quantity, order, work.slice.conventions),
         adopted=min(was.adopted, fill.quantity) if same_order else booked.adopted,
         replaces=was.replaces if same_order else booked.replaces,
         strategy=was.strategy or booked.strategy,
@@ -108,13 +108,13 @@ def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFil
     names = fill.broker_order_id if row is None else row.broker_order_id
     payload = payloads.restated_to(booked, was, assumed=False, names_order=names)
     work.note(EventType.FILL_RESTATED, payload, fill.key)
-    work.links = None  # an order that only its client id named may be known now, and is no other row's
+    work.links = None  # an order known only by its client id may have its broker id now, and matches no other row
 
 
 def _is_counted_twice(book: Book, leg: str, fill: Fill, assumed: payloads.ReportedFill) -> bool:
-    """Whether a leg has a fill of ours in it beside the position that contains it: our side's time of it was later than
-    that position's, the broker's is not, and the leg was set to that position before the report. Where the leg was set
-    or agreed on since, what it has in it is what the broker holds."""
+    """Whether a leg counts a fill in addition to the position that contains it: our side's time of the fill is later
+    than that position, the broker's time is not, and the leg was set to that position before our report. If the leg was
+    set or found in step since, it equals the broker's position."""
     if book.covered(leg, assumed.fill.time) or not book.covered(leg, fill.time):
         return False
     set_at, agreed_at = book.known_at.get(leg), book.reconciled_at
@@ -122,18 +122,18 @@ def _is_counted_twice(book: Book, leg: str, fill: Fill, assumed: payloads.Report
 
 
 def _names_its_order(fill: Fill, order: BookOrder | None, row: Order | None) -> bool:
-    """Whether the fill alone shows which of the broker's orders ours is: its row is not shown, and another's with the
-    same client id may be (of the order that took its place)."""
+    """Whether the fill alone shows which of the broker's orders ours is: the order's row is not shown, and another row
+    with the same client id may be (that of its replacement)."""
     if order is None or order.broker_order_id is not None or row is not None:
         return False
     if order.lowered_by:
-        return False  # a row of the broker's took the fill out of it: it is of another order with that client id
+        return False  # a row of the broker took the fill out: the fill is of another order with that client id
     return fill.broker_order_id is not None and not is_provisional(fill.broker_order_id)
 
 
 def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | None) -> None:
-    """Let a fill that waited for its leg be in this one, by the positions that the broker shows; in none (``None``)
-    where they contain it in a way that only they show. The broker's own word on it may still come."""
+    """Place a fill that waited for its leg in this leg, as the broker's positions show; in none (``None``) if they
+    contain it without showing where. The broker may still report the fill itself."""
     legs = () if leg is None else ((leg, was.quantity * was.side.sign),)
     booked = replace(was, legs=legs, pending=False, commission=None, commission_currency=None)
     booked = with_closed(work.book, booked)
@@ -141,8 +141,8 @@ def attribute(work: ReconciliationPass, was: payloads.BookedFill, leg: str | Non
 
 
 def correct(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None, *, contained: bool) -> None:
-    """The broker took back what it said of an execution: the book is changed by the difference. Where positions were
-    taken over since then, they contain it."""
+    """Apply the broker's correction of an execution: the book changes by the difference. Positions that were taken over
+    since then contain it."""
     apply_it = work.found(
         Finding(
             type=DiscrepancyType.MISSED_FILL,
@@ -173,14 +173,14 @@ def booked_correction(
     contained: bool = False,
     shown: Iterable[Position] = (),
 ) -> payloads.BookedFill:
-    """What a correction does to a book: the difference to what it corrects; nothing where positions contain it.
-    ``shown`` are those of the slice, which may tell at what average a leg is held again."""
+    """The effect of a correction on a book: the difference to the corrected fill; nothing if positions contain it.
+    ``shown`` are the slice's positions, which may give the average price of a leg that is held again."""
     leg = fill.leg or (order.leg if order is not None else None) or NET
     contained = contained or book.covered(leg, fill.time)
     more = fill.quantity - was.quantity
     closed = _had_back(book, leg, more * fill.side.sign, (was.key,), fill.time, shown) if more < 0 else None
     guessed: list[tuple[str, Decimal]] = []
-    for guess in order.inferred if order is not None else ():  # its row has counted it before
+    for guess in order.inferred if order is not None else ():  # the order's row counted it before
         part = min(max(more, ZERO), guess.quantity)
         if part:
             guessed.append((guess.fill_id, part))
@@ -198,7 +198,8 @@ def booked_correction(
 
 
 def may_be_inferred(fill: Fill, order: BookOrder | None) -> bool:
-    """Whether more may have been inferred of an execution that the broker never reported than its correction leaves."""
+    """Whether the inferred quantity of an execution that the broker never reported may exceed what its correction
+    leaves."""
     if fill.corrects is None or not fill.quantity:
         return fill.corrects is not None
     inferred = sum((guess.quantity for guess in order.inferred), ZERO) if order is not None else ZERO
@@ -206,9 +207,9 @@ def may_be_inferred(fill: Fill, order: BookOrder | None) -> bool:
 
 
 def correct_guess(work: ReconciliationPass, fill: Fill, was: Corrected, order: BookOrder | None) -> bool:
-    """The broker corrects an execution that it never reported: what was inferred of it, from its order's row or from
-    positions, gives way in one event. That is no difference, as our side alone had assumed it. Returns whether there
-    was anything to change."""
+    """Apply the correction of an execution that the broker never reported: one event replaces what was inferred of it,
+    from its order's row or from positions. That is no difference, because only our side had assumed it. Returns whether
+    anything changed."""
     counts = was.quantity
     guesses: list[tuple[str, Decimal]] = []
     for guess in order.inferred if order is not None else ():
@@ -234,8 +235,8 @@ def correct_guess(work: ReconciliationPass, fill: Fill, was: Corrected, order: B
 def _out_of_legs(
     work: ReconciliationPass, fill: Fill, order: BookOrder | None, guesses: tuple[str, ...], less: Decimal
 ) -> tuple[tuple[tuple[str, Decimal], ...], Closed | None]:
-    """What the legs lose of inferred fills, and what a leg has back that these had closed. Where the leg was set since,
-    the broker's positions show whether they are still in it."""
+    """The quantity of inferred fills that the legs lose, and the lots that those had closed and a leg gets back. If the
+    leg was set since, the broker's positions show whether it still contains the fills."""
     book, change = work.book, -less * fill.side.sign
     opened = [name for name, leg in book.legs.items() if any(lot.fill_id in guesses for lot in leg.lots)]
     leg = named_leg(book, fill, order, work.slice.conventions) or (opened[0] if len(opened) == 1 else None)
@@ -251,13 +252,13 @@ def _out_of_legs(
 
 
 def _is_unexplained(book: Book, leg: str, quantity: Decimal) -> bool:
-    """Whether so much of a leg, signed, is of positions that were taken over, and of no fill."""
+    """Whether at least this signed quantity of a leg comes from positions that were taken over, and from no fill."""
     lots = book.legs[leg].lots if leg in book.legs else ()
     return sum((lot.quantity for lot in lots if lot.fill_id is None), ZERO) / quantity >= 1
 
 
 def _positions_follow(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
-    """Whether the broker's positions are the book's after a change of this leg, and not before it."""
+    """Whether the broker's settled position in this leg equals the book's after this change."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete) or not change:
         return False
@@ -271,7 +272,7 @@ def _positions_follow(work: ReconciliationPass, leg: str, change: Decimal) -> bo
 
 
 def _left_of(book: Book, name: str, key: str, change: Decimal) -> Decimal:
-    """How much of what a fill opened in a leg is still open once the fill changes by this much: the rest was closed."""
+    """How many of the units that a fill opened in a leg are still open once the fill changes by this quantity."""
     lots = book.legs[name].lots if name in book.legs else ()
     return max(sum((abs(lot.quantity) for lot in lots if lot.fill_id == key), ZERO) + min(change, ZERO), ZERO)
 
@@ -279,8 +280,8 @@ def _left_of(book: Book, name: str, key: str, change: Decimal) -> Decimal:
 def _had_back(
     book: Book, name: str, change: Decimal, keys: Iterable[str], at: BrokerTime, shown: Iterable[Position]
 ) -> Closed | None:
-    """What a leg has back where the broker takes back fills (``keys``) that had closed some of it: at the average of
-    the leg, as closing does not change that, or of the position that is shown where the leg was closed whole."""
+    """The lots that a leg gets back when the broker takes back fills (``keys``) that closed some of it: at the leg's
+    average, which closing does not change, or at that of the shown position if the leg was closed completely."""
     leg = Leg(name, at) if name not in book.legs else book.legs[name].copy()
     rest = change
     for key in keys:
