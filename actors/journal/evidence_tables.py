@@ -71,6 +71,7 @@ deliveries = Table(
 )
 TABLES: Final = (nodes, heads, rotations, deliveries)
 
+READ_TREE: Final = "read the Merkle tree of the journal"
 TILE_LEVEL: Final = 8
 TILE: Final = 1 << TILE_LEVEL
 _KEPT_LEVELS: Final = (8, 16, 24)
@@ -120,7 +121,7 @@ class Tree:
         self._connection = connection
         self._kept = kept
         self._elsewhere = elsewhere
-        self._cut = read_anchor(connection, "read the Merkle tree of the journal")
+        self._cut = read_anchor(connection, READ_TREE)
         self._tiles: dict[int, list[bytes]] = {}
         self._above: dict[tuple[int, int], bytes] = {}
 
@@ -144,7 +145,7 @@ class Tree:
                 leaves = tile[first : first + (1 << level)]
                 if len(leaves) != 1 << level:
                     end = begin + (1 << level)
-                    raise corrupt("read the Merkle tree of the journal", f"records up to {end} are not all there")
+                    raise corrupt(READ_TREE, f"records up to {end} are not all there")
                 return perfect_root(leaves)
         if level == 0:
             return leaf_hashes(self._archived(begin + 1, begin + 1))[0]
@@ -189,9 +190,9 @@ class Tree:
     def _archived(self, first: int, last: int) -> list[str]:
         if self._elsewhere is None:
             raise JournalUnavailable(
-                "read the Merkle tree of the journal",
-                f"record {first} is in the archive {self._cut.file}, which was cut off before there was a tree",
-                "Name that archive (--archive FILE), or put it beside the journal",
+                READ_TREE,
+                f"it needs record {first}, which was archived (the newest archive is {self._cut.file})",
+                "Name its archive (--archive FILE), or put it beside the journal",
             )
         return self._elsewhere(first, last)
 

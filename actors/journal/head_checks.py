@@ -7,8 +7,9 @@ view).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -29,16 +30,39 @@ from actors.journal.verification import check_from
 
 _ATTEMPTED = "check the journal against its signed heads"
 
+Leaves = Callable[[Connection], LeavesElsewhere]
+"""What gives archived leaves, for the connection that reads the journal."""
+
+
+class Since(NamedTuple):
+    """The ``size`` of a head up to which the journal was verified before, after which record reading began (later than
+    at ``size`` where records were archived since), how many records were read, and what is wrong, where something is.
+    """
+
+    size: int
+    after: int
+    records: int
+    wrong: str | None
+
+
+class Compared(NamedTuple):
+    """How many heads were held against the journal and agree as far as was read, of how many of another place the
+    records are in archives that are not here, and what is wrong, where something is."""
+
+    heads: int
+    archived: int
+    wrong: str | None
+
 
 def check_heads(
     connection: Connection,
     keys: Sequence[PublicKey] | None,
     elsewhere: Sequence[str] = (),
     *,
-    leaves: LeavesElsewhere | None = None,
+    leaves: Leaves | None = None,
     anew: bool = False,
-) -> tuple[int, str | None]:
-    """How many heads were held against the journal, and what is wrong, where something is.
+) -> Compared:
+    """The journal held against its signed heads; raises ``JournalUnavailable`` where an archive is needed for it.
 
     ``keys`` are the trusted public keys, ``None`` where nobody has any: then signatures are not judged. ``elsewhere``
     are signed notes that were kept in another place. The roots of those and of the newest head are compared with the
@@ -50,30 +74,30 @@ def check_heads(
         cut = read_anchor(connection, _ATTEMPTED)
         end, _ = read_head(connection, _ATTEMPTED)
         newest = newest_head(connection) if kept else None
-        tree = Tree(connection, kept=kept and not anew, elsewhere=leaves)
+        tree = Tree(connection, kept=kept and not anew, elsewhere=None if leaves is None else leaves(connection))
         checker = _Checker(connection, trusted, cut, end, tree)
         own: Iterable[StoredHead] = stored_heads(connection) if kept else ()
         for head in own:
             wrong = checker.wrong(head.note, "the journal", with_root=head == newest)
             if wrong is not None:
-                return checker.count, wrong
+                return Compared(checker.count, checker.archived, wrong)
         for note in elsewhere:
             wrong = checker.wrong(note, "another place", with_root=True)
             if wrong is not None:
-                return checker.count, wrong
-    return checker.count, None
+                return Compared(checker.count, checker.archived, wrong)
+    return Compared(checker.count, checker.archived, None)
 
 
 def check_since(
-    connection: Connection, note: str, keys: Sequence[PublicKey] | None, *, leaves: LeavesElsewhere | None = None
-) -> tuple[int, int, str | None]:
-    """The size of a head up to which the journal was verified before, how many records were added since, and what is
-    wrong with those or with that head; the heads that the journal has signed since are held against them too. Costs
-    what is new: the tree up to the head is made of its kept nodes."""
+    connection: Connection, note: str, keys: Sequence[PublicKey] | None, *, leaves: Leaves | None = None
+) -> Since:
+    """What was added since a head up to which the journal was verified before; the heads that the journal has signed
+    since are held against it too. Costs what is new: the tree up to the head is made of its kept nodes. Raises
+    ``JournalUnavailable`` where an archive is needed for that."""
     wrong = _against_one(connection, note, keys, leaves)
     size = parse_head(note).size
     if wrong is not None:
-        return size, 0, wrong
+        return Since(size, size, 0, wrong)
     with connection.begin():
         end, _ = read_head(connection, _ATTEMPTED)
         cut = read_anchor(connection, _ATTEMPTED)
@@ -81,20 +105,26 @@ def check_since(
     try:
         check_from(connection, *begin, _ATTEMPTED)
     except JournalCorrupt as error:
-        return size, 0, error.found
-    return size, end - size, None
+        return Since(size, begin[0], 0, error.found)
+    return Since(size, begin[0], end - begin[0], None)
 
 
 def _against_one(
-    connection: Connection, note: str, keys: Sequence[PublicKey] | None, leaves: LeavesElsewhere | None
+    connection: Connection, note: str, keys: Sequence[PublicKey] | None, leaves: Leaves | None
 ) -> str | None:
     kept = has_tables(connection)
     with connection.begin():
         trusted = None if keys is None else trusted_keys(keys, rotation_notes(connection) if kept else [])
-        tree = Tree(connection, kept=kept, elsewhere=leaves)
+        tree = Tree(connection, kept=kept, elsewhere=None if leaves is None else leaves(connection))
         end, _ = read_head(connection, _ATTEMPTED)
         checker = _Checker(connection, trusted, read_anchor(connection, _ATTEMPTED), end, tree)
         wrong = checker.wrong(note, "another place", with_root=True)
+        if wrong is None and checker.archived:
+            raise JournalUnavailable(
+                _ATTEMPTED,
+                f"what the head over {parse_head(note).size} records covers is in an archive that is not here",
+                "Put the archive beside the journal, or name it (--archive FILE)",
+            )
         if wrong is not None or not kept:
             return wrong
         newest = newest_head(connection)
@@ -121,6 +151,7 @@ class _Checker:
         self._origin: str | None = None
         self._roots: dict[int, bytes] = {}
         self.count = 0
+        self.archived = 0
 
     def wrong(self, note: str, where: str, *, with_root: bool) -> str | None:
         """What is wrong with the journal or with this head."""
@@ -128,8 +159,12 @@ class _Checker:
             head = parse_head(note) if self._trusted is None else verified_head(note, self._trusted)
         except HeadError as error:
             return f"a head kept in {where} does not count: {error}"
-        self.count += 1
-        return self._other_journal(head, where) or self._against_the_chain(head, where, with_root=with_root)
+        found = self._other_journal(head, where)
+        if found is None:
+            archived = self.archived
+            found = self._against_the_chain(head, where, with_root=with_root)
+            self.count += self.archived == archived
+        return found
 
     def _other_journal(self, head: Head, where: str) -> str | None:
         self._origin = self._origin or head.origin
@@ -163,8 +198,11 @@ class _Checker:
     def _wrong_root(self, head: Head, signed: str) -> str | None:
         try:
             found = self._tree.root(head.size)
-        except JournalUnavailable as error:
-            return None if head.size <= self._cut.seq else str(error)
+        except JournalUnavailable:
+            if head.size > self._cut.seq:
+                raise
+            self.archived += 1
+            return None
         if found != head.root:
             return f"the Merkle tree has another root than {signed}: something up to record {head.size} was changed"
         return None

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, select
 
 from actors.journal.archive_anchor import read_anchor
+from actors.journal.archived_leaves import archived_leaves
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.evidence_tables import (
+    LeavesElsewhere,
     StoredHead,
     Tree,
-    chain_hashes,
     delivered,
     grow,
     newest_head,
@@ -33,7 +34,6 @@ from actors.journal.evidence_tables import (
     stored_heads,
 )
 from actors.journal.head_places import MOST_AT_ONCE
-from actors.journal.parquet_archive import readable
 from actors.journal.schema import corrupt, read_head, records
 from actors.journal.signed_head import HeadError, Signer, trusted_keys, verified_head
 from actors.journal.signing_keys import load_or_make, read_public
@@ -57,6 +57,7 @@ class HeadKeeper:
         self._now = now
         self._signer: Signer | None = None
         self._origin: str | None = None
+        self._distrusted = False
         self.signed_size = 0
         self.stamped_at: datetime | None = None
         self.error: str | None = None
@@ -67,20 +68,25 @@ class HeadKeeper:
         Raises ``JournalCorrupt`` where it contradicts that head; what keeps heads from being signed is in ``error``.
         """
         last = self._journal.with_connection(self._last_head)
-        try:
-            self._signer = load_or_make(self._settings.key, Path(self._settings.public), self._origin)
-        except JournalUnavailable as error:
-            self.error = str(error)
+        self._take_key()
         if last is not None:
             self._journal.with_connection(lambda connection: self._check(connection, last))
             self.signed_size = last.size
 
+    def _take_key(self) -> None:
+        try:
+            self._signer = load_or_make(self._settings.key, Path(self._settings.public), self._origin)
+        except JournalUnavailable as error:
+            self.error = str(error)
+
     def grow(self) -> bool:
         """Grow the tree a little; says whether there is more to do."""
-        return self._journal.with_connection(lambda connection: grow(connection, elsewhere=self._elsewhere()))
+        return self._journal.with_connection(lambda found: grow(found, elsewhere=self._elsewhere(found)))
 
     def sign(self) -> StoredHead | None:
         """Sign where the journal ends, if it has grown; :meth:`grow` comes first."""
+        if self._signer is None and not self._distrusted:
+            self._take_key()
         signer = self._signer
         if signer is None:
             return None
@@ -130,7 +136,8 @@ class HeadKeeper:
             with connection.begin():
                 head = verified_head(last.note, trusted_keys(keys, rotation_notes(connection)))
         except HeadError as error:
-            self._signer, self.error = None, self.error or f"the journal's heads are not signed on: {error}"
+            self._signer, self._distrusted = None, True
+            self.error = self.error or f"the journal's heads are not signed on: {error}"
             return
         with connection.begin():
             end = read_head(connection, attempted)[0]
@@ -146,7 +153,7 @@ class HeadKeeper:
                     attempted, f"record {head.size} is not the one that the head signed at {last.time} covers"
                 )
             try:
-                root = Tree(connection, kept=True, elsewhere=self._elsewhere()).root(head.size)
+                root = Tree(connection, kept=True, elsewhere=self._elsewhere(connection)).root(head.size)
             except JournalUnavailable as error:
                 self.error = str(error)
                 return
@@ -158,47 +165,10 @@ class HeadKeeper:
         if end - begin <= _CHECKED_AT_MOST:
             check_from(connection, begin, head.chain if begin == head.size else cut.hash, attempted)
 
-    def _elsewhere(self) -> Callable[[int, int], list[str]] | None:
-        file = self._journal.file
-        return None if file is None else lambda first, last: archived_hashes(file, [], first, last)
-
-
-def archived_hashes(live: Path, archives: list[Path], first: int, last: int) -> list[str]:
-    """The chain hashes of archived records, out of the archives named or those that lie beside the journal under the
-    names that it knows. Raises ``JournalUnavailable`` where one is not there."""
-    from actors.journal.store import Journal
-
-    found: dict[int, str] = {}
-    waiting, seen = [live, *archives], set[Path]()
-    while waiting and len(found) < last - first + 1:
-        file = waiting.pop()
-        if file in seen or not file.exists():
-            continue
-        seen.add(file)
-        journal = Journal.open(f"sqlite:///{readable(file)}", read_only=True)
-        try:
-            start, hashes = journal.with_connection(lambda connection: _hashes_of(connection, first, last))
-        finally:
-            journal.close()
-        found |= hashes
-        if start is not None:
-            waiting.append(live.with_name(start))
-    missing = next((seq for seq in range(first, last + 1) if seq not in found), None)
-    if missing is not None:
-        raise JournalUnavailable(
-            "read the Merkle tree of the journal",
-            f"record {missing} is in an archive that is not here, and it was cut off before there was a tree",
-            "Put the archive beside the journal, or name it (--archive FILE)",
-        )
-    return [found[seq] for seq in range(first, last + 1)]
-
-
-def _hashes_of(connection: Connection, first: int, last: int) -> tuple[str | None, dict[int, str]]:
-    with connection.begin():
-        cut = read_anchor(connection, "read an archive")
-        begin = max(first - 1, cut.seq)
-        hashes = chain_hashes(connection, begin, last)
-        return cut.file, {begin + 1 + number: found for number, found in enumerate(hashes)}
+    def _elsewhere(self, connection: Connection) -> LeavesElsewhere:
+        # Archives lie beside the journal's file, and those of a server beside what else is kept of it here.
+        folder = (self._journal.file or Path(self._settings.public)).parent
+        return archived_leaves(connection, folder)
 
 
 def _end(connection: Connection) -> int:

@@ -14,7 +14,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -77,7 +77,7 @@ def restore(file: Path, journal: Path) -> None:
     connection = sqlite3.connect(journal)
     try:
         with pq.ParquetFile(str(file)) as source, connection:
-            beside = json.loads(source.schema_arrow.metadata[_KEY])
+            beside = json.loads(_metadata(source.schema_arrow.metadata))
             for name, columns in _BESIDE.items():
                 connection.execute(f"DELETE FROM {name}")  # noqa: S608 - a table of ours
                 _insert(connection, name, columns, (list(map(_stored, row)) for row in beside[name]))
@@ -98,6 +98,12 @@ def restore(file: Path, journal: Path) -> None:
         ) from None
     finally:
         connection.close()
+
+
+def _metadata(found: Mapping[bytes, bytes] | None) -> bytes:
+    if found is None or _KEY not in found:
+        raise ValueError("its metadata are those of another file")
+    return found[_KEY]
 
 
 def readable(file: Path) -> Path:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
+from actors.journal.archived_leaves import archived_leaves
 from actors.journal.evidence_tables import StoredHead, Tree, has_tables, head_covering, newest_head, rotation_notes
 from actors.journal.hash_chain import canonical_bytes, chained
-from actors.journal.head_keeper import archived_hashes
 from actors.journal.parquet_archive import readable
 from actors.journal.proofs import ProvenRecord, proof
 from actors.journal.schema import corrupt, records
@@ -24,11 +24,13 @@ _ATTEMPTED = "prove records of the journal"
 
 
 class ProofReader:
-    """An open journal and its archives, out of which proofs are made."""
+    """An open journal and its archives, out of which proofs are made; ``folder`` is where they lie (beside its file)
+    unless they are named."""
 
-    def __init__(self, journal: Journal, archives: Sequence[Path] = ()) -> None:
+    def __init__(self, journal: Journal, archives: Sequence[Path] = (), folder: Path | None = None) -> None:
         self._journal = journal
         self._archives = list(archives)
+        self._folder = folder or (None if journal.file is None else journal.file.parent)
 
     def head(self, wanted: str | int | None, *, covering: int = 0) -> StoredHead:
         """A signed head: over exactly that many records, or the one that a note is; for ``None`` the newest that covers
@@ -56,10 +58,7 @@ class ProofReader:
         self, connection: Connection, proven: Sequence[ProvenRecord], newer: StoredHead, older: StoredHead | None
     ) -> dict[str, Any]:
         kept = has_tables(connection)
-        file = self._journal.file
-        elsewhere = None
-        if file is not None:
-            elsewhere = lambda first, last: archived_hashes(file, self._archives, first, last)  # noqa: E731 - one use
+        elsewhere = archived_leaves(connection, self._folder, self._archives)
         with connection.begin():
             tree = Tree(connection, kept=kept, elsewhere=elsewhere)
             for head in (older, newer):

@@ -82,10 +82,27 @@ def load_or_make(where: str, public: Path, origin: str | None) -> Signer:
         else:
             key = Ed25519PrivateKey.generate()
             write_private(where, key)
-    signer = Signer(origin or _name_of(key), key)
     if not public.exists():
+        signer = Signer(origin or _name_of(key), key)
         write_public(public, [signer.public])
-    return signer
+        return signer
+    name = _listed(where, key, public)
+    return Signer(origin or name, key)
+
+
+def _listed(where: str, key: SigningKey, public: Path) -> str:
+    """The name under which a key is listed. Raises :class:`JournalUnavailable` for one that is not: nobody who has the
+    list would trust what it signs."""
+    raw = raw_public(key)
+    try:
+        name = next((one.name for one in read_public(public) if one.raw == raw), None)
+    except HeadError as error:
+        raise JournalUnavailable(_ATTEMPTED, str(error), "Restore the list of public keys from a copy") from None
+    if name is None:
+        found = f"the key in {where} is none of those that {public} lists, so nobody would trust its heads"
+        remedy = "Put the key back that signed before. A new one is made by `audit key --new`, which the old one signs"
+        raise JournalUnavailable(_ATTEMPTED, found, remedy)
+    return name
 
 
 def new_key(name: str, where: str = "") -> tuple[Signer, SigningKey]:
@@ -158,6 +175,7 @@ def _name_of(key: SigningKey) -> str:
 
 def _replace(file: Path, text: str, mode: int) -> None:
     try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(file, text.encode(), mode=mode)
     except OSError as error:
         raise JournalUnavailable(

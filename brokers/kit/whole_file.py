@@ -60,11 +60,19 @@ def _name(draft: Path, file: Path, *, replace: bool) -> None:
 
 def append_durably(file: Path, text: str, *, mode: int = 0o600) -> None:
     """Append to a file, which is made with ``mode`` where there is none; on disk when this returns. The text is
-    appended in one piece, so that a copy made meanwhile has whole lines. Raises ``OSError``."""
+    appended in one piece, so that a copy made meanwhile has whole lines; a disk that takes a part of it gets none.
+    Raises ``OSError``."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
     try:
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
+        before, data = os.fstat(descriptor).st_size, text.encode()
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, before)
+            raise
     finally:
         os.close(descriptor)
 

@@ -54,7 +54,7 @@ def prove(
 ) -> int:
     """Write one document with the proof. Raises ``JournalError`` and :class:`Failure`."""
     with reading(of) as journal:
-        reader = ProofReader(journal, archives)
+        reader = ProofReader(journal, archives, of.folder)
         seqs = wanted.seqs
         if wanted.account is not None and wanted.instrument is not None:
             seqs = tuple(_book_rests_on(journal, archives, wanted.account, wanted.instrument, wanted.at))

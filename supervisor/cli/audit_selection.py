@@ -33,7 +33,8 @@ E = TypeVar("E", bound=StrEnum)
 class Source:
     """A journal to read. ``configured`` are the accounts of the configuration with their symbols; empty where only a
     file was named. ``public`` lists the public keys of its heads, ``private`` is the place of the key that signs them,
-    ``slices`` the file with the kept grounds of decisions, ``beside`` the name of the files beside the journal."""
+    ``slices`` the file with the kept grounds of decisions, ``beside`` the name of the files beside the journal, ``file``
+    the one that was named, which may be an archive."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -41,6 +42,12 @@ class Source:
     private: str | None = None
     slices: str | None = None
     beside: Path | None = None
+    file: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its archives lie unless they are named: beside its file, or what else this machine keeps of it."""
+        return None if self.public is None else Path(self.public).parent
 
 
 def source(config: Path | None, file: Path | None) -> Source:
@@ -50,7 +57,7 @@ def source(config: Path | None, file: Path | None) -> Source:
         if config is not None:
             raise Failure("--journal and --config name two journals: use only one of them")
         beside = file.absolute()
-        return Source(f"sqlite:///{readable(beside)}", public=str(public_file(beside)), slices=f"{beside}.slices")
+        return Source(f"sqlite:///{beside}", public=str(public_file(beside)), slices=f"{beside}.slices", file=beside)
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     try:
         configuration = load(config)
@@ -74,7 +81,8 @@ def source(config: Path | None, file: Path | None) -> Source:
 @contextlib.contextmanager
 def reading(of: Source) -> Iterator[Journal]:
     """The journal, open for reading beside its writer. Raises ``JournalError``."""
-    journal = Journal.open(of.url, read_only=True, beside=of.beside)
+    url = of.url if of.file is None else f"sqlite:///{readable(of.file)}"
+    journal = Journal.open(url, read_only=True, beside=of.beside)
     try:
         yield journal
     finally:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.events import to_iso
+from actors.journal.archived_leaves import archived_leaves
 from actors.journal.head_checks import check_heads, check_since, notes_in
-from actors.journal.head_keeper import archived_hashes
 from actors.journal.signed_head import HeadError, PublicKey
 from actors.journal.signing_keys import read_public
 from actors.journal.store import Journal
@@ -21,7 +21,7 @@ from actors.journal.types import JournalCorrupt, Verification
 from supervisor.cli.audit_evidence import trusted_keys_of
 from supervisor.cli.audit_selection import Source, reading, whole
 from supervisor.cli.console import Failure, print_json, say
-from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK
+from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 
 Head = tuple[int, str, str]
 """``seq``, ``hash`` and time of the last record."""
@@ -36,11 +36,14 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True, slots=True)
 class Held:
     """What the journal was compared with besides its chain: ``count`` signed heads, and ``reason`` for a contradiction.
-    ``keys``: their signatures could be checked."""
+    ``keys``: their signatures could be checked. ``elsewhere`` heads were given, ``archived`` of them not compared: the
+    archives with their records are not here."""
 
     count: int
     reason: str | None
     keys: bool
+    archived: int = 0
+    elsewhere: int = 0
 
 
 def verify(
@@ -61,11 +64,14 @@ def verify(
     found = verified(of, _Progress(), head=head, heads=heads, key=key, archives=archives, tree=tree)
     result, held = found.result, found.held
     if as_json:
-        print_json({**_document(result, found.last), "signed_heads": held.count, "signatures": held.keys})
+        said = {"signed_heads": held.count, "signatures": held.keys, "heads_in_archives": held.archived}
+        print_json({**_document(result, found.last), **said})
     else:
         print(found.words(head))
         if result.ok and head is None and not heads:
             say(NOT_PROVEN)
+    if result.ok and held.archived and held.archived == held.elsewhere:
+        return EXIT_UNVERIFIED
     return EXIT_OK if result.ok else EXIT_BREAK_OPEN
 
 
@@ -103,9 +109,8 @@ def verified(
             last = _written(journal.head())
             result = journal.verify(head=None if head is None else head.lower(), progress=progress)
             held = _held(of, journal, heads, key, archives, tree=tree)
-            live = journal.file
-            if live is not None and result.archive is not None:
-                gone = not live.with_name(result.archive).exists()
+            if journal.file is not None and of.folder is not None and result.archive is not None:
+                gone = not (of.folder / result.archive).exists()
     except JournalCorrupt as error:
         result = Verification(False, 0, None, error.found)
     if held.reason is not None:
@@ -124,15 +129,19 @@ def verify_since(of: Source, head: Path, *, key: str | None, archives: Sequence[
         raise Failure(str(error)) from None
     with reading(of) as journal:
         last = _written(journal.head())
-        leaves = None if journal.file is None else partial(archived_hashes, journal.file, list(archives))
-        size, new, wrong = journal.with_connection(
+        leaves = partial(archived_leaves, folder=of.folder, archives=archives)
+        size, after, new, wrong = journal.with_connection(
             lambda connection: check_since(connection, note, keys, leaves=leaves)
         )
     if as_json:
         document = {"ok": wrong is None, "records": new, "since": size, "reason": wrong, "head": _head_document(last)}
-        print_json({**document, "signatures": keys is not None})
+        print_json({**document, "archived_seq": after if after > size else None, "signatures": keys is not None})
     elif wrong is None:
-        print(f"{new} records since the head over {size}, chain intact, head {' '.join(map(str, (last or ())[:2]))}")
+        which = f"since the head over {size}, chain intact"
+        if after > size:
+            which = f"after {after}, chain intact, in accord with the head over {size} (those between were archived: "
+            which += "verify each archive by itself)"
+        print(f"{new} records {which}, head {' '.join(map(str, (last or ())[:2]))}")
     else:
         print(f"NOT intact: {wrong}")
     return EXIT_OK if wrong is None else EXIT_BREAK_OPEN
@@ -160,17 +169,16 @@ class _Progress:
 def _held(
     of: Source, journal: Journal, heads: Sequence[Path], key: str | None, archives: Sequence[Path], *, tree: bool
 ) -> Held:
-    live = journal.file
-    leaves = None if live is None else partial(archived_hashes, live, list(archives))
+    leaves = partial(archived_leaves, folder=of.folder, archives=archives)
     try:
         keys = _keys(of, key)
         elsewhere = [note for file in heads for note in notes_in(file)]
     except HeadError as error:
         raise Failure(str(error)) from None
-    count, reason = journal.with_connection(
+    found = journal.with_connection(
         lambda connection: check_heads(connection, keys, elsewhere, leaves=leaves, anew=tree)
     )
-    return Held(count, reason, keys is not None)
+    return Held(found.heads, found.wrong, keys is not None, found.archived, len(elsewhere))
 
 
 def _held_words(held: Held) -> str:
@@ -179,7 +187,9 @@ def _held_words(held: Held) -> str:
         taken_out = ", or its signed heads were removed" if held.keys else ""
         return f"\nno head has been signed yet{taken_out}"
     judged = "" if held.keys else " (signatures not checked: there is no public key; give one with --key)"
-    return f"\nagrees with {held.count} signed head{'' if held.count == 1 else 's'}{judged}"
+    more = f"{held.archived} of your heads were not compared" if held.archived else ""
+    more = more and f"\n{more}: what they cover is archived. Name each archive (--archive FILE), or put it beside"
+    return f"\nagrees with {held.count} signed head{'' if held.count == 1 else 's'}{judged}{more}"
 
 
 def head(of: Source, *, as_json: bool) -> int:

@@ -137,6 +137,32 @@ class TestSignedHeads:
         assert not (kept / "journal.db.key").exists()
         assert len(notes(kept)) == 2
 
+    async def test_a_key_that_is_put_back_signs_at_once(self, kept: Path) -> None:
+        (kept / "journal.db.key").rename(kept / "away")
+        audit = Audit(url_of(kept), None, settings(kept), run_blocking=in_this_thread)
+        await audit.open()
+        assert "is gone" in str((await audit.health())["evidence_error"])
+        (kept / "away").rename(kept / "journal.db.key")
+        await audit.append("fx/A", 700, events("more"))
+        await audit.close()
+        assert (await audit.health())["evidence_error"] is None
+        assert parse_head(notes(kept)[-1]).size == 701
+
+    def test_a_key_that_nobody_has_the_public_part_of_signs_nothing(self, kept: Path, tmp_path_factory: Any) -> None:
+        other = tmp_path_factory.mktemp("other")
+        asyncio.run(run_audit(other, "1"))
+        shutil.copy(other / "journal.db.key", kept / "journal.db.key")
+        health = asyncio.run(run_audit(kept, "more"))
+        assert "nobody would trust its heads" in health["evidence_error"]
+        assert len(notes(kept)) == 2
+        assert verify(kept)["ok"]
+
+    def test_a_key_is_made_in_a_folder_that_is_not_there_yet(self, tmp_path: Path) -> None:
+        key = tmp_path / "keys" / "of" / "journal.key"
+        health = asyncio.run(run_audit(tmp_path, "1", key=str(key)))
+        assert health["evidence_error"] is None
+        assert (stat.S_IMODE(key.stat().st_mode), stat.S_IMODE(key.parent.stat().st_mode)) == (0o600, 0o700)
+
     def test_a_key_that_others_may_read_signs_nothing(self, kept: Path) -> None:
         (kept / "journal.db.key").chmod(0o640)
         health = asyncio.run(run_audit(kept, "more"))

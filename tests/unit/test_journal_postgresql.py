@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
-from actors.events import EventType, NamedInStep, Severity, to_iso
+from actors.events import Event, EventType, NamedInStep, Severity, to_iso
+from actors.journal.actor import Audit
 from actors.journal.store import Journal
 from actors.journal.types import (
     Append,
@@ -24,7 +29,12 @@ from actors.journal.types import (
     Stale,
     Verification,
 )
+from supervisor.config.loader import load
+from supervisor.supervision.specs import audit_actor
+from tests.unit.fakes import in_this_thread
 from tests.unit.journal_cases import START, an_event, events, ids, ids_of_names
+from tests.unit.test_journal_evidence import alone, audit
+from tests.unit.test_retention_drill import BEGIN, PER_YEAR, YEAR
 
 pytest.importorskip("psycopg", reason="the extra 'postgres' is not installed")
 NUMBERS = count(1)
@@ -152,3 +162,84 @@ def test_old_records_move_into_a_file_of_their_own_and_both_verify(url: str, tmp
     assert ids(archive.records()) == ids_of_names("1", "2")
     for opened in (reader, archive, journal):
         opened.close()
+
+
+class TestTheDrillOnAServer:
+    """Three archives of a journal in PostgreSQL, in SQLite and in Parquet."""
+
+    @pytest.fixture
+    def years(self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("JOURNAL_URL", url)
+        (tmp_path / "accounts.yaml").write_text(
+            f"journal: {{url: '${{JOURNAL_URL}}', state_dir: {tmp_path}/state, heads: [{tmp_path}/elsewhere.txt]}}\n"
+            "accounts: [{name: fx, broker: paper, instruments: [A]}]\n"
+        )
+        for year in range(4):
+            asyncio.run(one_life(tmp_path, of_a_year(year)))
+        for year, name in enumerate(("year0.db", "year1.parquet", "year2.db")):
+            before = (BEGIN + (year + 1) * YEAR - timedelta(hours=1)).isoformat()
+            done = audit("archive", tmp_path / name, "--before", before, "-c", tmp_path / "accounts.yaml")
+            assert done.exit_code == 0, done.output
+        return tmp_path
+
+    def test_each_archive_proves_itself_and_its_records_under_the_newest_head(self, years: Path) -> None:
+        place, key = ("-c", years / "accounts.yaml"), years / "state" / "journal.pub"
+        files = [years / name for name in ("year0.db", "year1.parquet", "year2.db")]
+        for file in files:
+            found = audit("verify", "--journal", file, "--key", key, "--tree", "--json")
+            document = json.loads(found.stdout)
+            assert (document["ok"], document["signatures"]) == (True, True), document
+            assert document["signed_heads"] >= 1
+        for seq, file in ((5, files[0]), (PER_YEAR + 9, files[1]), (3 * PER_YEAR - 1, files[2])):
+            made = audit("prove", seq, *place, "--archive", file, "-o", years / "proof.json")
+            assert made.exit_code == 0, made.output
+            assert alone(years / "proof.json", key).returncode == 0
+        named = [part for file in files for part in ("--archive", file)]
+        assert audit("verify", *place, "--tree", *named).exit_code == 0
+        assert audit("verify", *place, "--heads", years / "elsewhere.txt", *named).exit_code == 0
+        since = audit("prove", "--since", PER_YEAR, *place, *named, "-o", years / "since.json")
+        assert since.exit_code == 0, since.output
+        checked = audit("check", years / "since.json", "--key", key, "--heads", years / "elsewhere.txt")
+        assert (checked.exit_code, "agrees with your heads" in checked.output) == (0, True), checked.output
+
+    def test_one_that_is_lost_is_missed_and_taken_where_it_is_put_beside_the_files_of_this_machine(
+        self, years: Path
+    ) -> None:
+        place = ("-c", years / "accounts.yaml")
+        missed = audit("verify", *place, "--tree")
+        assert (missed.exit_code, "NOT intact" in missed.output) == (3, False), missed.output
+        for name in ("year0.db", "year1.parquet", "year2.db"):
+            shutil.copy(years / name, years / "state")
+        assert audit("verify", *place, "--tree").exit_code == 0
+
+    def test_an_older_backup_that_is_restored_shows_by_a_head_that_went_elsewhere(
+        self, years: Path, server: Any, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = make_url(url).database
+        older = f"{name}_older"
+        server.psql(f"CREATE DATABASE {older} TEMPLATE {name}")
+        asyncio.run(one_life(years, events("later")))
+        monkeypatch.setenv("JOURNAL_URL", url.replace(f"/{name}", f"/{older}"))
+        place, heads = ("-c", years / "accounts.yaml"), years / "elsewhere.txt"
+        assert audit("verify", *place).exit_code == 0  # it is whole, as far as it goes
+        found = audit("verify", *place, "--heads", heads)
+        assert (found.exit_code, "the end is cut off" in found.output) == (1, True), found.output
+        asyncio.run(one_life(years, events("instead")))
+        found = audit("verify", *place, "--heads", heads)
+        assert (found.exit_code, "split view" in found.output) == (1, True), found.output
+
+
+def of_a_year(year: int) -> tuple[Event, ...]:
+    """Its events, the last of them a checkpoint."""
+    written = [replace(an_event(f"{year} {n}"), time=BEGIN + year * YEAR + timedelta(hours=n)) for n in range(PER_YEAR)]
+    written[-1] = replace(written[-1], type=EventType.CHECKPOINT, time=BEGIN + (year + 1) * YEAR - timedelta(hours=1))
+    return tuple(written)
+
+
+async def one_life(directory: Path, happened: Sequence[Event]) -> None:
+    """One life of the audit actor of the configuration there, in which these events are appended."""
+    actor = Audit(*audit_actor(load(directory / "accounts.yaml")), run_blocking=in_this_thread)
+    await actor.open()
+    await actor.append("fx/A", (await actor.load("fx/A")).version, happened)
+    await actor.close()
+    assert (await actor.health())["evidence_error"] is None

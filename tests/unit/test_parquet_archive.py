@@ -85,9 +85,28 @@ def test_one_that_is_damaged_or_something_else_is_told(years: Path, content: byt
     os.chmod(file, 0o600)
     file.write_bytes(content)
     found = audit("verify", "--journal", file)
-    assert found.exit_code in (1, 3)
-    assert "it is damaged, or no archive of a journal" in found.output
+    assert found.exit_code == 1
+    assert "NOT intact: it is damaged, or no archive of a journal" in found.output
     assert verify(years / "journal.db")["ok"]
+
+
+def test_columns_without_what_proves_them_are_no_archive(years: Path) -> None:
+    file = years / "year0.parquet"
+    table = pq.read_table(file).replace_schema_metadata(None)
+    os.chmod(file, 0o600)
+    pq.write_table(table, file)
+    found = audit("verify", "--journal", file)
+    assert found.exit_code == 1
+    assert "its metadata are those of another file" in found.output
+
+
+def test_the_archive_before_it_is_found_beside_it(years: Path) -> None:
+    later = years / "year2.parquet"
+    before = (BEGIN + 3 * YEAR - timedelta(hours=1)).isoformat()
+    assert audit("archive", later, "--before", before, "-c", years / "accounts.yaml").exit_code == 0
+    found = audit("verify", "--journal", later, "--tree")
+    assert found.exit_code == 0, found.output
+    assert "are in year1.db, which was not read" in found.output
 
 
 def test_one_that_is_not_there_is_told(years: Path) -> None:

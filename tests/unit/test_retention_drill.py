@@ -115,6 +115,25 @@ class TestTheDrill:
         assert verify(six_years / "year0.db")["ok"]
         assert verify(six_years / "year2.db")["ok"]
 
+    def test_one_that_is_lost_leaves_what_needs_it_unverified_and_calls_nothing_changed(self, six_years: Path) -> None:
+        live, lost, attic = six_years / "journal.db", six_years / "year1.db", six_years / "attic.db"
+        kept, older = six_years / "kept.txt", six_years / "older.txt"
+        kept.write_text("".join(f"{note}\n" for note in notes(six_years)))
+        older.write_text(next(note for note in notes(six_years) if note.split("\n")[1] == str(PER_YEAR)))
+        lost.rename(attic)
+        for asked in (("--tree",), ("--since", older), ("--heads", older)):
+            missed = audit("verify", "--journal", live, *asked)
+            assert (missed.exit_code, "NOT intact" in missed.output) == (3, False), missed.output
+            assert "beside" in missed.output
+            found = audit("verify", "--journal", live, *asked, "--archive", attic)
+            assert found.exit_code == 0, found.output
+        some = verify(live, "--heads", kept)
+        assert (some["ok"], some["heads_in_archives"] > 0) == (True, True), some
+        assert verify(live, "--heads", kept, "--archive", attic)["heads_in_archives"] == 0
+        since = verify(live, "--since", older, "--archive", attic)
+        head, cut = since["head"]["seq"], verify(live)["archived_seq"]
+        assert (since["records"], since["archived_seq"]) == (head - cut, cut)
+
 
 class TestWhatBecomesOfTheFile:
     def test_pages_that_are_damaged_are_named_and_nothing_is_appended(self, six_years: Path) -> None:

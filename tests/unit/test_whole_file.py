@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_lines_are_added_to_what_is_there(file: Path) -> None:
     append_durably(file, "1\n", mode=0o644)
     append_durably(file, "2\n")
     assert file.read_text() == "1\n2\n"
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest_and_one_that_is_full_keeps_none_of_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, room = os.write, 7
+
+    def in_part(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "no space left")
+        written = write(descriptor, data[: min(3, room)])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", in_part)
+    append_durably(file, "12345\n")
+    assert file.read_text() == "12345\n"
+    with pytest.raises(OSError, match="no space left"):
+        append_durably(file, "678\n")
+    assert file.read_text() == "12345\n"
 
 
 def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
