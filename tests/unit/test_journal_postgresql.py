@@ -212,7 +212,7 @@ class TestTheDrillOnAServer:
             shutil.copy(years / name, years / "state")
         assert audit("verify", *place, "--tree").exit_code == 0
 
-    def test_an_older_backup_that_is_restored_shows_by_a_head_that_went_elsewhere(
+    def test_an_older_backup_is_refused_and_shows_by_a_head_that_went_elsewhere(
         self, years: Path, server: Any, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         name = make_url(url).database
@@ -221,7 +221,11 @@ class TestTheDrillOnAServer:
         asyncio.run(one_life(years, events("later")))
         monkeypatch.setenv("JOURNAL_URL", url.replace(f"/{name}", f"/{older}"))
         place, heads = ("-c", years / "accounts.yaml"), years / "elsewhere.txt"
-        assert audit("verify", *place).exit_code == 0  # it is whole, as far as it goes
+        with pytest.raises(JournalCorrupt, match="what came between is lost"):
+            asyncio.run(one_life(years, events("instead")))
+        # Whoever takes it up on purpose removes the mark; a head that went elsewhere still shows what is missing.
+        (years / "state" / "journal.mark").unlink()
+        assert audit("verify", *place).exit_code == 0
         found = audit("verify", *place, "--heads", heads)
         assert (found.exit_code, "the end is cut off" in found.output) == (1, True), found.output
         asyncio.run(one_life(years, events("instead")))
