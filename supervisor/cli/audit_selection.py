@@ -33,8 +33,8 @@ E = TypeVar("E", bound=StrEnum)
 class Source:
     """A journal to read. ``configured`` are the accounts of the configuration with their symbols; empty where only a
     file was named. ``public`` lists the public keys of its heads, ``private`` is the place of the key that signs them,
-    ``slices`` the file with the kept grounds of decisions, ``beside`` the name of the files beside the journal, ``file``
-    the one that was named, which may be an archive."""
+    ``slices`` the file with the kept grounds of decisions, ``beside`` the name of the files beside the journal, and
+    ``file`` the one that was named, which may be an archive."""
 
     url: str
     configured: tuple[tuple[str, tuple[str, ...]], ...] = ()
