@@ -66,6 +66,7 @@ class OrderStatus(StrEnum):
         return self in _TERMINAL
 
 
+_BEHIND_UTC = timedelta(hours=12)
 _TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
 
 
@@ -210,12 +211,12 @@ class ContractFacts:
     expiry_certain: bool = True
 
     def has_expired(self, at: BrokerTime) -> bool:
-        """Whether it has expired at that time (broker time), so that a position that is gone needs no other reason.
-        Where the end of its last session is not known, that is from the beginning of its last day in UTC on: no
-        exchange closes a day before that."""
+        """Whether it has expired at that time (broker time), so that a position that is gone needs no other reason: it
+        can be traded no more. Until then somebody may have closed it. Where the end of its last session is not known,
+        that is when its last day is over everywhere, at noon UTC of the next one (a day ends last where UTC-12 is)."""
         if self.expiry is None or not self.expiry_certain:
             return False
-        return at.date() >= self.expiry if self.ends_at is None else at >= self.ends_at
+        return (at - _BEHIND_UTC).date() > self.expiry if self.ends_at is None else at >= self.ends_at
 
 
 @dataclass(frozen=True, slots=True)

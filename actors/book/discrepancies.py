@@ -164,7 +164,8 @@ class CauseRule:
 CAUSES: Mapping[Cause, CauseRule] = MappingProxyType(
     {
         Cause.EXPIRY: CauseRule(
-            Severity.INFO, "the whole leg is gone on or after the expiry date that the broker gave for the contract"
+            Severity.INFO,
+            "the whole leg is gone after the last trading moment of the expiry date that the broker gave",
         ),
         Cause.EXERCISE: CauseRule(
             Severity.INFO, "the broker says so; or a long option is gone and its underlying came or went at the strike"

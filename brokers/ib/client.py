@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -46,6 +47,7 @@ from brokers.kit.foreign_row import BadRow
 from brokers.kit.known_names import LookedUpNames
 from brokers.model import (
     Complete,
+    ContractFacts,
     Conventions,
     CostBasis,
     Cursor,
@@ -282,6 +284,15 @@ class IbBroker:
         self._stream.close()
         await self._session.close()
 
+    def _with_known_end(self, name: str, facts: ContractFacts) -> ContractFacts:
+        """What TWS reports of a contract, with the last moment of trading that a book of an earlier process knows."""
+        book = self._books.get(name)
+        known = None if book is None else book.contract
+        if facts.ends_at is not None or known is None or known.ends_at is None:
+            return facts
+        same = (known.identity, known.expiry) == (facts.identity, facts.expiry)
+        return replace(facts, ends_at=known.ends_at) if same else facts
+
     # -- from a reading to a snapshot ------------------------------------------------------------------------------
 
     def _snapshot(self, reading: Reading, fills_since: Cursor | None, mistakes: Mapping[str, str]) -> Snapshot:
@@ -305,7 +316,7 @@ class IbBroker:
             conventions=_CONVENTIONS,
             whole=not self._reader.carried,
             left_out={**mistakes, **reading.left_out},
-            contracts=reading.contracts,
+            contracts={name: self._with_known_end(name, facts) for name, facts in reading.contracts.items()},
             evidence=self._evidence(reading),
         )
 

@@ -1,4 +1,5 @@
-"""When the life of an order at Interactive Brokers is over, by its time in force and its exchange's hours. Pure.
+"""When the life of an order at Interactive Brokers is over, by its time in force and its exchange's hours, and when a
+contract is traded for the last time. Pure.
 
 TWS sends the hours: ``tradingHours`` and ``liquidHours`` of a contract's details, for about a week ahead, holidays and
 short days included. Nothing is claimed of a day that they do not cover, nor where their time zone is one of the old
@@ -34,6 +35,11 @@ _REGULAR_HOURS = frozenset({"STK", "OPT", "WAR", "IOPT"})
 _WITHOUT_SUMMER_TIME = frozenset({"EST", "MST", "HST", "GMT"})
 """Names of fixed offsets in the IANA tables. TWS has used them for places that have summer time."""
 _SPAN = re.compile(r"(?:\d{8}:)?\d{4}-(?:(\d{8}):)?(\d{4})", re.ASCII)
+_ANYWHERE = timedelta(hours=12)
+"""How far behind UTC a day can be: it ends there last."""
+_TOLD_AHEAD = timedelta(days=5)
+"""TWS names the hours of about a week."""
+_MOMENTS_KEPT = 5_000
 _STILL_LISTED = timedelta(hours=1)
 """An order still listed this long after its end shows that the hours were wrong."""
 
@@ -44,6 +50,7 @@ class Hours:
 
     all_hours: tuple[BrokerTime, ...]
     regular: tuple[BrokerTime, ...]
+    zone: ZoneInfo
 
     @classmethod
     def told(cls, zone: str, trading: str, liquid: str) -> Hours | None:
@@ -55,11 +62,21 @@ class Hours:
         except (KeyError, ValueError, OSError):
             return None
         closes = _closes(trading, place)
-        return cls(closes, _closes(liquid, place) or closes) if closes else None
+        return cls(closes, _closes(liquid, place) or closes, place) if closes else None
 
     def end_after(self, at: BrokerTime, *, regular: bool) -> BrokerTime | None:
         """The end of the first session that ends after ``at``; ``None`` where the hours do not reach that far."""
         return next((close for close in (self.regular if regular else self.all_hours) if close > at), None)
+
+    def end_from(self, day: date, *, regular: bool) -> BrokerTime | None:
+        """The end of the first session that ends on that day or later, by the exchange's calendar."""
+        closes = self.regular if regular else self.all_hours
+        return next((close for close in closes if close.astimezone(self.zone).date() >= day), None)
+
+    def last_of(self, day: date) -> BrokerTime | None:
+        """When trading ends on that day; ``None`` where no session ends on it, as far as the hours reach."""
+        close = self.end_from(day, regular=False)
+        return close if close is not None and close.astimezone(self.zone).date() == day else None
 
 
 def _closes(words: str, zone: ZoneInfo) -> tuple[BrokerTime, ...]:
@@ -85,6 +102,7 @@ class Lives:
     def __init__(self) -> None:
         self._hours: dict[int, Hours | None] = {}
         self._ends: dict[str, tuple[OrderTerms, BrokerTime | None]] = {}
+        self._last_moments: dict[tuple[int, date], BrokerTime] = {}
 
     def learn(self, con_id: int, hours: Hours | None) -> None:
         """Take the hours of a contract; ``None`` where TWS sends none that can be read."""
@@ -134,6 +152,28 @@ class Lives:
             return _moment(terms.good_till)
         return None if hours is None else _on_day(hours, terms.good_till, regular=regular)
 
+    def expiring(self, contracts: Iterable[Contract], now: BrokerTime) -> list[int]:
+        """The contracts whose hours have to be requested, because their last day is within what TWS tells ahead."""
+        days = (now - _ANYWHERE).date(), (now + _TOLD_AHEAD).date()
+        wanted = {one.con_id: one.expiry for one in contracts if one.expiry is not None and one.con_id}
+        return [
+            con_id
+            for con_id, day in wanted.items()
+            if days[0] <= day <= days[1] and self.last_moment(con_id, day) is None
+        ]
+
+    def last_moment(self, con_id: int, last_day: date) -> BrokerTime | None:
+        """When a contract is traded for the last time, by its last trading day; ``None`` where its hours do not tell. A
+        moment that was determined stays, as TWS soon names later days alone."""
+        known = self._last_moments.get((con_id, last_day))
+        hours = self._hours.get(con_id)
+        told = hours.last_of(last_day) if hours is not None else None
+        if told is not None and told != known:
+            self._last_moments[(con_id, last_day)] = known = told
+            while len(self._last_moments) > _MOMENTS_KEPT:
+                del self._last_moments[next(iter(self._last_moments))]
+        return known
+
 
 def _begins(terms: OrderTerms, now: BrokerTime) -> BrokerTime | None:
     """From when on an order works, which may be later than now. ``None`` where that cannot be read."""
@@ -154,8 +194,10 @@ def _moment(words: str) -> BrokerTime | None:
 def _on_day(hours: Hours, day: str, *, regular: bool) -> BrokerTime | None:
     """The end of the session of a date without a time of day: TWS User's Guide, "until the close of the market on the
     date specified"."""
-    closes = hours.regular if regular else hours.all_hours
-    return next((close for close in closes if close.strftime("%Y%m%d") >= day), None)
+    try:
+        return hours.end_from(date.fromisoformat(day), regular=regular)
+    except ValueError:
+        return None
 
 
 def _goes_by_hours(terms: OrderTerms) -> bool:

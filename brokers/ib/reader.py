@@ -45,7 +45,7 @@ from brokers.ib.rows import Read, Scope, WorkingOrder
 from brokers.ib.session import GATEWAY, Session
 from brokers.ib.wire import Execution, Holding, Notice
 from brokers.kit.foreign_row import BadRow
-from brokers.model import Complete, Failed, StreamedFill, rows_of
+from brokers.model import Complete, ContractFacts, Failed, StreamedFill, rows_of
 from brokers.port import Clock
 
 _REREADS = 2
@@ -328,12 +328,13 @@ class Reader:
             self._lives.learn(con_id, Hours.told(*wire.contract_hours(row.fields)[1:]))
 
     async def _ask_hours(self, lists: Lists, ends_at: float) -> None:
-        """Request the trading hours of contracts whose working orders depend on them: a few in each reading, and no
-        contract twice an hour. Without the hours no end of an order is claimed."""
-        if isinstance(lists.working, str):
-            return
+        """Request the trading hours of contracts whose working orders depend on them, or whose last day is near: a few
+        in each reading, and no contract twice an hour. Without the hours no end of an order or contract is claimed."""
         now = time.monotonic()
-        lacking = self._lives.lacking(lists.working.facts, lists.began_at)
+        lacking = [] if isinstance(lists.working, str) else self._lives.lacking(lists.working.facts, lists.began_at)
+        if isinstance(lists.positions, Read):
+            held = (fact.contract for fact in lists.positions.facts if fact.quantity)
+            lacking += self._lives.expiring(held, lists.began_at)
         due = [one for one in lacking if now - self._hours_asked.get(one, now - _HOURS_EVERY_S) >= _HOURS_EVERY_S]
         for con_id in due[:_HOURS]:
             self._hours_asked[con_id] = now
@@ -343,11 +344,17 @@ class Reader:
             self._take_details(answers)
 
     def _with_lives(self, reading: Reading) -> Reading:
-        working = reading.lists.working
+        working, now = reading.lists.working, reading.lists.began_at
+        reading = replace(reading, contracts={name: self._with_end(one) for name, one in reading.contracts.items()})
         if isinstance(working, str):
             return reading
-        now = reading.lists.began_at
         return replace(reading, orders=self._lives.told(reading.orders, working.facts, now))
+
+    def _with_end(self, facts: ContractFacts) -> ContractFacts:
+        if facts.expiry is None or facts.identity is None:
+            return facts
+        ends_at = self._lives.last_moment(int(facts.identity), facts.expiry)
+        return facts if ends_at is None else replace(facts, ends_at=ends_at)
 
     async def _read_again(self, reading: Reading, ends_at: float) -> Reading:
         """The same with positions and executions of now. Its times stay: it contains no less than it did then."""

@@ -11,7 +11,8 @@ from actors.book.discrepancies import DiscrepancyType
 from actors.events import Severity
 from actors.reconciliation.own_reports import OrderReport
 from brokers.clocks import broker_time
-from brokers.ib.order_lives import Hours
+from brokers.ib.order_lives import Hours, Lives
+from brokers.ib.wire import Contract
 from brokers.model import OrderStatus, Side, rows_of
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_wire import SimContract, SimHours, hours_from
@@ -27,6 +28,7 @@ CHICAGO = SimHours(
     "20260104:1700-20260105:1600;20260105:1700-20260106:1600",
     "20260105:0830-20260105:1600;20260106:0830-20260106:1600",
 )
+CLOSED_ON_TUESDAY = SimHours("US/Eastern", "20260105:0930-20260105:1600;20260106:CLOSED;20260107:0930-20260107:1600")
 HONG_KONG = SimHours("Hongkong", *["20260105:0930-1200,1300-1600;20260106:0930-1200,1300-1600"] * 2)
 CLOSES = {"regular": datetime(2026, 1, 5, 21, tzinfo=UTC), "late": datetime(2026, 1, 6, 1, tzinfo=UTC)}
 
@@ -61,6 +63,39 @@ def test_hours_in_a_zone_that_leaves_summer_time_open_tell_nothing(zone: str) ->
     assert Hours.told(zone, NEW_YORK.trading, NEW_YORK.liquid) is None
 
 
+@pytest.mark.parametrize(
+    ("hours", "day", "ends"),
+    [
+        pytest.param(NEW_YORK, 5, at(6, 1), id="the last of all hours, by the exchange's day"),
+        pytest.param(CHICAGO, 6, at(6, 22), id="of a session that began the evening before"),
+        pytest.param(HONG_KONG, 5, at(5, 8), id="east of us"),
+        pytest.param(NEW_YORK, 30, None, id="a day that was not told"),
+        pytest.param(CLOSED_ON_TUESDAY, 6, None, id="a holiday"),
+        pytest.param(SimHours("US/Eastern", "20260105:0930-20260105:1300"), 5, at(5, 18), id="a short day"),
+    ],
+)
+def test_a_contract_is_traded_for_the_last_time_at_the_end_of_the_last_session_of_its_last_day(
+    hours: SimHours, day: int, ends: datetime | None
+) -> None:
+    told = Hours.told(hours.zone, hours.trading, hours.liquid)
+    assert told is not None
+    assert told.last_of(date(2026, 1, day)) == ends
+
+
+def test_hours_are_wanted_of_contracts_whose_last_day_is_near_and_kept_once_the_day_is_over() -> None:
+    lives, now = Lives(), broker_time(at(5, 17))
+    near, far = (
+        Contract(number, "XYZ", "OPT", D(100), "XYZ", expiry=date(2026, 1, day)) for number, day in ((1, 6), (2, 30))
+    )
+    assert lives.expiring([near, far], now) == [1]
+    lives.learn(1, Hours.told(NEW_YORK.zone, NEW_YORK.trading, NEW_YORK.liquid))
+    assert lives.expiring([near, far], now) == []
+    assert lives.last_moment(1, date(2026, 1, 6)) == at(7, 1)
+    lives.learn(1, Hours.told("US/Eastern", "20260108:0930-20260108:1600", ""))
+    assert lives.last_moment(1, date(2026, 1, 6)) == at(7, 1)
+    assert Lives().expiring([near], broker_time(at(9, 17))) == []
+
+
 @pytest.mark.parametrize("words", ["", "20260105:CLOSED", "soon", "99999999:0900-99999999:9900"])
 def test_hours_that_name_no_close_tell_nothing(words: str) -> None:
     assert Hours.told("US/Eastern", words, words) is None
@@ -79,6 +114,12 @@ def test_hours_that_name_no_close_tell_nothing(words: str) -> None:
             {"tif": "GTD", "good_till": "20260107 11:30:00 US/Eastern"}, at(7, 16, 30), id="until a time of a date"
         ),
         pytest.param({"tif": "GTD", "good_till": "20260107"}, at(7, 21), id="until the close of a date"),
+        pytest.param(
+            {"tif": "GTD", "good_till": "20260107", "outside_hours": True},
+            at(8, 1),
+            id="until the close of a date, late",
+        ),
+        pytest.param({"tif": "GTD", "good_till": "20260199"}, None, id="until a date that there is not"),
         pytest.param({"tif": "GTD", "good_till": "20260107 11:30:00"}, None, id="until a time of an unknown zone"),
         pytest.param({"tif": "GTD", "good_till": "20270107"}, None, id="until a date that is not told yet"),
     ],

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -18,11 +19,13 @@ from actors.book.policy import Policy
 from actors.events import Event, EventType, Severity
 from actors.messages import SliceRequest
 from actors.reconciliation.decide import reconcile
+from brokers.clocks import broker_time
 from brokers.ib import IbBroker
 from brokers.model import Cursor, OrderQuery, OrderStatus, Reason, Side, Slice, rows_of
+from brokers.port import Remembered
 from brokers.registry import CONVENTIONS
 from brokers.simulators.ib import IbSimulator
-from brokers.simulators.ib_wire import SimContract
+from brokers.simulators.ib_wire import SimContract, SimHours, hours_from
 from tests.brokers.at_ib import completeness, connected, simulated
 from tests.unit.builders import records
 
@@ -202,8 +205,8 @@ async def test_a_position_that_ib_liquidated_is_a_critical_liquidation() -> None
 
 @pytest.mark.parametrize(
     ("expiry", "cause", "severity"),
-    [("20260105", Cause.EXPIRY, Severity.INFO), ("20260619", Cause.UNEXPLAINED, Severity.CRITICAL)],
-    ids=["on its last day", "months before it"],
+    [("20260102", Cause.EXPIRY, Severity.INFO), ("20260619", Cause.UNEXPLAINED, Severity.CRITICAL)],
+    ids=["after its last day", "months before it"],
 )
 async def test_an_option_that_is_gone_expired_only_where_its_contract_says_so(
     expiry: str, cause: Cause, severity: Severity
@@ -219,6 +222,62 @@ async def test_an_option_that_is_gone_expired_only_where_its_contract_says_so(
         found = await desk.look(option)
         assert {(d.found.cause, d.found.severity) for d in found} == {(cause, severity)}
         assert desk.quantities() == {}
+
+
+EXPIRES = "XYZ   260105C00050000"
+TOLD = hours_from(date(2026, 1, 5))
+UNTOLD = SimHours()
+
+
+def utc(day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 1, day, hour, minute, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("hours", "gone_at", "expired"),
+    [
+        pytest.param(TOLD, utc(5, 17), False, id="before its last close: somebody may have sold it"),
+        pytest.param(TOLD, utc(6, 0, 59), False, id="before the end of all hours"),
+        pytest.param(TOLD, utc(6, 1, 1), True, id="at its last moment of trading"),
+        pytest.param(UNTOLD, utc(6, 11, 59), False, id="hours not told, before the day is over everywhere"),
+        pytest.param(UNTOLD, utc(6, 12, 1), True, id="hours not told, after that"),
+    ],
+)
+async def test_an_option_that_is_gone_on_its_last_day_expired_once_it_can_be_traded_no_more(
+    hours: SimHours, gone_at: datetime, expired: bool
+) -> None:
+    clock = [utc(5, 15)]
+    async with a_desk(clock=lambda: clock[0]) as desk:
+        desk.tws.trade_in(hours)
+        desk.tws.set_position(EXPIRES, "net", D(3), D("0.5"))
+        await desk.look(EXPIRES)
+        clock[0] = gone_at
+        desk.tws.expire(EXPIRES)
+        found = await desk.look(EXPIRES)
+        cause = (Cause.EXPIRY, Severity.INFO) if expired else (Cause.UNEXPLAINED, Severity.CRITICAL)
+        assert {(d.found.cause, d.found.severity) for d in found} == {cause}
+        assert desk.quantities() == {}
+
+
+async def test_the_last_moment_of_a_contract_is_asked_for_once_and_a_later_process_has_it_from_the_book() -> None:
+    with simulated(clock=lambda: utc(5, 15)) as tws:
+        tws.trade_in(TOLD)
+        for name in (EXPIRES, LONG_CALL, "AAPL"):
+            tws.set_position(name, "net", D(3), D("0.5"))
+        async with connected(tws) as broker:
+            for _ in range(2):
+                facts = (await broker.snapshot(None, whole=True)).contracts
+            assert facts[EXPIRES].ends_at == broker_time(utc(6, 1))
+            assert (facts[LONG_CALL].ends_at, facts["AAPL"].ends_at) == (None, None)
+        assert tws.requests.count("reqContractDetails") == 1
+        tws.trade_in(UNTOLD)
+        async with connected(tws) as broker:
+            assert (await broker.snapshot(None)).contracts[EXPIRES].ends_at is None
+            broker.remember({EXPIRES: Remembered(contract=facts[EXPIRES])})
+            assert (await broker.snapshot(None)).contracts[EXPIRES].ends_at == broker_time(utc(6, 1))
+            another = replace(facts[EXPIRES], identity="7")
+            broker.remember({EXPIRES: Remembered(contract=another)})
+            assert (await broker.snapshot(None)).contracts[EXPIRES].ends_at is None
 
 
 @pytest.mark.parametrize("ratio", ["4", "1.5", "0.1"])

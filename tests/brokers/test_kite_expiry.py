@@ -341,11 +341,17 @@ def test_a_books_record_of_a_contract_keeps_whether_its_end_is_certain_and_one_o
 
 @pytest.mark.parametrize(
     ("now", "of_a_session", "of_a_day"),
-    [(at(5, 29), False, False), (at(5, 30), False, True), (at(15, 29), False, True), (at(15, 30), True, True)],
+    [
+        (at(5, 30), False, False),
+        (at(15, 29), False, False),
+        (at(15, 30), True, False),
+        (at(17, 29) + timedelta(days=1), True, False),
+        (at(17, 30) + timedelta(days=1), True, True),
+    ],
 )
-def test_a_contract_ends_with_its_last_session_and_where_that_is_not_told_on_its_last_day(
+def test_a_contract_ends_with_its_last_session_and_where_that_is_not_told_when_its_last_day_is_over_everywhere(
     now: datetime, of_a_session: bool, of_a_day: bool
 ) -> None:
-    """By UTC's day, which begins at 5:30 in India."""
+    """It is over last at UTC-12, at 17:30 of the next day in India."""
     assert ContractFacts(expiry=LAST_DAY, ends_at=broker_time(at(15, 30))).has_expired(broker_time(now)) is of_a_session
     assert ContractFacts(expiry=LAST_DAY).has_expired(broker_time(now)) is of_a_day

@@ -15,6 +15,7 @@ from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Severity
 from actors.reconciliation.moves import moves_of
 from actors.reconciliation.reconciliation_pass import Decision, Status
+from brokers.clocks import broker_time
 from brokers.model import Conventions, LegScheme, Position, Slice
 from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, fill_report, order, pos, slice_at
 
@@ -62,6 +63,15 @@ def test_a_part_that_is_converted_takes_its_lots_along() -> None:
     it = desk(pos(10, 100, "MIS"), pos(5, 90, "CNC"))
     it.look(slice_at(10, [pos(6, 100, "MIS"), pos(9, "94.444", "CNC")]))
     assert it.quantities() == {"MIS": dec(6), "CNC": dec(9)}
+    it.restart()
+
+
+def test_a_leg_that_a_move_opens_is_dated_by_the_brokers_clock() -> None:
+    """Kind: a wall clock taken for the order of events."""
+    it = desk(pos(10, 100, "MIS"))
+    as_of = broker_time(at(-7200))
+    it.look(replace(slice_at(10, [pos(10, 100, "CNC")]), as_of=as_of))
+    assert it.book.legs["CNC"].opened_at == as_of
     it.restart()
 
 
